@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pelagos_contract.labels import Labels
 from pelagos_contract.sources import VolumeSource
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.model import Asked, Collection, SourceFiles
+from pelagos_pipelines.preparation import labelling
 from pelagos_pipelines.sources import volume
 
 
@@ -58,7 +60,8 @@ def tree_of(root: Path) -> SourceFiles:
 def read(root: Path, task: Task = Task.DETECTION, name: str = "Auto") -> Collection:
     """Read a source as the preparation does, with sizes from its real images."""
     tree = tree_of(root)
-    return registry.choose(name, tree, task).read(tree, lambda path: upright_size(root / path), Asked(task))
+    found = registry.choose(name, tree, task).read(tree, lambda path: upright_size(root / path), Asked(task))
+    return labelling.applied(found, Labels())
 
 
 def upright_size(path: Path) -> tuple[int, int] | None:

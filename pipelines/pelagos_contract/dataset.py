@@ -10,6 +10,7 @@ from pydantic import Field
 from pelagos_contract.base import Strict
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import AUTO, FormatName
+from pelagos_contract.labels import Labels
 from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import Source
 from pelagos_contract.tasks import Task
@@ -99,6 +100,9 @@ class Recipe(Strict):
         ),
     ] = None
     task: Annotated[Task, Field(description="What models trained on it do.")]
+    labels: Annotated[
+        Labels, Field(description="Which classes of the source a version has, and what they are called there.")
+    ] = Labels()
     cleaning: Annotated[Cleaning, Field(description="What is dropped before splitting.")] = Cleaning()
     split: Annotated[
         SplitPolicy, Field(description="How images are divided between training, validation and test.")

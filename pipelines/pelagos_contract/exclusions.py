@@ -22,6 +22,8 @@ class ExclusionReason(StrEnum):
     """An image that no annotation file, and no split of data.yaml, names."""
     UNLABELLED = "Unlabelled"
     """An image without a label: that it shows nothing would have to be said."""
+    EXCLUDED_CLASS = "ExcludedClass"
+    """An image that shows nothing but classes that spec.labels leaves out."""
     LABEL_WITHOUT_IMAGE = "LabelWithoutImage"
     """A label file whose image is not there."""
     HIDDEN = "Hidden"

@@ -112,6 +112,11 @@ class Reason(StrEnum):
         "An annotation names a class that the source does not declare.",
         "Declare the class, or correct the annotation.",
     )
+    LABELS_INVALID = (
+        "LabelsInvalid",
+        "spec.labels names a class that no annotation has, contradicts itself, or leaves no class.",
+        "Correct the name or field that the message gives; it lists what the source has.",
+    )
     LABEL_WITHOUT_IMAGE = (
         "LabelWithoutImage",
         "A label file or annotation has no image.",

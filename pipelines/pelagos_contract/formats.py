@@ -24,8 +24,8 @@ class FormatDescription:
 
     ``view`` is None where versions are not written in it.
 
-    ``options`` are the fields of a spec, beside format, that it heeds. ``choice`` says when a person should name the format that
-    Auto did not take, if that depends on what the person means.
+    ``options`` are the fields of a spec, beside format, that it heeds, and ``levels`` what labels.level may be. ``choice`` says
+    when a person should name the format that Auto did not take, if that depends on what the person means.
     """
 
     name: str
@@ -33,6 +33,7 @@ class FormatDescription:
     view: str | None
     layout: str
     options: tuple[str, ...] = ()
+    levels: tuple[str, ...] = ()
     choice: str | None = None
     version: int = 1
     """See algorithms: raised when the same files are read as something else."""
@@ -44,12 +45,14 @@ IMAGE_FOLDER = FormatDescription(
     view="imagefolder",
     layout="a folder per class with its images, or train, val and test with a folder per class each",
     options=("classFolder",),
+    levels=("a number", "First", "Last"),
     choice="the folders say what images show",
 )
 COCO = FormatDescription(
     name="Coco",
     tasks=(Task.DETECTION, *SHAPED),
     view="coco",
+    levels=("Supercategory",),
     layout="annotations*.json, instances_*.json, _annotations.coco.json or labels.json with images, annotations and categories",
 )
 YOLO = FormatDescription(

@@ -7,9 +7,11 @@ agree on; tests/integration/test_rules_on_a_server.py asks a server.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import builders
 from pelagos.api import kinds
@@ -19,6 +21,11 @@ from pelagos_contract.sources import SOURCES, path_field
 
 PATHS = (("a/b..c/..d", False), (".", False), ("..", True), ("a/../b", True), ("a/..", True), ("/a", True))
 """Below the data volume, and which of them leave it."""
+_PAGE = Path(__file__).parents[2] / "docs/classes.md"
+DOCUMENTED = [
+    yaml.safe_load(text) for text in re.findall(r"(?ms)^```yaml\n(.*?)^```", _PAGE.read_text(encoding="utf-8"))
+]
+"""Resources as a page for users shows them."""
 CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.DATASET, {}, None),
     *(
@@ -34,6 +41,26 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.DATASET, {"split": {"ratios": {"train": 100, "validation": 0, "test": 0}}}, None),
     (kinds.DATASET, {"split": {"ratios": {"train": 69}}}, "spec.split.ratios"),
     (kinds.DATASET, {"split": {"ratios": {"train": 71}}}, "spec.split.ratios"),
+    (
+        kinds.DATASET,
+        {
+            "labels": {
+                "include": ["cod", "dab"],
+                "exclude": ["eel"],
+                "rename": {"cod": "Gadus"},
+                "merge": {"flat": ["dab"]},
+            }
+        },
+        None,
+    ),
+    (kinds.DATASET, {"labels": {"include": ["dab", "eel"], "exclude": ["cod", "eel"]}}, "spec.labels.exclude"),
+    (kinds.DATASET, {"labels": {"rename": {"cod": "eel", "eel": "ray"}}}, "spec.labels.rename"),
+    (kinds.DATASET, {"labels": {"rename": {"cod": "cod"}}}, "spec.labels.rename"),
+    (kinds.DATASET, {"labels": {"rename": {"cod": "fish", "eel": "fish", "dab": "flat"}}}, "spec.labels.rename"),
+    (kinds.DATASET, {"labels": {"rename": {"cod": "Gadus"}, "merge": {"fish": ["eel", "cod"]}}}, "spec.labels.merge"),
+    (kinds.DATASET, {"labels": {"rename": {"cod": "Gadus"}, "merge": {"cod": ["eel"]}}}, "spec.labels.merge"),
+    *((kinds.DATASET, resource["spec"], None) for resource in DOCUMENTED),
+    (kinds.DATASET, {"classFolder": "Last", "labels": {"level": "Last"}}, "spec.labels.level"),
     (kinds.TRAINING_RUN, {}, None),
     (kinds.TRAINING_RUN, {"hyperparameters": {"imageSize": 32}}, None),
     (kinds.TRAINING_RUN, {"hyperparameters": {"imageSize": 33}}, "spec.hyperparameters.imageSize"),
@@ -137,7 +164,7 @@ def test_rules_in_cel_speak_of_fields_that_there_are() -> None:
             for path in re.findall(r"self((?:\.[a-z][A-Za-z0-9]*)+)", rule.cel):
                 model: Any = kind.spec
                 for name in path.split(".")[1:]:
-                    if name in {"startsWith", "endsWith", "split"}:
+                    if name in {"startsWith", "endsWith", "split", "all", "exists"}:
                         break
                     fields = {field.alias or key: field for key, field in model.model_fields.items()}
                     assert name in fields, f"{rule.cel}: {path}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from typing import Any
 
@@ -100,7 +99,8 @@ def test_the_same_parameters_are_sent_whenever_the_same_request_is_made() -> Non
     first, again = submitted(make_dataset_observed()), submitted(make_dataset_observed(now=NOW + timedelta(days=9)))
 
     assert first == again
-    assert json.loads(first.parameters["request"]) == identity.recipe(builders.dataset_spec())
+    asked = PreparationRequest.model_validate_json(first.parameters["request"])
+    assert asked == PreparationRequest.model_validate(identity.recipe(builders.dataset_spec()))
 
 
 def test_the_retry_annotation_has_the_source_looked_at_again_and_keeps_the_version_meanwhile() -> None:

@@ -312,3 +312,21 @@ def test_every_default_of_a_request_is_in_the_recipe(place: Place) -> None:
     assert recipe["split"] == request.split.model_dump(mode="json", by_alias=True)
     assert recipe["format"] == "ImageFolder"
     assert "fish" not in json.dumps(recipe)
+
+
+def test_classes_are_selected_and_named_before_cleaning_and_the_version_tells_how(place: Place) -> None:
+    photo(place.data / "fish" / "ray" / "a.png", seed=1)
+    asked = {"merge": {"fish": ["cod", "eel"]}, "exclude": ["ray"]}
+
+    result = place.prepare(labels=asked)
+
+    assert [(c.name, c.images) for c in result.classes] == [("fish", 6)]
+    assert [(each.reason, each.files, each.first) for each in result.excluded] == [("ExcludedClass", 1, ["ray/a.png"])]
+    assert result.files.found == 7
+    assert "fish is made of cod (3), eel (3)" in result.warnings
+    manifest = json.loads((Path(result.uri) / "manifest.json").read_bytes())
+    assert (manifest["classes"], manifest["recipe"]["labels"]) == (["fish"], asked)
+
+
+def test_labels_that_change_nothing_make_no_other_version(place: Place) -> None:
+    assert place.prepare("r1").version == place.prepare("r2", labels={"emptied": "Drop", "include": []}).version

@@ -173,6 +173,13 @@ CASES = (
         _unknown_class,
         {"task": "Detection"},
     ),
+    Case(
+        Reason.LABELS_INVALID,
+        "labels.exclude",
+        ("no annotation has the class Cod (nearest is cod), but cod, eel",),
+        _fish,
+        {"labels": {"exclude": ["Cod"]}},
+    ),
     Case(Reason.LABEL_WITHOUT_IMAGE, "source", ("1 label files", "labels/b.txt"), _label_alone, {"task": "Detection"}),
     Case(
         Reason.CLASS_MISSING_FROM_TRAIN,

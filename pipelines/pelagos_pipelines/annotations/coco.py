@@ -90,7 +90,7 @@ class _Reading:
     looked: dict[str, None] = field(default_factory=dict)
     """The folders in which an image was looked for in vain."""
     annotations: int = 0
-    task: Task = Task.DETECTION
+    asked: Asked = field(default_factory=lambda: Asked(Task.DETECTION))
     altered: Altered = field(default_factory=Altered)
     counts: Counter[str] = field(default_factory=Counter)
     """As reading.Coco has them."""
@@ -128,7 +128,7 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     folders = frozenset(PurePosixPath(path).parent for path in files)
     among_images = any(path.startswith(f"{folder}/") for folder in folders for path in tree.images)
     apart = folders if len(folders) == 1 and not among_images else frozenset()
-    reading = _Reading([], {}, [], naming.Names(tree.images), frozenset(tree.images), apart, task=asked.task)
+    reading = _Reading([], {}, [], naming.Names(tree.images), frozenset(tree.images), apart, asked=asked)
     for path in files:
         with reading.faults.noting():
             _read_file(whole if segments else tree, path, reading)
@@ -258,12 +258,12 @@ class _Entry:
 
 def _entries(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry]:
     """The images of a file; those that are faults are noted, and left out."""
-    if reading.task is not Task.DETECTION:
+    if reading.asked.task is not Task.DETECTION:
         yield from _shaped(tree, path, reading)
         return
-    content = reading_.coco(tree, path, reading.faults)
+    content = reading_.coco(tree, path, reading.faults, above=reading.asked.level is not None)
     _judge(untrusted_input.printable(path), content, reading)
-    reading.names += content.names
+    reading.names += filter(None, content.names)
     boxes = _boxes(content)
     for number, (name, width, height, group, split) in enumerate(content.images):
         if name is not None:
@@ -279,13 +279,14 @@ def _with_boxes(record: ImageRecord, _: Altered, *, boxes: Boxes | None) -> Imag
 
 def _shaped(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry]:
     """The same with shapes, for the tasks that need more than boxes."""
+    task = "parse" if reading.asked.level is None else "parse_above"
     if coco_panoptic.files(replace(tree, files=(path,))):
-        for classes, drawn, counts in coco_panoptic.drawn(tree, path, reading.faults):
+        for classes, drawn, counts in coco_panoptic.drawn(tree, path, reading.faults, task):
             reading.counts.update(counts)
             reading.names += [name for name in classes if name not in reading.names]
             yield _entry(drawn, reading)
         return
-    for _, drawings in reading_.drawings(_SHAPES, tree, [path], reading.faults):
+    for _, drawings in reading_.drawings(_SHAPES, tree, [path], reading.faults, task):
         assert drawings is not None
         reading.counts.update(drawings.counted)
         reading.names += drawings.classes
@@ -294,7 +295,7 @@ def _shaped(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry]
 
 
 def _entry(drawn: Drawn, reading: _Reading) -> _Entry:
-    annotated = functools.partial(_with_shapes, drawn=drawn, task=reading.task)
+    annotated = functools.partial(_with_shapes, drawn=drawn, task=reading.asked.task)
     return _Entry(drawn.place, drawn.names[0], drawn.width, drawn.height, drawn.group, drawn.split, annotated)
 
 

@@ -54,13 +54,19 @@ class _Source(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
 
 
-def read(where: str, file: BinaryIO, most: int, most_images: int) -> Answer:
-    """The file's content, as parsers.coco hands it on.
+def read(where: str, file: BinaryIO, most: int, most_images: int, *, above: bool = False) -> Answer:
+    """The file's content, as parsers.coco hands it on. ``above``: classes are the supercategories.
 
     Raises:
         RefusedError: it is no JSON, has none of the lists, or has more entries than allowed.
     """
-    return patiently(where, file, lambda translated: _read(where, file, most, most_images, translated=translated))
+
+    def once(translated: bool) -> Answer:
+        reading = Coco(where, above)
+        fill(reading, file, most, most_images, translated=translated)
+        return reading.answer()
+
+    return patiently(where, file, once)
 
 
 Found = TypeVar("Found")
@@ -78,12 +84,6 @@ def patiently(where: str, file: BinaryIO, read_it: Callable[[bool], Found]) -> F
         return read_it(_has_words(file))
     except _LongNumberError:
         return read_it(True)
-
-
-def _read(where: str, file: BinaryIO, most: int, most_images: int, *, translated: bool) -> Answer:
-    reading = Coco(where)
-    fill(reading, file, most, most_images, translated=translated)
-    return reading.answer()
 
 
 def fill(reading: Coco, file: BinaryIO, most: int, most_images: int, *, translated: bool) -> None:
@@ -113,6 +113,9 @@ class Coco:
     """What has been read so far."""
 
     where: str
+    above: bool = False
+    """Whether classes are the supercategories; ``topmost`` are ids of categories without one."""
+    topmost: set[int] = field(default_factory=set)
     faults: Faults = field(default_factory=Faults)
     names: dict[int, str] = field(default_factory=dict)
     recomposed: list[str] = field(default_factory=list)
@@ -142,7 +145,9 @@ class Coco:
     """Images of the crowds and of the annotations without a box."""
     orphans: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
-    many: dict[str, int] = field(default_factory=lambda: {"orphans": 0, "unknown": 0})
+    lacking: list[str] = field(default_factory=list)
+    """Places of annotations whose category has no supercategory."""
+    many: dict[str, int] = field(default_factory=lambda: {"orphans": 0, "unknown": 0, "topmost": 0})
 
     def take(self, member: str, number: int, entry: object, how: Callable[[int, dict[str, Any]], None]) -> None:
         """Read an entry, or note what is wrong with it."""
@@ -159,8 +164,12 @@ class Coco:
         if key in self.names:
             raise invalid(f"{place}.id is {key}, the id of another category; ids must be unique: export it again")
         self.names[key] = ""  # its annotations are no further fault when its name is one
-        self.names[key] = class_name(entry.get("name"), f"{place}.name")
-        if not is_composed(entry["name"]) and len(self.recomposed) < MAX_CLASSES:
+        member = "supercategory" if self.above else "name"
+        if self.above and entry.get(member) in (None, ""):  # a fault once an annotation needs it
+            self.topmost.add(key)
+            return
+        self.names[key] = class_name(entry.get(member), f"{place}.{member}")
+        if not is_composed(entry[member]) and len(self.recomposed) < MAX_CLASSES:
             self.recomposed.append(self.names[key])
 
     def image(self, number: int, entry: dict[str, Any]) -> None:
@@ -185,7 +194,7 @@ class Coco:
         """Judge an annotation by what it names; counted are those whose images the reader must not take for backgrounds."""
         place = f"annotations[{number}]"
         if not self.columns:
-            self.columns = {key: index for index, key in enumerate(sorted(self.names))}
+            self.number()
         image = identity(entry.get("image_id"), f"{self.where}: {place}.image_id")
         category = whole(entry.get("category_id"), f"{self.where}: {place}.category_id")
         crowd = entry.get("iscrowd") or 0
@@ -197,6 +206,8 @@ class Coco:
                 self.file_names = frozenset(image[0] for image in self.images)
             named = " (a file_name of images[])" if image in self.file_names else ""
             self.note("orphans", self.orphans, f"{place}.image_id", image, named)
+        elif category in self.topmost:
+            self.note("topmost", self.lacking, f"{place}.category_id", str(category))
         elif category not in self.columns:
             self.note("unknown", self.unknown, f"{place}.category_id", str(category))
         elif crowd:
@@ -204,6 +215,12 @@ class Coco:
             self.passed.append(index)
         else:
             self._place(entry, f"{self.where}: {place}", index, self.columns[category])
+
+    def number(self) -> None:
+        """Give each category its column: of those that are one class the same, so that what repeats is seen."""
+        keys = sorted(self.names)
+        first = {self.names[key]: index for index, key in reversed([*enumerate(keys)])}
+        self.columns = {key: first[self.names[key]] if self.above else index for index, key in enumerate(keys)}
 
     def index(self, key: str) -> int | None:
         """The image that is meant by an id: the one that has it, or the only one whose id differs in how it is written alone."""
@@ -217,7 +234,22 @@ class Coco:
             self.respelt += index is not None
         return index
 
-    def undeclared(self) -> RefusedError:
+    @property
+    def ordered(self) -> list[str]:
+        """The classes, each once, in the order of their ids."""
+        return [*dict.fromkeys(filter(None, (self.names[key] for key in sorted(self.names))))]
+
+    def judge(self) -> None:
+        """Note what is wrong with the file as a whole."""
+        if self.many["orphans"]:
+            self.faults.add(self._undeclared())
+        if many := self.many["topmost"]:
+            shown = format_names(self.lacking, of=many)
+            words = f"{self.where} has {many} annotations of categories without a supercategory ({shown}), which labels.level"
+            words += " asks for; add it, or leave labels.level out"
+            self.faults.add(RefusedError(Reason.LABELS_INVALID, words, "labels.level"))
+
+    def _undeclared(self) -> RefusedError:
         """The refusal of annotations of no image; from what the ids are like, a person sees which list was numbered anew."""
         keys = self.indices
         numbers = sorted(int(key) for key in keys if _NUMBER.fullmatch(key))
@@ -268,8 +300,7 @@ class Coco:
     def answer(self) -> Answer:
         if len(self.names) > MAX_CLASSES:
             raise invalid(f"{self.where} declares more than {MAX_CLASSES} categories; remove unused ones")
-        if self.many["orphans"]:
-            self.faults.add(self.undeclared())
+        self.judge()
         if fault := self.fitting.fault(len(self.whose)):
             self.faults.add(fault)
         images = encoded(self.where, self.images)

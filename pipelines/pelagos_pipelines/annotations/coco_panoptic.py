@@ -42,10 +42,15 @@ def pictures(tree: SourceFiles, annotations: Sequence[str]) -> list[str]:
     ]
 
 
-def drawn(tree: SourceFiles, path: str, faults: Faults) -> Iterator[tuple[Sequence[str], Drawn, Mapping[str, int]]]:
-    """The classes of a file, and each of its images with the mask of every segment, and numbers of what is left out."""
+def drawn(
+    tree: SourceFiles, path: str, faults: Faults, task: str = "parse"
+) -> Iterator[tuple[Sequence[str], Drawn, Mapping[str, int]]]:
+    """The classes of a file, and each of its images with the mask of every segment, and numbers of what is left out.
+
+    ``task`` is that of the parser that reads the file.
+    """
     names = naming.Names(pictures(tree, [path]))
-    for _, drawings in reading.drawings(PARSER, tree, [path], faults):
+    for _, drawings in reading.drawings(PARSER, tree, [path], faults, task):
         if drawings is None:
             continue
         for image in drawings.images:

@@ -5,6 +5,7 @@ The number of a pixel is R + 256 G + 65536 B; 0 is nothing. Source: cocodataset.
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -48,6 +49,9 @@ class _Panoptic(Coco):
             if not isinstance(each, dict):
                 raise invalid(f"{where} must be an object: export it again")
             category = coco_document.whole(each.get("category_id"), f"{where}.category_id")
+            if category in self.topmost:
+                self.note("topmost", self.lacking, f"annotations[{number}].segments_info[{position}]", str(category))
+                continue
             if category not in self.names:
                 self.note("unknown", self.unknown, f"annotations[{number}].segments_info[{position}]", "")
                 continue
@@ -63,23 +67,22 @@ def is_panoptic(file: BinaryIO) -> bool:
     return False
 
 
-def _read(found: Drawings, file: BinaryIO) -> None:
-    """One file: its images, each with its picture and the segments of that."""
+def _read(found: Drawings, file: BinaryIO, *, above: bool) -> None:
+    """One file: its images, each with its picture and the segments of that. ``above``: classes are the supercategories."""
 
     def once(translated: bool) -> _Panoptic:
-        reading = _Panoptic(found.where)
+        reading = _Panoptic(found.where, above)
         coco_document.fill(reading, file, found.limit, found.limit, translated=translated)
         return reading
 
     reading = coco_document.patiently(found.where, file, once)
-    if reading.many["orphans"]:
-        reading.faults.add(reading.undeclared())
+    reading.judge()
     if reading.many["unknown"]:
         reading.faults.add(
             invalid(f"{found.where} has {reading.many['unknown']} segments of categories that are not declared")
         )
     found.faults.include(reading.faults.document())
-    found.classes += [reading.names[key] for key in sorted(reading.names) if reading.names[key]]
+    found.classes += reading.ordered
     for index, (name, width, height, group, _) in enumerate(reading.images):
         with found.faults.noting():
             image = found.image([name], f"images[{index}]", (width, height), group=group)  # type: ignore[arg-type]
@@ -119,5 +122,6 @@ def pixels(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
         return Answer(document, orjson.dumps(found))
 
 
-parse = drawings.task(_read)
+parse = drawings.task(functools.partial(_read, above=False))
+parse_above = drawings.task(functools.partial(_read, above=True))
 is_one = drawings.question(is_panoptic)

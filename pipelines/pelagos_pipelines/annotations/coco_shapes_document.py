@@ -5,6 +5,7 @@ Called in a child of the sandbox, by reading.drawings, for the tasks that need m
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -107,23 +108,20 @@ def _texts(attributes: object) -> dict[str, str]:
     }
 
 
-def _read(found: Drawings, file: BinaryIO) -> None:
-    """One file."""
+def _read(found: Drawings, file: BinaryIO, *, above: bool) -> None:
+    """One file. ``above``: classes are the supercategories."""
 
     def once(translated: bool) -> _Shapes:
-        reading = _Shapes(found.where)
+        reading = _Shapes(found.where, above)
         coco_document.fill(reading, file, found.limit, found.limit, translated=translated)
         return reading
 
     reading = coco_document.patiently(found.where, file, once)
-    if reading.many["orphans"]:
-        reading.faults.add(reading.undeclared())
+    reading.judge()
     if reading.many["unknown"]:
         reading.faults.add(_unknown(found.where, reading.unknown, reading.many["unknown"]))
     found.faults.include(reading.faults.document())
-    for key in sorted(reading.names):
-        if reading.names[key]:
-            found.classes.append(reading.names[key])
+    found.classes += reading.ordered
     left = set(reading.passed)
     for index, (name, width, height, group, split) in enumerate(reading.images):
         with found.faults.noting():
@@ -144,4 +142,5 @@ def _unknown(where: str, places: Sequence[str], count: int) -> RefusedError:
     )
 
 
-parse = drawings.task(_read)
+parse = drawings.task(functools.partial(_read, above=False))
+parse_above = drawings.task(functools.partial(_read, above=True))

@@ -42,6 +42,7 @@ from pelagos_pipelines.annotations.untrusted_input import (
 
 _LABEL_FILES = frozenset({".json", ".yaml", ".yml", ".xml", ".names"})
 _TEXTS = re.compile(r'"([^"]*)"')
+_TOP: ClassFolder = "First"
 _LABEL_FOLDERS = frozenset({"images", "labels", "annotations"})
 
 
@@ -49,7 +50,9 @@ _LABEL_FOLDERS = frozenset({"images", "labels", "annotations"})
 class _Layout:
     """What the folders are. ``depth`` is that of the upper class folders.
 
-    ``divided`` when each image lies in a folder of a split; ``last`` when the class is the last folder that is none of a split.
+    ``divided`` when each image lies in a folder of a split; ``last`` when the class is the last folder that is none of a split,
+    ``number`` when it is the one with that number among these. ``shallow`` are images that have no such folder, which
+    ``unlabelled`` holds, too. The folders ``above`` the class are groups, or those ``below`` it, or both.
     """
 
     images: tuple[str, ...]
@@ -58,6 +61,10 @@ class _Layout:
     divided: bool
     problem: str | None
     last: bool = False
+    number: int | None = None
+    shallow: tuple[str, ...] = ()
+    above: bool = False
+    below: bool = True
 
 
 def recognises(tree: SourceFiles) -> bool:
@@ -115,8 +122,10 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     layout = _layout(tree)
     if layout.problem is not None:
         raise invalid(f"{layout.problem}. An ImageFolder is {IMAGE_FOLDER.layout}")
-    class_folder = asked.class_folder
+    class_folder = asked.class_folder if asked.level is None else _TOP if asked.level == 1 else asked.level
     layout = replace(layout, last=class_folder == "Last")
+    if isinstance(class_folder, int):
+        layout = _down_to(class_folder, layout)
     if class_folder is None:
         _require_several(layout)
     if layout.last:
@@ -125,13 +134,12 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
         _require_classes(layout)
     if class_folder is None:
         _require_flat(layout)
-    # Above taxa in a tree lie higher taxa, which group nothing: only where a class lies in several folders are these stations.
-    grouped = not layout.last or bool(_in_several_folders(layout))
+    layout = _grouped(layout)
     images = tuple(
         ImageRecord(
             path=path,
             split=_split(path, layout),
-            group=(grouped and "/".join(_groups(path, layout))) or original_of(path),
+            group="/".join(_groups(path, layout)) or original_of(path),
             label=class_name(name, f"the folder name {printable(name)}"),
         )
         for path in layout.images
@@ -253,16 +261,13 @@ def _require_several(layout: _Layout) -> None:
 def _require_classes(layout: _Layout) -> None:
     """Refuse to make classes of folders that are more likely parts of the data, unless the person has said that they are."""
     labels = {_class_folder(path, layout) for path in layout.images}
-    odd = [
-        name
-        for name in labels
-        if layout.last and (split_of(name) or parts.is_doubtful(name) or parts.says_nothing(name))
-    ]
+    lower = layout.last or layout.number is not None
+    odd = [name for name in labels if lower and (split_of(name) or parts.is_doubtful(name) or parts.says_nothing(name))]
     found = sorted({*odd, *parts.named_like_parts(sorted(labels))})
     if not found:
         return
     deeper = any(_groups(path, layout) for path in layout.images)
-    if layout.last:
+    if lower:
         choice = "above or below the classes, or rename them when they are classes"
     elif deeper:
         choice = "or set classFolder to First when they are classes, to Last when the folders in them are"
@@ -324,12 +329,44 @@ def _require_flat(layout: _Layout) -> None:
 
 def _place(folders: Sequence[str], layout: _Layout) -> int:
     """Where the folder of the class is."""
+    if layout.number is not None:
+        return _telling(folders, layout)[layout.number - 1]
     if not layout.last:
         return layout.depth
     place = len(folders) - 1
     while place > layout.depth and (parts.is_empty(folders[place]) or (layout.divided and split_of(folders[place]))):
         place -= 1
     return place
+
+
+def _telling(folders: Sequence[str], layout: _Layout) -> list[int]:
+    """Where the folders are that are neither a split's nor without meaning: the levels of a tree, from the root."""
+    split = layout.divided
+    return [at for at, name in enumerate(folders) if not (parts.is_empty(name) or (split and split_of(name)))]
+
+
+def _down_to(number: int, layout: _Layout) -> _Layout:
+    """The layout of a tree of which a numbered level is the class. Images that lie above it have none, and are left out.
+
+    Raises:
+        RefusedError: LABELS_INVALID when no image lies so deep.
+    """
+    depths = {path: len(_telling(_folders(path), layout)) for path in layout.images}
+    shallow = tuple(path for path in layout.images if depths[path] < number)
+    if len(shallow) == len(layout.images):
+        raise RefusedError(
+            Reason.LABELS_INVALID,
+            f"labels.level is {number}, but no image lies in more than {max(depths.values())} folders, splits apart; count them"
+            " from the root of the source",
+            "labels.level",
+        )
+    return replace(
+        layout,
+        images=tuple(path for path in layout.images if depths[path] >= number),
+        unlabelled=tuple(sorted((*layout.unlabelled, *shallow))),
+        number=number,
+        shallow=shallow,
+    )
 
 
 def _class_folder(path: str, layout: _Layout) -> str:
@@ -346,18 +383,34 @@ def _split(path: str, layout: _Layout) -> Split | None:
 
 
 def _groups(path: str, layout: _Layout) -> list[str]:
-    """The folders on the other side of the class, but for that of the split."""
+    """The folders that are groups, but for that of the split."""
     folders = _folders(path)
-    place, split = _place(folders, layout), _split_at(folders) if layout.divided else None
-    wanted = range(place) if layout.last else range(place + 1, len(folders))
+    place = _place(folders, layout)
+    split = _split_at(folders) if layout.divided else None
+    wanted = (*(range(place) if layout.above else ()), *(range(place + 1, len(folders)) if layout.below else ()))
     return [folders[one] for one in wanted if one != split and not parts.is_empty(folders[one])]
+
+
+def _grouped(layout: _Layout) -> _Layout:
+    """The layout, once it is known which folders are groups.
+
+    Above taxa in a tree lie higher taxa, which group nothing: only where a class lies in several folders are these stations.
+    Below a class with a number lie lower ones, unless they are called as stations are.
+    """
+    if not layout.last and layout.number is None:
+        return layout
+    several = bool(_in_several_folders(layout))
+    lower = {name for path in layout.images for name in _groups(path, replace(layout, above=False, below=True))}
+    stations = not layout.last and 2 * len(parts.numbered(sorted(lower))) >= len(lower)
+    return replace(layout, above=several, below=stations)
 
 
 def _in_several_folders(layout: _Layout) -> list[str]:
     """Last folders that lie in more than one: not taxa in a tree, but classes below a folder for each station."""
     above: dict[str, set[str]] = defaultdict(set)
+    upper = replace(layout, above=True, below=False)
     for path in layout.images:
-        above[_class_folder(path, layout)].add("/".join(_groups(path, layout)))
+        above[_class_folder(path, layout)].add("/".join(_groups(path, upper)))
     return sorted(label for label, folders in above.items() if len(folders) > 1)
 
 
@@ -375,10 +428,15 @@ def _part(path: str, depth: int) -> str | None:
 
 
 def _warnings(
-    tree: SourceFiles, layout: _Layout, images: Sequence[ImageRecord], class_folder: ClassFolder | None
+    tree: SourceFiles, layout: _Layout, images: Sequence[ImageRecord], class_folder: int | str | None
 ) -> Iterator[str]:
-    if layout.unlabelled:
-        yield f"{len(layout.unlabelled)} images in folders named unlabelled are left out: {format_names(layout.unlabelled)}"
+    if named_so := sorted({*layout.unlabelled} - {*layout.shallow}):
+        yield f"{len(named_so)} images in folders named unlabelled are left out: {format_names(named_so)}"
+    if layout.shallow:
+        yield (
+            f"{len(layout.shallow)} images lie in fewer folders than labels.level, {layout.number}, and are left out:"
+            f" {format_names(layout.shallow)}"
+        )
     named: dict[Split | None, set[str]] = defaultdict(set)
     for path in layout.images:
         if (place := _split_at(_folders(path))) is not None:
@@ -407,7 +465,7 @@ def _of_classes(images: Sequence[ImageRecord], layout: _Layout) -> Iterator[str]
         yield f"{format_names(spoken)} are classes like the others, though they have a word for a split in their names"
 
 
-def _of_groups(layout: _Layout, images: Sequence[ImageRecord], class_folder: ClassFolder | None) -> Iterator[str]:
+def _of_groups(layout: _Layout, images: Sequence[ImageRecord], class_folder: int | str | None) -> Iterator[str]:
     groups = sorted({image.group for image in images if image.group and image.group != original_of(image.path)})
     if groups and class_folder is None:
         classes = sorted({image.label for image in images if image.label is not None})
@@ -420,7 +478,7 @@ def _of_groups(layout: _Layout, images: Sequence[ImageRecord], class_folder: Cla
             f"the folders {format_names(likely)} are taken for groups, though they are named like splits: name them train, val"
             " and test if that is what they are"
         )
-    if class_folder == "Last" and (several := _in_several_folders(layout)):
+    if class_folder not in {"First", None} and (several := _in_several_folders(layout)):
         yield (
             f"{len(several)} classes lie below more than one folder: {format_names(several)}; therefore the folders above the"
             f" classes are taken for groups: {format_names(groups)}"

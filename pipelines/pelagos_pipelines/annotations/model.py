@@ -23,7 +23,7 @@ from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.shapes import Shape
-from pelagos_pipelines.annotations.untrusted_input import closed, format_names, invalid, look, printable
+from pelagos_pipelines.annotations.untrusted_input import closed, invalid, printable
 
 SPLIT_NAMES: Mapping[str, Split] = {
     "train": "train",
@@ -113,6 +113,20 @@ class Boxes(Sequence[Box]):
     def __repr__(self) -> str:
         """As a tuple of the same boxes."""
         return repr(tuple(self))
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Those that the numbers of classes stand for; not all need appear."""
+        return self._names
+
+    def numbered(self, table: Sequence[int], names: Sequence[str]) -> Boxes:
+        """With the classes ``names``, of which ``table`` has a number for each of now; boxes of those below zero are left out."""
+        classes = array("i", [table[one] for one in self._classes])
+        if not classes or min(classes) >= 0:
+            return Boxes(names, classes, self._sides)
+        kept = [place for place, one in enumerate(classes) if one >= 0]
+        sides = array("d", [side for place in kept for side in self._sides[4 * place : 4 * place + 4]])
+        return Boxes(names, array("i", [classes[place] for place in kept]), sides)
 
     @property
     def labels(self) -> frozenset[str]:
@@ -267,6 +281,8 @@ class Asked:
 
     task: Task
     class_folder: ClassFolder | None = None
+    level: int | str | None = None
+    """labels.level; what else labels says is for the classes of any format."""
 
     @property
     def options(self) -> Mapping[str, str]:
@@ -355,23 +371,10 @@ def declared(names: Sequence[str], images: Sequence[ImageRecord]) -> tuple[tuple
     """The classes that are used, in their declared order, and the ones that are not.
 
     Exports often declare classes that nothing shows (Roboflow's category 0 is named after the project). A model would get
-    an output that nothing can teach, so they are left out.
-
-    Raises:
-        RefusedError: FORMAT_INVALID when used names look the same: a model would learn one class as two.
+    an output that nothing can teach, so they are left out. Whether names can be told apart is judged later (labelling).
     """
     used: set[str] = set()
     for image in images:
         used |= image.labels
     ordered = tuple(dict.fromkeys(names))
-    taught = tuple(name for name in ordered if name in used)
-    alike: dict[str, list[str]] = {}
-    for name in taught:
-        alike.setdefault(look(name), []).append(name)
-    same = [" and ".join(found) for found in alike.values() if len(found) > 1]
-    if same:
-        raise invalid(
-            f"{len(same)} classes have names that differ in case, in spaces or in how a character is encoded alone:"
-            f" {format_names(same)}; give them one name, or names that can be distinguished"
-        )
-    return taught, tuple(name for name in ordered if name not in used)
+    return tuple(name for name in ordered if name in used), tuple(name for name in ordered if name not in used)

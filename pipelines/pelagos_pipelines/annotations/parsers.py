@@ -26,7 +26,8 @@ def coco(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
     that are passed over (int32), and the boxes' sides (float64).
     """
     with refusals():
-        return coco_document.read(arguments["where"], file, arguments["annotations"], arguments["images"])
+        above = arguments.get("above", False)
+        return coco_document.read(arguments["where"], file, arguments["annotations"], arguments["images"], above=above)
 
 
 def settings(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:

@@ -137,8 +137,8 @@ class Declared:
     """Whether the numbers of rows are wanted, beside their boxes."""
 
 
-def coco(tree: SourceFiles, path: str, faults: Faults) -> Coco:
-    """Parse a COCO file; what is wrong with its entries is noted in ``faults``.
+def coco(tree: SourceFiles, path: str, faults: Faults, *, above: bool = False) -> Coco:
+    """Parse a COCO file; what is wrong with its entries is noted in ``faults``. ``above``: classes are the supercategories.
 
     Raises:
         RefusedError: it is none, or larger than the ceilings allow.
@@ -151,7 +151,7 @@ def coco(tree: SourceFiles, path: str, faults: Faults) -> Coco:
         if file.size > limit:
             raise too_large(path, file.size, limit, raise_it("annotation_mebibytes"))
         # The child gets the open file, not its bytes: of gigabytes neither process ever holds more than a piece.
-        answer = _pool(ceilings).run("coco", {"where": printable(path), **limits}, file=file.descriptor)
+        answer = _pool(ceilings).run("coco", {"where": printable(path), "above": above, **limits}, file=file.descriptor)
         file.require_same()
     with _refusing(path):
         faults.include(answer.document["faults"])
@@ -274,13 +274,13 @@ def _voc(found: Sequence[Mapping[str, Any] | None], files: int) -> list[Voc | No
 
 
 def drawings(
-    module: str, tree: SourceFiles, paths: Iterable[str], faults: Faults
+    module: str, tree: SourceFiles, paths: Iterable[str], faults: Faults, task: str = "parse"
 ) -> Iterator[tuple[str, Drawings | None]]:
     """What the annotation files of a tool say; None for one of another kind. Faults are noted in ``faults``.
 
     Of a file that is a fault as a whole nothing is given.
 
-    ``module`` has a task ``parse``, made by drawings.task. Small files go to the child together, a large one by itself.
+    ``module`` has the task, made by drawings.task. Small files go to the child together, a large one by itself.
 
     Raises as ``coco`` does.
     """
@@ -294,14 +294,14 @@ def drawings(
             if file.size > limit:
                 raise too_large(path, file.size, limit, raise_it("annotation_mebibytes"))
             (large if file.size > _BATCH_BYTES else small).append(path)
-    for batch, answer in _together(_Task("parse", "entries", module), tree, small, faults, {}):
+    for batch, answer in _together(_Task(task, "entries", module), tree, small, faults, {}):
         with _refusing(_either(batch)):
             left -= int(answer.document["entries"])
             yield from _drawings(orjson.loads(answer.raw), batch)
     for path in large:
         with _refusing(path), tree.open(path) as file:
             told = {"where": path, "annotations": left}
-            answer = _pool(ceilings, module).run("parse", told, file=file.descriptor)
+            answer = _pool(ceilings, module).run(task, told, file=file.descriptor)
             file.require_same()
         with _refusing(path):
             faults.include(answer.document["faults"])

@@ -51,7 +51,8 @@ def read(chosen: Format, tree: SourceFiles, sizes: Sizes, asked: Asked) -> Colle
     """The annotations.
 
     Raises:
-        RefusedError: FORMAT_INVALID for an option that the format does not heed; see Format.
+        RefusedError: FORMAT_INVALID for an option that the format does not heed, LABELS_INVALID for a level that it does not
+            have; see Format.
     """
     for option, value in asked.options.items():
         if option not in chosen.description.options:
@@ -61,7 +62,25 @@ def read(chosen: Format, tree: SourceFiles, sizes: Sizes, asked: Asked) -> Colle
                 " leave it out",
                 option,
             )
+    _require_level(chosen, asked.level)
     return chosen.read(tree, sizes, asked)
+
+
+def _require_level(chosen: Format, level: int | str | None) -> None:
+    levels = chosen.description.levels
+    if level is None or ("a number" if isinstance(level, int) else level) in levels:
+        return
+    why = f"which has {' or '.join(levels)}" if levels else "in which classes have no levels"
+    what = (
+        "set it to one of these, or leave it out"
+        if levels
+        else "leave it out; include, exclude, rename and merge are for all"
+    )
+    raise RefusedError(
+        Reason.LABELS_INVALID,
+        f"labels.level is {level}, but the source is in the format {chosen.name}, {why}; {what}",
+        "labels.level",
+    )
 
 
 def detect(tree: SourceFiles) -> Format:

@@ -17,7 +17,16 @@ from pelagos_pipelines import storage
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.model import Asked, Collection, SourceFiles
 from pelagos_pipelines.annotations.tasks import TASKS
-from pelagos_pipelines.preparation import cleaning, emptied, integrity, ledger, published, splitting, versions
+from pelagos_pipelines.preparation import (
+    cleaning,
+    emptied,
+    integrity,
+    labelling,
+    ledger,
+    published,
+    splitting,
+    versions,
+)
 from pelagos_pipelines.sources import fetched
 from pelagos_pipelines.sources import registry as sources
 from pelagos_pipelines.steps import runs
@@ -145,7 +154,8 @@ def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place, tellin
 
     telling.enter(Stage.READING_ANNOTATIONS)
     # Inspected before annotations are read: relative ones need the real sizes of their images.
-    found = registry.read(reader, tree, size, Asked(request.task, request.class_folder))
+    read = registry.read(reader, tree, size, Asked(request.task, request.class_folder, request.labels.level))
+    found = labelling.applied(read, request.labels)
     telling.enter(Stage.DIVIDING)
     cleaned = emptied.without(found, cleaning.clean(found, inspections, request.cleaning))
     digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
@@ -163,7 +173,7 @@ def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place, tellin
         tree,
         Collection(found.task, cleaned.collection.classes, divided.images, excluded=tuple(balance.excluded)),
         inspections,
-        _recipe(request, reader.name) | {"sourceDigest": versions.source_digest(found, inspections)},
+        _recipe(request, reader.name) | {"sourceDigest": versions.source_digest(read, inspections)},
     )
     warnings = (*tree.warnings, *cleaned.collection.warnings, *divided.warnings)
     uri = str(version.folder.resolve())

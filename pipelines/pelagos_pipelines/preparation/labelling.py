@@ -1,0 +1,280 @@
+"""The classes of a source as ``spec.labels`` wants them: selected, renamed, merged.
+
+Called by the step prepare between reading and cleaning, for every format.
+
+Annotations get the numbers of other classes, so that millions of boxes stay packed; those of classes that are left out go, and
+no others. The order of classes stays that of the source: one that is made of several stands where the first of them stood.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from pelagos_contract import labels as contract
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.labels import WILDCARD, Labels, fits
+from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.model import Boxes, Collection, Exclusion, ImageRecord, declared
+from pelagos_pipelines.annotations.tasks import TASKS
+from pelagos_pipelines.annotations.untrusted_input import format_names, format_words, look, printable
+
+_SHOWN = 20
+"""Classes of the source that a refusal lists."""
+_FEW = 5
+
+
+def applied(found: Collection, labels: Labels) -> Collection:
+    """What was read, with the classes that are asked for.
+
+    Raises:
+        RefusedError: LABELS_INVALID for names that no annotation has, and for what contradicts itself or leaves nothing;
+            FORMAT_INVALID for classes whose names look the same.
+    """
+    faults = Faults()
+    for place, words in contract.faults(labels):
+        faults.add(_fault(place, words))
+    faults.refuse_any()
+    if not (labels.include or labels.exclude or labels.rename or labels.merge):
+        require_distinct(found.classes)
+        return found
+    meaning = _Meaning(found.classes, labels, faults)
+    wanted = meaning.wanted()
+    faults.refuse_any()
+    ordered = tuple(dict.fromkeys(name for one in found.classes if (name := wanted[one]) is not None))
+    require_distinct(ordered)
+    made = _Made(found.classes, ordered, wanted, merging=bool(labels.merge))
+    images = tuple(map(made.image, found.images))
+    if labels.emptied == "Background" and made.unclassified:
+        raise _fault(
+            "labels.emptied",
+            f"{len(made.unclassified)} images show left out classes alone, and an image of the task {found.task.value} needs a"
+            f" class: {format_names(made.unclassified)}; set it to Drop",
+        )
+    gone = set(made.emptied) if labels.emptied == "Drop" else set()
+    left = tuple(image for image in images if image.path not in gone)
+    return replace(
+        found,
+        classes=declared(ordered, left)[0],
+        images=left,
+        warnings=(*found.warnings, *meaning.idle, *_told(found, wanted, made, labels)),
+        excluded=(*found.excluded, *Exclusion.of(sorted(gone), ExclusionReason.EXCLUDED_CLASS)),
+    )
+
+
+def require_distinct(classes: Iterable[str]) -> None:
+    """Refuse classes that a person can hardly tell apart: a model would learn one class as two.
+
+    Raises:
+        RefusedError: FORMAT_INVALID.
+    """
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(look(name), []).append(name)
+    same = [names for names in alike.values() if len(names) > 1]
+    if same:
+        shown = format_names(" and ".join(names) for names in same)
+        merged = ", ".join(f"{printable(names[0])}: [{', '.join(map(printable, names))}]" for names in same[:_FEW])
+        raise RefusedError(
+            Reason.FORMAT_INVALID,
+            f"{len(same)} classes have names that differ in case, in spaces or in how a character is encoded alone: {shown}; give"
+            f" them one name (by labels.merge: {{{merged}}}), or names that can be distinguished",
+            "labels.merge",
+        )
+
+
+def _fault(place: str, words: str) -> RefusedError:
+    return RefusedError(Reason.LABELS_INVALID, f"{place}: {words}", place)
+
+
+# --- what names mean
+
+
+@dataclass
+class _Meaning:
+    """What the names and patterns of ``labels`` mean among ``classes``. What is wrong is noted in ``faults``."""
+
+    classes: Sequence[str]
+    labels: Labels
+    faults: Faults
+    idle: list[str] = field(default_factory=list)
+    """What is to be said of patterns that no class fits."""
+
+    def wanted(self) -> Mapping[str, str | None]:
+        """The name that each class is to have; None for those that are left out. Of no use once a fault was noted."""
+        for place, names in contract.names_in(self.labels).items():
+            self._require_known(place, names)
+        if self.faults.count:  # what follows from a misspelt name is no further fault
+            return {}
+        asked = self.labels
+        included = self._meant(asked.include) if asked.include else {*self.classes}
+        excluded = self._meant(asked.exclude)
+        left = [name for name in self.classes if name in included - excluded]
+        if not left:
+            self.faults.add(_fault("labels", f"no class is left of {self._there}; include more, or exclude fewer"))
+        named = self._named_exactly(left, excluded)
+        named |= self._fitting(name for name in left if name not in named)
+        for new in dict.fromkeys([*asked.rename.values(), *asked.merge]):
+            if new in left and new not in named and new in named.values():
+                self._note_taken(new, [old for old, name in named.items() if name == new])
+        return dict.fromkeys(self.classes) | {name: named.get(name, name) for name in left}
+
+    def _require_known(self, place: str, names: Iterable[str]) -> None:
+        idle = []
+        for name in names:
+            if name in self.classes:
+                continue
+            if WILDCARD in name and place != "labels.rename":  # it speaks of what may come
+                idle += [] if self._meant([name]) else [name]
+            else:
+                self.faults.add(_fault(place, self._unknown(name, place)))
+        if idle:
+            self.idle.append(f"{place} has patterns that no class fits: {format_names(idle)}")
+
+    def _unknown(self, name: str, place: str) -> str:
+        told = f"no annotation has the class {printable(name)}"
+        renamed = [old for old, new in self.labels.rename.items() if new == name]
+        merged = [] if place == f"labels.merge.{name}" else self.labels.merge.get(name, [])
+        if renamed or merged:
+            return f"{told}, which is a new name: write those of the source, {format_names([*renamed, *merged])}"
+        if WILDCARD in name:
+            return f"{told}; {WILDCARD} stands for any characters in the other lists alone: write one name, or use labels.merge"
+        looks = {look(one): one for one in self.classes}
+        nearest = [looks[one] for one in difflib.get_close_matches(look(name), looks, 2)]
+        near = f" (nearest is {' or '.join(map(printable, nearest))})" if nearest else ""
+        return f"{told}{near}, but {self._there}; correct the name, or take it out"
+
+    @property
+    def _there(self) -> str:
+        return format_names(self.classes, _SHOWN)
+
+    def _meant(self, names: Iterable[str]) -> set[str]:
+        """The classes that names and patterns fit."""
+        known, meant = {*self.classes}, set[str]()
+        for name in names:
+            meant |= {name} if name in known else {one for one in known if fits(name, one)}
+        return meant
+
+    def _named_exactly(self, left: Sequence[str], excluded: set[str]) -> dict[str, str]:
+        """The new names of the classes that have one by their own name, which goes before patterns."""
+        listed = [("labels.rename", old, new) for old, new in self.labels.rename.items()]
+        listed += [(f"labels.merge.{new}", old, new) for new, names in self.labels.merge.items() for old in names]
+        for place, old, _ in listed:
+            if old in self.classes and old not in left:
+                why = "labels.exclude leaves out" if old in excluded else "labels.include does not name"
+                self.faults.add(_fault(place, f"{printable(old)} is a class that {why}: correct one of them"))
+        return {old: new for _, old, new in listed if old in left}
+
+    def _fitting(self, names: Iterable[str]) -> dict[str, str]:
+        """The new names of the classes that have one by a pattern."""
+        named = {}
+        for name in names:
+            of = [new for new, old in self.labels.merge.items() if any(fits(one, name) for one in old)]
+            if len(of) > 1:
+                words = (
+                    f"{printable(name)} fits patterns of {format_names(of)}: write its name in the list of one of them"
+                )
+                self.faults.add(_fault("labels.merge", words))
+            if of:
+                named[name] = of[0]
+        return named
+
+    def _note_taken(self, new: str, old: Sequence[str]) -> None:
+        both = f"{printable(new)}: [{', '.join(map(printable, [*old[:_FEW], new]))}]"
+        words = f"{printable(new)} is a class of the source: to make one of all, write labels.merge: {{{both}}}"
+        place = f"labels.merge.{new}" if new in self.labels.merge else "labels.rename"
+        self.faults.add(_fault(place, f"{words}; else choose another name"))
+
+
+# --- what annotations become
+
+
+class _Made:
+    """Images with other classes, one after the other. ``wanted`` has the name of each class of ``before`` among ``classes``."""
+
+    def __init__(
+        self, before: Sequence[str], classes: Sequence[str], wanted: Mapping[str, str | None], *, merging: bool
+    ) -> None:
+        self._before = {name: number for number, name in enumerate(before)}
+        self._classes = tuple(classes)
+        numbers = {name: number for number, name in enumerate(classes)}
+        self._wanted = {old: (new, numbers[new]) for old, new in wanted.items() if new is not None}
+        self._merging = merging
+        self._tables: dict[int, tuple[Sequence[str], list[int]]] = {}
+        self.emptied: list[str] = []
+        """Images that lost all annotations, those of them that cannot do without a class, and those that lost some."""
+        self.unclassified: list[str] = []
+        self.thinned: list[str] = []
+        self.equal = 0
+        """Boxes that are equal to one of the same class by now."""
+
+    def image(self, image: ImageRecord) -> ImageRecord:
+        """The image with its annotations of classes that are left."""
+        if image.label is not None:
+            label, _ = self._wanted.get(image.label, (None, -1))
+            if label is None:
+                self.emptied.append(image.path)
+                self.unclassified.append(image.path)
+            return image if label is None else replace(image, label=label)
+        if image.shapes:
+            return self._drawn(image)
+        if not image.boxes:
+            return image
+        known = image.boxes if isinstance(image.boxes, Boxes) else Boxes.of(image.boxes, self._before, [*self._before])
+        boxes = known.numbered(self._table(known.names), self._classes)
+        if len(boxes) < len(known):
+            (self.thinned if boxes else self.emptied).append(image.path)
+        if self._merging and len(boxes) > 1:
+            self.equal += len(boxes) - len({*boxes})
+        return replace(image, boxes=boxes)
+
+    def _drawn(self, image: ImageRecord) -> ImageRecord:
+        shapes = tuple(
+            replace(shape, label=self._wanted[shape.label][0]) for shape in image.shapes if shape.label in self._wanted
+        )
+        if len(shapes) < len(image.shapes):
+            (self.thinned if shapes else self.emptied).append(image.path)
+        return replace(image, shapes=shapes)
+
+    def _table(self, names: Sequence[str]) -> list[int]:
+        """For each of ``names`` its number by now. One for a file: its images share the names, which may be thousands."""
+        known = self._tables.get(id(names))
+        if known is None or known[0] is not names:
+            known = self._tables[id(names)] = (names, [self._wanted.get(name, ("", -1))[1] for name in names])
+        return known[1]
+
+
+# --- what should be said
+
+
+def _told(found: Collection, wanted: Mapping[str, str | None], made: _Made, labels: Labels) -> Iterator[str]:
+    task = TASKS.named(found.task)
+    counts = Counter(label for image in found.images for label in task.marks(image))
+    out = [f"{printable(name)} ({counts[name]})" for name in found.classes if wanted[name] is None]
+    if out:
+        total = sum(counts[name] for name in found.classes if wanted[name] is None)
+        yield f"{total} annotations of {len(out)} classes are left out by labels: {format_words(out[:_FEW], len(out))}"
+    if made.emptied and labels.emptied == "Drop":
+        yield (
+            f"{len(made.emptied)} images show left out classes alone and are left out, as they are no backgrounds:"
+            f" {format_names(made.emptied)}"
+        )
+    elif made.emptied:
+        yield f"{len(made.emptied)} images show left out classes alone and are backgrounds: {format_names(made.emptied)}"
+    if made.thinned:
+        yield (
+            f"{len(made.thinned)} images show left out classes beside others; there, what is left out counts as background:"
+            f" {format_names(made.thinned)}"
+        )
+    for new in labels.merge:
+        old = [f"{printable(name)} ({counts[name]})" for name in found.classes if wanted[name] == new]
+        if old:
+            yield f"{printable(new)} is made of {format_words(old[:_FEW], len(old))}"
+    if made.equal:
+        yield f"{made.equal} boxes of merged classes are equal to one of the same image and class; all are kept: check them"
+    kept = {name for name in wanted.values() if name is not None}
+    if task.needs_several_classes and len(kept) == 1:
+        yield f"{format_names(kept)} is the only class that is left: a model has nothing to tell apart"
