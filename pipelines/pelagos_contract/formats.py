@@ -85,11 +85,17 @@ LABEL_STUDIO = FormatDescription(
     view=None,
     layout="a JSON export of Label Studio, which is a list of tasks with data and annotations, and the images",
 )
+BIIGLE = FormatDescription(
+    name="Biigle",
+    tasks=tuple(Task),
+    view=None,
+    layout="CSV reports of BIIGLE with filename, label_name, shape_name, points and annotation_id, or of labels of images",
+)
 AUTO = "Auto"
 """The format is recognised."""
 FORMATS = Registry(
     "format",
-    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME, CVAT, LABEL_STUDIO),
+    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME, CVAT, LABEL_STUDIO, BIIGLE),
     reserved=(AUTO, "preparation", "splitting"),  # stand beside formats in specs, and among the algorithms of a version
     others=lambda format_: (format_.view,) if format_.view else (),
 )

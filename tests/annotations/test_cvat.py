@@ -257,15 +257,14 @@ def test_a_size_that_is_none_is_refused(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_an_image_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_an_image_that_is_not_there_is_named_by_its_place(tmp_path: Path) -> None:
     make(tmp_path, BOX)
     text(tmp_path / "annotations.xml", document(image(BOX) + image(BOX, name="lost.png")))
 
-    with pytest.raises(
-        RefusedError, match=r"annotations\.xml: image 1 \(counted from 0\) \(images/lost\.png\)"
-    ) as refused:
+    with pytest.raises(RefusedError, match=r"annotations\.xml: image 1 \(counted from 0\)") as refused:
         read(tmp_path)
     assert refused.value.failure.reason is Reason.LABEL_WITHOUT_IMAGE
+    assert "lost" not in refused.value.failure.message  # what stands in a file is not for all who read status
 
 
 def test_pascal_voc_beside_it_is_another_format(tmp_path: Path) -> None:

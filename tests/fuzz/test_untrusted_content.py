@@ -26,7 +26,7 @@ from pelagos_contract.dataset import PreparationRequest
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.sources import VolumeSource
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations import coco, cvat, label_studio, pascal_voc, yolo
+from pelagos_pipelines.annotations import biigle, coco, cvat, label_studio, pascal_voc, yolo
 from pelagos_pipelines.annotations.model import Asked, Collection, Format
 from pelagos_pipelines.preparation import integrity, versions
 from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, TaskRefusedError
@@ -37,7 +37,7 @@ from pelagos_pipelines.training import tensor_files
 
 SECONDS = float(os.environ.get("PELAGOS_FUZZ_SECONDS", "3"))
 """For each target."""
-TOOLS = ("cvat", "labelstudio")
+TOOLS = ("cvat", "labelstudio", "biigle")
 """Targets that have most of their code in common, and a third of the time each."""
 CORPUS = Path(__file__).parent / "corpus"
 CANARY = b"canary"
@@ -123,7 +123,9 @@ class World:
 
 def _told(found: Collection) -> Sequence[str]:
     """Classes have names, which people may be told; all else in a file is not for them."""
-    return [words for words in found.warnings if not words.startswith("classes that no annotation uses")]
+    return [
+        words for words in found.warnings if not re.search("^classes that no annotation uses|share their name", words)
+    ]
 
 
 def _source(root: Path, reader: Format) -> Callable[[], Sequence[str]]:
@@ -239,6 +241,7 @@ TARGETS: dict[str, Callable[[Path], World]] = {
     "voc": _voc,
     "cvat": lambda root: _tool(root, cvat.FORMAT, "annotations.xml"),
     "labelstudio": lambda root: _tool(root, label_studio.FORMAT, "tasks.json"),
+    "biigle": lambda root: _tool(root, biigle.FORMAT, "a.csv"),
     "labels": lambda root: _yolo(root, "labels/a.txt"),
     "settings": lambda root: _yolo(root, "data.yaml"),
     "classes": lambda root: _yolo(root, "classes.txt"),

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 
 from pelagos_contract.dataset import Split
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.formats import FormatDescription
-from pelagos_pipelines.annotations import naming, placing, reading, untrusted_input
+from pelagos_pipelines.annotations import label_paths, naming, placing, reading, untrusted_input
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.corrections import Corrected
 from pelagos_pipelines.annotations.drawings import Drawings, Drawn
@@ -33,7 +33,7 @@ from pelagos_pipelines.annotations.model import (
 )
 from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.annotations.tasks import TASKS
-from pelagos_pipelines.annotations.untrusted_input import format_names, invalid, printable
+from pelagos_pipelines.annotations.untrusted_input import class_name, format_names, invalid, printable
 
 _LOOKED_AT = 3
 """Files, at least, that are looked into to see what they are."""
@@ -43,13 +43,15 @@ _LOOKED_AT = 3
 class Tool:
     """A format of a tool. ``files`` are its annotation files in a source; ``parser`` is the module that reads one.
 
-    ``said`` has, by what a parser counts of things that it does not read, the sentence behind the number.
+    ``said`` has, by what a parser counts of things that it does not read, the sentence behind the number. ``path`` is the
+    attribute of a shape with the place of its label in a tree, by which labels of one name are told apart.
     """
 
     description: FormatDescription
     files: Callable[[SourceFiles], Sequence[str]]
     parser: str
     said: Mapping[str, str] = field(default_factory=dict)
+    path: str | None = None
 
     def recognised(self, tree: SourceFiles, paths: Sequence[str]) -> bool:
         """Whether one of a few of the files is of the tool, by the task ``is_one`` of its parser. They are from all over."""
@@ -126,7 +128,7 @@ class _Reading:
                 return
             self.lost += 1
             if len(self.orphans) < untrusted_input.MAX_NAMED:
-                place = f"{printable(path)}: {drawn.place} ({printable(drawn.names[0])})"
+                place = f"{printable(path)}: {drawn.place}"
                 self.orphans.append(untrusted_input.with_nearest(place, meant, self._names.nearest(drawn.names[0])))
             return
         self._enter(path, image, drawn, is_likened=is_likened)
@@ -185,6 +187,7 @@ class _Reading:
         if self.lost:
             self.faults.add(untrusted_input.missing_images(self.orphans, self.lost))
         strategy, left = TASKS.named(asked.task), _Left()
+        renamed = self._tell_apart(tool.path) if tool.path else []
         images: dict[str, ImageRecord] = {}
         for path in sorted(self.shapes):
             with self.faults.noting():
@@ -215,6 +218,7 @@ class _Reading:
             (
                 *untrusted_input.matched(self.renamed, "names in annotation files differ from those of the images"),
                 *(self._others() if self.others else ()),
+                *_told_apart(renamed),
                 *self._counted(tool),
                 *left.warnings,
             ),
@@ -227,6 +231,21 @@ class _Reading:
             left.altered,
             tuple(self.corrected),
         )
+
+    def _tell_apart(self, attribute: str) -> list[str]:
+        """Give labels of one name that stand in several places of a tree names of their own; which these are."""
+        paths: dict[str, set[str]] = {}
+        for shape in (shape for shapes in self.shapes.values() for shape in shapes):
+            paths.setdefault(shape.label, set()).add(shape.attributes.get(attribute, ""))
+        names = label_paths.names(paths)
+        if names:
+            for path, shapes in self.shapes.items():
+                keys = ((shape.label, shape.attributes.get(attribute, "")) for shape in shapes)
+                self.shapes[path] = [
+                    replace(shape, label=class_name(names[key], printable(path))) if key in names else shape
+                    for shape, key in zip(shapes, keys, strict=True)
+                ]
+        return sorted(set(names.values()))
 
     def _others(self) -> Iterator[str]:
         yield f"{len(self.others)} files are of another kind and are not read: {format_names(self.others)}"
@@ -279,6 +298,14 @@ class _Left:
             torn = format_names(self.overlapping)
             yield f"{len(self.overlapping)} images stand in more than one split, which counts as in none: {torn}"
         yield from untrusted_input.unused_classes(self.unused)
+
+
+def _told_apart(names: Sequence[str]) -> Iterator[str]:
+    if names:
+        yield (
+            f"{len(names)} labels share their name with another one of the tree, and are told apart by what is above them:"
+            f" {format_names(names)}"
+        )
 
 
 _UNSEEN = "unseen"

@@ -1,0 +1,33 @@
+"""BIIGLE: the CSV reports of annotations and of labels of whole images, one file or several (of volumes, label trees or users).
+
+Source: biigle/core, ``app/Services/Reports/Volumes/ImageAnnotations/CsvReportGenerator.php`` and the one of ImageLabels, and
+``app/Shape.php``. A report lists images with annotations only. Others are left out: it does not say that they show nothing.
+"""
+
+from __future__ import annotations
+
+from pelagos_contract.formats import BIIGLE
+from pelagos_pipelines.annotations.drawn import Tool
+from pelagos_pipelines.annotations.model import Format, SourceFiles, suffix
+
+
+def _files(tree: SourceFiles) -> list[str]:
+    return [path for path in tree.files if suffix(path) == ".csv"]
+
+
+def recognises(tree: SourceFiles) -> bool:
+    """Whether there are CSV files of it."""
+    return bool(tree.images) and TOOL.recognised(tree, _files(tree))
+
+
+TOOL = Tool(
+    BIIGLE,
+    _files,
+    "pelagos_pipelines.annotations.biigle_document",
+    said={
+        "labels": "annotations have another label beside their first one, and count once for each",
+        "uneven": "rectangles have corners that are those of no rectangle, and are read as polygons",
+    },
+    path="label_hierarchy",
+)
+FORMAT = Format(BIIGLE, recognises, TOOL.read)

@@ -1,0 +1,76 @@
+"""Tables in text files (CSV, TSV), row by row, in a child of the sandbox.
+
+A cell is text: what a spreadsheet would take for a formula is never computed here.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import Any, BinaryIO
+
+from pelagos_pipelines.annotations.drawings import OtherKindError
+from pelagos_pipelines.annotations.untrusted_input import invalid, is_encodable
+
+MAX_HEADER = 2**20
+"""Characters of the line with the names of the columns."""
+MAX_CELL = 2**24
+"""Characters: the outline of an animal may have thousands of points."""
+_DELIMITERS = ",;\t"
+
+
+def columns(file: BinaryIO, *wanted: Set[str]) -> Set[str]:
+    """The names of the columns when they include one of ``wanted``; OtherKindError for any other file."""
+    return frozenset(_header(_text(file), wanted)[0])
+
+
+def rows(where: str, file: BinaryIO, *wanted: Set[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
+    """The number of the line and the cells, by the names of their columns, of every row of a table with one of ``wanted``.
+
+    Raises:
+        OtherKindError: it has other columns.
+        RefusedError: FORMAT_INVALID for what is no table.
+    """
+    text = _text(file)
+    names, delimiter = _header(text, wanted)
+    if len(set(names)) < len(names):
+        raise invalid(f"{where} has two columns of one name: remove one")
+    csv.field_size_limit(MAX_CELL)
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    while True:
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise invalid(
+                f"{where}, line {reader.line_num + 1} has quotes or cells that no table has: export it again"
+            ) from error
+        if cells is None:
+            return
+        if not cells:
+            continue
+        if not is_encodable("".join(cells)):
+            raise invalid(f"{where}, line {reader.line_num + 1} is not UTF-8 text: save the file as UTF-8")
+        if len(cells) != len(names):
+            raise invalid(
+                f"{where}, line {reader.line_num + 1} has {len(cells)} cells, but there are {len(names)} columns: export it again"
+            )
+        yield reader.line_num + 1, dict(zip(names, cells, strict=True))
+
+
+def _text(file: BinaryIO) -> Any:
+    # What is no UTF-8 is found in its row, and not in the piece of the file that holds the header.
+    return io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
+
+
+def _header(text: Any, wanted: Sequence[Set[str]]) -> tuple[list[str], str]:
+    """The names of the columns, and what stands between them."""
+    try:
+        line = text.readline(MAX_HEADER)
+        for delimiter in _DELIMITERS:
+            names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+            if any(names_of <= set(names) for names_of in wanted):
+                return names, delimiter
+    except csv.Error as error:
+        raise OtherKindError from error
+    raise OtherKindError
