@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -31,6 +32,7 @@ class ApiServer:
         self.resources: dict[str, list[dict[str, Any]]] = {}
         self.pods: list[dict[str, Any]] = []
         self.config_maps: dict[str, dict[str, Any]] = {}
+        self.secrets: dict[str, dict[str, str]] = {}
         self.logs: dict[tuple[str, str, bool], list[bytes | None]] = {}
         self.asked: list[str] = []
         self.status = 200
@@ -67,6 +69,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif "/configmaps/" in url.path:
             body = self.world.config_maps.get(url.path.rpartition("/")[2])
             self._answer(body or {"kind": "Status", "code": 404, "message": "not found"}, 200 if body else 404)
+        elif "/secrets/" in url.path:
+            held = self.world.secrets.get(url.path.rpartition("/")[2])
+            data = {key: base64.b64encode(value.encode()).decode() for key, value in (held or {}).items()}
+            absent = {"kind": "Status", "code": 404, "message": "not found"}
+            self._answer(absent if held is None else {"kind": "Secret", "data": data}, 404 if held is None else 200)
         else:
             assert url.path.endswith("/pods"), url.path
             self._answer({"items": list(filter(lambda pod: _carries(pod, query), self.world.pods))}, self.world.status)

@@ -5,9 +5,12 @@ The client is imported late.
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,6 +117,29 @@ def find(at: Chosen, kind: Kind, name: str, namespace: str) -> Mapping[str, Any]
         others = f"there are {', '.join(sorted(found))}" if found else "there is none in this namespace"
         raise AskError(f"{kind.kind} {namespace}/{name} not found; {others}")
     return found[name]
+
+
+def secret(at: Chosen, name: str, namespace: str) -> dict[str, str]:
+    """The content of a Secret, of its keys that hold text. Raises AskError."""
+    from kubernetes.client.exceptions import ApiException
+    from kubernetes.config import ConfigException
+    from urllib3.exceptions import HTTPError
+
+    try:
+        found = core_objects(at).read_namespaced_secret(name, namespace, _request_timeout=_API_TIMEOUT)
+    except (ConfigException, OSError, HTTPError) as error:
+        raise AskError(f"there is no API server that answers: {error}") from error
+    except ApiException as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            raise AskError(
+                f"Secret {namespace}/{name} not found: create it (kubectl create secret generic {name} ...)"
+            ) from error
+        raise AskError(f"the API server refuses Secret {namespace}/{name}: {error.status} {error.reason}") from error
+    texts: dict[str, str] = {}
+    for key, value in (found.data or {}).items():
+        with contextlib.suppress(ValueError):
+            texts[key] = base64.b64decode(value).decode().strip()
+    return texts
 
 
 def listed(at: Chosen, kind: Kind, namespace: str) -> dict[str, Mapping[str, Any]]:

@@ -12,6 +12,7 @@ import typer
 from rich.text import Text
 
 from pelagos.cli import (
+    annotate,
     control_plane,
     dataset,
     demo,
@@ -83,6 +84,7 @@ app.command()(doctor.doctor)
 app.command()(orphans.orphans)
 app.command()(operate.operator)
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(annotate.app, name="annotate")
 app.add_typer(control_plane.app, name="control-plane")
 
 

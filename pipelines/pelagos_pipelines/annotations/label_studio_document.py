@@ -109,12 +109,17 @@ class _Task:
                 )
             self._region(images[page], parts)
         if chosen is not None:
-            self._suggested(images)
+            self._suggested(images, chosen)
         return images
 
-    def _suggested(self, images: Sequence[Drawn]) -> None:
-        """Note what a model of ours had suggested before a person went through it; what is wrong with that hurts nobody."""
-        predictions = [each for each in self._task.get("predictions") or () if isinstance(each, dict)]
+    def _suggested(self, images: Sequence[Drawn], chosen: _Object) -> None:
+        """Note what a model of ours had suggested before a person went through it; what is wrong with that hurts nobody.
+
+        Plain exports have the ids of predictions alone, and in annotations that were made in the page what was shown there.
+        """
+        listed = self._task.get("predictions")
+        known = [*(listed if isinstance(listed, list) else ()), chosen.get("prediction")]
+        predictions = [each for each in known if isinstance(each, dict)]
         ours = [each for each in predictions if _word(each.get("model_version")).startswith(SUGGESTED_BY)]
         if not ours:
             return

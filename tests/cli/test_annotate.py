@@ -1,0 +1,209 @@
+"""``pelagos annotate push``: each image once, those of which the model is least sure first, and what goes wrong in one line."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import label_studio_server
+from label_studio_server import PAT, LabelStudio
+from pelagos.cli.annotate import score_of
+from pelagos.cli.main import app
+from pelagos.engines.triton import inference
+from resource_servers import ApiServer, api
+
+__all__ = ["api"]
+
+CONFIG = (
+    '<View><Image name="picture" value="$image"/><RectangleLabels name="kinds" toName="picture">'
+    '<Label value="cod"/><Label value="eel"/></RectangleLabels></View>'
+)
+SCORES = {b"one": 0.9, b"two": 0.2, b"three": None}
+"""By image, how sure the model is of its only detection."""
+
+
+@pytest.fixture
+def tool() -> Iterator[LabelStudio]:
+    with label_studio_server.serving() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def model(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The images that the model was asked about; another one is refused. Its own protocol is tested elsewhere."""
+    asked: list[bytes] = []
+
+    async def infer(address: str, name: str, image: bytes, timeout: float) -> tuple[dict[str, Any], float]:
+        asked.append(image)
+        if image not in SCORES:
+            raise inference.InferenceError("the image was refused: too small")
+        score = SCORES[image]
+        found = [] if score is None else [{"label": "cod", "score": score, "box": [10.0, 20.0, 30.0, 60.0]}]
+        return {"task": "Detection", "width": 100, "height": 80, "detections": found}, 0.01
+
+    monkeypatch.setattr(inference, "infer", infer)
+    return asked
+
+
+@pytest.fixture
+def world(api: ApiServer, tool: LabelStudio, tmp_path: Path) -> ApiServer:
+    """A Dataset of three images, a Ready service, and the Secret of the tool."""
+    entries = []
+    for number, content in enumerate((*SCORES, *SCORES)):  # every image lies in the source twice
+        digest = hashlib.sha256(content).hexdigest()
+        blob = tmp_path / "store" / "blobs" / digest[:2] / digest[2:]
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        blob.write_bytes(content)
+        entries.append({"path": f"dive {number}/{content.decode()}.png", "sha256": digest})
+    version = tmp_path / "store" / "versions" / "ab"
+    version.mkdir(parents=True)
+    (version / "manifest.json").write_text(json.dumps({"images": entries}))
+    classes = [{"name": "cod"}, {"name": "eel"}]
+    status = {"uri": str(version), "version": "sha256:ab", "task": "Detection", "classes": classes}
+    api.add("fish", status, kind="Dataset")
+    ready = {"type": "Ready", "status": "True", "reason": "Serving", "message": ""}
+    service = {"conditions": [ready], "url": "grpc://127.0.0.1:1", "model": {"name": "detector"}}
+    api.add("finder", service, kind="ModelService")
+    api.secrets["crew"] = {"tool": "labelStudio", "url": tool.url, "project": "3", "token": PAT}
+    return api
+
+
+def push(*arguments: object) -> Result:
+    wanted = ("annotate", "push", "fish", "--service", "finder", "--to", "crew")
+    return CliRunner().invoke(app, [*wanted, *map(str, arguments)])
+
+
+def test_the_images_of_which_the_model_is_least_sure_go_first(world: ApiServer, tool: LabelStudio) -> None:
+    tool.config = CONFIG
+
+    done = push("--limit", 2)
+
+    assert done.exit_code == 0, done.output
+    assert [task["data"]["image"].rpartition("-")[2] for task in tool.tasks] == ["two.png", "three.png"]
+    (first, second) = tool.predictions
+    assert first["model_version"] == "pelagos/finder@detector"
+    assert (first["score"], second["result"]) == (0.2, [])
+    (region,) = first["result"]
+    assert (region["from_name"], region["to_name"]) == ("kinds", "picture")
+    assert region["value"] == {
+        "x": 10.0,
+        "y": 25.0,
+        "width": 20.0,
+        "height": 50.0,
+        "rotation": 0,
+        "rectanglelabels": ["cod"],
+    }
+    assert "2 of 3 images were added" in done.stderr
+
+
+def test_pushing_again_adds_what_is_not_there_alone(world: ApiServer, tool: LabelStudio) -> None:
+    push("--limit", 2)
+
+    again = push("-o", "json")
+
+    assert json.loads(again.stdout)["added"] == 1
+    assert json.loads(again.stdout)["known"] == 2
+    assert (len(tool.tasks), len(tool.predictions)) == (3, 3)
+    assert json.loads(push("-o", "json").stdout)["added"] == 0
+
+
+def test_a_push_that_broke_off_is_completed(world: ApiServer, tool: LabelStudio) -> None:
+    push("--limit", 1)
+    tool.tasks[0]["total_predictions"] = 0
+    del tool.predictions[0]
+
+    push()
+
+    assert sorted(prediction["task"] for prediction in tool.predictions) == [1, 2, 3]
+    assert len(tool.tasks) == 3
+
+
+def test_an_empty_project_gets_an_interface_for_the_classes(world: ApiServer, tool: LabelStudio) -> None:
+    push()
+
+    assert tool.controls() == {"label": {"type": "RectangleLabels", "to_name": ["image"], "labels": ["cod", "eel"]}}
+
+
+def test_a_server_that_asks_for_patience_gets_it(
+    world: ApiServer, tool: LabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool.answers = [(429, {"Retry-After": "0"}), (401, {}), (503, {"Retry-After": "0"})]
+
+    assert push("-o", "json").exit_code == 0
+    assert tool.access == 2  # the expired one was renewed
+    assert len(tool.tasks) == 3
+
+
+def test_an_image_that_the_model_refuses_is_named_and_the_others_go_on(
+    world: ApiServer, tool: LabelStudio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(SCORES, b"one")
+
+    done = push()
+
+    assert done.exit_code == 0
+    assert (
+        "1 images were refused by the model, the first dive 0/one.png: the image was refused: too small" in done.stderr
+    )
+    assert len(tool.tasks) == 2
+
+
+@pytest.mark.parametrize(
+    ("secret", "words"),
+    [
+        ({"token": "header.wrong.signature"}, "refuses the token"),
+        ({"token": "wrong"}, "refuses the token"),
+        ({"token": ""}, "lacks token (personal access token"),
+        ({"tool": "paper"}, "the key tool is 'paper'; allowed are labelStudio"),
+        ({"project": "three"}, "must be the project's number"),
+        ({"project": "4"}, "was answered 404"),
+        ({"url": "http://127.0.0.1:1"}, "cannot be reached"),
+    ],
+)
+def test_a_secret_that_does_not_fit_is_told_in_one_line(
+    world: ApiServer, tool: LabelStudio, monkeypatch: pytest.MonkeyPatch, secret: dict[str, str], words: str
+) -> None:
+    monkeypatch.setattr("pelagos.cli.annotating.label_studio._TRIES", 1)
+    world.secrets["crew"] |= secret
+
+    done = push()
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert tool.tasks == []
+
+
+def test_an_interface_without_a_class_is_left_as_it_is(world: ApiServer, tool: LabelStudio) -> None:
+    tool.config = CONFIG.replace('<Label value="eel"/>', "")
+
+    done = push()
+
+    assert "lacks eel: add them in the project's settings" in done.stderr
+    assert (tool.tasks, done.exit_code) == ([], 1)
+
+
+def test_a_damaged_image_is_not_sent(world: ApiServer, tool: LabelStudio, tmp_path: Path) -> None:
+    for blob in (tmp_path / "store" / "blobs").glob("*/*"):
+        blob.write_bytes(b"other")
+
+    assert "missing or damaged" in push().stderr
+    assert tool.tasks == []
+
+
+@pytest.mark.parametrize(
+    ("found", "score"),
+    [
+        ({"task": "Detection", "detections": [{"score": 0.8}, {"score": 0.4}]}, 0.6),
+        ({"task": "Detection", "detections": []}, 0.5),
+        ({"task": "Classification", "classes": [{"probability": 0.7}, {"probability": 0.3}]}, 0.7),
+    ],
+)
+def test_how_sure_a_model_is_of_an_image(found: dict[str, Any], score: float) -> None:
+    assert score_of(found) == pytest.approx(score)
