@@ -178,6 +178,7 @@ class Change(StrEnum):
     WITHOUT_EXTRAS = "WithoutExtras"
     CUT = "Cut"
     COVERED = "Covered"
+    PIXELS = "Pixels"
 
 
 class Alteration(Strict):
@@ -189,9 +190,9 @@ class Alteration(Strict):
         str,
         Field(
             description="BoxAround: the box around them was taken. BoxBeside: the box that stands beside them was taken. "
-            "Outline: their outline was taken, as a polygon. LeftOut: the task has no use for them. Repeated: they repeat "
-            "another. WithoutExtras: what stands beside them was not kept. Cut: they exceeded the image. Covered: others lie on "
-            "top of a part of them."
+            "Outline: their outline was taken, as a polygon. LeftOut: the task, or the format, has no place for them. Repeated: "
+            "they repeat another. WithoutExtras: what stands beside them was not kept. Cut: they exceeded the image. Covered: "
+            "others lie on top of a part of them. Pixels: their pixels were taken, as a mask."
         ),
     ]
     annotations: Annotated[int, Field(description="How many.")]

@@ -76,13 +76,13 @@ LABELME = FormatDescription(
 CVAT = FormatDescription(
     name="Cvat",
     tasks=tuple(Task),
-    view=None,
+    view="cvat",
     layout="annotations.xml of CVAT for images 1.1, with the images in images/",
 )
 LABEL_STUDIO = FormatDescription(
     name="LabelStudio",
     tasks=tuple(Task),
-    view=None,
+    view="labelstudio",
     layout="a JSON export of Label Studio, which is a list of tasks with data and annotations, and the images",
 )
 BIIGLE = FormatDescription(

@@ -327,7 +327,7 @@ def test_fractions_instead_of_percents_are_refused(tmp_path: Path) -> None:
     small = {"x": 0.1, "y": 0.25, "width": 0.2, "height": 0.5}
 
     with pytest.raises(RefusedError, match="as fractions from 0 to 1 would that were taken for percents"):
-        read(make(tmp_path, task(annotation(region("rectanglelabels", small)))))
+        read(make(tmp_path, task(annotation(*(region("rectanglelabels", small, id=key) for key in "abc")))))
 
 
 def test_json_min_is_refused_with_the_export_to_choose(tmp_path: Path) -> None:

@@ -30,9 +30,10 @@ _WORDS = {
     Change.BOX_AROUND: "{count} annotations are each a {kind}; the box around it is taken",
     Change.BOX_BESIDE: "{count} annotations are each a {kind} with a box beside it; the box alone is taken",
     Change.OUTLINE: "{count} annotations are each a {kind}; its outline is taken, as a polygon",
-    Change.LEFT_OUT: "{count} annotations are each a {kind}, which the task has no use for, and are left out",
+    Change.LEFT_OUT: "{count} annotations are each a {kind}, for which the task, or the format, has no place, and are left out",
     Change.REPEATED: "{count} annotations repeat another of the same image, class and place; one of each is kept",
     Change.WITHOUT_EXTRAS: "{count} annotations have {kind}, which are not kept",
+    Change.PIXELS: "{count} annotations are each a {kind}; its pixels are taken, as a mask",
     Change.COVERED: "{count} annotations of the kind {kind} are covered by others, in a part or wholly",
     Change.CUT: "{count} annotations of the kind {kind} exceeded their image and were cut at its edge",
 }

@@ -6,6 +6,7 @@ Source: docs.cvat.ai, "XML annotation format", version 1.1. CVAT for video, whos
 from __future__ import annotations
 
 from pelagos_contract.formats import CVAT
+from pelagos_pipelines.annotations import cvat_writing
 from pelagos_pipelines.annotations.drawn import Tool
 from pelagos_pipelines.annotations.model import Format, SourceFiles, suffix
 
@@ -28,4 +29,4 @@ TOOL = Tool(
         "others": "annotations are of a kind that CVAT did not have when this was written, and are left out",
     },
 )
-FORMAT = Format(CVAT, recognises, TOOL.read)
+FORMAT = Format(CVAT, recognises, TOOL.read, cvat_writing.write)

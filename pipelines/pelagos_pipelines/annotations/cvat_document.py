@@ -26,7 +26,7 @@ _BEGINNINGS = frozenset({"version", "meta", "image", "track"})
 _IMAGE = (_ROOT, "image")
 _META = (_ROOT, "meta")
 _LABEL = ("labels", "label")
-_OWN: Mapping[str, tuple[str, str]] = {
+OWN: Mapping[str, tuple[str, str]] = {
     "occluded": ("0", "true"),
     "source": ("manual", ""),
     "z_order": ("0", ""),
@@ -134,7 +134,7 @@ class _Reader:
 
     def end(self, name: str) -> None:
         path, self._path = self._path, self._path[:-1]
-        value, self._text = "".join(self._text).strip(), []
+        value, self._text = "".join(self._text), []
         if path == _IMAGE:
             self._image = None
         elif path[:2] == _IMAGE:
@@ -143,7 +143,7 @@ class _Reader:
             elif len(path) == 4 and name == "attribute":
                 self._said[self._named] = value
         elif path[:2] == _META and path[-3:-1] == _LABEL:
-            self._label[name] = value
+            self._label[name] = value.strip()
         elif path[:2] == _META and path[-2:] == _LABEL and "parent" not in self._label:
             # The points of a skeleton are labels with a parent, and no classes.
             with self._found.faults.noting():
@@ -166,7 +166,7 @@ class _Reader:
             self._mark, self._said, self._joints = attributes, {}, []
         elif path[-1] == "attribute" and len(path) == 2:
             name = attributes.get("name", "")[:MAX_TEXT]
-            self._named = f"{TAKEN}{name}" if name in _OWN or name.startswith(TAKEN) else name
+            self._named = f"{TAKEN}{name}" if name in OWN or name.startswith(TAKEN) else name
         elif path == ("skeleton", "points"):
             self._joints.append(attributes)
 
@@ -185,7 +185,7 @@ def _extras(mark: Mapping[str, str], said: Mapping[str, str]) -> dict[str, str]:
     """All that is said of a shape beside its class and place."""
     own = {
         name: told or mark[name]
-        for name, (plain, told) in _OWN.items()
+        for name, (plain, told) in OWN.items()
         if mark.get(name, plain) not in {plain, ""}  # the same goes for what an older server left out
     }
     return own | dict(said)

@@ -6,6 +6,7 @@ Source: labelstud.io, "Label Studio JSON format of annotated tasks". JSON-MIN, C
 from __future__ import annotations
 
 from pelagos_contract.formats import LABEL_STUDIO
+from pelagos_pipelines.annotations import label_studio_writing
 from pelagos_pipelines.annotations.drawn import Tool
 from pelagos_pipelines.annotations.model import Format, SourceFiles, suffix
 
@@ -34,4 +35,4 @@ TOOL = Tool(
         "others": "regions are of a kind that is none of an image, and are left out",
     },
 )
-FORMAT = Format(LABEL_STUDIO, recognises, TOOL.read)
+FORMAT = Format(LABEL_STUDIO, recognises, TOOL.read, label_studio_writing.write)

@@ -23,9 +23,12 @@ _Object = Mapping[str, Any]
 _MIN = frozenset({"annotation_id", "annotator", "lead_time"})
 """What an entry of JSON-MIN has, beside its answers."""
 _WHOLE = 100.0
+_DOUBTED = 3
+"""So many regions do not all lie in one corner by chance."""
 
 
 def _read(found: Drawings, file: BinaryIO) -> None:
+    near = 0
     is_far = False
     for number, entry in enumerate(drawings.entries(found, file)):
         if number == 0:
@@ -35,7 +38,8 @@ def _read(found: Drawings, file: BinaryIO) -> None:
                 raise invalid(f"{found.where}: task {number} has no data and annotations: export it again, as JSON")
             images = _Task(found, entry, f"task {number} (counted from 0)").read()
             is_far = is_far or any(map(_goes_far, images))
-    if not is_far and any(shape.coordinates for image in found.images for shape in image.shapes):
+            near += sum(bool(shape.coordinates) for image in images for shape in image.shapes)
+    if near >= _DOUBTED and not is_far:
         raise invalid(
             f"{found.where}: all regions lie in the first hundredth of their images, as fractions from 0 to 1 would that were"
             " taken for percents: write places as percents, from 0 to 100"

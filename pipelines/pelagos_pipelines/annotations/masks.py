@@ -82,6 +82,17 @@ def drawn(shape: Shape, width: int, height: int) -> Any:
     return covered & ~holes
 
 
+def of_outline(shape: Shape, size: tuple[int, int]) -> Shape | None:
+    """The same as a mask on an image of ``size`` (width, height); None when no pixel's centre lies in it."""
+    pixels = drawn(shape, *size)
+    extras: dict[str, Any] = {
+        "attributes": shape.attributes,
+        "annotator": shape.annotator,
+        "confidence": shape.confidence,
+    }
+    return of_array(shape.label, pixels, origin=shape.origin, **extras) if pixels.any() else None
+
+
 def _inside(ring: Sequence[float], width: int, height: int) -> Any:
     """The pixels whose centre lies within a ring, row by row: between its first and second crossing, and so on."""
     import numpy as np

@@ -22,7 +22,7 @@ from pelagos_contract.formats import FormatDescription
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.altered import Altered
-from pelagos_pipelines.annotations.shapes import Shape
+from pelagos_pipelines.annotations.shapes import Kind, Shape, rectangle
 from pelagos_pipelines.annotations.untrusted_input import closed, invalid, printable
 
 SPLIT_NAMES: Mapping[str, Split] = {
@@ -160,6 +160,15 @@ class ImageRecord:
         if self.shapes:
             return frozenset(shape.label for shape in self.shapes)
         return self.boxes.labels if isinstance(self.boxes, Boxes) else frozenset(box.label for box in self.boxes)
+
+    @property
+    def marks(self) -> Iterator[Shape]:
+        """All that is said of it, as shapes."""
+        if self.label is not None:
+            yield Shape(self.label, Kind.TAG)
+        for box in self.boxes:
+            yield rectangle(box.label, box.x, box.y, box.width, box.height)
+        yield from self.shapes
 
 
 @dataclass(frozen=True, slots=True)
