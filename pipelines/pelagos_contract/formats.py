@@ -91,11 +91,17 @@ BIIGLE = FormatDescription(
     view=None,
     layout="CSV reports of BIIGLE with filename, label_name, shape_name, points and annotation_id, or of labels of images",
 )
+ECOTAXA = FormatDescription(
+    name="EcoTaxa",
+    tasks=(Task.CLASSIFICATION,),
+    view=None,
+    layout="TSV files of EcoTaxa with object_id, img_file_name, object_annotation_category and object_annotation_status",
+)
 AUTO = "Auto"
 """The format is recognised."""
 FORMATS = Registry(
     "format",
-    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME, CVAT, LABEL_STUDIO, BIIGLE),
+    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME, CVAT, LABEL_STUDIO, BIIGLE, ECOTAXA),
     reserved=(AUTO, "preparation", "splitting"),  # stand beside formats in specs, and among the algorithms of a version
     others=lambda format_: (format_.view,) if format_.view else (),
 )

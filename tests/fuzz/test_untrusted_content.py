@@ -26,7 +26,7 @@ from pelagos_contract.dataset import PreparationRequest
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.sources import VolumeSource
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations import biigle, coco, cvat, label_studio, pascal_voc, yolo
+from pelagos_pipelines.annotations import biigle, coco, cvat, ecotaxa, label_studio, pascal_voc, yolo
 from pelagos_pipelines.annotations.model import Asked, Collection, Format
 from pelagos_pipelines.preparation import integrity, versions
 from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, TaskRefusedError
@@ -37,7 +37,7 @@ from pelagos_pipelines.training import tensor_files
 
 SECONDS = float(os.environ.get("PELAGOS_FUZZ_SECONDS", "3"))
 """For each target."""
-TOOLS = ("cvat", "labelstudio", "biigle")
+TOOLS = ("cvat", "labelstudio", "biigle", "ecotaxa")
 """Targets that have most of their code in common, and a third of the time each."""
 CORPUS = Path(__file__).parent / "corpus"
 CANARY = b"canary"
@@ -128,10 +128,10 @@ def _told(found: Collection) -> Sequence[str]:
     ]
 
 
-def _source(root: Path, reader: Format) -> Callable[[], Sequence[str]]:
+def _source(root: Path, reader: Format, task: Task = Task.DETECTION) -> Callable[[], Sequence[str]]:
     def read() -> Sequence[str]:
         tree = volume.collect(VolumeSource(path="."), root)
-        return _told(reader.read(tree, lambda path: (40, 30), Asked(Task.DETECTION)))
+        return _told(reader.read(tree, lambda path: (40, 30), Asked(task)))
 
     return read
 
@@ -142,10 +142,10 @@ def _coco(root: Path) -> World:
     return World(root / "annotations.json", _source(root, coco.FORMAT))
 
 
-def _tool(root: Path, reader: Format, file: str) -> World:
+def _tool(root: Path, reader: Format, file: str, task: Task = Task.DETECTION) -> World:
     for name in ("a.png", "b.png"):
         photo(root / "images" / name)
-    return World(root / file, _source(root, reader))
+    return World(root / file, _source(root, reader, task))
 
 
 def _voc(root: Path) -> World:
@@ -242,6 +242,7 @@ TARGETS: dict[str, Callable[[Path], World]] = {
     "cvat": lambda root: _tool(root, cvat.FORMAT, "annotations.xml"),
     "labelstudio": lambda root: _tool(root, label_studio.FORMAT, "tasks.json"),
     "biigle": lambda root: _tool(root, biigle.FORMAT, "a.csv"),
+    "ecotaxa": lambda root: _tool(root, ecotaxa.FORMAT, "a.tsv", Task.CLASSIFICATION),
     "labels": lambda root: _yolo(root, "labels/a.txt"),
     "settings": lambda root: _yolo(root, "data.yaml"),
     "classes": lambda root: _yolo(root, "classes.txt"),

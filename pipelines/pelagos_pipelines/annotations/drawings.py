@@ -10,7 +10,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, BinaryIO
 
 import ijson
@@ -50,7 +50,7 @@ class Segment:
     is_crowd: bool
 
 
-@dataclass
+@dataclass(slots=True)
 class Drawn:
     """An image as a file names it: by any of ``names``, the best first, which are paths or the ends of paths.
 
@@ -74,6 +74,9 @@ class Drawn:
     picture: str | None = None
     """A picture of which ``segments`` are parts; whoever asked for the drawings makes shapes of them."""
     segments: list[Segment] = field(default_factory=list)
+
+
+_PLAIN = tuple(each.name for each in fields(Drawn) if each.name not in {"shapes", "predicted", "segments"})
 
 
 @dataclass
@@ -182,26 +185,17 @@ class Drawings:
             "labels": labels,
             "declared": len(self.classes),
             "counted": dict(self.counted),
-            "images": [
-                {
-                    **{
-                        name: value
-                        for name, value in vars(image).items()
-                        if name not in {"shapes", "segments", "predicted"}
-                    },
-                    "predicted": [shape.document() | {"class": numbers[shape.label]} for shape in image.predicted],
-                    "segments": [vars(segment) for segment in image.segments],
-                    "shapes": self._encoded(image, numbers),
-                }
-                for image in self.images
-            ],
+            "images": orjson.Fragment(b"[%b]" % b",".join(self._encoded(image, numbers) for image in self.images)),
         }
 
-    def _encoded(self, image: Drawn, numbers: Mapping[str, int]) -> orjson.Fragment:
-        """The shapes of an image as JSON: a large file's would take ten times as much memory as objects."""
-        shapes = [shape.document() | {"class": numbers[shape.label]} for shape in image.shapes]
+    def _encoded(self, image: Drawn, numbers: Mapping[str, int]) -> bytes:
+        """An image as JSON: the objects of a large file would take ten times as much memory."""
+        document = {name: getattr(image, name) for name in _PLAIN}
+        for name in ("shapes", "predicted"):
+            document[name] = [shape.document() | {"class": numbers[shape.label]} for shape in getattr(image, name)]
+        document["segments"] = [vars(segment) for segment in image.segments]
         # A copy: what orjson gives is as large as the memory that it took beforehand.
-        return orjson.Fragment(bytes(memoryview(encoded(self.where, shapes))))
+        return bytes(memoryview(encoded(self.where, document)))
 
     @classmethod
     def restored(cls, found: Mapping[str, Any], where: str) -> Drawings:

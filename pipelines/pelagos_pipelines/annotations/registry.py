@@ -8,7 +8,17 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.formats import AUTO
 from pelagos_contract.registry import Registry
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations import biigle, coco, cvat, imagefolder, label_studio, labelme, pascal_voc, yolo
+from pelagos_pipelines.annotations import (
+    biigle,
+    coco,
+    cvat,
+    ecotaxa,
+    imagefolder,
+    label_studio,
+    labelme,
+    pascal_voc,
+    yolo,
+)
 from pelagos_pipelines.annotations.model import Asked, Collection, Format, Sizes, SourceFiles
 from pelagos_pipelines.annotations.untrusted_input import format_names
 
@@ -23,6 +33,7 @@ FORMATS = Registry(
         cvat.FORMAT,
         label_studio.FORMAT,
         biigle.FORMAT,
+        ecotaxa.FORMAT,
     ),
 )
 _WITHOUT: Mapping[str, str] = {"classFolder": "folders are no classes"}

@@ -51,6 +51,8 @@ def rows(where: str, file: BinaryIO, *wanted: Set[str]) -> Iterator[tuple[int, M
             continue
         if not is_encodable("".join(cells)):
             raise invalid(f"{where}, line {reader.line_num + 1} is not UTF-8 text: save the file as UTF-8")
+        while len(cells) > len(names) and not cells[-1]:  # separators at the end of lines
+            cells.pop()
         if len(cells) != len(names):
             raise invalid(
                 f"{where}, line {reader.line_num + 1} has {len(cells)} cells, but there are {len(names)} columns: export it again"
@@ -69,6 +71,8 @@ def _header(text: Any, wanted: Sequence[Set[str]]) -> tuple[list[str], str]:
         line = text.readline(MAX_HEADER)
         for delimiter in _DELIMITERS:
             names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+            while names and not names[-1]:
+                names.pop()
             if any(names_of <= set(names) for names_of in wanted):
                 return names, delimiter
     except csv.Error as error:
