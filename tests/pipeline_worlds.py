@@ -120,6 +120,7 @@ class KfpLocalWorld:
         self.python = PYTHON
         self.login: Login | None = None
         self.keys: Callable[[str, str, int], Mapping[str, str]] = keyless
+        self.secrets: dict[tuple[str, str], dict[str, str]] = {}
         if server is not None:
             (self.home / "fork-server.sock").symlink_to(server)
         self.local = self.new_engine()
@@ -127,7 +128,19 @@ class KfpLocalWorld:
 
     def new_engine(self) -> KfpLocal:
         capacity: dict[Flow, int] = {"dataset-preparation": self._capacity, "training": self._capacity}
-        return KfpLocal(self.home, self.python, self._compiled, capacity=capacity, login=self.login, keys=self.keys)
+
+        async def find(namespace: str, name: str) -> Mapping[str, str] | None:
+            return self.secrets.get((namespace, name))
+
+        return KfpLocal(
+            self.home,
+            self.python,
+            self._compiled,
+            capacity=capacity,
+            login=self.login,
+            keys=self.keys,
+            secrets=find,
+        )
 
     def launcher(self) -> Launcher:
         """What the engine starts runners with."""

@@ -115,6 +115,7 @@ def _tenants(settings: Settings, api: KubernetesRest) -> Tenants:
         data_claim=settings.data_claim,
         objects_claim=settings.objects_claim,
         ca_config_map=settings.ca_config_map,
+        source_hosts=settings.source_hosts,
     )
     return KubernetesTenants(api, usual, Place(settings.lease_namespace, settings.namespace or ""))
 

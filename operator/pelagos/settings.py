@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pelagos.api import meta
 from pelagos.ports.peers import DNS, NOBODY, Peers
 from pelagos.ports.pods import NO_SERVER_PODS, NO_STEP_PODS, ServerPods, StepPods
-from pelagos_contract import extensions
+from pelagos_contract import extensions, source_hosts
 
 LARGEST_USER = 2**31 - 1
 """Kubernetes' own bound of runAsUser."""
@@ -20,6 +20,14 @@ LARGEST_USER = 2**31 - 1
 def _user(told: str) -> str:
     if told and int(told) > LARGEST_USER:
         raise ValueError(f"PELAGOS_POD_USER is {told}; allowed: a user from 1 to {LARGEST_USER}, or nothing")
+    return told
+
+
+def _hosts(told: str) -> str:
+    try:
+        source_hosts.parse(told)
+    except ValueError as error:
+        raise ValueError(f"{source_hosts.VARIABLE}: {error}") from None
     return told
 
 
@@ -172,6 +180,10 @@ class Settings(BaseSettings):
     """Ceiling: GiB that an archive of a source may hold, unpacked."""
     max_archive_seconds: int = Field(3_600, ge=1, le=86_400)
     """Ceiling: seconds of processor time that unpacking one may take."""
+
+    source_hosts: Annotated[str, AfterValidator(_hosts)] = ""
+    """From where Datasets may fetch sources beside public addresses over https: hosts and networks, separated by commas
+    (https://cvat.lab.example, http://10.3.0.7:8080, 10.20.0.0/16). A tenant's ConfigMap (sourceHosts) overrides it."""
 
     dns_peers: Peers = DNS
     """Where model servers look names up: peers and ports of their NetworkPolicy, as JSON."""

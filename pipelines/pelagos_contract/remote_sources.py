@@ -22,7 +22,7 @@ LARGEST_SECRET = 64 * 1024
 """Bytes of a value that are read."""
 
 SourceUrl = Annotated[str, Field(pattern=r"^https?://[!-~]+$", min_length=10, max_length=2048)]
-Text = Annotated[str, Field(max_length=500)]
+Text = Annotated[str | None, Field(max_length=500)]
 
 
 class SecretRef(Strict):
@@ -37,16 +37,18 @@ class SecretRef(Strict):
 
 
 class Origin(Strict):
-    """What of a place was fetched, as its server told. ``state`` changes when the content does; "" when nobody can tell."""
+    """What of a place was fetched, as its server told. ``state`` changes when the content does; None when nobody can tell."""
 
-    url: Annotated[Text, Field(description="Where it was fetched from; without what stands in a query.")] = ""
-    version: Annotated[Text, Field(description="Record, version, export or revision, by the service's own name.")] = ""
-    doi: Annotated[Text, Field(description="DOI of exactly this version.")] = ""
-    sha256: Annotated[Text, Field(description="Digest of the archive, where it is a single file.")] = ""
-    modified: Annotated[Text, Field(description="When it was changed last, as the service says.")] = ""
+    url: Annotated[Text, Field(description="Where it was fetched from; without what stands in a query.")] = None
+    version: Annotated[Text, Field(description="Record, version, export or revision, by the service's own name.")] = (
+        None
+    )
+    doi: Annotated[Text, Field(description="DOI of exactly this version.")] = None
+    sha256: Annotated[Text, Field(description="Digest of the archive, where it is a single file.")] = None
+    modified: Annotated[Text, Field(description="When it was changed last, as the service says.")] = None
     files: Annotated[int | None, Field(ge=0, le=10**9, description="Files that were fetched.")] = None
     bytes: Annotated[int | None, Field(ge=0, le=2**60, description="Their bytes.")] = None
-    state: Annotated[Text, Field(description="What is compared to see whether it has changed.")] = ""
+    state: Annotated[Text, Field(description="What is compared to see whether it has changed.")] = None
 
 
 def secret(keys: str) -> Any:

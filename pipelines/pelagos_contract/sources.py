@@ -21,7 +21,8 @@ class SourceDescription:
 
     ``path`` is that of its fields which names a file or folder on the data volume, where the operator looks for new content;
     None: the files are elsewhere, and fetched; then ``keys`` are the keys of a Secret that logs in, all of one of these sets, if
-    the place has a field ``secret_ref``. Of the fields in ``one_of`` exactly one is set.
+    the place has a field ``secret_ref``. Of the fields in ``one_of`` exactly one is set. A place that ``changes`` is looked at
+    again every spec.refresh, but where its field ``pin`` is set, which says what content it is for ever.
     """
 
     name: str
@@ -30,6 +31,8 @@ class SourceDescription:
     path: str | None = None
     keys: tuple[tuple[str, ...], ...] = ()
     one_of: tuple[str, ...] = ()
+    changes: bool = False
+    pin: str | None = None
 
 
 class VolumeSource(Strict):
@@ -48,6 +51,8 @@ HTTP = SourceDescription(
     HttpSource,
     "An archive at an address, fetched over https.",
     keys=(("token",), ("username", "password"), ("header", "value")),
+    changes=True,
+    pin="sha256",
 )
 
 
@@ -85,6 +90,13 @@ class Source(Strict):
         """The Secret, in the Dataset's own namespace, by which the place is asked; None: by none."""
         found: SecretRef | None = getattr(getattr(self, self.place), "secret_ref", None)
         return found.name if found is not None else None
+
+    @property
+    def is_looked_at_again(self) -> bool:
+        """Whether it may have other content another time, which only a step can tell."""
+        described = SOURCES.named(self.place)
+        pinned = described.pin is not None and getattr(getattr(self, self.place), described.pin) is not None
+        return described.changes and not pinned
 
     def _set(self) -> list[str]:
         return [name for name in SOURCES.names if getattr(self, name, None) is not None]

@@ -148,3 +148,29 @@ async def test_rights_are_asked_for_in_the_namespaces_of_tenants(
     assert "kubectl create rolebinding pelagos-operator --namespace reef" in make
     kinds = next(hint for message, hint in told.items() if "list datasets" in message)
     assert kinds.startswith("Apply the roles")
+
+
+async def test_secrets_of_sources_that_are_fetched_are_looked_for(
+    api: KubernetesRest, plane: ControlPlane, tmp_path: Path
+) -> None:
+    plane.create_namespace("fetching")
+    source = {"http": {"url": "https://data.example/reef.zip", "secretRef": {"name": "reef"}}}
+    body = {
+        "apiVersion": "pelagos.dev/v1alpha1",
+        "kind": "Dataset",
+        "metadata": {"name": "reef"},
+        "spec": {"source": source, "task": "Detection"},
+    }
+    put(plane, "/apis/pelagos.dev/v1alpha1/namespaces/fetching/datasets", body)
+    settings = on_cluster(tmp_path).model_copy(update={"source_hosts": "10.20.0.0/16"})
+    for made, message in (
+        (None, "the Secret reef does not exist"),
+        ({"password": "x"}, "the Secret reef has the keys password"),
+    ):
+        if made is not None:
+            secret = {"metadata": {"name": "reef"}, "stringData": made}
+            put(plane, "/api/v1/namespaces/fetching/secrets", secret)
+        findings = await examine(tenants.SECTION, DoctorContext(settings, api, HOME, ("fetching",)))
+        told = [finding.message for finding in findings]
+        assert message in told
+        assert "sources are fetched from public addresses over https, and from 10.20.0.0/16 (sourceHosts)" in told

@@ -17,7 +17,7 @@ from kfp.pipeline_spec import pipeline_spec_pb2
 from pelagos.engines.kubeflow import placement as kubeflow_placement
 from pelagos.engines.kubeflow.placement import Count, Mount, PodDefaults
 from pelagos.ports.errors import RejectedError
-from pelagos.ports.pipelines import RunName, RunRequest, RunResources
+from pelagos.ports.pipelines import RunName, RunRequest, RunResources, SourceSecret
 from pelagos.ports.placement import Placement, Toleration
 from pelagos.ports.pods import StepPods
 from pelagos.ports.tenants import Tenant
@@ -96,12 +96,17 @@ def _secrets(task: dsl.PipelineTask, _gpu: bool) -> None:
     kubernetes.use_secret_as_env(task, "reef-mlflow", {key: key for key in either}, optional=True)
 
 
+def _source_secret(task: dsl.PipelineTask, _gpu: bool) -> None:
+    kubernetes.use_secret_as_volume(task, "reef-cvat", "/etc/pelagos/source-secret")
+
+
 def _authorities(task: dsl.PipelineTask, _gpu: bool) -> None:
     kubernetes.use_config_map_as_volume(task, "reef-ca", "/etc/pelagos/ca")
 
 
 SETTINGS = {
     "nothing more": Setting(REQUEST, _nothing),
+    "a secret of a source": Setting(replace(REQUEST, secret=SourceSecret("reef-cvat")), _source_secret),
     "memory": Setting(
         _placed(Placement(memory="24Gi")), lambda task, _gpu: task.set_memory_limit("24Gi").set_memory_request("24Gi")
     ),
@@ -313,9 +318,12 @@ def test_a_preparation_is_placed_as_well(tmp_path: Path) -> None:
         task = preparation.prepare(request=request, data_root=data_root, store=store, report=report)
         task.set_memory_limit("4Gi").set_memory_request("4Gi")
         _common(task, Setting(REQUEST, _nothing), gpu=False)
+        task.set_env_variable(
+            "PELAGOS_SOURCE_HOSTS_OF", "the ConfigMap pelagos-tenant-reef of the operator's namespace"
+        )
         kubernetes.add_pod_label(task, "app.kubernetes.io/component", "dataset-preparation")
 
-    request = replace(REQUEST, flow="dataset-preparation")
+    request = replace(REQUEST, flow="dataset-preparation", namespace="reef")
     placed = kubeflow_placement.place(documents(request), request, PLACE, COUNT)
 
     assert as_kfp_reads(placed) == _read(flow, tmp_path)
@@ -363,3 +371,27 @@ def test_one_claim_for_two_folders_is_refused_in_words_that_help() -> None:
 
     with pytest.raises(RejectedError, match=r"dataClaim and objectsClaim are both 'all'.*PELAGOS_DATA_CLAIM"):
         kubeflow_placement.place(documents(), REQUEST, both, COUNT)
+
+
+def test_only_a_preparation_is_told_from_where_it_may_fetch() -> None:
+    tenant = Tenant(source_hosts="https://cvat.lab.example", ca_config_map="reef-ca")
+    preparation = replace(
+        REQUEST, flow="dataset-preparation", namespace="reef", tenant=tenant, secret=SourceSecret("reef-cvat")
+    )
+    told = {}
+    for request in (preparation, replace(REQUEST, tenant=tenant)):
+        placed = kubeflow_placement.place(documents(request), request, PLACE, COUNT)
+        as_kfp_reads(placed)
+        (executor,) = list(placed["pipeline_spec"]["deploymentSpec"]["executors"].values())[:1]
+        variables = {each["name"]: each["value"] for each in executor["container"]["env"]}
+        told[request.flow] = {name: value for name, value in variables.items() if name.startswith("PELAGOS_SOURCE")}
+
+    assert told == {
+        "dataset-preparation": {
+            "PELAGOS_SOURCE_HOSTS": "https://cvat.lab.example",
+            "PELAGOS_SOURCE_HOSTS_OF": "the ConfigMap pelagos-tenant-reef of the operator's namespace",
+            "PELAGOS_SOURCE_CA": "/etc/pelagos/ca/ca.crt",
+            "PELAGOS_SOURCE_SECRET": "/etc/pelagos/source-secret",
+        },
+        "training": {},
+    }

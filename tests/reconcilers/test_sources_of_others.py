@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -71,6 +72,77 @@ def test_what_is_elsewhere_is_keyed_by_what_spec_says_and_prepared_once(world: s
 
         assert len(world.pipelines.runs) == 1
         world.stop()
+
+
+def attempts(world: simulation.Simulation) -> list[int]:
+    return [known.run.attempt for known in world.pipelines.runs.values()]
+
+
+def test_what_changes_elsewhere_is_looked_at_again_by_a_step(world: simulation.Simulation) -> None:
+    spec = {**dataset({"http": {"url": "https://data.example/reef.zip"}}), "refresh": "1h"}
+    key = world.create(kinds.DATASET, "frames", spec)
+    world.start()
+    world.run_until(world.all_current)
+    assert attempts(world) == [1]
+
+    world.run(3500)
+    assert attempts(world) == [1]
+    world.run(200)
+
+    assert attempts(world) == [2]
+    world.run_until(world.all_current)
+    assert world.ready(key)["reason"] == "VersionReady"
+    (known,) = world.pipelines.runs.values()
+    assert known.request.retry_key.startswith("@")
+    assert json.loads(known.request.parameters["request"])["retry"] == known.request.retry_key
+    world.run(3 * 3600)
+    assert attempts(world) == [5]
+    world.stop()
+
+
+def test_what_a_digest_names_is_never_looked_at_again(world: simulation.Simulation) -> None:
+    source = {"http": {"url": "https://data.example/reef.zip", "sha256": "0" * 64}}
+    world.create(kinds.DATASET, "frames", {**dataset(source), "refresh": "1h"})
+    world.start()
+    world.run_until(world.all_current)
+    world.run(2 * 3600)
+    assert attempts(world) == [1]
+    world.stop()
+
+
+def test_a_person_may_have_it_looked_at_now(world: simulation.Simulation) -> None:
+    spec = {**dataset({"http": {"url": "https://data.example/reef.zip"}}), "refresh": "10m"}
+    key = world.create(kinds.DATASET, "frames", spec)
+    world.start()
+    world.run_until(world.all_current)
+    world.run(660)
+    world.run_until(world.all_current)
+    world.cluster.annotate(key, "pelagos.dev/retry", "now")
+    world.run(60)
+    assert attempts(world) == [3]
+    (known,) = world.pipelines.runs.values()
+    assert known.request.retry_key == "now"
+    world.stop()
+
+
+@pytest.mark.parametrize(
+    ("reason", "seconds"), [("SourceSecretIncomplete", 60), ("SourceAccessDenied", 3600), ("SourceNotAllowed", 3600)]
+)
+def test_what_was_refused_is_tried_again_in_time(world: simulation.Simulation, reason: str, seconds: int) -> None:
+    source = {"http": {"url": "https://data.example/reef.zip", "sha256": "0" * 64, "secretRef": {"name": "reef"}}}
+    world.data_plane.failures.append({"reason": reason, "message": "no"})
+    key = world.create(kinds.DATASET, "frames", {**dataset(source), "refresh": "1h"})
+    world.start()
+    world.run_until(lambda: world.ready(key).get("reason") == reason)
+    (known,) = world.pipelines.runs.values()
+    assert known.request.secret is not None
+    assert known.request.secret.name == "reef"
+    world.run(seconds - 20)
+    assert attempts(world) == [1]
+    world.run(40)
+    world.run_until(world.all_current)
+    assert attempts(world) == [2]
+    world.stop()
 
 
 def test_without_the_extension_the_resource_says_what_is_unknown_and_nothing_loops(

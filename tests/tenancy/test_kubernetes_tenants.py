@@ -87,6 +87,7 @@ async def test_keys_take_the_place_of_defaults(api: KubernetesRest, namespace: s
         "objectsClaim": "",
         "imagePullSecrets": "one, two",
         "maxGpus": "4",
+        "sourceHosts": "https://cvat.lab.example, 10.20.0.0/16",
     }
     agree(namespace, given)
 
@@ -101,6 +102,7 @@ async def test_keys_take_the_place_of_defaults(api: KubernetesRest, namespace: s
         objects_claim="objects",
         image_pull_secrets=("one", "two"),
         max_gpus=4,
+        source_hosts="https://cvat.lab.example, 10.20.0.0/16",
     )
 
 

@@ -19,6 +19,9 @@ GOOD = [
     {"trackingSecret": "mlflow", "objectsSecret": "s3.example", "dataClaim": "data", "objectsClaim": "objects"},
     {"imagePullSecrets": "one, two,three four"},
     {"sharedWith": "one, two", "queues": "fast slow"},
+    {
+        "sourceHosts": "https://cvat.lab.example, http://10.3.0.7:8080 10.20.0.0/16, https://*.lab.example:*, https://[fd00::7]"
+    },
     {"maxGpus": "0"},
     {"maxGpus": "9999"},
     {"queue": ""},
@@ -45,6 +48,10 @@ BAD = [
     ({"imagePullSecrets": "one;two"}, "imagePullSecrets is"),
     ({"sharedWith": "One"}, "sharedWith is 'One'; allowed is names of namespaces, separated by commas"),
     ({"queues": "a/b"}, "queues is"),
+    ({"sourceHosts": "ftp://lab.example"}, "sourceHosts: 'ftp://lab.example' is no host; allowed are https://host"),
+    ({"sourceHosts": "10.0.0.1/8"}, "sourceHosts: '10.0.0.1/8' is no network"),
+    ({"sourceHosts": "https://a.example/?x"}, "sourceHosts is"),
+    ({"sourceHosts": "a b" * 2000}, "at most 4000 characters"),
     ({"maxGpus": "-1"}, "maxGpus is '-1'; allowed is a whole number from 0 to 9999"),
     ({"maxGpus": "many"}, "maxGpus is"),
     ({"maxGpus": "10000"}, "maxGpus is"),

@@ -25,6 +25,7 @@ from pelagos.api.stages import StageProgress
 from pelagos_contract import sources
 from pelagos_contract.base import Strict
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality, Recipe, SplitCount
+from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import SourceDescription
 
 
@@ -118,8 +119,12 @@ class DatasetSpec(Recipe, BaseSpec):
         return (*filter(None, map(_below_root, places)), *filter(None, map(_one_of, places)), *cls.RULES)
 
     refresh: Annotated[
-        Duration, Field(description="How often to look at the source again; new content is a new version.")
-    ] = "10m"
+        Duration | None,
+        Field(
+            description="How often to look at the source again; new content is a new version. Default: 10m; 24h for a source "
+            "that is fetched, where each look is a run."
+        ),
+    ] = None
     resources: Annotated[
         PreparationResources, Field(description="What the preparation asks for; no part of a version's digest.")
     ] = PreparationResources()
@@ -194,6 +199,8 @@ class Progress(StageProgress):
 
     images_done: Annotated[int | None, Field(description="Images that the stage is done with.")] = None
     images_total: Annotated[int | None, Field(description="Images that it has to do with.")] = None
+    bytes_done: Annotated[int | None, Field(description="Bytes of the source that are here.")] = None
+    bytes_total: Annotated[int | None, Field(description="Bytes that there will be.")] = None
 
 
 class DatasetStatus(BaseStatus):
@@ -208,6 +215,9 @@ class DatasetStatus(BaseStatus):
     classes: Annotated[list[ClassCount] | None, Field(description="Its classes, at most the first 100.")] = None
     splits: Annotated[Splits | None, Field(description="Its splits.")] = None
     quality: Annotated[Quality | None, Field(description="What cleaning found.")] = None
+    source: Annotated[
+        Origin | None, Field(description="What of a source that is fetched the newest version is made from.")
+    ] = None
     files: Annotated[Files | None, Field(description="What became of the files of the source.")] = None
     excluded: Annotated[list[Excluded] | None, Field(description="What is not in the version, by reason.")] = None
     altered: Annotated[
@@ -259,6 +269,7 @@ COLUMNS = (
     Column("Task", ".spec.task"),
     Column("Images", ".status.images", "integer"),
     Column("Stage", ".status.progress.stage", priority=1, description="What the preparation does now."),
+    Column("Source", ".status.source.version", priority=1, description="Of a source that is fetched, its version."),
     Column("Excluded", ".status.files.excluded", "integer", priority=1),
     Column("Version", ".status.version", priority=1),
     Column(

@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pelagos_contract import source_hosts
+
 PREFIX = "pelagos-tenant-"
 """Of the names of these ConfigMaps; the namespace follows."""
 RETIRED = "pelagos-config"
@@ -88,6 +90,13 @@ TENANT_SETTINGS = (
     _named("caConfigMap", "ConfigMap", "Certificate authorities (key ca.crt) of object storage and MLflow."),
     _list("imagePullSecrets", "Secrets in the tenant's namespace", "Credentials of image registries."),
     TenantSetting(
+        source_hosts.KEY,
+        source_hosts.PATTERN,
+        source_hosts.LONGEST,
+        "hosts (https://host, http://host:port, https://*.domain) and networks (10.20.0.0/16), separated by commas",
+        "From where sources may be fetched beside public addresses over https; default: nowhere.",
+    ),
+    TenantSetting(
         "maxGpus",
         r"[0-9]{1,4}",
         4,
@@ -120,4 +129,8 @@ def problem(data: Mapping[str, str]) -> str | None:
             return (
                 f"{key} is {value[:100]!r}; allowed is {known[key].allowed} (at most {known[key].longest} characters)"
             )
+    try:
+        source_hosts.parse(data.get(source_hosts.KEY, ""))
+    except ValueError as error:
+        return f"{source_hosts.KEY}: {error}"
     return None

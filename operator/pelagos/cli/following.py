@@ -131,6 +131,9 @@ def _stage(progress: Mapping[str, Any]) -> str:
         now += f" {max(0, round(since.total_seconds()))} s"
     if "imagesTotal" in progress:
         now += f", {progress.get('imagesDone', 0)} of {progress['imagesTotal']} images"
+    if "bytesDone" in progress:
+        of = f" of {progress['bytesTotal'] / 2**20:.0f}" if "bytesTotal" in progress else ""
+        now += f", {progress['bytesDone'] / 2**20:.0f}{of} MiB"
     return " → ".join([*parts, now])
 
 

@@ -41,7 +41,8 @@ def shown(
     stage = current(told, run)
     if stage is None:
         return found
-    percent = min(100, told.done * 100 // told.total) if told.done is not None and told.total else None
+    done, total = (told.done, told.total) if told.total else (told.bytes_done, told.bytes_total)
+    percent = min(100, done * 100 // total) if done is not None and total else None
     return found | {"stage": stage.value, "stage_since": _since(told, run, now), "stage_percent": percent}
 
 

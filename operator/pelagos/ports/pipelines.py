@@ -90,6 +90,14 @@ class RunResources:
 
 
 @dataclass(frozen=True)
+class SourceSecret:
+    """The Secret of the resource's namespace by which a step asks a source, and its keys: all of one of these sets."""
+
+    name: str
+    keys: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True)
 class RunRequest:
     """A run to be. ``name`` identifies it permanently: same name, same inputs.
 
@@ -109,6 +117,8 @@ class RunRequest:
     namespace: str = ""
     """Of the resource that it is for: where a cluster runs its steps."""
     tenant: Tenant = Tenant()
+    secret: SourceSecret | None = None
+    """Handed to its steps, and kept nowhere else. Submitting a run without it raises RejectedError where that can be seen."""
 
     @property
     def steps(self) -> tuple[StepDescription, ...]:

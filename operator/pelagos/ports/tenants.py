@@ -48,6 +48,8 @@ class Tenant:
     ca_config_map: str = ""
     """ConfigMap whose key ca.crt holds the certificate authorities of object storage and MLflow."""
     image_pull_secrets: tuple[str, ...] = ()
+    source_hosts: str = ""
+    """From where sources may be fetched beside public addresses, as pelagos_contract.source_hosts reads it."""
     max_gpus: int | None = None
     """Most GPUs that one resource may ask for; None: any number."""
 

@@ -14,7 +14,7 @@ from pelagos.engines.kubeflow.engine import Kubeflow
 from pelagos.engines.kubeflow.placement import Mount, PodDefaults
 from pelagos.engines.kubeflow.rest import KubeflowRest
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.pipelines import RunName, RunState
+from pelagos.ports.pipelines import RunName, RunState, SourceSecret
 from pelagos.ports.tenants import Tenant
 from pelagos.settings import Settings
 
@@ -202,3 +202,11 @@ async def test_settings_make_an_engine(cluster: Cluster) -> None:
 def test_settings_without_the_servers_address_are_refused() -> None:
     with pytest.raises(ValueError, match="PELAGOS_KUBEFLOW_URL"):
         kubeflow.from_settings(Settings(), COMPILED)
+
+
+@pytest.mark.parametrize("cluster", [False], indirect=True, ids=["single-user"])
+async def test_a_secret_of_a_namespace_cannot_be_mounted_in_the_common_one(cluster: Cluster) -> None:
+    request = replace(make_request(), secret=SourceSecret("reef-cvat"))
+    with pytest.raises(RejectedError, match="secretRef names the Secret reef-cvat; pipelines of all namespaces run in"):
+        await cluster.engine.submit(request)
+    assert cluster.runs() == []

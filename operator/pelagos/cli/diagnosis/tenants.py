@@ -13,6 +13,7 @@ from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.engines.kubernetes.tenants import KubernetesTenants, Place
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.tenants import CA_KEY, Tenant
+from pelagos_contract.sources import SOURCES
 
 MOST = 20
 """Namespaces that are looked at; more are counted."""
@@ -45,7 +46,8 @@ async def look(context: DoctorContext) -> Iterable[Finding]:
 
 async def _tenant(context: DoctorContext, namespace: str) -> list[Finding]:
     if not engine_registry.is_on_cluster(context.settings):
-        return [ok(namespace, "its resources run on this machine")]
+        fetched = await _sources(context, namespace, context.settings.source_hosts)
+        return fetched or [ok(namespace, "its resources run on this machine")]
     given, chosen = context.settings, engine_registry.chosen(context.settings)
     usual = Tenant(
         tracking_secret=given.tracking_secret,
@@ -53,6 +55,7 @@ async def _tenant(context: DoctorContext, namespace: str) -> list[Finding]:
         data_claim=given.data_claim,
         objects_claim=given.objects_claim,
         ca_config_map=given.ca_config_map,
+        source_hosts=given.source_hosts,
     )
     try:
         tenant = await KubernetesTenants(context.api, usual, Place(context.home, given.namespace or "")).find(namespace)
@@ -74,6 +77,7 @@ async def _tenant(context: DoctorContext, namespace: str) -> list[Finding]:
         await _storage_initializer(context, namespace, tenant) if chosen.serving.name == "kserve" else None,
     ]
     told = [finding for finding in found if finding is not None]
+    told += await _sources(context, namespace, tenant.source_hosts)
     return told or [ok(namespace, "its tenant settings hold")]
 
 
@@ -119,6 +123,28 @@ async def _secret(
             namespace, f"the Secret {name} has the keys {', '.join(sorted(keys)) or 'none'}", f"Put in {wanted}."
         )
     return ok(namespace, f"Secret {name}")
+
+
+async def _sources(context: DoctorContext, namespace: str, hosts: str) -> list[Finding]:
+    """From where its Datasets may be fetched, and whether the Secrets that they name are there; nothing where none is fetched."""
+    answer = await context.api.get(f"/apis/{meta.API_VERSION}/namespaces/{namespace}/{kinds.DATASET.plural}?limit=500")
+    named, fetched = dict[str, tuple[frozenset[str], ...]](), False
+    for body in items(answer):
+        spec = body.get("spec")
+        given = spec.get("source") if isinstance(spec, dict) else None
+        for place in SOURCES if isinstance(given, dict) else ():
+            fields = given.get(place.name) if isinstance(given, dict) else None
+            if isinstance(fields, dict) and place.path is None:
+                fetched = True
+                reference = fields.get("secretRef")
+                if isinstance(reference, dict):
+                    named[str(reference.get("name"))] = tuple(map(frozenset, place.keys))
+    if not fetched:
+        return []
+    beside = f", and from {hosts}" if hosts else " alone"
+    found = [ok(namespace, f"sources are fetched from public addresses over https{beside} (sourceHosts)")]
+    secrets = [await _secret(context, namespace, name, keys) for name, keys in sorted(named.items())]
+    return found + [each for each in secrets if each is not None]
 
 
 async def _claim(context: DoctorContext, namespace: str, name: str) -> Finding | None:

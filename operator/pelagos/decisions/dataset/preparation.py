@@ -10,7 +10,7 @@ from pelagos.api.dataset import DatasetStatus, MadeFrom, Progress
 from pelagos.decisions import attempts, limits, queueing, stages
 from pelagos.decisions.attempts import Outcome
 from pelagos.decisions.chains import Ended, Passed
-from pelagos.decisions.dataset import identity
+from pelagos.decisions.dataset import identity, looking
 from pelagos.decisions.dataset.conditions import PREPARED
 from pelagos.decisions.dataset.identity import Inputs
 from pelagos.decisions.dataset.observed import Observed
@@ -18,8 +18,9 @@ from pelagos.decisions.dataset.source import SOURCE_POLL
 from pelagos.decisions.effects import CancelRun, Effect, SubmitRun
 from pelagos.decisions.placing import place, threads
 from pelagos.decisions.verdicts import ConditionState, Verdict
-from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources
+from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources, SourceSecret
 from pelagos_contract.flows import PREPARATION
+from pelagos_contract.sources import SOURCES
 from pelagos_contract.tags import RESOURCE_TAG
 
 TIME_LIMIT = 24 * 3600
@@ -29,7 +30,7 @@ TIME_LIMIT = 24 * 3600
 def outcome(seen: Observed) -> Outcome:
     """What to do about the pipeline run; a new retry key has the source looked at again after a success, too."""
     judged = attempts.judge(
-        PREPARED, seen.run, seen.report, retry_key=seen.retry, now=seen.now, looks_at_the_world=True
+        PREPARED, seen.run, seen.report, retry_key=looking.key(seen), now=seen.now, looks_at_the_world=True
     )
     return attempts.moved(judged, seen.run, seen.spec.priority or seen.tenant.priority)
 
@@ -98,6 +99,7 @@ def progress_published(seen: Observed) -> Passed | None:
     told, found = seen.told, stages.shown(seen.told, seen.stated, seen.run, seen.time_of_day or seen.now)
     if told is not None and stages.current(told, seen.run) is not None:
         found |= {"images_done": told.done, "images_total": told.total}
+        found |= {"bytes_done": told.bytes_done, "bytes_total": told.bytes_total}
     made = Progress(**found)
     return Passed(status=DatasetStatus(progress=made if made.written() else None))
 
@@ -134,7 +136,8 @@ def made_from(seen: Observed, inputs: Inputs) -> MadeFrom:
 
 
 def _request(seen: Observed, number: int) -> RunRequest:
-    request = identity.request(seen.spec) | ({"retry": seen.retry} if seen.retry else {})
+    retry, source = looking.key(seen), seen.spec.source
+    request = identity.request(seen.spec) | ({"retry": retry} if retry else {})
     parameters = {
         "request": json.dumps(request, sort_keys=True),
         "data_root": seen.data_root,
@@ -146,7 +149,8 @@ def _request(seen: Observed, number: int) -> RunRequest:
         flow=PREPARATION.name,
         parameters=parameters,
         attempt=number,
-        retry_key=seen.retry,
+        retry_key=retry,
+        secret=SourceSecret(source.secret, SOURCES.named(source.place).keys) if source.secret else None,
         resources=RunResources(
             cpu=threads(seen.spec.resources),
             placement=place(seen.spec.resources, seen.tenant.queue),

@@ -7,14 +7,15 @@ from typing import Any
 
 from pelagos.api import reasons
 from pelagos.api.dataset import DatasetStatus, DatasetVersion, Splits
-from pelagos.decisions import bounds, durations, moments
+from pelagos.decisions import bounds, moments
 from pelagos.decisions.chains import Ended, Passed
-from pelagos.decisions.dataset import identity, preparation
+from pelagos.decisions.dataset import identity, looking, preparation
 from pelagos.decisions.dataset.conditions import PREPARED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.effects import KeepRecord
 from pelagos.decisions.verdicts import READY, ConditionState, Verdict
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality
+from pelagos_contract.remote_sources import Origin
 
 KEPT_VERSIONS = 10
 SHORTEST_REFRESH = 1.0
@@ -24,7 +25,7 @@ SHORTEST_REFRESH = 1.0
 def counted(seen: Observed) -> Passed:
     """All figures of the newest version are published together: none of an earlier one stays among them."""
     result = seen.result
-    files = result.get("files")  # A result of before has none.
+    files, origin = result.get("files"), result.get("origin")  # A result of before has none.
     status = DatasetStatus(
         version=result["version"],
         uri=result["uri"],
@@ -35,6 +36,7 @@ def counted(seen: Observed) -> Passed:
         splits=Splits.model_validate(result["splits"], extra="ignore"),
         quality=Quality.model_validate(result["quality"], extra="ignore"),
         files=Files.model_validate(files, extra="ignore") if files else None,
+        source=Origin.model_validate(bounds.short({**origin, "state": None}), extra="ignore") if origin else None,
         versions=_history(seen),
     )
     return Passed(status=status)
@@ -72,7 +74,7 @@ def result_on_record(seen: Observed) -> Passed:
         "store": seen.store,
         "result": dict(seen.result),
         "madeFrom": preparation.made_from(seen, seen.inputs).written(),
-        "retryKey": seen.run.retry_key if seen.run is not None else seen.retry,
+        "retryKey": seen.run.retry_key if seen.run is not None else looking.key(seen),
     }
     record = {**seen.record.of, **made}
     return Passed(effects=(KeepRecord(seen.record.path, record), KeepRecord(seen.record.newest, record)), status=status)
@@ -83,8 +85,7 @@ def ready(seen: Observed) -> Ended:
     message = _describe(seen.result)
     prepared = Verdict(PREPARED, ConditionState.DONE, reasons.VERSION_READY, message)
     summary = Verdict(READY, ConditionState.DONE, reasons.VERSION_READY, message)
-    again = max(durations.seconds(seen.spec.refresh), SHORTEST_REFRESH)
-    return Ended((prepared,), recheck_after=again, ready=summary)
+    return Ended((prepared,), recheck_after=max(looking.period(seen), SHORTEST_REFRESH), ready=summary)
 
 
 def _history(seen: Observed) -> list[DatasetVersion]:

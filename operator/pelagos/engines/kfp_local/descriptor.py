@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def _make(context: EngineContext) -> KfpLocal:
     from pelagos.engines.kfp_local.engine import KfpLocal
     from pelagos.engines.kfp_local.launch import Login
+    from pelagos.engines.kubernetes.secrets import SecretReader
 
     given = context.settings
     return KfpLocal(
@@ -26,6 +27,7 @@ def _make(context: EngineContext) -> KfpLocal:
         _interpreter(given),
         context.flows,
         keys=context.authority.step_environment,
+        secrets=SecretReader(context.api).find,
         capacity={PREPARATION.name: given.parallel_preparations, TRAINING.name: given.parallel_trainings},
         login=Login(given.steps_tracking_username_file, given.steps_tracking_password_file),
     )

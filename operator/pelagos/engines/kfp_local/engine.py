@@ -15,6 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from pelagos.api import reasons
 from pelagos.api.meta import UID_LABEL
 from pelagos.engines.kfp_local import records
 from pelagos.engines.kfp_local.launch import Launcher, Login, keyless
@@ -32,12 +33,16 @@ from pelagos.ports.pipelines import (
     require_valid_name,
 )
 from pelagos_contract.flows import PREPARATION, TRAINING, Flow
+from pelagos_contract.remote_sources import lacking
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Mapping
     from datetime import datetime
 
     from pelagos.engines.kfp_local.launch import StepKeys
+
+    FindSecret = Callable[[str, str], Awaitable[Mapping[str, str] | None]]
+    """The content of a Secret by namespace and name; None: there is none."""
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -63,6 +68,11 @@ class _Held:
     release: asyncio.TimerHandle
 
 
+async def no_secret(namespace: str, name: str) -> None:
+    """Where nobody keeps Secrets."""
+    del namespace, name
+
+
 class KfpLocal:
     """Keeps its state below ``home``; runs the ``compiled`` flows with the ``python`` of the pipelines environment.
 
@@ -70,7 +80,7 @@ class KfpLocal:
     the oldest; the place of a run that was interrupted is kept for its next attempt.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of, each with a name
         self,
         home: Path,
         python: Path,
@@ -79,9 +89,11 @@ class KfpLocal:
         capacity: Mapping[Flow, int] = DEFAULT_CAPACITY,
         login: Login | None = None,
         keys: StepKeys = keyless,
+        secrets: FindSecret = no_secret,
     ) -> None:
         self._runs = home / "runs"
         self._launcher = Launcher(home=home, python=python, compiled=compiled, login=login, keys=keys)
+        self._secrets = secrets
         self._capacity = dict(capacity)
         self._waiting: dict[RunName, tuple[bool, datetime, Flow]] = {}
         self._held: dict[RunName, _Held] = {}
@@ -138,6 +150,7 @@ class KfpLocal:
         require_valid_name("pipelines", request.name)
         if not await _blocking(self._launcher.pipeline(request).is_file):
             raise RejectedError("pipelines", f"there is no compiled flow {self._launcher.pipeline(request)}")
+        await self._require_secret(request)
         # One at a time, so that two submissions of one run do not both find nothing, or both the attempt before.
         async with self._submission:
             look = await self._look(request.name)
@@ -343,9 +356,27 @@ class KfpLocal:
             # A child of an earlier attempt may have outlived its runner; two must not write to one workspace.
             await groups.kill_group(look.begun.process, 0)
         folder = self._folder(name)
-        process = await _blocking(self._launcher.start, folder, look.stored.request)
+        request = look.stored.request
+        # Now, and not from the record: what was corrected meanwhile counts, and nothing of it is written down.
+        secret = await self._secrets(request.namespace, request.secret.name) if request.secret is not None else None
+        process = await _blocking(self._launcher.start, folder, request, secret)
         self._running[name] = (look.stored.request.flow, process)
         self._watch(process)
+
+    async def _require_secret(self, request: RunRequest) -> None:
+        """Raises RejectedError when the source's Secret is not there, or not whole: without it the step could only say so."""
+        if request.secret is None:
+            return
+        name, keys = request.secret.name, request.secret.keys
+        found = await self._secrets(request.namespace, name)
+        lacks = "it does not exist" if found is None else lacking(keys, found)
+        if lacks:
+            literals = " ".join(f"--from-literal={key}=..." for key in (keys[0] if keys else ()))
+            message = (
+                f"the Secret {name}, which secretRef names, cannot be used: {lacks}. "
+                f"kubectl -n {request.namespace} create secret generic {name} {literals}".rstrip()
+            )
+            raise RejectedError("pipelines", message, reason=reasons.SOURCE_SECRET_INCOMPLETE)
 
     def _watch(self, process: groups.ProcessId) -> None:
         """Have the event loop tell us when the process ends, so that the next run starts at once."""

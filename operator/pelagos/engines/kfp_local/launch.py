@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pelagos.engines.processes import groups
 from pelagos.ports.pipelines import STEP_ENVIRONMENT
-from pelagos_contract import extensions, source_hosts
+from pelagos_contract import extensions, remote_sources, source_hosts
 from pelagos_contract.flows import FLOWS
 
 if TYPE_CHECKING:
@@ -84,14 +84,21 @@ class Launcher:
         """The compiled flow of a request."""
         return self._compiled / request.compiled
 
-    def start(self, folder: RunFolder, request: RunRequest) -> groups.ProcessId:
-        """Start a process that makes the attempt; returns before it has begun. Raises OSError."""
+    def start(
+        self, folder: RunFolder, request: RunRequest, secret: Mapping[str, str] | None = None
+    ) -> groups.ProcessId:
+        """Start a process that makes the attempt; returns before it has begun. Raises OSError.
+
+        ``secret``: by which it asks its source.
+        """
         arguments = [str(folder.path), str(request.attempt), str(self.pipeline(request)), str(self._temporary(folder))]
         # The key seals what this attempt says of its result; it is derived for it alone, so that an earlier attempt that
         # lives on, or another run, cannot speak for it. By environment: command lines and records can be read by others.
         environment = {**self._environment(), **self._keys(request.namespace, request.name, request.attempt)}
         if FLOWS.named(request.flow).is_tracked:
             environment |= self._login.environment()
+        if secret is not None:
+            environment[remote_sources.SECRET_CONTENT] = json.dumps(dict(secret))
         message: dict[str, object] = {"arguments": arguments, "environment": environment, "output": str(folder.log)}
         pid = self._ask_server(message)
         if pid is not None:

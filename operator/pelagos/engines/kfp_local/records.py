@@ -27,6 +27,7 @@ from pelagos.ports.pipelines import (
     RunRequest,
     RunResources,
     RunState,
+    SourceSecret,
     is_valid_name,
     log_command,
 )
@@ -188,6 +189,7 @@ class RunFolder:
             "resources": {"cpu": request.resources.cpu, "gpus": request.resources.placement.gpus},
             "labels": dict(request.labels),
             "namespace": request.namespace,
+            "secret": request.secret.name if request.secret is not None else None,
             "attemptsWithKey": stored.attempts_with_key,
             "submittedAt": stored.submitted_at.isoformat(),
         }
@@ -252,6 +254,7 @@ class RunFolder:
             resources=_resources(document["resources"]),
             labels=document["labels"],
             namespace=document.get("namespace", ""),
+            secret=SourceSecret(document["secret"]) if document.get("secret") else None,
         )
         return Stored(request, document["attemptsWithKey"], datetime.fromisoformat(document["submittedAt"]))
 

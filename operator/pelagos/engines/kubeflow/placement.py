@@ -15,6 +15,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from pelagos.api import tenant_settings
 from pelagos.api.meta import GROUP
 from pelagos.engines.kubernetes import quantities
 from pelagos.ports.errors import RejectedError
@@ -22,6 +23,9 @@ from pelagos.ports.pipelines import STEP_ENVIRONMENT
 from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, processors
 from pelagos.ports.pods import NO_STEP_PODS, StepPods
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
+from pelagos_contract import source_hosts
+from pelagos_contract.flows import PREPARATION
+from pelagos_contract.remote_sources import SECRET_FOLDER, SECRET_MOUNT
 from pelagos_contract.sealing import STEP_NAMESPACE_KEY, step_identity
 from pelagos_contract.tags import RESOURCE_TAG
 
@@ -182,9 +186,12 @@ def _fill_container(container: Struct, request: RunRequest, pod_defaults: PodDef
     if pod_defaults.object_storage:
         settings = {"AWS_ENDPOINT_URL": pod_defaults.s3_endpoint, "AWS_REGION": pod_defaults.s3_region}
         variables |= {name: value for name, value in settings.items() if value}
+    variables |= _of_source(request)
     if _authorities(request, pod_defaults):
         file = f"{CA_FOLDER}/{CA_KEY}"
         variables["MLFLOW_TRACKING_SERVER_CERT_PATH"] = file
+        if request.flow == PREPARATION.name:
+            variables[source_hosts.AUTHORITY] = file
         if pod_defaults.object_storage:
             variables["AWS_CA_BUNDLE"] = file
     variables |= {name: value for name, value in pod_defaults.pods.env.items() if name not in variables}
@@ -223,6 +230,7 @@ def _pod(request: RunRequest, pod_defaults: PodDefaults, count: Count, gpus: int
         "pvcMount": _mounts(request, pod_defaults),
         "secretAsEnv": _secrets(request, pod_defaults),
         "configMapAsVolume": _authorities(request, pod_defaults),
+        "secretAsVolume": _source_secret(request),
         "tolerations": [
             {field: given for field, given in asdict(each).items() if given} for each in placement.tolerations
         ]
@@ -270,6 +278,22 @@ def _secrets(request: RunRequest, pod_defaults: PodDefaults) -> list[Struct]:
         keys = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
         secrets.append(_secret(tracking, keys, optional=True))
     return secrets
+
+
+def _of_source(request: RunRequest) -> dict[str, str]:
+    """From where a preparation may fetch, where people find that setting, and where it finds its Secret."""
+    if request.flow != PREPARATION.name:
+        return {}
+    told = {source_hosts.VARIABLE: request.tenant.source_hosts} if request.tenant.source_hosts else {}
+    told[source_hosts.OF] = f"the ConfigMap {tenant_settings.name_of(request.namespace)} of the operator's namespace"
+    return told | ({SECRET_FOLDER: SECRET_MOUNT} if request.secret is not None else {})
+
+
+def _source_secret(request: RunRequest) -> list[Struct]:
+    """Mounted, and no environment: what the step starts does not inherit it. A pod waits until it is there."""
+    if request.secret is None:
+        return []
+    return [_named("secretName", request.secret.name) | {"mountPath": SECRET_MOUNT, "optional": False}]
 
 
 def _authorities(request: RunRequest, pod_defaults: PodDefaults) -> list[Struct]:

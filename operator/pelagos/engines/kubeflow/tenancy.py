@@ -33,6 +33,12 @@ def in_common_namespace(request: RunRequest, pod_defaults: PodDefaults, namespac
                 f"namespaces run in {namespace}, where {allowed} may be used. Remove the key"
             )
             raise RejectedError("pipelines", message)
+    if request.secret is not None:
+        message = (
+            f"secretRef names the Secret {request.secret.name}; pipelines of all namespaces run in {namespace}, where no pod can "
+            f"mount a Secret of {request.namespace}. Fetch from where no login is needed, or use a Kubeflow of several users"
+        )
+        raise RejectedError("pipelines", message)
     queue, queues = request.resources.placement.queue, (request.tenant.queue, *request.tenant.queues)
     if queue and queue not in queues:
         message = (

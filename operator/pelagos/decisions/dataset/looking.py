@@ -1,0 +1,54 @@
+"""When a source that is fetched is looked at again: its run is started once more, under another retry key.
+
+Nobody but a step asks its server: the operator has no credentials for it. A step that finds what it knows brings nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from pelagos.decisions import durations, moments
+from pelagos.decisions.dataset.observed import Observed
+from pelagos.ports.pipelines import FINISHED
+from pelagos_contract.failures import Reason
+
+USUAL, USUAL_FETCHED = "10m", "24h"
+SECRET_POLL = 60.0
+"""Seconds after which a step looks again whether its Secret is whole: it alone can read it."""
+_KEY = re.compile(r"(?P<given>.*)@(?P<at>[0-9TZ:-]{20})", re.DOTALL)
+
+
+def period(seen: Observed) -> float:
+    """Seconds between two looks at a source that is well."""
+    usual = USUAL_FETCHED if seen.spec.source.path is None else USUAL
+    return durations.seconds(seen.spec.refresh or usual)
+
+
+def key(seen: Observed) -> str:
+    """The retry key: what a person gave and, of a source that is looked at again, which look it is."""
+    if seen.spec.source.path is not None:
+        return seen.retry
+    run = seen.run
+    last = run.retry_key if run is not None else seen.report.retry_key
+    if last is None or _given(last) != seen.retry:
+        return seen.retry
+    if run is None or run.state not in FINISHED or run.finished_at is None or not _passes(seen):
+        return last
+    is_due = seen.now - run.finished_at >= timedelta(seconds=_pause(seen))
+    return f"{seen.retry}@{moments.timestamp(run.finished_at)}" if is_due else last
+
+
+def _given(key: str) -> str:
+    found = _KEY.fullmatch(key)
+    return found["given"] if found else key
+
+
+def _passes(seen: Observed) -> bool:
+    """Whether another look may tell something else: of content that is pinned, only one that failed."""
+    return seen.spec.source.is_looked_at_again or seen.report.result is None
+
+
+def _pause(seen: Observed) -> float:
+    failure = seen.report.failure or {}
+    return SECRET_POLL if failure.get("reason") == Reason.SOURCE_SECRET_INCOMPLETE else max(period(seen), SECRET_POLL)
