@@ -119,6 +119,24 @@ def test_the_layout_of_fiftyone_is_recognised_in_a_folder_for_each_split(tmp_pat
     assert [image.split for image in read(tmp_path).images] == ["train", "validation"]
 
 
+@pytest.mark.parametrize("name", ["result.json", "dataset.json", "export/Result.json"])
+def test_names_that_may_be_of_anything_are_of_coco_by_what_is_in_them(tmp_path: Path, name: str) -> None:
+    photo(tmp_path / "images" / "a.png")
+    document(tmp_path / name, coco({"images/a.png": [[0, 0, 5, 5]]}))
+
+    found = read(tmp_path)
+
+    assert found.annotation_files == (name,)
+
+
+def test_a_file_of_such_a_name_without_the_lists_is_none_of_coco(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    document(tmp_path / "dataset.json", {"images": ["a.png"], "annotations": 3})
+
+    with pytest.raises(RefusedError, match="fit no known format"):
+        read(tmp_path)
+
+
 def test_the_layout_of_fiftyone_is_recognised(tmp_path: Path) -> None:
     photo(tmp_path / "data" / "a.png")
     document(tmp_path / "labels.json", coco({"a.png": [[0, 0, 5, 5]]}))

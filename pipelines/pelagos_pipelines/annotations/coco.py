@@ -8,6 +8,7 @@ Boxes are x, y, width, height in pixels; category ids are any integers. ``images
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -51,6 +52,10 @@ _NAMES = re.compile(r"^(annotations.*|instances_.*|_annotations\.coco)\.json$", 
 _DIGITS = re.compile(r"[0-9]+")
 _FIFTYONE = "labels.json"
 """At the root, or beside a folder ``data`` with the images."""
+_PLAIN = frozenset({"result.json", "dataset.json"})
+"""Names that Label Studio and others give such files, and others give to anything: what is in them decides."""
+_LISTS = (b'"images"', b'"annotations"', b'"categories"')
+_PIECE = 1 << 20
 _SAID: Mapping[str, str] = {
     "unnumbered": "pixels of pictures have a number that no segment has, and are of nothing",
     "absent": "segments have no pixel in their picture, and are left out",
@@ -198,7 +203,20 @@ def _files(tree: SourceFiles) -> list[str]:
         return named
     found = [path for path in tree.files if PurePosixPath(path).name.lower() == _FIFTYONE]
     data = {str(above).lower() for path in tree.images for above in PurePosixPath(path).parents} if found else set()
-    return [path for path in found if path == _FIFTYONE or str(PurePosixPath(path).parent / "data").lower() in data]
+    found = [path for path in found if path == _FIFTYONE or str(PurePosixPath(path).parent / "data").lower() in data]
+    plain = [path for path in tree.files if PurePosixPath(path).name.lower() in _PLAIN] if not found else []
+    return found or [path for path in plain if _has_lists(tree, path)]
+
+
+def _has_lists(tree: SourceFiles, path: str) -> bool:
+    """Whether the names of all lists of a COCO file stand in it, wherever. Nothing is parsed."""
+    left, before = set(_LISTS), b""
+    with tree.open(path) as file, os.fdopen(os.dup(file.descriptor), "rb") as content:
+        content.seek(0)
+        while left and (piece := content.read(_PIECE)):
+            left = {name for name in left if name not in before + piece}
+            before = piece[-max(map(len, _LISTS)) :]
+    return not left
 
 
 def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
