@@ -191,9 +191,9 @@ def test_files_that_are_no_images_are_not_sent(api: ApiServer, tmp_path: Path, m
     assert failure(run("x", tmp_path)) == f"{tmp_path} cannot be read: Is a directory"
     text = tmp_path / "text.png"
     text.write_text("text")
-    assert failure(run("x", text)) == f"{text} is not an image; send a JPEG or PNG"
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.bmp")
-    assert failure(run("x", tmp_path / "a.bmp")) == f"{tmp_path}/a.bmp is a BMP; convert it to JPEG or PNG"
+    assert failure(run("x", text)) == f"{text} is not an image; send a JPEG, PNG, TIFF, BMP, WebP or JPEG 2000"
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.gif")
+    assert failure(run("x", tmp_path / "a.gif")) == f"{tmp_path}/a.gif is a GIF; convert it to PNG"
     monkeypatch.setattr(predict, "MAX_PIXELS", 63)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert failure(run("x", tmp_path / "a.png")) == f"{tmp_path}/a.png has 8 x 8 pixels; at most 63 are accepted"
@@ -215,3 +215,9 @@ def test_a_decompression_bomb_is_not_opened(api: ApiServer, tmp_path: Path) -> N
 def test_a_picture_that_cannot_be_written_is_noticed_before_the_prediction(image: Path, tmp_path: Path) -> None:
     assert "must end in .png, .jpg, .jpeg" in failure(run("x", image, "--save", tmp_path / "out.gif"))
     assert "does not exist" in failure(run("x", image, "--save", tmp_path / "none/out.png"))
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.bmp", "a.webp", "a.jp2", "a.j2k"])
+def test_images_of_other_kinds_are_sent_as_they_are(tmp_path: Path, name: str) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / name)
+    assert predict.read_image(tmp_path / name) == (tmp_path / name).read_bytes()

@@ -85,6 +85,17 @@ class TestOddImages:
             "2 images are turned by their EXIF orientation; they are used upright: a, b",
         )
 
+    def test_how_samples_of_sixteen_bits_are_shown_is_said_where_images_differ(self) -> None:
+        bits = (8, 12, 12)
+        shown = [Inspection(str(i), 1, 100, 80, str(i), remarks=(f"{bit} bits of 16",)) for i, bit in enumerate(bits)]
+
+        done = clean([image("a"), image("b"), image("c")], shown)
+        same = clean([image("b"), image("c")], shown[1:])
+
+        assert same.collection.warnings == ()
+        assert [warning.rpartition(": ")[2] for warning in done.collection.warnings] == ["a", "b, c"]
+        assert all("16 bits a sample" in warning for warning in done.collection.warnings)
+
 
 class TestSmallImages:
     def test_are_dropped_by_their_shorter_side(self) -> None:

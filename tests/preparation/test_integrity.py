@@ -267,9 +267,9 @@ class TestMemory:
         decoded: list[str] = []
         real = integrity.Inspector.inspect
 
-        def count(inspector: integrity.Inspector, content: bytes, digest: str) -> Inspection:
+        def count(inspector: integrity.Inspector, content: bytes, digest: str, *rest: integrity.Keep) -> Inspection:
             decoded.append(digest)
-            return real(inspector, content, digest)
+            return real(inspector, content, digest, *rest)
 
         monkeypatch.setattr(integrity.Inspector, "inspect", count)
 

@@ -1,4 +1,4 @@
-"""Only whole JPEG and PNG images within the ceilings reach a model; a child decodes them, and gives back what a model sees."""
+"""Only whole images within the ceilings reach a model; a child decodes them, and gives back what a model sees."""
 
 from __future__ import annotations
 
@@ -83,10 +83,10 @@ def test_grey_images_become_colour(decoder: Decoder) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"GIF89a" + bytes(50), encoded(".bmp"), encoded(".tiff"), encoded(".webp"), b"RIFF" + bytes(100)],
+    [b"", b"GIF89a" + bytes(50), b"RIFF" + bytes(100), b"8BPS" + bytes(50)],
 )
 def test_other_formats_are_refused_in_words(decoder: Decoder, content: bytes) -> None:
-    assert "neither JPEG nor PNG" in refusal(decoder, content)
+    assert "is not JPEG, PNG, TIFF" in refusal(decoder, content)
 
 
 @pytest.mark.parametrize("name", untrusted_images.DAMAGED)

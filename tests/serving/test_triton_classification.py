@@ -73,7 +73,7 @@ def test_probabilities_are_those_of_the_training_framework(served: Server, check
 
 
 def test_a_broken_image_gets_an_error_alone(served: Server) -> None:
-    with pytest.raises(RuntimeError, match="neither JPEG nor PNG"):
+    with pytest.raises(RuntimeError, match="is not JPEG, PNG"):
         served.infer("classifier", [b"GIF89a"])
     good = cv2.imencode(".jpg", make_image(60, 40, 1))[1].tobytes()
     assert served.infer("classifier", [good])["probabilities"].shape == (1, 3)
@@ -90,4 +90,4 @@ def test_every_image_of_a_request_has_its_result(served: Server) -> None:
     assert answer["error"][0, 0] == ""
     refused = json.loads(answer["prediction"][1, 0])
     assert (refused["classes"], refused["error"]) == ([], answer["error"][1, 0])
-    assert "neither JPEG nor PNG" in refused["error"]
+    assert "is not JPEG, PNG" in refused["error"]

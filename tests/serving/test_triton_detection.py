@@ -138,7 +138,7 @@ def parse(text: str) -> Detections:
 
 def test_a_broken_image_gets_an_error_alone(served: Server) -> None:
     good = png(make_image(100, 100, 1))
-    with pytest.raises(RuntimeError, match="neither JPEG nor PNG"):
+    with pytest.raises(RuntimeError, match="is not JPEG, PNG"):
         served.infer("detector", [b"not an image"])
     assert served.infer("detector", [good])["count"].shape == (1, 1)
 
@@ -149,7 +149,7 @@ def test_every_image_of_a_request_has_its_result(served: Server) -> None:
 
     answer = served.infer("detector", [b"GIF89a", one, one[:-100], two])
 
-    assert ["neither JPEG nor PNG" in answer["error"][0, 0], "damaged" in answer["error"][2, 0]] == [True, True]
+    assert ["is not JPEG, PNG" in answer["error"][0, 0], "damaged" in answer["error"][2, 0]] == [True, True]
     assert answer["error"][[1, 3]].tolist() == [[""], [""]]
     rendered = [json.loads(text) for text in answer["prediction"][:, 0]]
     assert [set(row) for row in rendered[::2]] == [{"task", "width", "height", "detections", "error"}] * 2
@@ -172,7 +172,7 @@ def test_every_image_of_a_request_has_its_result(served: Server) -> None:
 def test_a_request_without_any_image_that_can_be_used_is_an_error_that_names_them(served: Server) -> None:
     good = png(make_image(100, 100, 1))
     with pytest.raises(
-        RuntimeError, match=r"none of the 2 images can be used: image 0: .*neither JPEG.*; image 1: .*damaged"
+        RuntimeError, match=r"none of the 2 images can be used: image 0: .*is not JPEG.*; image 1: .*damaged"
     ):
         served.infer("detector", [b"not an image", good[:-100]])
 

@@ -132,7 +132,7 @@ def test_a_folder_without_images_is_empty(tmp_path: Path) -> None:
 
     assert refused.failure.reason is Reason.SOURCE_EMPTY
     assert refused.failure.message == (
-        "'data' holds 1 files and none of them is an image (.jpg, .jpeg, .png); add images"
+        "'data' holds 1 files and none of them is an image (.jpg, .png, .tif, .bmp, .webp, .jp2); add images"
     )
 
 

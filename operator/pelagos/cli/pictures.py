@@ -46,4 +46,13 @@ def _open(source: Path) -> Image.Image:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the model has accepted it
         with Image.open(source) as image:
             # The server turns images as their EXIF data says, so boxes are in pixels of the turned image.
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return _shown(ImageOps.exif_transpose(image))
+
+
+def _shown(image: Image.Image) -> Image.Image:
+    """In 8 bits of red, green and blue. Of grey ones of 16 bits the server shows the model the bits that they use; so do we."""
+    if not image.mode.startswith("I;16"):
+        return image.convert("RGB")
+    largest = max(map(int, image.getextrema()))
+    shift = next(bits for bits in (8, 12, 16) if largest < 1 << bits) - 8
+    return image.convert("I").point([min(value >> shift, 255) for value in range(1 << 16)], "L").convert("RGB")

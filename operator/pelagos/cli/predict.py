@@ -24,6 +24,9 @@ MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 100_000_000
 """What the served models accept; asked here too, so that the answer comes before the upload."""
 TIMEOUT = 30.0
+_READ = frozenset({"JPEG", "MPO", "PNG", "TIFF", "BMP", "DIB", "WEBP", "JPEG2000"})
+"""As Pillow calls them."""
+_KINDS = "a JPEG, PNG, TIFF, BMP, WebP or JPEG 2000"
 
 
 class PredictError(Exception):
@@ -51,7 +54,7 @@ class Prediction:
 
 def predict(  # noqa: PLR0913, PLR0917 - options of a command
     service: Annotated[str, typer.Argument(help="Name of the ModelService.")],
-    image: Annotated[Path, typer.Argument(help="JPEG or PNG file.")],
+    image: Annotated[Path, typer.Argument(help="JPEG, PNG, TIFF, BMP, WebP or JPEG 2000 file.")],
     namespace: access.Namespace = "",
     context: access.Context = "",
     save: Annotated[Path | None, typer.Option(help="Write the image with what was found to this PNG or JPEG.")] = None,
@@ -102,7 +105,7 @@ def draw(image: Path, prediction: Prediction, target: Path) -> None:
 
 
 def read_image(path: Path) -> bytes:
-    """The bytes of a JPEG or PNG. Raises PredictError for anything else."""
+    """The bytes of an image of a kind that models are sent. Raises PredictError for anything else."""
     from PIL import Image
 
     try:
@@ -117,11 +120,11 @@ def read_image(path: Path) -> bytes:
     except Image.DecompressionBombError as error:
         raise PredictError(f"{path} has too many pixels; at most {MAX_PIXELS} are accepted") from error
     except Image.UnidentifiedImageError as error:
-        raise PredictError(f"{path} is not an image; send a JPEG or PNG") from error
+        raise PredictError(f"{path} is not an image; send {_KINDS}") from error
     except OSError as error:
         raise PredictError(f"{path} cannot be read: {error.strerror or error}") from error
-    if kind not in ("JPEG", "MPO", "PNG"):
-        raise PredictError(f"{path} is a {kind}; convert it to JPEG or PNG")
+    if kind not in _READ:
+        raise PredictError(f"{path} is a {kind}; convert it to PNG")
     if width * height > MAX_PIXELS:
         raise PredictError(f"{path} has {width} x {height} pixels; at most {MAX_PIXELS} are accepted")
     return data

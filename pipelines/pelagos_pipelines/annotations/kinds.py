@@ -12,10 +12,11 @@ def _suffixes(kinds: str) -> frozenset[str]:
     return frozenset(f".{kind}" for kind in kinds.split())
 
 
-READABLE = _suffixes("jpg jpeg jpe jfif jif mpo png apng")
-"""JPEG and PNG under the names that cameras and browsers give them: what training and serving decode."""
+JPEG = _suffixes("jpg jpeg jpe jfif jif mpo")
+READABLE = JPEG | _suffixes("png apng tif tiff bmp dib webp jp2 j2k j2c jpc")
+"""The names that cameras, browsers and tools give them. Their content decides: one may be called as the other."""
 OTHER = _suffixes(
-    "tif tiff bmp dib webp gif jp2 j2k jpf jpx jxl jxr heic heif heics avif pgm ppm pbm pnm pam pfm ras sr hdr pic exr"
+    "gif jpf jpx jxl jxr heic heif heics avif pgm ppm pbm pnm pam pfm ras sr hdr pic exr"
     " tga icb vda vst dcm dicom dng nef nrw cr2 cr3 crw arw srf sr2 raf orf rw2 pef rwl iiq 3fr erf mrw x3f raw"
     " psd psb xcf svg svgz ico pcx sgi rgb fits fit czi lif nd2 vsi svs ndpi scn mrxs dv dvi"
 )
@@ -36,6 +37,12 @@ _SIGNATURES = re.compile(
     re.DOTALL,
 )
 
+_READ = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|II\*\0|MM\0\*|II\+\0|MM\0\+|BM.{4}\0{4}|RIFF.{4}WEBP|\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    re.DOTALL,
+)
+"""Those that are read; the others of _SIGNATURES are not."""
+
 
 def is_doubtful(suffix: str) -> bool:
     """Whether the suffix does not tell what a file is."""
@@ -49,4 +56,4 @@ def is_image(beginning: bytes) -> bool:
 
 def is_other(beginning: bytes) -> bool:
     """Whether it is an image of a kind that is not read, though its name may say that it is one."""
-    return is_image(beginning) and not beginning.startswith((b"\xff\xd8\xff", b"\x89PNG"))
+    return is_image(beginning) and _READ.match(beginning) is None

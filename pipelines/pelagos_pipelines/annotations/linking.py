@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.model import ImageRecord, suffix
 
 MAX_STEM = 80
@@ -34,7 +35,8 @@ def numbered(images: Iterable[ImageRecord]) -> dict[str, str]:
     """
     names = {}
     for index, image in enumerate(images):
-        kind = ".png" if suffix(image.path) in {".png", ".apng"} else ".jpg"
+        # What is neither JPEG nor PNG in the source is PNG in the version.
+        kind = ".jpg" if suffix(image.path) in kinds.JPEG else ".png"
         letters = unicodedata.normalize("NFKD", PurePosixPath(image.path).stem).encode("ascii", "ignore").decode()
         stem = re.sub(r"[^A-Za-z0-9._-]+", "_", letters).strip("._") or "image"
         names[image.path] = f"{index:06d}_{stem[:MAX_STEM]}{kind}"

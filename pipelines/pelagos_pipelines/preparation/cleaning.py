@@ -19,7 +19,8 @@ from pelagos_pipelines.annotations.model import Boxes, Collection, Exclusion, Im
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.preparation import contradictions, duplicates
-from pelagos_pipelines.preparation.integrity import OTHER_KIND, REMARKS, Inspection
+from pelagos_pipelines.preparation.integrity import DEPTHS, OTHER_KIND, REMARKS, Inspection
+from pelagos_pipelines.serving.decoding import NAMES
 
 _TURNED, _FLIPPED = "turned", "flipped"
 """Among REMARKS."""
@@ -124,8 +125,8 @@ def _unusable(seen: Mapping[str, Inspection], rules: Cleaning) -> dict[str, Excl
     if others and rules.unreadable_types == "Fail":
         raise RefusedError(
             Reason.FORMAT_INVALID,
-            f"{len(others)} images are neither JPEG nor PNG by their names or content, which is what training and serving read:"
-            f" {format_names(others)}; convert them to PNG, give JPEG and PNG files their suffix, move them out of the source, or"
+            f"{len(others)} images are not {NAMES} by their names or content, which is what is read:"
+            f" {format_names(others)}; convert them to PNG, give the others their suffix, move them out of the source, or"
             " set cleaning.unreadableTypes to Drop to leave them out",
             "cleaning.unreadableTypes",
         )
@@ -155,7 +156,7 @@ def _of_unusable(unusable: Mapping[str, ExclusionReason], seen: Mapping[str, Ins
     others = [path for path, reason in unusable.items() if reason is ExclusionReason.UNREADABLE_TYPE]
     if others:
         warnings.append(
-            f"{len(others)} images are neither JPEG nor PNG by their names or content, and were dropped: {format_names(others)}"
+            f"{len(others)} images are not {NAMES} by their names or content, and were dropped: {format_names(others)}"
         )
     corrupt = [path for path, reason in unusable.items() if reason is ExclusionReason.CORRUPT]
     if corrupt:
@@ -279,6 +280,9 @@ def _remarks(images: Sequence[ImageRecord], seen: Mapping[str, Inspection]) -> l
     found = {remark: [image.path for image in images if remark in seen[image.path].remarks] for remark in REMARKS}
     for remark in (_TURNED, _FLIPPED):  # Of doubtful ones, more is to be said than that.
         found[remark] = [path for path in found[remark] if path not in unsure]
+    shown = [remark for remark in DEPTHS if found[remark]]
+    if len(shown) < 2:  # all by one rule: nothing to be told
+        found = {remark: odd for remark, odd in found.items() if remark not in DEPTHS}
     told = [f"{len(odd)} {REMARKS[remark]}: {format_names(odd)}" for remark, odd in found.items() if odd]
     if doubtful:
         told.append(

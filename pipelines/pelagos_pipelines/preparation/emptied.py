@@ -21,7 +21,7 @@ _WORDS: Mapping[ExclusionReason | None, str] = {
     ExclusionReason.TOO_SMALL: "below cleaning.minSide",
     ExclusionReason.DUPLICATE: "duplicates",
     ExclusionReason.NEAR_DUPLICATE: "near duplicates",
-    ExclusionReason.UNREADABLE_TYPE: "neither JPEG nor PNG",
+    ExclusionReason.UNREADABLE_TYPE: "of kinds that are not read",
 }
 
 

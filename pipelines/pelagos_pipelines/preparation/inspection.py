@@ -21,9 +21,10 @@ from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 from pelagos_pipelines.serving import decoding, images
 
 TRANSPARENT = "transparent"
-TURNED = "turned"
-FLIPPED = "flipped"
+DIM = "dim"
 """What is remarked of images here, beside what images.py remarks."""
+_DIM = 64
+"""Of 255, what the brightest sample of an image of 16 bits falls short of when most of the range is left unused."""
 _DEPTH = re.compile(r"cannot handle (\d{1,3})-bit")
 
 
@@ -40,15 +41,18 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     out, without a word, an image that it refuses.
     """
     content = file.read()
+    common = images.is_common(content)
     try:
         decoded = images.decode(content)
-        remarks = (*decoded.remarks, *_ask_pillow(content))
+        remarks = (*decoded.remarks, *(_ask_pillow(content) if common else (TRANSPARENT,)))
     except decoding.TooManyPixelsError as error:
         raise TaskRefusedError(_with_size(content) or str(error)) from None
     except decoding.ImageRefusedError as error:
         raise TaskRefusedError(_with_depth(content) or str(error)) from None
     height, width = decoded.stored.shape[:2]
-    opacity = _opacity(content) if TRANSPARENT in remarks else None
+    opacity = None
+    if TRANSPARENT in remarks:
+        opacity = _partial(_opacity(content) if common else decoded.opacity)
     if opacity is None:
         remarks = tuple(remark for remark in remarks if remark != TRANSPARENT)
     # All that the file shows: its colours at full depth, and where they are transparent. Before `seen`, which uses them up.
@@ -57,18 +61,36 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     if opacity is not None:
         identity.update(b"opacity:")
         identity.update(opacity.data)
-    found = {"width": width, "height": height, "pixels": identity.hexdigest(), "remarks": remarks}
-    look = looks.look(images.seen(decoded.stored))
-    return Answer(found | {"look": None if look is None else look.hex()})
+    found = {"width": width, "height": height, "pixels": identity.hexdigest()}
+    picture, raw = ({}, b"") if common else _samples(decoded.stored)
+    depth = images.depth(decoded.stored)
+    shown = images.seen(decoded.stored)
+    if depth is not None:
+        remarks = (*remarks, f"{depth} bits of 16", *((DIM,) if int(shown.max()) < _DIM else ()))
+    look = looks.look(shown)
+    return Answer(found | picture | {"remarks": remarks, "look": None if look is None else look.hex()}, raw)
+
+
+def _samples(stored: Any) -> tuple[dict[str, int], memoryview]:
+    """The samples as PNG has them, red first and the upper byte first, row by row; and how many of how many bits a pixel has."""
+    grey = bool((stored[..., 0] == stored[..., 1]).all() and (stored[..., 0] == stored[..., 2]).all())
+    samples = stored[..., 0] if grey else stored[..., ::-1]
+    bits = 8 * stored.dtype.itemsize
+    written = np.ascontiguousarray(samples, np.dtype(stored.dtype).newbyteorder(">"))
+    return {"channels": 1 if grey else 3, "bits": bits}, written.data
 
 
 def _opacity(content: bytes) -> Any:
-    """How opaque each pixel is; None when all are, or when a colour stands for what is transparent: the colours tell, then."""
+    """How opaque each pixel is; None when a colour stands for what is transparent: the colours tell, then."""
     whole = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if whole.ndim < 3 or whole.shape[2] < 4:
         return None
-    opacity = np.ascontiguousarray(whole[..., 3])
-    return None if opacity.min() == np.iinfo(opacity.dtype).max else opacity
+    return np.ascontiguousarray(whole[..., 3])
+
+
+def _partial(opacity: Any) -> Any:
+    """None when all pixels are opaque."""
+    return None if opacity is None or opacity.min() == np.iinfo(opacity.dtype).max else opacity
 
 
 def _ask_pillow(content: bytes) -> tuple[str, ...]:
@@ -89,7 +111,7 @@ def _ask_pillow(content: bytes) -> tuple[str, ...]:
 
 
 def _orientation(image: Image.Image) -> tuple[str, ...]:
-    """What EXIF makes of the image: one that is turned by 90 degrees has other sides then, one that is flipped the same."""
+    """What EXIF makes of the image."""
     if "exif" not in image.info:  # Pillow would look for it behind the pixels, which OpenCV does not
         return ()
     try:
@@ -98,7 +120,7 @@ def _orientation(image: Image.Image) -> tuple[str, ...]:
         raise
     except Exception:  # damaged EXIF turns nothing
         return ()
-    return (TURNED,) if value in range(5, 9) else (FLIPPED,) if value in range(2, 5) else ()
+    return images.turns(value)
 
 
 def _with_depth(content: bytes) -> str:

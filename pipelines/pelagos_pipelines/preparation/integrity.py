@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -21,11 +21,12 @@ from pelagos_contract import disk
 from pelagos_contract.beneath import TooLargeError
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.model import SourceFiles
-from pelagos_pipelines.sandbox import MEBIBYTE, Pool, SandboxError, TaskRefusedError, children_for
+from pelagos_pipelines.preparation import pictures
+from pelagos_pipelines.sandbox import MEBIBYTE, Answer, Pool, SandboxError, TaskRefusedError, children_for
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import decoding
 
-MEMORY_VERSION = 7
+MEMORY_VERSION = 8
 """Raised when an inspection of the same bytes would find something else."""
 MAX_CHILDREN = 4
 REMARKS: Mapping[str, str] = {
@@ -35,15 +36,37 @@ REMARKS: Mapping[str, str] = {
     "transparent": "images are partly transparent; models see their colours as if they were not",
     "turned": "images are turned by their EXIF orientation; they are used upright",
     "flipped": "images are mirrored or upside down by their EXIF orientation; they are used upright",
+    "animated": "PNG files are animated; the picture that programs show which know no animation is used",
+    "dim": "images of 16 bits a sample use a small part of the range that they are shown in: models see them dark; stretch"
+    " them to the whole range if they are meant to be brighter",
+    "8 bits of 16": "images of 16 bits a sample use no more than 8, and are shown by these, others of this source by"
+    " the upper 8 of more",
+    "12 bits of 16": "images of 16 bits a sample use no more than 12, and are shown by the upper 8 of these, others of this"
+    " source by other ones",
+    "16 bits of 16": "images of 16 bits a sample are shown by the upper 8, others of this source by lower ones",
 }
 """By what is remarked of an image (images.py, inspection.py), the sentence behind a number of images."""
+DEPTHS = ("8 bits of 16", "12 bits of 16", "16 bits of 16")
+"""Of these, the ones that are odd only beside others of them: brightness is another one then."""
 LOOK_BYTES = 100
 """Of a look; looks.py is for children, which have OpenCV."""
 _BEGINNING = 1024**2
 """Bytes of an image that is too large to be read."""
-OTHER_KIND = "it is neither JPEG nor PNG, which is what training and serving read"
+OTHER_KIND = f"it is not {decoding.NAMES}, which is what is read"
 """The problem of an image that nobody tried to decode."""
 _TASKS = "pelagos_pipelines.preparation.inspection"
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """What stands in versions for an image: ``sha256`` and ``size`` in bytes of a file."""
+
+    sha256: str
+    size: int
+
+
+Keep = Callable[[Blob, bytes], None]
+"""Puts by a file of which versions may be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +75,8 @@ class Inspection:
 
     ``pixels`` is the sha256 of the decoded pixels and ``look`` what looks.py makes of them, None where nothing is to be seen.
     ``problem`` says in words why the file cannot be used; width and height are then 0. ``remarks``, of REMARKS, say what is odd
-    about one that can be used.
+    about one that can be used. ``converted`` is the PNG with the same pixels that versions hold in place of one that is neither
+    JPEG nor PNG.
     """
 
     sha256: str
@@ -63,6 +87,12 @@ class Inspection:
     look: bytes | None = None
     problem: str | None = None
     remarks: tuple[str, ...] = ()
+    converted: Blob | None = None
+
+    @property
+    def blob(self) -> Blob:
+        """What versions hold."""
+        return self.converted or Blob(self.sha256, self.size)
 
 
 class Inspector:
@@ -72,16 +102,21 @@ class Inspector:
         """Nothing is started before the first image."""
         self.ceilings = ceilings
         limits = decoding.limits(ceilings)
+        # For samples of 16 bits.
+        limits = replace(limits, result=2 * limits.result)
         self.children = children_for(limits, MAX_CHILDREN)
         self.unsure: set[str] = set()
         """Digests of images whose judgement may be another one next time."""
         self.pool = Pool(_TASKS, limits, self.children, decoding.environment(ceilings))
 
-    def inspect(self, content: bytes, digest: str) -> Inspection:
-        """What the image is, or why it cannot be used."""
+    def inspect(self, content: bytes, digest: str, keep: Keep = lambda blob, picture: None) -> Inspection:
+        """What the image is, or why it cannot be used. ``keep`` gets the PNG of one that is neither JPEG nor PNG."""
         try:
-            found = self.pool.run("inspect", {}, content).document
-            return _inspection(digest, len(content), found)
+            answer = self.pool.run("inspect", {}, content)
+            found = _inspection(digest, len(content), answer.document)
+            if found.problem is not None or not answer.raw:
+                return found
+            return _converted(found, answer, keep)
         except TaskRefusedError as refusal:
             return Inspection(digest, len(content), problem=str(refusal))
         except SandboxError as error:
@@ -93,7 +128,7 @@ class Inspector:
         decoders = self.pool.run("version", {}).document["version"]
         ceilings = self.ceilings
         return (
-            f"{MEMORY_VERSION} {decoders} {ceilings.image_megapixels} {ceilings.image_mebibytes} "
+            f"{MEMORY_VERSION} {decoders} {pictures.VERSION} {ceilings.image_megapixels} {ceilings.image_mebibytes} "
             f"{ceilings.image_memory} {ceilings.image_seconds}"
         )
 
@@ -105,18 +140,21 @@ def inspector_for(ceilings: Ceilings) -> Inspector:
 
 
 def inspect_tree(
-    tree: SourceFiles, memory: Path, count: Callable[[int, int], None] = lambda done, total: None
+    tree: SourceFiles,
+    memory: Path,
+    count: Callable[[int, int], None] = lambda done, total: None,
+    keep: Keep = lambda blob, picture: None,
 ) -> dict[str, Inspection]:
     """Inspect every image of the source; ``memory`` is the file with earlier findings, which is brought up to date.
 
-    ``count`` is told how many of how many are done, after each.
+    ``count`` is told how many of how many are done, after each; ``keep`` gets the PNG of every image that was converted now.
     """
     inspector = inspector_for(Ceilings.read())
     with ThreadPoolExecutor(inspector.children) as threads:
         version = inspector.version()
         known = _recall(memory, version)
         paths, found = tree.readable, list[Inspection]()
-        for inspection in threads.map(lambda path: _inspect_file(tree, path, known, inspector), paths):
+        for inspection in threads.map(lambda path: _inspect_file(tree, path, known, inspector, keep), paths):
             found.append(inspection)
             count(len(found), len(paths))
     if any(inspection.sha256 not in known for inspection in found):
@@ -125,7 +163,8 @@ def inspect_tree(
         rows = []
         for one in (known | sure).values():
             look = None if one.look is None else one.look.hex()
-            rows.append([one.sha256, one.size, one.width, one.height, one.pixels, look, one.problem, one.remarks])
+            blob = None if one.converted is None else [one.converted.sha256, one.converted.size]
+            rows.append([one.sha256, one.size, one.width, one.height, one.pixels, look, one.problem, one.remarks, blob])
         disk.write_atomically(memory, orjson.dumps({"version": version, "inspections": rows}), parents=True)
     inspections = dict(zip(tree.readable, found, strict=True))
     for path in tree.unreadable:
@@ -148,6 +187,31 @@ def _inspection(digest: str, size: int, found: Mapping[str, object]) -> Inspecti
     return Inspection(digest, size, width, height, pixels, look, remarks=odd)
 
 
+def _converted(found: Inspection, answer: Answer, keep: Keep) -> Inspection:
+    """The same with the PNG of the samples that a child gave, if they can be those of the image."""
+    try:
+        picture = pictures.png(
+            answer.raw, found.width, found.height, answer.document.get("channels"), answer.document.get("bits")
+        )
+    except ValueError:
+        return Inspection(found.sha256, found.size, problem="the image cannot be decoded: its content is hostile")
+    blob = Blob(hashlib.sha256(picture).hexdigest(), len(picture))
+    keep(blob, picture)
+    return replace(found, converted=blob)
+
+
+def convert(tree: SourceFiles, path: str) -> bytes:
+    """The PNG of an image once more, for a store that does not hold it any more; empty when it cannot be made any more.
+
+    Raises as `SourceFiles.read` does.
+    """
+    inspector = inspector_for(Ceilings.read())
+    content = tree.read(path, inspector.ceilings.image_mebibytes * MEBIBYTE)
+    made = [b""]
+    inspector.inspect(content, hashlib.sha256(content).hexdigest(), lambda blob, picture: made.append(picture))
+    return made[-1]
+
+
 def _look(stored: object) -> bytes | None:
     """A look as it is written; an empty one when it is nothing of the kind."""
     if stored is None:
@@ -158,7 +222,9 @@ def _look(stored: object) -> bytes | None:
         return b""
 
 
-def _inspect_file(tree: SourceFiles, path: str, known: Mapping[str, Inspection], inspector: Inspector) -> Inspection:
+def _inspect_file(
+    tree: SourceFiles, path: str, known: Mapping[str, Inspection], inspector: Inspector, keep: Keep
+) -> Inspection:
     try:
         content = tree.read(path, inspector.ceilings.image_mebibytes * MEBIBYTE)
     except TooLargeError as error:
@@ -167,7 +233,7 @@ def _inspect_file(tree: SourceFiles, path: str, known: Mapping[str, Inspection],
     digest = hashlib.sha256(content).hexdigest()
     if kinds.is_other(content[: kinds.BEGINNING]):
         return Inspection(digest, len(content), problem=OTHER_KIND)
-    return known.get(digest) or inspector.inspect(content, digest)
+    return known.get(digest) or inspector.inspect(content, digest, keep)
 
 
 def _name_unread(tree: SourceFiles, path: str, size: int) -> str:
@@ -183,11 +249,12 @@ def _recall(memory: Path, version: str) -> dict[str, Inspection]:
         content = orjson.loads(memory.read_bytes())
         if content["version"] != version:
             return {}
-        for sha256, size, width, height, pixels, stored, problem, remarks in content["inspections"]:
+        for sha256, size, width, height, pixels, stored, problem, remarks, converted in content["inspections"]:
             look = _look(stored)
             if look is not None and len(look) != LOOK_BYTES:
                 return {}
-            known[sha256] = Inspection(sha256, size, width, height, pixels, look, problem, tuple(remarks))
+            blob = None if converted is None else Blob(*converted)
+            known[sha256] = Inspection(sha256, size, width, height, pixels, look, problem, tuple(remarks), blob)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return {}  # nothing is lost but time
     return known

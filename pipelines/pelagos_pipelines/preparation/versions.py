@@ -7,11 +7,13 @@ code may read them, only this module writes them.
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,8 +31,8 @@ from pelagos_pipelines.annotations.model import Collection, ImageRecord, SourceF
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.tasks.strategy import Strategy
 from pelagos_pipelines.annotations.untrusted_input import printable
-from pelagos_pipelines.preparation import ledger
-from pelagos_pipelines.preparation.integrity import Inspection
+from pelagos_pipelines.preparation import integrity, ledger
+from pelagos_pipelines.preparation.integrity import Blob, Inspection
 
 SCHEMA_VERSION = 1
 MARKER = ".pelagos-view"
@@ -43,6 +45,7 @@ LARGEST = {"manifest.json": 512 * 1024**2, "annotations.json": 1024**3, EXCLUDED
 _PARTIAL = ".partial-"
 _THREADS = 8
 """Syncing waits for the disk, not for the processor; file systems write the journal for several files at once."""
+_keeping = threading.Lock()
 _READABLE = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 
@@ -113,8 +116,7 @@ def write(
         "images": [
             {
                 "path": image.path,
-                "sha256": inspections[image.path].sha256,
-                "size": inspections[image.path].size,
+                **_described(inspections[image.path]),
                 "width": image.width,
                 "height": image.height,
                 "split": image.split,
@@ -128,7 +130,7 @@ def write(
     folder = store / "versions" / digest
     # Blobs first: what carries a version's name has all of them, whenever this process ends. A killed one leaves blobs that no
     # version names, and the next preparation finds and uses them.
-    _write_blobs(store / "blobs", tree, {inspections[image.path].sha256: image.path for image in images})
+    _write_blobs(store / "blobs", tree, {inspections[image.path].blob: image.path for image in images}, inspections)
     if not _is_intact(folder):
         # Damaged, or half removed: its name says what belongs there, so that making it anew loses nothing.
         shutil.rmtree(folder, ignore_errors=True)
@@ -146,14 +148,38 @@ def write(
     return read(folder)
 
 
-def _write_blobs(blobs: Path, tree: SourceFiles, sources: Mapping[str, str]) -> None:
-    """Have in ``blobs`` all images of ``sources``, paths in the tree by digest."""
-    targets = {sha256: blob(blobs, sha256) for sha256 in sources}
+def keep(store: Path, one: Blob, content: bytes) -> None:
+    """Have a blob in the store of which a version may be made. Raises OSError when the disk is full, among others."""
+    target = blob(store / "blobs", one.sha256)
+
+    def fill(partial: Path) -> str:
+        partial.write_bytes(content)
+        return one.sha256
+
+    with _keeping:  # two files of a source may become the same
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write_blob(fill, target, one.sha256, one.sha256)
+
+
+def _described(inspection: Inspection) -> dict[str, Any]:
+    """What a manifest says of the file of an image, and of the one in the source where that is another one."""
+    described: dict[str, Any] = {"sha256": inspection.blob.sha256, "size": inspection.blob.size}
+    if inspection.converted is not None:
+        described["original"] = {"sha256": inspection.sha256, "size": inspection.size}
+    return described
+
+
+def _write_blobs(
+    blobs: Path, tree: SourceFiles, sources: Mapping[Blob, str], inspections: Mapping[str, Inspection]
+) -> None:
+    """Have in ``blobs`` all images of ``sources``, paths in the tree by what they become."""
+    targets = {one: blob(blobs, one.sha256) for one in sources}
+    fills = {one: functools.partial(_fill, tree, path, inspections[path]) for one, path in sources.items()}
     folders = [blobs, *sorted({target.parent for target in targets.values()})]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(lambda sha256: _write_blob(tree, sources[sha256], targets[sha256], sha256), sources))
+        list(pool.map(lambda one: _write_blob(fills[one], targets[one], one.sha256, sources[one]), sources))
         # Their names are in the folders, which are synced once all are there, not once for each.
         list(pool.map(_sync_folder, folders))
 
@@ -370,14 +396,23 @@ def _is_intact(folder: Path) -> bool:
     return True
 
 
-def _write_blob(tree: SourceFiles, source: str, target: Path, digest: str) -> None:
+def _fill(tree: SourceFiles, source: str, inspection: Inspection, target: Path) -> str:
+    """Write what versions hold of an image of the source; its sha256."""
+    if inspection.converted is None:
+        return tree.copy(source, target)
+    content = integrity.convert(tree, source)
+    target.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write_blob(fill: Callable[[Path], str], target: Path, digest: str, source: str) -> None:
     """Copy, unless an undamaged copy is there. Never a link: the owner of the source may edit a file in place."""
     if target.exists() and _sha256(target) == digest:
         return
     # What did not fit on a full disk must not keep it full.
     with disk.written(target.with_name(f"{_PARTIAL}{target.name}")) as partial:
         # The digest is of the bytes that were copied, not of the source: it may change between two looks at it.
-        if tree.copy(source, partial) != digest:
+        if fill(partial) != digest:
             raise SourceChangedError(f"{printable(source)} changed while the version was made; try again")
         # Synced before it has its name: whoever finds a blob by it in full size takes it for whole.
         with partial.open("rb") as file:

@@ -32,10 +32,10 @@ class Decoder:
         self.pool.run("nothing", {})
 
     def decode(self, data: bytes) -> Fitted:
-        """An encoded JPEG or PNG on its canvas.
+        """An encoded image on its canvas.
 
         Raises:
-            ImageRefusedError: not a whole JPEG or PNG, or above a ceiling.
+            ImageRefusedError: not a whole image of a kind that is read, or above a ceiling.
             UnavailableError: no child could be started, whatever the image is.
         """
         if len(data) > self.ceilings.image_mebibytes * MEBIBYTE:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, SandboxError
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 
+NAMES = "JPEG, PNG, TIFF, BMP, WebP or JPEG 2000"
+"""What is read, in words."""
+
 
 class ImageRefusedError(Exception):
     """The bytes are not an image that is served; the message says why."""
@@ -33,6 +36,16 @@ def environment(ceilings: Ceilings) -> dict[str, str]:
     pixels = str(ceilings.image_megapixels * 1_000_000)
     ours = {"OPENCV_IO_MAX_IMAGE_PIXELS": pixels, "OPENCV_FOR_THREADS_NUM": "1", "OPENCV_LOG_LEVEL": "SILENT"}
     return ours | ceilings.variables()
+
+
+def require_pixels(width: int, height: int) -> None:
+    """Raises TooManyPixelsError for an image of more pixels than the ceiling."""
+    allowed = Ceilings.read().image_megapixels
+    if width * height > allowed * 1_000_000:
+        raise TooManyPixelsError(
+            f"the image has {width} x {height} pixels; at most {allowed} megapixels are accepted"
+            f" ({raise_it('image_megapixels')})"
+        )
 
 
 def explain(error: SandboxError, ceilings: Ceilings) -> str:

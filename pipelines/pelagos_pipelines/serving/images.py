@@ -15,14 +15,15 @@ import numpy as np
 
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError, child
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
-from pelagos_pipelines.serving import scans, tasks
-from pelagos_pipelines.serving.decoding import ImageRefusedError, TooManyPixelsError
+from pelagos_pipelines.serving import encodings, scans, tasks
+from pelagos_pipelines.serving.decoding import NAMES, ImageRefusedError, TooManyPixelsError
 from pelagos_pipelines.serving.geometry import Pixels
 
 tasks.load()  # before children are forked
 
 NO_END = "no end marker"
 STRAY_BYTES = "stray bytes"
+TURNED, FLIPPED, ANIMATED = "turned", "flipped", "animated"
 """What `decode` remarks of an image that is usable; the preparation makes sentences of it."""
 DEPTHS = (8, 12, 16)
 """Bits of a sample that images of 16 bits are taken to use."""
@@ -49,6 +50,8 @@ class Decoded:
 
     stored: Any
     remarks: tuple[str, ...] = ()
+    opacity: Any = None
+    """[height, width] of what is neither JPEG nor PNG, where the file says how opaque each pixel is."""
 
 
 def nothing(arguments: dict[str, Any], file: BinaryIO) -> Answer:
@@ -67,11 +70,15 @@ def canvas(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def decode_known(content: bytes) -> Pixels:
-    """In any process: the pixels of an image that was decoded in a child before, and is known by its digest since.
+    """In any process: the pixels of a JPEG or PNG that was decoded in a child before, and is known by its digest since.
+
+    What is in another encoding stands in versions as PNG, which was made of pixels that a child has decoded.
 
     Raises:
         ImageRefusedError: it cannot be decoded.
     """
+    if not is_common(content):
+        raise ImageRefusedError("the image is neither JPEG nor PNG, and only these are decoded here")
     try:
         stored = _stored(content)
     except cv2.error as error:
@@ -82,15 +89,15 @@ def decode_known(content: bytes) -> Pixels:
 
 
 def decode(content: bytes) -> Decoded:
-    """In a child: an encoded JPEG or PNG.
+    """In a child: an encoded image.
 
     Raises:
-        ImageRefusedError: not a whole JPEG or PNG, or of more pixels than the ceiling.
+        ImageRefusedError: it is not whole, of more pixels than the ceiling, or of a kind that is not read.
         MemoryError: it does not fit in the child.
     """
-    if not content.startswith((_PNG, _JPEG)):
-        raise ImageRefusedError("the image is neither JPEG nor PNG; encode it as one of these")
     try:
+        if not is_common(content):
+            return _other(content)
         stored = _stored(content)
     except cv2.error as error:
         raise _meaning(error) from None
@@ -106,7 +113,48 @@ def decode(content: bytes) -> Decoded:
         raise ImageRefusedError(
             "the image cannot be decoded: its content is damaged, or ends too early; send a complete JPEG or PNG"
         )
-    return Decoded(stored, _remarks(content, said) if content.startswith(_JPEG) else ())
+    if content.startswith(_JPEG):
+        return Decoded(stored, _remarks(content, said))
+    return Decoded(stored, (ANIMATED,) if encodings.is_animated_png(content) else ())
+
+
+def is_common(content: bytes) -> bool:
+    """Whether it begins as a JPEG or PNG."""
+    return content.startswith((_PNG, _JPEG))
+
+
+def _other(content: bytes) -> Decoded:
+    """What is neither JPEG nor PNG."""
+    found = encodings.decode(content)
+    if found is None:
+        raise ImageRefusedError(f"the image is not {NAMES}; encode it as one of these")
+    upright = _upright(found.colours, found.orientation)
+    whole = np.broadcast_to(upright, (*upright.shape[:2], 3)) if upright.shape[2] == 1 else upright
+    opacity = None if found.opacity is None else np.ascontiguousarray(_upright(found.opacity, found.orientation))
+    return Decoded(np.ascontiguousarray(whole), turns(found.orientation), opacity)
+
+
+def turns(orientation: int) -> tuple[str, ...]:
+    """What EXIF makes of an image: one that is turned by 90 degrees has other sides then, one that is flipped the same."""
+    return (TURNED,) if orientation in range(5, 9) else (FLIPPED,) if orientation in range(2, 5) else ()
+
+
+def _upright(stored: Any, orientation: int) -> Any:
+    """The image as its EXIF orientation wants it seen."""
+    turned = stored.swapaxes(0, 1) if orientation >= 5 else stored
+    # The first row and column of the file are, in turn: above and left, above and right, below and right, below and left; then
+    # left and above, right and above, right and below, left and below.
+    down = orientation in {3, 4, 7, 8}
+    left = orientation in {2, 3, 6, 7}
+    return turned[:: -1 if down else 1, :: -1 if left else 1]
+
+
+def depth(stored: Any) -> int | None:
+    """How many bits an image of 16 bits a sample uses, of DEPTHS; None for one of 8."""
+    if stored.dtype != np.uint16:
+        return None
+    largest = int(stored.max())
+    return next(one for one in DEPTHS if largest < 1 << one)
 
 
 def seen(stored: Any) -> Pixels:
@@ -119,8 +167,7 @@ def seen(stored: Any) -> Pixels:
     if stored.dtype != np.uint16:
         eight: Pixels = stored
         return eight
-    largest = int(stored.max())
-    bits = next(one for one in DEPTHS if largest < 1 << one)
+    bits = depth(stored) or max(DEPTHS)
     np.right_shift(stored, bits - 8, out=stored)
     found: Pixels = stored.astype(np.uint8)
     return found
@@ -169,4 +216,4 @@ def _meaning(error: cv2.error) -> Exception:
         return TooManyPixelsError(
             f"the image has more than {ceilings.image_megapixels} megapixels ({raise_it('image_megapixels')})"
         )
-    return ImageRefusedError("the image cannot be decoded: its content is damaged; send a complete JPEG or PNG")
+    return ImageRefusedError(f"the image cannot be decoded: its content is damaged; send a complete {NAMES}")

@@ -94,7 +94,7 @@ def collected(path: str, folder: Folder, root: Path, field: str = FIELD) -> Sour
         hidden = f" beside {count} that are hidden or in folders of tools" if count else ""
         raise RefusedError(
             Reason.SOURCE_EMPTY,
-            f"{path!r} holds {len(tree.files)} files{hidden} and none of them is an image (.jpg, .jpeg, .png);"
+            f"{path!r} holds {len(tree.files)} files{hidden} and none of them is an image (.jpg, .png, .tif, .bmp, .webp, .jp2);"
             " add images",
             field,
         )

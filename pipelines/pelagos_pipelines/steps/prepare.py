@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +147,7 @@ def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place, tellin
     store = kept.folder
     reader = registry.choose(request.format, tree, request.task)
     telling.enter(Stage.CHECKING_IMAGES)
-    inspections = integrity.inspect_tree(tree, store / INSPECTIONS, telling.count)
+    inspections = integrity.inspect_tree(tree, store / INSPECTIONS, telling.count, partial(versions.keep, store))
 
     def size(path: str) -> tuple[int, int] | None:
         seen = inspections[path]

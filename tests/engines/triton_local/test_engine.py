@@ -189,7 +189,7 @@ async def test_settings_reach_the_model(triton: TritonLocal, tmp_path: Path, uid
 async def test_what_is_no_image_gets_an_error_that_says_so(triton: TritonLocal, uid: str, make_want: MakeWant) -> None:
     await triton.apply(make_want(uid=uid))
     seen = await settled(triton, uid)
-    with pytest.raises(inference.InferenceError, match="neither JPEG nor PNG"):
+    with pytest.raises(inference.InferenceError, match="is not JPEG, PNG"):
         await inference.infer(seen.grpc_url, "detector", b"text", 10)
     assert (await triton.probe(uid)).correct
 

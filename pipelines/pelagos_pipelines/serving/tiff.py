@@ -1,0 +1,328 @@
+"""TIFF files as cameras and microscopes write them: one picture, of 8 or 16 bits a sample, or of one bit.
+
+Called by images.py, in a child. The directory is read here, so that what is not understood is refused by name; so are pixels that
+are not packed, or packed with deflate, whose checksums libtiff does not look at. LZW and PackBits are left to libtiff, by OpenCV,
+of which it gets nothing but packed bytes. It may know numpy and OpenCV only, and runs with numpy 1.26 and 2.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pelagos_pipelines.serving.decoding import ImageRefusedError, require_pixels
+
+DAMAGED = "the image cannot be decoded: its content is damaged, or ends too early; send a complete TIFF"
+_TYPES = {1: "B", 3: "H", 4: "I", 16: "Q"}
+"""By the number of a type of values, its letter for struct. No other type stands for what is read here."""
+_WIDTH, _HEIGHT, _BITS, _PACKING, _PHOTOMETRIC, _FILL_ORDER, _ORIENTATION = 256, 257, 258, 259, 262, 266, 274
+_SAMPLES, _ROWS, _PLANES, _PREDICTOR, _PALETTE, _FORMAT, _SUBFILE = 277, 278, 284, 317, 320, 339, 254
+_STRIPS, _STRIP_SIZES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_SIZES = 273, 279, 322, 323, 324, 325
+_PLAIN, _LZW, _DEFLATE, _OLD_DEFLATE, _PACK_BITS = 1, 5, 8, 32946, 32773
+_PACKINGS = {
+    2: "CCITT", 3: "CCITT", 4: "CCITT", 6: "JPEG", 7: "JPEG", 34892: "JPEG", 34712: "JPEG 2000", 34925: "LZMA",
+    50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL", 34887: "LERC",
+}  # fmt: skip
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _INDEXED = 0, 1, 2, 3
+_COLOURS = {
+    4: "a mask",
+    5: "CMYK",
+    6: "YCbCr",
+    8: "CIE L*a*b*",
+    9: "CIE L*a*b*",
+    10: "CIE L*a*b*",
+    32803: "raw data of a camera",
+}
+_BIG_END_FIRST = 0
+"""No tag of a file, but how its numbers are written."""
+_REDUCED, _MASK = 1, 4
+_MOST_PAGES, _MOST_ENTRIES, _MOST_VALUES = 10_000, 4_096, 4_000_000
+_ONE_BIT, _BYTE, _DEEP = 1, 8, 16
+
+Directory = Mapping[int, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How the samples of a page lie in its file: in ``chunks`` (offset, size) of ``rows`` x ``width``.
+
+    ``across`` of them lie side by side, ``down`` one below the other, for each plane.
+    """
+
+    chunks: Sequence[tuple[int, int]]
+    rows: int
+    width: int
+    across: int
+    down: int
+    tiled: bool
+
+
+def is_one(content: bytes) -> bool:
+    """Whether it begins as one."""
+    return content[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """``colours`` as the file holds them, [height, width, 1 or 3], blue first, of 8 or 16 bits; ``orientation`` as in EXIF.
+
+    ``opacity`` [height, width] of the same depth, None where the file has none.
+    """
+
+    colours: Any
+    orientation: int = 1
+    opacity: Any = None
+
+
+def decode(content: bytes) -> Picture:
+    """The only page.
+
+    Raises:
+        ImageRefusedError: it is damaged, too large, or of a kind that is not read.
+    """
+    try:
+        pages = list(_pages(content))
+        if not pages:
+            raise ImageRefusedError(DAMAGED)
+        _require_single(pages)
+        return _picture(content, pages[0])
+    except (struct.error, zlib.error, cv2.error, IndexError, OverflowError):
+        raise ImageRefusedError(DAMAGED) from None
+
+
+def orientation(directory: Directory) -> int:
+    """How a picture lies, 1 to 8 as in EXIF; 1, upright, for what says nothing that is known."""
+    found = directory.get(_ORIENTATION, (1,))
+    return found[0] if len(found) == 1 and 1 <= found[0] <= 8 else 1
+
+
+def first_directory(content: bytes) -> Directory:
+    """The first directory of what has the form of a TIFF, such as EXIF data; an empty one for anything damaged."""
+    try:
+        return next(_pages(content), {})
+    except (struct.error, ImageRefusedError, OverflowError):
+        return {}
+
+
+def _pages(content: bytes) -> Iterator[Directory]:
+    order = "<" if content[:2] == b"II" else ">"
+    large = content[2:4] in {b"+\0", b"\0+"}
+    offset = "Q" if large else "I"
+    (at,) = struct.unpack_from(order + offset, content, 8 if large else 4)
+    seen = set[int]()
+    while at:
+        if at in seen or len(seen) >= _MOST_PAGES:
+            raise ImageRefusedError(DAMAGED)
+        seen.add(at)
+        form = order + ("Q" if large else "H")
+        (entries,) = struct.unpack_from(form, content, at)
+        if entries > _MOST_ENTRIES:
+            raise ImageRefusedError(DAMAGED)
+        at += struct.calcsize(form)
+        yield _directory(content, at, entries, order, large=large)
+        (at,) = struct.unpack_from(order + offset, content, at + entries * (20 if large else 12))
+
+
+def _directory(content: bytes, at: int, entries: int, order: str, *, large: bool) -> Directory:
+    offset = "Q" if large else "I"
+    room = struct.calcsize(offset)
+    found: dict[int, tuple[int, ...]] = {}
+    for start in range(at, at + entries * (4 + 2 * room), 4 + 2 * room):
+        tag, kind, count = struct.unpack_from(f"{order}HH{offset}", content, start)
+        letter = _TYPES.get(kind)
+        if letter is None or tag in found or not 0 < count <= _MOST_VALUES:
+            continue
+        place = start + 4 + room
+        if count * struct.calcsize(order + letter) > room:
+            (place,) = struct.unpack_from(order + offset, content, place)
+        if tag in _READ:
+            found[tag] = struct.unpack_from(f"{order}{count}{letter}", content, place)
+    found[_BIG_END_FIRST] = (int(order == ">"),)
+    return found
+
+
+_READ = frozenset(
+    {_WIDTH, _HEIGHT, _BITS, _PACKING, _PHOTOMETRIC, _FILL_ORDER, _ORIENTATION, _SAMPLES, _ROWS, _PLANES, _PREDICTOR}
+    | {_PALETTE, _FORMAT, _SUBFILE, _STRIPS, _STRIP_SIZES, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_SIZES}
+)
+
+
+def _require_single(pages: Sequence[Directory]) -> None:
+    """Smaller copies of a picture, and masks, are no pages."""
+    whole = [page for page in pages if not page.get(_SUBFILE, (0,))[0] & (_REDUCED | _MASK)]
+    if len(whole) > 1 or pages[0] not in whole:
+        raise ImageRefusedError(
+            f"the image is a TIFF of {len(pages)} pages, and one is read: save the page that is meant,"
+            " or each, as a file of its own"
+        )
+
+
+def _picture(content: bytes, page: Directory) -> Picture:
+    width, height = _one(page, _WIDTH), _one(page, _HEIGHT)
+    if not (width and height):
+        raise ImageRefusedError(DAMAGED)
+    require_pixels(width, height)
+    samples, bits, photometric = _kind(page)
+    planes = samples if _one(page, _PLANES, 1) == 2 else 1
+    layout = _layout(content, page, width, height, planes)
+    each = samples // planes
+    parts = [
+        _plane(content, page, layout, layout.chunks[plane * layout.across * layout.down :], (height, width, each), bits)
+        for plane in range(planes)
+    ]
+    stored = parts[0] if planes == 1 else np.concatenate(parts, axis=2)
+    if photometric == _INDEXED:
+        return Picture(_looked_up(stored[..., 0], page), orientation(page))
+    if bits == _ONE_BIT:
+        stored = stored * np.uint8(255)
+    colours = np.ascontiguousarray(stored[..., 2::-1] if photometric == _RGB else stored[..., :1])
+    if photometric == _WHITE_IS_ZERO:
+        colours = 255 - colours
+    return Picture(colours, orientation(page), stored[..., -1] if samples in {2, 4} else None)
+
+
+def _one(page: Directory, tag: int, default: int = 0) -> int:
+    return page.get(tag, (default,))[0]
+
+
+def _kind(page: Directory) -> tuple[int, int, int]:
+    """Samples of a pixel, bits of a sample, and what they mean. Raises ImageRefusedError for what is not read."""
+    packing = _one(page, _PACKING, _PLAIN)
+    if packing not in {_PLAIN, _LZW, _DEFLATE, _OLD_DEFLATE, _PACK_BITS}:
+        raise _refused(
+            f"packed with {_PACKINGS.get(packing, f'method {packing}')}", "without compression, or with deflate or LZW"
+        )
+    photometric = _one(page, _PHOTOMETRIC, _BLACK_IS_ZERO)
+    if photometric not in {_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _INDEXED}:
+        raise _refused(f"in {_COLOURS.get(photometric, f'colours of kind {photometric}')}", "in RGB or grey")
+    formats = set(page.get(_FORMAT, (1,)))
+    if formats != {1}:
+        raise _refused("of numbers with a sign or a fraction", "with unsigned samples of 8 or 16 bits")
+    samples = _one(page, _SAMPLES, 1)
+    depths = set(page.get(_BITS, (1,)))
+    wanted = (3, 4) if photometric == _RGB else (1,) if photometric == _INDEXED else (1, 2)
+    if samples not in wanted:
+        raise _refused(f"of {samples} samples a pixel", "in RGB or grey, with or without transparency")
+    allowed = {_BYTE} if photometric == _INDEXED else {_ONE_BIT, _BYTE, _DEEP} if samples == 1 else {_BYTE, _DEEP}
+    bits = min(depths)
+    if len(depths) != 1 or bits not in allowed:
+        raise _refused(f"of {' and '.join(map(str, sorted(depths)))} bits a sample", "with 8 or 16")
+    if photometric == _WHITE_IS_ZERO and bits == _DEEP:
+        raise _refused("of 16 bits in which zero is white", "with zero as black")
+    if _one(page, _FILL_ORDER, 1) != 1 or _one(page, _PLANES, 1) not in {1, 2}:
+        raise _refused("with its bits in an unusual order", "anew, with common settings")
+    predictor = _one(page, _PREDICTOR, 1)
+    if predictor not in {1, 2} or (predictor == 2 and bits == _ONE_BIT):
+        raise _refused(f"packed with the predictor {predictor}", "with another one, or without")
+    return samples, bits, photometric
+
+
+def _refused(what: str, how: str) -> ImageRefusedError:
+    return ImageRefusedError(f"the image is a TIFF {what}, which is not read; save it {how}, or as PNG")
+
+
+def _layout(content: bytes, page: Directory, width: int, height: int, planes: int) -> _Layout:
+    tiled = _TILES in page
+    rows = _one(page, _TILE_HEIGHT) if tiled else min(_one(page, _ROWS, height) or height, height)
+    wide = _one(page, _TILE_WIDTH) if tiled else width
+    if not (rows and wide):
+        raise ImageRefusedError(DAMAGED)
+    if tiled:
+        require_pixels(wide, rows)
+    across, down = -(-width // wide), -(-height // rows)
+    offsets = page.get(_TILES if tiled else _STRIPS, ())
+    sizes = page.get(_TILE_SIZES if tiled else _STRIP_SIZES, ())
+    if len(offsets) != across * down * planes or len(sizes) != len(offsets):
+        raise ImageRefusedError(DAMAGED)
+    chunks = list(zip(offsets, sizes, strict=True))
+    if any(offset + size > len(content) for offset, size in chunks):
+        raise ImageRefusedError(DAMAGED)
+    return _Layout(chunks, rows, wide, across, down, tiled)
+
+
+def _plane(
+    content: bytes,
+    page: Directory,
+    layout: _Layout,
+    chunks: Sequence[tuple[int, int]],
+    shape: tuple[int, int, int],
+    bits: int,
+) -> Any:
+    """The samples of one plane [height, width, samples]."""
+    height, width, samples = shape
+    sample = np.dtype(f"{'>' if _one(page, _BIG_END_FIRST) else '<'}u{1 if bits <= _BYTE else 2}")
+    stored: Any = np.empty(shape, sample.newbyteorder("="))
+    row = -(-layout.width * samples * bits // 8)
+    for number in range(layout.across * layout.down):
+        top, left = number // layout.across * layout.rows, number % layout.across * layout.width
+        # A tile is whole, beyond the edge of the picture, too; the last strip need not be.
+        least = layout.rows if layout.tiled else min(layout.rows, height - top)
+        offset, size = chunks[number]
+        plain = _unpacked(content[offset : offset + size], _one(page, _PACKING, _PLAIN), row, least, layout.rows)
+        lines = np.frombuffer(plain, np.uint8).reshape(least, row)
+        if bits == _ONE_BIT:
+            lines = np.unpackbits(lines, axis=1)[:, : layout.width * samples]
+        found = np.ascontiguousarray(lines).view(sample).reshape(least, layout.width, samples)
+        if _one(page, _PREDICTOR, 1) == 2:
+            found = np.add.accumulate(found, axis=1, dtype=stored.dtype)
+        stored[top : top + least, left : left + layout.width] = found[: height - top, : width - left]
+    return stored
+
+
+def _unpacked(packed: bytes, packing: int, row: int, least: int, most: int) -> bytes:
+    """``least`` rows of ``row`` bytes. Raises ImageRefusedError for a chunk that has fewer, or is damaged."""
+    wanted = least * row
+    if packing in {_DEFLATE, _OLD_DEFLATE}:
+        unpacker = zlib.decompressobj()
+        packed = unpacker.decompress(packed, most * row + 1)
+        if not unpacker.eof:
+            raise ImageRefusedError(DAMAGED)
+    elif packing != _PLAIN:
+        return _by_libtiff(packed, packing, row, least)
+    if len(packed) < wanted:
+        raise ImageRefusedError(DAMAGED)
+    return packed[:wanted]
+
+
+def _by_libtiff(packed: bytes, packing: int, row: int, rows: int) -> bytes:
+    """What libtiff unpacks, of files made here, of one strip of grey samples without meaning.
+
+    Samples of 16 bits OpenCV reads as they are, and fails when libtiff complains; of 8 bits it passes over damage, so that these
+    serve for the last row alone, of an odd number of bytes in all.
+    """
+    size = rows * row
+    whole = (rows, row // 2) if row % 2 == 0 else (rows // 2, row) if rows > 1 else (1, row // 2)
+    found = _strip(packed, packing, whole, 16) if min(whole) else b""
+    return found if len(found) == size else found + _strip(packed, packing, (rows, row), 8)[len(found) :]
+
+
+def _strip(packed: bytes, packing: int, shape: tuple[int, int], bits: int) -> bytes:
+    rows, width = shape
+    entries = ((_WIDTH, width), (_HEIGHT, rows), (_BITS, bits), (_PACKING, packing), (_PHOTOMETRIC, _BLACK_IS_ZERO))
+    places = ((_STRIPS, 8), (_SAMPLES, 1), (_ROWS, rows), (_STRIP_SIZES, len(packed)), (_PLANES, 1))
+    listed = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in (*entries, *places))
+    body = packed + bytes(len(packed) % 2)
+    directory = struct.pack("<H", len(entries) + len(places)) + listed + bytes(4)
+    file = struct.pack("<2sHI", b"II", 42, 8 + len(body)) + body + directory
+    found = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
+    if found is None or found.shape != shape or 8 * found.dtype.itemsize != bits:
+        raise ImageRefusedError(DAMAGED)
+    unpacked: bytes = found.tobytes()
+    return unpacked
+
+
+def _looked_up(indices: Any, page: Directory) -> Any:
+    """The colours of a palette, whose entries have 16 bits in the file, of which the upper 8 are meant."""
+    entries = page.get(_PALETTE, ())
+    if len(entries) != 3 * 256:
+        raise ImageRefusedError(DAMAGED)
+    table = np.array(entries, np.uint32).reshape(3, 256)
+    # Old programs write 8 bits.
+    table = table >> 8 if table.max() > 255 else table
+    return table.T[:, ::-1].astype(np.uint8)[indices]
