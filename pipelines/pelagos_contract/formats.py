@@ -98,11 +98,17 @@ ECOTAXA = FormatDescription(
     view=None,
     layout="TSV files of EcoTaxa with object_id, img_file_name, object_annotation_category and object_annotation_status",
 )
+LABELBOX = FormatDescription(
+    name="Labelbox",
+    tasks=tuple(Task),
+    view=None,
+    layout="an NDJSON export of Labelbox, with data_row and projects in each line, and the images",
+)
 AUTO = "Auto"
 """The format is recognised."""
 FORMATS = Registry(
     "format",
-    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME, CVAT, LABEL_STUDIO, BIIGLE, ECOTAXA),
+    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME, CVAT, LABEL_STUDIO, BIIGLE, ECOTAXA, LABELBOX),
     reserved=(AUTO, "preparation", "splitting"),  # stand beside formats in specs, and among the algorithms of a version
     others=lambda format_: (format_.view,) if format_.view else (),
 )

@@ -26,7 +26,7 @@ from pelagos_contract.dataset import PreparationRequest
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.sources import VolumeSource
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations import biigle, coco, cvat, ecotaxa, label_studio, pascal_voc, yolo
+from pelagos_pipelines.annotations import biigle, coco, cvat, ecotaxa, label_studio, labelbox, pascal_voc, yolo
 from pelagos_pipelines.annotations.model import Asked, Collection, Format
 from pelagos_pipelines.preparation import integrity, versions
 from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, TaskRefusedError
@@ -37,7 +37,7 @@ from pelagos_pipelines.training import tensor_files
 
 SECONDS = float(os.environ.get("PELAGOS_FUZZ_SECONDS", "3"))
 """For each target."""
-TOOLS = ("cvat", "labelstudio", "biigle", "ecotaxa")
+TOOLS = ("cvat", "labelstudio", "biigle", "ecotaxa", "labelbox")
 """Targets that have most of their code in common, and a third of the time each."""
 CORPUS = Path(__file__).parent / "corpus"
 CANARY = b"canary"
@@ -243,6 +243,7 @@ TARGETS: dict[str, Callable[[Path], World]] = {
     "labelstudio": lambda root: _tool(root, label_studio.FORMAT, "tasks.json"),
     "biigle": lambda root: _tool(root, biigle.FORMAT, "a.csv"),
     "ecotaxa": lambda root: _tool(root, ecotaxa.FORMAT, "a.tsv", Task.CLASSIFICATION),
+    "labelbox": lambda root: _tool(root, labelbox.FORMAT, "a.ndjson"),
     "labels": lambda root: _yolo(root, "labels/a.txt"),
     "settings": lambda root: _yolo(root, "data.yaml"),
     "classes": lambda root: _yolo(root, "classes.txt"),

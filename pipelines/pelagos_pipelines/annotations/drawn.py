@@ -39,12 +39,19 @@ _LOOKED_AT = 3
 """Files, at least, that are looked into to see what they are."""
 
 
+def _none(tree: SourceFiles) -> Sequence[str]:
+    """No pictures are annotations."""
+    return ()
+
+
 @dataclass(frozen=True)
 class Tool:
     """A format of a tool. ``files`` are its annotation files in a source; ``parser`` is the module that reads one.
 
     ``said`` has, by what a parser counts of things that it does not read, the sentence behind the number. ``path`` is the
-    attribute of a shape with the place of its label in a tree, by which labels of one name are told apart.
+    attribute of a shape with the place of its label in a tree, by which labels of one name are told apart. ``pictures`` are
+    images of the source that are annotations themselves; ``fill`` draws the shapes of an image with such a ``picture``, of the
+    file at a path.
     """
 
     description: FormatDescription
@@ -52,6 +59,8 @@ class Tool:
     parser: str
     said: Mapping[str, str] = field(default_factory=dict)
     path: str | None = None
+    pictures: Callable[[SourceFiles], Sequence[str]] = _none
+    fill: Callable[[SourceFiles, str, Drawn], None] | None = None
 
     def recognised(self, tree: SourceFiles, paths: Sequence[str]) -> bool:
         """Whether one of a few of the files is of the tool, by the task ``is_one`` of its parser. They are from all over."""
@@ -68,18 +77,23 @@ class Tool:
         files = self.files(tree)
         if not files:
             raise invalid(f"there is no annotation file; {self.description.name} expects {self.description.layout}")
-        found = _Reading(tree)
+        pictures = frozenset(self.pictures(tree))
+        found = _Reading(replace(tree, files=tuple(path for path in tree.files if path not in pictures)))
         for path, drawings in reading.drawings(self.parser, tree, files, found.faults):
             if drawings is None:
                 found.others.append(path)
-            else:
-                found.take(path, drawings)
+                continue
+            for image in drawings.images:
+                if image.picture is not None and self.fill is not None:
+                    with found.faults.noting():
+                        self.fill(tree, path, image)
+            found.take(path, drawings)
         files = [path for path in files if path not in found.others]
         if not files and not found.faults.count:
             raise invalid(
                 f"{format_names(found.others)} is not of {self.description.name}, which expects {self.description.layout}"
             )
-        return found.collection(self, files, sizes, asked)
+        return found.collection(self, [*files, *sorted(pictures)], sizes, asked)
 
 
 @dataclass

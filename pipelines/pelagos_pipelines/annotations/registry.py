@@ -15,6 +15,7 @@ from pelagos_pipelines.annotations import (
     ecotaxa,
     imagefolder,
     label_studio,
+    labelbox,
     labelme,
     pascal_voc,
     yolo,
@@ -34,6 +35,7 @@ FORMATS = Registry(
         label_studio.FORMAT,
         biigle.FORMAT,
         ecotaxa.FORMAT,
+        labelbox.FORMAT,
     ),
 )
 _WITHOUT: Mapping[str, str] = {"classFolder": "folders are no classes"}
