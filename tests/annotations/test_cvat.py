@@ -149,6 +149,18 @@ def test_subsets_are_splits_and_images_of_one_name_stay_apart(tmp_path: Path) ->
     assert found.warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("file", "meta"),
+    [("annotations.xml", "<task><subset>Test</subset></task>"), ("Test.xml", ""), ("annotations.xml", "")],
+    ids=["of the task", "of Datumaro's file", "none"],
+)
+def test_a_task_may_be_of_one_subset(tmp_path: Path, file: str, meta: str) -> None:
+    photo(tmp_path / "images/a.png", 100, 80)
+    text(tmp_path / file, document(image(BOX), meta))
+
+    assert read(tmp_path).images[0].split == ("test" if meta or file == "Test.xml" else None)
+
+
 def test_two_images_of_one_name_are_never_taken_for_one_file(tmp_path: Path) -> None:
     photo(tmp_path / "images/Test/a.png", 100, 80)
     body = "".join(image(BOX, more=f'subset="{subset}"') for subset in ("Train", "Test"))

@@ -99,6 +99,8 @@ class _Reader:
         self._joints: list[Mapping[str, str]] = []
         """The points of a skeleton."""
         self._label: dict[str, str] = {}
+        self._subset = found.where.rpartition("/")[2].removesuffix(".xml")
+        """Of images that do not say theirs: that of the task, else the file's name, as Datumaro has it."""
 
     def refuse_type(self, *_: object) -> None:
         raise invalid(
@@ -142,6 +144,8 @@ class _Reader:
                 self._take_mark(name, self._image)
             elif len(path) == 4 and name == "attribute":
                 self._said[self._named] = value
+        elif path == (*_META, "task", "subset"):
+            self._subset = value.strip() or self._subset
         elif path[:2] == _META and path[-3:-1] == _LABEL:
             self._label[name] = value.strip()
         elif path[:2] == _META and path[-2:] == _LABEL and "parent" not in self._label:
@@ -153,7 +157,7 @@ class _Reader:
         place = f"image {self._images} (counted from 0)"
         self._images += 1
         self._marks = 0
-        name, subset = attributes.get("name", ""), attributes.get("subset", "")
+        name, subset = attributes.get("name", ""), attributes.get("subset") or self._subset
         # A project's images lie in a folder for each subset. Two of them may have an image of one name.
         folders = [f"images/{subset}/", f"{subset}/"] if 0 < len(subset) <= MAX_TEXT else []
         names = [f"{folder}{name}" for folder in (*folders, "images/", "")] if 0 < len(name) < MAX_NAME else []

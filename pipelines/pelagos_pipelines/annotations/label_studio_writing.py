@@ -6,7 +6,7 @@ folder that holds ``images/``), and upload tasks.json. Polygons that have holes,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,6 +39,7 @@ _OWN = frozenset({"origin", "meta"})
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Altered:
     """``tasks.json``, ``images/`` and ``config.xml``."""
     names, altered, answers = linking.numbered(collection.images), Altered(), dict[str, None]()
+    kinds = {"choices"} if collection.task is Task.CLASSIFICATION else {*_CONTROLS}
     (target / "images").mkdir(parents=True)
     with (target / "tasks.json").open("wb") as file:
         separator = b"[\n"
@@ -46,29 +47,32 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
             name = names[image.path]
             linking.link(blobs[image.path], target / "images" / name)
             results = [*_results(image, altered, answers)]
+            kinds |= {result["type"] for result in results}
             place = f"/data/local-files/?d={quote(f'images/{name}')}"
             data = {IMAGE: place} | ({} if image.split is None else {"split": image.split})
             task = {"id": number, "data": data, "annotations": [{"result": results, "ground_truth": False}]}
             file.write(separator + orjson.dumps(task))
             separator = b",\n"
         file.write(b"]\n" if separator == b",\n" else b"[]\n")
-    config = "".join(configuration(collection.classes, answers, whole=collection.task is Task.CLASSIFICATION))
+    config = "".join(configuration(collection.classes, answers, kinds))
     (target / "config.xml").write_text(config, encoding="utf-8")
     return altered
 
 
-def configuration(classes: tuple[str, ...], answers: Mapping[str, None], *, whole: bool) -> Iterator[str]:
-    """The labelling configuration in which these classes are drawn, or chosen for the ``whole`` image.
+def configuration(classes: Sequence[str], answers: Iterable[str], kinds: Set[str]) -> Iterator[str]:
+    """The labelling configuration in which these classes are drawn, or chosen for the whole image, by the ``kinds`` of results.
 
     ``answers`` are names of attributes, which people write as text beside a region.
     """
     yield f'<View>\n  <Image name="{IMAGE}" value="${IMAGE}"/>\n'
-    controls = {} if whole else _CONTROLS
-    for kind, control in controls.items():
+    for kind, control in ((kind, control) for kind, control in _CONTROLS.items() if kind in kinds):
         yield f'  <{control} name="{kind}" toName="{IMAGE}">\n'
-        yield from (f"    <Label value={_quoted(name)}/>\n" for name in classes)
+        # By the number, Label Studio's own converter orders key points.
+        yield from (
+            f'    <Label value={_quoted(name)} model_index="{number}"/>\n' for number, name in enumerate(classes)
+        )
         yield f"  </{control}>\n"
-    if whole:
+    if "choices" in kinds:
         yield f'  <Choices name="choices" toName="{IMAGE}" choice="single">\n'
         yield from (f"    <Choice value={_quoted(name)}/>\n" for name in classes)
         yield "  </Choices>\n"
