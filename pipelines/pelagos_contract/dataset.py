@@ -40,6 +40,10 @@ class Duplicates(Strict):
     ] = "KeepFirst"
 
 
+Outside = Literal["Clip", "Drop", "Fail"]
+"""What becomes of annotations that do not lie on their image."""
+
+
 class Cleaning(Strict):
     """What is dropped before splitting."""
 
@@ -58,6 +62,14 @@ class Cleaning(Strict):
     min_side: Annotated[
         int, Field(ge=1, le=4096, description="Images with a shorter side, in pixels, are dropped.")
     ] = 16
+    outside: Annotated[
+        Outside,
+        Field(
+            description="Annotations that exceed their image by more than a pixel. Clip: they are cut at its edge, and those of "
+            "which less than a pixel is left are dropped. Drop: all of them are dropped. Fail: they refuse the dataset. Images "
+            "that lose all annotations so are left out, as OutsideImage."
+        ),
+    ] = "Fail"
 
 
 class Ratios(Strict):
@@ -177,6 +189,8 @@ class Change(StrEnum):
     REPEATED = "Repeated"
     WITHOUT_EXTRAS = "WithoutExtras"
     CUT = "Cut"
+    OUTSIDE = "Outside"
+    EXCLUDED_CLASS = "ExcludedClass"
     COVERED = "Covered"
     PIXELS = "Pixels"
 
@@ -191,8 +205,9 @@ class Alteration(Strict):
         Field(
             description="BoxAround: the box around them was taken. BoxBeside: the box that stands beside them was taken. "
             "Outline: their outline was taken, as a polygon. LeftOut: the task, or the format, has no place for them. Repeated: "
-            "they repeat another. WithoutExtras: what stands beside them was not kept. Cut: they exceeded the image. Covered: "
-            "others lie on top of a part of them. Pixels: their pixels were taken, as a mask."
+            "they repeat another. WithoutExtras: what stands beside them was not kept. Cut: they exceeded the image. Outside: "
+            "they do not lie on their image. ExcludedClass: labels leaves out their class. Covered: others lie on top of a part "
+            "of them. Pixels: their pixels were taken, as a mask."
         ),
     ]
     annotations: Annotated[int, Field(description="How many.")]

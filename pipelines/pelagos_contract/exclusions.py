@@ -24,6 +24,8 @@ class ExclusionReason(StrEnum):
     """An image without a label: that it shows nothing would have to be said."""
     EXCLUDED_CLASS = "ExcludedClass"
     """An image that shows nothing but classes that spec.labels leaves out."""
+    OUTSIDE_IMAGE = "OutsideImage"
+    """An image all of whose annotations lie outside of it, by cleaning.outside."""
     LABEL_WITHOUT_IMAGE = "LabelWithoutImage"
     """A label file whose image is not there."""
     HIDDEN = "Hidden"

@@ -278,3 +278,4 @@ def test_shapes_are_selected_and_named_as_boxes_are() -> None:
     assert [(image.path, image.shapes) for image in done.images] == [("a", (shape("flatfish"),) * 2)]
     assert [one.path for one in done.excluded] == ["b"]
     assert "2 annotations of 1 classes are left out by labels: unknown (2)" in done.warnings
+    assert [(each.kind, each.reason, each.annotations) for each in done.altered] == [("polygon", "ExcludedClass", 2)]

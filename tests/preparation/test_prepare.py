@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from image_sources import coco, document, photo
-from pelagos_contract import progress
+from pelagos_contract import history, progress
 from pelagos_contract.dataset import PreparationRequest, PreparationResult
 from pelagos_contract.failures import Failure, Reason, RefusedError
 from pelagos_pipelines.preparation import splitting, versions
@@ -308,7 +308,9 @@ def test_every_default_of_a_request_is_in_the_recipe(place: Place) -> None:
 
     recipe = json.loads((Path(result.uri) / "manifest.json").read_bytes())["recipe"]
     request = PreparationRequest.model_validate_json(place.request())
-    assert recipe["cleaning"] == request.cleaning.model_dump(mode="json", by_alias=True)
+    # Defaults of fields that came later are on record elsewhere, so that versions of before stay what they are.
+    told = history.of_subject("Dataset").completed(recipe, PreparationRequest)
+    assert told["cleaning"] == request.cleaning.model_dump(mode="json", by_alias=True)
     assert recipe["split"] == request.split.model_dump(mode="json", by_alias=True)
     assert recipe["format"] == "ImageFolder"
     assert "fish" not in json.dumps(recipe)
@@ -330,3 +332,24 @@ def test_classes_are_selected_and_named_before_cleaning_and_the_version_tells_ho
 
 def test_labels_that_change_nothing_make_no_other_version(place: Place) -> None:
     assert place.prepare("r1").version == place.prepare("r2", labels={"emptied": "Drop", "include": []}).version
+
+
+def test_images_that_lose_their_annotations_at_the_edge_are_accounted_for(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for seed, name in enumerate("abcd"):
+        photo(place.data / "tiles" / f"{name}.png", seed=seed)
+    boxes: dict[str, list[list[float]]] = {
+        "a.png": [[30, 20, 20, 20]],
+        "b.png": [[1, 1, 9, 9]],
+        "c.png": [[90, 1, 9, 9]],
+        "d.png": [[2, 2, 9, 9]],
+    }
+    document(place.data / "tiles" / "annotations.json", coco(boxes))
+
+    source = {"volume": {"path": "tiles"}}
+    result = place.prepare(source=source, task="Detection", cleaning={"outside": "Clip"})
+
+    assert (result.images, result.annotations) == (3, 3)
+    assert [(each.reason, each.first) for each in result.excluded] == [("OutsideImage", ["c.png"])]
+    assert [(each.reason, each.annotations) for each in result.altered] == [("Cut", 1), ("Outside", 1)]
+    assert result.files.found == result.files.images + result.files.annotations + result.files.excluded == 5

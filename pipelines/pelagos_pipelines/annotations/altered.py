@@ -35,6 +35,8 @@ _WORDS = {
     Change.WITHOUT_EXTRAS: "{count} annotations have {kind}, which are not kept",
     Change.PIXELS: "{count} annotations are each a {kind}; its pixels are taken, as a mask",
     Change.COVERED: "{count} annotations of the kind {kind} are covered by others, in a part or wholly",
+    Change.OUTSIDE: "{count} annotations of the kind {kind} do not lie on their image, and are left out",
+    Change.EXCLUDED_CLASS: "{count} annotations of the kind {kind} are of classes that are left out",
     Change.CUT: "{count} annotations of the kind {kind} exceeded their image and were cut at its edge",
 }
 

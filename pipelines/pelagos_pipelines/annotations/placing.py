@@ -68,7 +68,7 @@ def refusal(wrong: Sequence[str]) -> RefusedError:
     return RefusedError(
         Reason.ANNOTATION_OUTSIDE_IMAGE,
         f"{len(wrong)} boxes lie outside of their image or have no area (x, y, width, height in pixels): {format_names(wrong)};"
-        " correct or remove them",
+        " correct or remove them, or set cleaning.outside to Clip or Drop when they exceed their image",
         "source",
     )
 

@@ -13,12 +13,12 @@ from pelagos_contract.dataset import Cleaning
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations import placing
+from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.faults import Faults
-from pelagos_pipelines.annotations.model import Boxes, Collection, Exclusion, ImageRecord
+from pelagos_pipelines.annotations.model import Collection, Exclusion, ImageRecord
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import format_names
-from pelagos_pipelines.preparation import contradictions, duplicates
+from pelagos_pipelines.preparation import contradictions, duplicates, outside
 from pelagos_pipelines.preparation.integrity import DEPTHS, OTHER_KIND, REMARKS, Inspection
 from pelagos_pipelines.serving.decoding import NAMES
 
@@ -80,17 +80,20 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
         unread = [path for path, reason in unusable.items() if reason is not ExclusionReason.TOO_SMALL]
         raise _nothing_left(seen, unread, counts[ExclusionReason.TOO_SMALL], rules)
     faults = Faults()
-    kept, clipped = _on_their_images(left, seen, collection.classes, faults)
+    placing = outside.Placing(rules.outside, collection.classes)
+    kept = placing.all(left, seen, faults)
     faults.refuse_any()
-    warnings += _in_one_quarter(kept)
-    if clipped:
-        warnings.append(
-            f"{clipped} boxes exceeded their image by up to {placing.OVERHANG:g} pixel and were cut at its edge"
-        )
+    warnings += (*_in_one_quarter(kept), *placing.warnings)
+    excluded += placing.excluded
     warnings += _of_unusable(unusable, seen)
     warnings += _remarks(left, seen)
     return Cleaned(
-        replace(collection, images=kept, warnings=(*collection.warnings, *warnings)),
+        replace(
+            collection,
+            images=kept,
+            warnings=(*collection.warnings, *warnings),
+            altered=Altered(collection.altered.counts + placing.altered.counts),
+        ),
         repeats,
         found=len(seen),
         corrupt=counts[ExclusionReason.CORRUPT],
@@ -226,45 +229,6 @@ def _in_one_quarter(images: Sequence[ImageRecord]) -> list[str]:
     within = f"{reach[0]:g} x {reach[1]:g} pixels"
     told = "as those do that are in per cent or in pixels of a smaller copy; look at them"
     return [f"all boxes of {count} images lie in the upper left quarter of their image, within {within}, {told}"]
-
-
-def _on_their_images(
-    images: Sequence[ImageRecord], seen: Mapping[str, Inspection], classes: Sequence[str], faults: Faults
-) -> tuple[tuple[ImageRecord, ...], int]:
-    """The images in their real sizes with all boxes inside, and how many boxes had to be cut."""
-    numbers = {name: number for number, name in enumerate(classes)}
-    wrong: list[str] = []
-    clipped = 0
-    placed = []
-    for described in images:
-        width, height = seen[described.path].width, seen[described.path].height
-        if misfit := placing.of_another_size(described, width, height):
-            faults.add(misfit)
-        image = replace(described, width=width, height=height)
-        boxes = []
-        cut = 0
-        for box in image.boxes:
-            inside = placing.clip(box, width, height)
-            if inside is None:
-                wrong.append(placing.told(image, box))
-                continue
-            cut += inside is not box
-            boxes.append(inside)
-        if cut:
-            image = replace(image, boxes=Boxes.of(boxes, numbers, classes))
-        shapes = []
-        for shape in image.shapes:
-            lying = placing.clip_shape(shape, width, height)
-            if lying is None:
-                wrong.append(placing.told_shape(image, shape))
-                continue
-            cut += lying is not shape
-            shapes.append(lying)
-        clipped += cut
-        placed.append(replace(image, shapes=tuple(shapes)) if cut and shapes else image)
-    if wrong:
-        faults.add(placing.refusal(wrong))
-    return tuple(placed), clipped
 
 
 def _remarks(images: Sequence[ImageRecord], seen: Mapping[str, Inspection]) -> list[str]:

@@ -21,6 +21,7 @@ _WORDS: Mapping[ExclusionReason | None, str] = {
     ExclusionReason.TOO_SMALL: "below cleaning.minSide",
     ExclusionReason.DUPLICATE: "duplicates",
     ExclusionReason.NEAR_DUPLICATE: "near duplicates",
+    ExclusionReason.OUTSIDE_IMAGE: "with all annotations outside",
     ExclusionReason.UNREADABLE_TYPE: "of kinds that are not read",
 }
 

@@ -14,11 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pelagos_contract import labels as contract
+from pelagos_contract.dataset import Change
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.labels import WILDCARD, Labels, fits
+from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import Boxes, Collection, Exclusion, ImageRecord, declared
+from pelagos_pipelines.annotations.shapes import Kind
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import format_names, format_words, look, printable
 
@@ -62,6 +65,7 @@ def applied(found: Collection, labels: Labels) -> Collection:
         images=left,
         warnings=(*found.warnings, *meaning.idle, *_told(found, wanted, made, labels)),
         excluded=(*found.excluded, *Exclusion.of(sorted(gone), ExclusionReason.EXCLUDED_CLASS)),
+        altered=Altered(found.altered.counts + made.altered.counts),
     )
 
 
@@ -208,6 +212,7 @@ class _Made:
         """Images that lost all annotations, those of them that cannot do without a class, and those that lost some."""
         self.unclassified: list[str] = []
         self.thinned: list[str] = []
+        self.altered = Altered()
         self.equal = 0
         """Boxes that are equal to one of the same class by now."""
 
@@ -216,6 +221,7 @@ class _Made:
         if image.label is not None:
             label, _ = self._wanted.get(image.label, (None, -1))
             if label is None:
+                self.altered.counts[str(Kind.TAG), Change.EXCLUDED_CLASS] += 1
                 self.emptied.append(image.path)
                 self.unclassified.append(image.path)
             return image if label is None else replace(image, label=label)
@@ -226,18 +232,22 @@ class _Made:
         known = image.boxes if isinstance(image.boxes, Boxes) else Boxes.of(image.boxes, self._before, [*self._before])
         boxes = known.numbered(self._table(known.names), self._classes)
         if len(boxes) < len(known):
+            self.altered.counts[str(Kind.RECTANGLE), Change.EXCLUDED_CLASS] += len(known) - len(boxes)
             (self.thinned if boxes else self.emptied).append(image.path)
         if self._merging and len(boxes) > 1:
             self.equal += len(boxes) - len({*boxes})
         return replace(image, boxes=boxes)
 
     def _drawn(self, image: ImageRecord) -> ImageRecord:
-        shapes = tuple(
-            replace(shape, label=self._wanted[shape.label][0]) for shape in image.shapes if shape.label in self._wanted
-        )
+        shapes = []
+        for shape in image.shapes:
+            if shape.label in self._wanted:
+                shapes.append(replace(shape, label=self._wanted[shape.label][0]))
+            else:
+                self.altered.add(shape, Change.EXCLUDED_CLASS)
         if len(shapes) < len(image.shapes):
             (self.thinned if shapes else self.emptied).append(image.path)
-        return replace(image, shapes=shapes)
+        return replace(image, shapes=tuple(shapes))
 
     def _table(self, names: Sequence[str]) -> list[int]:
         """For each of ``names`` its number by now. One for a file: its images share the names, which may be thousands."""
