@@ -53,8 +53,8 @@ COCO = FormatDescription(
     tasks=(Task.DETECTION, *SHAPED),
     view="coco",
     levels=("Supercategory",),
-    layout="annotations*.json, instances_*.json, panoptic_*.json, _annotations.coco.json, labels.json, result.json or dataset.json"
-    " with images, annotations and categories",
+    layout="annotations*.json, instances_*.json, panoptic_*.json, _annotations.coco.json, labels.json, result.json or"
+    " dataset.json with images, annotations and categories",
 )
 YOLO = FormatDescription(
     name="Yolo",

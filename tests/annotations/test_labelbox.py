@@ -133,7 +133,7 @@ def test_what_cannot_be_chosen_or_drawn_is_refused_by_its_place(tmp_path: Path, 
 
 def test_a_mask_that_lies_beside_the_file_is_read(tmp_path: Path) -> None:
     make(tmp_path, line(label(thing({"mask": {"url": "https://api/x"}}), thing(BOX, "eel"))))
-    pixels = np.zeros((80, 100), np.uint8)
+    pixels: Any = np.zeros((80, 100), np.uint8)
     pixels[20:60, 10:30] = 255
     (tmp_path / "masks").mkdir()
     Image.fromarray(pixels).save(tmp_path / "masks" / "ck1.png")
@@ -158,8 +158,8 @@ def test_a_mask_of_another_size_is_refused(tmp_path: Path) -> None:
 def test_the_image_may_be_known_by_its_key_or_by_the_end_of_its_address(tmp_path: Path) -> None:
     for name in ("b c.png", "k.png"):
         photo(tmp_path / name, 100, 80)
-    address = {"data_row": {"row_data": "https://storage.example/x/b%20c.png?sig=1"}}
-    key = {"data_row": {"global_key": "k.png", "row_data": "gs://x/y"}}
+    address: dict[str, Any] = {"data_row": {"row_data": "https://storage.example/x/b%20c.png?sig=1"}}
+    key: dict[str, Any] = {"data_row": {"global_key": "k.png", "row_data": "gs://x/y"}}
     make(tmp_path, line(label(thing(BOX)), **address), line(label(thing(BOX)), **key))
 
     assert [image.path for image in read(tmp_path).images] == ["b c.png", "k.png"]
