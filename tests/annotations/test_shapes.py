@@ -130,6 +130,16 @@ def test_a_mask_is_the_same_in_every_encoding(rows: list[list[bool]]) -> None:
     assert (masks.drawn(shapes.polygon("a", ring), width, height) == pixels).all()
 
 
+def test_a_mask_of_many_specks_is_one_ring_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels: Any = np.indices((40, 60)).sum(axis=0) % 2 == 0
+    mask = masks.of_array("a", pixels)
+
+    ring = yolo_shapes.joined(masks.rings_of(mask))
+
+    assert len(masks.rings_of(mask)) == 1200
+    assert (masks.drawn(shapes.polygon("a", ring), 60, 40) == pixels).all()
+
+
 def test_a_hole_is_no_part_of_a_polygon() -> None:
     frame = shapes.polygon("a", [0, 0, 6, 0, 6, 6, 0, 6], holes=[[2, 2, 4, 2, 4, 4, 2, 4]])
 

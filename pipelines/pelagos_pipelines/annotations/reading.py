@@ -30,6 +30,8 @@ MAX_LABELS = 16 * MEBIBYTE
 """Bytes of the labels of one image, and of a list of images."""
 _MEMORY = 256 * MEBIBYTE
 """Of a child. A file is read in pieces, so that its size hardly matters."""
+_PER_BYTE = 12
+"""Bytes of memory for a byte of a file of shapes: each number of it becomes an object, and a number of the answer."""
 _BATCH_BYTES = 4 * MEBIBYTE
 _BATCH_FILES = 1000
 """Label files that a child reads at a time: so many that calls cost little beside the reading, and far less than its memory."""
@@ -301,7 +303,7 @@ def drawings(
     for path in large:
         with _refusing(path), tree.open(path) as file:
             told = {"where": path, "annotations": left}
-            answer = _pool(ceilings, module).run(task, told, file=file.descriptor)
+            answer = _pool(ceilings, module, file.size).run(task, told, file=file.descriptor)
             file.require_same()
         with _refusing(path):
             faults.include(answer.document["faults"])
@@ -496,14 +498,22 @@ def _require_below(indices: Any, count: int) -> None:
         raise ValueError("indices")
 
 
+def _pool(ceilings: Ceilings, module: str = PARSERS, size: int = 0) -> Pool:
+    """One for the process and a module of tasks: files come one after the other.
+
+    ``size`` is that of a file whose shapes are held all at once, until they are answered; it makes the memory larger.
+    """
+    # By powers of two, so that there are few pools.
+    return _made(ceilings, module, max(_MEMORY, _PER_BYTE * (1 << (size - 1).bit_length())) if size else _MEMORY)
+
+
 @cache
-def _pool(ceilings: Ceilings, module: str = PARSERS) -> Pool:
-    """One for the process and a module of tasks: files come one after the other."""
+def _made(ceilings: Ceilings, module: str, memory: int) -> Pool:
     limits = Limits(
-        memory=_MEMORY,
+        memory=memory,
         cpu=ceilings.annotation_seconds,
         deadline=_SLOWNESS * ceilings.annotation_seconds,
-        result=_MEMORY // 2,
+        result=memory // 2,
     )
     return Pool(module, limits)
 

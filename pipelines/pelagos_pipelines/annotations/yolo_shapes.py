@@ -13,6 +13,8 @@ from pelagos_pipelines.annotations import masks, shapes
 from pelagos_pipelines.annotations.shapes import Kind, Shape
 
 _BOX = 4
+_FEW, _FEW_POINTS = 32, 4096
+"""Rings, and their points, of which each is compared with each."""
 
 
 def of_row(row: Sequence[float], names: Sequence[str], size: tuple[int, int]) -> Shape:
@@ -38,18 +40,27 @@ def row(shape: Shape, size: tuple[int, int]) -> str:
 
 
 def joined(rings: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """One ring that goes around all: from the nearest of its points to each further ring, around it, and back."""
+    """One ring that goes around all: from a point of it to each further ring, around that, and back.
+
+    Lines that are walked there and back have no width: by the rule of even and odd no pixel is lost or gained, whatever they
+    cross.
+    They are short where rings are few; of a mask of thousands of specks each goes to the one before it.
+    """
     import numpy as np
 
-    whole: Any = np.reshape(np.asarray(rings[0], float), (-1, 2))
-    left: list[Any] = [np.reshape(np.asarray(ring, float), (-1, 2)) for ring in rings[1:]]
+    parts: list[Any] = [np.reshape(np.asarray(ring, float), (-1, 2)) for ring in rings]
+    if len(parts) > _FEW or sum(map(len, parts)) > _FEW_POINTS:
+        there = [part[:1] for part in parts]
+        closed = [np.concatenate((part, start)) for part, start in zip(parts, there, strict=True)]
+        return tuple(np.concatenate((*closed, *there[-2::-1])).ravel().tolist())
+    whole, left = parts[0], parts[1:]
     while left:
-        # The nearest first: lines are short, and none is drawn through a ring that comes later.
+        # The nearest first, so that none is drawn through a ring that comes later.
         near = [_nearest(whole, ring) for ring in left]
         number = min(range(len(left)), key=lambda one: near[one][0])
-        _, here, there = near[number]
+        _, here, start = near[number]
         ring = left.pop(number)
-        around = np.concatenate((ring[there:], ring[: there + 1]))
+        around = np.concatenate((ring[start:], ring[: start + 1]))
         whole = np.concatenate((whole[: here + 1], around, whole[here:]))
     return tuple(whole.ravel().tolist())
 
