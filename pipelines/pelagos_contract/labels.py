@@ -47,9 +47,18 @@ def _name(name: str) -> str:
 def _new_name(name: str) -> str:
     """One that can be the name of a folder, too, as classes are in some views."""
     plain = _name(name)
-    if _SEPARATORS.search(plain) or plain in {".", ".."} or WILDCARD in plain:
-        raise ValueError(rf"a new name has no / and no \ and no {WILDCARD} in it")
+    if _SEPARATORS.search(plain) or plain.startswith(".") or WILDCARD in plain:
+        raise ValueError(rf"a new name has no / and no \ and no {WILDCARD} in it, and does not begin with a dot")
     return plain
+
+
+def _once(names: Any) -> Any:
+    """What has names as keys, unless two of them are the same name: one would be lost without a word."""
+    if isinstance(names, Mapping) and all(isinstance(name, str) for name in names):
+        counts = Counter(unicodedata.normalize("NFC", name.strip()) for name in names)
+        if twice := [name for name, count in counts.items() if count > 1]:
+            raise ValueError(f"{twice[0]} stands there more than once, in other spaces or another Unicode form")
+    return names
 
 
 def _sorted(names: list[str]) -> list[str]:
@@ -93,6 +102,7 @@ class Labels(Strict):
     rename: Annotated[
         dict[OldName, NewName],
         Field(max_length=300, description="New names of classes by their names in the source: {cod: Gadus morhua}."),
+        BeforeValidator(_once),
     ] = {}
     merge: Annotated[
         dict[NewName, Annotated[Names, Field(min_length=1, max_length=500)]],
@@ -101,6 +111,7 @@ class Labels(Strict):
             description="Classes that are made of several: {flatfish: [plaice, dab]}, by their names in the source; * stands for "
             "any characters. A name, here or in rename, goes before a pattern.",
         ),
+        BeforeValidator(_once),
     ] = {}
     level: Annotated[
         Level | None,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
@@ -182,6 +184,7 @@ class TestNames:
         ({"rename": {"Cod": "x"}, "exclude": ["C*"]}, "labels.rename", "Cod is a class that labels.exclude leaves out"),
         ({"merge": {"x": ["Cod"]}, "include": ["dab"]}, "labels.merge.x", "labels.include does not name"),
         ({"merge": {"x": ["*fish"], "y": ["unk*"]}}, "labels.merge", "unknown fish fits patterns of x, y"),
+        ({"rename": {"Cod": "\u200b"}}, "labels", "has nothing to be seen"),
         ({"exclude": ["*"]}, "labels", "no class is left of Cod, dab"),
         ({"include": ["dab"], "exclude": ["dab"]}, "labels.exclude", "dab stands in labels.include, too"),
         ({"rename": {"Cod": "dab", "dab": "Cod"}}, "labels.rename", "is an old name and a new one"),
@@ -205,6 +208,46 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
         r"2 faults: \(1\) labels\.include: .*Plaise.*\(2\) labels\.rename: .*zebra",
         refusal(include=["Plaise"], rename={"zebra": "x"}).failure.message,
     )
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"rename": {"cod": "a", " cod": "b"}},
+        {"merge": {"M\u00fcll": ["a"], "Mu\u0308ll": ["b"]}},
+        {"rename": {"cod": "../cod"}},
+        {"rename": {"cod": "a\\b"}},
+        {"rename": {"cod": ".cod"}},
+        {"merge": {"c*": ["cod"]}},
+        {"merge": {"cod": []}},
+        {"include": [" "]},
+        {"include": ["a\nb"]},
+        {"level": 0},
+        {"level": 33},
+        {"level": True},
+        {"level": "Third"},
+        {"level": 1.5},
+    ],
+    ids=str,
+)
+def test_what_can_be_no_name_and_no_level_is_no_spec(labels: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Labels.model_validate(labels)
+
+
+def test_names_say_the_same_in_any_order_form_and_spaces() -> None:
+    one = Labels.model_validate({"include": ["Mu\u0308ll ", "cod", "cod"], "level": "2"})
+    assert one == Labels.model_validate({"include": ["cod", "M\u00fcll"], "level": 2})
+
+
+def test_many_names_and_patterns_among_many_classes_take_seconds() -> None:
+    names = [f"class {number}" for number in range(10_000)]
+    found = Collection(Task.CLASSIFICATION, tuple(names), tuple(ImageRecord(name, label=name) for name in names))
+    merge = {f"new {part}": [f"class {part * 50 + one}" for one in range(50)] for part in range(200)}
+
+    began = time.process_time()
+    assert len(applied(found, merge=merge, exclude=[f"*{number}x*" for number in range(40)]).classes) == 200
+    assert time.process_time() - began < 10
 
 
 def test_new_names_that_look_the_same_are_refused() -> None:

@@ -12,6 +12,7 @@ import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from pelagos_contract import labels as contract
 from pelagos_contract.dataset import Change
@@ -19,11 +20,11 @@ from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.labels import WILDCARD, Labels, fits
 from pelagos_pipelines.annotations.altered import Altered
-from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.faults import MOST, Faults
 from pelagos_pipelines.annotations.model import Boxes, Collection, Exclusion, ImageRecord, declared
 from pelagos_pipelines.annotations.shapes import Kind
 from pelagos_pipelines.annotations.tasks import TASKS
-from pelagos_pipelines.annotations.untrusted_input import format_names, format_words, look, printable
+from pelagos_pipelines.annotations.untrusted_input import format_names, format_words, is_seen, look, printable
 
 _SHOWN = 20
 """Classes of the source that a refusal lists."""
@@ -106,33 +107,43 @@ class _Meaning:
     faults: Faults
     idle: list[str] = field(default_factory=list)
     """What is to be said of patterns that no class fits."""
+    _fitted: dict[str, frozenset[str]] = field(default_factory=dict)
+
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.classes)
 
     def wanted(self) -> Mapping[str, str | None]:
         """The name that each class is to have; None for those that are left out. Of no use once a fault was noted."""
-        for place, names in contract.names_in(self.labels).items():
+        asked = self.labels
+        for new in (*asked.rename.values(), *asked.merge):
+            if not is_seen(new):
+                self.faults.add(
+                    _fault("labels", f"the new name {printable(new)} has nothing to be seen: choose another")
+                )
+        for place, names in contract.names_in(asked).items():
             self._require_known(place, names)
         if self.faults.count:  # what follows from a misspelt name is no further fault
             return {}
-        asked = self.labels
-        included = self._meant(asked.include) if asked.include else {*self.classes}
+        included = self._meant(asked.include) if asked.include else self._known
         excluded = self._meant(asked.exclude)
-        left = [name for name in self.classes if name in included - excluded]
+        left = [name for name in self.classes if name in included and name not in excluded]
         if not left:
             self.faults.add(_fault("labels", f"no class is left of {self._there}; include more, or exclude fewer"))
-        named = self._named_exactly(left, excluded)
+        named = self._named_exactly(frozenset(left), excluded)
         named |= self._fitting(name for name in left if name not in named)
-        for new in dict.fromkeys([*asked.rename.values(), *asked.merge]):
-            if new in left and new not in named and new in named.values():
-                self._note_taken(new, [old for old, name in named.items() if name == new])
+        taken = {new for new in named.values() if new in left and new not in named}
+        for new in sorted(taken):
+            self._note_taken(new, [old for old, name in named.items() if name == new])
         return dict.fromkeys(self.classes) | {name: named.get(name, name) for name in left}
 
     def _require_known(self, place: str, names: Iterable[str]) -> None:
         idle = []
         for name in names:
-            if name in self.classes:
+            if name in self._known:
                 continue
             if WILDCARD in name and place != "labels.rename":  # it speaks of what may come
-                idle += [] if self._meant([name]) else [name]
+                idle += [] if self._of(name) else [name]
             else:
                 self.faults.add(_fault(place, self._unknown(name, place)))
         if idle:
@@ -146,10 +157,14 @@ class _Meaning:
             return f"{told}, which is a new name: write those of the source, {format_names([*renamed, *merged])}"
         if WILDCARD in name:
             return f"{told}; {WILDCARD} stands for any characters in the other lists alone: write one name, or use labels.merge"
-        looks = {look(one): one for one in self.classes}
-        nearest = [looks[one] for one in difflib.get_close_matches(look(name), looks, 2)]
-        near = f" (nearest is {' or '.join(map(printable, nearest))})" if nearest else ""
-        return f"{told}{near}, but {self._there}; correct the name, or take it out"
+        near = difflib.get_close_matches(look(name), self._looks, 2) if self.faults.count < MOST else []
+        nearest = f" (nearest is {' or '.join(printable(self._looks[one]) for one in near)})" if near else ""
+        there = "" if self.faults.count else f", but {self._there}"  # once is enough
+        return f"{told}{nearest}{there}; correct the name, or take it out"
+
+    @cached_property
+    def _looks(self) -> Mapping[str, str]:
+        return {look(one): one for one in self.classes}
 
     @property
     def _there(self) -> str:
@@ -157,26 +172,33 @@ class _Meaning:
 
     def _meant(self, names: Iterable[str]) -> set[str]:
         """The classes that names and patterns fit."""
-        known, meant = {*self.classes}, set[str]()
-        for name in names:
-            meant |= {name} if name in known else {one for one in known if fits(name, one)}
-        return meant
+        return set[str]().union(*({name} if name in self._known else self._of(name) for name in names))
 
-    def _named_exactly(self, left: Sequence[str], excluded: set[str]) -> dict[str, str]:
+    def _of(self, pattern: str) -> frozenset[str]:
+        """The classes that a pattern fits: there may be thousands of both, and each is asked for more than once."""
+        if pattern not in self._fitted:
+            self._fitted[pattern] = frozenset(one for one in self.classes if fits(pattern, one))
+        return self._fitted[pattern]
+
+    def _named_exactly(self, left: frozenset[str], excluded: set[str]) -> dict[str, str]:
         """The new names of the classes that have one by their own name, which goes before patterns."""
         listed = [("labels.rename", old, new) for old, new in self.labels.rename.items()]
         listed += [(f"labels.merge.{new}", old, new) for new, names in self.labels.merge.items() for old in names]
         for place, old, _ in listed:
-            if old in self.classes and old not in left:
+            if old in self._known and old not in left:
                 why = "labels.exclude leaves out" if old in excluded else "labels.include does not name"
                 self.faults.add(_fault(place, f"{printable(old)} is a class that {why}: correct one of them"))
         return {old: new for _, old, new in listed if old in left}
 
     def _fitting(self, names: Iterable[str]) -> dict[str, str]:
         """The new names of the classes that have one by a pattern."""
+        by: dict[str, list[str]] = {}
+        for new, listed in self.labels.merge.items():
+            for name in self._meant(one for one in listed if WILDCARD in one and one not in self._known):
+                by.setdefault(name, []).append(new)
         named = {}
         for name in names:
-            of = [new for new, old in self.labels.merge.items() if any(fits(one, name) for one in old)]
+            of = by.get(name, [])
             if len(of) > 1:
                 words = (
                     f"{printable(name)} fits patterns of {format_names(of)}: write its name in the list of one of them"
@@ -262,7 +284,8 @@ class _Made:
 
 def _told(found: Collection, wanted: Mapping[str, str | None], made: _Made, labels: Labels) -> Iterator[str]:
     task = TASKS.named(found.task)
-    counts = Counter(label for image in found.images for label in task.marks(image))
+    told_of = labels.merge or None in wanted.values()  # a million annotations take seconds
+    counts = Counter(label for image in found.images for label in task.marks(image)) if told_of else Counter[str]()
     out = [f"{printable(name)} ({counts[name]})" for name in found.classes if wanted[name] is None]
     if out:
         total = sum(counts[name] for name in found.classes if wanted[name] is None)
