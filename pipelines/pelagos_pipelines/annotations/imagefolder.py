@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pelagos_contract.dataset import SPLITS, ClassFolder, Split
+from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.formats import IMAGE_FOLDER
@@ -42,7 +42,6 @@ from pelagos_pipelines.annotations.untrusted_input import (
 
 _LABEL_FILES = frozenset({".json", ".yaml", ".yml", ".xml", ".names"})
 _TEXTS = re.compile(r'"([^"]*)"')
-_TOP: ClassFolder = "First"
 _LABEL_FOLDERS = frozenset({"images", "labels", "annotations"})
 
 
@@ -122,7 +121,7 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     layout = _layout(tree)
     if layout.problem is not None:
         raise invalid(f"{layout.problem}. An ImageFolder is {IMAGE_FOLDER.layout}")
-    class_folder = asked.class_folder if asked.level is None else _TOP if asked.level == 1 else asked.level
+    class_folder = asked.class_folder if asked.level is None else asked.level
     layout = replace(layout, last=class_folder == "Last")
     if isinstance(class_folder, int):
         layout = _down_to(class_folder, layout)
