@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from pelagos_pipelines.preparation import integrity, versions
 from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import packages
-from pelagos_pipelines.sources import volume
+from pelagos_pipelines.sources import archives, volume
 from pelagos_pipelines.training import tensor_files
 
 SECONDS = float(os.environ.get("PELAGOS_FUZZ_SECONDS", "3"))
@@ -180,6 +181,30 @@ def _image(root: Path) -> World:
     return World(root / "a.png", read)
 
 
+def _archive(root: Path) -> World:
+    root.mkdir()
+    children = Pool("pelagos_pipelines.sources.archive_members", Limits(1024 * MEBIBYTE, 20, 120, file=2**30))
+    into = root / "into"
+
+    def read() -> Sequence[str]:
+        shutil.rmtree(into, ignore_errors=True)
+        into.mkdir()
+        with (root / "archive").open("rb") as file:
+            kind = archives.kind_in(file.fileno()) or "tar"
+            folder = os.open(into, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                children.run("unpack", {"kind": kind, "files": 100, "size": 2**24}, file=file.fileno(), into=folder)
+            except (TaskRefusedError, LimitError):
+                pass  # whose words may hold names of members
+            finally:
+                os.close(folder)
+        assert {path.name for path in root.iterdir()} == {"archive", "into"}
+        assert not any(path.is_symlink() for path in into.rglob("*"))
+        return []
+
+    return World(root / "archive", read)
+
+
 def _checkpoint(root: Path) -> World:
     root.mkdir()
     children = Pool("pelagos_pipelines.training.extraction", Limits(512 * MEBIBYTE, 20, 120))
@@ -249,6 +274,7 @@ TARGETS: dict[str, Callable[[Path], World]] = {
     "classes": lambda root: _yolo(root, "classes.txt"),
     "listing": lambda root: _yolo(root, "train.txt"),
     "image": _image,
+    "archive": _archive,
     "checkpoint": _checkpoint,
     "package": _package,
     "request": _request,

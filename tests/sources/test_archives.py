@@ -11,11 +11,13 @@ import stat
 import struct
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 
 from image_sources import photo, text
 from pelagos_contract.beneath import ChangedError
@@ -52,6 +54,14 @@ def tarred(path: Path, content: Content, mode: str = "w") -> Path:
     return path
 
 
+def zstandard_tar(path: Path, content: Content) -> Path:
+    path.write_bytes(zstandard.compress(tarred(path, content).read_bytes(), 19))
+    return path
+
+
+BOMBS = ("a.zip", "a.tar.gz", "a.tar.zst")
+
+
 def with_member(path: Path, **changes: object) -> Path:
     """A tar with a member of another kind."""
     with tarfile.open(path, "w") as archive:
@@ -82,6 +92,7 @@ MAKERS: Mapping[str, Callable[[Path, Content], Path]] = {
     "a.TGZ": lambda path, content: tarred(path, content, "w:gz"),
     "a.tar.bz2": lambda path, content: tarred(path, content, "w:bz2"),
     "a.tar.xz": lambda path, content: tarred(path, content, "w:xz"),
+    "a.tar.zst": zstandard_tar,
 }
 
 
@@ -230,12 +241,40 @@ def test_what_is_no_archive_is_refused(tmp_path: Path, name: str) -> None:
     assert "it is damaged" in refusal(text(tmp_path / name, "<html>404</html>"), tmp_path)
 
 
-@pytest.mark.parametrize("left", [1024, 1100, 1536], ids=["before a header", "in a header", "after a header"])
-def test_a_tar_that_ends_before_its_end_is_refused(tmp_path: Path, left: int) -> None:
+@pytest.mark.parametrize("left", [1100, 1536, 1540, 2000], ids=["header", "content", "some content", "filling"])
+def test_a_tar_that_ends_in_a_header_or_a_member_is_refused(tmp_path: Path, left: int) -> None:
     path = tarred(tmp_path / "a.tar", {"a.png": PNG, "b.png": PNG})
     path.write_bytes(path.read_bytes()[:left])
 
     assert "it is damaged, or was not transferred whole" in refusal(path, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tar.zst"])
+def test_a_tar_without_the_blocks_that_end_it_is_read_with_a_warning(tmp_path: Path, name: str) -> None:
+    content = tarred(tmp_path / "whole", {"a.png": PNG, "b.png": PNG}).read_bytes()[:2048]
+    pack = {"a.tar": bytes, "a.tar.gz": gzip.compress, "a.tar.zst": zstandard.compress}[name]
+    (tmp_path / name).write_bytes(pack(content))
+
+    found = obtain(tmp_path / name, tmp_path)
+
+    assert found.files == ("a.png", "b.png")
+    assert [f"the archive {name} ends without the blocks that end a tar" in warning for warning in found.warnings] == [
+        True
+    ]
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 20])
+def test_a_tar_that_has_such_blocks_is_nothing_odd(tmp_path: Path, blocks: int) -> None:
+    path = tarred(tmp_path / "a.tar", {"a.png": PNG})
+    path.write_bytes(path.read_bytes()[:1024] + bytes(512 * blocks))
+
+    assert obtain(path, tmp_path).warnings == ()
+
+
+def test_an_empty_file_is_no_tar(tmp_path: Path) -> None:
+    (tmp_path / "a.tar").touch()
+
+    assert "it is damaged" in refusal(tmp_path / "a.tar", tmp_path)
 
 
 def test_a_damaged_header_is_no_end(tmp_path: Path) -> None:
@@ -256,9 +295,15 @@ def test_a_checksum_of_gzip_is_looked_at(tmp_path: Path) -> None:
     assert "it is damaged" in refusal(path, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("name", "pack"), [("a.tgz", gzip.compress), ("a.tar.bz2", bz2.compress), ("a.tar.xz", lzma.compress)]
-)
+PACKERS: Mapping[str, Callable[[bytes], bytes]] = {
+    "a.tgz": gzip.compress,
+    "a.tar.bz2": bz2.compress,
+    "a.tar.xz": lzma.compress,
+    "a.tzst": zstandard.compress,
+}
+
+
+@pytest.mark.parametrize(("name", "pack"), PACKERS.items())
 def test_an_archive_that_is_packed_in_parts_is_unpacked_wholly(
     tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
 ) -> None:
@@ -280,6 +325,95 @@ def test_names_of_macos_are_read_as_it_writes_them(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"xx.png", "\u00fc.png".encode()))
 
     assert obtain(path, tmp_path).files == ("images/1.png", "y\u00e9.png", "\u00fc.png")
+
+
+def _with_unicode_path(path: Path, stored: bytes, told: str, *, of: bytes | None = None) -> Path:
+    """A zip whose member has the name ``stored``, in no known encoding, and Info-ZIP's field beside it."""
+    checksum = zlib.crc32(stored if of is None else of)
+    body = b"\1" + struct.pack("<I", checksum) + told.encode()
+    member = zipfile.ZipInfo("x" * len(stored))
+    member.extra = struct.pack("<HH", 0x5455, 1) + b"\0" + struct.pack("<HH", 0x7075, len(body)) + body
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, PNG)
+    path.write_bytes(path.read_bytes().replace(b"x" * len(stored), stored))
+    return path
+
+
+def test_a_name_that_stands_in_a_field_of_its_own_is_that_one(tmp_path: Path) -> None:
+    path = _with_unicode_path(tmp_path / "a.zip", b"K\x81ste_____.png", "Küste \u6d77.png")
+
+    found = obtain(path, tmp_path)
+
+    assert (found.files, found.warnings) == (("Küste \u6d77.png",), ())
+
+
+@pytest.mark.parametrize("told", ["../up.png", "/etc/up.png", "c:\\up.png", "a\n.png"])
+def test_a_name_in_a_field_of_its_own_leads_out_of_the_archive_no_more_than_others(tmp_path: Path, told: str) -> None:
+    refusal(_with_unicode_path(tmp_path / "a.zip", b"K\x81ste.png", told), tmp_path)
+
+
+def test_such_a_field_of_another_name_is_passed_over(tmp_path: Path) -> None:
+    path = _with_unicode_path(tmp_path / "a.zip", b"K\x81ste.png", "other.png", of=b"before")
+
+    assert obtain(path, tmp_path).files == ("Küste.png",)
+
+
+def test_names_in_a_code_page_that_nothing_tells_are_read_and_named(tmp_path: Path) -> None:
+    path = zipped(tmp_path / "a.zip", {"K_ste.png": PNG, "plain.png": PNG, "gr\u00fcn.png": PNG})
+    path.write_bytes(path.read_bytes().replace(b"K_ste", b"K\x81ste"))
+
+    found = obtain(path, tmp_path)
+
+    assert found.files == ("Küste.png", "grün.png", "plain.png")
+    assert len(found.warnings) == 1
+    assert "in which code page 1 names are, and they were read as of code page 437: Küste.png;" in found.warnings[0]
+
+
+def test_what_a_child_says_of_an_archive_is_shown_bounded_and_plain() -> None:
+    said: dict[str, object] = {"unclosed": "yes", "guessed": 10**9, "first": ["\x1b[31m" + "a" * 9_000] * 99}
+
+    (warning,) = archives._odd("a.zip", said)
+
+    assert len(warning) < 2_000
+    assert "\x1b" not in warning
+    assert list(archives._odd("a.zip", {"guessed": [1], "first": 2})) == []
+
+
+def test_a_window_beyond_the_ceiling_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    content = tarred(tmp_path / "whole", {"a.png": PNG * 50}).read_bytes()
+
+    def with_window(log: int) -> Path:
+        parameters = zstandard.ZstdCompressionParameters(window_log=log, write_content_size=False)
+        packer = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        path = tmp_path / f"{log}" / "a.tar.zst"
+        path.parent.mkdir()
+        path.write_bytes(packer.compress(content) + packer.flush())
+        return path
+
+    assert obtain(with_window(27), tmp_path / "27").files == ("a.png",)
+    words = refusal(with_window(28), tmp_path / "28")
+    assert "a window of more than 128 MiB, as zstd does with --ultra and --long" in words
+
+
+def test_what_programs_pass_over_in_front_of_frames_is_passed_over(tmp_path: Path) -> None:
+    content = tarred(tmp_path / "whole", {"a.png": PNG}).read_bytes()
+    skipped = struct.pack("<II", 0x184D2A50, 4) + b"size"
+    (tmp_path / "a.tar.zst").write_bytes(skipped + zstandard.compress(content) + skipped)
+
+    assert obtain(tmp_path / "a.tar.zst", tmp_path).files == ("a.png",)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda whole: whole[:-1], lambda whole: whole[:-4] + b"wrng", lambda whole: whole + b"x"]
+)
+def test_a_checksum_of_zstandard_and_what_follows_are_looked_at(
+    tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    content = tarred(tmp_path / "whole", {"a.png": PNG}).read_bytes()
+    packed = zstandard.ZstdCompressor(write_checksum=True).compress(content)
+    (tmp_path / "a.tar.zst").write_bytes(change(packed))
+
+    refusal(tmp_path / "a.tar.zst", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["./", ".", "a.png/"])
@@ -325,7 +459,7 @@ def test_a_member_whose_checksum_is_wrong_is_refused(tmp_path: Path) -> None:
     assert "it is damaged" in refusal(path, tmp_path)
 
 
-@pytest.mark.parametrize("maker", [zipped, MAKERS["a.tar.gz"]], ids=["a.zip", "a.tar.gz"])
+@pytest.mark.parametrize("maker", [MAKERS[name] for name in BOMBS], ids=BOMBS)
 def test_a_bomb_is_refused_when_it_has_grown_too_much(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

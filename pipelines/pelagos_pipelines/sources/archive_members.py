@@ -10,10 +10,12 @@ import bz2
 import contextlib
 import errno
 import gzip
+import io
 import lzma
 import os
 import re
 import stat
+import struct
 import tarfile
 import unicodedata
 import zipfile
@@ -26,6 +28,7 @@ from typing import IO, Any, BinaryIO, Self
 from pelagos_contract import beneath
 from pelagos_pipelines.annotations.untrusted_input import is_encodable, printable
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError
+from pelagos_pipelines.sources import zstandard_frames
 
 RATIO = 100
 """Bytes for each byte of the archive from which on it is taken for a bomb, if it has more than SMALL of them."""
@@ -36,10 +39,14 @@ _LONGEST = 255
 _DRIVE = re.compile(r"[A-Za-z]:")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ENCRYPTED, _UTF_8 = 0x1, 0x800
+_UNICODE_PATH = 0x7075
+"""Info-ZIP's field."""
+_SHOWN = 5
 _PACKED: Mapping[bytes, Callable[[BinaryIO], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\0": lzma.LZMAFile,
+    **dict.fromkeys(zstandard_frames.BEGINNINGS, lambda file: io.BufferedReader(zstandard_frames.Frames(file), _CHUNK)),
 }
 """By the first bytes. Unlike the streams of tarfile these know several parts, as pbzip2 writes them, and look at checksums."""
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, ValueError)
@@ -64,6 +71,10 @@ class _Unpacking:
     size: int
     archive: int
     written: int = 0
+    unclosed: bool = False
+    """Whether a tar ends without the blocks that end it."""
+    guessed: list[str] = field(default_factory=list)
+    """Names of which nothing says in what they are encoded."""
     names: dict[str, str] = field(default_factory=dict)
 
     def take(self, member: _Member, opened: Callable[[_Member], IO[bytes]]) -> None:
@@ -114,7 +125,7 @@ class _Unpacking:
 def unpack(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     """Unpack ``file`` of the ``kind`` zip or tar into the open folder ``into``: at most ``files`` of ``size`` bytes together.
 
-    The document has the numbers of both.
+    The document has the numbers of both, whether the archive is ``unclosed``, and how many names are ``guessed``, with the first.
 
     Raises:
         TaskRefusedError: what people should know of it; ``full`` in the detail when the disk is.
@@ -123,6 +134,11 @@ def unpack(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     work = _Unpacking(folder, arguments["files"], arguments["size"], os.fstat(file.fileno()).st_size)
     try:
         (_zip if arguments["kind"] == "zip" else _tar)(file, work)
+    except zstandard_frames.WindowError as error:
+        raise TaskRefusedError(
+            f"it is packed with a window of more than {zstandard_frames.WINDOW_MEBIBYTES} MiB, as zstd does with --ultra and"
+            " --long: pack it again without these"
+        ) from error
     except _DAMAGED as error:
         if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
             raise TaskRefusedError("the disk is full", {"full": True}) from error
@@ -131,7 +147,8 @@ def unpack(arguments: dict[str, Any], file: BinaryIO) -> Answer:
         ) from error
     except (RuntimeError, NotImplementedError) as error:
         raise TaskRefusedError("it is packed in a way that is not known: make it again with common settings") from error
-    return Answer({"files": len(work.names), "bytes": work.written})
+    told = {"unclosed": work.unclosed, "guessed": len(work.guessed), "first": work.guessed[:_SHOWN]}
+    return Answer({"files": len(work.names), "bytes": work.written, **told})
 
 
 def _zip(file: BinaryIO, work: _Unpacking) -> None:
@@ -141,17 +158,40 @@ def _zip(file: BinaryIO, work: _Unpacking) -> None:
                 raise TaskRefusedError(f"{printable(info.filename)} is encrypted: pack it without a password")
             mode = info.external_attr >> 16
             # Some programs of Windows end folders with its own separator. A folder with content is none.
-            ends = not info.file_size and info.filename.endswith(("/", "\\"))
+            name = _name(info)
+            if name is None:
+                name = info.filename
+                work.guessed.append(printable(name))
+            ends = not info.file_size and name.endswith(("/", "\\"))
             kind = "folder" if ends else "file" if stat.S_IFMT(mode) in {0, stat.S_IFREG} else _kind(mode)
-            work.take(_Member(_name(info), kind, info), lambda member: archive.open(member.content))
+            work.take(_Member(name, kind, info), lambda member: archive.open(member.content))
 
 
-def _name(info: zipfile.ZipInfo) -> str:
-    """The name. macOS writes UTF-8 and does not say so; what is none is in the code page of DOS, as the format has it."""
-    if not info.flag_bits & _UTF_8:
-        with contextlib.suppress(UnicodeError):
-            return info.filename.encode("cp437").decode("utf-8")
-    return info.filename
+def _name(info: zipfile.ZipInfo) -> str | None:
+    """The name; None when nothing says what it is in. That is the code page of DOS by the format, and any other in truth.
+
+    macOS writes UTF-8 and does not say so; Info-ZIP, WinZip and others put it into a field of its own beside the old name.
+    """
+    if info.flag_bits & _UTF_8 or info.orig_filename.isascii():
+        return info.filename
+    stored = info.orig_filename.encode("cp437")
+    at = 0
+    while at + 4 <= len(info.extra):
+        kind, size = struct.unpack_from("<HH", info.extra, at)
+        body = info.extra[at + 4 : at + 4 + size]
+        # The checksum is of the old name, and another one when somebody renamed the file and knew nothing of the field.
+        if (
+            kind == _UNICODE_PATH
+            and len(body) == size > 5
+            and body[:5] == b"\1" + struct.pack("<I", zlib.crc32(stored))
+        ):
+            with contextlib.suppress(UnicodeError):
+                return body[5:].decode("utf-8")
+        at += 4 + size
+    try:
+        return stored.decode("utf-8")
+    except UnicodeError:
+        return None
 
 
 def _kind(mode: int) -> str:
@@ -159,13 +199,23 @@ def _kind(mode: int) -> str:
 
 
 class _Header(tarfile.TarInfo):
-    """A header that cannot be read is damage; tarfile takes it for the end, and all that follows would vanish."""
+    """A header that cannot be read is damage; tarfile takes it for the end, and all that follows would vanish.
+
+    The end of the file in place of one is the end, though its two blocks are missing: some programs leave them out, and others
+    read what these write.
+    """
+
+    unclosed = False
+    """Of a class made for one archive: whether that was so."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> Self:
         try:
             return super().fromtarfile(archive)
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined] # which the stubs do not know
+            raise
+        except tarfile.EmptyHeaderError:  # type: ignore[attr-defined]
+            cls.unclosed = True
             raise
         except tarfile.HeaderError as error:
             raise tarfile.ReadError(str(error)) from error
@@ -174,7 +224,11 @@ class _Header(tarfile.TarInfo):
 def _tar(file: BinaryIO, work: _Unpacking) -> None:
     # As a stream: what was read is never gone back to, so that a member is read once and nothing is kept of it.
     content = _plain(file)
-    with tarfile.open(fileobj=content, mode="r|", tarinfo=_Header) as archive:
+
+    class Header(_Header):
+        pass
+
+    with tarfile.open(fileobj=content, mode="r|", tarinfo=Header) as archive:
         for member in archive:
             work.take(_of_tar(member), lambda taken: _extracted(archive, taken.content))
             archive.members = []  # type: ignore[attr-defined] # else a million of them fill the memory
@@ -187,6 +241,7 @@ def _tar(file: BinaryIO, work: _Unpacking) -> None:
                     "more follows where it ends, as when archives are joined, which most programs pass over: pack all files"
                     " into one"
                 )
+    work.unclosed = Header.unclosed
 
 
 def _plain(file: BinaryIO) -> IO[bytes]:

@@ -1,7 +1,7 @@
 """An archive on the data volume: unpacked into a folder of its own, in a child of the sandbox, before anybody looks into it.
 
-zip and tar, the latter also packed with gzip, bzip2 or xz. An archive that holds one folder and nothing else, as those of most
-services do, stands for what is in that folder.
+zip and tar, the latter also packed with gzip, bzip2, xz or Zstandard. An archive that holds one folder and nothing else, as
+those of most services do, stands for what is in that folder.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pelagos_contract.beneath import Opened
@@ -31,6 +31,8 @@ KINDS: Mapping[str, str] = {
     ".tbz2": "tar",
     ".tar.xz": "tar",
     ".txz": "tar",
+    ".tar.zst": "tar",
+    ".tzst": "tar",
 }
 """By the end of the name, in any case."""
 NAMES = ", ".join(KINDS)
@@ -40,7 +42,9 @@ _BEGINNINGS: Mapping[bytes, str] = {
     b"\x1f\x8b": "tar",
     b"BZh": "tar",
     b"\xfd7zXZ\0": "tar",
+    b"\x28\xb5\x2f\xfd": "tar",
 }
+_LONGEST, _SHOWN = 255, 5
 _USTAR = slice(257, 262)
 _TASKS = "pelagos_pipelines.sources.archive_members"
 _GIBIBYTE = 2**30
@@ -56,6 +60,7 @@ class Unpacked:
 
     folder: Path
     beside: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def kind_of(path: str) -> str | None:
@@ -88,7 +93,7 @@ def unpack(path: str, opened: Opened, target: Path, most_files: int, field: str,
     folder = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with Pool(_TASKS, limits) as pool, _still(opened):
-            pool.run(
+            answer = pool.run(
                 "unpack",
                 {"kind": kind or kind_of(path), "files": most_files, "size": size},
                 file=opened.descriptor,
@@ -106,7 +111,23 @@ def unpack(path: str, opened: Opened, target: Path, most_files: int, field: str,
         raise _refused(path, f"{error}: make it again, or unpack it on the volume", field) from error
     finally:
         os.close(folder)
-    return _meant(target)
+    return replace(_meant(target), warnings=tuple(_odd(path, answer.document)))
+
+
+def _odd(path: str, found: Mapping[str, object]) -> Iterator[str]:
+    """What people should know of an archive that was unpacked; a child says it, and may have been taken over by the archive."""
+    if found.get("unclosed") is True:
+        yield (
+            f"the archive {printable(path)} ends without the blocks that end a tar: make sure that it was transferred whole, or"
+            " pack it again"
+        )
+    guessed, first = found.get("guessed"), found.get("first")
+    if isinstance(guessed, int) and guessed > 0 and isinstance(first, list):
+        yield (
+            f"the archive {printable(path)} does not say in which code page {guessed} names are, and they were read as of code"
+            f" page 437: {', '.join(printable(str(name)[:_LONGEST]) for name in first[:_SHOWN])}; where they are garbled, pack"
+            " the files again with a program that writes UTF-8"
+        )
 
 
 @contextmanager

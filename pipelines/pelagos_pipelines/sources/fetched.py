@@ -51,7 +51,8 @@ def unpacked(name: str, file: Path, errand: Errand) -> SourceFiles:
             )
         found = archives.unpack(name, opened, errand.scratch / "unpacked", volume.MAX_FILES, errand.client.field, kind)
     tree = volume.collected(name, Folder(found.folder), found.folder, errand.client.field)
-    return replace(tree, excluded=(*tree.excluded, *Exclusion.of(found.beside, ExclusionReason.HIDDEN)))
+    excluded = (*tree.excluded, *Exclusion.of(found.beside, ExclusionReason.HIDDEN))
+    return replace(tree, excluded=excluded, warnings=(*tree.warnings, *found.warnings))
 
 
 def login(secret: Mapping[str, str], make: Callable[[Mapping[str, str]], Credentials], errand: Errand) -> Credentials:

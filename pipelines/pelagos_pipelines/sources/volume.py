@@ -156,7 +156,11 @@ def _archive(path: str, data_root: str, scratch: Path) -> Iterator[Opened | None
 def _unpacked(path: str, opened: Opened, scratch: Path) -> SourceFiles:
     found = archives.unpack(path, opened, scratch / "unpacked", MAX_FILES, FIELD)
     tree = collected(path, Folder(found.folder), found.folder)
-    return replace(tree, excluded=(*tree.excluded, *Exclusion.of(found.beside, ExclusionReason.HIDDEN)))
+    return replace(
+        tree,
+        excluded=(*tree.excluded, *Exclusion.of(found.beside, ExclusionReason.HIDDEN)),
+        warnings=(*tree.warnings, *found.warnings),
+    )
 
 
 def download(source: VolumeSource, data_root: str, scratch: Path) -> tuple[Exclusion, ...]:
