@@ -11,6 +11,7 @@ from image_sources import coco, document, photo, read, text, tree_of
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry
+from pelagos_pipelines.annotations.model import Format
 
 
 def _imagefolder(root: Path) -> None:
@@ -55,10 +56,37 @@ def test_none_fits(tmp_path: Path) -> None:
 def test_several_fit(tmp_path: Path) -> None:
     _yolo(tmp_path)
     _coco(tmp_path)
-    with pytest.raises(RefusedError, match=r"more than one format \(Coco, Yolo\); set format") as caught:
+    with pytest.raises(RefusedError, match=r"more than one format \(Coco, Yolo\)\. ") as caught:
         read(tmp_path)
+    message = caught.value.failure.message
+    assert "Coco: annotations.json is called as Coco's files are; " in message
+    assert "Yolo: data.yaml may say what the classes of label files are called. Set format to" in message
     assert caught.value.failure.reason is Reason.FORMAT_NOT_RECOGNISED
     assert read(tmp_path, name="Coco").images[0].boxes
+
+
+def test_several_fit_by_what_their_files_hold(tmp_path: Path) -> None:
+    _voc(tmp_path)
+    text(tmp_path / "annotations.xml", "<annotations><version>1.1</version><image id='0' name='a.png'/></annotations>")
+    shape = {"label": "cod", "points": [[1, 1], [5, 5]], "shape_type": "rectangle"}
+    document(tmp_path / "JPEGImages" / "a.json", {"version": "5.0.1", "imagePath": "a.png", "shapes": [shape]})
+    with pytest.raises(RefusedError, match=r"more than one format \(Voc, LabelMe, Cvat\)\. ") as caught:
+        read(tmp_path)
+    message = caught.value.failure.message
+    assert "Voc: Annotations/a.xml is XML that begins with <annotation>; " in message
+    assert "LabelMe: JPEGImages/a.json is written as LabelMe's files are; " in message
+    assert "Cvat: annotations.xml is written as Cvat's files are. " in message
+
+
+def test_every_format_says_what_it_recognised(tmp_path: Path) -> None:
+    for number, make in enumerate((_imagefolder, _coco, _yolo, _voc)):
+        make(tmp_path / str(number))
+        tree = tree_of(tmp_path / str(number))
+        assert registry.detect(tree).evidence(tree)
+    empty = tree_of(tmp_path / "0")
+    silent = {known.name for known in registry.FORMATS if known.evidence is Format.evidence}
+    assert not silent
+    assert registry.FORMATS.named("LabelMe").evidence(empty) is None
 
 
 def test_annotations_of_another_task(tmp_path: Path) -> None:

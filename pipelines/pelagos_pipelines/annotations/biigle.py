@@ -30,4 +30,4 @@ TOOL = Tool(
     },
     path="label_hierarchy",
 )
-FORMAT = Format(BIIGLE, recognises, TOOL.read)
+FORMAT = Format(BIIGLE, recognises, TOOL.read, evidence=TOOL.evidence)

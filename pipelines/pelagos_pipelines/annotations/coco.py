@@ -482,4 +482,8 @@ def _hint(tree: SourceFiles) -> str | None:
     return f"If {format_names(documents)} is of {COCO.name}, set format to {COCO.name}."
 
 
-FORMAT = Format(COCO, recognises, read, write, hint=_hint)
+def _evidence(tree: SourceFiles) -> str:
+    return f"{format_names(_files(tree) or coco_panoptic.files(tree), 2)} is called as {COCO.name}'s files are"
+
+
+FORMAT = Format(COCO, recognises, read, write, hint=_hint, evidence=_evidence)

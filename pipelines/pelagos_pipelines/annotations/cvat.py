@@ -29,4 +29,4 @@ TOOL = Tool(
         "others": "annotations are of a kind that CVAT did not have when this was written, and are left out",
     },
 )
-FORMAT = Format(CVAT, recognises, TOOL.read, cvat_writing.write)
+FORMAT = Format(CVAT, recognises, TOOL.read, cvat_writing.write, evidence=TOOL.evidence)

@@ -64,7 +64,15 @@ class Tool:
 
     def recognised(self, tree: SourceFiles, paths: Sequence[str]) -> bool:
         """Whether one of a few of the files is of the tool, by the task ``is_one`` of its parser. They are from all over."""
-        return any(self._is_one(tree, path) for path in paths[:: max(1, len(paths) // _LOOKED_AT)])
+        return next(self._of_it(tree, paths), None) is not None
+
+    def evidence(self, tree: SourceFiles) -> str | None:
+        """The file that tells, in words."""
+        path = next(self._of_it(tree, self.files(tree)), None)
+        return None if path is None else f"{printable(path)} is written as {self.description.name}'s files are"
+
+    def _of_it(self, tree: SourceFiles, paths: Sequence[str]) -> Iterator[str]:
+        return (path for path in paths[:: max(1, len(paths) // _LOOKED_AT)] if self._is_one(tree, path))
 
     def _is_one(self, tree: SourceFiles, path: str) -> bool:
         try:

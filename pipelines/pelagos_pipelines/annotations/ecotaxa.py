@@ -38,4 +38,4 @@ TOOL = Tool(
         "further": "images are further ones of their object (img_rank above 0), and are read as images of its class",
     },
 )
-FORMAT = Format(ECOTAXA, recognises, TOOL.read)
+FORMAT = Format(ECOTAXA, recognises, TOOL.read, evidence=TOOL.evidence)

@@ -484,4 +484,10 @@ def _of_groups(layout: _Layout, images: Sequence[ImageRecord], class_folder: int
         )
 
 
-FORMAT = Format(IMAGE_FOLDER, recognises, read, write, obstacle=obstacle)
+def _evidence(tree: SourceFiles) -> str:
+    layout = _layout(tree)
+    folders = sorted({_class_folder(path, layout) for path in layout.images})
+    return f"the images lie in folders that may be classes, {format_names(folders, 3)}"
+
+
+FORMAT = Format(IMAGE_FOLDER, recognises, read, write, obstacle=obstacle, evidence=_evidence)

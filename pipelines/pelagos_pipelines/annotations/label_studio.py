@@ -35,4 +35,4 @@ TOOL = Tool(
         "others": "regions are of a kind that is none of an image, and are left out",
     },
 )
-FORMAT = Format(LABEL_STUDIO, recognises, TOOL.read, label_studio_writing.write)
+FORMAT = Format(LABEL_STUDIO, recognises, TOOL.read, label_studio_writing.write, evidence=TOOL.evidence)

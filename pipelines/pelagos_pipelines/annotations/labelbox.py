@@ -71,4 +71,4 @@ TOOL = Tool(
     pictures=_masks,
     fill=_fill,
 )
-FORMAT = Format(LABELBOX, recognises, TOOL.read)
+FORMAT = Format(LABELBOX, recognises, TOOL.read, evidence=TOOL.evidence)

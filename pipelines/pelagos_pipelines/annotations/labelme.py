@@ -21,4 +21,4 @@ def recognises(tree: SourceFiles) -> bool:
 
 
 TOOL = Tool(LABELME, _files, "pelagos_pipelines.annotations.labelme_document")
-FORMAT = Format(LABELME, recognises, TOOL.read)
+FORMAT = Format(LABELME, recognises, TOOL.read, evidence=TOOL.evidence)

@@ -310,8 +310,9 @@ class Format:
     ``recognises`` says for Auto whether files look like the layout; it reads little. ``read`` gives the annotations, or refuses
     files that contradict the layout, by their names. ``write`` makes a view in an empty folder; its last argument holds the bytes
     of every image by its path in the source, and it says what of the annotations the format cannot hold, if there is any.
-    Without it the format is read alone. Of files that no format recognises, ``obstacle``
-    says what keeps them from being of one that they nearly always resemble, and ``hint`` what may be meant.
+    Without it the format is read alone. Of files that several recognise, ``evidence`` says what of them is of this one; of those
+    that none does, ``obstacle`` what keeps them from being of one that they nearly always resemble, and ``hint`` what may be
+    meant.
     """
 
     description: FormatDescription
@@ -320,6 +321,7 @@ class Format:
     write: Callable[[Path, Collection, Mapping[str, Path]], Altered | None] | None = None
     obstacle: Callable[[SourceFiles], str | None] = _silent
     hint: Callable[[SourceFiles], str | None] = _silent
+    evidence: Callable[[SourceFiles], str | None] = _silent
 
     @property
     def name(self) -> str:

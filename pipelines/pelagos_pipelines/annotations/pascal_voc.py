@@ -80,10 +80,14 @@ class _Tally:
 
 def recognises(tree: SourceFiles) -> bool:
     """Whether there are XML files of it: CVAT's own, and others, have another first element."""
+    return bool(tree.images) and next(_annotations(tree), None) is not None
+
+
+def _annotations(tree: SourceFiles) -> Iterator[str]:
+    """Those of a few files that are of it."""
     documents = _documents(tree)
     # From all over: those of other programs may lie in a folder of their own.
-    looked = documents[:: max(1, len(documents) // _LOOKED_AT)]
-    return bool(tree.images) and any(_is_annotation(tree, path) for path in looked)
+    return (path for path in documents[:: max(1, len(documents) // _LOOKED_AT)] if _is_annotation(tree, path))
 
 
 def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
@@ -325,4 +329,9 @@ def _hint(tree: SourceFiles) -> str | None:
     return f"{kind}: export it as {COCO.name}, {YOLO.name} or {PASCAL_VOC.name}."
 
 
-FORMAT = Format(PASCAL_VOC, recognises, read, write, hint=_hint)
+def _evidence(tree: SourceFiles) -> str | None:
+    path = next(_annotations(tree), None)
+    return None if path is None else f"{printable(path)} is XML that begins with <annotation>"
+
+
+FORMAT = Format(PASCAL_VOC, recognises, read, write, hint=_hint, evidence=_evidence)

@@ -107,22 +107,27 @@ def detect(tree: SourceFiles) -> Format:
     if len(fitting) == 1:
         return fitting[0]
     if fitting:
-        found = f"the files fit more than one format ({', '.join(known.name for known in fitting)})"
-    else:
-        layouts = "; ".join(f"{known.name}: {known.description.layout}" for known in FORMATS)
-        # Every folder of images is nearly an ImageFolder, so that it helps to know what is in the way.
-        obstacles = "".join(
-            f" What keeps them from being an {known.name}: {obstacle}."
-            for known in FORMATS
-            if (obstacle := known.obstacle(tree)) is not None
+        why = "; ".join(f"{known.name}: {known.evidence(tree) or known.description.layout}" for known in fitting)
+        raise _not_recognised(
+            f"the files fit more than one format ({', '.join(known.name for known in fitting)}). {why}. Set format to the one"
+            " that is meant, or move the files of the others out of the source"
         )
-        # What the files look like to somebody who knows more formats than are read; the last that has a word knows best.
-        hints = [hint for known in FORMATS if (hint := known.hint(tree)) is not None]
-        told = "".join(f" {hint}" for hint in hints[-1:]) + obstacles
-        found = f"the files fit no known format (found {format_names(tree.files)}).{told} Known are {layouts}"
-    raise RefusedError(
-        Reason.FORMAT_NOT_RECOGNISED, f"format is Auto, but {found}; set format, or change the files' layout", "format"
+    layouts = "; ".join(f"{known.name}: {known.description.layout}" for known in FORMATS)
+    # Every folder of images is nearly an ImageFolder, so that it helps to know what is in the way.
+    obstacles = "".join(
+        f" What keeps them from being an {known.name}: {obstacle}."
+        for known in FORMATS
+        if (obstacle := known.obstacle(tree)) is not None
     )
+    # What the files look like to somebody who knows more formats than are read; the last that has a word knows best.
+    hints = [hint for known in FORMATS if (hint := known.hint(tree)) is not None]
+    told = "".join(f" {hint}" for hint in hints[-1:]) + obstacles
+    found = f"the files fit no known format (found {format_names(tree.files)}).{told} Known are {layouts}"
+    raise _not_recognised(f"{found}; set format, or change the files' layout")
+
+
+def _not_recognised(words: str) -> RefusedError:
+    return RefusedError(Reason.FORMAT_NOT_RECOGNISED, f"format is Auto, but {words}", "format")
 
 
 def of_view(view: str) -> Format:

@@ -301,4 +301,11 @@ def _hint(tree: SourceFiles) -> str | None:
     return f"{format_names(settings)} may be of {YOLO.name}: let {tree.named_by} name its folder." if settings else None
 
 
-FORMAT = Format(YOLO, recognises, read, write, hint=_hint)
+def _evidence(tree: SourceFiles) -> str:
+    files = dict.fromkeys(
+        [*yolo_settings.files_of(tree), *(path for group in class_lists.groups(tree) for path in group)]
+    )
+    return f"{format_names(files, 2)} may say what the classes of label files are called"
+
+
+FORMAT = Format(YOLO, recognises, read, write, hint=_hint, evidence=_evidence)
