@@ -81,7 +81,7 @@ def drawings(root: Path) -> Drawings:
 
 
 def shapes(root: Path, *results: dict[str, Any]) -> list[Shape]:
-    return drawings(make(root, task(annotation(*results)))).images[0].shapes
+    return list(drawings(make(root, task(annotation(*results)))).images[0].shapes)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_ground_truth_counts_before_newer_ones_and_these_before_older_ones(tmp_p
     newest = drawings(make(tmp_path, task(old, new, skipped)))
     known = drawings(make(tmp_path, task(old, new, truth)))
 
-    assert (newest.images[0].shapes, newest.images[0].is_labelled) == ([], True)
+    assert (list(newest.images[0].shapes), newest.images[0].is_labelled) == ([], True)
     assert +newest.counted == {"superseded": 1, "cancelled": 1}
     assert len(known.images[0].shapes) == 2
     assert +known.counted == {"superseded": 1}

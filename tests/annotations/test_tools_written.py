@@ -122,7 +122,7 @@ def again(tmp_path: Path, blob: Path) -> Callable[..., tuple[list[Shape], dict[t
         assert found is not None
         shutil.rmtree(target)
         counted = altered.counts.items() if altered is not None else ()
-        return found.images[0].shapes, {(kind, str(change)): count for (kind, change), count in counted}
+        return list(found.images[0].shapes), {(kind, str(change)): count for (kind, change), count in counted}
 
     return written
 

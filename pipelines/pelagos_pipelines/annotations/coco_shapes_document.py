@@ -15,6 +15,7 @@ from pelagos_contract.failures import RefusedError
 from pelagos_pipelines.annotations import coco_document, drawings, masks, outlines, shapes
 from pelagos_pipelines.annotations.coco_document import Coco
 from pelagos_pipelines.annotations.drawings import Drawings
+from pelagos_pipelines.annotations.many_shapes import Shapes
 from pelagos_pipelines.annotations.model import split_of
 from pelagos_pipelines.annotations.shapes import Kind, Shape, Sides
 from pelagos_pipelines.annotations.untrusted_input import format_names, invalid
@@ -24,7 +25,7 @@ from pelagos_pipelines.annotations.untrusted_input import format_names, invalid
 class _Shapes(Coco):
     """Takes shapes where the other takes boxes."""
 
-    drawn: dict[int, list[Shape]] = field(default_factory=dict)
+    drawn: dict[int, Shapes] = field(default_factory=dict)
     points: dict[int, tuple[str, ...]] = field(default_factory=dict)
     """Names of key points, by category."""
 
@@ -41,7 +42,7 @@ class _Shapes(Coco):
             self.boxless += 1
             self.passed.append(image)
             return
-        self.drawn.setdefault(image, []).append(shape)
+        self.drawn.setdefault(image, Shapes()).append(shape)
 
     @cached_property
     def _keys(self) -> list[int]:
@@ -130,7 +131,7 @@ def _read(found: Drawings, file: BinaryIO, *, above: bool) -> None:
                 raise invalid(f"{found.where}: images[{index}].split is no word for a split: correct it")
             image = found.image([name], f"images[{index}]", (width, height), split=given, group=group)  # type: ignore[arg-type]
             image.left = int(index in left)
-            image.shapes = reading.drawn.get(index, [])
+            image.shapes = reading.drawn.get(index, Shapes())
     found.entries += sum(len(image.shapes) for image in found.images)
     found.counted.update({"crowds": reading.crowds, "boxless": reading.boxless, "respelt": reading.respelt})
 

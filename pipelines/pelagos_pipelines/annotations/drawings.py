@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from itertools import islice
 from typing import Any, BinaryIO
 
 import ijson
@@ -21,6 +22,7 @@ from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.failures import RefusedError
 from pelagos_pipelines.annotations import shapes
 from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.many_shapes import Shapes, Written
 from pelagos_pipelines.annotations.shapes import Kind, Shape, Sides
 from pelagos_pipelines.annotations.untrusted_input import class_name, encoded, invalid, printable, too_many
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError
@@ -67,10 +69,10 @@ class Drawn:
     is_labelled: bool = True
     left: int = 0
     """Annotations that the parser counts and does not read: an image of these alone is no background."""
-    shapes: list[Shape] = field(default_factory=list)
+    shapes: Shapes = field(default_factory=Shapes)
     model: str | None = None
     """The model of ours whose suggestions, ``predicted``, somebody went through to get to the shapes."""
-    predicted: list[Shape] = field(default_factory=list)
+    predicted: Shapes = field(default_factory=Shapes)
     picture: str | None = None
     """A picture of which ``segments`` are parts; whoever asked for the drawings makes shapes of them."""
     segments: list[Segment] = field(default_factory=list)
@@ -152,10 +154,10 @@ class Drawings:
             name = class_name(label, f"{self.where}: {place}: class")
             try:
                 found = make(name)
+                if found is not None:
+                    image.shapes.append(_bounded(found))
             except (ValueError, TypeError, LookupError, OverflowError) as error:
                 raise invalid(f"{self.where}: {place}: {self._words(error)}; correct it, or remove it") from error
-            if found is not None:
-                image.shapes.append(_bounded(found))
 
     def passed_over(self, image: Drawn, what: str) -> None:
         """Count an annotation that is no shape, for the sentence that ``said`` of the `Tool` has for ``what``."""
@@ -173,33 +175,25 @@ class Drawings:
         if self.entries > self.limit:
             raise too_many(self.where, self.limit)
 
-    def document(self) -> dict[str, Any]:
-        """For the answer of the task."""
-        labels = list(
-            dict.fromkeys(
-                [*self.classes, *(shape.label for image in self.images for shape in (*image.shapes, *image.predicted))]
-            )
-        )
-        numbers = {label: number for number, label in enumerate(labels)}
-        return {
-            "labels": labels,
-            "declared": len(self.classes),
-            "counted": dict(self.counted),
-            "images": orjson.Fragment(b"[%b]" % b",".join(self._encoded(image, numbers) for image in self.images)),
-        }
-
-    def _encoded(self, image: Drawn, numbers: Mapping[str, int]) -> bytes:
-        """An image as JSON: the objects of a large file would take ten times as much memory."""
-        document = {name: getattr(image, name) for name in _PLAIN}
-        for name in ("shapes", "predicted"):
-            document[name] = [shape.document() | {"class": numbers[shape.label]} for shape in getattr(image, name)]
-        document["segments"] = [vars(segment) for segment in image.segments]
-        # A copy: what orjson gives is as large as the memory that it took beforehand.
-        return bytes(memoryview(encoded(self.where, document)))
+    def write(self, target: Written) -> None:
+        """For the answer of the task: a line that tells of the file, and one of each image, which are gone after that."""
+        labels = dict.fromkeys(self.classes)
+        for image in self.images:
+            labels |= image.shapes.labels | image.predicted.labels
+        told = {"labels": list(labels), "declared": len(self.classes), "counted": dict(self.counted)}
+        target.add(encoded(self.where, told | {"images": len(self.images)}))
+        self.images.reverse()
+        while self.images:
+            image = self.images.pop()
+            document: dict[str, object] = {name: getattr(image, name) for name in _PLAIN}
+            for name in ("shapes", "predicted"):
+                document[name] = orjson.Fragment(getattr(image, name).encoded())
+            document["segments"] = [vars(segment) for segment in image.segments]
+            target.add(encoded(self.where, document))
 
     @classmethod
-    def restored(cls, found: Mapping[str, Any], where: str) -> Drawings:
-        """From ``document``. ValueError, TypeError, KeyError or IndexError for anything else."""
+    def restored(cls, found: Mapping[str, Any], lines: Iterator[bytes], where: str) -> Drawings:
+        """From the lines of ``write``; ``found`` is the first. ValueError, TypeError, KeyError or IndexError for others."""
         # A second time, since the child may have been taken over meanwhile: no name is used that is none.
         try:
             labels = [class_name(label, where) for label in found["labels"]]
@@ -210,7 +204,10 @@ class Drawings:
             raise ValueError("declared")
         drawings = cls(where, Faults(), 0, labels[:declared])
         drawings.counted = Counter({str(name): int(count) for name, count in found["counted"].items()})
-        drawings.images = [_restored(image, labels) for image in found["images"]]
+        known = frozenset(labels)
+        drawings.images = [_restored(orjson.loads(line), known) for line in islice(lines, found["images"])]
+        if len(drawings.images) != found["images"]:
+            raise ValueError("images")
         return drawings
 
 
@@ -225,7 +222,7 @@ def _bounded(shape: Shape) -> Shape:
     return replace(shape, attributes=cut, annotator=annotator, origin=origin)
 
 
-def _restored(found: Mapping[str, Any], labels: Sequence[str]) -> Drawn:
+def _restored(found: Mapping[str, Any], labels: Set[str]) -> Drawn:
     names, split, group = found["names"], found["split"], found["group"]
     width, height = found["width"], found["height"]
     if not names or not all(isinstance(name, str) for name in names) or split not in {None, *SPLITS}:
@@ -246,19 +243,14 @@ def _restored(found: Mapping[str, Any], labels: Sequence[str]) -> Drawn:
     if any(segment.label not in labels for segment in drawn.segments):
         raise ValueError("segments")
     drawn.shapes, drawn.predicted = (
-        [Shape.restored(each, labels[_below(each["class"], len(labels))]) for each in found[name]]
-        for name in ("shapes", "predicted")
+        Shapes(Shape.restored(each) for each in found[name]) for name in ("shapes", "predicted")
     )
+    if not (drawn.shapes.labels.keys() | drawn.predicted.labels.keys()) <= labels:
+        raise ValueError("class")
     if not isinstance(found["model"], str | None):
         raise ValueError("model")
     drawn.model = found["model"]
     return drawn
-
-
-def _below(index: object, count: int) -> int:
-    if type(index) is not int or not 0 <= index < count:
-        raise ValueError("class")
-    return index
 
 
 Parser = Callable[[Drawings, BinaryIO], None]
@@ -268,27 +260,30 @@ Parser = Callable[[Drawings, BinaryIO], None]
 def task(parse: Parser) -> Callable[[Mapping[str, Any], BinaryIO], Answer]:
     """The task of a format's module, for the sandbox: reads one file, or several that stand after each other behind a header.
 
-    The document has the number of images and shapes, and what is wrong; raw has the drawings of each file as JSON, False for one
-    of another kind and None for one that was refused as a whole.
+    The document has the number of images and shapes, and what is wrong; raw has the lines of each file, False for one of
+    another kind and None for one that was refused as a whole.
     """
 
     @functools.wraps(parse)
     def run(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
-        faults, found, left = Faults(), list[object](), int(arguments["annotations"])
+        faults, found, left = Faults(), Written(), int(arguments["annotations"])
         with refusals():
             for name, content in _files(arguments, file):
                 drawings = Drawings(printable(name), faults, left)
-                document: object = None
+                is_read = None
                 with faults.noting():
                     try:
                         parse(drawings, content)
-                        document = drawings.document()
+                        is_read = True
                     except OtherKindError:
-                        document = False
+                        is_read = False
+                if is_read:
+                    drawings.write(found)
+                else:
+                    found.add(orjson.dumps(is_read))
                 left -= drawings.entries
-                found.append(document)
             counts = {"entries": int(arguments["annotations"]) - left, "faults": faults.document()}
-            return Answer(document=counts, raw=encoded("one of the files", found))
+            return Answer(document=counts, raw=found.content())
 
     return run
 

@@ -20,6 +20,7 @@ from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.corrections import Corrected
 from pelagos_pipelines.annotations.drawings import Drawings, Drawn
 from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.many_shapes import Shapes
 from pelagos_pipelines.annotations.model import (
     Asked,
     Collection,
@@ -31,7 +32,6 @@ from pelagos_pipelines.annotations.model import (
     only_split,
     splits_above,
 )
-from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import class_name, format_names, invalid, printable
 
@@ -109,7 +109,7 @@ class _Reading:
     """What the files read so far have given, by the path of an image."""
 
     tree: SourceFiles
-    shapes: dict[str, list[Shape]] = field(default_factory=dict)
+    shapes: dict[str, Shapes] = field(default_factory=dict)
     entries: dict[str, Drawn] = field(default_factory=dict)
     """The first entry of each image, in whose size its shapes are."""
     splits: dict[str, frozenset[Split]] = field(default_factory=dict)
@@ -157,11 +157,14 @@ class _Reading:
         if drawn.split is not None:
             self.splits[image] = self.splits.get(image, frozenset()) | {drawn.split}
         if drawn.is_labelled or drawn.shapes:
-            self.shapes.setdefault(image, []).extend(drawn.shapes)
+            if image in self.shapes:
+                self.shapes[image].extend(drawn.shapes)
+            else:
+                self.shapes[image] = drawn.shapes
             if drawn.left:
                 self.partly.add(image)
             if drawn.model is not None:
-                self.corrected.add(drawn.model, drawn.predicted, drawn.shapes)
+                self.corrected.add(drawn.model, list(drawn.predicted), list(drawn.shapes))
         else:
             self.waiting[image] = None
 
@@ -213,7 +216,7 @@ class _Reading:
         images: dict[str, ImageRecord] = {}
         for path in sorted(self.shapes):
             with self.faults.noting():
-                found = self.shapes[path]
+                found = list(self.shapes[path])
                 taken = (
                     strategy.drawn(self._record(path), found, left.altered)
                     if found or path not in self.partly
@@ -263,10 +266,10 @@ class _Reading:
         if names:
             for path, shapes in self.shapes.items():
                 keys = ((shape.label, shape.attributes.get(attribute, "")) for shape in shapes)
-                self.shapes[path] = [
+                self.shapes[path] = Shapes(
                     replace(shape, label=class_name(names[key], printable(path))) if key in names else shape
                     for shape, key in zip(shapes, keys, strict=True)
-                ]
+                )
         return sorted(set(names.values()))
 
     def _others(self) -> Iterator[str]:

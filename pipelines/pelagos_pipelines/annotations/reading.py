@@ -14,7 +14,7 @@ import orjson
 
 from pelagos_contract.beneath import TooLargeError
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_pipelines.annotations import keypoints
+from pelagos_pipelines.annotations import keypoints, many_shapes
 from pelagos_pipelines.annotations.drawings import Drawings
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import SourceFiles, split_of
@@ -30,8 +30,8 @@ MAX_LABELS = 16 * MEBIBYTE
 """Bytes of the labels of one image, and of a list of images."""
 _MEMORY = 256 * MEBIBYTE
 """Of a child. A file is read in pieces, so that its size hardly matters."""
-_PER_BYTE = 12
-"""Bytes of memory for a byte of a file of shapes: each number of it becomes an object, and a number of the answer."""
+_LARGEST_ANSWER = 1024 * MEBIBYTE
+"""Of shapes as a child tells of them, unpacked: twice what those of the largest file need."""
 _BATCH_BYTES = 4 * MEBIBYTE
 _BATCH_FILES = 1000
 """Label files that a child reads at a time: so many that calls cost little beside the reading, and far less than its memory."""
@@ -299,16 +299,16 @@ def drawings(
     for batch, answer in _together(_Task(task, "entries", module), tree, small, faults, {}):
         with _refusing(_either(batch)):
             left -= int(answer.document["entries"])
-            yield from _drawings(orjson.loads(answer.raw), batch)
+            yield from _drawings(answer, batch)
     for path in large:
         with _refusing(path), tree.open(path) as file:
             told = {"where": path, "annotations": left}
-            answer = _pool(ceilings, module, file.size).run(task, told, file=file.descriptor)
+            answer = _pool(ceilings, module).run(task, told, file=file.descriptor)
             file.require_same()
         with _refusing(path):
             faults.include(answer.document["faults"])
             left -= int(answer.document["entries"])
-            yield from _drawings(orjson.loads(answer.raw), [path])
+            yield from _drawings(answer, [path])
 
 
 def pixels(
@@ -330,12 +330,13 @@ def pixels(
         return {name: int(answer.document[name]) for name in ("width", "height", "others")}, found
 
 
-def _drawings(found: Any, paths: Sequence[str]) -> list[tuple[str, Drawings | None]]:
+def _drawings(answer: Answer, paths: Sequence[str]) -> Iterator[tuple[str, Drawings | None]]:
     """What the child says of files, or a ValueError."""
-    if not isinstance(found, list) or len(found) != len(paths):
-        raise ValueError("files")
-    pairs = [(path, each) for path, each in zip(paths, found, strict=True) if each is not None]
-    return [(path, None if each is False else Drawings.restored(each, printable(path))) for path, each in pairs]
+    lines = many_shapes.lines(answer.raw, _LARGEST_ANSWER)
+    for path in paths:
+        found = orjson.loads(next(lines, b""))
+        if found is not None:
+            yield path, None if found is False else Drawings.restored(found, lines, printable(path))
 
 
 @dataclass(frozen=True)
@@ -498,22 +499,14 @@ def _require_below(indices: Any, count: int) -> None:
         raise ValueError("indices")
 
 
-def _pool(ceilings: Ceilings, module: str = PARSERS, size: int = 0) -> Pool:
-    """One for the process and a module of tasks: files come one after the other.
-
-    ``size`` is that of a file whose shapes are held all at once, until they are answered; it makes the memory larger.
-    """
-    # By powers of two, so that there are few pools.
-    return _made(ceilings, module, max(_MEMORY, _PER_BYTE * (1 << (size - 1).bit_length())) if size else _MEMORY)
-
-
 @cache
-def _made(ceilings: Ceilings, module: str, memory: int) -> Pool:
+def _pool(ceilings: Ceilings, module: str = PARSERS) -> Pool:
+    """One for the process and a module of tasks: files come one after the other."""
     limits = Limits(
-        memory=memory,
+        memory=_MEMORY,
         cpu=ceilings.annotation_seconds,
         deadline=_SLOWNESS * ceilings.annotation_seconds,
-        result=memory // 2,
+        result=_MEMORY // 2,
     )
     return Pool(module, limits)
 
