@@ -66,6 +66,33 @@ class HttpSource(Strict):
     secret_ref: Annotated[SecretRef | None, secret("token, or username and password, or header and value")] = None
 
 
+class ZenodoSource(Strict):
+    """The files of a record of Zenodo, or of another InvenioRDM."""
+
+    record: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9a-z]([-0-9a-z]{0,62}[0-9a-z])?$",
+            max_length=64,
+            description="Number of the record: of one version, or of all, whose newest is taken.",
+        ),
+    ] = None
+    doi: Annotated[
+        str | None,
+        Field(
+            pattern=r"^10\.[0-9]{4,9}/[-._;()/:A-Za-z0-9]+$",
+            max_length=200,
+            description="DOI of the record: of one version, or of all, whose newest is taken.",
+        ),
+    ] = None
+    url: Annotated[SourceUrl, Field(description="Address of the repository.")] = "https://zenodo.org"
+    files: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=255)]],
+        Field(max_length=100, description="Patterns of names (*.zip); those that match one are taken. Default: all."),
+    ] = []
+    secret_ref: Annotated[SecretRef | None, secret("token")] = None
+
+
 def lacking(alternatives: Sequence[Sequence[str]], keys: Iterable[str]) -> str | None:
     """What a Secret with ``keys`` lacks, in words; None when it has all of one of the ``alternatives``, or there are none."""
     given = set(keys)

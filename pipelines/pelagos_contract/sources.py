@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from pelagos_contract.base import Strict
 from pelagos_contract.registry import Registry
-from pelagos_contract.remote_sources import HttpSource, SecretRef
+from pelagos_contract.remote_sources import HttpSource, SecretRef, ZenodoSource
 from pelagos_contract.values import RelativePath
 
 
@@ -53,6 +53,15 @@ HTTP = SourceDescription(
     keys=(("token",), ("username", "password"), ("header", "value")),
     changes=True,
     pin="sha256",
+)
+
+ZENODO = SourceDescription(
+    "zenodo",
+    ZenodoSource,
+    "The files of a record of Zenodo, or of another repository with InvenioRDM.",
+    keys=(("token",),),
+    one_of=("record", "doi"),
+    changes=True,
 )
 
 
@@ -102,7 +111,7 @@ class Source(Strict):
         return [name for name in SOURCES.names if getattr(self, name, None) is not None]
 
 
-SOURCES = Registry("source", (VOLUME, HTTP))
+SOURCES = Registry("source", (VOLUME, HTTP, ZENODO))
 
 
 def is_chosen(place: SourceDescription, found: Strict) -> bool:

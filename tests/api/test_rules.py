@@ -38,6 +38,14 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
         if place.path
         for path, broken in PATHS
     ),
+    (kinds.DATASET, {"source": {"volume": None, "zenodo": {"record": "17"}}}, None),
+    (kinds.DATASET, {"source": {"volume": None, "zenodo": {"doi": "10.5281/zenodo.17"}}}, None),
+    (kinds.DATASET, {"source": {"volume": None, "zenodo": {}}}, "spec.source.zenodo"),
+    (
+        kinds.DATASET,
+        {"source": {"volume": None, "zenodo": {"record": "17", "doi": "10.5281/zenodo.17"}}},
+        "spec.source.zenodo",
+    ),
     (kinds.DATASET, {"split": {"ratios": {"train": 100, "validation": 0, "test": 0}}}, None),
     (kinds.DATASET, {"split": {"ratios": {"train": 69}}}, "spec.split.ratios"),
     (kinds.DATASET, {"split": {"ratios": {"train": 71}}}, "spec.split.ratios"),

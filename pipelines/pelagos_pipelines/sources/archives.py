@@ -69,6 +69,13 @@ def kind_of(path: str) -> str | None:
     return next((kind for end, kind in KINDS.items() if lower.endswith(end)), None)
 
 
+def without_ending(path: str) -> str:
+    """The name without what says that it is an archive."""
+    lower = path.lower()
+    ends = [len(end) for end in KINDS if lower.endswith(end)]
+    return path[: -max(ends)] if ends and len(path) > max(ends) else path
+
+
 def kind_in(descriptor: int) -> str | None:
     """Which kind of archive an open file is by its first bytes; None when these are of none."""
     beginning = os.pread(descriptor, 512, 0)

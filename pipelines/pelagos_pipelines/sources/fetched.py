@@ -19,6 +19,8 @@ from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
 from pelagos_pipelines.fetching import Client, Credentials, Policy
 from pelagos_pipelines.sources import archives, volume
 from pelagos_pipelines.sources.place import Errand
+from pelagos_pipelines.storage import StorageRefusedError, places
+from pelagos_pipelines.storage.buckets import Object
 
 _MOST_KEYS = 100
 
@@ -53,6 +55,63 @@ def unpacked(name: str, file: Path, errand: Errand) -> SourceFiles:
     tree = volume.collected(name, Folder(found.folder), found.folder, errand.client.field)
     excluded = (*tree.excluded, *Exclusion.of(found.beside, ExclusionReason.HIDDEN))
     return replace(tree, excluded=excluded, warnings=(*tree.warnings, *found.warnings))
+
+
+def arranged(files: Mapping[str, Path], errand: Errand) -> SourceFiles:
+    """Files by their names, where a single archive stands for what is in it.
+
+    Of several files each archive becomes a folder of its name, beside the others. Names have passed `safe`.
+
+    Raises RefusedError and FullError as `unpacked`.
+    """
+    field = errand.client.field
+    names = list(files)
+    if len(names) == 1 and _kind(names[0], files[names[0]]) is not None:
+        return unpacked(names[0], files[names[0]], errand)
+    root = errand.scratch / "arranged"
+    for name, file in files.items():
+        kind = _kind(name, file)
+        target = root / (archives.without_ending(name) if kind is not None else name)
+        if kind is None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
+            continue
+        if target.exists() or archives.without_ending(name) in files:
+            target = root / f"{name}.unpacked"
+        with Folder(file.parent).open(file.name) as opened:
+            file.unlink()
+            archives.unpack(name, opened, target, volume.MAX_FILES, field, kind)
+    return volume.collected("what was fetched", Folder(root), root, field)
+
+
+def safe(sizes: Mapping[str, int], errand: Errand) -> Mapping[str, Path]:
+    """Where each file is brought, below the scratch folder; strangers' names have to be ones that a folder can hold.
+
+    Raises:
+        RefusedError: FORMAT_INVALID for another name, or more files than a source may have.
+        FullError: the disk has no room for all of them.
+    """
+    if len(sizes) > volume.MAX_FILES:
+        raise RefusedError(
+            Reason.FORMAT_INVALID,
+            f"it holds {len(sizes)} files, allowed are {volume.MAX_FILES}; divide it",
+            errand.client.field,
+        )
+    objects = {name: Object(name, size, "") for name, size in sizes.items()}
+    folder = errand.scratch / "brought"
+    try:
+        targets = places.safe_targets(objects, folder)
+    except StorageRefusedError as error:
+        raise RefusedError(Reason.FORMAT_INVALID, str(error), errand.client.field) from error
+    places.require_room(folder, objects.values())
+    return targets
+
+
+def _kind(name: str, file: Path) -> str | None:
+    """Which archive a file is, by its name and its content: a table that begins like one is none."""
+    named = archives.kind_of(name)
+    with file.open("rb") as opened:
+        return named and (archives.kind_in(opened.fileno()) or named)
 
 
 def login(secret: Mapping[str, str], make: Callable[[Mapping[str, str]], Credentials], errand: Errand) -> Credentials:

@@ -7,10 +7,10 @@ from pathlib import Path
 from pelagos_contract.registry import Registry
 from pelagos_contract.sources import Source
 from pelagos_pipelines.annotations.model import SourceFiles
-from pelagos_pipelines.sources import http, volume
+from pelagos_pipelines.sources import http, volume, zenodo
 from pelagos_pipelines.sources.place import Place, RemotePlace
 
-PLACES: Registry[Place | RemotePlace] = Registry("source", (volume.PLACE, http.PLACE))
+PLACES: Registry[Place | RemotePlace] = Registry("source", (volume.PLACE, http.PLACE, zenodo.PLACE))
 
 
 def remote(source: Source) -> RemotePlace | None:
