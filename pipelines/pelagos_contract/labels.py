@@ -6,13 +6,14 @@ select, ``rename`` and ``merge`` name what is left. Lists say the same in any or
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from pelagos_contract.base import Strict
 
@@ -22,6 +23,8 @@ _LEVEL = r"^(First|Last|Supercategory|[1-9]|[12][0-9]|3[0-2])$"
 _LEVELS = f"write a number from 1 to {DEEPEST}, First, Last or Supercategory"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 _SEPARATORS = re.compile(r"[/\\]")
+MOST_BYTES = 32_000
+"""Of labels in JSON: a step is told its request in one argument, of which Linux takes 128 KiB."""
 WILDCARD = "*"
 """Any characters, or none."""
 
@@ -128,6 +131,15 @@ class Labels(Strict):
             "ExcludedClass. Background: they are images on which there is nothing to find; not for Classification."
         ),
     ] = "Drop"
+
+    @model_validator(mode="after")
+    def _is_short(self) -> Self:
+        size = len(json.dumps(self.written()))
+        if size > MOST_BYTES:
+            raise ValueError(
+                f"all names together take {size} bytes as JSON, and at most {MOST_BYTES} fit; use patterns, with *"
+            )
+        return self
 
 
 def faults(labels: Labels) -> Iterator[tuple[str, str]]:

@@ -206,6 +206,16 @@ def test_a_field_that_is_not_known_is_refused(world: Simulation) -> None:
     assert "spec.tsak: extra inputs are not permitted" in driver.explain(caught.value)  # type: ignore[arg-type]
 
 
+def test_a_value_that_is_too_long_for_a_status_is_cut_in_the_message(world: Simulation) -> None:
+    names = {f"{number:0150}": "x" * 150 for number in range(200)}
+    key = world.create(kinds.DATASET, "frames", builders.changed(builders.DATASET, {"labels": {"rename": names}}))
+
+    world.make_pass(key)
+
+    assert "spec.labels: value error, all names together take" in world.ready(key)["message"]
+    assert len(world.ready(key)["message"]) < 1000
+
+
 def test_correcting_an_invalid_spec_goes_on(world: Simulation) -> None:
     key = world.create(kinds.DATASET, "frames", builders.changed(builders.DATASET, {"task": "Detect"}))
     world.start()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pelagos.decisions import bounds
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -45,7 +47,7 @@ def _differences(path: str, before: Any, after: Any) -> Iterator[tuple[str, Any,
 
 
 def _text(value: Any) -> str:
-    return "nothing" if value is None else repr(value)
+    return "nothing" if value is None else str(bounds.short(repr(value)))
 
 
 def _value(spec: BaseSpec, field: str) -> str:

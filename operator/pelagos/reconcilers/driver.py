@@ -12,7 +12,7 @@ import pydantic
 
 from pelagos.api import merge_patches, meta, reasons
 from pelagos.api.kinds import Kind
-from pelagos.decisions import effects
+from pelagos.decisions import bounds, effects
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, obstacle, summary
 from pelagos.observability import metrics
 from pelagos.ports.authority import NoKeyError
@@ -294,6 +294,6 @@ def explain(error: pydantic.ValidationError) -> str:
     for problem in error.errors(include_url=False)[:5]:
         field = ".".join(["spec", *(str(part) for part in problem["loc"])])
         text = problem["msg"][0].lower() + problem["msg"][1:]
-        value = "" if problem["type"] == "missing" else f" (it is {problem['input']!r})"
+        value = "" if problem["type"] == "missing" else f" (it is {bounds.short(repr(problem['input']))})"
         parts.append(f"{field}: {text}{value}")
     return "; ".join(parts) + ". Correct the field and apply the resource again"
