@@ -16,8 +16,10 @@ from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.labels import Labels, fits
 from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.model import Box, Boxes, Collection, Exclusion, ImageRecord
 from pelagos_pipelines.annotations.shapes import Kind, Shape
+from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.preparation import labelling
 
 CLASSES = ("Cod", "dab", "eel", "plaice", "unknown fish", "unknown ray")
@@ -306,6 +308,52 @@ def test_what_is_excluded_goes_and_nothing_else(shown_in: list[list[str]], out: 
 def test_a_star_stands_for_any_characters(pattern: str, name: str) -> None:
     expected = re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), name) is not None
     assert fits(pattern, name) is expected
+
+
+class TestSeveralTagsOfAnImage:
+    """Classification, of tools that may say several things of an image: labels say which of them is the class."""
+
+    @staticmethod
+    def tagged(*labels: str) -> Collection:
+        one = TASKS.named(Task.CLASSIFICATION).drawn(
+            ImageRecord("a"), [Shape(label, Kind.TAG) for label in labels], Altered()
+        )
+        assert one is not None
+        return Collection(Task.CLASSIFICATION, ("blurred", "dab", "plaice"), (one, ImageRecord("b", label="dab")))
+
+    def test_without_labels_they_are_refused(self) -> None:
+        failure = refusal(self.tagged("dab", "blurred")).failure
+
+        assert failure.reason is Reason.FORMAT_INVALID
+        assert failure.message.startswith("a has 2 classes (blurred, dab), and Classification needs one of each image")
+
+    def test_the_one_that_is_left_is_the_class(self) -> None:
+        done = applied(self.tagged("dab", "blurred"), exclude=["blurred"])
+
+        assert shown(done) == {"a": ["dab"], "b": ["dab"]}
+        assert done.images[0] == ImageRecord("a", label="dab")
+        assert [(each.kind, each.reason, each.annotations) for each in done.altered] == [("tag", "ExcludedClass", 1)]
+
+    def test_those_that_are_merged_are_one(self) -> None:
+        assert shown(applied(self.tagged("dab", "plaice"), merge={"flat": ["dab", "plaice"]})) == {
+            "a": ["flat"],
+            "b": ["flat"],
+        }
+
+    def test_an_image_of_which_none_is_left_is_left_out(self) -> None:
+        done = applied(self.tagged("plaice", "blurred"), include=["dab"])
+
+        assert [one.path for one in done.excluded] == ["a"]
+        assert (
+            "labels.emptied"
+            in refusal(self.tagged("plaice", "blurred"), include=["dab"], emptied="Background").failure.message
+        )
+
+    def test_what_is_no_better_than_before_is_refused(self) -> None:
+        assert (
+            "a has 2 classes (blurred, sole)"
+            in refusal(self.tagged("dab", "blurred"), rename={"dab": "sole"}).failure.message
+        )
 
 
 def test_shapes_are_selected_and_named_as_boxes_are() -> None:

@@ -100,7 +100,8 @@ def refuse_any(faults: Faults, images: Iterable[ImageRecord], sizes: Sizes) -> N
             faults.add(misfit)
         else:
             wrong += [told(image, box) for box in image.boxes if clip(box, *size) is None]
-            wrong += [told_shape(image, shape) for shape in image.shapes if clip_shape(shape, *size) is None]
+            drawn = [shape for shape in image.shapes if shape.kind is not Kind.TAG]
+            wrong += [told_shape(image, shape) for shape in drawn if clip_shape(shape, *size) is None]
     if wrong:
         faults.add(refusal(wrong))
     faults.refuse_any()

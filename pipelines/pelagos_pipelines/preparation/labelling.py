@@ -44,7 +44,7 @@ def applied(found: Collection, labels: Labels) -> Collection:
     faults.refuse_any()
     if not (labels.include or labels.exclude or labels.rename or labels.merge):
         require_distinct(found.classes)
-        return found
+        return _settled(found)
     meaning = _Meaning(found.classes, labels, faults)
     wanted = meaning.wanted()
     faults.refuse_any()
@@ -60,7 +60,7 @@ def applied(found: Collection, labels: Labels) -> Collection:
         )
     gone = set(made.emptied) if labels.emptied == "Drop" else set()
     left = tuple(image for image in images if image.path not in gone)
-    return replace(
+    made_of = replace(
         found,
         classes=declared(ordered, left)[0],
         images=left,
@@ -68,6 +68,19 @@ def applied(found: Collection, labels: Labels) -> Collection:
         excluded=(*found.excluded, *Exclusion.of(sorted(gone), ExclusionReason.EXCLUDED_CLASS)),
         altered=Altered(found.altered.counts + made.altered.counts),
     )
+    return _settled(made_of)
+
+
+def _settled(found: Collection) -> Collection:
+    """The same, once it is sure that the annotations of each image are as the task needs them."""
+    task, faults, images = TASKS.named(found.task), Faults(), list[ImageRecord]()
+    for image in found.images:
+        with faults.noting():
+            images.append(task.settled(image))
+    faults.refuse_any()
+    # Most have nothing to settle; what has not changed is the same object.
+    same = all(one is other for one, other in zip(images, found.images, strict=True))
+    return found if same else replace(found, images=tuple(images))
 
 
 def require_distinct(classes: Iterable[str]) -> None:
@@ -267,8 +280,12 @@ class _Made:
                 shapes.append(replace(shape, label=self._wanted[shape.label][0]))
             else:
                 self.altered.add(shape, Change.EXCLUDED_CLASS)
-        if len(shapes) < len(image.shapes):
-            (self.thinned if shapes else self.emptied).append(image.path)
+        tagged = image.shapes[0].kind is Kind.TAG  # an image with a class of its own shows no background beside it
+        if not shapes:
+            self.emptied.append(image.path)
+            self.unclassified += [image.path] if tagged else []
+        elif len(shapes) < len(image.shapes) and not tagged:
+            self.thinned.append(image.path)
         return replace(image, shapes=tuple(shapes))
 
     def _table(self, names: Sequence[str]) -> list[int]:

@@ -21,11 +21,11 @@ class Classification(Strategy):
     task, needs_several_classes, joins = Task.CLASSIFICATION, True, False
 
     def marks(self, image: ImageRecord) -> Sequence[str]:
-        """Its class."""
-        return [] if image.label is None else [image.label]
+        """Its class; of one whose class is not settled, all."""
+        return [shape.label for shape in image.shapes] if image.label is None else [image.label]
 
     def drawn(self, image: ImageRecord, shapes: Sequence[Shape], altered: Altered) -> ImageRecord | None:
-        """The class of its only tag."""
+        """The class of its only tag. Of several, all: which of them is the class is settled once labels have been heeded."""
         tags: dict[str, Shape] = {}
         for shape in shapes:
             if shape.kind is not Kind.TAG:
@@ -37,15 +37,28 @@ class Classification(Strategy):
                 altered.add_extras(shape)
             tags[shape.label] = shape
         if len(tags) > 1:
-            raise invalid(
-                f"{printable(image.path)} has {len(tags)} classes ({format_names(sorted(tags))}), and Classification needs one of"
-                " each image: keep one"
-            )
+            return replace(image, shapes=tuple(tags.values()))
         return replace(image, label=next(iter(tags))) if tags else None
+
+    def settled(self, image: ImageRecord) -> ImageRecord:
+        """With the class that all its tags have by now.
+
+        Raises:
+            RefusedError: FORMAT_INVALID when they have several.
+        """
+        if not image.shapes:
+            return image
+        if len(image.labels) > 1:
+            raise invalid(
+                f"{printable(image.path)} has {len(image.labels)} classes ({format_names(sorted(image.labels))}), and"
+                " Classification needs one of each image: keep one, leave others out by labels.exclude, or make one class of"
+                " them by labels.merge"
+            )
+        return replace(image, label=next(iter(image.labels)), shapes=())
 
     def stored(self, image: ImageRecord) -> dict[str, Any]:
         """Its class."""
-        return {"class": image.label}
+        return {"class": image.label} if image.label is not None else {"classes": sorted(image.labels)}
 
     def restored(self, mark: Mapping[str, Any], numbers: Mapping[str, int], classes: Sequence[str]) -> ImageRecord:
         """With its class."""

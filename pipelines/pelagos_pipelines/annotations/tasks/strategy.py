@@ -46,6 +46,14 @@ class Strategy(ABC):
             RefusedError: FORMAT_INVALID when the shapes contradict the task.
         """
 
+    def settled(self, image: ImageRecord) -> ImageRecord:
+        """The image as it is once all its annotations are of the classes that are asked for.
+
+        Raises:
+            RefusedError: FORMAT_INVALID when these contradict the task.
+        """
+        return image
+
     @abstractmethod
     def stored(self, image: ImageRecord) -> dict[str, Any]:
         """As annotations.json of a version has them, beside the path. It is part of the version's digest."""
