@@ -13,8 +13,9 @@ import pytest
 
 import orphans
 from object_storage import bucket, object_storage
+from real_label_studio import label_studio
 
-__all__ = ["bucket", "object_storage"]
+__all__ = ["bucket", "label_studio", "object_storage"]
 
 # How long an example takes says more of the machine, which may be busy, than of the code. The examples of a usual run are always
 # the same, so that it says something of the change that is tried; a thorough one looks for new ones.

@@ -34,3 +34,5 @@ class ExclusionReason(StrEnum):
     """A file that is neither an image nor was read for annotations."""
     NOT_A_FILE = "NotAFile"
     """A pipe, a socket or a device."""
+    NOT_FETCHED = "NotFetched"
+    """An image that the service of the source names, and did not give."""

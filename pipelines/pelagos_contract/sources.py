@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
+from pelagos_contract.annotation_tools import CvatSource, LabelStudioSource
 from pelagos_contract.base import Strict
 from pelagos_contract.registry import Registry
 from pelagos_contract.remote_sources import HttpSource, SecretRef, ZenodoSource
@@ -64,6 +65,23 @@ ZENODO = SourceDescription(
     changes=True,
 )
 
+CVAT = SourceDescription(
+    "cvat",
+    CvatSource,
+    "A project, task or job of a CVAT server, with its images.",
+    keys=(("token",), ("username", "password")),
+    one_of=("project", "task", "job"),
+    changes=True,
+)
+
+LABEL_STUDIO = SourceDescription(
+    "labelStudio",
+    LabelStudioSource,
+    "A project of a Label Studio server, with its images.",
+    keys=(("token",),),
+    changes=True,
+)
+
 
 class Source(Strict):
     """Where images and labels come from; exactly one field is set."""
@@ -111,7 +129,7 @@ class Source(Strict):
         return [name for name in SOURCES.names if getattr(self, name, None) is not None]
 
 
-SOURCES = Registry("source", (VOLUME, HTTP, ZENODO))
+SOURCES = Registry("source", (VOLUME, HTTP, ZENODO, CVAT, LABEL_STUDIO))
 
 
 def is_chosen(place: SourceDescription, found: Strict) -> bool:

@@ -17,7 +17,7 @@ import builders
 from pelagos.api import kinds
 from pelagos.api.kinds import Kind
 from pelagos.decisions import rules
-from pelagos_contract.sources import SOURCES, path_field
+from pelagos_contract.sources import CVAT, SOURCES, aliases, path_field
 
 PATHS = (("a/b..c/..d", False), (".", False), ("..", True), ("a/../b", True), ("a/..", True), ("/a", True))
 """Below the data volume, and which of them leave it."""
@@ -45,6 +45,20 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
         kinds.DATASET,
         {"source": {"volume": None, "zenodo": {"record": "17", "doi": "10.5281/zenodo.17"}}},
         "spec.source.zenodo",
+    ),
+    *(
+        (
+            kinds.DATASET,
+            {
+                "source": {
+                    "volume": None,
+                    place.name: {"url": "https://reef.example.org"} | dict.fromkeys(aliases(place)[:count], 1),
+                }
+            },
+            None if count == 1 else f"spec.source.{place.name}",
+        )
+        for place in (CVAT,)
+        for count in (0, 1, 2)
     ),
     (kinds.DATASET, {"split": {"ratios": {"train": 100, "validation": 0, "test": 0}}}, None),
     (kinds.DATASET, {"split": {"ratios": {"train": 69}}}, "spec.split.ratios"),

@@ -7,10 +7,12 @@ from pathlib import Path
 from pelagos_contract.registry import Registry
 from pelagos_contract.sources import Source
 from pelagos_pipelines.annotations.model import SourceFiles
-from pelagos_pipelines.sources import http, volume, zenodo
+from pelagos_pipelines.sources import cvat, http, label_studio, volume, zenodo
 from pelagos_pipelines.sources.place import Place, RemotePlace
 
-PLACES: Registry[Place | RemotePlace] = Registry("source", (volume.PLACE, http.PLACE, zenodo.PLACE))
+PLACES: Registry[Place | RemotePlace] = Registry(
+    "source", (volume.PLACE, http.PLACE, zenodo.PLACE, cvat.PLACE, label_studio.PLACE)
+)
 
 
 def remote(source: Source) -> RemotePlace | None:

@@ -1,0 +1,156 @@
+"""What servers of annotation tools have in common: documents that are understood or refused, addresses below theirs, states."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import unicodedata
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pelagos_contract.text import shown
+from pelagos_pipelines.annotations import kinds
+from pelagos_pipelines.fetching import Client
+
+Model = TypeVar("Model", bound="Told")
+LARGEST_LIST = 64 * 2**20
+"""Bytes of a document with a line for each image."""
+_FILE = ("d", "filepath")
+"""Parameters by which files are asked for."""
+_ODD = re.compile(r"[^\w .,;=@#%&()+\[\]{}~!$^'-]")
+_LONGEST, _LONGEST_ENDING, _DEEPEST, _MOST_SAME = 150, 12, 16, 1000
+_ENDINGS = {
+    b"\xff\xd8\xff": ".jpg",
+    b"\x89PNG": ".png",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+    b"RIFF": ".webp",
+    b"BM": ".bmp",
+}
+
+
+class Told(BaseModel):
+    """What is read of a server's document; what else stands there is passed over."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+def understood(client: Client, url: str, model: type[Model], document: Any) -> Model:
+    """The document as a model. Raises RefusedError: SOURCE_INVALID with the place that is wrong."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"])) or "the document"
+        raise client.invalid(
+            url,
+            f"answers with another document than was asked for ({shown(place)[:100]}: {shown(first['msg'])[:200]}); check that it"
+            " is the address of the service, and its version",
+        ) from None
+
+
+def address(base: str, path: str) -> str:
+    """Below the address of a server, which people write with a slash at the end, and without."""
+    return f"{base.rstrip('/')}{path}"
+
+
+def rebased(base: str, url: str) -> str:
+    """An address that a server gives of itself, at the address by which it is known here: behind a proxy it often does not know
+    its own name, and nobody's credentials go where a server points."""
+    here, there = urlsplit(base), urlsplit(url)
+    return urlunsplit((here.scheme, here.netloc, there.path, there.query, ""))
+
+
+def state_of(*parts: Any) -> str:
+    """Text that changes when one of the parts does."""
+    return hashlib.sha256(orjson.dumps(parts)).hexdigest()
+
+
+def is_below(base: str, url: str) -> bool:
+    """Whether an address is the server's own, to which its credentials may go."""
+    here, there = urlsplit(base), urlsplit(url)
+    return (here.scheme, here.netloc.lower()) == (there.scheme, there.netloc.lower())
+
+
+def path_of(place: str) -> str:
+    """The path of a file in its address; of a file that a server is asked for by a parameter, that one."""
+    try:
+        parts = urlsplit(place)
+    except ValueError:
+        return place
+    asked = parse_qs(parts.query)
+    for parameter in _FILE:
+        if parameter in asked:
+            return asked[parameter][0].lstrip("/")
+    if "fileuri" in asked:
+        text = asked["fileuri"][0]
+        with suppress(ValueError):
+            place = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+            return place.partition("://")[2] or place
+    return unquote(parts.path).lstrip("/")
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a name says that it is an image's."""
+    return PurePosixPath(name).suffix.lower() in kinds.READABLE | kinds.OTHER
+
+
+def image_name(name: str, file: Path) -> str:
+    """The name of an image, with the ending of what the file is where it has none."""
+    if is_image_name(name):
+        return name
+    with file.open("rb") as opened:
+        beginning = opened.read(kinds.BEGINNING)
+    return name + next((ending for start, ending in _ENDINGS.items() if beginning.startswith(start)), "")
+
+
+class Names:
+    """Names for strangers' files: none leads out, hides, or is the same as another on any disk."""
+
+    def __init__(self) -> None:
+        """None is given."""
+        self._files, self._folders = set[str](), set[str]()
+
+    def claim(self, wanted: str, mark: str) -> str:
+        """A path much like ``wanted``; ``mark`` tells it from others that are wanted under the same name."""
+        *folders, name = [*filter(None, map(_plain, wanted.split("/")))] or ["image"]
+        folders = folders[:_DEEPEST]
+        stem, dot, ending = name.rpartition(".")
+        stem, ending = (stem, f".{ending}") if dot and len(ending) < _LONGEST_ENDING else (name, "")
+        marked = [f"-{mark}", *(f"-{mark}-{number}" for number in range(2, _MOST_SAME))]
+        for mark in ("", *marked):
+            path = "/".join([*folders, f"{stem}{mark}{ending}"])
+            if self._is_free(path):
+                return path
+            # A file lies where its folder would.
+            if mark and self._is_free(flat := "_".join([*folders, f"{stem}{mark}{ending}"])):
+                return flat
+        raise ValueError(f"{_MOST_SAME} files of {mark} have one name")
+
+    def _is_free(self, path: str) -> bool:
+        """Whether it was; from now on it is not."""
+        folded = unicodedata.normalize("NFC", path).casefold()
+        above = {str(parent) for parent in PurePosixPath(folded).parents}
+        if folded in self._files or folded in self._folders or above & self._files:
+            return False
+        self._files.add(folded)
+        self._folders |= above
+        return True
+
+
+def _plain(part: str) -> str:
+    """A part of a path as any disk holds it, and no tool hides it."""
+    text = _ODD.sub("_", unicodedata.normalize("NFC", part).encode("utf-8", "replace").decode())
+    text = text.strip(" ").rstrip(".~").lstrip(".")
+    if len(text.encode()) > _LONGEST:
+        stem, dot, ending = text.rpartition(".")
+        ending = f"{dot}{ending}" if dot and len(ending) < _LONGEST_ENDING else ""
+        digest = hashlib.sha256(part.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+        text = f"{(stem or text).encode()[: _LONGEST - 30].decode(errors='ignore')}-{digest}{ending}"
+    return text

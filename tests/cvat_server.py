@@ -1,0 +1,351 @@
+"""A CVAT server as far as exports, tasks and annotations go, from its published description (cvat/schema.yml, 2.80).
+
+tests/sources/test_cvat_server.py drives it with the real SDK, whose models refuse what the description does not say.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+from xml.sax.saxutils import quoteattr
+
+from PIL import Image
+
+from web_servers import Reply, Request
+
+VERSION = "2.80.0"
+FORMAT = "CVAT for images 1.1"
+TOKEN = "reef-token"
+OWNER: dict[str, Any] = {
+    "username": "diver",
+    "id": 1,
+    "url": "http://cvat/api/users/1",
+    "first_name": "",
+    "last_name": "",
+}
+Box = tuple[str, float, float, float, float]
+
+
+@dataclass
+class Task:
+    """``images`` by their names, in the order of frames; ``boxes`` by the names of images: label and corners."""
+
+    name: str = "reef"
+    images: dict[str, bytes] = field(default_factory=dict)
+    boxes: dict[str, list[Box]] = field(default_factory=dict)
+    project: int | None = None
+    subset: str = ""
+    updated: str = "2026-11-01T10:00:00Z"
+    deleted: set[int] = field(default_factory=set)
+    dimension: str = "2d"
+    lost: set[str] = field(default_factory=set)
+    """Images that an export leaves out, as when the share that they are on is away."""
+
+
+@dataclass
+class Cvat:
+    """A server. ``prepares``: how often a request says that it is in progress before it has ended.
+
+    ``name`` is where it thinks that it is: behind a proxy, servers often know themselves by another name than others do.
+    """
+
+    name: str = "http://cvat"
+    tasks: dict[int, Task] = field(default_factory=dict)
+    projects: dict[int, str] = field(default_factory=dict)
+    jobs: dict[int, tuple[int, int, int]] = field(default_factory=dict)
+    """Task, and its first and last frame."""
+    labels: list[str] = field(default_factory=lambda: ["crab", "fish"])
+    token: str = TOKEN
+    prepares: int = 1
+    fails: str = ""
+    page: int = 2
+    busy: int = 0
+    """How many exports are refused since one is being made."""
+    requests: dict[str, list[Any]] = field(default_factory=dict)
+    imported: list[tuple[int, Any]] = field(default_factory=list)
+    numbers: Any = field(default_factory=lambda: itertools.count(100))
+
+    def __call__(self, request: Request) -> Reply:
+        """Answer."""
+        if request.path == "/api/server/about":
+            about = {
+                "name": "CVAT",
+                "description": "",
+                "version": VERSION,
+                "logo_url": f"{self.name}/l.png",
+                "subtitle": "",
+            }
+            return Reply(about)
+        if request.headers.get("authorization") not in {f"Bearer {self.token}", "Basic ZGl2ZXI6cmVlZg=="}:
+            return Reply({"detail": "Authentication credentials were not provided."}, 401)
+        for method, pattern, answer in self._routes:
+            found = re.fullmatch(pattern, request.path.rstrip("/"))
+            if found and request.method == method:
+                told: Reply = answer(self, request, *found.groups())
+                return told
+        return Reply({"detail": "Not found."}, 404)
+
+    def _thing(self, request: Request, kind: str, number: str) -> Reply:
+        known: dict[str, Mapping[int, Any]] = {"projects": self.projects, "tasks": self.tasks, "jobs": self.jobs}
+        if int(number) not in known[kind]:
+            return Reply({"detail": "Not found."}, 404)
+        told = {"projects": self.project, "tasks": self.task, "jobs": self.job}[kind]
+        return Reply(told(int(number)))
+
+    def _listed(self, request: Request) -> Reply:
+        wanted = int(request.query.get("project_id", 0))
+        found = [self.task(number) for number, task in self.tasks.items() if not wanted or task.project == wanted]
+        return self._paged(request, found)
+
+    def _labels(self, request: Request) -> Reply:
+        found = [
+            {"id": number, "name": name, "color": "#ff0000", "attributes": [], "type": "any", "sublabels": []}
+            | {"project_id": None, "task_id": 1, "parent_id": None, "has_parent": False}
+            for number, name in enumerate(self.labels, 1)
+        ]
+        return self._paged(request, found)
+
+    def _paged(self, request: Request, found: list[Any]) -> Reply:
+        page = int(request.query.get("page", 1))
+        size = min(self.page, int(request.query.get("page_size", 10)))
+        if page > 1 and (page - 1) * size >= len(found):
+            return Reply({"detail": "Invalid page."}, 404)
+        asked = "&".join(f"{key}={value}" for key, value in request.query.items() if key != "page")
+        following = f"{self.name}{request.path}?page={page + 1}&{asked}" if page * size < len(found) else None
+        listed = {"count": len(found), "next": following, "previous": None}
+        return Reply(listed | {"results": found[(page - 1) * size : page * size]})
+
+    def _meta(self, request: Request, kind: str, number: str) -> Reply:
+        first, last = 0, 10**9
+        task = self.tasks.get(int(number), Task())
+        if kind == "jobs":
+            of, first, last = self.jobs[int(number)]
+            task = self.tasks[of]
+        frames = [
+            {"name": name, "related_files": 0, "has_related_context": False}
+            | dict(zip(("width", "height"), _size(content), strict=True))
+            for frame, (name, content) in enumerate(task.images.items())
+            if first <= frame <= last
+        ]
+        return Reply(
+            {
+                "size": len(frames),
+                "frames": frames,
+                "deleted_frames": sorted(f for f in task.deleted if first <= f <= last),
+            }
+            | {
+                "chunk_size": 36,
+                "image_quality": 70,
+                "start_frame": 0,
+                "stop_frame": len(frames) - 1,
+                "frame_filter": "",
+            }
+            | {"included_frames": None, "storage": "local", "cloud_storage_id": None, "chapters": None}
+            | {"chunks_updated_date": task.updated}
+        )
+
+    def _export(self, request: Request, kind: str, number: str) -> Reply:
+        if request.query.get("format") != FORMAT:
+            return Reply([f"Unknown format {request.query.get('format')}"], 400)
+        if self.busy:
+            self.busy -= 1
+            return Reply({"detail": "Export request is being processed"}, 409)
+        name = f"action=export&target={kind[:-1]}&id={number}&subresource=dataset&format={quote(FORMAT)}&n={next(self.numbers)}"
+        content = self.exported(kind, int(number), with_images=request.query.get("save_images", "").lower() == "true")
+        self.requests[name] = [self.prepares, content, kind[:-1], int(number)]
+        return Reply({"rq_id": name}, 202)
+
+    def _request(self, request: Request, name: str) -> Reply:
+        if name not in self.requests:
+            return Reply({"detail": "Not found."}, 404)
+        left, content, target, number = self.requests[name]
+        self.requests[name][0] -= 1
+        status = "started" if left > 0 else "failed" if self.fails else "finished"
+        is_export = isinstance(content, bytes)
+        url = f"{self.name}/api/{target}s/{number}/dataset/download?rq_id={quote(name, safe='')}"
+        operation = {"type": "export:dataset" if is_export else "create:task", "target": target, "project_id": None}
+        operation |= {"task_id": number, "job_id": None, "org_id": None, "format": FORMAT, "function_id": None}
+        return Reply(
+            {"id": name, "status": status, "message": self.fails if status == "failed" else "", "progress": None}
+            | {"operation": operation | {"lightweight": None}, "owner": {"id": 1, "username": "diver"}}
+            | dict.fromkeys(("created_date", "started_date", "finished_date", "expiry_date"), "2026-11-01T10:00:00Z")
+            | {"result_url": url if status == "finished" and is_export else None, "result_id": None}
+        )
+
+    def _download(self, request: Request, kind: str, number: str) -> Reply:
+        found = self.requests.get(request.query.get("rq_id", ""))
+        if found is None:
+            return Reply({"detail": "Not found."}, 404)
+        return Reply(found[1], headers={"Content-Disposition": 'attachment; filename="task.zip"'}, etag='"export"')
+
+    def _formats(self, request: Request) -> Reply:
+        each = {"name": FORMAT, "ext": "ZIP", "version": "1.1", "enabled": True, "dimension": "2d"}
+        return Reply({"importers": [each | {"name": "CVAT 1.1"}], "exporters": [each]})
+
+    def _annotations(self, request: Request, number: str) -> Reply:
+        task = self.tasks[int(number)]
+        if request.method != "GET":
+            self.imported.append((int(number), request.document))
+            return Reply(request.document)
+        frames = {name: frame for frame, name in enumerate(task.images)}
+        shapes = [
+            {
+                "type": "rectangle",
+                "frame": frames[name],
+                "label_id": self.labels.index(box[0]) + 1,
+                "points": [*box[1:]],
+            }
+            | {
+                "id": count,
+                "group": 0,
+                "source": "manual",
+                "occluded": False,
+                "outside": False,
+                "z_order": 0,
+                "rotation": 0.0,
+            }
+            | {"attributes": [], "elements": [], "score": 1.0}
+            for count, (name, box) in enumerate(((name, box) for name, found in task.boxes.items() for box in found), 1)
+        ]
+        return Reply({"version": 0, "tags": [], "shapes": shapes, "tracks": []})
+
+    def _created(self, request: Request) -> Reply:
+        asked = request.document
+        number = max([0, *self.tasks]) + 1
+        self.tasks[number] = Task(asked["name"], project=asked.get("project_id"))
+        self.labels = [each["name"] for each in asked.get("labels", [])] or self.labels
+        return Reply(self.task(number), 201)
+
+    _routes: Any = field(init=False, repr=False, default=())
+
+    def __post_init__(self) -> None:
+        """The table of what it answers."""
+        things = "(projects|tasks|jobs)/([0-9]+)"
+        cls = type(self)
+        self._routes = (
+            ("GET", f"/api/{things}", cls._thing),
+            ("GET", "/api/tasks", cls._listed),
+            ("POST", "/api/tasks", cls._created),
+            ("GET", "/api/labels", cls._labels),
+            ("GET", f"/api/{things}/data/meta", cls._meta),
+            ("POST", f"/api/{things}/dataset/export", cls._export),
+            ("GET", f"/api/{things}/dataset/download", cls._download),
+            ("GET", "/api/requests/(.+)", cls._request),
+            ("GET", "/api/server/annotation/formats", cls._formats),
+            *((method, "/api/tasks/([0-9]+)/annotations", cls._annotations) for method in ("GET", "PUT", "PATCH")),
+        )
+
+    def project(self, number: int) -> dict[str, Any]:
+        """As the server tells it."""
+        mine = [task for task in self.tasks.values() if task.project == number]
+        return self._common(f"projects/{number}", number) | {
+            "name": self.projects[number],
+            "tasks": {"count": len(mine), "url": f"{self.name}/api/tasks"},
+            "task_subsets": sorted({task.subset for task in mine}),
+            "updated_date": max([task.updated for task in mine], default="2026-11-01T10:00:00Z"),
+            "status": "annotation",
+        }
+
+    def task(self, number: int) -> dict[str, Any]:
+        """See there."""
+        task = self.tasks[number]
+        return self._common(f"tasks/{number}", number) | {
+            "name": task.name,
+            "updated_date": task.updated,
+            "jobs": {"count": 1, "completed": 0, "validation": 0, "url": f"{self.name}/api/jobs"},
+            "project_id": task.project,
+            "size": len(task.images),
+            "mode": "annotation",
+            "dimension": task.dimension,
+            "subset": task.subset,
+            "status": "annotation",
+            "segment_size": len(task.images),
+            "data": number,
+        }
+
+    def job(self, number: int) -> dict[str, Any]:
+        """See there."""
+        of, first, last = self.jobs[number]
+        return self._common(f"jobs/{number}", number) | {
+            "task_id": of,
+            "issues": {"count": 0, "url": f"{self.name}/api/issues"},
+            "updated_date": self.tasks[of].updated,
+            "start_frame": first,
+            "stop_frame": last,
+            "frame_count": last - first + 1,
+            "mode": "annotation",
+            "type": "annotation",
+            "stage": "annotation",
+            "state": "new",
+            "status": "annotation",
+            "project_id": None,
+        }
+
+    def _common(self, path: str, number: int) -> dict[str, Any]:
+        place = {"id": number, "location": "local", "cloud_storage_id": None}
+        return {
+            "id": number,
+            "url": f"{self.name}/api/{path}",
+            "owner": OWNER,
+            "assignee": None,
+            "bug_tracker": "",
+            "created_date": "2026-10-01T10:00:00Z",
+            "dimension": "2d",
+            "labels": {"url": f"{self.name}/api/labels?{path}"},
+            "target_storage": place,
+            "source_storage": place,
+            "organization": None,
+            "guide_id": None,
+        }
+
+    def exported(self, kind: str, number: int, *, with_images: bool = True) -> bytes:
+        """The zip of the format."""
+        of, first, last = self.jobs[number] if kind == "jobs" else (number, 0, 10**9)
+        mine = {key: task for key, task in self.tasks.items() if (task.project if kind == "projects" else key) == of}
+        content, lines, frame_of_all = io.BytesIO(), list[str](), 0
+        with zipfile.ZipFile(content, "w") as packed:
+            for key, task in mine.items():
+                for frame, (name, image) in enumerate(task.images.items()):
+                    if frame in task.deleted or not first <= frame <= last:
+                        continue
+                    width, height = _size(image)
+                    told = f' subset="{task.subset}" task_id="{key}"' if kind == "projects" else ""
+                    lines.append(
+                        f'<image id="{frame_of_all}" name={quoteattr(name)}{told} width="{width}" height="{height}">'
+                    )
+                    lines += map(_box, task.boxes.get(name, ()))
+                    lines.append("</image>")
+                    frame_of_all += 1
+                    if with_images and name not in task.lost:
+                        packed.writestr(
+                            f"images/{task.subset}/{name}" if kind == "projects" else f"images/{name}", image
+                        )
+            labels = "".join(f"<label><name>{name}</name><attributes/></label>" for name in self.labels)
+            meta = f"<meta><{kind[:-1]}><id>{number}</id><labels>{labels}</labels></{kind[:-1]}></meta>"
+            document = f"<annotations><version>1.1</version>{meta}{''.join(lines)}</annotations>"
+            packed.writestr("annotations.xml", f'<?xml version="1.0" encoding="utf-8"?>{document}')
+        return content.getvalue()
+
+
+def _box(box: Box) -> str:
+    label, *corners = box
+    told = " ".join(f'{name}="{value}"' for name, value in zip(("xtl", "ytl", "xbr", "ybr"), corners, strict=True))
+    return f'<box label={quoteattr(label)} {told} occluded="0" source="manual" z_order="0"></box>'
+
+
+def _size(content: bytes) -> tuple[int, int]:
+    with Image.open(io.BytesIO(content)) as image:
+        width, height = image.size
+    return width, height
+
+
+def reef(images: Mapping[str, bytes], **told: Any) -> Task:
+    """A task with a box in each image."""
+    boxes = {name: [(("crab", "fish")[place % 2], 2.0, 3.0, 20.0, 25.0)] for place, name in enumerate(images)}
+    return Task(images=dict(images), boxes=boxes, **told)

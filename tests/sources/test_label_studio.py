@@ -1,0 +1,182 @@
+"""A project of a real Label Studio server becomes a JSON export and its images, and a version; looking again brings nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fetched_sources import Step, allow, image
+from pelagos_contract import source_hosts
+from pelagos_contract.annotation_tools import LabelStudioSource
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.remote_sources import SECRET_CONTENT, Origin
+from pelagos_pipelines.annotations.model import SourceFiles
+from pelagos_pipelines.fetching import Client, Credentials, Policy
+from pelagos_pipelines.sources import label_studio as place
+from pelagos_pipelines.sources.place import Errand
+from real_label_studio import LabelStudio, box
+from web_servers import QUICK, Reply, Server, serving
+
+IMAGES = {f"dive {number}.png": image(number) for number in range(3)}
+
+
+@contextmanager
+def errand(folder: Path, allowed: str, token: str) -> Iterator[Errand]:
+    policy = Policy.read({source_hosts.VARIABLE: allowed})
+    with Client(policy, "source.labelStudio", QUICK, authority="") as client:
+        yield Errand(client, folder, {"token": token})
+
+
+def fetched(server: LabelStudio, project: int, folder: Path, *allowed: str) -> tuple[SourceFiles, Origin]:
+    asked = LabelStudioSource(url=server.url, project=project)
+    with errand(folder, ", ".join((server.url, *allowed)), server.token) as how:
+        return place.fetch(asked, how, place.look(asked, how))
+
+
+def export(tree: SourceFiles) -> list[dict[str, Any]]:
+    name = next(path for path in tree.files if path.endswith(".json"))
+    return list(json.loads(tree.read(name, 10**7)))
+
+
+@pytest.fixture
+def project(label_studio: LabelStudio) -> int:
+    """Three uploaded images: a box in two of them, and what a model thinks of the third."""
+    number = label_studio.project()
+    label_studio.upload(number, IMAGES)
+    first, second, third = (task["id"] for task in label_studio.tasks(number))
+    label_studio.annotate(first, box("crab", 10, 10, 30, 40))
+    label_studio.annotate(second, box("fish", 20, 10, 30, 40), box("crab", 50, 50, 20, 20))
+    guess = {"task": third, "result": [box("fish", 5, 5, 50, 50)], "score": 0.7, "model_version": "reef-1"}
+    label_studio.call("POST", "/api/predictions/", guess)
+    return number
+
+
+def test_uploaded_images_come_with_all_that_was_drawn(label_studio: LabelStudio, project: int, tmp_path: Path) -> None:
+    tree, origin = fetched(label_studio, project, tmp_path)
+    tasks = export(tree)
+    assert [len(task["annotations"]) for task in tasks] == [1, 1, 0]
+    assert tasks[2]["predictions"][0]["model_version"] == "reef-1"
+    shown = {task["data"]["image"]: task for task in tasks}
+    assert sorted(shown) == list(tree.images)
+    contents = [tree.read(name, 10**6) for name in shown]
+    assert contents == list(IMAGES.values())
+    assert (origin.version, origin.files) == (f"project {project} (reef)", 4)
+    assert (tree.excluded, tree.warnings) == ((), ())
+
+
+def test_what_is_read_is_what_the_server_exports(label_studio: LabelStudio, project: int, tmp_path: Path) -> None:
+    tree, _ = fetched(label_studio, project, tmp_path)
+    told = label_studio.call("GET", f"/api/projects/{project}/export?exportType=JSON&download_all_tasks=true")
+
+    def drawn(tasks: list[dict[str, Any]]) -> Any:
+        return [[(each["result"], each["completed_by"]) for each in task["annotations"]] for task in tasks]
+
+    assert drawn(export(tree)) == drawn(sorted(told, key=lambda task: task["id"]))
+
+
+def test_a_look_sees_what_people_draw(label_studio: LabelStudio, project: int, tmp_path: Path) -> None:
+    asked = LabelStudioSource(url=label_studio.url, project=project)
+    with errand(tmp_path, label_studio.url, label_studio.token) as how:
+        states = [place.look(asked, how).state, place.look(asked, how).state]
+        task = label_studio.tasks(project)[0]
+        annotation = task["annotations"][0]["id"]
+        label_studio.call("PATCH", f"/api/annotations/{annotation}/", {"result": [box("fish", 11, 10, 30, 40)]})
+        states.append(place.look(asked, how).state)
+        label_studio.call("DELETE", f"/api/annotations/{annotation}/")
+        states.append(place.look(asked, how).state)
+    assert states[0] == states[1]
+    assert len(set(states)) == 3
+
+
+def test_a_version_is_made_of_it(
+    label_studio: LabelStudio, project: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_studio.annotate(label_studio.tasks(project)[2]["id"], box("fish", 5, 5, 50, 50))
+    server = Server(lambda request: Reply(), url=label_studio.url)
+    allow(server, monkeypatch, tmp_path)
+    monkeypatch.setenv(SECRET_CONTENT, json.dumps({"token": label_studio.token}))
+    asked = {"url": label_studio.url, "project": project, "secretRef": {"name": "labels"}}
+    step = Step(
+        server,
+        tmp_path,
+        "labelStudio",
+        asked,
+        {"task": "Detection", "split": {"ratios": {"train": 100, "validation": 0, "test": 0}}},
+    )
+    result = step.run()
+    assert (result.images, {each.name: each.annotations for each in result.classes}) == (3, {"crab": 2, "fish": 2})
+    assert step.run(retry="again") == result
+    assert label_studio.token not in (tmp_path / "report" / "result.json").read_text()
+
+
+def test_images_elsewhere_are_fetched_where_that_is_allowed(label_studio: LabelStudio, tmp_path: Path) -> None:
+    with serving(lambda request: Reply(IMAGES["dive 1.png"])) as shelf:
+        number = label_studio.project()
+        places = [
+            f"{shelf.url}/a/reef.png",
+            f"{shelf.url}/a/REEF.png",
+            f"{shelf.url}/a/reef.png?v=2",
+            f"{shelf.url}/plain",
+        ]
+        label_studio.add(number, [{"data": {"image": each}} for each in places])
+        tree, _ = fetched(label_studio, number, tmp_path, shelf.url)
+        assert all("authorization" not in each.headers for each in shelf.seen)
+        assert len(tree.images) == len(shelf.seen) == 4
+        assert {"images/a/reef.png", "images/plain.png"} < set(tree.images)
+        with pytest.raises(RefusedError) as caught:
+            fetched(label_studio, number, tmp_path / "again")
+    assert caught.value.failure.reason is Reason.SOURCE_NOT_ALLOWED
+
+
+def test_images_that_cannot_be_had_are_excluded_by_name_and_reason(label_studio: LabelStudio, tmp_path: Path) -> None:
+    def handler(request: Any) -> Reply:
+        return Reply(IMAGES["dive 1.png"]) if "here" in request.path else Reply(b"", 404)
+
+    with serving(handler) as shelf:
+        number = label_studio.project()
+        places = [
+            "s3://bucket/reef.png",
+            f"{shelf.url}/gone.png",
+            f"{shelf.url}/here.png",
+            "/data/local-files/?d=../etc/x.png",
+        ]
+        tasks: list[dict[str, Any]] = [{"data": {"image": each}} for each in places]
+        tasks[0]["annotations"] = [{"result": [box("crab", 1, 1, 5, 5)]}]
+        label_studio.add(number, tasks)
+        tree, _ = fetched(label_studio, number, tmp_path, shelf.url)
+    assert tree.images == ("images/here.png",)
+    assert {each.reason for each in tree.excluded} == {ExclusionReason.NOT_FETCHED}
+    assert len(tree.excluded) == 3
+    assert "s3:// is storage that only its server can read" in tree.warnings[0]
+    assert "with 1 annotations" in tree.warnings[0]
+    assert [task["data"]["image"] for task in export(tree)] == ["images/here.png"]
+
+
+def test_an_access_that_expires_is_renewed(label_studio: LabelStudio, project: int, tmp_path: Path) -> None:
+    asked = LabelStudioSource(url=label_studio.url, project=project)
+    with errand(tmp_path, label_studio.url, label_studio.token) as how:
+        server = place._Server(asked, how)
+        assert server.about().title == "reef"
+        server._login = Credentials.bearer("a.b.c")
+        assert server.about().title == "reef"
+
+
+@pytest.mark.parametrize("token", ["0" * 40, "a.b.c"])
+def test_a_token_that_is_none_is_said(label_studio: LabelStudio, project: int, tmp_path: Path, token: str) -> None:
+    asked = LabelStudioSource(url=label_studio.url, project=project)
+    with errand(tmp_path, label_studio.url, token) as how, pytest.raises(RefusedError) as caught:
+        place.look(asked, how)
+    assert caught.value.failure.reason is Reason.SOURCE_ACCESS_DENIED
+    assert token not in caught.value.failure.message
+
+
+def test_a_project_that_is_not_there_is_waited_for(label_studio: LabelStudio, tmp_path: Path) -> None:
+    with pytest.raises(RefusedError) as caught:
+        fetched(label_studio, 10**6, tmp_path)
+    assert caught.value.failure.reason is Reason.SOURCE_NOT_FOUND
