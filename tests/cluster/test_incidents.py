@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from cluster.harness import machine, servers
 from cluster.harness.namespaces import Node
 from cluster.platform import services
 from cluster.platform.client import Client
+from cluster.platform.environments import Mounted, serve
 from cluster.platform.services import Platform
 from cluster.platform.site import OPERATOR, SYSTEM, TENANT, Site, give_storage_credentials
 from installations import dataset, service, training
@@ -141,6 +143,50 @@ def test_a_secret_that_is_missing_is_named_and_used_as_soon_as_it_is_there(site:
     give_storage_credentials(site.cluster, TENANT)
     site.wait_ready("trainingrun", "keyless", 300)
     delete(site, "trainingrun/keyless")
+
+
+_ARCHIVES = """
+import http.server
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def send_head(self):
+        if self.headers["Authorization"] != "Bearer of-the-bay":
+            self.send_error(401)
+            return None
+        return super().send_head()
+http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
+"""
+"""A server of files for whoever has the token."""
+
+
+def test_a_source_is_fetched_with_the_secret_of_its_namespace_from_where_the_platform_allows(
+    site: Site, tmp_path: Path
+) -> None:
+    folder = tmp_path / "archives"
+    shutil.make_archive(str(folder / "crops"), "zip", SAMPLES / "phytoplankton-crops")
+    folder.chmod(0o755)
+    command = ("-c", f"import os; os.chdir({str(folder)!r})\n{_ARCHIVES}")
+    serve(site.cluster, "archives", services.NAMESPACE, 8080, command, Mounted((), data=(folder,)))
+    address = f"http://archives.{services.NAMESPACE}:8080"
+    fetched = {"http": {"url": f"{address}/crops.zip", "secretRef": {"name": "login"}}}
+    far = dataset("far", "unused", "Classification", resources={"cpu": 1}, deletionPolicy="Delete")
+    site.apply(far | {"spec": far["spec"] | {"source": fetched}})
+
+    told = message_with(site, "dataset", "far", "login")
+    assert told["reason"] == "StepNotConfigured"
+
+    site.kubectl("create", "secret", "generic", "login", "--from-literal=token=of-the-bay")
+    told = message_with(site, "dataset", "far", address)
+    assert told["reason"] == "SourceNotAllowed"
+
+    settings = ("configmap", f"pelagos-tenant-{TENANT}", f"--namespace={SYSTEM}")
+    allowed = {"data": {"sourceHosts": address}}
+    site.cluster.kubectl("patch", *settings, "--type=merge", "-p", json.dumps(allowed))
+    site.kubectl("annotate", "dataset/far", "pelagos.dev/retry=allowed", "--overwrite")
+    status = site.wait_ready("dataset", "far", 300)["status"]
+    assert status["images"] == site.get("dataset", "crops")["status"]["images"]
+    assert status["source"]["url"] == f"{address}/crops.zip"
+    delete(site, "dataset/far", "secret/login")
+    site.cluster.kubectl("patch", *settings, "--type=json", "-p", '[{"op": "remove", "path": "/data/sourceHosts"}]')
 
 
 def test_a_step_that_is_evicted_is_started_again_and_trains_no_epoch_twice(site: Site, platform: Platform) -> None:

@@ -128,6 +128,10 @@ def _volumes(config: Struct) -> list[tuple[Struct, Struct]]:
         source = {"name": name, "optional": mapped.get("optional", False)}
         mount = {"name": name, "mountPath": mapped["mountPath"]}
         volumes.append(({"name": name, "configMap": source}, mount))
+    for hidden in config.get("secretAsVolume", []):
+        name = _constant(hidden, "secretName")
+        held = {"secretName": name, "optional": hidden.get("optional", False)}
+        volumes.append(({"name": name, "secret": held}, {"name": name, "mountPath": hidden["mountPath"]}))
     for empty in config.get("emptyDirMounts", []):
         limits = {key: empty[key] for key in ("medium", "sizeLimit") if empty.get(key)}
         volume = {"name": empty["volumeName"], "emptyDir": limits}
