@@ -104,11 +104,17 @@ LABELBOX = FormatDescription(
     view=None,
     layout="an NDJSON export of Labelbox, with data_row and projects in each line, and the images",
 )
+IFDO = FormatDescription(
+    name="Ifdo",
+    tasks=tuple(Task),
+    view="ifdo",
+    layout="an iFDO, which is YAML or JSON with image-set-header and image-set-items, and the images",
+)
 AUTO = "Auto"
 """The format is recognised."""
 FORMATS = Registry(
     "format",
-    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME, CVAT, LABEL_STUDIO, BIIGLE, ECOTAXA, LABELBOX),
+    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME, CVAT, LABEL_STUDIO, BIIGLE, ECOTAXA, LABELBOX, IFDO),
     reserved=(AUTO, "preparation", "splitting"),  # stand beside formats in specs, and among the algorithms of a version
     others=lambda format_: (format_.view,) if format_.view else (),
 )

@@ -27,7 +27,7 @@ from pelagos_contract.dataset import PreparationRequest
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.sources import VolumeSource
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations import biigle, coco, cvat, ecotaxa, label_studio, labelbox, pascal_voc, yolo
+from pelagos_pipelines.annotations import biigle, coco, cvat, ecotaxa, ifdo, label_studio, labelbox, pascal_voc, yolo
 from pelagos_pipelines.annotations.model import Asked, Collection, Format
 from pelagos_pipelines.preparation import integrity, versions
 from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, TaskRefusedError
@@ -38,7 +38,7 @@ from pelagos_pipelines.training import tensor_files
 
 SECONDS = float(os.environ.get("PELAGOS_FUZZ_SECONDS", "3"))
 """For each target."""
-TOOLS = ("cvat", "labelstudio", "biigle", "ecotaxa", "labelbox")
+TOOLS = ("cvat", "labelstudio", "biigle", "ecotaxa", "labelbox", "ifdo", "ifdo_json")
 """Targets that have most of their code in common, and a third of the time each."""
 CORPUS = Path(__file__).parent / "corpus"
 CANARY = b"canary"
@@ -269,6 +269,8 @@ TARGETS: dict[str, Callable[[Path], World]] = {
     "biigle": lambda root: _tool(root, biigle.FORMAT, "a.csv"),
     "ecotaxa": lambda root: _tool(root, ecotaxa.FORMAT, "a.tsv", Task.CLASSIFICATION),
     "labelbox": lambda root: _tool(root, labelbox.FORMAT, "a.ndjson"),
+    "ifdo": lambda root: _tool(root, ifdo.FORMAT, "a.yaml"),
+    "ifdo_json": lambda root: _tool(root, ifdo.FORMAT, "a.json"),
     "labels": lambda root: _yolo(root, "labels/a.txt"),
     "settings": lambda root: _yolo(root, "data.yaml"),
     "classes": lambda root: _yolo(root, "classes.txt"),

@@ -82,7 +82,7 @@ def test_boxes_survive_all_formats_within_a_thousandth_of_a_pixel(tmp_path: Path
     for seed, name in enumerate(drawn):
         image_sources.photo(source / name, seed=seed)
     image_sources.document(source / "annotations.json", image_sources.coco(drawn))
-    for number, view in enumerate(("yolo", "voc", "cvat", "labelstudio", "coco")):
+    for number, view in enumerate(("yolo", "voc", "cvat", "labelstudio", "ifdo", "coco")):
         version = dataset_versions.write(tmp_path / f"store{number}", source)
         source = tmp_path / view
         versions.materialise(version.folder, view, source)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pelagos_pipelines.annotations import masks
 from pelagos_pipelines.annotations.model import ImageRecord
-from pelagos_pipelines.annotations.shapes import Kind, Shape
+from pelagos_pipelines.annotations.shapes import Kind, Shape, area_of
 
 
 def marks(image: ImageRecord) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -33,17 +33,10 @@ def _shown(shape: Shape, image: ImageRecord) -> dict[str, Any]:
     box = {"bbox": list(sides)}
     if shape.kind is Kind.POLYGON and not any(is_hole for _, is_hole in shape.outlines):
         rings = [list(ring) for ring, _ in shape.outlines]
-        return {"segmentation": rings, "area": sum(map(_area, rings)), **box}
+        return {"segmentation": rings, "area": sum(map(area_of, rings)), **box}
     assert image.width is not None
     assert image.height is not None
     # COCO's polygons have no holes, and its tools draw a polygon's pixels in their own way: a mask says which they are.
     pixels = masks.drawn(shape, image.width, image.height)
     runs = masks.compressed(masks.columns_of(pixels))
     return {"segmentation": {"size": [image.height, image.width], "counts": runs}, "area": int(pixels.sum()), **box}
-
-
-def _area(ring: list[float]) -> float:
-    """Of a polygon that does not cross itself, by the shoelace formula."""
-    xs, ys = ring[::2], ring[1::2]
-    pairs = zip(xs, ys, [*xs[1:], xs[0]], [*ys[1:], ys[0]], strict=True)
-    return abs(sum(x * below - right * y for x, y, right, below in pairs)) / 2

@@ -13,6 +13,7 @@ from pelagos_pipelines.annotations import (
     coco,
     cvat,
     ecotaxa,
+    ifdo,
     imagefolder,
     label_studio,
     labelbox,
@@ -36,6 +37,7 @@ FORMATS = Registry(
         biigle.FORMAT,
         ecotaxa.FORMAT,
         labelbox.FORMAT,
+        ifdo.FORMAT,
     ),
 )
 _WITHOUT: Mapping[str, str] = {"classFolder": "folders are no classes"}

@@ -214,6 +214,13 @@ def corners_of(shape: Shape) -> tuple[float, ...]:
     return tuple(found)
 
 
+def area_of(ring: Sequence[float]) -> float:
+    """Of a ring that does not cross itself, by the shoelace formula, in square pixels."""
+    xs, ys = ring[::2], ring[1::2]
+    pairs = zip(xs, ys, [*xs[1:], xs[0]], [*ys[1:], ys[0]], strict=True)
+    return abs(sum(x * below - right * y for x, y, right, below in pairs)) / 2
+
+
 def outlined(shape: Shape) -> Shape | None:
     """The polygon that a shape with an area covers; None for one without. A circle's lies within 0.1 pixel of it."""
     if shape.kind is Kind.POLYGON:

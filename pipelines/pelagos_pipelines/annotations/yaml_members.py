@@ -1,0 +1,104 @@
+"""A large YAML file, member by member, in a child of the sandbox: only plain mappings, lists and scalars are read.
+
+Aliases (a few lines of them expand to gigabytes), tags, depth and keys that stand twice are refused. What is read is not kept, so
+that a file may be larger than the memory.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import yaml
+
+from pelagos_pipelines.annotations.untrusted_input import invalid
+
+MAX_DEPTH = 32
+_NUMBER = re.compile(r"[-+]?(?:[0-9]{1,18}(?:\.[0-9]{0,30})?|\.[0-9]{1,30})(?:[eE][-+]?[0-9]{1,3})?")
+_WORDS: dict[str, object] = {"": None, "~": None, "null": None, "true": True, "false": False}
+
+
+def members(where: str, file: BinaryIO, opened: str) -> Iterator[tuple[str, str | None, Any]]:
+    """Keys and values of the mapping that the file is; of that below the key ``opened`` each key and value by itself.
+
+    Raises:
+        RefusedError: FORMAT_INVALID for anything but plain YAML with a mapping at its top.
+    """
+    try:
+        events = _Events(where, file)
+        if not isinstance(events.next(), yaml.MappingStartEvent):
+            raise invalid(f"{where} is no mapping: export it again")
+        for key in events.keys(1):
+            if key == opened and isinstance(event := events.next(), yaml.MappingStartEvent):
+                for name in events.keys(2):
+                    yield key, name, events.value(events.next(), 3)
+            else:
+                yield key, None, events.value(event if key == opened else events.next(), 2)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark is not None else ""
+        raise invalid(
+            f"{where}{place} is not YAML that is read here, which is plain lists and mappings without aliases (*) and tags (!!);"
+            " correct it"
+        ) from error
+
+
+class _Events:
+    """What the parser finds, one after the other."""
+
+    def __init__(self, where: str, file: BinaryIO) -> None:
+        self._where = where
+        self._events = yaml.parse(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+    def next(self) -> Any:
+        event: Any
+        for event in self._events:
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
+                raise _refused(event)
+            if not isinstance(event, yaml.StreamStartEvent | yaml.DocumentStartEvent):
+                return event
+        raise yaml.YAMLError
+
+    def keys(self, depth: int) -> Iterator[str]:
+        """The keys of the mapping that has begun; whoever asks takes the value before the next one."""
+        seen = set[str]()
+        while (event := self.next()).__class__ is not yaml.MappingEndEvent:
+            if depth > MAX_DEPTH or not isinstance(event, yaml.ScalarEvent):
+                raise _refused(event)
+            if event.value in seen:
+                line = event.start_mark.line + 1 if event.start_mark else 0
+                raise invalid(
+                    f"{self._where}, line {line}: the key stands twice in its mapping, and one would be"
+                    " lost; correct it"
+                )
+            seen.add(event.value)
+            yield event.value
+
+    def value(self, event: Any, depth: int) -> Any:
+        """The value that an event begins."""
+        if isinstance(event, yaml.ScalarEvent):
+            return _scalar(event.value) if event.implicit[0] else event.value
+        if depth > MAX_DEPTH:
+            raise _refused(event)
+        if isinstance(event, yaml.MappingStartEvent):
+            return {key: self.value(self.next(), depth + 1) for key in self.keys(depth)}
+        if not isinstance(event, yaml.SequenceStartEvent):
+            raise yaml.YAMLError
+        found = []
+        while not isinstance(event := self.next(), yaml.SequenceEndEvent):
+            found.append(self.value(event, depth + 1))
+        return found
+
+
+def _refused(event: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem_mark=event.start_mark)
+
+
+def _scalar(text: str) -> object:
+    """What text without quotes stands for. Dates, ``yes`` and ``59:59`` are text."""
+    if text in _WORDS:
+        return _WORDS[text]
+    if len(text) > 60 or not _NUMBER.fullmatch(text):
+        return text
+    return int(text) if text.lstrip("+-").isdigit() else float(text)
