@@ -161,6 +161,14 @@ def test_a_task_may_be_of_one_subset(tmp_path: Path, file: str, meta: str) -> No
     assert read(tmp_path).images[0].split == ("test" if meta or file == "Test.xml" else None)
 
 
+@pytest.mark.parametrize("end", [".PNG", ".png", ".jpg"])
+def test_frames_of_a_video_are_found_without_a_suffix(tmp_path: Path, end: str) -> None:
+    photo(tmp_path / f"images/frame_000012{end}", 100, 80)
+    text(tmp_path / "annotations.xml", document(image(BOX, name="frame_000012")))
+
+    assert len(read(tmp_path).images[0].boxes) == 1
+
+
 def test_two_images_of_one_name_are_never_taken_for_one_file(tmp_path: Path) -> None:
     photo(tmp_path / "images/Test/a.png", 100, 80)
     body = "".join(image(BOX, more=f'subset="{subset}"') for subset in ("Train", "Test"))

@@ -12,15 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO
 from xml.parsers import expat
 
-from pelagos_pipelines.annotations import drawings, masks, shapes
+from pelagos_pipelines.annotations import drawings, kinds, masks, model, shapes
 from pelagos_pipelines.annotations.drawings import MAX_NAME, MAX_TEXT, Drawings, Drawn, OtherKindError
-from pelagos_pipelines.annotations.model import split_of
 from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.annotations.untrusted_input import invalid
 
 MAX_DEPTH = 32
 _PIECE = 1 << 18
 _ROOT = "annotations"
+_IMAGES = kinds.READABLE | kinds.OTHER
 _BEGINNINGS = frozenset({"version", "meta", "image", "track"})
 """What the first element may hold first."""
 _IMAGE = (_ROOT, "image")
@@ -154,16 +154,19 @@ class _Reader:
                 self._found.declare(self._label.get("name"), f"meta: label {len(self._found.classes)}: name")
 
     def _begin_image(self, attributes: Mapping[str, str]) -> None:
-        place = f"image {self._images} (counted from 0)"
+        where = f"image {self._images} (counted from 0)"
         self._images += 1
         self._marks = 0
         name, subset = attributes.get("name", ""), attributes.get("subset") or self._subset
         # A project's images lie in a folder for each subset. Two of them may have an image of one name.
         folders = [f"images/{subset}/", f"{subset}/"] if 0 < len(subset) <= MAX_TEXT else []
-        names = [f"{folder}{name}" for folder in (*folders, "images/", "")] if 0 < len(name) < MAX_NAME else []
+        # Frames of a video have a name without a suffix, and are exported as files with one.
+        ends = ("",) if model.suffix(name) in _IMAGES else ("", ".PNG", ".png", ".jpg")
+        places = [f"{folder}{name}" for folder in (*folders, "images/", "")] if 0 < len(name) < MAX_NAME else []
+        names = [f"{place}{end}" for place in places for end in ends]
         size = (_side(attributes.get("width")), _side(attributes.get("height")))
         with self._found.faults.noting():
-            self._image = self._found.image(names, place, size, split=split_of(subset[:MAX_TEXT]))
+            self._image = self._found.image(names, where, size, split=model.split_of(subset[:MAX_TEXT]))
 
     def _begin_in_image(self, path: Sequence[str], attributes: Mapping[str, str]) -> None:
         if len(path) == 1:

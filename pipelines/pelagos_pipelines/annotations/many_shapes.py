@@ -12,7 +12,7 @@ from typing import overload
 
 import orjson
 
-from pelagos_pipelines.annotations.shapes import Shape
+from pelagos_pipelines.annotations.shapes import Kind, Shape
 
 _PIECE = 1 << 20
 _FAST = 1
@@ -33,8 +33,11 @@ class Shapes(Sequence[Shape]):
 
     def append(self, shape: Shape) -> None:
         """Add one. ValueError when its texts are no Unicode."""
+        document = shape.document()
+        if shape.kind is Kind.MASK:  # runs of a pixel, by the thousand: "1" is half as long as "1.0"
+            document["coordinates"] = list(map(int, shape.coordinates))
         try:
-            self._content += orjson.dumps(shape.document(), option=orjson.OPT_APPEND_NEWLINE)
+            self._content += orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
         except orjson.JSONEncodeError as error:  # half a character
             raise ValueError("a shape has text that is not Unicode") from error
         self._count += 1
