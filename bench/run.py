@@ -23,6 +23,7 @@ from bench import (
     bombs,
     decoding,
     installation,
+    large,
     machine,
     operators,
     pods,
@@ -47,6 +48,7 @@ MEASUREMENTS = {
     "alike": alike.measure,
     "decoding": decoding.measure,
     "bombs": bombs.measure,
+    "large": large.measure,
     "installation": installation.measure,
     "pods": pods.measure,
 }

@@ -1,0 +1,124 @@
+"""Large sources: time and memory against the number of images, views against copies, and a large file. Called by run.py."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import measuring
+from bench.plan import Plan
+from bench.results import Cell, Section
+
+_MEBIBYTE = 2**20
+_PAUSE = 0.1
+_NOTHING = 0.01
+"""Seconds of processor time that nobody can tell from none."""
+_FEW, _MANY = 25_000, 100_000
+_COCO = 150 * 10**6
+
+
+@dataclass(frozen=True)
+class Done:
+    """Seconds of a piece of work, by the clock and of processor time; and the most memory that its processes held at one time.
+
+    Memory is in bytes, with shared pages once; processor time of children with it.
+    """
+
+    wall: float
+    cpu: float
+    memory: int
+
+
+def measure(plan: Plan) -> Section:
+    """See the module."""
+    few, many = plan.size(_FEW, _FEW // 50), plan.size(_MANY, _MANY // 50)
+    rest = _do(plan, "nothing").memory
+    found: dict[str, Done] = {}
+    for number in (few, many):
+        data = plan.folder / f"data-{number}"
+        _do(plan, "draw", number, data / "crops")
+        for kind, path in (("folder", "crops"), ("archive", "crops.tar")):
+            plan.say(f"{number} images from {kind}")
+            store, report = (plan.folder / f"{what}-{kind}-{number}" for what in ("store", "report"))
+            found[f"{kind} {number}"] = _do(plan, "prepare", path, data, store, report)
+    version = next((plan.folder / f"store-folder-{many}" / "versions").iterdir())
+    for what, name in (("copy", "copy"), ("view", "view"), ("view", "again")):
+        plan.say(f"{name} of {many} images")
+        found[name] = _do(plan, what, version, plan.folder / what)
+    size = plan.size(_COCO, _COCO // 10)
+    _do(plan, "coco", size, plan.folder / "coco")
+    plan.say("a large COCO file")
+    found["coco"] = _do(plan, "read", plan.folder / "coco")
+    rows = [_growth(kind, few, many, found, rest) for kind in ("folder", "archive")]
+    rows += [
+        _faster(f"copy of {many:,} images", found["copy"], None),
+        _faster("view of the same", found["view"], found["copy"]),
+        _faster("the same view again", found["again"], found["copy"]),
+        _large(f"COCO file of {size / 1e6:.0f} MB", found["coco"], size, rest),
+    ]
+    return Section(
+        title="Large sources",
+        reading=plan.reading(few=f"{few:,}", many=f"{many:,}", rest=rest / _MEBIBYTE),
+        columns=["", "seconds", "CPU seconds", "ratio of CPU seconds", "peak memory, MiB", "ratio of memory"],
+        rows=rows,
+        details={name: vars(done) for name, done in found.items()} | {"rest": rest},
+    )
+
+
+def _growth(kind: str, few: int, many: int, found: dict[str, Done], rest: int) -> list[Cell]:
+    """How much more the large source takes than the small one."""
+    small, large = found[f"{kind} {few}"], found[f"{kind} {many}"]
+    memory = (large.memory - rest) / max(small.memory - rest, 1)
+    what = f"{many:,} images from {kind}"
+    return [what, large.wall, large.cpu, large.cpu / small.cpu, large.memory / _MEBIBYTE, memory]
+
+
+def _faster(what: str, done: Done, copy: Done | None) -> list[Cell]:
+    """How many times less than a copy it takes; nothing is no ratio."""
+    return [what, done.wall, done.cpu, copy.cpu / done.cpu if copy and done.cpu > _NOTHING else None, None, None]
+
+
+def _large(what: str, done: Done, size: int, rest: int) -> list[Cell]:
+    """What reading a file takes beside the libraries, and that to its size."""
+    return [what, done.wall, done.cpu, None, (done.memory - rest) / _MEBIBYTE, (done.memory - rest) / size]
+
+
+def _do(plan: Plan, *arguments: object) -> Done:
+    command = [str(part) for part in (plan.python("pipelines"), plan.program("large_sources"), *arguments)]
+    with plan.log("large").open("ab") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+    ended = threading.Event()
+    peak, children = 0, 0.0
+
+    def watch() -> None:
+        nonlocal peak, children
+        while not ended.wait(_PAUSE):
+            peak = max(peak, sum(map(_proportional, measuring.tree(process.pid))))
+            both, alone = measuring.cpu_seconds(process.pid), measuring.cpu_seconds(process.pid, alone=True)
+            children = max(children, both - alone)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        told, _ = process.communicate()
+    finally:
+        ended.set()
+        watching.join()
+    if process.returncode:
+        said = plan.log("large").read_text(encoding="utf-8", errors="replace")[-2000:]
+        raise measuring.MeasurementError(f"{' '.join(command)} failed:\n{said}")
+    found = json.loads(told.splitlines()[-1])
+    return Done(found["wall"], found["cpu"] + children, peak)
+
+
+def _proportional(pid: int) -> int:
+    """Bytes of a process in memory, of each page that is shared its part; 0 when the process is gone."""
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    return 0

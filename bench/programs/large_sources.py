@@ -1,0 +1,113 @@
+"""Large sources: makes them, and does what is measured with them. Started by large.py, in the environment ``pipelines``.
+
+``large_sources.py WHAT ARGUMENT...`` prints seconds as JSON where something is measured, without the start of Python:
+
+- ``draw NUMBER FOLDER``: that many PNG of 16 x 16 pixels, each another one, in folders by class; and FOLDER.tar with the same
+- ``coco BYTES FOLDER``: some images and annotations.json of that size, with outlines
+- ``prepare PATH DATA STORE REPORT``: the step
+- ``view VERSION TARGET``, ``copy VERSION TARGET``: a view, and a plain copy of its images
+- ``read FOLDER``: the annotations of ``coco``
+- ``nothing``: imports all of that
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tarfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from pelagos_contract.sources import VolumeSource
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations import coco
+from pelagos_pipelines.annotations.model import Asked
+from pelagos_pipelines.preparation import pictures, versions
+from pelagos_pipelines.sources import volume
+from pelagos_pipelines.steps.prepare import prepare
+
+SIDE = 16
+CLASSES = 100
+_IMAGES = 1_000
+
+
+def draw(number: int, folder: Path) -> None:
+    """Noise by number: no two look alike."""
+    for name in range(CLASSES):
+        (folder / f"class-{name:03}").mkdir(parents=True)
+    for index in range(number):
+        samples = np.random.default_rng(index).bytes(SIDE * SIDE)
+        file = folder / f"class-{index % CLASSES:03}" / f"{index:06}.png"
+        file.write_bytes(pictures.png(samples, SIDE, SIDE, 1, 8))
+    with tarfile.open(folder.with_suffix(".tar"), "w") as archive:
+        archive.add(folder, folder.name)
+
+
+def write_coco(size: int, folder: Path) -> None:
+    """Outlines of 20 corners, as many as the file has room for."""
+    folder.mkdir(parents=True)
+    images = [{"id": number, "file_name": f"{number}.png", "width": 640, "height": 480} for number in range(_IMAGES)]
+    for image in images:
+        (folder / str(image["file_name"])).write_bytes(b"\x89PNG\r\n\x1a\n")
+    written, number = 0, 0
+    corners = np.random.default_rng(1).uniform(10, 400, (1_000, 40)).round(2).tolist()
+    with (folder / "annotations.json").open("w", encoding="ascii") as file:
+        file.write(json.dumps({"images": images, "categories": [{"id": 1, "name": "cod"}]})[:-1] + ', "annotations": [')
+        while written < size:
+            outline = corners[number % len(corners)]
+            x, y = min(outline[::2]), min(outline[1::2])
+            box = [x, y, round(max(outline[::2]) - x, 2), round(max(outline[1::2]) - y, 2)]
+            mark = {
+                "id": number,
+                "image_id": number % _IMAGES,
+                "category_id": 1,
+                "bbox": box,
+                "segmentation": [outline],
+            }
+            written += file.write(("," if number else "") + json.dumps(mark))
+            number += 1
+        file.write("]}")
+
+
+def copy(version: Path, target: Path) -> None:
+    """What tools without hard links do."""
+    target.mkdir(parents=True)
+    for number, file in enumerate(versions.read(version).blobs.values()):
+        shutil.copy2(file, target / f"{number}.png")
+
+
+def read(folder: Path) -> None:
+    """As the step does, for boxes."""
+    tree = volume.collect(VolumeSource(path="."), folder)
+    found = coco.FORMAT.read(tree, lambda path: (640, 480), Asked(Task.DETECTION))
+    assert len(found.images) == _IMAGES
+
+
+def _prepare(path: str, data: str, store: str, report: str) -> None:
+    request = {"source": {"volume": {"path": path}}, "format": "ImageFolder", "task": "Classification"}
+    prepare(json.dumps(request), data, store, report)
+
+
+def main() -> None:
+    """See the module."""
+    what, *given = sys.argv[1:]
+    works: dict[str, Callable[..., object]] = {
+        "draw": lambda number, folder: draw(int(number), Path(folder)),
+        "coco": lambda size, folder: write_coco(int(size), Path(folder)),
+        "prepare": _prepare,
+        "view": lambda version, target: versions.materialise(version, "imagefolder", Path(target)),
+        "copy": lambda version, target: copy(Path(version), Path(target)),
+        "read": lambda folder: read(Path(folder)),
+        "nothing": lambda: None,
+    }
+    began, cpu = time.monotonic(), time.process_time()
+    works[what](*given)
+    print(json.dumps({"wall": time.monotonic() - began, "cpu": time.process_time() - cpu}))
+
+
+if __name__ == "__main__":
+    main()
