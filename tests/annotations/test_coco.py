@@ -219,3 +219,10 @@ def test_annotations_never_take_the_images_of_another_folder_that_has_its_own(
         document(tmp_path / path, coco({name: [[0, 0, 5, 5]]}))
     with pytest.raises(RefusedError, match=r"have no image|listed before"):
         read(tmp_path)
+
+
+def test_classes_that_nothing_shows_are_known(tmp_path: Path) -> None:
+    photo(tmp_path / "a.png")
+    categories = [{"id": 7, "name": "cod"}, {"id": 8, "name": "eel"}]
+    document(tmp_path / "annotations.json", coco({"a.png": [[0, 0, 5, 5]]}, categories=categories))
+    assert read(tmp_path).unused == ("eel",)

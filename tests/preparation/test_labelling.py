@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -110,6 +111,15 @@ class TestSelection:
         assert shown(done) == {"eel.png": ["eel"]}
         assert len(done.excluded) == 5
         assert done.warnings[-1] == "eel is the only class that is left: a model has nothing to tell apart"
+
+    def test_a_class_that_is_declared_and_not_shown_is_said(self) -> None:
+        done = applied(replace(FOUND, unused=("sole", "ray")), exclude=["sole"], merge={"flat": ["dab", "ray"]})
+
+        assert done.classes == ("Cod", "flat", *CLASSES[2:])
+        assert done.warnings[1:3] == (
+            "labels.exclude has classes that are declared and no annotation is of: sole",
+            "labels.merge.flat has classes that are declared and no annotation is of: ray",
+        )
 
     def test_a_pattern_that_fits_nothing_is_said_and_a_class_with_a_star_is_meant_first(self) -> None:
         assert "labels.exclude has patterns that no class fits: larva*" in applied(exclude=["larva*"]).warnings

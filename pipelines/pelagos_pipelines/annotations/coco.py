@@ -158,7 +158,9 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     )
     torn = tuple(sorted(reading.overlapping))
     read_files = (*files, *pictures)
-    return Collection(asked.task, classes, images, warnings, excluded, read_files, torn, reading.altered)
+    return Collection(
+        asked.task, classes, images, warnings, excluded, read_files, torn, reading.altered, unused=tuple(unused)
+    )
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Altered | None:

@@ -255,6 +255,7 @@ class _Reading:
             tuple(left.overlapping),
             left.altered,
             tuple(self.corrected),
+            unused=tuple(left.unused),
         )
 
     def _tell_apart(self, attribute: str) -> list[str]:

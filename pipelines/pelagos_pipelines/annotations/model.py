@@ -193,7 +193,8 @@ class Collection:
 
     ``excluded`` are the files that the reader left out, ``annotation_files`` those that it read. Files that are neither, and no
     images, are not for it to account for. ``altered`` counts annotations that the task cannot hold as they were drawn,
-    ``corrections`` what people made of the suggestions of models.
+    ``corrections`` what people made of the suggestions of models. ``unused`` are classes that the source declares and no
+    annotation is of.
     """
 
     task: Task
@@ -205,6 +206,7 @@ class Collection:
     overlapping: tuple[str, ...] = ()
     altered: Altered = field(default_factory=Altered)
     corrections: tuple[Corrections, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -203,6 +203,7 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
         (settings.path, *dict.fromkeys(listed.listings), *settings.further, *used),
         tuple(listed.overlapping),
         altered,
+        unused=tuple(unused),
     )
 
 

@@ -45,7 +45,7 @@ def applied(found: Collection, labels: Labels) -> Collection:
     if not (labels.include or labels.exclude or labels.rename or labels.merge):
         require_distinct(found.classes)
         return _settled(found)
-    meaning = _Meaning(found.classes, labels, faults)
+    meaning = _Meaning(found.classes, frozenset(found.unused), labels, faults)
     wanted = meaning.wanted()
     faults.refuse_any()
     ordered = tuple(dict.fromkeys(name for one in found.classes if (name := wanted[one]) is not None))
@@ -113,13 +113,17 @@ def _fault(place: str, words: str) -> RefusedError:
 
 @dataclass
 class _Meaning:
-    """What the names and patterns of ``labels`` mean among ``classes``. What is wrong is noted in ``faults``."""
+    """What the names and patterns of ``labels`` mean among ``classes``, and those that the source declares and nothing shows.
+
+    What is wrong is noted in ``faults``.
+    """
 
     classes: Sequence[str]
+    unused: frozenset[str]
     labels: Labels
     faults: Faults
     idle: list[str] = field(default_factory=list)
-    """What is to be said of patterns that no class fits."""
+    """What is to be said of names and patterns that mean no class."""
     _fitted: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @cached_property
@@ -151,16 +155,20 @@ class _Meaning:
         return dict.fromkeys(self.classes) | {name: named.get(name, name) for name in left}
 
     def _require_known(self, place: str, names: Iterable[str]) -> None:
-        idle = []
+        idle, unused = list[str](), list[str]()
         for name in names:
             if name in self._known:
                 continue
-            if WILDCARD in name and place != "labels.rename":  # it speaks of what may come
+            if name in self.unused:  # one list for many sources is no misspelt one
+                unused.append(name)
+            elif WILDCARD in name and place != "labels.rename":  # it speaks of what may come
                 idle += [] if self._of(name) else [name]
             else:
                 self.faults.add(_fault(place, self._unknown(name, place)))
         if idle:
             self.idle.append(f"{place} has patterns that no class fits: {format_names(idle)}")
+        if unused:
+            self.idle.append(f"{place} has classes that are declared and no annotation is of: {format_names(unused)}")
 
     def _unknown(self, name: str, place: str) -> str:
         told = f"no annotation has the class {printable(name)}"
