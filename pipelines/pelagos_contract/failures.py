@@ -104,8 +104,8 @@ class Reason(StrEnum):
     )
     ANNOTATION_OUTSIDE_IMAGE = (
         "AnnotationOutsideImage",
-        "A bounding box lies outside its image or has no area.",
-        "Correct the annotations that the message names.",
+        "An annotation exceeds its image by more than a pixel, or has no area.",
+        "Correct the annotations that the message names, or set spec.cleaning.outside to Clip or Drop.",
     )
     UNKNOWN_CLASS = (
         "UnknownClass",
