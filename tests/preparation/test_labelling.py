@@ -359,6 +359,18 @@ class TestSeveralTagsOfAnImage:
             in refusal(self.tagged("plaice", "blurred"), include=["dab"], emptied="Background").failure.message
         )
 
+    @pytest.mark.parametrize("name", ["../../out", "a/b", "..", "."])
+    def test_a_name_that_would_lead_out_of_a_folder_is_refused_until_it_is_another(self, name: str) -> None:
+        found = Collection(
+            Task.CLASSIFICATION, (name, "dab"), (ImageRecord("a", label=name), ImageRecord("b", label="dab"))
+        )
+
+        failure = refusal(found).failure
+
+        assert failure.field == "labels.rename"
+        assert f"{name} can be no folder" in failure.message
+        assert applied(found, rename={name: "sole"}).classes == ("sole", "dab")
+
     def test_what_is_no_better_than_before_is_refused(self) -> None:
         assert (
             "a has 2 classes (blurred, sole)"

@@ -14,8 +14,8 @@ import dataset_versions
 import image_sources
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations import pairing
-from pelagos_pipelines.annotations.model import Collection
+from pelagos_pipelines.annotations import imagefolder, pairing
+from pelagos_pipelines.annotations.model import Collection, ImageRecord
 from pelagos_pipelines.preparation import versions
 
 
@@ -88,6 +88,18 @@ def test_the_imagefolder_view_reads_back_as_the_version(tmp_path: Path) -> None:
     assert content == {
         (image.split, image.label, version.blobs[image.path].read_bytes()) for image in version.collection.images
     }
+
+
+@pytest.mark.parametrize("name", ["../../../out", "..", "a/b"])
+def test_no_class_leads_out_of_the_imagefolder_view(tmp_path: Path, name: str) -> None:
+    """A version that somebody else wrote may have any name; preparations refuse such a one before."""
+    image = ImageRecord("a.png", label=name, split="train")
+    view = tmp_path / "store" / "view"
+
+    with pytest.raises(RefusedError, match="can be no folder"):
+        imagefolder.write(view, Collection(Task.CLASSIFICATION, (name,), (image,)), {"a.png": tmp_path / "a.png"})
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_images_are_links_that_cannot_be_written_through(version: versions.Version, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from pelagos_pipelines.annotations.untrusted_input import (
     format_names,
     invalid,
     is_composed,
+    is_folder_name,
     original_of,
     printable,
     recomposed,
@@ -156,6 +157,10 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
     """``<split>/<class>/<image>``. Every split has the folders of all classes."""
+    if outside := [label for label in collection.classes if not is_folder_name(label)]:
+        raise invalid(
+            f"{format_names(outside)} can be no folder, as classes are in this view; rename it by labels.rename"
+        )
     names = linking.numbered(collection.images)
     for split in SPLITS:  # a class without an image in one split would give the classes after it another number there
         for label in collection.classes:

@@ -68,6 +68,11 @@ def is_seen(text: str) -> bool:
     return any(unicodedata.category(one) not in unseen and one not in _BLANK for one in text)
 
 
+def is_folder_name(name: str) -> bool:
+    """Whether a name is that of one folder, below the one in which it is made."""
+    return "/" not in name and "\0" not in name and name not in {"", ".", ".."}
+
+
 def is_encodable(text: str) -> bool:
     """Whether a text can be written as UTF-8: half a character cannot, nor can a byte of a file's name that is no UTF-8."""
     try:

@@ -19,12 +19,20 @@ from pelagos_contract.dataset import Change
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.labels import WILDCARD, Labels, fits
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.faults import MOST, Faults
 from pelagos_pipelines.annotations.model import Boxes, Collection, Exclusion, ImageRecord, declared
 from pelagos_pipelines.annotations.shapes import Kind
 from pelagos_pipelines.annotations.tasks import TASKS
-from pelagos_pipelines.annotations.untrusted_input import format_names, format_words, is_seen, look, printable
+from pelagos_pipelines.annotations.untrusted_input import (
+    format_names,
+    format_words,
+    is_folder_name,
+    is_seen,
+    look,
+    printable,
+)
 
 _SHOWN = 20
 """Classes of the source that a refusal lists."""
@@ -74,6 +82,9 @@ def applied(found: Collection, labels: Labels) -> Collection:
 def _settled(found: Collection) -> Collection:
     """The same, once it is sure that the annotations of each image are as the task needs them."""
     task, faults, images = TASKS.named(found.task), Faults(), list[ImageRecord]()
+    if found.task is Task.CLASSIFICATION and (odd := [one for one in found.classes if not is_folder_name(one)]):
+        words = f"{format_names(odd)} can be no folder, as classes are where Classification is trained"
+        faults.add(_fault("labels.rename", f"{words}: give it another name, without /"))
     for image in found.images:
         with faults.noting():
             images.append(task.settled(image))
