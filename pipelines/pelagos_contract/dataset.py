@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pelagos_contract.base import Strict
 from pelagos_contract.exclusions import ExclusionReason
@@ -63,13 +63,19 @@ class Cleaning(Strict):
         int, Field(ge=1, le=4096, description="Images with a shorter side, in pixels, are dropped.")
     ] = 16
     outside: Annotated[
-        Outside,
+        Outside | None,
         Field(
             description="Annotations that exceed their image by more than a pixel. Clip: they are cut at its edge, and those of "
             "which less than a pixel is left are dropped. Drop: all of them are dropped. Fail: they refuse the dataset. Images "
-            "that lose all annotations so are left out, as OutsideImage."
+            "that lose all annotations so are left out, as OutsideImage. Default: Fail."
         ),
-    ] = "Fail"
+    ] = None
+
+    @field_validator("outside")
+    @classmethod
+    def _of_default(cls, outside: Outside | None) -> Outside | None:
+        """The default that somebody wrote out makes no other version than that which nobody did."""
+        return None if outside == "Fail" else outside
 
 
 class Ratios(Strict):
@@ -113,12 +119,19 @@ class Recipe(Strict):
     ] = None
     task: Annotated[Task, Field(description="What models trained on it do.")]
     labels: Annotated[
-        Labels, Field(description="Which classes of the source a version has, and what they are called there.")
-    ] = Labels()
+        Labels | None, Field(description="Which classes of the source a version has, and what they are called there.")
+    ] = None
     cleaning: Annotated[Cleaning, Field(description="What is dropped before splitting.")] = Cleaning()
     split: Annotated[
         SplitPolicy, Field(description="How images are divided between training, validation and test.")
     ] = SplitPolicy()
+
+
+    @field_validator("labels")
+    @classmethod
+    def _of_defaults(cls, labels: Labels | None) -> Labels | None:
+        """Defaults that somebody wrote out make no other version than those that nobody did."""
+        return None if labels is None or labels == type(labels)() else labels
 
 
 class PreparationRequest(Recipe):

@@ -80,34 +80,40 @@ class DatasetSpec(Recipe, BaseSpec):
             holds=lambda spec: spec.split.ratios.train + spec.split.ratios.validation + spec.split.ratios.test == 100,
         ),
         Rule(
-            cel="self.labels.include.all(name, !(name in self.labels.exclude))",
+            cel="!has(self.labels) || self.labels.include.all(name, !(name in self.labels.exclude))",
             message="spec.labels.exclude must not name what spec.labels.include names",
             field="spec.labels.exclude",
-            holds=lambda spec: not {*spec.labels.include} & {*spec.labels.exclude},
+            holds=lambda spec: spec.labels is None or not {*spec.labels.include} & {*spec.labels.exclude},
         ),
         Rule(
-            cel="self.labels.rename.all(name, !(self.labels.rename[name] in self.labels.rename) && "
+            cel="!has(self.labels) || self.labels.rename.all(name, !(self.labels.rename[name] in self.labels.rename) && "
             "self.labels.rename.exists_one(other, self.labels.rename[other] == self.labels.rename[name]))",
             message="spec.labels.rename must give every new name once, and none that is an old name; "
             "spec.labels.merge makes one class of several",
             field="spec.labels.rename",
             holds=lambda spec: (
-                not {*spec.labels.rename} & {*spec.labels.rename.values()}
-                and len({*spec.labels.rename.values()}) == len(spec.labels.rename)
+                spec.labels is None
+                or (
+                    not {*spec.labels.rename} & {*spec.labels.rename.values()}
+                    and len({*spec.labels.rename.values()}) == len(spec.labels.rename)
+                )
             ),
         ),
         Rule(
-            cel="self.labels.merge.all(name, !(name in self.labels.rename) && "
+            cel="!has(self.labels) || self.labels.merge.all(name, !(name in self.labels.rename) && "
             "self.labels.merge[name].all(old, !(old in self.labels.rename)))",
             message="spec.labels.merge must not name classes that spec.labels.rename names",
             field="spec.labels.merge",
-            holds=lambda spec: not {*spec.labels.rename} & {*spec.labels.merge}.union(*spec.labels.merge.values()),
+            holds=lambda spec: (
+                spec.labels is None
+                or not {*spec.labels.rename} & {*spec.labels.merge}.union(*spec.labels.merge.values())
+            ),
         ),
         Rule(
-            cel="!has(self.classFolder) || !has(self.labels.level)",
+            cel="!has(self.classFolder) || !has(self.labels) || !has(self.labels.level)",
             message="spec.labels.level says what spec.classFolder says; set one of them",
             field="spec.labels.level",
-            holds=lambda spec: spec.class_folder is None or spec.labels.level is None,
+            holds=lambda spec: spec.class_folder is None or spec.labels is None or spec.labels.level is None,
         ),
         *RESOURCE_RULES,
     )

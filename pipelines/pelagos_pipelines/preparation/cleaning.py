@@ -80,7 +80,7 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
         unread = [path for path, reason in unusable.items() if reason is not ExclusionReason.TOO_SMALL]
         raise _nothing_left(seen, unread, counts[ExclusionReason.TOO_SMALL], rules)
     faults = Faults()
-    placing = outside.Placing(rules.outside, collection.classes)
+    placing = outside.Placing(rules.outside or "Fail", collection.classes)
     kept = placing.all(left, seen, faults)
     faults.refuse_any()
     warnings += (*_in_one_quarter(kept), *placing.warnings)

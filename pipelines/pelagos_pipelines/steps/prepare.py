@@ -12,6 +12,7 @@ from typing import Any
 from pelagos_contract import algorithms, disk, history, reports, sealing
 from pelagos_contract.dataset import SPLITS, ClassCount, PreparationRequest, PreparationResult, Quality, SplitCount
 from pelagos_contract.failures import RefusedError
+from pelagos_contract.labels import Labels
 from pelagos_contract.progress import Stage
 from pelagos_contract.remote_sources import Origin
 from pelagos_pipelines import storage
@@ -155,8 +156,9 @@ def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place, tellin
 
     telling.enter(Stage.READING_ANNOTATIONS)
     # Inspected before annotations are read: relative ones need the real sizes of their images.
-    read = registry.read(reader, tree, size, Asked(request.task, request.class_folder, request.labels.level))
-    found = labelling.applied(read, request.labels)
+    labels = request.labels or Labels()
+    read = registry.read(reader, tree, size, Asked(request.task, request.class_folder, labels.level))
+    found = labelling.applied(read, labels)
     telling.enter(Stage.DIVIDING)
     cleaned = emptied.without(found, cleaning.clean(found, inspections, request.cleaning))
     digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
