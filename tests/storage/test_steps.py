@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import dataset_versions
 from faulty_proxy import Fault, Proxy
@@ -255,6 +256,34 @@ def test_preparing_again_sends_what_is_new_alone(
     parameters = (site.at("data"), site.at("datasets/uid"), site.at("reports/second"))
     prepare(json.dumps(request), *parameters)
     assert proxy.count("PUT", "/blobs/") == 13
+
+
+def test_images_in_other_encodings_are_sent_once_as_png(
+    source: Callable[[bool], Path],
+    upload: Callable[[Path], None],
+    bucket: str,
+    object_storage: ObjectStorage,
+    proxy: Proxy,
+    tmp_path: Path,
+) -> None:
+    folder = source(False)
+    for file in sorted((folder / "train").rglob("*.png")):
+        with Image.open(file) as image:
+            image.save(file.with_suffix(".tif"), compression="tiff_lzw")
+        file.unlink()
+    upload(folder)
+    site = Site(f"s3://{bucket}/a/tenant")
+    site.prepare(False)
+    first = read(object_storage, bucket, "reports/preparation/result.json")
+    assert proxy.count("PUT", "/blobs/") == 12
+
+    request = json.dumps(PREPARATION | {"task": "Classification"})
+    prepare(request, site.at("data"), site.at("datasets/uid"), site.at("reports/second"))
+
+    assert read(object_storage, bucket, "reports/second/result.json")["version"] == first["version"]
+    assert proxy.count("PUT", "/blobs/") == 12
+    version = versions.read(published.download(first["uri"], tmp_path / "brought", SPLITS))
+    assert {file.read_bytes()[1:4] for file in version.blobs.values()} == {b"PNG"}
 
 
 def test_a_damaged_blob_is_refused_by_training_and_healed_by_preparing_again(
