@@ -170,6 +170,19 @@ def test_a_picture_with_smaller_copies_behind_it_is_one_page() -> None:
     assert np.array_equal(images.decode(content).stored, colours(GREY))
 
 
+@pytest.mark.parametrize(
+    ("told", "pages"), [("images=50\nslices=50", 50), ("unit=um\nimages=2", 2), ("images=1\n", 0), ("", 0)]
+)
+def test_a_stack_of_imagej_that_has_one_directory_is_of_several_pages(told: str, pages: int) -> None:
+    content = saved(GREY, "TIFF", tiffinfo={270: f"ImageJ=1.54f\n{told}\nloop=false\n"})
+
+    if not pages:
+        assert np.array_equal(images.decode(content).stored, colours(GREY))
+        return
+    with pytest.raises(ImageRefusedError, match=f"a TIFF of {pages} pages"):
+        images.decode(content)
+
+
 @pytest.mark.parametrize("name", other_images.REFUSED)
 def test_what_is_not_read_is_refused_by_name(name: str, decoder: Decoder) -> None:
     words = refusal(decoder, other_images.REFUSED[name]())

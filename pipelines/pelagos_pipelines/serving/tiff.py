@@ -7,6 +7,7 @@ of which it gets nothing but packed bytes. It may know numpy and OpenCV only, an
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,9 @@ _COLOURS = {
     10: "CIE L*a*b*",
     32803: "raw data of a camera",
 }
+_DESCRIPTION, _TEXT, _MOST_LETTERS = 270, 2, 4_096
+_STACK = re.compile(rb"ImageJ=[^\n]*\n(?:[^\n]*\n)*?images=(\d{1,9})\b")
+"""What ImageJ says of a stack, of which programs give the first page alone a directory."""
 _BIG_END_FIRST = 0
 """No tag of a file, but how its numbers are written."""
 _REDUCED, _MASK = 1, 4
@@ -135,6 +139,10 @@ def _directory(content: bytes, at: int, entries: int, order: str, *, large: bool
     found: dict[int, tuple[int, ...]] = {}
     for start in range(at, at + entries * (4 + 2 * room), 4 + 2 * room):
         tag, kind, count = struct.unpack_from(f"{order}HH{offset}", content, start)
+        if tag == _DESCRIPTION and kind == _TEXT and room < count:
+            (place,) = struct.unpack_from(order + offset, content, start + 4 + room)
+            found[tag] = tuple(content[place : place + min(count, _MOST_LETTERS)])
+            continue
         letter = _TYPES.get(kind)
         if letter is None or tag in found or not 0 < count <= _MOST_VALUES:
             continue
@@ -155,12 +163,18 @@ _READ = frozenset(
 
 def _require_single(pages: Sequence[Directory]) -> None:
     """Smaller copies of a picture, and masks, are no pages."""
+    stack = _STACK.match(bytes(pages[0].get(_DESCRIPTION, ())))
+    if stack is not None and int(stack[1]) > 1:
+        raise _of_pages(int(stack[1]))
     whole = [page for page in pages if not page.get(_SUBFILE, (0,))[0] & (_REDUCED | _MASK)]
     if len(whole) > 1 or pages[0] not in whole:
-        raise ImageRefusedError(
-            f"the image is a TIFF of {len(pages)} pages, and one is read: save the page that is meant,"
-            " or each, as a file of its own"
-        )
+        raise _of_pages(len(pages))
+
+
+def _of_pages(number: int) -> ImageRefusedError:
+    return ImageRefusedError(
+        f"the image is a TIFF of {number} pages, and one is read: save the page that is meant, or each, as a file of its own"
+    )
 
 
 def _picture(content: bytes, page: Directory) -> Picture:
