@@ -133,12 +133,12 @@ def test_a_picture_that_cannot_be_written_says_so(tmp_path: Path) -> None:
         pictures.draw(tmp_path / "in.png", detections(), tmp_path / "folder.png")
 
 
-@pytest.mark.parametrize("name", ["deep.png", "deep.tif"])
+@pytest.mark.parametrize("name", ["deep.png", "deep.tif", "first.tif"])
 @pytest.mark.parametrize(("largest", "shift"), [(200, 0), (4000, 4), (65000, 8)])
 def test_a_picture_of_sixteen_bits_is_drawn_on_as_the_model_saw_it(
     tmp_path: Path, name: str, largest: int, shift: int
 ) -> None:
-    image = Image.new("I;16", (600, 600), largest)
+    image = Image.new("I;16B" if name == "first.tif" else "I;16", (600, 600), largest)
     image.save(tmp_path / name)
     pictures.draw(tmp_path / name, detections(), tmp_path / "drawn.png")
     with Image.open(tmp_path / "drawn.png") as drawn:

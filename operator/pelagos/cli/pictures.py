@@ -53,6 +53,7 @@ def _shown(image: Image.Image) -> Image.Image:
     """In 8 bits of red, green and blue. Of grey ones of 16 bits the server shows the model the bits that they use; so do we."""
     if not image.mode.startswith("I;16"):
         return image.convert("RGB")
-    largest = max(map(int, image.getextrema()))
+    samples = image.convert("I")
+    largest = max(map(int, samples.getextrema()))
     shift = next(bits for bits in (8, 12, 16) if largest < 1 << bits) - 8
-    return image.convert("I").point([min(value >> shift, 255) for value in range(1 << 16)], "L").convert("RGB")
+    return samples.point([min(value >> shift, 255) for value in range(1 << 16)], "L").convert("RGB")
