@@ -29,7 +29,7 @@ from typing import Any
 import pytest
 
 _ROOT = Path(__file__).parents[1]
-_SERVER = Path(os.environ.get("PELAGOS_ENVIRONMENTS", _ROOT / ".venvs")) / "label-studio/bin/label-studio"
+SERVER = Path(os.environ.get("PELAGOS_ENVIRONMENTS", _ROOT / ".venvs")) / "label-studio/bin/label-studio"
 _USER, _PASSWORD = "reef@example.org", "a-long-reef"
 _START_SECONDS = 600.0
 BOXES = (
@@ -153,7 +153,7 @@ def _started(data: Path, log: Path) -> Iterator[str]:
         "LATEST_VERSION_CHECK": "false",
     } | {name: value for name, value in os.environ.items() if name.startswith("TESTS_OF_PELAGOS")}
     command: list[str | Path] = [
-        _SERVER,
+        SERVER,
         "start",
         "--host",
         url,
@@ -203,7 +203,7 @@ def _token(url: str) -> str:
 @pytest.fixture(scope="session")
 def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStudio]:
     """A running server for all tests of a process; each makes its own project."""
-    if not _SERVER.exists():
+    if not SERVER.exists():
         pytest.skip("the environment label-studio is not installed")
     with serve(tmp_path_factory.mktemp("label-studio")) as server:
         yield server

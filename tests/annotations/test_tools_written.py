@@ -272,4 +272,12 @@ def test_label_studio_gets_a_configuration_with_all_classes(tmp_path: Path, blob
     root = ElementTree.fromstring((tmp_path / "config.xml").read_text())
 
     assert [label.get("value") for label in root.findall("RectangleLabels/Label")] == [*LABELS]
+    assert [each.tag for each in root] == [
+        "Image",
+        "RectangleLabels",
+        "PolygonLabels",
+        "KeyPointLabels",
+        "BrushLabels",
+        "TextArea",
+    ]
     assert [one.get("name") for one in root.findall("TextArea")] == ['se"x']

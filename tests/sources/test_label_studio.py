@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fetched_sources import Step, allow, image
@@ -16,11 +18,18 @@ from pelagos_contract.annotation_tools import LabelStudioSource
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.remote_sources import SECRET_CONTENT, Origin
-from pelagos_pipelines.annotations.model import SourceFiles
+from pelagos_contract.sources import VolumeSource
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations import label_studio as label_studio_format
+from pelagos_pipelines.annotations import masks, reading, shapes
+from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.model import Collection, ImageRecord, SourceFiles
+from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.fetching import Client, Credentials, Policy
 from pelagos_pipelines.sources import label_studio as place
+from pelagos_pipelines.sources import volume
 from pelagos_pipelines.sources.place import Errand
-from real_label_studio import LabelStudio, box
+from real_label_studio import SERVER, LabelStudio, box
 from web_servers import QUICK, Reply, Server, serving
 
 IMAGES = {f"dive {number}.png": image(number) for number in range(3)}
@@ -180,3 +189,92 @@ def test_a_project_that_is_not_there_is_waited_for(label_studio: LabelStudio, tm
     with pytest.raises(RefusedError) as caught:
         fetched(label_studio, 10**6, tmp_path)
     assert caught.value.failure.reason is Reason.SOURCE_NOT_FOUND
+
+
+DRAWN = (
+    shapes.rectangle("crab", 10.25, 5.5, 20, 12, 33.0, attributes={"sex": "f", "origin": "prediction-changed"}),
+    shapes.rectangle("fish <3", 1, 2, 30.125, 20),
+    shapes.polygon("crab", (1.5, 2, 30, 2.25, 28, 25)),
+    Shape("fish <3", Kind.ELLIPSE, (20, 15, 8, 4, 45)),
+    Shape("crab", Kind.POINT, (3, 4)),
+    masks.of_array("crab", np.random.default_rng(1).random((20, 30)) > 0.5, (7, 8)),
+)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A version with shapes of all kinds, and one with none, as the view for Label Studio."""
+    blob = tmp_path / "blob.png"
+    blob.write_bytes(image(0))
+    records = (ImageRecord("a.png", 40, 30, split="test", shapes=DRAWN), ImageRecord("b.png", 40, 30))
+    (tmp_path / "view").mkdir()
+    assert label_studio_format.FORMAT.write is not None
+    collection = Collection(Task.INSTANCE_SEGMENTATION, ("crab", "fish <3"), records)
+    label_studio_format.FORMAT.write(tmp_path / "view", collection, {"a.png": blob, "b.png": blob})
+    return tmp_path / "view"
+
+
+def test_a_version_comes_back_from_the_server_as_it_was_imported(label_studio: LabelStudio, written: Path) -> None:
+    number = label_studio.project(configuration=(written / "config.xml").read_text())
+    label_studio.add(number, json.loads((written / "tasks.json").read_text()))
+    told = label_studio.call("GET", f"/api/projects/{number}/export?exportType=JSON&download_all_tasks=true")
+    (written / "tasks.json").write_text(json.dumps(told))
+
+    faults = Faults()
+    tree = volume.collect(VolumeSource(path="."), written)
+    ((_, found),) = reading.drawings(label_studio_format.TOOL.parser, tree, ["tasks.json"], faults)
+
+    assert (faults.count, found is not None) == (0, True)
+    assert found is not None
+    first, second = sorted(found.images, key=lambda each: each.names)
+    assert (first.split, second.split, first.is_labelled, second.is_labelled) == ("test", None, True, True)
+    assert list(second.shapes) == []
+    for one, other in zip(first.shapes, DRAWN, strict=True):
+        assert (one.label, one.kind, one.attributes) == (other.label, other.kind, other.attributes)
+        assert one.coordinates == pytest.approx(other.coordinates, abs=1e-6)
+
+
+_CONVERT = """
+import json, re, sys
+from label_studio_sdk.converter import Converter
+from label_studio_sdk.converter.brush import decode_rle
+folder = sys.argv[1]
+tasks = json.load(open(f"{folder}/tasks.json"))
+for each in tasks:
+    for result in each["annotations"][0]["result"]:
+        if result["type"] == "brushlabels":
+            size = (result["original_height"], result["original_width"], 4)
+            painted = decode_rle(result["value"].pop("rle")).reshape(size)[:, :, 3] > 0
+    kept = ("rectanglelabels", "polygonlabels")
+    results = each["annotations"][0]["result"]
+    # Boxes that are turned it converts in percents instead of pixels.
+    each["annotations"][0]["result"] = [
+        one for one in results if one["type"] in kept and not one["value"].get("rotation")
+    ]
+json.dump(tasks, open(f"{folder}/outlines.json", "w"))
+# With key points there is one class for all.
+config = re.sub("<KeyPointLabels.*</KeyPointLabels>", "", open(f"{folder}/config.xml").read(), flags=re.DOTALL)
+converter = Converter(config=config, project_dir=None, download_resources=False)
+converter.convert_to_coco(f"{folder}/outlines.json", f"{folder}/coco", is_dir=False)
+found = json.load(open(f"{folder}/coco/result.json"))
+names = {one["id"]: one["name"] for one in found["categories"]}
+marks = [(names[one["category_id"]], one["bbox"], one.get("segmentation") or []) for one in found["annotations"]]
+print(json.dumps([painted.astype(int).tolist(), marks]))
+"""
+
+
+def test_label_studios_own_converter_sees_the_same_pixels_boxes_and_outlines(written: Path) -> None:
+    python = SERVER.parent / "python"
+    if not python.exists():
+        pytest.skip("the environment label-studio is not installed")
+    ran = subprocess.run([python, "-c", _CONVERT, written], capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+
+    painted, marks = json.loads(ran.stdout.splitlines()[-1])
+
+    assert painted == masks.on_image(DRAWN[-1], 40, 30).astype(int).tolist()
+    assert [label for label, *_ in marks] == ["fish <3", "crab"]
+    for (_, box_, outline), shape in zip(marks, DRAWN[1:3], strict=True):
+        assert box_ == pytest.approx(shape.sides)
+        if outline:
+            assert outline[0] == pytest.approx(shape.coordinates)

@@ -30,6 +30,8 @@ _CONTROLS: Mapping[str, str] = {
     "keypointlabels": "KeyPointLabels",
     "brushlabels": "BrushLabels",
 }
+_OFFERED = ("rectanglelabels", "polygonlabels", "brushlabels")
+"""In every project of shapes; others where there are such: beside KeyPointLabels, exports to COCO have one class for all."""
 _POINT = 0.5
 """Percents of the width: how large a key point is shown."""
 _OWN = frozenset({"origin", "meta"})
@@ -39,7 +41,7 @@ _OWN = frozenset({"origin", "meta"})
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Altered:
     """``tasks.json``, ``images/`` and ``config.xml``."""
     names, altered, answers = linking.numbered(collection.images), Altered(), dict[str, None]()
-    kinds = {"choices"} if collection.task is Task.CLASSIFICATION else {*_CONTROLS}
+    kinds = {"choices"} if collection.task is Task.CLASSIFICATION else {*_OFFERED}
     (target / "images").mkdir(parents=True)
     with (target / "tasks.json").open("wb") as file:
         separator = b"[\n"
