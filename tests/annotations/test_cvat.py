@@ -174,8 +174,16 @@ def test_two_images_of_one_name_are_never_taken_for_one_file(tmp_path: Path) -> 
     body = "".join(image(BOX, more=f'subset="{subset}"') for subset in ("Train", "Test"))
     text(tmp_path / "annotations.xml", document(body))
 
-    with pytest.raises(RefusedError, match=r"images/Test/a\.png is named by two images of annotations"):
+    with pytest.raises(RefusedError, match=r"images/Test/a\.png is named by two images of annotations") as refused:
         read(tmp_path)
+    assert "annotations.xml: image 0 (counted from 0), and annotations.xml: image 1" in str(refused.value)
+
+
+def test_images_of_two_exports_are_named(tmp_path: Path) -> None:
+    make(tmp_path, BOX)
+    text(tmp_path / "old.xml", document(image(BOX)))
+
+    assert any("1 images are annotated in more than one file: images/a.png" in each for each in read(tmp_path).warnings)
 
 
 def test_tasks_of_a_project_may_show_one_image_twice(tmp_path: Path) -> None:
@@ -239,6 +247,10 @@ def test_tags_are_the_classes_of_images(tmp_path: Path) -> None:
             "more pixels than any camera",
         ),
         (f'<mask label="cod" rle="{"9" * 5000}" left="0" top="0" width="9" height="9"/>', "that are no coordinates"),
+        (
+            '<mask label="cod" rle="1,2" left="0.5" top="0" width="3" height="1"/>',
+            "numbers that are no coordinates",
+        ),
         ('<mask label="cod" rle="" left="0" top="0" width="9" height="9"/>', "numbers that are no coordinates"),
         ('<skeleton label="cod"/>', "key points have 0 numbers"),
         ("<a>" * 40 + "</a>" * 40, "more than 32 levels deep"),

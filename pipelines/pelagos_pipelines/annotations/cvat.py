@@ -24,7 +24,8 @@ TOOL = Tool(
     CVAT,
     _files,
     "pelagos_pipelines.annotations.cvat_document",
-    {
+    is_whole=True,
+    said={
         "cuboids": "annotations are each a cuboid, which is no shape of a flat image, and are left out",
         "others": "annotations are of a kind that CVAT did not have when this was written, and are left out",
     },

@@ -99,8 +99,8 @@ class _Reader:
         self._joints: list[Mapping[str, str]] = []
         """The points of a skeleton."""
         self._label: dict[str, str] = {}
-        self._subset = found.where.rpartition("/")[2].removesuffix(".xml")
-        """Of images that do not say theirs: that of the task, else the file's name, as Datumaro has it."""
+        self._subset = ""
+        """Of images that do not say theirs: that of the task."""
 
     def refuse_type(self, *_: object) -> None:
         raise invalid(
@@ -158,6 +158,8 @@ class _Reader:
         self._images += 1
         self._marks = 0
         name, subset = attributes.get("name", ""), attributes.get("subset") or self._subset
+        # Datumaro writes a file for each subset, and calls it so.
+        split = model.split_of((subset or self._found.where.rpartition("/")[2].removesuffix(".xml"))[:MAX_TEXT])
         # A project's images lie in a folder for each subset. Two of them may have an image of one name.
         folders = [f"images/{subset}/", f"{subset}/"] if 0 < len(subset) <= MAX_TEXT else []
         # Frames of a video have a name without a suffix, and are exported as files with one.
@@ -166,7 +168,7 @@ class _Reader:
         names = [f"{place}{end}" for place in places for end in ends]
         size = (_side(attributes.get("width")), _side(attributes.get("height")))
         with self._found.faults.noting():
-            self._image = self._found.image(names, where, size, split=model.split_of(subset[:MAX_TEXT]))
+            self._image = self._found.image(names, where, size, split=split)
 
     def _begin_in_image(self, path: Sequence[str], attributes: Mapping[str, str]) -> None:
         if len(path) == 1:
@@ -244,7 +246,7 @@ def _skeleton(label: str, _: _Mark, joints: Sequence[_Mark], extras: Mapping[str
 
 
 def _mask(label: str, mark: _Mark, _: object, extras: Mapping[str, str]) -> Shape:
-    left, top, width, height = (int(_number(mark.get(side))) for side in ("left", "top", "width", "height"))
+    left, top, width, height = (int(_plain(mark.get(side, ""))) for side in ("left", "top", "width", "height"))
     runs = [int(run) for run in _plain(mark.get("rle", "")).split(",")]
     return masks.of_rows(label, runs, (left, top, width, height), attributes=extras)
 

@@ -49,9 +49,9 @@ class Tool:
     """A format of a tool. ``files`` are its annotation files in a source; ``parser`` is the module that reads one.
 
     ``said`` has, by what a parser counts of things that it does not read, the sentence behind the number. ``path`` is the
-    attribute of a shape with the place of its label in a tree, by which labels of one name are told apart. ``pictures`` are
-    images of the source that are annotations themselves; ``fill`` draws the shapes of an image with such a ``picture``, of the
-    file at a path.
+    attribute of a shape with the place of its label in a tree, by which labels of one name are told apart. ``is_whole``: a file
+    has all annotations of its images, so that another of the same images may be an older one. ``pictures`` are images of the
+    source that are annotations themselves; ``fill`` draws the shapes of an image with such a ``picture``, of the file at a path.
     """
 
     description: FormatDescription
@@ -59,6 +59,7 @@ class Tool:
     parser: str
     said: Mapping[str, str] = field(default_factory=dict)
     path: str | None = None
+    is_whole: bool = False
     pictures: Callable[[SourceFiles], Sequence[str]] = _none
     fill: Callable[[SourceFiles, str, Drawn], None] | None = None
 
@@ -123,6 +124,10 @@ class _Reading:
     corrected: Corrected = field(default_factory=Corrected)
     partly: set[str] = field(default_factory=set)
     """Images with annotations that the parser does not read."""
+    files: dict[str, str] = field(default_factory=dict)
+    """The first file that names an image."""
+    several: set[str] = field(default_factory=set)
+    """Images that more than one file names."""
     likened: set[str] = field(default_factory=set)
     """Images that were found by another than the best of their names."""
     waiting: dict[str, None] = field(default_factory=dict)
@@ -171,12 +176,14 @@ class _Reading:
     def _enter(self, path: str, image: str, drawn: Drawn, *, is_likened: bool) -> None:
         """Note in which size an image is annotated. RefusedError when that is another than before."""
         first = self.entries.setdefault(image, drawn)
+        before = self.files.setdefault(image, path)
+        if before != path:
+            self.several.add(image)
         self.likened |= {image} if is_likened else set()
         if first.names[0] != drawn.names[0] and image in self.likened:
             raise invalid(
-                f"{printable(image)} is named by two images of annotations, {printable(first.names[0])} and"
-                f" {printable(drawn.names[0])} ({printable(path)}: {drawn.place}): add the one that is missing, or remove its"
-                " annotations"
+                f"{printable(image)} is named by two images of annotations, {printable(before)}: {first.place}, and"
+                f" {printable(path)}: {drawn.place}: add the one that is missing, or remove its annotations"
             )
         if first.width is None:  # the file did not say: a task without a region, for one
             self.entries[image] = drawn
@@ -244,6 +251,7 @@ class _Reading:
                 *untrusted_input.matched(self.renamed, "names in annotation files differ from those of the images"),
                 *(self._others() if self.others else ()),
                 *_told_apart(renamed),
+                *(_exported_twice(sorted(self.several)) if self.several and tool.is_whole else ()),
                 *self._counted(tool),
                 *left.warnings,
             ),
@@ -324,6 +332,13 @@ class _Left:
             torn = format_names(self.overlapping)
             yield f"{len(self.overlapping)} images stand in more than one split, which counts as in none: {torn}"
         yield from untrusted_input.unused_classes(self.unused)
+
+
+def _exported_twice(images: Sequence[str]) -> Iterator[str]:
+    yield (
+        f"{len(images)} images are annotated in more than one file: {format_names(images)}; the annotations of all count: where a"
+        " file is an older export of another, remove it"
+    )
 
 
 def _told_apart(names: Sequence[str]) -> Iterator[str]:

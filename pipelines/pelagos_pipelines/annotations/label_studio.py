@@ -24,7 +24,8 @@ TOOL = Tool(
     LABEL_STUDIO,
     _files,
     "pelagos_pipelines.annotations.label_studio_document",
-    {
+    is_whole=True,
+    said={
         "superseded": "regions and choices stand in annotations of a task that has one marked as ground truth, or a newer one,"
         " and are left out",
         "cancelled": "annotations were skipped in Label Studio, and are not read",
