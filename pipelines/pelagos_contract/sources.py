@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
-from pelagos_contract.annotation_tools import CvatSource, LabelStudioSource
+from pelagos_contract.annotation_tools import BiigleSource, CvatSource, LabelStudioSource, RoboflowSource
 from pelagos_contract.base import Strict
 from pelagos_contract.registry import Registry
 from pelagos_contract.remote_sources import HttpSource, SecretRef, ZenodoSource
@@ -82,6 +82,19 @@ LABEL_STUDIO = SourceDescription(
     changes=True,
 )
 
+BIIGLE = SourceDescription(
+    "biigle",
+    BiigleSource,
+    "A volume or project of a BIIGLE server, with its images.",
+    keys=(("email", "token"),),
+    one_of=("volume", "project"),
+    changes=True,
+)
+
+ROBOFLOW = SourceDescription(
+    "roboflow", RoboflowSource, "A version of a Roboflow project, with its images.", keys=(("token",),)
+)
+
 
 class Source(Strict):
     """Where images and labels come from; exactly one field is set."""
@@ -129,7 +142,7 @@ class Source(Strict):
         return [name for name in SOURCES.names if getattr(self, name, None) is not None]
 
 
-SOURCES = Registry("source", (VOLUME, HTTP, ZENODO, CVAT, LABEL_STUDIO))
+SOURCES = Registry("source", (VOLUME, HTTP, ZENODO, CVAT, LABEL_STUDIO, BIIGLE, ROBOFLOW))
 
 
 def is_chosen(place: SourceDescription, found: Strict) -> bool:

@@ -17,7 +17,7 @@ import builders
 from pelagos.api import kinds
 from pelagos.api.kinds import Kind
 from pelagos.decisions import rules
-from pelagos_contract.sources import CVAT, SOURCES, aliases, path_field
+from pelagos_contract.sources import BIIGLE, CVAT, SOURCES, aliases, path_field
 
 PATHS = (("a/b..c/..d", False), (".", False), ("..", True), ("a/../b", True), ("a/..", True), ("/a", True))
 """Below the data volume, and which of them leave it."""
@@ -57,7 +57,7 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
             },
             None if count == 1 else f"spec.source.{place.name}",
         )
-        for place in (CVAT,)
+        for place in (CVAT, BIIGLE)
         for count in (0, 1, 2)
     ),
     (kinds.DATASET, {"split": {"ratios": {"train": 100, "validation": 0, "test": 0}}}, None),

@@ -7,11 +7,20 @@ from pathlib import Path
 from pelagos_contract.registry import Registry
 from pelagos_contract.sources import Source
 from pelagos_pipelines.annotations.model import SourceFiles
-from pelagos_pipelines.sources import cvat, http, label_studio, volume, zenodo
+from pelagos_pipelines.sources import biigle, cvat, http, label_studio, roboflow, volume, zenodo
 from pelagos_pipelines.sources.place import Place, RemotePlace
 
 PLACES: Registry[Place | RemotePlace] = Registry(
-    "source", (volume.PLACE, http.PLACE, zenodo.PLACE, cvat.PLACE, label_studio.PLACE)
+    "source",
+    (
+        volume.PLACE,
+        http.PLACE,
+        zenodo.PLACE,
+        cvat.PLACE,
+        label_studio.PLACE,
+        biigle.PLACE,
+        roboflow.PLACE,
+    ),
 )
 
 
