@@ -9,6 +9,7 @@ import pytest
 
 import builders
 from pelagos.api.dataset import DatasetSpec
+from pelagos.decisions import dataset
 from pelagos.decisions.dataset import looking
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.reports import Report
@@ -82,3 +83,14 @@ def test_what_lacks_its_secret_is_tried_again_within_a_minute() -> None:
     other = Report(failure=failure | {"reason": "SourceAccessDenied"})
     assert looking.key(seen(3600, failed, report=other)) == ""
     assert looking.key(seen(DAY, failed, report=other)) != ""
+
+
+def test_what_was_fetched_is_told() -> None:
+    origin = {"url": "https://zenodo.org/records/17", "version": "17 (v2)", "doi": "10.5281/zenodo.17", "state": "0f"}
+    report = Report(result=builders.preparation_result(origin=origin))
+    decision = dataset.decide(seen(10, report=report))
+    resolved = next(each for each in decision.verdicts if each.type == "SourceResolved")
+    assert resolved.message == "fetched: 17 (v2) of https://zenodo.org/records/17"
+    assert decision.status["source"] == {name: origin[name] for name in ("url", "version", "doi")}
+    none = dataset.decide(seen(0, run={"state": RunState.RUNNING, "finished_at": None}, report=Report()))
+    assert "as spec.source.http says" in [each.message for each in none.verdicts]

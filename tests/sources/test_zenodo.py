@@ -80,6 +80,15 @@ def test_several_files_lie_beside_each_other_and_archives_are_folders(step: Step
     assert step.run(record="100", files=["*.zip"]).origin.files == 2  # type: ignore[union-attr]
 
 
+def test_no_file_takes_the_place_of_another(step: Step, repository: Repository) -> None:
+    files = {"fish.zip": zipped({"1.png": image(1), "2.png": image(2)}), "fish.tar.zip": zipped({"3.png": image(3)})}
+    plain = {"fish/1.png": image(4), "fish.tar": zipped({"5.png": image(5)}), "crab/6.png": image(6)}
+    repository.records[100].append(Version(files | plain))
+    step.request = {"task": "Classification", "split": {"ratios": {"train": 100, "validation": 0, "test": 0}}}
+    result = step.run(record="100", files=["*.zip", "*.png", "*.tar"])
+    assert result.files.images == 6
+
+
 def test_patterns_that_match_nothing_name_what_is_there(step: Step) -> None:
     error = step.refusal(record="100", files=["*.tar"])
     assert error.failure.reason is Reason.SOURCE_NOT_FOUND

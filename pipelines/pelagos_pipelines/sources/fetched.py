@@ -68,20 +68,23 @@ def arranged(files: Mapping[str, Path], errand: Errand) -> SourceFiles:
     names = list(files)
     if len(names) == 1 and _kind(names[0], files[names[0]]) is not None:
         return unpacked(names[0], files[names[0]], errand)
-    root = errand.scratch / "arranged"
-    for name, file in files.items():
-        kind = _kind(name, file)
-        target = root / (archives.without_ending(name) if kind is not None else name)
+    root, warnings = errand.scratch / "arranged", list[str]()
+    kinds = {name: _kind(name, file) for name, file in files.items()}
+    # Plain ones first: none takes the place of what an archive holds.
+    for name in sorted(files, key=lambda name: kinds[name] is not None):
+        file, kind, target = files[name], kinds[name], root / name
         if kind is None:
             target.parent.mkdir(parents=True, exist_ok=True)
             file.replace(target)
             continue
-        if target.exists() or archives.without_ending(name) in files:
-            target = root / f"{name}.unpacked"
+        target = root / archives.without_ending(name)
+        while target.exists():
+            target = target.with_name(f"{target.name}.unpacked")
         with Folder(file.parent).open(file.name) as opened:
             file.unlink()
-            archives.unpack(name, opened, target, volume.MAX_FILES, field, kind)
-    return volume.collected("what was fetched", Folder(root), root, field)
+            warnings += archives.unpack(name, opened, target, volume.MAX_FILES, field, kind).warnings
+    tree = volume.collected("what was fetched", Folder(root), root, field)
+    return replace(tree, warnings=(*tree.warnings, *warnings))
 
 
 def safe(sizes: Mapping[str, int], errand: Errand) -> Mapping[str, Path]:

@@ -50,7 +50,10 @@ def empty(seen: Observed) -> Ended | None:
 def found(seen: Observed) -> Passed:
     """Its content keys the run."""
     source = seen.spec.source
-    message = f"{seen.content.files} files at {source.path}" if source.path else f"as {source.field} says"
+    origin = (seen.report.result or {}).get("origin") or {}
+    told = " of ".join(str(origin[name]) for name in ("version", "url") if origin.get(name))
+    elsewhere = f"fetched: {told}" if told else f"as {source.field} says"
+    message = f"{seen.content.files} files at {source.path}" if source.path else elsewhere
     return Passed((Verdict(SOURCE_RESOLVED, ConditionState.DONE, reasons.FOUND, message),))
 
 
