@@ -22,7 +22,7 @@ def look(source: HttpSource, errand: Errand) -> Origin:
     if source.sha256:
         return told
     found = validators(errand.client, source.url, _login(source, errand))
-    return told.model_copy(update={"modified": found.modified, "bytes": found.size, "state": found.state})
+    return told.model_copy(update={"modified": found.modified or None, "bytes": found.size, "state": found.state})
 
 
 def fetch(source: HttpSource, errand: Errand, origin: Origin) -> tuple[SourceFiles, Origin]:
@@ -34,7 +34,7 @@ def fetch(source: HttpSource, errand: Errand, origin: Origin) -> tuple[SourceFil
     if not source.sha256:
         warning = f"source.http.sha256 is not set, so that whatever stands there is taken; it was {found.sha256} now"
         tree = replace(tree, warnings=(*tree.warnings, warning))
-    told = {"sha256": found.sha256, "bytes": found.size, "modified": found.validators.modified, "state": state}
+    told = {"sha256": found.sha256, "bytes": found.size, "modified": found.validators.modified or None, "state": state}
     return tree, fetched.counted(origin.model_copy(update=told), tree)
 
 
