@@ -110,11 +110,17 @@ IFDO = FormatDescription(
     view="ifdo",
     layout="an iFDO, which is YAML or JSON with image-set-header and image-set-items, and the images",
 )
+MASKS = FormatDescription(
+    name="Masks",
+    tasks=(Task.DETECTION, *SHAPED),
+    view=None,
+    layout="labelmap.txt or classes.txt, and a PNG of each image in SegmentationClass/ or masks/, or with _mask in its name",
+)
 AUTO = "Auto"
 """The format is recognised."""
 FORMATS = Registry(
     "format",
-    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME, CVAT, LABEL_STUDIO, BIIGLE, ECOTAXA, LABELBOX, IFDO),
+    (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME, CVAT, LABEL_STUDIO, BIIGLE, ECOTAXA, LABELBOX, IFDO, MASKS),
     reserved=(AUTO, "preparation", "splitting"),  # stand beside formats in specs, and among the algorithms of a version
     others=lambda format_: (format_.view,) if format_.view else (),
 )

@@ -27,7 +27,18 @@ from pelagos_contract.dataset import PreparationRequest
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.sources import VolumeSource
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations import biigle, coco, cvat, ecotaxa, ifdo, label_studio, labelbox, pascal_voc, yolo
+from pelagos_pipelines.annotations import (
+    biigle,
+    coco,
+    cvat,
+    ecotaxa,
+    ifdo,
+    label_studio,
+    labelbox,
+    mask_pictures,
+    pascal_voc,
+    yolo,
+)
 from pelagos_pipelines.annotations.model import Asked, Collection, Format
 from pelagos_pipelines.preparation import integrity, versions
 from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, TaskRefusedError
@@ -38,7 +49,7 @@ from pelagos_pipelines.training import tensor_files
 
 SECONDS = float(os.environ.get("PELAGOS_FUZZ_SECONDS", "3"))
 """For each target."""
-TOOLS = ("cvat", "labelstudio", "biigle", "ecotaxa", "labelbox", "ifdo", "ifdo_json")
+TOOLS = ("cvat", "labelstudio", "biigle", "ecotaxa", "labelbox", "ifdo", "ifdo_json", "masks")
 """Targets that have most of their code in common, and a third of the time each."""
 CORPUS = Path(__file__).parent / "corpus"
 CANARY = b"canary"
@@ -147,6 +158,13 @@ def _tool(root: Path, reader: Format, file: str, task: Task = Task.DETECTION) ->
     for name in ("a.png", "b.png"):
         photo(root / "images" / name)
     return World(root / file, _source(root, reader, task))
+
+
+def _masks(root: Path) -> World:
+    for name in ("a.png", "b.png"):
+        photo(root / "images" / name)
+        photo(root / "masks" / name, seed=1)
+    return World(root / "labelmap.txt", _source(root, mask_pictures.FORMAT, Task.SEMANTIC_SEGMENTATION))
 
 
 def _voc(root: Path) -> World:
@@ -271,6 +289,7 @@ TARGETS: dict[str, Callable[[Path], World]] = {
     "labelbox": lambda root: _tool(root, labelbox.FORMAT, "a.ndjson"),
     "ifdo": lambda root: _tool(root, ifdo.FORMAT, "a.yaml"),
     "ifdo_json": lambda root: _tool(root, ifdo.FORMAT, "a.json"),
+    "masks": _masks,
     "labels": lambda root: _yolo(root, "labels/a.txt"),
     "settings": lambda root: _yolo(root, "data.yaml"),
     "classes": lambda root: _yolo(root, "classes.txt"),

@@ -51,7 +51,7 @@ class Tool:
     ``said`` has, by what a parser counts of things that it does not read, the sentence behind the number. ``path`` is the
     attribute of a shape with the place of its label in a tree, by which labels of one name are told apart. ``is_whole``: a file
     has all annotations of its images, so that another of the same images may be an older one. ``pictures`` are images of the
-    source that are annotations themselves; ``fill`` draws the shapes of an image with such a ``picture``, of the file at a path.
+    source that are annotations themselves; ``fill`` adds to what the file at a path says what stands in these.
     """
 
     description: FormatDescription
@@ -61,7 +61,7 @@ class Tool:
     path: str | None = None
     is_whole: bool = False
     pictures: Callable[[SourceFiles], Sequence[str]] = _none
-    fill: Callable[[SourceFiles, str, Drawn], None] | None = None
+    fill: Callable[[SourceFiles, str, Drawings, Faults], None] | None = None
 
     def recognised(self, tree: SourceFiles, paths: Sequence[str]) -> bool:
         """Whether one of a few of the files is of the tool, by the task ``is_one`` of its parser. They are from all over."""
@@ -92,10 +92,8 @@ class Tool:
             if drawings is None:
                 found.others.append(path)
                 continue
-            for image in drawings.images:
-                if image.picture is not None and self.fill is not None:
-                    with found.faults.noting():
-                        self.fill(tree, path, image)
+            if self.fill is not None:
+                self.fill(tree, path, drawings, found.faults)
             found.take(path, drawings)
         files = [path for path in files if path not in found.others]
         if not files and not found.faults.count:

@@ -43,7 +43,7 @@ from pelagos_pipelines.annotations.untrusted_input import (
 
 _LABEL_FILES = frozenset({".json", ".yaml", ".yml", ".xml", ".names"})
 _TEXTS = re.compile(r'"([^"]*)"')
-_LABEL_FOLDERS = frozenset({"images", "labels", "annotations"})
+_LABEL_FOLDERS = frozenset({"images", "labels", "annotations", "masks", "segmentationclass", "segmentationobject"})
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from pathlib import PurePosixPath
 
 from pelagos_contract.formats import LABELBOX
 from pelagos_pipelines.annotations import labelbox_document, reading
-from pelagos_pipelines.annotations.drawings import Drawn
+from pelagos_pipelines.annotations.drawings import Drawings, Drawn
 from pelagos_pipelines.annotations.drawn import Tool
+from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.label_pictures_document import ANY
 from pelagos_pipelines.annotations.model import Format, SourceFiles, suffix
 from pelagos_pipelines.annotations.shapes import Kind, Shape
@@ -37,10 +38,15 @@ def recognises(tree: SourceFiles) -> bool:
     return bool(tree.images) and TOOL.recognised(tree, _files(tree))
 
 
-def _fill(tree: SourceFiles, path: str, image: Drawn) -> None:
-    """Draw the mask of an object."""
-    assert image.picture is not None
-    picture = str(PurePosixPath(path).parent / image.picture)
+def _fill(tree: SourceFiles, path: str, drawings: Drawings, faults: Faults) -> None:
+    """Draw the masks of objects."""
+    for image in drawings.images:
+        if image.picture is not None:
+            with faults.noting():
+                _draw(tree, path, image, str(PurePosixPath(path).parent / image.picture))
+
+
+def _draw(tree: SourceFiles, path: str, image: Drawn, picture: str) -> None:
     if picture not in tree.known:
         raise invalid(
             f"{printable(path)}: {image.place} is a mask behind a URL, which is not fetched: lay it into"

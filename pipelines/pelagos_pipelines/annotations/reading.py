@@ -28,6 +28,8 @@ MAX_SETTINGS = MEBIBYTE
 """Bytes of data.yaml and classes.txt."""
 MAX_LABELS = 16 * MEBIBYTE
 """Bytes of the labels of one image, and of a list of images."""
+MAX_PICTURE = 64 * MEBIBYTE
+"""Bytes of a picture whose pixels are annotations."""
 _MEMORY = 256 * MEBIBYTE
 """Of a child. A file is read in pieces, so that its size hardly matters."""
 _LARGEST_ANSWER = 1024 * MEBIBYTE
@@ -337,6 +339,23 @@ def _drawings(answer: Answer, paths: Sequence[str]) -> Iterator[tuple[str, Drawi
         found = orjson.loads(next(lines, b""))
         if found is not None:
             yield path, None if found is False else Drawings.restored(found, lines, printable(path))
+
+
+def objects(
+    module: str, tree: SourceFiles, paths: Sequence[str], arguments: Mapping[str, Any]
+) -> tuple[Mapping[str, int], list[tuple[int, Sequence[float]]]]:
+    """What a picture of classes, with one of objects or without, shows: see label_pictures_document.
+
+    Raises as ``coco`` does.
+    """
+    parts = [_content(tree, path, MAX_PICTURE) for path in paths]
+    with _refusing(paths[0]):
+        told = {"where": printable(paths[0]), "lengths": [len(part) for part in parts], **arguments}
+        answer = _pool(Ceilings.read(), module).run("objects", told, b"".join(parts))
+        found: list[tuple[int, Sequence[float]]] = [
+            (int(number), list(map(float, coordinates))) for number, coordinates in orjson.loads(answer.raw)
+        ]
+        return {name: int(answer.document[name]) for name in ("width", "height", "others", "mixed")}, found
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pelagos_pipelines.annotations import (
     label_studio,
     labelbox,
     labelme,
+    mask_pictures,
     pascal_voc,
     yolo,
 )
@@ -38,6 +39,7 @@ FORMATS = Registry(
         ecotaxa.FORMAT,
         labelbox.FORMAT,
         ifdo.FORMAT,
+        mask_pictures.FORMAT,
     ),
 )
 _WITHOUT: Mapping[str, str] = {"classFolder": "folders are no classes"}

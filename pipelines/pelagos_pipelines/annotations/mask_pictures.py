@@ -1,0 +1,163 @@
+"""Label masks: a picture of each image, in which pixels have the colour, or the number, of a class. CVAT's "Segmentation mask".
+
+``labelmap.txt`` has the colours (``name:red,green,blue::``), or ``classes.txt`` the numbers: that of a class is the number of its
+line, counted from 0, and the first line is the background. A picture in ``SegmentationObject/`` tells objects apart. Without it a
+class is one mask in an image, which is no object: pieces of it may be parts of one, or several that touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+
+from pelagos_contract.dataset import Split
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.formats import MASKS
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations import mask_pictures_document, naming, reading
+from pelagos_pipelines.annotations.coco_panoptic import THING
+from pelagos_pipelines.annotations.drawings import Drawings, Drawn
+from pelagos_pipelines.annotations.drawn import Tool
+from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.model import (
+    Asked,
+    Collection,
+    Format,
+    Sizes,
+    SourceFiles,
+    only_split,
+    split_of,
+    suffix,
+)
+from pelagos_pipelines.annotations.shapes import Kind, Shape
+from pelagos_pipelines.annotations.untrusted_input import format_names, invalid, printable
+
+_PICTURES = "pelagos_pipelines.annotations.label_pictures_document"
+_CLASSES = frozenset({"segmentationclass", "masks", "mask"})
+_OBJECTS = "segmentationobject"
+_END = "_mask"
+_LISTS = ("imagesets", "segmentation")
+_VOID_COLOUR = 224 + 256 * 224 + 65536 * 192
+_VOID_NUMBER = 255
+_OF_OBJECTS = frozenset({Task.DETECTION, Task.ORIENTED_DETECTION, Task.INSTANCE_SEGMENTATION})
+
+
+def _files(tree: SourceFiles) -> list[str]:
+    found = {PurePosixPath(path).name.lower(): path for path in reversed(tree.files)}
+    return [found[name] for name in ("labelmap.txt", "classes.txt") if name in found][:1]
+
+
+def _pictures(tree: SourceFiles) -> list[str]:
+    """Of classes and of objects."""
+    return [path for path in tree.images if suffix(path) == ".png" and (_is_of_classes(path) or _is_of_objects(path))]
+
+
+def _is_of_classes(path: str) -> bool:
+    return PurePosixPath(path).stem.lower().endswith(_END) or not _CLASSES.isdisjoint(_folders(path))
+
+
+def _is_of_objects(path: str) -> bool:
+    return _OBJECTS in _folders(path)
+
+
+def _folders(path: str) -> list[str]:
+    return path.lower().split("/")[:-1]
+
+
+def recognises(tree: SourceFiles) -> bool:
+    """Whether there are pictures, and what says which class their pixels are."""
+    return bool(_files(tree)) and any(map(_is_of_classes, _pictures(tree))) and TOOL.recognised(tree, _files(tree))
+
+
+def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
+    """The masks; refused for a task of objects when pictures do not tell them apart."""
+    pictures = _pictures(tree)
+    if asked.task in _OF_OBJECTS:
+        objects = {_key(path) for path in pictures if _is_of_objects(path)}
+        bare = [path for path in pictures if not _is_of_objects(path) and _key(path) not in objects]
+        if bare:
+            raise RefusedError(
+                Reason.TASK_MISMATCH,
+                f"task is {asked.task.value}, but {len(bare)} pictures show classes alone, and do not tell objects apart:"
+                f" {format_names(bare)}; add those of SegmentationObject/, or set task to SemanticSegmentation",
+                "task",
+            )
+    return TOOL.read(tree, sizes, asked)
+
+
+def _key(path: str) -> tuple[str, ...]:
+    """The folders of a picture that say something, and its name: the same for an image and both of its pictures."""
+    whole = PurePosixPath(path)
+    stem = whole.stem.lower().removesuffix(_END)
+    return (*(part for part in _folders(path) if part not in _CLASSES | {_OBJECTS}), stem)
+
+
+def _fill(tree: SourceFiles, path: str, drawings: Drawings, faults: Faults) -> None:
+    """Draw what the pictures show."""
+    (legend,) = drawings.images
+    drawings.images.clear()
+    pictures = _pictures(tree)
+    known = frozenset(pictures)
+    images = naming.Names([image for image in tree.images if image not in known], stems=True)
+    objects = {_key(picture): picture for picture in pictures if _is_of_objects(picture)}
+    splits = _splits(tree)
+    for picture in pictures:
+        if _is_of_objects(picture):
+            continue
+        with faults.noting():
+            key = _key(picture)
+            name = f"{'/'.join(key)}.png"
+            alike = images.alike(name)
+            image = Drawn((alike[0] if len(alike) == 1 else name,), f"the picture {printable(picture)}")
+            image.split = only_split(splits.get(key[-1], frozenset()))
+            _draw(tree, [picture, *([objects[key]] if key in objects else [])], image, legend, drawings)
+            drawings.images.append(image)
+
+
+def _draw(tree: SourceFiles, paths: list[str], image: Drawn, legend: Drawn, drawings: Drawings) -> None:
+    labels = {segment.number: segment.label for segment in legend.segments}
+    by_colour = legend.picture == mask_pictures_document.COLOURS
+    told = {
+        "numbers": list(labels),
+        "colours": by_colour,
+        "ignored": [one for one in ((_VOID_COLOUR,) if by_colour else (_VOID_NUMBER,)) if one not in labels],
+    }
+    document, found = reading.objects(_PICTURES, tree, paths, told)
+    if document["mixed"]:
+        raise invalid(
+            f"{printable(paths[1])} has {document['mixed']} objects whose pixels are of several classes, or of none, in"
+            f" {printable(paths[0])}: export both again"
+        )
+    drawings.counted["unknown"] += bool(document["others"])
+    image.width, image.height = document["width"], document["height"]
+    image.left = int(bool(document["others"]))
+    for number, coordinates in found:
+        attributes = {THING: str(len(paths) > 1).lower()}
+        image.shapes.append(Shape(labels[number], Kind.MASK, tuple(coordinates), attributes=attributes))
+
+
+def _splits(tree: SourceFiles) -> Mapping[str, frozenset[Split]]:
+    """What ``ImageSets/Segmentation/<split>.txt`` lists, by the name of an image without its suffix."""
+    found: dict[str, frozenset[Split]] = {}
+    for path in tree.files:
+        split = split_of(PurePosixPath(path).stem)
+        if suffix(path) == ".txt" and split is not None and tuple(_folders(path)[-2:]) == _LISTS:
+            for stem in _listed(tree, path):
+                found[stem] = found.get(stem, frozenset()) | {split}
+    return found
+
+
+def _listed(tree: SourceFiles, path: str) -> Iterator[str]:
+    for _, line in reading.lines(tree, path, reading.MAX_LABELS):
+        yield PurePosixPath(line.strip().strip('"')).name.lower()
+
+
+TOOL = Tool(
+    MASKS,
+    _files,
+    "pelagos_pipelines.annotations.mask_pictures_document",
+    said={"unknown": "pictures have pixels that are of no class that is declared, and say nothing of them"},
+    pictures=_pictures,
+    fill=_fill,
+)
+FORMAT = Format(MASKS, recognises, read, evidence=TOOL.evidence)
