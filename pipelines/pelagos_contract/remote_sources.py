@@ -93,6 +93,29 @@ class ZenodoSource(Strict):
     secret_ref: Annotated[SecretRef | None, secret("token")] = None
 
 
+class S3Source(Strict):
+    """A prefix of a bucket, or an archive in it, on S3-compatible storage of its own."""
+
+    uri: Annotated[
+        str,
+        Field(
+            pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^\x00-\x1f]*)?$",
+            max_length=1024,
+            description="Bucket and prefix, or archive: s3://bucket/prefix.",
+        ),
+    ]
+    endpoint: Annotated[
+        SourceUrl | None, Field(description="Address of the service. Default: that of AWS in the region.")
+    ] = None
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$", max_length=40, description="Region of the bucket.")] = (
+        "us-east-1"
+    )
+    secret_ref: Annotated[
+        SecretRef | None,
+        secret("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, and AWS_SESSION_TOKEN where there is one"),
+    ] = None
+
+
 def lacking(alternatives: Sequence[Sequence[str]], keys: Iterable[str]) -> str | None:
     """What a Secret with ``keys`` lacks, in words; None when it has all of one of the ``alternatives``, or there are none."""
     given = set(keys)

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pelagos_contract.annotation_tools import BiigleSource, CvatSource, LabelStudioSource, RoboflowSource
 from pelagos_contract.base import Strict
 from pelagos_contract.registry import Registry
-from pelagos_contract.remote_sources import HttpSource, SecretRef, ZenodoSource
+from pelagos_contract.remote_sources import HttpSource, S3Source, SecretRef, ZenodoSource
 from pelagos_contract.values import RelativePath
 
 
@@ -56,6 +56,13 @@ HTTP = SourceDescription(
     pin="sha256",
 )
 
+S3 = SourceDescription(
+    "s3",
+    S3Source,
+    "A prefix, or an archive, on S3-compatible storage of its own.",
+    keys=(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),),
+    changes=True,
+)
 ZENODO = SourceDescription(
     "zenodo",
     ZenodoSource,
@@ -142,7 +149,7 @@ class Source(Strict):
         return [name for name in SOURCES.names if getattr(self, name, None) is not None]
 
 
-SOURCES = Registry("source", (VOLUME, HTTP, ZENODO, CVAT, LABEL_STUDIO, BIIGLE, ROBOFLOW))
+SOURCES = Registry("source", (VOLUME, HTTP, S3, ZENODO, CVAT, LABEL_STUDIO, BIIGLE, ROBOFLOW))
 
 
 def is_chosen(place: SourceDescription, found: Strict) -> bool:

@@ -117,6 +117,14 @@ class Client:
         """See there."""
         self._pool.close()
 
+    def require_allowed(self, url: str) -> None:
+        """For what is asked by another client than this. Raises RefusedError: SOURCE_NOT_ALLOWED; and FetchError.
+
+        That client looks the name up by itself. Where it lies by then, only https reaches, or a host that the platform names:
+        nobody else there has a certificate for the name.
+        """
+        self._policy.addresses(self._policy.target(url, self.field), self.field)
+
     @property
     def patience(self) -> Patience:
         """That which it was made with."""

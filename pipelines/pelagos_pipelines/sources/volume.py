@@ -174,26 +174,37 @@ def download(source: VolumeSource, data_root: str, scratch: Path) -> tuple[Exclu
         StorageError, StorageRefusedError: see storage.errors.
         OSError: the disk is full; known before the first byte is brought.
     """
-    folder = _plain(source.path)
-    bucket = storage.Bucket(data_root)
+    return bring(storage.Bucket(data_root), _plain(source.path), scratch, (source.path, FIELD))
+
+
+def bring(bucket: storage.Bucket, folder: str, scratch: Path, named: tuple[str, str]) -> tuple[Exclusion, ...]:
+    """Download a folder of a bucket; people call it, and the field that names it, as ``named`` says. Raises as ``download``."""
+    path, field = named
     found = [entry for entry in bucket.list(folder) if entry.path != folder]
     # Judged are the names below the source, as on a volume: what it lies in may be called as it likes.
     objects = {entry.path: entry for entry in found if all(map(_is_data, _below(entry.path, folder).split("/")))}
     hidden = [entry.path for entry in found if entry.path not in objects]
     empty = _drop_markers(objects)
     if not objects:
-        raise _not_found(source.path)
+        raise _not_found(path) if field == FIELD else nothing(path, field)
     if len(objects) > MAX_FILES:
-        raise _too_many(source.path, str(len(objects)), FIELD)
+        raise _too_many(path, str(len(objects)), field)
     try:
         targets = places.safe_targets(objects, scratch)
     except storage.StorageRefusedError as error:
-        raise RefusedError(Reason.FORMAT_INVALID, str(error), FIELD) from error
+        raise RefusedError(Reason.FORMAT_INVALID, str(error), field) from error
     places.require_room(scratch, objects.values())
-    buckets.at_once(lambda path: bucket.download(path, targets[path], etag=objects[path].etag), objects)
+    buckets.at_once(lambda name: bucket.download(name, targets[name], etag=objects[name].etag), objects)
     return (
         *_excluded((_below(path, folder) for path in hidden), ExclusionReason.HIDDEN),
         *_excluded((_below(path, folder) for path in empty), ExclusionReason.NOT_AN_IMAGE),
+    )
+
+
+def nothing(path: str, field: str) -> RefusedError:
+    """The refusal of what is not there, elsewhere than on the data volume."""
+    return RefusedError(
+        Reason.SOURCE_NOT_FOUND, f"there is nothing at {path!r}; correct it, or put the images there", field
     )
 
 

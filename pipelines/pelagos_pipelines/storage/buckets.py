@@ -11,9 +11,9 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
@@ -45,6 +45,25 @@ class Object:
     etag: str
 
 
+@dataclass(frozen=True)
+class Login:
+    """How a storage of somebody else is reached; without ``credentials``, by obstore's names of them, as nobody."""
+
+    endpoint: str
+    region: str
+    credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
+    authority: bytes = b""
+
+    def connect(self, place: tuple[str, str]) -> S3Store:
+        """A client. What our own storage has in the environment must not go to a stranger's: obstore would take it there."""
+        ours = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("AWS_")}
+        try:
+            login = self.credentials or {"skip_signature": "true"}
+            return s3.connect(place, self.endpoint, self.region, TIMEOUTS, credentials=login, authority=self.authority)
+        finally:
+            os.environ.update(ours)
+
+
 def is_remote(uri: str) -> bool:
     """Whether it is object storage; everything else is a folder. StorageRefusedError for another scheme."""
     if uri.startswith(s3.SCHEME):
@@ -65,10 +84,13 @@ def parse(uri: str) -> tuple[str, str]:
 class Bucket:
     """All objects of a bucket below the prefix that ``uri`` names. Safe for use by several threads."""
 
-    def __init__(self, uri: str) -> None:
-        """Make no connection. StorageRefusedError for what is no s3:// uri, and without credentials."""
+    def __init__(self, uri: str, login: Login | None = None) -> None:
+        """Make no connection. StorageRefusedError for what is no s3:// uri, and without credentials.
+
+        ``login``: of a storage that is not ours; nothing of the environment is used then.
+        """
         self.uri = uri.rstrip("/")
-        self._store = _connect(parse(uri))
+        self._store = _connect(parse(uri)) if login is None else login.connect(parse(uri))
 
     def list(self, folder: str = "") -> Sequence[Object]:
         """Everything below ``folder``, sorted by path."""
