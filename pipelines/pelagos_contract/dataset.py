@@ -126,7 +126,6 @@ class Recipe(Strict):
         SplitPolicy, Field(description="How images are divided between training, validation and test.")
     ] = SplitPolicy()
 
-
     @field_validator("labels")
     @classmethod
     def _of_defaults(cls, labels: Labels | None) -> Labels | None:
