@@ -6,17 +6,20 @@ The number of a pixel is its place in the palette, its grey, or of red, green an
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
+# Here, and not where they are used: what is loaded before a child begins does not count as its memory.
+import numpy as np
 import orjson
+from PIL import Image
 
 from pelagos_pipelines.annotations import drawings, masks
 from pelagos_pipelines.annotations.untrusted_input import invalid
 from pelagos_pipelines.sandbox import Answer
 
-ANY = -1
-"""Stands for every number but 0."""
+_STRIP = 256
+"""Rows that are looked at together."""
 MOST_OBJECTS = 2000
 """Of one picture: each of them takes a look at all pixels."""
 
@@ -26,16 +29,14 @@ def pixels(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
 
     The document has the size, and how many pixels have a number that is not 0 and that nobody asked for.
     """
-    import numpy as np
-
     with drawings.refusals():
         found = _numbers(arguments["where"], io.BytesIO(file.read()))
         asked = arguments["numbers"]
         shapes: list[Any] = []
         for number in asked:
-            inside = found != 0 if number == ANY else found == number
+            inside = found != 0 if number == masks.ANY else found == number
             shapes.append(masks.of_array("", inside).coordinates if inside.any() else None)
-        others = 0 if ANY in asked else int((~np.isin(found, np.asarray(asked, np.int64)) & (found != 0)).sum())
+        others = 0 if masks.ANY in asked else int((~np.isin(found, np.asarray(asked, np.int64)) & (found != 0)).sum())
         return Answer({"width": found.shape[1], "height": found.shape[0], "others": others}, orjson.dumps(shapes))
 
 
@@ -47,47 +48,54 @@ def objects(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
     have a number that is not among ``numbers``, and how many objects have pixels of several classes, or of none. Objects are told
     apart by their numbers; ``ignored`` are numbers of pixels that belong to none.
     """
-    import numpy as np
-
     with drawings.refusals():
         where, lengths = arguments["where"], arguments["lengths"]
         ignored = np.asarray(arguments["ignored"], np.uint32)
         parts = [io.BytesIO(file.read(length)) for length in lengths if length]
         classes, *others = (_numbers(where, part, colours=arguments["colours"]) for part in parts)
         known = np.asarray(arguments["numbers"], np.uint32)
-        unknown = int((~np.isin(classes, known) & ~np.isin(classes, ignored) & (classes != 0)).sum())
+        told_of = np.concatenate((known, ignored, np.zeros(1, np.uint32)))
+        unknown = sum(int((~np.isin(strip, told_of)).sum()) for strip in _strips(classes))
         told = {"width": classes.shape[1], "height": classes.shape[0], "others": unknown, "mixed": 0}
-        found: list[Any] = []
-        if not others:
-            found = [(number, classes == number) for number in arguments["numbers"]]
-        elif others[0].shape != classes.shape:
+        drawn: list[Any] = []
+        if others and others[0].shape != classes.shape:
             raise invalid(f"{where} has another size than the picture of its objects: export them again")
-        else:
-            for number in _objects(where, others[0], ignored):
-                inside = others[0] == number
-                shown, counts = np.unique(classes[inside], return_counts=True)
-                if len(shown) > 1 or shown[0] not in known:
-                    told["mixed"] += 1
+        if others:
+            for number, (top, bottom) in _objects(where, others[0], ignored).items():
+                inside = others[0][top:bottom] == number
+                shown, counts = np.unique(classes[top:bottom][inside], return_counts=True)
+                told["mixed"] += len(shown) > 1 or shown[0] not in known
                 if (best := shown[counts.argmax()]) in known:
-                    found.append((int(best), inside))
-        drawn = [(number, masks.of_array("", inside).coordinates) for number, inside in found if inside.any()]
+                    drawn.append((int(best), masks.of_array("", inside, (0, top)).coordinates))
+        else:
+            drawn += (
+                (number, masks.of_array("", inside).coordinates)
+                for number in arguments["numbers"]
+                if (inside := classes == number).any()
+            )
         return Answer(told, orjson.dumps(drawn))
 
 
-def _objects(where: str, numbers: Any, ignored: Any) -> list[int]:
-    import numpy as np
+def _strips(numbers: Any) -> Iterator[Any]:
+    """A whole picture would be copied, to be sorted for one."""
+    return (numbers[top : top + _STRIP] for top in range(0, len(numbers), _STRIP))
 
-    found: list[int] = np.setdiff1d(np.unique(numbers), np.append(ignored, 0)).tolist()
-    if len(found) > MOST_OBJECTS:
-        raise invalid(f"{where} has {len(found)} objects; at most {MOST_OBJECTS} are read of one picture: divide it")
+
+def _objects(where: str, numbers: Any, ignored: Any) -> dict[int, tuple[int, int]]:
+    """The rows, about, between which each object lies, by its number."""
+    left = {0, *ignored.tolist()}
+    found: dict[int, tuple[int, int]] = {}
+    for index, strip in enumerate(_strips(numbers)):
+        for number in np.unique(strip).tolist():
+            if number not in left:
+                found[number] = found.get(number, (index * _STRIP, 0))[0], (index + 1) * _STRIP
+        if len(found) > MOST_OBJECTS:
+            raise invalid(f"{where} has more than {MOST_OBJECTS} objects, which are not read of one picture: divide it")
     return found
 
 
 def _numbers(where: str, file: BinaryIO, *, colours: bool = False) -> Any:
     """The number of each pixel: uint32, [height, width]; of a palette its place there, or with ``colours`` its colour."""
-    import numpy as np
-    from PIL import Image
-
     try:
         with Image.open(file, formats=["PNG"]) as opened:
             if opened.width * opened.height > masks.MAX_PIXELS // 4:
@@ -96,8 +104,11 @@ def _numbers(where: str, file: BinaryIO, *, colours: bool = False) -> Any:
                 return np.asarray(opened).astype(np.uint32)
             if opened.mode == "LA":
                 return np.asarray(opened.convert("L")).astype(np.uint32)
-            # Four bytes of each pixel are a number already, of which the last one says nothing.
-            four: Any = np.asarray(opened.convert("RGB").convert("RGBX"))
+            found: Any = np.empty((opened.height, opened.width), np.uint32)
+            for top in range(0, opened.height, _STRIP):
+                strip = opened.crop((0, top, opened.width, min(top + _STRIP, opened.height))).convert("RGB")
+                red, green, blue = np.moveaxis(np.asarray(strip).astype(np.uint32), 2, 0)
+                found[top : top + _STRIP] = red + 256 * green + 65536 * blue
+            return found
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise invalid(f"{where} is no PNG that can be decoded: export it again") from error
-    return four.view("<u4")[..., 0] & 0xFFFFFF

@@ -9,11 +9,10 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 from pelagos_contract.formats import LABELBOX
-from pelagos_pipelines.annotations import labelbox_document, reading
+from pelagos_pipelines.annotations import labelbox_document, masks, reading
 from pelagos_pipelines.annotations.drawings import Drawings, Drawn
 from pelagos_pipelines.annotations.drawn import Tool
 from pelagos_pipelines.annotations.faults import Faults
-from pelagos_pipelines.annotations.label_pictures_document import ANY
 from pelagos_pipelines.annotations.model import Format, SourceFiles, suffix
 from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.annotations.untrusted_input import invalid, printable
@@ -52,7 +51,7 @@ def _draw(tree: SourceFiles, path: str, image: Drawn, picture: str) -> None:
             f"{printable(path)}: {image.place} is a mask behind a URL, which is not fetched: lay it into"
             f" {labelbox_document.MASKS}/ beside the file, as the object's feature_id with .png, or draw polygons"
         )
-    document, (coordinates,) = reading.pixels(_PICTURES, tree, picture, [ANY])
+    document, (coordinates,) = reading.pixels(_PICTURES, tree, picture, [masks.ANY])
     size = document["width"], document["height"]
     if (image.width or size[0], image.height or size[1]) != size:
         raise invalid(

@@ -16,6 +16,8 @@ from pelagos_pipelines.annotations.shapes import Kind, Shape
 
 MAX_PIXELS = 2**28
 """Of a mask: more than any camera has, and what a byte each may take of memory."""
+ANY = -1
+"""Stands for every number of pixels but 0."""
 MAX_ENCODED = 64 * 2**20
 """Characters of a picture in a text."""
 _FIRST_SHIFTED = 3
