@@ -75,11 +75,14 @@ def test_without_a_run_the_key_on_record_counts() -> None:
     assert looking.key(builders.make_dataset_observed(retry="x")) == "x"
 
 
-def test_what_lacks_its_secret_is_tried_again_within_a_minute() -> None:
+def test_what_lacks_its_secret_or_is_not_there_yet_is_tried_again_soon() -> None:
     failure = {"reason": "SourceSecretIncomplete", "message": "no"}
     failed = {"state": RunState.FAILED, "message": "a step ended with an error"}
     assert looking.key(seen(59, failed, report=Report(failure=failure))) == ""
     assert looking.key(seen(60, failed, report=Report(failure=failure))) != ""
+    absent = Report(failure=failure | {"reason": "SourceNotFound"})
+    assert looking.key(seen(599, failed, report=absent)) == ""
+    assert looking.key(seen(600, failed, report=absent)) != ""
     other = Report(failure=failure | {"reason": "SourceAccessDenied"})
     assert looking.key(seen(3600, failed, report=other)) == ""
     assert looking.key(seen(DAY, failed, report=other)) != ""

@@ -89,6 +89,18 @@ def test_a_server_that_ignores_ranges_sends_all_anew(server: Server, tmp_path: P
     assert bring(server, tmp_path).read_bytes() == CONTENT
 
 
+def test_a_part_that_nobody_asked_for_is_not_taken_for_the_whole(server: Server, tmp_path: Path) -> None:
+    def stingy(request: Request) -> Reply:
+        start = int(request.headers.get("range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        part = CONTENT[start : start + 100_000]
+        told = f"bytes {start}-{start + len(part) - 1}/{len(CONTENT)}"
+        return Reply(part, 206, {"ETag": '"one"', "Content-Range": told})
+
+    server.handler = stingy
+    assert bring(server, tmp_path).read_bytes() == CONTENT
+    assert server.count("GET") == 3
+
+
 def test_a_file_that_changes_meanwhile_is_begun_anew(server: Server, shelf: Shelf, tmp_path: Path) -> None:
     other = CONTENT[::-1]
 

@@ -120,7 +120,7 @@ class _Download:
     def _restart(self) -> None:
         self._file.seek(0)
         self._file.truncate()
-        self._done, self._found = 0, Validators()
+        self._done, self._found, self._whole = 0, Validators(), 0
         self._sha256, self._md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
 
     def run(self) -> Fetched:
@@ -168,6 +168,9 @@ class _Download:
         if not self._done:
             self._found = _validators(response)
         left = number(headers.get("content-length"))
+        if response.status == 206:
+            # A server may send less than was asked for, and says of how much.
+            self._whole = number(headers.get("content-range", "").rpartition("/")[2]) or 0
         total = self._wanted.size if self._wanted.size is not None else (self._done + left if left is not None else 0)
         self._require_room(max(total, self._done + (left or 0)), target)
         end, mark = self._client.deadline.clock() + _MINUTE, self._done
@@ -216,7 +219,7 @@ class _Download:
     def _is_whole(self) -> bool:
         """Whether it is what was asked for. Raises RefusedError once it is not for the second time."""
         wanted = self._wanted
-        if not self._done and self._changes:
+        if (not self._done and self._changes) or self._done < self._whole:
             return False
         if wanted.size is not None and self._done != wanted.size:
             return self._changed(f"it has {self._done} bytes, and {wanted.size} were announced")

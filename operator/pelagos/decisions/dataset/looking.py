@@ -16,6 +16,8 @@ from pelagos_contract.failures import Reason
 USUAL, USUAL_FETCHED = "10m", "24h"
 SECRET_POLL = 60.0
 """Seconds after which a step looks again whether its Secret is whole: it alone can read it."""
+WAITING_POLL = 600.0
+"""Seconds after which what was not there is looked for again, such as a record that is not published yet."""
 _KEY = re.compile(r"(?P<given>.*)@(?P<at>[0-9TZ:-]{20})", re.DOTALL)
 
 
@@ -50,5 +52,8 @@ def _passes(seen: Observed) -> bool:
 
 
 def _pause(seen: Observed) -> float:
-    failure = seen.report.failure or {}
-    return SECRET_POLL if failure.get("reason") == Reason.SOURCE_SECRET_INCOMPLETE else max(period(seen), SECRET_POLL)
+    usual, failed = max(period(seen), SECRET_POLL), (seen.report.failure or {}).get("reason")
+    if failed == Reason.SOURCE_SECRET_INCOMPLETE:
+        return SECRET_POLL
+    is_waiting = failed in set(Reason) and Reason(str(failed)).state == "waiting"
+    return min(usual, WAITING_POLL) if is_waiting else usual
