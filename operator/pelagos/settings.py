@@ -165,7 +165,7 @@ class Settings(BaseSettings):
     max_image_mebibytes: int = Field(64, ge=1, le=1_024)
     """Ceiling: MiB of an image file."""
     max_image_memory: int = Field(640, ge=64, le=65_536)
-    """Ceiling: MiB that decoding one image may take; a progressive JPEG takes 9 bytes a pixel, others 3 to 6."""
+    """Ceiling: MiB that decoding one image may take; a JPEG 2000 takes 17 bytes a pixel, TIFF 9 to 21, others 3 to 9."""
     max_image_seconds: int = Field(10, ge=1, le=600)
     """Ceiling: seconds of processor time that decoding one image may take."""
     max_checkpoint_mebibytes: int = Field(1_024, ge=1, le=65_536)

@@ -79,6 +79,20 @@ def push(*arguments: object) -> Result:
     return CliRunner().invoke(app, [*wanted, *map(str, arguments)])
 
 
+def test_an_image_that_was_converted_is_called_what_it_is_now(
+    world: ApiServer, tool: LabelStudio, tmp_path: Path
+) -> None:
+    tool.config = CONFIG
+    manifest = tmp_path / "store" / "versions" / "ab" / "manifest.json"
+    entries = json.loads(manifest.read_text())["images"]
+    changed = [entry | {"path": "a/scan.tif", "original": {"sha256": "0" * 64, "size": 1}} for entry in entries]
+    manifest.write_text(json.dumps({"images": changed}))
+
+    push("--limit", 1)
+
+    assert [task["data"]["image"].rpartition("-")[2] for task in tool.tasks] == ["scan.tif.png"]
+
+
 def test_the_images_of_which_the_model_is_least_sure_go_first(world: ApiServer, tool: LabelStudio) -> None:
     tool.config = CONFIG
 

@@ -46,10 +46,16 @@ def annotate() -> None:
 
 @dataclass(frozen=True)
 class _Image:
-    """Of a version: its path in the source, and the digest of its content."""
+    """Of a version: its path in the source, and the digest of its content, which may be a PNG of what the source has."""
 
     path: str
     sha256: str
+    is_converted: bool = False
+
+    @property
+    def name(self) -> str:
+        """As it is called in a tool, of which the suffix says what to show."""
+        return f"{self.path}.png" if self.is_converted else self.path
 
     @property
     def identity(self) -> str:
@@ -142,7 +148,7 @@ async def _push(at: access.Chosen, namespace: str, name: str, status: Mapping[st
         for each in sorted(filter(None, scored), key=lambda one: (one.score, one.image.path))[: asked.limit]:
             content = await _content(blobs, each.image)
             model = f"{SUGGESTED_BY}{asked.service}@{found.model}"
-            await project.add(Suggestion(each.image.identity, each.image.path, content, model, each.found, each.score))
+            await project.add(Suggestion(each.image.identity, each.image.name, content, model, each.found, each.score))
             done.added += 1
     return done
 
@@ -190,7 +196,9 @@ async def _images(version: Objects, uri: str) -> list[_Image]:
             f"the version {uri} is not visible from this machine; run this command where its folder is mounted"
         )
     try:
-        listed = [_Image(str(each["path"]), str(each["sha256"])) for each in json.loads(content)["images"]]
+        listed = [
+            _Image(str(each["path"]), str(each["sha256"]), "original" in each) for each in json.loads(content)["images"]
+        ]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise AnnotateError(f"{uri}/{_MANIFEST} is not what a preparation wrote; prepare the Dataset again") from error
     if not all(re.fullmatch(r"[0-9a-f]{64}", image.sha256) for image in listed):
