@@ -52,3 +52,11 @@ class RoboflowSource(Strict):
         RoboflowFormat, Field(description="Format in which Roboflow exports it; those with outlines keep them.")
     ] = "Coco"
     secret_ref: Annotated[SecretRef | None, secret("token (an API key of the workspace)")] = None
+
+
+class LabelboxSource(Strict):
+    """A project of Labelbox."""
+
+    url: Annotated[SourceUrl, Field(description="Address of the API.")] = "https://api.labelbox.com"
+    project: Annotated[Slug, Field(description="Identifier of the project, as its address shows it.")]
+    secret_ref: Annotated[SecretRef | None, secret("token (an API key)")] = None

@@ -9,7 +9,13 @@ from pydantic import ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
-from pelagos_contract.annotation_tools import BiigleSource, CvatSource, LabelStudioSource, RoboflowSource
+from pelagos_contract.annotation_tools import (
+    BiigleSource,
+    CvatSource,
+    LabelboxSource,
+    LabelStudioSource,
+    RoboflowSource,
+)
 from pelagos_contract.base import Strict
 from pelagos_contract.registry import Registry
 from pelagos_contract.remote_sources import HttpSource, S3Source, SecretRef, ZenodoSource
@@ -102,6 +108,10 @@ ROBOFLOW = SourceDescription(
     "roboflow", RoboflowSource, "A version of a Roboflow project, with its images.", keys=(("token",),)
 )
 
+LABELBOX = SourceDescription(
+    "labelbox", LabelboxSource, "A project of Labelbox, with its images.", keys=(("token",),), changes=True
+)
+
 
 class Source(Strict):
     """Where images and labels come from; exactly one field is set."""
@@ -149,7 +159,7 @@ class Source(Strict):
         return [name for name in SOURCES.names if getattr(self, name, None) is not None]
 
 
-SOURCES = Registry("source", (VOLUME, HTTP, S3, ZENODO, CVAT, LABEL_STUDIO, BIIGLE, ROBOFLOW))
+SOURCES = Registry("source", (VOLUME, HTTP, S3, ZENODO, CVAT, LABEL_STUDIO, BIIGLE, ROBOFLOW, LABELBOX))
 
 
 def is_chosen(place: SourceDescription, found: Strict) -> bool:

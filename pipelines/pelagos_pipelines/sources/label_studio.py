@@ -8,10 +8,8 @@ they have here.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO, TypeVar
 from urllib.parse import urljoin
 
@@ -19,29 +17,22 @@ import orjson
 from pydantic import Field
 
 from pelagos_contract.annotation_tools import LabelStudioSource
-from pelagos_contract.beneath import Folder
-from pelagos_contract.exclusions import ExclusionReason
-from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import LABEL_STUDIO
 from pelagos_contract.text import shown
-from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
-from pelagos_pipelines.annotations.untrusted_input import format_names
+from pelagos_pipelines.annotations.model import SourceFiles
 from pelagos_pipelines.fetching import (
     Credentials,
-    Fetched,
     FetchError,
     UnexpectedStatusError,
-    Wanted,
-    download,
     shown_url,
 )
 from pelagos_pipelines.sources import fetched, services, volume
+from pelagos_pipelines.sources.pictures import LeftError, Pictures
 from pelagos_pipelines.sources.place import Errand, RemotePlace
-from pelagos_pipelines.sources.services import Names, Told
+from pelagos_pipelines.sources.services import Told
 
 Made = TypeVar("Made")
-LARGEST_IMAGE = 2**32
 _LOOKED_AT, _READ = 500, 50
 """Tasks of a page: without what people drew, and with it."""
 _LARGEST_PAGE = 2 * services.LARGEST_LIST
@@ -49,8 +40,6 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 """A personal access token; a legacy one has no dots."""
 _IMAGE = re.compile(r"<(?:Image|HyperText)\b[^>]*>", re.IGNORECASE)
 _VALUE = re.compile(r"\bvalue(?:List)?\s*=\s*[\"']\$(\w{1,200})", re.IGNORECASE)
-_AT = re.compile(r"https?://|/")
-"""What an image's place begins with, if it can be asked for."""
 _Count = Annotated[int, Field(ge=0)]
 
 
@@ -166,103 +155,46 @@ def fetch(source: LabelStudioSource, errand: Errand, origin: Origin) -> tuple[So
     server = _Server(source, errand)
     folder = errand.scratch / "project"
     folder.mkdir(parents=True)
-    work = _Work(server, errand, folder, frozenset(_keys(server.about().label_config or "")))
+    pictures = Pictures(source.url, server.held, errand, folder)
+    keys = frozenset(_keys(server.about().label_config or ""))
     with (folder / f"project-{source.project}.json").open("xb") as file:
-        work.write(file)
-    if work.left and not work.images:
-        raise RefusedError(Reason.SOURCE_INVALID, f"no image could be fetched: {work.said}", errand.client.field)
-    tree = volume.collected(f"project {source.project}", Folder(folder), folder, errand.client.field)
-    excluded = Exclusion.of((name for name, _, _ in work.left), ExclusionReason.NOT_FETCHED)
-    warnings = (f"images could not be fetched, and their tasks are left out: {work.said}",) if work.left else ()
-    tree = replace(tree, excluded=(*tree.excluded, *excluded), warnings=(*tree.warnings, *warnings))
-    return tree, fetched.counted(origin.model_copy(update={"bytes": work.done}), tree)
-
-
-class _LeftError(Exception):
-    """An image cannot be had, and why."""
+        _Export(server, pictures, keys).write(file)
+    return pictures.collected(f"project {source.project}", origin)
 
 
 @dataclass
-class _Work:
-    """What has been brought so far. ``left``: an image, the annotations of its task, and why it is not there."""
+class _Export:
+    """The tasks, as an export has them; ``keys`` are those of their data that are images."""
 
     server: _Server
-    errand: Errand
-    folder: Path
+    pictures: Pictures
     keys: frozenset[str]
-    names: Names = field(default_factory=Names)
-    left: list[tuple[str, int, str]] = field(default_factory=list)
-    images: int = 0
-    done: int = 0
 
     def write(self, file: BinaryIO) -> None:
-        """The export, task by task; memory holds a page of them."""
+        """Task by task; memory holds a page of them."""
         file.write(b"[")
         is_first = True
         for task, document in self.server.tasks(_Task, _READ, fields="all"):
             try:
-                data = self._data(task)
-            except _LeftError as error:
-                name = shown(f"task {task.id}: {error.args[0]}")[:400]
-                self.left.append((name, len(task.annotations), str(error.args[1])))
+                data = {key: self._value(task, key, value) for key, value in task.data.items()}
+            except LeftError as error:
+                self.pictures.leave(f"task {task.id}", len(task.annotations), error)
                 continue
             file.write(b"\n" if is_first else b",\n")
             file.write(orjson.dumps(document | {"data": data}))
             is_first = False
         file.write(b"]\n")
 
-    @property
-    def said(self) -> str:
-        """Of those that are left out."""
-        reasons = "; ".join(
-            f"{count} since {why}" for why, count in Counter(why for *_, why in self.left).most_common(3)
-        )
-        drawn = sum(count for _, count, _ in self.left)
-        return f"{reasons} (with {drawn} annotations): {format_names(name for name, _, _ in self.left)}"
-
-    def _data(self, task: _Task) -> dict[str, Any]:
-        """What the task shows, with the names that its images have here."""
-        return {key: self._value(task, value) if self._is_image(key) else value for key, value in task.data.items()}
-
-    def _is_image(self, key: str) -> bool:
-        return not self.keys or key in self.keys
-
-    def _value(self, task: _Task, value: Any) -> Any:
+    def _value(self, task: _Task, key: str, value: Any) -> Any:
+        """What a task shows, with the names that its images have here."""
+        if self.keys and key not in self.keys:
+            return value
         if isinstance(value, list):
-            return [self._value(task, each) for each in value]
+            return [self._value(task, key, each) for each in value]
         if not isinstance(value, str) or not (self.keys or services.is_image_name(_named(value))):
             return value
-        return self._brought(task, value)
-
-    def _brought(self, task: _Task, place: str) -> str:
-        """The name of the image at a place, once it is here."""
-        told = shown_url(place)
-        if place.startswith("data:"):
-            raise _LeftError("an image within its task", "images that are written into tasks are not read")
-        if _AT.match(place) is None:
-            scheme = shown(place.partition("://")[0])[:20]
-            why = f"{scheme}:// is storage that only its server can read" if "://" in place else "it is no address"
-            raise _LeftError(told, f"{why}: have Label Studio serve it, or use the storage as the source")
-        url = urljoin(f"{self.server.base.rstrip('/')}/", place)
-        target = self.errand.scratch / "image"
-        try:
-            found = self._download(url, lambda login: Wanted(url, target, login, limit=LARGEST_IMAGE))
-        except UnexpectedStatusError as error:
-            raise _LeftError(told, f"its server answers with HTTP {error.status}") from error
-        name = self.names.claim(f"images/{services.image_name(_named(place), found.path)}", str(task.id))
-        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        found.path.rename(self.folder / name)
-        self.images += 1
-        self.done += found.size
-        self.errand.progress(self.done, 0)
-        return name
-
-    def _download(self, url: str, wanted: Callable[[Credentials], Wanted]) -> Fetched:
-        """With the login only where it is the server's own."""
-        client = self.server.client
-        if services.is_below(self.server.base, url):
-            return self.server.held(lambda login: download(client, wanted(login)))
-        return download(client, wanted(Credentials()))
+        url = urljoin(f"{self.server.base.rstrip('/')}/", value) if value.startswith("/") else value
+        return self.pictures.bring(url, _named(value), str(task.id))
 
 
 def _keys(configuration: str) -> Iterator[str]:

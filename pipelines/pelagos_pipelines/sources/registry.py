@@ -7,7 +7,7 @@ from pathlib import Path
 from pelagos_contract.registry import Registry
 from pelagos_contract.sources import Source
 from pelagos_pipelines.annotations.model import SourceFiles
-from pelagos_pipelines.sources import biigle, cvat, http, label_studio, roboflow, s3, volume, zenodo
+from pelagos_pipelines.sources import biigle, cvat, http, label_studio, labelbox, roboflow, s3, volume, zenodo
 from pelagos_pipelines.sources.place import Place, RemotePlace
 
 PLACES: Registry[Place | RemotePlace] = Registry(
@@ -21,6 +21,7 @@ PLACES: Registry[Place | RemotePlace] = Registry(
         label_studio.PLACE,
         biigle.PLACE,
         roboflow.PLACE,
+        labelbox.PLACE,
     ),
 )
 

@@ -1,0 +1,102 @@
+"""Images that a service names one by one: brought under names of ours, or left out by name and reason."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from pelagos_contract.beneath import Folder
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.remote_sources import Origin
+from pelagos_contract.text import shown
+from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
+from pelagos_pipelines.annotations.untrusted_input import format_names
+from pelagos_pipelines.fetching import Credentials, Fetched, UnexpectedStatusError, Wanted, download, shown_url
+from pelagos_pipelines.sources import fetched, services, volume
+from pelagos_pipelines.sources.place import Errand
+from pelagos_pipelines.sources.services import Names
+
+LARGEST_IMAGE = 2**32
+Held = Callable[[Callable[[Credentials], Fetched]], Fetched]
+"""Calls with credentials that are good now."""
+_AT = re.compile(r"https?://")
+
+
+class LeftError(Exception):
+    """An image cannot be had: which, and why."""
+
+
+@dataclass
+class Pictures:
+    """What has been brought below ``folder`` so far, from the service at ``base`` with its login, and elsewhere without.
+
+    ``left``: what an image belongs to, the annotations of that, and why it is not there.
+    """
+
+    base: str
+    held: Held
+    errand: Errand
+    folder: Path
+    names: Names = field(default_factory=Names)
+    left: list[tuple[str, int, str]] = field(default_factory=list)
+    images: int = 0
+    done: int = 0
+
+    def bring(self, url: str, wanted: str, mark: str, *, logs_in: bool = True) -> str:
+        """The name, much like ``wanted``, of the image at an address, once it is here; for ``mark`` see Names.
+
+        Raises LeftError, RefusedError for addresses that are not allowed, and FetchError.
+        """
+        if url.startswith("data:"):
+            raise LeftError("an image within its task", "images that are written into tasks are not read")
+        if _AT.match(url) is None:
+            scheme = shown(url.partition("://")[0])[:20]
+            why = f"{scheme}:// is storage that only its server can read" if "://" in url else "it is no address"
+            raise LeftError(shown_url(url), f"{why}: have it served, or use the storage as the source")
+        found = self.download(url, self.errand.scratch / "image", logs_in=logs_in)
+        name = self.names.claim(f"images/{services.image_name(wanted, found.path)}", mark)
+        (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        found.path.rename(self.folder / name)
+        self.images += 1
+        self.done += found.size
+        self.errand.progress(self.done, 0)
+        return name
+
+    def download(self, url: str, target: Path, *, logs_in: bool = True) -> Fetched:
+        """A file, with the login only where the address is the service's own. Raises as ``bring``."""
+        client = self.errand.client
+
+        def ask(login: Credentials) -> Fetched:
+            return download(client, Wanted(url, target, login, limit=LARGEST_IMAGE))
+
+        try:
+            return self.held(ask) if logs_in and services.is_below(self.base, url) else ask(Credentials())
+        except UnexpectedStatusError as error:
+            raise LeftError(shown_url(url), f"its server answers with HTTP {error.status}") from error
+
+    def leave(self, what: str, annotations: int, error: LeftError) -> None:
+        """Note what is left out since an image of it is not there."""
+        name, why = error.args
+        self.left.append((shown(f"{what}: {name}")[:400], annotations, why))
+
+    def collected(self, what: str, origin: Origin) -> tuple[SourceFiles, Origin]:
+        """All that is there, and what is not. Raises RefusedError when no image is."""
+        field_named = self.errand.client.field
+        if self.left and not self.images:
+            raise RefusedError(Reason.SOURCE_INVALID, f"no image could be fetched: {self._said}", field_named)
+        tree = volume.collected(what, Folder(self.folder), self.folder, field_named)
+        excluded = Exclusion.of((name for name, _, _ in self.left), ExclusionReason.NOT_FETCHED)
+        told = (f"images could not be fetched, and what they belong to is left out: {self._said}",) if self.left else ()
+        tree = replace(tree, excluded=(*tree.excluded, *excluded), warnings=(*tree.warnings, *told))
+        return tree, fetched.counted(origin.model_copy(update={"bytes": self.done}), tree)
+
+    @property
+    def _said(self) -> str:
+        counts = Counter(why for *_, why in self.left).most_common(3)
+        drawn = sum(count for _, count, _ in self.left)
+        reasons = "; ".join(f"{count} since {why}" for why, count in counts)
+        return f"{reasons} (with {drawn} annotations): {format_names(name for name, _, _ in self.left)}"
