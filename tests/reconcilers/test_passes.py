@@ -168,7 +168,7 @@ def test_an_edit_during_a_pass_is_not_lost_though_the_reply_to_the_status_alread
 @pytest.mark.parametrize(
     ("spec", "wants"),
     [
-        ({"task": "Detect"}, ["spec.task: input should be 'Classification' or 'Detection'", "(it is 'Detect')"]),
+        ({"task": "Detect"}, ["spec.task: input should be 'Classification', 'Detection', ", "(it is 'Detect')"]),
         ({"task": None}, ["spec.task: field required"]),
         ({"refresh": "soon"}, ["spec.refresh: ", "(it is 'soon')"]),
         ({"split": {"ratios": {"train": 900}}}, ["spec.split.ratios.train: input should be less than or equal to 100"]),
