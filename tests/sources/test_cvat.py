@@ -119,6 +119,15 @@ def test_images_that_are_not_exported_are_excluded_by_name(server: Server, servi
     assert [(each.path, each.reason) for each in tree.excluded] == [("dive 1.png", ExclusionReason.NOT_FETCHED)]
 
 
+def test_frames_that_claim_names_of_the_export_are_not_counted_twice(
+    server: Server, service: Cvat, tmp_path: Path
+) -> None:
+    service.tasks[1].images |= {"annotations.xml": image(5), "images/dive 1.png": image(6)}
+    service.tasks[1].lost = {"annotations.xml", "images/dive 1.png"}
+    tree, _ = fetched(server, tmp_path)
+    assert not {each.path for each in tree.excluded} & tree.known
+
+
 def test_frames_that_people_deleted_are_not_missed(server: Server, service: Cvat, tmp_path: Path) -> None:
     service.tasks[1].deleted = {1}
     tree, _ = fetched(server, tmp_path)

@@ -129,7 +129,7 @@ def test_images_elsewhere_are_fetched_where_that_is_allowed(label_studio: LabelS
         number = label_studio.project()
         places = [
             f"{shelf.url}/a/reef.png",
-            f"{shelf.url}/a/REEF.png",
+            f"{shelf.url}/a/REEF 1.png",
             f"{shelf.url}/a/reef.png?v=2",
             f"{shelf.url}/plain",
         ]
@@ -154,6 +154,7 @@ def test_images_that_cannot_be_had_are_excluded_by_name_and_reason(label_studio:
             f"{shelf.url}/gone.png",
             f"{shelf.url}/here.png",
             "/data/local-files/?d=../etc/x.png",
+            "http://[::1/reef.png",
         ]
         tasks: list[dict[str, Any]] = [{"data": {"image": each}} for each in places]
         tasks[0]["annotations"] = [{"result": [box("crab", 1, 1, 5, 5)]}]
@@ -161,7 +162,7 @@ def test_images_that_cannot_be_had_are_excluded_by_name_and_reason(label_studio:
         tree, _ = fetched(label_studio, number, tmp_path, shelf.url)
     assert tree.images == ("images/here.png",)
     assert {each.reason for each in tree.excluded} == {ExclusionReason.NOT_FETCHED}
-    assert len(tree.excluded) == 3
+    assert len(tree.excluded) == 4
     assert "s3:// is storage that only its server can read" in tree.warnings[0]
     assert "with 1 annotations" in tree.warnings[0]
     assert [task["data"]["image"] for task in export(tree)] == ["images/here.png"]

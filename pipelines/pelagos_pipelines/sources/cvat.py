@@ -208,7 +208,7 @@ def _compared(server: _Server, tree: SourceFiles) -> SourceFiles:
             numbered = enumerate(frames, thing.start_frame)
             missing += [each.name for number, each in numbered if number not in gone and _stem(each.name) not in here]
     if missing:
-        excluded = Exclusion.of(sorted({shown(name) for name in missing}), ExclusionReason.NOT_FETCHED)
+        excluded = Exclusion.of(sorted({shown(name) for name in missing} - tree.known), ExclusionReason.NOT_FETCHED)
         return replace(tree, excluded=(*tree.excluded, *excluded))
     if len(tree.images) < count:
         warning = f"CVAT has {count} images in {server.words}, and exported {len(tree.images)}"

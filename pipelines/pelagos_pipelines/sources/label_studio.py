@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO, TypeVar
-from urllib.parse import urljoin
 
 import orjson
 from pydantic import Field
@@ -193,7 +192,7 @@ class _Export:
             return [self._value(task, key, each) for each in value]
         if not isinstance(value, str) or not (self.keys or services.is_image_name(_named(value))):
             return value
-        url = urljoin(f"{self.server.base.rstrip('/')}/", value) if value.startswith("/") else value
+        url = services.rebased(self.server.base, value) if value.startswith("/") else value
         return self.pictures.bring(url, _named(value), str(task.id))
 
 

@@ -57,7 +57,9 @@ class Pictures:
             scheme = shown(url.partition("://")[0])[:20]
             why = f"{scheme}:// is storage that only its server can read" if "://" in url else "it is no address"
             raise LeftError(shown_url(url), f"{why}: have it served, or use the storage as the source")
-        found = self.download(url, self.errand.scratch / "image", logs_in=logs_in)
+        if not services.is_address(url):
+            raise LeftError(shown_url(url), "its address cannot be read")
+        found = self.download(services.encoded(url), self.errand.scratch / "image", logs_in=logs_in)
         name = self.names.claim(f"images/{services.image_name(wanted, found.path)}", mark)
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
         found.path.rename(self.folder / name)

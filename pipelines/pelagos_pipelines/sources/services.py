@@ -9,7 +9,7 @@ import unicodedata
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
-from urllib.parse import parse_qs, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,6 +21,8 @@ from pelagos_pipelines.fetching import Client
 Model = TypeVar("Model", bound="Told")
 LARGEST_LIST = 64 * 2**20
 """Bytes of a document with a line for each image."""
+_ALONE = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_WRITTEN = "!#$%&'()*+,/:;=?@[]~"
 _FILE = ("d", "filepath")
 """Parameters by which files are asked for."""
 _ODD = re.compile(r"[^\w .,;=@#%&()+\[\]{}~!$^'-]")
@@ -70,6 +72,19 @@ def rebased(base: str, url: str) -> str:
 def state_of(*parts: Any) -> str:
     """Text that changes when one of the parts does."""
     return hashlib.sha256(orjson.dumps(parts)).hexdigest()
+
+
+def is_address(url: str) -> bool:
+    """Whether it can be read as one."""
+    try:
+        return bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
+
+
+def encoded(url: str) -> str:
+    """As browsers write an address that people typed, with spaces, letters of all scripts, and per cent signs alone."""
+    return _ALONE.sub("%25", quote(url, safe=_WRITTEN))
 
 
 def is_below(base: str, url: str) -> bool:
