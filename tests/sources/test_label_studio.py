@@ -23,7 +23,7 @@ from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import label_studio as label_studio_format
 from pelagos_pipelines.annotations import masks, reading, shapes
 from pelagos_pipelines.annotations.faults import Faults
-from pelagos_pipelines.annotations.model import Collection, ImageRecord, SourceFiles
+from pelagos_pipelines.annotations.model import Asked, Collection, ImageRecord, SourceFiles
 from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.fetching import Client, Credentials, Policy
 from pelagos_pipelines.sources import label_studio as place
@@ -87,6 +87,22 @@ def test_what_is_read_is_what_the_server_exports(label_studio: LabelStudio, proj
         return [[(each["result"], each["completed_by"]) for each in task["annotations"]] for task in tasks]
 
     assert drawn(export(tree)) == drawn(sorted(told, key=lambda task: task["id"]))
+
+
+def test_what_people_made_of_our_models_suggestions_comes_back(
+    label_studio: LabelStudio, project: int, tmp_path: Path
+) -> None:
+    task = label_studio.tasks(project)[2]["id"]
+    suggested = {"result": [box("fish", 5, 5, 50, 50), box("crab", 70, 70, 10, 10)], "score": 0.4}
+    label_studio.call("POST", "/api/predictions/", {"task": task, "model_version": "pelagos/reef@m1", **suggested})
+    label_studio.annotate(task, box("fish", 8, 5, 50, 50), box("crab", 20, 70, 10, 10))
+
+    tree, _ = fetched(label_studio, project, tmp_path)
+    found = label_studio_format.FORMAT.read(tree, lambda _: None, Asked(Task.DETECTION))
+
+    (corrected,) = found.corrections
+    assert (corrected.model, corrected.images, corrected.predicted) == ("pelagos/reef@m1", 1, 2)
+    assert (corrected.moved, corrected.added, corrected.removed) == (1, 1, 1)
 
 
 def test_a_look_sees_what_people_draw(label_studio: LabelStudio, project: int, tmp_path: Path) -> None:
