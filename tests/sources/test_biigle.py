@@ -101,10 +101,12 @@ def test_images_that_are_not_given_are_excluded_by_name(server: Server, service:
 @pytest.mark.parametrize("name", ["../../outside.png", "/etc/outside.png", "a\nb.png"])
 def test_names_that_lead_out_are_refused(server: Server, service: Biigle, tmp_path: Path, name: str) -> None:
     service.volumes[4].images[name] = image(9)
+    folder = tmp_path / "far" / "below"
+    folder.mkdir(parents=True)
     with pytest.raises(RefusedError) as caught:
-        fetched(server, tmp_path)
+        fetched(server, folder)
     assert caught.value.failure.reason is Reason.FORMAT_INVALID
-    assert not [*tmp_path.parent.rglob("outside.png")]
+    assert not [path for path in tmp_path.rglob("outside.png") if not path.is_relative_to(folder)]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ SECRET_POLL = 60.0
 """Seconds after which a step looks again whether its Secret is whole: it alone can read it."""
 WAITING_POLL = 600.0
 """Seconds after which what was not there is looked for again, such as a record that is not published yet."""
+_WAITING = frozenset(reason.value for reason in Reason if reason.state == "waiting")
 _KEY = re.compile(r"(?P<given>.*)@(?P<at>[0-9TZ:-]{20})", re.DOTALL)
 
 
@@ -55,5 +56,4 @@ def _pause(seen: Observed) -> float:
     usual, failed = max(period(seen), SECRET_POLL), (seen.report.failure or {}).get("reason")
     if failed == Reason.SOURCE_SECRET_INCOMPLETE:
         return SECRET_POLL
-    is_waiting = failed in set(Reason) and Reason(str(failed)).state == "waiting"
-    return min(usual, WAITING_POLL) if is_waiting else usual
+    return min(usual, WAITING_POLL) if failed in _WAITING else usual
