@@ -184,14 +184,15 @@ def test_a_source_is_fetched_with_the_secret_of_its_namespace_from_where_the_pla
     site.cluster.kubectl("patch", *settings, "--type=merge", "-p", json.dumps(allowed))
     asked = itertools.count()
 
-    def taken() -> Mapping[str, Any] | None:
+    def taken() -> bool:
         """The operator hears within a minute of what the platform decides; a look before that is refused as before."""
-        found = site.get("dataset", "far")
-        if found["status"]["conditions"][0]["reason"] == "SourceNotAllowed":
+        ready = site.ready("dataset", "far")
+        if ready.get("reason") == "SourceNotAllowed":
             site.kubectl("annotate", "dataset/far", f"pelagos.dev/retry=allowed-{next(asked)}", "--overwrite")
-        return found["status"] if site.ready("dataset", "far").get("status") == "True" else None
+        return ready.get("status") == "True"
 
-    status: Mapping[str, Any] = site.wait("far is Ready", taken, 300)
+    site.wait("far is Ready", taken, 300)
+    status = site.get("dataset", "far")["status"]
     assert status["images"] == site.get("dataset", "crops")["status"]["images"]
     assert status["source"]["url"] == f"{address}/crops.zip"
     delete(site, "dataset/far", "secret/login")
