@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pycocotools.coco import COCO
 
 import dataset_versions
@@ -292,3 +293,30 @@ def test_a_panoptic_file_without_its_pictures_is_refused(tmp_path: Path) -> None
 
     with pytest.raises(RefusedError, match="is not in a folder panoptic_train"):
         read(view, Task.PANOPTIC_SEGMENTATION)
+
+
+def test_a_panoptic_file_may_say_the_split_of_an_image(tmp_path: Path) -> None:
+    view = written(tmp_path, "Coco", Task.PANOPTIC_SEGMENTATION, [shapes.polygon("cod", [4, 4, 14, 4, 14, 14])])
+    file = view / "annotations/panoptic_train.json"
+    content = json.loads(file.read_text())
+    content["images"][0]["split"] = "test"
+    document(file, content)
+
+    assert read(view, Task.PANOPTIC_SEGMENTATION).images[0].split == "test"
+
+
+def test_a_panoptic_picture_without_colours_is_refused(tmp_path: Path) -> None:
+    view = written(tmp_path, "Coco", Task.PANOPTIC_SEGMENTATION, [shapes.polygon("cod", [4, 4, 14, 4, 14, 14])])
+    (picture,) = (view / "annotations/panoptic_train").iterdir()
+    Image.open(picture).convert("L").save(picture)
+
+    with pytest.raises(RefusedError, match="no picture of red, green and blue"):
+        read(view, Task.PANOPTIC_SEGMENTATION)
+
+
+def test_an_outline_of_a_category_that_is_not_declared_is_of_an_unknown_class(tmp_path: Path) -> None:
+    coco_of(tmp_path, marked(segmentation=[[1, 1, 5, 1, 5, 5]], category_id=99))
+
+    with pytest.raises(RefusedError, match="1 annotations of categories that it does not declare") as refused:
+        read(tmp_path, Task.INSTANCE_SEGMENTATION)
+    assert refused.value.failure.reason is Reason.UNKNOWN_CLASS

@@ -19,7 +19,7 @@ import orjson
 
 from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.exclusions import ExclusionReason
-from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.failures import RefusedError
 from pelagos_contract.formats import COCO
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import coco_panoptic, coco_writing, linking, naming, placing, untrusted_input
@@ -360,15 +360,7 @@ def _judge(where: str, content: reading_.Coco, reading: _Reading) -> None:
         raise untrusted_input.too_many(where, limit)
     unknown, places = content.unknown
     if unknown:
-        reading.faults.add(
-            RefusedError(
-                Reason.UNKNOWN_CLASS,
-                f"{where} has {unknown} annotations of categories that it does not declare"
-                f" ({format_names(places, of=unknown)}); declared are {len(content.names)}: declare the others, or remove the"
-                " annotations",
-                "source",
-            )
-        )
+        reading.faults.add(untrusted_input.unknown_categories(where, unknown, places, len(content.names)))
     with reading.faults.noting():
         used = sorted(set(content.classes.tolist()))
         named = {f"id {content.ids[column]}": name for column in used if (name := content.names[column])}

@@ -22,6 +22,7 @@ from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.annotations.untrusted_input import invalid, printable
 
 PARSER = "pelagos_pipelines.annotations.coco_panoptic_document"
+_PIXELS = "pelagos_pipelines.annotations.label_pictures_document"
 THING = "isthing"
 """The attribute of a shape of a class that has objects, and not only an extent."""
 _NAMES = re.compile(r"^panoptic_.*\.json$", re.IGNORECASE)
@@ -69,7 +70,7 @@ def _fill(tree: SourceFiles, path: str, image: Drawn, names: naming.Names) -> Ma
             f" {PurePosixPath(path).stem}, or more than once: add the folder that belongs to the file"
         )
     known = {segment.number: segment for segment in image.segments if not segment.is_crowd}
-    document, shapes = reading.pixels(PARSER, tree, found[0], list(known))
+    document, shapes = reading.pixels(_PIXELS, tree, found[0], list(known), coloured=True)
     size = (document["width"], document["height"])
     if (image.width or size[0], image.height or size[1]) != size:
         raise invalid(

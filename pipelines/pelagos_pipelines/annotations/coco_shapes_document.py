@@ -6,19 +6,18 @@ Called in a child of the sandbox, by reading.drawings, for the tasks that need m
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, BinaryIO
 
-from pelagos_contract.failures import RefusedError
 from pelagos_pipelines.annotations import coco_document, drawings, masks, outlines, shapes
 from pelagos_pipelines.annotations.coco_document import Coco
-from pelagos_pipelines.annotations.drawings import Drawings
+from pelagos_pipelines.annotations.drawings import Drawings, Drawn
 from pelagos_pipelines.annotations.many_shapes import Shapes
 from pelagos_pipelines.annotations.model import split_of
 from pelagos_pipelines.annotations.shapes import Kind, Shape, Sides
-from pelagos_pipelines.annotations.untrusted_input import format_names, invalid
+from pelagos_pipelines.annotations.untrusted_input import invalid, unknown_categories
 
 
 @dataclass
@@ -118,29 +117,27 @@ def _read(found: Drawings, file: BinaryIO, *, above: bool) -> None:
         return reading
 
     reading = coco_document.patiently(found.where, file, once)
+    left = set(reading.passed)
+    for index, image in images(found, reading):
+        image.left = int(index in left)
+        image.shapes = reading.drawn.get(index, Shapes())
+    found.entries += sum(len(image.shapes) for image in found.images)
+    found.counted.update({"crowds": reading.crowds, "boxless": reading.boxless, "respelt": reading.respelt})
+
+
+def images(found: Drawings, reading: Coco) -> Iterator[tuple[int, Drawn]]:
+    """Note what is wrong with a file as a whole, its classes, and each of its images, which is given with its number."""
     reading.judge()
-    if reading.many["unknown"]:
-        reading.faults.add(_unknown(found.where, reading.unknown, reading.many["unknown"]))
+    if many := reading.many["unknown"]:
+        reading.faults.add(unknown_categories(found.where, many, reading.unknown, len(reading.names)))
     found.faults.include(reading.faults.document())
     found.classes += reading.ordered
-    left = set(reading.passed)
     for index, (name, width, height, group, split) in enumerate(reading.images):
         with found.faults.noting():
             given = split_of(split) if isinstance(split, str) else None
             if split is not None and given is None:
                 raise invalid(f"{found.where}: images[{index}].split is no word for a split: correct it")
-            image = found.image([name], f"images[{index}]", (width, height), split=given, group=group)  # type: ignore[arg-type]
-            image.left = int(index in left)
-            image.shapes = reading.drawn.get(index, Shapes())
-    found.entries += sum(len(image.shapes) for image in found.images)
-    found.counted.update({"crowds": reading.crowds, "boxless": reading.boxless, "respelt": reading.respelt})
-
-
-def _unknown(where: str, places: Sequence[str], count: int) -> RefusedError:
-    return invalid(
-        f"{where} has {count} annotations of a category that is not declared: {format_names(places, of=count)}; declare it, or"
-        " remove them"
-    )
+            yield index, found.image([name], f"images[{index}]", (width, height), split=given, group=group)  # type: ignore[arg-type]
 
 
 parse = drawings.task(functools.partial(_read, above=False))

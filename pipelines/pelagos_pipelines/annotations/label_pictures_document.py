@@ -27,10 +27,11 @@ MOST_OBJECTS = 2000
 def pixels(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
     """The masks of the ``numbers`` that are asked for, as JSON in raw: None for one without a pixel.
 
-    The document has the size, and how many pixels have a number that is not 0 and that nobody asked for.
+    The document has the size, and how many pixels have a number that is not 0 and that nobody asked for. ``coloured``: a picture
+    without red, green and blue is refused, since its numbers would be others.
     """
     with drawings.refusals():
-        found = _numbers(arguments["where"], io.BytesIO(file.read()))
+        found = _numbers(arguments["where"], io.BytesIO(file.read()), coloured=arguments["coloured"])
         asked = arguments["numbers"]
         shapes: list[Any] = []
         for number in asked:
@@ -94,12 +95,14 @@ def _objects(where: str, numbers: Any, ignored: Any) -> dict[int, tuple[int, int
     return found
 
 
-def _numbers(where: str, file: BinaryIO, *, colours: bool = False) -> Any:
+def _numbers(where: str, file: BinaryIO, *, colours: bool = False, coloured: bool = False) -> Any:
     """The number of each pixel: uint32, [height, width]; of a palette its place there, or with ``colours`` its colour."""
     try:
         with Image.open(file, formats=["PNG"]) as opened:
             if opened.width * opened.height > masks.MAX_PIXELS // 4:
                 raise invalid(f"{where} has more than {masks.MAX_PIXELS // 4} pixels: make it smaller")
+            if coloured and opened.mode not in {"RGB", "RGBA"}:
+                raise invalid(f"{where} is no picture of red, green and blue, in which segments have their numbers")
             if opened.mode in {"1", "L", "I", "I;16"} or (opened.mode == "P" and not colours):
                 return np.asarray(opened).astype(np.uint32)
             if opened.mode == "LA":

@@ -314,15 +314,17 @@ def drawings(
 
 
 def pixels(
-    module: str, tree: SourceFiles, path: str, numbers: Sequence[int]
+    module: str, tree: SourceFiles, path: str, numbers: Sequence[int], *, coloured: bool = False
 ) -> tuple[Mapping[str, int], list[Sequence[int] | None]]:
     """Which pixels of a picture have which of the ``numbers``: coordinates of a mask each, None for one that no pixel has.
+
+    ``coloured``: the numbers are of colours, and a picture without red, green and blue is refused.
 
     With them ``width``, ``height``, and how many pixels have ``others``. Raises as ``coco`` does.
     """
     ceilings = Ceilings.read()
     with _refusing(path), tree.open(path) as file:
-        told = {"where": printable(path), "numbers": list(numbers)}
+        told = {"where": printable(path), "numbers": list(numbers), "coloured": coloured}
         answer = _pool(ceilings, module).run("pixels", told, file=file.descriptor)
         file.require_same()
     with _refusing(path):

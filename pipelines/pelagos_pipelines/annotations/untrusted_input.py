@@ -245,6 +245,16 @@ def unlabelled(images: Sequence[str], looked: Mapping[str, str], predicted: Sequ
     )
 
 
+def unknown_categories(where: str, many: int, places: Sequence[str], declared: int) -> RefusedError:
+    """The refusal of ``many`` annotations, the first of them at ``places``, of categories that a file does not declare."""
+    return RefusedError(
+        Reason.UNKNOWN_CLASS,
+        f"{where} has {many} annotations of categories that it does not declare ({format_names(places, of=many)}); declared are"
+        f" {declared}: declare the others, or remove the annotations",
+        "source",
+    )
+
+
 def invalid(message: str) -> RefusedError:
     """The refusal of files that contradict their format."""
     return RefusedError(Reason.FORMAT_INVALID, message, "format")

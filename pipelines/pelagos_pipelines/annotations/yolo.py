@@ -156,18 +156,13 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     records, altered, useless = list[ImageRecord](), Altered(), list[str]()
     for path, file, rows in zip(images, files, reading.labels(tree, files, by, faults), strict=True):
         tally.add(file, rows)
-        split, group, size = only_split(listed.splits.get(path, set())), untrusted_input.original_of(path), sizes(path)
+        split, group = only_split(listed.splits.get(path, set())), untrusted_input.original_of(path)
         record = ImageRecord(path=path, split=split, group=group)
-        if size is None:
-            records.append(record)
-        elif asked.task is Task.DETECTION:
-            boxes = Boxes.packed(settings.names, rows.classes, rows.sides * (*size, *size))
-            records.append(replace(record, boxes=boxes))
+        shown = _shown(record, rows, sizes(path), settings.names, asked.task, altered)
+        if shown is None:
+            useless.append(path)
         else:
-            shapes = [yolo_shapes.of_row(row, settings.names, size) for row in rows.outlines]
-            drawn = TASKS.named(asked.task).drawn(record, shapes, altered)
-            records += [] if drawn is None else [drawn]
-            useless += [path] if drawn is None else []
+            records.append(shown)
     with faults.noting():
         tally.require_outlines(settings.where)
     with faults.noting():
@@ -205,6 +200,22 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
         altered,
         unused=tuple(unused),
     )
+
+
+def _shown(
+    record: ImageRecord,
+    rows: reading.Labels,
+    size: tuple[int, int] | None,
+    names: Sequence[str],
+    task: Task,
+    altered: Altered,
+) -> ImageRecord | None:
+    """The image with what its rows say; without a size it is left as it is. None when the task has no use for any of them."""
+    if size is None:
+        return record
+    if task is Task.DETECTION:
+        return replace(record, boxes=Boxes.packed(names, rows.classes, rows.sides * (*size, *size)))
+    return TASKS.named(task).drawn(record, [yolo_shapes.of_row(row, names, size) for row in rows.outlines], altered)
 
 
 def _of_matching(where: str, listed: Listed, pairs: pairing.Pairs, files: Sequence[str]) -> Iterator[str]:
