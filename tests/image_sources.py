@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pelagos_contract.dataset import ClassFolder
 from pelagos_contract.labels import Labels
 from pelagos_contract.sources import VolumeSource
 from pelagos_contract.tasks import Task
@@ -61,6 +62,22 @@ def read(root: Path, task: Task = Task.DETECTION, name: str = "Auto") -> Collect
     """Read a source as the preparation does, with sizes from its real images."""
     tree = tree_of(root)
     found = registry.choose(name, tree, task).read(tree, lambda path: upright_size(root / path), Asked(task))
+    return labelling.applied(found, Labels())
+
+
+def folders_of(root: Path, *folders: str) -> None:
+    """An image in each folder."""
+    for number, folder in enumerate(folders):
+        photo(root / folder / "a.png", seed=number)
+
+
+def read_folders(
+    root: Path, class_folder: ClassFolder | None, name: str = "Auto", level: int | str | None = None
+) -> Collection:
+    """Read classes by folder, with what is judged after labels."""
+    tree = tree_of(root)
+    asked = Asked(Task.CLASSIFICATION, class_folder, level)
+    found = registry.read(registry.choose(name, tree, Task.CLASSIFICATION), tree, lambda _: (1, 1), asked)
     return labelling.applied(found, Labels())
 
 

@@ -8,18 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from image_sources import coco, document, photo, read, tree_of
+from image_sources import coco, document, folders_of, photo, read, read_folders, tree_of
 from pelagos_contract.dataset import ClassFolder
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Failure, Reason, RefusedError
-from pelagos_contract.labels import Labels
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry
-from pelagos_pipelines.annotations.model import Asked, Collection, Exclusion
-from pelagos_pipelines.preparation import labelling
+from pelagos_pipelines.annotations.model import Asked, Exclusion
 
 
-def test_classes_are_the_sorted_folders(tmp_path: Path) -> None:
+def test_classes_are_the_sortedfolders_of(tmp_path: Path) -> None:
     for name in ("zander", "Cod", "eel"):
         photo(tmp_path / name / "a.png")
     found = read(tmp_path, Task.CLASSIFICATION)
@@ -76,24 +74,10 @@ def test_images_in_no_class_folder_are_named(tmp_path: Path) -> None:
 # --- folders named like splits
 
 
-def _folders(root: Path, *folders: str) -> None:
-    for number, folder in enumerate(folders):
-        photo(root / folder / "a.png", seed=number)
-
-
 def _refusal(root: Path, name: str = "ImageFolder", class_folder: ClassFolder | None = None) -> Failure:
     with pytest.raises(RefusedError) as caught:
-        _read(root, class_folder, name)
+        read_folders(root, class_folder, name)
     return caught.value.failure
-
-
-def _read(
-    root: Path, class_folder: ClassFolder | None, name: str = "Auto", level: int | str | None = None
-) -> Collection:
-    tree = tree_of(root)
-    asked = Asked(Task.CLASSIFICATION, class_folder, level)
-    found = registry.read(registry.choose(name, tree, Task.CLASSIFICATION), tree, lambda _: (1, 1), asked)
-    return labelling.applied(found, Labels())
 
 
 @pytest.mark.parametrize(
@@ -110,14 +94,14 @@ def _read(
     ],
 )
 def test_what_tools_call_a_split_is_one(tmp_path: Path, folder: str, split: str) -> None:
-    _folders(tmp_path, "training/cod", "training/eel", f"{folder}/cod", f"{folder}/eel")
+    folders_of(tmp_path, "training/cod", "training/eel", f"{folder}/cod", f"{folder}/eel")
     found = read(tmp_path, Task.CLASSIFICATION)
     assert found.classes == ("cod", "eel")
     assert {image.path.split("/")[0]: image.split for image in found.images} == {"training": "train", folder: split}
 
 
 def test_folders_of_splits_without_one_for_training_are_no_classes(tmp_path: Path) -> None:
-    _folders(tmp_path, "val/cod", "val/eel", "test/cod", "test/eel")
+    folders_of(tmp_path, "val/cod", "val/eel", "test/cod", "test/eel")
     assert read(tmp_path, Task.CLASSIFICATION).classes == ("cod", "eel")
 
 
@@ -126,7 +110,7 @@ def test_folders_of_splits_without_one_for_training_are_no_classes(tmp_path: Pat
 )
 @pytest.mark.parametrize("others", [("cod", "eel"), ("train/cod", "train/eel", "test/cod", "test/eel")])
 def test_unlabelled_images_are_left_out_counted_and_named(tmp_path: Path, folder: str, others: tuple[str, ...]) -> None:
-    _folders(tmp_path, *others, folder)
+    folders_of(tmp_path, *others, folder)
     found = read(tmp_path, Task.CLASSIFICATION)
     assert found.classes == ("cod", "eel")
     assert len(found.images) == len(others)
@@ -135,7 +119,7 @@ def test_unlabelled_images_are_left_out_counted_and_named(tmp_path: Path, folder
 
 
 def test_unlabelled_images_beside_the_classes_of_a_split_are_left_out_too(tmp_path: Path) -> None:
-    _folders(tmp_path, "train/cod", "train/eel", "train/unlabelled", "test/cod", "test/eel")
+    folders_of(tmp_path, "train/cod", "train/eel", "train/unlabelled", "test/cod", "test/eel")
     found = read(tmp_path, Task.CLASSIFICATION)
     assert [one.path for one in found.excluded] == ["train/unlabelled/a.png"]
     assert found.classes == ("cod", "eel")
@@ -143,7 +127,7 @@ def test_unlabelled_images_beside_the_classes_of_a_split_are_left_out_too(tmp_pa
 
 @pytest.mark.parametrize("folder", ["extra", "eval", "predict", "unknown", "trainval"])
 def test_a_folder_beside_splits_that_is_none_is_refused_with_the_choice(tmp_path: Path, folder: str) -> None:
-    _folders(tmp_path, "train/cod", "train/eel", "test/cod", "test/eel", f"{folder}/cod")
+    folders_of(tmp_path, "train/cod", "train/eel", "test/cod", "test/eel", f"{folder}/cod")
     failure = _refusal(tmp_path, "Auto")
     assert failure.reason is Reason.FORMAT_NOT_RECOGNISED
     assert folder in failure.message
@@ -155,7 +139,7 @@ def test_a_folder_beside_splits_that_is_none_is_refused_with_the_choice(tmp_path
 def test_a_folder_named_like_a_split_beside_classes_is_never_a_class_without_a_word(
     tmp_path: Path, folder: str
 ) -> None:
-    _folders(tmp_path, "cod", "eel", folder)
+    folders_of(tmp_path, "cod", "eel", folder)
     message = _refusal(tmp_path).message
     assert message.startswith(f"the folders {folder} are named like")
     assert "cod, eel" in message
@@ -163,24 +147,24 @@ def test_a_folder_named_like_a_split_beside_classes_is_never_a_class_without_a_w
 
 
 def test_a_class_for_what_nobody_could_name_is_one_and_said(tmp_path: Path) -> None:
-    _folders(tmp_path, "cod", "eel", "unknown")
+    folders_of(tmp_path, "cod", "eel", "unknown")
     found = read(tmp_path, Task.CLASSIFICATION)
     assert found.classes == ("cod", "eel", "unknown")
     assert found.warnings[0].startswith("unknown is taken for a class like the others; a folder named unlabelled")
 
 
 def test_two_folders_for_one_split_are_said(tmp_path: Path) -> None:
-    _folders(tmp_path, "train/cod", "train/eel", "val/cod", "dev/eel")
+    folders_of(tmp_path, "train/cod", "train/eel", "val/cod", "dev/eel")
     assert read(tmp_path, Task.CLASSIFICATION).warnings == ("the folders dev, val are all taken for validation",)
 
 
 def test_an_archive_unpacked_into_a_folder_of_its_name_is_refused(tmp_path: Path) -> None:
-    _folders(tmp_path, "train/train/cod", "train/train/eel", "test/test/cod")
+    folders_of(tmp_path, "train/train/cod", "train/train/eel", "test/test/cod")
     assert "the folders test, train below those of the splits are named like splits" in _refusal(tmp_path).message
 
 
 def test_folders_of_splits_below_each_class_are_splits(tmp_path: Path) -> None:
-    _folders(tmp_path, "cod/train", "cod/test", "eel/train", "eel/test/pier")
+    folders_of(tmp_path, "cod/train", "cod/test", "eel/train", "eel/test/pier")
     found = read(tmp_path, Task.CLASSIFICATION)
     assert found.classes == ("cod", "eel")
     assert {image.path: (image.split, image.group) for image in found.images} == {
@@ -192,21 +176,21 @@ def test_folders_of_splits_below_each_class_are_splits(tmp_path: Path) -> None:
 
 
 def test_the_last_folder_is_no_class_when_it_is_a_split(tmp_path: Path) -> None:
-    _folders(tmp_path, "cod/train", "cod/test", "eel/train", "eel/test")
-    found = _read(tmp_path, "Last")
+    folders_of(tmp_path, "cod/train", "cod/test", "eel/train", "eel/test")
+    found = read_folders(tmp_path, "Last")
     assert found.classes == ("cod", "eel")
     assert found.images[0].split == "test"
 
 
 def test_folders_of_splits_below_some_classes_are_refused(tmp_path: Path) -> None:
-    _folders(tmp_path, "cod/train", "cod/test", "eel")
+    folders_of(tmp_path, "cod/train", "cod/test", "eel")
     assert re.match(
         r"2 images lie in folders named like splits .*, and 1 do not \(eel/a\.png\)", _refusal(tmp_path).message
     )
 
 
 def test_folders_that_differ_in_unicode_form_only_are_one_class_and_said(tmp_path: Path) -> None:
-    _folders(tmp_path, "Müll", unicodedata.normalize("NFD", "Müll"), "cod")
+    folders_of(tmp_path, "Müll", unicodedata.normalize("NFD", "Müll"), "cod")
     found = read(tmp_path, Task.CLASSIFICATION)
     assert found.classes == ("Müll", "cod")
     assert [image.label for image in found.images].count("Müll") == 2
@@ -216,7 +200,7 @@ def test_folders_that_differ_in_unicode_form_only_are_one_class_and_said(tmp_pat
 
 @pytest.mark.parametrize("other", ["Cod", "COD"])
 def test_classes_that_differ_in_case_only_are_refused(tmp_path: Path, other: str) -> None:
-    _folders(tmp_path, "train/cod", "train/eel", f"test/{other}")
+    folders_of(tmp_path, "train/cod", "train/eel", f"test/{other}")
     assert _refusal(tmp_path).reason is Reason.FORMAT_INVALID
 
 
@@ -235,11 +219,11 @@ CLASSES_BELOW = tuple(f"{place}/{name}" for place in ("north", "south") for name
 def test_folders_of_splits_at_any_depth_are_splits_and_the_class_is_what_was_chosen(
     tmp_path: Path, folders: list[str], path: str
 ) -> None:
-    _folders(tmp_path, *folders)
+    folders_of(tmp_path, *folders)
     failure = _refusal(tmp_path, "Auto")
     assert failure.field == "classFolder"
     assert "set classFolder to Last" in failure.message
-    last, first = _read(tmp_path, "Last"), _read(tmp_path, "First")
+    last, first = read_folders(tmp_path, "Last"), read_folders(tmp_path, "First")
     assert (last.classes, first.classes) == (("cod", "eel"), ("north", "south"))
     for found, group in ((last, "north"), (first, "cod")):
         (image,) = (image for image in found.images if image.path == path)
@@ -247,7 +231,7 @@ def test_folders_of_splits_at_any_depth_are_splits_and_the_class_is_what_was_cho
 
 
 def test_splits_below_groups_are_splits(tmp_path: Path) -> None:
-    _folders(tmp_path, "cod/st1/train", "cod/st1/test", "eel/st1/train", "eel/test/st2")
+    folders_of(tmp_path, "cod/st1/train", "cod/st1/test", "eel/st1/train", "eel/test/st2")
     found = read(tmp_path, Task.CLASSIFICATION)
     assert found.classes == ("cod", "eel")
     assert {image.path: (image.split, image.group) for image in found.images} == {
@@ -269,21 +253,21 @@ def test_splits_below_groups_are_splits(tmp_path: Path) -> None:
     ],
 )
 def test_folders_that_leave_the_split_open_are_refused(tmp_path: Path, folders: tuple[str, ...], words: str) -> None:
-    _folders(tmp_path, *folders)
+    folders_of(tmp_path, *folders)
     for chosen in (None, "First", "Last"):
         assert re.match(words, _refusal(tmp_path, class_folder=chosen).message)
 
 
 @pytest.mark.parametrize("last", ["eval", "set2", "Testdaten", "cod unlabelled"])
 def test_the_last_folder_is_no_class_when_it_is_named_like_a_part_of_the_data(tmp_path: Path, last: str) -> None:
-    _folders(tmp_path, "north/cod", "north/eel", f"south/cod/{last}")
+    folders_of(tmp_path, "north/cod", "north/eel", f"south/cod/{last}")
     failure = _refusal(tmp_path, "Auto", "Last")
     assert failure.field == "classFolder"
     assert f"the folders {last} are named like parts of the data and would be classes" in failure.message
 
 
 def test_splits_above_some_classes_and_below_others_are_refused_for_the_last_folder(tmp_path: Path) -> None:
-    _folders(tmp_path, "cod/train", "eel/test/pier")
+    folders_of(tmp_path, "cod/train", "eel/test/pier")
     assert "put the splits above all classes or below all" in _refusal(tmp_path, class_folder="Last").message
 
 
@@ -313,12 +297,14 @@ def test_splits_above_some_classes_and_below_others_are_refused_for_the_last_fol
 def test_folders_that_are_rather_splits_than_classes_are_refused_with_the_choice(
     tmp_path: Path, folders: tuple[str, ...]
 ) -> None:
-    _folders(tmp_path, *folders)
+    folders_of(tmp_path, *folders)
     failure = _refusal(tmp_path)
     assert failure.reason is Reason.FORMAT_INVALID
     assert re.search("name (each|every folder) train, val, test, or unlabelled", failure.message)
     assert "set classFolder to First when they are classes" in failure.message
-    assert _read(tmp_path, "First", "ImageFolder").classes == tuple(sorted({one.split("/")[0] for one in folders}))
+    assert read_folders(tmp_path, "First", "ImageFolder").classes == tuple(
+        sorted({one.split("/")[0] for one in folders})
+    )
 
 
 @pytest.mark.parametrize(
@@ -333,17 +319,17 @@ def test_folders_that_are_rather_splits_than_classes_are_refused_with_the_choice
     ],
 )
 def test_classes_whose_names_have_a_word_for_a_split_are_classes(tmp_path: Path, classes: tuple[str, ...]) -> None:
-    _folders(tmp_path, *classes)
+    folders_of(tmp_path, *classes)
     assert read(tmp_path, Task.CLASSIFICATION).classes == tuple(sorted(classes))
 
 
 def test_a_class_whose_name_has_a_word_for_a_split_is_said(tmp_path: Path) -> None:
-    _folders(tmp_path, "cod", "cod_test")
+    folders_of(tmp_path, "cod", "cod_test")
     assert "cod_test are classes like the others" in read(tmp_path, Task.CLASSIFICATION).warnings[0]
 
 
 def test_groups_that_are_named_like_splits_are_said(tmp_path: Path) -> None:
-    _folders(tmp_path, "cod/prueba", "cod/entrenamiento", "eel")
+    folders_of(tmp_path, "cod/prueba", "cod/entrenamiento", "eel")
     warning = read(tmp_path, Task.CLASSIFICATION).warnings[-1]
     assert warning.startswith(
         "the folders entrenamiento, prueba are taken for groups, though they are named like splits"
@@ -353,7 +339,7 @@ def test_groups_that_are_named_like_splits_are_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("folder", ["cod/unlabelled", "cod/st1/not yet labelled", "train/cod/unannotated"])
 def test_unlabelled_images_below_a_class_are_left_out(tmp_path: Path, folder: str) -> None:
     above = "train/" if folder.startswith("train") else ""
-    _folders(tmp_path, f"{above}cod", f"{above}eel", folder)
+    folders_of(tmp_path, f"{above}cod", f"{above}eel", folder)
     found = read(tmp_path, Task.CLASSIFICATION)
     assert found.classes == ("cod", "eel")
     assert [one.path for one in found.excluded] == [f"{folder}/a.png"]
@@ -363,17 +349,17 @@ def test_unlabelled_images_below_a_class_are_left_out(tmp_path: Path, folder: st
     "folder", ["unlabelled_video_3", "nicht annotiert", "sin etiquetar", "ungelabelt", "unlabelled fish", "未标注"]
 )
 def test_folders_of_unlabelled_images_in_other_words_are_refused(tmp_path: Path, folder: str) -> None:
-    _folders(tmp_path, "cod", "eel", folder)
+    folders_of(tmp_path, "cod", "eel", folder)
     assert _refusal(tmp_path).message.startswith(f"the folders {folder} are named like parts of the data")
 
 
 @pytest.mark.parametrize("folders", [("ds/train/cod", "ds/test/eel"), ("ds/0", "ds/1")])
 def test_one_folder_around_all_is_refused_when_the_format_is_named(tmp_path: Path, folders: tuple[str, ...]) -> None:
-    _folders(tmp_path, *folders)
+    folders_of(tmp_path, *folders)
     failure = _refusal(tmp_path)
     assert failure.field == "classFolder"
     assert failure.message.startswith("all images lie in the one folder ds, with folders in it")
-    assert _read(tmp_path, "Last", "ImageFolder").classes == tuple(sorted(one.split("/")[-1] for one in folders))
+    assert read_folders(tmp_path, "Last", "ImageFolder").classes == tuple(sorted(one.split("/")[-1] for one in folders))
 
 
 # --- folders in folders
@@ -386,7 +372,7 @@ TAXA = ("Bacillariophyta/Chaetoceros", "Bacillariophyta/Thalassiosira", "Copepod
 def test_folders_that_look_like_taxa_in_a_tree_are_refused_with_the_choice(
     tmp_path: Path, above: str, more: tuple[str, ...]
 ) -> None:
-    _folders(tmp_path, *(f"{above}{taxon}" for taxon in (*TAXA, *more)))
+    folders_of(tmp_path, *(f"{above}{taxon}" for taxon in (*TAXA, *more)))
     failure = _refusal(tmp_path, "Auto")
     assert (failure.reason, failure.field) == (Reason.FORMAT_INVALID, "classFolder")
     assert "Bacillariophyta: Chaetoceros, Thalassiosira; Copepoda: Calanoida, Cyclopoida" in failure.message
@@ -397,13 +383,13 @@ def test_folders_that_look_like_taxa_in_a_tree_are_refused_with_the_choice(
 def test_folders_of_the_same_names_below_others_may_be_the_classes_and_are_refused_with_the_choice(
     tmp_path: Path, above: tuple[str, ...]
 ) -> None:
-    _folders(tmp_path, *(f"{one}/{name}" for one in above for name in ("cod", "eel")))
+    folders_of(tmp_path, *(f"{one}/{name}" for one in above for name in ("cod", "eel")))
     failure = _refusal(tmp_path, "Auto")
     assert (failure.reason, failure.field) == (Reason.FORMAT_INVALID, "classFolder")
     assert f"{above[0]}: cod, eel; {above[1]}: cod, eel" in failure.message
     assert "set classFolder to Last" in failure.message
-    assert _read(tmp_path, "Last").classes == ("cod", "eel")
-    assert _read(tmp_path, "First").classes == tuple(sorted(above))
+    assert read_folders(tmp_path, "Last").classes == ("cod", "eel")
+    assert read_folders(tmp_path, "First").classes == tuple(sorted(above))
 
 
 @pytest.mark.parametrize(
@@ -418,38 +404,38 @@ def test_folders_of_the_same_names_below_others_may_be_the_classes_and_are_refus
 def test_numbers_in_the_names_of_taxa_or_in_those_above_leave_the_class_open(
     tmp_path: Path, folders: tuple[str, ...]
 ) -> None:
-    _folders(tmp_path, *folders)
+    folders_of(tmp_path, *folders)
     assert "set classFolder to Last" in _refusal(tmp_path, "Auto").message
 
 
 @pytest.mark.parametrize("above", ["", "train/"])
 def test_a_folder_that_says_nothing_below_the_class_is_as_if_it_were_not_there(tmp_path: Path, above: str) -> None:
-    _folders(tmp_path, f"{above}cod/images", f"{above}eel/images", f"{above}ray")
+    folders_of(tmp_path, f"{above}cod/images", f"{above}eel/images", f"{above}ray")
     for chosen in (None, "First", "Last"):
-        found = _read(tmp_path, chosen)
+        found = read_folders(tmp_path, chosen)
         assert found.classes == ("cod", "eel", "ray")
         assert {image.group for image in found.images} == {None}
 
 
 def test_the_last_folder_is_the_class_when_told_so(tmp_path: Path) -> None:
-    _folders(tmp_path, *TAXA, "Copepoda", "Detritus")
-    found = _read(tmp_path, "Last")
+    folders_of(tmp_path, *TAXA, "Copepoda", "Detritus")
+    found = read_folders(tmp_path, "Last")
     assert found.classes == (*("Calanoida", "Chaetoceros", "Copepoda", "Cyclopoida", "Detritus", "Thalassiosira"),)
     assert {image.group for image in found.images} == {None}
     assert found.warnings == ()
 
 
 def test_the_first_folder_is_the_class_when_told_so(tmp_path: Path) -> None:
-    _folders(tmp_path, *TAXA)
-    found = _read(tmp_path, "First")
+    folders_of(tmp_path, *TAXA)
+    found = read_folders(tmp_path, "First")
     assert found.classes == ("Bacillariophyta", "Copepoda")
     assert {image.group for image in found.images} == {"Chaetoceros", "Thalassiosira", "Calanoida", "Cyclopoida"}
     assert found.warnings == ()
 
 
 def test_folders_above_a_class_that_lies_in_several_are_groups(tmp_path: Path) -> None:
-    _folders(tmp_path, "pier/cod", "pier/eel", "reef/cod", "reef/ray")
-    found = _read(tmp_path, "Last")
+    folders_of(tmp_path, "pier/cod", "pier/eel", "reef/cod", "reef/ray")
+    found = read_folders(tmp_path, "Last")
     assert {image.path: (image.label, image.group) for image in found.images} == {
         "pier/cod/a.png": ("cod", "pier"),
         "pier/eel/a.png": ("eel", "pier"),
@@ -474,7 +460,7 @@ def test_folders_above_a_class_that_lies_in_several_are_groups(tmp_path: Path) -
     ids=["numbered", "codes and dates", "only below one class"],
 )
 def test_folders_that_look_like_groups_are_groups_and_said(tmp_path: Path, folders: tuple[str, ...]) -> None:
-    _folders(tmp_path, *folders)
+    folders_of(tmp_path, *folders)
     found = read(tmp_path, Task.CLASSIFICATION)
     assert found.classes == ("cod", "eel")
     (warning,) = found.warnings
@@ -504,7 +490,7 @@ def test_a_class_folder_for_a_format_without_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_what_keeps_a_source_from_being_recognised_is_named(tmp_path: Path, extra: str, words: str) -> None:
-    _folders(tmp_path, "cod", "eel")
+    folders_of(tmp_path, "cod", "eel")
     if extra.endswith("jpg"):
         photo(tmp_path / extra)
     else:
@@ -515,12 +501,12 @@ def test_what_keeps_a_source_from_being_recognised_is_named(tmp_path: Path, extr
 
 
 def test_one_folder_around_all_is_named(tmp_path: Path) -> None:
-    _folders(tmp_path, "fish/cod", "fish/eel")
+    folders_of(tmp_path, "fish/cod", "fish/eel")
     assert "all images lie in the one folder fish: name it as the source" in _refusal(tmp_path, "Auto").message
 
 
 def test_a_class_folder_without_an_image_that_can_be_read_is_named(tmp_path: Path) -> None:
-    _folders(tmp_path, "cod", "eel")
+    folders_of(tmp_path, "cod", "eel")
     (tmp_path / "ray").mkdir()
     (tmp_path / "ray/notes.txt").write_text("none seen")
     found = read(tmp_path, Task.CLASSIFICATION)
@@ -545,80 +531,3 @@ def test_a_file_that_may_say_more_than_the_class_folders_leaves_the_choice(tmp_p
     document(tmp_path / "labels.json", content)
     with pytest.raises(RefusedError, match=r"labels\.json may hold annotations: set format to ImageFolder when"):
         read(tmp_path, Task.CLASSIFICATION)
-
-
-# --- labels.level
-
-TREE = ("Copepoda/Calanoida/Calanus", "Copepoda/Calanoida/Acartia", "Copepoda/Cyclopoida/Oithona", "Diatoms/Centrales")
-
-
-def test_a_numbered_level_of_taxa_is_the_class(tmp_path: Path) -> None:
-    _folders(tmp_path, *TREE, "Detritus")
-    found = _read(tmp_path, None, level=2)
-    assert {image.path: image.label for image in found.images} == {
-        "Copepoda/Calanoida/Acartia/a.png": "Calanoida",
-        "Copepoda/Calanoida/Calanus/a.png": "Calanoida",
-        "Copepoda/Cyclopoida/Oithona/a.png": "Cyclopoida",
-        "Diatoms/Centrales/a.png": "Centrales",
-    }
-    assert {image.group for image in found.images} == {None}
-    assert found.excluded == (Exclusion("Detritus/a.png", ExclusionReason.UNLABELLED),)
-    assert found.warnings == ("1 images lie in fewer folders than labels.level, 2, and are left out: Detritus/a.png",)
-
-
-def test_levels_may_say_what_class_folder_says(tmp_path: Path) -> None:
-    _folders(tmp_path, *TREE)
-    assert _read(tmp_path, None, level="First") == _read(tmp_path, "First")
-    assert _read(tmp_path, None, level="Last") == _read(tmp_path, "Last")
-
-
-def test_below_the_topmost_level_lie_lower_taxa_that_group_nothing(tmp_path: Path) -> None:
-    _folders(tmp_path, *TREE)
-    found = _read(tmp_path, None, level=1)
-    assert found.classes == ("Copepoda", "Diatoms")
-    assert {image.group for image in found.images} == {None}
-    assert found.warnings == ()
-
-
-@pytest.mark.parametrize("folder", ["train/{}", "{}/images", "{}/test", "data/{}"])
-def test_folders_of_splits_and_those_that_say_nothing_are_no_level(tmp_path: Path, folder: str) -> None:
-    _folders(tmp_path, *(folder.format(taxa) for taxa in TREE))
-    found = _read(tmp_path, None, "ImageFolder", level=2)
-    assert found.classes == ("Calanoida", "Centrales", "Cyclopoida")
-    assert {image.group for image in found.images} == {None}
-
-
-def test_stations_below_a_numbered_level_and_above_it_are_groups(tmp_path: Path) -> None:
-    _folders(tmp_path, "pier/cod/haul1", "pier/cod/haul2", "reef/cod/haul1", "reef/eel/haul3")
-    found = _read(tmp_path, None, level=2)
-    assert {image.group for image in found.images} == {"pier/haul1", "pier/haul2", "reef/haul1", "reef/haul3"}
-    assert "1 classes lie below more than one folder: cod" in found.warnings[0]
-
-
-def test_a_level_that_no_image_has_is_refused(tmp_path: Path) -> None:
-    _folders(tmp_path, *TREE)
-    with pytest.raises(RefusedError, match=r"labels\.level is 4, but no image lies in more than 3 folders") as caught:
-        _read(tmp_path, None, level=4)
-    assert (caught.value.failure.reason, caught.value.failure.field) == (Reason.LABELS_INVALID, "labels.level")
-
-
-@pytest.mark.parametrize(
-    ("name", "level", "words"),
-    [
-        ("ImageFolder", "Supercategory", "which has a number or First or Last; set it to one of these"),
-        ("Coco", 2, "which has Supercategory; set it to one of these"),
-        (
-            "Yolo",
-            "First",
-            "in which classes have no levels; leave it out; include, exclude, rename and merge are for all",
-        ),
-    ],
-)
-def test_a_level_that_the_format_does_not_have_is_refused(
-    tmp_path: Path, name: str, level: int | str, words: str
-) -> None:
-    photo(tmp_path / "a.png")
-    format_ = registry.FORMATS.named(name)
-    with pytest.raises(RefusedError, match=re.escape(words)) as caught:
-        registry.read(format_, tree_of(tmp_path), lambda _: (1, 1), Asked(Task.DETECTION, level=level))
-    assert caught.value.failure.field == "labels.level"
