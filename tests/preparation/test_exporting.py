@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -66,6 +67,23 @@ def test_nothing_stays_of_an_export_for_which_there_is_no_room(
         exporting.export(str(version.folder), "voc", tmp_path / "out" / "fish")
 
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_what_a_killed_export_left_is_cleared_and_what_another_writes_is_not(
+    version: versions.Version, tmp_path: Path
+) -> None:
+    killed, busy = (tmp_path / "out" / f".fish.partial-{name}" for name in ("killed", "busy"))
+    for folder in (killed, busy):
+        (folder / "view").mkdir(parents=True)
+    held = os.open(busy, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+
+        exporting.export(str(version.folder), "coco", tmp_path / "out" / "fish")
+    finally:
+        os.close(held)
+
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [".fish.partial-busy", "fish"]
 
 
 def test_a_format_that_cannot_hold_the_task_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import os
 import shutil
 import sys
@@ -37,10 +40,14 @@ def export(uri: str, view: str, target: Path) -> tuple[int, Altered]:
         OSError, FullError: it cannot be written; nothing stays.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{target} is there already; name a folder that is empty or does not exist")
+        raise _taken(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    prefix = f".{target.name}.partial-"
+    _clear(target.parent, prefix)
+    partial = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    held = os.open(partial, os.O_RDONLY)
     try:
+        fcntl.flock(held, fcntl.LOCK_EX)
         with tempfile.TemporaryDirectory(prefix="pelagos-export-") as scratch:
             here = published.download(uri, Path(scratch), SPLITS) if storage.is_remote(uri) else Path(uri)
             folder = partial / "view"
@@ -49,10 +56,32 @@ def export(uri: str, view: str, target: Path) -> tuple[int, Altered]:
             _own(folder)
             images = len(versions.read(here).collection.images)
         folder.chmod(0o755)
-        folder.rename(target)  # takes the place of an empty folder, too
+        try:
+            folder.rename(target)  # takes the place of an empty folder, too
+        except OSError as error:  # another export was quicker
+            raise (
+                _taken(target) if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR} else error
+            ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        os.close(held)
     return images, altered
+
+
+def _taken(target: Path) -> FileExistsError:
+    return FileExistsError(f"{target} is there already; name a folder that is empty or does not exist")
+
+
+def _clear(above: Path, prefix: str) -> None:
+    """Remove what exports left that were killed: the system has released their locks, and holds those of others at work."""
+    for left in [path for path in above.iterdir() if path.name.startswith(prefix)]:
+        held = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+        finally:
+            os.close(held)
 
 
 def _own(folder: Path) -> None:
