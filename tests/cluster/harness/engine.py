@@ -70,8 +70,10 @@ class Engine:
         return {line[0]: line[2] for line in lines}
 
     def keep(self, identifiers: list[str]) -> None:
-        """Remove all images but these."""
-        if old := [name for name in self.listed() if name.startswith("sha256:") and name not in identifiers]:
+        """Remove all images but these, which are digests of configurations."""
+        listed = self.listed()
+        kept = {listed[identifier] for identifier in identifiers if identifier in listed}
+        if old := [name for name, digest in listed.items() if digest not in kept]:
             self.ctr("images", "rm", *old, check=False)
 
     def remove_containers(self) -> bool:

@@ -99,6 +99,10 @@ class Images:
             locks = [_lock(name) for name in names.split(".")]
             if not all(lock.exists() for lock in locks) or digest != _digest(*locks):
                 self.docker("rmi", tag, check=False)
+        # Each run that tests the making of images leaves some of its own, by names of a registry that has gone.
+        for name in self.docker("image", "ls", "--format={{.Repository}}:{{.Tag}}").split():
+            if not name.startswith(f"{_REPOSITORY}/"):
+                self.docker("rmi", name, check=False)
         self.docker("image", "prune", "--force", check=False)
         self.engines[0].keep(self._built())
 
