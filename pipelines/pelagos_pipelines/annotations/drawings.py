@@ -20,10 +20,9 @@ from ijson.backends import yajl2_c
 
 from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.failures import RefusedError
-from pelagos_pipelines.annotations import shapes
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.many_shapes import Shapes, Written
-from pelagos_pipelines.annotations.shapes import Kind, Shape, Sides
+from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.annotations.untrusted_input import class_name, encoded, invalid, printable, too_many
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError
 
@@ -366,10 +365,3 @@ def _entries(file: BinaryIO) -> Iterator[Any]:
     if file.read(len(_BOM)) != _BOM:
         file.seek(0)
     yield from yajl2_c.items(file, "item" if first == b"[" else "", use_float=True, buf_size=_PIECE)
-
-
-def box_in(value: Sides | None) -> Sides | None:
-    """A box that a file states beside an outline; ValueError when it is none."""
-    if value is not None and (fault := shapes.problem(Kind.RECTANGLE, (*value, 0.0))):
-        raise ValueError(fault)
-    return value
