@@ -41,17 +41,21 @@ def main(samples: Path, sizes: Sequence[int]) -> None:
     found = {name: _recall(crops, change) for name, change in CHANGES.items()}
     apart = {f"{len(images)} {name}": _false(images) for name, images in (("crops", crops), ("frames", frames))}
     one = _seconds(lambda: [_hash(image) for image in crops * HASHING])
-    other = _seconds(lambda: [looks.look(image) for image in crops * HASHING])
+    other = _seconds(lambda: [_look(image) for image in crops * HASHING])
     hashing = {"looks": other / HASHING / len(crops), "hashes": one / HASHING / len(crops)}
-    seen = [look for look in map(looks.look, crops) if look is not None]
+    seen = [look for look in map(_look, crops) if look is not None]
     searches = {size: _search(_mixed(seen, size)) for size in sizes}
     print(json.dumps({"found": found, "apart": apart, "hashing": hashing, "searches": searches, "crops": len(crops)}))
+
+
+def _look(image: Any) -> bytes | None:
+    return looks.look(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
 
 
 def _recall(crops: Sequence[Any], change: Callable[[Any], Any]) -> dict[str, int]:
     """How many copies are found beside their originals."""
     copies = [np.ascontiguousarray(change(image)) for image in crops]
-    originals, changed = [looks.look(image) for image in crops], [looks.look(image) for image in copies]
+    originals, changed = [_look(image) for image in crops], [_look(image) for image in copies]
     result = {
         str(distance): sum(_alike(one, other, distance) for one, other in zip(originals, changed, strict=True))
         for distance in DISTANCES

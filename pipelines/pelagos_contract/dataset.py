@@ -11,6 +11,7 @@ from pelagos_contract.base import Strict
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import AUTO, FormatName
 from pelagos_contract.labels import Labels
+from pelagos_contract.measures import Measured
 from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import Source
 from pelagos_contract.tasks import Task
@@ -62,6 +63,35 @@ class Cleaning(Strict):
     min_side: Annotated[
         int, Field(ge=1, le=4096, description="Images with a shorter side, in pixels, are dropped.")
     ] = 16
+    max_aspect: Annotated[
+        int | None,
+        Field(
+            ge=1, le=1000, description="Images whose longer side is more times as long as the shorter one are dropped."
+        ),
+    ] = None
+    min_brightness: Annotated[
+        int | None, Field(ge=1, le=255, description="Images whose mean grey level, of 0 to 255, is lower are dropped.")
+    ] = None
+    max_brightness: Annotated[
+        int | None, Field(ge=0, le=254, description="Images whose mean grey level, of 0 to 255, is higher are dropped.")
+    ] = None
+    max_clipped: Annotated[
+        int | None,
+        Field(ge=0, le=99, description="Images of which more percent of the pixels are black or white are dropped."),
+    ] = None
+    min_contrast: Annotated[
+        int | None,
+        Field(ge=1, le=127, description="Images whose grey levels have a lower standard deviation are dropped."),
+    ] = None
+    min_sharpness: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1000000,
+            description="Images are dropped, as blurred, when the Laplacian of their grey levels has a lower variance. "
+            "status.measured says what images have; none of these limits holds unless it is set.",
+        ),
+    ] = None
     outside: Annotated[
         Outside | None,
         Field(
@@ -189,6 +219,10 @@ class Excluded(Strict):
     reason: Annotated[str, Field(description=f"{', '.join(_EXCLUSIONS[:-1])} or {_EXCLUSIONS[-1]}.")]
     files: Annotated[int, Field(description="How many.")]
     first: Annotated[list[str], Field(description="The first names; `pelagos dataset excluded` lists all.")]
+    measured: Annotated[
+        str | None,
+        Field(description="Of images beyond a threshold of cleaning: the least and the most that was measured."),
+    ] = None
 
 
 class Change(StrEnum):
@@ -259,5 +293,6 @@ class PreparationResult(Strict):
     altered: list[Alteration] = []
     corrections: list[Corrections] = []
     warnings: list[str] = []
+    measured: list[Measured] = []
     origin: Origin | None = None
     """Of a source that is fetched."""

@@ -62,6 +62,8 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     ),
     (kinds.DATASET, {"split": {"ratios": {"train": 100, "validation": 0, "test": 0}}}, None),
     (kinds.DATASET, {"split": {"ratios": {"train": 69}}}, "spec.split.ratios"),
+    (kinds.DATASET, {"cleaning": {"minBrightness": 9, "maxBrightness": 9}}, None),
+    (kinds.DATASET, {"cleaning": {"minBrightness": 9, "maxBrightness": 8}}, "spec.cleaning.minBrightness"),
     (kinds.DATASET, {"split": {"ratios": {"train": 71}}}, "spec.split.ratios"),
     (
         kinds.DATASET,

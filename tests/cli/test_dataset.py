@@ -16,6 +16,7 @@ __all__ = ["api"]
 
 LINES = (
     {"path": "cod/2.png", "reason": "Duplicate", "repeats": "cod/1.png"},
+    {"path": "cod/3.png", "reason": "Blurred", "measured": 12.4},
     {"path": "cod/x\u202egnp.tif", "reason": "UnreadableType"},
     {"path": "notes.md", "reason": "NotAnImage"},
 )
@@ -49,10 +50,11 @@ def test_every_file_is_a_line_with_its_reason(api: ApiServer, tmp_path: Path) ->
     assert done.exit_code == 0, done.output
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["Duplicate", "cod/2.png", "repeats", "cod/1.png"],
+        ["Blurred", "cod/3.png", "measured", "12.4"],
         ["UnreadableType", "cod/x\\u202egnp.tif"],
         ["NotAnImage", "notes.md"],
     ]
-    assert done.stderr.startswith("3 of 12 files are not in version sha256:ab of default/fish (1 Duplicate, ")
+    assert done.stderr.startswith("4 of 12 files are not in version sha256:ab of default/fish (1 Duplicate, ")
 
 
 def test_programs_get_json_and_may_ask_for_one_reason(api: ApiServer, tmp_path: Path) -> None:

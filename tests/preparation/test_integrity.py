@@ -251,9 +251,9 @@ class TestRemarks:
         assert look_at(encoded(suffix)).remarks == ()
 
     def test_a_child_cannot_remark_what_it_likes(self) -> None:
-        found = integrity._inspection(
-            "", 1, {"width": 1, "height": 1, "pixels": "0" * 64, "remarks": ["<b>", "turned"]}
-        )
+        measured = {"grey": 9, "grey2": 81, "clipped": 0, "edges": 0, "edges2": 0, "among": 1}
+        told = {"width": 1, "height": 1, "pixels": "0" * 64, "remarks": ["<b>", "turned"], "measures": measured}
+        found = integrity._inspection("", 1, told)
 
         assert found.remarks == ("turned",)
 

@@ -25,6 +25,7 @@ from pelagos.api.stages import StageProgress
 from pelagos_contract import sources
 from pelagos_contract.base import Strict
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality, Recipe, SplitCount
+from pelagos_contract.measures import Measured
 from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import SourceDescription
 
@@ -78,6 +79,17 @@ class DatasetSpec(Recipe, BaseSpec):
             message="spec.split.ratios: train, validation and test must add up to 100",
             field="spec.split.ratios",
             holds=lambda spec: spec.split.ratios.train + spec.split.ratios.validation + spec.split.ratios.test == 100,
+        ),
+        Rule(
+            cel="!has(self.cleaning.minBrightness) || !has(self.cleaning.maxBrightness) || "
+            "self.cleaning.minBrightness <= self.cleaning.maxBrightness",
+            message="spec.cleaning.minBrightness must not be above spec.cleaning.maxBrightness",
+            field="spec.cleaning.minBrightness",
+            holds=lambda spec: (
+                spec.cleaning.min_brightness is None
+                or spec.cleaning.max_brightness is None
+                or spec.cleaning.min_brightness <= spec.cleaning.max_brightness
+            ),
         ),
         Rule(
             cel="!has(self.labels) || self.labels.include.all(name, !(name in self.labels.exclude))",
@@ -235,6 +247,10 @@ class DatasetStatus(BaseStatus):
         Field(
             description="What people made of the suggestions of models, by model, at most 10: how good these are in the field."
         ),
+    ] = None
+    measured: Annotated[
+        list[Measured] | None,
+        Field(description="What the images of the source measure: thresholds of spec.cleaning are chosen by it."),
     ] = None
     warnings: Annotated[list[str] | None, Field(description="What a careful reader should know of it.")] = None
     truncated: Annotated[list[Truncated] | None, Field(description="Lists that are cut short here.")] = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -26,6 +27,8 @@ LIST = "excluded.jsonl"
 LARGEST = 512 * 1024**2
 """Bytes of it: as much as a version may have."""
 _WIDTH = 20
+_MORE = ("repeats", "measured")
+"""What an entry may say beside its reason."""
 
 app = typer.Typer(no_args_is_help=True, help="Image collections: what is in a version, and what is not.")
 
@@ -70,11 +73,11 @@ def excluded(
         return
     installed.progress_console().print(_summary(f"{namespace}/{name}", status, entries), soft_wrap=True)
     for entry in chosen:
-        repeats = f"  repeats {entry['repeats']}" if "repeats" in entry else ""
-        sys.stdout.write(shown(f"{entry['reason']:<{_WIDTH}}{entry['path']}{repeats}") + "\n")
+        more = "".join(f"  {name} {entry[name]}" for name in _MORE if name in entry)
+        sys.stdout.write(shown(f"{entry['reason']:<{_WIDTH}}{entry['path']}{more}") + "\n")
 
 
-def read(settings: Settings, name: str, status: Mapping[str, Any]) -> list[Mapping[str, str]]:
+def read(settings: Settings, name: str, status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What is not in the newest version of the Dataset ``name``. Raises DatasetError."""
     uri = status.get("uri")
     if not isinstance(uri, str):
@@ -101,7 +104,7 @@ async def _fetch(version: Objects) -> tuple[bytes | None, bool]:
     return content, content is not None or await version.exists("manifest.json")
 
 
-def _entries(content: bytes, uri: str) -> Iterator[Mapping[str, str]]:
+def _entries(content: bytes, uri: str) -> Iterator[Mapping[str, Any]]:
     """The entries of the list. Anybody who can write to the store may have replaced it, so it is checked line by line."""
     for line in content.splitlines():
         try:
@@ -112,10 +115,12 @@ def _entries(content: bytes, uri: str) -> Iterator[Mapping[str, str]]:
             isinstance(entry, dict) and isinstance(entry.get("path"), str) and isinstance(entry.get("reason"), str)
         ):
             raise DatasetError(f"{uri}/{LIST} is not what a preparation wrote; prepare the Dataset again")
-        yield {key: str(entry[key]) for key in ("path", "reason", "repeats") if key in entry}
+        measured = entry.get("measured")
+        of = {"measured": measured} if isinstance(measured, int | float) and math.isfinite(measured) else {}
+        yield {key: str(entry[key]) for key in ("path", "reason", "repeats") if key in entry} | of
 
 
-def _summary(name: str, status: Mapping[str, Any], entries: Iterable[Mapping[str, str]]) -> Text:
+def _summary(name: str, status: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> Text:
     counts = Counter(entry["reason"] for entry in entries)
     files = (status.get("files") or {}).get("found")
     of = f" of {files}" if files is not None else ""

@@ -11,6 +11,7 @@ MOST_CLASSES = 100
 MOST_WARNINGS = 50
 MOST_ALTERED = 50
 MOST_CORRECTED = 10
+MOST_MEASURED = 20
 LONGEST = 500
 """Characters of a name or a warning."""
 

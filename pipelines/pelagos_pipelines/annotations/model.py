@@ -173,11 +173,14 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """A file of the source that is not in the version. ``repeats`` is the image that a duplicate shows again."""
+    """A file of the source that is not in the version. ``repeats`` is the image that a duplicate shows again, ``measured`` what
+    an image has that is beyond a threshold.
+    """
 
     path: str
     reason: ExclusionReason
     repeats: str | None = None
+    measured: float | None = None
 
     @classmethod
     def of(cls, paths: Iterable[str], reason: ExclusionReason) -> Iterator[Exclusion]:

@@ -1,6 +1,7 @@
-"""What is dropped before splitting: unreadable, small and repeated images. Also the check that boxes lie on their images.
+"""What is dropped before splitting: images that are unreadable, small, repeated, or beyond a threshold.
 
-Called by the step prepare with a collection and the inspections of its images; decides by the request's ``cleaning``.
+Also the check that boxes lie on their images. Called by the step prepare with a collection and the inspections of its images;
+decides by the request's ``cleaning``.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from dataclasses import dataclass, field, replace
 from pelagos_contract.dataset import Cleaning
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.measures import Measured
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import Collection, Exclusion, ImageRecord
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import format_names
-from pelagos_pipelines.preparation import contradictions, duplicates, outside
+from pelagos_pipelines.preparation import contradictions, duplicates, measures, outside
 from pelagos_pipelines.preparation.integrity import DEPTHS, OTHER_KIND, REMARKS, Inspection
 from pelagos_pipelines.serving.decoding import NAMES
 
@@ -46,6 +48,8 @@ class Cleaned:
     too_small: int
     excluded: tuple[Exclusion, ...] = ()
     alike: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    measured: Sequence[Measured] = ()
+    """Of the images that can be decoded and are not too small, whatever became of them."""
 
 
 def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: Cleaning) -> Cleaned:
@@ -57,7 +61,12 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     """
     seen = {image.path: inspections[image.path] for image in collection.images}
     unusable = _unusable(seen, rules)
-    usable = {path: inspection for path, inspection in seen.items() if path not in unusable}
+    values = {
+        path: measures.values(one.measures, one.width, one.height) for path, one in seen.items() if path not in unusable
+    }
+    beyond = tuple(measures.beyond(values, rules))
+    dismissed = {*unusable, *(one.path for one in beyond)}
+    usable = {path: inspection for path, inspection in seen.items() if path not in dismissed}
     asked = rules.duplicates.max_distance
     found = duplicates.find(usable, asked)
     measured = found if asked >= duplicates.USUAL else duplicates.find(usable, duplicates.USUAL)
@@ -67,7 +76,7 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     images, warnings = contradictions.settle(collection.task, collection.images, usable, dropping=dropping)
     warnings += _of_other_classes(images, measured.alike)
     repeats = found.first_of_chain
-    excluded = [Exclusion(path, reason) for path, reason in unusable.items()]
+    excluded = [*(Exclusion(path, reason) for path, reason in unusable.items()), *beyond]
     if dropping:
         excluded += _repeating(found)
         warnings += _of_other_boxes(collection.task, images, found.near)
@@ -78,7 +87,7 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
     counts = Counter(unusable.values())
     if not left:
         unread = [path for path, reason in unusable.items() if reason is not ExclusionReason.TOO_SMALL]
-        raise _nothing_left(seen, unread, counts[ExclusionReason.TOO_SMALL], rules)
+        raise _nothing_left(seen, unread, counts[ExclusionReason.TOO_SMALL], beyond, rules)
     faults = Faults()
     placing = outside.Placing(rules.outside or "Fail", collection.classes)
     kept = placing.all(left, seen, faults)
@@ -102,6 +111,7 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
         too_small=counts[ExclusionReason.TOO_SMALL],
         excluded=tuple(excluded),
         alike=measured.alike if asked < duplicates.USUAL else {},
+        measured=measures.distribution(values.values()),
     )
 
 
@@ -257,12 +267,17 @@ def _remarks(images: Sequence[ImageRecord], seen: Mapping[str, Inspection]) -> l
     return told
 
 
-def _nothing_left(seen: Mapping[str, Inspection], corrupt: Sequence[str], small: int, rules: Cleaning) -> RefusedError:
+def _nothing_left(
+    seen: Mapping[str, Inspection], corrupt: Sequence[str], small: int, beyond: Sequence[Exclusion], rules: Cleaning
+) -> RefusedError:
     why = f" ({format_names((f'{path}: {seen[path].problem}' for path in corrupt), 2)})" if corrupt else ""
-    remedies = ["convert or replace those"] * bool(corrupt) + ["lower cleaning.minSide"] * bool(small) + ["add images"]
+    counts = Counter(measures.FIELDS[one.reason] for one in beyond)
+    others = "".join(f", {count} are beyond {field}" for field, count in sorted(counts.items()))
+    remedies = ["convert or replace those"] * bool(corrupt) + ["lower cleaning.minSide"] * bool(small)
+    remedies += [f"have {' and '.join(sorted(counts))} allow more"] * bool(counts) + ["add images"]
     return RefusedError(
         Reason.NO_IMAGES_LEFT,
         f"of {len(seen)} images {len(corrupt)} are unreadable{why} and {small} have a side below cleaning.minSide"
-        f" ({rules.min_side} pixels): none is left; {', or '.join(remedies)}",
+        f" ({rules.min_side} pixels){others}: none is left; {', or '.join(remedies)}",
         "cleaning",
     )

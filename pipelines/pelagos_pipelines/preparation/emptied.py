@@ -15,10 +15,12 @@ from pelagos_pipelines.annotations.model import Collection, declared
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import format_names, printable
 from pelagos_pipelines.preparation.cleaning import Cleaned
+from pelagos_pipelines.preparation.measures import FIELDS
 
 _WORDS: Mapping[ExclusionReason | None, str] = {
     ExclusionReason.CORRUPT: "unreadable",
     ExclusionReason.TOO_SMALL: "below cleaning.minSide",
+    **{reason: f"beyond {field}" for reason, field in FIELDS.items()},
     ExclusionReason.DUPLICATE: "duplicates",
     ExclusionReason.NEAR_DUPLICATE: "near duplicates",
     ExclusionReason.OUTSIDE_IMAGE: "with all annotations outside",

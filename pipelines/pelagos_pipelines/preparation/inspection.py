@@ -15,7 +15,7 @@ import numpy as np
 import PIL
 from PIL import ExifTags, Image, JpegImagePlugin
 
-from pelagos_pipelines.preparation import looks
+from pelagos_pipelines.preparation import looks, measuring
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 from pelagos_pipelines.serving import decoding, images
@@ -67,8 +67,10 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     shown = images.seen(decoded.stored)
     if depth is not None:
         remarks = (*remarks, f"{depth} bits of 16", *((DIM,) if int(shown.max()) < _DIM else ()))
-    look = looks.look(shown)
-    return Answer(found | picture | {"remarks": remarks, "look": None if look is None else look.hex()}, raw)
+    grey = cv2.cvtColor(shown, cv2.COLOR_BGR2GRAY)
+    look = looks.look(grey)
+    told = {"remarks": remarks, "look": None if look is None else look.hex(), "measures": measuring.measure(grey)}
+    return Answer(found | picture | told, raw)
 
 
 def _samples(stored: Any) -> tuple[dict[str, int], memoryview]:

@@ -21,12 +21,13 @@ from pelagos_contract import disk
 from pelagos_contract.beneath import TooLargeError
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.model import SourceFiles
-from pelagos_pipelines.preparation import pictures
+from pelagos_pipelines.preparation import measures, pictures
+from pelagos_pipelines.preparation.measures import Measures
 from pelagos_pipelines.sandbox import MEBIBYTE, Answer, Pool, SandboxError, TaskRefusedError, children_for
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import decoding
 
-MEMORY_VERSION = 8
+MEMORY_VERSION = 9
 """Raised when an inspection of the same bytes would find something else."""
 MAX_CHILDREN = 4
 REMARKS: Mapping[str, str] = {
@@ -76,7 +77,7 @@ class Inspection:
     ``pixels`` is the sha256 of the decoded pixels and ``look`` what looks.py makes of them, None where nothing is to be seen.
     ``problem`` says in words why the file cannot be used; width and height are then 0. ``remarks``, of REMARKS, say what is odd
     about one that can be used. ``converted`` is the PNG with the same pixels that versions hold in place of one that is neither
-    JPEG nor PNG.
+    JPEG nor PNG. ``measures`` are there of every image that can be used.
     """
 
     sha256: str
@@ -88,6 +89,7 @@ class Inspection:
     problem: str | None = None
     remarks: tuple[str, ...] = ()
     converted: Blob | None = None
+    measures: Measures | None = None
 
     @property
     def blob(self) -> Blob:
@@ -164,7 +166,9 @@ def inspect_tree(
         for one in (known | sure).values():
             look = None if one.look is None else one.look.hex()
             blob = None if one.converted is None else [one.converted.sha256, one.converted.size]
-            rows.append([one.sha256, one.size, one.width, one.height, one.pixels, look, one.problem, one.remarks, blob])
+            known_of = None if one.measures is None else one.measures.written()
+            row = (one.sha256, one.size, one.width, one.height, one.pixels, look, one.problem, one.remarks, blob)
+            rows.append([*row, known_of])
         disk.write_atomically(memory, orjson.dumps({"version": version, "inspections": rows}), parents=True)
     inspections = dict(zip(tree.readable, found, strict=True))
     for path in tree.unreadable:
@@ -179,12 +183,15 @@ def _inspection(digest: str, size: int, found: Mapping[str, object]) -> Inspecti
     width, height, pixels = (found.get(name) for name in ("width", "height", "pixels"))
     if not (isinstance(width, int) and isinstance(height, int) and min(width, height) > 0):
         return Inspection(digest, size, problem="the image cannot be decoded: its content is hostile")
-    look = _look(found.get("look"))
+    look, told = _look(found.get("look")), found.get("measures")
+    measured = measures.believed(told, width * height) if isinstance(told, dict) else None
     if not (isinstance(pixels, str) and len(pixels) == 64) or (look is not None and len(look) != LOOK_BYTES):
+        return Inspection(digest, size, problem="the image cannot be decoded: its content is hostile")
+    if measured is None:
         return Inspection(digest, size, problem="the image cannot be decoded: its content is hostile")
     remarks = found.get("remarks")
     odd = tuple(one for one in REMARKS if one in remarks) if isinstance(remarks, list) else ()
-    return Inspection(digest, size, width, height, pixels, look, remarks=odd)
+    return Inspection(digest, size, width, height, pixels, look, remarks=odd, measures=measured)
 
 
 def _converted(found: Inspection, answer: Answer, keep: Keep) -> Inspection:
@@ -249,12 +256,13 @@ def _recall(memory: Path, version: str) -> dict[str, Inspection]:
         content = orjson.loads(memory.read_bytes())
         if content["version"] != version:
             return {}
-        for sha256, size, width, height, pixels, stored, problem, remarks, converted in content["inspections"]:
+        for sha256, size, width, height, pixels, stored, problem, remarks, converted, told in content["inspections"]:
             look = _look(stored)
             if look is not None and len(look) != LOOK_BYTES:
                 return {}
             blob = None if converted is None else Blob(*converted)
-            known[sha256] = Inspection(sha256, size, width, height, pixels, look, problem, tuple(remarks), blob)
+            of = Measures.recalled(told)
+            known[sha256] = Inspection(sha256, size, width, height, pixels, look, problem, tuple(remarks), blob, of)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return {}  # nothing is lost but time
     return known

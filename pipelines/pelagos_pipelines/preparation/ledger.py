@@ -15,6 +15,7 @@ import orjson
 from pelagos_contract.dataset import Excluded, Files
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import RefusedError
+from pelagos_contract.measures import shown
 from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
 from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_names, printable
 
@@ -40,14 +41,17 @@ class Balance:
     @property
     def by_reason(self) -> list[Excluded]:
         """Counts and first names, in the order of the reasons."""
-        named: dict[ExclusionReason, list[str]] = {reason: [] for reason in ExclusionReason}
+        listed: dict[ExclusionReason, list[Exclusion]] = {reason: [] for reason in ExclusionReason}
         for one in self.excluded:
-            named[one.reason].append(one.path)
-        return [
-            Excluded(reason=reason, files=len(paths), first=list(map(printable, paths[:MAX_NAMED])))
-            for reason, paths in named.items()
-            if paths
-        ]
+            listed[one.reason].append(one)
+        return [_summed(reason, ones) for reason, ones in listed.items() if ones]
+
+
+def _summed(reason: ExclusionReason, ones: Sequence[Exclusion]) -> Excluded:
+    found = sorted(one.measured for one in ones if one.measured is not None)
+    first = [printable(one.path) for one in ones[:MAX_NAMED]]
+    measured = " to ".join(dict.fromkeys(map(shown, (found[0], found[-1])))) if found else None
+    return Excluded(reason=reason, files=len(ones), first=first, measured=measured)
 
 
 def balance(
@@ -89,8 +93,9 @@ def reminded(refusal: RefusedError, excluded: Iterable[Exclusion]) -> RefusedErr
 def lines(excluded: Iterable[Exclusion]) -> Iterator[bytes]:
     """The content of excluded.jsonl."""
     for one in excluded:
-        repeats = {} if one.repeats is None else {"repeats": one.repeats}
-        yield orjson.dumps({"path": one.path, "reason": one.reason.value} | repeats) + b"\n"
+        more = {"repeats": one.repeats, "measured": one.measured}
+        told = {name: value for name, value in more.items() if value is not None}
+        yield orjson.dumps({"path": one.path, "reason": one.reason.value} | told) + b"\n"
 
 
 def digest(content: Iterable[bytes]) -> str:

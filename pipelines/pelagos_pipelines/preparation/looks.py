@@ -36,10 +36,10 @@ _EMPHASIS = 0.65
 """Fine waves are weaker than coarse ones, and tell organisms apart."""
 
 
-def look(pixels: Any) -> bytes | None:
-    """The look of an image [height, width, 3], blue first; None for a plain one. Found by measuring: see bench/alike.py."""
-    step = max(1, min(pixels.shape[:2]) // _LARGEST)
-    grey = np.ascontiguousarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY)[::step, ::step])
+def look(whole: Any) -> bytes | None:
+    """The look of an image [height, width] of grey levels; None for a plain one. Found by measuring: see bench/alike.py."""
+    step = max(1, min(whole.shape) // _LARGEST)
+    grey = np.ascontiguousarray(whole[::step, ::step])
     edge = np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))
     background = int(
         np.searchsorted(np.cumsum(np.bincount(edge, minlength=256)), len(edge) // 2, "right")

@@ -229,6 +229,7 @@ def _result(
         files=balance.files,
         excluded=balance.by_reason,
         altered=list(cleaned.collection.altered),
+        measured=list(cleaned.measured),
         corrections=list(cleaned.collection.corrections),
         warnings=list(warnings),
     )

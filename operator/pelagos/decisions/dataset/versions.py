@@ -15,6 +15,7 @@ from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.effects import KeepRecord
 from pelagos.decisions.verdicts import READY, ConditionState, Verdict
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality
+from pelagos_contract.measures import Measured
 from pelagos_contract.remote_sources import Origin
 
 KEPT_VERSIONS = 10
@@ -47,6 +48,7 @@ def listed(seen: Observed) -> Passed:
     result, full = seen.result, seen.record.uri
     classes, excluded, warnings = (result.get(name) or [] for name in ("classes", "excluded", "warnings"))
     corrected = (result.get("corrections") or [])[: bounds.MOST_CORRECTED]
+    measured = (result.get("measured") or [])[: bounds.MOST_MEASURED]
     altered = (result.get("altered") or [])[: bounds.MOST_ALTERED]
     cut = (
         bounds.truncated("classes", classes, bounds.MOST_CLASSES, full),
@@ -58,6 +60,7 @@ def listed(seen: Observed) -> Passed:
         excluded=[Excluded.model_validate(bounds.short(entry), extra="ignore") for entry in excluded] or None,
         altered=[Alteration.model_validate(bounds.short(entry), extra="ignore") for entry in altered] or None,
         corrections=[Corrections.model_validate(bounds.short(entry), extra="ignore") for entry in corrected] or None,
+        measured=[Measured.model_validate(bounds.short(entry), extra="ignore") for entry in measured] or None,
         warnings=bounds.short(warnings[: bounds.MOST_WARNINGS]) or None,
         truncated=[entry for entry in cut if entry is not None] or None,
     )
