@@ -12,6 +12,7 @@ from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import AUTO, FormatName
 from pelagos_contract.labels import Labels
 from pelagos_contract.measures import Measured
+from pelagos_contract.preprocessing import Preprocessing
 from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import Source
 from pelagos_contract.tasks import Task
@@ -152,6 +153,9 @@ class Recipe(Strict):
         Labels | None, Field(description="Which classes of the source a version has, and what they are called there.")
     ] = None
     cleaning: Annotated[Cleaning, Field(description="What is dropped before splitting.")] = Cleaning()
+    preprocessing: Annotated[
+        Preprocessing | None, Field(description="What is done to the pixels of every image before a model sees them.")
+    ] = None
     split: Annotated[
         SplitPolicy, Field(description="How images are divided between training, validation and test.")
     ] = SplitPolicy()
@@ -161,6 +165,12 @@ class Recipe(Strict):
     def _of_defaults(cls, labels: Labels | None) -> Labels | None:
         """Defaults that somebody wrote out make no other version than those that nobody did."""
         return None if labels is None or labels == type(labels)() else labels
+
+    @field_validator("preprocessing")
+    @classmethod
+    def _of_nothing(cls, preprocessing: Preprocessing | None) -> Preprocessing | None:
+        """Nothing that somebody wrote out makes no other version than nothing at all."""
+        return None if preprocessing == Preprocessing() else preprocessing
 
 
 class PreparationRequest(Recipe):

@@ -52,6 +52,21 @@ def test_the_package_has_the_files_of_the_contract_and_is_named_by_its_descripti
     assert [item["label"] for item in known["classes"]] == ["b", "Größe"]
 
 
+@pytest.mark.parametrize("color", ["GrayWorld", "Clahe"])
+def test_the_correction_of_images_is_told_to_both_who_read_packages(
+    content: package.Content, tmp_path: Path, color: str
+) -> None:
+    folder = package.write(replace(content, settings=replace(content.settings, color=color)), tmp_path / "store").folder
+
+    assert packages.read(folder)[0].color == color
+    assert Manifest.model_validate_json((folder / "package.json").read_bytes()).input.color == color
+
+
+def test_a_package_with_another_correction_is_refused(content: package.Content, tmp_path: Path) -> None:
+    with pytest.raises(packages.RefusedError, match=r"'input\.color' must be one of GrayWorld, Clahe"):
+        package.write(replace(content, settings=replace(content.settings, color="Retinex")), tmp_path / "store")
+
+
 def test_what_is_written_is_what_the_control_plane_takes(content: package.Content, tmp_path: Path) -> None:
     folder = package.write(content, tmp_path / "store").folder
     manifest = Manifest.model_validate_json((folder / "package.json").read_bytes())

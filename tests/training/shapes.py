@@ -93,9 +93,12 @@ def make_request(architecture: str, uri: str = "", version: str = "sha256:0", **
 
 
 def make_version(
-    folder: Path, counts: tuple[int, int, int], detection: bool, boxless: Sequence[str] = ()
+    folder: Path, counts: tuple[int, int, int], detection: bool, boxless: Sequence[str] = (), **recipe: object
 ) -> tuple[str, str]:
-    """A dataset version made by the real preparation: its uri and version. Images of the splits ``boxless`` show nothing."""
+    """A dataset version made by the real preparation: its uri and version. Images of the splits ``boxless`` show nothing.
+
+    ``recipe`` are fields of the request beside the usual ones.
+    """
     truth = make_truth(folder / "drawn", counts, detection)
     source = folder / "data" / "source"
     for split in SPLITS:
@@ -111,6 +114,7 @@ def make_version(
         "task": "Detection" if detection else "Classification",
         "split": {"policy": "Provided"},
         "cleaning": {"duplicates": {"action": "Keep"}},
+        **recipe,
     }
     report = folder / "preparation"
     prepare(json.dumps(request), str(folder / "data"), str(folder / "store"), str(report))

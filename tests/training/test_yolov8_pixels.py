@@ -8,12 +8,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+import pytest
 from PIL import Image
 
 import image_sources
 import untrusted_images
-from pelagos_pipelines.serving import images
-from pelagos_pipelines.training import yolov8
+from pelagos_pipelines.serving import color, images
+from pelagos_pipelines.training import yolov8, yolov8_trainer
 
 
 def test_training_sees_every_image_as_the_server_does(tmp_path: Path) -> None:
@@ -41,6 +42,21 @@ def test_training_sees_every_image_as_the_server_does(tmp_path: Path) -> None:
         content = files[Path(file).name]
         assert np.array_equal(found.load_image(number)[0], images.decode_known(content))
         assert Path(file).read_bytes() == content
+
+
+@pytest.mark.parametrize("method", color.METHODS)
+def test_training_sees_images_corrected_as_the_server_does(tmp_path: Path, method: str) -> None:
+    assert yolov8.FAMILY
+    from ultralytics.data import base
+
+    content = untrusted_images.photo(side=(64, 64))
+    (tmp_path / "a.jpg").write_bytes(content)
+
+    with yolov8_trainer.showing(method):
+        found = base.imread(str(tmp_path / "a.jpg"))
+
+    assert np.array_equal(base.imread(str(tmp_path / "a.jpg")), images.decode_known(content))
+    assert np.array_equal(found, color.corrected(images.decode_known(content), method))
 
 
 def test_images_of_sixteen_bits_do_not_turn_black() -> None:

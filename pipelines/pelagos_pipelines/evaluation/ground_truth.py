@@ -51,7 +51,8 @@ def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTrut
             class_ids = np.array([ids[label] for label in strategy.marks(image)], int)
             digest = file.parent.name + file.name  # that is how a store names its blobs
             boxes = np.array(corners, float).reshape(-1, 4)
-            by_split[image.split].append(Sample(image.path, file, class_ids, boxes, digest))
+            sample = Sample(image.path, file, class_ids, boxes, digest, version.preprocessing.color)
+            by_split[image.split].append(sample)
     for split, samples in by_split.items():
         if not samples:
             raise RefusedError(
@@ -60,4 +61,5 @@ def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTrut
                 f" {', '.join(SPLITS)}: give each a share in the dataset's spec.split.ratios, or add images",
                 "dataset",
             )
-    return GroundTruth(collection.classes, {split: tuple(samples) for split, samples in by_split.items()})
+    found_in = {split: tuple(samples) for split, samples in by_split.items()}
+    return GroundTruth(collection.classes, found_in, version.preprocessing)

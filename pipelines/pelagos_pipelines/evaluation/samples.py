@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pelagos_contract.dataset import Split
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_pipelines.serving import images
+from pelagos_contract.preprocessing import Preprocessing
+from pelagos_pipelines.serving import color, images
 from pelagos_pipelines.serving.geometry import Pixels
 
 
@@ -24,9 +25,15 @@ class Sample:
     boxes: Any
     sha256: str | None = None
     """Of the file's content, as the version says; None: it is no file of a version."""
+    color: str | None = None
+    """The correction that the version declares, of color.METHODS."""
 
     def pixels(self) -> Pixels:
-        """The decoded image, as the server decodes it.
+        """What a model sees of the image: decoded and corrected as the server does it. Raises as `stored` does."""
+        return color.corrected(self.stored(), self.color)
+
+    def stored(self) -> Pixels:
+        """The decoded image, as the server decodes it, before any correction.
 
         In this process: the preparation has decoded the same bytes in a child with ceilings, and their digest, which is compared
         here, says that they are the same.
@@ -46,10 +53,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """A dataset version in memory, without pixels."""
+    """A dataset version in memory, without pixels. ``preprocessing`` is what it declares to be done to them."""
 
     labels: tuple[str, ...]
     by_split: dict[Split, tuple[Sample, ...]]
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
 
     def samples(self, split: Split) -> Sequence[Sample]:
         """The images of a split."""

@@ -79,7 +79,8 @@ def _put(content: Content, partial: Path, store: Path) -> Written:
         "architecture": content.architecture,
         "labels": list(settings.labels),
         "onnxSha256": digests[packages.GRAPH],
-        "input": {"imageSize": settings.image_size, "stride": settings.stride, "encodings": ["jpeg", "png"]},
+        "input": {"imageSize": settings.image_size, "stride": settings.stride, "encodings": ["jpeg", "png"]}
+        | ({"color": settings.color} if settings.color is not None else {}),
         "thresholds": {
             "confidence": thresholds.confidence,
             "iou": thresholds.iou,

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,6 +24,7 @@ import orjson
 
 from pelagos_contract import disk
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.preprocessing import Preprocessing
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.altered import Altered
@@ -67,6 +68,8 @@ class Version:
     blobs: Mapping[str, Path]
     held: frozenset[str] | None = None
     """The splits whose blobs are here; None: all."""
+    preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    """What its recipe declares to be done to pixels before a model sees them; ``blobs`` are as they were in the source."""
 
     def holds(self, image: ImageRecord) -> bool:
         """Whether the image's blob must be here."""
@@ -218,6 +221,7 @@ def read(uri: str | Path) -> Version:
             ),
             blobs={entry["path"]: blob(blobs, entry["sha256"]) for entry in manifest["images"]},
             held=frozenset(orjson.loads(held.read_bytes())) if held.exists() else None,
+            preprocessing=Preprocessing.model_validate(manifest["recipe"].get("preprocessing") or {}),
         )
         # Sizes alone: reading every blob takes minutes, and is for those who use the pixels (verify).
         sizes = {image["path"]: image["size"] for image in manifest["images"]}

@@ -21,10 +21,11 @@ _LARGEST_SIDE = 2**30
 class Decoder:
     """Decodes in children that are kept. Threads may share it."""
 
-    def __init__(self, task: str, size: int, stride: int, children: int = 1) -> None:
+    def __init__(self, task: str, size: int, stride: int, children: int = 1, *, color: str | None = None) -> None:
         """For the canvases of a model. Raises ValueError for ceilings that are no numbers."""
         self.ceilings = Ceilings.read()
         self._task, self._size, self._stride = task, size, stride
+        self._color = color
         self.pool = Pool(_TASKS, decoding.limits(self.ceilings), children, decoding.environment(self.ceilings))
 
     def start(self) -> None:
@@ -40,7 +41,7 @@ class Decoder:
         """
         if len(data) > self.ceilings.image_mebibytes * MEBIBYTE:
             raise ImageRefusedError(decoding.too_large(len(data), self.ceilings))
-        model = {"task": self._task, "size": self._size, "stride": self._stride}
+        model = {"task": self._task, "size": self._size, "stride": self._stride, "color": self._color}
         try:
             answer = self.pool.run("canvas", model, data)
         except TaskRefusedError as refusal:

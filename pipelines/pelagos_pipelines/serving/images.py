@@ -15,7 +15,7 @@ import numpy as np
 
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError, child
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
-from pelagos_pipelines.serving import encodings, scans, tasks
+from pelagos_pipelines.serving import color, encodings, scans, tasks
 from pelagos_pipelines.serving.decoding import NAMES, ImageRefusedError, TooManyPixelsError
 from pelagos_pipelines.serving.geometry import Pixels
 
@@ -60,12 +60,13 @@ def nothing(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def canvas(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """The image on the canvas of a model, which ``task``, ``size`` and ``stride`` describe."""
+    """The image on the canvas of a model, which ``task``, ``size``, ``stride`` and ``color`` describe."""
     try:
         image = seen(decode(file.read()).stored)
     except ImageRefusedError as error:
         raise TaskRefusedError(str(error)) from None
-    placed = tasks.named(arguments["task"]).fitted(image, arguments["size"], arguments["stride"])
+    shown = color.corrected(image, arguments["color"])
+    placed = tasks.named(arguments["task"]).fitted(shown, arguments["size"], arguments["stride"])
     return Answer({"width": placed.width, "height": placed.height}, np.ascontiguousarray(placed.canvas).data)
 
 

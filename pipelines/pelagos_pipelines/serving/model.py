@@ -74,7 +74,8 @@ class TritonPythonModel:
             gpu=int(args["model_instance_device_id"]) if args.get("model_instance_kind") == "GPU" else None,
         )
         settings = self._predictor.settings
-        self._decoder = Decoder(settings.task, settings.image_size, settings.stride, CHILDREN)
+        geometry = settings.task, settings.image_size, settings.stride
+        self._decoder = Decoder(*geometry, CHILDREN, color=settings.color)
         # A model that cannot decode does not load, so that the server never says that it is ready.
         self._decoder.start()
         self._decoding = ThreadPoolExecutor(CHILDREN)

@@ -24,6 +24,8 @@ LARGEST = {DESCRIPTION: 4 << 20, GRAPH: (2 << 30) - 1, IMAGE: 64 << 20, ANSWER: 
 """All files of a package, and how many bytes of each are read at most. A protobuf cannot be larger than that graph."""
 FILES = (GRAPH, IMAGE, ANSWER)
 """What a description lists: exactly these."""
+COLORS = ("GrayWorld", "Clahe")
+"""Corrections that an input may have: color.METHODS, which this cannot import."""
 CODE = Path(__file__).with_name("code.json")
 """Which of our own files the server's Python backend loads; read by the control plane too, which cannot import this."""
 _HEX = frozenset("0123456789abcdef")
@@ -43,6 +45,7 @@ class Description:
     labels: tuple[str, ...]
     image_size: int
     stride: int
+    color: str | None = None
 
 
 def describe(content: bytes, place: object, manifest_sha256: str | None) -> Description:
@@ -71,10 +74,13 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
         or not all(type(item) is str for item in labels)
     ):
         _refuse(place, f"'task' must be one of {', '.join(tasks.MODULES)}, and 'labels' a list of names; {_AGAIN}")
-    size, stride = (given.get("imageSize"), given.get("stride")) if isinstance(given, dict) else (None, None)
+    given = given if isinstance(given, dict) else {}
+    size, stride, color = given.get("imageSize"), given.get("stride"), given.get("color")
     if type(size) is not int or type(stride) is not int or min(size, stride) < 1:
         _refuse(place, f"'input' must hold imageSize and stride in pixels; {_AGAIN}")
-    return Description(files, found["task"], tuple(labels), size, stride)
+    if color not in (None, *COLORS):  # which may be anything
+        _refuse(place, f"'input.color' must be one of {', '.join(COLORS)}; {_AGAIN}")
+    return Description(files, found["task"], tuple(labels), size, stride, color)
 
 
 def read(package: Path, manifest_sha256: str | None = None) -> tuple[Description, bytes]:

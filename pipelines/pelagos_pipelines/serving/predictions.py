@@ -23,12 +23,13 @@ MAX_DETECTIONS = 3_000
 
 @dataclass(frozen=True)
 class Settings:
-    """What a package says about its model. ``image_size`` and ``stride`` are in pixels."""
+    """What a package says about its model. ``image_size`` and ``stride`` are in pixels, ``color`` is one of color.METHODS."""
 
     task: str
     labels: tuple[str, ...]
     image_size: int
     stride: int
+    color: str | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pelagos_pipelines.serving import packages, tasks
+from pelagos_pipelines.serving import color, packages, tasks
 from pelagos_pipelines.serving.geometry import Fitted, Pixels
 from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
 
@@ -69,8 +69,9 @@ class Predictor:
         return self.predict_fitted([self.fitted(image) for image in images], thresholds)
 
     def fitted(self, image: Pixels) -> Fitted:
-        """The image on the canvas of the model."""
-        return self.task.fitted(image, self.settings.image_size, self.settings.stride)
+        """The image, as it was decoded, on the canvas of the model."""
+        shown = color.corrected(image, self.settings.color)
+        return self.task.fitted(shown, self.settings.image_size, self.settings.stride)
 
     def predict_fitted(self, images: Sequence[Fitted], thresholds: Thresholds | None = None) -> list[Prediction]:
         """Likewise, of images that are on their canvas."""
@@ -108,5 +109,5 @@ def load(
     with packages.opened(folder / packages.GRAPH) as file:
         graph = file.read(packages.LARGEST[packages.GRAPH])
     packages.require_digest(folder, packages.GRAPH, graph, described.files[packages.GRAPH])
-    settings = Settings(described.task, described.labels, described.image_size, described.stride)
+    settings = Settings(described.task, described.labels, described.image_size, described.stride, described.color)
     return Predictor(graph, settings, threads, batch, gpu)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,10 +112,10 @@ def _pack(run: runs.Run, checkpoint: Path) -> _Packed:
 
     family = family_of(run.request)
     onnx = run.places.scratch / "model.onnx"
-    settings = family.export(checkpoint, onnx)
     known = ground_truth.read(run.with_dataset("test"))
+    settings = replace(family.export(checkpoint, onnx), color=known.preprocessing.color)
     samples = known.samples("test")
-    images = [sample.pixels() for sample in samples[:: max(len(samples) // PARITY_IMAGES, 1)][:PARITY_IMAGES]]
+    images = [sample.stored() for sample in samples[:: max(len(samples) // PARITY_IMAGES, 1)][:PARITY_IMAGES]]
     exported = _Exported(family, checkpoint, Predictor(onnx.read_bytes(), settings, run.request.resources.cpu), images)
     require_labels(known.labels, settings.labels)
     parity = _prove(exported)
@@ -163,7 +163,7 @@ def _publish(run: runs.Run, folder: Path) -> str:
 
 @dataclass(frozen=True)
 class _Exported:
-    """A checkpoint, the predictor of the graph that was made of it, and images to compare them on."""
+    """A checkpoint, the predictor of the graph that was made of it, and images, as they are stored, to compare them on."""
 
     family: Family
     checkpoint: Path
@@ -176,8 +176,14 @@ class _Exported:
         if not self.rules.has_thresholds:
             thresholds = type(thresholds)()
         if thresholds not in self._answers:
-            self._answers[thresholds] = list(self.family.prove(self.checkpoint, self.images, thresholds))
+            self._answers[thresholds] = list(self.family.prove(self.checkpoint, self._shown(), thresholds))
         return self._answers[thresholds]
+
+    def _shown(self) -> Iterator[Pixels]:
+        """The images as training saw them: the predictor corrects them by itself."""
+        from pelagos_pipelines.serving import color
+
+        return (color.corrected(image, self.predictor.settings.color) for image in self.images)
 
     @property
     def rules(self) -> Strategy:

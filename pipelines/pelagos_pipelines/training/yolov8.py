@@ -36,7 +36,7 @@ from pelagos_pipelines.training import checkpoints, graphs, memory
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.progress import Progress
 from pelagos_pipelines.training.training_history import TrainingHistory
-from pelagos_pipelines.training.yolov8_trainer import LAST, Trainer, Unsuppressed, save_best
+from pelagos_pipelines.training.yolov8_trainer import LAST, Trainer, Unsuppressed, save_best, showing
 
 STRIDE = 32
 HEAD = "model.22.cv3."
@@ -72,7 +72,7 @@ class YoloV8:
             return progress.best_epoch
         # The weights of the start have served once there is a checkpoint of ours.
         start = _start(job) if job.start and not checkpoint else None
-        with memory.refusing(job.request.hyperparameters):
+        with memory.refusing(job.request.hyperparameters), showing(job.truth.preprocessing.color):
             trainer = Trainer(_arguments(job), job, history, start, checkpoint)
             trainer.train()
         return trainer.progress.best_epoch

@@ -9,6 +9,7 @@ import functools
 import math
 import random
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import nms
 
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_pipelines.serving import images
+from pelagos_pipelines.serving import color, images
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.training import checkpoints, memory
 from pelagos_pipelines.training.progress import Progress
@@ -44,9 +45,23 @@ NAMES = {
 RATE = "lr/pg0"
 
 
+_shown: dict[str, str | None] = {"color": None}
+"""The correction of the training that goes on in this process. Its threads, and loaders that are forked, read images, too."""
+
+
+@contextmanager
+def showing(method: str | None) -> Iterator[None]:
+    """Have images that ultralytics reads meanwhile corrected by ``method``."""
+    _shown["color"] = method
+    try:
+        yield
+    finally:
+        _shown["color"] = None
+
+
 def _read(file: str, flags: int | None = None) -> Pixels:
     """An image of the view as the server sees it. ultralytics cuts samples of 16 bits to their upper 8, whatever they use."""
-    return images.decode_known(Path(file).read_bytes())
+    return color.corrected(images.decode_known(Path(file).read_bytes()), _shown["color"])
 
 
 def _size(file: str) -> tuple[str, tuple[int, int]]:

@@ -21,6 +21,7 @@ from pelagos.engines.triton.tasks import TASKS
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import DesiredService
 from pelagos_contract.base import OneOf
+from pelagos_contract.preprocessing import Color
 
 SCHEMA_VERSION = 2
 DESCRIPTION, GRAPH, IMAGE, ANSWER = "package.json", "model.onnx", "probe.png", "probe.json"
@@ -42,6 +43,7 @@ class Geometry(Strict):
     image_size: Annotated[int, Field(ge=32, le=16384)]
     stride: Annotated[int, Field(ge=1, le=16384)]
     encodings: list[Literal["jpeg", "png"]]
+    color: Color | None = None
 
 
 class Thresholds(Strict):
