@@ -12,7 +12,7 @@ from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import AUTO, FormatName
 from pelagos_contract.labels import Labels
 from pelagos_contract.measures import Measured
-from pelagos_contract.preprocessing import Preprocessing
+from pelagos_contract.preprocessing import Preprocessing, ToldStatistics
 from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import Source
 from pelagos_contract.tasks import Task
@@ -304,5 +304,7 @@ class PreparationResult(Strict):
     corrections: list[Corrections] = []
     warnings: list[str] = []
     measured: list[Measured] = []
+    statistics: ToldStatistics | None = None
+    """Of the training split, where preprocessing.normalization asks for them."""
     origin: Origin | None = None
     """Of a source that is fetched."""

@@ -15,7 +15,7 @@ class FamilyDescription:
     """A family: its name in model packages, its task, what specs call its architectures, together (``pattern``) and each.
 
     ``image_size`` is the usual longest side of its input in pixels; None: that of its task. ``takes_weights``: a training may
-    start from a checkpoint of the same architecture.
+    start from a checkpoint of the same architecture. ``normalizes``: it heeds the statistics of a dataset that declares them.
     """
 
     name: str
@@ -24,6 +24,7 @@ class FamilyDescription:
     architectures: tuple[str, ...]
     image_size: int | None = None
     takes_weights: bool = True
+    normalizes: bool = False
     version: int = 1
     """See algorithms: raised when trainings of the same inputs lead to other models."""
 
@@ -33,12 +34,14 @@ YOLOV8 = FamilyDescription(
     task=Task.DETECTION,
     pattern="yolov8*",
     architectures=("yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"),
+    normalizes=True,
 )
 MOBILENET_V3 = FamilyDescription(
     name="MobileNetV3",
     task=Task.CLASSIFICATION,
     pattern="mobilenet_v3_*",
     architectures=("mobilenet_v3_small", "mobilenet_v3_large"),
+    normalizes=True,
 )
 FAMILIES = Registry(
     "family",

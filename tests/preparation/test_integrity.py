@@ -267,7 +267,7 @@ class TestMemory:
         decoded: list[str] = []
         real = integrity.Inspector.inspect
 
-        def count(inspector: integrity.Inspector, content: bytes, digest: str, *rest: integrity.Keep) -> Inspection:
+        def count(inspector: integrity.Inspector, content: bytes, digest: str, *rest: Any) -> Inspection:
             decoded.append(digest)
             return real(inspector, content, digest, *rest)
 

@@ -26,6 +26,7 @@ from pelagos_contract import sources
 from pelagos_contract.base import Strict
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality, Recipe, SplitCount
 from pelagos_contract.measures import Measured
+from pelagos_contract.preprocessing import ToldStatistics
 from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import SourceDescription
 
@@ -246,6 +247,12 @@ class DatasetStatus(BaseStatus):
         list[Corrections] | None,
         Field(
             description="What people made of the suggestions of models, by model, at most 10: how good these are in the field."
+        ),
+    ] = None
+    statistics: Annotated[
+        ToldStatistics | None,
+        Field(
+            description="Of the training images, by which inputs are normalised where spec.preprocessing declares it."
         ),
     ] = None
     measured: Annotated[

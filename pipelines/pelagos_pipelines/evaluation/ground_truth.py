@@ -62,4 +62,4 @@ def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTrut
                 "dataset",
             )
     found_in = {split: tuple(samples) for split, samples in by_split.items()}
-    return GroundTruth(collection.classes, found_in, version.preprocessing)
+    return GroundTruth(collection.classes, found_in, version.preprocessing, version.statistics)

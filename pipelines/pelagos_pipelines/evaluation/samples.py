@@ -10,7 +10,7 @@ from typing import Any
 
 from pelagos_contract.dataset import Split
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_contract.preprocessing import Preprocessing
+from pelagos_contract.preprocessing import Preprocessing, Statistics
 from pelagos_pipelines.serving import color, images
 from pelagos_pipelines.serving.geometry import Pixels
 
@@ -53,11 +53,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """A dataset version in memory, without pixels. ``preprocessing`` is what it declares to be done to them."""
+    """A dataset version in memory, without pixels.
+
+    ``preprocessing`` is what it declares to be done to them; ``statistics`` are there when inputs are to be normalised by them.
+    """
 
     labels: tuple[str, ...]
     by_split: dict[Split, tuple[Sample, ...]]
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
+    statistics: Statistics | None = None
 
     def samples(self, split: Split) -> Sequence[Sample]:
         """The images of a split."""

@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, JpegImagePlugin
 from pelagos_pipelines.preparation import looks, measuring
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
-from pelagos_pipelines.serving import decoding, images
+from pelagos_pipelines.serving import color, decoding, images
 
 TRANSPARENT = "transparent"
 DIM = "dim"
@@ -38,7 +38,7 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
     Training, evaluation and serving decode with OpenCV, which applies the EXIF orientation; so do we, by the same function, and
     width and height cannot disagree with what a model sees. Pillow has its say because ultralytics asks it and would leave
-    out, without a word, an image that it refuses.
+    out, without a word, an image that it refuses. ``channels`` asks for sums of the levels, after the correction ``color``.
     """
     content = file.read()
     common = images.is_common(content)
@@ -69,8 +69,11 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
         remarks = (*remarks, f"{depth} bits of 16", *((DIM,) if int(shown.max()) < _DIM else ()))
     grey = cv2.cvtColor(shown, cv2.COLOR_BGR2GRAY)
     look = looks.look(grey)
-    told = {"remarks": remarks, "look": None if look is None else look.hex(), "measures": measuring.measure(grey)}
-    return Answer(found | picture | told, raw)
+    described: dict[str, Any] = {"remarks": remarks, "look": None if look is None else look.hex()}
+    described["measures"] = measuring.measure(grey)
+    if (wanted := arguments.get("channels")) is not None:
+        described["channels"] = measuring.channels(color.corrected(shown, wanted["color"]))
+    return Answer(found | picture | described, raw)
 
 
 def _samples(stored: Any) -> tuple[dict[str, int], memoryview]:

@@ -21,8 +21,9 @@ from pelagos_contract import disk
 from pelagos_contract.beneath import TooLargeError
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.model import SourceFiles
-from pelagos_pipelines.preparation import measures, pictures
+from pelagos_pipelines.preparation import measures, pictures, statistics
 from pelagos_pipelines.preparation.measures import Measures
+from pelagos_pipelines.preparation.statistics import Channels, Wanted
 from pelagos_pipelines.sandbox import MEBIBYTE, Answer, Pool, SandboxError, TaskRefusedError, children_for
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import decoding
@@ -77,7 +78,8 @@ class Inspection:
     ``pixels`` is the sha256 of the decoded pixels and ``look`` what looks.py makes of them, None where nothing is to be seen.
     ``problem`` says in words why the file cannot be used; width and height are then 0. ``remarks``, of REMARKS, say what is odd
     about one that can be used. ``converted`` is the PNG with the same pixels that versions hold in place of one that is neither
-    JPEG nor PNG. ``measures`` are there of every image that can be used.
+    JPEG nor PNG. ``measures`` are there of every image that can be used, ``channels`` where
+    they were wanted.
     """
 
     sha256: str
@@ -90,6 +92,7 @@ class Inspection:
     remarks: tuple[str, ...] = ()
     converted: Blob | None = None
     measures: Measures | None = None
+    channels: Channels | None = None
 
     @property
     def blob(self) -> Blob:
@@ -111,11 +114,14 @@ class Inspector:
         """Digests of images whose judgement may be another one next time."""
         self.pool = Pool(_TASKS, limits, self.children, decoding.environment(ceilings))
 
-    def inspect(self, content: bytes, digest: str, keep: Keep = lambda blob, picture: None) -> Inspection:
+    def inspect(
+        self, content: bytes, digest: str, keep: Keep = lambda blob, picture: None, wanted: Wanted | None = None
+    ) -> Inspection:
         """What the image is, or why it cannot be used. ``keep`` gets the PNG of one that is neither JPEG nor PNG."""
         try:
-            answer = self.pool.run("inspect", {}, content)
-            found = _inspection(digest, len(content), answer.document)
+            asked = {} if wanted is None else {"channels": {"color": wanted.color}}
+            answer = self.pool.run("inspect", asked, content)
+            found = _inspection(digest, len(content), answer.document, wanted=wanted is not None)
             if found.problem is not None or not answer.raw:
                 return found
             return _converted(found, answer, keep)
@@ -146,6 +152,7 @@ def inspect_tree(
     memory: Path,
     count: Callable[[int, int], None] = lambda done, total: None,
     keep: Keep = lambda blob, picture: None,
+    wanted: Wanted | None = None,
 ) -> dict[str, Inspection]:
     """Inspect every image of the source; ``memory`` is the file with earlier findings, which is brought up to date.
 
@@ -153,10 +160,10 @@ def inspect_tree(
     """
     inspector = inspector_for(Ceilings.read())
     with ThreadPoolExecutor(inspector.children) as threads:
-        version = inspector.version()
+        version = inspector.version() + ("" if wanted is None else wanted.written())
         known = _recall(memory, version)
         paths, found = tree.readable, list[Inspection]()
-        for inspection in threads.map(lambda path: _inspect_file(tree, path, known, inspector, keep), paths):
+        for inspection in threads.map(lambda path: _inspect_file(tree, path, known, inspector, keep, wanted), paths):
             found.append(inspection)
             count(len(found), len(paths))
     if any(inspection.sha256 not in known for inspection in found):
@@ -168,7 +175,7 @@ def inspect_tree(
             blob = None if one.converted is None else [one.converted.sha256, one.converted.size]
             known_of = None if one.measures is None else one.measures.written()
             row = (one.sha256, one.size, one.width, one.height, one.pixels, look, one.problem, one.remarks, blob)
-            rows.append([*row, known_of])
+            rows.append([*row, known_of, one.channels])
         disk.write_atomically(memory, orjson.dumps({"version": version, "inspections": rows}), parents=True)
     inspections = dict(zip(tree.readable, found, strict=True))
     for path in tree.unreadable:
@@ -178,7 +185,7 @@ def inspect_tree(
     return inspections
 
 
-def _inspection(digest: str, size: int, found: Mapping[str, object]) -> Inspection:
+def _inspection(digest: str, size: int, found: Mapping[str, object], *, wanted: bool = False) -> Inspection:
     """What a child found, if it can be true: it may have been taken over by the image."""
     width, height, pixels = (found.get(name) for name in ("width", "height", "pixels"))
     if not (isinstance(width, int) and isinstance(height, int) and min(width, height) > 0):
@@ -187,11 +194,13 @@ def _inspection(digest: str, size: int, found: Mapping[str, object]) -> Inspecti
     measured = measures.believed(told, width * height) if isinstance(told, dict) else None
     if not (isinstance(pixels, str) and len(pixels) == 64) or (look is not None and len(look) != LOOK_BYTES):
         return Inspection(digest, size, problem="the image cannot be decoded: its content is hostile")
-    if measured is None:
+    sums = found.get("channels")
+    channels = statistics.believed(sums, width * height) if wanted and isinstance(sums, dict) else None
+    if measured is None or wanted is not (channels is not None):
         return Inspection(digest, size, problem="the image cannot be decoded: its content is hostile")
     remarks = found.get("remarks")
     odd = tuple(one for one in REMARKS if one in remarks) if isinstance(remarks, list) else ()
-    return Inspection(digest, size, width, height, pixels, look, remarks=odd, measures=measured)
+    return Inspection(digest, size, width, height, pixels, look, remarks=odd, measures=measured, channels=channels)
 
 
 def _converted(found: Inspection, answer: Answer, keep: Keep) -> Inspection:
@@ -230,7 +239,12 @@ def _look(stored: object) -> bytes | None:
 
 
 def _inspect_file(
-    tree: SourceFiles, path: str, known: Mapping[str, Inspection], inspector: Inspector, keep: Keep
+    tree: SourceFiles,
+    path: str,
+    known: Mapping[str, Inspection],
+    inspector: Inspector,
+    keep: Keep,
+    wanted: Wanted | None,
 ) -> Inspection:
     try:
         content = tree.read(path, inspector.ceilings.image_mebibytes * MEBIBYTE)
@@ -240,7 +254,7 @@ def _inspect_file(
     digest = hashlib.sha256(content).hexdigest()
     if kinds.is_other(content[: kinds.BEGINNING]):
         return Inspection(digest, len(content), problem=OTHER_KIND)
-    return known.get(digest) or inspector.inspect(content, digest, keep)
+    return known.get(digest) or inspector.inspect(content, digest, keep, wanted)
 
 
 def _name_unread(tree: SourceFiles, path: str, size: int) -> str:
@@ -256,13 +270,15 @@ def _recall(memory: Path, version: str) -> dict[str, Inspection]:
         content = orjson.loads(memory.read_bytes())
         if content["version"] != version:
             return {}
-        for sha256, size, width, height, pixels, stored, problem, remarks, converted, told in content["inspections"]:
+        for sha256, size, width, height, pixels, stored, problem, remarks, converted, told, sums in content[
+            "inspections"
+        ]:
             look = _look(stored)
             if look is not None and len(look) != LOOK_BYTES:
                 return {}
             blob = None if converted is None else Blob(*converted)
-            of = Measures.recalled(told)
-            known[sha256] = Inspection(sha256, size, width, height, pixels, look, problem, tuple(remarks), blob, of)
+            more = Measures.recalled(told), statistics.recalled(sums)
+            known[sha256] = Inspection(sha256, size, width, height, pixels, look, problem, tuple(remarks), blob, *more)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return {}  # nothing is lost but time
     return known

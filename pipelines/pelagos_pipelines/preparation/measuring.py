@@ -27,6 +27,12 @@ def measure(grey: Any) -> dict[str, int]:
     return {"grey": _sum(grey), "grey2": _squares(grey), "clipped": grey.size - inside} | _edges(grey)
 
 
+def channels(image: Any) -> dict[str, list[int]]:
+    """The sums of the levels of an image [height, width, 3] and of their squares, by channel in its order."""
+    parts = [cv2.extractChannel(image, channel) for channel in range(3)]
+    return {"sums": [_sum(part) for part in parts], "squares": [_squares(part) for part in parts]}
+
+
 def _edges(grey: Any) -> dict[str, int]:
     height, width = grey.shape
     rows = max(_BAND // width, 32)

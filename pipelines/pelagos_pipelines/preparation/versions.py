@@ -24,7 +24,7 @@ import orjson
 
 from pelagos_contract import disk
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_contract.preprocessing import Preprocessing
+from pelagos_contract.preprocessing import Preprocessing, Statistics
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.altered import Altered
@@ -70,6 +70,8 @@ class Version:
     """The splits whose blobs are here; None: all."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     """What its recipe declares to be done to pixels before a model sees them; ``blobs`` are as they were in the source."""
+    statistics: Statistics | None = None
+    """Of the training split, where the recipe declares that inputs are normalised by them."""
 
     def holds(self, image: ImageRecord) -> bool:
         """Whether the image's blob must be here."""
@@ -103,6 +105,7 @@ def write(
     collection: Collection,
     inspections: Mapping[str, Inspection],
     recipe: Mapping[str, Any],
+    statistics: Statistics | None = None,
 ) -> Version:
     """Store a version, or find it there. The caller holds the store.
 
@@ -133,6 +136,8 @@ def write(
         ],
         "excluded": ledger.digest(ledger.lines(collection.excluded)),
     }
+    if statistics is not None:
+        manifest["statistics"] = statistics.model_dump()
     digest = _digest(manifest, _lines(collection.task, images))
     folder = store / "versions" / digest
     # Blobs first: what carries a version's name has all of them, whenever this process ends. A killed one leaves blobs that no
@@ -222,6 +227,7 @@ def read(uri: str | Path) -> Version:
             blobs={entry["path"]: blob(blobs, entry["sha256"]) for entry in manifest["images"]},
             held=frozenset(orjson.loads(held.read_bytes())) if held.exists() else None,
             preprocessing=Preprocessing.model_validate(manifest["recipe"].get("preprocessing") or {}),
+            statistics=None if (found := manifest.get("statistics")) is None else Statistics.model_validate(found),
         )
         # Sizes alone: reading every blob takes minutes, and is for those who use the pixels (verify).
         sizes = {image["path"]: image["size"] for image in manifest["images"]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,12 @@ from pelagos_contract import algorithms, disk, history, reports, sealing
 from pelagos_contract.dataset import SPLITS, ClassCount, PreparationRequest, PreparationResult, Quality, SplitCount
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.labels import Labels
+from pelagos_contract.preprocessing import Statistics, ToldStatistics
 from pelagos_contract.progress import Stage
 from pelagos_contract.remote_sources import Origin
 from pelagos_pipelines import storage
 from pelagos_pipelines.annotations import registry
-from pelagos_pipelines.annotations.model import Asked, Collection, SourceFiles
+from pelagos_pipelines.annotations.model import Asked, Collection, ImageRecord, SourceFiles
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.preparation import (
     cleaning,
@@ -27,8 +28,10 @@ from pelagos_pipelines.preparation import (
     ledger,
     published,
     splitting,
+    statistics,
     versions,
 )
+from pelagos_pipelines.preparation.statistics import Wanted
 from pelagos_pipelines.sources import fetched
 from pelagos_pipelines.sources import registry as sources
 from pelagos_pipelines.steps import runs
@@ -148,7 +151,10 @@ def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place, tellin
     store = kept.folder
     reader = registry.choose(request.format, tree, request.task)
     telling.enter(Stage.CHECKING_IMAGES)
-    inspections = integrity.inspect_tree(tree, store / INSPECTIONS, telling.count, partial(versions.keep, store))
+    wanted = Wanted.by(request.preprocessing)
+    inspections = integrity.inspect_tree(
+        tree, store / INSPECTIONS, telling.count, partial(versions.keep, store), wanted
+    )
 
     def size(path: str) -> tuple[int, int] | None:
         seen = inspections[path]
@@ -177,6 +183,7 @@ def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place, tellin
         Collection(found.task, cleaned.collection.classes, divided.images, excluded=tuple(balance.excluded)),
         inspections,
         _recipe(request, reader.name) | {"sourceDigest": versions.source_digest(read, inspections)},
+        None if wanted is None else _statistics(divided.images, inspections),
     )
     warnings = (*tree.warnings, *cleaned.collection.warnings, *divided.warnings)
     uri = str(version.folder.resolve())
@@ -193,6 +200,12 @@ def _recipe(request: PreparationRequest, format_name: str) -> dict[str, Any]:
     recipe = {name: value for name, value in told.items() if name not in _NOT_TOLD}
     made_by = algorithms.canonical(algorithms.of_preparation(format_name, request.task))
     return recipe | {"format": format_name} | ({"algorithms": made_by} if made_by else {})
+
+
+def _statistics(images: Sequence[ImageRecord], inspections: Mapping[str, integrity.Inspection]) -> Statistics:
+    """Of the training split, which is never empty."""
+    seen = [inspections[image.path] for image in images if image.split == "train"]
+    return statistics.of((one.channels, one.width * one.height) for one in seen if one.channels is not None)
 
 
 def _result(
@@ -230,6 +243,7 @@ def _result(
         excluded=balance.by_reason,
         altered=list(cleaned.collection.altered),
         measured=list(cleaned.measured),
+        statistics=None if version.statistics is None else ToldStatistics.of(version.statistics),
         corrections=list(cleaned.collection.corrections),
         warnings=list(warnings),
     )

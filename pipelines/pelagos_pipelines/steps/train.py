@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pelagos_contract import sealing
-from pelagos_contract.failures import RefusedError
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.progress import Stage
 from pelagos_pipelines.steps import runs
 
 if TYPE_CHECKING:
+    from pelagos_pipelines.evaluation.samples import GroundTruth
+    from pelagos_pipelines.training.families import Family
     from pelagos_pipelines.training.tracking import Tracker
 
 STEP = "train"
@@ -56,6 +58,7 @@ def _train(run: runs.Run) -> None:
     request = run.with_dataset("train", "validation")
     known = ground_truth.read(request, check_content=True)
     family = family_of(request)
+    _require_heeded(known, family)
     start = None
     if weights := run.request.model.weights:
         data_root = checkpoints.download(weights, run.places.data_root, run.places.scratch / "data")
@@ -82,6 +85,17 @@ def _train(run: runs.Run) -> None:
     best = next(epoch for epoch in history.epochs if epoch.number == number)
     state = {"epochs": len(history.epochs), "bestEpoch": best.number, "metrics": best.metrics}
     run.finish(STEP, state | {"bestSha256": sealing.digest_of(run.checkpoints / "best.pt")})
+
+
+def _require_heeded(known: GroundTruth, family: Family) -> None:
+    """A family of before knows nothing of statistics, and its models would say nothing of that."""
+    if known.statistics is not None and not family.DESCRIPTION.normalizes:
+        raise RefusedError(
+            Reason.TASK_MISMATCH,
+            f"the dataset declares preprocessing.normalization, which the family {family.DESCRIPTION.name} does not heed;"
+            " name an architecture of another family, or take it out of the dataset",
+            "model.architecture",
+        )
 
 
 def _describe(run: runs.Run, tracker: Tracker) -> None:

@@ -29,9 +29,10 @@ from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.serving import geometry
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
-from pelagos_pipelines.serving.tasks.classification import Classification, normalise
+from pelagos_pipelines.serving.tasks.classification import DEVIATION, MEAN, Classification, normalise
 from pelagos_pipelines.training import checkpoints, determinism, graphs, memory
 from pelagos_pipelines.training.families import Job
+from pelagos_pipelines.training.normalization import Scale
 from pelagos_pipelines.training.progress import Progress
 from pelagos_pipelines.training.training_history import TrainingHistory
 
@@ -46,8 +47,9 @@ HEAD = "classifier.3."
 class DecodedImages:
     """The images of a split as square canvases, decoded once and kept while they fit in ``CACHE_BYTES``."""
 
-    def __init__(self, samples: Sequence[Sample], size: int, threads: int) -> None:
+    def __init__(self, samples: Sequence[Sample], size: int, threads: int, scale: Scale | None = None) -> None:
         """Decode all images now if they fit."""
+        self._scale = scale
         self._samples, self._size, self._threads = samples, size, threads
         self.labels = np.array([sample.class_ids[0] for sample in samples], np.int64)
         fits = len(samples) * size * size * 3 <= CACHE_BYTES
@@ -60,7 +62,7 @@ class DecodedImages:
     def batch(self, indices: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
         """Normalised images ``[n, 3, size, size]`` and labels ``[n]``."""
         canvases = self._all[indices] if self._all is not None else self._decode(indices)
-        images = torch.from_numpy(normalise(canvases))
+        images = _scaled(torch.from_numpy(normalise(canvases)), self._scale)
         return images.to(device), torch.from_numpy(self.labels[indices]).to(device)
 
     def _decode(self, indices: Sequence[int]) -> Any:
@@ -116,11 +118,11 @@ class MobileNet:
     ) -> Iterator[tuple[Floats, Prediction]]:
         """Likewise, with the probabilities by themselves: there is nothing before them that is compared."""
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        model = _restored(content)
+        model, scale = _restored(content), Scale.kept(content.get("scale"))
         for image in images:
-            values = normalise(geometry.square(image, content["imageSize"])[None])
+            values = torch.from_numpy(normalise(geometry.square(image, content["imageSize"])[None]))
             with torch.inference_mode():
-                probabilities = model(torch.from_numpy(values)).softmax(dim=1)[0].numpy()
+                probabilities = model(_scaled(values, scale)).softmax(dim=1)[0].numpy()
             yield probabilities, Classification(image.shape[1], image.shape[0], probabilities)
 
     def export(self, checkpoint: Path, onnx: Path) -> Settings:
@@ -141,6 +143,8 @@ class MobileNet:
                 opset_version=graphs.OPSET,
                 dynamo=False,
             )
+        if scale := Scale.kept(content.get("scale")):
+            scale.put_before(written)
         graphs.finalize_onnx(written, onnx)
         return Settings(self.DESCRIPTION.task.value, tuple(content["labels"]), size, size)
 
@@ -173,9 +177,9 @@ class _Training:
         # The history is written before the checkpoint, so it may have a row of an epoch that is trained again now.
         history.continue_after(self._state.progress.epoch)
         if not self._finished():
-            size = self._parameters.image_size
+            size, scale = self._parameters.image_size, _scale(job)
             self._train, self._validation = (
-                DecodedImages(job.truth.samples(split), size, threads) for split in ("train", "validation")
+                DecodedImages(job.truth.samples(split), size, threads, scale) for split in ("train", "validation")
             )
 
     def run(self) -> int:
@@ -286,7 +290,17 @@ class _Training:
             "imageSize": self._parameters.image_size,
             "model": self._state.model.state_dict(),
         }
+        if scale := _scale(self._job):
+            content["scale"] = scale.content
         checkpoints.save_atomically(content, self._job.best)
+
+
+def _scale(job: Job) -> Scale | None:
+    return Scale.to(job.truth.statistics, (MEAN.tolist(), DEVIATION.tolist()))
+
+
+def _scaled(values: Tensor, scale: Scale | None) -> Tensor:
+    return values if scale is None else scale.apply(values)
 
 
 def build(architecture: str, classes: int) -> nn.Module:

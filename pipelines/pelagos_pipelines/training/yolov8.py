@@ -6,6 +6,7 @@ what a checkpoint holds, and from reading any data.yaml but the one written here
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -34,9 +35,10 @@ from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, 
 from pelagos_pipelines.serving.tasks.detection import Detections
 from pelagos_pipelines.training import checkpoints, graphs, memory
 from pelagos_pipelines.training.families import Job
+from pelagos_pipelines.training.normalization import Scale
 from pelagos_pipelines.training.progress import Progress
 from pelagos_pipelines.training.training_history import TrainingHistory
-from pelagos_pipelines.training.yolov8_trainer import LAST, Trainer, Unsuppressed, save_best, showing
+from pelagos_pipelines.training.yolov8_trainer import LAST, SCALE, Scaled, Trainer, Unsuppressed, save_best, showing
 
 STRIDE = 32
 HEAD = "model.22.cv3."
@@ -81,7 +83,7 @@ class YoloV8:
         """Detections as ``YOLO(checkpoint).predict`` gives them, image by image."""
         model = YOLO(checkpoint)
         for image in images:
-            yield _detections(model, image, thresholds)
+            yield _detections(model, image, thresholds, predictor=functools.partial(Scaled, _scale(model)))
 
     def prove(
         self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds
@@ -89,20 +91,28 @@ class YoloV8:
         """Likewise, each with what ultralytics made it of."""
         model = YOLO(checkpoint)
         for image in images:
-            found = _detections(model, image, thresholds, predictor=Unsuppressed, device="cpu")
+            predictor = functools.partial(Unsuppressed, _scale(model))
+            found = _detections(model, image, thresholds, predictor=predictor, device="cpu")
             yield model.predictor.raw, found
 
     def export(self, checkpoint: Path, onnx: Path) -> Settings:
         """Export the raw head; batch, height and width are dynamic."""
         model = YOLO(checkpoint)
         names = model.names
-        size = int(model.overrides["imgsz"])
+        size, scale = int(model.overrides["imgsz"]), _scale(model)
         with graphs.tracing(), disk.written(checkpoint.with_suffix(".onnx")):
             written = model.export(
                 format="onnx", dynamic=True, simplify=False, opset=graphs.OPSET, imgsz=size, verbose=False
             )
+        if scale is not None:
+            scale.put_before(Path(written))
         graphs.finalize_onnx(Path(written), onnx)
         return Settings(self.DESCRIPTION.task.value, tuple(names[index] for index in range(len(names))), size, STRIDE)
+
+
+def _scale(model: Any) -> Scale | None:
+    """The scale of the values that a checkpoint, which ultralytics has loaded, was trained on."""
+    return Scale.kept(model.ckpt["train_args"].get(SCALE))
 
 
 def _detections(model: Any, image: Pixels, thresholds: Thresholds, **more: Any) -> Detections:

@@ -27,6 +27,7 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.serving import color, images
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.training import checkpoints, memory
+from pelagos_pipelines.training.normalization import Scale
 from pelagos_pipelines.training.progress import Progress
 from pelagos_pipelines.training.training_history import TrainingHistory
 
@@ -43,6 +44,8 @@ NAMES = {
 }
 """Metrics that a validation split without boxes does not have; ultralytics gives 0 for them."""
 RATE = "lr/pg0"
+SCALE = "pelagosScale"
+"""In the arguments of a checkpoint, the scale of what its network is given; ultralytics' own of this name is another thing."""
 
 
 _shown: dict[str, str | None] = {"color": None}
@@ -79,7 +82,21 @@ nms.non_max_suppression = functools.partial(nms.non_max_suppression, max_time_im
 DetectionValidator._check_max_det = staticmethod(lambda *_: None)
 
 
-class Unsuppressed(DetectionPredictor):  # type: ignore[misc]  # ultralytics is not typed
+class Scaled(DetectionPredictor):  # type: ignore[misc]  # ultralytics is not typed
+    """Gives the network values on the scale that it was trained on."""
+
+    def __init__(self, scale: Scale | None, *args: Any, **kwargs: Any) -> None:
+        """The rest is for ultralytics."""
+        super().__init__(*args, **kwargs)
+        self._scale = scale
+
+    def preprocess(self, im: Any) -> Any:
+        """Scale them last."""
+        values = super().preprocess(im)
+        return values if self._scale is None else self._scale.apply(values)
+
+
+class Unsuppressed(Scaled):
     """Keeps what the network gave for the latest image in ``raw``: ``[4 + classes, anchors]``."""
 
     def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
@@ -104,6 +121,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         self._job, self._journal, self._start, self._checkpoint = job, history, start, checkpoint
         self.progress = Progress.of(checkpoint) if checkpoint else Progress()
         self._loaders_built = False
+        self._scale = Scale.to(job.truth.statistics)
         self._has_boxes = any(len(sample.boxes) for sample in job.truth.samples("validation"))
         super().__init__(overrides=arguments)
         self.add_callback("on_train_epoch_start", lambda _: self._seed_epoch())
@@ -134,6 +152,22 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         if mode == "train" and self.args.imgsz < 2 * self.stride:
             _accompany(loader)
         return loader
+
+    def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """On the scale that the dataset declares."""
+        return self._scaled(super().preprocess_batch(batch))
+
+    def get_validator(self) -> Any:
+        """Likewise for the images of the validation."""
+        validator = super().get_validator()
+        usual = validator.preprocess
+        validator.preprocess = lambda batch: self._scaled(usual(batch))
+        return validator
+
+    def _scaled(self, batch: dict[str, Any]) -> dict[str, Any]:
+        if self._scale is not None:
+            batch["img"] = self._scale.apply(batch["img"])
+        return batch
 
     def resume_training(self, ckpt: Any) -> None:
         """Continue from our own checkpoint: ultralytics' lacks the raw weights, and bits of the averaged ones and the moments."""
@@ -252,7 +286,9 @@ def save_best(job: Job, ema: Mapping[str, Tensor]) -> None:
         if tensor.is_floating_point():
             torch.nan_to_num_(tensor)  # what half precision cannot hold
     model.names = dict(enumerate(job.truth.labels))
-    arguments = {"task": "detect", "imgsz": request.hyperparameters.image_size}
+    arguments: dict[str, Any] = {"task": "detect", "imgsz": request.hyperparameters.image_size}
+    if scale := Scale.to(job.truth.statistics):
+        arguments[SCALE] = scale.content
     model.args = arguments
     content = {"epoch": -1, "model": model, "train_args": arguments}
     checkpoints.save_atomically(content, job.best)

@@ -16,6 +16,7 @@ from pelagos.decisions.effects import KeepRecord
 from pelagos.decisions.verdicts import READY, ConditionState, Verdict
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality
 from pelagos_contract.measures import Measured
+from pelagos_contract.preprocessing import ToldStatistics
 from pelagos_contract.remote_sources import Origin
 
 KEPT_VERSIONS = 10
@@ -26,7 +27,8 @@ SHORTEST_REFRESH = 1.0
 def counted(seen: Observed) -> Passed:
     """All figures of the newest version are published together: none of an earlier one stays among them."""
     result = seen.result
-    files, origin = result.get("files"), result.get("origin")  # A result of before has none.
+    # A result of before has none of them.
+    files, origin, told = result.get("files"), result.get("origin"), result.get("statistics")
     status = DatasetStatus(
         version=result["version"],
         uri=result["uri"],
@@ -38,6 +40,7 @@ def counted(seen: Observed) -> Passed:
         quality=Quality.model_validate(result["quality"], extra="ignore"),
         files=Files.model_validate(files, extra="ignore") if files else None,
         source=Origin.model_validate(bounds.short({**origin, "state": None}), extra="ignore") if origin else None,
+        statistics=ToldStatistics.model_validate(told, extra="ignore") if told else None,
         versions=_history(seen),
     )
     return Passed(status=status)
