@@ -106,6 +106,22 @@ def test_the_package_is_told_from_every_wrong_one_in_the_server(triton: Server, 
         assert "the server has loaded another graph" in (told or "")
 
 
+@pytest.mark.parametrize("color", ["GrayWorld", "Clahe"])
+def test_a_server_corrects_the_colours_of_images_as_its_package_says(
+    triton: Server, unsure: Unsure, tmp_path: Path, color: str
+) -> None:
+    declared = {"imageSize": unsure.settings.image_size, "stride": 32, "encodings": ["jpeg", "png"], "color": color}
+    manifest, _ = model_packages.altered(unsure.package, tmp_path / "changed", {}, input=declared)
+    triton.load((tmp_path / "changed").rename(tmp_path / manifest), color)
+    answer = ask(triton, color, unsure.known)
+
+    (here,) = answers(Predictor(unsure.graph, replace(unsure.settings, color=color)), unsure.known)
+    assert unsure.known.outputs is not None
+    corrected = here["raw"] | {"allowed": unsure.known.outputs["allowed"]}
+    assert model_outputs.compare(corrected, answer, answer["onnxSha256"]) is None
+    assert "another model answers" in (verdict(unsure.known, answer) or "")
+
+
 @pytest.mark.parametrize("change", WRONG)
 def test_a_wrong_graph_is_reported(unsure: Unsure, change: graphs.Wrong) -> None:
     (answer,) = answers(Predictor(unsure.wrong(change), unsure.settings), unsure.known)

@@ -40,7 +40,7 @@ def counted(seen: Observed) -> Passed:
         quality=Quality.model_validate(result["quality"], extra="ignore"),
         files=Files.model_validate(files, extra="ignore") if files else None,
         source=Origin.model_validate(bounds.short({**origin, "state": None}), extra="ignore") if origin else None,
-        statistics=ToldStatistics.model_validate(told, extra="ignore") if told else None,
+        statistics=ToldStatistics.model_validate(bounds.short(told), extra="ignore") if told else None,
         versions=_history(seen),
     )
     return Passed(status=status)

@@ -1,0 +1,47 @@
+"""What a preparation measured stands in the status of its Dataset: texts, bounded, and nothing where nothing was measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from builders import make_dataset_observed, make_run, preparation_result
+from pelagos.decisions import bounds, dataset
+from pelagos.decisions.reports import Report
+from pelagos.ports.pipelines import RunState
+
+MEASURED = {"measure": "sharpness", "least": "0.4", "low": "3", "median": "120", "high": "800", "most": "2100"}
+STATISTICS = {"mean": ["0.41", "0.38", "0.3"], "deviation": ["0.1", "0.2", "0.25"]}
+
+
+def status(**result: Any) -> dict[str, Any]:
+    report = Report(result=preparation_result(**result))
+    return dict(dataset.decide(make_dataset_observed(run=make_run(RunState.SUCCEEDED), report=report)).status)
+
+
+def test_measures_and_statistics_are_shown() -> None:
+    found = status(measured=[MEASURED], statistics=STATISTICS)
+
+    assert (found["measured"], found["statistics"]) == ([MEASURED], STATISTICS)
+
+
+def test_what_lies_beyond_a_threshold_is_shown_with_its_range() -> None:
+    excluded = {"reason": "Blurred", "files": 2, "first": ["a.png", "b.png"], "measured": "0.4 to 9"}
+
+    assert status(excluded=[excluded])["excluded"] == [excluded]
+
+
+def test_a_result_of_an_earlier_release_has_neither() -> None:
+    found = status()
+
+    assert (found.get("measured"), found.get("statistics")) == (None, None)
+
+
+def test_a_later_release_may_measure_more_and_long_texts_are_cut() -> None:
+    later = MEASURED | {"measure": "colourfulness" * 100, "mean": "17"}
+
+    found = status(measured=[later] * 1000, statistics=STATISTICS | {"images": 70})
+
+    assert len(found["measured"]) == bounds.MOST_MEASURED
+    assert found["measured"][0].keys() == MEASURED.keys()
+    assert len(found["measured"][0]["measure"]) == bounds.LONGEST
+    assert found["statistics"] == STATISTICS
