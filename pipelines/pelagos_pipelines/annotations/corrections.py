@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from pelagos_contract.dataset import Corrections
 from pelagos_pipelines.annotations.shapes import Kind, Shape, Sides
 
@@ -48,23 +50,54 @@ def compare(predicted: Sequence[Shape], kept: Sequence[Shape]) -> Mapping[str, i
     from SAME on; whole-image tags are the same by their class.
     """
     found: Counter[str] = Counter(predicted=len(predicted))
+    pairs = matched(predicted, kept)
+    for first, second in pairs:
+        one, other = predicted[first], kept[second]
+        same = one.label == other.label
+        found["relabelled" if not same else "accepted" if _is_unmoved(one, other) else "moved"] += 1
+    found["removed"], found["added"] = len(predicted) - len(pairs), len(kept) - len(pairs)
+    return found
+
+
+def matched(ones: Sequence[Shape], others: Sequence[Shape]) -> Sequence[tuple[int, int]]:
+    """The places of those in both that are of the same object, each in one pair at most: the best first, those of one class
+    before others.
+    """
     pairs = sorted(
         (
-            (-overlap, one.label != other.label, first, second)
-            for first, one in enumerate(predicted)
-            for second, other in enumerate(kept)
-            if (overlap := _overlap(one, other)) >= SAME
+            (-overlap, one.label != others[second].label, first, second)
+            for first, (one, row) in enumerate(zip(ones, _overlaps(ones, others), strict=True))
+            for second, overlap in row
         ),
     )
-    left, right = set(range(len(predicted))), set(range(len(kept)))
-    for _, is_other, first, second in pairs:
+    left, right = set(range(len(ones))), set(range(len(others)))
+    found = []
+    for _, _, first, second in pairs:
         if first in left and second in right:
             left.remove(first)
             right.remove(second)
-            unmoved = _is_unmoved(predicted[first], kept[second])
-            found["relabelled" if is_other else "accepted" if unmoved else "moved"] += 1
-    found["removed"], found["added"] = len(left), len(right)
+            found.append((first, second))
     return found
+
+
+def _overlaps(ones: Sequence[Shape], others: Sequence[Shape]) -> Iterator[Iterator[tuple[int, float]]]:
+    """For each of ``ones`` the places of ``others`` that may be of the same object, and how well they cover it."""
+    # One row at a time, and only what is near: images of plankton have thousands of boxes, and pairs of them are millions.
+    edges = np.array([_edges(found) if (found := _box(each)) else (np.nan,) * 4 for each in others]).reshape(-1, 4)
+    boxless = [place for place, each in enumerate(others) if _box(each) is None]
+    for one in ones:
+        box = _box(one)
+        if box is None:
+            near: Sequence[int] = range(len(others))
+        else:
+            left, top, right, bottom = _edges(box)
+            touching = (edges[:, 0] < right) & (edges[:, 2] > left) & (edges[:, 1] < bottom) & (edges[:, 3] > top)
+            near = [*map(int, np.flatnonzero(touching)), *boxless]
+        yield ((place, overlap) for place in near if (overlap := _overlap(one, others[place])) >= SAME)
+
+
+def _box(shape: Shape) -> Sides | None:
+    return None if shape.kind is Kind.TAG else shape.sides
 
 
 def _overlap(one: Shape, other: Shape) -> float:

@@ -96,6 +96,22 @@ def require_complete(uri: str, scratch: Path) -> None:
             raise _unreadable(uri, f"the image {entry['path']} is missing or has another size")
 
 
+def image(uri: str, sha256: str) -> bytes:
+    """The content of an image of the version at ``uri``, from the blobs that are kept on this machine, or brought there.
+
+    Raises:
+        RefusedError: DATASET_NOT_READABLE when it is not there, or damaged.
+        StorageError, StorageRefusedError: see storage.errors.
+        OSError: the disk is full.
+    """
+    store, _ = _store_of(uri)
+    cache = storage.scratch() / "blobs"
+    cache.mkdir(parents=True, exist_ok=True)
+    if not versions.blob(cache, sha256).exists():
+        _bring_blob(store, sha256, cache, uri)
+    return versions.content(cache, sha256)
+
+
 def _store_of(uri: str) -> tuple[Bucket, str]:
     found = re.fullmatch(r"(s3://.+)/versions/([0-9a-f]{64})/?", uri)
     if found is None:

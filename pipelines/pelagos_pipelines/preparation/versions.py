@@ -6,6 +6,7 @@ code may read them, only this module writes them.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import functools
 import hashlib
@@ -379,6 +380,18 @@ def blob(blobs: Path, sha256: str) -> Path:
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise ValueError(f"{sha256!r} is not a sha256")
     return blobs / f"{sha256[:2]}/{sha256[2:]}"
+
+
+def content(blobs: Path, sha256: str) -> bytes:
+    """What a blob holds, which is what its name says.
+
+    Raises:
+        OSError: it is not there, or damaged.
+    """
+    found = blob(blobs, sha256).read_bytes()
+    if hashlib.sha256(found).hexdigest() != sha256:
+        raise OSError(errno.EIO, "the image is damaged", f"{sha256[:12]}")
+    return found
 
 
 def _require_plausible(folder: Path) -> None:

@@ -1,0 +1,83 @@
+"""Programs of the data plane, which read versions in an environment of their own, and which version is meant. For commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pelagos.settings import Settings
+
+
+class DataPlaneError(Exception):
+    """There is no answer; the message says why, in one line."""
+
+
+def version_uri(name: str, status: Mapping[str, Any], version: str, asked: str) -> str:
+    """Where a version of the Dataset ``name`` is: the newest, or that of which the digest begins as ``version`` says.
+
+    ``asked`` is how a person asked for it, for the message. Raises DataPlaneError.
+    """
+    uri = status.get("uri")
+    if not isinstance(uri, str):
+        raise DataPlaneError(f"Dataset {name} has no version yet; see kubectl describe dataset")
+    if not version:
+        return uri
+    known = uris(status)
+    meant = [digest for digest in known if digest.startswith(version.removeprefix("sha256:"))]
+    if len(meant) != 1:
+        there = ", ".join(digest[:12] for digest in known) or "none"
+        raise DataPlaneError(f"{asked}: {len(meant)} versions of {name} begin so; there are {there}")
+    return known[meant[0]]
+
+
+def uris(status: Mapping[str, Any]) -> Mapping[str, str]:
+    """Where the versions that a Dataset lists are, by their digests without ``sha256:``, the newest first."""
+    uri = str(status.get("uri") or "")
+    store, _, newest = uri.rpartition("/")
+    listed = [each for each in status.get("versions") or () if isinstance(each, Mapping) and each.get("version")]
+    found = {}
+    for each in listed:
+        digest = str(each["version"]).removeprefix("sha256:")
+        found[digest] = str(each.get("uri") or f"{store}/{digest}")
+    return {**found, **({newest: uri} if newest and newest not in found else {})}
+
+
+def run(settings: Settings, program: str, *arguments: object, versions: tuple[str, ...]) -> dict[str, Any]:
+    """What a module of the data plane answers about versions at uris. Raises DataPlaneError."""
+    python = settings.environments / "pipelines" / "bin" / "python"
+    if not python.exists():
+        raise DataPlaneError(
+            f"{python} is not there: install Pelagos' environments (make install), or set PELAGOS_ENVIRONMENTS"
+        )
+    for uri in versions:
+        if "://" not in uri and not Path(uri).is_dir():
+            raise DataPlaneError(
+                f"the version {uri} is not visible from this machine; run this command where its folder is mounted"
+            )
+    done = subprocess.run(
+        [python, "-m", program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        env=os.environ | _storage(settings),
+        text=True,
+        check=False,
+    )
+    try:
+        answer = json.loads(done.stdout.splitlines()[-1])
+        error = answer.get("error")
+    except (ValueError, IndexError, AttributeError) as failure:
+        raise DataPlaneError(f"{program} ended with {done.returncode} and no answer; see its words above") from failure
+    if error is not None:
+        raise DataPlaneError(str(error))
+    return dict(answer)
+
+
+def _storage(settings: Settings) -> dict[str, str]:
+    """Where object storage is, as the data plane is told of it."""
+    if not settings.s3_endpoint:
+        return {}
+    authority = {"AWS_CA_BUNDLE": str(settings.s3_ca_file)} if settings.s3_ca_file else {}
+    return {"AWS_ENDPOINT_URL": settings.s3_endpoint, "AWS_REGION": settings.s3_region, **authority}

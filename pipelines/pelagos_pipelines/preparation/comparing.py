@@ -1,0 +1,84 @@
+"""Two dataset versions held against each other, wherever they are.
+
+``python -m pelagos_pipelines.preparation.comparing FROM TO [PICTURE]`` is what `pelagos dataset diff` runs. It prints one JSON
+object: a differences.Difference as a document, or ``error``. With PICTURE, the path of a PNG file, it draws what differs, too.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from pelagos_contract.disk import FullError
+from pelagos_contract.failures import RefusedError
+from pelagos_pipelines import storage
+from pelagos_pipelines.preparation import difference_sheet, differences, published, versions
+from pelagos_pipelines.preparation.differences import Side
+from pelagos_pipelines.storage import StorageError, StorageRefusedError
+
+
+def compare(was: str, now: str, picture: Path | None = None) -> dict[str, Any]:
+    """What differs between the versions at two uris, as JSON.
+
+    Raises:
+        RefusedError: DATASET_NOT_READABLE.
+        StorageError, StorageRefusedError: see storage.errors.
+        OSError, FullError: the picture cannot be written; nothing of it stays.
+    """
+    with tempfile.TemporaryDirectory(prefix="pelagos-diff-") as scratch:
+        found = differences.between(*(_side(uri, Path(scratch)) for uri in (was, now)))
+        if picture is not None:
+            difference_sheet.draw(found, _blob, picture)
+        return found.document()
+
+
+def _side(uri: str, scratch: Path) -> Side:
+    """A version without its pixels, which few of its images are drawn with."""
+    folder = published.download(uri, scratch, ()) if storage.is_remote(uri) else Path(uri)
+    version = versions.read(folder)
+    manifest = orjson.loads((folder / "manifest.json").read_bytes())  # as version.digest says
+    listed = folder / versions.EXCLUDED
+    lines = map(orjson.loads, listed.read_bytes().splitlines() if listed.exists() else ())
+    return Side(
+        version=f"sha256:{version.digest}",
+        uri=uri,
+        collection=version.collection,
+        digests={path: blob.parent.name + blob.name for path, blob in version.blobs.items()},
+        recipe=_recipe(manifest),
+        excluded={str(line["path"]): str(line["reason"]) for line in lines},
+    )
+
+
+def _recipe(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = manifest["recipe"]
+    return found if isinstance(found, dict) else {}
+
+
+def _blob(side: Side, sha256: str) -> bytes:
+    """The content of an image, which is what its name says. Raises OSError, RefusedError, StorageError or ChangedError."""
+    if storage.is_remote(side.uri):
+        return published.image(side.uri, sha256)
+    return versions.content(Path(side.uri).resolve().parent.parent / "blobs", sha256)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """See the module."""
+    was, now, *picture = arguments
+    answer: dict[str, Any]
+    try:
+        answer = compare(was, now, Path(picture[0]) if picture else None)
+    except RefusedError as error:
+        answer = {"error": error.failure.message}
+    except (StorageError, StorageRefusedError, OSError, FullError) as error:
+        answer = {"error": str(error)}
+    sys.stdout.write(orjson.dumps(answer).decode() + "\n")
+    return "error" in answer
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

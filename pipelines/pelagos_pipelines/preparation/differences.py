@@ -1,0 +1,299 @@
+"""What differs between two dataset versions: images, annotations, classes, recipe and what was left out. Pure.
+
+Called by comparing.py. Images are the same by their content wherever they lie, and else by their path; annotations of such an
+image are of the same object when they cover each other, as in annotations.corrections.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import orjson
+
+from pelagos_contract.dataset import SPLITS
+from pelagos_pipelines.annotations import corrections, shapes
+from pelagos_pipelines.annotations.model import Collection, ImageRecord
+from pelagos_pipelines.annotations.shapes import Shape
+from pelagos_pipelines.annotations.tasks import TASKS
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of two versions. ``digests`` are the sha256 of images, ``excluded`` the reasons of files, both by their path."""
+
+    version: str
+    uri: str
+    collection: Collection
+    digests: Mapping[str, str]
+    recipe: Mapping[str, Any]
+    excluded: Mapping[str, str]
+
+
+class Kind(StrEnum):
+    """What became of an annotation of an image that both versions have."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    MOVED = "moved"
+    """Other edges, or another outline."""
+    RELABELLED = "relabelled"
+    """Another class, wherever its edges are."""
+    DESCRIBED = "described"
+    """The same class and outline, and other attributes."""
+
+
+Mark: TypeAlias = tuple[Kind, Shape | None, Shape | None]
+"""What became of an annotation, and how it was and is."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image that both versions have."""
+
+    was: ImageRecord
+    now: ImageRecord
+    is_replaced: bool
+    """Its path is the same, and its content another one."""
+    marks: Sequence[Mark] = ()
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many annotations became what."""
+        return Counter(kind.value for kind, _, _ in self.marks)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs. ``pairs`` are all images that both versions have, in the order of their paths now."""
+
+    was: Side
+    now: Side
+    pairs: Sequence[Pair] = ()
+    added: Sequence[ImageRecord] = ()
+    removed: Sequence[ImageRecord] = ()
+    unchanged: int = field(default=0)
+    """Annotations of images in both that are as they were."""
+
+    @property
+    def replaced(self) -> Sequence[Pair]:
+        """Images with another content below the same path."""
+        return [pair for pair in self.pairs if pair.is_replaced]
+
+    @property
+    def renamed(self) -> Sequence[Pair]:
+        """Images with the same content below another path."""
+        return [pair for pair in self.pairs if pair.was.path != pair.now.path]
+
+    @property
+    def divided(self) -> Sequence[Pair]:
+        """Images in another split."""
+        return [pair for pair in self.pairs if pair.was.split != pair.now.split]
+
+    @property
+    def marked(self) -> Sequence[Pair]:
+        """Images with other annotations."""
+        return [pair for pair in self.pairs if pair.marks]
+
+    def document(self) -> dict[str, Any]:
+        """As JSON."""
+        marks = Counter[str]()
+        for pair in self.marked:
+            marks.update(pair.counts)
+        was, now = self.was.collection, self.now.collection
+        return {
+            "from": _described(self.was),
+            "to": _described(self.now),
+            "same": self.was.version == self.now.version,
+            "images": {
+                "both": len(self.pairs),
+                "added": [_told(self.now, image) for image in self.added],
+                "removed": [{**_told(self.was, image), **_excluded(self.now, image.path)} for image in self.removed],
+                "replaced": [{"path": pair.now.path} for pair in self.replaced],
+                "renamed": [{"path": pair.now.path, "was": pair.was.path} for pair in self.renamed],
+                "moved": [
+                    {"path": pair.now.path, "from": pair.was.split, "to": pair.now.split} for pair in self.divided
+                ],
+                "regrouped": sum(pair.was.group != pair.now.group for pair in self.pairs),
+            },
+            "splits": {
+                split: {"from": count, "to": then}
+                for split in SPLITS
+                if (count := _of_split(was, split)) | (then := _of_split(now, split))
+            },
+            "annotations": {
+                "unchanged": self.unchanged,
+                **{kind.value: marks[kind.value] for kind in Kind},
+                "withAddedImages": sum(len(_marks(self.now, image)) for image in self.added),
+                "withRemovedImages": sum(len(_marks(self.was, image)) for image in self.removed),
+                "images": [{"path": pair.now.path, **pair.counts} for pair in self.marked],
+            },
+            "classes": _classes(was, now),
+            "recipe": list(_changed(self.was.recipe, self.now.recipe)),
+            "excluded": _left_out(self.was.excluded, self.now.excluded),
+        }
+
+
+def between(was: Side, now: Side) -> Difference:
+    """What differs between two versions."""
+    couples, removed, added = _couples(was, now)
+    pairs, unchanged = [], 0
+    for before, after in couples:
+        marks, same = _compared(was, now, before, after)
+        is_replaced = was.digests[before.path] != now.digests[after.path]
+        pairs.append(Pair(before, after, is_replaced, marks))
+        unchanged += same
+    pairs.sort(key=lambda pair: pair.now.path)
+    return Difference(was, now, pairs, added, removed, unchanged)
+
+
+_Couples: TypeAlias = tuple[list[tuple[ImageRecord, ImageRecord]], list[ImageRecord], list[ImageRecord]]
+
+
+def _couples(was: Side, now: Side) -> _Couples:
+    """Which image is which: by path and content, by content, by path. Those that are left are gone, or new."""
+    left = {image.path: image for image in was.collection.images}
+    right = {image.path: image for image in now.collection.images}
+    found = [
+        (left.pop(path), right.pop(path))
+        for path in sorted(left.keys() & right.keys())
+        if was.digests[path] == now.digests[path]
+    ]
+    by_content: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(left, reverse=True):
+        by_content[was.digests[path]].append(path)
+    found += [
+        (left.pop(places.pop()), right.pop(path))
+        for path in sorted(right)
+        if (places := by_content.get(now.digests[path]))
+    ]
+    found += [(left.pop(path), right.pop(path)) for path in sorted(left.keys() & right.keys())]
+    return found, [left[path] for path in sorted(left)], [right[path] for path in sorted(right)]
+
+
+def _compared(was: Side, now: Side, before: ImageRecord, after: ImageRecord) -> tuple[list[Mark], int]:
+    """What became of the annotations of an image, and how many are as they were."""
+    task = TASKS.named(was.collection.task)
+    if was.collection.task is now.collection.task and task.stored(before) == task.stored(after):
+        return [], len(task.marks(before))
+    ones, others = list(before.marks), list(after.marks)
+    same = Counter(map(_key, ones)) & Counter(map(_key, others))
+    left, right = list(_without(ones, same)), list(_without(others, same))
+    pairs = [*corrections.matched(left, right), *_tags(left, right)]
+    found: list[Mark] = [(_kind(left[one], right[other]), left[one], right[other]) for one, other in pairs]
+    gone, new = {one for one, _ in pairs}, {other for _, other in pairs}
+    found += [(Kind.REMOVED, shape, None) for place, shape in enumerate(left) if place not in gone]
+    found += [(Kind.ADDED, None, shape) for place, shape in enumerate(right) if place not in new]
+    return found, same.total()
+
+
+def _tags(left: Sequence[Shape], right: Sequence[Shape]) -> Iterator[tuple[int, int]]:
+    """Places of what is said of the whole image: those that are no longer as they were have other classes."""
+    one, other = (
+        [place for place, shape in enumerate(some) if shape.kind is shapes.Kind.TAG] for some in (left, right)
+    )
+    return zip(one, other, strict=False)
+
+
+def _kind(one: Shape, other: Shape) -> Kind:
+    if one.label != other.label:
+        return Kind.RELABELLED
+    is_drawn_alike = (one.kind, one.coordinates, one.rings) == (other.kind, other.coordinates, other.rings)
+    return Kind.DESCRIBED if is_drawn_alike else Kind.MOVED
+
+
+def _without(shapes: Iterable[Shape], same: Mapping[bytes, int]) -> Iterator[Shape]:
+    rest = dict(same)
+    for shape in shapes:
+        key = _key(shape)
+        if rest.get(key, 0):
+            rest[key] -= 1
+        else:
+            yield shape
+
+
+def _key(shape: Shape) -> bytes:
+    found: bytes = orjson.dumps(shape.document(), option=orjson.OPT_SORT_KEYS)
+    return found
+
+
+# --- words for programs
+
+
+def _described(side: Side) -> dict[str, Any]:
+    images = side.collection.images
+    return {
+        "version": side.version,
+        "uri": side.uri,
+        "task": side.collection.task.value,
+        "images": len(images),
+        "annotations": sum(len(_marks(side, image)) for image in images),
+    }
+
+
+def _marks(side: Side, image: ImageRecord) -> Sequence[str]:
+    return TASKS.named(side.collection.task).marks(image)
+
+
+def _told(side: Side, image: ImageRecord) -> dict[str, Any]:
+    return {"path": image.path, "split": image.split, "annotations": len(_marks(side, image))}
+
+
+def _excluded(side: Side, path: str) -> dict[str, str]:
+    """Why a file is not in a version, where it lists that."""
+    return {"excluded": side.excluded[path]} if path in side.excluded else {}
+
+
+def _of_split(collection: Collection, split: str) -> int:
+    return sum(image.split == split for image in collection.images)
+
+
+def _classes(was: Collection, now: Collection) -> dict[str, Any]:
+    counts = [_counted(collection) for collection in (was, now)]
+    names = [*was.classes, *(name for name in now.classes if name not in was.classes)]
+    kept = [[name for name in one.classes if name in other.classes] for one, other in ((was, now), (now, was))]
+    return {
+        "added": [name for name in now.classes if name not in was.classes],
+        "removed": [name for name in was.classes if name not in now.classes],
+        "renumbered": kept[0] != kept[1],
+        "counts": [
+            {"name": name}
+            | {what: {"from": counts[0][what][name], "to": counts[1][what][name]} for what in ("images", "annotations")}
+            for name in names
+        ],
+    }
+
+
+def _counted(collection: Collection) -> Mapping[str, Counter[str]]:
+    task = TASKS.named(collection.task)
+    showing, marks = Counter[str](), Counter[str]()
+    for image in collection.images:
+        showing.update(image.labels)
+        marks.update(task.marks(image))
+    return {"images": showing, "annotations": marks}
+
+
+def _changed(was: Any, now: Any, where: str = "") -> Iterator[dict[str, Any]]:
+    """The fields in which two recipes differ; what one of them does not have is None there."""
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for name in sorted({*was, *now}):
+            yield from _changed(was.get(name), now.get(name), f"{where}.{name}" if where else name)
+    elif was != now:
+        yield {"field": where, "from": was, "to": now}
+
+
+def _left_out(was: Mapping[str, str], now: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "from": dict(sorted(Counter(was.values()).items())),
+        "to": dict(sorted(Counter(now.values()).items())),
+        "added": [{"path": path, "reason": now[path]} for path in sorted(now.keys() - was.keys())],
+        "removed": [{"path": path, "reason": was[path]} for path in sorted(was.keys() - now.keys())],
+        "changed": [
+            {"path": path, "from": was[path], "to": now[path]}
+            for path in sorted(was.keys() & now.keys())
+            if was[path] != now[path]
+        ],
+    }
