@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,10 @@ def compare(was: str, now: str, picture: Path | None = None) -> dict[str, Any]:
         StorageError, StorageRefusedError: see storage.errors.
         OSError, FullError: the picture cannot be written; nothing of it stays.
     """
-    with tempfile.TemporaryDirectory(prefix="pelagos-diff-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="pelagos-diff-") as scratch, ExitStack() as read:
+        for uri in dict.fromkeys((was, now)):
+            if not storage.is_remote(uri):
+                read.enter_context(versions.read_below(uri))
         found = differences.between(*(_side(uri, Path(scratch)) for uri in (was, now)))
         if picture is not None:
             difference_sheet.draw(found, _blob, picture)

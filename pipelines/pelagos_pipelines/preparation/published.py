@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,10 @@ _FILES = (versions.EXCLUDED, "annotations.json", "manifest.json")
 """In the order in which they are written."""
 
 
-def publish(version: Version, store: Bucket) -> str:
+def publish(version: Version, store: Bucket, confirm: Callable[[], None] = lambda: None) -> str:
     """Write the version below the store; blobs that are there already are left alone. Returns its uri.
+
+    ``confirm`` raises when the store is not ours any more: then somebody may be removing what the version needs.
 
     Raises:
         StorageError, StorageRefusedError: see storage.errors; a version that is half there has no manifest.json.
@@ -42,6 +44,7 @@ def publish(version: Version, store: Bucket) -> str:
     buckets.at_once(lambda path: store.upload(files[path], path), missing)
     # The manifest last, after all that it names: a preparation that ends in between leaves nothing that readers would find.
     for name in _FILES:
+        confirm()
         store.upload(version.folder / name, f"versions/{version.digest}/{name}")
     return f"{store.uri}/versions/{version.digest}"
 

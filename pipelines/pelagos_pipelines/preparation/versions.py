@@ -6,6 +6,7 @@ code may read them, only this module writes them.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import functools
@@ -14,6 +15,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,11 +42,15 @@ SCHEMA_VERSION = 1
 MARKER = ".pelagos-view"
 HELD = ".held.json"
 """In a version that was brought from object storage: the splits whose images were brought with it."""
+READERS, REMOVING = ".readers", ".removing"
+"""In a store in a folder: locked by those who read versions, and by who removes some."""
+PATIENCE = 60.0
 EXCLUDED = "excluded.jsonl"
 """What is not in the version, and why. Versions of old do not have it."""
 LARGEST = {"manifest.json": 512 * 1024**2, "annotations.json": 1024**3, EXCLUDED: 512 * 1024**2}
 """Bytes: a million images with long names, and a million boxes several times over."""
-_PARTIAL = ".partial-"
+PARTIAL = ".partial-"
+"""How the names of what is being made, or removed, begin: whoever holds the store next clears it away."""
 _THREADS = 8
 """Syncing waits for the disk, not for the processor; file systems write the journal for several files at once."""
 _AT_ONCE = 256
@@ -53,6 +59,10 @@ _DIGITS = 65
 """Of a blob's name, with its folder."""
 _keeping = threading.Lock()
 _READABLE = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+
+
+class BusyError(Exception):
+    """Somebody reads what should be removed. Trying again helps."""
 
 
 class SourceChangedError(Exception):
@@ -86,9 +96,56 @@ def locked(store: Path) -> Iterator[None]:
     with (store / ".lock").open("w", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         # Under the lock alone: what carries the name of something partial may else be what another preparation is writing.
-        for left in (*(store / "versions").glob(f"{_PARTIAL}*"), *(store / "blobs").glob(f"*/{_PARTIAL}*")):
+        for left in (*(store / "versions").glob(f"{PARTIAL}*"), *(store / "blobs").glob(f"*/{PARTIAL}*")):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield
+
+
+@contextmanager
+def read_below(uri: str | Path) -> Iterator[None]:
+    """Keep what is in the store of a version while it is read: a removal waits for its readers, and these for it.
+
+    Readers that may not write to the store go without a lock where nobody has made one.
+    """
+    store = Path(uri).resolve().parent.parent
+    with _locked(store / REMOVING, fcntl.LOCK_SH):  # a removal that waits comes before whoever begins to read
+        readers = contextlib.ExitStack()
+        readers.enter_context(_locked(store / READERS, fcntl.LOCK_SH))
+    with readers:
+        yield
+
+
+@contextmanager
+def unread(store: Path) -> Iterator[None]:
+    """Keep readers out of the store. Raises BusyError when some are at work for longer than ``PATIENCE`` seconds."""
+    until = time.monotonic() + PATIENCE
+    with _locked(store / REMOVING, fcntl.LOCK_EX, until), _locked(store / READERS, fcntl.LOCK_EX, until):
+        yield
+
+
+@contextmanager
+def _locked(file: Path, how: int, until: float = 0.0) -> Iterator[None]:
+    """Hold a lock; an exclusive one until whose time others may hold it. Raises BusyError."""
+    descriptor = None
+    for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(file, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+            break
+    try:
+        while descriptor is not None:
+            try:
+                fcntl.flock(descriptor, how | (fcntl.LOCK_NB if how == fcntl.LOCK_EX else 0))
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise BusyError(f"versions of {file.parent} are being read; tried again later") from None
+                time.sleep(0.02)
+        if descriptor is None and how == fcntl.LOCK_EX:
+            raise BusyError(f"{file} cannot be opened, so that nobody can tell who reads versions; remove it")
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def source_digest(collection: Collection, inspections: Mapping[str, Inspection]) -> str:
@@ -194,7 +251,7 @@ def _write_blobs(
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(lambda one: _write_blob(fills[one], targets[one], one.sha256, sources[one]), sources))
         # Their names are in the folders, which are synced once all are there, not once for each.
-        list(pool.map(_sync_folder, folders))
+        list(pool.map(sync_folder, folders))
 
 
 def read(uri: str | Path) -> Version:
@@ -270,6 +327,11 @@ def materialise(version_uri: str | Path, view: str, target: Path) -> Altered:
         FullError: there was no room; nothing of the view stays.
         ValueError: there is no such view.
     """
+    with read_below(version_uri):
+        return _materialise(version_uri, view, target)
+
+
+def _materialise(version_uri: str | Path, view: str, target: Path) -> Altered:
     kind = registry.of_view(view)
     wanted = f"{view} {Path(version_uri).resolve().name}\n"
     marker = target / MARKER
@@ -439,7 +501,7 @@ def _write_blob(fill: Callable[[Path], str], target: Path, digest: str, source: 
     if target.exists() and _sha256(target) == digest:
         return
     # What did not fit on a full disk must not keep it full.
-    with disk.written(target.with_name(f"{_PARTIAL}{target.name}")) as partial:
+    with disk.written(target.with_name(f"{PARTIAL}{target.name}")) as partial:
         # The digest is of the bytes that were copied, not of the source: it may change between two looks at it.
         if fill(partial) != digest:
             raise SourceChangedError(f"{printable(source)} changed while the version was made; try again")
@@ -451,7 +513,7 @@ def _write_blob(fill: Callable[[Path], str], target: Path, digest: str, source: 
 
 
 def _write_folder(folder: Path, files: Mapping[str, Iterable[bytes]]) -> None:
-    partial = folder.with_name(f"{_PARTIAL}{folder.name}")  # beside it: only within a file system is renaming one step
+    partial = folder.with_name(f"{PARTIAL}{folder.name}")  # beside it: only within a file system is renaming one step
     shutil.rmtree(partial, ignore_errors=True)
     with disk.written(partial):
         partial.mkdir(parents=True)
@@ -461,12 +523,13 @@ def _write_folder(folder: Path, files: Mapping[str, Iterable[bytes]]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         # The name comes last, when content and entries are on the disk: after a power cut there is a whole version or none.
-        _sync_folder(partial)
+        sync_folder(partial)
         partial.rename(folder)
-    _sync_folder(folder.parent)
+    sync_folder(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,8 @@ from pelagos_pipelines.preparation import (
 from pelagos_pipelines.preparation.statistics import Wanted
 from pelagos_pipelines.sources import fetched
 from pelagos_pipelines.sources import registry as sources
-from pelagos_pipelines.steps import runs
+from pelagos_pipelines.steps import collect, runs
+from pelagos_pipelines.steps.holding import held
 from pelagos_pipelines.steps.telling import Telling
 from pelagos_pipelines.storage import Place
 
@@ -42,8 +42,6 @@ REQUEST = ".request.json"
 """Beside the result, the request that it answers."""
 INSPECTIONS = "inspections.json"
 """In the store, what is known of images by their content."""
-LEASE = ".lease.json"
-"""In a store on object storage: who may prepare there."""
 
 _NOT_TOLD = frozenset({"source", "classFolder", "retry"})
 """Fields of the request that a version does not tell: they say where it comes from, and how that is read."""
@@ -61,6 +59,9 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
     Raises:
         RefusedError: the person who wrote the Dataset must change something; ``failure.json`` says what.
     """
+    if collect.is_asked(request):
+        collect.collect(request, store, report)
+        return
     with runs.scratch_for(report) as scratch, runs.reporting(report, scratch) as place:
         parsed = runs.understood(PreparationRequest, request)
         asked = parsed.model_dump_json(by_alias=True)
@@ -74,14 +75,15 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
         place.remove(reports.RESULT)
         kept = Place(store, scratch / "store")
         telling = Telling(place)
-        with _held(kept):
+        with held(kept) as confirm:
+            kept.pull(lambda path: path == INSPECTIONS)
             telling.enter(Stage.FETCHING)
             tree, origin = _fetched(parsed, data_root, scratch / "data", telling, before)
             if before is not None and tree is None:
                 result = before.model_copy(update={"origin": origin})
             else:
                 assert tree is not None
-                result = _prepare(parsed, tree, kept, telling).model_copy(update={"origin": origin})
+                result = _prepare(parsed, tree, kept, telling, confirm).model_copy(update={"origin": origin})
             # Before the result, which counts only beside the request that it answers.
             disk.write_atomically(place.folder / REQUEST, asked, parents=True)
             telling.close()
@@ -132,22 +134,9 @@ def _finished(report: Path, asked: str, scratch: Path) -> PreparationResult | No
     return result
 
 
-@contextmanager
-def _held(store: Place) -> Iterator[None]:
-    """Hold the store for one preparation, on object storage by a lease."""
-    with ExitStack() as held:
-        held.enter_context(versions.locked(store.folder))
-        if store.bucket is not None:
-            lease = storage.Lease(store.bucket, LEASE)
-            lease.wait()
-            # Undone in reverse: nobody renews a lease that is released.
-            held.callback(lease.release)
-            held.enter_context(lease.renewed())
-            store.pull(lambda path: path == INSPECTIONS)
-        yield
-
-
-def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place, telling: Telling) -> PreparationResult:
+def _prepare(
+    request: PreparationRequest, tree: SourceFiles, kept: Place, telling: Telling, confirm: Callable[[], None]
+) -> PreparationResult:
     store = kept.folder
     reader = registry.choose(request.format, tree, request.task)
     telling.enter(Stage.CHECKING_IMAGES)
@@ -188,7 +177,7 @@ def _prepare(request: PreparationRequest, tree: SourceFiles, kept: Place, tellin
     warnings = (*tree.warnings, *cleaned.collection.warnings, *divided.warnings)
     uri = str(version.folder.resolve())
     if kept.bucket is not None:
-        uri = published.publish(version, kept.bucket)
+        uri = published.publish(version, kept.bucket, confirm)
         # After the version: without it the next preparation looks at all images again, and nothing else is lost.
         kept.push(lambda path: path == INSPECTIONS)
     return _result(version, uri, cleaned, divided, balance, warnings)

@@ -1,0 +1,36 @@
+"""Old versions removed from a Dataset's store: what the step is asked for, and what it answers.
+
+Decided by the operator, which alone knows what uses a version; done by the step prepare, which alone may hold the store.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from pelagos_contract.base import Strict
+
+Digest = Annotated[str, StringConstraints(pattern="^sha256:[0-9a-f]{64}$")]
+MOST_REMOVED = 50
+"""Versions that one request names."""
+
+
+class CollectionRequest(Strict):
+    """The versions to remove from the store, and with them the images that no other version there has."""
+
+    remove: Annotated[list[Digest], Field(min_length=1, max_length=MOST_REMOVED)]
+
+
+class CollectionResult(Strict):
+    """What became of them, and what there is left."""
+
+    removed: list[Digest]
+    """All that were asked for: none of them is there any more."""
+    images: int
+    """Image files that were removed."""
+    freed_bytes: int
+    """Of these, and of the versions' own files; what a training still has a link to is not freed, and not counted."""
+    kept_versions: int
+    kept_images: int
+    kept_bytes: int

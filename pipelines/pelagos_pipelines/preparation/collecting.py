@@ -1,0 +1,166 @@
+"""Removes versions from a store, and the images that no version there has any more. The caller holds the store.
+
+What is there under its name is whole at every moment: a version goes before its images, and of a version first what makes it
+one. Whoever is killed in between leaves images that no version names; the next removal, or a preparation that needs them, finds
+them. No clock is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import orjson
+
+from pelagos_contract.collection import CollectionResult
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_pipelines.preparation import versions
+from pelagos_pipelines.storage import Bucket
+
+AT_ONCE = 200
+"""Objects that are removed between two looks at whether the store is still ours."""
+_NAME = re.compile(r"[0-9a-f]{64}")
+_MANIFEST = "manifest.json"
+
+
+def from_folder(store: Path, remove: Sequence[str]) -> CollectionResult:
+    """Remove the versions with these digests from a store in a folder, whose readers are kept out meanwhile.
+
+    Raises:
+        RefusedError: DATASET_NOT_READABLE: of a version that stays nobody can tell which images it has. Nothing was removed.
+        versions.BusyError: something reads the store; nothing was removed.
+    """
+    gone = [digest.removeprefix("sha256:") for digest in remove]
+    with versions.unread(store):
+        folders = {path.name: path for path in (store / "versions").iterdir() if _NAME.fullmatch(path.name)}
+        kept = _images(
+            (name, folder / _MANIFEST, str(folder)) for name, folder in sorted(folders.items()) if name not in gone
+        )
+        freed = sum(_remove_version(folders[name]) for name in gone if name in folders)
+        images = kept_images = kept_bytes = 0
+        for blob in _blobs(store):
+            seen = blob.stat()
+            if blob.parent.name + blob.name in kept:
+                kept_images, kept_bytes = kept_images + 1, kept_bytes + seen.st_size
+                continue
+            blob.unlink()
+            images, freed = images + 1, freed + (seen.st_size if seen.st_nlink == 1 else 0)
+        return CollectionResult(
+            removed=list(remove),
+            images=images,
+            freed_bytes=freed,
+            kept_versions=len(folders.keys() - set(gone)),
+            kept_images=kept_images,
+            kept_bytes=kept_bytes,
+        )
+
+
+def from_bucket(store: Bucket, remove: Sequence[str], scratch: Path, confirm: Callable[[], None]) -> CollectionResult:
+    """Remove the versions with these digests from a store on object storage.
+
+    ``confirm`` raises when the store is not ours any more; it is asked before each step that cannot be taken back.
+
+    Raises:
+        RefusedError: DATASET_NOT_READABLE, as above.
+        StorageError, StorageRefusedError, TakenOverError: see storage.errors; what is removed stays so, all else is whole.
+    """
+    gone = {digest.removeprefix("sha256:") for digest in remove}
+    files: dict[str, dict[str, int]] = {}
+    for entry in store.list("versions"):
+        name, _, file = entry.path.removeprefix("versions/").partition("/")
+        if _NAME.fullmatch(name):
+            files.setdefault(name, {})[file] = entry.size
+    # One without a manifest is not there: whoever wrote it was killed, and nobody else writes while the store is ours.
+    whole = sorted(name for name, found in files.items() if _MANIFEST in found and name not in gone)
+    brought = _manifests(store, whole, files, scratch)
+    kept = _images(brought)
+    blobs = {entry.path: entry.size for entry in store.list("blobs")}
+    unused = sorted(
+        path for path in blobs if _is_blob(path) and path.removeprefix("blobs/").replace("/", "") not in kept
+    )
+    for name in sorted(gone & files.keys()):
+        confirm()
+        store.remove([f"versions/{name}/{_MANIFEST}"])
+        store.remove(f"versions/{name}/{file}" for file in files[name] if file != _MANIFEST)
+    for start in range(0, len(unused), AT_ONCE):
+        confirm()
+        store.remove(unused[start : start + AT_ONCE])
+    freed = sum(sum(files[name].values()) for name in gone & files.keys()) + sum(blobs[path] for path in unused)
+    used = [size for path, size in blobs.items() if path not in set(unused)]
+    return CollectionResult(
+        removed=list(remove),
+        images=len(unused),
+        freed_bytes=freed,
+        kept_versions=len(whole),
+        kept_images=len(used),
+        kept_bytes=sum(used),
+    )
+
+
+def _manifests(
+    store: Bucket, names: Iterable[str], files: Mapping[str, Mapping[str, int]], scratch: Path
+) -> Iterator[tuple[str, Path, str]]:
+    """One after another on this machine: of many large ones only one is here at once."""
+    here = scratch / _MANIFEST
+    for name in names:
+        where = f"{store.uri}/versions/{name}"
+        if files[name][_MANIFEST] > versions.LARGEST[_MANIFEST]:
+            raise _unreadable(where, "its manifest.json is larger than any of ours")
+        store.download(f"versions/{name}/{_MANIFEST}", here)
+        yield name, here, where
+
+
+def _images(manifests: Iterable[tuple[str, Path, str]]) -> frozenset[str]:
+    """The sha256 of all images that versions name; ``manifests`` are digest, file, and how people call the version.
+
+    Raises:
+        RefusedError: one of them cannot be read, or is another version's.
+    """
+    found: set[str] = set()
+    for name, file, where in manifests:
+        try:
+            if file.stat().st_size > versions.LARGEST[_MANIFEST]:
+                raise _unreadable(where, "its manifest.json is larger than any of ours")
+            manifest = orjson.loads(file.read_bytes())
+            if manifest["digest"] != f"sha256:{name}":
+                raise _unreadable(where, "its manifest.json is of another version")
+            for entry in manifest["images"]:
+                versions.blob(file.parent, entry["sha256"])
+                found.add(entry["sha256"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise _unreadable(where, f"its manifest.json cannot be read ({type(error).__name__})") from error
+    return frozenset(found)
+
+
+def _remove_version(folder: Path) -> int:
+    """Remove a version: at one moment for its readers. Returns the bytes of its files."""
+    gone = folder.with_name(f"{versions.PARTIAL}{folder.name}")
+    shutil.rmtree(gone, ignore_errors=True)
+    size = sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(folder))
+    folder.rename(gone)
+    versions.sync_folder(folder.parent)  # before its images go: after a power cut there is no version without them
+    shutil.rmtree(gone)
+    return size
+
+
+def _blobs(store: Path) -> Iterator[Path]:
+    for folder in sorted((store / "blobs").glob("[0-9a-f][0-9a-f]")):
+        for blob in sorted(folder.iterdir()):
+            if _NAME.fullmatch(folder.name + blob.name) and blob.is_file() and not blob.is_symlink():
+                yield blob
+
+
+def _is_blob(path: str) -> bool:
+    return re.fullmatch(r"blobs/[0-9a-f]{2}/[0-9a-f]{62}", path) is not None
+
+
+def _unreadable(where: str, why: str) -> RefusedError:
+    return RefusedError(
+        Reason.DATASET_NOT_READABLE,
+        f"nothing was removed: nobody knows which images the version at {where} has, because {why}; restore it, or remove its"
+        " folder",
+        "history",
+    )
