@@ -18,6 +18,7 @@ def leave(objects: ObjectsFake, authority: Authority, request: RunRequest, resul
     content = dict(result)
     if "uri" in content:
         content["uri"] = inside(request, content["uri"])
+        objects.put(f"{objects.path(content['uri'])}/manifest.json", {})
     if "model" in content:
         content["model"] = content["model"] | {"uri": inside(request, content["model"]["uri"])}
     folder = objects.path(request.parameters["report"])

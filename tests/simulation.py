@@ -232,7 +232,8 @@ class DataPlane:
             self.simulation.pipelines.fail(name, "a step ended with an error")
         else:
             self.simulation.objects.files.pop(f"{report}/failure.json", None)
-            result = self._train(known) if known.request.flow == "training" else self._prepare(known)
+            does = self._train if known.request.flow == "training" else self._prepare
+            result = (self._remove if "remove" in known.request.parameters["request"] else does)(known)
             self._report(known, "result", result)
             self.simulation.pipelines.succeed(name)
 
@@ -266,6 +267,15 @@ class DataPlane:
         classes = [{"name": name, **counts} for name in self.classes]
         result = {"version": f"sha256:{digest}", "uri": uri, **counts, "classes": classes, "splits": splits}
         return result | {"quality": quality, "warnings": self.warnings}
+
+    def _remove(self, known: FakeRun) -> dict[str, Any]:
+        asked, store = json.loads(known.request.parameters["request"])["remove"], self._path(known, "store")
+        files = self.simulation.objects.files
+        for version in asked:
+            files.pop(f"{store}/versions/{version.removeprefix('sha256:')}/manifest.json", None)
+        kept = [path for path in files if path.startswith(f"{store}/versions/")]
+        counts = {"images": 2 * len(asked), "freedBytes": 100 * len(asked)}
+        return {"removed": asked, **counts, "keptVersions": len(kept), "keptImages": 9, "keptBytes": 900}
 
     def _train(self, known: FakeRun) -> dict[str, Any]:
         onnx = _sha256([known.request.parameters["request"], self.metrics])

@@ -10,8 +10,9 @@ import pytest
 import builders
 from builders import NOW, OTHER_VERSION, VERSION, make_dataset_observed, make_run, preparation_result
 from pelagos.api.dataset import DatasetVersion
+from pelagos.api.versions import KEPT
 from pelagos.decisions import dataset
-from pelagos.decisions.dataset import identity, observed, source, versions
+from pelagos.decisions.dataset import identity, observed, source
 from pelagos.decisions.effects import SubmitRun
 from pelagos.decisions.reports import Report
 from pelagos.decisions.verdicts import ConditionState, summary
@@ -32,9 +33,10 @@ def submitted(seen: observed.Observed) -> RunRequest:
     return effect.request
 
 
-def entry(version: str) -> DatasetVersion:
+def entry(version: str, store: str = "/objects/datasets/default/uid-1") -> DatasetVersion:
     created = {"createdAt": "2026-02-01T00:00:00Z", "reason": "first version"}
-    told = {"version": version, "images": 1, "uri": "/objects/old", "task": "Detection"}
+    uri = f"{store}/versions/{version.removeprefix('sha256:')}"
+    told = {"version": version, "images": 1, "uri": uri, "task": "Detection"}
     return DatasetVersion.model_validate(told | created)
 
 
@@ -161,11 +163,11 @@ def test_the_first_version_says_so() -> None:
 
 
 def test_versions_are_newest_first_and_bounded() -> None:
-    history = tuple(entry(f"sha256:{number:064x}") for number in range(versions.KEPT_VERSIONS))
+    history = tuple(entry(f"sha256:{number:064x}") for number in range(KEPT))
 
     told = dataset.decide(prepared(history=history)).status["versions"]
 
-    assert len(told) == versions.KEPT_VERSIONS
+    assert len(told) == KEPT
     assert told[0]["version"] == VERSION
     assert told[0]["reason"] == "the source or the recipe changed"
     assert told[1:] == [old.written() for old in history[:-1]]

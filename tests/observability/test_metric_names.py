@@ -31,7 +31,7 @@ TYPES_WITH_UNIT = {
     "counter": ("",),
     "gauge": (
         *("_depth", "_resources", "_stalled", "_waiting", "_unnamed", "_reasons", "_gates", "_stages"),
-        *("_ratio", "_seconds", "_info"),
+        *("_ratio", "_seconds", "_bytes", "_info"),
         *("_leader", "_ready", "_correct", "_served", "_position"),
     ),
 }

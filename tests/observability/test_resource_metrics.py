@@ -50,6 +50,14 @@ def test_those_that_wait_are_counted_for_every_kind_and_zero_is_reported(resourc
         assert found.get_sample_value(f"pelagos_resources_{state.lower()}", {"kind": kind}) == want
 
 
+def test_what_removals_freed_and_kept_is_summed(resource: Make) -> None:
+    told = [{"keptBytes": 10, "freedBytes": 3}, {"message": "1 version stays"}, {"keptBytes": 5, "freedBytes": 4}]
+    found = registry([resource(kinds.DATASET, f"{number}", removals=each) for number, each in enumerate(told)])
+
+    assert found.get_sample_value("pelagos_datasets_kept_bytes", {}) == 15
+    assert found.get_sample_value("pelagos_datasets_freed_bytes", {}) == 7
+
+
 def test_the_progress_of_trainings_in_progress_is_a_ratio(resource: Make) -> None:
     found = registry(
         [

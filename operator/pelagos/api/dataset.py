@@ -22,6 +22,7 @@ from pelagos.api.meta import (
 )
 from pelagos.api.queueing import QueueStatus
 from pelagos.api.stages import StageProgress
+from pelagos.api.versions import History
 from pelagos_contract import sources
 from pelagos_contract.base import Strict
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality, Recipe, SplitCount
@@ -144,6 +145,9 @@ class DatasetSpec(Recipe, BaseSpec):
             "that is fetched, where each look is a run."
         ),
     ] = None
+    history: Annotated[History | None, Field(description="Which versions are kept; no part of a version's digest.")] = (
+        None
+    )
     resources: Annotated[
         PreparationResources, Field(description="What the preparation asks for; no part of a version's digest.")
     ] = PreparationResources()
@@ -174,10 +178,30 @@ class DatasetVersion(Strict):
     created_at: Annotated[
         str, Field(description="When the operator first saw it.", json_schema_extra={"format": "date-time"})
     ]
-    images: Annotated[int, Field(description="Images in it.")]
+    images: Annotated[int | None, Field(description="Images in it.")]
     uri: Annotated[str, Field(description="Its folder.")]
     task: Annotated[str, Field(description="Its task.")]
     reason: Annotated[str, Field(description="Why it was made.")]
+
+
+class Removals(Strict):
+    """Versions that were removed from the store, and those that are being removed."""
+
+    removing: Annotated[
+        list[DatasetVersion] | None,
+        Field(description="Versions that are being removed. Nothing begins to use them any more."),
+    ] = None
+    message: Annotated[
+        str | None,
+        Field(description="How the removal stands, or which versions beyond spec.history.keep stay, and why."),
+    ] = None
+    runs: Annotated[int | None, Field(description="Removals that were done.")] = None
+    versions: Annotated[int | None, Field(description="Versions that they removed.")] = None
+    images: Annotated[int | None, Field(description="Image files that they removed.")] = None
+    freed_bytes: Annotated[int | None, Field(description="Bytes that they freed.")] = None
+    kept_versions: Annotated[int | None, Field(description="Versions in the store after the last one.")] = None
+    kept_images: Annotated[int | None, Field(description="Image files in the store after the last one.")] = None
+    kept_bytes: Annotated[int | None, Field(description="Bytes of these.")] = None
 
 
 class PipelineRunStatus(Strict):
@@ -261,7 +285,12 @@ class DatasetStatus(BaseStatus):
     ] = None
     warnings: Annotated[list[str] | None, Field(description="What a careful reader should know of it.")] = None
     truncated: Annotated[list[Truncated] | None, Field(description="Lists that are cut short here.")] = None
-    versions: Annotated[list[DatasetVersion] | None, Field(description="Newest first, at most 10.")] = None
+    versions: Annotated[
+        list[DatasetVersion] | None, Field(description="Those that are kept, the newest first, at most 50.")
+    ] = None
+    removals: Annotated[
+        Removals | None, Field(description="Versions that were removed, and those that are being removed.")
+    ] = None
     inputs_digest: Annotated[str | None, Field(description="Digest of source content and recipe last looked at.")] = (
         None
     )

@@ -286,6 +286,11 @@ READY = _all_kinds("Ready", "done", "All is as it should be.")
 
 FOUND = _dataset("Found", "done", "The source is there.")
 VERSION_READY = _dataset("VersionReady", "done", "The newest version can be trained on.")
+REMOVING_VERSIONS = _dataset(
+    "RemovingVersions",
+    "in progress",
+    "Versions beyond spec.history.keep are being removed from the store, where a preparation is due; it begins when that has ended.",
+)
 SOURCE_NOT_FOUND = _of_steps("Dataset", failures.Reason.SOURCE_NOT_FOUND)
 SOURCE_REJECTED = _dataset(
     "SourceRejected",

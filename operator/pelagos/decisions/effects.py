@@ -100,6 +100,16 @@ class DeleteResource:
     """For the event."""
 
 
+@dataclass(frozen=True)
+class PostEvent:
+    """Say about a resource what its conditions do not say. After a crash it may be said twice."""
+
+    key: Key
+    uid: str
+    reason: str
+    message: str
+
+
 Effect = (
     SubmitRun
     | CancelRun
@@ -113,4 +123,5 @@ Effect = (
     | RemoveService
     | RetireService
     | DeleteResource
+    | PostEvent
 )

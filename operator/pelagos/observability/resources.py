@@ -82,6 +82,13 @@ PROBE_SECONDS = Family(
     "pelagos_service_probe_duration_seconds", "Latency of the last synthetic inference answered right.", NAMED
 )
 PROBE_TIME = Family("pelagos_service_probe_timestamp_seconds", "When the last synthetic inference was made.", NAMED)
+KEPT_BYTES = Family(
+    "pelagos_datasets_kept_bytes",
+    "Bytes of images in the stores of Datasets from which versions were removed, as it was after the last removal of each.",
+)
+FREED_BYTES = Family(
+    "pelagos_datasets_freed_bytes", "Bytes that the removal of versions has freed, of the Datasets that there are."
+)
 UNNAMED = Family(
     "pelagos_resources_unnamed", "Resources that metrics should name and do not, because there are too many."
 )
@@ -103,6 +110,8 @@ FAMILIES = (
     PROBE_CORRECT,
     PROBE_SECONDS,
     PROBE_TIME,
+    KEPT_BYTES,
+    FREED_BYTES,
     UNNAMED,
 )
 
@@ -157,6 +166,9 @@ class ResourceCollector(Collector):
             elif resource.kind is kinds.MODEL_SERVICE:
                 self._service(resource, samples)
         self._epochs = running
+        removals = [resource.status.get("removals") or {} for resource in resources if resource.kind is kinds.DATASET]
+        samples[KEPT_BYTES].add((), sum(told.get("keptBytes") or 0 for told in removals))
+        samples[FREED_BYTES].add((), sum(told.get("freedBytes") or 0 for told in removals))
         samples[UNNAMED].add((), max(sample.left_out for sample in samples.values()))
         yield from (sample.gauge for sample in samples.values())
 

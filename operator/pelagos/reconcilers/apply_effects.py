@@ -38,6 +38,8 @@ async def act(effect: effects.Effect, dependencies: Dependencies) -> None:  # no
             await dependencies.serving.retire(uid)
         case effects.DeleteResource():
             await _delete(effect, dependencies)
+        case effects.PostEvent():
+            await _post(effect, dependencies)
 
 
 async def _delete(effect: effects.DeleteResource, dependencies: Dependencies) -> None:
@@ -48,3 +50,9 @@ async def _delete(effect: effects.DeleteResource, dependencies: Dependencies) ->
     await dependencies.cluster.post_event(
         known, severity="Normal", reason="Expired", message=f"deleted, because {effect.why}"
     )
+
+
+async def _post(effect: effects.PostEvent, dependencies: Dependencies) -> None:
+    known = dependencies.cache.get(effect.key)
+    if known is not None and known.uid == effect.uid:
+        await dependencies.cluster.post_event(known, severity="Normal", reason=effect.reason, message=effect.message)

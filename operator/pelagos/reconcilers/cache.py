@@ -23,6 +23,8 @@ class Cache:
         """Of each kind, the resourceVersion of the last list and the uids in it."""
         self._asked: dict[str, int] = {}
         """Of each kind, the newest resourceVersion that was known when the last list was asked for."""
+        self._unseen: dict[str, set[str]] = {}
+        """Of each kind, the uids in the last list of resources that have yet to be handed on."""
         self.on_change: Callable[[Key], None] = lambda _key: None
         """Called with the key of a resource that was seen new, changed or gone, by others or by our own writes."""
 
@@ -38,6 +40,11 @@ class Cache:
         """All resources."""
         return tuple(self._resources.values())
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether all that the API server has listed is known, and no kind is being listed anew: nothing else is there."""
+        return all(kind.kind in self._lists and not self._unseen.get(kind.kind) for kind in kinds.KINDS)
+
     def is_news(self, key: Key, uid: str, version: str) -> bool:
         """Whether a resource of this uid and resourceVersion is neither known already nor older than what is known."""
         known = self._resources.get(key)
@@ -51,6 +58,7 @@ class Cache:
 
     def put(self, resource: Resource) -> bool:
         """Remember what was seen; False when it is known already or older than what is known."""
+        self._unseen.get(resource.kind.kind, set()).discard(resource.uid)
         if not self.is_news(resource.key, resource.uid, resource.version):
             return False
         # The reference of the old one first: spec may name another resource now, and that must not wake this one any more.
@@ -71,6 +79,7 @@ class Cache:
 
     def remove(self, key: Key, uid: str) -> bool:
         """Forget a resource that is gone; False when nothing of this uid is known, as when its name has a new one."""
+        self._unseen.get(key.kind, set()).discard(uid)
         known = self._resources.get(key)
         # Late news of an earlier life must not remove the resource that has its name now.
         if known is None or known.uid != uid:
@@ -103,6 +112,7 @@ class Cache:
     def end_list(self, kind: str, version: str, uids: frozenset[str]) -> tuple[Resource, ...]:
         """The list has come. Forgets, and returns, what is not in it: after an expired watch nothing else reports deletions."""
         self._lists[kind] = (version, uids)
+        self._unseen[kind] = {*uids} - {known.uid for known in self._resources.values()}
         return self._forget(kind, lambda known: known.uid not in uids and self._could_hold(known, kind, version))
 
     def _could_hold(self, known: Resource, kind: str, version: str) -> bool:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pelagos.api import kinds, meta
 from pelagos.api.dataset import DatasetSpec, DatasetVersion, MadeFrom, Progress
 from pelagos.decisions import dataset, digests
-from pelagos.decisions.dataset import identity, observed
+from pelagos.decisions.dataset import identity, observed, removal
 from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.verdicts import Decision
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 from pelagos.ports.volumes import Fingerprint
-from pelagos.reconcilers import records
+from pelagos.reconcilers import records, version_users
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.recalled import Recalled
 from pelagos.reconcilers.scope import Scope
@@ -45,6 +45,7 @@ class _Made:
     history: tuple[Mapping[str, Any], ...] = ()
     store: str = ""
     newest: records.Record | None = None
+    is_gone: bool = False
 
 
 class DatasetReconciler:
@@ -72,6 +73,9 @@ class DatasetReconciler:
             run = Recalled(resource).known(await dependencies.pipelines.find(name), name)
             made = await _look(scope, name, digest, run)
         run, now = steady(run, dependencies.clock)
+        removals = Recalled(resource).removals
+        removal_name = removal.name_run(resource.uid, removals)
+        removal_run = await dependencies.pipelines.find(removal_name) if removal_name else None
         objects = dependencies.objects
         return observed.Observed(
             spec=spec,
@@ -83,11 +87,17 @@ class DatasetReconciler:
             source_error=source_error,
             run=run,
             report=made.report,
-            superseded=await _superseded(scope, name, digest),
+            superseded=await _superseded(scope, {name, removal_name}, digest),
             history=tuple(DatasetVersion.model_validate(entry, extra="ignore") for entry in made.history),
             data_root=data_root(scope),
             store=objects.uri(made.store or scope.own_folder(DATASETS)),
             report_folder=objects.uri(report_folder(name, scope.tenant)) if name else "",
+            removals=removals,
+            removal_run=removal_run,
+            removal_report=await read_report(scope, removal_run) if removal_run else Report(),
+            removal_folder=objects.uri(report_folder(removal_name, scope.tenant)) if removal_name else "",
+            users=version_users.of(resource, made.report.result, spec, dependencies.cache),
+            is_gone=made.is_gone,
             now=now,
             generation=resource.generation,
             earlier=earlier,
@@ -135,12 +145,12 @@ async def _earlier(scope: Scope) -> identity.Earlier | None:
     return identity.Earlier(str(newest.get("key")), MadeFrom.model_validate(noted) if noted else None)
 
 
-async def _superseded(scope: Scope, name: str, digest: str) -> tuple[PipelineRun, ...]:
+async def _superseded(scope: Scope, names: Collection[str | None], digest: str) -> tuple[PipelineRun, ...]:
     """Runs in progress for earlier content or an earlier recipe; looked for only when either has changed since the last pass."""
     if Recalled(scope.resource).inputs_digest in (None, digest):
         return ()
     owned = await scope.dependencies.pipelines.find_owned(scope.resource.uid)
-    return tuple(run for run in owned if run.name != name and run.state not in FINISHED)
+    return tuple(run for run in owned if run.name not in names and run.state not in FINISHED)
 
 
 async def _look(scope: Scope, name: RunName, digest: str, run: PipelineRun | None) -> _Made:
@@ -150,15 +160,37 @@ async def _look(scope: Scope, name: RunName, digest: str, run: PipelineRun | Non
     report = checked(scope, report, report.result, versions)
     if run is None or (report == Report() and run.state is RunState.SUCCEEDED):
         report = await _recorded(scope, digest, report)
+    is_gone = report.result is not None and await _is_gone(scope, report.result)
+    report = Report() if is_gone else report
     stated, history, newest = recalled.store, recalled.versions, None
     if not history and (report.result or not scope.is_inside(stated, versions)):
         # A new resource, or one that has lost its status: where others of its name put their versions, and which.
         newest = await records.newest(scope)
-        history = tuple(newest["versions"]) if newest is not None else ()
+        history = await _still_there(scope, newest["versions"]) if newest is not None else ()
     result = str(report.result["uri"]).partition("/versions/")[0] if report.result else None
     places = [stated, result, newest.get("store") if newest is not None else None]
     inside = [scope.path(str(place)) for place in places if scope.is_inside(place, versions)]
-    return _Made(report, history, inside[0] if inside else "", newest)
+    return _Made(report, history, inside[0] if inside else "", newest, is_gone)
+
+
+async def _is_gone(scope: Scope, result: Mapping[str, Any]) -> bool:
+    """Whether a version that is not the newest so far, and was made long ago perhaps, was removed since."""
+    if result["version"] == Recalled(scope.resource).version:
+        return False
+    return not await scope.dependencies.objects.exists(f"{scope.path(result['uri'])}/manifest.json")
+
+
+async def _still_there(scope: Scope, versions: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
+    """Those of the versions on record that were not removed since."""
+    folder, objects = scope.namespace_folder(DATASETS), scope.dependencies.objects
+    return tuple(
+        [
+            each
+            for each in versions
+            if scope.is_inside(each.get("uri"), folder)
+            and await objects.exists(f"{scope.path(each['uri'])}/manifest.json")
+        ]
+    )
 
 
 async def _recorded(scope: Scope, digest: str, report: Report) -> Report:

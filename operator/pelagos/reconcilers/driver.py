@@ -18,7 +18,7 @@ from pelagos.observability import metrics
 from pelagos.ports.authority import NoKeyError
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import OutageError, RejectedError, TooLargeError, UnfinishedError
-from pelagos.reconcilers import announcing, apply_effects, cleanup, forcing, records, reporting
+from pelagos.reconcilers import announcing, apply_effects, cleanup, forcing, records, reporting, version_users
 from pelagos.reconcilers.dependencies import Dependencies
 
 logger = logging.getLogger("pelagos.reconcile")
@@ -131,7 +131,7 @@ async def _decide_and_act(reconciler: Reconciler, resource: Resource, dependenci
     decision = reconciler.decide(seen)
     if any(isinstance(effect, _LAUNCHES) for effect in decision.effects):
         # After deciding and not before: most passes launch nothing, and asking costs a request to the API server.
-        await _confirm(resource, dependencies)
+        await _confirm(resource, decision, dependencies)
     announced = announcing.announcement(decision, resource.status)
     if announced is not None:
         # Before acting: ending a run may take longer than this pass, and the operator may die in the middle of it.
@@ -159,7 +159,7 @@ async def _keep(effect: effects.KeepRecord, decision: Decision, dependencies: De
     return decision
 
 
-async def _confirm(resource: Resource, dependencies: Dependencies) -> None:
+async def _confirm(resource: Resource, decision: Decision, dependencies: Dependencies) -> None:
     """Ask the API server whether it still has the resource and what it is made from. Raises GoneError.
 
     The cache may be behind: a watch can expire, or fall silent without an error. What is gone is then dropped from the cache,
@@ -172,6 +172,10 @@ async def _confirm(resource: Resource, dependencies: Dependencies) -> None:
         found = await _found(known, dependencies)
         if found is None or found.deleting:
             raise GoneError(known.key)
+        # Status says by now which version it takes. Whoever removes versions looks at that after having said which.
+        asked = [effect.request for effect in decision.effects if isinstance(effect, effects.SubmitRun)]
+        if known is not resource and any(version_users.is_leaving(each.parameters["request"], found) for each in asked):
+            raise GoneError(f"a version of {known.key}")
 
 
 async def _found(known: Resource, dependencies: Dependencies) -> Resource | None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from pelagos.api.dataset import Removals
 from pelagos.api.stages import StageProgress
 from pelagos.api.training_run import ModelStatus
 from pelagos.decisions import attempts
@@ -85,6 +86,12 @@ class Recalled:
     def versions(self) -> tuple[Mapping[str, Any], ...]:
         """Dataset: nobody else knows which version was the newest when."""
         return tuple(self.resource.status.get("versions") or ())
+
+    @property
+    def removals(self) -> Removals:
+        """Dataset: which versions are being removed, and that this was said before it began; sums of what was removed."""
+        stated = self.resource.status.get("removals")
+        return Removals.model_validate(stated, extra="ignore") if stated else Removals()
 
     @property
     def version(self) -> Any:

@@ -125,6 +125,18 @@ DATA = Dashboard(
             "Conditions",
             (
                 Panel(
+                    "Versions that were removed",
+                    "Bytes of images that stores had after the last removal, and bytes that removals freed; "
+                    "spec.history.keep says how many versions stay.",
+                    (
+                        Query("sum(pelagos_datasets_kept_bytes)", "kept"),
+                        Query("sum(pelagos_datasets_freed_bytes)", "freed"),
+                    ),
+                    "bargauge",
+                    "bytes",
+                    width=6,
+                ),
+                Panel(
                     "Conditions that do not hold",
                     "Of each Dataset.",
                     (
@@ -136,7 +148,7 @@ DATA = Dashboard(
                     ),
                     "table",
                     "none",
-                    width=12,
+                    width=10,
                     columns=("namespace", "name", "type", "status", "reason"),
                 ),
                 Panel(
@@ -150,7 +162,7 @@ DATA = Dashboard(
                         ),
                     ),
                     unit="s",
-                    width=12,
+                    width=8,
                 ),
             ),
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pelagos.decisions import chains
-from pelagos.decisions.dataset import preparation, source, versions
+from pelagos.decisions.dataset import preparation, removal, source, versions
 from pelagos.decisions.dataset.conditions import PREPARED, SOURCE_RESOLVED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.verdicts import Decision
@@ -25,10 +25,12 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     preparation.inputs_published,  # status.inputsDigest, madeFrom, store, storagePrefix
     preparation.run_published,  # status.pipelineRun
     preparation.progress_published,  # status.progress
+    removal.in_the_way,  # ends: RemovingVersions; an attempt is due, or its version is among those that are being removed
     preparation.attempt_due,  # submits a run, or cancels one
     preparation.without_result,  # ends: Queued, Running, Retrying, PipelineFailed, or what the step says
     # It is there.
-    versions.counted,  # status.version, versions, images, splits, quality, files, ...
+    versions.counted,  # status.version, images, splits, quality, files, ...
+    removal.published,  # status.versions, removals; removes versions beyond spec.history.keep that nothing uses
     versions.listed,  # status.classes, excluded, warnings, truncated
     versions.result_on_record,  # status.record; keeps it
     versions.ready,  # ends: VersionReady; looks at the source again after spec.refresh

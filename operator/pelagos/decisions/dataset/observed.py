@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from pelagos.api.dataset import DatasetSpec, DatasetVersion, Progress
+from pelagos.api.dataset import DatasetSpec, DatasetVersion, Progress, Removals
 from pelagos.decisions.dataset import identity
 from pelagos.decisions.dataset.identity import Earlier, Inputs
 from pelagos.decisions.reports import Recording, Report
@@ -58,6 +58,18 @@ class Observed:
     """From Authority: goes into status beside the storage prefix."""
     record: Recording = field(default_factory=Recording)
     """From Objects and status: where the result is put on record, and whether it is. Empty without a fingerprint."""
+    removals: Removals = field(default_factory=Removals)
+    """From status: versions that are being removed, and what was removed so far."""
+    removal_run: PipelineRun | None = None
+    """From Pipelines, by the name that these versions give. None: nothing is being removed, or its run has yet to begin."""
+    removal_report: Report = field(default_factory=Report)
+    """From Objects: what ``removal_run`` left."""
+    removal_folder: str = ""
+    """Where it leaves that."""
+    users: Mapping[str, str] | None = field(default_factory=dict)
+    """From the cache: what names a version that is being removed or may be, by the version. None: not all resources are known."""
+    is_gone: bool = False
+    """From Objects: the version that the run made was removed since, because content came back that had been replaced."""
     generation: int = 1
     """From the resource's metadata."""
     earlier: Earlier | None = None

@@ -29,6 +29,10 @@ TIME_LIMIT = 24 * 3600
 
 def outcome(seen: Observed) -> Outcome:
     """What to do about the pipeline run; a new retry key has the source looked at again after a success, too."""
+    if seen.is_gone and seen.run is not None and seen.run.state in FINISHED:
+        message = "the source has the content again of a version that was removed; it is made again"
+        again = Verdict(PREPARED, ConditionState.PROGRESSING, reasons.RETRYING, message)
+        return Outcome(again, attempt=seen.run.attempt + 1)
     judged = attempts.judge(
         PREPARED, seen.run, seen.report, retry_key=looking.key(seen), now=seen.now, looks_at_the_world=True
     )

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pelagos.api import reasons
-from pelagos.api.dataset import DatasetStatus, DatasetVersion, Splits
-from pelagos.decisions import bounds, moments
+from pelagos.api.dataset import DatasetStatus, Splits
+from pelagos.decisions import bounds
 from pelagos.decisions.chains import Ended, Passed
-from pelagos.decisions.dataset import identity, looking, preparation
+from pelagos.decisions.dataset import looking, preparation, removal
 from pelagos.decisions.dataset.conditions import PREPARED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.effects import KeepRecord
@@ -19,7 +19,6 @@ from pelagos_contract.measures import Measured
 from pelagos_contract.preprocessing import ToldStatistics
 from pelagos_contract.remote_sources import Origin
 
-KEPT_VERSIONS = 10
 SHORTEST_REFRESH = 1.0
 """Seconds between two looks at a source that is well, whatever spec.refresh says."""
 
@@ -41,7 +40,6 @@ def counted(seen: Observed) -> Passed:
         files=Files.model_validate(files, extra="ignore") if files else None,
         source=Origin.model_validate(bounds.short({**origin, "state": None}), extra="ignore") if origin else None,
         statistics=ToldStatistics.model_validate(bounds.short(told), extra="ignore") if told else None,
-        versions=_history(seen),
     )
     return Passed(status=status)
 
@@ -76,7 +74,7 @@ def result_on_record(seen: Observed) -> Passed:
     if seen.record.is_kept:
         return Passed(status=status)
     made = {
-        "versions": [version.written() for version in _history(seen)],
+        "versions": [version.written() for version in removal.history(seen)],
         "store": seen.store,
         "result": dict(seen.result),
         "madeFrom": preparation.made_from(seen, seen.inputs).written(),
@@ -91,28 +89,8 @@ def ready(seen: Observed) -> Ended:
     message = _describe(seen.result)
     prepared = Verdict(PREPARED, ConditionState.DONE, reasons.VERSION_READY, message)
     summary = Verdict(READY, ConditionState.DONE, reasons.VERSION_READY, message)
-    return Ended((prepared,), recheck_after=max(looking.period(seen), SHORTEST_REFRESH), ready=summary)
-
-
-def _history(seen: Observed) -> list[DatasetVersion]:
-    """Versions newest first. Content that comes back moves to the front again."""
-    result = seen.result
-    if seen.history and seen.history[0].version == result["version"]:
-        return list(seen.history)[:KEPT_VERSIONS]
-    entry = DatasetVersion(
-        version=result["version"],
-        created_at=moments.timestamp(seen.time_of_day or seen.now),
-        images=result["images"],
-        uri=result["uri"],
-        task=seen.spec.task,
-        reason=_why(seen) if seen.history else "first version",
-    )
-    return [entry, *(old for old in seen.history if old.version != entry.version)][:KEPT_VERSIONS]
-
-
-def _why(seen: Observed) -> str:
-    upgraded = identity.reason(seen.earlier, seen.inputs, seen.inputs)
-    return upgraded or "the source or the recipe changed"
+    again = max(looking.period(seen), SHORTEST_REFRESH)
+    return Ended((prepared,), recheck_after=min(again, removal.pause(seen)), ready=summary)
 
 
 def _describe(result: Mapping[str, Any]) -> str:

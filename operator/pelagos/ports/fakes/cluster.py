@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pelagos.api import merge_patches, schemas
+from pelagos.api import kinds, merge_patches, schemas
 from pelagos.api.kinds import Kind
 from pelagos.ports.cluster import Key, Resource, from_body
 from pelagos.ports.errors import OutageError, TooLargeError
@@ -258,7 +258,7 @@ class ClusterFake:
         return Backup(dict(self._bodies), self._serial)
 
     def _list(self, watcher: Watcher) -> None:
-        for name in self._kinds:
+        for name in (kind.kind for kind in kinds.KINDS):
             found = [resource for resource in self.all() if resource.kind.kind == name]
             watcher.list_asked(name)
             watcher.page_came(name, str(self._serial), {resource.uid: resource.version for resource in found})

@@ -1,0 +1,27 @@
+"""How many versions of a Dataset are kept."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pelagos_contract.base import Strict
+
+KEPT = 10
+"""Default of spec.history.keep, applied by the operator: definitions do not have it."""
+
+
+class History(Strict):
+    """Which versions are kept."""
+
+    keep: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=50,
+            description="How many versions are kept, the newest ones; the images of others that no version has any more are "
+            "removed from the store. A version that a TrainingRun, a ModelService or another Dataset names stays as long as it "
+            f"does. Default: {KEPT}.",
+        ),
+    ] = None

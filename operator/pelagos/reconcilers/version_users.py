@@ -1,0 +1,46 @@
+"""What uses versions of a Dataset: whichever resource names one in its spec or status, in whatever field and namespace."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pelagos.api.dataset import DatasetSpec
+from pelagos.api.versions import KEPT
+from pelagos.ports.cluster import Resource
+from pelagos.reconcilers.cache import Cache
+from pelagos.reconcilers.recalled import Recalled
+
+
+def of(
+    resource: Resource, result: Mapping[str, Any] | None, spec: DatasetSpec, cache: Cache
+) -> Mapping[str, str] | None:
+    """A resource that names it, by the version: of those that a Dataset is removing, or may come to remove in this pass.
+
+    None: not all resources are known yet, as when the operator has just begun.
+    """
+    recalled = Recalled(resource)
+    removing = recalled.removals.removing or ()
+    listed = [str(each.get("version")) for each in recalled.versions]
+    is_new = result is not None and listed[:1] != [result["version"]]
+    keep = spec.history.keep if spec.history is not None and spec.history.keep else KEPT
+    if len(listed) + is_new <= keep and not removing:
+        return {}  # Nobody asks, and looking goes through all resources.
+    if not cache.is_complete:
+        return None
+    wanted = {*listed[keep - is_new :], *(each.version for each in removing)}
+    found: dict[str, str] = {}
+    for other in cache.all():
+        if other.key == resource.key:
+            continue
+        text = json.dumps([other.spec, other.status], default=str)
+        name = f"{other.kind.kind} {other.namespace}/{other.name}"
+        found |= {version: name for version in wanted - found.keys() if version.removeprefix("sha256:") in text}
+    return found
+
+
+def is_leaving(text: str, dataset: Resource) -> bool:
+    """Whether a text, such as the request of a training, names a version that the Dataset is removing."""
+    removing = Recalled(dataset).removals.removing or ()
+    return any(each.version.removeprefix("sha256:") in text for each in removing)
