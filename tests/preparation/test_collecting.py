@@ -86,6 +86,16 @@ def test_a_version_goes_with_the_images_that_no_other_has(store: Path, made: Mad
     assert {path.name for path in (store / "versions").iterdir()} == {second.digest, third.digest}
 
 
+def test_what_lies_beside_the_files_of_a_version_goes_with_it(store: Path, made: Made) -> None:
+    first, *_ = made
+    size = collecting.from_folder(store, [f"sha256:{'9' * 64}"]).freed_bytes
+    (first.folder / "report").mkdir()
+    (first.folder / "report/report.html").write_bytes(bytes(100_000))
+
+    assert collect(store, named(first)).freed_bytes > size + 100_000
+    assert len(require_whole(store)) == 2
+
+
 def test_images_of_a_version_that_no_list_knows_are_kept(store: Path, made: Made) -> None:
     """Another Dataset may have put it into the same store: what is not named stays, whoever made it."""
     first, second, third = made

@@ -7,7 +7,6 @@ them. No clock is asked.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -139,7 +138,8 @@ def _remove_version(folder: Path) -> int:
     """Remove a version: at one moment for its readers. Returns the bytes of its files."""
     gone = folder.with_name(f"{versions.PARTIAL}{folder.name}")
     shutil.rmtree(gone, ignore_errors=True)
-    size = sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(folder))
+    # With all that lies beside its own files, such as a report.
+    size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
     folder.rename(gone)
     versions.sync_folder(folder.parent)  # before its images go: after a power cut there is no version without them
     shutil.rmtree(gone)
