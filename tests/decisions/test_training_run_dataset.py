@@ -143,3 +143,18 @@ def test_a_task_of_which_no_models_are_trained_says_so_and_what_can_be_done() ->
     assert (verdict.state, verdict.reason) == (ConditionState.REFUSED, "TaskMismatch")
     assert "of which no models are trained here" in verdict.message
     assert "pelagos export" in verdict.message
+
+
+def test_a_version_that_did_not_pass_its_gates_is_not_trained_on() -> None:
+    decision = training_run.decide(make_training_observed(dataset=dataset_seen(blocked="too few images of salp")))
+
+    (verdict,) = (each for each in decision.verdicts if each.type == "DatasetReady")
+    assert (verdict.state, verdict.reason) == (ConditionState.WAITING, "VersionBlocked")
+    assert "did not pass its gates: too few images of salp" in verdict.message
+    assert (decision.effects, decision.status) == ((), {})
+
+
+def test_a_version_that_is_frozen_is_trained_on_whatever_is_said_of_it_later() -> None:
+    seen = make_training_observed(frozen=builders.frozen_inputs(), dataset=dataset_seen(blocked="too few"))
+
+    assert builders.conditions(training_run.decide(seen))["DatasetReady"] == ("Done", "VersionFrozen")

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from pelagos.api.judgement import QualityGates
 from pelagos.api.meta import (
     RESOURCE_RULES,
     BaseSpec,
@@ -148,6 +149,10 @@ class DatasetSpec(Recipe, BaseSpec):
     history: Annotated[History | None, Field(description="Which versions are kept; no part of a version's digest.")] = (
         None
     )
+    quality: Annotated[
+        QualityGates | None,
+        Field(description="What a version must keep to be trained on. Default: nothing is asked."),
+    ] = None
     resources: Annotated[
         PreparationResources, Field(description="What the preparation asks for; no part of a version's digest.")
     ] = PreparationResources()
@@ -182,6 +187,12 @@ class DatasetVersion(Strict):
     uri: Annotated[str, Field(description="Its folder.")]
     task: Annotated[str, Field(description="Its task.")]
     reason: Annotated[str, Field(description="Why it was made.")]
+    blocked: Annotated[
+        str | None,
+        Field(
+            description="Why no TrainingRun starts on it: what spec.quality, with onFail Block, found when it was the newest."
+        ),
+    ] = None
 
 
 class Removals(Strict):
@@ -326,6 +337,12 @@ COLUMNS = (
     Column("Reason", ".status.conditions[?(@.type=='Ready')].reason"),
     Column("Task", ".spec.task"),
     Column("Images", ".status.images", "integer"),
+    Column(
+        "Quality",
+        ".status.conditions[?(@.type=='QualityPassed')].status",
+        priority=1,
+        description="Whether the newest version keeps spec.quality.",
+    ),
     Column("Stage", ".status.progress.stage", priority=1, description="What the preparation does now."),
     Column("Source", ".status.source.version", priority=1, description="Of a source that is fetched, its version."),
     Column("Excluded", ".status.files.excluded", "integer", priority=1),

@@ -291,6 +291,14 @@ REMOVING_VERSIONS = _dataset(
     "in progress",
     "Versions beyond spec.history.keep are being removed from the store, where a preparation is due; it begins when that has ended.",
 )
+QUALITY_PASSED = _dataset("QualityPassed", "done", "The newest version keeps all bounds of spec.quality.")
+NO_QUALITY_GATES = _dataset("NoQualityGates", "done", "spec.quality asks for nothing, so that nothing was judged.")
+QUALITY_FAILED = _dataset(
+    "QualityFailed",
+    "action required",
+    "The newest version does not keep a bound of spec.quality. With onFail Block no TrainingRun starts on it.",
+    "Change the source or spec.labels as the message says, or the bound: nothing is prepared again for that.",
+)
 SOURCE_NOT_FOUND = _of_steps("Dataset", failures.Reason.SOURCE_NOT_FOUND)
 SOURCE_REJECTED = _dataset(
     "SourceRejected",
@@ -323,6 +331,12 @@ DATASET_NOT_FOUND = _training_run(
 )
 DATASET_NOT_READY = _training_run(
     "DatasetNotReady", "in progress", "The Dataset is not Ready yet.", "See its own message."
+)
+VERSION_BLOCKED = _training_run(
+    "VersionBlocked",
+    "waiting",
+    "The version of the Dataset did not pass the gates of its spec.quality, whose onFail is Block. Nothing is trained on it.",
+    "See the condition QualityPassed of the Dataset, or name another version.",
 )
 DATASET_VERSION_UNKNOWN = _training_run(
     "DatasetVersionUnknown",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pydantic
 
-from pelagos.api import kinds, meta
+from pelagos.api import kinds, meta, reasons
 from pelagos.api.training_run import Progress, TrainingRunSpec
 from pelagos.decisions import training_run
 from pelagos.decisions.reports import Recording, Report
@@ -291,13 +291,19 @@ def _dataset(resource: Resource, spec: TrainingRunSpec, dependencies: Dependenci
     if found is None or found.deleting:
         return ObservedDataset(exists=False, ready=False, message="", candidate=None)
     ready = reporting.ready_condition(found.status)
-    current = ready.get("status") == "True" and found.status.get("observedGeneration") == found.generation
+    is_of_now = found.status.get("observedGeneration") == found.generation
+    current = ready.get("status") == "True" and is_of_now
+    # It is there, and judged: whoever asks for the newest one is told that, and does not wait for another one.
+    refused = ready.get("reason") == reasons.QUALITY_FAILED and is_of_now
     versions = found.status.get("versions") or []
-    wanted, candidate = spec.dataset_ref.version, None
-    if current or wanted != "latest":
+    wanted, candidate, blocked = spec.dataset_ref.version, None, ""
+    if current or refused or wanted != "latest":
         # Versions are listed from the newest on.
         entry = next((entry for entry in versions if wanted in ("latest", entry["version"])), None)
         candidate = DatasetVersion(found.name, entry["version"], entry["uri"], entry["task"]) if entry else None
+        blocked = str(
+            (entry or {}).get("blocked") or (ready.get("message") if refused and wanted == "latest" else "") or ""
+        )
     return ObservedDataset(
         exists=True,
         ready=current,
@@ -305,6 +311,7 @@ def _dataset(resource: Resource, spec: TrainingRunSpec, dependencies: Dependenci
         candidate=candidate,
         known_versions=tuple(entry["version"] for entry in versions),
         empty_splits=_empty_splits(found, candidate),
+        blocked=blocked,
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pelagos.decisions import chains
-from pelagos.decisions.dataset import preparation, removal, source, versions
-from pelagos.decisions.dataset.conditions import PREPARED, SOURCE_RESOLVED
+from pelagos.decisions.dataset import preparation, quality, removal, source, versions
+from pelagos.decisions.dataset.conditions import PREPARED, QUALITY_PASSED, SOURCE_RESOLVED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.verdicts import Decision
 
-CONDITIONS = (SOURCE_RESOLVED, PREPARED)
+CONDITIONS = (SOURCE_RESOLVED, PREPARED, QUALITY_PASSED)
 
 CHAIN: tuple[chains.Check[Observed], ...] = (
     preparation.superseded,  # cancels runs for an earlier recipe or content, whatever follows
@@ -33,6 +33,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     removal.published,  # status.versions, removals; removes versions beyond spec.history.keep that nothing uses
     versions.listed,  # status.classes, excluded, warnings, truncated
     versions.result_on_record,  # status.record; keeps it
+    quality.judged,  # QualityPassed: QualityPassed, NoQualityGates, or QualityFailed, which stops unless onFail is Warn
     versions.ready,  # ends: VersionReady; looks at the source again after spec.refresh
 )
 

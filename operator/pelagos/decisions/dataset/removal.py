@@ -18,7 +18,7 @@ from pelagos.api.versions import KEPT
 from pelagos.decisions import attempts, digests, moments
 from pelagos.decisions.attempts import Outcome
 from pelagos.decisions.chains import Ended, Passed
-from pelagos.decisions.dataset import identity, preparation
+from pelagos.decisions.dataset import identity, preparation, quality
 from pelagos.decisions.dataset.conditions import PREPARED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.dataset.source import SOURCE_POLL
@@ -84,7 +84,7 @@ def published(seen: Observed) -> Passed:
     """The history, and how removing what is beyond it stands."""
     found = plan(seen)
     is_silent = found.removals == Removals()
-    status = DatasetStatus(versions=list(found.versions), removals=None if is_silent else found.removals)
+    status = DatasetStatus(versions=quality.marked(seen, found.versions), removals=None if is_silent else found.removals)
     return Passed(effects=found.effects, status=status)
 
 

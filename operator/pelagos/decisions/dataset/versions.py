@@ -9,7 +9,7 @@ from pelagos.api import reasons
 from pelagos.api.dataset import DatasetStatus, Splits
 from pelagos.decisions import bounds
 from pelagos.decisions.chains import Ended, Passed
-from pelagos.decisions.dataset import looking, preparation, removal
+from pelagos.decisions.dataset import looking, preparation, quality, removal
 from pelagos.decisions.dataset.conditions import PREPARED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.effects import KeepRecord
@@ -74,7 +74,7 @@ def result_on_record(seen: Observed) -> Passed:
     if seen.record.is_kept:
         return Passed(status=status)
     made = {
-        "versions": [version.written() for version in removal.history(seen)],
+        "versions": [version.written() for version in quality.marked(seen, removal.history(seen))],
         "store": seen.store,
         "result": dict(seen.result),
         "madeFrom": preparation.made_from(seen, seen.inputs).written(),

@@ -44,6 +44,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     dataset.not_ready,  # ends: DatasetNotReady
     dataset.of_another_task,  # ends: TaskMismatch
     dataset.split_empty,  # ends: SplitImpossible
+    dataset.version_blocked,  # ends: VersionBlocked
     dataset.version_frozen,  # DatasetReady: VersionFrozen
     # Where is it tracked? Needed to start anything; a training that runs, or has a result, goes on without.
     tracking.unavailable_before_a_run,  # ends: TrackingUnavailable; nothing is frozen that MLflow may know otherwise

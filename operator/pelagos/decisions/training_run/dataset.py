@@ -72,6 +72,18 @@ def split_empty(seen: Observed) -> Ended | None:
     return _ended(reasons.SPLIT_IMPOSSIBLE, message)
 
 
+def version_blocked(seen: Observed) -> Ended | None:
+    """The Dataset says itself that it is not good enough."""
+    candidate = seen.dataset.candidate
+    if seen.frozen is not None or candidate is None or not seen.dataset.blocked:
+        return None
+    message = (
+        f"spec.datasetRef: {candidate.version[:19]} of Dataset {candidate.name} did not pass its gates: {seen.dataset.blocked}."
+        " Name another version, or change spec.quality of the Dataset"
+    )
+    return _ended(reasons.VERSION_BLOCKED, message)
+
+
 def version_frozen(seen: Observed) -> Passed:
     """It is used from now on, whatever becomes of the Dataset."""
     version = seen.keyed.dataset

@@ -35,6 +35,8 @@ class ObservedDataset:
     """All of its status.versions, the newest first."""
     empty_splits: tuple[str, ...] = ()
     """Splits of the candidate without images, by its status.splits; empty also when that is of another version."""
+    blocked: str = ""
+    """Why no training may start on the candidate, by its status.versions; empty when one may."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,36 @@
+"""What a Dataset asks of its versions before anything is trained on them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pelagos_contract.base import Strict
+from pelagos_contract.values import Decimal
+
+
+class QualityGates(Strict):
+    """Bounds for the figures of a version. They are no part of it: changing one judges the same figures again."""
+
+    min_images_per_class: Annotated[
+        int | None, Field(ge=1, le=1000000, description="Every class must be shown by at least so many images.")
+    ] = None
+    max_imbalance: Annotated[
+        Decimal | None,
+        Field(description='Images of the largest class, divided by those of the smallest one; for example "50".'),
+    ] = None
+    max_duplicates: Annotated[
+        Decimal | None,
+        Field(
+            description="Largest share of the image files of the source that repeat an earlier one or look like it, from 0 to "
+            '1; for example "0.1".'
+        ),
+    ] = None
+    on_fail: Annotated[
+        Literal["Block", "Warn"] | None,
+        Field(
+            description="Block: the Dataset is not Ready, and no TrainingRun starts on the version. Warn: the condition "
+            "QualityPassed says so, and nothing else. Default: Block."
+        ),
+    ] = None

@@ -1,0 +1,138 @@
+"""What spec.quality asks of a version is judged by the figures of its preparation, and keeps trainings from starting or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import builders
+from builders import OTHER_VERSION, VERSION, make_dataset_observed, make_run, preparation_result
+from pelagos.api.dataset import DatasetVersion
+from pelagos.decisions import dataset
+from pelagos.decisions.dataset import identity, observed
+from pelagos.decisions.reports import Report
+from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, summary
+from pelagos.ports.pipelines import RunState
+
+CLASSES = [
+    {"name": "copepod", "images": 90, "annotations": 200},
+    {"name": "salp", "images": 3, "annotations": 4},
+    {"name": "jelly", "images": 2, "annotations": 2},
+]
+
+
+def seen(gates: builders.Yaml | None, *, classes: list[Any] = CLASSES, **changes: Any) -> observed.Observed:
+    spec = builders.dataset_spec() if gates is None else builders.dataset_spec(quality=gates)
+    report = Report(result=preparation_result(classes=classes))
+    return make_dataset_observed(spec=spec, run=make_run(RunState.SUCCEEDED), report=report, **changes)
+
+
+def verdict(decision: Decision) -> Verdict:
+    return next(each for each in decision.verdicts if each.type == "QualityPassed")
+
+
+@pytest.mark.parametrize("gates", [None, {}, {"onFail": "Block"}], ids=["no-field", "nothing-in-it", "no-bound"])
+def test_without_a_bound_the_condition_says_that_nothing_was_judged(gates: builders.Yaml | None) -> None:
+    decision = dataset.decide(seen(gates))
+
+    assert builders.conditions(decision)["QualityPassed"] == ("Done", "NoQualityGates")
+    assert summary(decision).state is ConditionState.DONE
+
+
+def test_bounds_that_are_kept_pass_at_the_very_bound() -> None:
+    decision = dataset.decide(seen({"minImagesPerClass": 2, "maxImbalance": "45", "maxDuplicates": "0.02"}))
+
+    assert builders.conditions(decision)["QualityPassed"] == ("Done", "QualityPassed")
+    assert verdict(decision).message == "3 of 3 gates of spec.quality passed"
+
+
+@pytest.mark.parametrize(
+    ("gates", "told"),
+    [
+        (
+            {"minImagesPerClass": 4},
+            "spec.quality.minImagesPerClass: 2 of 3 classes have fewer than 4 images: jelly (2), salp (3); add images",
+        ),
+        (
+            {"maxImbalance": "44.9"},
+            "spec.quality.maxImbalance: copepod (90) has 45 times the images of jelly (2), and 44.9 times are allowed",
+        ),
+        (
+            {"maxDuplicates": "0.01"},
+            "spec.quality.maxDuplicates: 2 of 103 images repeat an earlier one and 0 look like one, which is a share of 0.0194, ",
+        ),
+    ],
+    ids=["images", "imbalance", "duplicates"],
+)
+def test_what_is_not_kept_is_told_with_field_value_and_bound(gates: builders.Yaml, told: str) -> None:
+    decision = dataset.decide(seen(gates))
+
+    assert builders.conditions(decision)["QualityPassed"] == ("Refused", "QualityFailed")
+    assert verdict(decision).message.startswith(told)
+    assert verdict(decision).message.endswith("(no TrainingRun starts on the version)")
+
+
+def test_a_class_without_any_image_is_infinitely_rare() -> None:
+    classes = [*CLASSES, {"name": "ghost", "images": 0, "annotations": 0}]
+
+    message = verdict(dataset.decide(seen({"maxImbalance": "1000000"}, classes=classes))).message
+
+    assert "copepod (90) has infinitely many times the images of ghost (0)" in message
+
+
+def test_what_blocks_keeps_the_dataset_from_ready_and_its_version_is_there_all_the_same() -> None:
+    decision = dataset.decide(seen({"minImagesPerClass": 4}))
+
+    assert builders.conditions(decision)["Prepared"] == ("Done", "VersionReady")
+    assert (summary(decision).state, summary(decision).reason) == (ConditionState.REFUSED, "QualityFailed")
+    assert decision.status["version"] == VERSION
+    assert decision.status["versions"][0]["blocked"] == verdict(decision).message
+    assert decision.recheck_after == 600
+
+
+def test_what_only_warns_leaves_the_dataset_ready_and_the_condition_false() -> None:
+    decision = dataset.decide(seen({"minImagesPerClass": 4, "onFail": "Warn"}))
+
+    assert builders.conditions(decision)["QualityPassed"] == ("Noted", "QualityFailed")
+    assert summary(decision).state is ConditionState.DONE
+    assert "blocked" not in decision.status["versions"][0]
+
+
+def earlier(**changes: Any) -> DatasetVersion:
+    told = {
+        "version": OTHER_VERSION,
+        "images": 1,
+        "uri": "/objects/old",
+        "task": "Detection",
+        "reason": "first version",
+    }
+    return DatasetVersion.model_validate(told | {"createdAt": "2026-02-01T00:00:00Z"} | changes)
+
+
+def test_an_earlier_version_stays_blocked_until_nothing_blocks_any_more() -> None:
+    history = (earlier(blocked="too few"),)
+
+    blocking = dataset.decide(seen({"minImagesPerClass": 1}, history=history)).status["versions"]
+    warning = dataset.decide(seen({"minImagesPerClass": 1, "onFail": "Warn"}, history=history)).status["versions"]
+    none = dataset.decide(seen(None, history=history)).status["versions"]
+
+    assert [entry.get("blocked") for entry in blocking] == [None, "too few"]
+    assert [entry.get("blocked") for entry in warning] == [None, None]
+    assert [entry.get("blocked") for entry in none] == [None, None]
+
+
+def test_a_gate_is_no_part_of_what_a_version_is_made_from() -> None:
+    assert identity.recipe(builders.dataset_spec(quality={"minImagesPerClass": 4})) == identity.recipe(
+        builders.dataset_spec()
+    )
+    assert "quality" not in identity.request(builders.dataset_spec(quality={"minImagesPerClass": 4}))
+
+
+def test_names_of_classes_are_shown_harmless_and_cut() -> None:
+    classes = [{"name": "\x1b[31m" + "x" * 5000, "images": 1, "annotations": 1}]
+
+    message = verdict(dataset.decide(seen({"minImagesPerClass": 2}, classes=classes))).message
+
+    assert "\x1b" not in message
+    assert len(message) < 400
