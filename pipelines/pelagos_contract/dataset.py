@@ -10,6 +10,7 @@ from pydantic import Field, field_validator
 from pelagos_contract.base import Strict
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import AUTO, FormatName
+from pelagos_contract.judgement import SliceFigures
 from pelagos_contract.labels import Labels
 from pelagos_contract.measures import Measured
 from pelagos_contract.preprocessing import Preprocessing, ToldStatistics
@@ -308,3 +309,6 @@ class PreparationResult(Strict):
     """Of the training split, where preprocessing.normalization asks for them."""
     origin: Origin | None = None
     """Of a source that is fetched."""
+    slices: list[SliceFigures] = []
+    report: str | None = None
+    """Where the page stands that people look at; None where it could not be made."""

@@ -19,6 +19,7 @@ from pelagos_contract import history, progress
 from pelagos_contract.dataset import PreparationRequest, PreparationResult
 from pelagos_contract.failures import Failure, Reason, RefusedError
 from pelagos_pipelines.preparation import splitting, versions
+from pelagos_pipelines.preparation.judging import making
 from pelagos_pipelines.samples import wheel as wheels
 from pelagos_pipelines.samples import writing
 from pelagos_pipelines.steps import prepare as step
@@ -83,6 +84,25 @@ def test_the_result_describes_the_version(place: Place) -> None:
         "leakage": 0,
     }
     assert len(versions.read(result.uri).collection.images) == 6
+
+
+def test_a_report_stands_in_the_version_and_the_result_says_where_and_what_of_slices(place: Place) -> None:
+    result = place.prepare(split={"ratios": {"train": 60, "validation": 20, "test": 20}})
+
+    assert result.report == f"{result.uri}/report/report.html"
+    assert "Samples of cod" in Path(result.report).read_text(encoding="utf-8")
+    assert result.slices == []  # no groups, and one size
+
+
+def test_a_version_does_not_fail_for_its_report(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(making, "make", fail)
+
+    result = place.prepare(split={"ratios": {"train": 60, "validation": 20, "test": 20}})
+
+    assert (result.report, result.images) == (None, 6)
 
 
 def test_a_class_that_cleaning_empties_is_no_class_and_is_named(place: Place) -> None:

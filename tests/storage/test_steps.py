@@ -168,6 +168,7 @@ def test_a_killed_training_goes_on_from_its_last_epoch_on_another_machine(
     alike = PreparationResult.model_validate_json(Path(here.at("reports/preparation/result.json")).read_text())
     assert prepared.uri == f"s3://{bucket}/a/tenant/datasets/uid/versions/{prepared.version.removeprefix('sha256:')}"
     same = {"uri": prepared.uri, "files": prepared.files, "excluded": prepared.excluded}
+    same |= {"report": f"{prepared.uri}/report/report.html"}
     assert prepared == alike.model_copy(update=same)
 
     request = make_request(architecture, prepared.uri, prepared.version, epochs=EPOCHS).model_dump_json(by_alias=True)
@@ -331,7 +332,13 @@ def test_only_images_of_the_splits_are_brought_and_only_once(
     published.download(prepared["uri"], tmp_path / "two", ("test", "validation"))
     assert proxy.count("GET", "/blobs/") - before == 6
 
-    object_storage.remove(bucket, object_storage.keys(bucket, "a/tenant/datasets/uid/versions/")[-1])
+    assert f"{prepared['uri']}/report/report.html".removeprefix(f"s3://{bucket}/") in object_storage.keys(
+        bucket, "a/tenant/"
+    )
+    (manifest,) = (
+        key for key in object_storage.keys(bucket, "a/tenant/datasets/uid/") if key.endswith("manifest.json")
+    )
+    object_storage.remove(bucket, manifest)
     with pytest.raises(RefusedError, match=r"s3://.* is missing, incomplete or changed"):
         published.download(prepared["uri"], tmp_path / "three", ("test",))
 

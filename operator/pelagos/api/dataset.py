@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from pelagos.api.judgement import QualityGates
+from pelagos.api.judgement import BiasBounds, QualityGates
 from pelagos.api.meta import (
     RESOURCE_RULES,
     BaseSpec,
@@ -27,6 +27,7 @@ from pelagos.api.versions import History
 from pelagos_contract import sources
 from pelagos_contract.base import Strict
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality, Recipe, SplitCount
+from pelagos_contract.judgement import SliceFigures
 from pelagos_contract.measures import Measured
 from pelagos_contract.preprocessing import ToldStatistics
 from pelagos_contract.remote_sources import Origin
@@ -153,6 +154,10 @@ class DatasetSpec(Recipe, BaseSpec):
         QualityGates | None,
         Field(description="What a version must keep to be trained on. Default: nothing is asked."),
     ] = None
+    bias: Annotated[
+        BiasBounds | None,
+        Field(description="What is expected of slices of the images, such as sites. Default: nothing is said of them."),
+    ] = None
     resources: Annotated[
         PreparationResources, Field(description="What the preparation asks for; no part of a version's digest.")
     ] = PreparationResources()
@@ -269,6 +274,15 @@ class DatasetStatus(BaseStatus):
     classes: Annotated[list[ClassCount] | None, Field(description="Its classes, at most the first 100.")] = None
     splits: Annotated[Splits | None, Field(description="Its splits.")] = None
     quality: Annotated[Quality | None, Field(description="What cleaning found.")] = None
+    slices: Annotated[
+        list[SliceFigures] | None,
+        Field(
+            description="By what its images can be told apart, and how evenly they and the classes are spread over it."
+        ),
+    ] = None
+    report: Annotated[
+        str | None, Field(description="Its report, a page of figures and samples: pelagos report NAME shows it.")
+    ] = None
     source: Annotated[
         Origin | None, Field(description="What of a source that is fetched the newest version is made from.")
     ] = None

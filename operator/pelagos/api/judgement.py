@@ -10,6 +10,22 @@ from pelagos_contract.base import Strict
 from pelagos_contract.values import Decimal
 
 
+class BiasBounds(Strict):
+    """What is expected of the slices of a version; what does not hold is a warning, and nothing is stopped by it."""
+
+    slices: Annotated[
+        list[Annotated[str, Field(max_length=100)]] | None,
+        Field(max_length=20, description="Slices that are looked at, by their names in status.slices. Default: all."),
+    ] = None
+    min_share: Annotated[
+        Decimal | None,
+        Field(
+            description="Every value of a slice should have at least this share of the images of which it is known, from 0 to 1."
+            ' Default: "0.05".'
+        ),
+    ] = None
+
+
 class QualityGates(Strict):
     """Bounds for the figures of a version. They are no part of it: changing one judges the same figures again."""
 

@@ -12,6 +12,7 @@ MOST_WARNINGS = 50
 MOST_ALTERED = 50
 MOST_CORRECTED = 10
 MOST_MEASURED = 20
+MOST_SLICES = 20
 LONGEST = 500
 """Characters of a name or a warning."""
 

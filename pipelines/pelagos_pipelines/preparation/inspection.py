@@ -76,6 +76,29 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     return Answer(found | picture | described, raw)
 
 
+def small(arguments: dict[str, Any], file: BinaryIO) -> Answer:
+    """A picture of ``side`` x ``side`` pixels, red first, for people: of ``part`` of the image (left, top, width and height as
+    shares of it, which may reach beyond it), or of all of it; what is not of the image has the brightness ``paper``."""
+    try:
+        image = images.seen(images.decode(file.read()).stored)
+    except decoding.ImageRefusedError as error:
+        raise TaskRefusedError(str(error)) from None
+    (down, across), side = image.shape[:2], int(arguments["side"])
+    left, top, width, height = arguments["part"] or (0, 0, 1, 1)
+    x1, x2 = (round(share * across) for share in (left, left + width))
+    y1, y2 = (round(share * down) for share in (top, top + height))
+    x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
+    scale = side / max(x2 - x1, y2 - y1)
+    found = image[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
+    paper: Any = np.full((side, side, 3), int(arguments["paper"]), np.uint8)
+    if found.size:
+        size = [min(side, max(1, round(length * scale))) for length in found.shape[1::-1]]
+        shrunk = cv2.resize(found, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        x, y = ((side - length) // 2 for length in size)
+        paper[y : y + size[1], x : x + size[0]] = shrunk[..., ::-1]
+    return Answer({}, paper.data)
+
+
 def _samples(stored: Any) -> tuple[dict[str, int], memoryview]:
     """The samples as PNG has them, red first and the upper byte first, row by row; and how many of how many bits a pixel has."""
     grey = bool((stored[..., 0] == stored[..., 1]).all() and (stored[..., 0] == stored[..., 2]).all())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 from pelagos_contract import algorithms, disk, history, reports, sealing
 from pelagos_contract.dataset import SPLITS, ClassCount, PreparationRequest, PreparationResult, Quality, SplitCount
 from pelagos_contract.failures import RefusedError
+from pelagos_contract.judgement import SliceFigures
 from pelagos_contract.labels import Labels
 from pelagos_contract.preprocessing import Statistics, ToldStatistics
 from pelagos_contract.progress import Stage
@@ -30,6 +32,7 @@ from pelagos_pipelines.preparation import (
     statistics,
     versions,
 )
+from pelagos_pipelines.preparation.judging import making as judging
 from pelagos_pipelines.preparation.statistics import Wanted
 from pelagos_pipelines.sources import fetched
 from pelagos_pipelines.sources import registry as sources
@@ -175,12 +178,24 @@ def _prepare(
         None if wanted is None else _statistics(divided.images, inspections),
     )
     warnings = (*tree.warnings, *cleaned.collection.warnings, *divided.warnings)
+    report, slices = _judged(version, warnings)
     uri = str(version.folder.resolve())
     if kept.bucket is not None:
         uri = published.publish(version, kept.bucket, confirm)
         # After the version: without it the next preparation looks at all images again, and nothing else is lost.
-        kept.push(lambda path: path == INSPECTIONS)
-    return _result(version, uri, cleaned, divided, balance, warnings)
+        kept.push(lambda path: path == INSPECTIONS or path.startswith(f"versions/{version.digest}/{judging.FOLDER}/"))
+    result = _result(version, uri, cleaned, divided, balance, warnings)
+    return result.model_copy(update={"report": f"{uri}/{report}" if report else None, "slices": slices})
+
+
+def _judged(version: versions.Version, warnings: Sequence[str]) -> tuple[str, list[SliceFigures]]:
+    """Where in the version its report stands, and what it says of slices; nothing without one, which no version fails for."""
+    try:
+        made = judging.make(version, {}, warnings)
+    except Exception:  # whatever goes wrong in figures: they are for people, and the version is there
+        logging.getLogger(__name__).exception("The report of the version %s cannot be made", version.digest)
+        return "", []
+    return made.page.relative_to(version.folder).as_posix(), list(made.slices)
 
 
 def _recipe(request: PreparationRequest, format_name: str) -> dict[str, Any]:

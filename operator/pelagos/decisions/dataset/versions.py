@@ -9,12 +9,13 @@ from pelagos.api import reasons
 from pelagos.api.dataset import DatasetStatus, Splits
 from pelagos.decisions import bounds
 from pelagos.decisions.chains import Ended, Passed
-from pelagos.decisions.dataset import looking, preparation, quality, removal
+from pelagos.decisions.dataset import bias, looking, preparation, quality, removal
 from pelagos.decisions.dataset.conditions import PREPARED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.effects import KeepRecord
 from pelagos.decisions.verdicts import READY, ConditionState, Verdict
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality
+from pelagos_contract.judgement import SliceFigures
 from pelagos_contract.measures import Measured
 from pelagos_contract.preprocessing import ToldStatistics
 from pelagos_contract.remote_sources import Origin
@@ -51,6 +52,8 @@ def listed(seen: Observed) -> Passed:
     corrected = (result.get("corrections") or [])[: bounds.MOST_CORRECTED]
     measured = (result.get("measured") or [])[: bounds.MOST_MEASURED]
     altered = (result.get("altered") or [])[: bounds.MOST_ALTERED]
+    slices = (result.get("slices") or [])[: bounds.MOST_SLICES]
+    warnings = [*warnings, *bias.warnings(seen.spec.bias, slices)]
     cut = (
         bounds.truncated("classes", classes, bounds.MOST_CLASSES, full),
         bounds.truncated("warnings", warnings, bounds.MOST_WARNINGS, full),
@@ -62,10 +65,18 @@ def listed(seen: Observed) -> Passed:
         altered=[Alteration.model_validate(bounds.short(entry), extra="ignore") for entry in altered] or None,
         corrections=[Corrections.model_validate(bounds.short(entry), extra="ignore") for entry in corrected] or None,
         measured=[Measured.model_validate(bounds.short(entry), extra="ignore") for entry in measured] or None,
+        slices=[SliceFigures.model_validate(bounds.short(entry), extra="ignore") for entry in slices] or None,
+        report=_report(result),
         warnings=bounds.short(warnings[: bounds.MOST_WARNINGS]) or None,
         truncated=[entry for entry in cut if entry is not None] or None,
     )
     return Passed(status=status)
+
+
+def _report(result: Mapping[str, Any]) -> str | None:
+    """Where its report stands, which is nowhere but in the version."""
+    stated = result.get("report")
+    return stated if isinstance(stated, str) and stated.startswith(f"{result['uri']}/") else None
 
 
 def result_on_record(seen: Observed) -> Passed:

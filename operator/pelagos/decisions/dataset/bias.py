@@ -1,0 +1,49 @@
+"""What is to be said of the slices of a version by spec.bias: warnings, in words. Like gates, it is no part of a version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from pelagos.api.judgement import BiasBounds
+
+USUAL_SHARE = "0.05"
+MOST_NAMED = 5
+
+
+def warnings(bounds: BiasBounds | None, slices: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What does not hold; nothing where spec.bias is not set. ``slices`` are those of the result."""
+    if bounds is None:
+        return []
+    known = [str(one["name"]) for one in slices]
+    said = [
+        f'spec.bias.slices: there is no slice "{name}" of this version; there are {", ".join(known) or "none"}'
+        for name in bounds.slices or ()
+        if name not in known
+    ]
+    share = Decimal(bounds.min_share or USUAL_SHARE)
+    for one in slices:
+        if bounds.slices is None or one["name"] in bounds.slices:
+            said += _said(one, share)
+    return said
+
+
+def _said(one: Mapping[str, Any], share: Decimal) -> Iterator[str]:
+    name, images, smallest = one["name"], int(one["images"]), one.get("smallest") or []
+    few = [entry for entry in smallest if int(entry["images"]) < share * images]
+    if few:
+        told = ", ".join(f"{entry['value']} ({entry['images']})" for entry in few[:MOST_NAMED])
+        # A result names the smallest ones alone.
+        more = "at least " if len(few) == len(smallest) < int(one["values"]) else ""
+        yield (
+            f"spec.bias.minShare: {more}{len(few)} of {one['values']} values of {name} have less than {share} of the {images}"
+            f" images: {told}; a model may fail there unnoticed: add images of them"
+        )
+    if one["missing"]:
+        yield (
+            f"spec.bias: {one['missing']} of {one['combinations']} combinations of class and {name} have no image; see the"
+            " report of the version"
+        )
+    if one["unknown"]:
+        yield f"spec.bias: {name} is not known of {one['unknown']} of {images + int(one['unknown'])} images"

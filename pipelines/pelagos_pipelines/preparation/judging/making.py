@@ -1,0 +1,104 @@
+"""Makes the report of a version, in the folder ``report`` beside its files: a page, and its pictures as PNG."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pelagos_contract import disk
+from pelagos_contract.judgement import SliceFigures
+from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.preparation.integrity import inspector_for
+from pelagos_pipelines.preparation.judging import drawing, figures, page, samples, slices, tables, unusual
+from pelagos_pipelines.preparation.judging.page import Content
+from pelagos_pipelines.preparation.judging.tables import Tables
+from pelagos_pipelines.preparation.versions import Version
+from pelagos_pipelines.sandbox.ceilings import Ceilings
+
+FOLDER, PAGE = "report", "report.html"
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class Made:
+    """``page`` is its path, ``slices`` what it says of each."""
+
+    page: Path
+    slices: Sequence[SliceFigures]
+
+
+def make(version: Version, counted: Mapping[str, object], warnings: Sequence[str]) -> Made:
+    """The report of ``version``; ``counted`` are figures of its preparation, by the words for them.
+
+    The same version gives the same report. A report that is there is made anew: its preparation may have more to say.
+
+    Raises:
+        OSError: the disk is full, among others.
+    """
+    images = version.collection.images
+    found = tables.of(version.collection, slices_of(images))
+    groups = slices.numbered([image.group for image in images])
+    told = [figures.of(found, one, groups) for one in found.slices]
+    inspector = inspector_for(Ceilings.read())
+
+    def file_of(index: int) -> Path:
+        return version.blobs[images[index].path]
+
+    sheets = {number: samples.sheet(wanted, file_of, inspector) for number, wanted in samples.of_classes(found).items()}
+    odd = unusual.boxes(found)
+    worst = [samples.around(found, one.row) for one in odd[: unusual.MOST]]
+    content = Content(
+        version=f"sha256:{version.digest}",
+        task=version.collection.task.value,
+        tables=found,
+        named=_named(found) | dict(counted),
+        warnings=warnings,
+        figures=told,
+        sheets={number: one for number, one in sheets.items() if one is not None},
+        unusual=odd,
+        unusual_sheet=samples.sheet(worst, file_of, inspector),
+        maps=_maps(found),
+    )
+    folder = version.folder / FOLDER
+    pictures = {f"{name}.png": png for name, png in content.maps.items()}
+    for number, one in content.sheets.items():
+        pictures[f"samples-{number:04}-{_UNFIT.sub('-', found.classes[number])[:60]}.png"] = one.png
+    if content.unusual_sheet is not None:
+        pictures["unusual.png"] = content.unusual_sheet.png
+    for name, png in pictures.items():
+        disk.write_atomically(folder / name, png, parents=True)
+    disk.write_atomically(folder / PAGE, page.rendered(content), parents=True)
+    return Made(folder / PAGE, [one.document for one in told])
+
+
+def slices_of(images: Sequence[ImageRecord]) -> dict[str, list[str | None]]:
+    """By what images can be told apart, with the value of each; what is the same for all of them tells nothing."""
+    found: dict[str, list[str | None]] = {"group": [image.group for image in images]}
+    found["image size"] = [_size(image) for image in images]
+    return {name: values for name, values in found.items() if len({value for value in values if value is not None}) > 1}
+
+
+def _size(image: ImageRecord) -> str | None:
+    """In steps of a factor of 4 in area."""
+    if not image.width or not image.height:
+        return None
+    megapixels = image.width * image.height / 1e6
+    steps = ((0.016, "below 0.016"), (0.0625, "0.016 to 0.06"), (0.25, "0.06 to 0.25"), (1, "0.25 to 1"), (4, "1 to 4"))
+    words = next((words for bound, words in steps if megapixels < bound), "4 and more")
+    return f"{words} megapixels"
+
+
+def _named(found: Tables) -> dict[str, object]:
+    counts = found.by_class
+    largest, smallest = (int(counts.max()), int(counts.min())) if counts.size else (0, 0)
+    ratio = f"{largest / smallest:.3g} : 1" if smallest else "infinite"
+    boxes = {"annotations": len(found.boxes)} if len(found.boxes) else {}
+    return {"images": len(found.images), **boxes, "classes": len(found.classes), "largest to rarest class": ratio}
+
+
+def _maps(found: Tables) -> dict[str, bytes]:
+    if not len(found.boxes):
+        return {}
+    return {"positions": drawing.position_map(found.boxes), "sizes": drawing.size_map(found.boxes)}

@@ -1,0 +1,236 @@
+"""The report as one HTML page that asks for nothing outside of it, whatever the names in it are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pelagos_contract.dataset import SPLITS
+from pelagos_pipelines.preparation.judging import drawing, slices
+from pelagos_pipelines.preparation.judging.drawing import words
+from pelagos_pipelines.preparation.judging.figures import Figures
+from pelagos_pipelines.preparation.judging.samples import Sheet
+from pelagos_pipelines.preparation.judging.slices import Slice
+from pelagos_pipelines.preparation.judging.tables import Tables
+from pelagos_pipelines.preparation.judging.unusual import Unusual
+
+MOST_CLASSES, MOST_VALUES = 60, 24
+"""Rows of a figure, and columns: the first ones."""
+_STYLE = """
+:root{color-scheme:light}body{font:15px/1.5 system-ui,sans-serif;color:#1b2530;background:#fff;margin:0 auto;max-width:1040px;
+padding:24px}h1{font-size:26px;margin:0}h2{font-size:19px;margin:36px 0 6px;border-bottom:1px solid #d7dee5;padding-bottom:4px}
+h3{font-size:15px;margin:18px 0 4px}p{margin:6px 0;max-width:80ch}code{font:13px ui-monospace,monospace;overflow-wrap:anywhere}
+.tiles{display:flex;flex-wrap:wrap;gap:12px;margin:18px 0}.tile{border:1px solid #d7dee5;border-radius:6px;padding:8px 14px;
+min-width:96px}.tile b{display:block;font-size:21px}.note{color:#4a5866}.said{border-left:4px solid #E69F00;padding:4px 12px;
+background:#fdf6e7;margin:6px 0;overflow-wrap:anywhere}svg{max-width:100%;height:auto}svg text{font-size:11.5px;fill:#1b2530}
+svg .name{text-anchor:end}svg .light{fill:#fff}.key span{display:inline-block;width:12px;height:12px;margin:0 5px 0 14px;
+vertical-align:-1px}.pair{display:flex;flex-wrap:wrap;gap:36px}figure{margin:8px 0;max-width:360px}figcaption{color:#4a5866}
+img{max-width:100%;height:auto}.wide{overflow-x:auto}table{border-collapse:collapse;margin:8px 0}th,td{text-align:left;
+padding:3px 14px 3px 0;border-bottom:1px solid #e4e9ee;overflow-wrap:anywhere}td.n,th.n{text-align:right}
+"""
+_HEAD = (
+    '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
+    '<meta name="viewport" content="width=device-width"><title>Dataset report</title><style>'
+)
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that a page shows. ``sheets`` by class; ``named`` are figures with the words for them."""
+
+    version: str
+    task: str
+    tables: Tables
+    named: Mapping[str, object]
+    warnings: Sequence[str]
+    figures: Sequence[Figures]
+    sheets: Mapping[int, Sheet]
+    unusual: Sequence[Unusual]
+    unusual_sheet: Sheet | None
+    maps: Mapping[str, bytes]
+
+
+def rendered(content: Content) -> str:
+    """The page."""
+    parts = (_top(content), _classes(content), _boxes(content), _slices(content), _samples(content), _method())
+    return "".join(
+        (_HEAD, _STYLE, "</style></head><body>", *(part for each in parts for part in each), "</body></html>\n")
+    )
+
+
+def _top(content: Content) -> Iterator[str]:
+    yield f"<h1>Dataset report</h1><p class=note>{words(content.task)}, version <code>{words(content.version)}</code></p>"
+    yield '<div class="tiles">'
+    for name, value in content.named.items():
+        yield f'<div class="tile"><b>{words(value)}</b>{words(name)}</div>'
+    yield "</div>"
+    if content.warnings:
+        yield "<h2>What a careful reader should know</h2>"
+        yield from (f'<p class="said">{words(warning)}</p>' for warning in content.warnings)
+
+
+def _classes(content: Content) -> Iterator[str]:
+    tables = content.tables
+    table, totals = tables.by_class_and_split, tables.by_class
+    order = sorted(range(len(totals)), key=lambda number: (-int(totals[number]), number))
+    told = order if len(order) <= MOST_CLASSES else order[: MOST_CLASSES // 2] + order[-MOST_CLASSES // 2 :]
+    yield "<h2>Classes and splits</h2>"
+    if totals.size and totals.sum():
+        yield (
+            f"<p>Classes: {len(totals)}; by how evenly they are shown they weigh as much as {slices.effective(totals):.1f}"
+            f" equally large ones ({slices.effective(totals, 1):.1f} where rare ones count for more).</p>"
+        )
+    if len(told) < len(order):
+        yield f'<p class="note">Shown are the {len(told) // 2} largest and the {len(told) // 2} rarest classes.</p>'
+    yield _key()
+    splits = np.bincount(tables.splits[tables.splits >= 0], minlength=len(SPLITS))
+    rows = np.vstack((table[told], np.zeros((0, len(SPLITS)), int)))
+    figures = [f"{int(totals[one])}  ({' / '.join(str(int(part)) for part in table[one])})" for one in told]
+    if told:
+        names = [tables.classes[one] for one in told]
+        colours = list(drawing.SPLIT_COLOURS.values())
+        yield f'<div class="wide">{drawing.bars(names, rows, colours, figures, "Images of each class by split")}</div>'
+    yield '<p class="note">Images that show each class, and how many of them in train / validation / test.</p>'
+    yield "<table><tr><th>split</th><th class=n>images</th><th class=n>share</th><th class=n>classes shown</th></tr>"
+    for number, split in enumerate(SPLITS):
+        share = splits[number] / max(int(splits.sum()), 1)
+        yield (
+            f"<tr><td>{split}</td><td class=n>{splits[number]}</td><td class=n>{share:.1%}</td>"
+            f"<td class=n>{int((table[:, number] > 0).sum())} of {len(totals)}</td></tr>"
+        )
+    yield "</table>"
+
+
+def _key() -> str:
+    spans = "".join(
+        f'<span style="background:{colour}"></span>{split}' for split, colour in drawing.SPLIT_COLOURS.items()
+    )
+    return f'<p class="key">{spans}</p>'
+
+
+def _boxes(content: Content) -> Iterator[str]:
+    sizes = content.tables.sizes
+    yield "<h2>Sizes and positions</h2>"
+    yield from _image_sizes(sizes)
+    if not content.maps:
+        return
+    yield '<div class="pair">'
+    told = {
+        "positions": "Where annotations lie: all images laid on top of each other, yellow where most are. A pattern that the"
+        " camera did not make is worth a question.",
+        "sizes": f"How large annotations are: width to the right, height upwards, from {drawing.SMALLEST:.1%} of the image to all"
+        " of it, in logarithms.",
+    }
+    for name, png in content.maps.items():
+        ticks = drawing.LOGARITHMIC if name == "sizes" else drawing.LINEAR
+        yield f"<figure>{drawing.framed(png, told[name], ticks)}<figcaption>{told[name]}</figcaption></figure>"
+    yield "</div>"
+    if content.unusual:
+        yield from _unusual(content)
+
+
+def _image_sizes(sizes: Any) -> Iterator[str]:
+    found, counts = np.unique(sizes, axis=0, return_counts=True)
+    if not len(found):
+        return
+    order = np.argsort(-counts, kind="stable")[:8]
+    names = [f"{found[place][0]} x {found[place][1]}" for place in order]
+    parts = counts[order][:, None]
+    if len(found) == 1:
+        yield f"<p>All images have {names[0]} pixels.</p>"
+        return
+    widths, heights = sizes[:, 0], sizes[:, 1]
+    yield (
+        f"<p>{len(found)} different sizes of images, from {widths.min()} to {widths.max()} pixels in width (half of them below"
+        f" {np.median(widths):.0f}) and from {heights.min()} to {heights.max()} in height (half of them below"
+        f" {np.median(heights):.0f}).</p>"
+    )
+    if counts.max() == 1:
+        return
+    yield "<p>The most frequent ones:</p>"
+    figures = [f"{count} ({count / max(len(sizes), 1):.1%})" for count in counts[order]]
+    yield drawing.bars(names, parts, [drawing.BAR], figures, "Most frequent image sizes in pixels")
+
+
+def _unusual(content: Content) -> Iterator[str]:
+    tables, sheet = content.tables, content.unusual_sheet
+    yield f"<h3>{len(content.unusual)} annotations are of a size or shape that is unusual for their class</h3>"
+    yield '<p class="note">Often a slip of the mouse, or another class. The most unusual ones:</p>'
+    if sheet is not None:
+        yield drawing.picture(sheet.png, "Annotations of unusual size", sheet.width, sheet.height)
+    shown = {one.box: None for one in sheet.drawn} if sheet is not None else {}
+    rows = [one for one in content.unusual if one.row in shown]
+    if not rows:
+        return
+    yield "<table><tr><th>image</th><th>class</th><th class=n>size of the class's median</th></tr>"
+    for one in rows:
+        image, label = tables.box_of[one.row]
+        yield (
+            f"<tr><td>{words(tables.images[image].path)}</td><td>{words(tables.classes[label])}</td>"
+            f"<td class=n>{one.times:.3g} times</td></tr>"
+        )
+    yield "</table>"
+
+
+def _slices(content: Content) -> Iterator[str]:
+    yield "<h2>Slices</h2>"
+    if not content.figures:
+        yield "<p>Nothing is known of the images by which they could be told apart: no groups, and one size.</p>"
+        return
+    yield (
+        "<p>What a model learns of a class holds where it has seen it. A class that is missing from a slice, or a slice that has"
+        " few images, is where it may fail without anybody noticing.</p>"
+    )
+    for figures in content.figures:
+        yield from _slice(content.tables, figures)
+
+
+def _slice(tables: Tables, figures: Figures) -> Iterator[str]:
+    one = figures.slice
+    yield f"<h3>{words(one.name)}</h3><p>{words(figures.told)}</p>"
+    counts = one.counts
+    names, known = list(one.values[:MOST_VALUES]), max(int(counts.sum()), 1)
+    parts = counts[: len(names), None]
+    told = [f"{count} ({count / known:.1%})" for count in parts[:, 0]]
+    yield f'<div class="wide">{drawing.bars(names, parts, [drawing.BAR], told, f"Images by {one.name}")}</div>'
+    if len(one.values) > MOST_VALUES:
+        yield f'<p class="note">The {MOST_VALUES} largest of {len(one.whole)} values.</p>'
+    yield from _matrix(tables, one, figures.table)
+
+
+def _matrix(tables: Tables, one: Slice, table: Any) -> Iterator[str]:
+    totals = table.sum(axis=1)
+    order = sorted(range(len(totals)), key=lambda number: (-int(totals[number]), number))[:MOST_CLASSES]
+    if not order:
+        return
+    names, columns = [tables.classes[place] for place in order], list(one.values[:MOST_VALUES])
+    figure = drawing.matrix(names, columns, table[order][:, : len(columns)], f"Images of each class by {one.name}")
+    yield f'<div class="wide">{figure}</div><p class="note">Images of each class (rows) by {words(one.name)}; framed: none.</p>'
+
+
+def _samples(content: Content) -> Iterator[str]:
+    if not content.sheets:
+        return
+    yield "<h2>Samples</h2>"
+    yield '<p class="note">Chosen by chance. Whoever knows the classes sees here what no figure tells.</p>'
+    for number, sheet in content.sheets.items():
+        name = content.tables.classes[number]
+        yield f"<h3>{words(name)}</h3>"
+        yield drawing.picture(sheet.png, f"Samples of {name}", sheet.width, sheet.height)
+
+
+def _method() -> Iterator[str]:
+    yield (
+        "<h2>How to read the figures</h2>"
+        "<p>Effective number: so many equally large parts would be as uneven (Hill's numbers; of order 2, the inverse of"
+        " Simpson's index).</p><p>Dependence: Cramer's V, corrected for bias, from 0 (none) to 1 (the slice tells the class). p:"
+        f" how often one so strong comes about by chance, found by dealing out the values anew {slices.SHUFFLES} times; images of"
+        " a group are dealt to together. So it needs neither large expected counts nor images that show one class each. A small"
+        " p says that there is a dependence, V says whether it is strong enough to matter.</p>"
+        "<p>Boxes are unusual when the logarithm of their area, or of height by width, is more than 3.5 robust standard"
+        " deviations from the median of their class (median absolute deviation; Iglewicz and Hoaglin, 1993).</p>"
+    )

@@ -1,0 +1,85 @@
+"""The images and annotations of a version as arrays, which all figures are counted from."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pelagos_contract.dataset import SPLITS
+from pelagos_pipelines.annotations.model import Collection, ImageRecord
+from pelagos_pipelines.preparation.judging.slices import Slice, coded
+
+
+@dataclass(frozen=True)
+class Tables:
+    """``shown`` [pairs, 2]: each image with each class that it shows, as indices. ``splits`` [images]: indices of SPLITS, or -1.
+
+    ``sizes`` [images, 2]: width and height in pixels. ``boxes`` [boxes, 4]: left, top, width and height as shares of the image,
+    ``box_of`` [boxes, 2]: the image and the class of each; classified images have none.
+    """
+
+    classes: tuple[str, ...]
+    images: Sequence[ImageRecord]
+    shown: Any
+    splits: Any
+    sizes: Any
+    boxes: Any
+    box_of: Any
+    slices: Sequence[Slice]
+
+    @property
+    def by_class(self) -> Any:
+        """[classes]: images that show each."""
+        return np.bincount(self.shown[:, 1], minlength=len(self.classes))
+
+    @property
+    def by_class_and_split(self) -> Any:
+        """[classes, splits]: images."""
+        return self.counted(self.splits, len(SPLITS))
+
+    def counted(self, codes: Any, count: int) -> Any:
+        """[classes, count]: images that show each class, by the code of the image; those without one are left out."""
+        found = codes[self.shown[:, 0]]
+        known = found >= 0
+        cells = self.shown[known, 1] * count + found[known]
+        return np.bincount(cells, minlength=len(self.classes) * count).reshape(len(self.classes), count)
+
+
+def of(collection: Collection, slices: Mapping[str, Sequence[str | None]]) -> Tables:
+    """The tables of a version; ``slices`` has a value of each image for each name."""
+    numbers = {name: number for number, name in enumerate(collection.classes)}
+    images, shown, box_of, boxes = collection.images, array("i"), array("i"), array("d")
+    for index, image in enumerate(images):
+        for label in image.labels:
+            shown.extend((index, numbers[label]))
+        width, height = image.width or 1, image.height or 1
+        for label, x, y, w, h in _sides(image):
+            box_of.extend((index, numbers[label]))
+            boxes.extend((x / width, y / height, w / width, h / height))
+    splits = {split: number for number, split in enumerate(SPLITS)}
+    return Tables(
+        classes=collection.classes,
+        images=images,
+        shown=_table(shown, np.int32, 2),
+        splits=np.array([splits.get(image.split, -1) if image.split else -1 for image in images], np.int32),
+        sizes=np.array([(image.width or 0, image.height or 0) for image in images], np.int32).reshape(-1, 2),
+        boxes=_table(boxes, np.float64, 4),
+        box_of=_table(box_of, np.int32, 2),
+        slices=[coded(name, values) for name, values in slices.items()],
+    )
+
+
+def _table(values: array[Any], kind: Any, columns: int) -> Any:
+    return np.frombuffer(values, kind).reshape(-1, columns) if len(values) else np.zeros((0, columns), kind)
+
+
+def _sides(image: ImageRecord) -> Iterator[tuple[str, float, float, float, float]]:
+    for box in image.boxes:
+        yield box.label, box.x, box.y, box.width, box.height
+    for shape in image.shapes:
+        if (sides := shape.sides) is not None:
+            yield (shape.label, *sides)

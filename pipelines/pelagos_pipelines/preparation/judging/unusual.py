@@ -1,0 +1,54 @@
+"""Boxes whose size is unusual for their class: often a slip of the mouse, or of another class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pelagos_pipelines.preparation.judging.tables import Tables
+
+FEWEST = 20
+"""Boxes of a class below which nothing is usual yet."""
+FAR = 3.5
+"""Robust standard deviations (B. Iglewicz and D. Hoaglin, How to Detect and Handle Outliers, 1993) from the median of a class."""
+SPREAD = 1.4826
+"""Of a normal distribution, its standard deviation in median absolute deviations."""
+NARROWEST = 0.1
+"""Of the logarithm: sizes that differ by less than a tenth are those of a class that is measured, not drawn."""
+MOST = 24
+
+
+@dataclass(frozen=True)
+class Unusual:
+    """A box by its row; ``times`` is how many times the sides of its class's median it has, in the mean of both sides."""
+
+    row: int
+    times: float
+    far: float
+
+
+def boxes(tables: Tables) -> list[Unusual]:
+    """The most unusual ones first: by the logarithm of the area in pixels, and of how much longer it is than wide."""
+    if not len(tables.boxes):
+        return []
+    found: dict[int, Unusual] = {}
+    # Not of this image's pixels: a box may have no area at all, which is as unusual as it gets.
+    sides = np.maximum(tables.boxes[:, 2:] * tables.sizes[tables.box_of[:, 0]], 0.5)
+    area, ratio = np.log(sides).sum(axis=1), np.diff(np.log(sides), axis=1)[:, 0]
+    for number in range(len(tables.classes)):
+        rows = np.flatnonzero(tables.box_of[:, 1] == number)
+        if len(rows) < FEWEST:
+            continue
+        far = np.maximum(_far(area[rows]), _far(ratio[rows]))
+        middle = np.median(area[rows])
+        for place in np.flatnonzero(far > FAR):
+            row = int(rows[place])
+            found[row] = Unusual(row, float(np.exp((area[row] - middle) / 2)), float(far[place]))
+    return sorted(found.values(), key=lambda one: (-one.far, one.row))
+
+
+def _far(values: Any) -> Any:
+    off = np.abs(values - np.median(values))
+    return off / max(SPREAD * float(np.median(off)), NARROWEST)

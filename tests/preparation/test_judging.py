@@ -1,0 +1,260 @@
+"""The report of a version: a page that asks for nothing outside of it, whatever names it shows, and figures that are right."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import dataset_versions
+import untrusted_text
+from image_sources import photo
+from pelagos_contract.dataset import SPLITS
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
+from pelagos_pipelines.preparation import versions
+from pelagos_pipelines.preparation.judging import drawing, making, slices, tables, unusual
+from pelagos_pipelines.preparation.versions import Version
+
+VOID = {"meta", "img", "image", "rect", "br"}
+HOSTILE = "</title><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>" + untrusted_text.HOSTILE
+
+
+class Page(HTMLParser):
+    """A page as a browser reads it: every element, with its attributes. Elements that are not closed are an error."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.open: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(attrs) == len(dict(attrs)), f"an attribute of {tag} stands there twice"
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in VOID
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def addresses(self) -> list[str]:
+        """All that a browser would fetch."""
+        names = ("src", "href", "srcset", "data", "action", "poster", "xlink:href")
+        return [attributes[name] for _, attributes in self.elements for name in names if name in attributes]
+
+
+def version_of(folder: Path, classes: tuple[str, ...], images: list[ImageRecord]) -> Version:
+    """A version of one picture that all of its images show."""
+    file = photo(folder / "one.png", 64, 48)
+    blobs = {image.path: file for image in images}
+    return Version("1" * 64, folder / "version", Collection(Task.DETECTION, classes, tuple(images)), blobs)
+
+
+def detected(number: int, *labels: str, group: str | None = None, side: float = 8) -> ImageRecord:
+    boxes = tuple(Box(label, 4 + 2 * place, 5, side, side) for place, label in enumerate(labels))
+    return ImageRecord(f"{number}.png", 64, 48, group, SPLITS[number % 3], None, boxes)
+
+
+def test_the_page_has_its_pictures_in_it_and_asks_for_nothing_else(tmp_path: Path) -> None:
+    version = dataset_versions.write(tmp_path / "store", dataset_versions.detection(tmp_path / "source"))
+
+    made = making.make(version, {"files that are corrupt": 3}, ["something is odd"])
+
+    page = Page(made.page.read_text(encoding="utf-8"))
+    assert page.addresses
+    for address in page.addresses:
+        kind, _, data = address.partition(",")
+        assert kind == "data:image/png;base64"
+        Image.open(io.BytesIO(base64.b64decode(data, validate=True))).verify()
+    assert not {tag for tag, _ in page.elements} & {"script", "link", "iframe", "object", "form", "base", "a"}
+    (policy,) = (attributes["content"] for tag, attributes in page.elements if "http-equiv" in attributes)
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert {"cod", "eel", "something is odd", "files that are corrupt"} <= set(page.words)
+
+
+def test_names_of_strangers_stay_text(tmp_path: Path) -> None:
+    images = [detected(number, HOSTILE, "cod", group=f"{HOSTILE}{number % 3}") for number in range(12)]
+
+    made = making.make(version_of(tmp_path, ("cod", HOSTILE), images), {HOSTILE: HOSTILE}, [HOSTILE])
+
+    text = made.page.read_text(encoding="utf-8")
+    page = Page(text)
+    assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
+    assert not {tag for tag, _ in page.elements} & {"script", "a", "link"}
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert untrusted_text.is_fit(text)
+    assert all(path.name.isascii() and path.parent == made.page.parent for path in made.page.parent.iterdir())
+
+
+def test_the_same_version_gives_the_same_report(tmp_path: Path) -> None:
+    version = dataset_versions.write(tmp_path / "store", dataset_versions.detection(tmp_path / "source"))
+
+    first = making.make(version, {}, []).page.read_bytes()
+
+    assert making.make(version, {}, []).page.read_bytes() == first
+
+
+def test_pictures_stand_beside_the_page_and_the_version_is_read_as_before(tmp_path: Path) -> None:
+    version = dataset_versions.write(
+        tmp_path / "store", dataset_versions.classification(tmp_path / "source"), Task.CLASSIFICATION
+    )
+
+    made = making.make(version, {}, [])
+
+    names = {path.name for path in made.page.parent.iterdir()}
+    assert names == {"report.html", "samples-0000-cod.png", "samples-0001-eel.png"}
+    with Image.open(made.page.parent / "samples-0000-cod.png") as sheet:
+        assert sheet.size == (4 * 96 + 3 * 4, 96)
+        assert np.asarray(sheet).std() > 30  # there is something on it
+    assert versions.read(version.folder).digest == version.digest
+
+
+def test_an_image_that_cannot_be_decoded_is_left_out_of_its_sheet(tmp_path: Path) -> None:
+    version = version_of(tmp_path, ("cod",), [detected(number, "cod") for number in range(3)])
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"\x89PNG\r\n\x1a\n")
+
+    whole = making.make(version, {}, []).page.parent / "samples-0000-cod.png"
+    with Image.open(whole) as sheet:
+        assert sheet.width == 3 * 96 + 2 * 4
+    made = making.make(replace(version, blobs={**version.blobs, "1.png": broken}), {}, [])
+
+    with Image.open(made.page.parent / "samples-0000-cod.png") as sheet:
+        assert sheet.width == 2 * 96 + 4
+
+
+@pytest.mark.parametrize(
+    ("counts", "first", "second"),
+    [([5, 5, 5, 5], 4, 4), ([10, 0], 1, 1), ([], 0, 0), ([50, 25, 25], 2.8284, 2.6667)],
+    ids=["even", "one", "none", "by-hand"],
+)
+def test_effective_numbers_are_those_of_hill(counts: list[int], first: float, second: float) -> None:
+    assert slices.effective(counts, 1) == pytest.approx(first, abs=1e-4)
+    assert slices.effective(counts, 2) == pytest.approx(second, abs=1e-4)
+
+
+def test_chi_square_is_that_of_a_textbook() -> None:
+    """Agresti, Categorical Data Analysis, table 3.2 of gender and party: 30.1 with 2 degrees of freedom."""
+    assert slices.chi_square(np.array([[762, 327, 468], [484, 239, 477]])) == pytest.approx(30.07, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("table", "wanted"), [([[50, 0], [0, 50]], 1.0), ([[25, 25], [25, 25]], 0.0)], ids=["tells-all", "tells-nothing"]
+)
+def test_the_association_goes_from_nothing_to_all(table: list[list[int]], wanted: float) -> None:
+    assert slices.association(np.array(table)) == pytest.approx(wanted, abs=0.01)
+
+
+def independence_of(labels: list[str], values: list[str], groups: list[str | None]) -> slices.Independence:
+    images = [ImageRecord(str(number), 9, 9, label=label) for number, label in enumerate(labels)]
+    found = tables.of(Collection(Task.CLASSIFICATION, tuple(sorted({*labels})), tuple(images)), {"site": values})
+    (one,) = found.slices
+    test = slices.independence(lambda codes: found.counted(codes, len(one.values)), one.codes, slices.numbered(groups))
+    assert test is not None
+    return test
+
+
+def test_classes_that_follow_a_slice_are_told_from_those_that_do_not() -> None:
+    random = np.random.default_rng(1)
+    values = [f"site {number}" for number in random.integers(0, 3, 300)]
+    alone: list[str | None] = [None] * 300
+
+    follow = independence_of([value if random.random() < 0.5 else "site 0" for value in values], values, alone)
+    not_at_all = independence_of([str(number) for number in random.integers(0, 3, 300)], values, alone)
+
+    assert follow.probability == 1 / 200
+    assert not_at_all.probability is not None
+    assert not_at_all.probability > 0.05
+    assert follow.association > 0.3 > not_at_all.association
+
+
+def test_images_of_a_group_are_no_independent_observations() -> None:
+    """Six hauls of 50 images that look alike, at two sites: what seems overwhelming is three against three."""
+    hauls: list[str | None] = [f"haul {number // 50}" for number in range(300)]
+    values = ["north" if number < 150 else "south" for number in range(300)]
+    labels = ["cod" if number < 150 else "eel" for number in range(300)]
+
+    alone, grouped = independence_of(labels, values, [None] * 300), independence_of(labels, values, hauls)
+
+    assert alone.probability == 1 / 200
+    assert grouped.grouped
+    assert grouped.probability is not None
+    assert grouped.probability >= 0.05
+
+
+def test_chance_is_not_spoken_of_where_each_group_has_a_value_of_its_own() -> None:
+    hauls: list[str | None] = [f"haul {number % 3}" for number in range(30)]
+
+    assert independence_of(["cod", "eel"] * 15, [str(haul) for haul in hauls], hauls).probability is None
+
+
+def test_missing_combinations_and_small_values_are_counted(tmp_path: Path) -> None:
+    images = [detected(number, "cod", "eel", group="north") for number in range(8)]
+    images += [detected(8, "cod", group="north"), detected(9, "cod", group="south")]
+
+    (group,) = making.make(version_of(tmp_path, ("cod", "eel"), images), {}, []).slices
+
+    assert (group.name, group.values, group.missing, group.combinations) == ("group", 2, 1, 4)
+    assert [(one.value, one.images) for one in group.smallest] == [("south", 1), ("north", 9)]
+
+
+def test_many_values_are_counted_with_the_rarest_as_one() -> None:
+    found = slices.coded("site", [str(number // 2) for number in range(1000)] + [None])
+
+    assert (len(found.values), found.values[-1], found.unknown) == (201, "300 others", 1)
+    assert int(found.counts.sum()) == 1000
+    assert found.effective == pytest.approx(500)
+
+
+def test_boxes_of_another_size_than_their_class_are_found_and_no_others(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    images: list[Any] = [detected(number, "cod", side=8 + random.random()) for number in range(40)]
+    images.append(detected(40, "cod", side=40))
+
+    found = unusual.boxes(tables.of(Collection(Task.DETECTION, ("cod",), tuple(images)), {}))
+
+    assert [one.row for one in found] == [40]
+    assert found[0].times == pytest.approx(40 / 8.5, rel=0.1)
+
+
+def test_heat_maps_are_hot_where_boxes_are() -> None:
+    boxes = np.array([[0.0, 0.0, 0.25, 0.25]] * 3 + [[0.9, 0.9, 0.5, 0.5]])
+
+    with Image.open(io.BytesIO(drawing.position_map(boxes))) as picture:
+        pixels = np.asarray(picture).astype(int)
+
+    brightness = pixels.sum(axis=2)
+    side = brightness.shape[0]
+    assert brightness[side // 8, side // 8] == brightness.max()
+    assert brightness.min() < brightness[-2, -2] < brightness.max()
+    assert brightness[side // 2, side // 2] == brightness.min()
+    with Image.open(io.BytesIO(drawing.size_map(boxes))) as picture:
+        picture.verify()
+
+
+def test_a_version_without_annotations_or_sizes_has_a_report(tmp_path: Path) -> None:
+    images = [ImageRecord("0.png"), ImageRecord("1.png", split="train")]
+
+    made = making.make(version_of(tmp_path, (), images), {}, [])
+
+    Page(made.page.read_text(encoding="utf-8"))
+    assert made.slices == []
