@@ -8,6 +8,16 @@ from pydantic import Field
 
 from pelagos_contract.base import Strict
 
+PAGE = "report/report.html"
+"""The report, in the folder of its version."""
+PAGE_BEGINS = (
+    '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
+    "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'\">"
+)
+"""So a page of ours begins, and tells browsers to run and to fetch nothing, whatever follows."""
+LARGEST_PAGE = 64 * 1024**2
+"""Bytes of it."""
+
 
 class ValueCount(Strict):
     """One value of a slice."""

@@ -87,7 +87,7 @@ def test_the_page_has_its_pictures_in_it_and_asks_for_nothing_else(tmp_path: Pat
         Image.open(io.BytesIO(base64.b64decode(data, validate=True))).verify()
     assert not {tag for tag, _ in page.elements} & {"script", "link", "iframe", "object", "form", "base", "a"}
     (policy,) = (attributes["content"] for tag, attributes in page.elements if "http-equiv" in attributes)
-    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
     assert {"cod", "eel", "something is odd", "files that are corrupt"} <= set(page.words)
 
 

@@ -54,7 +54,7 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
         if view is None:
             raise ExportError(f"--format {format_name}: no such format is written; allowed are {', '.join(_VIEWS)}")
         status = access.find(at, DATASET, name, named.partition("/")[0]).get("status", {})
-        chosen = _uri(named, status, version)
+        chosen = version_uri(named, status, version)
         answer = _run(installed.settings().environments / "pipelines" / "bin" / "python", chosen, view, to.absolute())
     except (access.AskError, ExportError) as error:
         if output is not Output.TABLE:
@@ -69,8 +69,8 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
         installed.progress_console().print(Text(shown(line)), soft_wrap=True)
 
 
-def _uri(name: str, status: Mapping[str, Any], version: str) -> str:
-    """Where the version is."""
+def version_uri(name: str, status: Mapping[str, Any], version: str) -> str:
+    """Where the version is, the newest one without ``version``. Raises ExportError."""
     uri = status.get("uri")
     if not isinstance(uri, str):
         raise ExportError(f"Dataset {name} has no version yet; see kubectl describe dataset")

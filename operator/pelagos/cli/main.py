@@ -23,6 +23,7 @@ from pelagos.cli import (
     operate,
     orphans,
     predict,
+    report,
     status,
     ui,
     up,
@@ -79,6 +80,7 @@ app.command()(ui.ui)
 app.command()(demo.demo)
 app.command()(predict.predict)
 app.command()(export.export)
+app.command()(report.report)
 app.command()(logs.logs)
 app.command()(doctor.doctor)
 app.command()(orphans.orphans)

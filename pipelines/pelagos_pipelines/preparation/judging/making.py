@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pelagos_contract import disk
-from pelagos_contract.judgement import SliceFigures
+from pelagos_contract.judgement import PAGE, SliceFigures
 from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.preparation.integrity import inspector_for
 from pelagos_pipelines.preparation.judging import drawing, figures, page, samples, slices, tables, unusual
@@ -17,7 +17,7 @@ from pelagos_pipelines.preparation.judging.tables import Tables
 from pelagos_pipelines.preparation.versions import Version
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 
-FOLDER, PAGE = "report", "report.html"
+FOLDER, _, _PAGE = PAGE.partition("/")
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -69,8 +69,8 @@ def make(version: Version, counted: Mapping[str, object], warnings: Sequence[str
         pictures["unusual.png"] = content.unusual_sheet.png
     for name, png in pictures.items():
         disk.write_atomically(folder / name, png, parents=True)
-    disk.write_atomically(folder / PAGE, page.rendered(content), parents=True)
-    return Made(folder / PAGE, [one.document for one in told])
+    disk.write_atomically(folder / _PAGE, page.rendered(content), parents=True)
+    return Made(folder / _PAGE, [one.document for one in told])
 
 
 def slices_of(images: Sequence[ImageRecord]) -> dict[str, list[str | None]]:

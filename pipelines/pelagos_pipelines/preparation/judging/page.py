@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pelagos_contract.dataset import SPLITS
+from pelagos_contract.judgement import PAGE_BEGINS
 from pelagos_pipelines.preparation.judging import drawing, slices
 from pelagos_pipelines.preparation.judging.drawing import words
 from pelagos_pipelines.preparation.judging.figures import Figures
@@ -31,11 +32,7 @@ vertical-align:-1px}.pair{display:flex;flex-wrap:wrap;gap:36px}figure{margin:8px
 img{max-width:100%;height:auto}.wide{overflow-x:auto}table{border-collapse:collapse;margin:8px 0}th,td{text-align:left;
 padding:3px 14px 3px 0;border-bottom:1px solid #e4e9ee;overflow-wrap:anywhere}td.n,th.n{text-align:right}
 """
-_HEAD = (
-    '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-    "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-    '<meta name="viewport" content="width=device-width"><title>Dataset report</title><style>'
-)
+_HEAD = PAGE_BEGINS + '<meta name="viewport" content="width=device-width"><title>Dataset report</title><style>'
 
 
 @dataclass(frozen=True)
