@@ -20,7 +20,7 @@ from pelagos_contract.dataset import SPLITS
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
 from pelagos_pipelines.preparation import versions
-from pelagos_pipelines.preparation.judging import drawing, making, slices, tables, unusual
+from pelagos_pipelines.preparation.judging import drawing, kept, making, slices, tables, unusual
 from pelagos_pipelines.preparation.versions import Version
 
 VOID = {"meta", "img", "image", "rect", "br"}
@@ -258,3 +258,13 @@ def test_a_version_without_annotations_or_sizes_has_a_report(tmp_path: Path) -> 
 
     Page(made.page.read_text(encoding="utf-8"))
     assert made.slices == []
+
+
+def test_the_report_is_found_where_its_version_is_and_another_page_in_its_place_is_not(tmp_path: Path) -> None:
+    version = version_of(tmp_path, ("cod",), [detected(number, "cod") for number in range(3)])
+    assert kept.find(str(version.folder), tmp_path / "scratch") is None
+
+    made = making.make(version, {}, [])
+    assert kept.find(str(version.folder), tmp_path / "scratch") == made.page
+    made.page.write_text("<script>alert(1)</script>" + made.page.read_text(encoding="utf-8"), encoding="utf-8")
+    assert kept.find(str(version.folder), tmp_path / "scratch") is None

@@ -324,6 +324,7 @@ def test_only_images_of_the_splits_are_brought_and_only_once(
     Site(f"s3://{bucket}/a/tenant").prepare(False)
     prepared = read(object_storage, bucket, "reports/preparation/result.json")
     from pelagos_pipelines.preparation import published, versions
+    from pelagos_pipelines.preparation.judging import kept
 
     before = proxy.count("GET", "/blobs/")
     folder = published.download(prepared["uri"], tmp_path / "one", ("test",))
@@ -332,9 +333,10 @@ def test_only_images_of_the_splits_are_brought_and_only_once(
     published.download(prepared["uri"], tmp_path / "two", ("test", "validation"))
     assert proxy.count("GET", "/blobs/") - before == 6
 
-    assert f"{prepared['uri']}/report/report.html".removeprefix(f"s3://{bucket}/") in object_storage.keys(
-        bucket, "a/tenant/"
-    )
+    brought = kept.find(prepared["uri"], tmp_path / "report")
+    assert brought is not None
+    assert "Dataset report" in brought.read_text(encoding="utf-8")
+    assert kept.find(f"{prepared['uri']}0", tmp_path / "report") is None
     (manifest,) = (
         key for key in object_storage.keys(bucket, "a/tenant/datasets/uid/") if key.endswith("manifest.json")
     )

@@ -105,8 +105,14 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     assert run.data.tags["pelagos.dev/manifest-sha256"] == package.name
     assert len(run.data.tags["pelagos.dev/environment.packages.sha256"]) == 64
     assert run.inputs.dataset_inputs[0].dataset.name == "shapes"
-    figures = {Path(item.path).name for item in client.list_artifacts(place.run, "figures")}
-    assert figures == {"confusion-matrix.png", "precision-recall.png", "examples.png", "learning-curves.png"}
+    shown = [item.path for folder in ("dataset", "figures") for item in client.list_artifacts(place.run, folder)]
+    assert [Path(path).stem for path in shown] == [
+        "report",
+        "confusion-matrix",
+        "examples",
+        "learning-curves",
+        "precision-recall",
+    ]
 
     # As if the process had ended after all was told, and before that was written down.
     (place.folder / "workspace" / "evaluation.json").unlink()

@@ -100,6 +100,7 @@ def _require_heeded(known: GroundTruth, family: Family) -> None:
 
 def _describe(run: runs.Run, tracker: Tracker) -> None:
     """Parameters, environment and lineage: enough to repeat the run and to know what it used."""
+    from pelagos_pipelines.preparation.judging import kept
     from pelagos_pipelines.training import environment
     from pelagos_pipelines.training.families import offered
     from pelagos_pipelines.training.tracking import DatasetUse
@@ -119,3 +120,6 @@ def _describe(run: runs.Run, tracker: Tracker) -> None:
     tracker.describe({name: str(value) for name, value in parameters.items()}, tags)
     tracker.dataset(DatasetUse(dataset.name, dataset.version, dataset.uri, "training"))
     tracker.file(listing, "environment")
+    report = kept.find(dataset.uri, run.places.scratch / "judged")
+    if report is not None:
+        tracker.file(report, "dataset")
