@@ -20,7 +20,7 @@ from pelagos_contract.dataset import SPLITS
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
 from pelagos_pipelines.preparation import versions
-from pelagos_pipelines.preparation.judging import drawing, kept, making, slices, tables, unusual
+from pelagos_pipelines.preparation.judging import drawing, kept, making, samples, slices, tables, unusual
 from pelagos_pipelines.preparation.versions import Version
 
 VOID = {"meta", "img", "image", "rect", "br"}
@@ -268,3 +268,12 @@ def test_the_report_is_found_where_its_version_is_and_another_page_in_its_place_
     assert kept.find(str(version.folder), tmp_path / "scratch") == made.page
     made.page.write_text("<script>alert(1)</script>" + made.page.read_text(encoding="utf-8"), encoding="utf-8")
     assert kept.find(str(version.folder), tmp_path / "scratch") is None
+
+
+def test_of_large_images_fewer_pictures_are_decoded() -> None:
+    names = tuple(f"class {number:02}" for number in range(60))
+    for side, sheets, pictures in ((300, 40, 480), (4000, 39, 156), (20000, 2, 8)):
+        images = [ImageRecord(str(number), side, side, label=names[number % 60]) for number in range(1200)]
+        wanted = samples.of_classes(tables.of(Collection(Task.CLASSIFICATION, names, tuple(images)), {}))
+
+        assert (len(wanted), sum(map(len, wanted.values()))) == (sheets, pictures)

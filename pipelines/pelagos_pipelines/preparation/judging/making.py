@@ -48,7 +48,9 @@ def make(version: Version, counted: Mapping[str, object], warnings: Sequence[str
 
     sheets = {number: samples.sheet(wanted, file_of, inspector) for number, wanted in samples.of_classes(found).items()}
     odd = unusual.boxes(found)
-    worst = [samples.around(found, one.row) for one in odd[: unusual.MOST]]
+    # A tenth of what the sheets of classes may take.
+    most = max(samples.FEWEST, min(unusual.MOST, samples.affordable_pictures(found) // 10))
+    worst = [samples.around(found, one.row) for one in odd[:most]]
     content = Content(
         version=f"sha256:{version.digest}",
         task=version.collection.task.value,

@@ -22,6 +22,10 @@ A_SHEET = 12
 """Pictures of a class."""
 MOST_SHEETS = 40
 """Classes with one: the rarest, where mistakes weigh most, and the most frequent ones."""
+FEWEST = 4
+"""Pictures of a class with which a sheet is worth looking at."""
+MEGAPIXELS = 2_500
+"""That are decoded for all sheets: of large images there are fewer pictures, so that nobody waits for them."""
 MARGIN = 0.15
 """Of a box, what is shown around it."""
 PAPER = 246
@@ -51,21 +55,30 @@ class Sheet:
 def of_classes(tables: Tables) -> dict[int, list[Wanted]]:
     """By class, what stands on its sheet: chosen by a seed, from different images as far as there are."""
     order = sorted(range(len(tables.classes)), key=lambda number: (int(tables.by_class[number]), number))
-    chosen = order if len(order) <= MOST_SHEETS else order[: MOST_SHEETS // 2] + order[-MOST_SHEETS // 2 :]
+    affordable = affordable_pictures(tables)
+    sheets = min(len(order), MOST_SHEETS, max(affordable // FEWEST, 2))
+    chosen = order if len(order) <= sheets else order[: sheets // 2] + order[-(sheets - sheets // 2) :]
+    each = max(FEWEST, min(A_SHEET, affordable // max(sheets, 1)))
     random = np.random.default_rng(SEED)
-    return {number: list(_of_class(tables, number, random)) for number in sorted(chosen)}
+    return {number: list(_of_class(tables, number, each, random)) for number in sorted(chosen)}
 
 
-def _of_class(tables: Tables, number: int, random: Any) -> Iterator[Wanted]:
+def affordable_pictures(tables: Tables) -> int:
+    """How many images of the size that these have in the mean may be decoded."""
+    mean = float(tables.sizes.prod(axis=1, dtype=float).mean()) if len(tables.sizes) else 0.0
+    return int(MEGAPIXELS * 1e6 / max(mean, 1.0))
+
+
+def _of_class(tables: Tables, number: int, most: int, random: Any) -> Iterator[Wanted]:
     rows = np.flatnonzero(tables.box_of[:, 1] == number)
     if len(rows):
         rows = random.permutation(rows)
         firsts = np.sort(np.unique(tables.box_of[rows, 0], return_index=True)[1])
-        chosen = [*rows[firsts], *np.delete(rows, firsts)][:A_SHEET]
+        chosen = [*rows[firsts], *np.delete(rows, firsts)][:most]
         yield from (around(tables, int(row)) for row in chosen)
         return
     images = tables.shown[tables.shown[:, 1] == number, 0]
-    yield from (Wanted(int(index)) for index in random.permutation(images)[:A_SHEET])
+    yield from (Wanted(int(index)) for index in random.permutation(images)[:most])
 
 
 def around(tables: Tables, row: int) -> Wanted:
