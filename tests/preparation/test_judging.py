@@ -20,7 +20,7 @@ from pelagos_contract.dataset import SPLITS
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
 from pelagos_pipelines.preparation import versions
-from pelagos_pipelines.preparation.judging import drawing, kept, making, samples, slices, tables, unusual
+from pelagos_pipelines.preparation.judging import disagreeing, drawing, kept, making, samples, slices, tables, unusual
 from pelagos_pipelines.preparation.versions import Version
 
 VOID = {"meta", "img", "image", "rect", "br"}
@@ -277,3 +277,37 @@ def test_of_large_images_fewer_pictures_are_decoded() -> None:
         wanted = samples.of_classes(tables.of(Collection(Task.CLASSIFICATION, names, tuple(images)), {}))
 
         assert (len(wanted), sum(map(len, wanted.values()))) == (sheets, pictures)
+
+
+def test_images_that_look_alike_and_show_other_classes_are_shown_side_by_side(tmp_path: Path) -> None:
+    images = [detected(0, "cod"), detected(1, "eel"), detected(2, "cod"), detected(3, "cod")]
+    alike = {"1.png": ("0.png",), "2.png": ("0.png",), "3.png": ("gone.png", "1.png")}
+
+    made = making.make(version_of(tmp_path, ("cod", "eel"), images), {}, [], alike)
+
+    assert [(pair.first, pair.second, pair.told) for pair in disagreeing.pairs(images, alike)] == [
+        (1, 0, ("eel", "cod")),
+        (3, 1, ("cod", "eel")),
+    ]
+    assert "2 images look like one of other classes" in Page(made.page.read_text(encoding="utf-8")).words
+    for number in range(2):
+        with Image.open(made.page.parent / f"alike-{number:02}.png") as sheet:
+            assert sheet.width == 2 * 96 + 4
+
+
+@pytest.mark.parametrize(
+    ("paths", "labels", "wanted"),
+    [
+        (["a/1", "a/2", "b/3", "b/4"], ["cod", "eel", "cod", "eel"], ["a", "a", "b", "b"]),
+        (["cod/1", "cod/2", "eel/3", "eel/4"], ["cod", "cod", "eel", "eel"], None),
+        (["1", "2", "3", "4"], ["cod", "eel", "cod", "eel"], None),
+        (["a/1", "b/2", "c/3", "d/4"], ["cod", "eel", "cod", "eel"], None),
+    ],
+    ids=["stations", "classes", "no-folders", "one-image-each"],
+)
+def test_folders_are_a_slice_unless_they_say_nothing_else(
+    paths: list[str], labels: list[str], wanted: list[str] | None
+) -> None:
+    images = [ImageRecord(path, label=label) for path, label in zip(paths, labels, strict=True)]
+
+    assert making.slices_of(images).get("folder") == wanted

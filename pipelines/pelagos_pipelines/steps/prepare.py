@@ -178,7 +178,7 @@ def _prepare(
         None if wanted is None else _statistics(divided.images, inspections),
     )
     warnings = (*tree.warnings, *cleaned.collection.warnings, *divided.warnings)
-    report, slices = _judged(version, warnings)
+    report, slices = _judged(version, cleaned, divided, warnings)
     uri = str(version.folder.resolve())
     if kept.bucket is not None:
         uri = published.publish(version, kept.bucket, confirm)
@@ -188,10 +188,18 @@ def _prepare(
     return result.model_copy(update={"report": f"{uri}/{report}" if report else None, "slices": slices})
 
 
-def _judged(version: versions.Version, warnings: Sequence[str]) -> tuple[str, list[SliceFigures]]:
+def _judged(
+    version: versions.Version, cleaned: cleaning.Cleaned, divided: splitting.Divided, warnings: Sequence[str]
+) -> tuple[str, list[SliceFigures]]:
     """Where in the version its report stands, and what it says of slices; nothing without one, which no version fails for."""
+    counted = {
+        "unreadable files": cleaned.corrupt,
+        "duplicates": cleaned.duplicates,
+        "near duplicates": cleaned.near_duplicates,
+        "leaks between splits": divided.leakage,
+    }
     try:
-        made = judging.make(version, {}, warnings)
+        made = judging.make(version, counted, warnings, cleaned.alike)
     except Exception:  # whatever goes wrong in figures: they are for people, and the version is there
         logging.getLogger(__name__).exception("The report of the version %s cannot be made", version.digest)
         return "", []

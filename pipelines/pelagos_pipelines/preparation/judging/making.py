@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from pelagos_contract import disk
 from pelagos_contract.judgement import PAGE, SliceFigures
 from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.preparation.integrity import inspector_for
-from pelagos_pipelines.preparation.judging import drawing, figures, page, samples, slices, tables, unusual
+from pelagos_pipelines.preparation.judging import disagreeing, drawing, figures, page, samples, slices, tables, unusual
 from pelagos_pipelines.preparation.judging.page import Content
 from pelagos_pipelines.preparation.judging.tables import Tables
 from pelagos_pipelines.preparation.versions import Version
@@ -29,8 +30,15 @@ class Made:
     slices: Sequence[SliceFigures]
 
 
-def make(version: Version, counted: Mapping[str, object], warnings: Sequence[str]) -> Made:
+def make(
+    version: Version,
+    counted: Mapping[str, object],
+    warnings: Sequence[str],
+    alike: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> Made:
     """The report of ``version``; ``counted`` are figures of its preparation, by the words for them.
+
+    ``alike`` has by path the images that one looks like.
 
     The same version gives the same report. A report that is there is made anew: its preparation may have more to say.
 
@@ -51,6 +59,10 @@ def make(version: Version, counted: Mapping[str, object], warnings: Sequence[str
     # A tenth of what the sheets of classes may take.
     most = max(samples.FEWEST, min(unusual.MOST, samples.affordable_pictures(found) // 10))
     worst = [samples.around(found, one.row) for one in odd[:most]]
+    pairs = disagreeing.pairs(images, alike)
+    seen = [
+        [samples.Wanted(place) for place in (pair.first, pair.second)] for pair in pairs[: min(most, disagreeing.MOST)]
+    ]
     content = Content(
         version=f"sha256:{version.digest}",
         task=version.collection.task.value,
@@ -62,6 +74,8 @@ def make(version: Version, counted: Mapping[str, object], warnings: Sequence[str
         unusual=odd,
         unusual_sheet=samples.sheet(worst, file_of, inspector),
         maps=_maps(found),
+        pairs=pairs,
+        pair_sheets=[samples.sheet(both, file_of, inspector) for both in seen],
     )
     folder = version.folder / FOLDER
     pictures = {f"{name}.png": png for name, png in content.maps.items()}
@@ -69,6 +83,9 @@ def make(version: Version, counted: Mapping[str, object], warnings: Sequence[str
         pictures[f"samples-{number:04}-{_UNFIT.sub('-', found.classes[number])[:60]}.png"] = one.png
     if content.unusual_sheet is not None:
         pictures["unusual.png"] = content.unusual_sheet.png
+    for number, pair in enumerate(content.pair_sheets):
+        if pair is not None:
+            pictures[f"alike-{number:02}.png"] = pair.png
     for name, png in pictures.items():
         disk.write_atomically(folder / name, png, parents=True)
     disk.write_atomically(folder / _PAGE, page.rendered(content), parents=True)
@@ -78,8 +95,21 @@ def make(version: Version, counted: Mapping[str, object], warnings: Sequence[str
 def slices_of(images: Sequence[ImageRecord]) -> dict[str, list[str | None]]:
     """By what images can be told apart, with the value of each; what is the same for all of them tells nothing."""
     found: dict[str, list[str | None]] = {"group": [image.group for image in images]}
+    if folders := _folders(images):
+        found["folder"] = folders
     found["image size"] = [_size(image) for image in images]
     return {name: values for name, values in found.items() if len({value for value in values if value is not None}) > 1}
+
+
+def _folders(images: Sequence[ImageRecord]) -> list[str | None]:
+    """The folder of each image; nothing where folders are groups or classes by another name, or of single images."""
+    folders = [image.path.rpartition("/")[0] for image in images]
+    several = len({*folders})
+    labels = {(folder, label) for folder, image in zip(folders, images, strict=True) for label in image.labels}
+    groups = {(folder, image.group) for folder, image in zip(folders, images, strict=True)}
+    is_class = len(labels) <= several
+    is_group = len(groups) == several == len({image.group for image in images})
+    return [] if is_class or is_group or 2 * several > len(images) else list(folders)
 
 
 def _size(image: ImageRecord) -> str | None:

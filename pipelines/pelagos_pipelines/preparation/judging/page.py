@@ -11,6 +11,7 @@ import numpy as np
 from pelagos_contract.dataset import SPLITS
 from pelagos_contract.judgement import PAGE_BEGINS
 from pelagos_pipelines.preparation.judging import drawing, slices
+from pelagos_pipelines.preparation.judging.disagreeing import Pair
 from pelagos_pipelines.preparation.judging.drawing import words
 from pelagos_pipelines.preparation.judging.figures import Figures
 from pelagos_pipelines.preparation.judging.samples import Sheet
@@ -29,8 +30,10 @@ min-width:96px}.tile b{display:block;font-size:21px}.note{color:#4a5866}.said{bo
 background:#fdf6e7;margin:6px 0;overflow-wrap:anywhere}svg{max-width:100%;height:auto}svg text{font-size:11.5px;fill:#1b2530}
 svg .name{text-anchor:end}svg .light{fill:#fff}.key span{display:inline-block;width:12px;height:12px;margin:0 5px 0 14px;
 vertical-align:-1px}.pair{display:flex;flex-wrap:wrap;gap:36px}figure{margin:8px 0;max-width:360px}figcaption{color:#4a5866}
-img{max-width:100%;height:auto}.wide{overflow-x:auto}table{border-collapse:collapse;margin:8px 0}th,td{text-align:left;
-padding:3px 14px 3px 0;border-bottom:1px solid #e4e9ee;overflow-wrap:anywhere}td.n,th.n{text-align:right}
+img{max-width:100%;height:auto}.wide{overflow-x:auto}table{border-collapse:collapse;margin:8px 0}
+th,td{text-align:left;vertical-align:top;
+padding:3px 14px 3px 0;border-bottom:1px solid #e4e9ee;overflow-wrap:break-word}
+td img{max-width:none}td.n,th.n{text-align:right}
 """
 _HEAD = PAGE_BEGINS + '<meta name="viewport" content="width=device-width"><title>Dataset report</title><style>'
 
@@ -49,11 +52,21 @@ class Content:
     unusual: Sequence[Unusual]
     unusual_sheet: Sheet | None
     maps: Mapping[str, bytes]
+    pairs: Sequence[Pair] = ()
+    pair_sheets: Sequence[Sheet | None] = ()
 
 
 def rendered(content: Content) -> str:
     """The page."""
-    parts = (_top(content), _classes(content), _boxes(content), _slices(content), _samples(content), _method())
+    parts = (
+        _top(content),
+        _classes(content),
+        _boxes(content),
+        _pairs(content),
+        _slices(content),
+        _samples(content),
+        _method(),
+    )
     return "".join(
         (_HEAD, _STYLE, "</style></head><body>", *(part for each in parts for part in each), "</body></html>\n")
     )
@@ -170,6 +183,22 @@ def _unusual(content: Content) -> Iterator[str]:
             f"<tr><td>{words(tables.images[image].path)}</td><td>{words(tables.classes[label])}</td>"
             f"<td class=n>{one.times:.3g} times</td></tr>"
         )
+    yield "</table>"
+
+
+def _pairs(content: Content) -> Iterator[str]:
+    if not content.pairs:
+        return
+    images = content.tables.images
+    yield f"<h2>{len(content.pairs)} images look like one of other classes</h2>"
+    if len(content.pairs) > len(content.pair_sheets):
+        yield f'<p class="note">The first {len(content.pair_sheets)} of them:</p>'
+    yield "<table>"
+    for pair, sheet in zip(content.pairs, content.pair_sheets, strict=False):
+        shown = drawing.picture(sheet.png, "both images", sheet.width, sheet.height) if sheet is not None else ""
+        rows = ((images[place].path, told) for place, told in zip((pair.first, pair.second), pair.told, strict=True))
+        both = "<br>".join(f"<b>{words(told)}</b>: {words(path)}" for path, told in rows)
+        yield f"<tr><td>{shown}</td><td>{both}</td></tr>"
     yield "</table>"
 
 
