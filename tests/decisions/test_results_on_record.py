@@ -56,6 +56,21 @@ def test_what_is_on_record_is_not_written_again() -> None:
     assert kept(training_run.decide(trained())) == []
 
 
+def test_metadata_goes_on_record_with_the_version_and_again_when_somebody_changes_it() -> None:
+    described = builders.dataset_spec(metadata={"title": "Fish of the bay", "license": "CC-BY-4.0"})
+
+    decision = dataset.decide(prepared(spec=described))
+
+    effect, newest = kept(decision)
+    assert effect.record == newest.record
+    assert effect.record["metadata"] == {"title": "Fish of the bay", "license": "CC-BY-4.0"}
+    digest = decision.status["metadataDigest"]
+    assert kept(dataset.decide(prepared(spec=described, metadata_digest=digest))) == []
+    emptied = dataset.decide(prepared(metadata_digest=digest))
+    assert [("metadata" in each.record) for each in kept(emptied)] == [False, False]
+    assert emptied.status["metadataDigest"] is None
+
+
 def test_no_record_is_made_while_its_tracked_run_is_unknown() -> None:
     decision = training_run.decide(trained(record=NEW, tracked=None, tracking_outage="no route"))
 

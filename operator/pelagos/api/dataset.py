@@ -29,6 +29,7 @@ from pelagos_contract.base import Strict
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality, Recipe, SplitCount
 from pelagos_contract.judgement import SliceFigures
 from pelagos_contract.measures import Measured
+from pelagos_contract.metadata import Metadata
 from pelagos_contract.preprocessing import ToldStatistics
 from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import SourceDescription
@@ -162,6 +163,13 @@ class DatasetSpec(Recipe, BaseSpec):
         PreparationResources, Field(description="What the preparation asks for; no part of a version's digest.")
     ] = PreparationResources()
     priority: Priority = None
+    metadata: Annotated[
+        Metadata | None,
+        Field(
+            description="What people say of it: creators, licence, coverage and so on; exports and publications tell it. No part "
+            "of a version's digest."
+        ),
+    ] = None
 
 
 class Splits(Strict):
@@ -331,6 +339,9 @@ class DatasetStatus(BaseStatus):
     record: Annotated[
         str | None,
         Field(description="Where the newest version is on record, by which a rebuilt cluster finds it again."),
+    ] = None
+    metadata_digest: Annotated[
+        str | None, Field(description="Digest of the metadata that is on record with the newest version.")
     ] = None
     storage_prefix: Annotated[
         str | None,

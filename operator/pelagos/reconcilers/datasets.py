@@ -106,6 +106,7 @@ class DatasetReconciler:
             stated=Recalled(resource).progress(Progress),
             tenant=scope.tenant,
             storage_seal=storage_seal(scope),
+            metadata_digest=Recalled(resource).metadata_digest,
             record=_recording(scope, digest, run, made) if digest else Recording(),
         )
 

@@ -78,6 +78,11 @@ class Recalled:
         return self.resource.status.get("record")
 
     @property
+    def metadata_digest(self) -> Any:
+        """Dataset: tells whether the metadata that ``record`` has is that of the present spec."""
+        return self.resource.status.get("metadataDigest")
+
+    @property
     def store(self) -> Any:
         """Dataset: a former life may have put its versions into a folder of another uid."""
         return self.resource.status.get("store")

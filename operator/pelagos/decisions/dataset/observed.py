@@ -75,6 +75,8 @@ class Observed:
     earlier: Earlier | None = None
     """From status or, in a resource without any, from the record that was kept last: what the last run was made from. None: there
     was none."""
+    metadata_digest: str | None = None
+    """From status: of the metadata that is on record with the newest version. None: there is none."""
     time_of_day: datetime | None = None
     """From the clock, for people. None: ``now``."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pelagos.api import reasons
 from pelagos.api.dataset import DatasetStatus, Splits
-from pelagos.decisions import bounds
+from pelagos.decisions import bounds, digests
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.dataset import bias, looking, preparation, quality, removal
 from pelagos.decisions.dataset.conditions import PREPARED
@@ -80,9 +80,11 @@ def _report(result: Mapping[str, Any]) -> str | None:
 
 
 def result_on_record(seen: Observed) -> Passed:
-    """Keep the version on record, with the history that it ends, unless it is."""
-    status = DatasetStatus(record=seen.record.uri)
-    if seen.record.is_kept:
+    """Keep the version on record, with the history that it ends and what people say of it, unless it is."""
+    metadata = seen.spec.metadata.written() if seen.spec.metadata is not None else None
+    digest = digests.digest(metadata) if metadata else None
+    status = DatasetStatus(record=seen.record.uri, metadata_digest=digest)
+    if seen.record.is_kept and digest == seen.metadata_digest:
         return Passed(status=status)
     made = {
         "versions": [version.written() for version in quality.marked(seen, removal.history(seen))],
@@ -91,7 +93,7 @@ def result_on_record(seen: Observed) -> Passed:
         "madeFrom": preparation.made_from(seen, seen.inputs).written(),
         "retryKey": seen.run.retry_key if seen.run is not None else looking.key(seen),
     }
-    record = {**seen.record.of, **made}
+    record = {**seen.record.of, **made, **({"metadata": metadata} if metadata else {})}
     return Passed(effects=(KeepRecord(seen.record.path, record), KeepRecord(seen.record.newest, record)), status=status)
 
 

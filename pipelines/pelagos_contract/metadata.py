@@ -1,0 +1,289 @@
+"""What people say of a dataset: ``spec.metadata``, the one description that every document of metadata is written from.
+
+It is no part of what a version is made from: who corrects a name or adds a keyword gets no other version, and nothing is prepared
+or trained again. It goes on record with the version, and with what is published of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+
+from pelagos_contract import identifiers
+from pelagos_contract.base import Strict
+from pelagos_contract.identifiers import Day, Doi, Language, LicenseId, Orcid, Ror
+
+ContributorRole = Literal[
+    "ContactPerson", "DataCollector", "DataCurator", "DataManager", "Editor", "HostingInstitution", "ProjectLeader",
+    "ProjectManager", "ProjectMember", "Researcher", "RightsHolder", "Sponsor", "Supervisor", "Other",
+]  # fmt: skip
+"""Of DataCite's contributorType."""
+Relation = Literal[
+    "Cites", "IsCitedBy", "IsSupplementTo", "IsSupplementedBy", "IsContinuedBy", "Continues", "IsDescribedBy", "Describes",
+    "HasVersion", "IsVersionOf", "IsNewVersionOf", "IsPreviousVersionOf", "IsPartOf", "HasPart", "IsReferencedBy", "References",
+    "IsDocumentedBy", "Documents", "IsDerivedFrom", "IsSourceOf", "IsIdenticalTo", "IsRequiredBy", "Requires", "Obsoletes",
+    "IsObsoletedBy", "IsCollectedBy", "Collects",
+]  # fmt: skip
+"""Of DataCite's relationType."""
+
+
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """What is empty by default is not written into objects by the API server."""
+    for field in schema.get("properties", {}).values():
+        field.pop("default", None)
+
+
+class Described(Strict):
+    """A part of the metadata."""
+
+    model_config = ConfigDict(json_schema_extra=_without_defaults)
+
+    def written(self) -> dict[str, Any]:
+        """As it stands in YAML and JSON; what is empty is left out."""
+        return self.model_dump(by_alias=True, mode="json", exclude_defaults=True)
+
+
+def _line(text: str) -> str:
+    """On one line, without what cannot be seen."""
+    plain = text.strip()
+    if not plain or not all(character.isprintable() for character in plain):
+        raise ValueError("write text on one line, without control characters")
+    return plain
+
+
+def _within(limit: int) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if abs(float(text)) > limit:
+            raise ValueError(f"{text} is not from -{limit} to {limit} degrees")
+        return text
+
+    return check
+
+
+Line = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_line)]
+Short = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_line)]
+_NUMBER = r"^-?[0-9]{1,5}(\.[0-9]{1,10})?$"
+Latitude = Annotated[str, Field(pattern=_NUMBER, max_length=17, examples=["36.72"]), AfterValidator(_within(90))]
+Longitude = Annotated[str, Field(pattern=_NUMBER, max_length=17, examples=["-4.42"]), AfterValidator(_within(180))]
+Meters = Annotated[str, Field(pattern=_NUMBER, max_length=17, examples=["12.5"])]
+Address = Annotated[str, Field(pattern=r"^https?://[!-~]+$", min_length=10, max_length=2048)]
+Email = Annotated[str, Field(pattern=r"^[^@\s<>]+@[^@\s<>]+\.[^@\s<>]+$", max_length=254)]
+Identifier = Annotated[str, Field(pattern=r"^\S+$", min_length=3, max_length=2048)]
+
+
+class Affiliation(Described):
+    """An organisation that somebody belongs to."""
+
+    name: Annotated[Line, Field(description="Name of the organisation.")]
+    ror: Annotated[Ror | None, Field(description="Its id at ror.org.")] = None
+
+
+class Party(Described):
+    """A person or an organisation."""
+
+    name: Annotated[Line, Field(description="A person as Family, Given; an organisation as it is called.")]
+    kind: Annotated[
+        Literal["Person", "Organization"] | None, Field(description="Person or Organization. Default: Person.")
+    ] = None
+    orcid: Annotated[Orcid | None, Field(description="ORCID iD of a person; its check digit is checked.")] = None
+    ror: Annotated[Ror | None, Field(description="Id of an organisation at ror.org.")] = None
+    affiliations: Annotated[list[Affiliation], Field(max_length=10, description="Where a person works.")] = []
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if self.is_organization and (self.orcid or self.affiliations):
+            raise ValueError("an organisation has ror, and no orcid and no affiliations; or write kind: Person")
+        if not self.is_organization and self.ror:
+            raise ValueError(
+                "a person has orcid, and the ror of where they work stands in affiliations; or write kind: Organization"
+            )
+        return self
+
+    @property
+    def is_organization(self) -> bool:
+        """Not a person."""
+        return self.kind == "Organization"
+
+    @property
+    def family_and_given(self) -> tuple[str, str]:
+        """Of a person; the given name is empty where no comma parts them."""
+        family, _, given = self.name.partition(",")
+        return family.strip(), given.strip()
+
+
+class Contributor(Party):
+    """Somebody who had a part in it, beside its creators."""
+
+    role: Annotated[ContributorRole, Field(description="What they did, as DataCite calls it.")]
+
+
+class Contact(Described):
+    """Whom to ask about it."""
+
+    name: Annotated[Line, Field(description="A person, as Family, Given, or a service.")]
+    email: Annotated[Email | None, Field(description="Their address. It is published.")] = None
+    url: Annotated[Address | None, Field(description="A page by which they can be reached.")] = None
+    orcid: Annotated[Orcid | None, Field(description="ORCID iD of a person.")] = None
+
+
+class Subject(Described):
+    """A term of a vocabulary."""
+
+    term: Annotated[Line, Field(description="The term.")]
+    uri: Annotated[
+        Address, Field(description="Its address, for example of the NERC Vocabulary Server, GEMET or AGROVOC.")
+    ]
+    scheme: Annotated[Line | None, Field(description="Name of the vocabulary.")] = None
+
+
+class Funding(Described):
+    """Who paid for it."""
+
+    funder: Annotated[Line, Field(description="Name of the funder.")]
+    ror: Annotated[Ror | None, Field(description="Its id at ror.org.")] = None
+    award: Annotated[Short | None, Field(description="Number of the grant.")] = None
+    title: Annotated[Line | None, Field(description="Title of the grant, or name of the project.")] = None
+    url: Annotated[Address | None, Field(description="Page of the grant.")] = None
+
+
+class Related(Described):
+    """Another work."""
+
+    identifier: Annotated[Identifier, Field(description="Its DOI, address, handle or URN.")]
+    relation: Annotated[Relation, Field(description="What this dataset is to it, as DataCite calls it.")]
+    kind: Annotated[
+        Literal["Dataset", "Image", "JournalArticle", "Software", "Report", "Text", "Other"] | None,
+        Field(description="What it is."),
+    ] = None
+
+    @property
+    def plain(self) -> str:
+        """The identifier; a DOI without its resolver."""
+        return identifiers.doi(self.identifier) if self.type == "DOI" else self.identifier
+
+    @property
+    def type(self) -> str:
+        """What kind of identifier it is, as identifiers.kind_of says."""
+        return identifiers.kind_of(self.identifier)
+
+
+class Area(Described):
+    """Where images were taken: a point, or a box, and how deep."""
+
+    place: Annotated[Line | None, Field(description="Name of the place.")] = None
+    uri: Annotated[Address | None, Field(description="Its address in a gazetteer, such as marineregions.org.")] = None
+    south: Annotated[Latitude, Field(description="Southern edge in degrees of WGS 84.")]
+    west: Annotated[Longitude, Field(description="Western edge; of a box across 180 degrees it is greater than east.")]
+    north: Annotated[Latitude | None, Field(description="Northern edge. Default: south, for a point.")] = None
+    east: Annotated[Longitude | None, Field(description="Eastern edge. Default: west, for a point.")] = None
+    min_depth: Annotated[Meters | None, Field(description="Least depth below the surface in metres.")] = None
+    max_depth: Annotated[Meters | None, Field(description="Greatest depth in metres.")] = None
+
+    @model_validator(mode="after")
+    def _has_edges(self) -> Self:
+        if (self.north is None) != (self.east is None):
+            raise ValueError("north and east go together: set both for a box, none for a point")
+        south, _, north, _ = self.box
+        if north < south:
+            raise ValueError("north is south of south: exchange them")
+        if self.min_depth is not None and self.max_depth is not None and float(self.max_depth) < float(self.min_depth):
+            raise ValueError("maxDepth is above minDepth: exchange them; depths are counted downward")
+        return self
+
+    @property
+    def is_point(self) -> bool:
+        """No box."""
+        return self.north is None
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """South, west, north and east in degrees."""
+        return float(self.south), float(self.west), float(self.north or self.south), float(self.east or self.west)
+
+
+class Period(Described):
+    """When images were taken."""
+
+    start: Annotated[Day, Field(description="First year, month or day.")]
+    end: Annotated[Day | None, Field(description="Last one. Default: that of start.")] = None
+
+    @model_validator(mode="after")
+    def _goes_forward(self) -> Self:
+        if self.end is not None and self.end < self.start[: len(self.end)]:
+            raise ValueError("end is before start: exchange them")
+        return self
+
+
+class Taxon(Described):
+    """A group of organisms that is shown."""
+
+    name: Annotated[Line, Field(description="Scientific name.")]
+    rank: Annotated[Short | None, Field(description="Its rank, for example Class.")] = None
+    aphia_id: Annotated[
+        int | None, Field(ge=1, le=9_999_999, description="AphiaID of the World Register of Marine Species.")
+    ] = None
+
+    @property
+    def uri(self) -> str | None:
+        """Its LSID in the World Register of Marine Species."""
+        return None if self.aphia_id is None else f"urn:lsid:marinespecies.org:taxname:{self.aphia_id}"
+
+
+class Acquisition(Described):
+    """By what, and for what, images were taken: the names that iFDO has for that."""
+
+    project: Annotated[Line | None, Field(description="The project or expedition.")] = None
+    platform: Annotated[Line | None, Field(description="What carried the camera: a vessel, ROV, mooring, net.")] = None
+    sensor: Annotated[Line | None, Field(description="The camera or scanner.")] = None
+    event: Annotated[Line | None, Field(description="The dive, station, haul or deployment.")] = None
+    context: Annotated[Line | None, Field(description="The larger frame, for example a monitoring programme.")] = None
+
+
+class Metadata(Described):
+    """What people say of a dataset, and what catalogues and publications tell of it. No part of a version's digest."""
+
+    title: Annotated[Line | None, Field(description="Title.")] = None
+    description: Annotated[
+        str | None, Field(min_length=1, max_length=20_000, description="What it is, in as many sentences as it takes.")
+    ] = None
+    creators: Annotated[list[Party], Field(max_length=100, description="Who made it, in the order of a citation.")] = []
+    contributors: Annotated[list[Contributor], Field(max_length=100, description="Who else had a part in it.")] = []
+    contact: Annotated[Contact | None, Field(description="Whom to ask about it.")] = None
+    publisher: Annotated[
+        Party | None, Field(description="Who publishes it. Default: the repository, once it is there.")
+    ] = None
+    license: Annotated[LicenseId | None, Field(description="Id of its licence in the SPDX list.")] = None
+    access: Annotated[
+        Literal["Open", "Restricted"] | None,
+        Field(description="Who may have the images. Metadata is open always. Default: Open."),
+    ] = None
+    issued: Annotated[Day | None, Field(description="When it was published. Default: when the version was made.")] = (
+        None
+    )
+    language: Annotated[
+        Language | None, Field(description="Language of its texts and class names, as BCP 47 has it.")
+    ] = None
+    keywords: Annotated[list[Short], Field(max_length=100, description="Words by which people look for it.")] = []
+    subjects: Annotated[list[Subject], Field(max_length=100, description="Terms of vocabularies.")] = []
+    identifier: Annotated[
+        Doi | None, Field(description="DOI that it has already. Default: that under which Pelagos publishes it.")
+    ] = None
+    funding: Annotated[list[Funding], Field(max_length=50, description="Who paid for it.")] = []
+    related: Annotated[
+        list[Related], Field(max_length=100, description="Other works, such as the paper about it.")
+    ] = []
+    coverage: Annotated[list[Area], Field(max_length=50, description="Where images were taken.")] = []
+    period: Annotated[Period | None, Field(description="When images were taken.")] = None
+    taxa: Annotated[list[Taxon], Field(max_length=300, description="Groups of organisms that are shown.")] = []
+    acquisition: Annotated[Acquisition | None, Field(description="By what images were taken.")] = None
+    methods: Annotated[
+        str | None,
+        Field(min_length=1, max_length=20_000, description="How images were taken and annotated: their provenance."),
+    ] = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anybody may have the images."""
+        return self.access != "Restricted"
