@@ -62,6 +62,14 @@ def _within(limit: int) -> Callable[[str], str]:
     return check
 
 
+def _prose(text: str) -> str:
+    """On several lines, without what XML cannot hold."""
+    if not all(character.isprintable() or character in "\n\t" for character in text):
+        raise ValueError("write text without control characters; line feeds and tabs may be in it")
+    return text
+
+
+Prose = Annotated[str, Field(min_length=1, max_length=20_000), AfterValidator(_prose)]
 Line = Annotated[str, Field(min_length=1, max_length=300), AfterValidator(_line)]
 Short = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_line)]
 _NUMBER = r"^-?[0-9]{1,5}(\.[0-9]{1,10})?$"
@@ -245,9 +253,7 @@ class Metadata(Described):
     """What people say of a dataset, and what catalogues and publications tell of it. No part of a version's digest."""
 
     title: Annotated[Line | None, Field(description="Title.")] = None
-    description: Annotated[
-        str | None, Field(min_length=1, max_length=20_000, description="What it is, in as many sentences as it takes.")
-    ] = None
+    description: Annotated[Prose | None, Field(description="What it is, in as many sentences as it takes.")] = None
     creators: Annotated[list[Party], Field(max_length=100, description="Who made it, in the order of a citation.")] = []
     contributors: Annotated[list[Contributor], Field(max_length=100, description="Who else had a part in it.")] = []
     contact: Annotated[Contact | None, Field(description="Whom to ask about it.")] = None
@@ -279,8 +285,8 @@ class Metadata(Described):
     taxa: Annotated[list[Taxon], Field(max_length=300, description="Groups of organisms that are shown.")] = []
     acquisition: Annotated[Acquisition | None, Field(description="By what images were taken.")] = None
     methods: Annotated[
-        str | None,
-        Field(min_length=1, max_length=20_000, description="How images were taken and annotated: their provenance."),
+        Prose | None,
+        Field(description="How images were taken and annotated: their provenance."),
     ] = None
 
     @property

@@ -93,3 +93,43 @@ def test_without_a_version_or_a_folder_to_be_seen_it_says_so(api: ApiServer, pla
 
     assert "has no version yet" in run("new", "--format", "Yolo", "--to", tmp_path / "out").stderr
     assert "not visible from this machine" in run("far", "--format", "Yolo", "--to", tmp_path / "out").stderr
+
+
+def test_metadata_goes_to_the_data_plane_as_it_stands_in_the_spec(
+    api: ApiServer, status: dict[str, Any], plane: Path, tmp_path: Path
+) -> None:
+    python = tmp_path / "environments/pipelines/bin/python"
+    python.write_text(python.read_text() + f"cat >{tmp_path}/said\n")
+    status["versions"][0]["createdAt"] = "2026-11-29T10:00:00Z"
+    api.add("fish", status, spec={"metadata": {"title": "Fish", "license": "cc0-1.0"}})
+
+    done = run("fish", "--metadata", "Croissant", "--metadata", "RoCrate", "--to", tmp_path / "out")
+
+    assert done.exit_code == 0, done.output
+    assert plane.read_text().split()[-3:] == ["-", str(tmp_path / "out"), "described"]
+    assert json.loads((tmp_path / "said").read_text()) == {
+        "documents": ["Croissant", "RoCrate"],
+        "metadata": {"title": "Fish", "license": "CC0-1.0"},
+        "dataset": "default/fish",
+        "made": "2026-11-29",
+    }
+    assert "images.csv, annotations.csv, croissant.json, ro-crate-metadata.json" in done.stderr.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Word", "no such document is written; allowed are Ifdo, Croissant"),
+        ("Croissant", "spec.metadata.license: Value error, 'ours' is no licence"),
+    ],
+    ids=["document", "licence"],
+)
+def test_metadata_that_cannot_be_written_is_one_line(
+    api: ApiServer, status: dict[str, Any], plane: Path, tmp_path: Path, name: str, words: str
+) -> None:
+    api.add("fish", status, spec={"metadata": {"license": "ours"}})
+
+    done = run("fish", "--metadata", name, "--to", tmp_path / "out")
+
+    assert done.exit_code == 1
+    assert words in done.stderr

@@ -80,7 +80,7 @@ def test_the_kind_of_an_identifier_follows_from_how_it_is_written(identifier: st
         (Area, {"south": "2", "west": "0", "north": "1", "east": "1"}, "exchange"),
         (Area, {"south": "2", "west": "0", "minDepth": "9", "maxDepth": "1"}, "downward"),
         (Metadata, {"period": {"start": "2026-05", "end": "2026-04-30"}}, "end is before start"),
-        (Metadata, {"tittle": "x"}, "Extra inputs"),
+        (Metadata, {"heading": "x"}, "Extra inputs"),
     ],
 )
 def test_what_contradicts_itself_is_refused(model: Any, fields: dict[str, Any], says: str) -> None:

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 from rich.text import Text
 
 from pelagos.api.kinds import DATASET
 from pelagos.cli import access, installed, outputs
 from pelagos.cli.outputs import Output
+from pelagos_contract.documents import DOCUMENTS
 from pelagos_contract.formats import FORMATS
+from pelagos_contract.metadata import Metadata
 from pelagos_contract.text import shown
 
 _PROGRAM = "pelagos_pipelines.preparation.exporting"
+_NO_VIEW = "-"
 _VIEWS = {known.name: known.view for known in FORMATS if known.view}
 
 
@@ -29,7 +34,11 @@ class ExportError(Exception):
 def export(  # noqa: PLR0913, PLR0917 - options of a command
     name: Annotated[str, typer.Argument(help="Name of the Dataset.")],
     to: Annotated[Path, typer.Option(help="Folder to write; it must not exist, or be empty.")],
-    format_name: Annotated[str, typer.Option("--format", help=f"{', '.join(_VIEWS)}.")],
+    format_name: Annotated[str, typer.Option("--format", help=f"{', '.join(_VIEWS)}.")] = "",
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Documents of what spec.metadata says: {', '.join(DOCUMENTS.names)}. May be repeated."),
+    ] = None,
     version: Annotated[
         str,
         typer.Option(help="Digest of the version, or its beginning, as status.versions has it; default: the newest."),
@@ -38,9 +47,10 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Write a version of a Dataset as files of another format: images, and annotations beside them.
+    """Write a version of a Dataset as files of another format, with documents of its metadata, or those alone.
 
-    The files are copies: they may be changed. What the format cannot hold of the annotations is said.
+    The files are copies: they may be changed. What the format cannot hold of the annotations is said. With --metadata, images
+    are written when --format is there, too: the documents name the files then.
 
     Versions on S3-compatible storage are read with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, PELAGOS_S3_ENDPOINT and
     PELAGOS_S3_REGION. The API server is that of KUBECONFIG, or the embedded one.
@@ -50,23 +60,52 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
     at = access.chosen(installed.settings(), context)
     named = f"{access.namespace_of(at, namespace)}/{name}"
     try:
-        view = _VIEWS.get(format_name)
-        if view is None:
-            raise ExportError(f"--format {format_name}: no such format is written; allowed are {', '.join(_VIEWS)}")
-        status = access.find(at, DATASET, name, named.partition("/")[0]).get("status", {})
-        chosen = version_uri(named, status, version)
-        answer = _run(installed.settings().environments / "pipelines" / "bin" / "python", chosen, view, to.absolute())
+        view = _view(format_name, metadata or [])
+        found = access.find(at, DATASET, name, named.partition("/")[0])
+        chosen = version_uri(named, found.get("status", {}), version)
+        wanted = _wanted(named, found, chosen, metadata) if metadata else None
+        python = installed.settings().environments / "pipelines" / "bin" / "python"
+        answer = _run(python, chosen, view, to.absolute(), wanted)
     except (access.AskError, ExportError) as error:
         if output is not Output.TABLE:
             outputs.write({"dataset": named, "error": str(error)}, output)
         installed.progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
         raise typer.Exit(1) from error
-    found = {"dataset": named, "version": f"sha256:{chosen.rpartition('/')[2]}", "folder": str(to), **answer}
+    done = {"dataset": named, "version": f"sha256:{chosen.rpartition('/')[2]}", "folder": str(to), **answer}
     if output is not Output.TABLE:
-        outputs.write(found, output)
+        outputs.write(done, output)
         return
-    for line in _told(found, format_name):
+    for line in _told(done, format_name, metadata or []):
         installed.progress_console().print(Text(shown(line)), soft_wrap=True)
+
+
+def _view(format_name: str, metadata: Sequence[str]) -> str:
+    """The view of the format; that of no images for metadata alone."""
+    for each in metadata:
+        if each not in DOCUMENTS.names:
+            raise ExportError(
+                f"--metadata {each}: no such document is written; allowed are {', '.join(DOCUMENTS.names)}"
+            )
+    if not format_name and metadata:
+        return _NO_VIEW
+    if format_name not in _VIEWS:
+        raise ExportError(f"--format {format_name}: no such format is written; allowed are {', '.join(_VIEWS)}")
+    return _VIEWS[format_name]
+
+
+def _wanted(name: str, dataset: Mapping[str, Any], uri: str, metadata: Sequence[str]) -> dict[str, Any]:
+    """What the data plane is told of the documents: see its program. The server may hold what an earlier release let pass."""
+    try:
+        said = Metadata.model_validate(dataset.get("spec", {}).get("metadata") or {})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(map(str, ("spec.metadata", *problem["loc"])))
+        raise ExportError(f"{field}: {problem['msg']}; correct it in the Dataset") from error
+    digest = f"sha256:{uri.rpartition('/')[2]}"
+    listed = dataset.get("status", {}).get("versions") or ()
+    made = next((str(each.get("createdAt")) for each in listed if each.get("version") == digest), None)
+    day = made or datetime.now(UTC).isoformat()
+    return {"documents": list(metadata), "metadata": said.written(), "dataset": name, "made": day[:10]}
 
 
 def version_uri(name: str, status: Mapping[str, Any], version: str) -> str:
@@ -85,7 +124,7 @@ def version_uri(name: str, status: Mapping[str, Any], version: str) -> str:
     return f"{uri.rpartition('/')[0]}/{meant[0]}"
 
 
-def _run(python: Path, uri: str, view: str, target: Path) -> dict[str, Any]:
+def _run(python: Path, uri: str, view: str, target: Path, wanted: Mapping[str, Any] | None) -> dict[str, Any]:
     """What the data plane says, which reads the version and writes the files in an environment of its own."""
     if not python.exists():
         raise ExportError(
@@ -95,8 +134,14 @@ def _run(python: Path, uri: str, view: str, target: Path) -> dict[str, Any]:
         raise ExportError(
             f"the version {uri} is not visible from this machine; run this command where its folder is mounted"
         )
+    command: list[str | Path] = [python, "-m", _PROGRAM, uri, view, target, *(["described"] if wanted else [])]
     done = subprocess.run(
-        [python, "-m", _PROGRAM, uri, view, target], stdout=subprocess.PIPE, env=os.environ, text=True, check=False
+        command,
+        input=json.dumps(wanted) if wanted else None,
+        stdout=subprocess.PIPE,
+        env=os.environ,
+        text=True,
+        check=False,
     )
     try:
         answer = json.loads(done.stdout.splitlines()[-1])
@@ -108,9 +153,12 @@ def _run(python: Path, uri: str, view: str, target: Path) -> dict[str, Any]:
     return dict(answer)
 
 
-def _told(found: Mapping[str, Any], format_name: str) -> Iterable[str]:
-    yield (
-        f"{found['images']} images of version {found['version']} of {found['dataset']} are in {found['folder']} as {format_name}"
-    )
+def _told(found: Mapping[str, Any], format_name: str, metadata: Sequence[str]) -> Iterable[str]:
+    what = f"version {found['version']} of {found['dataset']}"
+    if format_name:
+        yield f"{found['images']} images of {what} are in {found['folder']} as {format_name}"
+    if metadata:
+        files = [file for each in DOCUMENTS if each.name in metadata for file in each.files]
+        yield f"what people say of {what} is in {found['folder']}: {', '.join(files)}"
     for each in found["altered"]:
         yield f"{each['annotations']} annotations ({each['kind']}) are not as in the version: {each['reason']}"

@@ -30,12 +30,21 @@ _NEVER = "1970-01-01 00:00:00.000000"
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Altered:
     """The image set has a name and ids that follow from what it holds, and from nothing else."""
     names, altered = linking.numbered(collection.images), Altered()
-    items = {}
     for image in collection.images:
         folder = target / "images" / (image.split or "")
         folder.mkdir(parents=True, exist_ok=True)
         linking.link(blobs[image.path], folder / names[image.path])
-        items[names[image.path]] = {"image-annotations": [_annotation(shape) for shape in _held(image, altered)]}
+    found = document(collection, names, altered)
+    (target / "ifdo.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
+    return altered
+
+
+def document(collection: Collection, names: Mapping[str, str], altered: Altered) -> dict[str, Any]:
+    """The iFDO of the images, which are called ``names`` by their paths in the source. What it cannot hold is counted."""
+    items = {
+        names[image.path]: {"image-annotations": [_annotation(shape) for shape in _held(image, altered)]}
+        for image in collection.images
+    }
     digest = hashlib.sha256(orjson.dumps([list(collection.classes), items], option=orjson.OPT_SORT_KEYS)).hexdigest()
     identity = uuid.uuid5(uuid.NAMESPACE_OID, digest)
     header = {
@@ -48,9 +57,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
         "image-annotation-labels": [{"id": name, "name": name} for name in collection.classes],
         "image-annotation-creators": [_CREATOR],
     }
-    document = {"$schema": _SCHEMA, "image-set-header": header, "image-set-items": items}
-    (target / "ifdo.json").write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2))
-    return altered
+    return {"$schema": _SCHEMA, "image-set-header": header, "image-set-items": items}
 
 
 def _held(image: ImageRecord, altered: Altered) -> list[Shape]:

@@ -1,7 +1,8 @@
 """A version as files of another program: a view of it whose files are nobody else's, so that they may be changed.
 
 ``python -m pelagos_pipelines.preparation.exporting URI VIEW TARGET`` is what `pelagos export` runs. It prints one JSON object:
-``images`` and ``altered`` (see dataset.Alteration), or ``error``.
+``images`` and ``altered`` (see dataset.Alteration), or ``error``. A fourth argument ``described`` has it read a JSON object from
+its standard input, as `Wanted` has it, and write documents of metadata beside the images; with ``-`` for VIEW, nothing else.
 """
 
 from __future__ import annotations
@@ -9,32 +10,51 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
+from pelagos_contract.base import Strict
 from pelagos_contract.dataset import SPLITS
 from pelagos_contract.disk import FullError
 from pelagos_contract.failures import RefusedError
+from pelagos_contract.metadata import Metadata
 from pelagos_pipelines import storage
 from pelagos_pipelines.annotations.altered import Altered
+from pelagos_pipelines.metadata import registry as documents
+from pelagos_pipelines.metadata.content import Content, File
+from pelagos_pipelines.metadata.registry import LackingError
 from pelagos_pipelines.preparation import published, versions
 from pelagos_pipelines.storage import StorageError, StorageRefusedError
 
+NO_VIEW = "-"
 
-def export(uri: str, view: str, target: Path) -> tuple[int, Altered]:
+
+class Wanted(Strict):
+    """Documents of metadata beside a view, by their names; ``made``: the day on which the version was."""
+
+    documents: list[str]
+    metadata: Metadata
+    dataset: str
+    made: str
+    doi: str | None = None
+
+
+def export(uri: str, view: str, target: Path, wanted: Wanted | None = None) -> tuple[int, Altered]:
     """Write the version at ``uri`` into ``target``, which must not exist, or be empty; how many images, and what was altered.
 
     All or nothing: what is there under the name of ``target`` is whole.
 
     Raises:
         RefusedError: DATASET_NOT_READABLE; TASK_MISMATCH when the view cannot hold the version's annotations.
+        LackingError: a document needs what the metadata does not say.
         FileExistsError: ``target`` holds something.
         StorageError, StorageRefusedError: see storage.errors.
         OSError, FullError: it cannot be written; nothing stays.
@@ -49,12 +69,14 @@ def export(uri: str, view: str, target: Path) -> tuple[int, Altered]:
     try:
         fcntl.flock(held, fcntl.LOCK_EX)
         with tempfile.TemporaryDirectory(prefix="pelagos-export-") as scratch:
-            here = published.download(uri, Path(scratch), SPLITS) if storage.is_remote(uri) else Path(uri)
+            splits = () if view == NO_VIEW else SPLITS
+            here = published.download(uri, Path(scratch), splits) if storage.is_remote(uri) else Path(uri)
             folder = partial / "view"
-            altered = versions.materialise(here, view, folder)
-            (folder / versions.MARKER).unlink()
-            _own(folder)
-            images = len(versions.read(here).collection.images)
+            altered = _view(here, view, folder)
+            version = versions.read(here)
+            if wanted is not None:
+                _describe(version, folder, wanted)
+            images = len(version.collection.images)
         folder.chmod(0o755)
         try:
             folder.rename(target)  # takes the place of an empty folder, too
@@ -66,6 +88,61 @@ def export(uri: str, view: str, target: Path) -> tuple[int, Altered]:
         shutil.rmtree(partial, ignore_errors=True)
         os.close(held)
     return images, altered
+
+
+def _view(here: Path, view: str, folder: Path) -> Altered:
+    if view == NO_VIEW:
+        folder.mkdir()
+        return Altered()
+    altered = versions.materialise(here, view, folder)
+    (folder / versions.MARKER).unlink()
+    _own(folder)
+    return altered
+
+
+def _describe(version: versions.Version, folder: Path, wanted: Wanted) -> None:
+    """Write documents of metadata into the folder of a view, or into one that holds nothing else."""
+    # The name of a blob is the digest of its bytes.
+    digests = {path: blob.parent.name + blob.name for path, blob in version.blobs.items()}
+    files = tuple(_files_in(folder))
+    content = Content(
+        metadata=wanted.metadata,
+        dataset=wanted.dataset,
+        version=version.digest,
+        made=wanted.made,
+        collection=version.collection,
+        digests=digests,
+        names=_names(version, digests, files),
+        doi=wanted.doi,
+        files=files,
+    )
+    documents.write(folder, wanted.documents, content)
+
+
+def _files_in(folder: Path) -> Iterator[File]:
+    for above, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            file = Path(above, name)
+            with file.open("rb") as opened:
+                digest = hashlib.file_digest(opened, "sha256").hexdigest()
+            yield File(file.relative_to(folder).as_posix(), digest, file.stat().st_size)
+
+
+def _names(version: versions.Version, digests: Mapping[str, str], files: Iterable[File]) -> dict[str, str]:
+    """Where each image lies below the folder: views leave their bytes alone. Without images there, their paths in the source."""
+    found: dict[str, list[str]] = {}
+    for file in files:
+        found.setdefault(file.sha256, []).append(file.path)
+    images = version.collection.images
+    if not all(found.get(digests[image.path]) for image in images):
+        return {image.path: image.path for image in images}
+    # Of several images that are the same, each has a file of its own, in the order in which views name them.
+    return {image.path: _next(found[digests[image.path]]) for image in images}
+
+
+def _next(paths: list[str]) -> str:
+    return paths.pop(0) if len(paths) > 1 else paths[0]
 
 
 def _taken(target: Path) -> FileExistsError:
@@ -98,14 +175,15 @@ def _own(folder: Path) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """See the module."""
-    uri, view, target = arguments
+    uri, view, target, *described = arguments
     answer: dict[str, Any]
     try:
-        images, altered = export(uri, view, Path(target))
+        wanted = Wanted.model_validate_json(sys.stdin.buffer.read()) if described else None
+        images, altered = export(uri, view, Path(target), wanted)
         answer = {"images": images, "altered": [each.model_dump(by_alias=True) for each in altered]}
     except RefusedError as error:
         answer = {"error": error.failure.message}
-    except (StorageError, StorageRefusedError, OSError, FullError) as error:
+    except (StorageError, StorageRefusedError, OSError, FullError, LackingError) as error:
         answer = {"error": str(error)}
     sys.stdout.write(orjson.dumps(answer).decode() + "\n")
     return "error" in answer

@@ -1,0 +1,60 @@
+"""Documents that tell a dataset's metadata to others: the table of all. What writes one stands in the data plane's metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pelagos_contract.metadata import Metadata
+from pelagos_contract.registry import Registry
+
+
+@dataclass(frozen=True)
+class DocumentDescription:
+    """A kind of document: its name for `pelagos export --metadata`, the files that it consists of, what it is for.
+
+    ``needs`` are the fields of spec.metadata without which it would not be valid.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    purpose: str
+    needs: tuple[str, ...]
+
+    def lacking(self, metadata: Metadata) -> tuple[str, ...]:
+        """The fields that it needs and that are not set, as they stand in YAML."""
+        names = ((name, Metadata.model_fields[name].alias) for name in self.needs)
+        return tuple(f"spec.metadata.{alias}" for name, alias in names if not getattr(metadata, name))
+
+
+IFDO = DocumentDescription(
+    "Ifdo", ("ifdo.json",), "marine image catalogues (iFDO v2.2.1), with all annotations", ("title",)
+)
+CROISSANT = DocumentDescription(
+    "Croissant",
+    ("images.csv", "annotations.csv", "croissant.json"),
+    "machine learning (MLCommons Croissant 1.0): Hugging Face, OpenML, mlcroissant",
+    ("title", "description", "creators", "license"),
+)
+DATACITE = DocumentDescription(
+    "DataCite", ("datacite.json",), "registering a DOI (DataCite 4.5)", ("title", "creators")
+)
+DARWIN_CORE = DocumentDescription(
+    "DarwinCore",
+    ("dwca.zip",),
+    "GBIF and OBIS: a Darwin Core archive of what was seen on which image",
+    ("title", "description", "creators", "license"),
+)
+SCHEMA_ORG = DocumentDescription(
+    "SchemaOrg",
+    ("schema.jsonld",),
+    "search engines (schema.org JSON-LD), for the page of the dataset",
+    ("title", "description"),
+)
+RO_CRATE = DocumentDescription(
+    "RoCrate",
+    ("ro-crate-metadata.json",),
+    "packages of research data (RO-Crate 1.1), with all files beside it",
+    ("title", "description", "license"),
+)
+# RO-Crate is the last one: it lists the others.
+DOCUMENTS = Registry("kind of metadata", (IFDO, CROISSANT, DATACITE, DARWIN_CORE, SCHEMA_ORG, RO_CRATE))

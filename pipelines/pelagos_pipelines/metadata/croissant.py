@@ -1,0 +1,213 @@
+"""Croissant 1.0: ``croissant.json``, and ``images.csv`` and ``annotations.csv``, the tables that it describes.
+
+The tables are files of their own, so that programs read all annotations whichever layout the images are in.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pelagos_contract import documents
+from pelagos_pipelines.annotations.shapes import Kind, Shape
+from pelagos_pipelines.metadata import schema_org
+from pelagos_pipelines.metadata.content import Content, File, Writer, json_of
+
+IMAGES, ANNOTATIONS = "images.csv", "annotations.csv"
+CONFORMS_TO = "http://mlcommons.org/croissant/1.0"
+_TEXT, _INTEGER, _FLOAT = "sc:Text", "sc:Integer", "sc:Float"
+_COLUMNS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    IMAGES: {
+        "image": (_TEXT, "The image: its path beside this file, or in the source where no images are beside it."),
+        "split": (_TEXT, "train, validation or test."),
+        "width": (_INTEGER, "Pixels from left to right."),
+        "height": (_INTEGER, "Pixels from top to bottom."),
+        "group": (_TEXT, "What a split must not cut, such as a station; empty where there is none."),
+        "sha256": (_TEXT, "Digest of its file."),
+    },
+    ANNOTATIONS: {
+        "image": (_TEXT, "The image that it is on."),
+        "label": (_TEXT, "Its class."),
+        "shape": (_TEXT, "What it was drawn as; tag: of the whole image."),
+        "x": (_FLOAT, "Left edge of the box around it in pixels; empty for a tag."),
+        "y": (_FLOAT, "Upper edge in pixels."),
+        "width": (_FLOAT, "Width in pixels."),
+        "height": (_FLOAT, "Height in pixels."),
+    },
+}
+_LONGEST = 64 * 1024
+"""Characters that are written at once."""
+_CONTEXT: Mapping[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "citeAs": "cr:citeAs",
+    "column": "cr:column",
+    "conformsTo": "dct:conformsTo",
+    "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataBiases": "cr:dataBiases",
+    "dataCollection": "cr:dataCollection",
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "dct": "http://purl.org/dc/terms/",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    "extract": "cr:extract",
+    "field": "cr:field",
+    "fileObject": "cr:fileObject",
+    "fileProperty": "cr:fileProperty",
+    "fileSet": "cr:fileSet",
+    "format": "cr:format",
+    "includes": "cr:includes",
+    "isLiveDataset": "cr:isLiveDataset",
+    "jsonPath": "cr:jsonPath",
+    "key": "cr:key",
+    "md5": "cr:md5",
+    "parentField": "cr:parentField",
+    "path": "cr:path",
+    "personalSensitiveInformation": "cr:personalSensitiveInformation",
+    "recordSet": "cr:recordSet",
+    "references": "cr:references",
+    "regex": "cr:regex",
+    "repeated": "cr:repeated",
+    "replace": "cr:replace",
+    "sc": "https://schema.org/",
+    "separator": "cr:separator",
+    "source": "cr:source",
+    "subField": "cr:subField",
+    "transform": "cr:transform",
+}
+
+
+def write(content: Content) -> Mapping[str, Iterator[bytes]]:
+    """See the module. The tables come first: the document has their digests."""
+    return {
+        IMAGES: _table(IMAGES, _images(content)),
+        ANNOTATIONS: _table(ANNOTATIONS, _annotations(content)),
+        "croissant.json": _late(content),
+    }
+
+
+def _late(content: Content) -> Iterator[bytes]:
+    """When it is asked for, the tables are written."""
+    yield from json_of(_document(content))
+
+
+def _document(content: Content) -> dict[str, Any]:
+    said = schema_org.dataset(content)
+    said.pop("size")
+    language = content.metadata.language
+    if "keywords" in said:  # of Croissant, these are words alone
+        said["keywords"] = [word if isinstance(word, str) else word["name"] for word in said["keywords"]]
+    tables = [file for file in content.written if file.path in _COLUMNS]
+    return {
+        "@context": {**_CONTEXT, "@language": language or "en"},
+        "@type": "sc:Dataset",
+        **said,
+        "conformsTo": CONFORMS_TO,
+        # Numbers of three parts: the first of a digest's are as good as any, and no two versions have the same.
+        "version": f"1.0.0+{content.version[:12]}",
+        "citeAs": citation(content),
+        "distribution": [*(_file(file) for file in tables), *_pictures(content)],
+        "recordSet": [_records(name) for name in _COLUMNS],
+    }
+
+
+def citation(content: Content) -> str:
+    """How it is cited."""
+    said = content.metadata
+    names = "; ".join(party.name for party in said.creators)
+    publisher = f" {said.publisher.name}." if said.publisher else ""
+    return f"{names} ({content.issued[:4]}): {said.title}.{publisher} {content.url or content.id}"
+
+
+def _file(file: File) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileObject",
+        "@id": file.path,
+        "name": file.path,
+        "contentUrl": file.path,
+        "encodingFormat": file.media_type,
+        "contentSize": f"{file.size} B",
+        "sha256": file.sha256,
+    }
+
+
+def _pictures(content: Content) -> Iterator[dict[str, Any]]:
+    """The image files, by their folders and kinds."""
+    if not content.has_images:
+        return
+    known = {file.path: file.media_type for file in content.files}
+    folders: dict[tuple[str, str], str] = {}
+    for name in content.names.values():
+        folder, _, file = name.rpartition("/")
+        folders.setdefault((folder, file.rpartition(".")[2]), known[name])
+    for number, ((folder, suffix), media_type) in enumerate(sorted(folders.items()), start=1):
+        includes = f"{folder}/*.{suffix}" if folder else f"*.{suffix}"
+        yield {
+            "@type": "cr:FileSet",
+            "@id": f"image-files-{number}",
+            "name": f"image-files-{number}",
+            "encodingFormat": media_type,
+            "includes": includes,
+        }
+
+
+def _records(table: str) -> dict[str, Any]:
+    name = table.removesuffix(".csv")
+    fields = [
+        {
+            "@type": "cr:Field",
+            "@id": f"{name}/{column}",
+            "name": f"{name}/{column}",
+            "description": description,
+            "dataType": kind,
+            "source": {"fileObject": {"@id": table}, "extract": {"column": column}},
+            **({"references": {"field": {"@id": "images/image"}}} if (table, column) == (ANNOTATIONS, "image") else {}),
+        }
+        for column, (kind, description) in _COLUMNS[table].items()
+    ]
+    key = {"key": {"@id": "images/image"}} if table == IMAGES else {}
+    return {"@type": "cr:RecordSet", "@id": name, "name": name, **key, "field": fields}
+
+
+def _images(content: Content) -> Iterator[Sequence[Any]]:
+    for image in content.collection.images:
+        yield (
+            content.names[image.path],
+            image.split,
+            image.width,
+            image.height,
+            image.group,
+            content.digests[image.path],
+        )
+
+
+def _annotations(content: Content) -> Iterator[Sequence[Any]]:
+    for image in content.collection.images:
+        for shape in image.marks:
+            yield content.names[image.path], shape.label, shape.kind.value, *_box(shape)
+
+
+def _box(shape: Shape) -> Sequence[Any]:
+    """x, y, width and height in pixels; a point has no extent, and a tag no place."""
+    if shape.kind is Kind.POINT:
+        return *shape.coordinates[:2], 0, 0
+    return shape.sides or ("",) * 4
+
+
+def _table(name: str, rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
+    """CSV as RFC 4180 has it, in UTF-8."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(_COLUMNS[name])
+    for row in rows:
+        writer.writerow(row)
+        if text.tell() > _LONGEST:
+            yield text.getvalue().encode()
+            text.seek(0)
+            text.truncate()
+    yield text.getvalue().encode()
+
+
+WRITER = Writer(documents.CROISSANT, write)

@@ -1,0 +1,159 @@
+"""A Dataset of schema.org as JSON-LD: ``schema.jsonld``. Croissant and RO-Crate say the same in the same words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pelagos_contract import documents, identifiers
+from pelagos_contract.metadata import Area, Contact, Funding, Metadata, Party, Related
+from pelagos_pipelines.metadata import datacite
+from pelagos_pipelines.metadata.content import Content, File, Writer, filled, json_of
+
+_RELATIONS = {
+    "IsPartOf": "isPartOf", "HasPart": "hasPart", "IsDerivedFrom": "isBasedOn", "IsVersionOf": "isPartOf",
+    "IsDescribedBy": "subjectOf", "IsDocumentedBy": "subjectOf", "IsReferencedBy": "subjectOf", "IsCitedBy": "subjectOf",
+    "IsIdenticalTo": "sameAs",
+}  # fmt: skip
+"""Properties of schema.org for relations; `citation` for all others."""
+
+
+def write(content: Content) -> Mapping[str, Iterator[bytes]]:
+    """See the module."""
+    found = {"@context": "https://schema.org/", "@type": "Dataset", **dataset(content)}
+    if content.files:
+        found["distribution"] = [download(file) for file in content.files if file.path not in content.names.values()]
+    return {"schema.jsonld": json_of({name: value for name, value in found.items() if value})}
+
+
+def dataset(content: Content) -> dict[str, Any]:
+    """What a Dataset of schema.org says, without its type and its files."""
+    said = content.metadata
+    return filled(
+        name=said.title,
+        description=said.description,
+        url=content.url,
+        identifier=[value for value in (content.url, content.id) if value],
+        version=content.version[:12],
+        creator=[party(each) for each in said.creators],
+        contributor=[party(each) for each in said.contributors],
+        publisher=party(said.publisher) if said.publisher else None,
+        license=datacite.license_url(said.license) if said.license else None,
+        isAccessibleForFree=said.is_open,
+        conditionsOfAccess=None if said.is_open else "restricted: ask the contact",
+        datePublished=content.issued,
+        dateCreated=content.made,
+        inLanguage=said.language,
+        keywords=keywords(said),
+        temporalCoverage=temporal(said),
+        spatialCoverage=[place(each) for each in said.coverage],
+        about=[
+            filled(**{"@type": "Taxon", "name": each.name, "taxonRank": each.rank, "sameAs": each.uri})
+            for each in said.taxa
+        ],
+        funding=[grant(each) for each in said.funding],
+        measurementTechnique=said.methods,
+        contactPoint=contact(said.contact) if said.contact else None,
+        size=f"{len(content.collection.images)} images",
+        **related(said),
+    )
+
+
+def party(each: Party) -> dict[str, Any]:
+    """A Person or an Organization."""
+    family, given = ("", "") if each.is_organization else each.family_and_given
+    address = each.orcid or each.ror
+    return filled(
+        **{"@type": "Organization" if each.is_organization else "Person"},
+        **({"@id": identifiers.url(address)} if address else {}),
+        name=f"{given} {family}" if given else each.name,
+        givenName=given,
+        familyName=family if given else None,
+        affiliation=[
+            filled(**{"@type": "Organization"}, **({"@id": place.ror} if place.ror else {}), name=place.name)
+            for place in each.affiliations
+        ],
+    )
+
+
+def keywords(said: Metadata) -> list[Any]:
+    """Words, and terms with their vocabularies."""
+    terms = [
+        filled(**{"@type": "DefinedTerm", "@id": each.uri}, name=each.term, url=each.uri, inDefinedTermSet=each.scheme)
+        for each in said.subjects
+    ]
+    return [*dict.fromkeys(said.keywords), *terms]
+
+
+def temporal(said: Metadata) -> str | None:
+    """An interval of ISO 8601."""
+    if said.period is None:
+        return None
+    return said.period.start if said.period.end is None else f"{said.period.start}/{said.period.end}"
+
+
+def place(area: Area) -> dict[str, Any]:
+    """A Place, with its depths below it."""
+    south, west, north, east = area.box
+    point = {"@type": "GeoCoordinates", "latitude": south, "longitude": west}
+    box = {"@type": "GeoShape", "box": f"{south} {west} {north} {east}"}
+    depths = [("minimum depth", area.min_depth), ("maximum depth", area.max_depth)]
+    return filled(
+        **{"@type": "Place"},
+        **({"@id": area.uri} if area.uri else {}),
+        name=area.place,
+        geo=point if area.is_point else box,
+        additionalProperty=[
+            {"@type": "PropertyValue", "name": name, "value": float(depth), "unitText": "m"}
+            for name, depth in depths
+            if depth is not None
+        ],
+    )
+
+
+def grant(each: Funding) -> dict[str, Any]:
+    """A Grant and who gives it."""
+    funder = filled(**{"@type": "Organization"}, **({"@id": each.ror} if each.ror else {}), name=each.funder)
+    return filled(**{"@type": "Grant"}, name=each.title, identifier=each.award, url=each.url, funder=funder)
+
+
+def contact(each: Contact) -> dict[str, Any]:
+    """A ContactPoint."""
+    return filled(**{"@type": "ContactPoint"}, contactType="data", name=each.name, email=each.email, url=each.url)
+
+
+def related(said: Metadata) -> dict[str, list[Any]]:
+    """Other works, by the property that says what they are to this one."""
+    found: dict[str, list[Any]] = {}
+    for each in said.related:
+        found.setdefault(_RELATIONS.get(each.relation, "citation"), []).append(_work(each))
+    return found
+
+
+def _work(each: Related) -> Any:
+    address = identifiers.url(each.identifier)
+    if each.relation == "IsIdenticalTo":
+        return address or each.identifier
+    kinds = {
+        "Dataset": "Dataset",
+        "Image": "ImageObject",
+        "JournalArticle": "ScholarlyArticle",
+        "Software": "SoftwareSourceCode",
+    }
+    kind = kinds.get(each.kind or "", "CreativeWork")
+    return filled(**{"@type": kind}, **({"@id": address} if address else {}), identifier=each.identifier, url=address)
+
+
+def download(file: File) -> dict[str, Any]:
+    """A file beside the document."""
+    return {
+        "@type": "DataDownload",
+        "name": file.path,
+        "contentUrl": file.path,
+        "encodingFormat": file.media_type,
+        "contentSize": f"{file.size} B",
+        "sha256": file.sha256,
+    }
+
+
+WRITER = Writer(documents.SCHEMA_ORG, write)

@@ -1,0 +1,36 @@
+"""The page about metadata: its Datasets are valid, and its table says what the documents need."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from pelagos.api.dataset import DatasetSpec
+from pelagos.decisions import rules
+from pelagos_contract.documents import DOCUMENTS
+from pelagos_contract.metadata import Metadata
+
+PAGE = (Path(__file__).parents[2] / "docs/fair.md").read_text()
+SPECS = [found["spec"] for found in map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)) if found]
+
+
+def test_documented_metadata_is_valid_once_it_is_json() -> None:
+    # As the API server has it: YAML of Kubernetes has no dates.
+    for written in SPECS:
+        document = yaml.load(yaml.dump(written), Loader=yaml.BaseLoader)["metadata"]
+        for taxon in document.get("taxa", ()):
+            taxon["aphiaId"] = int(taxon["aphiaId"])
+        spec = DatasetSpec.model_validate({**written, "metadata": document})
+        assert rules.violation(spec) is None
+        assert spec.metadata is not None
+        assert all(each.lacking(spec.metadata) == () for each in DOCUMENTS)
+
+
+def test_the_table_of_documents_is_that_of_the_contract() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|.*\| (.*?) \|$", PAGE, re.MULTILINE)
+    told = {name: ({*re.findall("`(.*?)`", files)}, {*re.findall("`(.*?)`", needs)}) for name, files, needs in rows}
+
+    aliases = {name: str(field.alias) for name, field in Metadata.model_fields.items()}
+    assert told == {each.name: ({*each.files}, {aliases[name] for name in each.needs}) for each in DOCUMENTS}
