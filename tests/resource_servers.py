@@ -140,7 +140,7 @@ def kubeconfig(path: Path, server: str) -> None:
 @pytest.fixture
 def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
     api = ApiServer()
-    thread = threading.Thread(target=api.server.serve_forever)
+    thread = threading.Thread(target=api.server.serve_forever, args=(0.01,))
     thread.start()
     kubeconfig(tmp_path / "kubeconfig", api.url)
     monkeypatch.setenv("PELAGOS_HOME", str(tmp_path))

@@ -13,7 +13,8 @@ from pelagos_contract.documents import DOCUMENTS
 from pelagos_contract.metadata import Metadata
 
 PAGE = (Path(__file__).parents[2] / "docs/fair.md").read_text()
-SPECS = [found["spec"] for found in map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)) if found]
+FOUND = [found["spec"] for found in map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))]
+SPECS = [written for written in FOUND if "metadata" in written]
 
 
 def test_documented_metadata_is_valid_once_it_is_json() -> None:
@@ -26,6 +27,14 @@ def test_documented_metadata_is_valid_once_it_is_json() -> None:
         assert rules.violation(spec) is None
         assert spec.metadata is not None
         assert all(each.lacking(spec.metadata) == () for each in DOCUMENTS)
+
+
+def test_a_documented_gate_is_valid() -> None:
+    (gate,) = [written for written in FOUND if "fair" in written]
+
+    spec = DatasetSpec.model_validate({**SPECS[0], "metadata": None, **gate})
+    assert spec.fair is not None
+    assert spec.fair.min_score == 75
 
 
 def test_the_table_of_documents_is_that_of_the_contract() -> None:

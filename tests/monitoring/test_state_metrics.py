@@ -13,6 +13,7 @@ import yaml
 import state_metrics
 from monitoring_tools import MANIFESTS, Promtool
 from pelagos.api import kinds
+from pelagos_contract.fair.indicators import PRINCIPLES
 from state_metrics import Sample
 
 CONDITIONS = [
@@ -35,6 +36,7 @@ STATUSES: dict[str, dict[str, Any]] = {
         "annotations": 25,
         "classes": [{"name": "Akashiwo", "images": 7, "annotations": 20}],
         "splits": {"train": {"images": 7}, "validation": {"images": 2}, "test": {"images": 1}},
+        "fair": {"score": 58, **dict.fromkeys(PRINCIPLES, 58), "failed": ["RDA-F1-01M"]},
         "quality": {"found": 11, "corrupt": 1, "duplicates": 0, "nearDuplicates": 0, "tooSmall": 0, "leakage": 0},
         "files": {"found": 14, "images": 10, "annotations": 2, "excluded": 2},
         "excluded": [
@@ -115,6 +117,7 @@ def test_a_condition_is_one_for_the_status_that_it_has(samples: list[Sample], ki
 def test_values_are_those_of_the_status(samples: list[Sample]) -> None:
     assert value(samples, "pelagos_dataset_class_images", **{"class": "Akashiwo"}) == 7
     assert value(samples, "pelagos_dataset_split_images", split="validation") == 2
+    assert value(samples, "pelagos_dataset_fair_score") == 58
     assert value(samples, "pelagos_dataset_quality_findings", finding="corrupt") == 1
     assert value(samples, "pelagos_dataset_files", part="found") == 14
     assert value(samples, "pelagos_dataset_excluded_files", reason="NotAnImage") == 1

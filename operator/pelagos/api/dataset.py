@@ -75,6 +75,20 @@ def _one_of(place: SourceDescription) -> Rule | None:
     )
 
 
+class FairGate(Strict):
+    """How FAIR a version must be before it is published."""
+
+    min_score: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=100,
+            description="Least score of the built-in evaluation, from 0 to 100. A version with less is trained on as any other, "
+            "and is not published.",
+        ),
+    ]
+
+
 class DatasetSpec(Recipe, BaseSpec):
     """An image collection and how to make versions of it that can be trained on."""
 
@@ -169,6 +183,9 @@ class DatasetSpec(Recipe, BaseSpec):
             description="What people say of it: creators, licence, coverage and so on; exports and publications tell it. No part "
             "of a version's digest."
         ),
+    ] = None
+    fair: Annotated[
+        FairGate | None, Field(description="How FAIR a version must be before it is published; none: as it is.")
     ] = None
 
 
@@ -270,6 +287,20 @@ class Progress(StageProgress):
     bytes_total: Annotated[int | None, Field(description="Bytes that there will be.")] = None
 
 
+class Fair(Strict):
+    """How findable, accessible, interoperable and reusable the newest version is, by the built-in evaluation."""
+
+    score: Annotated[int, Field(description="0 to 100: the mean of 41 indicators by their weights, rounded down.")]
+    findable: Annotated[int, Field(description="That of the indicators F1 to F4.")]
+    accessible: Annotated[int, Field(description="That of the indicators A1 to A2.")]
+    interoperable: Annotated[int, Field(description="That of the indicators I1 to I3.")]
+    reusable: Annotated[int, Field(description="That of the indicators R1 to R1.3.")]
+    failed: Annotated[
+        list[str],
+        Field(description="Indicators of the RDA with at most 50 points; `pelagos fair` says what would give more."),
+    ]
+
+
 class DatasetStatus(BaseStatus):
     """The newest version, and the state of the one in preparation."""
 
@@ -291,6 +322,7 @@ class DatasetStatus(BaseStatus):
     report: Annotated[
         str | None, Field(description="Its report, a page of figures and samples: pelagos report NAME shows it.")
     ] = None
+    fair: Annotated[Fair | None, Field(description="How FAIR it is, by the built-in evaluation.")] = None
     source: Annotated[
         Origin | None, Field(description="What of a source that is fetched the newest version is made from.")
     ] = None
@@ -371,6 +403,7 @@ COLUMNS = (
     Column("Stage", ".status.progress.stage", priority=1, description="What the preparation does now."),
     Column("Source", ".status.source.version", priority=1, description="Of a source that is fetched, its version."),
     Column("Excluded", ".status.files.excluded", "integer", priority=1),
+    Column("FAIR", ".status.fair.score", "integer", priority=1, description="Score of the built-in evaluation."),
     Column("Version", ".status.version", priority=1),
     Column(
         "Position", ".status.queue.position", "integer", priority=1, description="Place in the queue, the next one 1."

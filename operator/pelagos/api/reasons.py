@@ -299,6 +299,15 @@ QUALITY_FAILED = _dataset(
     "The newest version does not keep a bound of spec.quality. With onFail Block no TrainingRun starts on it.",
     "Change the source or spec.labels as the message says, or the bound: nothing is prepared again for that.",
 )
+FAIR_ENOUGH = _dataset(
+    "FairEnough", "done", "The newest version is as FAIR as spec.fair.minScore asks, or nothing is asked."
+)
+FAIR_SCORE_TOO_LOW = _dataset(
+    "FairScoreTooLow",
+    "for information",
+    "The newest version is less FAIR than spec.fair.minScore asks. It can be trained on, and is not published.",
+    "See pelagos fair NAME for what would give more points, and set that in spec.metadata.",
+)
 SOURCE_NOT_FOUND = _of_steps("Dataset", failures.Reason.SOURCE_NOT_FOUND)
 SOURCE_REJECTED = _dataset(
     "SourceRejected",

@@ -19,6 +19,7 @@ from pelagos.cli import (
     doctor,
     down,
     export,
+    fair,
     installed,
     operate,
     orphans,
@@ -81,6 +82,7 @@ app.command()(demo.demo)
 app.command()(predict.predict)
 app.command()(export.export)
 app.command()(report.report)
+app.command()(fair.fair)
 app.command()(logs.logs)
 app.command()(doctor.doctor)
 app.command()(orphans.orphans)

@@ -122,6 +122,20 @@ DATA = Dashboard(
             ),
         ),
         Row(
+            "Judgement",
+            (
+                Panel(
+                    "FAIR score",
+                    "Of the newest versions, by the built-in evaluation; pelagos fair says what would give more.",
+                    (Query("sort(pelagos_dataset_fair_score{" + HERE + "})", "{{namespace}}/{{name}}"),),
+                    "bargauge",
+                    "none",
+                    width=24,
+                ),
+            ),
+            height=6,
+        ),
+        Row(
             "Conditions",
             (
                 Panel(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pelagos.decisions import chains
-from pelagos.decisions.dataset import preparation, quality, removal, source, versions
-from pelagos.decisions.dataset.conditions import PREPARED, QUALITY_PASSED, SOURCE_RESOLVED
+from pelagos.decisions.dataset import fair, preparation, quality, removal, source, versions
+from pelagos.decisions.dataset.conditions import FAIR_PASSED, PREPARED, QUALITY_PASSED, SOURCE_RESOLVED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.verdicts import Decision
 
-CONDITIONS = (SOURCE_RESOLVED, PREPARED, QUALITY_PASSED)
+CONDITIONS = (SOURCE_RESOLVED, PREPARED, QUALITY_PASSED, FAIR_PASSED)
 
 CHAIN: tuple[chains.Check[Observed], ...] = (
     preparation.superseded,  # cancels runs for an earlier recipe or content, whatever follows
@@ -32,6 +32,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     versions.counted,  # status.version, images, splits, quality, files, ...
     removal.published,  # status.versions, removals; removes versions beyond spec.history.keep that nothing uses
     versions.listed,  # status.classes, excluded, warnings, truncated
+    fair.judged,  # status.fair; FairPassed: FairEnough or FairScoreTooLow
     versions.result_on_record,  # status.record; keeps it
     quality.judged,  # QualityPassed: QualityPassed, NoQualityGates, or QualityFailed, which stops unless onFail is Warn
     versions.ready,  # ends: VersionReady; looks at the source again after spec.refresh

@@ -1,0 +1,64 @@
+"""How FAIR the newest version is, and whether that is enough to publish it. It never stands in the way of training."""
+
+from __future__ import annotations
+
+import math
+
+from pelagos.api import reasons
+from pelagos.api.dataset import DatasetStatus, Fair
+from pelagos.decisions.chains import Passed
+from pelagos.decisions.dataset.conditions import FAIR_PASSED
+from pelagos.decisions.dataset.observed import Observed
+from pelagos.decisions.verdicts import ConditionState, Verdict
+from pelagos_contract.fair import evaluation
+from pelagos_contract.fair.facts import MOST_CLASSES, Facts
+from pelagos_contract.fair.indicators import INDICATORS, PRINCIPLES
+from pelagos_contract.metadata import Metadata
+
+MOST_NAMED = 4
+"""Pieces of advice in a message."""
+
+
+def judged(seen: Observed) -> Passed:
+    """What people say is judged anew whenever they change it; no run is needed for that."""
+    found = evaluation.built_in(_facts(seen))
+    fair = _status(found)
+    return Passed((_verdict(seen, found, fair),), status=DatasetStatus(fair=fair))
+
+
+def is_enough(seen: Observed) -> bool:
+    """Whether the version may be published."""
+    least = seen.spec.fair
+    return least is None or _status(evaluation.built_in(_facts(seen))).score >= least.min_score
+
+
+def _facts(seen: Observed) -> Facts:
+    result = seen.result
+    return Facts(
+        metadata=seen.spec.metadata or Metadata(),
+        version=result["version"],
+        classes=tuple(each["name"] for each in result["classes"][:MOST_CLASSES]),
+        source_doi=(result.get("origin") or {}).get("doi"),
+    )
+
+
+def _status(found: evaluation.Evaluation) -> Fair:
+    """Rounded down: 74.9 is not the 75 that somebody asked for."""
+    means = {name: math.floor(found.of(name) or 0) for name in PRINCIPLES}
+    return Fair(score=math.floor(found.score or 0), failed=list(found.failed), **means)
+
+
+def _verdict(seen: Observed, found: evaluation.Evaluation, fair: Fair) -> Verdict:
+    least = seen.spec.fair
+    if least is None:
+        return Verdict(
+            FAIR_PASSED, ConditionState.DONE, reasons.FAIR_ENOUGH, f"{fair.score} of 100; spec.fair asks for none"
+        )
+    if fair.score >= least.min_score:
+        message = f"{fair.score} of 100; spec.fair.minScore is {least.min_score}"
+        return Verdict(FAIR_PASSED, ConditionState.DONE, reasons.FAIR_ENOUGH, message)
+    message = (
+        f"{fair.score} of 100, and spec.fair.minScore is {least.min_score}: {len(fair.failed)} of {len(INDICATORS)} indicators "
+        f"fail. What helps most: {'; '.join(words for words, _ in found.advice[:MOST_NAMED])}"
+    )
+    return Verdict(FAIR_PASSED, ConditionState.NOTED, reasons.FAIR_SCORE_TOO_LOW, message)

@@ -1,0 +1,262 @@
+"""What the built-in evaluation finds of each indicator: points from 0 to 100, why, and what would give more. Pure.
+
+A check says None of what cannot be judged yet, because there is no version: that is no zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pelagos_contract import documents
+from pelagos_contract.documents import DocumentDescription
+from pelagos_contract.fair.facts import Facts
+
+_PUBLISH = "publish it (spec.publish), or set spec.metadata.identifier to the DOI that it has"
+_VERSION = "there is no version yet"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a check found. ``points`` None: not evaluated; ``advice``: what to do for more, empty at 100."""
+
+    points: float | None
+    evidence: str
+    advice: str = ""
+
+
+def _all(evidence: str) -> Found:
+    return Found(100, evidence)
+
+
+def _share(parts: Iterable[tuple[bool, str]]) -> Found:
+    """As many points as parts are there."""
+    listed = list(parts)
+    there, missing = ([name for is_there, name in listed if is_there is wanted] for wanted in (True, False))
+    points = round(100 * len(there) / len(listed))
+    return Found(points, f"there: {', '.join(there) or 'nothing'}", f"set {', '.join(missing)}" if missing else "")
+
+
+def _document(facts: Facts, *kinds: DocumentDescription) -> Found:
+    """Whether a document can be written."""
+    for kind in kinds:
+        if facts.writes(kind):
+            return _all(f"{kind.name} can be written: {kind.purpose}")
+    return Found(0, f"{kinds[0].name} cannot be written", f"set {' and '.join(kinds[0].lacking(facts.metadata))}")
+
+
+def _of_version(facts: Facts, evidence: str) -> Found:
+    return _all(evidence) if facts.version else Found(None, _VERSION)
+
+
+def has_persistent_identifier(facts: Facts) -> Found:
+    """A DOI, or a repository that gives one."""
+    if facts.place:
+        return _all(facts.place)
+    return Found(0, "no DOI, and nothing publishes it", _PUBLISH)
+
+
+def has_unique_identifier(facts: Facts) -> Found:
+    """Of the data: the digest of a version is unique."""
+    if facts.version:
+        return _all(f"{facts.version} is the digest of exactly this version")
+    return has_persistent_identifier(facts) if facts.place else Found(None, _VERSION)
+
+
+def is_rich_for_discovery(facts: Facts) -> Found:
+    """What people search by."""
+    said = facts.metadata
+    return _share(
+        (
+            (bool(said.title), "title"),
+            (bool(said.description), "description"),
+            (bool(said.creators), "creators"),
+            (bool(said.license), "license"),
+            (bool(said.keywords), "keywords"),
+            (bool(said.subjects or said.taxa), "subjects or taxa"),
+            (bool(said.language), "language"),
+            (bool(said.coverage), "coverage"),
+            (said.period is not None, "period"),
+            (bool(said.publisher or facts.repository), "publisher"),
+        )
+    )
+
+
+def names_the_data(facts: Facts) -> Found:
+    """Documents hold the DOI, and the digest of the version."""
+    if facts.version or facts.identifier:
+        return _all(f"every document of metadata has {facts.identifier or facts.version}")
+    return Found(None, _VERSION)
+
+
+def is_harvestable(facts: Facts) -> Found:
+    """Repositories with DOIs offer metadata by OAI-PMH, and to DataCite."""
+    if facts.place:
+        return _all(f"harvested and indexed where it is published: {facts.place}")
+    return Found(0, "in no repository that catalogues harvest", _PUBLISH)
+
+
+def says_how_to_get_it(facts: Facts) -> Found:
+    """Where it is, or whom to ask."""
+    if facts.can_be_had:
+        return _all(facts.place or "")
+    if facts.answers:
+        return _all("whom to ask stands in spec.metadata.contact")
+    return Found(0, "neither a place nor anybody to ask", f"set spec.metadata.contact with email or url; {_PUBLISH}")
+
+
+def metadata_is_at_its_place(facts: Facts) -> Found:
+    """A page, over https, free, for people and machines."""
+    return _all(f"https, at {facts.place}") if facts.place else Found(0, "at no public address", _PUBLISH)
+
+
+def data_is_at_its_place(facts: Facts) -> Found:
+    """The files, or how to ask for them."""
+    if facts.can_be_had:
+        return _all(f"{'files' if facts.metadata.is_open else 'restricted files'} over https, at {facts.place}")
+    if facts.place:
+        return Found(0, "restricted, and nobody to ask", "set spec.metadata.contact with email or url")
+    return Found(0, "at no public address", _PUBLISH)
+
+
+def data_is_had_by_machines(facts: Facts) -> Found:
+    """Without a person between."""
+    found = data_is_at_its_place(facts)
+    if found.points and not facts.metadata.is_open:
+        return Found(50, "by machines of those who were given access", "open the images, where that is possible")
+    return found
+
+
+def metadata_stays(facts: Facts) -> Found:
+    """Repositories keep the record of what is withdrawn."""
+    if facts.place:
+        return _all("a repository that registers DOIs keeps the page of data that is withdrawn")
+    return Found(0, "it goes with the Dataset", _PUBLISH)
+
+
+def metadata_is_in_a_standard(facts: Facts) -> Found:
+    """Knowledge representation of metadata."""
+    return _document(facts, documents.DATACITE, documents.SCHEMA_ORG)
+
+
+def metadata_is_for_machines(facts: Facts) -> Found:
+    """Linked data."""
+    return _document(facts, documents.SCHEMA_ORG, documents.RO_CRATE)
+
+
+def data_is_in_a_standard(facts: Facts) -> Found:
+    """Formats that IANA, and the community, know."""
+    return _of_version(facts, "JPEG and PNG, with annotations as COCO, YOLO, iFDO and others by pelagos export")
+
+
+def data_is_for_machines(facts: Facts) -> Found:
+    """What a machine can read without knowing it beforehand."""
+    if not facts.version:
+        return Found(None, _VERSION)
+    return _document(facts, documents.CROISSANT)
+
+
+def metadata_uses_vocabularies(facts: Facts) -> Found:
+    """Terms that have addresses."""
+    said = facts.metadata
+    terms = [each.uri for each in said.subjects] + [each.uri for each in said.taxa if each.uri]
+    if terms:
+        return _all(f"{len(terms)} terms with addresses, for example {terms[0]}")
+    people = [each for each in (*said.creators, *said.contributors) if each.orcid or each.ror]
+    advice = "set spec.metadata.subjects (with uri) or taxa (with aphiaId)"
+    if people:
+        return Found(50, "people and organisations have ids; subjects have none", advice)
+    return Found(0, "words alone", advice)
+
+
+def data_uses_vocabularies(facts: Facts) -> Found:
+    """Classes that a register knows."""
+    if not facts.classes:
+        return Found(None, _VERSION)
+    named, rest = facts.named_classes, sorted({*facts.classes} - {*facts.named_classes})
+    return Found(
+        100 * len(named) // len(facts.classes),
+        f"{len(named)} of {len(facts.classes)} classes have an AphiaID",
+        f"name {', '.join(rest[:5])} in spec.metadata.taxa, with aphiaId" if rest else "",
+    )
+
+
+def metadata_refers_to_metadata(facts: Facts) -> Found:
+    """Papers, people, grants."""
+    said = facts.metadata
+    if said.related:
+        return _all(f"{len(said.related)} related works, each with its relation")
+    advice = "set spec.metadata.related, for example the paper about it (IsDescribedBy)"
+    if any(each.orcid or each.ror for each in said.creators):
+        return Found(50, "creators have ids; no other work is named", advice)
+    return Found(0, "refers to nothing", advice)
+
+
+def refers_to_data(facts: Facts) -> Found:
+    """Other data, by what it is to this."""
+    if facts.data:
+        first = facts.data[0]
+        return _all(f"{first.relation} {first.identifier}")
+    if facts.source_doi:
+        return _all(f"IsDerivedFrom {facts.source_doi}, which it was fetched from")
+    return Found(
+        0, "refers to no other data", "set spec.metadata.related, for example IsDerivedFrom or IsPartOf a dataset"
+    )
+
+
+def is_rich_for_reuse(facts: Facts) -> Found:
+    """What one must know before using it for something else."""
+    said = facts.metadata
+    return _share(
+        (
+            (bool(said.methods), "methods"),
+            (said.acquisition is not None, "acquisition"),
+            (bool(said.coverage), "coverage"),
+            (said.period is not None, "period"),
+            (bool(said.taxa or said.subjects), "taxa or subjects"),
+            (bool(said.contact), "contact"),
+            (bool(said.license), "license"),
+            (bool(said.funding), "funding"),
+        )
+    )
+
+
+def has_licence(facts: Facts) -> Found:
+    """An id of the SPDX list: standard, and machine-understandable by its address."""
+    if facts.metadata.license:
+        return _all(f"https://spdx.org/licenses/{facts.metadata.license}")
+    return Found(
+        0,
+        "nobody may use it: without a licence all rights are reserved",
+        "set spec.metadata.license, for example CC-BY-4.0",
+    )
+
+
+def has_provenance_of_its_field(facts: Facts) -> Found:
+    """As iFDO has it: by what images were taken, and how they were annotated."""
+    said = facts.metadata
+    parts = ((bool(said.methods), "methods"), (said.acquisition is not None, "acquisition"))
+    return _share(parts)
+
+
+def has_provenance_for_all(facts: Facts) -> Found:
+    """The recipe of the version, and RO-Crate."""
+    if not facts.version:
+        return Found(None, _VERSION)
+    if facts.writes(documents.RO_CRATE):
+        return _all("the version's manifest has the recipe and every file's digest; RO-Crate can be written")
+    advice = f"set {' and '.join(documents.RO_CRATE.lacking(facts.metadata))} for RO-Crate"
+    return Found(50, "the version's manifest has the recipe and every file's digest", advice)
+
+
+def metadata_follows_its_community(facts: Facts) -> Found:
+    """Standards of marine images and of biodiversity."""
+    return _document(facts, documents.IFDO, documents.DARWIN_CORE)
+
+
+def metadata_follows_its_community_for_machines(facts: Facts) -> Found:
+    """Darwin Core, whose terms have addresses; iFDO is JSON without such."""
+    found = _document(facts, documents.DARWIN_CORE)
+    if not found.points and facts.writes(documents.IFDO):
+        return Found(50, "iFDO can be written, whose terms have no addresses", found.advice)
+    return found

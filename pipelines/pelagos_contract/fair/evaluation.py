@@ -1,0 +1,99 @@
+"""The score of a dataset: the mean of its indicators by their weights, as FAIR EVA computes it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pelagos_contract.fair.checks import Found
+from pelagos_contract.fair.facts import Facts
+from pelagos_contract.fair.indicators import INDICATORS, PRINCIPLES, Indicator, Principle
+
+PASS, FAIL = 75, 50
+"""As FAIR EVA says it: an indicator passes from 75 points on, and fails up to 50."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found of each indicator. Those that were not evaluated are None in ``points``, and count for nothing."""
+
+    found: Mapping[str, Found]
+
+    @property
+    def score(self) -> float | None:
+        """0 to 100 with two digits; None when nothing was evaluated."""
+        return self._mean(INDICATORS)
+
+    def of(self, principle: Principle) -> float | None:
+        """That of the indicators of a principle."""
+        return self._mean(each for each in INDICATORS if each.principle == principle)
+
+    @property
+    def failed(self) -> tuple[str, ...]:
+        """The codes of indicators that fail."""
+        return self._codes(lambda points: points is not None and points <= FAIL)
+
+    @property
+    def not_evaluated(self) -> tuple[str, ...]:
+        """The codes of those of which nothing is known."""
+        return self._codes(lambda points: points is None)
+
+    @property
+    def advice(self) -> tuple[tuple[str, float], ...]:
+        """What would give more points, and how many of the score at most; what gives most comes first."""
+        lost: dict[str, float] = {}
+        for each in INDICATORS:
+            found = self.found[each.code]
+            if found.advice and found.points is not None:
+                lost[found.advice] = lost.get(found.advice, 0) + (100 - found.points) * each.weight
+        whole = sum(each.weight for each in INDICATORS if self.found[each.code].points is not None)
+        return tuple(
+            (words, round(points / whole, 1)) for words, points in sorted(lost.items(), key=lambda one: -one[1])
+        )
+
+    def document(self) -> dict[str, Any]:
+        """As JSON: the score, those of the principles, and every indicator."""
+        return {
+            "score": self.score,
+            **{principle: self.of(principle) for principle in PRINCIPLES},
+            "failed": list(self.failed),
+            "notEvaluated": list(self.not_evaluated),
+            "advice": [{"do": words, "gives": points} for words, points in self.advice],
+            "indicators": [
+                {
+                    "code": each.code,
+                    "title": each.title,
+                    "priority": each.priority,
+                    "weight": each.weight,
+                    "points": self.found[each.code].points,
+                    "status": status(self.found[each.code].points),
+                    "evidence": self.found[each.code].evidence,
+                    "advice": self.found[each.code].advice,
+                }
+                for each in INDICATORS
+            ],
+        }
+
+    def _mean(self, indicators: Iterable[Indicator]) -> float | None:
+        judged = [(found, each.weight) for each in indicators if (found := self.found[each.code].points) is not None]
+        if not judged:
+            return None
+        return round(sum(points * weight for points, weight in judged) / sum(weight for _, weight in judged), 2)
+
+    def _codes(self, wanted: Any) -> tuple[str, ...]:
+        return tuple(each.code for each in INDICATORS if wanted(self.found[each.code].points))
+
+
+def status(points: float | None) -> str:
+    """What FAIR EVA calls it: pass, fail or indeterminate; and what it is without points."""
+    if points is None:
+        return "not evaluated"
+    if points >= PASS:
+        return "pass"
+    return "indeterminate" if points > FAIL else "fail"
+
+
+def built_in(facts: Facts) -> Evaluation:
+    """By our own checks, which ask nobody."""
+    return Evaluation({each.code: each.check(facts) for each in INDICATORS})

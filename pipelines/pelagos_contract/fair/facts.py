@@ -1,0 +1,100 @@
+"""What is judged: what people say of a dataset, the version that there is, and where it is, or will be, published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from pelagos_contract.documents import DocumentDescription
+from pelagos_contract.metadata import Metadata, Related
+
+OF_DATA = frozenset(
+    {
+        "IsDerivedFrom",
+        "IsSourceOf",
+        "IsPartOf",
+        "HasPart",
+        "IsNewVersionOf",
+        "IsPreviousVersionOf",
+        "IsVersionOf",
+        "HasVersion",
+    }
+)
+"""Relations that lead from data to data."""
+MOST_CLASSES = 100
+"""Names of classes that are looked at: as many as a status has."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the built-in evaluation goes by; it asks nobody else.
+
+    ``version`` is the digest of the newest version, ``source_doi`` the DOI that the source was fetched under. ``doi`` is that
+    under which it is published; ``repository`` names the one in which it is, or into which spec.publish will put it.
+    """
+
+    metadata: Metadata = field(default_factory=Metadata)
+    version: str | None = None
+    classes: tuple[str, ...] = ()
+    source_doi: str | None = None
+    doi: str | None = None
+    repository: str | None = None
+
+    @property
+    def identifier(self) -> str | None:
+        """The DOI that it has."""
+        return self.metadata.identifier or self.doi
+
+    @property
+    def place(self) -> str | None:
+        """Where people find it, or will, in words."""
+        if self.identifier:
+            return f"https://doi.org/{self.identifier}"
+        return f"{self.repository}, which gives it a DOI when it is published" if self.repository else None
+
+    @property
+    def can_be_had(self) -> bool:
+        """Whether its place says how to get the images: by downloading them, or by asking somebody."""
+        return bool(self.place) and (self.metadata.is_open or self.answers)
+
+    @property
+    def answers(self) -> bool:
+        """Whether somebody can be asked."""
+        contact = self.metadata.contact
+        return contact is not None and bool(contact.email or contact.url)
+
+    @cached_property
+    def data(self) -> tuple[Related, ...]:
+        """Other works that are data, as far as somebody says."""
+        return tuple(
+            each for each in self.metadata.related if each.kind in {"Dataset", "Image"} or each.relation in OF_DATA
+        )
+
+    @cached_property
+    def named_classes(self) -> tuple[str, ...]:
+        """The classes that spec.metadata.taxa gives an AphiaID."""
+        known = {taxon.name.casefold() for taxon in self.metadata.taxa if taxon.uri}
+        return tuple(name for name in self.classes if name.casefold() in known)
+
+    def writes(self, document: DocumentDescription) -> bool:
+        """Whether nothing is lacking for the document."""
+        return not document.lacking(self.metadata)
+
+
+def of_resource(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Facts:
+    """Of a Dataset as the API server has it. Metadata that an earlier release let pass, and this one does not, counts as none."""
+    try:
+        metadata = Metadata.model_validate(spec.get("metadata") or {})
+    except ValidationError:
+        metadata = Metadata()
+    classes: Sequence[Mapping[str, Any]] = status.get("classes") or ()
+    return Facts(
+        metadata=metadata,
+        version=status.get("version"),
+        classes=tuple(str(each.get("name")) for each in classes[:MOST_CLASSES]),
+        source_doi=(status.get("source") or {}).get("doi"),
+    )
