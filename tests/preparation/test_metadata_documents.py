@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import zipfile
 from dataclasses import dataclass
@@ -176,6 +177,27 @@ def test_two_images_that_are_the_same_keep_files_of_their_own(tmp_path: Path) ->
 
     lines = (tmp_path / "out" / "images.csv").read_text().splitlines()[1:]
     assert len({line.partition(",")[0] for line in lines}) == 4
+
+
+@pytest.mark.parametrize(
+    ("period", "dates"),
+    [
+        ({"start": "2024-02"}, ["2024-02-01", "2024-02-29"]),
+        ({"start": "2024-02", "end": "2025"}, ["2024-02-01", "2025"]),
+        ({"start": "2024-02-03", "end": "2024-02-03"}, ["2024-02-03"]),
+    ],
+)
+def test_a_month_is_all_of_its_days_in_eml_which_has_no_months(
+    version: versions.Version, tmp_path: Path, period: dict[str, str], dates: list[str]
+) -> None:
+    said = LEAST | {"period": period, "issued": "2026-05"}
+
+    exporting.export(str(version.folder), exporting.NO_VIEW, tmp_path / "out", described(said, "DarwinCore"))
+
+    with zipfile.ZipFile(tmp_path / "out" / "dwca.zip") as archive:
+        eml = archive.read("eml.xml").decode()
+    assert re.findall("<calendarDate>(.*?)<", eml) == dates
+    assert "<pubDate>2026<" in eml
 
 
 def test_a_point_across_the_date_line_makes_no_polygon_around_the_world(

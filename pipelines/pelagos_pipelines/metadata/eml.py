@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 
@@ -42,7 +43,7 @@ def _dataset(above: ET.Element, content: Content) -> None:
     _party(above, "metadataProvider", said.creators[0])
     for contributor in said.contributors:
         _text(_party(above, "associatedParty", contributor), "role", contributor.role)
-    _text(above, "pubDate", content.issued)
+    _text(above, "pubDate", content.issued if content.issued.count("-") != 1 else content.issued[:4])
     _text(above, "language", said.language)
     _paragraphs(above, "abstract", said.description)
     if said.keywords or said.subjects:
@@ -83,18 +84,28 @@ def _coverage(above: ET.Element, said: Metadata) -> None:
         _area(ET.SubElement(coverage, "geographicCoverage"), area)
     if said.period is not None:
         when = ET.SubElement(coverage, "temporalCoverage")
-        if said.period.end is None:
-            _text(ET.SubElement(when, "singleDateTime"), "calendarDate", said.period.start)
-        else:
-            days = ET.SubElement(when, "rangeOfDates")
-            _text(ET.SubElement(days, "beginDate"), "calendarDate", said.period.start)
-            _text(ET.SubElement(days, "endDate"), "calendarDate", said.period.end)
+        _dates(when, said.period.start, said.period.end or said.period.start)
     if said.taxa:
         taxa = ET.SubElement(coverage, "taxonomicCoverage")
         for taxon in said.taxa:
             group = ET.SubElement(taxa, "taxonomicClassification")
             _text(group, "taxonRankName", taxon.rank)
             _text(group, "taxonRankValue", taxon.name)
+
+
+def _dates(above: ET.Element, first: str, last: str) -> None:
+    """EML has years and days; a month is all of its days."""
+    if first.count("-") == 1:
+        first += "-01"
+    if last.count("-") == 1:
+        _, days = calendar.monthrange(int(last[:4]), int(last[5:]))
+        last += f"-{days}"
+    if first == last:
+        _text(ET.SubElement(above, "singleDateTime"), "calendarDate", first)
+        return
+    between = ET.SubElement(above, "rangeOfDates")
+    _text(ET.SubElement(between, "beginDate"), "calendarDate", first)
+    _text(ET.SubElement(between, "endDate"), "calendarDate", last)
 
 
 def _area(above: ET.Element, area: Area) -> None:

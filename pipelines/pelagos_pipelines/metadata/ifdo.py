@@ -15,7 +15,8 @@ from pelagos_pipelines.metadata.content import Content, Writer, filled, json_of
 
 def write(content: Content) -> Mapping[str, Iterator[bytes]]:
     """See the module."""
-    found = ifdo_writing.document(content.collection, _short(content.names), Altered())
+    names = _short(content.names)
+    found = ifdo_writing.document(content.collection, names, Altered())
     header = found["image-set-header"]
     del header["image-set-local-path"]
     header |= _header(content)
@@ -25,8 +26,7 @@ def write(content: Content) -> Mapping[str, Iterator[bytes]]:
         if taxon is not None and taxon.uri:
             label["info"] = taxon.uri
     for image in content.collection.images:
-        item = found["image-set-items"][_short(content.names)[image.path]]
-        item["image-hash-sha256"] = content.digests[image.path]
+        found["image-set-items"][names[image.path]]["image-hash-sha256"] = content.digests[image.path]
     return {"ifdo.json": json_of(found)}
 
 

@@ -20,10 +20,10 @@ _RELATIONS = {
 
 def write(content: Content) -> Mapping[str, Iterator[bytes]]:
     """See the module."""
-    found = {"@context": "https://schema.org/", "@type": "Dataset", **dataset(content)}
-    if content.files:
-        found["distribution"] = [download(file) for file in content.files if file.path not in content.names.values()]
-    return {"schema.jsonld": json_of({name: value for name, value in found.items() if value})}
+    images = {*content.names.values()}
+    beside = [download(file) for file in content.files if file.path not in images]
+    found = {"@context": "https://schema.org/", "@type": "Dataset", **dataset(content), **filled(distribution=beside)}
+    return {"schema.jsonld": json_of(found)}
 
 
 def dataset(content: Content) -> dict[str, Any]:
