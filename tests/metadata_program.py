@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 FOLDER = Path(sys.argv[1])
 
@@ -53,9 +55,10 @@ def darwin_core() -> Any:
 def ro_crate() -> Any:
     from rocrate.rocrate import ROCrate
 
+    warnings.simplefilter("error")
     crate = ROCrate(FOLDER)
     files = [each.id for each in crate.data_entities]
-    missing = [name for name in files if not (FOLDER / name).exists()]
+    missing = [name for name in files if not (FOLDER / unquote(name)).exists()]
     # An entity that is referred to, and not there, is read as its id.
     dangling = [
         (each.id, name)
@@ -69,7 +72,7 @@ def ro_crate() -> Any:
     return {
         "name": root["name"],
         "license": root["license"].id,
-        "files": files,
+        "files": [*map(unquote, files)],
         "missing": missing,
         "dangling": dangling,
     }

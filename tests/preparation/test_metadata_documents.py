@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import fnmatch
 import json
 import os
 import re
@@ -10,13 +12,16 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
 import dataset_versions
+import image_sources
 from described_datasets import FULL
 from pelagos_contract.documents import DOCUMENTS
 from pelagos_contract.metadata import Metadata
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.metadata import registry
 from pelagos_pipelines.metadata.registry import LackingError
 from pelagos_pipelines.preparation import exporting, versions
@@ -112,7 +117,7 @@ def test_a_darwin_core_archive_has_what_was_seen_on_each_image(written: Written)
     assert cod["footprintWKT"].startswith("POLYGON ((-4.5 36.5,")
     ((kind, media),) = cod["media"]
     assert kind == "http://rs.gbif.org/terms/1.0/Multimedia"
-    assert (written.folder / media["http://purl.org/dc/terms/identifier"]).exists()
+    assert (written.folder / unquote(media["http://purl.org/dc/terms/identifier"])).exists()
 
 
 def test_a_crate_lists_every_file_and_refers_to_nothing_that_is_not_there(written: Written) -> None:
@@ -177,6 +182,27 @@ def test_two_images_that_are_the_same_keep_files_of_their_own(tmp_path: Path) ->
 
     lines = (tmp_path / "out" / "images.csv").read_text().splitlines()[1:]
     assert len({line.partition(",")[0] for line in lines}) == 4
+
+
+def test_classes_whose_names_mean_something_in_addresses_and_patterns_are_found(tmp_path: Path) -> None:
+    for index in range(6):
+        image_sources.photo(
+            tmp_path / "source" / ("Gadus morhua", 'é,"x" #1?%20[a]')[index % 2] / f"{index}.jpg", seed=index
+        )
+    version = dataset_versions.write(tmp_path / "store", tmp_path / "source", Task.CLASSIFICATION)
+    out = tmp_path / "out"
+
+    exporting.export(str(version.folder), "imagefolder", out, described(LEAST, "Croissant", "RoCrate", "DarwinCore"))
+
+    there = {path.relative_to(out).as_posix() for path in out.rglob("*.jpg")}
+    crate = json.loads((out / "ro-crate-metadata.json").read_bytes())["@graph"]
+    assert {unquote(each["@id"]) for each in crate if str(each["@id"]).endswith(".jpg")} == there
+    assert all(re.fullmatch("[!-~]+", each["@id"]) for each in crate)
+    patterns = [each["includes"] for each in json.loads((out / "croissant.json").read_bytes())["distribution"][2:]]
+    assert {name for name in there if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)} == there
+    with zipfile.ZipFile(out / "dwca.zip") as archive:
+        rows = list(csv.DictReader(archive.read("multimedia.csv").decode().splitlines()))
+    assert {unquote(row["identifier"]) for row in rows} == there
 
 
 @pytest.mark.parametrize(

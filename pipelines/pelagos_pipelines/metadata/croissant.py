@@ -6,6 +6,7 @@ The tables are files of their own, so that programs read all annotations whichev
 from __future__ import annotations
 
 import csv
+import glob
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -51,6 +52,7 @@ _CONTEXT: Mapping[str, Any] = {
     "dataCollection": "cr:dataCollection",
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
@@ -66,11 +68,13 @@ _CONTEXT: Mapping[str, Any] = {
     "parentField": "cr:parentField",
     "path": "cr:path",
     "personalSensitiveInformation": "cr:personalSensitiveInformation",
+    "rai": "http://mlcommons.org/croissant/RAI/",
     "recordSet": "cr:recordSet",
     "references": "cr:references",
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",
@@ -94,7 +98,7 @@ def _late(content: Content) -> Iterator[bytes]:
 
 
 def _document(content: Content) -> dict[str, Any]:
-    said = schema_org.dataset(content)
+    said = schema_org.dataset(content, others="CreativeWork")
     said.pop("size")
     language = content.metadata.language
     if "keywords" in said:  # of Croissant, these are words alone
@@ -143,7 +147,7 @@ def _pictures(content: Content) -> Iterator[dict[str, Any]]:
         folder, _, file = name.rpartition("/")
         folders.setdefault((folder, file.rpartition(".")[2]), known[name])
     for number, ((folder, suffix), media_type) in enumerate(sorted(folders.items()), start=1):
-        includes = f"{folder}/*.{suffix}" if folder else f"*.{suffix}"
+        includes = f"{glob.escape(folder)}/*.{suffix}" if folder else f"*.{suffix}"
         yield {
             "@type": "cr:FileSet",
             "@id": f"image-files-{number}",

@@ -13,6 +13,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any
+from urllib.parse import quote
 
 from pelagos_contract import documents
 from pelagos_contract.metadata import Metadata
@@ -138,7 +139,7 @@ def _multimedia(content: Content) -> Iterator[Sequence[Any]]:
     kinds = {file.path: file.media_type for file in content.files}
     for image, _, _, name in _seen(content):
         where = content.names[image.path]
-        row = fixed | {"format": kinds.get(where, ""), "identifier": where, "title": image.path}
+        row = fixed | {"format": kinds.get(where, ""), "identifier": quote(where), "title": image.path}
         yield name, *(row.get(term.rpartition("/")[2], "") for term in _MULTIMEDIA)
 
 
@@ -146,7 +147,7 @@ def _seen(content: Content) -> Iterator[tuple[ImageRecord, str, int, str]]:
     """Every class of every image, how often it is there, and the id of that: it stays the same in other versions."""
     for image in content.collection.images:
         for label, count in sorted(Counter(shape.label for shape in image.marks).items()):
-            yield image, label, count, f"urn:sha256:{content.digests[image.path]}#{label}"
+            yield image, label, count, f"urn:sha256:{content.digests[image.path]}#{quote(label)}"
 
 
 def _whole(said: Metadata) -> dict[str, Any]:

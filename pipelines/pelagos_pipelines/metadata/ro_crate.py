@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from pelagos_contract import documents
 from pelagos_pipelines.metadata import schema_org
@@ -27,8 +28,8 @@ def document(content: Content) -> dict[str, Any]:
     """A graph of entities that refer to each other by id, as RO-Crate wants it: none stands within another."""
     graph = _Graph()
     files = [*content.files, *content.written]
-    root = {"@id": "./", "@type": "Dataset", **graph.flat(schema_org.dataset(content))}
-    root["hasPart"] = [*root.get("hasPart", ()), *({"@id": file.path} for file in files)]
+    root = {"@id": "./", "@type": "Dataset", **graph.flat(schema_org.dataset(content, others="CreativeWork"))}
+    root["hasPart"] = [*root.get("hasPart", ()), *({"@id": quote(file.path)} for file in files)]
     if isinstance(root.get("license"), str):
         name = content.metadata.license
         root["license"] = graph.add({"@id": root["license"], "@type": "CreativeWork", "name": name})
@@ -45,7 +46,7 @@ def document(content: Content) -> dict[str, Any]:
 
 def _file(file: File) -> dict[str, Any]:
     return {
-        "@id": file.path,
+        "@id": quote(file.path),
         "@type": "File",
         "name": file.path,
         "encodingFormat": file.media_type,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from pelagos_contract import documents, identifiers
 from pelagos_contract.metadata import Area, Contact, Funding, Metadata, Party, Related
@@ -26,8 +27,11 @@ def write(content: Content) -> Mapping[str, Iterator[bytes]]:
     return {"schema.jsonld": json_of(found)}
 
 
-def dataset(content: Content) -> dict[str, Any]:
-    """What a Dataset of schema.org says, without its type and its files."""
+def dataset(content: Content, *, others: str = "Dataset") -> dict[str, Any]:
+    """What a Dataset of schema.org says, without its type and its files.
+
+    ``others`` is the type of other datasets that it names: where readers look for the one Dataset, it must be another.
+    """
     said = content.metadata
     return filled(
         name=said.title,
@@ -55,7 +59,7 @@ def dataset(content: Content) -> dict[str, Any]:
         measurementTechnique=said.methods,
         contactPoint=contact(said.contact) if said.contact else None,
         size=f"{len(content.collection.images)} images",
-        **related(said),
+        **related(said, others),
     )
 
 
@@ -122,20 +126,20 @@ def contact(each: Contact) -> dict[str, Any]:
     return filled(**{"@type": "ContactPoint"}, contactType="data", name=each.name, email=each.email, url=each.url)
 
 
-def related(said: Metadata) -> dict[str, list[Any]]:
+def related(said: Metadata, others: str) -> dict[str, list[Any]]:
     """Other works, by the property that says what they are to this one."""
     found: dict[str, list[Any]] = {}
     for each in said.related:
-        found.setdefault(_RELATIONS.get(each.relation, "citation"), []).append(_work(each))
+        found.setdefault(_RELATIONS.get(each.relation, "citation"), []).append(_work(each, others))
     return found
 
 
-def _work(each: Related) -> Any:
+def _work(each: Related, others: str) -> Any:
     address = identifiers.url(each.identifier)
     if each.relation == "IsIdenticalTo":
         return address or each.identifier
     kinds = {
-        "Dataset": "Dataset",
+        "Dataset": others,
         "Image": "ImageObject",
         "JournalArticle": "ScholarlyArticle",
         "Software": "SoftwareSourceCode",
@@ -149,7 +153,7 @@ def download(file: File) -> dict[str, Any]:
     return {
         "@type": "DataDownload",
         "name": file.path,
-        "contentUrl": file.path,
+        "contentUrl": quote(file.path),
         "encodingFormat": file.media_type,
         "contentSize": f"{file.size} B",
         "sha256": file.sha256,
