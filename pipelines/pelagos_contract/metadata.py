@@ -6,10 +6,10 @@ or trained again. It goes on record with the version, and with what is published
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pelagos_contract import identifiers
 from pelagos_contract.base import Strict
@@ -257,9 +257,7 @@ class Metadata(Described):
     creators: Annotated[list[Party], Field(max_length=100, description="Who made it, in the order of a citation.")] = []
     contributors: Annotated[list[Contributor], Field(max_length=100, description="Who else had a part in it.")] = []
     contact: Annotated[Contact | None, Field(description="Whom to ask about it.")] = None
-    publisher: Annotated[
-        Party | None, Field(description="Who publishes it. Default: the repository, once it is there.")
-    ] = None
+    publisher: Annotated[Party | None, Field(description="Who publishes it, such as the repository.")] = None
     license: Annotated[LicenseId | None, Field(description="Id of its licence in the SPDX list.")] = None
     access: Annotated[
         Literal["Open", "Restricted"] | None,
@@ -273,9 +271,7 @@ class Metadata(Described):
     ] = None
     keywords: Annotated[list[Short], Field(max_length=100, description="Words by which people look for it.")] = []
     subjects: Annotated[list[Subject], Field(max_length=100, description="Terms of vocabularies.")] = []
-    identifier: Annotated[
-        Doi | None, Field(description="DOI that it has already. Default: that under which Pelagos publishes it.")
-    ] = None
+    identifier: Annotated[Doi | None, Field(description="DOI that it has already.")] = None
     funding: Annotated[list[Funding], Field(max_length=50, description="Who paid for it.")] = []
     related: Annotated[
         list[Related], Field(max_length=100, description="Other works, such as the paper about it.")
@@ -289,7 +285,33 @@ class Metadata(Described):
         Field(description="How images were taken and annotated: their provenance."),
     ] = None
 
+    def derived(self, doi: object) -> Metadata:
+        """With the DOI of the source that a version was fetched from, where nobody has named it yet."""
+        named = {identifiers.url(each.identifier) for each in self.related}
+        if not isinstance(doi, str) or identifiers.kind_of(doi) != "DOI" or identifiers.url(doi) in named:
+            return self
+        source = Related(identifier=doi, relation="IsDerivedFrom", kind="Dataset")
+        return self.model_copy(update={"related": [*self.related, source]})
+
     @property
     def is_open(self) -> bool:
         """Whether anybody may have the images."""
         return self.access != "Restricted"
+
+
+class InvalidMetadataError(ValueError):
+    """The metadata of a resource is not valid; the message names the field and what is allowed."""
+
+
+def of_spec(spec: Mapping[str, Any]) -> Metadata:
+    """What a Dataset says of itself, as the API server has it: it may hold what an earlier release let pass.
+
+    Raises:
+        InvalidMetadataError: see there.
+    """
+    try:
+        return Metadata.model_validate(spec.get("metadata") or {})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(map(str, ("spec.metadata", *problem["loc"])))
+        raise InvalidMetadataError(f"{field}: {problem['msg']}; correct it in the Dataset") from error

@@ -101,6 +101,7 @@ def test_metadata_goes_to_the_data_plane_as_it_stands_in_the_spec(
     python = tmp_path / "environments/pipelines/bin/python"
     python.write_text(python.read_text() + f"cat >{tmp_path}/said\n")
     status["versions"][0]["createdAt"] = "2026-11-29T10:00:00Z"
+    status["source"] = {"doi": "10.5281/zenodo.7"}
     api.add("fish", status, spec={"metadata": {"title": "Fish", "license": "cc0-1.0"}})
 
     done = run("fish", "--metadata", "Croissant", "--metadata", "RoCrate", "--to", tmp_path / "out")
@@ -109,7 +110,11 @@ def test_metadata_goes_to_the_data_plane_as_it_stands_in_the_spec(
     assert plane.read_text().split()[-3:] == ["-", str(tmp_path / "out"), "described"]
     assert json.loads((tmp_path / "said").read_text()) == {
         "documents": ["Croissant", "RoCrate"],
-        "metadata": {"title": "Fish", "license": "CC0-1.0"},
+        "metadata": {
+            "title": "Fish",
+            "license": "CC0-1.0",
+            "related": [{"identifier": "10.5281/zenodo.7", "relation": "IsDerivedFrom", "kind": "Dataset"}],
+        },
         "dataset": "default/fish",
         "made": "2026-11-29",
     }

@@ -128,10 +128,11 @@ def test_points_that_are_none_do_not_count(api: ApiServer, eva: FairEva, points:
     [
         ({}, (), "by their DOI; name it with --doi"),
         ({}, ("--doi", "8435696"), "by their DOI; name it with --doi"),
+        ({"license": "ours"}, (), "spec.metadata.license: Value error, 'ours' is no licence"),
         (FULL, ("--server", "http://127.0.0.1:9"), "there is no FAIR EVA server at http://127.0.0.1:9"),
         (FULL, ("--server", "nonsense"), "there is no FAIR EVA server at nonsense"),
     ],
-    ids=["no DOI", "a number", "nobody", "no address"],
+    ids=["no DOI", "a number", "no licence", "nobody", "no address"],
 )
 def test_why_it_was_not_evaluated_is_one_line(
     api: ApiServer, metadata: Any, arguments: tuple[str, ...], words: str

@@ -13,7 +13,7 @@ from pelagos_contract.fair.checks import Found
 from pelagos_contract.fair.evaluation import Evaluation, built_in
 from pelagos_contract.fair.facts import Facts, of_resource
 from pelagos_contract.fair.indicators import INDICATORS, PRINCIPLES
-from pelagos_contract.metadata import Metadata
+from pelagos_contract.metadata import InvalidMetadataError, Metadata
 
 PUBLISHED = {name: value for name, value in FULL.items() if name != "identifier"}
 VERSION = "sha256:" + "a1" * 32
@@ -138,7 +138,9 @@ def test_a_resource_is_judged_by_what_the_server_has_of_it() -> None:
     status = {"version": VERSION, "classes": [{"name": "cod"}, {"name": "eel"}], "source": {"doi": "10.5281/zenodo.7"}}
 
     assert of_resource({"metadata": FULL}, status) == facts(FULL, source_doi="10.5281/zenodo.7")
-    assert of_resource({"metadata": {"license": "ours"}}, {}) == Facts()
+    assert of_resource({}, {}) == Facts()
+    with pytest.raises(InvalidMetadataError, match=r"spec\.metadata\.license: .*'ours' is no licence"):
+        of_resource({"metadata": {"license": "ours"}}, {})
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,18 @@ def test_a_doi_is_told_without_its_resolver() -> None:
     assert (related.type, related.plain) == ("DOI", "10.1000/182")
 
 
+def test_the_source_is_named_as_what_it_is_derived_from_once() -> None:
+    said = Metadata(title="Fish").derived("10.5281/zenodo.7")
+
+    (related,) = said.related
+    assert (related.identifier, related.relation) == ("10.5281/zenodo.7", "IsDerivedFrom")
+    assert said.derived("10.5281/zenodo.7") == said.derived(None) == said.derived("not a DOI") == said
+    other = Metadata.model_validate(
+        {"related": [{"identifier": "https://doi.org/10.5281/zenodo.7", "relation": "IsPartOf"}]}
+    )
+    assert other.derived("10.5281/zenodo.7") == other
+
+
 def test_metadata_decides_nothing_of_a_version() -> None:
     bare: dict[str, Any] = {"source": {"volume": {"path": "a"}}, "task": "Detection"}
     described = DatasetSpec.model_validate(bare | {"metadata": {"title": "Fish", "license": "cc0-1.0"}})

@@ -84,7 +84,7 @@ class FairGate(Strict):
             ge=0,
             le=100,
             description="Least score of the built-in evaluation, from 0 to 100. A version with less is trained on as any other, "
-            "and is not published.",
+            "and FairPassed is False: it is not to be published.",
         ),
     ]
 
@@ -185,7 +185,7 @@ class DatasetSpec(Recipe, BaseSpec):
         ),
     ] = None
     fair: Annotated[
-        FairGate | None, Field(description="How FAIR a version must be before it is published; none: as it is.")
+        FairGate | None, Field(description="How FAIR a version must be before it is published. Default: as it is.")
     ] = None
 
 

@@ -305,7 +305,7 @@ FAIR_ENOUGH = _dataset(
 FAIR_SCORE_TOO_LOW = _dataset(
     "FairScoreTooLow",
     "for information",
-    "The newest version is less FAIR than spec.fair.minScore asks. It can be trained on, and is not published.",
+    "The newest version is less FAIR than spec.fair.minScore asks. It can be trained on, and is not to be published.",
     "See pelagos fair NAME for what would give more points, and set that in spec.metadata.",
 )
 SOURCE_NOT_FOUND = _of_steps("Dataset", failures.Reason.SOURCE_NOT_FOUND)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.text import Text
 
 from pelagos.api.kinds import DATASET
@@ -19,7 +18,7 @@ from pelagos.cli import access, installed, outputs
 from pelagos.cli.outputs import Output
 from pelagos_contract.documents import DOCUMENTS
 from pelagos_contract.formats import FORMATS
-from pelagos_contract.metadata import Metadata
+from pelagos_contract.metadata import InvalidMetadataError, of_spec
 from pelagos_contract.text import shown
 
 _PROGRAM = "pelagos_pipelines.preparation.exporting"
@@ -66,7 +65,7 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
         wanted = _wanted(named, found, chosen, metadata) if metadata else None
         python = installed.settings().environments / "pipelines" / "bin" / "python"
         answer = _run(python, chosen, view, to.absolute(), wanted)
-    except (access.AskError, ExportError) as error:
+    except (access.AskError, ExportError, InvalidMetadataError) as error:
         if output is not Output.TABLE:
             outputs.write({"dataset": named, "error": str(error)}, output)
         installed.progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
@@ -94,15 +93,11 @@ def _view(format_name: str, metadata: Sequence[str]) -> str:
 
 
 def _wanted(name: str, dataset: Mapping[str, Any], uri: str, metadata: Sequence[str]) -> dict[str, Any]:
-    """What the data plane is told of the documents: see its program. The server may hold what an earlier release let pass."""
-    try:
-        said = Metadata.model_validate(dataset.get("spec", {}).get("metadata") or {})
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        field = ".".join(map(str, ("spec.metadata", *problem["loc"])))
-        raise ExportError(f"{field}: {problem['msg']}; correct it in the Dataset") from error
-    digest = f"sha256:{uri.rpartition('/')[2]}"
-    listed = dataset.get("status", {}).get("versions") or ()
+    """What the data plane is told of the documents: see its program. Raises InvalidMetadataError."""
+    said = of_spec(dataset.get("spec", {}))
+    digest, status = f"sha256:{uri.rpartition('/')[2]}", dataset.get("status", {})
+    said = said.derived((status.get("source") or {}).get("doi") if status.get("version") == digest else None)
+    listed = status.get("versions") or ()
     made = next((str(each.get("createdAt")) for each in listed if each.get("version") == digest), None)
     day = made or datetime.now(UTC).isoformat()
     return {"documents": list(metadata), "metadata": said.written(), "dataset": name, "made": day[:10]}

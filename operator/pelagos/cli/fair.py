@@ -17,6 +17,7 @@ from pelagos_contract import identifiers
 from pelagos_contract.fair import evaluation, facts
 from pelagos_contract.fair.evaluation import Evaluation
 from pelagos_contract.fair.indicators import INDICATORS, PRINCIPLES
+from pelagos_contract.metadata import InvalidMetadataError
 from pelagos_contract.text import shown
 
 FAR = 25
@@ -52,7 +53,7 @@ def fair(  # noqa: PLR0913, PLR0917 - options of a command
         known = facts.of_resource(found.get("spec", {}), found.get("status", {}))
         ours = evaluation.built_in(known)
         theirs = _theirs(Asked(server, plugin, endpoint), doi or known.identifier or "") if server else None
-    except (access.AskError, FairEvaError) as error:
+    except (access.AskError, FairEvaError, InvalidMetadataError) as error:
         if output is not Output.TABLE:
             outputs.write({"dataset": f"{namespace}/{name}", "error": str(error)}, output)
         installed.progress_console().print(Text.assemble(("Error: ", "bold red"), shown(str(error))), soft_wrap=True)
@@ -64,7 +65,7 @@ def fair(  # noqa: PLR0913, PLR0917 - options of a command
     else:
         _print(f"{namespace}/{name}", ours, theirs, every=every)
     if least is not None and (ours.score is None or ours.score < least):
-        installed.progress_console().print(Text(f"spec.fair.minScore is {least}: it is not published as it is"))
+        installed.progress_console().print(Text(f"spec.fair.minScore is {least}: it is not to be published as it is"))
         raise typer.Exit(1)
 
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from pydantic import ValidationError
-
 from pelagos_contract.documents import DocumentDescription
-from pelagos_contract.metadata import Metadata, Related
+from pelagos_contract.metadata import Metadata, Related, of_spec
 
 OF_DATA = frozenset(
     {
@@ -34,7 +32,7 @@ class Facts:
     """All that the built-in evaluation goes by; it asks nobody else.
 
     ``version`` is the digest of the newest version, ``source_doi`` the DOI that the source was fetched under. ``doi`` is that
-    under which it is published; ``repository`` names the one in which it is, or into which spec.publish will put it.
+    under which it is published; ``repository`` names the one in which it is, or into which it will be put.
     """
 
     metadata: Metadata = field(default_factory=Metadata)
@@ -86,14 +84,10 @@ class Facts:
 
 
 def of_resource(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Facts:
-    """Of a Dataset as the API server has it. Metadata that an earlier release let pass, and this one does not, counts as none."""
-    try:
-        metadata = Metadata.model_validate(spec.get("metadata") or {})
-    except ValidationError:
-        metadata = Metadata()
+    """Of a Dataset as the API server has it. Raises metadata.InvalidMetadataError."""
     classes: Sequence[Mapping[str, Any]] = status.get("classes") or ()
     return Facts(
-        metadata=metadata,
+        metadata=of_spec(spec),
         version=status.get("version"),
         classes=tuple(str(each.get("name")) for each in classes[:MOST_CLASSES]),
         source_doi=(status.get("source") or {}).get("doi"),
