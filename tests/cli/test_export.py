@@ -68,11 +68,12 @@ def test_an_older_version_is_named_by_its_beginning(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        ((), "name a --format (ImageFolder, Coco, Yolo, Voc, Cvat, LabelStudio, Ifdo), or --metadata (Ifdo, Croissant"),
         (("--format", "Word"), "no such format is written; allowed are ImageFolder, Coco, Yolo, Voc"),
         (("--format", "Yolo", "--version", "c3"), "0 versions of default/fish begin so; there are b2b2b2b2b2b2"),
         (("--format", "Yolo", "--version", ""), "ended with 3 and no answer"),
     ],
-    ids=["format", "version", "a program that fails"],
+    ids=["nothing", "format", "version", "a program that fails"],
 )
 def test_what_cannot_be_exported_is_one_line(
     api: ApiServer, status: dict[str, Any], plane: Path, tmp_path: Path, arguments: tuple[str, ...], words: str

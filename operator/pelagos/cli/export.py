@@ -87,6 +87,10 @@ def _view(format_name: str, metadata: Sequence[str]) -> str:
             )
     if not format_name and metadata:
         return _NO_VIEW
+    if not format_name:
+        raise ExportError(
+            f"name a --format ({', '.join(_VIEWS)}), or --metadata ({', '.join(DOCUMENTS.names)}), or both"
+        )
     if format_name not in _VIEWS:
         raise ExportError(f"--format {format_name}: no such format is written; allowed are {', '.join(_VIEWS)}")
     return _VIEWS[format_name]
