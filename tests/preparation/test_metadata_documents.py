@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import fnmatch
+import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import zipfile
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from described_datasets import FULL
 from pelagos_contract.documents import DOCUMENTS
 from pelagos_contract.metadata import Metadata
 from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations import linking
 from pelagos_pipelines.metadata import registry
 from pelagos_pipelines.metadata.registry import LackingError
 from pelagos_pipelines.preparation import exporting, versions
@@ -158,6 +161,22 @@ def test_the_same_version_and_words_are_the_same_bytes(version: versions.Version
 
     for file in (tmp_path / "one").iterdir():
         assert file.read_bytes() == (tmp_path / "other" / file.name).read_bytes(), file.name
+
+
+@pytest.mark.parametrize("linked", [True, False], ids=["linked", "copied"])
+def test_the_digests_that_documents_tell_are_those_of_the_files(
+    version: versions.Version, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    if not linked:
+        monkeypatch.setattr(linking, "link", shutil.copyfile)
+
+    exporting.export(str(version.folder), "coco", tmp_path / "out", described(LEAST, "RoCrate"))
+
+    crate = json.loads((tmp_path / "out" / "ro-crate-metadata.json").read_bytes())["@graph"]
+    told = {each["@id"]: each["sha256"] for each in crate if each["@type"] == "File"}
+    assert len(told) > 9
+    for name, digest in told.items():
+        assert hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest() == digest
 
 
 @pytest.mark.parametrize("document", list(DOCUMENTS), ids=lambda each: each.name)

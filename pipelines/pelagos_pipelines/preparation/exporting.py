@@ -74,8 +74,10 @@ def export(uri: str, view: str, target: Path, wanted: Wanted | None = None) -> t
             folder = partial / "view"
             altered = _view(here, view, folder)
             version = versions.read(here)
+            linked = _linked(version, folder) if wanted is not None else {}
+            _own(folder)
             if wanted is not None:
-                _describe(version, folder, wanted)
+                _describe(version, folder, wanted, linked)
             images = len(version.collection.images)
         folder.chmod(0o755)
         try:
@@ -96,15 +98,30 @@ def _view(here: Path, view: str, folder: Path) -> Altered:
         return Altered()
     altered = versions.materialise(here, view, folder)
     (folder / versions.MARKER).unlink()
-    _own(folder)
     return altered
 
 
-def _describe(version: versions.Version, folder: Path, wanted: Wanted) -> None:
+def _linked(version: versions.Version, folder: Path) -> dict[str, str]:
+    """The digests of the files that are links to blobs, which were verified: nobody need read them once more."""
+    digests = {_inode(blob): _digest(blob) for blob in version.blobs.values() if blob.exists()}
+    found = ((file, digests.get(_inode(file))) for file in _paths_in(folder))
+    return {file.relative_to(folder).as_posix(): digest for file, digest in found if digest is not None}
+
+
+def _inode(file: Path) -> tuple[int, int]:
+    stated = file.stat()
+    return stated.st_dev, stated.st_ino
+
+
+def _digest(blob: Path) -> str:
+    """The name of a blob is the digest of its bytes."""
+    return blob.parent.name + blob.name
+
+
+def _describe(version: versions.Version, folder: Path, wanted: Wanted, known: Mapping[str, str]) -> None:
     """Write documents of metadata into the folder of a view, or into one that holds nothing else."""
-    # The name of a blob is the digest of its bytes.
-    digests = {path: blob.parent.name + blob.name for path, blob in version.blobs.items()}
-    files = tuple(_files_in(folder))
+    digests = {path: _digest(blob) for path, blob in version.blobs.items()}
+    files = tuple(_files_in(folder, known))
     content = Content(
         metadata=wanted.metadata,
         dataset=wanted.dataset,
@@ -119,14 +136,21 @@ def _describe(version: versions.Version, folder: Path, wanted: Wanted) -> None:
     documents.write(folder, wanted.documents, content)
 
 
-def _files_in(folder: Path) -> Iterator[File]:
-    for above, folders, names in os.walk(folder):
-        folders.sort()
-        for name in sorted(names):
-            file = Path(above, name)
+def _files_in(folder: Path, known: Mapping[str, str]) -> Iterator[File]:
+    """All files; those of ``known`` digests are not read."""
+    for file in _paths_in(folder):
+        path = file.relative_to(folder).as_posix()
+        digest = known.get(path)
+        if digest is None:
             with file.open("rb") as opened:
                 digest = hashlib.file_digest(opened, "sha256").hexdigest()
-            yield File(file.relative_to(folder).as_posix(), digest, file.stat().st_size)
+        yield File(path, digest, file.stat().st_size)
+
+
+def _paths_in(folder: Path) -> Iterator[Path]:
+    for above, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(above, name) for name in sorted(names))
 
 
 def _names(version: versions.Version, digests: Mapping[str, str], files: Iterable[File]) -> dict[str, str]:
@@ -163,14 +187,12 @@ def _clear(above: Path, prefix: str) -> None:
 
 def _own(folder: Path) -> None:
     """Make copies of files that are links to blobs of the store: who changes one would change every version that has it."""
-    for above, _, names in os.walk(folder):
-        for name in names:
-            file = Path(above, name)
-            if file.stat().st_nlink > 1:
-                copy = file.with_name(f".{name}.copy")
-                shutil.copyfile(file, copy)
-                copy.replace(file)
-            file.chmod(0o644)
+    for file in [*_paths_in(folder)]:
+        if file.stat().st_nlink > 1:
+            copy = file.with_name(f".{file.name}.copy")
+            shutil.copyfile(file, copy)
+            copy.replace(file)
+        file.chmod(0o644)
 
 
 def main(arguments: Sequence[str]) -> int:
