@@ -84,7 +84,9 @@ def published(seen: Observed) -> Passed:
     """The history, and how removing what is beyond it stands."""
     found = plan(seen)
     is_silent = found.removals == Removals()
-    status = DatasetStatus(versions=quality.marked(seen, found.versions), removals=None if is_silent else found.removals)
+    status = DatasetStatus(
+        versions=quality.marked(seen, found.versions), removals=None if is_silent else found.removals
+    )
     return Passed(effects=found.effects, status=status)
 
 
