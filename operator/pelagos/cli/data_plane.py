@@ -46,8 +46,10 @@ def uris(status: Mapping[str, Any]) -> Mapping[str, str]:
     return {**found, **({newest: uri} if newest and newest not in found else {})}
 
 
-def run(settings: Settings, program: str, *arguments: object, versions: tuple[str, ...]) -> dict[str, Any]:
-    """What a module of the data plane answers about versions at uris. Raises DataPlaneError."""
+def run(
+    settings: Settings, program: str, *arguments: object, versions: tuple[str, ...], text: str | None = None
+) -> dict[str, Any]:
+    """What a module of the data plane answers about versions at uris, given ``text`` on its input. Raises DataPlaneError."""
     python = settings.environments / "pipelines" / "bin" / "python"
     if not python.exists():
         raise DataPlaneError(
@@ -60,6 +62,7 @@ def run(settings: Settings, program: str, *arguments: object, versions: tuple[st
             )
     done = subprocess.run(
         [python, "-m", program, *map(str, arguments)],
+        input=text,
         stdout=subprocess.PIPE,
         env=os.environ | _storage(settings),
         text=True,

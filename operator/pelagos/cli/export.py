@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +12,7 @@ import typer
 from rich.text import Text
 
 from pelagos.api.kinds import DATASET
-from pelagos.cli import access, installed, outputs
+from pelagos.cli import access, data_plane, installed, outputs
 from pelagos.cli.outputs import Output
 from pelagos_contract.documents import DOCUMENTS
 from pelagos_contract.formats import FORMATS
@@ -61,11 +59,11 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
     try:
         view = _view(format_name, metadata or [])
         found = access.find(at, DATASET, name, named.partition("/")[0])
-        chosen = version_uri(named, found.get("status", {}), version)
-        wanted = _wanted(named, found, chosen, metadata) if metadata else None
-        python = installed.settings().environments / "pipelines" / "bin" / "python"
-        answer = _run(python, chosen, view, to.absolute(), wanted)
-    except (access.AskError, ExportError, InvalidMetadataError) as error:
+        chosen = data_plane.version_uri(named, found.get("status", {}), version, f"--version {version}")
+        wanted = json.dumps(_wanted(named, found, chosen, metadata)) if metadata else None
+        asked = (chosen, view, to.absolute(), *(["described"] if wanted else []))
+        answer = data_plane.run(installed.settings(), _PROGRAM, *asked, versions=(chosen,), text=wanted)
+    except (access.AskError, ExportError, data_plane.DataPlaneError, InvalidMetadataError) as error:
         if output is not Output.TABLE:
             outputs.write({"dataset": named, "error": str(error)}, output)
         installed.progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
@@ -105,51 +103,6 @@ def _wanted(name: str, dataset: Mapping[str, Any], uri: str, metadata: Sequence[
     made = next((str(each.get("createdAt")) for each in listed if each.get("version") == digest), None)
     day = made or datetime.now(UTC).isoformat()
     return {"documents": list(metadata), "metadata": said.written(), "dataset": name, "made": day[:10]}
-
-
-def version_uri(name: str, status: Mapping[str, Any], version: str) -> str:
-    """Where the version is, the newest one without ``version``. Raises ExportError."""
-    uri = status.get("uri")
-    if not isinstance(uri, str):
-        raise ExportError(f"Dataset {name} has no version yet; see kubectl describe dataset")
-    if not version:
-        return uri
-    wanted = version.removeprefix("sha256:")
-    known = [str(each.get("version", "")).removeprefix("sha256:") for each in status.get("versions") or ()]
-    meant = [digest for digest in dict.fromkeys([*known, uri.rpartition("/")[2]]) if digest.startswith(wanted)]
-    if len(meant) != 1:
-        there = ", ".join(digest[:12] for digest in known) or "none"
-        raise ExportError(f"--version {version}: {len(meant)} versions of {name} begin so; there are {there}")
-    return f"{uri.rpartition('/')[0]}/{meant[0]}"
-
-
-def _run(python: Path, uri: str, view: str, target: Path, wanted: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What the data plane says, which reads the version and writes the files in an environment of its own."""
-    if not python.exists():
-        raise ExportError(
-            f"{python} is not there: install Pelagos' environments (make install), or set PELAGOS_ENVIRONMENTS"
-        )
-    if "://" not in uri and not Path(uri).is_dir():
-        raise ExportError(
-            f"the version {uri} is not visible from this machine; run this command where its folder is mounted"
-        )
-    command: list[str | Path] = [python, "-m", _PROGRAM, uri, view, target, *(["described"] if wanted else [])]
-    done = subprocess.run(
-        command,
-        input=json.dumps(wanted) if wanted else None,
-        stdout=subprocess.PIPE,
-        env=os.environ,
-        text=True,
-        check=False,
-    )
-    try:
-        answer = json.loads(done.stdout.splitlines()[-1])
-        error = answer.get("error")
-    except (ValueError, IndexError, AttributeError) as failure:
-        raise ExportError(f"{_PROGRAM} ended with {done.returncode} and no answer; see its words above") from failure
-    if error is not None:
-        raise ExportError(str(error))
-    return dict(answer)
 
 
 def _told(found: Mapping[str, Any], format_name: str, metadata: Sequence[str]) -> Iterable[str]:

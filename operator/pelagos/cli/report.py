@@ -12,8 +12,7 @@ from rich.text import Text
 
 from pelagos import engine_registry
 from pelagos.api.kinds import DATASET
-from pelagos.cli import access, installed, outputs
-from pelagos.cli.export import ExportError, version_uri
+from pelagos.cli import access, data_plane, installed, outputs
 from pelagos.cli.outputs import Output
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.settings import Settings
@@ -50,11 +49,12 @@ def report(  # noqa: PLR0913, PLR0917 - options of a command
     namespace = access.namespace_of(at, namespace)
     named, target = f"{namespace}/{name}", to or Path(f"{name}-report.html")
     try:
-        uri = version_uri(named, access.find(at, DATASET, name, namespace).get("status", {}), version)
+        status = access.find(at, DATASET, name, namespace).get("status", {})
+        uri = data_plane.version_uri(named, status, version, f"--version {version}")
         _write(target, read(installed.settings(), uri))
         if open_browser and not webbrowser.open(target.resolve().as_uri()):
             raise ReportError(f"no browser was found; open {target} in one")
-    except (access.AskError, ExportError, ReportError) as error:
+    except (access.AskError, data_plane.DataPlaneError, ReportError) as error:
         if output is not Output.TABLE:
             outputs.write({"dataset": named, "error": str(error)}, output)
         installed.progress_console().print(Text.assemble(("Error: ", "bold red"), shown(str(error))), soft_wrap=True)
