@@ -65,6 +65,23 @@ async def test_two_operators_that_submit_at_once_agree_on_one_run(cluster: Clust
     assert {run.url for run in found} == {f"https://kubeflow.example.org/#/runs/details/{alive.identifier}"}
 
 
+async def test_a_run_that_another_operator_launches_between_two_looks_is_adopted(cluster: Cluster) -> None:
+    late, other = cluster.new_engine(), cluster.new_engine()
+    look = late._sight.require_none_at_work
+
+    async def look_after_the_other(run: str, uid: str, namespace: str) -> None:
+        await other.submit(make_request())
+        await cluster.begin(cluster.runs()[0])
+        await look(run, uid, namespace)
+
+    late._sight.require_none_at_work = look_after_the_other  # type: ignore[method-assign]
+
+    adopted = await late.submit(make_request())
+
+    assert adopted.url.endswith(cluster.runs()[0].identifier)
+    assert len(cluster.runs()) == 1
+
+
 async def test_an_attempt_that_is_followed_by_another_is_ended_first(cluster: Cluster) -> None:
     await cluster.engine.submit(make_request())
     first = cluster.runs()[0]

@@ -173,9 +173,16 @@ class Kubeflow:
                 # Nobody waits for that: a server that lost a run's workflow never confirms its end.
                 await self._endings.end_quietly([run for run in attempts if not reading.is_over(run)])
             else:
-                await self._sight.require_none_at_work(
-                    request.name, request.labels.get(UID_LABEL, ""), self._where(request)
-                )
+                try:
+                    await self._sight.require_none_at_work(
+                        request.name, request.labels.get(UID_LABEL, ""), self._where(request)
+                    )
+                except RejectedError:
+                    # Another operator may have launched it after step 2: the pods are those of its run, which has a record now.
+                    attempts = await self._attempts(request.name, place)
+                    if not attempts:
+                        raise
+                    return await self._note(request.name, attempts[-1])
             return await self._create(request, documents, place, count)
 
     async def cancel(self, name: RunName) -> None:
