@@ -158,6 +158,32 @@ def test_a_version_that_a_training_names_stays_until_that_is_gone(kept: Simulati
     assert listed(kept)[0] == newest
 
 
+def test_two_datasets_of_the_same_content_do_not_keep_the_versions_of_each_other(kept: Simulation) -> None:
+    """Each has a store of its own, where nobody but itself has versions."""
+    twin = Key("Dataset", "default", "twin")
+    kept.create(kinds.DATASET, "twin", builders.changed(builders.DATASET, {"history": {"keep": 2}, "refresh": "1s"}))
+    kept.run_until(lambda: kept.is_current(twin))
+
+    for number in range(3):
+        renew(kept, f"content {number}")
+        kept.run_until(lambda: status(kept, twin)["version"] == status(kept, FRAMES)["version"])
+    kept.run(10)
+
+    assert len(listed(kept)) == len(status(kept, twin)["versions"]) == len(there(kept)) == 2
+
+
+def test_a_resource_of_another_namespace_keeps_a_version_and_is_not_named(kept: Simulation) -> None:
+    first = listed(kept)[0]
+    spec = {"datasetRef": {"name": "frames", "version": first}, "register": None, "gates": None}
+    kept.cluster.create(kinds.TRAINING_RUN, "secret", builders.changed(builders.TRAINING_RUN, spec), namespace="other")
+    for number in range(3):
+        renew(kept, f"content {number}")
+
+    assert first in there(kept)
+    message = status(kept, FRAMES)["removals"]["message"]
+    assert message == "1 version beyond spec.history.keep (2) stay: in use by resources of another namespace"
+
+
 @pytest.mark.parametrize("seconds", STEPS)
 def test_a_training_that_names_a_version_while_it_leaves_has_it_or_is_told_that_it_is_gone(
     kept: Simulation, seconds: float

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pelagos.api.dataset import DatasetSpec
+from pelagos.api.kinds import DATASET
 from pelagos.api.versions import KEPT
 from pelagos.ports.cluster import Resource
 from pelagos.reconcilers.cache import Cache
@@ -16,28 +17,43 @@ from pelagos.reconcilers.recalled import Recalled
 def of(
     resource: Resource, result: Mapping[str, Any] | None, spec: DatasetSpec, cache: Cache
 ) -> Mapping[str, str] | None:
-    """A resource that names it, by the version: of those that a Dataset is removing, or may come to remove in this pass.
+    """What uses it, in words, by the version: of those that a Dataset is removing, or may come to remove in this pass.
+
+    Another Dataset uses a version where it names its URI: of equal content each has a version of its own, by the same digest.
 
     None: not all resources are known yet, as when the operator has just begun.
     """
     recalled = Recalled(resource)
     removing = recalled.removals.removing or ()
-    listed = [str(each.get("version")) for each in recalled.versions]
-    is_new = result is not None and listed[:1] != [result["version"]]
+    listed = [(str(each.get("version")), str(each.get("uri"))) for each in recalled.versions]
+    is_new = result is not None and [version for version, _ in listed[:1]] != [result["version"]]
     keep = spec.history.keep if spec.history is not None and spec.history.keep else KEPT
     if len(listed) + is_new <= keep and not removing:
         return {}  # Nobody asks, and looking goes through all resources.
     if not cache.is_complete:
         return None
-    wanted = {*listed[keep - is_new :], *(each.version for each in removing)}
+    wanted = dict([*listed[keep - is_new :], *((each.version, each.uri) for each in removing)])
     found: dict[str, str] = {}
     for other in cache.all():
         if other.key == resource.key:
             continue
         text = json.dumps([other.spec, other.status], default=str)
-        name = f"{other.kind.kind} {other.namespace}/{other.name}"
-        found |= {version: name for version in wanted - found.keys() if version.removeprefix("sha256:") in text}
+        for version in wanted.keys() - found.keys():
+            if _named(version, wanted[version], other) in text:
+                found[version] = _called(other, resource)
     return found
+
+
+def _named(version: str, uri: str, other: Resource) -> str:
+    """What stands in the JSON of a resource that uses a version."""
+    return json.dumps(uri)[1:-1] if other.kind == DATASET else version.removeprefix("sha256:")
+
+
+def _called(other: Resource, dataset: Resource) -> str:
+    """Tenants are not told the names of each other's resources."""
+    if other.namespace != dataset.namespace:
+        return "resources of another namespace"
+    return f"{other.kind.kind} {other.namespace}/{other.name}"
 
 
 def is_leaving(text: str, dataset: Resource) -> bool:
