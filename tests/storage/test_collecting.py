@@ -62,6 +62,7 @@ def test_the_step_removes_a_version_and_its_own_images(
     made: Made, store: Bucket, bucket: str, object_storage: ObjectStorage, tmp_path: Path
 ) -> None:
     first, second = made
+    store.write("blobs/note.txt", b"of somebody else")
     before = {entry.path: entry.size for entry in store.list()}
 
     prepare(json.dumps({"remove": named(first)}), "", store.uri, f"s3://{bucket}/a/report")
@@ -71,7 +72,8 @@ def test_the_step_removes_a_version_and_its_own_images(
     gone = {path: size for path, size in before.items() if path not in left}
     assert (found["images"], found["keptVersions"], found["keptImages"]) == (1, 1, 4)
     assert found["freedBytes"] == sum(gone.values())
-    assert found["keptBytes"] == sum(size for path, size in left.items() if path.startswith("blobs/"))
+    assert left["blobs/note.txt"], "what is no image of ours is left alone"
+    assert found["keptBytes"] == sum(size for path, size in left.items() if len(path) == len("blobs/") + 65)
     assert not [path for path in left if first.digest in path]
     require_whole(second, store, tmp_path)
 

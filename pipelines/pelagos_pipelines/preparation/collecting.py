@@ -76,10 +76,9 @@ def from_bucket(store: Bucket, remove: Sequence[str], scratch: Path, confirm: Ca
     whole = sorted(name for name, found in files.items() if _MANIFEST in found and name not in gone)
     brought = _manifests(store, whole, files, scratch)
     kept = _images(brought)
-    blobs = {entry.path: entry.size for entry in store.list("blobs")}
-    unused = sorted(
-        path for path in blobs if _is_blob(path) and path.removeprefix("blobs/").replace("/", "") not in kept
-    )
+    blobs = {entry.path: entry.size for entry in store.list("blobs") if _is_blob(entry.path)}
+    unused = sorted(path for path in blobs if path.removeprefix("blobs/").replace("/", "") not in kept)
+    unused_bytes = sum(blobs[path] for path in unused)
     for name in sorted(gone & files.keys()):
         confirm()
         store.remove([f"versions/{name}/{_MANIFEST}"])
@@ -87,15 +86,13 @@ def from_bucket(store: Bucket, remove: Sequence[str], scratch: Path, confirm: Ca
     for start in range(0, len(unused), AT_ONCE):
         confirm()
         store.remove(unused[start : start + AT_ONCE])
-    freed = sum(sum(files[name].values()) for name in gone & files.keys()) + sum(blobs[path] for path in unused)
-    used = [size for path, size in blobs.items() if path not in set(unused)]
     return CollectionResult(
         removed=list(remove),
         images=len(unused),
-        freed_bytes=freed,
+        freed_bytes=unused_bytes + sum(sum(files[name].values()) for name in gone & files.keys()),
         kept_versions=len(whole),
-        kept_images=len(used),
-        kept_bytes=sum(used),
+        kept_images=len(blobs) - len(unused),
+        kept_bytes=sum(blobs.values()) - unused_bytes,
     )
 
 
