@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import os
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +20,7 @@ import dataset_versions
 import untrusted_text
 from image_sources import photo
 from pelagos_contract.dataset import SPLITS
+from pelagos_contract.judgement import LARGEST_PAGE, PAGE
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
 from pelagos_pipelines.preparation import versions
@@ -225,6 +229,19 @@ def test_many_values_are_counted_with_the_rarest_as_one() -> None:
     assert found.effective == pytest.approx(500)
 
 
+def test_one_long_name_costs_no_room_for_each_image() -> None:
+    values = ["site"] * 20_000 + ["x" * 4000]
+    tracemalloc.start()
+    try:
+        found = slices.coded("folder", values)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert found.values == ("site", "x" * 4000)
+    assert peak < 8 * 1024**2  # as an array of texts these are 320 MB
+
+
 def test_boxes_of_another_size_than_their_class_are_found_and_no_others(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     images: list[Any] = [detected(number, "cod", side=8 + random.random()) for number in range(40)]
@@ -268,6 +285,15 @@ def test_the_report_is_found_where_its_version_is_and_another_page_in_its_place_
     assert kept.find(str(version.folder), tmp_path / "scratch") == made.page
     made.page.write_text("<script>alert(1)</script>" + made.page.read_text(encoding="utf-8"), encoding="utf-8")
     assert kept.find(str(version.folder), tmp_path / "scratch") is None
+
+
+@pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo, lambda page: page.write_bytes(bytes(LARGEST_PAGE + 1))])
+def test_what_is_no_page_is_passed_over(tmp_path: Path, put: Callable[[Path], object]) -> None:
+    page = tmp_path / PAGE
+    page.parent.mkdir()
+    put(page)
+
+    assert kept.find(str(tmp_path), tmp_path / "scratch") is None
 
 
 def test_of_large_images_fewer_pictures_are_decoded() -> None:

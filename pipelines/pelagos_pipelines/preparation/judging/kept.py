@@ -14,8 +14,14 @@ def find(uri: str, scratch: Path) -> Path | None:
 
     Raises:
         StorageError, StorageRefusedError: see storage.errors.
-        OSError: the disk is full, among others.
     """
+    try:
+        return _find(uri, scratch)
+    except OSError:  # It cannot be read, or there is no room for it: no training fails for want of a page.
+        return None
+
+
+def _find(uri: str, scratch: Path) -> Path | None:
     file = Path(uri, PAGE)
     if storage.is_remote(uri):
         bucket, file = Bucket(uri), scratch / PAGE
@@ -25,8 +31,8 @@ def find(uri: str, scratch: Path) -> Path | None:
         file.parent.mkdir(parents=True, exist_ok=True)
         bucket.download(PAGE, file)
     begins = PAGE_BEGINS.encode()
-    try:
-        with file.open("rb") as content:
-            return file if content.read(len(begins)) == begins else None
-    except FileNotFoundError:
+    # Who can write to the store may put a pipe there, at which reading waits for ever.
+    if not file.is_file() or file.stat().st_size > LARGEST_PAGE:
         return None
+    with file.open("rb") as content:
+        return file if content.read(len(begins)) == begins else None

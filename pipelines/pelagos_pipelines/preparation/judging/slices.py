@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,20 +79,14 @@ class Independence:
 
 def coded(name: str, values: Sequence[str | None]) -> Slice:
     """A slice of one value for each image; None where it is not known."""
-    found, inverse = np.unique(
-        np.array(["" if value is None else f"={value}" for value in values]), return_inverse=True
-    )
-    counts = np.bincount(inverse, minlength=len(found)) if len(values) else np.zeros(0, np.int64)
-    known = [place for place in range(len(found)) if found[place]]
-    ranked = sorted(known, key=lambda place: (-counts[place], found[place]))
-    table: Any = np.full(len(found), -1, np.int32)
-    for rank, place in enumerate(ranked):
-        table[place] = min(rank, MOST_VALUES)
-    names = [str(found[place])[1:] for place in ranked[:MOST_VALUES]]
-    if len(ranked) > MOST_VALUES:
-        names.append(f"{len(ranked) - MOST_VALUES} {OTHERS}")
-    codes = table[inverse.reshape(-1)] if len(values) else np.zeros(0, np.int32)
-    return Slice(name, tuple(names), codes, tuple((str(found[place])[1:], int(counts[place])) for place in ranked))
+    # Not numpy's arrays of texts: in those each is as long as the longest, and strangers name folders.
+    whole = sorted(Counter(value for value in values if value is not None).items(), key=lambda one: (-one[1], one[0]))
+    ranks: dict[str | None, int] = {value: min(rank, MOST_VALUES) for rank, (value, _) in enumerate(whole)}
+    names = [value for value, _ in whole[:MOST_VALUES]]
+    if len(whole) > MOST_VALUES:
+        names.append(f"{len(whole) - MOST_VALUES} {OTHERS}")
+    codes = np.fromiter((ranks.get(value, -1) for value in values), np.int32, len(values))
+    return Slice(name, tuple(names), codes, tuple(whole))
 
 
 def numbered(values: Sequence[str | None]) -> Any:
