@@ -141,6 +141,18 @@ def test_a_table_says_what_changed_and_names_the_first_files(datasets: ApiServer
     assert not any("eel" in line for line in lines)
 
 
+def test_no_name_of_strangers_is_obeyed_by_a_terminal(datasets: ApiServer, plane: Path, tmp_path: Path) -> None:
+    said = json.loads(json.dumps(ANSWER))
+    said["images"]["renamed"] = [{"path": "b.png", "was": "\x1b[2Ja.png"}]
+    said["classes"]["counts"][0]["name"] = "co\u202ed"
+    said["recipe"] = [{"field": "labels.rename.x", "from": "\x1b]0;title\x07", "to": None}]
+    (tmp_path / "answer").write_text(json.dumps(said))
+    assert not {"\x1b", "\x07", "\u202e"} & set(run("fish").stdout)
+
+    (tmp_path / "answer").write_text(json.dumps({"error": "cannot read \x1b[2J"}))
+    assert "cannot read \\u001b[2J" in run("fish").output.replace("\n", "")
+
+
 def test_the_same_version_twice_is_told_so(datasets: ApiServer, plane: Path, tmp_path: Path) -> None:
     (tmp_path / "answer").write_text(json.dumps(ANSWER | {"same": True}))
 

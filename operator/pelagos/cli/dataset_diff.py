@@ -85,7 +85,7 @@ def diff(
     except (access.AskError, DataPlaneError) as error:
         if output is not Output.TABLE:
             outputs.write({"error": str(error)}, output)
-        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
+        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), shown(str(error))), soft_wrap=True)
         raise typer.Exit(1) from error
     for side, meant in (("from", was), ("to", now)):
         found[side] = {"dataset": meant.dataset, **found[side]}
@@ -168,15 +168,20 @@ def _print(found: Mapping[str, Any]) -> None:
         return
     table = Table("WHAT", "FROM", "TO", "CHANGE", box=None, pad_edge=False, header_style="bold")
     for row in _rows(found):
-        table.add_row(*map(Text, row))
+        table.add_row(*_cells(row))
     console.print(table)
     lines = list(_names(found))
     if lines:
         names = Table("LIST", "FILE", "WHAT", box=None, pad_edge=False, header_style="bold")
         for line in lines:
-            names.add_row(*map(Text, line))
+            names.add_row(*_cells(line))
         console.print()
         console.print(names)
+
+
+def _cells(row: Iterable[str]) -> Iterator[Text]:
+    """Files, classes and folders are named by strangers."""
+    return (Text(shown(cell)) for cell in row)
 
 
 def _rows(found: Mapping[str, Any]) -> Iterator[Sequence[str]]:
@@ -225,7 +230,7 @@ def _names(found: Mapping[str, Any]) -> Iterator[Sequence[str]]:
     for part, name, words in _LISTS:
         entries = found[part][name]
         for entry in entries[:_NAMED]:
-            yield words, shown(str(entry["path"])), _counted(_facts(entry))
+            yield words, str(entry["path"]), _counted(_facts(entry))
         if len(entries) > _NAMED:
             yield words, f"... and {len(entries) - _NAMED} more", "-o json has all"
 
