@@ -16,7 +16,6 @@ from pelagos.api import kinds, reasons
 from pelagos.api.dataset import DatasetStatus, DatasetVersion, Removals
 from pelagos.api.versions import KEPT
 from pelagos.decisions import attempts, digests, moments
-from pelagos.decisions.attempts import Outcome
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.dataset import identity, preparation, quality
 from pelagos.decisions.dataset.conditions import PREPARED
@@ -116,8 +115,13 @@ def plan(seen: Observed) -> Plan:
     listed, removals = history(seen), seen.removals
     if not removals.removing:
         return _leaving(seen, listed) if seen.users is not None else Plan(listed[:MOST], removals, pause=SOURCE_POLL)
+    judged = attempts.judge(
+        PREPARED, seen.removal_run, seen.removal_report, retry_key=seen.retry, now=seen.now, looks_at_the_world=False
+    )
+    if judged.succeeded and seen.removal_report.result is not None:
+        return _removed(seen, listed)
     is_still = seen.removal_run is None or seen.removal_run.state in FINISHED
-    if is_still and not _is_done(seen) and any(each.version == listed[0].version for each in removals.removing):
+    if is_still and any(each.version == listed[0].version for each in removals.removing):
         # Made again since, or found: it is the newest one now, and must not go.
         return _returned(listed, removals, {listed[0].version})
     if seen.removal_run is None and seen.removal_report.result is None:
@@ -125,22 +129,9 @@ def plan(seen: Observed) -> Plan:
             return Plan(listed[:MOST], removals, pause=SOURCE_POLL)
         if used := {each.version for each in removals.removing if each.version in seen.users}:
             return _returned(listed, removals, used)
-    judged = _outcome(seen)
-    if judged.succeeded and seen.removal_report.result is not None:
-        return _removed(seen, listed)
     effects = (SubmitRun(_request(seen, judged.attempt)),) if judged.attempt is not None else ()
     told = removals.model_copy(update={"message": f"{_count(removals.removing)}: {judged.verdict.message}"})
     return Plan(listed[:MOST], told, effects, judged.recheck_after or NEVER)
-
-
-def _is_done(seen: Observed) -> bool:
-    return _outcome(seen).succeeded and seen.removal_report.result is not None
-
-
-def _outcome(seen: Observed) -> Outcome:
-    return attempts.judge(
-        PREPARED, seen.removal_run, seen.removal_report, retry_key=seen.retry, now=seen.now, looks_at_the_world=False
-    )
 
 
 def _leaving(seen: Observed, listed: list[DatasetVersion]) -> Plan:
