@@ -7,7 +7,7 @@ from typing import Any
 from builders import dataset_spec, make_dataset_observed, make_run, preparation_result
 from described_datasets import FULL
 from pelagos.decisions import dataset
-from pelagos.decisions.dataset import fair, observed
+from pelagos.decisions.dataset import observed
 from pelagos.decisions.reports import Report
 from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, summary
 from pelagos.ports.pipelines import RunState
@@ -29,7 +29,6 @@ def test_the_score_is_published_whether_or_not_somebody_asks_for_one() -> None:
     assert decision.status["fair"]["score"] < 20
     assert "RDA-R1.1-01M" in decision.status["fair"]["failed"]
     assert (verdict(decision).state, verdict(decision).reason) == (ConditionState.DONE, "FairEnough")
-    assert fair.is_enough(prepared())
 
 
 def test_a_version_that_is_not_fair_enough_is_trained_on_and_not_published() -> None:
@@ -41,7 +40,6 @@ def test_a_version_that_is_not_fair_enough_is_trained_on_and_not_published() -> 
     assert "spec.fair.minScore is 60" in found.message
     assert "publish it" in found.message
     assert summary(decision).state is ConditionState.DONE
-    assert not fair.is_enough(seen)
 
 
 def test_words_alone_make_it_pass_without_another_run() -> None:
@@ -50,15 +48,15 @@ def test_words_alone_make_it_pass_without_another_run() -> None:
 
     assert verdict(decision).reason == "FairEnough"
     assert decision.status["fair"]["score"] >= 60
-    assert fair.is_enough(seen)
     assert not [effect for effect in decision.effects if type(effect).__name__ == "SubmitRun"]
 
 
 def test_a_score_is_rounded_down_and_the_bound_itself_is_enough() -> None:
     score = dataset.decide(prepared(metadata=FULL)).status["fair"]["score"]
 
-    assert fair.is_enough(prepared(metadata=FULL, fair={"minScore": score}))
-    assert not fair.is_enough(prepared(metadata=FULL, fair={"minScore": score + 1}))
+    for least, reason in ((score, "FairEnough"), (score + 1, "FairScoreTooLow")):
+        decision = dataset.decide(prepared(metadata=FULL, fair={"minScore": least}))
+        assert verdict(decision).reason == reason
 
 
 def test_before_there_is_a_version_nothing_is_judged() -> None:

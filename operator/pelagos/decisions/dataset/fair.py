@@ -26,12 +26,6 @@ def judged(seen: Observed) -> Passed:
     return Passed((_verdict(seen, found, fair),), status=DatasetStatus(fair=fair))
 
 
-def is_enough(seen: Observed) -> bool:
-    """Whether the version may be published."""
-    least = seen.spec.fair
-    return least is None or _status(evaluation.built_in(_facts(seen))).score >= least.min_score
-
-
 def _facts(seen: Observed) -> Facts:
     result = seen.result
     return Facts(
