@@ -31,6 +31,7 @@ ACCOUNT = "pelagos-operator"
 USER = f"system:serviceaccount:{SYSTEM}:{ACCOUNT}"
 PROGRAM = Path(__file__).parent / "manifests" / "operator_program.py"
 _VALIDATING = (1, 25)
+_LOOKS = 20
 _VOLATILE = {
     "events",
     "leases",
@@ -51,6 +52,11 @@ class Site:
 
     def kubectl(self, *arguments: str, text: str | None = None, code: int = 0) -> str:
         """Run kubectl as an administrator; fails when it does not end with ``code``."""
+        done = self._run(*arguments, text=text)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def _run(self, *arguments: str, text: str | None = None) -> subprocess.CompletedProcess[str]:
         command = [
             rendering.kubectl(),
             "--kubeconfig",
@@ -59,11 +65,9 @@ class Site:
             str(self.log.with_name("cache")),
             *arguments,
         ]
-        done = subprocess.run(
+        return subprocess.run(
             command, input=text, capture_output=True, text=True, timeout=120, check=False, cwd=rendering.ROOT
         )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout
 
     @property
     def knows_all(self) -> bool:
@@ -81,13 +85,18 @@ class Site:
 
     def everything(self) -> dict[str, str]:
         """The version of every object that a person could list, by its path; without what only tells of the passing time."""
-        listed = self.kubectl("api-resources", "--verbs=list", "--output=name").split()
-        names = [name for name in listed if name.split(".")[0] not in _VOLATILE]
-        found = json.loads(self.kubectl("get", ",".join(names), "--all-namespaces", "--output=json"))
-        return {
-            _path(body["metadata"], body["kind"]): body["metadata"].get("resourceVersion", "")
-            for body in found["items"]
-        }
+        for _ in range(_LOOKS):
+            listed = self.kubectl("api-resources", "--verbs=list", "--output=name").split()
+            names = [name for name in listed if name.split(".")[0] not in _VOLATILE]
+            found = self._run("get", ",".join(names), "--all-namespaces", "--output=json")
+            if found.returncode == 0:
+                return {
+                    _path(body["metadata"], body["kind"]): body["metadata"].get("resourceVersion", "")
+                    for body in json.loads(found.stdout)["items"]
+                }
+            # A kind that is being uninstalled may leave between the two questions.
+            assert "the server doesn't have a resource type" in found.stderr, found.stderr
+        raise AssertionError(f"kinds leave at each look: {found.stderr}")
 
     def finalize(self, namespace: str) -> None:
         """What the namespace controller does: what others left in it goes (the operator's Lease), and then the namespace."""
