@@ -118,6 +118,11 @@ def test_lists_say_the_split_and_an_empty_picture_shows_nothing(tmp_path: Path) 
     found = read(tmp_path, Task.SEMANTIC_SEGMENTATION)
 
     assert [(image.split, len(image.shapes)) for image in found.images] == [("train", 2), ("validation", 0)]
+    assert {path for path in found.annotation_files if path.endswith(".txt")} == {
+        "labelmap.txt",
+        "ImageSets/Segmentation/train.txt",
+        "ImageSets/Segmentation/val.txt",
+    }
 
 
 def test_colours_of_no_class_are_told(tmp_path: Path) -> None:

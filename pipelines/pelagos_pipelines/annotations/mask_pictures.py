@@ -8,6 +8,7 @@ class is one mask in an image, which is no object: pieces of it may be parts of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 from pelagos_contract.dataset import Split
@@ -82,7 +83,8 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
                 f" {format_names(bare)}; add those of SegmentationObject/, or set task to SemanticSegmentation",
                 "task",
             )
-    return TOOL.read(tree, sizes, asked)
+    found = TOOL.read(tree, sizes, asked)
+    return replace(found, annotation_files=(*found.annotation_files, *_lists(tree)))
 
 
 def _key(path: str) -> tuple[str, ...]:
@@ -139,12 +141,17 @@ def _draw(tree: SourceFiles, paths: list[str], image: Drawn, legend: Drawn, draw
 def _splits(tree: SourceFiles) -> Mapping[str, frozenset[Split]]:
     """What ``ImageSets/Segmentation/<split>.txt`` lists, by the name of an image without its suffix."""
     found: dict[str, frozenset[Split]] = {}
-    for path in tree.files:
-        split = split_of(PurePosixPath(path).stem)
-        if suffix(path) == ".txt" and split is not None and tuple(_folders(path)[-2:]) == _LISTS:
-            for stem in _listed(tree, path):
-                found[stem] = found.get(stem, frozenset()) | {split}
+    for path, split in _lists(tree).items():
+        for stem in _listed(tree, path):
+            found[stem] = found.get(stem, frozenset()) | {split}
     return found
+
+
+def _lists(tree: SourceFiles) -> dict[str, Split]:
+    """The files that list the images of a split."""
+    lists = (path for path in tree.files if suffix(path) == ".txt" and tuple(_folders(path)[-2:]) == _LISTS)
+    splits = ((path, split_of(PurePosixPath(path).stem)) for path in lists)
+    return {path: split for path, split in splits if split is not None}
 
 
 def _listed(tree: SourceFiles, path: str) -> Iterator[str]:
