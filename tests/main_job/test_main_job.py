@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +139,19 @@ def test_the_sample_resources_are_accepted_by_the_api_server(served: Installatio
     for folder in ("manifests/samples", "manifests/samples/classification"):
         said = served.kubectl("apply", "--dry-run=server", "-f", str(ROOT / folder))
         assert said.count("(server dry run)") == 3
+
+
+def test_a_sample_of_a_format_is_tried_as_its_page_says(served: Installation, tmp_path: Path) -> None:
+    programs: dict[str, Callable[..., str]] = {"kubectl": served.kubectl, "pelagos": served.pelagos}
+    for command in re.findall(r"^\$ (.+)$", (ROOT / "docs/formats.md").read_text(encoding="utf-8"), re.M):
+        program, *words = shlex.split(command)
+        named = {"biigle-for-cvat": tmp_path / "cvat"}
+        programs[program](
+            *(str(named.get(word, ROOT / word if word.startswith("manifests/") else word)) for word in words)
+        )
+
+    assert (tmp_path / "cvat/annotations.xml").exists()
+    served.kubectl("delete", "dataset", "sample-biigle")
 
 
 def test_nothing_that_the_main_job_wrote_is_open_to_other_users(served: Installation) -> None:

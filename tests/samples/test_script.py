@@ -31,6 +31,7 @@ def test_the_folder_appears_complete_and_nothing_else_is_left(tmp_path: Path, wh
     assert {path.name for path in target.iterdir()} == {
         "LICENSE.txt",
         "README.md",
+        "formats",
         "phytoplankton-crops",
         "phytoplankton-frames",
     }
@@ -40,7 +41,7 @@ def test_the_folder_appears_complete_and_nothing_else_is_left(tmp_path: Path, wh
 
 def test_a_complete_folder_is_left_as_it_is(tmp_path: Path) -> None:
     target = tmp_path / "samples"
-    target.mkdir()
+    (target / "formats").mkdir(parents=True)
     (target / "README.md").write_text("complete")
 
     done = run(target, "echo must not be called >&2; exit 1")
@@ -60,10 +61,11 @@ def test_a_failed_download_says_what_to_do_and_leaves_nothing(tmp_path: Path) ->
     assert hidden(tmp_path) == []
 
 
-def test_what_is_in_the_way_is_kept_aside(tmp_path: Path, wheel: Path) -> None:
+def test_what_is_in_the_way_or_of_an_earlier_release_is_kept_aside(tmp_path: Path, wheel: Path) -> None:
     target = tmp_path / "samples"
     target.mkdir()
     (target / "mine.txt").write_text("my notes")
+    (target / "README.md").write_text("of a release that had fewer samples")
 
     done = run(target, f'while [ "$1" != --dest ]; do shift; done; mkdir -p "$2"; cp {wheel} "$2"')
 

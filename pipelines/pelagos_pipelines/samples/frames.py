@@ -30,11 +30,12 @@ OVERLAP = 0.05
 
 @dataclass(frozen=True)
 class Placed:
-    """An organism in a frame: left, top, width and height of its mask in pixels."""
+    """An organism in a frame: left, top, width and height of its mask in pixels, and ``mask``, uint8 [height, width] 0 or 1."""
 
     name: str
     label: str
     box: tuple[int, int, int, int]
+    mask: Any
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def compose(organisms: Sequence[Organism], count: int, generator: np.random.Gene
             if place is None:
                 continue
             _multiply(canvas, transmission, mask, (place[0] - left, place[1] - top))
-            placed.append(Placed(organism.name, organism.label, (*place, width, height)))
+            seen = mask[top : top + height, left : left + width]
+            placed.append(Placed(organism.name, organism.label, (*place, width, height), seen))
         yield Frame(np.clip(np.rint(canvas), 0, 255).astype(np.uint8), tuple(placed))
 
 

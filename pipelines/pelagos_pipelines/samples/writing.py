@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from pelagos_contract.dataset import SPLITS, Split
-from pelagos_pipelines.samples import frames, organisms
+from pelagos_pipelines.annotations import shapes
+from pelagos_pipelines.annotations.shapes import Shape
+from pelagos_pipelines.samples import formats, frames, organisms
 from pelagos_pipelines.samples.wheel import EXPECTED, Content
 
 SEED = 20
@@ -28,6 +31,7 @@ Phytoplankton, imaged by a FlowCam, which photographs particles as they flow by.
 |---|---|
 | `phytoplankton-crops/` | **Real.** {crops} images in six classes, byte for byte as published. One folder per class. |
 | `phytoplankton-frames/` | **Composed.** {frames} frames of {side} x {side} pixels; each organism is cut out of a real crop. |
+| `formats/` | The first of these frames and crops in every format that is read. Outlines follow the masks within a pixel. |
 
 ## What is composed
 A FlowCam publishes crops, one organism each; the full frames of these crops are not published. The frames here stand in for them,
@@ -65,9 +69,10 @@ def write(content: Content, into: Path, sizes: Mapping[Split, int] = FRAMES) -> 
     divided = organisms.divide([organisms.cut_out(crop) for crop in crops], SEED)
     folder = into / "phytoplankton-frames"
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    coco = _compose(divided, folder, sizes)
+    coco, marked = _compose(divided, folder, sizes)
     (folder / "annotations.json").write_text(json.dumps(coco, indent=1) + "\n", encoding="utf-8")
     log.info("composed %d frames with %d organisms", len(coco["images"]), len(coco["annotations"]))
+    formats.write(into / "formats", marked, formats.of_crops(crops))
     division = ", ".join(f"{len(divided[split])} {split}" for split in SPLITS)
     smallest, largest = frames.EXTENT
     made = {"crops": len(crops), "frames": len(coco["images"]), "side": frames.SIDE, "seed": SEED}
@@ -76,16 +81,24 @@ def write(content: Content, into: Path, sizes: Mapping[Split, int] = FRAMES) -> 
     (into / "README.md").write_text(text, encoding="utf-8")
 
 
-def _compose(divided: Mapping[Split, Sequence[organisms.Organism]], folder: Path, sizes: Mapping[Split, int]) -> Any:
+def _compose(
+    divided: Mapping[Split, Sequence[organisms.Organism]], folder: Path, sizes: Mapping[Split, int]
+) -> tuple[Any, list[formats.Marked]]:
+    """The annotations in COCO, and the first frames of each split with outlines."""
+    marked: list[formats.Marked] = []
     ids = {label: index for index, label in enumerate(EXPECTED, start=1)}
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, split in enumerate(SPLITS):
         generator = np.random.default_rng([SEED, number])
-        for frame in frames.compose(divided[split], sizes[split], generator):
+        for place, frame in enumerate(frames.compose(divided[split], sizes[split], generator)):
             identifier = len(images) + 1
             name = f"images/frame-{identifier:04d}.jpg"  # the number says nothing about the split: only the group does
             Image.fromarray(frame.pixels).save(folder / name, "JPEG", quality=QUALITY)
+            if place < formats.FRAMES[split]:
+                found = tuple(map(_outline, frame.placed))
+                size = (frames.SIDE, frames.SIDE)
+                marked.append(formats.Marked(Path(name).name, (folder / name).read_bytes(), size, split, found))
             images.append(
                 {
                     "id": identifier,
@@ -109,10 +122,19 @@ def _compose(divided: Mapping[Split, Sequence[organisms.Organism]], folder: Path
                 }
                 for index, placed in enumerate(frame.placed, start=1)
             ]
-    return {
+    coco = {
         "info": {"description": "FlowCam frames composed from real organisms; see ../README.md", "version": "1"},
         "licenses": [{"id": 1, "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0"}],
         "images": images,
         "annotations": annotations,
         "categories": [{"id": index, "name": label} for label, index in ids.items()],
     }
+    return coco, marked
+
+
+def _outline(placed: frames.Placed) -> Shape:
+    """As a person draws it: the organism without debris beside it, with a corner where the line turns."""
+    outlines, _ = cv2.findContours(placed.mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    drawn = cv2.approxPolyDP(max(outlines, key=cv2.contourArea), 1.0, True)[:, 0]
+    left, top = placed.box[:2]
+    return shapes.polygon(placed.label, [float(one) for x, y in drawn for one in (left + x + 0.5, top + y + 0.5)])
