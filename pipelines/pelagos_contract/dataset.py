@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from pelagos_contract.balancing import Balance, Balanced
 from pelagos_contract.base import Strict
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import AUTO, FormatName
@@ -160,6 +161,12 @@ class Recipe(Strict):
     split: Annotated[
         SplitPolicy, Field(description="How images are divided between training, validation and test.")
     ] = SplitPolicy()
+    balance: Annotated[
+        Balance | None,
+        Field(
+            description="How trainings make up for classes that the training split shows unevenly. Default: they do nothing."
+        ),
+    ] = None
 
     @field_validator("labels")
     @classmethod
@@ -172,6 +179,12 @@ class Recipe(Strict):
     def _of_nothing(cls, preprocessing: Preprocessing | None) -> Preprocessing | None:
         """Nothing that somebody wrote out makes no other version than nothing at all."""
         return None if preprocessing == Preprocessing() else preprocessing
+
+    @field_validator("balance")
+    @classmethod
+    def _of_none(cls, balance: Balance | None) -> Balance | None:
+        """Likewise."""
+        return None if balance is None or balance.strategy == "None" else balance
 
 
 class PreparationRequest(Recipe):
@@ -307,6 +320,8 @@ class PreparationResult(Strict):
     measured: list[Measured] = []
     statistics: ToldStatistics | None = None
     """Of the training split, where preprocessing.normalization asks for them."""
+    balance: Balanced | None = None
+    """What balance makes of the training split, where it is declared."""
     origin: Origin | None = None
     """Of a source that is fetched."""
     slices: list[SliceFigures] = []

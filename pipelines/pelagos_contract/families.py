@@ -16,6 +16,7 @@ class FamilyDescription:
 
     ``image_size`` is the usual longest side of its input in pixels; None: that of its task. ``takes_weights``: a training may
     start from a checkpoint of the same architecture. ``normalizes``: it heeds the statistics of a dataset that declares them.
+    ``balances``: likewise what a dataset plans about classes that it shows unevenly.
     """
 
     name: str
@@ -25,6 +26,7 @@ class FamilyDescription:
     image_size: int | None = None
     takes_weights: bool = True
     normalizes: bool = False
+    balances: bool = False
     version: int = 1
     """See algorithms: raised when trainings of the same inputs lead to other models."""
 
@@ -35,6 +37,7 @@ YOLOV8 = FamilyDescription(
     pattern="yolov8*",
     architectures=("yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"),
     normalizes=True,
+    balances=True,
 )
 MOBILENET_V3 = FamilyDescription(
     name="MobileNetV3",
@@ -42,6 +45,7 @@ MOBILENET_V3 = FamilyDescription(
     pattern="mobilenet_v3_*",
     architectures=("mobilenet_v3_small", "mobilenet_v3_large"),
     normalizes=True,
+    balances=True,
 )
 FAMILIES = Registry(
     "family",

@@ -84,6 +84,20 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.DATASET, {"labels": {"rename": {"cod": "Gadus"}, "merge": {"fish": ["eel", "cod"]}}}, "spec.labels.merge"),
     (kinds.DATASET, {"labels": {"rename": {"cod": "Gadus"}, "merge": {"cod": ["eel"]}}}, "spec.labels.merge"),
     *((kinds.DATASET, resource["spec"], None) for resource in DOCUMENTED),
+    *(
+        (kinds.DATASET, {"balance": {"strategy": strategy, "target": target}}, "spec.balance.target" if idle else None)
+        for strategy, target, idle in (
+            ("Oversample", "Smallest", True),
+            ("Oversample", "Largest", False),
+            ("Undersample", "Largest", True),
+            ("Undersample", 100, False),
+            ("Undersample", "100", False),
+            ("ClassWeights", "Smallest", True),
+            ("ClassWeights", "Median", False),
+            ("None", "Smallest", False),
+        )
+    ),
+    (kinds.DATASET, {"balance": {"strategy": "ClassWeights"}}, None),
     (kinds.DATASET, {"classFolder": "Last", "labels": {"level": "Last"}}, "spec.labels.level"),
     (kinds.TRAINING_RUN, {}, None),
     (kinds.TRAINING_RUN, {"hyperparameters": {"imageSize": 32}}, None),

@@ -45,3 +45,25 @@ def test_a_later_release_may_measure_more_and_long_texts_are_cut() -> None:
     assert found["measured"][0].keys() == MEASURED.keys()
     assert len(found["measured"][0]["measure"]) == bounds.LONGEST
     assert found["statistics"] == STATISTICS
+
+
+def test_the_balance_of_the_training_split_is_shown_with_the_first_classes() -> None:
+    one = {"name": "c" * 600, "before": 3, "after": "9", "leftOut": 0}
+    balance = {
+        "strategy": "Oversample",
+        "target": 9,
+        "counted": "Images",
+        "images": 6,
+        "shown": 18,
+        "mostRepeats": 3,
+        "effectiveClasses": ["2.00", "2.00"],
+        "effective": "6.0",
+        "classes": [one] * 101,
+    }
+
+    found = status(balance=balance | {"later": 7})
+
+    assert found["balance"] == balance | {"classes": [one | {"name": "c" * 499 + "…"}] * bounds.MOST_CLASSES}
+    (cut,) = found["truncated"]
+    assert (cut["field"], cut["shown"], cut["total"]) == ("balance.classes", 100, 101)
+    assert status().get("balance") is None

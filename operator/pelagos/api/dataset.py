@@ -25,6 +25,7 @@ from pelagos.api.queueing import QueueStatus
 from pelagos.api.stages import StageProgress
 from pelagos.api.versions import History
 from pelagos_contract import sources
+from pelagos_contract.balancing import Balanced
 from pelagos_contract.base import Strict
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality, Recipe, SplitCount
 from pelagos_contract.judgement import SliceFigures
@@ -145,6 +146,15 @@ class DatasetSpec(Recipe, BaseSpec):
             message="spec.labels.level says what spec.classFolder says; set one of them",
             field="spec.labels.level",
             holds=lambda spec: spec.class_folder is None or spec.labels is None or spec.labels.level is None,
+        ),
+        Rule(
+            cel="!has(self.balance) || !has(self.balance.target) || self.balance.strategy == 'None' || "
+            "type(self.balance.target) == int || "
+            "self.balance.target != (self.balance.strategy == 'Undersample' ? 'Largest' : 'Smallest')",
+            message="spec.balance.target: Smallest leaves all classes as they are, and so does Largest with Undersample; "
+            "use Median, a number, or the other one",
+            field="spec.balance.target",
+            holds=lambda spec: spec.balance is None or not spec.balance.is_idle,
         ),
         *RESOURCE_RULES,
     )
@@ -343,6 +353,9 @@ class DatasetStatus(BaseStatus):
         Field(
             description="Of the training images, by which inputs are normalised where spec.preprocessing declares it."
         ),
+    ] = None
+    balance: Annotated[
+        Balanced | None, Field(description="What spec.balance makes of its training split, before and after.")
     ] = None
     measured: Annotated[
         list[Measured] | None,

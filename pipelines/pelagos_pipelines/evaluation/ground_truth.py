@@ -44,6 +44,7 @@ def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTrut
     strategy = TASKS.named(collection.task)
     ids = {label: index for index, label in enumerate(collection.classes)}
     by_split: dict[Split, list[Sample]] = {split: [] for split in SPLITS}
+    repeats = version.balance.repeats if version.balance is not None else {}
     for image in collection.images:
         if image.split is not None:
             file = version.blobs[image.path]
@@ -51,7 +52,8 @@ def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTrut
             class_ids = np.array([ids[label] for label in strategy.marks(image)], int)
             digest = file.parent.name + file.name  # that is how a store names its blobs
             boxes = np.array(corners, float).reshape(-1, 4)
-            sample = Sample(image.path, file, class_ids, boxes, digest, version.preprocessing.color)
+            color, times = version.preprocessing.color, repeats.get(image.path, 1)
+            sample = Sample(image.path, file, class_ids, boxes, digest, color, times)
             by_split[image.split].append(sample)
     for split, samples in by_split.items():
         if not samples:
@@ -62,4 +64,4 @@ def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTrut
                 "dataset",
             )
     found_in = {split: tuple(samples) for split, samples in by_split.items()}
-    return GroundTruth(collection.classes, found_in, version.preprocessing, version.statistics)
+    return GroundTruth(collection.classes, found_in, version.preprocessing, version.statistics, version.balance)

@@ -11,6 +11,7 @@ from typing import Any
 from pelagos_contract.dataset import Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.preprocessing import Preprocessing, Statistics
+from pelagos_pipelines.preparation.balancing import Plan
 from pelagos_pipelines.serving import color, images
 from pelagos_pipelines.serving.geometry import Pixels
 
@@ -27,6 +28,8 @@ class Sample:
     """Of the file's content, as the version says; None: it is no file of a version."""
     color: str | None = None
     """The correction that the version declares, of color.METHODS."""
+    repeats: int = 1
+    """How often an epoch shows it, as the version plans it; 0: never."""
 
     def pixels(self) -> Pixels:
         """What a model sees of the image: decoded and corrected as the server does it. Raises as `stored` does."""
@@ -55,14 +58,25 @@ class Sample:
 class GroundTruth:
     """A dataset version in memory, without pixels.
 
-    ``preprocessing`` is what it declares to be done to them; ``statistics`` are there when inputs are to be normalised by them.
+    ``preprocessing`` is what it declares to be done to them; ``statistics`` are there when inputs are to be normalised by them,
+    ``balance`` when it plans to show some training images more often than others, or to weigh classes.
     """
 
     labels: tuple[str, ...]
     by_split: dict[Split, tuple[Sample, ...]]
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     statistics: Statistics | None = None
+    balance: Plan | None = None
 
     def samples(self, split: Split) -> Sequence[Sample]:
         """The images of a split."""
         return self.by_split.get(split, ())
+
+    def trained_on(self) -> Sequence[Sample]:
+        """The images of the training split without those that no epoch shows; families train on them."""
+        return [sample for sample in self.samples("train") if sample.repeats]
+
+    @property
+    def weights(self) -> tuple[float, ...] | None:
+        """What mistakes on the classes weigh in training; None: all alike."""
+        return None if self.balance is None else self.balance.weights

@@ -36,6 +36,7 @@ from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.tasks.strategy import Strategy
 from pelagos_pipelines.annotations.untrusted_input import printable
 from pelagos_pipelines.preparation import integrity, ledger
+from pelagos_pipelines.preparation.balancing import Plan
 from pelagos_pipelines.preparation.integrity import Blob, Inspection
 
 SCHEMA_VERSION = 1
@@ -83,10 +84,29 @@ class Version:
     """What its recipe declares to be done to pixels before a model sees them; ``blobs`` are as they were in the source."""
     statistics: Statistics | None = None
     """Of the training split, where the recipe declares that inputs are normalised by them."""
+    balance: Plan | None = None
+    """How often an epoch shows each training image, and what classes weigh, where the recipe declares it."""
 
     def holds(self, image: ImageRecord) -> bool:
         """Whether the image's blob must be here."""
         return self.held is None or image.split in self.held
+
+
+@dataclass(frozen=True)
+class Derived:
+    """What a preparation finds out for trainings, where the recipe declares it; fields as of a version."""
+
+    statistics: Statistics | None = None
+    balance: Plan | None = None
+
+    def written(self) -> dict[str, Any]:
+        """As a manifest has it."""
+        found: dict[str, Any] = {}
+        if self.statistics is not None:
+            found["statistics"] = self.statistics.model_dump()
+        if self.balance is not None:
+            found["balance"] = self.balance.written()
+        return found
 
 
 @contextmanager
@@ -163,7 +183,7 @@ def write(
     collection: Collection,
     inspections: Mapping[str, Inspection],
     recipe: Mapping[str, Any],
-    statistics: Statistics | None = None,
+    derived: Derived | None = None,
 ) -> Version:
     """Store a version, or find it there. The caller holds the store.
 
@@ -194,8 +214,8 @@ def write(
         ],
         "excluded": ledger.digest(ledger.lines(collection.excluded)),
     }
-    if statistics is not None:
-        manifest["statistics"] = statistics.model_dump()
+    if derived is not None:
+        manifest |= derived.written()
     digest = _digest(manifest, _lines(collection.task, images))
     folder = store / "versions" / digest
     # Blobs first: what carries a version's name has all of them, whenever this process ends. A killed one leaves blobs that no
@@ -276,16 +296,19 @@ def read(uri: str | Path) -> Version:
                 if ledger.digest(file) != excluded:
                     raise _unreadable(folder, f"{EXCLUDED} does not match its digest")
         blobs, held = folder.resolve().parent.parent / "blobs", folder / HELD
+        collection = Collection(
+            Task(manifest["task"]), tuple(manifest["classes"]), tuple(map(marks.record, manifest["images"]))
+        )
+        plan = manifest.get("balance")
         version = Version(
             digest=stated,
             folder=folder,
-            collection=Collection(
-                Task(manifest["task"]), tuple(manifest["classes"]), tuple(map(marks.record, manifest["images"]))
-            ),
+            collection=collection,
             blobs={entry["path"]: blob(blobs, entry["sha256"]) for entry in manifest["images"]},
             held=frozenset(orjson.loads(held.read_bytes())) if held.exists() else None,
             preprocessing=Preprocessing.model_validate(manifest["recipe"].get("preprocessing") or {}),
             statistics=None if (found := manifest.get("statistics")) is None else Statistics.model_validate(found),
+            balance=None if plan is None else Plan.restored(plan, collection.images, collection.classes),
         )
         # Sizes alone: reading every blob takes minutes, and is for those who use the pixels (verify).
         sizes = {image["path"]: image["size"] for image in manifest["images"]}

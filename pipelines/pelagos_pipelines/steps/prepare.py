@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pelagos_contract import algorithms, disk, history, reports, sealing
+from pelagos_contract.balancing import Balanced
 from pelagos_contract.dataset import SPLITS, ClassCount, PreparationRequest, PreparationResult, Quality, SplitCount
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.judgement import SliceFigures
@@ -22,6 +23,7 @@ from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.model import Asked, Collection, ImageRecord, SourceFiles
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.preparation import (
+    balancing,
     cleaning,
     emptied,
     integrity,
@@ -34,6 +36,7 @@ from pelagos_pipelines.preparation import (
 )
 from pelagos_pipelines.preparation.judging import making as judging
 from pelagos_pipelines.preparation.statistics import Wanted
+from pelagos_pipelines.preparation.versions import Derived
 from pelagos_pipelines.sources import fetched
 from pelagos_pipelines.sources import registry as sources
 from pelagos_pipelines.steps import collect, runs
@@ -168,28 +171,37 @@ def _prepare(
         raise ledger.reminded(error, (*found.excluded, *cleaned.excluded)) from error
     excluded = (*tree.excluded, *found.excluded, *cleaned.excluded)
     balance = ledger.balance(tree, (image.path for image in divided.images), found.annotation_files, excluded)
+    classes, declared = cleaned.collection.classes, request.balance
+    order = balancing.chance(request.split.seed, digests)
+    plan = None if declared is None else balancing.plan(divided.images, classes, found.task, declared, order)
     telling.enter(Stage.WRITING)
     version = versions.write(
         store,
         tree,
-        Collection(found.task, cleaned.collection.classes, divided.images, excluded=tuple(balance.excluded)),
+        Collection(found.task, classes, divided.images, excluded=tuple(balance.excluded)),
         inspections,
         _recipe(request, reader.name) | {"sourceDigest": versions.source_digest(read, inspections)},
-        None if wanted is None else _statistics(divided.images, inspections),
+        Derived(None if wanted is None else _statistics(divided.images, inspections), plan),
     )
-    warnings = (*tree.warnings, *cleaned.collection.warnings, *divided.warnings)
-    report, slices = _judged(version, cleaned, divided, warnings)
+    balanced = balancing.told(plan, version.collection)
+    warnings = (*tree.warnings, *cleaned.collection.warnings, *divided.warnings, *balancing.warnings(balanced))
+    report, slices = _judged(version, cleaned, divided, warnings, balanced)
     uri = str(version.folder.resolve())
     if kept.bucket is not None:
         uri = published.publish(version, kept.bucket, confirm)
         # After the version: without it the next preparation looks at all images again, and nothing else is lost.
         kept.push(lambda path: path == INSPECTIONS or path.startswith(f"versions/{version.digest}/{judging.FOLDER}/"))
     result = _result(version, uri, cleaned, divided, balance, warnings)
-    return result.model_copy(update={"report": f"{uri}/{report}" if report else None, "slices": slices})
+    shown = {"report": f"{uri}/{report}" if report else None, "slices": slices, "balance": balanced}
+    return result.model_copy(update=shown)
 
 
 def _judged(
-    version: versions.Version, cleaned: cleaning.Cleaned, divided: splitting.Divided, warnings: Sequence[str]
+    version: versions.Version,
+    cleaned: cleaning.Cleaned,
+    divided: splitting.Divided,
+    warnings: Sequence[str],
+    balanced: Balanced | None,
 ) -> tuple[str, list[SliceFigures]]:
     """Where in the version its report stands, and what it says of slices; nothing without one, which no version fails for."""
     counted = {
@@ -199,7 +211,7 @@ def _judged(
         "leaks between splits": divided.leakage,
     }
     try:
-        made = judging.make(version, counted, warnings, cleaned.alike)
+        made = judging.make(version, counted, warnings, cleaned.alike, balanced)
     except Exception:  # whatever goes wrong in figures: they are for people, and the version is there
         logging.getLogger(__name__).exception("The report of the version %s cannot be made", version.digest)
         return "", []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pelagos_contract import sealing
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.progress import Stage
+from pelagos_contract.tags import BALANCE_TAG
 from pelagos_pipelines.steps import runs
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from pelagos_pipelines.training.tracking import Tracker
 
 STEP = "train"
+_LONGEST = 500
+"""Characters of a parameter: as many as any MLflow server takes."""
 
 
 def train(  # noqa: PLR0913, PLR0917 - the parameters of the contract
@@ -67,7 +71,7 @@ def _train(run: runs.Run) -> None:
     # Before history and checkpoints are read, which a family goes on from without asking where they come from.
     run.forget_strangers()
     tracker = Tracker(run.tracking_uri, run.tracking_run)
-    _describe(run, tracker)
+    _describe(run, tracker, _applied(known))
     epochs = request.hyperparameters.epochs
 
     def keep() -> bool:
@@ -96,9 +100,35 @@ def _require_heeded(known: GroundTruth, family: Family) -> None:
             " name an architecture of another family, or take it out of the dataset",
             "model.architecture",
         )
+    if known.balance is not None and not family.DESCRIPTION.balances:
+        raise RefusedError(
+            Reason.TASK_MISMATCH,
+            f"the dataset declares balance, which the family {family.DESCRIPTION.name} does not heed; name an architecture of"
+            " another family, or take it out of the dataset",
+            "model.architecture",
+        )
 
 
-def _describe(run: runs.Run, tracker: Tracker) -> None:
+def _applied(known: GroundTruth) -> dict[str, str]:
+    """What is done to the training split beyond showing each image once in an epoch, for the record of the training."""
+    balance, training = known.balance, known.samples("train")
+    if balance is None:
+        return {}
+    applied = {
+        "balance.strategy": balance.strategy,
+        "balance.target": balance.target,
+        "balance.images": len(training),
+        "balance.shown": sum(sample.repeats for sample in training),
+        "balance.leftOut": sum(not sample.repeats for sample in training),
+        "balance.mostRepeats": max(sample.repeats for sample in training),
+    }
+    if balance.weights is not None:
+        weights = ", ".join(f"{name} {one:g}" for name, one in zip(known.labels, balance.weights, strict=True))
+        applied["balance.weights"] = weights if len(weights) <= _LONGEST else f"{weights[: _LONGEST - 1]}…"
+    return {name: str(value) for name, value in applied.items()}
+
+
+def _describe(run: runs.Run, tracker: Tracker, applied: Mapping[str, str]) -> None:
     """Parameters, environment and lineage: enough to repeat the run and to know what it used."""
     from pelagos_pipelines.preparation.judging import kept
     from pelagos_pipelines.training import environment
@@ -117,7 +147,9 @@ def _describe(run: runs.Run, tracker: Tracker) -> None:
     }
     listing = run.workspace / "packages.txt"
     tags = environment.record(listing, offered(run.request).packages)
-    tracker.describe({name: str(value) for name, value in parameters.items()}, tags)
+    if "balance.strategy" in applied:
+        tags |= {BALANCE_TAG: f"{applied['balance.strategy']} to {applied['balance.target']}"}
+    tracker.describe({name: str(value) for name, value in parameters.items()} | dict(applied), tags)
     tracker.dataset(DatasetUse(dataset.name, dataset.version, dataset.uri, "training"))
     tracker.file(listing, "environment")
     report = kept.find(dataset.uri, run.places.scratch / "judged")

@@ -178,9 +178,15 @@ class _Training:
         history.continue_after(self._state.progress.epoch)
         if not self._finished():
             size, scale = self._parameters.image_size, _scale(job)
+            trained_on = job.truth.trained_on()
             self._train, self._validation = (
-                DecodedImages(job.truth.samples(split), size, threads, scale) for split in ("train", "validation")
+                DecodedImages(samples, size, threads, scale)
+                for samples in (trained_on, job.truth.samples("validation"))
             )
+            # What an epoch shows, by the plan of the version: usually each image once.
+            self._shown: Any = np.repeat(np.arange(len(trained_on)), [sample.repeats for sample in trained_on])
+            weights = job.truth.weights
+            self._weights = None if weights is None else torch.tensor(weights, device=self._device)
 
     def run(self) -> int:
         """Train the epochs that are left; the number of the best one."""
@@ -203,11 +209,11 @@ class _Training:
         return self._state.progress.is_over(self._job.request)
 
     def _train_epoch(self, epoch: int) -> float:
-        """The mean loss over the images of the training split."""
+        """The mean loss over the images that an epoch shows; with weights of classes, each batch is a weighted mean."""
         # From seed and number of the epoch alone: the state of no generator goes into checkpoints, and none is missed there.
         generator = np.random.default_rng([self._seed, epoch])
         torch.manual_seed(int(generator.integers(2**31)))
-        order = generator.permutation(len(self._train))
+        order = self._shown[generator.permutation(len(self._shown))]
         batches = _batches(order, self._parameters.batch_size)
         self._state.model.train()
         total = 0.0
@@ -217,7 +223,7 @@ class _Training:
             images, labels = self._train.batch(batch, self._device)
             images = _augmented(images)
             with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
-                outcome = functional.cross_entropy(self._state.model(images), labels)
+                outcome = functional.cross_entropy(self._state.model(images), labels, self._weights)
             self._state.optimizer.zero_grad(set_to_none=True)
             outcome.backward()
             self._state.optimizer.step()
@@ -253,8 +259,7 @@ class _Training:
         for norm in norms:
             norm.reset_running_stats()
             norm.momentum = None  # a plain average over the batches below
-        count = min(len(self._train), STATISTICS_IMAGES)
-        chosen = np.random.default_rng(self._seed).permutation(len(self._train))[:count]
+        chosen = self._shown[np.random.default_rng(self._seed).permutation(len(self._shown))[:STATISTICS_IMAGES]]
         self._state.model.train()
         with torch.no_grad():
             for batch in _batches(chosen, max(self._parameters.batch_size, 32)):

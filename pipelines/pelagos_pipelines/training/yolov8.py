@@ -187,13 +187,28 @@ def _data(job: Job) -> Path:
     path = job.folder / "data.yaml"
     content = {
         "path": str(view.resolve()),
-        "train": "images/train",
+        "train": _train_images(job, view.resolve()),
         "val": "images/validation",
         "names": dict(enumerate(job.truth.labels)),
     }
     with disk.written(path):
         path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
     return path
+
+
+def _train_images(job: Job, view: Path) -> str:
+    """The folder of the training images; a list of them where the version leaves some out."""
+    folder = "images/train"
+    samples = job.truth.samples("train")
+    if all(sample.repeats for sample in samples):
+        return folder
+    # Named in the order of the version's images, as the samples are.
+    files = sorted((view / folder).iterdir())
+    chosen = [str(file) for file, sample in zip(files, samples, strict=True) if sample.repeats]
+    listed = job.folder / "train.txt"
+    with disk.written(listed):
+        listed.write_text("\n".join(chosen), encoding="utf-8")
+    return str(listed.resolve())
 
 
 def _start(job: Job) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -124,6 +124,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         self._scale = Scale.to(job.truth.statistics)
         self._has_boxes = any(len(sample.boxes) for sample in job.truth.samples("validation"))
         super().__init__(overrides=arguments)
+        self.add_callback("on_pretrain_routine_end", lambda _: self._weigh_classes())
         self.add_callback("on_train_epoch_start", lambda _: self._seed_epoch())
         self.add_callback("on_train_batch_end", lambda _: self._refuse_divergence())
 
@@ -145,6 +146,13 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
             raise memory.refusal(self._job.request.hyperparameters, MemoryError("accelerator out of memory"))
         self._loaders_built = True
         super()._build_train_pipeline()
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Show training images as often as the version plans it, also where a mosaic chooses by chance."""
+        dataset = super().build_dataset(img_path, mode, batch)
+        if mode == "train":
+            repeat(dataset, [sample.repeats for sample in self._job.truth.trained_on()])
+        return dataset
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         """Never train on a batch of one whose deepest level is one pixel: batch normalisation has nothing to compare it with."""
@@ -182,6 +190,18 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         for index in content["mosaicImages"]:
             self.train_loader.dataset.load_image(index)
         self.start_epoch = self.progress.epoch
+
+    def set_class_weights(self) -> None:
+        """Not yet: what ultralytics is given here weighs the loss of the validation, too, which is to be as it is."""
+
+    def _weigh_classes(self) -> None:
+        """Have ultralytics' loss multiply the classification error of each class by the weight that the version plans."""
+        if self._job.truth.weights is None:
+            return
+        self.model.class_weights = torch.tensor(self._job.truth.weights, device=self.device)
+        self.model.criterion = self.model.init_criterion()
+        # The averaged model, which is validated, is given a copy of what the model has by this name after each epoch.
+        del self.model.class_weights
 
     def _seed_epoch(self) -> None:
         """Shuffle and augment by seed and epoch alone, so that a continued training sees what an uninterrupted one sees.
@@ -251,6 +271,33 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
 
     def final_eval(self) -> None:
         """Nothing: the best epoch is validated already, and the test split is for the evaluation."""
+
+
+class _Repeated:
+    """ultralytics' images in memory, some of them under several numbers."""
+
+    def __init__(self, images: Any, order: Sequence[int]) -> None:
+        self._images, self._order = images, order
+
+    def __getitem__(self, index: int) -> Any:
+        return self._images[self._order[index]]
+
+
+def repeat(dataset: Any, times: Sequence[int]) -> None:
+    """Have ultralytics' dataset hold its images so many times each. Their pixels are in memory once.
+
+    Raises:
+        ValueError: ``times`` is not of as many images.
+    """
+    order = [index for index, many in zip(range(dataset.ni), times, strict=True) for _ in range(many)]
+    if len(order) == dataset.ni:
+        return
+    for name in ("im_files", "labels", "npy_files", "im_hw0", "im_hw"):
+        held = getattr(dataset, name)
+        setattr(dataset, name, [held[index] for index in order])
+    # Without room for all of them, each is read when it is asked for, and held for a while.
+    dataset.ims = _Repeated(dataset.ims, order) if dataset.cache == "ram" else [None] * len(order)
+    dataset.ni = len(order)
 
 
 class _Accompanied(Sampler[int]):  # type: ignore[misc]  # torch's loaders are not typed

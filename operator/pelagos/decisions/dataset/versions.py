@@ -14,6 +14,7 @@ from pelagos.decisions.dataset.conditions import PREPARED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.effects import KeepRecord
 from pelagos.decisions.verdicts import READY, ConditionState, Verdict
+from pelagos_contract.balancing import Balanced
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality
 from pelagos_contract.judgement import SliceFigures
 from pelagos_contract.measures import Measured
@@ -54,7 +55,10 @@ def listed(seen: Observed) -> Passed:
     altered = (result.get("altered") or [])[: bounds.MOST_ALTERED]
     slices = (result.get("slices") or [])[: bounds.MOST_SLICES]
     warnings = [*warnings, *bias.warnings(seen.spec.bias, slices)]
+    balance = result.get("balance") or {}
+    balanced = balance.get("classes") or []
     cut = (
+        bounds.truncated("balance.classes", balanced, bounds.MOST_CLASSES, full),
         bounds.truncated("classes", classes, bounds.MOST_CLASSES, full),
         bounds.truncated("warnings", warnings, bounds.MOST_WARNINGS, full),
     )
@@ -66,11 +70,16 @@ def listed(seen: Observed) -> Passed:
         corrections=[Corrections.model_validate(bounds.short(entry), extra="ignore") for entry in corrected] or None,
         measured=[Measured.model_validate(bounds.short(entry), extra="ignore") for entry in measured] or None,
         slices=[SliceFigures.model_validate(bounds.short(entry), extra="ignore") for entry in slices] or None,
+        balance=_balance({**balance, "classes": balanced[: bounds.MOST_CLASSES]}) if balance else None,
         report=_report(result),
         warnings=bounds.short(warnings[: bounds.MOST_WARNINGS]) or None,
         truncated=[entry for entry in cut if entry is not None] or None,
     )
     return Passed(status=status)
+
+
+def _balance(found: Mapping[str, Any]) -> Balanced:
+    return Balanced.model_validate(bounds.short(found), extra="ignore")
 
 
 def _report(result: Mapping[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pelagos_contract import disk
+from pelagos_contract.balancing import Balanced
 from pelagos_contract.judgement import PAGE, SliceFigures
 from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.preparation.integrity import inspector_for
@@ -35,10 +36,11 @@ def make(
     counted: Mapping[str, object],
     warnings: Sequence[str],
     alike: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    balanced: Balanced | None = None,
 ) -> Made:
     """The report of ``version``; ``counted`` are figures of its preparation, by the words for them.
 
-    ``alike`` has by path the images that one looks like.
+    ``alike`` has by path the images that one looks like; ``balanced`` says what is planned for the training split.
 
     The same version gives the same report. A report that is there is made anew: its preparation may have more to say.
 
@@ -76,6 +78,7 @@ def make(
         maps=_maps(found),
         pairs=pairs,
         pair_sheets=[samples.sheet(both, file_of, inspector) for both in seen],
+        balanced=balanced,
     )
     folder = version.folder / FOLDER
     pictures = {f"{name}.png": png for name, png in content.maps.items()}

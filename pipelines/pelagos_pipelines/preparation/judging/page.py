@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from pelagos_contract.balancing import Balanced
 from pelagos_contract.dataset import SPLITS
 from pelagos_contract.judgement import PAGE_BEGINS
-from pelagos_pipelines.preparation.judging import drawing, slices
+from pelagos_pipelines.preparation.judging import balance, drawing, slices
 from pelagos_pipelines.preparation.judging.disagreeing import Pair
 from pelagos_pipelines.preparation.judging.drawing import words
 from pelagos_pipelines.preparation.judging.figures import Figures
@@ -54,6 +55,7 @@ class Content:
     maps: Mapping[str, bytes]
     pairs: Sequence[Pair] = ()
     pair_sheets: Sequence[Sheet | None] = ()
+    balanced: Balanced | None = None
 
 
 def rendered(content: Content) -> str:
@@ -61,6 +63,7 @@ def rendered(content: Content) -> str:
     parts = (
         _top(content),
         _classes(content),
+        balance.section(content.balanced),
         _boxes(content),
         _pairs(content),
         _slices(content),

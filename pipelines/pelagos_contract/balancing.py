@@ -1,0 +1,118 @@
+"""How classes of a training split that are shown unevenly are made up for: declared with the dataset, heeded by trainings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from pelagos_contract.base import Strict
+
+Strategy = Literal["None", "Oversample", "Undersample", "ClassWeights"]
+Counted = Literal["Images", "Annotations"]
+MOST_REPEATS = 100
+"""Of one image in an epoch: beyond, a model learns the image by heart, whatever the target is."""
+MOST_WEIGHT = 100
+"""Of the largest weight to the smallest one: beyond, single images decide where a step goes."""
+LARGEST_TARGET = 999_999
+ABOVE_TARGET = "AboveTarget"
+"""Why an epoch leaves an image out."""
+_TARGET = "^(Median|Largest|Smallest|[1-9][0-9]{0,5})$"
+
+
+def _as_text(value: object) -> object:
+    return str(value) if type(value) is int else value
+
+
+Target = Annotated[
+    str,
+    Field(pattern=_TARGET),
+    BeforeValidator(_as_text),
+    WithJsonSchema(
+        {
+            "x-kubernetes-int-or-string": True,
+            "minimum": 1,
+            "maximum": LARGEST_TARGET,
+            "pattern": _TARGET,
+            "maxLength": 8,
+        }
+    ),
+]
+
+
+class Balance(Strict):
+    """How a training makes up for classes that its split shows unevenly; validation and test are left as they are."""
+
+    strategy: Annotated[
+        Strategy,
+        Field(
+            description="Oversample: images of classes below the target are shown several times in an epoch (of several classes: "
+            "repeat factor sampling). Undersample: images are left out that only show classes above the target. ClassWeights: "
+            "mistakes on classes below the target weigh more. None: nothing is done. Nothing is copied, and no other split is "
+            "touched."
+        ),
+    ]
+    target: Annotated[
+        Target | None,
+        Field(
+            description="How many images of a class are aimed at (with ClassWeights, to detect or to segment: annotations): the "
+            "Median of the classes, that of the Largest or the Smallest one, or a number. Default: Median; Largest with "
+            "ClassWeights, which is the inverse of their frequency."
+        ),
+    ] = None
+
+    @property
+    def aim(self) -> str:
+        """The target, where none is declared, too."""
+        return self.target or ("Largest" if self.strategy == "ClassWeights" else "Median")
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no class can be on the side of the target where something is done."""
+        return self.aim == ("Largest" if self.strategy == "Undersample" else "Smallest")
+
+
+class LeftOut(Strict):
+    """Training images that no epoch shows."""
+
+    reason: Annotated[str, Field(description="AboveTarget: all classes that they show have enough other images.")]
+    images: Annotated[int, Field(description="How many.")]
+    first: Annotated[list[str], Field(description="The first names; `pelagos dataset balance` lists all.")]
+
+
+class BalancedClass(Strict):
+    """One class in training."""
+
+    name: Annotated[str, Field(description="Name of the class.")]
+    before: Annotated[int, Field(description="Training images that show it, or its annotations on them.")]
+    after: Annotated[
+        str, Field(description="For as many they count in an epoch, by repeats, by what is left out, or by weight.")
+    ]
+    left_out: Annotated[int, Field(description="Images of it that are left out.")]
+    weight: Annotated[str | None, Field(description="Its weight in the loss, with ClassWeights; 1 in the mean.")] = None
+
+
+class Balanced(Strict):
+    """What spec.balance makes of the training split of a version."""
+
+    strategy: Annotated[str, Field(description="Oversample, Undersample or ClassWeights.")]
+    target: Annotated[int, Field(description="How many of each class were aimed at.")]
+    counted: Annotated[str, Field(description="What before and after count: Images or Annotations.")]
+    images: Annotated[int, Field(description="Images in the training split.")]
+    shown: Annotated[int, Field(description="Images that an epoch shows, repeats among them.")]
+    most_repeats: Annotated[int, Field(description="How often an epoch shows the image that it shows most often.")]
+    effective_classes: Annotated[
+        list[str],
+        Field(
+            description="Before and after: so many equally frequent classes would be as uneven (Hill's number of order 2)."
+        ),
+    ]
+    effective: Annotated[
+        str,
+        Field(
+            description="So many different images, or annotations, that all count alike would say as much (Kish): what repeats "
+            "and weights cost."
+        ),
+    ]
+    left_out: Annotated[LeftOut | None, Field(description="Training images that no epoch shows.")] = None
+    classes: Annotated[list[BalancedClass], Field(description="Its classes, at most the first 100.")]

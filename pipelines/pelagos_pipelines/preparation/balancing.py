@@ -1,0 +1,239 @@
+"""How often an epoch shows each training image, and what each class weighs: decided once, and kept in the version.
+
+Called by the step prepare after splitting. The same images, split and seed give the same plan on every machine: what is left to
+chance follows from a hash of the seed and of an image's content. Trainings do what the plan says, and decide nothing.
+
+* Oversample, of images that show one class each: a class below the target is shown as often as that, to the image. Of images
+  that show several: repeat factor sampling (Gupta, Dollár and Girshick, LVIS, CVPR 2019, doi:10.1109/CVPR.2019.00550). A class
+  that so many images show as ``shown`` asks for the repeats max(1, sqrt(target / shown)), an image has the most that one of its
+  classes asks for, and a fraction is one repeat more for as large a share of the images.
+* Undersample: one image after the other is left out, in an order of chance, as long as every class that it shows keeps as many as
+  the target. Images that show nothing stay: they teach what is not there.
+* ClassWeights: max(1, target / count), which with the largest class for a target is the inverse of the frequency (King and Zeng,
+  Political Analysis 9, 2001), at most MOST_WEIGHT, and then 1 in the mean of the classes.
+
+What repeats and weights cost is told by the effective number (sum w)^2 / sum w^2 (Kish, Survey Sampling, 1965), which of the
+counts of classes is Hill's number of order 2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from pelagos_contract.balancing import (
+    ABOVE_TARGET,
+    MOST_REPEATS,
+    MOST_WEIGHT,
+    Balance,
+    Balanced,
+    BalancedClass,
+    LeftOut,
+    Strategy,
+)
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations.model import Collection, ImageRecord
+from pelagos_pipelines.annotations.tasks import TASKS
+from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_names, printable
+
+_STRATEGIES = frozenset(get_args(Strategy)) - {"None"}
+_DIGITS = 6
+_MANY_REPEATS = 10
+"""Of an image in an epoch, from which on it is said that they may be learnt by heart."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """``repeats`` has, by path, the training images that an epoch does not show once, 0 for those that are left out; ``weights``
+    those of the classes, in their order."""
+
+    strategy: str
+    target: int
+    repeats: Mapping[str, int]
+    weights: tuple[float, ...] | None = None
+
+    def written(self) -> dict[str, Any]:
+        """As a manifest has it."""
+        weights = {} if self.weights is None else {"weights": list(self.weights)}
+        return {"strategy": self.strategy, "target": self.target, "repeats": dict(self.repeats)} | weights
+
+    @classmethod
+    def restored(cls, found: Any, images: Iterable[ImageRecord], classes: Sequence[str]) -> Plan:
+        """Of a manifest. Whoever can write to the store may have written it: ValueError for what no preparation plans."""
+        training = {image.path for image in images if image.split == "train"}
+        strategy, target = found["strategy"], found["target"]
+        repeats, weights = found["repeats"], found.get("weights")
+        if strategy not in _STRATEGIES or type(target) is not int or target < 0:
+            raise ValueError("balance")
+        if not isinstance(repeats, dict) or not repeats.keys() <= training:
+            raise ValueError("balance.repeats")
+        if any(type(times) is not int or not 0 <= times <= MOST_REPEATS for times in repeats.values()):
+            raise ValueError("balance.repeats")
+        if training and not any(repeats.get(path, 1) for path in training):
+            raise ValueError("balance.repeats")
+        if weights is not None:
+            usual = [isinstance(one, int | float) and 0 < one <= MOST_WEIGHT for one in weights]
+            if len(usual) != len(classes) or not all(usual):
+                raise ValueError("balance.weights")
+        return cls(strategy, target, repeats, None if weights is None else tuple(float(one) for one in weights))
+
+
+def plan(
+    images: Sequence[ImageRecord], classes: Sequence[str], task: Task, declared: Balance, order: Callable[[str], float]
+) -> Plan:
+    """What ``declared`` makes of the training images; ``order`` gives by path a number of chance in [0, 1), see `chance`."""
+    training = sorted((image for image in images if image.split == "train"), key=lambda image: image.path)
+    weighs = declared.strategy == "ClassWeights"
+    counts = _annotations(training, task) if weighs else _showing(training)
+    target = _target(declared.aim, counts)
+    if weighs:
+        return Plan(declared.strategy, target, {}, _weights(classes, counts, target))
+    times = _left_out if declared.strategy == "Undersample" else _repeated
+    found = times(training, counts, target, order)
+    return Plan(declared.strategy, target, {path: many for path, many in found.items() if many != 1})
+
+
+def chance(seed: int, digests: Mapping[str, str]) -> Callable[[str], float]:
+    """Numbers in [0, 1) by path, from the content of an image; of images with the same content from their path, too."""
+
+    def number(path: str) -> float:
+        told = hashlib.sha256(f"balance {seed} {digests[path]} {path}".encode()).digest()
+        return int.from_bytes(told[:6], "big") / 2**48
+
+    return number
+
+
+def effective(values: Iterable[float]) -> float:
+    """(sum)^2 / sum of squares; 0 of nothing."""
+    listed = [float(value) for value in values if value > 0]
+    return math.fsum(listed) ** 2 / math.fsum(value * value for value in listed) if listed else 0.0
+
+
+def told(found: Plan | None, collection: Collection) -> Balanced | None:
+    """The plan in figures, before and after."""
+    if found is None:
+        return None
+    classes, task = collection.classes, collection.task
+    training = [image for image in collection.images if image.split == "train"]
+    times = {image.path: found.repeats.get(image.path, 1) for image in training}
+    weights = dict.fromkeys(classes, 1.0) if found.weights is None else dict(zip(classes, found.weights, strict=True))
+    weighs = found.weights is not None
+    before = _annotations(training, task) if weighs else _showing(training)
+    after: Counter[str] = Counter()
+    for image in training:
+        for label in image.labels:
+            after[label] += times[image.path]
+    counted = {name: before[name] * weights[name] if weighs else float(after[name]) for name in classes}
+    units = [weights[name] for name in classes for _ in range(before[name])] if weighs else list(times.values())
+    left = [image for image in training if not times[image.path]]
+    missed = _showing(left)
+    first = [printable(image.path) for image in sorted(left, key=lambda image: image.path)[:MAX_NAMED]]
+    return Balanced(
+        strategy=found.strategy,
+        target=found.target,
+        counted="Annotations" if weighs else "Images",
+        images=len(training),
+        shown=sum(times.values()),
+        most_repeats=max(times.values(), default=0),
+        effective_classes=[f"{effective(numbers):.2f}" for numbers in (before.values(), counted.values())],
+        effective=f"{effective(units):.1f}",
+        left_out=LeftOut(reason=ABOVE_TARGET, images=len(left), first=first) if left else None,
+        classes=[
+            BalancedClass(
+                name=name,
+                before=before[name],
+                after=f"{counted[name]:.6g}",
+                left_out=missed[name],
+                weight=f"{weights[name]:.4g}" if weighs else None,
+            )
+            for name in classes
+        ],
+    )
+
+
+def warnings(found: Balanced | None) -> list[str]:
+    """What a careful reader should know of it."""
+    said: list[str] = []
+    if found is None:
+        return said
+    if found.most_repeats >= _MANY_REPEATS:
+        few = [one.name for one in found.classes if 0 < _MANY_REPEATS * one.before <= float(one.after)]
+        told = f" ({format_names(few)})" if few else ""
+        said.append(
+            f"balance: some images of rare classes{told} are shown up to {found.most_repeats} times in an epoch; a model may"
+            " learn them by heart, and only more images help: lower balance.target, or add images"
+        )
+    if found.left_out is not None and 2 * found.left_out.images > found.images:
+        said.append(
+            f"balance: Undersample leaves out {found.left_out.images} of {found.images} training images; raise balance.target, or"
+            " use Oversample or ClassWeights"
+        )
+    return said
+
+
+def _showing(images: Iterable[ImageRecord]) -> Counter[str]:
+    return Counter(label for image in images for label in image.labels)
+
+
+def _annotations(images: Iterable[ImageRecord], task: Task) -> Counter[str]:
+    strategy = TASKS.named(task)
+    return Counter(label for image in images for label in strategy.marks(image))
+
+
+def _target(aim: str, counts: Mapping[str, int]) -> int:
+    """Of classes that no image shows nothing is known; the lower of two medians is a count that a class has."""
+    if aim.isdecimal():
+        return int(aim)
+    present = [count for count in counts.values() if count] or [0]
+    return {"Median": statistics.median_low(present), "Largest": max(present), "Smallest": min(present)}[aim]
+
+
+def _repeated(
+    images: Sequence[ImageRecord], counts: Mapping[str, int], target: int, order: Callable[[str], float]
+) -> dict[str, int]:
+    if all(len(image.labels) <= 1 for image in images):
+        return _repeated_to(images, counts, target, order)
+    asked = {label: max(1.0, math.sqrt(target / count)) for label, count in counts.items()}
+    found = {}
+    for image in images:
+        factor = min(max((asked[label] for label in image.labels), default=1.0), MOST_REPEATS)
+        whole = math.floor(factor)
+        found[image.path] = whole + (order(image.path) < factor - whole)
+    return found
+
+
+def _repeated_to(
+    images: Sequence[ImageRecord], counts: Mapping[str, int], target: int, order: Callable[[str], float]
+) -> dict[str, int]:
+    """Of images that show at most one class: each class as often as the target, its images equally often, or once more."""
+    found, seen = {}, Counter[str]()
+    for image in sorted(images, key=lambda image: order(image.path)):
+        (label,) = image.labels or {""}
+        whole, more = divmod(max(target, counts.get(label, 0)), counts.get(label) or 1)
+        found[image.path] = min(whole + (seen[label] < more), MOST_REPEATS) if label else 1
+        seen[label] += 1
+    return found
+
+
+def _left_out(
+    images: Sequence[ImageRecord], counts: Mapping[str, int], target: int, order: Callable[[str], float]
+) -> dict[str, int]:
+    left, found = Counter(counts), {}
+    for image in sorted(images, key=lambda image: order(image.path)):
+        spare = bool(image.labels) and all(left[label] > target for label in image.labels)
+        found[image.path] = 0 if spare else 1
+        if spare:
+            left.subtract(image.labels)
+    return found
+
+
+def _weights(classes: Sequence[str], counts: Mapping[str, int], target: int) -> tuple[float, ...]:
+    """A class that no training image shows has that of the mean: nothing is known of it."""
+    asked = {name: min(max(1.0, target / counts[name]), MOST_WEIGHT) for name in classes if counts[name]}
+    mean = math.fsum(asked.values()) / len(asked) if asked else 1.0
+    return tuple(round(asked[name] / mean, _DIGITS) if name in asked else 1.0 for name in classes)
