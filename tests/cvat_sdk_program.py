@@ -12,7 +12,15 @@ import sys
 from pathlib import Path
 
 from cvat_sdk import make_client
-from cvat_sdk.models import LabeledShapeRequest, PatchedLabeledDataRequest, TaskWriteRequest
+from cvat_sdk.core.proxies.annotations import AnnotationUpdateAction
+from cvat_sdk.core.uploading import DataUploader
+from cvat_sdk.models import (
+    LabeledImageRequest,
+    LabeledShapeRequest,
+    PatchedLabeledDataRequest,
+    PatchedTaskWriteRequest,
+    TaskWriteRequest,
+)
 
 
 def main(url: str, token: str, numbers: list[int], folder: Path) -> None:
@@ -35,10 +43,33 @@ def main(url: str, token: str, numbers: list[int], folder: Path) -> None:
         }
         for kind, thing in (("task", found), ("project", client.projects.retrieve(project))):
             thing.export_dataset("CVAT for images 1.1", folder / f"{kind}.zip", include_images=True)
-        made = client.tasks.create(TaskWriteRequest(name="pushed", labels=[{"name": "crab"}]))
-        shape = LabeledShapeRequest(type="rectangle", frame=0, label_id=1, points=[1.0, 2.0, 3.0, 4.0])
-        found.update_annotations(PatchedLabeledDataRequest(shapes=[shape]))
-        print(json.dumps(told | {"made": made.id}))
+        made = client.tasks.create(TaskWriteRequest(name="pushed", labels=[{"name": "crab"}], segment_size=1))
+        images = sorted(folder.glob("*.png"), reverse=True)
+        order = {"image_quality": 95, "sorting_method": "predefined"}
+        made.upload_data(images, params=order)
+        # Files that are larger than a request are sent by the resumable protocol.
+        other = client.tasks.create(TaskWriteRequest(name="pushed too"))
+        address = f"{url}/api/tasks/{other.id}/data/"
+        answer = DataUploader(client, max_request_size=1).upload_files(address, images, **order)
+        client.wait_for_completion(json.loads(answer.data)["rq_id"], status_check_period=0)
+        shape = LabeledShapeRequest(type="rectangle", frame=0, label_id=1, points=[1.0, 2.0, 3.0, 4.0], source="auto")
+        tag = LabeledImageRequest(frame=1, label_id=1, source="auto")
+        made.update_annotations(
+            PatchedLabeledDataRequest(shapes=[shape], tags=[tag]), action=AnnotationUpdateAction.CREATE
+        )
+        made.update(PatchedTaskWriteRequest(name="renamed"))
+        made.fetch()
+        drawn = made.get_annotations()
+        told |= {
+            "made": made.id,
+            "renamed": made.name,
+            "uploaded": [[each.name for each in task.get_frames_info()] for task in (made, other)],
+            "jobs": [[each.start_frame, each.stop_frame, str(each.state)] for each in made.get_jobs()],
+            "drawn": [str(drawn.shapes[0].source), drawn.tags[0].frame],
+            "requests": client.api_client.requests_api.list(task_id=made.id, action="create")[0].count,
+        }
+        other.remove()
+        print(json.dumps(told))
 
 
 if __name__ == "__main__":

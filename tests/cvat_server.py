@@ -1,13 +1,16 @@
-"""A CVAT server as far as exports, tasks and annotations go, from its published description (cvat/schema.yml, 2.80).
+"""A CVAT server as far as exports, uploads, tasks and annotations go, from its published description (cvat/schema.yml, 2.80).
 
 tests/sources/test_cvat_server.py drives it with the real SDK, whose models refuse what the description does not say.
 """
 
 from __future__ import annotations
 
+import base64
+import email
 import io
 import itertools
 import re
+import uuid
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -46,6 +49,15 @@ class Task:
     dimension: str = "2d"
     lost: set[str] = field(default_factory=set)
     """Images that an export leaves out, as when the share that they are on is away."""
+    tags: dict[str, list[str]] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    """How the boxes of an image came to be, where it was not by hand."""
+    jobs: int = 0
+    """Images of a job; 0: all."""
+    uploads: dict[str, tuple[str, int, bytearray]] = field(default_factory=dict)
+    """By identifier, what is being uploaded: its name, its size, and what has come."""
+    files: dict[str, bytes] = field(default_factory=dict)
+    """What was uploaded before the task was made of it."""
 
 
 @dataclass
@@ -60,6 +72,10 @@ class Cvat:
     projects: dict[int, str] = field(default_factory=dict)
     jobs: dict[int, tuple[int, int, int]] = field(default_factory=dict)
     """Task, and its first and last frame."""
+    states: dict[int, str] = field(default_factory=dict)
+    """Of jobs, where it is not ``new``."""
+    types: dict[str, str] = field(default_factory=dict)
+    """Of labels, where it is not ``any``."""
     labels: list[str] = field(default_factory=lambda: ["crab", "fish"])
     token: str = TOKEN
     prepares: int = 1
@@ -98,6 +114,43 @@ class Cvat:
         told = {"projects": self.project, "tasks": self.task, "jobs": self.job}[kind]
         return Reply(told(int(number)))
 
+    def _changed(self, request: Request, kind: str, number: str) -> Reply:
+        self._thing(request, kind, number)
+        if "labels" in request.document:
+            self.labels += [each["name"] for each in request.document["labels"]]
+        if "name" in request.document and kind == "tasks":
+            self.tasks[int(number)].name = request.document["name"]
+        return self._thing(request, kind, number)
+
+    def _deleted(self, request: Request, number: str) -> Reply:
+        self.forget(int(number))
+        return Reply(b"", 204)
+
+    def forget(self, task: int) -> None:
+        """Remove a task, with its jobs and what was asked about it."""
+        del self.tasks[task]
+        self.jobs = {number: job for number, job in self.jobs.items() if job[0] != task}
+        self.requests = {name: asked for name, asked in self.requests.items() if asked[2:] != ["task", task]}
+
+    def _jobs(self, request: Request) -> Reply:
+        wanted = int(request.query.get("project_id", 0))
+        task = int(request.query.get("task_id", 0))
+        found = [
+            self.job(number)
+            for number, (of, _, _) in self.jobs.items()
+            if (not task or of == task) and (not wanted or self.tasks[of].project == wanted)
+        ]
+        return self._paged(request, found)
+
+    def _requests(self, request: Request) -> Reply:
+        wanted = int(request.query.get("task_id", 0))
+        found = [
+            self._request(request, name).body
+            for name, (_, content, target, number) in [*self.requests.items()]
+            if target == "task" and number == wanted and not isinstance(content, bytes)
+        ]
+        return self._paged(request, found)
+
     def _listed(self, request: Request) -> Reply:
         wanted = int(request.query.get("project_id", 0))
         found = [self.task(number) for number, task in self.tasks.items() if not wanted or task.project == wanted]
@@ -105,7 +158,8 @@ class Cvat:
 
     def _labels(self, request: Request) -> Reply:
         found = [
-            {"id": number, "name": name, "color": "#ff0000", "attributes": [], "type": "any", "sublabels": []}
+            {"id": number, "name": name, "color": "#ff0000", "attributes": [], "sublabels": []}
+            | {"type": self.types.get(name, "any")}
             | {"project_id": None, "task_id": 1, "parent_id": None, "has_parent": False}
             for number, name in enumerate(self.labels, 1)
         ]
@@ -167,6 +221,8 @@ class Cvat:
         left, content, target, number = self.requests[name]
         self.requests[name][0] -= 1
         status = "started" if left > 0 else "failed" if self.fails else "finished"
+        if status == "finished" and isinstance(content, list):
+            self._make(number, content)
         is_export = isinstance(content, bytes)
         url = f"{self.name}/api/{target}s/{number}/dataset/download?rq_id={quote(name, safe='')}"
         operation = {"type": "export:dataset" if is_export else "create:task", "target": target, "project_id": None}
@@ -192,6 +248,8 @@ class Cvat:
         task = self.tasks[int(number)]
         if request.method != "GET":
             self.imported.append((int(number), request.document))
+            if request.query.get("action") == "create":
+                self._draw(task, request.document)
             return Reply(request.document)
         frames = {name: frame for frame, name in enumerate(task.images)}
         shapes = [
@@ -204,7 +262,7 @@ class Cvat:
             | {
                 "id": count,
                 "group": 0,
-                "source": "manual",
+                "source": task.sources.get(name, "manual"),
                 "occluded": False,
                 "outside": False,
                 "z_order": 0,
@@ -213,12 +271,83 @@ class Cvat:
             | {"attributes": [], "elements": [], "score": 1.0}
             for count, (name, box) in enumerate(((name, box) for name, found in task.boxes.items() for box in found), 1)
         ]
-        return Reply({"version": 0, "tags": [], "shapes": shapes, "tracks": []})
+        tags = [
+            {"frame": frames[name], "label_id": self.labels.index(label) + 1, "source": "auto", "attributes": []}
+            | {"id": 1, "group": 0}
+            for name, found in task.tags.items()
+            for label in found
+        ]
+        return Reply({"version": 0, "tags": tags, "shapes": shapes, "tracks": []})
+
+    def _draw(self, task: Task, added: Mapping[str, Any]) -> None:
+        names = [*task.images]
+        for each in added.get("shapes", ()):
+            box = (self.labels[each["label_id"] - 1], *each["points"])
+            task.boxes.setdefault(names[each["frame"]], []).append(box)
+            task.sources[names[each["frame"]]] = each.get("source", "manual")
+        for each in added.get("tags", ()):
+            task.tags.setdefault(names[each["frame"]], []).append(self.labels[each["label_id"] - 1])
+
+    def _data(self, request: Request, number: str) -> Reply:
+        """The four requests of which an upload is made: by the header that each has."""
+        task = self.tasks[int(number)]
+        if "upload-start" in request.headers:
+            return Reply(b"", 202)
+        if task.images:
+            return Reply(["Adding more data is not supported"], 400)
+        if "upload-length" in request.headers:
+            told = dict(each.split(" ") for each in request.headers["upload-metadata"].split(","))
+            name = base64.b64decode(told["filename"]).decode()
+            if name in task.files:
+                return Reply("File with same name already exists", 409)
+            identifier = str(uuid.uuid4())
+            task.uploads[identifier] = name, int(request.headers["upload-length"]), bytearray()
+            place = f"{self.name}{request.path.rstrip('/')}/{identifier}"
+            return Reply(b"", 201, {"Location": place, "Upload-Filename": name})
+        if "upload-multiple" in request.headers:
+            head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
+            for part in email.message_from_bytes(head + request.body).walk():
+                if file := part.get_filename():
+                    task.files[file.rpartition("/")[2]] = bytes(part.get_payload(decode=True))
+            return Reply(b"", 200)
+        asked = request.document
+        order = asked.get("upload_file_order") or sorted(task.files)
+        if sorted(order) != sorted(task.files) or (
+            asked.get("sorting_method") != "predefined" and order != sorted(order)
+        ):
+            return Reply(["The upload file list does not match the uploaded files"], 400)
+        name = f"action=create&target=task&id={number}&n={next(self.numbers)}"
+        self.requests[name] = [self.prepares, order, "task", int(number)]
+        return Reply({"rq_id": name}, 202)
+
+    def _chunk(self, request: Request, number: str, identifier: str) -> Reply:
+        task = self.tasks[int(number)]
+        if identifier not in task.uploads:
+            return Reply(b"", 404)
+        name, size, content = task.uploads[identifier]
+        if request.method == "PATCH":
+            if int(request.headers["upload-offset"]) != len(content):
+                return Reply(b"", 409)
+            content += request.body
+            if len(content) == size:
+                task.files[name] = bytes(task.uploads.pop(identifier)[2])
+        told = {"Upload-Offset": str(len(content)), "Upload-Length": str(size), "Upload-Filename": name}
+        return Reply(b"", 204 if request.method == "PATCH" else 200, told)
+
+    def _make(self, number: int, order: list[str]) -> None:
+        """A task of what was uploaded for it, in jobs."""
+        task = self.tasks[number]
+        if task.files:
+            task.images, task.files = {name: task.files[name] for name in order}, {}
+            size = task.jobs or len(order)
+            for first in range(0, len(order), size):
+                last = min(first + size, len(order)) - 1
+                self.jobs[max([0, *self.jobs]) + 1] = number, first, last
 
     def _created(self, request: Request) -> Reply:
         asked = request.document
         number = max([0, *self.tasks]) + 1
-        self.tasks[number] = Task(asked["name"], project=asked.get("project_id"))
+        self.tasks[number] = Task(asked["name"], project=asked.get("project_id"), jobs=asked.get("segment_size", 0))
         self.labels = [each["name"] for each in asked.get("labels", [])] or self.labels
         return Reply(self.task(number), 201)
 
@@ -230,6 +359,12 @@ class Cvat:
         cls = type(self)
         self._routes = (
             ("GET", f"/api/{things}", cls._thing),
+            ("PATCH", f"/api/{things}", cls._changed),
+            ("DELETE", "/api/tasks/([0-9]+)", cls._deleted),
+            ("GET", "/api/jobs", cls._jobs),
+            ("POST", "/api/tasks/([0-9]+)/data", cls._data),
+            *((method, "/api/tasks/([0-9]+)/data/([0-9a-f-]{36})", cls._chunk) for method in ("HEAD", "PATCH")),
+            ("GET", "/api/requests", cls._requests),
             ("GET", "/api/tasks", cls._listed),
             ("POST", "/api/tasks", cls._created),
             ("GET", "/api/labels", cls._labels),
@@ -282,9 +417,9 @@ class Cvat:
             "mode": "annotation",
             "type": "annotation",
             "stage": "annotation",
-            "state": "new",
+            "state": self.states.get(number, "new"),
             "status": "annotation",
-            "project_id": None,
+            "project_id": self.tasks[of].project,
         }
 
     def _common(self, path: str, number: int) -> dict[str, Any]:
@@ -319,7 +454,11 @@ class Cvat:
                     lines.append(
                         f'<image id="{frame_of_all}" name={quoteattr(name)}{told} width="{width}" height="{height}">'
                     )
-                    lines += map(_box, task.boxes.get(name, ()))
+                    made = task.sources.get(name, "manual")
+                    lines += (_box(box, made) for box in task.boxes.get(name, ()))
+                    lines += (
+                        f'<tag label={quoteattr(label)} source="{made}"></tag>' for label in task.tags.get(name, ())
+                    )
                     lines.append("</image>")
                     frame_of_all += 1
                     if with_images and name not in task.lost:
@@ -333,10 +472,10 @@ class Cvat:
         return content.getvalue()
 
 
-def _box(box: Box) -> str:
+def _box(box: Box, source: str) -> str:
     label, *corners = box
     told = " ".join(f'{name}="{value}"' for name, value in zip(("xtl", "ytl", "xbr", "ybr"), corners, strict=True))
-    return f'<box label={quoteattr(label)} {told} occluded="0" source="manual" z_order="0"></box>'
+    return f'<box label={quoteattr(label)} {told} occluded="0" source="{source}" z_order="0"></box>'
 
 
 def _size(content: bytes) -> tuple[int, int]:

@@ -1,6 +1,7 @@
 """A server of a test's own, over HTTP or HTTPS, that answers as a function says and fails as services and networks do.
 
-For sources that are fetched: each fake service is a handler. Only the standard library.
+For sources that are fetched, and tools that are pushed to: each fake service is a handler. For both planes: only the standard
+library.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pelagos_contract import source_hosts
-from pelagos_pipelines.fetching import Client, Patience, Policy
+
+if TYPE_CHECKING:
+    from pelagos_pipelines.fetching import Client, Patience
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,17 @@ class Server:
         return {source_hosts.VARIABLE: self.url}
 
     def client(self, source: str = "source.http.url", patience: Patience | None = None) -> Client:
-        """One that may ask it, and does not wait for long."""
-        return Client(Policy.read(self.variables), source, patience or QUICK, authority=self.authority)
+        """One of the data plane that may ask it, and does not wait for long."""
+        from pelagos_pipelines.fetching import Client, Policy
+
+        return Client(Policy.read(self.variables), source, patience or quick(), authority=self.authority)
 
 
-QUICK = Patience(connect=2, read=1, total=20, tries=4, first_pause=0.01, longest_pause=0.02, longest=0.05)
-"""For tests."""
+def quick() -> Patience:
+    """That of tests."""
+    from pelagos_pipelines.fetching import Patience
+
+    return Patience(connect=2, read=1, total=20, tries=4, first_pause=0.01, longest_pause=0.02, longest=0.05)
 
 
 class _Server(ThreadingHTTPServer):

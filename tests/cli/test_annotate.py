@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 import label_studio_server
+import pushed_datasets
 from label_studio_server import PAT, LabelStudio
 from pelagos.cli.annotate import score_of
-from pelagos.cli.main import app
-from pelagos.engines.triton import inference
+from pushed_datasets import push
 from resource_servers import ApiServer, api
 
 __all__ = ["api"]
@@ -36,47 +34,18 @@ def tool() -> Iterator[LabelStudio]:
 
 @pytest.fixture(autouse=True)
 def model(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The images that the model was asked about; another one is refused. Its own protocol is tested elsewhere."""
-    asked: list[bytes] = []
-
-    async def infer(address: str, name: str, image: bytes, timeout: float) -> tuple[dict[str, Any], float]:
-        asked.append(image)
-        if image not in SCORES:
-            raise inference.InferenceError("the image was refused: too small")
-        score = SCORES[image]
-        found = [] if score is None else [{"label": "cod", "score": score, "box": [10.0, 20.0, 30.0, 60.0]}]
-        return {"task": "Detection", "width": 100, "height": 80, "detections": found}, 0.01
-
-    monkeypatch.setattr(inference, "infer", infer)
-    return asked
+    """The images that the model was asked about."""
+    answers = {image: pushed_datasets.detections(*filter(None, [score])) for image, score in SCORES.items()}
+    return pushed_datasets.answer_with(monkeypatch, answers)
 
 
 @pytest.fixture
 def world(api: ApiServer, tool: LabelStudio, tmp_path: Path) -> ApiServer:
-    """A Dataset of three images, a Ready service, and the Secret of the tool."""
-    entries = []
-    for number, content in enumerate((*SCORES, *SCORES)):  # every image lies in the source twice
-        digest = hashlib.sha256(content).hexdigest()
-        blob = tmp_path / "store" / "blobs" / digest[:2] / digest[2:]
-        blob.parent.mkdir(parents=True, exist_ok=True)
-        blob.write_bytes(content)
-        entries.append({"path": f"dive {number}/{content.decode()}.png", "sha256": digest})
-    version = tmp_path / "store" / "versions" / "ab"
-    version.mkdir(parents=True)
-    (version / "manifest.json").write_text(json.dumps({"images": entries}))
-    classes = [{"name": "cod"}, {"name": "eel"}]
-    status = {"uri": str(version), "version": "sha256:ab", "task": "Detection", "classes": classes}
-    api.add("fish", status, kind="Dataset")
-    ready = {"type": "Ready", "status": "True", "reason": "Serving", "message": ""}
-    service = {"conditions": [ready], "url": "grpc://127.0.0.1:1", "model": {"name": "detector"}}
-    api.add("finder", service, kind="ModelService")
+    """A Dataset of three images, each twice in its source, a Ready service, and the Secret of the tool."""
+    images = [(f"dive {number}/{image.decode()}.png", image) for number, image in enumerate((*SCORES, *SCORES))]
+    pushed_datasets.declare(api, pushed_datasets.version(tmp_path / "store", images))
     api.secrets["crew"] = {"tool": "labelStudio", "url": tool.url, "project": "3", "token": PAT}
     return api
-
-
-def push(*arguments: object) -> Result:
-    wanted = ("annotate", "push", "fish", "--service", "finder", "--to", "crew")
-    return CliRunner().invoke(app, [*wanted, *map(str, arguments)])
 
 
 def test_an_image_that_was_converted_is_called_what_it_is_now(
@@ -154,10 +123,20 @@ def test_a_server_that_asks_for_patience_gets_it(
     assert len(tool.tasks) == 3
 
 
+def test_lists_that_come_in_pieces_are_read_whole(world: ApiServer, tool: LabelStudio) -> None:
+    other = {"data": {"image": f"/data/upload/3/{'x' * 400}.png"}, "total_predictions": 0, "total_annotations": 0}
+    tool.tasks += [{"id": number, **other} for number in range(1, 451)]
+
+    done = push()
+
+    assert done.exit_code == 0, done.stderr
+    assert len(tool.tasks) == 453
+
+
 def test_an_image_that_the_model_refuses_is_named_and_the_others_go_on(
     world: ApiServer, tool: LabelStudio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(SCORES, b"one")
+    pushed_datasets.answer_with(monkeypatch, {image: pushed_datasets.detections(0.5) for image in (b"two", b"three")})
 
     done = push()
 
@@ -174,7 +153,7 @@ def test_an_image_that_the_model_refuses_is_named_and_the_others_go_on(
         ({"token": "header.wrong.signature"}, "refuses the token"),
         ({"token": "wrong"}, "refuses the token"),
         ({"token": ""}, "lacks token (personal access token"),
-        ({"tool": "paper"}, "the key tool is 'paper'; allowed are labelStudio"),
+        ({"tool": "paper"}, "the key tool is 'paper'; allowed are labelStudio, cvat"),
         ({"project": "three"}, "must be the project's number"),
         ({"project": "4"}, "was answered 404"),
         ({"url": "http://127.0.0.1:1"}, "cannot be reached"),
@@ -183,7 +162,7 @@ def test_an_image_that_the_model_refuses_is_named_and_the_others_go_on(
 def test_a_secret_that_does_not_fit_is_told_in_one_line(
     world: ApiServer, tool: LabelStudio, monkeypatch: pytest.MonkeyPatch, secret: dict[str, str], words: str
 ) -> None:
-    monkeypatch.setattr("pelagos.cli.annotating.label_studio._TRIES", 1)
+    monkeypatch.setattr("pelagos.cli.annotating.calls.TRIES", 1)
     world.secrets["crew"] |= secret
 
     done = push()

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from pelagos.cli.annotating import TOOLS
+from pelagos.cli.annotating.images import Store
 from pelagos.cli.annotating.tool import Suggestion, ToolError
+from pelagos.settings import Settings
 from real_label_studio import LabelStudio
 
 
@@ -20,19 +22,22 @@ def suggestion(shade: int, *scores: float) -> Suggestion:
     identity = hashlib.sha256(content.getvalue()).hexdigest()[:32]
     detections = [{"label": "fish", "score": score, "box": [10.0, 20.0, 30.0, 60.0]} for score in scores]
     found = {"task": "Detection", "width": 100, "height": 80, "detections": detections}
-    return Suggestion(identity, "dive 1/\u00e4 b.png", content.getvalue(), "pelagos/reef@m1", found, 0.4)
+
+    async def read() -> bytes:
+        return content.getvalue()
+
+    return Suggestion(identity, "dive 1/\u00e4 b.png", read, "pelagos/reef@m1", found, 0.4)
 
 
 async def push(server: LabelStudio, project: int, *suggestions: Suggestion) -> int:
     """How many were added."""
     secret = {"url": server.url, "project": str(project), "token": server.token}
-    async with TOOLS.named("labelStudio").open(secret) as opened:
+    added: list[int] = []
+    async with TOOLS.named("labelStudio").open(secret, Store("/nowhere/versions/ab", Settings())) as opened:
         await opened.prepare("Detection", ["crab", "fish"])
         known = await opened.known([each.identity for each in suggestions])
-        new = [each for each in suggestions if each.identity not in known]
-        for each in new:
-            await opened.add(each)
-        return len(new)
+        await opened.add([each for each in suggestions if each.identity not in known], added.append)
+    return len(added)
 
 
 async def test_each_image_is_a_task_with_its_prediction_once(label_studio: LabelStudio) -> None:

@@ -27,7 +27,7 @@ from pelagos_pipelines.fetching import (
     shown_url,
 )
 from pelagos_pipelines.fetching.patience import asked_pause
-from web_servers import QUICK, Fault, Reply, Request, Server, serving
+from web_servers import Fault, Reply, Request, Server, quick, serving
 
 TOKEN = "very-secret-token"
 
@@ -130,7 +130,7 @@ def test_credentials_stay_with_the_server_that_they_are_for(server: Server) -> N
     with serving(service) as other:
         server.fail(Fault("redirect", to=f"{other.url}/login?from=a"), times=2, part="/moved")
         both = {"PELAGOS_SOURCE_HOSTS": f"{server.url} {other.url}"}
-        with Client(Policy.read(both), "f", QUICK) as client:
+        with Client(Policy.read(both), "f", quick()) as client:
             for login in (Credentials.bearer(TOKEN), Credentials.parameter("api_key", TOKEN)):
                 assert client.json(f"{server.url}/moved", login=login) == {"authorization": "", "key": None}
         assert all(TOKEN not in f"{each.headers}{each.query}" for each in other.seen)
@@ -204,7 +204,7 @@ def test_the_connection_is_made_to_the_address_that_was_judged(server: Server) -
 def test_a_name_that_leads_to_this_machine_is_refused_when_it_is_connected(server: Server) -> None:
     policy = Policy(resolver=lambda host, port: [ipaddress.ip_address("127.0.0.1")])
     with (
-        Client(policy, "f", QUICK) as client,
+        Client(policy, "f", quick()) as client,
         pytest.raises(RefusedError, match=r"at the loopback address 127\.0\.0\.1"),
     ):
         client.json("https://looks.example/")
@@ -225,7 +225,7 @@ def test_a_server_that_asks_for_time_is_given_it_within_bounds(server: Server) -
     with server.client() as client:
         began = time.monotonic()
         assert client.json(f"{server.url}/x") == {"ok": True}
-    assert 8 * QUICK.longest <= time.monotonic() - began < 5
+    assert 8 * quick().longest <= time.monotonic() - began < 5
     server.fail(Fault("answer", 429, "3600"))
     impatient = Patience(total=0.2, longest=0.05)
     with (

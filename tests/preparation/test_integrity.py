@@ -17,6 +17,7 @@ from PIL import Image
 
 import untrusted_images
 from image_sources import photo, tree_of
+from pelagos_contract import looks
 from pelagos_pipelines.preparation import integrity
 from pelagos_pipelines.preparation.integrity import Inspection
 from pelagos_pipelines.sandbox.ceilings import Ceilings
@@ -277,6 +278,7 @@ class TestMemory:
 
         assert second["1.png"] == first["1.png"]
         assert decoded == [second["2.png"].sha256]
+        assert looks.read(memory.read_bytes()) == {each.sha256: each.look for each in second.values()}
 
     def test_what_was_found_by_other_rules_is_not_believed(self, tmp_path: Path) -> None:
         photo(tmp_path / "source" / "1.png")

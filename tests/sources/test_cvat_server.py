@@ -25,6 +25,8 @@ def test_the_real_client_understands_all_that_it_answers(tmp_path: Path) -> None
     service = Cvat(tasks=tasks, projects={5: "survey"}, jobs={7: (1, 1, 2)}, prepares=2)
     for task in (tasks[2], tasks[3]):
         task.project, task.subset = 5, "train"
+    for name, content in images.items():
+        (tmp_path / name).write_bytes(content)
     with serving(service) as server:
         # Only the SDK asks the server by the name that it gives itself.
         service.name = server.url
@@ -45,7 +47,11 @@ def test_the_real_client_understands_all_that_it_answers(tmp_path: Path) -> None
     assert told["frames"] == list(tasks[1].images)
     assert (told["labels"], told["shapes"], told["formats"]) == (["crab", "fish"], ["rectangle"] * 3, [FORMAT])
     assert (told["project"], told["tasks"], told["made"]) == ("survey", [2, 3], 4)
-    assert service.imported[0][0] == 1
+    assert (told["uploaded"], told["renamed"]) == ([["2.png", "1.png", "0.png"]] * 2, "renamed")
+    assert (told["jobs"], told["requests"]) == ([[0, 0, "new"], [1, 1, "new"], [2, 2, "new"]], 1)
+    assert told["drawn"] == ["auto", 1]
+    assert service.tasks[4].images == {f"{number}.png": images[f"{number}.png"] for number in (2, 1, 0)}
+    assert 5 not in service.tasks
     with zipfile.ZipFile(tmp_path / "task.zip") as packed:
         assert packed.read("images/1-0.png") == images["0.png"]
         assert b'<box label="crab"' in packed.read("annotations.xml")

@@ -30,7 +30,7 @@ from pelagos_pipelines.sources import label_studio as place
 from pelagos_pipelines.sources import volume
 from pelagos_pipelines.sources.place import Errand
 from real_label_studio import SERVER, LabelStudio, box
-from web_servers import QUICK, Reply, Server, serving
+from web_servers import Reply, Server, quick, serving
 
 IMAGES = {f"dive {number}.png": image(number) for number in range(3)}
 
@@ -38,7 +38,7 @@ IMAGES = {f"dive {number}.png": image(number) for number in range(3)}
 @contextmanager
 def errand(folder: Path, allowed: str, token: str) -> Iterator[Errand]:
     policy = Policy.read({source_hosts.VARIABLE: allowed})
-    with Client(policy, "source.labelStudio", QUICK, authority="") as client:
+    with Client(policy, "source.labelStudio", quick(), authority="") as client:
         yield Errand(client, folder, {"token": token})
 
 

@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from pelagos import engine_registry
-from pelagos.api.kinds import DATASET
+from pelagos.api.kinds import DATASET, MODEL_SERVICE, TRAINING_RUN
 from pelagos.cli import access, forwarding, installed, outputs, predict
-from pelagos.cli.annotating import TOOLS
+from pelagos.cli.annotating import TOOLS, ordering
+from pelagos.cli.annotating.images import Image, ImagesError, Store
 from pelagos.cli.annotating.tool import Suggestion, Tool, ToolError
 from pelagos.cli.outputs import Output
 from pelagos.engines.triton import inference
-from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.objects import Objects
 from pelagos_contract.dataset import SUGGESTED_BY
 from pelagos_contract.tasks import Task
 from pelagos_contract.text import shown
 
-_MANIFEST, _MOST_MANIFEST = "manifest.json", 512 * 2**20
-_IDENTITY = 32
-"""Digits of an image's digest that make its identity in a tool."""
 _TIMEOUT = 60.0
 _HALF_SURE = 0.5
 
@@ -45,24 +38,6 @@ def annotate() -> None:
 
 
 @dataclass(frozen=True)
-class _Image:
-    """Of a version: its path in the source, and the digest of its content, which may be a PNG of what the source has."""
-
-    path: str
-    sha256: str
-    is_converted: bool = False
-
-    @property
-    def name(self) -> str:
-        """As it is called in a tool, of which the suffix says what to show."""
-        return f"{self.path}.png" if self.is_converted else self.path
-
-    @property
-    def identity(self) -> str:
-        return self.sha256[:_IDENTITY]
-
-
-@dataclass(frozen=True)
 class _Asked:
     """What is wanted: the service, the Secret, images to add, and images to look at."""
 
@@ -74,7 +49,10 @@ class _Asked:
 
 @dataclass
 class Pushed:
-    """What came of it: images of the version, those that the tool had before, that were added, and that the model refused."""
+    """What came of it: images of the version, those that the tool had before, that were added, and that the model refused.
+
+    ``order`` says in words by what those that were added were chosen.
+    """
 
     images: int
     known: int = 0
@@ -82,14 +60,21 @@ class Pushed:
     refused: int = 0
     first_refused: str = ""
     address: str = ""
+    order: str = ""
 
 
 @app.command()
 def push(  # noqa: PLR0913, PLR0917 - options of a command
     name: Annotated[str, typer.Argument(help="Name of the Dataset.")],
     service: Annotated[str, typer.Option(help="Name of the ModelService whose predictions are the suggestions.")],
-    to: Annotated[str, typer.Option(help="Name of a Secret with the keys tool (labelStudio), url, project and token.")],
-    limit: Annotated[int, typer.Option(min=1, help="Images to add: those of which the model is least sure.")] = 100,
+    to: Annotated[
+        str,
+        typer.Option(help="Name of a Secret with the keys tool (labelStudio or cvat), url, project and token."),
+    ],
+    limit: Annotated[
+        int,
+        typer.Option(min=1, help="Images to add: those least sure to the model, and least like what it learned from."),
+    ] = 100,
     among: Annotated[
         int,
         typer.Option(
@@ -102,9 +87,9 @@ def push(  # noqa: PLR0913, PLR0917 - options of a command
 ) -> None:
     """Send images of a Dataset's newest version to an annotation tool, with a model's predictions to be corrected.
 
-    The images that the model is least sure of go first. An image is known by its content: pushing again adds nothing twice, and
-    goes on where a push broke off. What people make of the suggestions comes back when a Dataset has the tool as its source, and
-    stands in its status.corrections.
+    The images go first that the model is least sure of and that look least like those it was trained on, by the mean of both
+    ranks. An image is known by its content: pushing again adds nothing twice, and goes on where a push broke off. What people
+    make of the suggestions comes back when a Dataset has the tool as its source, and stands in its status.corrections.
 
     Exit codes: 0 when all were added, 1 when not; JSON and YAML have the reason as "error" then.
     """
@@ -113,7 +98,7 @@ def push(  # noqa: PLR0913, PLR0917 - options of a command
     try:
         status = access.find(at, DATASET, name, inside).get("status", {})
         done = asyncio.run(_push(at, inside, f"{inside}/{name}", status, _Asked(service, to, limit, among)))
-    except (access.AskError, AnnotateError, ToolError, predict.PredictError) as error:
+    except (access.AskError, AnnotateError, ImagesError, ToolError, predict.PredictError) as error:
         if output is not Output.TABLE:
             outputs.write({"dataset": f"{inside}/{name}", "error": str(error)}, output)
         installed.progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
@@ -121,7 +106,7 @@ def push(  # noqa: PLR0913, PLR0917 - options of a command
     if output is not Output.TABLE:
         outputs.write({"dataset": f"{inside}/{name}", **vars(done)}, output)
         return
-    told = f"{done.added} of {done.images} images were added to {done.address}, {done.known} were there before"
+    told = f"{done.added} of {done.images} images were added to {done.address}, {done.known} were there before; {done.order}"
     installed.progress_console().print(Text(shown(told)), soft_wrap=True)
     if done.refused:
         refused = f"{done.refused} images were refused by the model, the first {done.first_refused}"
@@ -135,37 +120,83 @@ async def _push(at: access.Chosen, namespace: str, name: str, status: Mapping[st
         raise AnnotateError(f"Dataset {name} has no version yet; see kubectl describe dataset")
     found = predict.endpoint(at, asked.service, namespace)
     classes = [str(each["name"]) for each in status.get("classes") or ()]
-    images = await _images(engine_registry.objects_at(uri, installed.settings()), uri)
-    blobs = engine_registry.objects_at(f"{uri.rpartition('/versions/')[0]}/blobs", installed.settings())
-    async with tool.open(secret) as project:
+    store = Store(uri, installed.settings())
+    images = await store.images()
+    async with tool.open(secret, store) as project:
         await project.prepare(str(status.get("task")), classes)
         known = await project.known([image.identity for image in images])
         done = Pushed(images=len(images), known=len(known), address=project.address)
         # By their digests, which is as good as by chance, and the same every time.
         left = sorted((image for image in images if image.identity not in known), key=lambda image: image.sha256)
         with forwarding.reachable(found.address, at) as address:
-            scored = [await _scored(blobs, image, address, found.model, done) for image in left[: asked.among]]
-        for each in sorted(filter(None, scored), key=lambda one: (one.score, one.image.path))[: asked.limit]:
-            content = await _content(blobs, each.image)
-            model = f"{SUGGESTED_BY}{asked.service}@{found.model}"
-            await project.add(Suggestion(each.image.identity, each.image.name, content, model, each.found, each.score))
-            done.added += 1
+            looked = [await _scored(store, image, address, found.model, done) for image in left[: asked.among]]
+        scored = sorted(filter(None, looked), key=lambda one: one.image.path)
+        novelty = await _novelty(at, namespace, asked.service, store, scored, done)
+        first = ordering.by_both([one.score for one in scored], novelty)[: asked.limit]
+        model = f"{SUGGESTED_BY}{asked.service}@{found.model}"
+
+        def added(count: int) -> None:
+            done.added += count
+
+        await project.add([scored[place].suggestion(store, model) for place in first], added)
     return done
+
+
+async def _novelty(
+    at: access.Chosen, namespace: str, service: str, store: Store, scored: Sequence[_Scored], done: Pushed
+) -> list[int] | None:
+    """Ranks of the images by how little they look like those of the model's training; None, and told, where that is not known."""
+    done.order = "those of which the model is least sure"
+    trained = _trained_on(at, namespace, service)
+    if trained is None:
+        done.order += " (no TrainingRun of the namespace has made the model, so that what is novel to it is not known)"
+        return None
+    there = Store(trained, installed.settings())
+    looks = await there.looks()
+    try:
+        learned = [
+            looks[each.original] for each in await there.images() if each.split == "train" and each.original in looks
+        ]
+    except ImagesError:
+        learned = []
+    mine = await store.looks()
+    if not learned or not any(one.image.original in mine for one in scored):
+        done.order += (
+            " (what the images it was trained on look like is not in the store, so that what is novel is not known)"
+        )
+        return None
+    done.order = "those of which the model is least sure, and which are most novel to it"
+    return ordering.novel_first([mine.get(one.image.original) for one in scored], sorted(learned))
+
+
+def _trained_on(at: access.Chosen, namespace: str, service: str) -> str | None:
+    """The version that the served model was trained on: the model is known by the digest of its graph."""
+    served = access.find(at, MODEL_SERVICE, service, namespace).get("status", {}).get("model") or {}
+    for run in access.listed(at, TRAINING_RUN, namespace).values():
+        status = run.get("status") or {}
+        made, dataset = status.get("model") or {}, status.get("dataset") or {}
+        if served.get("onnxSha256") and made.get("onnxSha256") == served["onnxSha256"] and dataset.get("uri"):
+            return str(dataset["uri"])
+    return None
 
 
 @dataclass(frozen=True)
 class _Scored:
     """What a model finds in an image, and how sure it is; the image itself is read again when it is sent."""
 
-    image: _Image
+    image: Image
     found: Mapping[str, Any]
     score: float
 
+    def suggestion(self, store: Store, model: str) -> Suggestion:
+        image = self.image
+        return Suggestion(image.identity, image.name, partial(store.content, image), model, self.found, self.score)
 
-async def _scored(blobs: Objects, image: _Image, address: str, model: str, done: Pushed) -> _Scored | None:
+
+async def _scored(store: Store, image: Image, address: str, model: str, done: Pushed) -> _Scored | None:
     """None, and counted, for an image that the model refuses."""
     try:
-        found, _ = await inference.infer(address, model, await _content(blobs, image), _TIMEOUT)
+        found, _ = await inference.infer(address, model, await store.content(image), _TIMEOUT)
     except inference.InferenceError as error:
         done.refused += 1
         if done.refused == 1:
@@ -185,37 +216,6 @@ def score_of(found: Mapping[str, Any]) -> float:
     return sum(scores) / len(scores) if scores else _HALF_SURE
 
 
-async def _images(version: Objects, uri: str) -> list[_Image]:
-    """The images of a version, each content once."""
-    try:
-        content = await version.read_bytes(_MANIFEST, limit=_MOST_MANIFEST)
-    except (OutageError, RejectedError, ValueError) as error:
-        raise AnnotateError(f"{uri}/{_MANIFEST} cannot be read: {error}") from error
-    if content is None:
-        raise AnnotateError(
-            f"the version {uri} is not visible from this machine; run this command where its folder is mounted"
-        )
-    try:
-        listed = [
-            _Image(str(each["path"]), str(each["sha256"]), "original" in each) for each in json.loads(content)["images"]
-        ]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise AnnotateError(f"{uri}/{_MANIFEST} is not what a preparation wrote; prepare the Dataset again") from error
-    if not all(re.fullmatch(r"[0-9a-f]{64}", image.sha256) for image in listed):
-        raise AnnotateError(f"{uri}/{_MANIFEST} is not what a preparation wrote; prepare the Dataset again")
-    return list({image.sha256: image for image in reversed(listed)}.values())
-
-
-async def _content(blobs: Objects, image: _Image) -> bytes:
-    try:
-        content = await blobs.read_bytes(f"{image.sha256[:2]}/{image.sha256[2:]}", limit=predict.MAX_BYTES)
-    except (OutageError, RejectedError, ValueError) as error:
-        raise AnnotateError(f"the image {image.path} cannot be read: {error}") from error
-    if content is None or hashlib.sha256(content).hexdigest() != image.sha256:
-        raise AnnotateError(f"the image {image.path} of the version is missing or damaged; prepare the Dataset again")
-    return content
-
-
 def _secret(at: access.Chosen, name: str, namespace: str) -> tuple[Tool, Mapping[str, str]]:
     """The tool that a Secret names, and the Secret's content."""
     found = access.secret(at, name, namespace)
@@ -225,6 +225,8 @@ def _secret(at: access.Chosen, name: str, namespace: str) -> tuple[Tool, Mapping
             f"Secret {namespace}/{name}: the key tool is {shown(kind)!r}; allowed are {', '.join(TOOLS.names)}"
         )
     tool = TOOLS.named(kind)
-    if lacking := [f"{key} ({words})" for key, words in tool.keys.items() if not found.get(key)]:
+    lacking = [f"{key} ({words})" for key, words in tool.keys.items() if not found.get(key)]
+    lacking += [words for words, sets in tool.choices if not any(all(map(found.get, keys)) for keys in sets)]
+    if lacking:
         raise AnnotateError(f"Secret {namespace}/{name} lacks {', '.join(lacking)}")
     return tool, found

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pelagos_contract import algorithms, disk, history, reports, sealing
+from pelagos_contract import algorithms, disk, history, looks, reports, sealing
 from pelagos_contract.balancing import Balanced
 from pelagos_contract.dataset import SPLITS, ClassCount, PreparationRequest, PreparationResult, Quality, SplitCount
 from pelagos_contract.failures import RefusedError
@@ -46,7 +46,7 @@ from pelagos_pipelines.storage import Place
 
 REQUEST = ".request.json"
 """Beside the result, the request that it answers."""
-INSPECTIONS = "inspections.json"
+INSPECTIONS = looks.FILE
 """In the store, what is known of images by their content."""
 
 _NOT_TOLD = frozenset({"source", "classFolder", "retry"})

@@ -1,7 +1,7 @@
 """Images and suggestions for annotation tools: one module for each tool, with a `tool.Tool`. A new one is a line in TOOLS."""
 
-from pelagos.cli.annotating import label_studio
+from pelagos.cli.annotating import cvat, label_studio
 from pelagos.cli.annotating.tool import Tool
 from pelagos_contract.registry import Registry
 
-TOOLS: Registry[Tool] = Registry("annotation tool", (label_studio.TOOL,))
+TOOLS: Registry[Tool] = Registry("annotation tool", (label_studio.TOOL, cvat.TOOL))

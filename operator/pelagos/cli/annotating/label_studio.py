@@ -7,27 +7,22 @@ Source: labelstud.io/api (version 1.23): import, tasks, predictions, token refre
 
 from __future__ import annotations
 
-import asyncio
-import json
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
 import aiohttp
 
-from pelagos.cli.annotating.tool import Suggestion, Tool, ToolError
+from pelagos.cli.annotating.calls import Calls
+from pelagos.cli.annotating.tool import Records, Suggestion, Tool, ToolError
 from pelagos_contract.tasks import Task
 from pelagos_contract.text import shown
 
 _PAGE = 500
 _MOST_PAGES = 10_000
 _TIMEOUT = 60.0
-_TRIES = 5
-_LONGEST_WAIT = 60.0
-_LARGEST = 64 * 2**20
-"""Bytes of an answer."""
 _IDENTITY = re.compile(r"pelagos-([0-9a-f]{32})-")
 _CONTROLS: Mapping[str, str] = {Task.DETECTION: "RectangleLabels", Task.CLASSIFICATION: "Choices"}
 """By task, the tag of the labelling interface that its suggestions are of."""
@@ -38,24 +33,26 @@ class _Server:
     """A project on a server, asked with a personal access token, or a token of old."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, project: int, token: str) -> None:
-        self._session, self._url, self._project, self._token = session, url.rstrip("/"), project, token
-        self._access = "" if token.count(".") == 2 else f"Token {token}"
+        self._calls = Calls(session, url, "Label Studio", self._login)
+        self._session, self._project, self._token = session, project, token
+        self._is_personal = token.count(".") == 2
+        self._access = "" if self._is_personal else f"Token {token}"
         self._control: tuple[str, str] | None = None
         self._tasks: dict[str, tuple[int, bool]] = {}
 
     @property
     def address(self) -> str:
-        return f"{self._url}/projects/{self._project}"
+        return f"{self._calls.url}/projects/{self._project}"
 
     async def prepare(self, task: str, classes: Sequence[str]) -> None:
         kind = _CONTROLS.get(task)
         if kind is None:
             raise ToolError(f"suggestions for {task} cannot be made; they can for {', '.join(_CONTROLS)}")
-        project = await self._json("GET", f"/api/projects/{self._project}/")
+        project = await self._calls.json("GET", f"/api/projects/{self._project}/")
         controls = project.get("parsed_label_config") or {}
         if not controls:
             config = _interface(kind, classes)
-            project = await self._json("PATCH", f"/api/projects/{self._project}/", json={"label_config": config})
+            project = await self._calls.json("PATCH", f"/api/projects/{self._project}/", json={"label_config": config})
             controls = project.get("parsed_label_config") or {}
         fitting = {name: control for name, control in controls.items() if control.get("type") == kind}
         if len(fitting) != 1:
@@ -76,7 +73,7 @@ class _Server:
         wanted = set(identities)
         for page in range(1, _MOST_PAGES):
             asked = {"project": str(self._project), "page": str(page), "page_size": str(_PAGE), "fields": "all"}
-            answer = await self._json("GET", "/api/tasks/", params=asked, missing={404: {"tasks": []}})
+            answer = await self._calls.json("GET", "/api/tasks/", params=asked, missing={404: {"tasks": []}})
             listed = answer.get("tasks") or []
             for task in listed:
                 self._note(task)
@@ -94,7 +91,12 @@ class _Server:
             )
             self._tasks.setdefault(found[1], (int(task["id"]), has_any))
 
-    async def add(self, suggestion: Suggestion) -> None:
+    async def add(self, suggestions: Sequence[Suggestion], added: Callable[[int], None]) -> None:
+        for suggestion in suggestions:
+            await self._add(suggestion)
+            added(1)
+
+    async def _add(self, suggestion: Suggestion) -> None:
         task, _ = self._tasks.get(suggestion.identity, (None, False))
         if task is None:
             task = await self._upload(suggestion)
@@ -105,64 +107,42 @@ class _Server:
             "score": round(suggestion.score, 6),
             "result": list(_results(suggestion, *self._control)),
         }
-        await self._json("POST", "/api/predictions/", json=body)
+        await self._calls.json("POST", "/api/predictions/", json=body)
         self._tasks[suggestion.identity] = task, True
 
     async def _upload(self, suggestion: Suggestion) -> int:
         form = aiohttp.FormData()
         plain = re.sub(r"[^A-Za-z0-9._-]+", "_", suggestion.name.rpartition("/")[2])[-80:]
-        form.add_field("file", suggestion.content, filename=f"pelagos-{suggestion.identity}-{plain}")
+        form.add_field("file", await suggestion.read(), filename=f"pelagos-{suggestion.identity}-{plain}")
         asked = {"commit_to_project": "true", "return_task_ids": "true"}
-        answer = await self._json("POST", f"/api/projects/{self._project}/import", params=asked, data=form, tries=1)
+        path = f"/api/projects/{self._project}/import"
+        answer = await self._calls.json("POST", path, params=asked, data=form, tries=1)
         found = answer.get("task_ids") or []
         if len(found) != 1:
-            raise ToolError(f"{self._url} made {len(found)} tasks of one image, {suggestion.name}")
+            raise ToolError(f"{self._calls.url} made {len(found)} tasks of one image, {suggestion.name}")
         return int(found[0])
 
-    async def _json(
-        self, method: str, path: str, *, missing: Mapping[int, Any] | None = None, tries: int = _TRIES, **asked: Any
-    ) -> Any:
-        """One call; waits when the server asks for it, and renews the access once it has expired."""
-        for number in range(1, tries + 1):
-            if not self._access:
-                await self._renew()
-            headers = {"Authorization": self._access}
-            try:
-                async with self._session.request(method, self._url + path, headers=headers, **asked) as answer:
-                    content = await answer.content.read(_LARGEST)
-                    if missing is not None and answer.status in missing:
-                        return missing[answer.status]
-                    if answer.status == 401 and self._access.startswith("Bearer") and number < tries:
-                        self._access = ""
-                        continue
-                    if answer.status in {429, 502, 503, 504} and number < tries:
-                        await asyncio.sleep(_wait(answer.headers.get("Retry-After", ""), number))
-                        continue
-                    if answer.status == 401:
-                        break
-                    if answer.status >= 400:
-                        raise ToolError(f"{method} {path} was answered {answer.status}: {_words(content)}")
-                    return _parsed(content, f"{method} {path}")
-            except (aiohttp.ClientError, TimeoutError) as error:
-                if number == tries:
-                    raise ToolError(f"{self._url} cannot be reached: {error or type(error).__name__}") from error
-                await asyncio.sleep(_wait("", number))
-        raise ToolError(f"{self._url} refuses the token: make a new one, and put it into the Secret")
-
-    async def _renew(self) -> None:
+    async def _login(self, is_refused: bool) -> str:
         """A personal access token is good for access tokens of a few minutes."""
-        address = f"{self._url}/api/token/refresh"
+        if not self._is_personal:
+            return "" if is_refused else self._access
+        if is_refused or not self._access:
+            self._access = f"Bearer {await self._renewed()}"
+        return self._access
+
+    async def _renewed(self) -> str:
+        url = self._calls.url
         try:
-            async with self._session.post(address, json={"refresh": self._token}) as answer:
-                content = await answer.content.read(_LARGEST)
-                if answer.status >= 400:
-                    raise ToolError(
-                        f"{self._url} refuses the token ({answer.status}): make a new personal access token (Account & Settings),"
-                        " and put it into the Secret"
-                    )
+            async with self._session.post(f"{url}/api/token/refresh", json={"refresh": self._token}) as answer:
+                content = await answer.read()
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise ToolError(f"{self._url} cannot be reached: {error or type(error).__name__}") from error
-        self._access = f"Bearer {_parsed(content, 'the token')['access']}"
+            raise ToolError(f"{url} cannot be reached: {error or type(error).__name__}") from error
+        if answer.status >= 400:
+            raise ToolError(
+                f"{url} refuses the token ({answer.status}): make a new personal access token (Account & Settings),"
+                " and put it into the Secret"
+            )
+        return str(self._calls.parsed(content, "the token").get("access", ""))
 
 
 def _results(suggestion: Suggestion, control: str, target: str) -> Iterable[dict[str, Any]]:
@@ -197,28 +177,8 @@ def _interface(kind: str, classes: Sequence[str]) -> str:
     return f'<View><Image name="image" value="$image"/><{kind} name="label" toName="image">{listed}</{kind}></View>'
 
 
-def _wait(asked: str, number: int) -> float:
-    return min(float(asked) if asked.isdigit() else 2.0**number, _LONGEST_WAIT)
-
-
-def _words(content: bytes) -> str:
-    return shown(content[:300].decode("utf-8", "replace"))
-
-
-def _parsed(content: bytes, what: str) -> Any:
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise ToolError(
-            f"{what} was answered with something else than JSON; is the url that of Label Studio?"
-        ) from error
-    if not isinstance(found, dict):
-        raise ToolError(f"{what} was answered with something else than an object")
-    return found
-
-
 @asynccontextmanager
-async def _open(secret: Mapping[str, str]) -> AsyncIterator[_Server]:
+async def _open(secret: Mapping[str, str], _: Records) -> AsyncIterator[_Server]:
     if not secret["project"].isdigit():
         raise ToolError(
             f"the key project of the Secret is {shown(secret['project'])!r}, and must be the project's number"

@@ -1,0 +1,355 @@
+"""CVAT: a push makes a task of a project, with the images in its order and a model's answers as shapes of the source ``auto``.
+
+CVAT does not keep what a shape was before a person changed it, and takes the images of a task once. So a suggestion is written
+into the store first, by its digest, which stands in the image's name beside that of its content. A task is called unfinished
+until its shapes are there, and the next push completes it: images that are there get their suggestions, and a task without images
+is removed.
+Source: the server's own description of its API, ``cvat/schema.yml`` of cvat-ai/cvat, as of 2.80; for uploads ``UploadMixin`` of
+its engine, and the protocol that it follows (tus.io, 1.0).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+
+from pelagos.cli.annotating.calls import TRIES, Calls
+from pelagos.cli.annotating.tool import Records, Suggestion, Tool, ToolError
+from pelagos_contract.dataset import SUGGESTED_BY
+from pelagos_contract.suggestions import Marked, Suggested, SuggestedBox
+from pelagos_contract.tasks import Task
+from pelagos_contract.text import shown
+
+_PAGE = 100
+_MOST_PAGES = 10_000
+_TIMEOUT = 300.0
+_IMAGES, _OF_A_JOB = 200, 20
+"""Of a task, and of each of its jobs: what a person opens, goes through, and finishes."""
+_CHUNK = 10 * 2**20
+_SHAPES = 5000
+"""Of a request, as far as a single image has no more."""
+_UNFINISHED = " (push not finished)"
+_LONGEST_NAME = 256 - len(_UNFINISHED)
+_PAUSES = (0.2, 5.0)
+_LONGEST_WORK = 1800.0
+"""Seconds for a server to look at the images of a task."""
+_KINDS: Mapping[str, str] = {Task.DETECTION: "rectangle", Task.CLASSIFICATION: "tag"}
+"""By task, the type of labels that its suggestions are of, beside those of any type."""
+_UPLOAD = re.compile(r"[0-9a-f-]{36}")
+_ACCEPT = {"Accept": "application/vnd.cvat+json"}
+
+
+@dataclass
+class _Server:
+    """A project, or a task without images, on a server. ``kind`` says which of these ``number`` is."""
+
+    calls: Calls
+    kind: str
+    number: int
+    records: Records
+    labels: dict[str, int] = field(default_factory=dict)
+    task: str = ""
+    organization: Mapping[str, str] = field(default_factory=dict)
+    """The parameter by which calls are about what an organization has."""
+    recent: dict[str, Suggested] = field(default_factory=dict)
+    """What was kept by this push, by digest."""
+
+    @property
+    def address(self) -> str:
+        return f"{self.calls.url}/{self.kind}s/{self.number}"
+
+    async def prepare(self, task: str, classes: Sequence[str]) -> None:
+        kind = _KINDS.get(task)
+        if kind is None:
+            raise ToolError(f"suggestions for {task} cannot be made; they can for {', '.join(_KINDS)}")
+        self.task = task
+        about = await self._json("GET", f"/api/{self.kind}s/{self.number}")
+        owner = about.get("organization_id", about.get("organization"))
+        self.organization = {"org_id": str(owner)} if isinstance(owner, int) else {}
+        known = await self._labels()
+        if not known:
+            made = {"labels": [{"name": name, "attributes": []} for name in classes]}
+            await self._json("PATCH", f"/api/{self.kind}s/{self.number}", json=made)
+            known = await self._labels()
+        self.labels = {name: number for name, (number, type_) in known.items() if type_ in {"any", kind}}
+        self._require(classes, known)
+
+    async def known(self, identities: Iterable[str]) -> set[str]:
+        found = set[str]()
+        for listed in await self._tasks():
+            task = listed if listed.get("size") else await self._recovered(listed)
+            if task is None or not task.get("size"):
+                continue
+            frames = await self._frames(task["id"])
+            if str(task.get("name", "")).endswith(_UNFINISHED) and frames:
+                await self._finish(task["id"], str(task["name"]), frames, is_new=False)
+            found |= {marked.image for marked in frames.values()}
+        return found & set(identities)
+
+    async def add(self, suggestions: Sequence[Suggestion], added: Callable[[int], None]) -> None:
+        wanted = {each.identity: _suggested(each) for each in suggestions}
+        labels = {label for each in wanted.values() for label in _labels_of(each)}
+        self._require(sorted(labels), await self._labels() if labels - self.labels.keys() else {})
+        size = _IMAGES if self.kind == "project" else max(1, len(suggestions))
+        for start in range(0, len(suggestions), size):
+            some = suggestions[start : start + size]
+            await self._push(some, wanted)
+            added(len(some))
+
+    async def _push(self, some: Sequence[Suggestion], wanted: Mapping[str, Suggested]) -> None:
+        """A task of images with their suggestions."""
+        named = dict[str, Suggestion]()
+        for each in some:
+            suggested = wanted[each.identity]
+            await self.records.keep(suggested)
+            self.recent[suggested.digest] = suggested
+            named[Marked(each.identity, suggested.digest, self.records.store).name(each.name)] = each
+        number, name = await self._begun(some[0].model)
+        path = f"/api/tasks/{number}/data/"
+        await self._answer("POST", path, headers={"Upload-Start": ""})
+        for file, each in named.items():
+            await self._upload(path, file, await each.read())
+        order = {"sorting_method": "predefined", "upload_file_order": list(named)}
+        finished = {"image_quality": 95, "use_cache": True, **order}
+        # Once: what is done twice may be refused, and the next push looks how far it came.
+        started = await self._json("POST", path, headers={"Upload-Finish": ""}, json=finished, tries=1)
+        await self._work_done(str(started.get("rq_id", "")))
+        frames = await self._frames(number)
+        if len(frames) != len(named):
+            raise ToolError(f"{self.calls.url} made {len(frames)} frames of {len(named)} images, in task {number}")
+        await self._finish(number, name, frames, is_new=True)
+
+    async def _begun(self, model: str) -> tuple[int, str]:
+        """The number and name of a task that is unfinished: one that is made, or the one without images that was named."""
+        if self.kind == "project":
+            name = f"{shown(model)[:_LONGEST_NAME]}{_UNFINISHED}"
+            wanted = {"name": name, "project_id": self.number, "segment_size": _OF_A_JOB}
+            made = await self._json("POST", "/api/tasks", json=wanted, tries=1)
+            return int(made["id"]), name
+        about = await self._json("GET", f"/api/tasks/{self.number}")
+        if about.get("size"):
+            raise ToolError(
+                f"{self.address} has its images, and CVAT adds none to a task that has some: name a project, or a task without"
+                " images"
+            )
+        name = f"{str(about.get('name', '')).removesuffix(_UNFINISHED)[:_LONGEST_NAME]}{_UNFINISHED}"
+        await self._json("PATCH", f"/api/tasks/{self.number}", json={"name": name})
+        return self.number, name
+
+    async def _recovered(self, task: Mapping[str, Any]) -> dict[str, Any] | None:
+        """A task without images, once the server has made it of what was uploaded; one that a push left before is removed."""
+        name, number = str(task.get("name", "")), int(task["id"])
+        if not name.endswith(_UNFINISHED):
+            return None
+        asked = {"task_id": str(number), "action": "create", "page_size": str(_PAGE)}
+        listed = (await self._json("GET", "/api/requests", params=asked)).get("results") or []
+        working = [each for each in listed if each.get("status") in {"queued", "started"}]
+        for each in working:
+            await self._work_done(str(each.get("id", "")))
+        if working:
+            return await self._json("GET", f"/api/tasks/{number}")
+        if self.kind == "project" and name.startswith(SUGGESTED_BY):
+            await self._answer("DELETE", f"/api/tasks/{number}", passed=(404,))
+        return None
+
+    async def _upload(self, path: str, name: str, content: bytes) -> None:
+        """A file by the resumable protocol, in chunks; goes on where a connection broke."""
+        version = {"Tus-Resumable": "1.0.0"}
+        encoded = base64.b64encode(name.encode()).decode()
+        # Older servers make the address of the upload of the origin that they are asked from.
+        origin = "{0.scheme}://{0.netloc}".format(urlsplit(self.calls.url))
+        told = {"Upload-Length": str(len(content)), "Upload-Metadata": f"filename {encoded}", "Origin": origin}
+        made = await self._answer("POST", path, headers=version | told, passed=(409,))
+        if made.status == 409:  # its name says its content
+            return
+        upload = made.headers.get("Location", "").rstrip("/").rpartition("/")[2]
+        if _UPLOAD.fullmatch(upload) is None:
+            raise ToolError(f"POST {path} was answered without the place of an upload; is the url that of CVAT?")
+        offset, failures = 0, 0
+        while offset < len(content):
+            piece = content[offset : offset + _CHUNK]
+            kind = {"Upload-Offset": str(offset), "Content-Type": "application/offset+octet-stream"}
+            try:
+                await self._answer("PATCH", f"{path}{upload}", headers=version | kind, data=piece, tries=1)
+                offset += len(piece)
+                failures = 0
+            except ToolError:
+                failures += 1
+                if failures >= TRIES:
+                    raise
+                await asyncio.sleep(min(2.0**failures, _PAUSES[1]))
+                there = await self._answer("HEAD", f"{path}{upload}", headers=version, passed=(404,))
+                # What is complete is no upload any more.
+                is_last = offset + len(piece) == len(content)
+                offset = len(content) if there.status == 404 and is_last else _number(there.headers, "Upload-Offset")
+
+    async def _work_done(self, request: str) -> None:
+        """Wait for the server to make a task of what was uploaded."""
+        if not request:
+            raise ToolError(f"{self.calls.url} does not say how far a task is: CVAT 2.31 or newer is needed")
+        pause, end = _PAUSES[0], time.monotonic() + _LONGEST_WORK
+        while True:
+            found = await self._json("GET", f"/api/requests/{quote(request, safe='')}")
+            if found.get("status") == "finished":
+                return
+            if found.get("status") == "failed":
+                why = shown(str(found.get("message") or "it does not say why"))[:300]
+                raise ToolError(f"{self.calls.url} could not make a task of the images: {why}")
+            if time.monotonic() > end:
+                raise ToolError(
+                    f"{self.calls.url} is still at work on the images after {_LONGEST_WORK:.0f} s; push again"
+                )
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _PAUSES[1])
+
+    async def _frames(self, task: int) -> dict[int, Marked]:
+        """The frames of a task that are images of ours."""
+        meta = await self._json("GET", f"/api/tasks/{task}/data/meta")
+        marked = ((frame, Marked.of(str(each.get("name", "")))) for frame, each in enumerate(meta.get("frames") or ()))
+        return {frame: found for frame, found in marked if found is not None}
+
+    async def _finish(self, task: int, name: str, frames: Mapping[int, Marked], *, is_new: bool) -> None:
+        """Give the frames that have none their suggestions, and the task its name."""
+        annotated = set[int]() if is_new else await self._annotated(task)
+        shapes, tags = list[dict[str, Any]](), list[dict[str, Any]]()
+        for frame, marked in sorted(frames.items()):
+            if frame in annotated:
+                continue
+            suggested = self.recent.get(marked.digest) or await self.records.find(marked.store, marked.digest)
+            if suggested is None:
+                continue
+            shapes += (self._shape(frame, box) for box in suggested.boxes if box.label in self.labels)
+            if suggested.label in self.labels:
+                tags.append({"frame": frame, "label_id": self.labels[suggested.label], "source": "auto"})
+            if len(shapes) + len(tags) >= _SHAPES:
+                await self._create(task, shapes, tags)
+                shapes, tags = [], []
+        await self._create(task, shapes, tags)
+        await self._json("PATCH", f"/api/tasks/{task}", json={"name": name.removesuffix(_UNFINISHED)})
+
+    def _shape(self, frame: int, box: SuggestedBox) -> dict[str, Any]:
+        plain = {"occluded": False, "outside": False, "z_order": 0, "rotation": 0, "attributes": []}
+        what = {"type": "rectangle", "frame": frame, "label_id": self.labels[box.label], "points": list(box.sides)}
+        return {**what, **plain, "source": "auto", "score": box.score}
+
+    async def _create(self, task: int, shapes: Sequence[Any], tags: Sequence[Any]) -> None:
+        """Whole frames at a time, and once: one that has some of its shapes is taken for complete."""
+        if shapes or tags:
+            added = {"version": 0, "shapes": shapes, "tags": tags, "tracks": []}
+            path, action = f"/api/tasks/{task}/annotations/", {"action": "create"}
+            await self._json("PATCH", path, params=action, json=added, tries=1)
+
+    async def _annotated(self, task: int) -> set[int]:
+        found = await self._json("GET", f"/api/tasks/{task}/annotations/")
+        return {int(each["frame"]) for kind in ("shapes", "tags") for each in found.get(kind) or ()}
+
+    async def _tasks(self) -> list[dict[str, Any]]:
+        if self.kind == "task":
+            return [await self._json("GET", f"/api/tasks/{self.number}")]
+        return [each async for each in self._all("/api/tasks", project_id=str(self.number), sort="id")]
+
+    async def _labels(self) -> dict[str, tuple[int, str]]:
+        """Number and type by name; the points of a skeleton are labels with a parent, and none of shapes."""
+        asked = {f"{self.kind}_id": str(self.number)}
+        return {
+            str(each["name"]): (int(each["id"]), str(each.get("type") or "any"))
+            async for each in self._all("/api/labels", **asked)
+            if not each.get("parent_id")
+        }
+
+    def _require(self, classes: Sequence[str], known: Mapping[str, tuple[int, str]]) -> None:
+        """ToolError when a class has no label that fits."""
+        if lacking := [name for name in classes if name not in self.labels]:
+            kind = _KINDS[self.task]
+            named = [
+                f"{shown(name)}{f' (there it is a {known[name][1]})' if name in known else ''}" for name in lacking
+            ]
+            raise ToolError(
+                f"{self.address} lacks labels of the type {kind}, or any, for {', '.join(named)}: add them on its page"
+            )
+
+    async def _all(self, path: str, **asked: str) -> AsyncIterator[dict[str, Any]]:
+        """What stands on all pages of a list."""
+        for page in range(1, _MOST_PAGES):
+            found = await self._json("GET", path, params={**asked, "page": str(page), "page_size": str(_PAGE)})
+            for each in found.get("results") or ():
+                yield each
+            if not found.get("next"):
+                return
+
+    async def _json(self, method: str, path: str, **asked: Any) -> dict[str, Any]:
+        return await self.calls.json(method, path, **self._told(asked))
+
+    async def _answer(self, method: str, path: str, **asked: Any) -> Any:
+        return await self.calls.answer(method, path, **self._told(asked))
+
+    def _told(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        headers, params = asked.get("headers", {}), asked.get("params", {})
+        return {**asked, "headers": {**_ACCEPT, **headers}, "params": {**self.organization, **params}}
+
+
+def _number(headers: Mapping[str, str], name: str) -> int:
+    value = headers.get(name, "0")
+    return int(value) if value.isdigit() else 0
+
+
+def _labels_of(suggested: Suggested) -> set[str]:
+    return {box.label for box in suggested.boxes} | ({suggested.label} if suggested.label else set())
+
+
+def _suggested(suggestion: Suggestion) -> Suggested:
+    """As it is kept; boxes end at the edges of the image, and those without area are left out."""
+    found = suggestion.found
+    width, height = int(found["width"]), int(found["height"])
+    about = {"model": suggestion.model, "task": found["task"], "width": width, "height": height}
+    if found["task"] == Task.CLASSIFICATION:
+        best = max(found["classes"], key=lambda one: one["probability"])
+        return Suggested.model_validate({**about, "label": best["label"]})
+    boxes = []
+    for each in found["detections"]:
+        left, top, right, bottom = (
+            round(min(max(float(side), 0.0), float(end)), 2)
+            for side, end in zip(each["box"], (width, height, width, height), strict=True)
+        )
+        if right > left and bottom > top:
+            score = round(min(max(float(each["score"]), 0.0), 1.0), 4)
+            boxes.append({"label": each["label"], "sides": (left, top, right, bottom), "score": score})
+    return Suggested.model_validate({**about, "boxes": boxes})
+
+
+@asynccontextmanager
+async def _open(secret: Mapping[str, str], records: Records) -> AsyncIterator[_Server]:
+    kind = "task" if secret.get("task") else "project"
+    if not secret[kind].isdigit():
+        raise ToolError(f"the key {kind} of the Secret is {shown(secret[kind])!r}, and must be the {kind}'s number")
+    if secret.get("token"):
+        login = f"Bearer {secret['token']}"
+    else:
+        pair = f"{secret['username']}:{secret['password']}"
+        login = f"Basic {base64.b64encode(pair.encode()).decode()}"
+
+    async def authorization(is_refused: bool) -> str:
+        return "" if is_refused else login
+
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT)) as session:
+        yield _Server(Calls(session, secret["url"], "CVAT", authorization), kind, int(secret[kind]), records)
+
+
+TOOL = Tool(
+    name="cvat",
+    keys={"url": "address of the server"},
+    choices=(
+        ("project, or task (its number)", (("project",), ("task",))),
+        ("token (a personal access token), or username and password", (("token",), ("username", "password"))),
+    ),
+    open=_open,
+)
