@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import orjson
 
@@ -126,7 +127,9 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     """The boxes of all annotation files together; their categories are joined by name."""
     segments = coco_panoptic.files(tree) if asked.task is Task.PANOPTIC_SEGMENTATION else []
     pictures = coco_panoptic.pictures(tree, segments)
-    whole, tree = tree, replace(tree, files=tuple(path for path in tree.files if path not in set(pictures)))
+    whole, among = tree, set(pictures)
+    if among:
+        tree = replace(tree, files=tuple(path for path in tree.files if path not in among))
     files = segments or _files(tree) or [path for path in tree.files if suffix(path) == ".json"]
     if not files:
         raise untrusted_input.invalid(f"there is no annotation file; Coco expects {COCO.layout}")
@@ -200,7 +203,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
 
 def _files(tree: SourceFiles) -> list[str]:
     """The files with the names that COCO, CVAT and Roboflow give, else FiftyOne's, which says COCO beside a folder data alone."""
-    named = [path for path in tree.files if _NAMES.match(PurePosixPath(path).name)]
+    named = [path for path in tree.files if _NAMES.match(path.rpartition("/")[2])]
     if named:
         return named
     found = [path for path in tree.files if PurePosixPath(path).name.lower() == _FIFTYONE]
@@ -225,8 +228,9 @@ def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
     """Add the images and boxes of one file; what is wrong with them is noted, image by image."""
     where = untrusted_input.printable(path)
     split_of_file = _split(path)
+    of_file = None if split_of_file is None else frozenset({split_of_file})
     for entry in _entries(tree, path, reading):
-        with reading.faults.noting():
+        try:
             place = f"{where}: {entry.place}"
             found = _locate(path, entry.name, reading, f"{place}.file_name")
             if found is None:
@@ -246,7 +250,7 @@ def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
                     )
                 splits = frozenset({stated})
             else:
-                splits = splits_above(found) if split_of_file is None else frozenset({split_of_file})
+                splits = of_file or splits_above(found)
             record = ImageRecord(
                 path=found,
                 width=entry.width or None,
@@ -261,10 +265,11 @@ def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
             if len(splits) > 1:
                 reading.overlapping.append(found)
             reading.images[found] = taken
+        except RefusedError as fault:
+            reading.faults.add(fault)
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """An image as a file has it. ``annotated`` makes its record one with annotations; None when all of them are left out."""
 
     place: str
@@ -294,7 +299,7 @@ def _entries(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry
 
 
 def _with_boxes(record: ImageRecord, _: Altered, *, boxes: Boxes | None) -> ImageRecord | None:
-    return None if boxes is None else replace(record, boxes=boxes)
+    return None if boxes is None else record.with_boxes(boxes)
 
 
 def _shaped(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry]:
@@ -373,13 +378,8 @@ def _boxes(content: reading_.Coco) -> Sequence[Boxes]:
 
     # Annotations stand in any order, and a million of them are too many to be held twice as objects of Python.
     order = np.argsort(content.whose, kind="stable")
-    classes, sides = content.classes[order], content.sides[order]
     ends = np.cumsum(np.bincount(content.whose, minlength=len(content.images))).tolist()
-    starts = [0, *ends]
-    return [
-        Boxes.packed(content.names, classes[start:end], sides[start:end])
-        for start, end in zip(starts, ends, strict=False)
-    ]
+    return Boxes.packed(content.names, content.classes[order], content.sides[order]).divided(ends)
 
 
 def _locate(annotations: str, name: str, reading: _Reading, place: str) -> str | None:
@@ -390,21 +390,18 @@ def _locate(annotations: str, name: str, reading: _Reading, place: str) -> str |
     Raises:
         RefusedError: FORMAT_INVALID for a path out of the source, such as those of its author's machine, that fits no image.
     """
-    here = PurePosixPath(annotations).parent
-    bases = [here, here / "images"]
-    if here.parts:
-        subset = PurePosixPath(annotations).stem.removeprefix("instances_")
-        bases += [above := here.parent, above / "images", above / subset, above / "images" / subset]
+    bases = _bases(annotations)
     try:
-        inner = untrusted_input.relative(name, place)
+        inner = untrusted_input.below(name, place)
     except RefusedError:
         alike = _alike(annotations, name, reading)
         if len(alike) != 1:
             raise
     else:
-        exact = next((path for base in bases if (path := str(base / inner)) in reading.known), None)
-        if exact is not None:
-            return exact
+        for base in bases:
+            if (path := f"{base}/{inner}" if base != "." else inner) in reading.known:
+                return path
+        here = PurePosixPath(annotations).parent
         alike = _alike(annotations, f"{here}/{name}", reading)
         if not alike and here in reading.apart:
             alike = [path for path in _alike(annotations, name, reading) if not _is_of_a_series(here, path)]
@@ -415,6 +412,17 @@ def _locate(annotations: str, name: str, reading: _Reading, place: str) -> str |
         reading.looked |= dict.fromkeys(f"{base}/" for base in bases)
         reading.orphans.append(untrusted_input.with_nearest(place, alike, reading.files.nearest(name)))
     return None
+
+
+@functools.lru_cache(maxsize=8)
+def _bases(annotations: str) -> tuple[str, ...]:
+    """The folders to which names in an annotation file may be relative."""
+    here = PurePosixPath(annotations).parent
+    bases = [here, here / "images"]
+    if here.parts:
+        subset = PurePosixPath(annotations).stem.removeprefix("instances_")
+        bases += [above := here.parent, above / "images", above / subset, above / "images" / subset]
+    return tuple(map(str, bases))
 
 
 def _alike(annotations: str, name: str, reading: _Reading) -> list[str]:

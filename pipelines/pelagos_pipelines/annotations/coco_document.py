@@ -1,11 +1,13 @@
 """One COCO file, read in a child of the sandbox: its categories, images and annotations, and all that is wrong in it.
 
-Called by the task ``coco`` in parsers.py. The file is read in pieces, once for each of its lists; kept of an annotation are
+Called by the task ``coco`` in parsers.py. The file is read in pieces, list by list: by json_lists.py when it is laid out as
+files mostly are, else from token to token, which takes four times as long and tells where a fault is. Kept of an annotation are
 40 bytes. A fault names its place and, where that is a number, the value; text of the file is never repeated.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
 import string
 from array import array
@@ -17,7 +19,7 @@ import ijson
 from ijson.backends import yajl2_c
 
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_pipelines.annotations import fitting, outlines
+from pelagos_pipelines.annotations import coco_tables, fitting, json_lists, outlines
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.untrusted_input import (
     MAX_CLASSES,
@@ -31,6 +33,7 @@ from pelagos_pipelines.annotations.untrusted_input import (
 )
 from pelagos_pipelines.sandbox import Answer
 
+_LISTS = ("categories", "images", "annotations")
 _PIECE = 1 << 18
 _BOM = b"\xef\xbb\xbf"
 _OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")
@@ -54,6 +57,16 @@ class _Source(Protocol):
     def read(self, size: int = -1, /) -> bytes: ...
 
 
+class Document(Protocol):
+    """A file, by a parser. What it cannot read as JSON it refuses, or says to be for another parser."""
+
+    def entries(self, member: str, /) -> Iterator[list[Any]]:
+        """What stands in a list, which is there, one part after the other."""
+
+    def prove(self) -> None:
+        """That what was read is what the file says, all of whose lists have been read."""
+
+
 def read(where: str, file: BinaryIO, most: int, most_images: int, *, above: bool = False) -> Answer:
     """The file's content, as parsers.coco hands it on. ``above``: classes are the supercategories.
 
@@ -61,9 +74,9 @@ def read(where: str, file: BinaryIO, most: int, most_images: int, *, above: bool
         RefusedError: it is no JSON, has none of the lists, or has more entries than allowed.
     """
 
-    def once(translated: bool) -> Answer:
-        reading = Coco(where, above)
-        fill(reading, file, most, most_images, translated=translated)
+    def once(document: Document) -> Answer:
+        reading = _Boxes(where, above)
+        fill(reading, document, most, most_images)
         return reading.answer()
 
     return patiently(where, file, once)
@@ -72,40 +85,38 @@ def read(where: str, file: BinaryIO, most: int, most_images: int, *, above: bool
 Found = TypeVar("Found")
 
 
-def patiently(where: str, file: BinaryIO, read_it: Callable[[bool], Found]) -> Found:
-    """Read a file with a translation of what JSON does not have only where it needs one, which costs time."""
+def patiently(where: str, file: BinaryIO, read_it: Callable[[Document], Found]) -> Found:
+    """Read a file by the fast parser, else by the other one; with a translation of what JSON does not have only where it needs
+    one, which costs time.
+    """
     # JSON begins with two characters of ASCII, which are four bytes or more in other encodings, one of them zero.
     file.seek(0)
     first = file.read(4)
     if first.startswith(_OTHER_BOMS) or b"\0" in first:
         raise invalid(f"{where} is UTF-16 or UTF-32 text; save it as UTF-8, as JSON is")
+    with contextlib.suppress(json_lists.UnevenError):
+        return read_it(json_lists.Lists(file, _LISTS))
     # A number that is too long shows on the way only.
     try:
-        return read_it(_has_words(file))
+        return read_it(_Tokens(where, file, _has_words(file)))
     except _LongNumberError:
-        return read_it(True)
+        return read_it(_Tokens(where, file, True))
 
 
-def fill(reading: Coco, file: BinaryIO, most: int, most_images: int, *, translated: bool) -> None:
+def fill(reading: Coco, document: Document, most: int, most_images: int) -> None:
     """Have ``reading`` take the entries of all lists. Raises as ``read`` does."""
-    where = reading.where
-    # The lists may stand in any order, and annotations need the others: the file is gone through once for each, an entry at a
-    # time, so that one of gigabytes takes no more memory than its numbers do.
-    for member, take, limit in (
-        ("categories", reading.category, most),
-        ("images", reading.image, most_images),
-        ("annotations", reading.mark, most),
-    ):
-        found = False
-        for number, entry in entries(where, member, _opened(file, translated)):
-            if number >= limit:
-                raise too_many(where, limit)
-            reading.take(member, number, entry, take)
-            found = True
-        if not found:  # an empty list is one, and a file without the list is none of COCO
-            events = yajl2_c.parse(_opened(file, translated), use_float=True, buf_size=_PIECE)
-            if not any(place == member and event == "start_array" for place, event, _ in events):
-                _refuse(f"{where} has no list {member}")
+    # The lists may stand in any order, and annotations need the others.
+    takes = zip(_LISTS, (reading.category, reading.image, reading.mark), (most, most_images, most), strict=True)
+    for member, take, limit in takes:
+        count = 0
+        for entries in document.entries(member):
+            if count + len(entries) > limit:
+                raise too_many(reading.where, limit)
+            if member != "annotations" or not reading.take_together(entries):
+                for number, entry in enumerate(entries, start=count):
+                    reading.take(member, number, entry, take)
+            count += len(entries)
+    document.prove()
 
 
 @dataclass
@@ -123,6 +134,8 @@ class Coco:
     images: list[tuple[object, ...]] = field(default_factory=list)
     indices: dict[str, int] = field(default_factory=dict)
     """Of images, by their id as text: tools write the same id as a number here and as text there."""
+    numbers: dict[int, int] = field(default_factory=dict)
+    """The same by those ids that are numbers, which most are."""
     meant: dict[str, int | None] = field(default_factory=dict)
     """The same by ids without what writers make of them; None where several images have one. Made when it is needed."""
     file_names: frozenset[object] | None = None
@@ -158,6 +171,10 @@ class Coco:
         except RefusedError as fault:
             self.faults.add(fault)
 
+    def take_together(self, annotations: list[Any]) -> bool:
+        """Take all of them at once, if that is possible."""
+        return False
+
     def category(self, number: int, entry: dict[str, Any]) -> None:
         place = f"{self.where}: categories[{number}]"
         key = whole(entry.get("id"), f"{place}.id")
@@ -184,11 +201,12 @@ class Coco:
                 " text and one a number: export it again"
             )
         self.indices[key] = index
-        texts = [_words(entry.get(name), f"{place}.{name}") for name in ("file_name", "group", "split")]
-        if texts[0] is None:
+        if type(entry["id"]) is int:
+            self.numbers[entry["id"]] = index
+        file_name, group, split = (_words(entry, name, place) for name in ("file_name", "group", "split"))
+        if file_name is None:
             raise invalid(f"{place}.file_name is missing; export it again")
-        sizes = (_size(entry.get(name), f"{place}.{name}") for name in ("width", "height"))
-        self.images[index] = (texts[0], *sizes, texts[1], texts[2])
+        self.images[index] = (file_name, _size(entry, "width", place), _size(entry, "height", place), group, split)
 
     def mark(self, number: int, entry: dict[str, Any]) -> None:
         """Judge an annotation by what it names; counted are those whose images the reader must not take for backgrounds."""
@@ -292,7 +310,7 @@ class Coco:
                 self.fitting.take(sides, entry, f"{place}.bbox")
         self.rotated += rotated
         _require_pixels(sides, place)
-        self.slight += min(sides[2:]) < 1
+        self.slight += sides[2] < 1 or sides[3] < 1
         self.sides.extend(sides)
         self.whose.append(image)
         self.classes.append(column)
@@ -330,6 +348,26 @@ class Coco:
         self.many[what] += 1
         if len(places) < MAX_NAMED:
             places.append((f"{place} {value}" if _WHOLE.fullmatch(value) else place) + words)
+
+
+@dataclass
+class _Boxes(Coco):
+    """Takes boxes many at a time where nothing is to be said of any of them."""
+
+    def take_together(self, annotations: list[Any]) -> bool:
+        if not self.columns:
+            self.number()
+        if self.topmost:
+            return False
+        found = coco_tables.boxes(annotations, self.numbers, self.columns, _FIRST_PIXEL, fitting.AS_GOOD_AS)
+        if found is None:
+            return False
+        self.whose.extend(found.images)
+        self.classes.extend(found.classes)
+        self.sides.extend(found.sides)
+        self.slight += found.slight
+        self.fitting.told += found.told
+        return True
 
 
 # --- JSON
@@ -416,23 +454,39 @@ def _opened(file: BinaryIO, translated: bool) -> _Source:
     return _Translated(file) if translated else file
 
 
-def entries(where: str, member: str, file: _Source) -> Iterator[tuple[int, Any]]:
-    """What stands in the list that is the member of the file's object, with its number."""
-    number = -1
-    try:
-        for number, entry in enumerate(yajl2_c.items(file, f"{member}.item", use_float=True, buf_size=_PIECE)):
-            yield number, entry
-    except (ijson.JSONError, ValueError, OverflowError, RecursionError) as error:
-        words = str(error)  # those that follow the first ones quote the file, and are never shown
-        if words.startswith(_TOO_LONG) and not isinstance(file, _Translated):
-            raise _LongNumberError from error
-        if words.startswith((_TOO_LONG, "parse error: numeric (floating point) overflow")):
-            why = "has a number that is too large"
-        elif words.removeprefix("b'").startswith("lexical error: invalid bytes in UTF8"):
-            why = "is not UTF-8 text (save it as UTF-8, as JSON is)"
-        else:
-            why = "is not JSON" if isinstance(error, ijson.IncompleteJSONError) else "is not JSON that is read here"
-        raise invalid(f"{where} {why}, at or after {member}[{max(number, 0)}]; export it again") from error
+class _Tokens:
+    """Any file. It is gone through once for each list, so that one of gigabytes takes no more memory than its numbers do."""
+
+    def __init__(self, where: str, file: BinaryIO, translated: bool) -> None:
+        self._where = where
+        self._file = file
+        self._translated = translated
+
+    def entries(self, member: str) -> Iterator[list[Any]]:
+        number = -1
+        file = _opened(self._file, self._translated)
+        try:
+            found = yajl2_c.items(file, f"{member}.item", use_float=True, buf_size=_PIECE)
+            for number, entry in enumerate(found):  # noqa: B007 - the number tells where it fails
+                yield [entry]
+        except (ijson.JSONError, ValueError, OverflowError, RecursionError) as error:
+            words = str(error)  # those that follow the first ones quote the file, and are never shown
+            if words.startswith(_TOO_LONG) and not self._translated:
+                raise _LongNumberError from error
+            if words.startswith((_TOO_LONG, "parse error: numeric (floating point) overflow")):
+                why = "has a number that is too large"
+            elif words.removeprefix("b'").startswith("lexical error: invalid bytes in UTF8"):
+                why = "is not UTF-8 text (save it as UTF-8, as JSON is)"
+            else:
+                why = "is not JSON" if isinstance(error, ijson.IncompleteJSONError) else "is not JSON that is read here"
+            raise invalid(f"{self._where} {why}, at or after {member}[{max(number, 0)}]; export it again") from error
+        if number < 0:  # an empty list is one, and a file without the list is none of COCO
+            events = yajl2_c.parse(_opened(self._file, self._translated), use_float=True, buf_size=_PIECE)
+            if not any(place == member and event == "start_array" for place, event, _ in events):
+                _refuse(f"{self._where} has no list {member}")
+
+    def prove(self) -> None:
+        """This parser reads what is there."""
 
 
 # --- values
@@ -471,18 +525,20 @@ def _text_of(value: object) -> str | None:
     return str(value) if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
-def _words(value: object, place: str) -> str | None:
+def _words(entry: dict[str, Any], name: str, place: str) -> str | None:
+    value = entry.get(name)
     if value is not None and not isinstance(value, str):
-        _refuse(f"{place} must be text")
+        _refuse(f"{place}.{name} must be text")
     return value
 
 
-def _size(value: object, place: str) -> int | None:
+def _size(entry: dict[str, Any], name: str, place: str) -> int | None:
+    value = entry.get(name)
     if value is None:
         return None
     text = _text_of(value)
     if isinstance(value, str) or text is None or not 0 <= int(text) < 1 << 31:
-        _refuse(f"{place} must be a number of pixels")
+        _refuse(f"{place}.{name} must be a number of pixels")
     return int(text)
 
 
@@ -496,7 +552,9 @@ def _sides(box: object, place: str) -> tuple[float, float, float, float]:
 
 
 def _require_pixels(sides: tuple[float, float, float, float], place: str) -> None:
-    width, height = sides[2:]
+    _, _, width, height = sides
+    if width > _FIRST_PIXEL and height > 0:
+        return
     told = f"x, y, width and height are {', '.join(f'{side:g}' for side in sides)}"
     if width <= 0 or height <= 0:
         raise RefusedError(

@@ -30,12 +30,14 @@ _NAMES = re.compile(r"^panoptic_.*\.json$", re.IGNORECASE)
 
 def files(tree: SourceFiles) -> list[str]:
     """The annotation files."""
-    return [path for path in tree.files if _NAMES.match(PurePosixPath(path).name)]
+    return [path for path in tree.files if _NAMES.match(path.rpartition("/")[2])]
 
 
 def pictures(tree: SourceFiles, annotations: Sequence[str]) -> list[str]:
     """The pictures of the files: what lies in folders of their names."""
     stems = {PurePosixPath(path).stem for path in annotations}
+    if not stems:
+        return []
     return [
         path
         for path in tree.images

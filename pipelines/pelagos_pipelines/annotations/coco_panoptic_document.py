@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from pelagos_pipelines.annotations import coco_document, drawings
-from pelagos_pipelines.annotations.coco_document import Coco
+from pelagos_pipelines.annotations.coco_document import Coco, Document
 from pelagos_pipelines.annotations.coco_shapes_document import images
 from pelagos_pipelines.annotations.drawings import Drawings, Segment
 from pelagos_pipelines.annotations.untrusted_input import invalid
@@ -59,9 +59,9 @@ class _Panoptic(Coco):
 def _read(found: Drawings, file: BinaryIO, *, above: bool) -> None:
     """One file: its images, each with its picture and the segments of that. ``above``: classes are the supercategories."""
 
-    def once(translated: bool) -> _Panoptic:
+    def once(document: Document) -> _Panoptic:
         reading = _Panoptic(found.where, above)
-        coco_document.fill(reading, file, found.limit, found.limit, translated=translated)
+        coco_document.fill(reading, document, found.limit, found.limit)
         return reading
 
     reading = coco_document.patiently(found.where, file, once)

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, BinaryIO
 
 from pelagos_pipelines.annotations import coco_document, drawings, masks, outlines, shapes
-from pelagos_pipelines.annotations.coco_document import Coco
+from pelagos_pipelines.annotations.coco_document import Coco, Document
 from pelagos_pipelines.annotations.drawings import Drawings, Drawn
 from pelagos_pipelines.annotations.many_shapes import Shapes
 from pelagos_pipelines.annotations.model import split_of
@@ -111,9 +111,9 @@ def _texts(attributes: object) -> dict[str, str]:
 def _read(found: Drawings, file: BinaryIO, *, above: bool) -> None:
     """One file. ``above``: classes are the supercategories."""
 
-    def once(translated: bool) -> _Shapes:
+    def once(document: Document) -> _Shapes:
         reading = _Shapes(found.where, above)
-        coco_document.fill(reading, file, found.limit, found.limit, translated=translated)
+        coco_document.fill(reading, document, found.limit, found.limit)
         return reading
 
     reading = coco_document.patiently(found.where, file, once)

@@ -16,7 +16,7 @@ from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_name
 
 _ROUNDED = 2.0
 """Pixels by which a box may differ from that of its outline and be the same: of both, sides may be rounded outwards."""
-_AS_GOOD_AS = 0.001
+AS_GOOD_AS = 0.001
 """By what share two areas may differ and be the same."""
 _STICKING_OUT = 0.1
 """The share of an outline's side by which it must at least stick out of its box to contradict it."""
@@ -107,9 +107,9 @@ def _is_cornered(sides: Sides, area: object) -> bool:
     if not (outlines.is_finite(area) and right > left and bottom > top):
         return False
     stated = float(area)  # type: ignore[arg-type]
-    if math.isclose(right * bottom, stated, rel_tol=_AS_GOOD_AS):
+    if math.isclose(right * bottom, stated, rel_tol=AS_GOOD_AS):
         return False
-    return stated > 0 and math.isclose((right - left) * (bottom - top), stated, rel_tol=_AS_GOOD_AS)
+    return stated > 0 and math.isclose((right - left) * (bottom - top), stated, rel_tol=AS_GOOD_AS)
 
 
 def _is_cornered_around(sides: Sides, around: Sides) -> bool:

@@ -62,6 +62,10 @@ class Box:
     height: float
 
 
+Row: TypeAlias = tuple[str, float, float, float, float]
+"""A box as a class, left, top, width and height."""
+
+
 class Boxes(Sequence[Box]):
     """Boxes in 36 bytes each, where an object for each would need five times as many: sources have millions."""
 
@@ -86,6 +90,13 @@ class Boxes(Sequence[Box]):
     def packed(cls, names: Sequence[str], classes: Any, sides: Any) -> Boxes:
         """The same from arrays of numpy, ``classes`` of int32 and ``sides`` of float64, as annotation files are read."""
         return cls(names, array("i", classes.tobytes()), array("d", sides.tobytes()))
+
+    def divided(self, ends: Sequence[int]) -> list[Boxes]:
+        """Those before the first of ``ends``, those from there to the next one, and so on."""
+        return [
+            Boxes(self._names, self._classes[start:end], self._sides[4 * start : 4 * end])
+            for start, end in zip((0, *ends), ends, strict=False)
+        ]
 
     @overload
     def __getitem__(self, index: int) -> Box: ...
@@ -131,7 +142,18 @@ class Boxes(Sequence[Box]):
     @property
     def labels(self) -> frozenset[str]:
         """The classes that appear."""
-        return frozenset(self._names[one] for one in set(self._classes))
+        return frozenset(map(self._names.__getitem__, set(self._classes)))
+
+    def add_to(self, classes: array[int], sides: array[float], numbers: Mapping[str, int]) -> None:
+        """Put all of them behind others, with the classes as ``numbers`` has them."""
+        classes.extend([numbers[self._names[one]] for one in self._classes])
+        sides.extend(self._sides)
+
+    def rows(self) -> Iterator[Row]:
+        """Class and sides of each, without an object for it."""
+        sides = self._sides
+        labels = map(self._names.__getitem__, self._classes)
+        return zip(labels, sides[::4], sides[1::4], sides[2::4], sides[3::4], strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +182,10 @@ class ImageRecord:
         if self.shapes:
             return frozenset(shape.label for shape in self.shapes)
         return self.boxes.labels if isinstance(self.boxes, Boxes) else frozenset(box.label for box in self.boxes)
+
+    def with_boxes(self, boxes: Sequence[Box]) -> ImageRecord:
+        """The image with these boxes and no other annotations; in a third of the time that dataclasses.replace takes."""
+        return ImageRecord(self.path, self.width, self.height, self.group, self.split, boxes=boxes)
 
     @property
     def marks(self) -> Iterator[Shape]:
@@ -343,9 +369,25 @@ class Format:
         return " or ".join(task.value for task in self.description.tasks)
 
 
+def boxes_of(image: ImageRecord) -> Iterator[Row]:
+    """Class and sides of each box, without an object for it where there is none: sources have millions."""
+    if isinstance(image.boxes, Boxes):
+        return image.boxes.rows()
+    return ((box.label, box.x, box.y, box.width, box.height) for box in image.boxes)
+
+
 def suffix(path: str) -> str:
-    """The file's suffix in lower case."""
-    return PurePosixPath(path).suffix.lower()
+    """The file's suffix in lower case, as pathlib has it, without making a path: that takes longer, and sources have many."""
+    return stem_and_suffix(path)[1].lower()
+
+
+def stem_and_suffix(path: str) -> tuple[str, str]:
+    """What a file is called before its suffix, and the suffix with its dot; without folders."""
+    name = path.rpartition("/")[2]
+    if name in {"", "."}:
+        name = PurePosixPath(path).name
+    dot = name.rfind(".")
+    return (name[:dot], name[dot:]) if 0 < dot < len(name) - 1 else (name, "")
 
 
 def split_of(name: str) -> Split | None:
@@ -391,6 +433,6 @@ def declared(names: Sequence[str], images: Sequence[ImageRecord]) -> tuple[tuple
     """
     used: set[str] = set()
     for image in images:
-        used |= image.labels
+        used.update(image.labels)
     ordered = tuple(dict.fromkeys(names))
     return tuple(name for name in ordered if name in used), tuple(name for name in ordered if name not in used)

@@ -53,8 +53,10 @@ def around(xs: Sequence[float], ys: Sequence[float]) -> Sides:
 
 def is_finite(value: object) -> bool:
     """Whether it is a number that a coordinate may be."""
+    if type(value) is float:
+        return math.isfinite(value)
     try:
-        return type(value) in {int, float} and math.isfinite(value)  # type: ignore[arg-type]
+        return type(value) is int and math.isfinite(value)
     except OverflowError:  # a whole number of hundreds of digits
         return False
 

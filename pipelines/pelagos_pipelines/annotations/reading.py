@@ -426,6 +426,37 @@ def _first_of_equal(whose: Any, classes: Any, sides: Any, rounded: float) -> Any
     """Indices, ascending, of the boxes without those that repeat an earlier one of the same image and class, but for rounding."""
     import numpy as np
 
+    # Only boxes that share a cell with another are sorted in all ways, and these are few.
+    kinds = whose.astype(np.int64) * (int(classes.max(initial=0)) + 1) + classes
+    crowded = _have_neighbours(kinds, sides, _GRIDS * rounded)
+    if not len(crowded):
+        return np.arange(len(whose))
+    alone: Any = np.delete(np.arange(len(whose)), crowded)
+    kept = _first_of_crowded(whose[crowded], classes[crowded], sides[crowded], rounded)
+    return np.sort(np.concatenate((alone, crowded[kept])))
+
+
+def _have_neighbours(kinds: Any, sides: Any, reach: float) -> Any:
+    """Indices, ascending, of boxes among which are all that have another of the same kind whose left and top are no farther from
+    theirs than ``reach``.
+    """
+    import numpy as np
+
+    found: Any = np.arange(len(kinds))
+    for side in sides.T[:2]:
+        those, where = kinds[found], side[found]
+        order = np.lexsort((where, those))
+        near = (np.diff(those[order]) == 0) & (np.diff(where[order]) <= reach)
+        beside: Any = np.zeros(len(found), bool)
+        beside[order[1:]] = near
+        beside[order[:-1]] |= near
+        found = found[beside]
+    return found
+
+
+def _first_of_crowded(whose: Any, classes: Any, sides: Any, rounded: float) -> Any:
+    import numpy as np
+
     kept: Any = np.arange(len(whose))
     order = np.lexsort((*sides.T, classes, whose))  # stable: the first of equal ones comes first
     rows = (whose[order], classes[order], *sides[order].T)
@@ -448,10 +479,12 @@ def _are_doubted(whose: Any, sides: Any) -> Any:
     """Which boxes, of those that repeat none, are equal to one of their image: it is of another class."""
     import numpy as np
 
+    found: Any = np.zeros(len(whose), bool)
+    near = _have_neighbours(whose, sides, 0.0)
+    whose, sides = whose[near], sides[near]
     order = np.lexsort((*sides.T, whose))
     rows = (whose[order], *sides[order].T)
-    found: Any = np.zeros(len(whose), bool)
-    found[order[1:]] = np.logical_and.reduce([column[1:] == column[:-1] for column in rows])
+    found[near[order[1:]]] = np.logical_and.reduce([column[1:] == column[:-1] for column in rows])
     return found
 
 

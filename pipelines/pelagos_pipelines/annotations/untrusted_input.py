@@ -21,6 +21,9 @@ MAX_CLASS_NAME = 200
 MAX_NAMED = 5
 MAX_CLASSES = 10_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
+_DRIVE = re.compile(r"[A-Za-z]:")
+_PLAIN_PATH = re.compile(r"(?:[\w-][\w .()+=@,-]*/)*[\w-][\w .()+=@,-]*", re.ASCII)
+"""Of a path that needs no closer look, which most are."""
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
 """Letters and signs without a shape."""
 _ROBOFLOW = re.compile(r"^(?P<original>.+)\.rf\.[0-9A-Za-z]{8,64}\.[A-Za-z]+$")
@@ -128,18 +131,28 @@ def relative(value: str, where: str) -> PurePosixPath:
     Raises:
         RefusedError: FORMAT_INVALID for an absolute path, a drive, ``..``, or control characters.
     """
-    path = PurePosixPath(value.replace("\\", "/"))
-    escapes = path.is_absolute() or ".." in path.parts or re.match(r"^[A-Za-z]:", value)
-    if escapes or not path.parts or _CONTROL.search(value) or not is_encodable(value):
+    return PurePosixPath(below(value, where))
+
+
+def below(value: str, where: str) -> str:
+    """The same as text, as pathlib would write it. Raises as ``relative`` does."""
+    if _PLAIN_PATH.fullmatch(value):
+        return value
+    path = value.replace("\\", "/")
+    parts = [part for part in path.split("/") if part not in {"", "."}]
+    escapes = path.startswith("/") or ".." in parts or _DRIVE.match(value)
+    if escapes or not parts or _CONTROL.search(value) or not (value.isascii() or is_encodable(value)):
         raise invalid(
             f"{where} is no path below the source's folder, without '..' and control characters:"
             " write the path relative to the annotation file"
         )
-    return path
+    return "/".join(parts)
 
 
 def original_of(path: str) -> str | None:
     """The image that Roboflow made this augmented copy of: its copies must stand in one split. None for other files."""
+    if ".rf." not in path:
+        return None
     found = _ROBOFLOW.match(PurePosixPath(path).name)
     return found["original"] if found else None
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from operator import attrgetter
 from typing import Any
 
 from pelagos_contract.dataset import Change
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.altered import Altered
-from pelagos_pipelines.annotations.model import Box, Boxes, ImageRecord
+from pelagos_pipelines.annotations.model import Box, Boxes, ImageRecord, boxes_of
 from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.annotations.tasks.strategy import Strategy
-
-_ORDER = attrgetter("label", "x", "y", "width", "height")
 
 
 class Detection(Strategy):
@@ -24,7 +22,7 @@ class Detection(Strategy):
 
     def marks(self, image: ImageRecord) -> Sequence[str]:
         """The class of each box."""
-        return [box.label for box in image.boxes]
+        return [label for label, *_ in boxes_of(image)]
 
     def drawn(self, image: ImageRecord, shapes: Sequence[Shape], altered: Altered) -> ImageRecord | None:
         """The box around each shape that has an area; a box that stands beside an outline is taken as it is."""
@@ -50,21 +48,18 @@ class Detection(Strategy):
     def stored(self, image: ImageRecord) -> dict[str, Any]:
         """Its boxes; their order in a file says nothing."""
         boxes = [
-            {
-                "class": box.label,
-                "x": float(box.x),
-                "y": float(box.y),
-                "width": float(box.width),
-                "height": float(box.height),
-            }
-            for box in sorted(image.boxes, key=_ORDER)
+            {"class": label, "x": float(x), "y": float(y), "width": float(width), "height": float(height)}
+            for label, x, y, width, height in sorted(boxes_of(image))
         ]
         return {"boxes": boxes}
 
     def restored(self, mark: Mapping[str, Any], numbers: Mapping[str, int], classes: Sequence[str]) -> ImageRecord:
         """With its boxes, in little memory."""
-        boxes = (Box(box["class"], box["x"], box["y"], box["width"], box["height"]) for box in mark["boxes"])
-        return ImageRecord(mark["path"], boxes=Boxes.of(boxes, numbers, classes))
+        marks = mark["boxes"]
+        sides = array("d", [side for box in marks for side in (box["x"], box["y"], box["width"], box["height"])])
+        return ImageRecord(
+            mark["path"], boxes=Boxes(classes, array("i", [numbers[box["class"]] for box in marks]), sides)
+        )
 
     def told(self, image: ImageRecord) -> str:
         """Their number."""

@@ -1,0 +1,98 @@
+"""Entries of a COCO file as nearly all are, many at a time: columns of numbers that need no words.
+
+Called by coco_document.py in a child of the sandbox. Whatever is not plain about one of the entries, be it right or wrong, is for
+the code that looks at each: `boxes` then says that it has taken none.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from operator import itemgetter
+from typing import Any
+
+_NUMBERS = frozenset({int, float})
+_TOLD = frozenset({"image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "keypoints", "attributes"})
+"""The members of an annotation that are read."""
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Boxes by the index of their image and category, and their sides; ``told`` have an area, ``slight`` are below a pixel."""
+
+    images: Sequence[int]
+    classes: Sequence[int]
+    sides: array[float]
+    told: int
+    slight: int
+
+
+def boxes(
+    entries: Sequence[Any], images: Mapping[int, int], classes: Mapping[int, int], least: float, as_good_as: float
+) -> Plain | None:
+    """The boxes of annotations; None when one of them is not plain.
+
+    Plain are: numbers for ids that ``images`` and ``classes`` have, a box in numbers that is wider than ``least`` pixels, no
+    crowd, outline, key points or angle, and an area that is not the one that left, top, right and bottom would have, by
+    ``as_good_as``.
+    """
+    columns = _columns(entries)
+    if columns is None or not columns.keys() >= {"image_id", "category_id", "bbox"} or _say_more(columns):
+        return None
+    if _types(columns["image_id"]) | _types(columns["category_id"]) != {int}:
+        return None
+    whose, which = [*map(images.get, columns["image_id"])], [*map(classes.get, columns["category_id"])]
+    sides, areas = _numbers(columns["bbox"], 4), _numbers([columns.get("area", ())])
+    if None in whose or None in which or sides is None or areas is None:
+        return None
+    left, top, width, height = (sides[side::4] for side in range(4))
+    if min(width) <= least or min(height) <= 0:
+        return None
+    for x, y, right, bottom, area in zip(left, top, width, height, areas, strict=False):
+        if right <= x or bottom <= y or math.isclose(right * bottom, area, rel_tol=as_good_as):
+            continue
+        if math.isclose((right - x) * (bottom - y), area, rel_tol=as_good_as):
+            return None
+    slight = sum(side < 1 for side in height) if min(height) < 1 else 0
+    return Plain(whose, which, sides, sum(area > 0 for area in areas), slight)  # type: ignore[arg-type]
+
+
+def _say_more(columns: Mapping[str, Sequence[Any]]) -> bool:
+    """Whether there is more than a box about one of them."""
+    if any(any(columns.get(name, ())) for name in ("iscrowd", "segmentation", "keypoints")):
+        return True
+    return any("rotation" in one for one in columns.get("attributes", ()) if isinstance(one, dict))
+
+
+def _numbers(listed: Sequence[Any], each: int | None = None) -> array[float] | None:
+    """All that stands in the lists, if it is finite numbers, and ``each`` of them in a list."""
+    if each is not None and (_types(listed) != {list} or {*map(len, listed)} != {each}):
+        return None
+    numbers = [*chain.from_iterable(listed)]
+    if not _types(numbers) <= _NUMBERS:
+        return None
+    try:
+        found = array("d", numbers)
+    except OverflowError:
+        return None
+    return found if all(map(math.isfinite, found)) else None
+
+
+def _columns(entries: Sequence[Any]) -> dict[str, tuple[Any, ...]] | None:
+    """What is told of the annotations, by the name of the member; None when not all have the same members of these."""
+    if _types(entries) != {dict}:
+        return None
+    names = sorted(_TOLD.intersection(*entries[:1]))
+    if not _TOLD.isdisjoint(set().union(*entries).difference(names)):
+        return None
+    try:
+        return dict(zip(names, zip(*map(itemgetter(*names), entries), strict=True), strict=True))
+    except (KeyError, TypeError):  # of one name alone, there is no row
+        return None
+
+
+def _types(values: Collection[Any]) -> set[type]:
+    return {*map(type, values)}
