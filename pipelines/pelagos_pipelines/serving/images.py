@@ -89,8 +89,8 @@ def decode_known(content: bytes) -> Pixels:
     return seen(stored)
 
 
-def decode(content: bytes) -> Decoded:
-    """In a child: an encoded image.
+def decode(content: bytes, *, narrow: bool = False) -> Decoded:
+    """In a child: an encoded image; ``narrow``: a grey one keeps its one channel.
 
     Raises:
         ImageRefusedError: it is not whole, of more pixels than the ceiling, or of a kind that is not read.
@@ -98,8 +98,8 @@ def decode(content: bytes) -> Decoded:
     """
     try:
         if not is_common(content):
-            return _other(content)
-        stored = _stored(content)
+            return _other(content, narrow=narrow)
+        stored = _stored(content, narrow=narrow)
     except cv2.error as error:
         raise _meaning(error) from None
     said = child.complaints()
@@ -124,13 +124,14 @@ def is_common(content: bytes) -> bool:
     return content.startswith((_PNG, _JPEG))
 
 
-def _other(content: bytes) -> Decoded:
+def _other(content: bytes, *, narrow: bool) -> Decoded:
     """What is neither JPEG nor PNG."""
     found = encodings.decode(content)
     if found is None:
         raise ImageRefusedError(f"the image is not {NAMES}; encode it as one of these")
     upright = _upright(found.colours, found.orientation)
-    whole = np.broadcast_to(upright, (*upright.shape[:2], 3)) if upright.shape[2] == 1 else upright
+    is_wide = narrow or upright.shape[2] == 3
+    whole = upright if is_wide else np.broadcast_to(upright, (*upright.shape[:2], 3))
     opacity = None if found.opacity is None else np.ascontiguousarray(_upright(found.opacity, found.orientation))
     return Decoded(np.ascontiguousarray(whole), turns(found.orientation), opacity)
 
@@ -152,9 +153,11 @@ def _upright(stored: Any, orientation: int) -> Any:
 
 def depth(stored: Any) -> int | None:
     """How many bits an image of 16 bits a sample uses, of DEPTHS; None for one of 8."""
-    if stored.dtype != np.uint16:
-        return None
-    largest = int(stored.max())
+    return depth_of(int(stored.max())) if stored.dtype == np.uint16 else None
+
+
+def depth_of(largest: int) -> int:
+    """The same, by its largest sample."""
     return next(one for one in DEPTHS if largest < 1 << one)
 
 
@@ -174,16 +177,18 @@ def seen(stored: Any) -> Pixels:
     return found
 
 
-def _stored(content: bytes) -> Any:
+def _stored(content: bytes, *, narrow: bool = False) -> Any:
     """The colours of a file at their full depth, upright, or None; a JPEG that has no end is given one.
 
     OpenCV waits for more of a file without an end. With one, libjpeg gives what there is, and complains when that is not all.
     """
-    flags = cv2.IMREAD_COLOR | (cv2.IMREAD_ANYDEPTH if content.startswith(_PNG) else 0)
+    flags = (cv2.IMREAD_ANYCOLOR if narrow else cv2.IMREAD_COLOR) | (
+        cv2.IMREAD_ANYDEPTH if content.startswith(_PNG) else 0
+    )
     stored = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if stored is None and content.startswith(_JPEG) and scans.lack_end(content):
         stored = cv2.imdecode(np.frombuffer(content + scans.END, np.uint8), flags)
-    return stored
+    return stored[..., None] if stored is not None and stored.ndim == 2 else stored
 
 
 def _remarks(content: bytes, said: str) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
 """TIFF files as cameras and microscopes write them: one picture, of 8 or 16 bits a sample, or of one bit.
 
-Called by images.py, in a child. The directory is read here, so that what is not understood is refused by name; so are pixels that
-are not packed, or packed with deflate, whose checksums libtiff does not look at. LZW and PackBits are left to libtiff, by OpenCV,
-of which it gets nothing but packed bytes. It may know numpy and OpenCV only, and runs with numpy 1.26 and 2.
+Called in a child: by images.py, and by streaming.py for images that are read a band of rows at a time. The directory is read
+here, so that what is not understood is refused by name; so are pixels that are not packed, or packed with deflate, whose
+checksums libtiff does not look at. LZW and PackBits are left to libtiff, by OpenCV, of which it gets nothing but packed bytes.
+It may know numpy and OpenCV only, and runs with numpy 1.26 and 2.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import cv2
 import numpy as np
@@ -46,10 +47,21 @@ _STACK = re.compile(rb"ImageJ=[^\n]*\n(?:[^\n]*\n)*?images=(\d{1,9})\b")
 _BIG_END_FIRST = 0
 """No tag of a file, but how its numbers are written."""
 _REDUCED, _MASK = 1, 4
+COLOURED = frozenset({_RGB, _INDEXED})
+"""What has colours of all that is read."""
 _MOST_PAGES, _MOST_ENTRIES, _MOST_VALUES = 10_000, 4_096, 4_000_000
 _ONE_BIT, _BYTE, _DEEP = 1, 8, 16
+_AT_ONCE = 1 << 20
+"""Bytes of rows, about, that are read at once where a file allows it."""
 
 Directory = Mapping[int, tuple[int, ...]]
+
+
+class Content(Protocol):
+    """What is read of a file: its bytes, or something that reads those that are asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +79,7 @@ class _Layout:
     tiled: bool
 
 
-def is_one(content: bytes) -> bool:
+def is_one(content: Content) -> bool:
     """Whether it begins as one."""
     return content[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}
 
@@ -106,7 +118,7 @@ def orientation(directory: Directory) -> int:
     return found[0] if len(found) == 1 and 1 <= found[0] <= 8 else 1
 
 
-def first_directory(content: bytes) -> Directory:
+def first_directory(content: Content) -> Directory:
     """The first directory of what has the form of a TIFF, such as EXIF data; an empty one for anything damaged."""
     try:
         return next(_pages(content), {})
@@ -114,33 +126,37 @@ def first_directory(content: bytes) -> Directory:
         return {}
 
 
-def _pages(content: bytes) -> Iterator[Directory]:
+def _pages(content: Content) -> Iterator[Directory]:
     order = "<" if content[:2] == b"II" else ">"
     large = content[2:4] in {b"+\0", b"\0+"}
     offset = "Q" if large else "I"
-    (at,) = struct.unpack_from(order + offset, content, 8 if large else 4)
+    (at,) = _numbers(order + offset, content, 8 if large else 4)
     seen = set[int]()
     while at:
         if at in seen or len(seen) >= _MOST_PAGES:
             raise ImageRefusedError(DAMAGED)
         seen.add(at)
         form = order + ("Q" if large else "H")
-        (entries,) = struct.unpack_from(form, content, at)
+        (entries,) = _numbers(form, content, at)
         if entries > _MOST_ENTRIES:
             raise ImageRefusedError(DAMAGED)
         at += struct.calcsize(form)
         yield _directory(content, at, entries, order, large=large)
-        (at,) = struct.unpack_from(order + offset, content, at + entries * (20 if large else 12))
+        (at,) = _numbers(order + offset, content, at + entries * (20 if large else 12))
 
 
-def _directory(content: bytes, at: int, entries: int, order: str, *, large: bool) -> Directory:
+def _numbers(form: str, content: Content, at: int) -> tuple[Any, ...]:
+    return struct.unpack(form, content[at : at + struct.calcsize(form)])
+
+
+def _directory(content: Content, at: int, entries: int, order: str, *, large: bool) -> Directory:
     offset = "Q" if large else "I"
     room = struct.calcsize(offset)
     found: dict[int, tuple[int, ...]] = {}
     for start in range(at, at + entries * (4 + 2 * room), 4 + 2 * room):
-        tag, kind, count = struct.unpack_from(f"{order}HH{offset}", content, start)
+        tag, kind, count = _numbers(f"{order}HH{offset}", content, start)
         if tag == _DESCRIPTION and kind == _TEXT and room < count:
-            (place,) = struct.unpack_from(order + offset, content, start + 4 + room)
+            (place,) = _numbers(order + offset, content, start + 4 + room)
             found[tag] = tuple(content[place : place + min(count, _MOST_LETTERS)])
             continue
         letter = _TYPES.get(kind)
@@ -148,9 +164,9 @@ def _directory(content: bytes, at: int, entries: int, order: str, *, large: bool
             continue
         place = start + 4 + room
         if count * struct.calcsize(order + letter) > room:
-            (place,) = struct.unpack_from(order + offset, content, place)
+            (place,) = _numbers(order + offset, content, place)
         if tag in _READ:
-            found[tag] = struct.unpack_from(f"{order}{count}{letter}", content, place)
+            found[tag] = _numbers(f"{order}{count}{letter}", content, place)
     found[_BIG_END_FIRST] = (int(order == ">"),)
     return found
 
@@ -178,27 +194,139 @@ def _of_pages(number: int) -> ImageRefusedError:
 
 
 def _picture(content: bytes, page: Directory) -> Picture:
+    require_pixels(_one(page, _WIDTH), _one(page, _HEIGHT))
+    scan = _scan(content, page)
+    planes = 1 if _one(page, _PLANES, 1) == 1 else scan.samples
+    layout = _layout(content, page, scan.width, scan.height, planes)
+    parts = [_plane(content, page, layout, plane, scan) for plane in range(planes)]
+    stored = parts[0] if planes == 1 else np.concatenate(parts, axis=2)
+    colours, opacity = _shown(stored, page, scan)
+    return Picture(colours, scan.orientation, opacity)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A picture in a file that is read a band of rows at a time, as the file holds them, and turned by nobody.
+
+    ``samples`` of a pixel, each of ``bits``, that the file has; ``orientation`` is as in EXIF.
+    """
+
+    width: int
+    height: int
+    samples: int
+    bits: int
+    photometric: int
+    orientation: int
+
+
+Band: TypeAlias = tuple[Any, Any]
+"""Some rows: colours [rows, width, 1 or 3], blue first, and opacity [rows, width] of the same depth, or None."""
+
+
+def streamed(content: Content) -> tuple[Scan, Callable[[], Iterator[Band]]]:
+    """The only page, however many pixels it has, and what gives its bands from the first row on, each time anew.
+
+    Memory is taken for what the file packs in one piece, and for a few rows of what it does not, or packs with deflate.
+
+    Raises:
+        ImageRefusedError: it is damaged, or of a kind that is not read; also while bands are read.
+    """
+    try:
+        pages = list(_pages(content))
+        if not pages:
+            raise ImageRefusedError(DAMAGED)
+        _require_single(pages)
+        found = _scan(content, pages[0])
+    except (struct.error, IndexError, OverflowError):
+        raise ImageRefusedError(DAMAGED) from None
+    return found, lambda: _bands(content, pages[0], found)
+
+
+def _scan(content: Content, page: Directory) -> Scan:
     width, height = _one(page, _WIDTH), _one(page, _HEIGHT)
     if not (width and height):
         raise ImageRefusedError(DAMAGED)
-    require_pixels(width, height)
     samples, bits, photometric = _kind(page)
-    planes = samples if _one(page, _PLANES, 1) == 2 else 1
-    layout = _layout(content, page, width, height, planes)
-    each = samples // planes
-    parts = [
-        _plane(content, page, layout, layout.chunks[plane * layout.across * layout.down :], (height, width, each), bits)
-        for plane in range(planes)
-    ]
-    stored = parts[0] if planes == 1 else np.concatenate(parts, axis=2)
-    if photometric == _INDEXED:
-        return Picture(_looked_up(stored[..., 0], page), orientation(page))
-    if bits == _ONE_BIT:
+    return Scan(width, height, samples, bits, photometric, orientation(page))
+
+
+def _bands(content: Content, page: Directory, scan: Scan) -> Iterator[Band]:
+    planes = 1 if _one(page, _PLANES, 1) == 1 else scan.samples
+    layout = _layout(content, page, scan.width, scan.height, planes)
+    try:
+        if planes == 1 and not layout.tiled and _one(page, _PACKING, _PLAIN) in {_PLAIN, _DEFLATE, _OLD_DEFLATE}:
+            row = _row(layout, scan.samples, scan.bits)
+            for plain in _pieces(content, layout, _one(page, _PACKING, _PLAIN), row, scan.height):
+                found = _samples(plain, page, (len(plain) // row, scan.width, scan.samples), scan.bits)
+                yield _shown(found, page, scan)
+            return
+        for top in range(0, scan.height, layout.rows):
+            rows = min(layout.rows, scan.height - top)
+            stored: Any = np.empty((rows, scan.width, scan.samples), np.uint8 if scan.bits <= _BYTE else np.uint16)
+            each = scan.samples // planes
+            for plane in range(planes):
+                target = stored[..., plane * each : (plane + 1) * each]
+                _put(content, page, layout, plane * layout.down + top // layout.rows, target, scan.bits)
+            yield _shown(stored, page, scan)
+    except (struct.error, zlib.error, cv2.error, IndexError, OverflowError):
+        raise ImageRefusedError(DAMAGED) from None
+
+
+def _pieces(content: Content, layout: _Layout, packing: int, row: int, height: int) -> Iterator[bytes]:
+    """Some rows of ``row`` bytes after another, of strips that are not packed, or packed with deflate."""
+    many = max(1, _AT_ONCE // row)
+    for number, (offset, size) in enumerate(layout.chunks):
+        rows = min(layout.rows, height - number * layout.rows)
+        parts = (content[at : min(at + _AT_ONCE, offset + size)] for at in range(offset, offset + size, _AT_ONCE))
+        inflating = Inflating(parts)
+        for start in range(0, rows, many):
+            at, wanted = offset + start * row, min(many, rows - start) * row
+            plain = content[at : min(at + wanted, offset + size)] if packing == _PLAIN else inflating.read(wanted)
+            if len(plain) < wanted:
+                raise ImageRefusedError(DAMAGED)
+            yield plain
+        # Behind the last row comes the checksum, which tells damage; before it may be rows beyond the picture.
+        spare = (layout.rows - rows) * row
+        if packing != _PLAIN and (len(inflating.read(spare + 1)) > spare or not inflating.ended):
+            raise ImageRefusedError(DAMAGED)
+
+
+class Inflating:
+    """Unpacks deflated data, of which ``packed`` gives one part after another, as much as is asked for."""
+
+    def __init__(self, packed: Iterator[bytes]) -> None:
+        """Nothing is read before it is asked for."""
+        self._packed = packed
+        self._unpacker = zlib.decompressobj()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it came to its end, and its checksum was right."""
+        return self._unpacker.eof
+
+    def read(self, size: int) -> bytes:
+        """``size`` bytes, or fewer when there are no more. Raises zlib.error for what is damaged."""
+        found = bytearray()
+        while len(found) < size and not self._unpacker.eof:
+            given = self._unpacker.unconsumed_tail or next(self._packed, b"")
+            gained = self._unpacker.decompress(given, size - len(found))
+            found += gained
+            if not given and not gained:
+                break
+        return bytes(found)
+
+
+def _shown(stored: Any, page: Directory, scan: Scan) -> Band:
+    """What samples of the file mean."""
+    if scan.photometric == _INDEXED:
+        return _looked_up(stored[..., 0], page), None
+    if scan.bits == _ONE_BIT:
         stored = stored * np.uint8(255)
-    colours = np.ascontiguousarray(stored[..., 2::-1] if photometric == _RGB else stored[..., :1])
-    if photometric == _WHITE_IS_ZERO:
+    is_rgb = scan.photometric == _RGB
+    colours = np.ascontiguousarray(stored[..., 2::-1] if is_rgb else stored[..., :1])
+    if scan.photometric == _WHITE_IS_ZERO:
         colours = 255 - colours
-    return Picture(colours, orientation(page), stored[..., -1] if samples in {2, 4} else None)
+    return colours, stored[..., -1] if scan.samples in {2, 4} else None
 
 
 def _one(page: Directory, tag: int, default: int = 0) -> int:
@@ -241,7 +369,7 @@ def _refused(what: str, how: str) -> ImageRefusedError:
     return ImageRefusedError(f"the image is a TIFF {what}, which is not read; save it {how}, or as PNG")
 
 
-def _layout(content: bytes, page: Directory, width: int, height: int, planes: int) -> _Layout:
+def _layout(content: Content, page: Directory, width: int, height: int, planes: int) -> _Layout:
     tiled = _TILES in page
     rows = _one(page, _TILE_HEIGHT) if tiled else min(_one(page, _ROWS, height) or height, height)
     wide = _one(page, _TILE_WIDTH) if tiled else width
@@ -260,33 +388,45 @@ def _layout(content: bytes, page: Directory, width: int, height: int, planes: in
     return _Layout(chunks, rows, wide, across, down, tiled)
 
 
-def _plane(
-    content: bytes,
-    page: Directory,
-    layout: _Layout,
-    chunks: Sequence[tuple[int, int]],
-    shape: tuple[int, int, int],
-    bits: int,
-) -> Any:
+def _plane(content: bytes, page: Directory, layout: _Layout, plane: int, scan: Scan) -> Any:
     """The samples of one plane [height, width, samples]."""
-    height, width, samples = shape
-    sample = np.dtype(f"{'>' if _one(page, _BIG_END_FIRST) else '<'}u{1 if bits <= _BYTE else 2}")
-    stored: Any = np.empty(shape, sample.newbyteorder("="))
-    row = -(-layout.width * samples * bits // 8)
-    for number in range(layout.across * layout.down):
-        top, left = number // layout.across * layout.rows, number % layout.across * layout.width
-        # A tile is whole, beyond the edge of the picture, too; the last strip need not be.
-        least = layout.rows if layout.tiled else min(layout.rows, height - top)
-        offset, size = chunks[number]
-        plain = _unpacked(content[offset : offset + size], _one(page, _PACKING, _PLAIN), row, least, layout.rows)
-        lines = np.frombuffer(plain, np.uint8).reshape(least, row)
-        if bits == _ONE_BIT:
-            lines = np.unpackbits(lines, axis=1)[:, : layout.width * samples]
-        found = np.ascontiguousarray(lines).view(sample).reshape(least, layout.width, samples)
-        if _one(page, _PREDICTOR, 1) == 2:
-            found = np.add.accumulate(found, axis=1, dtype=stored.dtype)
-        stored[top : top + least, left : left + layout.width] = found[: height - top, : width - left]
+    samples = scan.samples if _one(page, _PLANES, 1) == 1 else 1
+    stored: Any = np.empty((scan.height, scan.width, samples), np.uint8 if scan.bits <= _BYTE else np.uint16)
+    for down in range(layout.down):
+        top = down * layout.rows
+        _put(content, page, layout, plane * layout.down + down, stored[top : top + layout.rows], scan.bits)
     return stored
+
+
+def _put(content: Content, page: Directory, layout: _Layout, down: int, target: Any, bits: int) -> None:
+    """Put the strip, or the tiles, of number ``down`` from above into ``target`` [rows, width, samples]."""
+    rows, width, samples = target.shape
+    row = _row(layout, samples, bits)
+    # A tile is whole, beyond the edge of the picture, too; the last strip need not be.
+    least = layout.rows if layout.tiled else rows
+    for across in range(layout.across):
+        left = across * layout.width
+        offset, size = layout.chunks[down * layout.across + across]
+        plain = _unpacked(content[offset : offset + size], _one(page, _PACKING, _PLAIN), row, least, layout.rows)
+        found = _samples(plain, page, (least, layout.width, samples), bits)
+        target[:, left : left + layout.width] = found[:rows, : width - left]
+
+
+def _row(layout: _Layout, samples: int, bits: int) -> int:
+    """Bytes of a row of a strip or tile."""
+    return -(-layout.width * samples * bits // 8)
+
+
+def _samples(plain: bytes, page: Directory, shape: tuple[int, int, int], bits: int) -> Any:
+    """The samples [rows, width, samples] that unpacked bytes are."""
+    lines = np.frombuffer(plain, np.uint8).reshape(shape[0], -1)
+    if bits == _ONE_BIT:
+        lines = np.unpackbits(lines, axis=1)[:, : shape[1] * shape[2]]
+    sample = np.dtype(f"{'>' if _one(page, _BIG_END_FIRST) else '<'}u{1 if bits <= _BYTE else 2}")
+    found: Any = np.ascontiguousarray(lines).view(sample).reshape(shape)
+    if _one(page, _PREDICTOR, 1) == 2:
+        found = np.add.accumulate(found, axis=1, dtype=sample.newbyteorder("="))
+    return found
 
 
 def _unpacked(packed: bytes, packing: int, row: int, least: int, most: int) -> bytes:
