@@ -168,6 +168,10 @@ class Settings(BaseSettings):
     """Ceiling: MiB that decoding one image may take; a JPEG 2000 takes 17 bytes a pixel, TIFF 9 to 21, others 3 to 9."""
     max_image_seconds: int = Field(10, ge=1, le=600)
     """Ceiling: seconds of processor time that decoding one image may take."""
+    max_scan_megapixels: int = Field(500, ge=1, le=4_000)
+    """Ceiling: millions of pixels of an image of a source that spec.preprocessing.tile has cut into tiles."""
+    max_scan_mebibytes: int = Field(2_048, ge=1, le=65_536)
+    """Ceiling: MiB of such an image file."""
     max_checkpoint_mebibytes: int = Field(1_024, ge=1, le=65_536)
     """Ceiling: MiB of a checkpoint to start from, and of the tensors in it."""
     max_annotation_mebibytes: int = Field(256, ge=1, le=65_536)

@@ -224,13 +224,26 @@ class Quality(Strict):
     leakage: Annotated[int, Field(description="Groups, kept duplicates and near duplicates in more than one split.")]
 
 
+class Tiles(Strict):
+    """What became of images that were cut into tiles."""
+
+    images: Annotated[int, Field(description="Images of the source that were cut.")]
+    tiles: Annotated[int, Field(description="Tiles of them in the version.")]
+    empty: Annotated[int, Field(description="Tiles without annotations that were left out.")]
+    repeated: Annotated[int, Field(description="Annotations that stand in more than one tile.")]
+    lost: Annotated[int, Field(description="Annotations of which no tile shows enough.")]
+
+
 class Files(Strict):
-    """All files of the source: found is the sum of the others."""
+    """All files of the source: found is the sum of images, annotations and excluded."""
 
     found: Annotated[int, Field(description="Files in the source, whatever they are.")]
-    images: Annotated[int, Field(description="Images in the version.")]
+    images: Annotated[int, Field(description="Images in the version, whole or as tiles.")]
     annotations: Annotated[int, Field(description="Files that were read for what they say of images.")]
     excluded: Annotated[int, Field(description="Files that are not in the version.")]
+    tiles: Annotated[
+        Tiles | None, Field(description="Of the images that preprocessing.tile had cut, where it is set.")
+    ] = None
 
 
 _EXCLUSIONS = [reason.value for reason in ExclusionReason]
@@ -263,6 +276,9 @@ class Change(StrEnum):
     EXCLUDED_CLASS = "ExcludedClass"
     COVERED = "Covered"
     PIXELS = "Pixels"
+    TILE_EDGE = "TileEdge"
+    SEVERAL_TILES = "SeveralTiles"
+    NO_TILE = "NoTile"
 
 
 class Alteration(Strict):
@@ -277,7 +293,8 @@ class Alteration(Strict):
             "Outline: their outline was taken, as a polygon. LeftOut: the task, or the format, has no place for them. Repeated: "
             "they repeat another. WithoutExtras: what stands beside them was not kept. Cut: they exceeded the image. Outside: "
             "they do not lie on their image. ExcludedClass: labels leaves out their class. Covered: others lie on top of a part "
-            "of them. Pixels: their pixels were taken, as a mask."
+            "of them. Pixels: their pixels were taken, as a mask. TileEdge: they were cut at the edge of a tile. SeveralTiles: "
+            "they stand in more than one tile. NoTile: no tile shows enough of them."
         ),
     ]
     annotations: Annotated[int, Field(description="How many.")]

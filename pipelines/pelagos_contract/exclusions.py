@@ -28,6 +28,8 @@ class ExclusionReason(StrEnum):
     """An image that shows the same as an earlier one, pixel by pixel."""
     NEAR_DUPLICATE = "NearDuplicate"
     """An image that looks like an earlier one, by cleaning.duplicates.maxDistance."""
+    EMPTY_TILES = "EmptyTiles"
+    """An image that was cut into tiles, none of which has annotations, by preprocessing.tile.empty."""
     UNREADABLE_TYPE = "UnreadableType"
     """An image of a kind that neither training nor serving reads, such as TIFF."""
     UNLISTED = "Unlisted"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pelagos_contract.base import Strict
 
@@ -31,8 +31,53 @@ class ToldStatistics(Strict):
         return cls(mean=[f"{one:g}" for one in found.mean], deviation=[f"{one:g}" for one in found.deviation])
 
 
+LEAST_SHARE = 50
+"""Percent of an object that a tile must show, where a Dataset does not say; see Tile.min_share."""
+
+
+class Tile(Strict):
+    """How images that are larger than a tile are cut into tiles, at preparation and by those who ask a model later."""
+
+    size: Annotated[
+        int, Field(ge=128, le=4096, description="Pixels of a side of a tile. Images that fit in one stay whole.")
+    ]
+    overlap: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=2048,
+            description="Pixels that neighbours have in common, at most half of size: as large as the objects that are to be "
+            "seen whole in one of them.",
+        ),
+    ]
+    min_share: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=100,
+            description="Percent of an object that a tile must show to have it; it is cut at the edge there. Default: 50, and "
+            "any part for SemanticSegmentation and PanopticSegmentation.",
+        ),
+    ] = None
+    empty: Annotated[
+        Literal["Keep", "Drop"] | None,
+        Field(
+            description="Tiles without annotations. Keep: they are backgrounds, as images without annotations are. Drop: they "
+            "are left out, and counted. Default: Keep."
+        ),
+    ] = None
+
+    @field_validator("empty")
+    @classmethod
+    def _of_default(cls, empty: Literal["Keep", "Drop"] | None) -> Literal["Keep", "Drop"] | None:
+        """The default that somebody wrote out makes no other version than that which nobody did."""
+        return None if empty == "Keep" else empty
+
+
 class Preprocessing(Strict):
-    """A part of the recipe of a version, whose images stay as they are; training, evaluation and serving all do it alike."""
+    """A part of the recipe of a version. Colours and values are changed on the way to a model, by training, evaluation and
+    serving alike; tiles are cut once, by the preparation.
+    """
 
     color: Annotated[
         Color | None,
@@ -46,5 +91,12 @@ class Preprocessing(Strict):
         Field(
             description="DatasetStatistics: what networks are given has the mean 0 and the standard deviation 1 in the training "
             "split, channel by channel; version and model have both. Default: the usual scale of the family."
+        ),
+    ] = None
+    tile: Annotated[
+        Tile | None,
+        Field(
+            description="Images larger than a tile are cut into tiles, which are the images of the version; all of one image are "
+            "in one split. Images of up to PELAGOS_MAX_SCAN_MEGAPIXELS are read then. Default: images stay whole."
         ),
     ] = None

@@ -40,6 +40,7 @@ class Stage(StrEnum):
     CHECKING_IMAGES = "CheckingImages", "images are being checked"
     READING_ANNOTATIONS = "ReadingAnnotations", "annotations are being read"
     DIVIDING = "Dividing", "images are being cleaned and divided into splits"
+    TILING = "Tiling", "large images are being cut into tiles"
     WRITING = "Writing", "the version is being written"
     PREPARATION = "Preparation", "the dataset version is being read and the framework loaded"
     TRAINING = "Training", "epochs are being trained"
@@ -48,7 +49,14 @@ class Stage(StrEnum):
     REGISTRATION = "Registration", "the model is being registered"
 
 
-OF_DATASETS = (Stage.FETCHING, Stage.CHECKING_IMAGES, Stage.READING_ANNOTATIONS, Stage.DIVIDING, Stage.WRITING)
+OF_DATASETS = (
+    Stage.FETCHING,
+    Stage.CHECKING_IMAGES,
+    Stage.READING_ANNOTATIONS,
+    Stage.DIVIDING,
+    Stage.TILING,
+    Stage.WRITING,
+)
 OF_TRAININGS = (Stage.PREPARATION, Stage.TRAINING, Stage.EVALUATION, Stage.EXPORT, Stage.REGISTRATION)
 """In their order; the operator itself registers."""
 

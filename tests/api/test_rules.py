@@ -99,6 +99,17 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     ),
     (kinds.DATASET, {"balance": {"strategy": "ClassWeights"}}, None),
     (kinds.DATASET, {"classFolder": "Last", "labels": {"level": "Last"}}, "spec.labels.level"),
+    (kinds.DATASET, {"preprocessing": {"tile": {"size": 512, "overlap": 256}}, "task": "Detection"}, None),
+    (
+        kinds.DATASET,
+        {"preprocessing": {"tile": {"size": 512, "overlap": 257}}, "task": "Detection"},
+        "spec.preprocessing.tile.overlap",
+    ),
+    (
+        kinds.DATASET,
+        {"preprocessing": {"tile": {"size": 512, "overlap": 64}}, "task": "Classification"},
+        "spec.preprocessing.tile",
+    ),
     (kinds.TRAINING_RUN, {}, None),
     (kinds.TRAINING_RUN, {"hyperparameters": {"imageSize": 32}}, None),
     (kinds.TRAINING_RUN, {"hyperparameters": {"imageSize": 33}}, "spec.hyperparameters.imageSize"),

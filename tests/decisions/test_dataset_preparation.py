@@ -249,3 +249,12 @@ def test_every_reason_of_an_exclusion_is_in_the_description_of_status() -> None:
     described = Excluded.model_fields["reason"].description or ""
 
     assert all(reason.value in described for reason in ExclusionReason)
+
+
+def test_images_that_were_cut_into_tiles_are_told_in_message_and_status() -> None:
+    tiles = {"images": 2, "tiles": 90, "empty": 7, "repeated": 3, "lost": 1}
+    files = {"found": 16, "images": 12, "annotations": 2, "excluded": 2, "tiles": tiles}
+    decision = dataset.decide(prepared(report=Report(result=preparation_result() | {"files": files})))
+
+    assert summary(decision).message.startswith("100 images, of which 90 are tiles of 2 large ones, in 1 classes")
+    assert decision.status["files"]["tiles"] == tiles

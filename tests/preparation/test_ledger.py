@@ -84,7 +84,7 @@ def test_what_is_used_read_and_excluded_adds_up_to_what_lies_in_the_source(
     read = files - found.keys() - in_version
     assert not found.keys() & in_version
     assert found.keys() <= files
-    assert result.files.model_dump() == {
+    assert result.files.model_dump(exclude_none=True) == {
         "found": len(files),
         "images": len(in_version),
         "annotations": len(read),

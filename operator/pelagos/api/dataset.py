@@ -34,6 +34,7 @@ from pelagos_contract.metadata import Metadata
 from pelagos_contract.preprocessing import ToldStatistics
 from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import SourceDescription
+from pelagos_contract.tasks import Task
 
 
 class PreparationResources(PlacementSpec):
@@ -155,6 +156,26 @@ class DatasetSpec(Recipe, BaseSpec):
             "use Median, a number, or the other one",
             field="spec.balance.target",
             holds=lambda spec: spec.balance is None or not spec.balance.is_idle,
+        ),
+        Rule(
+            cel="!has(self.preprocessing) || !has(self.preprocessing.tile) || "
+            "self.preprocessing.tile.overlap * 2 <= self.preprocessing.tile.size",
+            message="spec.preprocessing.tile.overlap must be at most half of spec.preprocessing.tile.size",
+            field="spec.preprocessing.tile.overlap",
+            holds=lambda spec: (
+                spec.preprocessing is None
+                or spec.preprocessing.tile is None
+                or spec.preprocessing.tile.overlap * 2 <= spec.preprocessing.tile.size
+            ),
+        ),
+        Rule(
+            cel="!has(self.preprocessing) || !has(self.preprocessing.tile) || self.task != 'Classification'",
+            message="spec.preprocessing.tile is for tasks whose annotations have a place: the class of an image need not be that "
+            "of its parts",
+            field="spec.preprocessing.tile",
+            holds=lambda spec: (
+                spec.preprocessing is None or spec.preprocessing.tile is None or spec.task is not Task.CLASSIFICATION
+            ),
         ),
         *RESOURCE_RULES,
     )

@@ -37,6 +37,9 @@ _WORDS = {
     Change.COVERED: "{count} annotations of the kind {kind} are covered by others, in a part or wholly",
     Change.OUTSIDE: "{count} annotations of the kind {kind} do not lie on their image, and are left out",
     Change.EXCLUDED_CLASS: "{count} annotations of the kind {kind} are of classes that are left out",
+    Change.TILE_EDGE: "{count} annotations of the kind {kind} were cut at the edge of a tile",
+    Change.SEVERAL_TILES: "{count} annotations of the kind {kind} stand in more than one tile, where tiles overlap",
+    Change.NO_TILE: "{count} annotations of the kind {kind} are in no tile, as none shows enough of them",
     Change.CUT: "{count} annotations of the kind {kind} exceeded their image and were cut at its edge",
 }
 

@@ -157,12 +157,21 @@ class Boxes(Sequence[Box]):
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Where a tile lies: the path of the image of the source that it was cut from, and its left upper corner there, in pixels."""
+
+    of: str
+    x: int
+    y: int
+
+
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image. ``path`` is relative to the source, with forward slashes.
 
     ``width`` and ``height`` are what the annotations were drawn on; None where the format does not say. ``label`` is the class
     of a classified image; ``boxes`` belong to detection, ``shapes`` to the tasks that need more than a box. ``group`` names what
-    must not be cut by a split, such as a station.
+    must not be cut by a split, such as a station. ``part`` is there of a tile; its ``path`` is no file of the source.
     """
 
     path: str
@@ -173,6 +182,7 @@ class ImageRecord:
     label: str | None = None
     boxes: Sequence[Box] = ()
     shapes: Sequence[Shape] = ()
+    part: Part | None = None
 
     @property
     def labels(self) -> frozenset[str]:

@@ -252,6 +252,22 @@ def _points_of(centre: tuple[float, float], across: float, down: float, angle: f
     return tuple(found)
 
 
+def moved(shape: Shape, right: int, down: int) -> Shape:
+    """The same shape by so many pixels to the right and further down."""
+    if shape.kind in {Kind.POLYGON, Kind.LINE}:
+        by = (right, down)
+        coordinates = tuple(one + by[place % 2] for place, one in enumerate(shape.coordinates))
+    elif shape.kind is Kind.KEY_POINTS:
+        steps = (right, down, 0)
+        coordinates = tuple(one + steps[place % 3] for place, one in enumerate(shape.coordinates))
+    elif shape.kind is Kind.TAG:
+        return shape
+    else:
+        coordinates = (shape.coordinates[0] + right, shape.coordinates[1] + down, *shape.coordinates[2:])
+    box = shape.box if shape.box is None else (shape.box[0] + right, shape.box[1] + down, *shape.box[2:])
+    return replace(shape, coordinates=coordinates, box=box)
+
+
 def smallest_rectangle(shape: Shape) -> Shape | None:
     """The rectangle of the smallest area around a shape, turned as it must be; None for a shape without an area.
 

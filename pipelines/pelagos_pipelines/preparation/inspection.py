@@ -46,7 +46,7 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
         decoded = images.decode(content)
         remarks = (*decoded.remarks, *(_ask_pillow(content) if common else (TRANSPARENT,)))
     except decoding.TooManyPixelsError as error:
-        raise TaskRefusedError(_with_size(content) or str(error)) from None
+        raise TaskRefusedError(_with_size(content) or str(error), {decoding.TOO_MANY_PIXELS: True}) from None
     except decoding.ImageRefusedError as error:
         raise TaskRefusedError(_with_depth(content) or str(error)) from None
     height, width = decoded.stored.shape[:2]
@@ -66,7 +66,7 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     depth = images.depth(decoded.stored)
     shown = images.seen(decoded.stored)
     if depth is not None:
-        remarks = (*remarks, f"{depth} bits of 16", *((DIM,) if int(shown.max()) < _DIM else ()))
+        remarks = (*remarks, f"{depth} bits of 16", *((DIM,) if dim(int(shown.max())) else ()))
     grey = cv2.cvtColor(shown, cv2.COLOR_BGR2GRAY)
     look = looks.look(grey)
     described: dict[str, Any] = {"remarks": remarks, "look": None if look is None else look.hex()}
@@ -97,6 +97,11 @@ def small(arguments: dict[str, Any], file: BinaryIO) -> Answer:
         x, y = ((side - length) // 2 for length in size)
         paper[y : y + size[1], x : x + size[0]] = shrunk[..., ::-1]
     return Answer({}, paper.data)
+
+
+def dim(largest: int) -> bool:
+    """Whether an image of 16 bits a sample is, by the largest of what is shown of it."""
+    return largest < _DIM
 
 
 def _samples(stored: Any) -> tuple[dict[str, int], memoryview]:

@@ -19,13 +19,15 @@ import orjson
 
 from pelagos_contract import disk
 from pelagos_contract.beneath import TooLargeError
+from pelagos_contract.preprocessing import Tile
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.model import SourceFiles
 from pelagos_pipelines.preparation import measures, pictures, statistics
 from pelagos_pipelines.preparation.measures import Measures
+from pelagos_pipelines.preparation.scanner import scanner_for
 from pelagos_pipelines.preparation.statistics import Channels, Wanted
 from pelagos_pipelines.sandbox import MEBIBYTE, Answer, Pool, SandboxError, TaskRefusedError, children_for
-from pelagos_pipelines.sandbox.ceilings import Ceilings
+from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 from pelagos_pipelines.serving import decoding
 
 MEMORY_VERSION = 9
@@ -112,6 +114,8 @@ class Inspector:
         self.children = children_for(limits, MAX_CHILDREN)
         self.unsure: set[str] = set()
         """Digests of images whose judgement may be another one next time."""
+        self.larger: set[str] = set()
+        """Digests of images of more pixels than it takes."""
         self.pool = Pool(_TASKS, limits, self.children, decoding.environment(ceilings))
 
     def inspect(
@@ -126,6 +130,8 @@ class Inspector:
                 return found
             return _converted(found, answer, keep)
         except TaskRefusedError as refusal:
+            if refusal.detail.get(decoding.TOO_MANY_PIXELS) is True:
+                self.larger.add(digest)
             return Inspection(digest, len(content), problem=str(refusal))
         except SandboxError as error:
             self.unsure.add(digest)
@@ -153,17 +159,21 @@ def inspect_tree(
     count: Callable[[int, int], None] = lambda done, total: None,
     keep: Keep = lambda blob, picture: None,
     wanted: Wanted | None = None,
+    tile: Tile | None = None,
 ) -> dict[str, Inspection]:
     """Inspect every image of the source; ``memory`` is the file with earlier findings, which is brought up to date.
 
     ``count`` is told how many of how many are done, after each; ``keep`` gets the PNG of every image that was converted now.
+    With a ``tile``, images that do not fit in one may be of any size below the ceilings of scans.
     """
     inspector = inspector_for(Ceilings.read())
     with ThreadPoolExecutor(inspector.children) as threads:
         version = inspector.version() + ("" if wanted is None else wanted.written())
+        version += "" if tile is None else scanner_for(inspector.ceilings).version()
         known = _recall(memory, version)
         paths, found = tree.readable, list[Inspection]()
-        for inspection in threads.map(lambda path: _inspect_file(tree, path, known, inspector, keep, wanted), paths):
+        looking = _Looking(tree, known, inspector, keep, wanted, tile)
+        for inspection in threads.map(looking.at, paths):
             found.append(inspection)
             count(len(found), len(paths))
     if any(inspection.sha256 not in known for inspection in found):
@@ -238,23 +248,61 @@ def _look(stored: object) -> bytes | None:
         return b""
 
 
-def _inspect_file(
-    tree: SourceFiles,
-    path: str,
-    known: Mapping[str, Inspection],
-    inspector: Inspector,
-    keep: Keep,
-    wanted: Wanted | None,
-) -> Inspection:
-    try:
-        content = tree.read(path, inspector.ceilings.image_mebibytes * MEBIBYTE)
-    except TooLargeError as error:
-        problem = decoding.too_large(error.size, inspector.ceilings)
-        return Inspection(_name_unread(tree, path, error.size), error.size, problem=problem)
-    digest = hashlib.sha256(content).hexdigest()
-    if kinds.is_other(content[: kinds.BEGINNING]):
-        return Inspection(digest, len(content), problem=OTHER_KIND)
-    return known.get(digest) or inspector.inspect(content, digest, keep, wanted)
+@dataclass(frozen=True)
+class _Looking:
+    """At the images of one source; ``known`` are earlier findings by digest."""
+
+    tree: SourceFiles
+    known: Mapping[str, Inspection]
+    inspector: Inspector
+    keep: Keep
+    wanted: Wanted | None
+    tile: Tile | None
+
+    def at(self, path: str) -> Inspection:
+        """One of them."""
+        try:
+            content = self.tree.read(path, self.inspector.ceilings.image_mebibytes * MEBIBYTE)
+        except TooLargeError as error:
+            problem = decoding.too_large(error.size, self.inspector.ceilings)
+            if self.tile is not None:
+                return self._scan(path, self.tile, problem)
+            return Inspection(_name_unread(self.tree, path, error.size), error.size, problem=problem)
+        digest = hashlib.sha256(content).hexdigest()
+        if kinds.is_other(content[: kinds.BEGINNING]):
+            return Inspection(digest, len(content), problem=OTHER_KIND)
+        found = self.known.get(digest) or self.inspector.inspect(content, digest, self.keep, self.wanted)
+        if found.problem is not None and self.tile is not None and digest in self.inspector.larger:
+            del content
+            return self._scan(path, self.tile, found.problem)
+        return found
+
+    def _scan(self, path: str, tile: Tile, otherwise: str) -> Inspection:
+        """An image beyond the usual ceilings, which is to be cut; ``otherwise`` is the problem of one that fits in a tile."""
+        scanner = scanner_for(self.inspector.ceilings)
+        most = scanner.ceilings.scan_mebibytes * MEBIBYTE
+        with self.tree.open(path) as opened:
+            if opened.size > most:
+                problem = f"the image has {opened.size} bytes; at most {most} are cut into tiles ({raise_it('scan_mebibytes')})"
+                return Inspection(_name_unread(self.tree, path, opened.size), opened.size, problem=problem)
+            with os.fdopen(os.dup(opened.descriptor), "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            beginning = os.pread(opened.descriptor, kinds.BEGINNING, 0)
+            if kinds.is_other(beginning):
+                return Inspection(digest, opened.size, problem=OTHER_KIND)
+            if digest in self.known:
+                return self.known[digest]
+            try:
+                found = _inspection(digest, opened.size, scanner.inspect(opened.descriptor))
+            except TaskRefusedError as refusal:
+                return Inspection(digest, opened.size, problem=str(refusal))
+            except SandboxError as error:
+                self.inspector.unsure.add(digest)
+                return Inspection(digest, opened.size, problem=decoding.explain(error, scanner.ceilings))
+            opened.require_same()
+        if max(found.width, found.height) <= tile.size:
+            return Inspection(digest, found.size, problem=found.problem or otherwise)
+        return found
 
 
 def _name_unread(tree: SourceFiles, path: str, size: int) -> str:

@@ -21,7 +21,7 @@ KEPT = 10
 LENGTH = 127
 """Of a look, as a vector: its numbers are whole ones of 8 bits."""
 _SIDE = 32
-_LARGEST = 128
+LARGEST = 128
 """Pixels of the shorter side, at most twice as many, that are looked at."""
 _REACH = 2.5
 """Half a side of the window, in standard deviations of what stands out."""
@@ -38,7 +38,7 @@ _EMPHASIS = 0.65
 
 def look(whole: Any) -> bytes | None:
     """The look of an image [height, width] of grey levels; None for a plain one. Found by measuring: see bench/alike.py."""
-    step = max(1, min(whole.shape) // _LARGEST)
+    step = max(1, min(whole.shape) // LARGEST)
     grey = np.ascontiguousarray(whole[::step, ::step])
     edge = np.concatenate((grey[0], grey[-1], grey[:, 0], grey[:, -1]))
     background = int(

@@ -55,7 +55,7 @@ class Placing:
             boxes = self._placed(image, image.boxes, placing.clip, _cut_box, lambda _: _BOX)
             if boxes is not None:
                 image = replace(image, boxes=Boxes.of(boxes, numbers, self.classes))
-            drawn = self._placed(image, image.shapes, placing.clip_shape, _cut_shape, lambda shape: str(shape.kind))
+            drawn = self._placed(image, image.shapes, placing.clip_shape, cut_shape, lambda shape: str(shape.kind))
             if drawn is not None:
                 image = replace(image, shapes=tuple(drawn))
             if (described.boxes or described.shapes) and not (image.boxes or image.shapes):
@@ -150,8 +150,11 @@ def _cut_box(box: Box, width: int, height: int) -> Box | None:
     return Box(box.label, left, top, right - left, bottom - top)
 
 
-def _cut_shape(shape: Shape, width: int, height: int) -> Shape | None:
-    """The same of a shape. A turned rectangle whose centre lies elsewhere cannot be cut and stay one."""
+def cut_shape(shape: Shape, width: int, height: int) -> Shape | None:
+    """The part of a shape that lies on an image; None when that is less than a pixel wide or high.
+
+    A turned rectangle whose centre lies elsewhere cannot be cut and stay one.
+    """
     sides = shape.sides
     inside = None if sides is None else _cut_box(Box(shape.label, *sides), width, height)
     if inside is None:

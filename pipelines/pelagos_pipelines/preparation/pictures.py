@@ -14,6 +14,8 @@ import numpy as np
 
 VERSION = f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
 """By what: the same samples give the same bytes with it, and may give others with another one."""
+ROWS_HEAD = struct.Struct("<IIII")
+"""Before rows that come through a pipe: width and height as they come, channels of a pixel, and the orientation, as in EXIF."""
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TYPES = {1: 0, 3: 2}
 """By samples of a pixel, how PNG calls it: grey, and colours."""

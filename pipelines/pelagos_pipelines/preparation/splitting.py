@@ -1,8 +1,8 @@
 """Divide images into train, validation and test. Called by the step prepare after cleaning.
 
 The same seed and content give the same split on every machine: nothing depends on the order of files, on names or on a random
-number generator of a library. Images that must not be separated (kept duplicates; groups, for Grouped) form a *unit*, and
-units are assigned whole.
+number generator of a library. Images that must not be separated (kept duplicates; tiles of one image; groups, for Grouped) form
+a *unit*, and units are assigned whole.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def divide(
     missing = [split for split in SPLITS if split not in splits.values()]
     warnings += _unseen(divided, missing)
     if policy.policy != "Provided":
-        warnings += _far_from_ratios(splits, policy)
+        warnings += _far_from_ratios(splits, policy, images)
         warnings += _divided_anew(images, policy)
     if missing:
         warnings.append(f"no images in the split {' and '.join(missing)}: such a version cannot be trained on")
@@ -140,9 +140,12 @@ def _units(
         )
     parents = {image.path: image.path for image in images}
     first_of_group: dict[str, str] = {}
+    first_of_image: dict[str, str] = {}
     for image in images:
         if image.path in repeats:
             _join(parents, image.path, repeats[image.path])
+        if image.part is not None:
+            _join(parents, image.path, first_of_image.setdefault(image.part.of, image.path))
         if grouped and image.group is not None:
             _join(parents, image.path, first_of_group.setdefault(image.group, image.path))
     members: dict[str, list[ImageRecord]] = defaultdict(list)
@@ -178,7 +181,9 @@ def _assign(units: Sequence[_Unit], policy: SplitPolicy, images: Sequence[ImageR
         grouped = policy.policy == "Grouped"
         what = "groups" if grouped else "distinct images"
         apart = (
-            len({(image.group, None if image.group else image.path) for image in images}) if grouped else len(images)
+            len({(image.group, None if image.group else image.path) for image in images})
+            if grouped
+            else len({image.path if image.part is None else image.part.of for image in images})
         )
         linked = (
             f"duplicates that are kept link {apart} {'groups' if grouped else 'images'}: " if apart > len(units) else ""
@@ -338,7 +343,7 @@ def _require_splits(
     empty = [split for split in wanted if split not in splits.values()]
     if not empty:
         return
-    together = ", and duplicates and groups stay together" if len(units) < len(splits) else ""
+    together = ", and duplicates, groups and tiles of one image stay together" if len(units) < len(splits) else ""
     classes = {label for unit in units for label in unit.labels}
     if policy.policy == "Stratified":
         together += f", and train needs one of each of {len(classes)} classes"
@@ -369,7 +374,7 @@ def _require_classes(images: Sequence[ImageRecord], policy: SplitPolicy) -> None
         )
 
 
-def _far_from_ratios(splits: Mapping[str, Split], policy: SplitPolicy) -> list[str]:
+def _far_from_ratios(splits: Mapping[str, Split], policy: SplitPolicy, images: Sequence[ImageRecord]) -> list[str]:
     """Classes, groups and duplicates may allow no better; whoever asked for the ratios should know."""
     counts = Counter(splits.values())
     asked = shares(len(splits), policy.ratios)
@@ -381,6 +386,8 @@ def _far_from_ratios(splits: Mapping[str, Split], policy: SplitPolicy) -> list[s
         "Stratified": "images of rare classes go to train first",
         "Grouped": "groups stay whole, and train needs every class",
     }.get(policy.policy, "duplicates stay together")
+    if any(image.part is not None for image in images):
+        why = "all tiles of an image are in one split"
     return [f"the splits are far from split.ratios: {found} images, where {ratios} were asked for ({why})"]
 
 

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,7 +31,7 @@ from pelagos_contract.preprocessing import Preprocessing, Statistics
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.altered import Altered
-from pelagos_pipelines.annotations.model import Collection, ImageRecord, SourceFiles
+from pelagos_pipelines.annotations.model import Collection, ImageRecord, Part, SourceFiles
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.tasks.strategy import Strategy
 from pelagos_pipelines.annotations.untrusted_input import printable
@@ -204,7 +204,7 @@ def write(
         "images": [
             {
                 "path": image.path,
-                **_described(inspections[image.path]),
+                **_described(inspections[image.path], image),
                 "width": image.width,
                 "height": image.height,
                 "split": image.split,
@@ -251,11 +251,15 @@ def keep(store: Path, one: Blob, content: bytes) -> None:
         _write_blob(fill, target, one.sha256, one.sha256)
 
 
-def _described(inspection: Inspection) -> dict[str, Any]:
-    """What a manifest says of the file of an image, and of the one in the source where that is another one."""
+def _described(inspection: Inspection, image: ImageRecord) -> dict[str, Any]:
+    """What a manifest says of the file of an image, of the one in the source where that is another one, and of where in it it
+    lies, as a tile.
+    """
     described: dict[str, Any] = {"sha256": inspection.blob.sha256, "size": inspection.blob.size}
     if inspection.converted is not None:
         described["original"] = {"sha256": inspection.sha256, "size": inspection.size}
+    if image.part is not None:
+        described["tile"] = asdict(image.part)
     return described
 
 
@@ -457,7 +461,8 @@ class _Marks:
     def record(self, entry: Any) -> ImageRecord:
         """The image of which the manifest's ``entry`` says the rest."""
         rest = {name: entry[name] for name in ("width", "height", "group", "split")}
-        return replace(self._found[entry["path"]], **rest)
+        part = None if (tile := entry.get("tile")) is None else Part(tile["of"], tile["x"], tile["y"])
+        return replace(self._found[entry["path"]], part=part, **rest)
 
 
 def blob(blobs: Path, sha256: str) -> Path:
@@ -514,6 +519,8 @@ def _fill(tree: SourceFiles, source: str, inspection: Inspection, target: Path) 
     """Write what versions hold of an image of the source; its sha256."""
     if inspection.converted is None:
         return tree.copy(source, target)
+    if source not in tree.known:
+        raise SourceChangedError(f"{printable(source)} went from the store while the version was made; try again")
     content = integrity.convert(tree, source)
     target.write_bytes(content)
     return hashlib.sha256(content).hexdigest()

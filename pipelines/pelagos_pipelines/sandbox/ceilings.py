@@ -24,6 +24,10 @@ class Ceilings:
     """MiB that decoding one image may take."""
     image_seconds: int = 10
     """Seconds of processor time that decoding one image may take."""
+    scan_megapixels: int = 500
+    """Millions of pixels of an image of a source that is cut into tiles."""
+    scan_mebibytes: int = 2048
+    """MiB of such an image file."""
     checkpoint_mebibytes: int = 1024
     """MiB of a checkpoint to start from, and of the tensors in it."""
 

@@ -10,6 +10,8 @@ from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 
 NAMES = "JPEG, PNG, TIFF, BMP, WebP or JPEG 2000"
 """What is read, in words."""
+TOO_MANY_PIXELS = "tooManyPixels"
+"""What a task says beside its refusal of an image for that."""
 
 
 class ImageRefusedError(Exception):

@@ -15,7 +15,7 @@ from pelagos_contract.dataset import SPLITS, ClassCount, PreparationRequest, Pre
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.judgement import SliceFigures
 from pelagos_contract.labels import Labels
-from pelagos_contract.preprocessing import Statistics, ToldStatistics
+from pelagos_contract.preprocessing import Statistics, Tile, ToldStatistics
 from pelagos_contract.progress import Stage
 from pelagos_contract.remote_sources import Origin
 from pelagos_pipelines import storage
@@ -32,11 +32,14 @@ from pelagos_pipelines.preparation import (
     published,
     splitting,
     statistics,
+    tiling,
     versions,
 )
 from pelagos_pipelines.preparation.judging import making as judging
+from pelagos_pipelines.preparation.scanner import scanner_for
 from pelagos_pipelines.preparation.statistics import Wanted
 from pelagos_pipelines.preparation.versions import Derived
+from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.sources import fetched
 from pelagos_pipelines.sources import registry as sources
 from pelagos_pipelines.steps import collect, runs
@@ -147,8 +150,9 @@ def _prepare(
     reader = registry.choose(request.format, tree, request.task)
     telling.enter(Stage.CHECKING_IMAGES)
     wanted = Wanted.by(request.preprocessing)
-    inspections = integrity.inspect_tree(
-        tree, store / INSPECTIONS, telling.count, partial(versions.keep, store), wanted
+    tile = None if request.preprocessing is None else request.preprocessing.tile
+    inspections: Mapping[str, integrity.Inspection] = integrity.inspect_tree(
+        tree, store / INSPECTIONS, telling.count, partial(versions.keep, store), wanted, tile
     )
 
     def size(path: str) -> tuple[int, int] | None:
@@ -161,7 +165,14 @@ def _prepare(
     read = registry.read(reader, tree, size, Asked(request.task, request.class_folder, labels.level))
     found = labelling.applied(read, labels)
     telling.enter(Stage.DIVIDING)
-    cleaned = emptied.without(found, cleaning.clean(found, inspections, request.cleaning))
+    cleaned = cleaning.clean(found, inspections, request.cleaning)
+    tiles = None
+    if tile is not None:
+        telling.enter(Stage.TILING)
+        keep = partial(versions.keep, store)
+        tiled = tiling.cut(cleaned, inspections, tile, _cutter(tree, inspections, tile, keep, wanted), telling.count)
+        cleaned, inspections, tiles = tiled.cleaned, tiled.inspections, tiled.tiles
+    cleaned = emptied.without(found, cleaned)
     digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
     try:
         divided = splitting.divide(
@@ -170,7 +181,8 @@ def _prepare(
     except RefusedError as error:
         raise ledger.reminded(error, (*found.excluded, *cleaned.excluded)) from error
     excluded = (*tree.excluded, *found.excluded, *cleaned.excluded)
-    balance = ledger.balance(tree, (image.path for image in divided.images), found.annotation_files, excluded)
+    used = {image.path if image.part is None else image.part.of for image in divided.images}
+    balance = ledger.balance(tree, used, found.annotation_files, excluded)
     classes, declared = cleaned.collection.classes, request.balance
     order = balancing.chance(request.split.seed, digests)
     plan = None if declared is None else balancing.plan(divided.images, classes, found.task, declared, order)
@@ -192,8 +204,23 @@ def _prepare(
         # After the version: without it the next preparation looks at all images again, and nothing else is lost.
         kept.push(lambda path: path == INSPECTIONS or path.startswith(f"versions/{version.digest}/{judging.FOLDER}/"))
     result = _result(version, uri, cleaned, divided, balance, warnings)
-    shown = {"report": f"{uri}/{report}" if report else None, "slices": slices, "balance": balanced}
-    return result.model_copy(update=shown)
+    files = result.files.model_copy(update={"tiles": tiles})
+    told = {"report": f"{uri}/{report}" if report else None, "slices": slices, "balance": balanced, "files": files}
+    return result.model_copy(update=told)
+
+
+def _cutter(
+    tree: SourceFiles,
+    inspections: Mapping[str, integrity.Inspection],
+    tile: Tile,
+    keep: integrity.Keep,
+    wanted: Wanted | None,
+) -> tiling.Cutter:
+    """What makes tiles; where statistics are wanted, each is looked at once more."""
+    ceilings = Ceilings.read()
+    inspector = integrity.inspector_for(ceilings)
+    look = None if wanted is None else partial(inspector.inspect, wanted=wanted)
+    return tiling.Cutter(tree, inspections, scanner_for(ceilings), tile, keep, look)
 
 
 def _judged(

@@ -117,4 +117,6 @@ def ready(seen: Observed) -> Ended:
 
 def _describe(result: Mapping[str, Any]) -> str:
     splits = ", ".join(f"{name} {count['images']}" for name, count in result["splits"].items())
-    return f"{result['images']} images in {len(result['classes'])} classes ({splits})"
+    cut = (result.get("files") or {}).get("tiles") or {}
+    tiles = f", of which {cut['tiles']} are tiles of {cut['images']} large ones," if cut.get("images") else ""
+    return f"{result['images']} images{tiles} in {len(result['classes'])} classes ({splits})"
