@@ -5,10 +5,12 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from pelagos_contract.balancing import Balance, Balanced
 from pelagos_contract.base import Strict
+from pelagos_contract.capture import GROUP_FIELDS, Captured, CaptureSource, GroupField
+from pelagos_contract.durations import Duration
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import AUTO, FormatName
 from pelagos_contract.judgement import SliceFigures
@@ -42,6 +44,10 @@ class Duplicates(Strict):
         Literal["KeepFirst", "Keep", "Fail"],
         Field(description="KeepFirst drops all but the first; Keep keeps them in one split; Fail refuses the dataset."),
     ] = "KeepFirst"
+
+
+def _sorted(values: list[str]) -> list[str]:
+    return sorted(set(values))
 
 
 Outside = Literal["Clip", "Drop", "Fail"]
@@ -119,21 +125,71 @@ class Ratios(Strict):
     test: Annotated[int, Field(ge=0, le=100, description="Percent of the images in the test split.")] = 15
 
 
+HoldoutValue = Annotated[str, Field(min_length=1, max_length=200)]
+HoldoutValues = Annotated[list[HoldoutValue], Field(min_length=1, max_length=100), AfterValidator(_sorted)]
+
+
+class Holdout(Strict):
+    """What goes to the test split wholly, and makes up all of it."""
+
+    group: Annotated[HoldoutValues | None, Field(description="Groups, as the source has them.")] = None
+    site: Annotated[HoldoutValues | None, Field(description="Sites.")] = None
+    deployment: Annotated[HoldoutValues | None, Field(description="Deployments.")] = None
+    platform: Annotated[HoldoutValues | None, Field(description="Platforms.")] = None
+    day: Annotated[HoldoutValues | None, Field(description="Days, such as 2024-05-31, by local time.")] = None
+
+
 class SplitPolicy(Strict):
     """How images are divided between training, validation and test."""
 
     policy: Annotated[
-        Literal["Random", "Stratified", "Grouped", "Provided"],
+        Literal["Random", "Stratified", "Grouped", "GroupedTemporal", "Provided"],
         Field(
             description="Stratified keeps the share of every class; Grouped keeps groups (for example organisms, hauls, sites) "
             "whole, so that nothing leaks, and the share of every class as far as they allow: no split gets more than its share "
-            "and the largest group, but train shows every class; Provided takes the splits that the source comes with."
+            "and the largest group, but train shows every class; GroupedTemporal keeps groups whole, too, and has the earliest "
+            "in train and the latest in test; Provided takes the splits that the source comes with."
         ),
     ] = "Stratified"
     ratios: Annotated[Ratios, Field(description="Percentages that add up to 100.")] = Ratios()
     seed: Annotated[
         int, Field(ge=0, le=2147483647, description="Same seed and content, same split, on every machine.")
     ] = 0
+    group_by: Annotated[
+        list[GroupField] | None,
+        Field(
+            min_length=1,
+            max_length=4,
+            description="What makes a group, for Grouped and GroupedTemporal: images that have all of these in common, by "
+            "spec.capture; of site, deployment, platform and day, which is local. Default: the groups that the source has.",
+        ),
+    ] = None
+    gap: Annotated[
+        Duration | None,
+        Field(
+            description="For GroupedTemporal: images of different splits are at least so far apart in time; those that are not "
+            "are left out, as WithinGap. Default: 0s."
+        ),
+    ] = None
+    holdout: Annotated[
+        Holdout | None,
+        Field(
+            description="What goes to test wholly, and nothing else does: the rest is divided into train and validation in the "
+            "proportion of their ratios. Not for Provided."
+        ),
+    ] = None
+
+    @field_validator("group_by")
+    @classmethod
+    def _in_order(cls, fields: list[GroupField] | None) -> list[GroupField] | None:
+        """The same groups in any order are the same version."""
+        return None if fields is None else [field for field in GROUP_FIELDS if field in fields]
+
+    @field_validator("holdout")
+    @classmethod
+    def _of_nothing(cls, holdout: Holdout | None) -> Holdout | None:
+        """Nothing that somebody wrote out makes no other version than nothing at all."""
+        return None if holdout is None or holdout == type(holdout)() else holdout
 
 
 class Recipe(Strict):
@@ -153,6 +209,9 @@ class Recipe(Strict):
     task: Annotated[Task, Field(description="What models trained on it do.")]
     labels: Annotated[
         Labels | None, Field(description="Which classes of the source a version has, and what they are called there.")
+    ] = None
+    capture: Annotated[
+        CaptureSource | None, Field(description="What says when and where images were taken, and by what.")
     ] = None
     cleaning: Annotated[Cleaning, Field(description="What is dropped before splitting.")] = Cleaning()
     preprocessing: Annotated[
@@ -341,6 +400,8 @@ class PreparationResult(Strict):
     """What balance makes of the training split, where it is declared."""
     origin: Origin | None = None
     """Of a source that is fetched."""
+    capture: Captured | None = None
+    """Where spec.capture is set."""
     slices: list[SliceFigures] = []
     report: str | None = None
     """Where the page stands that people look at; None where it could not be made."""

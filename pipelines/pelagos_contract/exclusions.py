@@ -40,6 +40,8 @@ class ExclusionReason(StrEnum):
     """An image that shows nothing but classes that spec.labels leaves out."""
     OUTSIDE_IMAGE = "OutsideImage"
     """An image all of whose annotations lie outside of it, by cleaning.outside."""
+    WITHIN_GAP = "WithinGap"
+    """An image that lies in time between two splits, within split.gap before the later one, or not before it at all."""
     LABEL_WITHOUT_IMAGE = "LabelWithoutImage"
     """A label file whose image is not there."""
     HIDDEN = "Hidden"

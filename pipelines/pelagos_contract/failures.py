@@ -117,6 +117,11 @@ class Reason(StrEnum):
         "spec.labels names a class that no annotation has, contradicts itself, or leaves no class.",
         "Correct the name or field that the message gives; it lists what the source has.",
     )
+    CAPTURE_INVALID = (
+        "CaptureInvalid",
+        "spec.capture names a file or a column that the source does not have, or nothing that it names says anything of an image.",
+        "Correct the field that the message names; it lists what the source has.",
+    )
     LABEL_WITHOUT_IMAGE = (
         "LabelWithoutImage",
         "A label file or annotation has no image.",

@@ -187,7 +187,7 @@ def test_one_annotation_that_is_as_large_as_the_file_stays_below_the_ceiling_of_
     content = orjson.dumps(coco({"a.png": [[1, 2, 3, 4]]})).decode()
     huge = "[" + '{"a":0},' * 1_500_000 + "0]"
     text(tmp_path / "annotations.json", content.replace('"bbox":[1,2,3,4]', f'"bbox":[1,2,3,4],"segmentation":{huge}'))
-    with Watched(reading._pool(Ceilings.read())) as watched:
+    with Watched(reading.pool(Ceilings.read())) as watched:
         assert "memory" in refusal(tmp_path)
 
     assert watched.peak() < 400 * MEBIBYTE
@@ -203,7 +203,7 @@ def test_a_large_coco_file_takes_less_memory_than_its_size(tmp_path: Path) -> No
         file.read_text(encoding="utf-8").replace('"bbox"', f'"note": "{"x" * 100}", "bbox"'),
     )
     size = file.stat().st_size
-    with Watched(reading._pool(Ceilings.read())) as watched:
+    with Watched(reading.pool(Ceilings.read())) as watched:
         found = read(tmp_path)
 
     assert len(found.images[0].boxes) == len(boxes)
@@ -228,9 +228,9 @@ def test_boxes_in_little_memory_are_like_a_tuple_of_boxes() -> None:
 
 def test_a_child_that_cannot_be_started_is_no_fault_of_the_file(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "interpreter", lambda: "/bin/false")
-    reading._pool.cache_clear()
+    reading.pool.cache_clear()
     try:
         with pytest.raises(UnavailableError, match="did not start"):
             read(source)
     finally:
-        reading._pool.cache_clear()
+        reading.pool.cache_clear()

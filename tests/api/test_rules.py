@@ -21,11 +21,13 @@ from pelagos_contract.sources import BIIGLE, CVAT, SOURCES, aliases, path_field
 
 PATHS = (("a/b..c/..d", False), (".", False), ("..", True), ("a/../b", True), ("a/..", True), ("/a", True))
 """Below the data volume, and which of them leave it."""
-_PAGE = Path(__file__).parents[2] / "docs/classes.md"
+_PAGES = (Path(__file__).parents[2] / "docs/classes.md", Path(__file__).parents[2] / "docs/capture.md")
 DOCUMENTED = [
-    yaml.safe_load(text) for text in re.findall(r"(?ms)^```yaml\n(.*?)^```", _PAGE.read_text(encoding="utf-8"))
+    yaml.safe_load(text)
+    for page in _PAGES
+    for text in re.findall(r"(?ms)^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"))
 ]
-"""Resources as a page for users shows them."""
+"""Resources as pages for users show them."""
 CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.DATASET, {}, None),
     *(
@@ -109,6 +111,29 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
         kinds.DATASET,
         {"preprocessing": {"tile": {"size": 512, "overlap": 64}}, "task": "Classification"},
         "spec.preprocessing.tile",
+    ),
+    *(
+        (kinds.DATASET, {"capture": capture, "split": {"policy": policy, **split}}, broken)
+        for capture, policy, split, broken in (
+            ({"from": "Exif"}, "Stratified", {}, None),
+            ({"from": "Exif", "file": "a.csv"}, "Stratified", {}, "spec.capture.file"),
+            ({"from": "Csv"}, "Stratified", {}, "spec.capture.file"),
+            ({"from": "Csv", "file": "a/b.csv", "columns": {"path": "frame"}}, "Stratified", {}, None),
+            ({"from": "Csv", "file": "a/../../b.csv"}, "Stratified", {}, "spec.capture.file"),
+            ({"from": "Ifdo", "file": "/ifdo.yaml"}, "Stratified", {}, "spec.capture.file"),
+            ({"from": "Ifdo", "file": "ifdo.yaml", "columns": {"site": "a"}}, "Stratified", {}, "spec.capture.columns"),
+            ({"from": "Folder"}, "Stratified", {}, "spec.capture.pattern"),
+            ({"from": "Folder", "pattern": "{site}/{*}"}, "Grouped", {"groupBy": ["site", "day"]}, None),
+            ({"from": "Exif"}, "Stratified", {"groupBy": ["day"]}, "spec.split.groupBy"),
+            ({"from": "Exif"}, "GroupedTemporal", {"gap": "24h"}, None),
+            ({"from": "Exif"}, "Grouped", {"gap": "24h"}, "spec.split.gap"),
+            ({"from": "Exif"}, "Provided", {"holdout": {"day": ["2024-05-31"]}}, "spec.split.holdout"),
+            ({"from": "Exif"}, "Random", {"holdout": {"day": ["2024-05-31"]}}, None),
+            (None, "Grouped", {"holdout": {"group": ["haul-3"]}}, None),
+            (None, "Grouped", {"holdout": {"group": ["haul-3"], "site": ["azores"]}}, "spec.capture"),
+            (None, "Grouped", {"groupBy": ["site"]}, "spec.capture"),
+            (None, "GroupedTemporal", {}, "spec.capture"),
+        )
     ),
     (kinds.TRAINING_RUN, {}, None),
     (kinds.TRAINING_RUN, {"hyperparameters": {"imageSize": 32}}, None),

@@ -72,6 +72,12 @@ def test_only_the_slices_that_are_named_are_looked_at_and_one_that_is_not_there_
     assert '"depth" of this version; there are site, hour' in decision.status["warnings"][0]
 
 
+def test_a_slice_may_be_named_as_fields_are_written() -> None:
+    decision = decided({"slices": ["depthBand"]}, SITE | {"name": "depth band"}, SITE)
+
+    assert [warning.partition(" of depth band ")[1] for warning in decision.status["warnings"]] == [" of depth band "]
+
+
 def test_a_list_that_names_the_smallest_values_alone_says_at_least() -> None:
     few = [{"value": str(number), "images": 1} for number in range(10)]
 

@@ -22,6 +22,7 @@ from image_sources import photo
 from pelagos_contract.dataset import SPLITS
 from pelagos_contract.judgement import LARGEST_PAGE, PAGE
 from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.preparation.judging import disagreeing, drawing, kept, making, samples, slices, tables, unusual
@@ -337,3 +338,21 @@ def test_folders_are_a_slice_unless_they_say_nothing_else(
     images = [ImageRecord(path, label=label) for path, label in zip(paths, labels, strict=True)]
 
     assert making.slices_of(images).get("folder") == wanted
+
+
+def test_what_capture_says_is_a_slice_by_local_time_and_in_bands_of_depth() -> None:
+    captures = [
+        Capture("azores", "dive-1", "ROV", "2024-05-31T23:30:00-10:00", 9.9),
+        Capture("azores", "dive-2", "ROV", "2024-06-01T05:00:00Z", 10.0),
+        Capture("madeira", "dive-2", None, "2024-06-01", 7000.0),
+        None,
+    ]
+    found = making.slices_of([ImageRecord(f"{n}.png", label="cod", capture=one) for n, one in enumerate(captures)])
+
+    assert found == {
+        "site": ["azores", "azores", "madeira", None],
+        "deployment": ["dive-1", "dive-2", "dive-2", None],
+        "month": ["05", "06", "06", None],
+        "hour": ["23", "05", None, None],
+        "depth band": ["0 to 10 m", "10 to 30 m", "6000 m and deeper", None],
+    }

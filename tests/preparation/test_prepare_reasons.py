@@ -180,6 +180,13 @@ CASES = (
         _fish,
         {"labels": {"exclude": ["Cod"]}},
     ),
+    Case(
+        Reason.CAPTURE_INVALID,
+        "capture.file",
+        ("the source has no file survey.csv; files beside images are none",),
+        _fish,
+        {"capture": {"from": "Csv", "file": "survey.csv"}},
+    ),
     Case(Reason.LABEL_WITHOUT_IMAGE, "source", ("1 label files", "labels/b.txt"), _label_alone, {"task": "Detection"}),
     Case(
         Reason.CLASS_MISSING_FROM_TRAIN,

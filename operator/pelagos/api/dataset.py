@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from pelagos.api import capture_rules
 from pelagos.api.judgement import BiasBounds, QualityGates
 from pelagos.api.meta import (
     RESOURCE_RULES,
@@ -27,6 +28,7 @@ from pelagos.api.versions import History
 from pelagos_contract import sources
 from pelagos_contract.balancing import Balanced
 from pelagos_contract.base import Strict
+from pelagos_contract.capture import Captured
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality, Recipe, SplitCount
 from pelagos_contract.judgement import SliceFigures
 from pelagos_contract.measures import Measured
@@ -177,6 +179,7 @@ class DatasetSpec(Recipe, BaseSpec):
                 spec.preprocessing is None or spec.preprocessing.tile is None or spec.task is not Task.CLASSIFICATION
             ),
         ),
+        *capture_rules.RULES,
         *RESOURCE_RULES,
     )
 
@@ -344,6 +347,10 @@ class DatasetStatus(BaseStatus):
     classes: Annotated[list[ClassCount] | None, Field(description="Its classes, at most the first 100.")] = None
     splits: Annotated[Splits | None, Field(description="Its splits.")] = None
     quality: Annotated[Quality | None, Field(description="What cleaning found.")] = None
+    capture: Annotated[
+        Captured | None,
+        Field(description="What is known of when and where its images were taken, where spec.capture is set."),
+    ] = None
     slices: Annotated[
         list[SliceFigures] | None,
         Field(

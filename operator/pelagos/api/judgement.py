@@ -15,7 +15,11 @@ class BiasBounds(Strict):
 
     slices: Annotated[
         list[Annotated[str, Field(max_length=100)]] | None,
-        Field(max_length=20, description="Slices that are looked at, by their names in status.slices. Default: all."),
+        Field(
+            max_length=20,
+            description="Slices that are looked at, by their names in status.slices: group, folder, image size and, by "
+            "spec.capture, site, deployment, platform, month, hour and depth band (or depthBand). Default: all.",
+        ),
     ] = None
     min_share: Annotated[
         Decimal | None,

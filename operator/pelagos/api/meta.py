@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from pelagos.api import processors
+from pelagos_contract import durations
 from pelagos_contract.base import Strict
 
 GROUP = "pelagos.dev"
@@ -32,10 +33,7 @@ SELECTOR = rf"^({_REQUIREMENT}( *, *{_REQUIREMENT})*)?$"
 SHARD_LABEL = "pelagos.dev/shard"
 """By which several operators divide resources among them, and by which each finds its own pods."""
 
-Duration = Annotated[
-    str,
-    Field(pattern=r"^([0-9]+(ms|s|m|h|d))+$", max_length=32, examples=["30s", "10m", "4h"]),
-]
+Duration = durations.Duration
 Name = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 Priority = Annotated[
     Name | None,

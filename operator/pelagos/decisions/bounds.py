@@ -13,6 +13,7 @@ MOST_ALTERED = 50
 MOST_CORRECTED = 10
 MOST_MEASURED = 20
 MOST_SLICES = 20
+MOST_FINDINGS = 30
 LONGEST = 500
 """Characters of a name or a warning."""
 

@@ -22,7 +22,7 @@ _STATUS = {
     ConditionState.PAUSED: "False",
     ConditionState.NOTED: "False",
 }
-_FOR_SHOW = ("classes", "warnings", "excluded", "altered", "corrections", "measured", "slices")
+_FOR_SHOW = ("classes", "warnings", "excluded", "altered", "corrections", "measured", "slices", "capture")
 """Status fields with words of those who supplied data. What the operator reads back itself stays as it is."""
 _IN_PROGRESS = frozenset(
     {ConditionState.PROGRESSING, ConditionState.WAITING, ConditionState.FAILING, ConditionState.UNKNOWN}

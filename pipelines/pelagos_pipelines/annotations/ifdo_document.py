@@ -23,16 +23,17 @@ from pelagos_pipelines.annotations.untrusted_input import invalid
 HEADER, ITEMS = "image-set-header", "image-set-items"
 _LOOKED_AT = 2**18
 _KEYS = re.compile(rb"""(?:^|[\n{,])\s*["']?image-set-(?:header|items)["']?\s*:""")
-_FILMS = {"video"}
-_Object = Mapping[str, Any]
+FILMS = {"video"}
+"""What image-acquisition says of these."""
+Object = Mapping[str, Any]
 
 
 def _read(found: Drawings, file: BinaryIO) -> None:
-    if not _is_one(file):
+    if not is_ifdo(file):
         raise OtherKindError
-    header = _Header(found, _header(found.where, file))
+    header = _Header(found, header_of(found.where, file))
     seen: set[str] = set()
-    for number, (name, item) in enumerate(_items(found.where, file)):
+    for number, (name, item) in enumerate(items_of(found.where, file)):
         place = f"item {number} (counted from 0)"
         with found.faults.noting():
             if name in seen:
@@ -41,14 +42,16 @@ def _read(found: Drawings, file: BinaryIO) -> None:
             header.item(name, item, place)
 
 
-def _is_one(file: BinaryIO) -> bool:
+def is_ifdo(file: BinaryIO) -> bool:
+    """Whether the file has the keys of an iFDO near its beginning, where it is before and after."""
     file.seek(0)
     is_ours = _KEYS.search(file.read(_LOOKED_AT)) is not None
     file.seek(0)
     return is_ours
 
 
-def _header(where: str, file: BinaryIO) -> _Object:
+def header_of(where: str, file: BinaryIO) -> Object:
+    """What the header says. RefusedError: FORMAT_INVALID when there is none."""
     for key, _, value in _members(where, file):
         if key == HEADER:
             if not isinstance(value, dict):
@@ -57,7 +60,8 @@ def _header(where: str, file: BinaryIO) -> _Object:
     raise invalid(f"{where} has no {HEADER} with names and values: export it again")
 
 
-def _items(where: str, file: BinaryIO) -> Iterator[tuple[str, Any]]:
+def items_of(where: str, file: BinaryIO) -> Iterator[tuple[str, Any]]:
+    """The items by the names of their files, one after the other. RefusedError: FORMAT_INVALID for what has none."""
     for key, name, value in _members(where, file):
         if key == ITEMS:
             if name is None:
@@ -89,7 +93,7 @@ def _members(where: str, file: BinaryIO) -> Iterator[tuple[str, str | None, Any]
 class _Header:
     """What the header says of all items: names of labels and of people, and what an item does not say itself."""
 
-    def __init__(self, found: Drawings, header: _Object) -> None:
+    def __init__(self, found: Drawings, header: Object) -> None:
         self._found, self._header = found, header
         self._labels = _names(header.get("image-annotation-labels"))
         self._people = _names(header.get("image-annotation-creators"))
@@ -107,7 +111,7 @@ class _Header:
         entries: list[Any] = item if isinstance(item, list) else [item]
         if not entries or not all(isinstance(entry, dict) for entry in entries):
             raise invalid(f"{self._found.where}: {place} is neither a mapping nor a list of mappings: export it again")
-        if any(self._of(entry, "image-acquisition") in _FILMS for entry in entries):
+        if any(self._of(entry, "image-acquisition") in FILMS for entry in entries):
             self._found.counted["videos"] += 1
             return
         lists = [self._of(entry, "image-annotations") for entry in entries]
@@ -122,10 +126,10 @@ class _Header:
                     raise invalid(f"{self._found.where}: {where} is no annotation: export it again")
                 self._annotation(image, each, where)
 
-    def _of(self, entry: _Object, field: str) -> Any:
+    def _of(self, entry: Object, field: str) -> Any:
         return entry.get(field, self._header.get(field))
 
-    def _annotation(self, image: Drawn, entry: _Object, place: str) -> None:
+    def _annotation(self, image: Drawn, entry: Object, place: str) -> None:
         labels = entry.get("labels")
         if not isinstance(labels, list) or not labels:
             self._found.counted["bare"] += 1
@@ -141,7 +145,7 @@ class _Header:
             name = self._labels.get(identity, identity)
             self._found.shape(image, place, name, functools.partial(_shape, entry, self._told(known)))
 
-    def _told(self, label: _Object) -> dict[str, Any]:
+    def _told(self, label: Object) -> dict[str, Any]:
         annotator = _text(label.get("annotator"))
         return {"annotator": self._people.get(annotator, annotator) or None, "confidence": label.get("confidence")}
 
@@ -156,7 +160,7 @@ def _text(value: object) -> str:
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
 
 
-def _shape(entry: _Object, rest: Mapping[str, Any], label: str) -> Shape:
+def _shape(entry: Object, rest: Mapping[str, Any], label: str) -> Shape:
     confidence = rest["confidence"]
     if confidence is not None and (type(confidence) not in {int, float} or not 0 <= confidence <= 1):
         raise ValueError("an annotation has a confidence that is no number from 0 to 1")
@@ -167,7 +171,7 @@ def _shape(entry: _Object, rest: Mapping[str, Any], label: str) -> Shape:
     return _KINDS[kind](label, numbers, {**rest, "confidence": None if confidence is None else float(confidence)})
 
 
-def _flat(entry: _Object) -> list[float]:
+def _flat(entry: Object) -> list[float]:
     """x and y after each other, however deep they lie; of one frame."""
     listed = entry.get("coordinates") or []
     if isinstance(listed, list) and len(listed) == 1 and isinstance(listed[0], list):
@@ -202,4 +206,4 @@ _KINDS: Mapping[str, Callable[[str, Sequence[float], Mapping[str, Any]], Shape]]
     "ellipse": lambda label, numbers, rest: axes.ellipse(label, numbers, **rest),
 }
 parse = drawings.task(_read)
-is_one = drawings.question(_is_one)
+is_one = drawings.question(is_ifdo)

@@ -22,6 +22,7 @@ from pelagos_contract.formats import FormatDescription
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.altered import Altered
+from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.shapes import Kind, Shape, rectangle
 from pelagos_pipelines.annotations.untrusted_input import closed, invalid, printable
 
@@ -171,7 +172,8 @@ class ImageRecord:
 
     ``width`` and ``height`` are what the annotations were drawn on; None where the format does not say. ``label`` is the class
     of a classified image; ``boxes`` belong to detection, ``shapes`` to the tasks that need more than a box. ``group`` names what
-    must not be cut by a split, such as a station. ``part`` is there of a tile; its ``path`` is no file of the source.
+    must not be cut by a split, such as a station. ``part`` is there of a tile; its ``path`` is no file of the source. ``capture``
+    says when and where it was taken, as far as the Dataset asks for that and it is known.
     """
 
     path: str
@@ -183,6 +185,12 @@ class ImageRecord:
     boxes: Sequence[Box] = ()
     shapes: Sequence[Shape] = ()
     part: Part | None = None
+    capture: Capture | None = None
+
+    @property
+    def file(self) -> str:
+        """The file of the source that it is, or is a tile of."""
+        return self.path if self.part is None else self.part.of
 
     @property
     def labels(self) -> frozenset[str]:

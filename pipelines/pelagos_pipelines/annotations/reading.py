@@ -151,13 +151,13 @@ def coco(tree: SourceFiles, path: str, faults: Faults, *, above: bool = False) -
     ceilings = Ceilings.read()
     limit = ceilings.annotation_mebibytes * MEBIBYTE
     limits = {"annotations": ceilings.annotations, "images": ceilings.annotations}
-    with _refusing(path), tree.open(path) as file:
+    with refusing(path), tree.open(path) as file:
         if file.size > limit:
             raise too_large(path, file.size, limit, raise_it("annotation_mebibytes"))
         # The child gets the open file, not its bytes: of gigabytes neither process ever holds more than a piece.
-        answer = _pool(ceilings).run("coco", {"where": printable(path), "above": above, **limits}, file=file.descriptor)
+        answer = pool(ceilings).run("coco", {"where": printable(path), "above": above, **limits}, file=file.descriptor)
         file.require_same()
-    with _refusing(path):
+    with refusing(path):
         faults.include(answer.document["faults"])
         return _coco(answer.document, memoryview(answer.raw))
 
@@ -194,7 +194,7 @@ def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
 def settings(tree: SourceFiles, path: str, faults: Faults) -> Settings:
     """Parse data.yaml; what is wrong in it is noted in ``faults``. Raises as ``coco`` does."""
     found = parsed("settings", tree, path, MAX_SETTINGS)
-    with _refusing(path):
+    with refusing(path):
         faults.include(found["faults"])
         names, recomposed, points = found["names"], found["recomposed"], found["points"]
         splits, others = found["splits"], tuple(found["others"])
@@ -217,7 +217,7 @@ def labels(tree: SourceFiles, paths: Iterable[str], declared: Declared, faults: 
     by = {"classes": declared.classes, "unnamed": declared.unnamed, "points": declared.points}
     by |= {"outlines": declared.outlines}
     for batch, answer in _together(_Task("labels", "rows"), tree, paths, faults, by):
-        with _refusing(_either(batch)):
+        with refusing(_either(batch)):
             yield from _rows(answer, len(batch), declared.classes)
 
 
@@ -232,7 +232,7 @@ def voc(tree: SourceFiles, paths: Iterable[str], faults: Faults) -> Iterator[Voc
     Raises as ``coco`` does.
     """
     for batch, answer in _together(_Task("voc", "objects"), tree, paths, faults, {}):
-        with _refusing(_either(batch)):
+        with refusing(_either(batch)):
             yield from _voc(orjson.loads(answer.raw), len(batch))
 
 
@@ -294,20 +294,20 @@ def drawings(
     small: list[str] = []
     large: list[str] = []
     for path in paths:
-        with _refusing(path), tree.open(path) as file:
+        with refusing(path), tree.open(path) as file:
             if file.size > limit:
                 raise too_large(path, file.size, limit, raise_it("annotation_mebibytes"))
             (large if file.size > _BATCH_BYTES else small).append(path)
     for batch, answer in _together(_Task(task, "entries", module), tree, small, faults, {}):
-        with _refusing(_either(batch)):
+        with refusing(_either(batch)):
             left -= int(answer.document["entries"])
             yield from _drawings(answer, batch)
     for path in large:
-        with _refusing(path), tree.open(path) as file:
+        with refusing(path), tree.open(path) as file:
             told = {"where": path, "annotations": left}
-            answer = _pool(ceilings, module).run(task, told, file=file.descriptor)
+            answer = pool(ceilings, module).run(task, told, file=file.descriptor)
             file.require_same()
-        with _refusing(path):
+        with refusing(path):
             faults.include(answer.document["faults"])
             left -= int(answer.document["entries"])
             yield from _drawings(answer, [path])
@@ -323,11 +323,11 @@ def pixels(
     With them ``width``, ``height``, and how many pixels have ``others``. Raises as ``coco`` does.
     """
     ceilings = Ceilings.read()
-    with _refusing(path), tree.open(path) as file:
+    with refusing(path), tree.open(path) as file:
         told = {"where": printable(path), "numbers": list(numbers), "coloured": coloured}
-        answer = _pool(ceilings, module).run("pixels", told, file=file.descriptor)
+        answer = pool(ceilings, module).run("pixels", told, file=file.descriptor)
         file.require_same()
-    with _refusing(path):
+    with refusing(path):
         found = orjson.loads(answer.raw)
         if not isinstance(found, list) or len(found) != len(numbers):
             raise ValueError("masks")
@@ -351,9 +351,9 @@ def objects(
     Raises as ``coco`` does.
     """
     parts = [_content(tree, path, MAX_PICTURE) for path in paths]
-    with _refusing(paths[0]):
+    with refusing(paths[0]):
         told = {"where": printable(paths[0]), "lengths": [len(part) for part in parts], **arguments}
-        answer = _pool(Ceilings.read(), module).run("objects", told, b"".join(parts))
+        answer = pool(Ceilings.read(), module).run("objects", told, b"".join(parts))
         found: list[tuple[int, Sequence[float]]] = [
             (int(number), list(map(float, coordinates))) for number, coordinates in orjson.loads(answer.raw)
         ]
@@ -379,8 +379,8 @@ def _together(
         header = orjson.dumps([(path, len(content)) for path, content in batch])
         content = b"".join((header, *(content for _, content in batch)))
         named = [path for path, _ in batch]
-        with _refusing(_either(named)):
-            answer = _pool(ceilings, task.module).run(
+        with refusing(_either(named)):
+            answer = pool(ceilings, task.module).run(
                 task.name, {"header": len(header), "annotations": left, **arguments}, content
             )
             faults.include(answer.document["faults"])
@@ -515,8 +515,8 @@ def parsed(task: str, tree: SourceFiles, path: str, limit: int, module: str = PA
     Raises as ``coco`` does.
     """
     content = _content(tree, path, limit)
-    with _refusing(path):
-        answer = _pool(Ceilings.read(), module).run(task, {"where": printable(path)}, content)
+    with refusing(path):
+        answer = pool(Ceilings.read(), module).run(task, {"where": printable(path)}, content)
         return orjson.loads(answer.raw)
 
 
@@ -525,8 +525,8 @@ def answered(question: str, tree: SourceFiles, path: str, module: str) -> bool:
 
     Raises as ``coco`` does.
     """
-    with _refusing(path), tree.open(path) as file:
-        answer = _pool(Ceilings.read(), module).run(question, {"where": printable(path)}, file=file.descriptor)
+    with refusing(path), tree.open(path) as file:
+        answer = pool(Ceilings.read(), module).run(question, {"where": printable(path)}, file=file.descriptor)
         return orjson.loads(answer.raw) is True
 
 
@@ -554,7 +554,7 @@ def _require_below(indices: Any, count: int) -> None:
 
 
 @cache
-def _pool(ceilings: Ceilings, module: str = PARSERS) -> Pool:
+def pool(ceilings: Ceilings, module: str = PARSERS) -> Pool:
     """One for the process and a module of tasks: files come one after the other."""
     limits = Limits(
         memory=_MEMORY,
@@ -565,7 +565,7 @@ def _pool(ceilings: Ceilings, module: str = PARSERS) -> Pool:
     return Pool(module, limits)
 
 
-class _refusing:  # noqa: N801 - used like a function
+class refusing:  # noqa: N801 - used like a function
     """Say of the file ``path`` in which way its child failed. What a child says may be anything, once it was taken over."""
 
     def __init__(self, path: str) -> None:

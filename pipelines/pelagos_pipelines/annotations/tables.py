@@ -25,8 +25,12 @@ def columns(file: BinaryIO, *wanted: Set[str]) -> Set[str]:
     return frozenset(_header(_text(file), wanted)[0])
 
 
-def rows(where: str, file: BinaryIO, *wanted: Set[str]) -> Iterator[tuple[int, Mapping[str, str]]]:
+def rows(
+    where: str, file: BinaryIO, *wanted: Set[str], longest: int = MAX_CELL
+) -> Iterator[tuple[int, Mapping[str, str]]]:
     """The number of the line and the cells, by the names of their columns, of every row of a table with one of ``wanted``.
+
+    ``longest``: characters of a cell.
 
     Raises:
         OtherKindError: it has other columns.
@@ -36,7 +40,7 @@ def rows(where: str, file: BinaryIO, *wanted: Set[str]) -> Iterator[tuple[int, M
     names, delimiter = _header(text, wanted)
     if len(set(names)) < len(names):
         raise invalid(f"{where} has two columns of one name: remove one")
-    csv.field_size_limit(MAX_CELL)
+    csv.field_size_limit(longest)
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     while True:
         try:
@@ -58,6 +62,24 @@ def rows(where: str, file: BinaryIO, *wanted: Set[str]) -> Iterator[tuple[int, M
                 f"{where}, line {reader.line_num + 1} has {len(cells)} cells, but there are {len(names)} columns: export it again"
             )
         yield reader.line_num + 1, dict(zip(names, cells, strict=True))
+
+
+def names(file: BinaryIO) -> list[str]:
+    """The names of the columns of any table, by the delimiter that gives the most; the file is at its beginning before and after.
+
+    Raises:
+        OtherKindError: the first line is none of a table.
+    """
+    text = _text(file)
+    try:
+        line = text.readline(MAX_HEADER)
+        found = [next(csv.reader([line], delimiter=delimiter), []) for delimiter in _DELIMITERS]
+    except csv.Error as error:
+        raise OtherKindError from error
+    finally:
+        text.detach()  # else the file would be closed with it
+        file.seek(0)
+    return [name.strip() for name in max(found, key=len)]
 
 
 def _text(file: BinaryIO) -> Any:

@@ -1,8 +1,8 @@
 """Divide images into train, validation and test. Called by the step prepare after cleaning.
 
 The same seed and content give the same split on every machine: nothing depends on the order of files, on names or on a random
-number generator of a library. Images that must not be separated (kept duplicates; tiles of one image; groups, for Grouped) form
-a *unit*, and units are assigned whole.
+number generator of a library. Images that must not be separated (kept duplicates; tiles of one image; groups, for Grouped and
+GroupedTemporal) form a *unit*, and units are assigned whole.
 """
 
 from __future__ import annotations
@@ -11,18 +11,24 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 
+from pelagos_contract import durations
 from pelagos_contract.dataset import SPLITS, Ratios, Split, SplitPolicy
+from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.annotations.model import Exclusion, ImageRecord
 from pelagos_pipelines.annotations.untrusted_input import format_names
-from pelagos_pipelines.preparation import grouping
+from pelagos_pipelines.preparation import grouping, holding_out, temporal
 
 OFF = 5
 """Per cent of all images by which a split may differ from its ratio before that is said; a few images may always."""
 SHOWING = 2
 """Per cent of all images, and at least one, by which it may be larger in order to show every class."""
+_WHOLE = ("Grouped", "GroupedTemporal")
+"""Policies that keep groups whole."""
+_ZERO = datetime(1, 1, 1, tzinfo=UTC)
 CARRIED = 5
 """One in so many images of a class, and at least one, makes up for what other classes left over."""
 
@@ -46,11 +52,14 @@ class _Unit:
 
 @dataclass(frozen=True)
 class Divided:
-    """The images with their split. ``leakage`` counts groups, duplicates and near duplicates in more than one split."""
+    """The images with their split. ``leakage`` counts groups, duplicates and near duplicates in more than one split; ``excluded``
+    are images that lie between the splits.
+    """
 
     images: tuple[ImageRecord, ...]
     leakage: int
     warnings: tuple[str, ...]
+    excluded: tuple[Exclusion, ...] = ()
 
 
 def divide(
@@ -70,19 +79,36 @@ def divide(
         RefusedError: SPLIT_IMPOSSIBLE, or CLASS_MISSING_FROM_TRAIN.
     """
     warnings: list[str] = []
+    left, within = list[Exclusion](), policy
+    if policy.group_by is not None:
+        images = holding_out.grouped(images, policy.group_by)
     if policy.policy == "Provided":
         splits = _provided(images, overlapping)
     else:
         units = _units(images, digests, repeats, policy)
-        if policy.policy == "Grouped" and (without := [image.path for image in images if image.group is None]):
+        if policy.policy in _WHOLE and (without := [image.path for image in images if image.group is None]):
             told = "images have no group and count as groups of one"
             warnings.append(f"{len(without)} {told}: {format_names(without)}")
-        splits = _assign(units, policy, images)
-    divided = tuple(replace(image, split=splits[image.path]) for image in images)
-    _require_classes(divided, policy)
+        held, units, told_of = _held_out(images, units, policy, alike)
+        warnings += told_of
+        if held:
+            # The test split is what is held out, and nothing else.
+            within = policy.model_copy(update={"ratios": policy.ratios.model_copy(update={"test": 0})})
+        splits = _assign(units, within, [image for image in images if image.path not in held])
+        between = {path for unit in units for path in unit.paths} - splits.keys()
+        left += Exclusion.of(
+            sorted({image.file for image in images if image.path in between}), ExclusionReason.WITHIN_GAP
+        )
+        warnings += _between(left, len(images), policy)
+        warnings += _far_from_ratios(splits, within, images)
+        splits |= dict.fromkeys(held, "test")
+    divided = tuple(replace(image, split=splits[image.path]) for image in images if image.path in splits)
+    _require_classes(divided, policy, images)
     placed = Counter(group for group, _ in {(image.group, image.split) for image in divided} if group is not None)
     groups = sorted(group for group, count in placed.items() if count > 1)
-    copies = sorted(path for path, first in repeats.items() if splits[path] != splits[first])
+    copies = sorted(
+        path for path, first in repeats.items() if {path, first} <= splits.keys() and splits[path] != splits[first]
+    )
     if groups:
         warnings.append(
             f"{len(groups)} groups stand in more than one split: {format_names(groups)}; test metrics may be too good:"
@@ -101,11 +127,10 @@ def divide(
     missing = [split for split in SPLITS if split not in splits.values()]
     warnings += _unseen(divided, missing)
     if policy.policy != "Provided":
-        warnings += _far_from_ratios(splits, policy, images)
         warnings += _divided_anew(images, policy)
     if missing:
         warnings.append(f"no images in the split {' and '.join(missing)}: such a version cannot be trained on")
-    return Divided(divided, len(groups) + len(copies) + len(near), tuple(warnings))
+    return Divided(divided, len(groups) + len(copies) + len(near), tuple(warnings), tuple(left))
 
 
 def shares(total: int, ratios: Ratios) -> dict[Split, int]:
@@ -130,12 +155,12 @@ def shares(total: int, ratios: Ratios) -> dict[Split, int]:
 def _units(
     images: Sequence[ImageRecord], digests: Mapping[str, str], repeats: Mapping[str, str], policy: SplitPolicy
 ) -> list[_Unit]:
-    grouped = policy.policy == "Grouped"
-    if grouped and all(image.group is None for image in images):
+    grouped = policy.policy in _WHOLE
+    if policy.policy == "Grouped" and all(image.group is None for image in images):
         raise RefusedError(
             Reason.SPLIT_IMPOSSIBLE,
             "split.policy is Grouped, but no image has a group (COCO: images[].group; ImageFolder: folders below the class);"
-            " add groups, or use Random or Stratified",
+            " add groups, set split.groupBy to fields of capture, or use Random or Stratified",
             "split.policy",
         )
     parents = {image.path: image.path for image in images}
@@ -172,18 +197,45 @@ def _root(parents: dict[str, str], path: str) -> str:
     return path
 
 
+def _held_out(
+    images: Sequence[ImageRecord], units: Sequence[_Unit], policy: SplitPolicy, alike: Mapping[str, Sequence[str]]
+) -> tuple[set[str], list[_Unit], list[str]]:
+    """The images that are held out, the units that are left, and what is to be said of the former.
+
+    A unit of which a part is held out goes wholly, and so does one with an image that looks like one of those: it shows the same.
+    """
+    if policy.holdout is None:
+        return set(), list(units), []
+    asked = holding_out.held(images, policy.holdout)
+    held = {path for unit in units if not asked.isdisjoint(unit.paths) for path in unit.paths}
+    pairs = [(path, earlier) for path, others in alike.items() for earlier in others]
+    near = {one for pair in pairs for one, other in (pair, pair[::-1]) if other in held} - held
+    held |= {path for unit in units if not near.isdisjoint(unit.paths) for path in unit.paths}
+    more = sorted(held - asked)
+    told = "images go to test with what split.holdout names, as duplicates, as near duplicates or in a group with them"
+    left = [unit for unit in units if held.isdisjoint(unit.paths)]
+    if not left:
+        raise RefusedError(
+            Reason.SPLIT_IMPOSSIBLE,
+            f"split.holdout names {len(asked)} images, and {len(more)} more {told[7:]}: nothing is left to train on; hold out"
+            " less, or drop near duplicates (cleaning.duplicates.maxDistance)",
+            "split.holdout",
+        )
+    return held, left, [f"{len(more)} {told}: {format_names(more)}"] if more else []
+
+
 # --- policies
 
 
 def _assign(units: Sequence[_Unit], policy: SplitPolicy, images: Sequence[ImageRecord]) -> dict[str, Split]:
     wanted = [split for split in SPLITS if getattr(policy.ratios, split) > 0]
     if len(units) < len(wanted):
-        grouped = policy.policy == "Grouped"
+        grouped = policy.policy in _WHOLE
         what = "groups" if grouped else "distinct images"
         apart = (
             len({(image.group, None if image.group else image.path) for image in images})
             if grouped
-            else len({image.path if image.part is None else image.part.of for image in images})
+            else len({image.file for image in images})
         )
         linked = (
             f"duplicates that are kept link {apart} {'groups' if grouped else 'images'}: " if apart > len(units) else ""
@@ -195,6 +247,8 @@ def _assign(units: Sequence[_Unit], policy: SplitPolicy, images: Sequence[ImageR
             " or set the ratio of a split to 0",
             "split.ratios",
         )
+    if policy.policy == "GroupedTemporal":
+        return _temporal(units, policy, images)
     if policy.policy == "Stratified":
         chosen = _stratified(units, policy.ratios)
     elif policy.policy == "Grouped":
@@ -299,6 +353,41 @@ def _showing_all(classes: Sequence[Sequence[_Unit]], wanted: Mapping[Split, int]
     return [split for split in wanted if beyond[split] <= whole * max(1, sum(sizes) * SHOWING / 100)]
 
 
+def _temporal(units: Sequence[_Unit], policy: SplitPolicy, images: Sequence[ImageRecord]) -> dict[str, Split]:
+    """The splits of images, the earliest in train; those within the gap have none."""
+    holding_out.require_known(images, "time", "split.policy GroupedTemporal")
+    of_path = {image.path: image for image in images}
+    numbers = {label: number for number, label in enumerate(sorted({label for unit in units for label in unit.labels}))}
+    dated = [
+        temporal.Dated(
+            unit.paths,
+            [[numbers[label] for label in sorted(of_path[path].labels)] for path in unit.paths],
+            [_moments(of_path[path]) for path in unit.paths],
+        )
+        for unit in units
+    ]
+    gap = durations.parse(policy.gap or "0s")
+    found = temporal.cut(dated, shares(len(of_path), policy.ratios), len(numbers), gap // timedelta(microseconds=1))
+    if found is None:
+        raise RefusedError(
+            Reason.SPLIT_IMPOSSIBLE,
+            f"{len(units)} groups cannot be cut into {len(shares(len(of_path), policy.ratios))} splits that follow each other in"
+            f" time with split.gap {policy.gap or '0s'} between them: too few begin at different times, or all images of a split"
+            " lie within the gap; lower split.gap, group by less (split.groupBy), or use Grouped",
+            "split.gap" if policy.gap else "split.policy",
+        )
+    return dict(found.splits)
+
+
+def _moments(image: ImageRecord) -> tuple[int, int]:
+    """Between which microseconds of the calendar it was taken."""
+    assert image.capture is not None
+    found = image.capture.moments
+    assert found is not None
+    begin, end = ((moment - _ZERO) // timedelta(microseconds=1) for moment in found)
+    return begin, end
+
+
 def _filled(chosen: list[tuple[_Unit, Split]], wanted: Mapping[Split, int]) -> list[tuple[_Unit, Split]]:
     """The same with an image in every split, if one can be spared: none that alone shows a class to train."""
     for empty in wanted:
@@ -355,21 +444,23 @@ def _require_splits(
     )
 
 
-def _require_classes(images: Sequence[ImageRecord], policy: SplitPolicy) -> None:
-    shown = {split: {label for image in images if image.split == split for label in image.labels} for split in SPLITS}
-    missing = sorted(set().union(*shown.values()) - shown["train"])
+def _require_classes(images: Sequence[ImageRecord], policy: SplitPolicy, before: Sequence[ImageRecord]) -> None:
+    """``before``: also those that are between splits."""
+    shown = {label for image in images if image.split == "train" for label in image.labels}
+    missing = sorted(frozenset[str]().union(*(image.labels for image in before)) - shown)
     if missing:
         told = missing
-        if policy.policy == "Grouped":  # One of them may hold back all images of a class.
+        if policy.policy in _WHOLE:  # One of them may hold back all images of a class.
             groups = {label: {image.group for image in images if label in image.labels} for label in missing}
             alone = {label: found.pop() for label, found in groups.items() if len(found) == 1}
             told = [
                 label if alone.get(label) is None else f"{label} (all in the group {alone[label]})" for label in missing
             ]
+        hold = "hold out less (split.holdout), " if policy.holdout is not None else ""
         raise RefusedError(
             Reason.CLASS_MISSING_FROM_TRAIN,
             f"{len(missing)} classes have no image in train: {format_names(told)}; a model cannot learn them: add images of them"
-            f" (policy {policy.policy}, seed {policy.seed}), or use Stratified",
+            f" (policy {policy.policy}, seed {policy.seed}), {hold}or use Stratified",
             "split",
         )
 
@@ -385,10 +476,19 @@ def _far_from_ratios(splits: Mapping[str, Split], policy: SplitPolicy, images: S
     why = {
         "Stratified": "images of rare classes go to train first",
         "Grouped": "groups stay whole, and train needs every class",
+        "GroupedTemporal": "groups stay whole and in their order in time, and train needs every class",
     }.get(policy.policy, "duplicates stay together")
     if any(image.part is not None for image in images):
         why = "all tiles of an image are in one split"
     return [f"the splits are far from split.ratios: {found} images, where {ratios} were asked for ({why})"]
+
+
+def _between(left: Sequence[Exclusion], images: int, policy: SplitPolicy) -> list[str]:
+    if not left:
+        return []
+    told = "lie in time between two splits, or beyond the beginning of the next one, and are left out"
+    shown = format_names(one.path for one in left)
+    return [f"{len(left)} of {images} images {told} (split.gap {policy.gap or '0s'}): {shown}"]
 
 
 def _unseen(images: Sequence[ImageRecord], missing: Sequence[Split]) -> list[str]:

@@ -31,6 +31,7 @@ from pelagos_contract.preprocessing import Preprocessing, Statistics
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.altered import Altered
+from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import Collection, ImageRecord, Part, SourceFiles
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.tasks.strategy import Strategy
@@ -209,6 +210,7 @@ def write(
                 "height": image.height,
                 "split": image.split,
                 "group": image.group,
+                **({} if image.capture is None else {"capture": image.capture.document()}),
             }
             for image in images
         ],
@@ -461,8 +463,10 @@ class _Marks:
     def record(self, entry: Any) -> ImageRecord:
         """The image of which the manifest's ``entry`` says the rest."""
         rest = {name: entry[name] for name in ("width", "height", "group", "split")}
+        told = entry.get("capture")  # which most do not have
+        capture = None if told is None else Capture.restored(told)
         part = None if (tile := entry.get("tile")) is None else Part(tile["of"], tile["x"], tile["y"])
-        return replace(self._found[entry["path"]], part=part, **rest)
+        return replace(self._found[entry["path"]], part=part, capture=capture, **rest)
 
 
 def blob(blobs: Path, sha256: str) -> Path:

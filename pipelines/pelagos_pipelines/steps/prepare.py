@@ -5,13 +5,22 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pelagos_contract import algorithms, disk, history, looks, reports, sealing
 from pelagos_contract.balancing import Balanced
-from pelagos_contract.dataset import SPLITS, ClassCount, PreparationRequest, PreparationResult, Quality, SplitCount
+from pelagos_contract.dataset import (
+    SPLITS,
+    ClassCount,
+    PreparationRequest,
+    PreparationResult,
+    Quality,
+    SplitCount,
+    Tiles,
+)
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.judgement import SliceFigures
 from pelagos_contract.labels import Labels
@@ -35,6 +44,7 @@ from pelagos_pipelines.preparation import (
     tiling,
     versions,
 )
+from pelagos_pipelines.preparation.capturing import applying as capturing
 from pelagos_pipelines.preparation.judging import making as judging
 from pelagos_pipelines.preparation.scanner import scanner_for
 from pelagos_pipelines.preparation.statistics import Wanted
@@ -49,6 +59,8 @@ from pelagos_pipelines.storage import Place
 
 REQUEST = ".request.json"
 """Beside the result, the request that it answers."""
+CAPTURE = "capture.jsonl"
+"""Beside the report of a version, all that is not known of when and where images were taken; no part of its digest."""
 INSPECTIONS = looks.FILE
 """In the store, what is known of images by their content."""
 
@@ -146,8 +158,75 @@ def _finished(report: Path, asked: str, scratch: Path) -> PreparationResult | No
 def _prepare(
     request: PreparationRequest, tree: SourceFiles, kept: Place, telling: Telling, confirm: Callable[[], None]
 ) -> PreparationResult:
-    store = kept.folder
-    reader = registry.choose(request.format, tree, request.task)
+    gathered = _gathered(request, tree, kept.folder, telling)
+    found, cleaned, inspections = gathered.taken.collection, gathered.cleaned, gathered.inspections
+    digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
+    try:
+        divided = splitting.divide(
+            cleaned.collection.images, digests, cleaned.repeats, request.split, found.overlapping, cleaned.alike
+        )
+    except RefusedError as error:
+        raise ledger.reminded(error, (*found.excluded, *cleaned.excluded)) from error
+    excluded = (*tree.excluded, *found.excluded, *cleaned.excluded, *divided.excluded)
+    balance = ledger.balance(tree, {image.file for image in divided.images}, found.annotation_files, excluded)
+    classes, declared = cleaned.collection.classes, request.balance
+    order = balancing.chance(request.split.seed, digests)
+    plan = None if declared is None else balancing.plan(divided.images, classes, found.task, declared, order)
+    statistics_of = None if gathered.wanted is None else _statistics(divided.images, inspections)
+    telling.enter(Stage.WRITING)
+    version = versions.write(
+        kept.folder,
+        tree,
+        Collection(found.task, classes, divided.images, excluded=tuple(balance.excluded)),
+        inspections,
+        _recipe(request, gathered.format) | {"sourceDigest": versions.source_digest(gathered.read, inspections)},
+        Derived(statistics_of, plan),
+    )
+    balanced = balancing.told(plan, version.collection)
+    warnings = (
+        *tree.warnings,
+        *cleaned.collection.warnings,
+        *gathered.taken.warnings,
+        *divided.warnings,
+        *balancing.warnings(balanced),
+    )
+    report, slices = _judged(version, cleaned, divided, warnings, balanced)
+    if gathered.taken.wanted is not None:
+        lines = b"".join(gathered.taken.findings.lines)
+        disk.write_atomically(version.folder / judging.FOLDER / CAPTURE, lines, parents=True)
+    uri = str(version.folder.resolve())
+    if kept.bucket is not None:
+        uri = published.publish(version, kept.bucket, confirm)
+        # After the version: without it the next preparation looks at all images again, and nothing else is lost.
+        kept.push(lambda path: path == INSPECTIONS or path.startswith(f"versions/{version.digest}/{judging.FOLDER}/"))
+    result = _result(version, uri, cleaned, divided, balance, warnings)
+    told = {
+        "report": f"{uri}/{report}" if report else None,
+        "slices": slices,
+        "balance": balanced,
+        "files": result.files.model_copy(update={"tiles": gathered.tiles}),
+        "capture": gathered.taken.of(version.collection.images),
+    }
+    return result.model_copy(update=told)
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """What a version is made of, before it is divided. ``read`` are the annotations as the files have them, ``cleaned`` what is
+    left of them and of their images, by classes of the Dataset."""
+
+    format: str
+    read: Collection
+    taken: capturing.Taken
+    cleaned: cleaning.Cleaned
+    inspections: Mapping[str, integrity.Inspection]
+    tiles: Tiles | None
+    wanted: Wanted | None
+
+
+def _gathered(request: PreparationRequest, tree: SourceFiles, store: Path, telling: Telling) -> _Gathered:
+    readable = capturing.for_readers(tree, request.capture, request.format)
+    reader = registry.choose(request.format, readable, request.task)
     telling.enter(Stage.CHECKING_IMAGES)
     wanted = Wanted.by(request.preprocessing)
     tile = None if request.preprocessing is None else request.preprocessing.tile
@@ -162,51 +241,19 @@ def _prepare(
     telling.enter(Stage.READING_ANNOTATIONS)
     # Inspected before annotations are read: relative ones need the real sizes of their images.
     labels = request.labels or Labels()
-    read = registry.read(reader, tree, size, Asked(request.task, request.class_folder, labels.level))
-    found = labelling.applied(read, labels)
+    read = registry.read(reader, readable, size, Asked(request.task, request.class_folder, labels.level))
+    taken = capturing.applied(
+        labelling.applied(read, labels), tree, request.capture, lambda path: size(path) is not None
+    )
     telling.enter(Stage.DIVIDING)
-    cleaned = cleaning.clean(found, inspections, request.cleaning)
-    tiles = None
+    cleaned, tiles = cleaning.clean(taken.collection, inspections, request.cleaning), None
     if tile is not None:
         telling.enter(Stage.TILING)
         keep = partial(versions.keep, store)
         tiled = tiling.cut(cleaned, inspections, tile, _cutter(tree, inspections, tile, keep, wanted), telling.count)
         cleaned, inspections, tiles = tiled.cleaned, tiled.inspections, tiled.tiles
-    cleaned = emptied.without(found, cleaned)
-    digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
-    try:
-        divided = splitting.divide(
-            cleaned.collection.images, digests, cleaned.repeats, request.split, found.overlapping, cleaned.alike
-        )
-    except RefusedError as error:
-        raise ledger.reminded(error, (*found.excluded, *cleaned.excluded)) from error
-    excluded = (*tree.excluded, *found.excluded, *cleaned.excluded)
-    used = {image.path if image.part is None else image.part.of for image in divided.images}
-    balance = ledger.balance(tree, used, found.annotation_files, excluded)
-    classes, declared = cleaned.collection.classes, request.balance
-    order = balancing.chance(request.split.seed, digests)
-    plan = None if declared is None else balancing.plan(divided.images, classes, found.task, declared, order)
-    telling.enter(Stage.WRITING)
-    version = versions.write(
-        store,
-        tree,
-        Collection(found.task, classes, divided.images, excluded=tuple(balance.excluded)),
-        inspections,
-        _recipe(request, reader.name) | {"sourceDigest": versions.source_digest(read, inspections)},
-        Derived(None if wanted is None else _statistics(divided.images, inspections), plan),
-    )
-    balanced = balancing.told(plan, version.collection)
-    warnings = (*tree.warnings, *cleaned.collection.warnings, *divided.warnings, *balancing.warnings(balanced))
-    report, slices = _judged(version, cleaned, divided, warnings, balanced)
-    uri = str(version.folder.resolve())
-    if kept.bucket is not None:
-        uri = published.publish(version, kept.bucket, confirm)
-        # After the version: without it the next preparation looks at all images again, and nothing else is lost.
-        kept.push(lambda path: path == INSPECTIONS or path.startswith(f"versions/{version.digest}/{judging.FOLDER}/"))
-    result = _result(version, uri, cleaned, divided, balance, warnings)
-    files = result.files.model_copy(update={"tiles": tiles})
-    told = {"report": f"{uri}/{report}" if report else None, "slices": slices, "balance": balanced, "files": files}
-    return result.model_copy(update=told)
+    cleaned = emptied.without(taken.collection, cleaned)
+    return _Gathered(reader.name, read, taken, cleaned, inspections, tiles, wanted)
 
 
 def _cutter(

@@ -17,16 +17,22 @@ def warnings(bounds: BiasBounds | None, slices: Sequence[Mapping[str, Any]]) -> 
     if bounds is None:
         return []
     known = [str(one["name"]) for one in slices]
+    wanted = None if bounds.slices is None else {_plain(name) for name in bounds.slices}
     said = [
         f'spec.bias.slices: there is no slice "{name}" of this version; there are {", ".join(known) or "none"}'
         for name in bounds.slices or ()
-        if name not in known
+        if _plain(name) not in map(_plain, known)
     ]
     share = Decimal(bounds.min_share or USUAL_SHARE)
     for one in slices:
-        if bounds.slices is None or one["name"] in bounds.slices:
+        if wanted is None or _plain(one["name"]) in wanted:
             said += _said(one, share)
     return said
+
+
+def _plain(name: object) -> str:
+    """``depthBand``, as fields of specs are written, is the slice ``depth band``."""
+    return "".join(str(name).split()).lower()
 
 
 def _said(one: Mapping[str, Any], share: Decimal) -> Iterator[str]:

@@ -15,6 +15,7 @@ from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.effects import KeepRecord
 from pelagos.decisions.verdicts import READY, ConditionState, Verdict
 from pelagos_contract.balancing import Balanced
+from pelagos_contract.capture import CaptureCount, Captured, CaptureFinding
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality
 from pelagos_contract.judgement import SliceFigures
 from pelagos_contract.measures import Measured
@@ -57,6 +58,7 @@ def listed(seen: Observed) -> Passed:
     warnings = [*warnings, *bias.warnings(seen.spec.bias, slices)]
     balance = result.get("balance") or {}
     balanced = balance.get("classes") or []
+    captured = result.get("capture")
     cut = (
         bounds.truncated("balance.classes", balanced, bounds.MOST_CLASSES, full),
         bounds.truncated("classes", classes, bounds.MOST_CLASSES, full),
@@ -71,6 +73,7 @@ def listed(seen: Observed) -> Passed:
         measured=[Measured.model_validate(bounds.short(entry), extra="ignore") for entry in measured] or None,
         slices=[SliceFigures.model_validate(bounds.short(entry), extra="ignore") for entry in slices] or None,
         balance=_balance({**balance, "classes": balanced[: bounds.MOST_CLASSES]}) if balance else None,
+        capture=_captured(captured) if captured else None,
         report=_report(result),
         warnings=bounds.short(warnings[: bounds.MOST_WARNINGS]) or None,
         truncated=[entry for entry in cut if entry is not None] or None,
@@ -80,6 +83,16 @@ def listed(seen: Observed) -> Passed:
 
 def _balance(found: Mapping[str, Any]) -> Balanced:
     return Balanced.model_validate(bounds.short(found), extra="ignore")
+
+
+def _captured(told: Mapping[str, Any]) -> Captured:
+    """As many findings as a status takes."""
+    findings = (told.get("findings") or [])[: bounds.MOST_FINDINGS]
+    fields = [CaptureCount.model_validate(bounds.short(entry), extra="ignore") for entry in told.get("fields") or []]
+    return Captured(
+        fields=fields[: bounds.MOST_FINDINGS],
+        findings=[CaptureFinding.model_validate(bounds.short(entry), extra="ignore") for entry in findings],
+    )
 
 
 def _report(result: Mapping[str, Any]) -> str | None:

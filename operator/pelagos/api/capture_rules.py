@@ -1,0 +1,70 @@
+"""Rules across the fields of a Dataset that have to do with when and where images were taken."""
+
+from __future__ import annotations
+
+from pelagos.api.meta import Rule, stays_below_root
+from pelagos_contract.capture import GROUP_FIELDS
+
+_GROUPED = ("Grouped", "GroupedTemporal")
+_HOLDS_OUT_BY_CAPTURE = " || ".join(f"has(self.split.holdout.{field})" for field in GROUP_FIELDS)
+
+RULES = (
+    Rule(
+        cel="!has(self.capture) || has(self.capture.file) == (self.capture.from == 'Csv' || self.capture.from == 'Ifdo')",
+        message="spec.capture.file names the file of from: Csv or from: Ifdo, and goes with no other",
+        field="spec.capture.file",
+        holds=lambda spec: spec.capture is None or (spec.capture.file is not None) == spec.capture.is_listed,
+    ),
+    Rule(
+        cel="!has(self.capture) || !has(self.capture.file) || (!self.capture.file.startsWith('/') && "
+        "!self.capture.file.split('/').exists(p, p == '..'))",
+        message="spec.capture.file must be relative to the source and must not contain '..'",
+        field="spec.capture.file",
+        holds=lambda spec: spec.capture is None or spec.capture.file is None or stays_below_root(spec.capture.file),
+    ),
+    Rule(
+        cel="!has(self.capture) || self.capture.from != 'Folder' || has(self.capture.pattern)",
+        message="spec.capture.pattern must say what folders are called when from is Folder, such as {site}/{deployment}/{*}",
+        field="spec.capture.pattern",
+        holds=lambda spec: spec.capture is None or spec.capture.from_ != "Folder" or spec.capture.pattern is not None,
+    ),
+    Rule(
+        cel="!has(self.capture) || !has(self.capture.columns) || self.capture.from == 'Csv'",
+        message="spec.capture.columns goes with from: Csv alone",
+        field="spec.capture.columns",
+        holds=lambda spec: spec.capture is None or spec.capture.columns is None or spec.capture.from_ == "Csv",
+    ),
+    Rule(
+        cel="!has(self.split.groupBy) || self.split.policy == 'Grouped' || self.split.policy == 'GroupedTemporal'",
+        message="spec.split.groupBy goes with policy Grouped or GroupedTemporal alone",
+        field="spec.split.groupBy",
+        holds=lambda spec: spec.split.group_by is None or spec.split.policy in _GROUPED,
+    ),
+    Rule(
+        cel="!has(self.split.gap) || self.split.policy == 'GroupedTemporal'",
+        message="spec.split.gap goes with policy GroupedTemporal alone",
+        field="spec.split.gap",
+        holds=lambda spec: spec.split.gap is None or spec.split.policy == "GroupedTemporal",
+    ),
+    Rule(
+        cel="!has(self.split.holdout) || self.split.policy != 'Provided'",
+        message="spec.split.holdout does not go with policy Provided, by which the source says what is in test",
+        field="spec.split.holdout",
+        holds=lambda spec: spec.split.holdout is None or spec.split.policy != "Provided",
+    ),
+    Rule(
+        cel="has(self.capture) || (!has(self.split.groupBy) && self.split.policy != 'GroupedTemporal' && "
+        f"(!has(self.split.holdout) || !({_HOLDS_OUT_BY_CAPTURE})))",
+        message="spec.capture must say when and where images were taken, where spec.split divides by that "
+        "(policy GroupedTemporal, groupBy, holdout of anything but group)",
+        field="spec.capture",
+        holds=lambda spec: (
+            spec.capture is not None
+            or (
+                spec.split.group_by is None
+                and spec.split.policy != "GroupedTemporal"
+                and (spec.split.holdout is None or not {*GROUP_FIELDS} & spec.split.holdout.written().keys())
+            )
+        ),
+    ),
+)

@@ -1,0 +1,190 @@
+"""When and where images were taken, and by what: ``spec.capture`` of a Dataset, and what a preparation says of it."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, field_validator
+
+from pelagos_contract.base import Strict
+
+CaptureFrom = Literal["Exif", "Csv", "Ifdo", "Folder"]
+CaptureField = Literal["site", "deployment", "platform", "time", "depth", "latitude", "longitude"]
+CAPTURE_FIELDS: tuple[CaptureField, ...] = (
+    "site",
+    "deployment",
+    "platform",
+    "time",
+    "depth",
+    "latitude",
+    "longitude",
+)
+GROUP_FIELDS = ("site", "deployment", "platform", "day")
+GroupField = Annotated[str, Field(pattern=f"^({'|'.join(GROUP_FIELDS)})$", max_length=16)]
+"""The name of a field, by which images are told apart."""
+OFFSET = r"(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])"
+REST = "*"
+"""In a pattern, what is not looked at; as its last part, however many folders there are."""
+_PLACE = re.compile(r"\{([^{}]*)\}")
+_MOST_PARTS = 32
+
+
+def _pattern(text: str) -> str:
+    """Raises ValueError, which says what is allowed."""
+    parts = text.split("/")
+    if not text.isprintable() or not all(parts) or len(parts) > _MOST_PARTS or ".." in parts:
+        raise ValueError("write the names of folders and files, parted by single /, such as {site}/{deployment}/{*}")
+    names = [name for part in parts for name in fields_in(part)]
+    known = ", ".join(f"{{{name}}}" for name in (*CAPTURE_FIELDS, REST))
+    if unknown := [name for name in names if name not in {*CAPTURE_FIELDS, REST}]:
+        raise ValueError(f"{{{unknown[0]}}} is no field of capture; there are {known}")
+    if re.search(r"[{}]", _PLACE.sub("", text)):
+        raise ValueError(f"a brace stands alone; fields are written as {known}")
+    said = [name for name in names if name != REST]
+    if not said:
+        raise ValueError(f"it names no field; there are {known}")
+    if len({*said}) < len(said):
+        raise ValueError("a field stands there twice; write {*} for what is not looked at")
+    if any(before.end() == after.start() for part in parts for before, after in pairwise(_PLACE.finditer(part))):
+        raise ValueError("two fields follow each other in one name: nobody can tell where the first one ends")
+    return text
+
+
+def fields_in(part: str) -> list[str]:
+    """The names between braces."""
+    return _PLACE.findall(part)
+
+
+def literals_in(part: str) -> list[str]:
+    """What stands before, between and behind the fields of a part of a pattern: one more than there are fields."""
+    return _PLACE.split(part)[::2]
+
+
+Pattern = Annotated[str, Field(min_length=3, max_length=300), AfterValidator(_pattern)]
+ColumnName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class Columns(Strict):
+    """The names of columns that are called otherwise."""
+
+    path: Annotated[ColumnName | None, Field(description="The column with the name or path of the image.")] = None
+    site: Annotated[ColumnName | None, Field(description="The column with the site.")] = None
+    deployment: Annotated[ColumnName | None, Field(description="The column with the deployment.")] = None
+    platform: Annotated[ColumnName | None, Field(description="The column with the platform.")] = None
+    time: Annotated[ColumnName | None, Field(description="The column with date and time, as ISO 8601 has them.")] = None
+    depth: Annotated[ColumnName | None, Field(description="The column with the depth in meters, downwards.")] = None
+    altitude: Annotated[
+        ColumnName | None, Field(description="The column with meters above the sea, which are negative below.")
+    ] = None
+    latitude: Annotated[ColumnName | None, Field(description="The column with the latitude in decimal degrees.")] = None
+    longitude: Annotated[ColumnName | None, Field(description="The column with the longitude in decimal degrees.")] = (
+        None
+    )
+
+
+class CaptureSource(Strict):
+    """What says when and where images were taken, and by what."""
+
+    from_: Annotated[
+        CaptureFrom,
+        Field(
+            alias="from",
+            description="Exif: what cameras wrote into the images. Csv: a table with a row for each image. Ifdo: an iFDO file. "
+            "Folder: the names of folders and files, by pattern.",
+        ),
+    ]
+    file: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=1024,
+            description="The file, by its path in the source; for Csv and Ifdo.",
+        ),
+    ] = None
+    columns: Annotated[
+        Columns | None,
+        Field(
+            description="For Csv: the names of columns that are not called path, site, deployment, platform, time, depth, "
+            "latitude, longitude, or as iFDO calls them."
+        ),
+    ] = None
+    pattern: Annotated[
+        Pattern | None,
+        Field(
+            description="What folders and files are called, from the folder of the source on, such as {site}/{deployment}/{*}. A "
+            "field takes as little as it can; {*} is anything and, at the end, whatever follows. Beside another from it says "
+            "what that does not."
+        ),
+    ] = None
+    utc_offset: Annotated[
+        str | None,
+        Field(
+            pattern=f"^{OFFSET}$",
+            max_length=6,
+            description='The offset from UTC, such as "+02:00", of times that come without one. Default: they are taken for UTC, '
+            "and counted in a warning.",
+        ),
+    ] = None
+
+    @field_validator("columns")
+    @classmethod
+    def _of_nothing(cls, columns: Columns | None) -> Columns | None:
+        """Nothing that somebody wrote out makes no other version than nothing at all."""
+        return None if columns is None or columns == type(columns)() else columns
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether a file says it."""
+        return self.from_ in {"Csv", "Ifdo"}
+
+
+class CaptureFault(StrEnum):
+    """Why something that capture should say of an image is not known."""
+
+    IMAGE_NOT_FOUND = "ImageNotFound"
+    """A row or an item names no image of the source."""
+    SEVERAL_IMAGES = "SeveralImages"
+    """A row or an item may mean more than one image."""
+    NOTHING_SAID = "NothingSaid"
+    """An image of which no row, item, EXIF or folder says anything."""
+    NOT_READABLE = "NotReadable"
+    """A value that is no time, or no number."""
+    OUT_OF_RANGE = "OutOfRange"
+    """A value that cannot be: a latitude of 91 degrees."""
+    CONTRADICTION = "Contradiction"
+    """Two rows say different things of one image."""
+    VIDEO = "Video"
+    """An item that is a video, or says several things of one image."""
+    DAMAGED = "Damaged"
+    """An image whose EXIF cannot be read."""
+
+
+class CaptureCount(Strict):
+    """Of how many images of the version a field is known."""
+
+    field: Annotated[str, Field(description=f"{', '.join(CAPTURE_FIELDS[:-1])} or {CAPTURE_FIELDS[-1]}.")]
+    known: Annotated[int, Field(description="Images of which it is known.")]
+    unknown: Annotated[int, Field(description="Images of which it is not.")]
+
+
+_FAULTS = [fault.value for fault in CaptureFault]
+
+
+class CaptureFinding(Strict):
+    """What is not known, for one reason."""
+
+    # Shown by control planes that know fewer reasons, too.
+    reason: Annotated[str, Field(description=f"{', '.join(_FAULTS[:-1])} or {_FAULTS[-1]}.")]
+    field: Annotated[str | None, Field(description="The field that is unknown for it; absent where all are.")] = None
+    count: Annotated[int, Field(description="Images, or rows without one.")]
+    first: Annotated[list[str], Field(description="The first ones; report/capture.jsonl in the version has all.")]
+
+
+class Captured(Strict):
+    """What is known of when and where the images of a version were taken."""
+
+    fields: Annotated[list[CaptureCount], Field(description="Those of which anything is known.")]
+    findings: Annotated[list[CaptureFinding], Field(description="What is not known of the source, and why.")] = []

@@ -1,0 +1,147 @@
+"""What a file (CSV or iFDO) says of images, found by their names; the file is read in a child of the sandbox."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import orjson
+
+from pelagos_contract.capture import CaptureFault, CaptureSource
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_pipelines.annotations import many_shapes, naming, reading
+from pelagos_pipelines.annotations.capture import FIELDS, Capture
+from pelagos_pipelines.annotations.model import SourceFiles
+from pelagos_pipelines.annotations.untrusted_input import format_names, printable, too_large, with_nearest
+from pelagos_pipelines.preparation.capturing.findings import Findings
+from pelagos_pipelines.sandbox import MEBIBYTE
+from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
+
+_TASKS = "pelagos_pipelines.preparation.capturing.documents"
+_ANSWER = 1024 * MEBIBYTE
+"""Of the rows as a child tells of them, unpacked."""
+_FAULTS = {fault.value: fault for fault in CaptureFault}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    name: str
+    place: str
+    values: dict[str, str | float]
+    faults: dict[str, CaptureFault]
+    assumed: bool
+    is_video: bool
+
+
+def require_file(tree: SourceFiles, wanted: CaptureSource) -> str:
+    """The path of the file.
+
+    Raises:
+        RefusedError: CAPTURE_INVALID when the source has none of that name, or it is an image.
+    """
+    path = str(PurePosixPath(wanted.file or ""))
+    images = set(tree.images)
+    if path in tree.known and path not in images:
+        return path
+    if path in images:
+        raise _unfit(f"{printable(path)} is an image; name the file with a row or an item for each image")
+    others = [one for one in tree.files if one not in images]
+    nearest = naming.Names(others).nearest(path)
+    there = (
+        f"the nearest is {format_names(nearest)}"
+        if nearest
+        else f"files beside images are {format_names(others) or 'none'}"
+    )
+    raise _unfit(f"the source has no file {printable(path)}; {there}")
+
+
+def is_annotated(tree: SourceFiles, path: str) -> bool:
+    """Whether an iFDO has annotations beside what it says of images."""
+    return reading.answered("is_annotated", tree, path, _TASKS)
+
+
+def read(tree: SourceFiles, wanted: CaptureSource, told: dict[str, dict[str, str | float]], findings: Findings) -> None:
+    """Have in ``told``, by the path of an image, what the file says of it; and in ``findings`` what it does not.
+
+    Raises:
+        RefusedError: CAPTURE_INVALID, FORMAT_INVALID or SOURCE_NOT_READABLE.
+    """
+    path = require_file(tree, wanted)
+    names = naming.Names(tree.images)
+    images = frozenset(tree.images)
+    named: set[str] = set()
+    contradicted: set[tuple[str, str]] = set()
+    for row in _rows(tree, path, wanted):
+        place = f"{printable(path)}, {row.place}"
+        image, meant = _image(row.name, str(PurePosixPath(path).parent), images, names)
+        if image is None:
+            nearest = names.nearest(row.name) if row.name and not meant else ()
+            fault = CaptureFault.SEVERAL_IMAGES if meant else CaptureFault.IMAGE_NOT_FOUND
+            findings.add(fault, with_nearest(place, meant, nearest))
+            continue
+        named.add(image)
+        if row.is_video:
+            findings.add(CaptureFault.VIDEO, image, place=place)
+            continue
+        for field, fault in row.faults.items():
+            findings.add(fault, image, field, place)
+        findings.assumed += row.assumed
+        known = told.setdefault(image, {})
+        for field, value in row.values.items():
+            if known.setdefault(field, value) != value:
+                contradicted.add((image, field))
+    for image, field in sorted(contradicted):
+        del told[image][field]
+        findings.add(CaptureFault.CONTRADICTION, image, field)
+    findings.named |= named
+
+
+def _image(name: str, beside: str, images: frozenset[str], names: naming.Names) -> tuple[str | None, list[str]]:
+    """The only image that a name fits; without it those that it may mean."""
+    plain = name.replace("\\", "/").lstrip("/")
+    for exact in (str(PurePosixPath(beside) / plain), plain):
+        if plain and exact in images:
+            return exact, []
+    alike = list(names.alike(name)) if plain else []
+    return (alike[0], []) if len(alike) == 1 else (None, alike)
+
+
+def _rows(tree: SourceFiles, path: str, wanted: CaptureSource) -> Iterator[_Row]:
+    ceilings = Ceilings.read()
+    most = ceilings.annotation_mebibytes * MEBIBYTE
+    task = "table" if wanted.from_ == "Csv" else "ifdo"
+    called = {} if wanted.columns is None else wanted.columns.written()
+    arguments = {
+        "where": printable(path),
+        "limit": ceilings.annotations,
+        "columns": called,
+        "utcOffset": wanted.utc_offset,
+    }
+    with reading.refusing(path), tree.open(path) as file:
+        if file.size > most:
+            raise too_large(path, file.size, most, raise_it("annotation_mebibytes"))
+        answer = reading.pool(ceilings, _TASKS).run(task, arguments, file=file.descriptor)
+        file.require_same()
+    with reading.refusing(path):
+        for line in many_shapes.lines(answer.raw, _ANSWER):
+            if line:
+                yield _row(orjson.loads(line))
+
+
+def _row(found: Any) -> _Row:
+    """As a child tells it, which may say anything once it was taken over. ValueError, TypeError or KeyError for no row."""
+    name, place, values, faults, assumed, is_video = found
+    if not (isinstance(name, str) and isinstance(place, str) and isinstance(values, dict) and isinstance(faults, dict)):
+        raise TypeError("row")
+    Capture.restored(values)
+    if not {*faults} <= {*FIELDS}:
+        raise ValueError("faults")
+    return _Row(
+        name, place[:60], values, {field: _FAULTS[why] for field, why in faults.items()}, bool(assumed), bool(is_video)
+    )
+
+
+def _unfit(words: str) -> RefusedError:
+    return RefusedError(Reason.CAPTURE_INVALID, f"capture.file: {words}", "capture.file")
