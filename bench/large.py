@@ -46,7 +46,7 @@ def measure(plan: Plan) -> Section:
             store, report = (plan.folder / f"{what}-{kind}-{number}" for what in ("store", "report"))
             found[f"{kind} {number}"] = _do(plan, "prepare", path, data, store, report)
     version = next((plan.folder / f"store-folder-{many}" / "versions").iterdir())
-    for what, name in (("copy", "copy"), ("view", "view"), ("view", "again")):
+    for what, name in (("copy", "copy"), ("view", "view"), ("view", "again"), ("links", "links")):
         plan.say(f"{name} of {many} images")
         found[name] = _do(plan, what, version, plan.folder / what)
     size = plan.size(_COCO, _COCO // 10)
@@ -57,6 +57,7 @@ def measure(plan: Plan) -> Section:
     rows += [
         _faster(f"copy of {many:,} images", found["copy"], None),
         _faster("view of the same", found["view"], found["copy"]),
+        _faster("view in a training, which has read the images", found["links"], found["copy"]),
         _faster("the same view again", found["again"], found["copy"]),
         _large(f"COCO file of {size / 1e6:.0f} MB", found["coco"], size, rest),
     ]

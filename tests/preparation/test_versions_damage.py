@@ -19,7 +19,7 @@ import image_sources
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Collection
-from pelagos_pipelines.preparation import integrity, versions
+from pelagos_pipelines.preparation import integrity, verifying, versions
 
 WRITER = """
 import sys, pathlib
@@ -176,3 +176,35 @@ def test_a_changed_byte_is_found_before_training_sees_it(tmp_path: Path) -> None
     blob.write_bytes(content)
     with pytest.raises(RefusedError, match="is damaged"):
         versions.materialise(version.folder, "yolo", tmp_path / "view")
+
+
+def test_images_that_a_training_has_read_are_not_read_again_for_its_view(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = dataset_versions.write(tmp_path / "store", dataset_versions.detection(tmp_path / "source"))
+    versions.verify(version)
+    monkeypatch.setattr(verifying, "first_damaged", lambda files: pytest.fail("read again"))
+    versions.materialise(version.folder, "yolo", tmp_path / "view")
+
+
+def test_a_byte_that_changes_after_images_were_read_is_found_although_the_file_has_its_old_date(tmp_path: Path) -> None:
+    version = dataset_versions.write(tmp_path / "store", dataset_versions.detection(tmp_path / "source"))
+    versions.verify(version)
+    blob = version.blobs["images/3.png"]
+    seen = blob.stat()
+    content = bytearray(blob.read_bytes())
+    content[-1] ^= 1
+    time.sleep(0.02)  # the kernel's clock ticks every few milliseconds
+    blob.chmod(0o644)
+    blob.write_bytes(content)
+    os.utime(blob, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    with pytest.raises(RefusedError, match="is damaged"):
+        versions.materialise(version.folder, "yolo", tmp_path / "view")
+
+
+def test_an_image_that_is_gone_is_told_before_anything_is_linked(tmp_path: Path) -> None:
+    version = dataset_versions.write(tmp_path / "store", dataset_versions.detection(tmp_path / "source"))
+    version.blobs["images/3.png"].unlink()
+    with pytest.raises(RefusedError, match="an image cannot be read"):
+        versions.materialise(version.folder, "yolo", tmp_path / "view")
+    assert not (tmp_path / "view").exists()

@@ -181,7 +181,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
         entries: list[dict[str, object]] = []
         for index, image in enumerate(images):
             name = names[image.path]
-            linking.link(blobs[image.path], folder / name)
+            linking.show(blobs, image.path, f"{folder}/{name}")
             size = {"width": image.width, "height": image.height}
             group = {} if image.group is None else {"group": image.group}
             entries.append({"id": index, "file_name": name, **size, "source": image.path, **group})

@@ -109,7 +109,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
         images, annotations = [], []
         for index, image in enumerate(image for image in collection.images if image.split == split):
             name = names[image.path]
-            linking.link(blobs[image.path], folder / name)
+            linking.show(blobs, image.path, folder / name)
             group = {} if image.group is None else {"group": image.group}
             size = {"width": image.width, "height": image.height}
             images.append({"id": index, "file_name": name, **size, "source": image.path, **group})

@@ -37,7 +37,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
         file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n  <version>1.1</version>\n')
         file.writelines(_meta(len(collection.images), labels))
         for number, image in enumerate(collection.images):
-            linking.link(blobs[image.path], target / "images" / names[image.path])
+            linking.show(blobs, image.path, target / "images" / names[image.path])
             file.writelines(_image(number, names[image.path], image, altered))
         file.write("</annotations>\n")
     (target / "cvat-labels.json").write_bytes(orjson.dumps(labels, option=orjson.OPT_INDENT_2))

@@ -33,7 +33,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
     for image in collection.images:
         folder = target / "images" / (image.split or "")
         folder.mkdir(parents=True, exist_ok=True)
-        linking.link(blobs[image.path], folder / names[image.path])
+        linking.show(blobs, image.path, folder / names[image.path])
     found = document(collection, names, altered)
     (target / "ifdo.json").write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2))
     return altered

@@ -168,7 +168,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
     for image in collection.images:
         assert image.split is not None
         assert image.label is not None
-        linking.link(blobs[image.path], target / image.split / image.label / names[image.path])
+        linking.show(blobs, image.path, f"{target}/{image.split}/{image.label}/{names[image.path]}")
 
 
 # --- what folders are

@@ -47,7 +47,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
         separator = b"[\n"
         for number, image in enumerate(collection.images, start=1):
             name = names[image.path]
-            linking.link(blobs[image.path], target / "images" / name)
+            linking.show(blobs, image.path, target / "images" / name)
             results = [*_results(image, altered, answers)]
             kinds |= {result["type"] for result in results}
             place = f"/data/local-files/?d={quote(f'images/{name}')}"

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pelagos_pipelines.annotations import kinds
@@ -18,7 +18,50 @@ _OTHERS = re.compile(r"[^A-Za-z0-9._-]+")
 _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES})
 
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+class Blobs(Mapping[str, Path]):
+    """The files of a version's images in a store, by the paths of the images; as texts, until somebody asks for a path.
+
+    Paths of millions of images take longer to make than links to them.
+    """
+
+    def __init__(self, folder: Path, digests: Mapping[str, str]) -> None:
+        """``folder`` is that of the store's blobs, ``digests`` are theirs by the images. ValueError for what is no sha256."""
+        for one in digests.values():
+            if not _SHA256.fullmatch(one):
+                raise ValueError(f"{one!r} is not a sha256")
+        self._folder = str(folder)
+        self._digests = digests
+
+    def file(self, path: str) -> str:
+        """Where the bytes of an image are."""
+        digest = self._digests[path]
+        return f"{self._folder}/{digest[:2]}/{digest[2:]}"
+
+    def __getitem__(self, path: str) -> Path:
+        """The same."""
+        return Path(self.file(path))
+
+    def __iter__(self) -> Iterator[str]:
+        """The paths of images."""
+        return iter(self._digests)
+
+    def __len__(self) -> int:
+        """How many images there are; several may have the same file."""
+        return len(self._digests)
+
+
+def file_of(blobs: Mapping[str, Path], path: str) -> str:
+    """Where the bytes of the image ``path`` are."""
+    return blobs.file(path) if isinstance(blobs, Blobs) else str(blobs[path])
+
+
+def show(blobs: Mapping[str, Path], path: str, target: str | Path) -> None:
+    """Have the image ``path`` in a view, as ``target``."""
+    link(file_of(blobs, path), target)
 
 
 def link(blob: str | Path, target: str | Path) -> None:

@@ -149,7 +149,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
         folder.mkdir(parents=True)
     for image in collection.images:
         name = names[image.path]
-        linking.link(blobs[image.path], folders[0] / name)
+        linking.show(blobs, image.path, folders[0] / name)
         document = ElementTree.ElementTree(_element(image, name))
         ElementTree.indent(document)
         document.write(folders[1] / f"{PurePosixPath(name).stem}.xml", encoding="utf-8", xml_declaration=True)

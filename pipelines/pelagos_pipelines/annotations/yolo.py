@@ -287,7 +287,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
         images = collection.images[start : start + _AT_ONCE]
         for image, rows in zip(images, _rows(images, ids), strict=True):
             name = names[image.path]
-            linking.link(blobs[image.path], f"{target}/images/{image.split}/{name}")
+            linking.show(blobs, image.path, f"{target}/images/{image.split}/{name}")
             linking.write(f"{target}/labels/{image.split}/{name.rpartition('.')[0]}.txt", rows)
     has_validation = any(image.split == "validation" for image in collection.images)
     content = {
