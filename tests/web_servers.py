@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked. Headers in lower case; of a parameter that is there twice, ``query`` has the last."""
+    """What a client asked. Headers in lower case; of a parameter that is there twice ``query`` has the last, ``lists`` all."""
 
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
+    lists: Mapping[str, list[str]] = field(default_factory=dict)
 
     @property
     def document(self) -> Any:
@@ -142,7 +143,8 @@ class _Requests(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length") or 0))
         query = dict(urllib.parse.parse_qsl(parts.query, keep_blank_values=True))
-        request = Request(self.command, urllib.parse.unquote(parts.path), query, headers, body)
+        lists = urllib.parse.parse_qs(parts.query, keep_blank_values=True)
+        request = Request(self.command, urllib.parse.unquote(parts.path), query, headers, body, lists)
         server = self.server.described
         server.seen.append(request)
         fault = server.fault(request)

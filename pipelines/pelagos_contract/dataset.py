@@ -20,6 +20,7 @@ from pelagos_contract.preprocessing import Preprocessing, ToldStatistics
 from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import Source
 from pelagos_contract.tasks import Task
+from pelagos_contract.taxonomy import ToldTaxonomy
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -262,6 +263,9 @@ class ClassCount(Strict):
     name: Annotated[str, Field(description="Name of the class.")]
     images: Annotated[int, Field(description="Images that show it.")]
     annotations: Annotated[int, Field(description="Annotations of it.")]
+    aphia_id: Annotated[
+        int | None, Field(description="AphiaID of its taxon, where labels.taxonomy says which it is.")
+    ] = None
 
 
 class SplitCount(Strict):
@@ -402,6 +406,8 @@ class PreparationResult(Strict):
     """Of a source that is fetched."""
     capture: Captured | None = None
     """Where spec.capture is set."""
+    taxonomy: ToldTaxonomy | None = None
+    """Where labels.taxonomy asks for it."""
     slices: list[SliceFigures] = []
     report: str | None = None
     """Where the page stands that people look at; None where it could not be made."""

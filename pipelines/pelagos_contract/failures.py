@@ -42,7 +42,7 @@ class Reason(StrEnum):
     )
     SOURCE_NOT_ALLOWED = (
         "SourceNotAllowed",
-        "The source is at an address that is not asked: not https, or not a public one, and the platform has not allowed it.",
+        "The source, or the register of names, is at an address that is not asked: not https, or not a public one, and the platform has not allowed it.",
         "Have the entry that the message prints added to sourceHosts of the namespace, or name another address.",
     )
     SOURCE_ACCESS_DENIED = (
@@ -121,6 +121,17 @@ class Reason(StrEnum):
         "CaptureInvalid",
         "spec.capture names a file or a column that the source does not have, or nothing that it names says anything of an image.",
         "Correct the field that the message names; it lists what the source has.",
+    )
+    TAXA_UNKNOWN = (
+        "TaxaUnknown",
+        "Classes are no taxa of the register of names, and labels.taxonomy.onUnknown is Fail.",
+        "Name their AphiaIDs in labels.taxonomy.ids, or the classes in keep; the message has names like theirs.",
+    )
+    TAXONOMY_UNAVAILABLE = (
+        "TaxonomyUnavailable",
+        "The register of names that labels.taxonomy asks does not answer, and did not say before what classes are.",
+        "It is asked again every 10 minutes. labels.taxonomy.table is read without asking anybody.",
+        "waiting",
     )
     LABEL_WITHOUT_IMAGE = (
         "LabelWithoutImage",

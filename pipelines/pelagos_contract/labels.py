@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from pelagos_contract import taxonomy
 from pelagos_contract.base import Strict
+from pelagos_contract.class_names import Names, NewName, OldName, once
+from pelagos_contract.taxonomy import Taxonomy
 
 DEEPEST = 32
 """Folders in folders."""
 _LEVEL = r"^(First|Last|Supercategory|[1-9]|[12][0-9]|3[0-2])$"
 _LEVELS = f"write a number from 1 to {DEEPEST}, First, Last or Supercategory"
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
-_SEPARATORS = re.compile(r"[/\\]")
 MOST_BYTES = 32_000
 """Of labels in JSON: a step is told its request in one argument, of which Linux takes 128 KiB."""
-WILDCARD = "*"
-"""Any characters, or none."""
 
 
 def _level(value: Any) -> Any:
@@ -39,38 +37,6 @@ def _level(value: Any) -> Any:
     return int(text) if text.isdigit() else text
 
 
-def _name(name: str) -> str:
-    """As readers have class names. Raises ValueError for what none can be."""
-    plain = unicodedata.normalize("NFC", name.strip())
-    if not plain or _CONTROL.search(plain):
-        raise ValueError("write the name of a class: text on one line")
-    return plain
-
-
-def _new_name(name: str) -> str:
-    """One that can be the name of a folder, too, as classes are in some views."""
-    plain = _name(name)
-    if _SEPARATORS.search(plain) or plain.startswith(".") or WILDCARD in plain:
-        raise ValueError(rf"a new name has no / and no \ and no {WILDCARD} in it, and does not begin with a dot")
-    return plain
-
-
-def _once(names: Any) -> Any:
-    """What has names as keys, unless two of them are the same name: one would be lost without a word."""
-    if isinstance(names, Mapping) and all(isinstance(name, str) for name in names):
-        counts = Counter(unicodedata.normalize("NFC", name.strip()) for name in names)
-        if twice := [name for name, count in counts.items() if count > 1]:
-            raise ValueError(f"{twice[0]} stands there more than once, in other spaces or another Unicode form")
-    return names
-
-
-def _sorted(names: list[str]) -> list[str]:
-    return sorted(set(names))
-
-
-OldName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_name)]
-NewName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_new_name)]
-Names = Annotated[list[OldName], AfterValidator(_sorted)]
 Level = Annotated[
     int | str,
     BeforeValidator(_level),
@@ -105,7 +71,7 @@ class Labels(Strict):
     rename: Annotated[
         dict[OldName, NewName],
         Field(max_length=300, description="New names of classes by their names in the source: {cod: Gadus morhua}."),
-        BeforeValidator(_once),
+        BeforeValidator(once),
     ] = {}
     merge: Annotated[
         dict[NewName, Annotated[Names, Field(min_length=1, max_length=500)]],
@@ -114,7 +80,7 @@ class Labels(Strict):
             description="Classes that are made of several: {flatfish: [plaice, dab]}, by their names in the source; * stands for "
             "any characters. A name, here or in rename, goes before a pattern.",
         ),
-        BeforeValidator(_once),
+        BeforeValidator(once),
     ] = {}
     level: Annotated[
         Level | None,
@@ -131,6 +97,10 @@ class Labels(Strict):
             "ExcludedClass. Background: they are images on which there is nothing to find; not for Classification."
         ),
     ] = "Drop"
+    taxonomy: Annotated[
+        Taxonomy | None,
+        Field(description="Which taxa classes are, by a register of names; of which rank classes are made of them."),
+    ] = None
 
     @model_validator(mode="after")
     def _is_short(self) -> Self:
@@ -164,6 +134,8 @@ def faults(labels: Labels) -> Iterator[tuple[str, str]]:
             yield "labels.merge", f"{name} is a new name in labels.rename, too: write that class in labels.merge.{name}"
         elif name in old or (name in listed and name not in labels.merge[name]):
             yield "labels.merge", f"{name} is a new name here, and an old one elsewhere: call one of them otherwise"
+    if labels.taxonomy is not None:
+        yield from taxonomy.faults(labels.taxonomy)
 
 
 def _shared(some: Any, others: Any) -> str | None:
@@ -178,21 +150,3 @@ def names_in(labels: Labels) -> Mapping[str, list[str]]:
         "labels.exclude": labels.exclude,
         "labels.rename": [*labels.rename],
     } | merged
-
-
-def fits(pattern: str, name: str) -> bool:
-    """Whether a name fits a pattern, in which * alone has a meaning. In time linear in both."""
-    first, *rest = pattern.split(WILDCARD)
-    if not rest:
-        return name == pattern
-    *middle, last = rest
-    end = len(name) - len(last)
-    if len(first) > end or not name.startswith(first) or not name.endswith(last):
-        return False
-    place = len(first)
-    for part in middle:
-        found = name.find(part, place, end)
-        if found < 0:
-            return False
-        place = found + len(part)
-    return True

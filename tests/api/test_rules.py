@@ -85,6 +85,17 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.DATASET, {"labels": {"rename": {"cod": "fish", "eel": "fish", "dab": "flat"}}}, "spec.labels.rename"),
     (kinds.DATASET, {"labels": {"rename": {"cod": "Gadus"}, "merge": {"fish": ["eel", "cod"]}}}, "spec.labels.merge"),
     (kinds.DATASET, {"labels": {"rename": {"cod": "Gadus"}, "merge": {"cod": ["eel"]}}}, "spec.labels.merge"),
+    (
+        kinds.DATASET,
+        {"labels": {"taxonomy": {"authority": "WoRMS", "table": "taxa.csv", "url": "https://worms.example"}}},
+        "spec.labels.taxonomy.url",
+    ),
+    (kinds.DATASET, {"labels": {"taxonomy": {"authority": "WoRMS", "above": "Exclude"}}}, "spec.labels.taxonomy.above"),
+    (
+        kinds.DATASET,
+        {"labels": {"taxonomy": {"authority": "WoRMS", "table": "taxa.csv", "rank": "Family", "above": "Exclude"}}},
+        None,
+    ),
     *((kinds.DATASET, resource["spec"], None) for resource in DOCUMENTED),
     *(
         (kinds.DATASET, {"balance": {"strategy": strategy, "target": target}}, "spec.balance.target" if idle else None)

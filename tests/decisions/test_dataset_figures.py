@@ -24,6 +24,33 @@ def test_measures_and_statistics_are_shown() -> None:
     assert (found["measured"], found["statistics"]) == ([MEASURED], STATISTICS)
 
 
+def test_what_a_register_of_names_told_is_shown_and_bounded() -> None:
+    unknown = [
+        {"name": f"thing {number}", "why": "no taxon is called so", "suggestions": ["x" * 999]} for number in range(90)
+    ]
+    parts = [{"name": f"cod {number}", "aphiaId": 126436, "annotations": 2} for number in range(30)]
+    rolled = [{"name": "Gadidae", "aphiaId": 125469, "of": parts}]
+    told = {
+        "authority": "WoRMS",
+        "source": "https://worms.example",
+        "taxa": 1,
+        "unknown": unknown,
+        "rolledUp": rolled,
+        "later": 1,
+    }
+
+    found = status(taxonomy=told, classes=[{"name": "Gadidae", "images": 3, "annotations": 4, "aphiaId": 125469}])
+
+    shown = found["taxonomy"]
+    assert (len(shown["unknown"]), len(shown["rolledUp"][0]["of"])) == (bounds.MOST_NAMES, bounds.MOST_PARTS)
+    assert len(shown["unknown"][0]["suggestions"][0]) == bounds.LONGEST
+    assert [(each["field"], each["shown"], each["total"]) for each in found["truncated"]] == [
+        ("taxonomy.unknown", 50, 90),
+        ("taxonomy.rolledUp[].of", 20, 30),
+    ]
+    assert found["classes"][0]["aphiaId"] == 125469
+
+
 def test_what_lies_beyond_a_threshold_is_shown_with_its_range() -> None:
     excluded = {"reason": "Blurred", "files": 2, "first": ["a.png", "b.png"], "measured": "0.4 to 9"}
 

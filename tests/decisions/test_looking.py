@@ -62,6 +62,28 @@ def test_the_key_stays_as_long_as_a_look_goes_on() -> None:
     assert looking.key(seen(DAY + 1, {"retry_key": key})) not in {key, ""}
 
 
+@pytest.mark.parametrize(
+    ("taxonomy", "reason", "ago", "is_due"),
+    [
+        ({}, "TaxonomyUnavailable", 599, False),
+        ({}, "TaxonomyUnavailable", 600, True),
+        ({}, "TaxaUnknown", 9 * DAY, False),
+        ({"table": "taxa.csv"}, "TaxonomyUnavailable", 9 * DAY, False),
+    ],
+)
+def test_a_register_that_did_not_answer_is_asked_again_every_ten_minutes(
+    taxonomy: dict[str, str], reason: str, ago: float, *, is_due: bool
+) -> None:
+    labels = {"taxonomy": {"authority": "WoRMS", **taxonomy}}
+    spec = {"source": {"volume": {"path": "frames"}}, "labels": labels}
+    failed = Report(failure={"reason": reason, "message": "no"})
+    before = seen(ago, {"state": RunState.FAILED}, spec, report=failed)
+
+    assert looking.key(before).startswith("@") is is_due
+    key = looking.key(before)
+    assert looking.key(seen(9 * DAY, {"retry_key": key}, spec)) == key  # it answered
+
+
 def test_a_persons_key_begins_anew_and_is_kept_in_those_that_follow() -> None:
     key = looking.key(seen(DAY))
     assert looking.key(seen(5, {"retry_key": key}, retry="now")) == "now"

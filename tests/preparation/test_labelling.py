@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from pelagos_contract.class_names import fits
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_contract.labels import Labels, fits
+from pelagos_contract.labels import Labels
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.model import Box, Boxes, Collection, Exclusion, ImageRecord

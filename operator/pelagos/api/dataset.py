@@ -37,6 +37,7 @@ from pelagos_contract.preprocessing import ToldStatistics
 from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import SourceDescription
 from pelagos_contract.tasks import Task
+from pelagos_contract.taxonomy import Taxonomy, ToldTaxonomy
 
 
 class PreparationResources(PlacementSpec):
@@ -93,6 +94,10 @@ class FairGate(Strict):
     ]
 
 
+def _taxonomy(spec: Recipe) -> Taxonomy | None:
+    return spec.labels.taxonomy if spec.labels is not None else None
+
+
 class DatasetSpec(Recipe, BaseSpec):
     """An image collection and how to make versions of it that can be trained on."""
 
@@ -142,6 +147,22 @@ class DatasetSpec(Recipe, BaseSpec):
             holds=lambda spec: (
                 spec.labels is None
                 or not {*spec.labels.rename} & {*spec.labels.merge}.union(*spec.labels.merge.values())
+            ),
+        ),
+        Rule(
+            cel="!has(self.labels) || !has(self.labels.taxonomy) || !has(self.labels.taxonomy.table) || "
+            "!has(self.labels.taxonomy.url)",
+            message="spec.labels.taxonomy.url must not be set beside table, which is read instead of asking anybody",
+            field="spec.labels.taxonomy.url",
+            holds=lambda spec: (taxonomy := _taxonomy(spec)) is None or taxonomy.table is None or taxonomy.url is None,
+        ),
+        Rule(
+            cel="!has(self.labels) || !has(self.labels.taxonomy) || !has(self.labels.taxonomy.above) || "
+            "has(self.labels.taxonomy.rank)",
+            message="spec.labels.taxonomy.above says what becomes of classes above rank; set rank, too",
+            field="spec.labels.taxonomy.above",
+            holds=lambda spec: (
+                (taxonomy := _taxonomy(spec)) is None or taxonomy.above is None or taxonomy.rank is not None
             ),
         ),
         Rule(
@@ -374,6 +395,13 @@ class DatasetStatus(BaseStatus):
         list[Corrections] | None,
         Field(
             description="What people made of the suggestions of models, by model, at most 10: how good these are in the field."
+        ),
+    ] = None
+    taxonomy: Annotated[
+        ToldTaxonomy | None,
+        Field(
+            description="What a register of names said of its classes, where spec.labels.taxonomy asks for it; at most 50 names "
+            "of each kind."
         ),
     ] = None
     statistics: Annotated[

@@ -14,6 +14,10 @@ MOST_CORRECTED = 10
 MOST_MEASURED = 20
 MOST_SLICES = 20
 MOST_FINDINGS = 30
+MOST_NAMES = 50
+"""Of each kind that a register of names tells."""
+MOST_PARTS = 20
+"""Classes that became a part of one."""
 LONGEST = 500
 """Characters of a name or a warning."""
 

@@ -20,6 +20,7 @@ from pelagos_contract.dataset import ClassFolder, Corrections, Split
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import FormatDescription
 from pelagos_contract.tasks import Task
+from pelagos_contract.taxonomy import TaxonomyRecord
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.capture import Capture
@@ -241,7 +242,7 @@ class Collection:
     ``excluded`` are the files that the reader left out, ``annotation_files`` those that it read. Files that are neither, and no
     images, are not for it to account for. ``altered`` counts annotations that the task cannot hold as they were drawn,
     ``corrections`` what people made of the suggestions of models. ``unused`` are classes that the source declares and no
-    annotation is of.
+    annotation is of. ``taxonomy`` says which taxa classes are, where somebody asked for that.
     """
 
     task: Task
@@ -254,6 +255,7 @@ class Collection:
     altered: Altered = field(default_factory=Altered)
     corrections: tuple[Corrections, ...] = ()
     unused: tuple[str, ...] = ()
+    taxonomy: TaxonomyRecord | None = None
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from pelagos_contract import labels as contract
+from pelagos_contract.class_names import WILDCARD, fits
 from pelagos_contract.dataset import Change
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_contract.labels import WILDCARD, Labels, fits
+from pelagos_contract.labels import Labels
 from pelagos_contract.tasks import Task
+from pelagos_contract.taxonomy import RolledUp
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.faults import MOST, Faults
 from pelagos_pipelines.annotations.model import Boxes, Collection, Exclusion, ImageRecord, declared
@@ -33,24 +35,28 @@ from pelagos_pipelines.annotations.untrusted_input import (
     look,
     printable,
 )
+from pelagos_pipelines.taxonomy.naming import Naming
 
 _SHOWN = 20
 """Classes of the source that a refusal lists."""
 _FEW = 5
+_MOST_ROLLED = 20
 
 
-def applied(found: Collection, labels: Labels) -> Collection:
-    """What was read, with the classes that are asked for.
+def applied(
+    found: Collection, labels: Labels, naming_of: Callable[[Sequence[str]], Naming] | None = None
+) -> Collection:
+    """What was read, with the classes that are asked for. ``naming_of`` says what a register of names makes of these.
 
     Raises:
         RefusedError: LABELS_INVALID for names that no annotation has, and for what contradicts itself or leaves nothing;
-            FORMAT_INVALID for classes whose names look the same.
+            FORMAT_INVALID for classes whose names look the same; and what ``naming_of`` raises.
     """
     faults = Faults()
     for place, words in contract.faults(labels):
         faults.add(_fault(place, words))
     faults.refuse_any()
-    if not (labels.include or labels.exclude or labels.rename or labels.merge):
+    if not (naming_of or labels.include or labels.exclude or labels.rename or labels.merge):
         require_distinct(found.classes)
         return _settled(found)
     meaning = _Meaning(found.classes, frozenset(found.unused), labels, faults)
@@ -58,7 +64,17 @@ def applied(found: Collection, labels: Labels) -> Collection:
     faults.refuse_any()
     ordered = tuple(dict.fromkeys(name for one in found.classes if (name := wanted[one]) is not None))
     require_distinct(ordered)
-    made = _Made(found.classes, ordered, wanted, merging=bool(labels.merge))
+    naming = Naming({one: one for one in ordered}) if naming_of is None else naming_of(ordered)
+    before = wanted
+    if naming.changes:
+        wanted = {old: None if new is None else naming.names[new] for old, new in before.items()}
+        ordered = tuple(dict.fromkeys(name for one in found.classes if (name := wanted[one]) is not None))
+        require_distinct(ordered)
+    if not ordered:
+        raise _fault(
+            "labels.taxonomy.above", "no class is left: set it to Keep, or choose a higher labels.taxonomy.rank"
+        )
+    made = _Made(found.classes, ordered, wanted, merging=bool(labels.merge) or naming.changes)
     images = tuple(map(made.image, found.images))
     if labels.emptied == "Background" and made.unclassified:
         raise _fault(
@@ -68,13 +84,24 @@ def applied(found: Collection, labels: Labels) -> Collection:
         )
     gone = set(made.emptied) if labels.emptied == "Drop" else set()
     left = tuple(image for image in images if image.path not in gone)
+    counts = _counts(found) if labels.merge or naming.changes or None in wanted.values() else Counter[str]()
+    named = Counter[str]()
+    for one, name in before.items():
+        if name is not None:
+            named[name] += counts[one]
+    rolled = naming.rolled_up(named)
     made_of = replace(
         found,
         classes=declared(ordered, left)[0],
         images=left,
-        warnings=(*found.warnings, *meaning.idle, *_told(found, wanted, made, labels)),
+        warnings=(
+            *(*found.warnings, *meaning.idle, *naming.warnings),
+            *_told(found, wanted, made, labels, counts),
+            *_told_rolled(rolled, naming),
+        ),
         excluded=(*found.excluded, *Exclusion.of(sorted(gone), ExclusionReason.EXCLUDED_CLASS)),
         altered=Altered(found.altered.counts + made.altered.counts),
+        taxonomy=naming.record(rolled),
     )
     return _settled(made_of)
 
@@ -318,10 +345,15 @@ class _Made:
 # --- what should be said
 
 
-def _told(found: Collection, wanted: Mapping[str, str | None], made: _Made, labels: Labels) -> Iterator[str]:
+def _counts(found: Collection) -> Counter[str]:
+    """Annotations by their classes: of a million, it takes seconds."""
     task = TASKS.named(found.task)
-    told_of = labels.merge or None in wanted.values()  # a million annotations take seconds
-    counts = Counter(label for image in found.images for label in task.marks(image)) if told_of else Counter[str]()
+    return Counter(label for image in found.images for label in task.marks(image))
+
+
+def _told(
+    found: Collection, wanted: Mapping[str, str | None], made: _Made, labels: Labels, counts: Mapping[str, int]
+) -> Iterator[str]:
     out = [f"{printable(name)} ({counts[name]})" for name in found.classes if wanted[name] is None]
     if out:
         total = sum(counts[name] for name in found.classes if wanted[name] is None)
@@ -345,5 +377,13 @@ def _told(found: Collection, wanted: Mapping[str, str | None], made: _Made, labe
     if made.equal:
         yield f"{made.equal} boxes of merged classes are equal to one of the same image and class; all are kept: check them"
     kept = {name for name in wanted.values() if name is not None}
-    if task.needs_several_classes and len(kept) == 1:
+    if TASKS.named(found.task).needs_several_classes and len(kept) == 1:
         yield f"{format_names(kept)} is the only class that is left: a model has nothing to tell apart"
+
+
+def _told_rolled(rolled: Sequence[RolledUp], naming: Naming) -> Iterator[str]:
+    for each in rolled[:_MOST_ROLLED] if naming.changes else ():
+        parts = [f"{printable(part.name)} ({part.annotations})" for part in each.of]
+        yield f"{printable(each.name)} is made of {format_words(parts[:_FEW], len(parts))}"
+    if naming.changes and len(rolled) > _MOST_ROLLED:
+        yield f"{len(rolled) - _MOST_ROLLED} more classes are made of lower taxa; status.taxonomy.rolledUp lists them"

@@ -24,7 +24,7 @@ from pelagos_pipelines.preparation.versions import Version
 from pelagos_pipelines.storage import buckets, places
 from pelagos_pipelines.storage.buckets import Bucket, Object
 
-_FILES = (versions.EXCLUDED, "annotations.json", "manifest.json")
+_FILES = (versions.EXCLUDED, versions.TAXONOMY, "annotations.json", "manifest.json")
 """In the order in which they are written."""
 
 
@@ -44,6 +44,8 @@ def publish(version: Version, store: Bucket, confirm: Callable[[], None] = lambd
     buckets.at_once(lambda path: store.upload(files[path], path), missing)
     # The manifest last, after all that it names: a preparation that ends in between leaves nothing that readers would find.
     for name in _FILES:
+        if name == versions.TAXONOMY and not (version.folder / name).exists():
+            continue
         confirm()
         store.upload(version.folder / name, f"versions/{version.digest}/{name}")
     return f"{store.uri}/versions/{version.digest}"
@@ -136,9 +138,8 @@ def _bring_files(store: Bucket, digest: str, folder: Path, uri: str) -> None:
         try:
             store.download(f"versions/{digest}/{name}", folder / name)
         except FileNotFoundError as error:
-            if (
-                name != versions.EXCLUDED
-            ):  # which versions of old do not have; the manifest says whether it must be there
+            # The manifest says whether the list of what was left out must be there.
+            if name not in versions.OPTIONAL:
                 raise _unreadable(uri, f"{name} is not there") from error
 
 

@@ -27,8 +27,10 @@ import orjson
 
 from pelagos_contract import disk
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.metadata import Taxon
 from pelagos_contract.preprocessing import Preprocessing, Statistics
 from pelagos_contract.tasks import Task
+from pelagos_contract.taxonomy import Lineage, TaxonomyRecord, ToldTaxonomy
 from pelagos_pipelines.annotations import registry
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.capture import Capture
@@ -50,7 +52,10 @@ READERS, REMOVING = ".readers", ".removing"
 PATIENCE = 60.0
 EXCLUDED = "excluded.jsonl"
 """What is not in the version, and why. Versions of old do not have it."""
-LARGEST = {"manifest.json": 512 * 1024**2, "annotations.json": 1024**3, EXCLUDED: 512 * 1024**2}
+TAXONOMY = "taxonomy.json"
+"""What a register of names said of its classes, where one was asked: who, when, and the taxa above each."""
+OPTIONAL = frozenset({EXCLUDED, TAXONOMY})
+LARGEST = {"manifest.json": 512 * 1024**2, "annotations.json": 1024**3, EXCLUDED: 512 * 1024**2, TAXONOMY: 32 * 1024**2}
 """Bytes: a million images with long names, and a million boxes several times over."""
 PARTIAL = ".partial-"
 """How the names of what is being made, or removed, begin: whoever holds the store next clears it away."""
@@ -185,7 +190,8 @@ def write(
 ) -> Version:
     """Store a version, or find it there. The caller holds the store.
 
-    What lies beside the data in the source is no part of its identity: of a version that is found, the list of that is renewed.
+    What lies beside the data in the source is no part of its identity, nor when taxa were asked for and what is above them: of a
+    version that is found, these are renewed.
 
     ``recipe`` must hold what decides the content, and nothing that names a machine, a path or a time.
 
@@ -215,11 +221,16 @@ def write(
     }
     if derived is not None:
         manifest |= derived.written()
+    if collection.taxonomy is not None:
+        manifest["taxa"] = {name: taxon.written() for name, taxon in collection.taxonomy.taxa().items()}
     digest = _digest(manifest, _lines(collection.task, images))
     folder = store / "versions" / digest
     # Blobs first: what carries a version's name has all of them, whenever this process ends. A killed one leaves blobs that no
     # version names, and the next preparation finds and uses them.
     _write_blobs(store / "blobs", tree, {inspections[image.path].blob: image.path for image in images}, inspections)
+    beside = {EXCLUDED: b"".join(ledger.lines(collection.excluded))}
+    if collection.taxonomy is not None:
+        beside[TAXONOMY] = orjson.dumps(collection.taxonomy.written(), option=_READABLE)
     if not _is_intact(folder):
         # Damaged, or half removed: its name says what belongs there, so that making it anew loses nothing.
         shutil.rmtree(folder, ignore_errors=True)
@@ -227,12 +238,12 @@ def write(
         content = {
             "manifest.json": [named],
             "annotations.json": _pieces(_lines(collection.task, images)),
-            EXCLUDED: ledger.lines(collection.excluded),
+            **{name: [found] for name, found in beside.items()},
         }
         _write_folder(folder, content)
-    beside = b"".join(ledger.lines(collection.excluded))
-    if (folder / EXCLUDED).read_bytes() != beside:
-        disk.write_atomically(folder / EXCLUDED, beside)
+    for name, there in beside.items():
+        if not (folder / name).is_file() or (folder / name).read_bytes() != there:
+            disk.write_atomically(folder / name, there)
     # As its readers will, so that no version is reported that they refuse.
     return read(folder)
 
@@ -302,7 +313,10 @@ def read(uri: str | Path, *, are_verified: bool = False) -> Version:
                     raise _unreadable(folder, f"{EXCLUDED} does not match its digest")
         there, held = folder.resolve().parent.parent / "blobs", folder / HELD
         collection = Collection(
-            Task(manifest["task"]), tuple(manifest["classes"]), tuple(map(marks.record, manifest["images"]))
+            Task(manifest["task"]),
+            tuple(manifest["classes"]),
+            tuple(map(marks.record, manifest["images"])),
+            taxonomy=_named(folder, manifest),
         )
         plan = manifest.get("balance")
         version = Version(
@@ -326,6 +340,19 @@ def read(uri: str | Path, *, are_verified: bool = False) -> Version:
             folder, f"its files are not there, or not those of a version ({type(error).__name__})"
         ) from error
     return version
+
+
+def _named(folder: Path, manifest: Mapping[str, Any]) -> TaxonomyRecord | None:
+    """Which taxa its classes are, by the manifest; what is above these, and whom somebody asked, where it is beside that."""
+    if manifest.get("taxa") is None:
+        return None
+    taxa = {name: Taxon.model_validate(taxon) for name, taxon in manifest["taxa"].items()}
+    beside = TaxonomyRecord(told=ToldTaxonomy(authority="WoRMS", source="", taxa=len(taxa)))
+    with contextlib.suppress(OSError, ValueError):
+        beside = TaxonomyRecord.model_validate_json((folder / TAXONOMY).read_bytes())
+    above = {each.name: each.above for each in beside.classes if taxa.get(each.name) == each.taxon}
+    classes = [Lineage(name=name, taxon=taxon, above=above.get(name, [])) for name, taxon in taxa.items()]
+    return beside.model_copy(update={"classes": classes})
 
 
 def verify(version: Version) -> None:
@@ -495,7 +522,7 @@ def content(blobs: Path, sha256: str) -> bytes:
 def _require_plausible(folder: Path) -> None:
     """Before anything is read: whoever can write to the store may have put anything there."""
     for name, limit in LARGEST.items():
-        if name == EXCLUDED and not (folder / name).exists():
+        if name in OPTIONAL and not (folder / name).exists():
             continue
         size = (folder / name).stat().st_size
         if size > limit:

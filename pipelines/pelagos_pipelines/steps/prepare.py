@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ from pelagos_pipelines.steps import collect, runs
 from pelagos_pipelines.steps.holding import held
 from pelagos_pipelines.steps.telling import Telling
 from pelagos_pipelines.storage import Place
+from pelagos_pipelines.taxonomy import answers, naming
 
 REQUEST = ".request.json"
 """Beside the result, the request that it answers."""
@@ -63,6 +64,8 @@ CAPTURE = "capture.jsonl"
 """Beside the report of a version, all that is not known of when and where images were taken; no part of its digest."""
 INSPECTIONS = looks.FILE
 """In the store, what is known of images by their content."""
+_MEMORIES = frozenset({INSPECTIONS, answers.FILE})
+"""In the store, what saves work, and nothing else."""
 
 _NOT_TOLD = frozenset({"source", "classFolder", "retry"})
 """Fields of the request that a version does not tell: they say where it comes from, and how that is read."""
@@ -97,7 +100,7 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
         kept = Place(store, scratch / "store")
         telling = Telling(place)
         with held(kept) as confirm:
-            kept.pull(lambda path: path == INSPECTIONS)
+            kept.pull(lambda path: path in _MEMORIES)
             telling.enter(Stage.FETCHING)
             tree, origin = _fetched(parsed, data_root, scratch / "data", telling, before)
             if before is not None and tree is None:
@@ -158,7 +161,7 @@ def _finished(report: Path, asked: str, scratch: Path) -> PreparationResult | No
 def _prepare(
     request: PreparationRequest, tree: SourceFiles, kept: Place, telling: Telling, confirm: Callable[[], None]
 ) -> PreparationResult:
-    gathered = _gathered(request, tree, kept.folder, telling)
+    gathered = _gathered(request, tree, kept, telling)
     found, cleaned, inspections = gathered.taken.collection, gathered.cleaned, gathered.inspections
     digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
     try:
@@ -177,7 +180,13 @@ def _prepare(
     version = versions.write(
         kept.folder,
         tree,
-        Collection(found.task, classes, divided.images, excluded=tuple(balance.excluded)),
+        Collection(
+            found.task,
+            classes,
+            divided.images,
+            excluded=tuple(balance.excluded),
+            taxonomy=found.taxonomy and found.taxonomy.within(classes),
+        ),
         inspections,
         _recipe(request, gathered.format) | {"sourceDigest": versions.source_digest(gathered.read, inspections)},
         Derived(statistics_of, plan),
@@ -198,7 +207,7 @@ def _prepare(
     if kept.bucket is not None:
         uri = published.publish(version, kept.bucket, confirm)
         # After the version: without it the next preparation looks at all images again, and nothing else is lost.
-        kept.push(lambda path: path == INSPECTIONS or path.startswith(f"versions/{version.digest}/{judging.FOLDER}/"))
+        kept.push(lambda path: path in _MEMORIES or path.startswith(f"versions/{version.digest}/{judging.FOLDER}/"))
     result = _result(version, uri, cleaned, divided, balance, warnings)
     told = {
         "report": f"{uri}/{report}" if report else None,
@@ -224,7 +233,8 @@ class _Gathered:
     wanted: Wanted | None
 
 
-def _gathered(request: PreparationRequest, tree: SourceFiles, store: Path, telling: Telling) -> _Gathered:
+def _gathered(request: PreparationRequest, tree: SourceFiles, kept: Place, telling: Telling) -> _Gathered:
+    store = kept.folder
     readable = capturing.for_readers(tree, request.capture, request.format)
     reader = registry.choose(request.format, readable, request.task)
     telling.enter(Stage.CHECKING_IMAGES)
@@ -243,7 +253,7 @@ def _gathered(request: PreparationRequest, tree: SourceFiles, store: Path, telli
     labels = request.labels or Labels()
     read = registry.read(reader, readable, size, Asked(request.task, request.class_folder, labels.level))
     taken = capturing.applied(
-        labelling.applied(read, labels), tree, request.capture, lambda path: size(path) is not None
+        _labelled(read, labels, tree, kept), tree, request.capture, lambda path: size(path) is not None
     )
     telling.enter(Stage.DIVIDING)
     cleaned, tiles = cleaning.clean(taken.collection, inspections, request.cleaning), None
@@ -268,6 +278,18 @@ def _cutter(
     inspector = integrity.inspector_for(ceilings)
     look = None if wanted is None else partial(inspector.inspect, wanted=wanted)
     return tiling.Cutter(tree, inspections, scanner_for(ceilings), tile, keep, look)
+
+
+def _labelled(read: Collection, labels: Labels, tree: SourceFiles, kept: Place) -> Collection:
+    """With the classes that are asked for, and what a register of names says of them."""
+    asked = labels.taxonomy
+    if asked is None:
+        return labelling.applied(read, labels)
+    with naming.register_of(asked, tree, kept.folder) as register:
+        found = labelling.applied(read, labels, lambda classes: naming.named(classes, asked, register, read.unused))
+    if asked.table is None or asked.table in found.annotation_files:
+        return found
+    return replace(found, annotation_files=(*found.annotation_files, asked.table))
 
 
 def _judged(
@@ -296,6 +318,10 @@ def _recipe(request: PreparationRequest, format_name: str) -> dict[str, Any]:
     """What decides the content of the version beside that of the source, as its digest tells it."""
     told = history.of_subject("Dataset").canonical(request)
     recipe = {name: value for name, value in told.items() if name not in _NOT_TOLD}
+    if request.labels is not None and request.labels.taxonomy is not None:
+        # Whom a version asked is no part of it, but what it was told.
+        named = {name: value for name, value in told["labels"]["taxonomy"].items() if name not in {"table", "url"}}
+        recipe |= {"labels": told["labels"] | {"taxonomy": named}}
     made_by = algorithms.canonical(algorithms.of_preparation(format_name, request.task))
     return recipe | {"format": format_name} | ({"algorithms": made_by} if made_by else {})
 
@@ -327,13 +353,21 @@ def _result(
         "tooSmall": cleaned.too_small,
         "leakage": divided.leakage,
     }
+    named = version.collection.taxonomy
+    taxa = {} if named is None else named.taxa()
     return PreparationResult(
         version=f"sha256:{version.digest}",
         uri=uri,
         images=len(images),
         annotations=marks.total(),
         classes=[
-            ClassCount(name=name, images=showing[name], annotations=marks[name]) for name in version.collection.classes
+            ClassCount(
+                name=name,
+                images=showing[name],
+                annotations=marks[name],
+                aphia_id=taxa[name].aphia_id if name in taxa else None,
+            )
+            for name in version.collection.classes
         ],
         splits={split: SplitCount(images=splits[split]) for split in SPLITS},
         quality=Quality.model_validate(quality),
@@ -344,4 +378,5 @@ def _result(
         statistics=None if version.statistics is None else ToldStatistics.of(version.statistics),
         corrections=list(cleaned.collection.corrections),
         warnings=list(warnings),
+        taxonomy=None if named is None else named.told,
     )

@@ -1,6 +1,7 @@
 """When a source that is fetched is looked at again: its run is started once more, under another retry key.
 
 Nobody but a step asks its server: the operator has no credentials for it. A step that finds what it knows brings nothing.
+So is a run that a register of names did not answer, whatever its source.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def period(seen: Observed) -> float:
 
 def key(seen: Observed) -> str:
     """The retry key: what a person gave and, of a source that is looked at again, which look it is."""
-    if seen.spec.source.path is not None:
+    if seen.spec.source.path is not None and not _asks_a_register(seen):
         return seen.retry
     run = seen.run
     last = run.retry_key if run is not None else seen.report.retry_key
@@ -48,8 +49,16 @@ def _given(key: str) -> str:
 
 
 def _passes(seen: Observed) -> bool:
-    """Whether another look may tell something else: of content that is pinned, only one that failed."""
+    """Whether another look may tell something else: of content that is pinned, only one that failed; of what lies on the data
+    volume, whose changes are seen, only one that a register of names did not answer."""
+    if seen.spec.source.path is not None:
+        return (seen.report.failure or {}).get("reason") == Reason.TAXONOMY_UNAVAILABLE
     return seen.spec.source.is_looked_at_again or seen.report.result is None
+
+
+def _asks_a_register(seen: Observed) -> bool:
+    taxonomy = seen.spec.labels.taxonomy if seen.spec.labels is not None else None
+    return taxonomy is not None and taxonomy.table is None
 
 
 def _pause(seen: Observed) -> float:

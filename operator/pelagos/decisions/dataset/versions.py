@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pelagos.api import reasons
-from pelagos.api.dataset import DatasetStatus, Splits
+from pelagos.api.dataset import DatasetStatus, Splits, Truncated
 from pelagos.decisions import bounds, digests
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.dataset import bias, looking, preparation, quality, removal
@@ -21,6 +21,7 @@ from pelagos_contract.judgement import SliceFigures
 from pelagos_contract.measures import Measured
 from pelagos_contract.preprocessing import ToldStatistics
 from pelagos_contract.remote_sources import Origin
+from pelagos_contract.taxonomy import ToldTaxonomy
 
 SHORTEST_REFRESH = 1.0
 """Seconds between two looks at a source that is well, whatever spec.refresh says."""
@@ -61,6 +62,7 @@ def listed(seen: Observed) -> Passed:
     captured = result.get("capture")
     cut = (
         bounds.truncated("balance.classes", balanced, bounds.MOST_CLASSES, full),
+        *_cut_names(result, full),
         bounds.truncated("classes", classes, bounds.MOST_CLASSES, full),
         bounds.truncated("warnings", warnings, bounds.MOST_WARNINGS, full),
     )
@@ -74,6 +76,7 @@ def listed(seen: Observed) -> Passed:
         slices=[SliceFigures.model_validate(bounds.short(entry), extra="ignore") for entry in slices] or None,
         balance=_balance({**balance, "classes": balanced[: bounds.MOST_CLASSES]}) if balance else None,
         capture=_captured(captured) if captured else None,
+        taxonomy=_named(result),
         report=_report(result),
         warnings=bounds.short(warnings[: bounds.MOST_WARNINGS]) or None,
         truncated=[entry for entry in cut if entry is not None] or None,
@@ -93,6 +96,26 @@ def _captured(told: Mapping[str, Any]) -> Captured:
         fields=fields[: bounds.MOST_FINDINGS],
         findings=[CaptureFinding.model_validate(bounds.short(entry), extra="ignore") for entry in findings],
     )
+
+
+def _cut_names(result: Mapping[str, Any], full: str) -> Iterator[Truncated | None]:
+    """Of what a register of names told, the lists that are too long."""
+    told = result.get("taxonomy") or {}
+    for name, found in told.items():
+        if isinstance(found, list):
+            yield bounds.truncated(f"taxonomy.{name}", found, bounds.MOST_NAMES, full)
+    parts = [each["of"] for each in told.get("rolledUp") or []]
+    yield bounds.truncated("taxonomy.rolledUp[].of", max(parts, key=len, default=[]), bounds.MOST_PARTS, full)
+
+
+def _named(result: Mapping[str, Any]) -> ToldTaxonomy | None:
+    """What a register of names told, as much of it as a status takes."""
+    told = result.get("taxonomy")
+    if not told:
+        return None
+    short = {name: found[: bounds.MOST_NAMES] if isinstance(found, list) else found for name, found in told.items()}
+    short["rolledUp"] = [{**each, "of": each["of"][: bounds.MOST_PARTS]} for each in short.get("rolledUp") or []]
+    return ToldTaxonomy.model_validate(bounds.short(short), extra="ignore")
 
 
 def _report(result: Mapping[str, Any]) -> str | None:

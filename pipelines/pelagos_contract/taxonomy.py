@@ -1,0 +1,211 @@
+"""Classes as taxa of a register of names: what ``spec.labels.taxonomy`` asks for, and what is told of the answer.
+
+Names in it are those that classes have once the rest of ``spec.labels`` is done: a class that is renamed or merged is one taxon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, field_validator
+
+from pelagos_contract.base import Strict
+from pelagos_contract.class_names import Names, OldName, once
+from pelagos_contract.metadata import Taxon
+from pelagos_contract.remote_sources import SourceUrl
+from pelagos_contract.values import RelativePath
+
+Rank = Literal["Kingdom", "Phylum", "Class", "Order", "Family", "Genus", "Species"]
+RANKS: tuple[Rank, ...] = ("Kingdom", "Phylum", "Class", "Order", "Family", "Genus", "Species")
+"""The main ones, from the top."""
+WORMS = "https://www.marinespecies.org/rest"
+"""The service of the World Register of Marine Species."""
+LARGEST_ID = 9_999_999
+MOST_LISTED = 500
+"""Names of each kind that a result tells."""
+MOST_SUGGESTIONS = 5
+AphiaId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
+
+
+class Taxonomy(Strict):
+    """By which register of names classes are taxa, and of which rank."""
+
+    authority: Annotated[
+        Literal["WoRMS"], Field(description="The register. WoRMS: the World Register of Marine Species.")
+    ]
+    ids: Annotated[
+        Annotated[dict[OldName, AphiaId], Field(max_length=500), BeforeValidator(once)] | None,
+        Field(
+            description="AphiaIDs of classes whose names say no taxon, or more than one: {cod: 126436}. Names are those that "
+            "classes have after rename and merge. Default: all classes are looked up by their names."
+        ),
+    ] = None
+    keep: Annotated[
+        Annotated[Names, Field(max_length=300)] | None,
+        Field(
+            description="Classes that are no taxa, such as detritus, and stay as they are; * stands for any characters."
+        ),
+    ] = None
+    rank: Annotated[
+        Rank | None,
+        Field(
+            description="Classes below this rank become one class for each taxon of it, by its name: with Family, cod and "
+            "haddock become Gadidae. Default: classes stay."
+        ),
+    ] = None
+    above: Annotated[
+        Literal["Keep", "Exclude"] | None,
+        Field(
+            description="Classes that no taxon of the rank is above of: they are of a higher rank, or the register places them "
+            "in none. Keep: they stay as they are. Exclude: they are left out, as labels.exclude does. Default: Keep."
+        ),
+    ] = None
+    on_unknown: Annotated[
+        Literal["Warn", "Fail"] | None,
+        Field(
+            description="Classes that are no taxon by their names, nor named in ids or keep. Warn: they stay as they are, and "
+            "status.taxonomy.unknown lists them. Fail: they refuse the dataset. Default: Warn."
+        ),
+    ] = None
+    table: Annotated[
+        RelativePath | None,
+        Field(
+            description="A CSV file in the source that says what classes are, instead of the service: the columns label, "
+            "AphiaID, ScientificName, Rank, and Kingdom to Genus. AphiaID and one of label and ScientificName must be there."
+        ),
+    ] = None
+    url: Annotated[
+        SourceUrl | None, Field(description=f"Address of the service, or of a mirror of it. Default: {WORMS}.")
+    ] = None
+
+    @field_validator("ids", "keep")
+    @classmethod
+    def _of_nothing(cls, names: Any) -> Any:
+        """Nothing that somebody wrote out makes no other version than nothing at all."""
+        return names or None
+
+    @field_validator("above", "on_unknown")
+    @classmethod
+    def _of_defaults(cls, choice: str | None) -> str | None:
+        """Likewise defaults."""
+        return None if choice in {"Keep", "Warn"} else choice
+
+
+def faults(taxonomy: Taxonomy) -> Iterator[tuple[str, str]]:
+    """Fields that contradict others, whatever the source holds, and why with what to do."""
+    ids, keep = taxonomy.ids or {}, taxonomy.keep or []
+    if both := sorted({*ids} & {*keep}):
+        yield "labels.taxonomy.keep", f"{both[0]} stands in labels.taxonomy.ids, too: take it out of one"
+    if taxonomy.above is not None and taxonomy.rank is None:
+        yield (
+            "labels.taxonomy.above",
+            "it says what is above labels.taxonomy.rank, which is not set: set it, or remove this",
+        )
+    if taxonomy.table is not None and taxonomy.url is not None:
+        yield "labels.taxonomy.url", "labels.taxonomy.table is read instead of asking anybody: remove one of them"
+
+
+def lsid(aphia_id: int) -> str:
+    """What names a taxon of WoRMS everywhere."""
+    return f"urn:lsid:marinespecies.org:taxname:{aphia_id}"
+
+
+class Unknown(Strict):
+    """A class that is no taxon."""
+
+    name: Annotated[str, Field(description="Name of the class.")]
+    why: Annotated[str, Field(description="Why it is none.")]
+    suggestions: Annotated[
+        list[str],
+        Field(
+            description="Taxa with names like it, with their AphiaIDs. None is taken unless labels.taxonomy.ids says so."
+        ),
+    ] = []
+
+
+class Replaced(Strict):
+    """A class whose name, or AphiaID, is not accepted any more."""
+
+    name: Annotated[str, Field(description="Name of the class.")]
+    given: Annotated[int, Field(description="AphiaID of its name, or of labels.taxonomy.ids.")]
+    accepted: Annotated[int, Field(description="AphiaID of the accepted taxon, which is taken.")]
+    accepted_name: Annotated[str, Field(description="Name of that.")]
+
+
+class Part(Strict):
+    """A class that became a part of another."""
+
+    name: Annotated[str, Field(description="Name that it had.")]
+    aphia_id: Annotated[int | None, Field(description="AphiaID of its taxon.")] = None
+    annotations: Annotated[int, Field(description="Its annotations in the source.")] = 0
+
+
+class RolledUp(Strict):
+    """A class that is a taxon of labels.taxonomy.rank."""
+
+    name: Annotated[str, Field(description="Name of the taxon, and of the class.")]
+    aphia_id: Annotated[int | None, Field(description="Its AphiaID.")] = None
+    of: Annotated[list[Part], Field(description="The classes that it is made of.")]
+
+
+class ToldTaxonomy(Strict):
+    """What a register of names said of classes."""
+
+    authority: Annotated[str, Field(description="The register.")]
+    source: Annotated[
+        str, Field(description="Address of the service, or path of the table in the source, that was asked.")
+    ]
+    asked_at: Annotated[
+        str | None,
+        Field(
+            description="When the service gave the oldest of its answers: what it said before is kept for 30 days.",
+            json_schema_extra={"format": "date-time"},
+        ),
+    ] = None
+    taxa: Annotated[int, Field(description="Classes of the version that are taxa.")] = 0
+    kept: Annotated[list[str], Field(description="Classes that labels.taxonomy.keep leaves as they are.")] = []
+    unknown: Annotated[list[Unknown], Field(description="Classes that are no taxa, and stay as they are.")] = []
+    replaced: Annotated[
+        list[Replaced], Field(description="Classes whose names are not accepted any more, with those that are.")
+    ] = []
+    above: Annotated[
+        list[str],
+        Field(description="Classes that no taxon of labels.taxonomy.rank is above of, by labels.taxonomy.above."),
+    ] = []
+    rolled_up: Annotated[list[RolledUp], Field(description="Classes that were made of classes below the rank.")] = []
+
+
+class Lineage(Strict):
+    """A class of a version as a taxon, with the taxa of the main ranks above it, the highest first."""
+
+    name: str
+    taxon: Taxon
+    above: list[Taxon] = []
+
+    def ranked(self, rank: Rank) -> str | None:
+        """The name of the taxon of this rank that it is, or belongs to; None where there is none."""
+        return next((taxon.name for taxon in (*self.above, self.taxon) if taxon.rank == rank), None)
+
+    @property
+    def parent(self) -> str | None:
+        """The name of the nearest taxon of a main rank above it."""
+        return next((taxon.name for taxon in reversed(self.above) if taxon.rank in RANKS), None)
+
+
+class TaxonomyRecord(Strict):
+    """``taxonomy.json`` of a version: what was resolved, when, and by whom. No part of the version's digest."""
+
+    schema_version: Literal[1] = 1
+    told: ToldTaxonomy
+    classes: list[Lineage] = []
+
+    def within(self, names: Collection[str]) -> TaxonomyRecord:
+        """Of these classes alone, in their order."""
+        known = {each.name: each for each in self.classes}
+        left = [known[name] for name in names if name in known]
+        return self.model_copy(update={"classes": left, "told": self.told.model_copy(update={"taxa": len(left)})})
+
+    def taxa(self) -> dict[str, Taxon]:
+        """The taxon of each class."""
+        return {each.name: each.taxon for each in self.classes}

@@ -1,0 +1,292 @@
+"""Which taxa the classes of a collection are, and of which taxa of a higher rank classes are made. Called by the step prepare.
+
+Classes have the names that the rest of ``spec.labels`` gave them. Nothing that merely resembles a name is taken for it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pelagos_contract.class_names import fits
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.metadata import Taxon
+from pelagos_contract.taxonomy import (
+    MOST_LISTED,
+    WORMS,
+    Lineage,
+    Part,
+    Replaced,
+    RolledUp,
+    Taxonomy,
+    TaxonomyRecord,
+    ToldTaxonomy,
+    Unknown,
+)
+from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.model import SourceFiles
+from pelagos_pipelines.annotations.untrusted_input import format_names, look, printable
+from pelagos_pipelines.fetching import Client, Policy
+from pelagos_pipelines.taxonomy import worms
+from pelagos_pipelines.taxonomy.answers import FILE, Kept
+from pelagos_pipelines.taxonomy.table import Table
+from pelagos_pipelines.taxonomy.taxa import Answers, Match, Placed, Register, suggested
+
+MOST_CLASSES = 2000
+"""Whose names a service is asked for."""
+_TOLD = 5
+_OPEN = re.compile(r"\s+(sp|spp)\.?$", re.IGNORECASE)
+"""Behind a genus: of some species of it."""
+
+
+@dataclass(frozen=True)
+class Naming:
+    """``names`` has the new name of each class, None for those that are left out; ``placed`` what is known of classes by their
+    new names, ``before`` what each class was by its old one."""
+
+    names: Mapping[str, str | None]
+    placed: Mapping[str, Placed] = field(default_factory=dict)
+    before: Mapping[str, Taxon] = field(default_factory=dict)
+    told: ToldTaxonomy | None = None
+    warnings: Sequence[str] = ()
+
+    @property
+    def changes(self) -> bool:
+        """Whether a class gets another name, or is left out."""
+        return any(old != new for old, new in self.names.items())
+
+    def record(self, rolled: Sequence[RolledUp]) -> TaxonomyRecord | None:
+        """What a version tells of it, with the classes that are made of others; None where nobody was asked."""
+        if self.told is None:
+            return None
+        told = self.told.model_copy(update={"rolled_up": list(rolled[:MOST_LISTED])})
+        classes = [Lineage(name=name, taxon=one.taxon, above=list(one.above)) for name, one in self.placed.items()]
+        return TaxonomyRecord(told=told, classes=classes)
+
+    def rolled_up(self, counts: Mapping[str, int]) -> list[RolledUp]:
+        """The classes that are made of others, with the numbers of annotations that those had by their old names."""
+        made: dict[str, list[Part]] = {}
+        for old, new in self.names.items():
+            if new is not None and new in self.placed and old in self.before:
+                made.setdefault(new, []).append(
+                    Part(name=old, aphia_id=self.before[old].aphia_id, annotations=counts[old])
+                )
+        return [
+            RolledUp(name=new, aphia_id=self.placed[new].taxon.aphia_id, of=parts)
+            for new, parts in made.items()
+            if [part.name for part in parts] != [new]
+        ]
+
+
+@contextmanager
+def register_of(asked: Taxonomy, tree: SourceFiles, store: Path) -> Iterator[Register]:
+    """The register that is asked for. What a service says is kept in ``store``, also when it says no more.
+
+    Raises RefusedError: see Table, and SOURCE_NOT_ALLOWED.
+    """
+    if asked.table is not None:
+        yield Table(tree, asked.table)
+        return
+    url = asked.url or WORMS
+    kept = Kept(store / FILE, url)
+    with Client(Policy.read(), worms.FIELD, worms.PATIENCE) as client:
+        try:
+            yield worms.Worms(client, url, kept)
+        finally:
+            kept.write()
+
+
+def named(classes: Sequence[str], asked: Taxonomy, register: Register, unused: Collection[str] = frozenset()) -> Naming:
+    """What the classes are, and become. ``unused`` are others that may be named, because the source declares them.
+
+    Raises:
+        RefusedError: LABELS_INVALID for names that no class has, and for classes that would have one name; TAXA_UNKNOWN, where
+            that is asked for; TAXONOMY_UNAVAILABLE and others of the register.
+    """
+    ids = asked.ids or {}
+    kept = [name for name in classes if any(fits(pattern, name) for pattern in asked.keep or ()) and name not in ids]
+    _require_known(classes, asked, unused)
+    plain = {name: _plain(name) for name in classes if name not in ids and name not in kept}
+    if asked.table is None and len(plain) + len(ids) > MOST_CLASSES:
+        raise _fault(
+            "labels.taxonomy", f"of {len(plain)} classes the service is not asked, but of {MOST_CLASSES}; name a table"
+        )
+    # A table has labels, which are what classes are called; a service knows scientific names alone.
+    names = {name: name for name in plain} if asked.table is not None else plain
+    answers = register.answers(
+        [name for name in names.values() if name], [ids[name] for name in classes if name in ids]
+    )
+    found, unknown = _found(classes, names, ids, answers)
+    if unknown and asked.on_unknown == "Fail":
+        first = "; ".join(_worded(each) for each in unknown[:_TOLD])
+        more = f"; and {len(unknown) - _TOLD} more" if len(unknown) > _TOLD else ""
+        raise RefusedError(
+            Reason.TAXA_UNKNOWN,
+            f"{len(unknown)} classes are no taxa of {register.source}: {first}{more}. Name their AphiaIDs in labels.taxonomy.ids,"
+            " or the classes in labels.taxonomy.keep",
+            "labels.taxonomy.onUnknown",
+        )
+    new, placed, above = _rolled(classes, found, asked)
+    replaced = [
+        Replaced(name=name, given=one.given, accepted=one.taxon.aphia_id, accepted_name=one.taxon.name)
+        for name, one in found.items()
+        if one.given is not None and one.taxon.aphia_id is not None
+    ]
+    told = ToldTaxonomy(
+        authority=asked.authority,
+        source=register.source,
+        asked_at=None if answers.asked_at is None else _moment(answers.asked_at),
+        taxa=len(placed),
+        kept=kept[:MOST_LISTED],
+        unknown=unknown[:MOST_LISTED],
+        replaced=replaced[:MOST_LISTED],
+        above=above[:MOST_LISTED],
+    )
+    warnings = (*answers.warnings, *_warnings(classes, asked, found, unknown, replaced, above))
+    return Naming(new, placed, {name: one.taxon for name, one in found.items()}, told, warnings)
+
+
+def _require_known(classes: Sequence[str], asked: Taxonomy, unused: Collection[str]) -> None:
+    """A misspelt name would be passed over in silence."""
+    faults, there = Faults(), {look(name): name for name in classes}
+    for name in asked.ids or {}:
+        if name not in classes and name not in unused:
+            near = difflib.get_close_matches(look(name), there, 1)
+            nearest = f" (nearest is {printable(there[near[0]])})" if near else ""
+            faults.add(
+                _fault(
+                    "labels.taxonomy.ids",
+                    f"there is no class {printable(name)} once the rest of labels is done{nearest}, but"
+                    f" {format_names(classes)}; correct the name, or take it out",
+                )
+            )
+    faults.refuse_any()
+
+
+def _found(
+    classes: Sequence[str], names: Mapping[str, str], ids: Mapping[str, int], answers: Answers
+) -> tuple[dict[str, Placed], list[Unknown]]:
+    """The taxa of classes by their names, and the classes that are none."""
+    found, unknown = dict[str, Placed](), list[Unknown]()
+    for name in classes:
+        if name in ids:
+            match = Match(ids[name], f"the register has no taxon {ids[name]}, or has withdrawn it")
+        elif name in names:
+            match = answers.matches.get(names[name]) or Match(why="it is no name of a taxon")
+        else:
+            continue
+        placed = None if match.aphia_id is None else answers.placed.get(match.aphia_id)
+        if placed is not None:
+            found[name] = placed
+        else:
+            why = match.why or f"the register has withdrawn {match.aphia_id}"
+            unknown.append(Unknown(name=name, why=why, suggestions=list(match.suggestions)))
+    return found, unknown
+
+
+def _rolled(
+    classes: Sequence[str], found: Mapping[str, Placed], asked: Taxonomy
+) -> tuple[dict[str, str | None], dict[str, Placed], list[str]]:
+    """The new name of each class, what is known by new names, and the classes that no taxon of the rank is above of.
+
+    Raises:
+        RefusedError: LABELS_INVALID where classes that are different things would have one name.
+    """
+    new, placed, above, faults = dict[str, str | None](), dict[str, Placed](), list[str](), Faults()
+    for name in classes:
+        one = found.get(name)
+        at = one if one is None or asked.rank is None else _at(one, asked.rank)
+        if one is None:
+            new[name] = name
+            continue
+        if at is None:
+            above.append(name)
+        if at is None and asked.above == "Exclude":
+            new[name] = None
+            continue
+        target, called = (one, name) if at is None or asked.rank is None else (at, at.taxon.name)
+        new[name] = called
+        known = placed.setdefault(called, target)
+        if known.taxon != target.taxon:
+            faults.add(_fault("labels.taxonomy.rank", _two_taxa(called, known, target)))
+    for name in classes:
+        taken = [old for old in classes if new[old] == name and old != name]
+        if taken and new[name] == name and name not in found:
+            words = (
+                f"{format_names(taken)} would become {printable(name)}, which is a class of another kind: name its AphiaID in"
+                " labels.taxonomy.ids, or rename it"
+            )
+            faults.add(_fault("labels.taxonomy.rank", words))
+    faults.refuse_any()
+    return new, placed, above
+
+
+def _at(one: Placed, rank: str) -> Placed | None:
+    """The taxon of a rank that a taxon belongs to, or is; None where there is none."""
+    line = (*one.above, one.taxon)
+    for place, taxon in enumerate(line):
+        if taxon.rank == rank:
+            return Placed(taxon, line[:place])
+    return None
+
+
+def _two_taxa(name: str, one: Placed, other: Placed) -> str:
+    both = " and ".join(suggested(each.taxon.name, each.taxon.aphia_id, each.taxon.rank) for each in (one, other))
+    return f"two taxa would be the class {printable(name)}, {printable(both)}: keep the classes of one by labels.taxonomy.keep"
+
+
+def _plain(name: str) -> str:
+    """A class as a register may know it: tools write Gadus_morhua, and people Calanus sp."""
+    return _OPEN.sub("", " ".join(name.replace("_", " ").split()))
+
+
+def _warnings(
+    classes: Sequence[str],
+    asked: Taxonomy,
+    found: Mapping[str, Placed],
+    unknown: Sequence[Unknown],
+    replaced: Sequence[Replaced],
+    above: Sequence[str],
+) -> Iterator[str]:
+    idle = [name for name in asked.keep or () if not any(fits(name, one) for one in classes)]
+    if idle:
+        yield f"labels.taxonomy.keep has names that no class has: {format_names(idle)}"
+    if unknown:
+        first = "; ".join(_worded(each) for each in unknown[:_TOLD])
+        more = f"; and {len(unknown) - _TOLD} more" if len(unknown) > _TOLD else ""
+        yield f"{len(unknown)} classes are no taxa, and stay as they are: {first}{more}"
+    for each in replaced[:_TOLD]:
+        yield (
+            f"{printable(each.name)} ({each.given}) is not accepted any more: {printable(each.accepted_name)} ({each.accepted})"
+            " is taken for it"
+        )
+    if len(replaced) > _TOLD:
+        yield f"{len(replaced) - _TOLD} more names are not accepted any more; status.taxonomy.replaced lists them"
+    if above:
+        done = "are left out" if asked.above == "Exclude" else "stay as they are"
+        yield f"{len(above)} classes have no {asked.rank} above them, and {done}: {format_names(above)}"
+    same: dict[int, list[str]] = {}
+    for name, one in found.items():
+        if one.taxon.aphia_id is not None:
+            same.setdefault(one.taxon.aphia_id, []).append(name)
+    for number, names in same.items():
+        if len(names) > 1 and asked.rank is None:
+            yield f"{format_names(names)} are one taxon ({number}): labels.merge makes one class of them"
+
+
+def _worded(each: Unknown) -> str:
+    like = f" (like it: {', '.join(each.suggestions)})" if each.suggestions else ""
+    return f"{printable(each.name)}: {each.why}{like}"
+
+
+def _moment(seconds: float) -> str:
+    return datetime.fromtimestamp(int(seconds), UTC).isoformat().replace("+00:00", "Z")
+
+
+def _fault(place: str, words: str) -> RefusedError:
+    return RefusedError(Reason.LABELS_INVALID, f"{place}: {words}", place)
