@@ -126,6 +126,16 @@ def test_following_all_advice_leaves_none() -> None:
     assert all(found.of(principle) == 100 for principle in PRINCIPLES)
 
 
+def test_classes_that_a_register_was_asked_for_use_a_vocabulary() -> None:
+    bare = {name: value for name, value in FULL.items() if name not in {"taxa", "subjects"}}
+    status = {"version": VERSION, "classes": [{"name": "cod", "aphiaId": 126436}, {"name": "eel"}]}
+
+    found = built_in(of_resource({"metadata": bare}, status)).found
+
+    assert (found["RDA-I2-01D"].points, found["RDA-I2-01M"].points) == (50, 100)
+    assert found["RDA-I2-01D"].advice == "name eel in spec.metadata.taxa, with aphiaId, or in spec.labels.taxonomy.ids"
+
+
 def test_every_indicator_below_100_says_why_and_what_to_do() -> None:
     for known in (facts({}), facts(PUBLISHED), facts(FULL | {"access": "Restricted"})):
         for code, each in built_in(known).found.items():

@@ -162,8 +162,10 @@ def metadata_uses_vocabularies(facts: Facts) -> Found:
     terms = [each.uri for each in said.subjects] + [each.uri for each in said.taxa if each.uri]
     if terms:
         return _all(f"{len(terms)} terms with addresses, for example {terms[0]}")
+    if facts.registered:
+        return _all(f"{len(facts.registered)} classes have an AphiaID, which documents tell as LSIDs")
     people = [each for each in (*said.creators, *said.contributors) if each.orcid or each.ror]
-    advice = "set spec.metadata.subjects (with uri) or taxa (with aphiaId)"
+    advice = "set spec.metadata.subjects (with uri) or taxa (with aphiaId), or spec.labels.taxonomy"
     if people:
         return Found(50, "people and organisations have ids; subjects have none", advice)
     return Found(0, "words alone", advice)
@@ -177,7 +179,9 @@ def data_uses_vocabularies(facts: Facts) -> Found:
     return Found(
         100 * len(named) // len(facts.classes),
         f"{len(named)} of {len(facts.classes)} classes have an AphiaID",
-        f"name {', '.join(rest[:5])} in spec.metadata.taxa, with aphiaId" if rest else "",
+        f"name {', '.join(rest[:5])} in spec.metadata.taxa, with aphiaId, or in spec.labels.taxonomy.ids"
+        if rest
+        else "",
     )
 
 

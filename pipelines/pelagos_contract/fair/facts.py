@@ -31,13 +31,15 @@ MOST_CLASSES = 100
 class Facts:
     """All that the built-in evaluation goes by; it asks nobody else.
 
-    ``version`` is the digest of the newest version, ``source_doi`` the DOI that the source was fetched under. ``doi`` is that
+    ``version`` is the digest of the newest version, ``registered`` are those of its classes that spec.labels.taxonomy gives an
+    AphiaID, ``source_doi`` the DOI that the source was fetched under. ``doi`` is that
     under which it is published; ``repository`` names the one in which it is, or into which it will be put.
     """
 
     metadata: Metadata = field(default_factory=Metadata)
     version: str | None = None
     classes: tuple[str, ...] = ()
+    registered: frozenset[str] = frozenset()
     source_doi: str | None = None
     doi: str | None = None
     repository: str | None = None
@@ -74,13 +76,18 @@ class Facts:
 
     @cached_property
     def named_classes(self) -> tuple[str, ...]:
-        """The classes that spec.metadata.taxa gives an AphiaID."""
+        """The classes that spec.labels.taxonomy, or spec.metadata.taxa, gives an AphiaID."""
         known = {taxon.name.casefold() for taxon in self.metadata.taxa if taxon.uri}
-        return tuple(name for name in self.classes if name.casefold() in known)
+        return tuple(name for name in self.classes if name in self.registered or name.casefold() in known)
 
     def writes(self, document: DocumentDescription) -> bool:
         """Whether nothing is lacking for the document."""
         return not document.lacking(self.metadata)
+
+
+def registered(classes: Sequence[Mapping[str, Any]]) -> frozenset[str]:
+    """Those of the classes of a status, or a result, that a register of names knows."""
+    return frozenset(str(each.get("name")) for each in classes[:MOST_CLASSES] if each.get("aphiaId"))
 
 
 def of_resource(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Facts:
@@ -90,5 +97,6 @@ def of_resource(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Facts:
         metadata=of_spec(spec),
         version=status.get("version"),
         classes=tuple(str(each.get("name")) for each in classes[:MOST_CLASSES]),
+        registered=registered(classes),
         source_doi=(status.get("source") or {}).get("doi"),
     )

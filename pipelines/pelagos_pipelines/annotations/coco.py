@@ -171,7 +171,10 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
     if collection.task is Task.PANOPTIC_SEGMENTATION:
         return coco_panoptic.write(target, collection, blobs)
     names = linking.numbered(collection.images)
-    categories = [{"id": index + 1, "name": label} for index, label in enumerate(collection.classes)]
+    taxa = coco_writing.taxa(collection)
+    categories = [
+        {"id": index + 1, "name": label, **taxa.get(label, {})} for index, label in enumerate(collection.classes)
+    ]
     ids = {label: index + 1 for index, label in enumerate(collection.classes)}
     (target / "annotations").mkdir(parents=True)
     for split in SPLITS:

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from pelagos_contract.dataset import SPLITS, Change
-from pelagos_pipelines.annotations import linking, masks, naming, reading
+from pelagos_pipelines.annotations import coco_writing, linking, masks, naming, reading
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.drawings import Drawn
 from pelagos_pipelines.annotations.faults import Faults
@@ -98,8 +98,15 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
     extents = {
         shape.label for image in collection.images for shape in image.shapes if shape.attributes.get(THING) == "false"
     }
+    taxa = coco_writing.taxa(collection)
     categories = [
-        {"id": number, "name": label, "supercategory": label, "isthing": int(label not in extents)}
+        {
+            "id": number,
+            "name": label,
+            "supercategory": label,
+            "isthing": int(label not in extents),
+            **taxa.get(label, {}),
+        }
         for label, number in ids.items()
     ]
     for split in SPLITS:

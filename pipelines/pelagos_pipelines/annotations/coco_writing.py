@@ -9,8 +9,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from pelagos_pipelines.annotations import masks
-from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.annotations.model import Collection, ImageRecord
 from pelagos_pipelines.annotations.shapes import Kind, Shape, area_of
+
+
+def taxa(collection: Collection) -> dict[str, dict[str, Any]]:
+    """What categories say of classes that are taxa: the taxon above as supercategory, name and LSID as Darwin Core calls them."""
+    named = collection.taxonomy.classes if collection.taxonomy is not None else ()
+    said = ((each.name, each.taxon, each.parent) for each in named)
+    return {
+        name: {
+            **({"supercategory": parent} if parent else {}),
+            "scientificName": taxon.name,
+            **({"scientificNameID": taxon.uri} if taxon.uri else {}),
+        }
+        for name, taxon, parent in said
+    }
 
 
 def marks(image: ImageRecord) -> Iterator[tuple[str, dict[str, Any]]]:

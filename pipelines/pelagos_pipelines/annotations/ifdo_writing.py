@@ -45,6 +45,8 @@ def document(collection: Collection, names: Mapping[str, str], altered: Altered)
         names[image.path]: {"image-annotations": [_annotation(shape) for shape in _held(image, altered)]}
         for image in collection.images
     }
+    taxa = collection.taxonomy.taxa() if collection.taxonomy is not None else {}
+    uris = {name: taxon.uri for name, taxon in taxa.items() if taxon.uri}
     digest = hashlib.sha256(orjson.dumps([list(collection.classes), items], option=orjson.OPT_SORT_KEYS)).hexdigest()
     identity = uuid.uuid5(uuid.NAMESPACE_OID, digest)
     header = {
@@ -54,7 +56,9 @@ def document(collection: Collection, names: Mapping[str, str], altered: Altered)
         "image-set-ifdo-version": VERSION,
         "image-set-local-path": "images",
         "image-acquisition": "photo",
-        "image-annotation-labels": [{"id": name, "name": name} for name in collection.classes],
+        "image-annotation-labels": [
+            {"id": name, "name": name} | ({"info": uris[name]} if name in uris else {}) for name in collection.classes
+        ],
         "image-annotation-creators": [_CREATOR],
     }
     return {"$schema": _SCHEMA, "image-set-header": header, "image-set-items": items}

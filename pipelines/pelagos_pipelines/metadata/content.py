@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mimetypes
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,8 @@ from typing import Any
 import orjson
 
 from pelagos_contract.documents import DocumentDescription
-from pelagos_contract.metadata import Metadata
+from pelagos_contract.metadata import Metadata, Taxon
+from pelagos_contract.taxonomy import Lineage
 from pelagos_pipelines.annotations.model import Collection
 
 
@@ -56,6 +57,30 @@ class Content:
     def issued(self) -> str:
         """Year, month or day of publication."""
         return self.metadata.issued or self.made
+
+    @cached_property
+    def lineages(self) -> Mapping[str, Lineage]:
+        """Which taxa its classes are, where spec.labels.taxonomy asked for that."""
+        named = self.collection.taxonomy
+        return {} if named is None else {each.name: each for each in named.classes}
+
+    @cached_property
+    def taxa(self) -> Sequence[Taxon]:
+        """The groups of organisms that it shows: those that people name, and those that its classes are."""
+        said = self.metadata.taxa
+        known = {(taxon.name, taxon.aphia_id) for taxon in said}
+        return [
+            *said,
+            *(one.taxon for one in self.lineages.values() if (one.taxon.name, one.taxon.aphia_id) not in known),
+        ]
+
+    def taxon(self, label: str) -> Taxon | None:
+        """That which a class is: by the register that was asked, or else what people say of one that is called so."""
+        return self.lineages[label].taxon if label in self.lineages else self._said.get(label.casefold())
+
+    @cached_property
+    def _said(self) -> Mapping[str, Taxon]:
+        return {taxon.name.casefold(): taxon for taxon in self.metadata.taxa}
 
     @cached_property
     def has_images(self) -> bool:

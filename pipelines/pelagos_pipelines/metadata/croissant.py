@@ -31,6 +31,10 @@ _COLUMNS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     ANNOTATIONS: {
         "image": (_TEXT, "The image that it is on."),
         "label": (_TEXT, "Its class."),
+        "taxon": (
+            _TEXT,
+            "LSID of the taxon that its class is, in the World Register of Marine Species; empty for others.",
+        ),
         "shape": (_TEXT, "What it was drawn as; tag: of the whole image."),
         "x": (_FLOAT, "Left edge of the box around it in pixels; empty for a tag."),
         "y": (_FLOAT, "Upper edge in pixels."),
@@ -188,9 +192,11 @@ def _images(content: Content) -> Iterator[Sequence[Any]]:
 
 
 def _annotations(content: Content) -> Iterator[Sequence[Any]]:
+    taxa = {label: content.taxon(label) for label in content.collection.classes}
+    uris = {label: taxon.uri if taxon is not None else None for label, taxon in taxa.items()}
     for image in content.collection.images:
         for shape in image.marks:
-            yield content.names[image.path], shape.label, shape.kind.value, *_box(shape)
+            yield content.names[image.path], shape.label, uris.get(shape.label), shape.kind.value, *_box(shape)
 
 
 def _box(shape: Shape) -> Sequence[Any]:

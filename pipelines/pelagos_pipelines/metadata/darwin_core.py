@@ -1,7 +1,8 @@
 """A Darwin Core archive: ``dwca.zip`` with what was seen on which image (Occurrence), the images (Multimedia), and EML.
 
 One row for each class on each image, with how many there are. Machines and people see classes: that of a row is its
-``scientificName`` as it stands, with the AphiaID where spec.metadata.taxa has the name.
+``verbatimIdentification``. Its ``scientificName`` is that of the taxon which a register says that it is, with what is above; else
+the class as it stands, with the AphiaID where spec.metadata.taxa has the name.
 """
 
 from __future__ import annotations
@@ -17,12 +18,17 @@ from urllib.parse import quote
 
 from pelagos_contract import documents
 from pelagos_contract.metadata import Metadata
+from pelagos_contract.taxonomy import Rank
 from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.metadata import datacite, eml, schema_org
 from pelagos_pipelines.metadata.content import Content, Writer
 
 _TERMS = "http://rs.tdwg.org/dwc/terms/"
 _DUBLIN = "http://purl.org/dc/terms/"
+_RANKS: Mapping[str, Rank] = {
+    "kingdom": "Kingdom", "phylum": "Phylum", "class": "Class", "order": "Order", "family": "Family", "genus": "Genus",
+}  # fmt: skip
+"""Terms of taxa above, and their ranks."""
 _OCCURRENCE = (
     f"{_TERMS}occurrenceID",
     f"{_TERMS}datasetID",
@@ -33,6 +39,7 @@ _OCCURRENCE = (
     f"{_TERMS}scientificName",
     f"{_TERMS}scientificNameID",
     f"{_TERMS}taxonRank",
+    *(f"{_TERMS}{rank}" for rank in _RANKS),
     f"{_TERMS}verbatimIdentification",
     f"{_TERMS}individualCount",
     f"{_TERMS}eventID",
@@ -101,7 +108,7 @@ def _lines(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[byt
 
 def _occurrences(content: Content) -> Iterator[Sequence[Any]]:
     said = content.metadata
-    taxa = {taxon.name.casefold(): taxon for taxon in said.taxa}
+    above = {name: {term: one.ranked(rank) for term, rank in _RANKS.items()} for name, one in content.lineages.items()}
     fixed: dict[str, Any] = {
         "datasetID": content.url or content.id,
         "datasetName": said.title,
@@ -113,16 +120,17 @@ def _occurrences(content: Content) -> Iterator[Sequence[Any]]:
         **_whole(said),
     }
     for image, label, count, name in _seen(content):
-        taxon = taxa.get(label.casefold())
+        taxon = content.taxon(label)
         row = fixed | {
             "occurrenceID": name,
-            "scientificName": label,
+            "scientificName": taxon.name if taxon and label in above else label,
             "scientificNameID": taxon.uri if taxon else None,
             "taxonRank": taxon.rank if taxon else None,
             "verbatimIdentification": label,
             "individualCount": count,
             "eventID": f"urn:sha256:{content.digests[image.path]}",
             "parentEventID": image.group,
+            **above.get(label, {}),
         }
         yield name, *(row.get(term.rpartition("/")[2], "") for term in _OCCURRENCE)
 

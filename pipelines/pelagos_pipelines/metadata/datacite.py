@@ -29,7 +29,7 @@ def document(content: Content) -> dict[str, Any]:
         titles=[filled(title=said.title, lang=said.language)],
         publisher=_publisher(said.publisher),
         publicationYear=content.issued[:4],
-        subjects=list(_subjects(said)),
+        subjects=list(_subjects(content)),
         contributors=list(_contributors(said)),
         dates=list(_dates(content)),
         language=said.language,
@@ -76,14 +76,15 @@ def _publisher(party: Party | None) -> dict[str, Any]:
     return filled(name=party.name, **(ids if party.ror else {}))
 
 
-def _subjects(said: Metadata) -> Iterator[dict[str, Any]]:
+def _subjects(content: Content) -> Iterator[dict[str, Any]]:
+    said = content.metadata
     terms = {subject.term for subject in said.subjects}
     for keyword in dict.fromkeys(said.keywords):
         if keyword not in terms:
             yield {"subject": keyword}
     for subject in said.subjects:
         yield filled(subject=subject.term, subjectScheme=subject.scheme, valueUri=subject.uri)
-    for taxon in said.taxa:
+    for taxon in content.taxa:
         yield filled(subject=taxon.name, subjectScheme="WoRMS" if taxon.uri else None, valueUri=taxon.uri)
 
 

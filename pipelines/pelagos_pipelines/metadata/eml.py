@@ -55,7 +55,7 @@ def _dataset(above: ET.Element, content: Content) -> None:
     if content.url:
         online = ET.SubElement(ET.SubElement(above, "distribution", {"scope": "document"}), "online")
         ET.SubElement(online, "url", {"function": "information"}).text = content.url
-    _coverage(above, said)
+    _coverage(above, content)
     contact = said.contact
     party = _party(above, "contact", Party(name=contact.name, orcid=contact.orcid) if contact else said.creators[0])
     if contact is not None and contact.email:
@@ -76,8 +76,9 @@ def _rights(above: ET.Element, said: Metadata) -> None:
     link.tail = "."
 
 
-def _coverage(above: ET.Element, said: Metadata) -> None:
-    if not (said.coverage or said.period or said.taxa):
+def _coverage(above: ET.Element, content: Content) -> None:
+    said = content.metadata
+    if not (said.coverage or said.period or content.taxa):
         return
     coverage = ET.SubElement(above, "coverage")
     for area in said.coverage:
@@ -85,9 +86,9 @@ def _coverage(above: ET.Element, said: Metadata) -> None:
     if said.period is not None:
         when = ET.SubElement(coverage, "temporalCoverage")
         _dates(when, said.period.start, said.period.end or said.period.start)
-    if said.taxa:
+    if content.taxa:
         taxa = ET.SubElement(coverage, "taxonomicCoverage")
-        for taxon in said.taxa:
+        for taxon in content.taxa:
             group = ET.SubElement(taxa, "taxonomicClassification")
             _text(group, "taxonRankName", taxon.rank)
             _text(group, "taxonRankValue", taxon.name)

@@ -20,9 +20,8 @@ def write(content: Content) -> Mapping[str, Iterator[bytes]]:
     header = found["image-set-header"]
     del header["image-set-local-path"]
     header |= _header(content)
-    taxa = {taxon.name.casefold(): taxon for taxon in content.metadata.taxa}
     for label in header["image-annotation-labels"]:
-        taxon = taxa.get(label["name"].casefold())
+        taxon = content.taxon(label["name"])
         if taxon is not None and taxon.uri:
             label["info"] = taxon.uri
     for image in content.collection.images:

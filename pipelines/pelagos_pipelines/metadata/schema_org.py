@@ -53,7 +53,7 @@ def dataset(content: Content, *, others: str = "Dataset") -> dict[str, Any]:
         spatialCoverage=[place(each) for each in said.coverage],
         about=[
             filled(**{"@type": "Taxon", "name": each.name, "taxonRank": each.rank, "sameAs": each.uri})
-            for each in said.taxa
+            for each in content.taxa
         ],
         funding=[grant(each) for each in said.funding],
         measurementTechnique=said.methods,

@@ -11,7 +11,7 @@ from pelagos.decisions.dataset.conditions import FAIR_PASSED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict
 from pelagos_contract.fair import evaluation
-from pelagos_contract.fair.facts import MOST_CLASSES, Facts
+from pelagos_contract.fair.facts import MOST_CLASSES, Facts, registered
 from pelagos_contract.fair.indicators import INDICATORS, PRINCIPLES
 from pelagos_contract.metadata import Metadata
 
@@ -32,6 +32,7 @@ def _facts(seen: Observed) -> Facts:
         metadata=seen.spec.metadata or Metadata(),
         version=result["version"],
         classes=tuple(each["name"] for each in result["classes"][:MOST_CLASSES]),
+        registered=registered(result["classes"]),
         source_doi=(result.get("origin") or {}).get("doi"),
     )
 
