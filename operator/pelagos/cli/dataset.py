@@ -15,7 +15,7 @@ from rich.text import Text
 
 from pelagos import engine_registry
 from pelagos.api.kinds import DATASET
-from pelagos.cli import access, dataset_balance, dataset_diff, installed, outputs
+from pelagos.cli import access, dataset_balance, dataset_diff, dataset_taxa, installed, outputs
 from pelagos.cli.outputs import Output
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.objects import Objects
@@ -33,6 +33,7 @@ _MORE = ("repeats", "measured")
 app = typer.Typer(no_args_is_help=True, help="Image collections: what is in a version, and what is not.")
 app.command()(dataset_diff.diff)
 app.command()(dataset_balance.balance)
+app.command()(dataset_taxa.taxa)
 
 
 class DatasetError(Exception):
