@@ -12,6 +12,8 @@ from pydantic import AfterValidator, Field
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 _SEPARATORS = re.compile(r"[/\\]")
+LONGEST = 200
+"""Characters of a name."""
 WILDCARD = "*"
 """Any characters, or none."""
 
@@ -32,6 +34,14 @@ def _new_name(name: str) -> str:
     return plain
 
 
+def is_new(name: str) -> bool:
+    """Whether a class can be called so by us: a name that somebody else gives is no path, no pattern, and on one line."""
+    try:
+        return len(name) <= LONGEST and _new_name(name) == name
+    except ValueError:
+        return False
+
+
 def once(names: Any) -> Any:
     """What has names as keys, unless two of them are the same name: one would be lost without a word."""
     if isinstance(names, Mapping) and all(isinstance(name, str) for name in names):
@@ -45,8 +55,8 @@ def _sorted(names: list[str]) -> list[str]:
     return sorted(set(names))
 
 
-OldName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_name)]
-NewName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_new_name)]
+OldName = Annotated[str, Field(min_length=1, max_length=LONGEST), AfterValidator(_name)]
+NewName = Annotated[str, Field(min_length=1, max_length=LONGEST), AfterValidator(_new_name)]
 Names = Annotated[list[OldName], AfterValidator(_sorted)]
 
 

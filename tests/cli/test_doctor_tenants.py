@@ -150,6 +150,37 @@ async def test_rights_are_asked_for_in_the_namespaces_of_tenants(
     assert kinds.startswith("Apply the roles")
 
 
+async def test_registers_that_are_asked_for_taxa_are_told_with_what_the_platform_has_to_allow(
+    api: KubernetesRest, plane: ControlPlane, tmp_path: Path
+) -> None:
+    plane.create_namespace("naming")
+    for name, taxonomy in (
+        ("public", {}),
+        ("mirror", {"url": "http://worms.lab.example/rest"}),
+        ("table", {"table": "a.csv"}),
+    ):
+        labels = {"taxonomy": {"authority": "WoRMS", **taxonomy}}
+        body = {
+            "apiVersion": "pelagos.dev/v1alpha1",
+            "kind": "Dataset",
+            "metadata": {"name": name},
+            "spec": {"source": {"volume": {"path": "fish"}}, "task": "Detection", "labels": labels},
+        }
+        put(plane, "/apis/pelagos.dev/v1alpha1/namespaces/naming/datasets", body)
+    asked = " is asked which taxa classes are (labels.taxonomy)"
+
+    for hosts in ("", "http://worms.lab.example"):
+        settings = on_cluster(tmp_path).model_copy(update={"source_hosts": hosts})
+        findings = await examine(tenants.SECTION, DoctorContext(settings, api, HOME, ("naming",)))
+        told = {finding.message: finding.hint for finding in findings}
+        assert f"https://www.marinespecies.org/rest{asked}" in told
+        if hosts:
+            assert f"http://worms.lab.example/rest{asked}" in told
+        else:
+            hint = next(hint for message, hint in told.items() if "which sourceHosts does not allow" in message)
+            assert hint == "Use https, or add http://worms.lab.example to sourceHosts of pelagos-tenant-naming."
+
+
 async def test_secrets_of_sources_that_are_fetched_are_looked_for(
     api: KubernetesRest, plane: ControlPlane, tmp_path: Path
 ) -> None:

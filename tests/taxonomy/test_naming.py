@@ -5,6 +5,7 @@ The register is a table of the test's own; collections are made by hand.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -224,6 +225,16 @@ class TestRanks:
             "two taxa would be the class Gadidae, Actinopterygii (10194, Class) and Gadidae (125469, Family)"
             in failure.message
         )
+
+    @pytest.mark.parametrize("name", ["../Gadidae", "Gadidae/x", ".Gadidae", "Gad*", "G" * 250, "\u2800"])
+    def test_a_taxon_whose_name_no_class_can_have_is_no_class(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        odd = Taxon(name=name, rank="Family", aphia_id=5)
+        monkeypatch.setattr(sys.modules[__name__], "LINES", ((ANIMALS, odd, COD),))
+
+        failure = refusal(photos("Gadus morhua", "x"), rank="Family").failure
+
+        assert failure.field == "labels.taxonomy.rank"
+        assert "which is no name of a class" in failure.message
 
     def test_names_that_look_the_same_are_refused_as_ever(self) -> None:
         assert (

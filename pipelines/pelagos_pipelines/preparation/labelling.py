@@ -65,6 +65,9 @@ def applied(
     ordered = tuple(dict.fromkeys(name for one in found.classes if (name := wanted[one]) is not None))
     require_distinct(ordered)
     naming = Naming({one: one for one in ordered}) if naming_of is None else naming_of(ordered)
+    if wanted == {one: one for one in found.classes} and not naming.changes:
+        named = replace(found, warnings=(*found.warnings, *meaning.idle, *naming.warnings), taxonomy=naming.record(()))
+        return _settled(named)
     before = wanted
     if naming.changes:
         wanted = {old: None if new is None else naming.names[new] for old, new in before.items()}

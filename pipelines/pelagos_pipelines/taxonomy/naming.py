@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pelagos_contract.class_names import fits
+from pelagos_contract.class_names import fits, is_new
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.metadata import Taxon
 from pelagos_contract.taxonomy import (
@@ -30,7 +30,7 @@ from pelagos_contract.taxonomy import (
 )
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import SourceFiles
-from pelagos_pipelines.annotations.untrusted_input import format_names, look, printable
+from pelagos_pipelines.annotations.untrusted_input import format_names, is_seen, look, printable
 from pelagos_pipelines.fetching import Client, Policy
 from pelagos_pipelines.taxonomy import worms
 from pelagos_pipelines.taxonomy.answers import FILE, Kept
@@ -210,6 +210,9 @@ def _rolled(
             new[name] = None
             continue
         target, called = (one, name) if at is None or asked.rank is None else (at, at.taxon.name)
+        if called != name and not (is_new(called) and is_seen(called)):
+            words = f"{printable(name)} would become {printable(called)}, which is no name of a class: keep it as it is"
+            faults.add(_fault("labels.taxonomy.rank", words))
         new[name] = called
         known = placed.setdefault(called, target)
         if known.taxon != target.taxon:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 from pelagos import engine_registry
 from pelagos.api import kinds, meta, reasons, tenant_settings
@@ -13,7 +14,9 @@ from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.engines.kubernetes.tenants import KubernetesTenants, Place
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.tenants import CA_KEY, Tenant
+from pelagos_contract import source_hosts
 from pelagos_contract.sources import SOURCES
+from pelagos_contract.taxonomy import WORMS
 
 MOST = 20
 """Namespaces that are looked at; more are counted."""
@@ -128,9 +131,10 @@ async def _secret(
 async def _sources(context: DoctorContext, namespace: str, hosts: str) -> list[Finding]:
     """From where its Datasets may be fetched, and whether the Secrets that they name are there; nothing where none is fetched."""
     answer = await context.api.get(f"/apis/{meta.API_VERSION}/namespaces/{namespace}/{kinds.DATASET.plural}?limit=500")
-    named, fetched = dict[str, tuple[frozenset[str], ...]](), False
+    named, fetched, registers = dict[str, tuple[frozenset[str], ...]](), False, set[str]()
     for body in items(answer):
         spec = body.get("spec")
+        registers |= _registers(spec)
         given = spec.get("source") if isinstance(spec, dict) else None
         for place in SOURCES if isinstance(given, dict) else ():
             fields = given.get(place.name) if isinstance(given, dict) else None
@@ -139,12 +143,37 @@ async def _sources(context: DoctorContext, namespace: str, hosts: str) -> list[F
                 reference = fields.get("secretRef")
                 if isinstance(reference, dict):
                     named[str(reference.get("name"))] = tuple(map(frozenset, place.keys))
+    asked = [_register(namespace, url, hosts) for url in sorted(registers)]
     if not fetched:
-        return []
+        return asked
     beside = f", and from {hosts}" if hosts else " alone"
     found = [ok(namespace, f"sources are fetched from public addresses over https{beside} (sourceHosts)")]
     secrets = [await _secret(context, namespace, name, keys) for name, keys in sorted(named.items())]
-    return found + [each for each in secrets if each is not None]
+    return found + [each for each in secrets if each is not None] + asked
+
+
+def _registers(spec: object) -> set[str]:
+    """Whom the Dataset has asked which taxa its classes are."""
+    labels = spec.get("labels") if isinstance(spec, dict) else None
+    asked = labels.get("taxonomy") if isinstance(labels, dict) else None
+    return {str(asked.get("url") or WORMS)} if isinstance(asked, dict) and not asked.get("table") else set()
+
+
+def _register(namespace: str, url: str, hosts: str) -> Finding:
+    """Whether the register's address may be asked, as far as that can be told without asking."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or source_hosts.PORTS.get(parts.scheme, 0)
+        is_named = source_hosts.parse(hosts).host(parts.scheme, (parts.hostname or "").lower(), port)
+        entry = source_hosts.entry(parts.scheme, parts.hostname or "", port)
+    except ValueError:
+        return failure(namespace, f"{url} in labels.taxonomy.url is no address that can be asked", "Correct it.")
+    if parts.scheme == "http" and not is_named:
+        hint = f"Use https, or add {entry} to {source_hosts.KEY} of {tenant_settings.name_of(namespace)}."
+        return failure(
+            namespace, f"{url} is not asked which taxa classes are: it is http, which sourceHosts does not allow", hint
+        )
+    return ok(namespace, f"{url} is asked which taxa classes are (labels.taxonomy)")
 
 
 async def _claim(context: DoctorContext, namespace: str, name: str) -> Finding | None:
