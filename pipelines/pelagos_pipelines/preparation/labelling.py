@@ -66,8 +66,8 @@ def applied(
     require_distinct(ordered)
     naming = Naming({one: one for one in ordered}) if naming_of is None else naming_of(ordered)
     if wanted == {one: one for one in found.classes} and not naming.changes:
-        named = replace(found, warnings=(*found.warnings, *meaning.idle, *naming.warnings), taxonomy=naming.record(()))
-        return _settled(named)
+        warnings = (*found.warnings, *meaning.idle, *naming.warnings)
+        return _settled(replace(found, warnings=warnings, taxonomy=naming.record(())))
     before = wanted
     if naming.changes:
         wanted = {old: None if new is None else naming.names[new] for old, new in before.items()}
