@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ import orjson
 import image_sources
 from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import Collection
 from pelagos_pipelines.preparation import integrity, versions
 
@@ -37,15 +39,26 @@ def classification(source: Path) -> Path:
 
 
 def write(
-    store: Path, source: Path, task: Task = Task.DETECTION, *, recipe: Mapping[str, Any] = RECIPE
+    store: Path,
+    source: Path,
+    task: Task = Task.DETECTION,
+    *,
+    recipe: Mapping[str, Any] = RECIPE,
+    captures: Mapping[str, Capture] = MappingProxyType({}),
 ) -> versions.Version:
-    """Images take the splits in turn."""
+    """Images take the splits in turn; ``captures`` are those of some, by their paths."""
     tree = image_sources.tree_of(source)
     inspections = integrity.inspect_tree(tree, store / "inspections.json")
     found = image_sources.read(source, task)
     splits: list[Split] = [SPLITS[index % 3] for index in range(len(found.images))]
     images = tuple(
-        replace(image, split=split, width=inspections[image.path].width, height=inspections[image.path].height)
+        replace(
+            image,
+            split=split,
+            width=inspections[image.path].width,
+            height=inspections[image.path].height,
+            capture=captures.get(image.path),
+        )
         for image, split in zip(found.images, splits, strict=True)
     )
     with versions.locked(store):

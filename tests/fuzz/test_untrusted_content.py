@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 import dataset_versions
 from image_sources import photo, text
+from pelagos_contract.capture import CaptureSource
 from pelagos_contract.dataset import PreparationRequest
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.sources import VolumeSource
@@ -39,8 +40,9 @@ from pelagos_pipelines.annotations import (
     pascal_voc,
     yolo,
 )
-from pelagos_pipelines.annotations.model import Asked, Collection, Format
+from pelagos_pipelines.annotations.model import Asked, Collection, Format, ImageRecord
 from pelagos_pipelines.preparation import integrity, versions
+from pelagos_pipelines.preparation.capturing import applying
 from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import packages
@@ -49,7 +51,10 @@ from pelagos_pipelines.training import tensor_files
 
 SECONDS = float(os.environ.get("PELAGOS_FUZZ_SECONDS", "3"))
 """For each target."""
-TOOLS = ("cvat", "labelstudio", "biigle", "ecotaxa", "labelbox", "ifdo", "ifdo_json", "masks")
+TOOLS = (
+    *("cvat", "labelstudio", "biigle", "ecotaxa", "labelbox", "ifdo", "ifdo_json", "masks"),
+    *("capture_csv", "capture_ifdo", "exif"),
+)
 """Targets that have most of their code in common, and a third of the time each."""
 CORPUS = Path(__file__).parent / "corpus"
 CANARY = b"canary"
@@ -279,6 +284,22 @@ def _version(root: Path, file: str) -> World:
     return World(version.folder / file, read)
 
 
+def _capture(root: Path, name: str, **wanted: str) -> World:
+    """What a table, an iFDO or the image itself says of two images."""
+    for image in ("a.jpg", "b.jpg"):
+        photo(root / image)
+    asked = CaptureSource.model_validate({"pattern": "{site}.jpg", **wanted})
+
+    def read() -> Sequence[str]:
+        tree = volume.collect(VolumeSource(path="."), root)
+        images = tuple(ImageRecord(path, label="cod") for path in tree.images)
+        taken = applying.applied(Collection(Task.CLASSIFICATION, ("cod",), images), tree, asked, lambda path: True)
+        assert {image.path for image in taken.collection.images} == set(tree.images)
+        return [*taken.warnings, *(one for found in taken.findings.counted for one in found.first)]
+
+    return World(root / name, read)
+
+
 TARGETS: dict[str, Callable[[Path], World]] = {
     "coco": _coco,
     "voc": _voc,
@@ -290,6 +311,9 @@ TARGETS: dict[str, Callable[[Path], World]] = {
     "ifdo": lambda root: _tool(root, ifdo.FORMAT, "a.yaml"),
     "ifdo_json": lambda root: _tool(root, ifdo.FORMAT, "a.json"),
     "masks": _masks,
+    "capture_csv": lambda root: _capture(root, "s.csv", **{"from": "Csv", "file": "s.csv"}),
+    "capture_ifdo": lambda root: _capture(root, "s.yaml", **{"from": "Ifdo", "file": "s.yaml"}),
+    "exif": lambda root: _capture(root, "a.jpg", **{"from": "Exif"}),
     "labels": lambda root: _yolo(root, "labels/a.txt"),
     "settings": lambda root: _yolo(root, "data.yaml"),
     "classes": lambda root: _yolo(root, "classes.txt"),

@@ -145,9 +145,18 @@ def test_columns_are_named_and_times_have_the_offset_that_is_set(place: Place) -
     [
         (TABLE, {"file": "survye.csv"}, "the source has no file survye.csv; the nearest is survey.csv"),
         (TABLE, {"file": "cod/0.jpg"}, "cod/0.jpg is an image"),
-        (TABLE, {"columns": {"site": "where"}}, "survey.csv has no column where; there are Path, Site, deployment"),
-        ("site,time\na,2024\n", {}, "survey.csv has no column that names images"),
-        ("path,remark\ncod/0.jpg,x\n", {}, "survey.csv has none of the columns of capture but path"),
+        (TABLE, {"columns": {"site": "where"}}, "survey.csv has no column where; correct the name"),
+        (TABLE, {"columns": {"site": "Sites"}}, "has no column Sites (nearest of those that are known here is Site)"),
+        (
+            "site,time\na,2024\n",
+            {},
+            "file_name, image-filename); of the others there are site, time: say how it is called",
+        ),
+        (
+            "path,canary\ncod/0.jpg,x\n",
+            {},
+            "survey.csv names images, and has no other column of path, site, deployment",
+        ),
         (
             "path,time,datetime\ncod/0.jpg,2024-01-01,2024-01-01\n",
             {},
@@ -167,6 +176,7 @@ def test_a_table_that_cannot_be_the_one_that_is_meant_is_refused(
     failure = place.refused(capture={"from": "Csv", "file": "survey.csv", **wanted})
 
     assert words in failure.message
+    assert "canary" not in failure.message
     assert failure.reason in {Reason.CAPTURE_INVALID, Reason.FORMAT_INVALID}
 
 

@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -21,23 +21,31 @@ import pytest
 import dataset_versions
 import image_sources
 from described_datasets import FULL
+from pelagos_contract.capture import CaptureSource
 from pelagos_contract.documents import DOCUMENTS
 from pelagos_contract.metadata import Metadata
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import linking
+from pelagos_pipelines.annotations.capture import Capture
+from pelagos_pipelines.annotations.model import Collection, ImageRecord
 from pelagos_pipelines.metadata import registry
 from pelagos_pipelines.metadata.registry import LackingError
 from pelagos_pipelines.preparation import exporting, versions
+from pelagos_pipelines.preparation.capturing import applying
 
 _ROOT = Path(__file__).parents[2]
 _PYTHON = Path(os.environ.get("PELAGOS_ENVIRONMENTS", _ROOT / ".venvs")) / "metadata/bin/python"
+DIVE = Capture("pier 7", "dive-1", "ROV Eel", "2024-05-31T08:00:00.500000-01:00", 12.5, 36.6, -4.3)
+"""What is known of one of the images."""
 LEAST = {"title": "Fish", "description": "Fish.", "creators": [{"name": "Roe"}], "license": "CC0-1.0"}
 
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> versions.Version:
     folder = tmp_path_factory.mktemp("version")
-    return dataset_versions.write(folder / "store", dataset_versions.detection(folder / "source"))
+    return dataset_versions.write(
+        folder / "store", dataset_versions.detection(folder / "source"), captures={"images/4.png": DIVE}
+    )
 
 
 def described(metadata: dict[str, Any], *names: str) -> exporting.Wanted:
@@ -83,6 +91,27 @@ def test_ifdo_has_the_annotations_and_what_people_say(written: Written) -> None:
     assert sorted(items) == sorted(files)
 
 
+def test_ifdo_has_when_and_where_an_image_was_taken(written: Written) -> None:
+    items = written.found["ifdo"]["items"]
+
+    (dive,) = (item for item in items.values() if "image-latitude" in item)
+    assert dive["image-datetime"].startswith("2024-05-31 09:00:00.5")  # in UTC
+    assert (dive["image-latitude"], dive["image-longitude"], dive["image-altitude-meters"]) == (36.6, -4.3, -12.5)
+    assert (dive["image-platform"]["name"], dive["image-event"]["name"]) == ("ROV Eel", "dive-1")
+
+
+def test_an_ifdo_that_was_written_says_when_and_where_once_more(version: versions.Version, tmp_path: Path) -> None:
+    exporting.export(str(version.folder), "yolo", tmp_path / "out", described(LEAST, "Ifdo"))
+    tree = image_sources.tree_of(tmp_path / "out")
+    images = tuple(ImageRecord(path, label="fish") for path in tree.images)
+    wanted = CaptureSource.model_validate({"from": "Ifdo", "file": "ifdo.json"})
+
+    again = applying.applied(Collection(Task.CLASSIFICATION, ("fish",), images), tree, wanted, lambda path: True)
+
+    (dive,) = (image.capture for image in again.collection.images if image.capture is not None)
+    assert dive == replace(DIVE, site=None, time="2024-05-31T09:00:00.500000Z")  # iFDO has no sites, and times in UTC
+
+
 def test_croissant_is_read_as_records_without_a_warning(written: Written) -> None:
     found = written.found["croissant"]
 
@@ -118,6 +147,10 @@ def test_a_darwin_core_archive_has_what_was_seen_on_each_image(written: Written)
     assert cod["scientificNameID"] == "urn:lsid:marinespecies.org:taxname:126436"
     assert (cod["maximumDepthInMeters"], cod["eventDate"]) == ("20.5", "2025-01/2025-06-30")
     assert cod["footprintWKT"].startswith("POLYGON ((-4.5 36.5,")
+    dive = next(row for row in rows if row["parentEventID"] == "dive-1")
+    assert (dive["eventDate"], dive["locality"]) == ("2024-05-31T08:00:00.500000-01:00", "pier 7")
+    assert (dive["decimalLatitude"], dive["decimalLongitude"], dive["footprintWKT"]) == ("36.6", "-4.3", "")
+    assert (dive["minimumDepthInMeters"], dive["maximumDepthInMeters"]) == ("12.5", "12.5")
     ((kind, media),) = cod["media"]
     assert kind == "http://rs.gbif.org/terms/1.0/Multimedia"
     assert (written.folder / unquote(media["http://purl.org/dc/terms/identifier"])).exists()

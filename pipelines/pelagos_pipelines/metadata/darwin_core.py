@@ -19,9 +19,10 @@ from urllib.parse import quote
 from pelagos_contract import documents
 from pelagos_contract.metadata import Metadata
 from pelagos_contract.taxonomy import Rank
+from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.metadata import datacite, eml, schema_org
-from pelagos_pipelines.metadata.content import Content, Writer
+from pelagos_pipelines.metadata.content import Content, Writer, filled
 
 _TERMS = "http://rs.tdwg.org/dwc/terms/"
 _DUBLIN = "http://purl.org/dc/terms/"
@@ -131,8 +132,26 @@ def _occurrences(content: Content) -> Iterator[Sequence[Any]]:
             "eventID": f"urn:sha256:{content.digests[image.path]}",
             "parentEventID": image.group,
             **above.get(label, {}),
+            **_captured(image.capture),
         }
         yield name, *(row.get(term.rpartition("/")[2], "") for term in _OCCURRENCE)
+
+
+def _captured(capture: Capture | None) -> dict[str, Any]:
+    """When and where an image was taken, as far as that is known; of all others holds what is known of the whole dataset."""
+    if capture is None:
+        return {}
+    told = filled(
+        parentEventID=capture.deployment,
+        eventDate=capture.time,
+        locality=capture.site,
+        minimumDepthInMeters=capture.depth,
+        maximumDepthInMeters=capture.depth,
+    )
+    if capture.latitude is None or capture.longitude is None:
+        return told
+    place = {"decimalLatitude": capture.latitude, "decimalLongitude": capture.longitude, "geodeticDatum": "EPSG:4326"}
+    return told | place | {"footprintWKT": None}
 
 
 def _multimedia(content: Content) -> Iterator[Sequence[Any]]:

@@ -9,6 +9,7 @@ from pelagos_contract import documents, identifiers
 from pelagos_contract.metadata import Metadata, Party
 from pelagos_pipelines.annotations import ifdo_writing
 from pelagos_pipelines.annotations.altered import Altered
+from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.metadata import datacite
 from pelagos_pipelines.metadata.content import Content, Writer, filled, json_of
 
@@ -25,8 +26,29 @@ def write(content: Content) -> Mapping[str, Iterator[bytes]]:
         if taxon is not None and taxon.uri:
             label["info"] = taxon.uri
     for image in content.collection.images:
-        found["image-set-items"][names[image.path]]["image-hash-sha256"] = content.digests[image.path]
+        item = found["image-set-items"][names[image.path]]
+        item["image-hash-sha256"] = content.digests[image.path]
+        item |= _captured(image.capture)
+        if "image-latitude" in item or "image-longitude" in item:
+            header["image-coordinate-reference-system"] = "EPSG:4326"
     return {"ifdo.json": json_of(found)}
+
+
+def _captured(capture: Capture | None) -> dict[str, Any]:
+    """When and where an image was taken. Times are in UTC, and no dates alone."""
+    if capture is None:
+        return {}
+    moment = capture.moments[0] if capture.moments is not None and capture.has_clock else None
+    return filled(
+        **{
+            "image-datetime": None if moment is None else f"{moment:%Y-%m-%d %H:%M:%S.%f}",
+            "image-latitude": capture.latitude,
+            "image-longitude": capture.longitude,
+            "image-altitude-meters": None if capture.depth is None else 0.0 - capture.depth,
+            "image-platform": capture.platform and {"name": capture.platform},
+            "image-event": capture.deployment and {"name": capture.deployment},
+        }
+    )
 
 
 def _short(names: Mapping[str, str]) -> Mapping[str, str]:

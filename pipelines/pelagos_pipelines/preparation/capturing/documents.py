@@ -6,6 +6,7 @@ of other fields why they have none. Text of the file is in names and values alon
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
@@ -32,6 +33,7 @@ NAMES: Mapping[str, Sequence[str]] = {
     "longitude": ("longitude", "lon", "lng", "image-longitude"),
 }
 """How columns are called, in any case, and how iFDO calls the same. BIIGLE's are among them."""
+_KNOWN = frozenset(name for names in NAMES.values() for name in names)
 
 
 @dataclass
@@ -130,13 +132,14 @@ def _rows(where: str, file: BinaryIO, arguments: Mapping[str, Any]) -> Iterator[
 
 
 def _chosen(where: str, found: Sequence[str], called: Mapping[str, str]) -> dict[str, str]:
-    """The column of each field that there is; depth before altitude."""
+    """The column of each field that there is; depth before altitude. Refusals name no other column than those of NAMES."""
     chosen = {}
-    shown = format_names(found, 20)
     for name, usual in NAMES.items():
         wanted = called.get(name)
         if wanted is not None and wanted not in found:
-            raise _unfit(f"columns.{name}", f"{where} has no column {wanted}; there are {shown}")
+            nearest = difflib.get_close_matches(wanted, [one for one in found if one.lower() in _KNOWN], 1)
+            more = f" (nearest of those that are known here is {nearest[0]})" if nearest else ""
+            raise _unfit(f"columns.{name}", f"{where} has no column {wanted}{more}; correct the name")
         fitting = [wanted] if wanted is not None else [one for one in found if one.lower() in usual]
         if len(fitting) > 1:
             words = f"{where} has the columns {format_names(fitting)}, which may all be the {name}: name the one that is meant"
@@ -144,11 +147,17 @@ def _chosen(where: str, found: Sequence[str], called: Mapping[str, str]) -> dict
         if fitting:
             chosen[name] = fitting[0]
     if "path" not in chosen:
-        named = ", ".join(NAMES["path"])
-        raise _unfit("columns.path", f"{where} has no column that names images ({named}); name it. There are {shown}")
+        known = [*chosen.values()]
+        there = f"; of the others there are {format_names(known)}" if known else ""
+        raise _unfit(
+            "columns.path",
+            f"{where} has no column that names images ({', '.join(NAMES['path'])}){there}: say how it is called",
+        )
     if len(chosen) == 1:
-        words = f"{where} has none of the columns of capture but {chosen['path']}; name them. There are {shown}"
-        raise _unfit("columns", words)
+        usual_names = ", ".join(names[0] for names in NAMES.values())
+        raise _unfit(
+            "columns", f"{where} names images, and has no other column of {usual_names}: say how these are called"
+        )
     return chosen
 
 

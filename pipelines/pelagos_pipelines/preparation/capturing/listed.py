@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -12,7 +13,7 @@ import orjson
 from pelagos_contract.capture import CaptureFault, CaptureSource
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations import many_shapes, naming, reading
-from pelagos_pipelines.annotations.capture import FIELDS, Capture
+from pelagos_pipelines.annotations.capture import FIELDS, TEXTS, Capture
 from pelagos_pipelines.annotations.model import SourceFiles
 from pelagos_pipelines.annotations.untrusted_input import format_names, printable, too_large, with_nearest
 from pelagos_pipelines.preparation.capturing.findings import Findings
@@ -22,6 +23,8 @@ from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 _TASKS = "pelagos_pipelines.preparation.capturing.documents"
 _ANSWER = 1024 * MEBIBYTE
 """Of the rows as a child tells of them, unpacked."""
+_NEAREST = 100
+"""Findings up to which rows without an image get the nearest names."""
 _FAULTS = {fault.value: fault for fault in CaptureFault}
 
 
@@ -77,7 +80,9 @@ def read(tree: SourceFiles, wanted: CaptureSource, told: dict[str, dict[str, str
         place = f"{printable(path)}, {row.place}"
         image, meant = _image(row.name, str(PurePosixPath(path).parent), images, names)
         if image is None:
-            nearest = names.nearest(row.name) if row.name and not meant else ()
+            # To look for similar names takes long; of the first ones people see them.
+            is_shown = row.name and not meant and len(findings.listed) < _NEAREST
+            nearest = names.nearest(row.name) if is_shown else ()
             fault = CaptureFault.SEVERAL_IMAGES if meant else CaptureFault.IMAGE_NOT_FOUND
             findings.add(fault, with_nearest(place, meant, nearest))
             continue
@@ -136,6 +141,9 @@ def _row(found: Any) -> _Row:
     if not (isinstance(name, str) and isinstance(place, str) and isinstance(values, dict) and isinstance(faults, dict)):
         raise TypeError("row")
     Capture.restored(values)
+    for field in TEXTS:
+        if field in values:
+            values[field] = sys.intern(values[field])  # a table has a million rows of ten sites
     if not {*faults} <= {*FIELDS}:
         raise ValueError("faults")
     return _Row(
