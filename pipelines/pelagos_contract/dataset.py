@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
+from pelagos_contract.augmentation import Augmentation
 from pelagos_contract.balancing import Balance, Balanced
 from pelagos_contract.base import Strict
 from pelagos_contract.capture import GROUP_FIELDS, Captured, CaptureSource, GroupField
@@ -227,6 +228,13 @@ class Recipe(Strict):
             description="How trainings make up for classes that the training split shows unevenly. Default: they do nothing."
         ),
     ] = None
+    augmentation: Annotated[
+        Augmentation | None,
+        Field(
+            description="By how much trainings alter their images, at random and anew in each epoch. What is not set is as the "
+            "family of models has it."
+        ),
+    ] = None
 
     @field_validator("labels")
     @classmethod
@@ -245,6 +253,12 @@ class Recipe(Strict):
     def _of_none(cls, balance: Balance | None) -> Balance | None:
         """Likewise."""
         return None if balance is None or balance.strategy == "None" else balance
+
+    @field_validator("augmentation")
+    @classmethod
+    def _of_nothing_set(cls, augmentation: Augmentation | None) -> Augmentation | None:
+        """Likewise."""
+        return None if augmentation is None else augmentation.settled
 
 
 class PreparationRequest(Recipe):

@@ -16,7 +16,7 @@ class FamilyDescription:
 
     ``image_size`` is the usual longest side of its input in pixels; None: that of its task. ``takes_weights``: a training may
     start from a checkpoint of the same architecture. ``normalizes``: it heeds the statistics of a dataset that declares them.
-    ``balances``: likewise what a dataset plans about classes that it shows unevenly.
+    ``balances``, ``augments``: likewise what it plans about classes that it shows unevenly, and how images are to be altered.
     """
 
     name: str
@@ -27,6 +27,7 @@ class FamilyDescription:
     takes_weights: bool = True
     normalizes: bool = False
     balances: bool = False
+    augments: bool = False
     version: int = 1
     """See algorithms: raised when trainings of the same inputs lead to other models."""
 
@@ -38,6 +39,7 @@ YOLOV8 = FamilyDescription(
     architectures=("yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"),
     normalizes=True,
     balances=True,
+    augments=True,
 )
 MOBILENET_V3 = FamilyDescription(
     name="MobileNetV3",
@@ -46,6 +48,7 @@ MOBILENET_V3 = FamilyDescription(
     architectures=("mobilenet_v3_small", "mobilenet_v3_large"),
     normalizes=True,
     balances=True,
+    augments=True,
 )
 FAMILIES = Registry(
     "family",

@@ -50,7 +50,9 @@ class Hyperparameters(Strict):
     learning_rate: Annotated[Decimal, Field(description="Initial learning rate.")] = "0.001"
     weight_decay: Annotated[Decimal, Field(description="Weight decay.")] = "0.0005"
     optimizer: Annotated[Literal["AdamW", "SGD"], Field(description="Optimiser.")] = "AdamW"
-    mosaic: Annotated[bool, Field(description="Mosaic augmentation (YOLO).")] = False
+    mosaic: Annotated[
+        bool, Field(description="Mosaic augmentation (YOLO); true goes before augmentation.mosaic of the Dataset.")
+    ] = False
 
 
 class EarlyStopping(Strict):

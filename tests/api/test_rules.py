@@ -111,6 +111,9 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
         )
     ),
     (kinds.DATASET, {"balance": {"strategy": "ClassWeights"}}, None),
+    (kinds.DATASET, {"augmentation": {"mosaic": 100, "rotate": 180, "color": {"hue": 50}}}, None),
+    (kinds.DATASET, {"task": "Classification", "augmentation": {"mosaic": 0}}, None),
+    (kinds.DATASET, {"task": "Classification", "augmentation": {"mosaic": 1}}, "spec.augmentation.mosaic"),
     (kinds.DATASET, {"classFolder": "Last", "labels": {"level": "Last"}}, "spec.labels.level"),
     (kinds.DATASET, {"preprocessing": {"tile": {"size": 512, "overlap": 256}}, "task": "Detection"}, None),
     (

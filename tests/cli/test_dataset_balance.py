@@ -20,7 +20,8 @@ from resource_servers import ApiServer, api
 
 __all__ = ["api"]
 
-PAGE = (Path(__file__).parents[2] / "docs/balancing.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "balancing.md").read_text(encoding="utf-8")
 BALANCE: dict[str, Any] = {
     "strategy": "Undersample",
     "target": 5,
@@ -104,6 +105,7 @@ def test_what_the_page_says_is_what_there_is(api: ApiServer, tmp_path: Path) -> 
     assert [run(*shlex.split(line)).exit_code for line in commands] == [0, 0]
     (path,) = re.findall(r"range \.status\.balance\.classes\[\*\]\}(.*?)\{end\}", PAGE)
     assert set(re.findall(r"\{\.([a-zA-Z]+)\}", path)) <= BALANCE["classes"][0].keys()
-    for written in re.findall(r"(?ms)^```yaml\n(.*?)^```", PAGE):
+    pages = PAGE + (DOCS / "augmentation.md").read_text(encoding="utf-8")
+    for written in re.findall(r"(?ms)^```yaml\n(.*?)^```", pages):
         spec = kinds.DATASET.spec.model_validate(builders.DATASET | yaml.safe_load(written)["spec"])
         assert rules.violation(spec) is None

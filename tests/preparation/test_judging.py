@@ -280,12 +280,12 @@ def test_a_version_without_annotations_or_sizes_has_a_report(tmp_path: Path) -> 
 
 def test_the_report_is_found_where_its_version_is_and_another_page_in_its_place_is_not(tmp_path: Path) -> None:
     version = version_of(tmp_path, ("cod",), [detected(number, "cod") for number in range(3)])
-    assert kept.find(str(version.folder), tmp_path / "scratch") is None
+    assert kept.find(str(version.folder), tmp_path / "scratch") == []
 
     made = making.make(version, {}, [])
-    assert kept.find(str(version.folder), tmp_path / "scratch") == made.page
+    assert kept.find(str(version.folder), tmp_path / "scratch") == [made.page]
     made.page.write_text("<script>alert(1)</script>" + made.page.read_text(encoding="utf-8"), encoding="utf-8")
-    assert kept.find(str(version.folder), tmp_path / "scratch") is None
+    assert kept.find(str(version.folder), tmp_path / "scratch") == []
 
 
 @pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo, lambda page: page.write_bytes(bytes(LARGEST_PAGE + 1))])
@@ -294,7 +294,7 @@ def test_what_is_no_page_is_passed_over(tmp_path: Path, put: Callable[[Path], ob
     page.parent.mkdir()
     put(page)
 
-    assert kept.find(str(tmp_path), tmp_path / "scratch") is None
+    assert kept.find(str(tmp_path), tmp_path / "scratch") == []
 
 
 def test_of_large_images_fewer_pictures_are_decoded() -> None:

@@ -25,7 +25,7 @@ from pelagos_contract.metadata import Metadata
 from pelagos_pipelines.preparation import exporting, versions
 from pelagos_pipelines.steps.prepare import prepare
 from pelagos_pipelines.taxonomy import answers, naming, worms
-from web_servers import QUICK, Fault, Server, serving
+from web_servers import Fault, Server, quick, serving
 from worms_server import BASE, Worms
 
 CLASSES = {"Gadus morhua": 3, "haddock": 4, "Limanda limanda": 3, "detritus": 3}
@@ -65,7 +65,7 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setattr(worms, "PAUSE", 0.0)
-    monkeypatch.setattr(worms, "PATIENCE", QUICK)
+    monkeypatch.setattr(worms, "PATIENCE", quick())
     for seed, (name, count) in enumerate(CLASSES.items()):
         for number in range(count):
             photo(tmp_path / "data" / name / f"{number}.png", seed=10 * seed + number)

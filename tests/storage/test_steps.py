@@ -333,10 +333,10 @@ def test_only_images_of_the_splits_are_brought_and_only_once(
     published.download(prepared["uri"], tmp_path / "two", ("test", "validation"))
     assert proxy.count("GET", "/blobs/") - before == 6
 
-    brought = kept.find(prepared["uri"], tmp_path / "report")
+    (brought,) = kept.find(prepared["uri"], tmp_path / "report")
     assert brought is not None
     assert "Dataset report" in brought.read_text(encoding="utf-8")
-    assert kept.find(f"{prepared['uri']}0", tmp_path / "report") is None
+    assert kept.find(f"{prepared['uri']}0", tmp_path / "report") == []
     (manifest,) = (
         key for key in object_storage.keys(bucket, "a/tenant/datasets/uid/") if key.endswith("manifest.json")
     )

@@ -195,10 +195,10 @@ def test_an_epoch_of_the_classifier_shows_what_is_planned(tmp_path: Path, monkey
     batch = mobilenet.DecodedImages.batch
     training = mobilenet._Training(job, history)
 
-    def note(self: Any, indices: Any, device: Any) -> Any:
+    def note(self: Any, indices: Any, *others: Any) -> Any:
         if self is training._train:
             seen[-1] += map(int, indices)
-        return batch(self, indices, device)
+        return batch(self, indices, *others)
 
     monkeypatch.setattr(mobilenet.DecodedImages, "batch", note)
     for epoch in (1, 2, 1):
@@ -261,8 +261,12 @@ def test_a_balanced_classifier_goes_on_where_it_was(tmp_path: Path, monkeypatch:
 def test_what_is_done_goes_on_record(tmp_path: Path) -> None:
     truth = make_truth(tmp_path, (6, 2, 2), detection=False)
 
-    assert train_step._applied(truth) == {}
-    assert train_step._applied(repeated(truth)) == {
+    def applied(known: GroundTruth) -> dict[str, str]:
+        found = train_step._applied(known, mobilenet.FAMILY, make_request(SMALL).hyperparameters)
+        return {name: value for name, value in found.items() if name.startswith("balance.")}
+
+    assert applied(truth) == {}
+    assert applied(repeated(truth)) == {
         "balance.strategy": "Oversample",
         "balance.target": "3",
         "balance.images": "6",
@@ -270,7 +274,7 @@ def test_what_is_done_goes_on_record(tmp_path: Path) -> None:
         "balance.leftOut": "1",
         "balance.mostRepeats": "3",
     }
-    assert train_step._applied(weighed(truth, 0.5, 1.5))["balance.weights"] == "disc 0.5, square 1.5"
+    assert applied(weighed(truth, 0.5, 1.5))["balance.weights"] == "disc 0.5, square 1.5"
 
 
 def test_a_family_that_does_not_balance_is_refused(tmp_path: Path) -> None:

@@ -200,6 +200,16 @@ class DatasetSpec(Recipe, BaseSpec):
                 spec.preprocessing is None or spec.preprocessing.tile is None or spec.task is not Task.CLASSIFICATION
             ),
         ),
+        Rule(
+            cel="self.task != 'Classification' || !has(self.augmentation) || !has(self.augmentation.mosaic) || "
+            "self.augmentation.mosaic == 0",
+            message="spec.augmentation.mosaic puts images of several classes together, which is not for Classification; "
+            "leave it out",
+            field="spec.augmentation.mosaic",
+            holds=lambda spec: (
+                spec.task != "Classification" or spec.augmentation is None or not spec.augmentation.mosaic
+            ),
+        ),
         *capture_rules.RULES,
         *RESOURCE_RULES,
     )

@@ -5,14 +5,18 @@ Steps read it once and hand it to families and metrics. It knows dataset version
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import TrainingRequest
+from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 from pelagos_pipelines.preparation import versions
+from pelagos_pipelines.preparation.versions import Version
 
 
 def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTruth:
@@ -41,20 +45,11 @@ def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTrut
             f" {request.model.architecture} needs {request.task.value}; name a dataset or an architecture of the same task",
             "model.architecture",
         )
-    strategy = TASKS.named(collection.task)
-    ids = {label: index for index, label in enumerate(collection.classes)}
     by_split: dict[Split, list[Sample]] = {split: [] for split in SPLITS}
-    repeats = version.balance.repeats if version.balance is not None else {}
+    read_one = _reader(version)
     for image in collection.images:
         if image.split is not None:
-            file = version.blobs[image.path]
-            corners = [(box.x, box.y, box.x + box.width, box.y + box.height) for box in image.boxes]
-            class_ids = np.array([ids[label] for label in strategy.marks(image)], int)
-            digest = file.parent.name + file.name  # that is how a store names its blobs
-            boxes = np.array(corners, float).reshape(-1, 4)
-            color, times = version.preprocessing.color, repeats.get(image.path, 1)
-            sample = Sample(image.path, file, class_ids, boxes, digest, color, times)
-            by_split[image.split].append(sample)
+            by_split[image.split].append(read_one(image))
     for split, samples in by_split.items():
         if not samples:
             raise RefusedError(
@@ -64,4 +59,33 @@ def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTrut
                 "dataset",
             )
     found_in = {split: tuple(samples) for split, samples in by_split.items()}
-    return GroundTruth(collection.classes, found_in, version.preprocessing, version.statistics, version.balance)
+    return GroundTruth(
+        collection.classes,
+        found_in,
+        version.preprocessing,
+        version.statistics,
+        version.balance,
+        version.augmentation,
+    )
+
+
+def sample(version: Version, image: ImageRecord) -> Sample:
+    """One image of the version."""
+    return _reader(version)(image)
+
+
+def _reader(version: Version) -> Callable[[ImageRecord], Sample]:
+    strategy = TASKS.named(version.collection.task)
+    ids = {label: index for index, label in enumerate(version.collection.classes)}
+    repeats = version.balance.repeats if version.balance is not None else {}
+
+    def read_one(image: ImageRecord) -> Sample:
+        file = version.blobs[image.path]
+        corners = [(box.x, box.y, box.x + box.width, box.y + box.height) for box in image.boxes]
+        class_ids = np.array([ids[label] for label in strategy.marks(image)], int)
+        digest = file.parent.name + file.name  # that is how a store names its blobs
+        boxes = np.array(corners, float).reshape(-1, 4)
+        color, times = version.preprocessing.color, repeats.get(image.path, 1)
+        return Sample(image.path, file, class_ids, boxes, digest, color, times)
+
+    return read_one

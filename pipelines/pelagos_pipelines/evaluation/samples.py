@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pelagos_contract.augmentation import Augmentation
 from pelagos_contract.dataset import Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.preprocessing import Preprocessing, Statistics
@@ -59,7 +60,8 @@ class GroundTruth:
     """A dataset version in memory, without pixels.
 
     ``preprocessing`` is what it declares to be done to them; ``statistics`` are there when inputs are to be normalised by them,
-    ``balance`` when it plans to show some training images more often than others, or to weigh classes.
+    ``balance`` when it plans to show some training images more often than others, or to weigh classes, and ``augmentation`` when
+    it says by how much training images are to be altered.
     """
 
     labels: tuple[str, ...]
@@ -67,6 +69,7 @@ class GroundTruth:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     statistics: Statistics | None = None
     balance: Plan | None = None
+    augmentation: Augmentation | None = None
 
     def samples(self, split: Split) -> Sequence[Sample]:
         """The images of a split."""

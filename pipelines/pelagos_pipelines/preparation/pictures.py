@@ -50,5 +50,11 @@ def png(samples: Any, width: int, height: int, channels: Any, bits: Any) -> byte
     return b"".join((*pieces, _chunk(b"IDAT", packer.flush()), _chunk(b"IEND", b"")))
 
 
+def size(content: bytes) -> tuple[int, int]:
+    """Width and height of a PNG of ours, in pixels."""
+    width, height = struct.unpack_from(">II", content, len(_SIGNATURE) + 8)
+    return width, height
+
+
 def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

@@ -26,6 +26,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from pelagos_contract import disk
+from pelagos_contract.augmentation import Augmentation
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.metadata import Taxon
 from pelagos_contract.preprocessing import Preprocessing, Statistics
@@ -89,6 +90,8 @@ class Version:
     """Of the training split, where the recipe declares that inputs are normalised by them."""
     balance: Plan | None = None
     """How often an epoch shows each training image, and what classes weigh, where the recipe declares it."""
+    augmentation: Augmentation | None = None
+    """By how much its recipe declares that trainings alter their images."""
 
     def holds(self, image: ImageRecord) -> bool:
         """Whether the image's blob must be here."""
@@ -318,7 +321,7 @@ def read(uri: str | Path, *, are_verified: bool = False) -> Version:
             tuple(map(marks.record, manifest["images"])),
             taxonomy=_named(folder, manifest),
         )
-        plan = manifest.get("balance")
+        plan, altered = manifest.get("balance"), manifest["recipe"].get("augmentation")
         version = Version(
             digest=stated,
             folder=folder,
@@ -328,6 +331,7 @@ def read(uri: str | Path, *, are_verified: bool = False) -> Version:
             preprocessing=Preprocessing.model_validate(manifest["recipe"].get("preprocessing") or {}),
             statistics=None if (found := manifest.get("statistics")) is None else Statistics.model_validate(found),
             balance=None if plan is None else Plan.restored(plan, collection.images, collection.classes),
+            augmentation=None if altered is None else Augmentation.model_validate(altered),
         )
         # Sizes alone: reading every blob takes minutes, and is for those who use the pixels (verify).
         sizes = {image["path"]: image["size"] for image in manifest["images"]}

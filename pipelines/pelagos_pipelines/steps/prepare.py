@@ -46,6 +46,7 @@ from pelagos_pipelines.preparation import (
 )
 from pelagos_pipelines.preparation.capturing import applying as capturing
 from pelagos_pipelines.preparation.judging import making as judging
+from pelagos_pipelines.preparation.judging.page import AlteredExamples
 from pelagos_pipelines.preparation.scanner import scanner_for
 from pelagos_pipelines.preparation.statistics import Wanted
 from pelagos_pipelines.preparation.versions import Derived
@@ -307,11 +308,18 @@ def _judged(
         "leaks between splits": divided.leakage,
     }
     try:
-        made = judging.make(version, counted, warnings, cleaned.alike, balanced)
+        altered = _altered(version) if version.augmentation is not None else None
+        made = judging.make(version, counted, warnings, cleaned.alike, judging.Planned(balanced, altered))
     except Exception:  # whatever goes wrong in figures: they are for people, and the version is there
         logging.getLogger(__name__).exception("The report of the version %s cannot be made", version.digest)
         return "", []
     return made.page.relative_to(version.folder).as_posix(), list(made.slices)
+
+
+def _altered(version: versions.Version) -> AlteredExamples | None:
+    from pelagos_pipelines.training import augmentation_sheet  # with OpenCV, which no other preparation loads
+
+    return augmentation_sheet.drawn(version)
 
 
 def _recipe(request: PreparationRequest, format_name: str) -> dict[str, Any]:

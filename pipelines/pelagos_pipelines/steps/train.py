@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pelagos_contract import sealing
 from pelagos_contract.failures import Reason, RefusedError
@@ -12,7 +12,9 @@ from pelagos_contract.tags import BALANCE_TAG
 from pelagos_pipelines.steps import runs
 
 if TYPE_CHECKING:
+    from pelagos_contract.training import Hyperparameters
     from pelagos_pipelines.evaluation.samples import GroundTruth
+    from pelagos_pipelines.training.altering import Augmenting
     from pelagos_pipelines.training.families import Family
     from pelagos_pipelines.training.tracking import Tracker
 
@@ -71,7 +73,7 @@ def _train(run: runs.Run) -> None:
     # Before history and checkpoints are read, which a family goes on from without asking where they come from.
     run.forget_strangers()
     tracker = Tracker(run.tracking_uri, run.tracking_run)
-    _describe(run, tracker, _applied(known))
+    _describe(run, tracker, _applied(known, family, request.hyperparameters))
     epochs = request.hyperparameters.epochs
 
     def keep() -> bool:
@@ -92,28 +94,32 @@ def _train(run: runs.Run) -> None:
 
 
 def _require_heeded(known: GroundTruth, family: Family) -> None:
-    """A family of before knows nothing of statistics, and its models would say nothing of that."""
-    if known.statistics is not None and not family.DESCRIPTION.normalizes:
-        raise RefusedError(
-            Reason.TASK_MISMATCH,
-            f"the dataset declares preprocessing.normalization, which the family {family.DESCRIPTION.name} does not heed;"
-            " name an architecture of another family, or take it out of the dataset",
-            "model.architecture",
-        )
-    if known.balance is not None and not family.DESCRIPTION.balances:
-        raise RefusedError(
-            Reason.TASK_MISMATCH,
-            f"the dataset declares balance, which the family {family.DESCRIPTION.name} does not heed; name an architecture of"
-            " another family, or take it out of the dataset",
-            "model.architecture",
-        )
+    """A family of before knows nothing of what a dataset may declare, and its models would say nothing of that."""
+    description = family.DESCRIPTION
+    declared = (
+        ("preprocessing.normalization", known.statistics, description.normalizes),
+        ("balance", known.balance, description.balances),
+        ("augmentation", known.augmentation, description.augments),
+    )
+    for field, value, heeds in declared:
+        if value is not None and not heeds:
+            raise RefusedError(
+                Reason.TASK_MISMATCH,
+                f"the dataset declares {field}, which the family {description.name} does not heed; name an architecture of"
+                " another family, or take it out of the dataset",
+                "model.architecture",
+            )
 
 
-def _applied(known: GroundTruth) -> dict[str, str]:
-    """What is done to the training split beyond showing each image once in an epoch, for the record of the training."""
+def _applied(known: GroundTruth, family: Family, parameters: Hyperparameters) -> dict[str, str]:
+    """What is done to training images, and how often an epoch shows them, for the record of the training."""
+    altered: dict[str, str] = {}
+    if family.DESCRIPTION.augments:
+        found = cast("Augmenting", family).applied(known.augmentation, parameters)
+        altered = {f"augmentation.{name}": value for name, value in found.items()}
     balance, training = known.balance, known.samples("train")
     if balance is None:
-        return {}
+        return altered
     applied = {
         "balance.strategy": balance.strategy,
         "balance.target": balance.target,
@@ -125,7 +131,7 @@ def _applied(known: GroundTruth) -> dict[str, str]:
     if balance.weights is not None:
         weights = ", ".join(f"{name} {one:g}" for name, one in zip(known.labels, balance.weights, strict=True))
         applied["balance.weights"] = weights if len(weights) <= _LONGEST else f"{weights[: _LONGEST - 1]}…"
-    return {name: str(value) for name, value in applied.items()}
+    return altered | {name: str(value) for name, value in applied.items()}
 
 
 def _describe(run: runs.Run, tracker: Tracker, applied: Mapping[str, str]) -> None:
@@ -152,6 +158,5 @@ def _describe(run: runs.Run, tracker: Tracker, applied: Mapping[str, str]) -> No
     tracker.describe({name: str(value) for name, value in parameters.items()} | dict(applied), tags)
     tracker.dataset(DatasetUse(dataset.name, dataset.version, dataset.uri, "training"))
     tracker.file(listing, "environment")
-    report = kept.find(dataset.uri, run.places.scratch / "judged")
-    if report is not None:
-        tracker.file(report, "dataset")
+    for file in kept.find(dataset.uri, run.places.scratch / "judged"):
+        tracker.file(file, "dataset")

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pelagos_contract import disk
+from pelagos_contract.augmentation import Augmentation
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.families import MOBILENET_V3
 from pelagos_contract.training import Hyperparameters
@@ -30,7 +31,8 @@ from pelagos_pipelines.serving import geometry
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
 from pelagos_pipelines.serving.tasks.classification import DEVIATION, MEAN, Classification, normalise
-from pelagos_pipelines.training import checkpoints, determinism, graphs, memory
+from pelagos_pipelines.training import altering, checkpoints, determinism, graphs, memory, mobilenet_augmentation
+from pelagos_pipelines.training.altering import Altered, Examples
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.normalization import Scale
 from pelagos_pipelines.training.progress import Progress
@@ -59,9 +61,13 @@ class DecodedImages:
         """The number of images."""
         return len(self._samples)
 
-    def batch(self, indices: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Normalised images ``[n, 3, size, size]`` and labels ``[n]``."""
+    def batch(
+        self, indices: Sequence[int], device: torch.device, declared: Augmentation | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Normalised images ``[n, 3, size, size]``, altered as ``declared``, and labels ``[n]``."""
         canvases = self._all[indices] if self._all is not None else self._decode(indices)
+        if declared is not None:
+            canvases = mobilenet_augmentation.altered(canvases, declared)
         images = _scaled(torch.from_numpy(normalise(canvases)), self._scale)
         return images.to(device), torch.from_numpy(self.labels[indices]).to(device)
 
@@ -107,6 +113,19 @@ class MobileNet:
         """Train with cross entropy; the metric that chooses the best epoch is the macro F1 on the validation split."""
         with memory.refusing(job.request.hyperparameters), determinism.required():
             return _Training(job, history).run()
+
+    def applied(self, declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, str]:
+        """See `altering.Augmenting`; no hyperparameter has a say in it."""
+        amounts = mobilenet_augmentation.amounts(declared)
+        return {name: altering.worded(name, value) for name, value in amounts.items()}
+
+    def altered(self, declared: Augmentation, examples: Examples) -> Iterator[list[Altered]]:
+        """See `altering.Augmenting`."""
+        torch.manual_seed(examples.seed)
+        for sample in examples.samples[: examples.shown]:
+            canvas = geometry.square(sample.pixels(), examples.image_size)
+            canvases = mobilenet_augmentation.altered(np.stack([canvas] * examples.rounds), declared)
+            yield [Altered(pixels, np.zeros((0, 4)), sample.class_ids) for pixels in canvases]
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
         """Class probabilities; ``thresholds`` does not apply to classification."""
@@ -220,8 +239,10 @@ class _Training:
         for index, batch in enumerate(batches):
             step = (epoch - 1) * len(batches) + index
             self._set_rate(step / (self._parameters.epochs * len(batches)))
-            images, labels = self._train.batch(batch, self._device)
-            images = _augmented(images)
+            declared = self._job.truth.augmentation
+            images, labels = self._train.batch(batch, self._device, declared)
+            if declared is None:
+                images = _augmented(images)
             with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
                 outcome = functional.cross_entropy(self._state.model(images), labels, self._weights)
             self._state.optimizer.zero_grad(set_to_none=True)

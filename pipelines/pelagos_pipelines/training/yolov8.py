@@ -27,13 +27,16 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import SETTINGS
 
 from pelagos_contract import disk
+from pelagos_contract.augmentation import Augmentation
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.families import YOLOV8
+from pelagos_contract.training import Hyperparameters
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
 from pelagos_pipelines.serving.tasks.detection import Detections
-from pelagos_pipelines.training import checkpoints, graphs, memory
+from pelagos_pipelines.training import checkpoints, graphs, memory, yolov8_augmentation
+from pelagos_pipelines.training.altering import Altered, Examples
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.normalization import Scale
 from pelagos_pipelines.training.progress import Progress
@@ -78,6 +81,15 @@ class YoloV8:
             trainer = Trainer(_arguments(job), job, history, start, checkpoint)
             trainer.train()
         return trainer.progress.best_epoch
+
+    def applied(self, declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, str]:
+        """See `altering.Augmenting`."""
+        return yolov8_augmentation.applied(declared, parameters)
+
+    def altered(self, declared: Augmentation, examples: Examples) -> Iterator[list[Altered]]:
+        """See `altering.Augmenting`."""
+        with showing(examples.samples[0].color):
+            yield from yolov8_augmentation.altered(declared, examples)
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
         """Detections as ``YOLO(checkpoint).predict`` gives them, image by image."""
@@ -164,8 +176,7 @@ def _arguments(job: Job) -> dict[str, Any]:
         "lr0": float(parameters.learning_rate),
         "weight_decay": float(parameters.weight_decay),
         "optimizer": parameters.optimizer,
-        "mosaic": 1.0 if parameters.mosaic else 0.0,
-        "close_mosaic": parameters.epochs // 10 if parameters.mosaic else 0,
+        **yolov8_augmentation.arguments(job.truth.augmentation, parameters),
         "patience": 0,  # ours is asked instead
         "seed": job.request.seed % 2**31,
         "deterministic": True,

@@ -26,7 +26,7 @@ from ultralytics.utils import nms
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.serving import color, images
 from pelagos_pipelines.serving.geometry import Pixels
-from pelagos_pipelines.training import checkpoints, memory
+from pelagos_pipelines.training import checkpoints, memory, yolov8_augmentation
 from pelagos_pipelines.training.normalization import Scale
 from pelagos_pipelines.training.progress import Progress
 from pelagos_pipelines.training.training_history import TrainingHistory
@@ -148,10 +148,11 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         super()._build_train_pipeline()
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """Show training images as often as the version plans it, also where a mosaic chooses by chance."""
+        """Show training images as often as the version plans it, also where a mosaic chooses by chance, and alter them so."""
         dataset = super().build_dataset(img_path, mode, batch)
         if mode == "train":
             repeat(dataset, [sample.repeats for sample in self._job.truth.trained_on()])
+            yolov8_augmentation.impose(dataset, self._job.truth.augmentation, self.args)
         return dataset
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:

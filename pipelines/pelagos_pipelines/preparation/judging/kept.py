@@ -1,38 +1,46 @@
-"""The report of a version, found where the version is kept. For steps that show it to people elsewhere, such as in MLflow."""
+"""What stands beside a version for people, found where it is kept. For steps that show it elsewhere, such as in MLflow."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from pelagos_contract.augmentation import LARGEST_SHEET, SHEET, SHEET_BEGINS
 from pelagos_contract.judgement import LARGEST_PAGE, PAGE, PAGE_BEGINS
 from pelagos_pipelines import storage
 from pelagos_pipelines.storage.buckets import Bucket
 
 
-def find(uri: str, scratch: Path) -> Path | None:
-    """The page on this machine, brought to ``scratch`` from object storage; None when there is none that begins as ours do.
+def find(uri: str, scratch: Path) -> list[Path]:
+    """The report, and the sheet of the augmentation, as far as there are such that begin as ours do.
+
+    They are on this machine, brought to ``scratch`` from object storage.
 
     Raises:
         StorageError, StorageRefusedError: see storage.errors.
     """
+    wanted = ((PAGE, LARGEST_PAGE, PAGE_BEGINS.encode()), (SHEET, LARGEST_SHEET, SHEET_BEGINS))
+    found = (_one(uri, scratch, name, largest, begins) for name, largest, begins in wanted)
+    return [file for file in found if file is not None]
+
+
+def _one(uri: str, scratch: Path, name: str, largest: int, begins: bytes) -> Path | None:
     try:
-        return _find(uri, scratch)
+        return _found(uri, scratch, name, largest, begins)
     except OSError:  # It cannot be read, or there is no room for it: no training fails for want of a page.
         return None
 
 
-def _find(uri: str, scratch: Path) -> Path | None:
-    file = Path(uri, PAGE)
+def _found(uri: str, scratch: Path, name: str, largest: int, begins: bytes) -> Path | None:
+    file = Path(uri, name)
     if storage.is_remote(uri):
-        bucket, file = Bucket(uri), scratch / PAGE
-        there = bucket.find(PAGE)
-        if there is None or there.size > LARGEST_PAGE:
+        bucket, file = Bucket(uri), scratch / name
+        there = bucket.find(name)
+        if there is None or there.size > largest:
             return None
         file.parent.mkdir(parents=True, exist_ok=True)
-        bucket.download(PAGE, file)
-    begins = PAGE_BEGINS.encode()
+        bucket.download(name, file)
     # Who can write to the store may put a pipe there, at which reading waits for ever.
-    if not file.is_file() or file.stat().st_size > LARGEST_PAGE:
+    if not file.is_file() or file.stat().st_size > largest:
         return None
     with file.open("rb") as content:
         return file if content.read(len(begins)) == begins else None

@@ -9,13 +9,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pelagos_contract import disk
+from pelagos_contract.augmentation import SHEET
 from pelagos_contract.balancing import Balanced
 from pelagos_contract.judgement import PAGE, SliceFigures
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.preparation.integrity import inspector_for
 from pelagos_pipelines.preparation.judging import disagreeing, drawing, figures, page, samples, slices, tables, unusual
-from pelagos_pipelines.preparation.judging.page import Content
+from pelagos_pipelines.preparation.judging.page import AlteredExamples, Content
 from pelagos_pipelines.preparation.judging.tables import Tables
 from pelagos_pipelines.preparation.versions import Version
 from pelagos_pipelines.sandbox.ceilings import Ceilings
@@ -24,7 +25,16 @@ FOLDER, _, _PAGE = PAGE.partition("/")
 DEPTHS = (10, 30, 60, 100, 200, 500, 1000, 2000, 4000, 6000)
 """Meters between the bands of depth: 30 for divers, 200 where light and shelf end, 1000, 4000 and 6000 as of the bathyal, abyssal
 and hadal zones."""
+_SHEET = SHEET.rpartition("/")[2]
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a version declares for trainings: the balance of its training split, and how images are altered."""
+
+    balanced: Balanced | None = None
+    altered: AlteredExamples | None = None
 
 
 @dataclass(frozen=True)
@@ -40,11 +50,11 @@ def make(
     counted: Mapping[str, object],
     warnings: Sequence[str],
     alike: Mapping[str, Sequence[str]] = MappingProxyType({}),
-    balanced: Balanced | None = None,
+    planned: Planned = Planned(),
 ) -> Made:
     """The report of ``version``; ``counted`` are figures of its preparation, by the words for them.
 
-    ``alike`` has by path the images that one looks like; ``balanced`` says what is planned for the training split.
+    ``alike`` has by path the images that one looks like; ``planned`` is for trainings.
 
     The same version gives the same report. A report that is there is made anew: its preparation may have more to say.
 
@@ -82,7 +92,8 @@ def make(
         maps=_maps(found),
         pairs=pairs,
         pair_sheets=[samples.sheet(both, file_of, inspector) for both in seen],
-        balanced=balanced,
+        balanced=planned.balanced,
+        altered=planned.altered,
     )
     folder = version.folder / FOLDER
     pictures = {f"{name}.png": png for name, png in content.maps.items()}
@@ -93,6 +104,8 @@ def make(
     for number, pair in enumerate(content.pair_sheets):
         if pair is not None:
             pictures[f"alike-{number:02}.png"] = pair.png
+    if planned.altered is not None and planned.altered.png:
+        pictures[_SHEET] = planned.altered.png
     for name, png in pictures.items():
         disk.write_atomically(folder / name, png, parents=True)
     disk.write_atomically(folder / _PAGE, page.rendered(content), parents=True)

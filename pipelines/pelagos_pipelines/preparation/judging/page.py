@@ -11,6 +11,7 @@ import numpy as np
 from pelagos_contract.balancing import Balanced
 from pelagos_contract.dataset import SPLITS
 from pelagos_contract.judgement import PAGE_BEGINS
+from pelagos_pipelines.preparation import pictures
 from pelagos_pipelines.preparation.judging import balance, drawing, slices
 from pelagos_pipelines.preparation.judging.disagreeing import Pair
 from pelagos_pipelines.preparation.judging.drawing import words
@@ -40,6 +41,15 @@ _HEAD = PAGE_BEGINS + '<meta name="viewport" content="width=device-width"><title
 
 
 @dataclass(frozen=True)
+class AlteredExamples:
+    """Of a declared augmentation: the family that drew them, what is declared, and the PNG; empty: none could be drawn."""
+
+    family: str
+    declared: Sequence[str]
+    png: bytes
+
+
+@dataclass(frozen=True)
 class Content:
     """All that a page shows. ``sheets`` by class; ``named`` are figures with the words for them."""
 
@@ -56,6 +66,7 @@ class Content:
     pairs: Sequence[Pair] = ()
     pair_sheets: Sequence[Sheet | None] = ()
     balanced: Balanced | None = None
+    altered: AlteredExamples | None = None
 
 
 def rendered(content: Content) -> str:
@@ -64,6 +75,7 @@ def rendered(content: Content) -> str:
         _top(content),
         _classes(content),
         balance.section(content.balanced),
+        _altered(content.altered),
         _boxes(content),
         _pairs(content),
         _slices(content),
@@ -123,6 +135,22 @@ def _key() -> str:
         f'<span style="background:{colour}"></span>{split}' for split, colour in drawing.SPLIT_COLOURS.items()
     )
     return f'<p class="key">{spans}</p>'
+
+
+def _altered(examples: AlteredExamples | None) -> Iterator[str]:
+    if examples is None:
+        return
+    yield f"<h2>Augmentation</h2><p>Declared: {words('; '.join(examples.declared))}. The rest is as the family has it.</p>"
+    if not examples.png:
+        yield "<p>Examples could not be drawn; the log of the preparation says why.</p>"
+        return
+    width, height = pictures.size(examples.png)
+    yield drawing.picture(examples.png, "Training images before and after augmentation", width, height)
+    yield (
+        "<p class=note>On the left training images as they are, beside each what trainings of"
+        f" {words(examples.family)} make of it in six epochs, by the code that they run. Where nobody would recognise an"
+        " organism, the values are too high.</p>"
+    )
 
 
 def _boxes(content: Content) -> Iterator[str]:

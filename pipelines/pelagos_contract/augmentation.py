@@ -1,0 +1,80 @@
+"""By how much training images are altered at random: declared with the dataset, so that all models of a version see the same."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pelagos_contract.base import Strict
+
+SHEET = "report/augmentation.png"
+"""Examples of what the declared augmentation makes of images, in the folder of their version."""
+LARGEST_SHEET = 8 * 1024**2
+"""Bytes of it."""
+SHEET_BEGINS = b"\x89PNG\r\n\x1a\n"
+
+
+class ColorAugmentation(Strict):
+    """By how much colours are altered, at most and in both directions."""
+
+    hue: Annotated[
+        int | None, Field(ge=0, le=50, description="Percent of the circle of hues, of which 50 is all of it.")
+    ] = None
+    saturation: Annotated[int | None, Field(ge=0, le=100, description="Percent.")] = None
+    brightness: Annotated[int | None, Field(ge=0, le=100, description="Percent.")] = None
+    contrast: Annotated[int | None, Field(ge=0, le=100, description="Percent.")] = None
+
+
+class Augmentation(Strict):
+    """What is done to training images at random; each image, and each epoch, has other ones. What is not set is as the family
+    has it, 0 and false are none."""
+
+    flip_horizontal: Annotated[bool | None, Field(description="Half of the images are mirrored, left and right.")] = (
+        None
+    )
+    flip_vertical: Annotated[
+        bool | None, Field(description="Half of the images are mirrored, up and down: where nothing is up.")
+    ] = None
+    rotate: Annotated[
+        int | None, Field(ge=0, le=180, description="Degrees by which images are turned at most, to both sides.")
+    ] = None
+    scale: Annotated[
+        int | None, Field(ge=0, le=90, description="Percent by which images are made smaller or larger at most.")
+    ] = None
+    translate: Annotated[
+        int | None,
+        Field(ge=0, le=50, description="Percent of their sides by which images are moved at most, in all directions."),
+    ] = None
+    color: Annotated[
+        ColorAugmentation | None, Field(description="By how much colours are altered. Default: as the family has it.")
+    ] = None
+    blur: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=100,
+            description="Percent of the images that are blurred: Gaussian, of 0.5 to 2 pixels as the model sees them.",
+        ),
+    ] = None
+    mosaic: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=100,
+            description="Percent of the images in whose place four are shown, put together; to detect, and to segment, only. "
+            "hyperparameters.mosaic of a TrainingRun goes before it.",
+        ),
+    ] = None
+
+    @property
+    def settled(self) -> Augmentation | None:
+        """None where nothing is set: that makes no other version."""
+        colors = self.color
+        told = self if colors is None or colors != type(colors)() else self.model_copy(update={"color": None})
+        return None if told == type(told)() else told
+
+    def listed(self) -> dict[str, bool | int]:
+        """Each that is set, by its path."""
+        found = self.written()
+        return found | {f"color.{name}": value for name, value in found.pop("color", {}).items()}

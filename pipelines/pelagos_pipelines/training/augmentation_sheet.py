@@ -1,0 +1,202 @@
+"""A sheet of examples of what a declared augmentation makes of images, for people to look at before they train.
+
+The step prepare asks for it; it is drawn by the family that trains the task, with the code of its trainings, in a process of its
+own: a training framework takes seconds and hundreds of megabytes to load, and no preparation without an augmentation pays for it.
+It decodes in that process, as trainings do, what the preparation has decoded in a child with ceilings, after comparing digests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import cv2
+import numpy as np
+
+from pelagos_contract import disk, extensions, families
+from pelagos_contract.augmentation import LARGEST_SHEET, SHEET_BEGINS, Augmentation
+from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.evaluation import ground_truth
+from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.preparation.judging.page import AlteredExamples
+from pelagos_pipelines.preparation.versions import Version
+from pelagos_pipelines.serving import geometry
+from pelagos_pipelines.training.altering import Altered, Examples
+
+if TYPE_CHECKING:
+    from pelagos_pipelines.training.altering import Augmenting
+
+SHOWN, ROUNDS = 4, 6
+"""Images on the sheet, and what is made of each."""
+OTHERS = 12
+"""Images that a mosaic may be put together from, beside those."""
+SIDE, GAP, APART = 160, 4, 16
+"""Pixels of a picture, between two, and beside the images as they are."""
+PAPER = 246
+LARGEST_PIXELS = 100_000_000
+"""Of an image that may be on the sheet."""
+SECONDS = 240
+SEED = 14
+_COLOURS = ((178, 114, 0), (0, 159, 230), (115, 158, 0), (0, 94, 213), (167, 121, 204), (233, 180, 86), (66, 228, 240))
+"""Of boxes, by class, blue first: those of Okabe and Ito."""
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What the process is asked for, as JSON."""
+
+    family: str
+    labels: Sequence[str]
+    augmentation: Mapping[str, Any]
+    size: int
+    color: str | None
+    samples: Sequence[Mapping[str, Any]]
+
+
+def drawn(version: Version) -> AlteredExamples | None:
+    """Examples of the augmentation that the version declares; None where it declares none, or its task has no such family.
+
+    One without a sheet says so: whatever goes wrong in it is in the log, and no version fails for it.
+    """
+    family = _family(version)
+    if version.augmentation is None or family is None:
+        return None
+    chosen = list(_chosen(version))
+    samples = [
+        {
+            "name": sample.name,
+            "file": str(sample.file.resolve()),
+            "sha256": sample.sha256,
+            "classIds": sample.class_ids.tolist(),
+            "boxes": sample.boxes.tolist(),
+        }
+        for sample in chosen
+    ]
+    size = family.image_size or families.image_size(family.architectures[0])
+    color = version.preprocessing.color
+    wanted = _Wanted(family.name, version.collection.classes, version.augmentation.written(), size, color, samples)
+    words = [f"{name} {str(value).lower()}" for name, value in version.augmentation.listed().items()]
+    return AlteredExamples(family.name, words, _asked(wanted))
+
+
+def _family(version: Version) -> families.FamilyDescription | None:
+    """The first one that trains the task, as declared."""
+    return next((one for one in families.FAMILIES if one.task is version.collection.task and one.augments), None)
+
+
+def _chosen(version: Version) -> Iterator[Sample]:
+    """By a seed: first images of as many classes as there are places, then others."""
+    training = [image for image in version.collection.images if image.split == "train" and _is_small(image)]
+    random = np.random.default_rng(SEED)
+    order = [training[place] for place in random.permutation(len(training))]
+    first: list[ImageRecord] = []
+    seen: set[str] = set()
+    for image in order:
+        if len(first) < SHOWN and image.labels - seen:
+            first.append(image)
+            seen |= image.labels
+    names = {image.path for image in first}
+    rest = [image for image in order if image.path not in names]
+    for image in [*first, *rest][: SHOWN + OTHERS]:
+        yield ground_truth.sample(version, image)
+
+
+def _is_small(image: ImageRecord) -> bool:
+    return 0 < (image.width or 0) * (image.height or 0) <= LARGEST_PIXELS
+
+
+def _asked(wanted: _Wanted) -> bytes:
+    """The PNG that a process draws; empty when it draws none."""
+    log = logging.getLogger(__name__)
+    with tempfile.TemporaryDirectory(prefix="pelagos-sheet-") as folder:
+        target = Path(folder, "sheet.png")
+        command = [sys.executable, "-m", __name__, folder]
+        # Without an accelerator, which trainings may be waiting for; ultralytics keeps what it likes to in the folder.
+        environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "YOLO_CONFIG_DIR": folder}
+        try:
+            done = subprocess.run(
+                command,
+                input=json.dumps(vars(wanted)),
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                env=environment,
+                check=False,
+            )
+            content = target.read_bytes() if target.exists() and target.stat().st_size <= LARGEST_SHEET else b""
+        except (OSError, subprocess.TimeoutExpired):
+            log.exception("The sheet of the augmentation cannot be drawn")
+            return b""
+    if done.returncode != 0 or not content.startswith(SHEET_BEGINS):
+        log.error("The sheet of the augmentation cannot be drawn: %s", done.stderr[-2000:])
+        return b""
+    return content
+
+
+def main(folder: str) -> None:
+    """Draw what standard input asks for into ``sheet.png`` of the folder."""
+    # Before its parent, when memory is short: that one has more to lose.
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+    extensions.load(os.environ.get(extensions.VARIABLE, ""), extensions.Plane.DATA)
+    wanted = _Wanted(**json.load(sys.stdin))
+    from pelagos_pipelines.training.families import FAMILIES
+
+    family = cast("Augmenting", FAMILIES.named(wanted.family).load())
+    samples = [_sample(one, wanted.color) for one in wanted.samples]
+    place = Path(folder, "images")
+    place.mkdir()
+    shown = min(SHOWN, len(samples))
+    examples = Examples(samples, wanted.labels, shown, ROUNDS, wanted.size, SEED, place)
+    rows = list(family.altered(Augmentation.model_validate(wanted.augmentation), examples))
+    disk.write_atomically(Path(folder, "sheet.png"), sheet(samples[:shown], rows, wanted.size))
+
+
+def _sample(found: Mapping[str, Any], color: str | None) -> Sample:
+    boxes = np.array(found["boxes"], float).reshape(-1, 4)
+    return Sample(found["name"], Path(found["file"]), np.array(found["classIds"], int), boxes, found["sha256"], color)
+
+
+def sheet(samples: Sequence[Sample], rows: Sequence[Sequence[Altered]], size: int) -> bytes:
+    """A row for each image, as PNG: as it is, and what becomes of it, each with its boxes."""
+    lines = [[_as_it_is(sample, size), *altered] for sample, altered in zip(samples, rows, strict=True)]
+    columns = max(map(len, lines))
+    width, height = columns * (SIDE + GAP) - GAP + APART, len(lines) * (SIDE + GAP) - GAP
+    paper: Any = np.full((height, width, 3), PAPER, np.uint8)
+    for row, line in enumerate(lines):
+        for column, one in enumerate(line):
+            top, left = row * (SIDE + GAP), column * (SIDE + GAP) + (APART if column else 0)
+            paper[top : top + SIDE, left : left + SIDE] = _picture(one)
+    return bytes(cv2.imencode(".png", paper)[1].tobytes())
+
+
+def _as_it_is(sample: Sample, size: int) -> Altered:
+    pixels = sample.pixels()
+    height, width = pixels.shape[:2]
+    at = geometry.fit(width, height, size, stride=size)
+    scale = np.array([at.width / width, at.height / height] * 2)
+    return Altered(
+        geometry.place(pixels, at), sample.boxes * scale + (at.left, at.top, at.left, at.top), sample.class_ids
+    )
+
+
+def _picture(one: Altered) -> Any:
+    height, width = one.pixels.shape[:2]
+    picture = cv2.resize(one.pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    boxes = (one.boxes * ((SIDE / width, SIDE / height) * 2)).round().astype(int)
+    for number, (x1, y1, x2, y2) in zip(one.class_ids, boxes.tolist(), strict=False):
+        cv2.rectangle(picture, (x1, y1), (x2, y2), _COLOURS[int(number) % len(_COLOURS)], 1, cv2.LINE_AA)
+    return picture
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

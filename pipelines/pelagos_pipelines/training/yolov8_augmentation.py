@@ -1,0 +1,136 @@
+"""How ultralytics alters training images where a dataset declares it. Called by yolov8.py and its trainer.
+
+Most of it is ultralytics' own, by its arguments. It has neither contrast nor blur without another library: these are done here,
+after its own changes of colours.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from copy import copy
+from typing import Any
+
+import cv2
+import numpy as np
+from ultralytics.cfg import get_cfg
+from ultralytics.data.augment import BaseTransform
+from ultralytics.data.build import build_yolo_dataset
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+from pelagos_contract import disk
+from pelagos_contract.augmentation import Augmentation
+from pelagos_contract.training import Hyperparameters
+from pelagos_pipelines.training import altering
+from pelagos_pipelines.training.altering import Altered, Examples
+
+ARGUMENTS: Mapping[str, str] = {
+    "flipHorizontal": "fliplr",
+    "flipVertical": "flipud",
+    "rotate": "degrees",
+    "scale": "scale",
+    "translate": "translate",
+    "color.hue": "hsv_h",
+    "color.saturation": "hsv_s",
+    "color.brightness": "hsv_v",
+    "mosaic": "mosaic",
+}
+"""ultralytics' names by ours."""
+_OURS = ("color.contrast", "blur")
+_OF_DEGREES = "rotate"
+
+
+def arguments(declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, float]:
+    """What ultralytics is told. What is not declared keeps its published default; a mosaic is made where one is asked for."""
+    listed = {} if declared is None else declared.listed()
+    found = {ARGUMENTS[name]: _fraction(name, value) for name, value in listed.items() if name in ARGUMENTS}
+    # False is what stands there where nobody has said anything.
+    mosaic = 1.0 if parameters.mosaic else found.get("mosaic", 0.0)
+    return found | {"mosaic": mosaic, "close_mosaic": parameters.epochs // 10 if mosaic else 0}
+
+
+def applied(declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, str]:
+    """See `altering.Augmenting`."""
+    told, listed = DEFAULT_CFG_DICT | arguments(declared, parameters), {} if declared is None else declared.listed()
+    found = {name: told[argument] * (1 if name == _OF_DEGREES else 100) for name, argument in ARGUMENTS.items()}
+    words = {name: altering.worded(name, value) for name, value in found.items()}
+    words |= {name: altering.worded(name, int(listed.get(name, 0))) for name in _OURS}
+    if parameters.mosaic:
+        words["mosaic"] += ", by hyperparameters.mosaic"
+    return words
+
+
+def impose(dataset: Any, declared: Augmentation | None, settings: Any) -> None:
+    """Have ultralytics' dataset do what it has no argument for; ``settings`` are those that it was built by."""
+    listed = {} if declared is None else declared.listed()
+    contrast, blur = (int(listed.get(name, 0)) / 100 for name in _OURS)
+    if not contrast and not blur:
+        return
+    usual = dataset.build_transforms
+
+    def build(hyp: Any = None) -> Any:
+        transforms = usual(hyp)
+        transforms.insert(len(transforms.transforms) - 1, _Camera(contrast, blur))  # the last one makes a tensor of it
+        return transforms
+
+    # Also once mosaics are closed, when ultralytics builds them anew.
+    dataset.build_transforms = build
+    dataset.transforms = build(copy(settings))
+
+
+def altered(declared: Augmentation, examples: Examples) -> Iterator[list[Altered]]:
+    """See `altering.Augmenting`: the items of a dataset that is built as for a training."""
+    images, labels = (examples.folder / name / "train" for name in ("images", "labels"))
+    for folder in (images, labels):
+        folder.mkdir(parents=True)
+    for number, sample in enumerate(examples.samples):
+        (images / f"{number:06}.png").symlink_to(sample.file)
+        height, width = sample.stored().shape[:2]
+        rows = [
+            f"{label} {(x1 + x2) / 2 / width:.8f} {(y1 + y2) / 2 / height:.8f} {(x2 - x1) / width:.8f} {(y2 - y1) / height:.8f}\n"
+            for label, (x1, y1, x2, y2) in zip(sample.class_ids, sample.boxes, strict=True)
+        ]
+        disk.write_atomically(labels / f"{number:06}.txt", "".join(rows))
+    told = {"task": "detect", "mode": "train", "imgsz": examples.image_size, "cache": "ram"}
+    settings = get_cfg(overrides=told | arguments(declared, Hyperparameters()))
+    data = {"names": dict(enumerate(examples.labels)), "nc": len(examples.labels), "channels": 3}
+    dataset = build_yolo_dataset(settings, str(images), len(examples.samples), data, mode="train")
+    impose(dataset, declared, settings)
+    random.seed(examples.seed)
+    np.random.seed(examples.seed)  # ultralytics draws from it
+    for index in range(examples.shown):
+        yield [_of(dataset[index]) for _ in range(examples.rounds)]
+
+
+def _of(item: Mapping[str, Any]) -> Altered:
+    pixels = np.ascontiguousarray(item["img"].permute(1, 2, 0).numpy()[..., ::-1])
+    height, width = pixels.shape[:2]
+    middle, sides = np.split(item["bboxes"].numpy().reshape(-1, 4), 2, axis=1)
+    boxes = np.concatenate((middle - sides / 2, middle + sides / 2), axis=1) * (width, height, width, height)
+    return Altered(pixels, boxes, item["cls"].numpy().reshape(-1).astype(int))
+
+
+def _fraction(name: str, value: bool | int) -> float:
+    if isinstance(value, bool):
+        return 0.5 if value else 0.0
+    return float(value) if name == _OF_DEGREES else value / 100
+
+
+class _Camera(BaseTransform):  # type: ignore[misc]  # ultralytics is not typed
+    """Contrast around the mean grey level, by a factor of 1 - ``contrast`` to 1 + ``contrast``, and blur of some images."""
+
+    def __init__(self, contrast: float, blur: float) -> None:
+        self._contrast, self._blur = contrast, blur
+
+    def apply_image(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
+        """In the order of a camera's faults; the numbers are drawn, whether they are used or not."""
+        drawn = np.random.uniform(size=3)
+        factor, width = 1 + self._contrast * (2 * drawn[0] - 1), np.interp(drawn[2], (0, 1), altering.BLUR)
+        pixels = labels["img"]
+        if self._contrast:
+            middle = float(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY).mean())
+            pixels = cv2.convertScaleAbs(np.maximum(pixels * factor + middle * (1 - factor), 0))
+        if drawn[1] < self._blur:
+            pixels = cv2.GaussianBlur(pixels, (0, 0), float(width))
+        labels["img"] = pixels
+        return labels
