@@ -14,7 +14,7 @@ from pelagos_contract.capture import GROUP_FIELDS, Captured, CaptureSource, Grou
 from pelagos_contract.durations import Duration
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import AUTO, FormatName
-from pelagos_contract.judgement import SliceFigures
+from pelagos_contract.judgement import Leakage, SliceFigures
 from pelagos_contract.labels import Labels
 from pelagos_contract.measures import Measured
 from pelagos_contract.preprocessing import Preprocessing, ToldStatistics
@@ -423,5 +423,7 @@ class PreparationResult(Strict):
     taxonomy: ToldTaxonomy | None = None
     """Where labels.taxonomy asks for it."""
     slices: list[SliceFigures] = []
+    leakage: Leakage | None = None
+    """None of versions that were prepared before it was measured."""
     report: str | None = None
     """Where the page stands that people look at; None where it could not be made."""

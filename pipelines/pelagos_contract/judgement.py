@@ -1,7 +1,8 @@
-"""What a preparation says of the slices of a version: whether some are small, or lack classes."""
+"""What a preparation says of a version beside its content: of slices that are small or lack classes, and of splits that leak."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 from pydantic import Field
@@ -45,3 +46,51 @@ class SliceFigures(Strict):
         str | None, Field(description="How often so strong a dependence comes about by chance (permutation test).")
     ] = None
     smallest: Annotated[list[ValueCount], Field(description="The smallest values, at most 10.")] = []
+
+
+class Link(StrEnum):
+    """By what images of two splits belong together."""
+
+    SHARED_GROUP = "SharedGroup"
+    DUPLICATE = "Duplicate"
+    NEAR_DUPLICATE = "NearDuplicate"
+    ADJACENT_NAME = "AdjacentName"
+
+
+class Leaked(Strict):
+    """Images of one split that belong together with some of another."""
+
+    # Shown by control planes that know fewer links, too.
+    kind: Annotated[
+        str,
+        Field(
+            description="SharedGroup: of one group. Duplicate: with the same pixels, or alike and kept by "
+            "cleaning.duplicates. NearDuplicate: alike, within a distance of "
+            "4. AdjacentName: names differ only in a running number, next to each other."
+        ),
+    ]
+    split: Annotated[str, Field(description="The split whose images are counted.")]
+    other: Annotated[str, Field(description="The split with the others.")]
+    images: Annotated[int, Field(description="Images of split that have at least one in other.")]
+    groups: Annotated[int | None, Field(description="Of SharedGroup: groups that stand in both.")] = None
+
+
+class Leakage(Strict):
+    """How far the splits of a version are apart."""
+
+    evaluated: Annotated[int, Field(description="Images of the splits validation and test.")]
+    leaked: Annotated[
+        int,
+        Field(
+            description="Of these, images that share a group with, repeat, or look like one of train, or, in test, of validation."
+        ),
+    ]
+    shared_groups: Annotated[int, Field(description="Groups that stand in more than one split.")]
+    found: Annotated[list[Leaked], Field(description="What links images of two splits, and how many.")] = []
+    neighbors: Annotated[
+        str | None,
+        Field(
+            description="How often two images with adjacent names look more alike than two others do: 0.5 is chance, and near 1 "
+            "they are frames of recordings."
+        ),
+    ] = None

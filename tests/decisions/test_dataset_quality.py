@@ -136,3 +136,106 @@ def test_names_of_classes_are_shown_harmless_and_cut() -> None:
 
     assert "\x1b" not in message
     assert len(message) < 400
+
+
+LEAKAGE = {
+    "evaluated": 40,
+    "leaked": 3,
+    "sharedGroups": 2,
+    "found": [
+        {"kind": "SharedGroup", "split": "test", "other": "train", "images": 2, "groups": 2},
+        {"kind": "NearDuplicate", "split": "validation", "other": "train", "images": 1},
+        {"kind": "AdjacentName", "split": "test", "other": "train", "images": 19},
+    ],
+}
+
+
+def leaking(
+    gates: builders.Yaml | None, policy: str = "Random", leakage: builders.Yaml | None = LEAKAGE, **changes: Any
+) -> observed.Observed:
+    given = {"split": {"policy": policy}} | ({} if gates is None else {"quality": gates})
+    result = preparation_result() | ({} if leakage is None else {"leakage": leakage})
+    report = Report(result=result)
+    spec = builders.dataset_spec(**given)
+    return make_dataset_observed(spec=spec, run=make_run(RunState.SUCCEEDED), report=report, **changes)
+
+
+def test_what_leaks_is_published_whole() -> None:
+    assert dataset.decide(leaking(None)).status["leakage"] == LEAKAGE
+    assert dataset.decide(leaking(None, leakage=None)).status["leakage"] is None
+
+
+@pytest.mark.parametrize(("most", "passes"), [("0.075", True), ("0.07", False), ("0", False), ("1", True)])
+def test_a_share_of_leaking_images_is_allowed_up_to_its_bound(most: str, passes: bool) -> None:
+    found = verdict(dataset.decide(leaking({"maxLeakage": most})))
+
+    assert (found.reason == "QualityPassed") is passes
+    if not passes:
+        assert found.state is ConditionState.REFUSED
+        assert found.message.startswith(
+            "spec.quality.maxLeakage: 3 of 40 images of validation and test belong together with images of a split before"
+            " theirs (2 of test by SharedGroup with train, 1 of validation by NearDuplicate with train), which is a share of"
+            f" 0.075, and {most} is allowed; use split.policy Grouped"
+        )
+
+
+def test_groups_that_the_splits_of_the_source_tear_block_unasked() -> None:
+    found = verdict(dataset.decide(leaking(None, "Provided")))
+
+    assert found.state is ConditionState.REFUSED
+    assert found.message.startswith(
+        "spec.quality.maxLeakage: 2 groups of the source stand in more than one of its splits (2 of test by"
+    )
+
+
+@pytest.mark.parametrize(
+    ("gates", "policy", "leakage", "state"),
+    [
+        (None, "Random", LEAKAGE, ConditionState.DONE),
+        (None, "Provided", {**LEAKAGE, "sharedGroups": 0}, ConditionState.DONE),
+        (None, "Provided", None, ConditionState.DONE),
+        ({"maxLeakage": "0.5"}, "Provided", LEAKAGE, ConditionState.DONE),
+        ({"onFail": "Warn"}, "Provided", LEAKAGE, ConditionState.NOTED),
+        ({"minImagesPerClass": 1}, "Provided", LEAKAGE, ConditionState.REFUSED),
+    ],
+    ids=["divided-as-asked", "whole-groups", "of-an-earlier-release", "allowed", "only-warned", "beside-another-gate"],
+)
+def test_torn_groups_block_where_nobody_chose_or_allowed_it(
+    gates: builders.Yaml | None, policy: str, leakage: builders.Yaml | None, state: ConditionState
+) -> None:
+    assert verdict(dataset.decide(leaking(gates, policy, leakage))).state is state
+
+
+def test_a_bound_on_what_was_never_measured_says_how_to_have_it_measured() -> None:
+    found = verdict(dataset.decide(leaking({"maxLeakage": "0"}, leakage=None)))
+
+    assert found.state is ConditionState.REFUSED
+    assert "was not measured when this version was prepared" in found.message
+    assert "pelagos.dev/retry" in found.message
+
+
+def test_a_version_without_images_to_evaluate_on_leaks_nothing() -> None:
+    nothing = {"evaluated": 0, "leaked": 0, "sharedGroups": 0, "found": []}
+
+    assert verdict(dataset.decide(leaking({"maxLeakage": "0"}, leakage=nothing))).reason == "QualityPassed"
+
+
+def test_a_version_whose_groups_were_torn_stays_blocked_without_any_gate() -> None:
+    torn = verdict(dataset.decide(leaking(None, "Provided"))).message
+    history = (earlier(blocked=torn),)
+    whole = {**LEAKAGE, "sharedGroups": 0}
+
+    none = dataset.decide(leaking(None, "Provided", whole, history=history)).status["versions"]
+    warning = dataset.decide(leaking({"onFail": "Warn"}, "Provided", whole, history=history)).status["versions"]
+
+    assert [entry.get("blocked") for entry in none] == [None, torn]
+    assert [entry.get("blocked") for entry in warning] == [None, None]
+
+
+def test_a_result_with_more_links_than_there_are_fills_no_status() -> None:
+    many = {**LEAKAGE, "found": [{**LEAKAGE["found"][0], "kind": "x" * 5000}] * 5000}  # type: ignore[index]
+
+    decision = dataset.decide(leaking({"maxLeakage": "0"}, leakage=many))
+
+    assert len(decision.status["leakage"]["found"]) == 20
+    assert len(verdict(decision).message) < 1500

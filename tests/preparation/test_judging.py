@@ -24,7 +24,7 @@ from pelagos_contract.judgement import LARGEST_PAGE, PAGE
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
-from pelagos_pipelines.preparation import versions
+from pelagos_pipelines.preparation import leakage, versions
 from pelagos_pipelines.preparation.judging import disagreeing, drawing, kept, making, samples, slices, tables, unusual
 from pelagos_pipelines.preparation.versions import Version
 
@@ -316,10 +316,89 @@ def test_images_that_look_alike_and_show_other_classes_are_shown_side_by_side(tm
         (1, 0, ("eel", "cod")),
         (3, 1, ("cod", "eel")),
     ]
-    assert "2 images look like one of other classes" in Page(made.page.read_text(encoding="utf-8")).words
+    assert "2 images look like one that says something else" in Page(made.page.read_text(encoding="utf-8")).words
     for number in range(2):
         with Image.open(made.page.parent / f"alike-{number:02}.png") as sheet:
             assert sheet.width == 2 * 96 + 4
+
+
+def boxed(path: str, *boxes: tuple[str, float, float, float, float]) -> ImageRecord:
+    return ImageRecord(path, 100, 50, boxes=tuple(Box(*box) for box in boxes))
+
+
+@pytest.mark.parametrize(
+    "laid",
+    [
+        boxed("b.png", ("cod", 10, 5, 30, 20), ("cod", 60, 30, 20, 10)),
+        boxed("b.png", ("cod", 60, 5, 30, 20), ("cod", 20, 30, 20, 10)),
+        ImageRecord("b.png", 50, 100, boxes=(Box("cod", 5, 10, 20, 30), Box("cod", 30, 60, 10, 20))),
+    ],
+    ids=["as-it-is", "mirrored", "turned"],
+)
+def test_boxes_in_the_same_place_of_images_that_look_alike_are_told_when_their_classes_differ(
+    laid: ImageRecord,
+) -> None:
+    one = boxed("a.png", ("cod", 10, 5, 30, 20), ("eel", 60, 30, 20, 10))
+
+    (pair,) = disagreeing.pairs([one, laid], {"b.png": ("a.png",)})
+
+    assert (pair.first, pair.second, pair.told) == (1, 0, ("cod", "eel"))
+    assert pair.parts is not None
+    assert pair.parts[1] == pytest.approx((0.6, 0.6, 0.2, 0.2))
+
+
+def test_boxes_that_swapped_their_classes_are_told_though_both_images_show_the_same_ones() -> None:
+    one, other = (
+        boxed(f"{name}.png", (first, 10, 5, 30, 20), (second, 60, 30, 20, 10))
+        for name, first, second in (("a", "cod", "eel"), ("b", "eel", "cod"))
+    )
+
+    assert one.labels == other.labels
+    assert [pair.told for pair in disagreeing.pairs([one, other], {"b.png": ("a.png",)})] == [("eel", "cod")]
+
+
+def test_boxes_beside_each_other_of_the_same_classes_are_no_disagreement() -> None:
+    one = boxed("a.png", ("cod", 10, 5, 30, 20), ("eel", 16, 8, 30, 20))
+    other = boxed("b.png", ("cod", 11, 5, 30, 20), ("eel", 17, 8, 30, 20))
+
+    assert disagreeing.pairs([one, other], {"b.png": ("a.png",)}) == []
+
+
+def test_pairs_of_images_by_which_splits_leak_are_shown_with_their_names_as_text(tmp_path: Path) -> None:
+    images = [replace(detected(number, "cod"), path=f"{HOSTILE}{number:03}.png", group=HOSTILE) for number in range(40)]
+    version = version_of(tmp_path, ("cod",), images)
+    alike = {image.path: (images[0].path,) for image in images[1:]}
+    leaks = leakage.measure(images, {}, alike, {})
+
+    made = making.make(version, {}, [], alike, leaks)
+
+    text = made.page.read_text(encoding="utf-8")
+    page = Page(text)
+    assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on")]
+    assert not {tag for tag, _ in page.elements} & {"script", "a", "link"}
+    assert untrusted_text.is_fit(text)
+    assert "Leakage between splits" in page.words
+    figures = leaks.figures
+    assert (figures.leaked, figures.evaluated, figures.shared_groups) == (26, 26, 1)
+    assert len(list(made.page.parent.glob("leak-NearDuplicate-*.png"))) == making.MOST_LEAKS
+    assert len(list(made.page.parent.glob("leak-SharedGroup-*.png"))) == 1
+    for file in made.page.parent.glob("leak-*.png"):
+        with Image.open(file) as sheet:
+            assert sheet.width == 2 * 96 + 4
+
+
+def test_neighbours_by_name_are_shown_unless_their_numbers_tell_nothing(tmp_path: Path) -> None:
+    images = [detected(number, "cod") for number in range(30)]
+    random = np.random.default_rng(2)
+    noise = {image.path: random.integers(-9, 9, 100).astype(np.int8).tobytes() for image in images}
+
+    for looks, shown in (({}, making.MOST_LEAKS), (noise, 0)):
+        leaks = leakage.measure(images, {}, {}, looks)
+        made = making.make(version_of(tmp_path / str(shown), ("cod",), images), {}, [], leaks=leaks)
+
+        assert leaks.figures.leaked == 0
+        assert len(list(made.page.parent.glob("leak-AdjacentName-*.png"))) == shown
+        assert "It is not counted as a leak." in made.page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,38 @@ def test_a_report_stands_in_the_version_and_the_result_says_where_and_what_of_sl
     assert result.slices == []  # no groups, and one size
 
 
+def test_what_leaks_between_provided_splits_is_told_with_the_version(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for split, station, number in (
+        ("train", "north", 0),
+        ("train", "south", 1),
+        ("val", "east", 2),
+        ("test", "north", 3),
+    ):
+        photo(place.data / "dives" / split / "cod" / station / f"dive_{number}.png", seed=number + 1)
+    photo(place.data / "dives" / "test" / "cod" / "west" / "again.png", seed=3)
+    photo(place.data / "dives" / "train" / "eel" / "reef" / "one.png", seed=9)
+
+    result = place.prepare(
+        source={"volume": {"path": "dives"}},
+        classFolder="First",
+        split={"policy": "Provided"},
+        cleaning={"duplicates": {"action": "Keep"}},
+    )
+
+    assert result.leakage is not None
+    assert (result.leakage.evaluated, result.leakage.leaked, result.leakage.shared_groups) == (3, 2, 1)
+    assert [(one.kind, one.split, one.other, one.images) for one in result.leakage.found] == [
+        ("SharedGroup", "test", "train", 1),
+        ("Duplicate", "test", "validation", 1),
+    ]
+    assert result.report is not None
+    assert {file.name for file in Path(result.report).parent.glob("leak-*")} == {
+        "leak-SharedGroup-00.png",
+        "leak-Duplicate-00.png",
+    }
+
+
 def test_a_version_does_not_fail_for_its_report(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: object) -> None:
         raise ZeroDivisionError

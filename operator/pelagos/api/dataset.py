@@ -30,7 +30,7 @@ from pelagos_contract.balancing import Balanced
 from pelagos_contract.base import Strict
 from pelagos_contract.capture import Captured
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality, Recipe, SplitCount
-from pelagos_contract.judgement import SliceFigures
+from pelagos_contract.judgement import Leakage, SliceFigures
 from pelagos_contract.measures import Measured
 from pelagos_contract.metadata import Metadata
 from pelagos_contract.preprocessing import ToldStatistics
@@ -232,7 +232,9 @@ class DatasetSpec(Recipe, BaseSpec):
     )
     quality: Annotated[
         QualityGates | None,
-        Field(description="What a version must keep to be trained on. Default: nothing is asked."),
+        Field(
+            description="What a version must keep to be trained on. Default: that splits which the source made tear no groups."
+        ),
     ] = None
     bias: Annotated[
         BiasBounds | None,
@@ -296,6 +298,9 @@ class Removals(Strict):
     removing: Annotated[
         list[DatasetVersion] | None,
         Field(description="Versions that are being removed. Nothing begins to use them any more."),
+    ] = None
+    since: Annotated[
+        str | None, Field(description="Since when these are.", json_schema_extra={"format": "date-time"})
     ] = None
     message: Annotated[
         str | None,
@@ -382,6 +387,9 @@ class DatasetStatus(BaseStatus):
         Captured | None,
         Field(description="What is known of when and where its images were taken, where spec.capture is set."),
     ] = None
+    leakage: Annotated[Leakage | None, Field(description="Images of its splits that belong together, and by what.")] = (
+        None
+    )
     slices: Annotated[
         list[SliceFigures] | None,
         Field(

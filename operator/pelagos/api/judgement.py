@@ -47,6 +47,14 @@ class QualityGates(Strict):
             '1; for example "0.1".'
         ),
     ] = None
+    max_leakage: Annotated[
+        Decimal | None,
+        Field(
+            description="Largest share of the images of validation and test that share a group with, repeat, or look like one of "
+            "train, or, in test, of validation, from 0 to 1 (status.leakage). Default: any, but with split.policy Provided no "
+            "group may stand in more than one split."
+        ),
+    ] = None
     on_fail: Annotated[
         Literal["Block", "Warn"] | None,
         Field(

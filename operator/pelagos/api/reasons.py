@@ -296,8 +296,9 @@ NO_QUALITY_GATES = _dataset("NoQualityGates", "done", "spec.quality asks for not
 QUALITY_FAILED = _dataset(
     "QualityFailed",
     "action required",
-    "The newest version does not keep a bound of spec.quality. With onFail Block no TrainingRun starts on it.",
-    "Change the source or spec.labels as the message says, or the bound: nothing is prepared again for that.",
+    "The newest version does not keep a bound of spec.quality, or the splits of its source tear groups. With onFail Block no "
+    "TrainingRun starts on it.",
+    "Change the source, spec.split or spec.labels as the message says, or the bound: nothing is prepared again for that.",
 )
 FAIR_ENOUGH = _dataset(
     "FairEnough", "done", "The newest version is as FAIR as spec.fair.minScore asks, or nothing is asked."

@@ -18,6 +18,7 @@ MOST_NAMES = 50
 """Of each kind that a register of names tells."""
 MOST_PARTS = 20
 """Classes that became a part of one."""
+MOST_LEAKED = 20
 LONGEST = 500
 """Characters of a name or a warning."""
 

@@ -61,6 +61,15 @@ def pairs(looks: Sequence[bytes], distance: int) -> dict[int, list[int]]:
     return found.first()
 
 
+def distances(looks: Sequence[bytes], others: Sequence[bytes]) -> Any:
+    """[looks]: how far each is from the one at its place, laid as brings it closest, in the unit of `pairs`."""
+    waves, fixed = (
+        np.frombuffer(b"".join(some), np.int8).reshape(-1, KEPT, KEPT).astype(np.float32) for some in (looks, others)
+    )
+    squares = [np.square(_laid(waves, way) - fixed).sum(axis=(1, 2)) for way in _WAYS]
+    return np.sqrt(np.min(squares, axis=0)) / STEP
+
+
 class _Found:
     """What has been found so far; an image of which enough is known is open no more."""
 

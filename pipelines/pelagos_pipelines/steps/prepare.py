@@ -37,6 +37,7 @@ from pelagos_pipelines.preparation import (
     emptied,
     integrity,
     labelling,
+    leakage,
     ledger,
     published,
     splitting,
@@ -193,14 +194,17 @@ def _prepare(
         Derived(statistics_of, plan),
     )
     balanced = balancing.told(plan, version.collection)
+    seen = {image.path: inspections[image.path].look for image in divided.images}
+    leaks = leakage.measure(divided.images, cleaned.repeats, cleaned.alike, seen)
     warnings = (
         *tree.warnings,
         *cleaned.collection.warnings,
         *gathered.taken.warnings,
         *divided.warnings,
         *balancing.warnings(balanced),
+        *leaks.warnings,
     )
-    report, slices = _judged(version, cleaned, divided, warnings, balanced)
+    report, slices = _judged(version, cleaned, leaks, warnings, balanced)
     if gathered.taken.wanted is not None:
         lines = b"".join(gathered.taken.findings.lines)
         disk.write_atomically(version.folder / judging.FOLDER / CAPTURE, lines, parents=True)
@@ -213,6 +217,7 @@ def _prepare(
     told = {
         "report": f"{uri}/{report}" if report else None,
         "slices": slices,
+        "leakage": leaks.figures,
         "balance": balanced,
         "files": result.files.model_copy(update={"tiles": gathered.tiles}),
         "capture": gathered.taken.of(version.collection.images),
@@ -296,7 +301,7 @@ def _labelled(read: Collection, labels: Labels, tree: SourceFiles, kept: Place) 
 def _judged(
     version: versions.Version,
     cleaned: cleaning.Cleaned,
-    divided: splitting.Divided,
+    leaks: leakage.Found,
     warnings: Sequence[str],
     balanced: Balanced | None,
 ) -> tuple[str, list[SliceFigures]]:
@@ -305,11 +310,12 @@ def _judged(
         "unreadable files": cleaned.corrupt,
         "duplicates": cleaned.duplicates,
         "near duplicates": cleaned.near_duplicates,
-        "leaks between splits": divided.leakage,
+        "leaked images": leaks.figures.leaked,
     }
     try:
         altered = _altered(version) if version.augmentation is not None else None
-        made = judging.make(version, counted, warnings, cleaned.alike, judging.Planned(balanced, altered))
+        alike = {**{path: (first,) for path, first in cleaned.repeats.items()}, **cleaned.alike}
+        made = judging.make(version, counted, warnings, alike, judging.Known(leaks, balanced, altered))
     except Exception:  # whatever goes wrong in figures: they are for people, and the version is there
         logging.getLogger(__name__).exception("The report of the version %s cannot be made", version.digest)
         return "", []

@@ -10,32 +10,36 @@ from decimal import Decimal
 from typing import Any
 
 from pelagos.api import reasons
-from pelagos.api.dataset import DatasetVersion
+from pelagos.api.dataset import DatasetSpec, DatasetVersion
 from pelagos.api.judgement import QualityGates
 from pelagos.decisions.chains import Passed
 from pelagos.decisions.dataset.conditions import QUALITY_PASSED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict
+from pelagos_contract.judgement import Link
 from pelagos_contract.text import shown
 
 MOST_NAMED = 5
 """Classes that a message lists."""
 LONGEST_NAME = 60
 """Characters of each in it."""
-_BOUNDS = ("min_images_per_class", "max_imbalance", "max_duplicates")
+_BOUNDS = ("min_images_per_class", "max_imbalance", "max_duplicates", "max_leakage")
+_TORN = "groups of the source stand in more than one of its splits"
+"""So begins what is asked of every version whose splits the source made: by that an earlier one is known that it blocks."""
 
 
 def judged(seen: Observed) -> Passed:
     """What blocks keeps the Dataset from being Ready; the version is prepared all the same, and can be looked at."""
-    return Passed((judge(seen.spec.quality, seen.result),))
+    return Passed((judge(seen.spec, seen.result),))
 
 
-def judge(gates: QualityGates | None, result: Mapping[str, Any]) -> Verdict:
+def judge(spec: DatasetSpec, result: Mapping[str, Any]) -> Verdict:
     """The verdict about what a preparation reported."""
-    asked = 0 if gates is None else sum(getattr(gates, name) is not None for name in _BOUNDS)
-    if gates is None or not asked:
+    gates = spec.quality or QualityGates()
+    asked = sum(getattr(gates, name) is not None for name in _BOUNDS)
+    failures = [*_failures(gates, result), *_torn_groups(spec, result)]
+    if not failures and not asked:
         return Verdict(QUALITY_PASSED, ConditionState.DONE, reasons.NO_QUALITY_GATES, "spec.quality asks for nothing")
-    failures = list(_failures(gates, result))
     if not failures:
         return Verdict(
             QUALITY_PASSED,
@@ -50,7 +54,7 @@ def judge(gates: QualityGates | None, result: Mapping[str, Any]) -> Verdict:
 
 def blocks(gates: QualityGates | None) -> bool:
     """Whether a gate that does not pass keeps trainings from starting."""
-    return gates is not None and gates.on_fail != "Warn"
+    return gates is None or gates.on_fail != "Warn"
 
 
 def marked(seen: Observed, versions: Sequence[DatasetVersion]) -> list[DatasetVersion]:
@@ -60,11 +64,19 @@ def marked(seen: Observed, versions: Sequence[DatasetVersion]) -> list[DatasetVe
     blocks at all.
     """
     newest, *earlier = versions
-    verdict = judge(seen.spec.quality, seen.result)
+    verdict = judge(seen.spec, seen.result)
     blocked = verdict.message if verdict.state is ConditionState.REFUSED else None
-    if not blocks(seen.spec.quality):
-        earlier = [version.model_copy(update={"blocked": None}) for version in earlier]
+    gates = seen.spec.quality
+    # What is asked of a version without any gate goes on to block it when others are taken away.
+    if gates is None:
+        earlier = [version if _TORN in (version.blocked or "") else _opened(version) for version in earlier]
+    elif not blocks(gates):
+        earlier = [_opened(version) for version in earlier]
     return [newest.model_copy(update={"blocked": blocked}), *earlier]
+
+
+def _opened(version: DatasetVersion) -> DatasetVersion:
+    return version.model_copy(update={"blocked": None})
 
 
 def _failures(gates: QualityGates, result: Mapping[str, Any]) -> Iterator[str]:
@@ -80,6 +92,8 @@ def _failures(gates: QualityGates, result: Mapping[str, Any]) -> Iterator[str]:
         yield from _imbalance(Decimal(gates.max_imbalance), classes)
     if gates.max_duplicates is not None:
         yield from _duplicates(Decimal(gates.max_duplicates), result["quality"])
+    if gates.max_leakage is not None:
+        yield from _leakage(Decimal(gates.max_leakage), result.get("leakage"))
 
 
 def _imbalance(most: Decimal, classes: Mapping[str, int]) -> Iterator[str]:
@@ -102,6 +116,44 @@ def _duplicates(most: Decimal, counted: Mapping[str, Any]) -> Iterator[str]:
             f"spec.quality.maxDuplicates: {exact} of {found} images repeat an earlier one and {near} look like one, which is a"
             f" share of {(exact + near) / found:.3g}, and {most} is allowed; remove them from the source"
         )
+
+
+def _leakage(most: Decimal, counted: Mapping[str, Any] | None) -> Iterator[str]:
+    if counted is None:
+        yield (
+            "spec.quality.maxLeakage: what leaks between splits was not measured when this version was prepared, by an earlier"
+            " release; set the annotation pelagos.dev/retry to a new value to have it measured"
+        )
+        return
+    evaluated, leaked = int(counted["evaluated"]), int(counted["leaked"])
+    if leaked > most * evaluated:
+        yield (
+            f"spec.quality.maxLeakage: {leaked} of {evaluated} images of validation and test belong together with images of a"
+            f" split before theirs ({_links(counted)}), which is a share of {leaked / evaluated:.3g}, and {most} is allowed; use"
+            " split.policy Grouped, drop near duplicates by cleaning.duplicates.maxDistance, or correct the splits of the source"
+        )
+
+
+def _torn_groups(spec: DatasetSpec, result: Mapping[str, Any]) -> Iterator[str]:
+    """Of splits that the source made, unless a bound says what is allowed. Other policies were told whether to divide groups."""
+    counted = result.get("leakage")
+    is_asked = spec.quality is not None and spec.quality.max_leakage is not None
+    if counted is None or is_asked or spec.split.policy != "Provided" or not int(counted["sharedGroups"]):
+        return
+    yield (
+        f"spec.quality.maxLeakage: {counted['sharedGroups']} {_TORN} ({_links(counted)}), and figures on them would be too good;"
+        " correct the splits of the source, set split.policy to Grouped, or set maxLeakage to the share that you allow"
+    )
+
+
+def _links(counted: Mapping[str, Any]) -> str:
+    """What leaks, by the splits, in the order in which it was counted. Names alone tell no leak."""
+    told = [
+        f"{entry['images']} of {entry['split']} by {_short(str(entry['kind']))} with {entry['other']}"
+        for entry in counted.get("found") or ()
+        if entry["kind"] != Link.ADJACENT_NAME
+    ]
+    return ", ".join(told[:MOST_NAMED])
 
 
 def _named(classes: Mapping[str, int]) -> str:

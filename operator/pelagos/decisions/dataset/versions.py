@@ -17,7 +17,7 @@ from pelagos.decisions.verdicts import READY, ConditionState, Verdict
 from pelagos_contract.balancing import Balanced
 from pelagos_contract.capture import CaptureCount, Captured, CaptureFinding
 from pelagos_contract.dataset import Alteration, ClassCount, Corrections, Excluded, Files, Quality
-from pelagos_contract.judgement import SliceFigures
+from pelagos_contract.judgement import Leakage, SliceFigures
 from pelagos_contract.measures import Measured
 from pelagos_contract.preprocessing import ToldStatistics
 from pelagos_contract.remote_sources import Origin
@@ -41,6 +41,7 @@ def counted(seen: Observed) -> Passed:
         class_count=len(result["classes"]),
         splits=Splits.model_validate(result["splits"], extra="ignore"),
         quality=Quality.model_validate(result["quality"], extra="ignore"),
+        leakage=_leakage(result.get("leakage")),
         files=Files.model_validate(files, extra="ignore") if files else None,
         source=Origin.model_validate(bounds.short({**origin, "state": None}), extra="ignore") if origin else None,
         statistics=ToldStatistics.model_validate(bounds.short(told), extra="ignore") if told else None,
@@ -116,6 +117,13 @@ def _named(result: Mapping[str, Any]) -> ToldTaxonomy | None:
     short = {name: found[: bounds.MOST_NAMES] if isinstance(found, list) else found for name, found in told.items()}
     short["rolledUp"] = [{**each, "of": each["of"][: bounds.MOST_PARTS]} for each in short.get("rolledUp") or []]
     return ToldTaxonomy.model_validate(bounds.short(short), extra="ignore")
+
+
+def _leakage(stated: Mapping[str, Any] | None) -> Leakage | None:
+    if not stated:
+        return None
+    found = (stated.get("found") or [])[: bounds.MOST_LEAKED]
+    return Leakage.model_validate(bounds.short({**stated, "found": found}), extra="ignore")
 
 
 def _report(result: Mapping[str, Any]) -> str | None:

@@ -11,9 +11,10 @@ from types import MappingProxyType
 from pelagos_contract import disk
 from pelagos_contract.augmentation import SHEET
 from pelagos_contract.balancing import Balanced
-from pelagos_contract.judgement import PAGE, SliceFigures
+from pelagos_contract.judgement import PAGE, Link, SliceFigures
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.preparation import leakage
 from pelagos_pipelines.preparation.integrity import inspector_for
 from pelagos_pipelines.preparation.judging import disagreeing, drawing, figures, page, samples, slices, tables, unusual
 from pelagos_pipelines.preparation.judging.page import AlteredExamples, Content
@@ -26,13 +27,16 @@ DEPTHS = (10, 30, 60, 100, 200, 500, 1000, 2000, 4000, 6000)
 """Meters between the bands of depth: 30 for divers, 200 where light and shelf end, 1000, 4000 and 6000 as of the bathyal, abyssal
 and hadal zones."""
 _SHEET = SHEET.rpartition("/")[2]
+MOST_LEAKS = 12
+"""Pairs of each link between splits of which there are pictures."""
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
-class Planned:
-    """What a version declares for trainings: the balance of its training split, and how images are altered."""
+class Known:
+    """What links the splits of a version, and what it declares for trainings: the balance, and how images are altered."""
 
+    leaks: leakage.Found | None = None
     balanced: Balanced | None = None
     altered: AlteredExamples | None = None
 
@@ -50,11 +54,11 @@ def make(
     counted: Mapping[str, object],
     warnings: Sequence[str],
     alike: Mapping[str, Sequence[str]] = MappingProxyType({}),
-    planned: Planned = Planned(),
+    known: Known = Known(),
 ) -> Made:
     """The report of ``version``; ``counted`` are figures of its preparation, by the words for them.
 
-    ``alike`` has by path the images that one looks like; ``planned`` is for trainings.
+    ``alike`` has by path the images that one looks like; ``known`` is what else there is to tell.
 
     The same version gives the same report. A report that is there is made anew: its preparation may have more to say.
 
@@ -76,9 +80,18 @@ def make(
     most = max(samples.FEWEST, min(unusual.MOST, samples.affordable_pictures(found) // 10))
     worst = [samples.around(found, one.row) for one in odd[:most]]
     pairs = disagreeing.pairs(images, alike)
-    seen = [
-        [samples.Wanted(place) for place in (pair.first, pair.second)] for pair in pairs[: min(most, disagreeing.MOST)]
-    ]
+    seen = [_both(found, pair) for pair in pairs[: min(most, disagreeing.MOST)]]
+    places = {image.path: place for place, image in enumerate(images)}
+    leaking = {
+        link: [
+            (
+                pair,
+                samples.sheet([samples.Wanted(places[path]) for path in (pair.path, pair.other)], file_of, inspector),
+            )
+            for pair in shown[: min(most, MOST_LEAKS)]
+        ]
+        for link, shown in (_shown(known.leaks) if known.leaks is not None else {}).items()
+    }
     content = Content(
         version=f"sha256:{version.digest}",
         task=version.collection.task.value,
@@ -92,8 +105,10 @@ def make(
         maps=_maps(found),
         pairs=pairs,
         pair_sheets=[samples.sheet(both, file_of, inspector) for both in seen],
-        balanced=planned.balanced,
-        altered=planned.altered,
+        balanced=known.balanced,
+        altered=known.altered,
+        leaks=None if known.leaks is None else known.leaks.figures,
+        leaking=leaking,
     )
     folder = version.folder / FOLDER
     pictures = {f"{name}.png": png for name, png in content.maps.items()}
@@ -104,12 +119,28 @@ def make(
     for number, pair in enumerate(content.pair_sheets):
         if pair is not None:
             pictures[f"alike-{number:02}.png"] = pair.png
-    if planned.altered is not None and planned.altered.png:
-        pictures[_SHEET] = planned.altered.png
+    if known.altered is not None and known.altered.png:
+        pictures[_SHEET] = known.altered.png
+    for link, shown in leaking.items():
+        pictures |= {
+            f"leak-{link.value}-{number:02}.png": sheet.png for number, (_, sheet) in enumerate(shown) if sheet
+        }
     for name, png in pictures.items():
         disk.write_atomically(folder / name, png, parents=True)
     disk.write_atomically(folder / _PAGE, page.rendered(content), parents=True)
     return Made(folder / _PAGE, [one.document for one in told])
+
+
+def _both(found: Tables, pair: disagreeing.Pair) -> list[samples.Wanted]:
+    if pair.parts is None:
+        return [samples.Wanted(pair.first), samples.Wanted(pair.second)]
+    return [samples.beside(found, *one) for one in zip((pair.first, pair.second), pair.parts, strict=True)]
+
+
+def _shown(leaks: leakage.Found) -> Mapping[Link, Sequence[leakage.Pair]]:
+    """Pairs that are worth looking at: neighbours by name alone are, where they look more alike than others, or nobody knows."""
+    is_known = leaks.figures.neighbors is not None and float(leaks.figures.neighbors) < leakage.FRAMES
+    return {link: pairs for link, pairs in leaks.pairs.items() if link is not Link.ADJACENT_NAME or not is_known}
 
 
 def slices_of(images: Sequence[ImageRecord]) -> dict[str, list[str | None]]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from pelagos_contract.balancing import Balanced
 from pelagos_contract.dataset import SPLITS
-from pelagos_contract.judgement import PAGE_BEGINS
-from pelagos_pipelines.preparation import pictures
+from pelagos_contract.judgement import PAGE_BEGINS, Leakage, Link
+from pelagos_pipelines.preparation import leakage, pictures
 from pelagos_pipelines.preparation.judging import balance, drawing, slices
 from pelagos_pipelines.preparation.judging.disagreeing import Pair
 from pelagos_pipelines.preparation.judging.drawing import words
@@ -67,6 +67,8 @@ class Content:
     pair_sheets: Sequence[Sheet | None] = ()
     balanced: Balanced | None = None
     altered: AlteredExamples | None = None
+    leaks: Leakage | None = None
+    leaking: Mapping[Link, Sequence[tuple[leakage.Pair, Sheet | None]]] = field(default_factory=dict)
 
 
 def rendered(content: Content) -> str:
@@ -77,6 +79,7 @@ def rendered(content: Content) -> str:
         balance.section(content.balanced),
         _altered(content.altered),
         _boxes(content),
+        _leaks(content),
         _pairs(content),
         _slices(content),
         _samples(content),
@@ -217,19 +220,76 @@ def _unusual(content: Content) -> Iterator[str]:
     yield "</table>"
 
 
+_LINKS = {
+    Link.SHARED_GROUP: "of one group",
+    Link.DUPLICATE: "duplicates",
+    Link.NEAR_DUPLICATE: "near duplicates",
+    Link.ADJACENT_NAME: "adjacent by name",
+}
+
+
+def _leaks(content: Content) -> Iterator[str]:
+    """How far splits are apart, and pictures of what belongs together and is in two of them."""
+    told = content.leaks
+    if told is None:
+        return
+    yield "<h2>Leakage between splits</h2>"
+    if not told.found:
+        yield "<p>No group, no duplicate, no near duplicate and no series of names is in more than one split.</p>"
+        return
+    yield (
+        f"<p>{told.leaked} of {told.evaluated} images of validation and test share a group with, repeat, or look like an image of"
+        " a split before theirs. A model may know them by heart, and its figures say too much.</p>"
+        "<table><tr><th>what</th><th class=n>images</th><th>of</th><th>with some of</th><th class=n>groups</th></tr>"
+    )
+    for one in told.found:
+        yield (
+            f"<tr><td>{_LINKS[Link(one.kind)]}</td><td class=n>{one.images}</td><td>{words(one.split)}</td>"
+            f"<td>{words(one.other)}</td><td class=n>{'' if one.groups is None else one.groups}</td></tr>"
+        )
+    yield "</table>"
+    if any(one.kind == Link.ADJACENT_NAME for one in told.found):
+        yield f'<p class="note">{_neighbors(told)}</p>'
+    for link, pairs in content.leaking.items():
+        yield f"<h3>Pairs: {_LINKS[link]}</h3><table>"
+        for pair, sheet in pairs:
+            yield _row(sheet, list(zip(pair.splits, (pair.path, pair.other), strict=True)), pair.distance)
+        yield "</table>"
+
+
+def _neighbors(told: Leakage) -> str:
+    if told.neighbors is None:
+        return (
+            "Adjacent by name: names differ only in a running number, next to each other. It is not counted as a leak."
+        )
+    share = float(told.neighbors)
+    means = "as frames of a recording do" if share >= leakage.FRAMES else "so that these numbers tell little"
+    return (
+        f"Adjacent by name: names differ only in a running number, next to each other. Such images look more alike"
+        f" than two others in {share:.0%} of comparisons (chance: 50%), {means}. It is not counted as a leak."
+    )
+
+
+def _row(sheet: Sheet | None, lines: Sequence[tuple[str, str]], distance: float | None = None) -> str:
+    """Two pictures, and what is said of each beside them."""
+    shown = drawing.picture(sheet.png, "both images", sheet.width, sheet.height) if sheet is not None else ""
+    both = "<br>".join(f"<b>{words(told)}</b>: {words(path)}" for told, path in lines)
+    apart = "" if distance is None else f"<br>distance {distance:.1f}"
+    return f"<tr><td>{shown}</td><td>{both}{apart}</td></tr>"
+
+
 def _pairs(content: Content) -> Iterator[str]:
     if not content.pairs:
         return
     images = content.tables.images
-    yield f"<h2>{len(content.pairs)} images look like one of other classes</h2>"
+    yield f"<h2>{len(content.pairs)} images look like one that says something else</h2>"
+    yield "<p>One of the two labels is likely wrong: of the images, or of the boxes that are shown.</p>"
     if len(content.pairs) > len(content.pair_sheets):
         yield f'<p class="note">The first {len(content.pair_sheets)} of them:</p>'
     yield "<table>"
     for pair, sheet in zip(content.pairs, content.pair_sheets, strict=False):
-        shown = drawing.picture(sheet.png, "both images", sheet.width, sheet.height) if sheet is not None else ""
-        rows = ((images[place].path, told) for place, told in zip((pair.first, pair.second), pair.told, strict=True))
-        both = "<br>".join(f"<b>{words(told)}</b>: {words(path)}" for path, told in rows)
-        yield f"<tr><td>{shown}</td><td>{both}</td></tr>"
+        places = zip(pair.told, (pair.first, pair.second), strict=True)
+        yield _row(sheet, [(told, images[place].path) for told, place in places])
     yield "</table>"
 
 

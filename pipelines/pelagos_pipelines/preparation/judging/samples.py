@@ -84,12 +84,20 @@ def _of_class(tables: Tables, number: int, most: int, random: Any) -> Iterator[W
 def around(tables: Tables, row: int) -> Wanted:
     """A box with a margin, as a square of pixels as far as the image allows."""
     image = int(tables.box_of[row, 0])
-    left, top, width, height = (float(side) for side in tables.boxes[row])
+    return Wanted(image, _around(tables, image, tables.boxes[row]), row)
+
+
+def beside(tables: Tables, image: int, box: Sequence[float]) -> Wanted:
+    """Likewise a box that is in no table, as shares of its image."""
+    return Wanted(image, _around(tables, image, box))
+
+
+def _around(tables: Tables, image: int, box: Any) -> tuple[float, float, float, float]:
+    left, top, width, height = (float(side) for side in box)
     across, down = (max(int(side), 1) for side in tables.sizes[image])
     side = max(width * across, height * down, 8) * (1 + 2 * MARGIN)
     middle = left + width / 2, top + height / 2
-    part = (middle[0] - side / across / 2, middle[1] - side / down / 2, side / across, side / down)
-    return Wanted(image, part, row)
+    return middle[0] - side / across / 2, middle[1] - side / down / 2, side / across, side / down
 
 
 def sheet(wanted: Sequence[Wanted], file_of: Callable[[int], Path], inspector: Inspector) -> Sheet | None:

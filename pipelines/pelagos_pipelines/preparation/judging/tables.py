@@ -57,7 +57,7 @@ def of(collection: Collection, slices: Mapping[str, Sequence[str | None]]) -> Ta
         for label in image.labels:
             shown.extend((index, numbers[label]))
         width, height = image.width or 1, image.height or 1
-        for label, x, y, w, h in _sides(image):
+        for label, x, y, w, h in sides_of(image):
             box_of.extend((index, numbers[label]))
             boxes.extend((x / width, y / height, w / width, h / height))
     splits = {split: number for number, split in enumerate(SPLITS)}
@@ -77,7 +77,8 @@ def _table(values: array[Any], kind: Any, columns: int) -> Any:
     return np.frombuffer(values, kind).reshape(-1, columns) if len(values) else np.zeros((0, columns), kind)
 
 
-def _sides(image: ImageRecord) -> Iterator[tuple[str, float, float, float, float]]:
+def sides_of(image: ImageRecord) -> Iterator[tuple[str, float, float, float, float]]:
+    """Of each box and shape of an image: its class, left, top, width and height in pixels."""
     for box in image.boxes:
         yield box.label, box.x, box.y, box.width, box.height
     for shape in image.shapes:
