@@ -26,6 +26,7 @@ RUN_LABELS = 'namespace="plankton",name="detector"'
 MODEL = {"namespace": "plankton", "model": "detector"}
 MODEL_LABELS = 'namespace="plankton",model="detector"'
 STALLED = "pelagos_resource_stalled_timestamp_seconds"
+QUALITY = "pelagos_dataset_quality_failed_timestamp_seconds"
 WAITING = "pelagos_resource_waiting_timestamp_seconds"
 FAILURES = f'nv_inference_request_failure{{{MODEL_LABELS},reason="BACKEND"}}'
 SUCCESSES = f"nv_inference_request_success{{{MODEL_LABELS}}}"
@@ -225,6 +226,53 @@ CASES = (
         "PelagosResourceWaitsLong",
         {f'{WAITING}{{kind="Dataset",{RUN_LABELS},reason="SourceEmpty"}}': "0x25 stale"},
         40,
+    ),
+    Case(
+        "a version is blocked",
+        "PelagosQualityFailed",
+        {
+            f'{QUALITY}{{{RUN_LABELS},outcome="blocked"}}': "0x90",
+            f'{STALLED}{{kind="Dataset",{RUN_LABELS},reason="QualityFailed"}}': "0x90",
+        },
+        60,
+        "It has been blocked for 1h 0m 0s: nothing is trained on it. "
+        "The condition QualityPassed says which gate failed, and what to do.",
+        {**RUN, "outcome": "blocked", "severity": "warning"},
+    ),
+    Case(
+        "a version that is blocked is told once",
+        "PelagosResourceStalled",
+        {f'{STALLED}{{kind="Dataset",{RUN_LABELS},reason="QualityFailed"}}': "0x60"},
+        60,
+    ),
+    Case(
+        "a version is warned of",
+        "PelagosQualityFailed",
+        {f'{QUALITY}{{{RUN_LABELS},outcome="warned"}}': "0x60"},
+        20,
+        "It was warned of 20m 0s ago, and is trained on all the same. The condition QualityPassed says which gate failed.",
+        {**RUN, "outcome": "warned", "severity": "info"},
+    ),
+    Case(
+        "somebody lives with the warning",
+        "PelagosQualityFailed",
+        {f'{QUALITY}{{{RUN_LABELS},outcome="warned"}}': "0x1500"},
+        1450,
+    ),
+    Case(
+        "a removal does not end",
+        "PelagosRemovalStuck",
+        {f"pelagos_dataset_removing_timestamp_seconds{{{RUN_LABELS}}}": "0x200"},
+        150,
+        "Their removal began 2h 30m 0s ago and has not ended; status.removals.message says how it stands. What they hold is not "
+        "freed.",
+        RUN,
+    ),
+    Case(
+        "a large store is cleared in an hour and a half",
+        "PelagosRemovalStuck",
+        {f"pelagos_dataset_removing_timestamp_seconds{{{RUN_LABELS}}}": "0x90 stale"},
+        150,
     ),
     Case(
         "a queue admits nobody for a night and half a day",

@@ -94,14 +94,14 @@ class Stage:
         self.uids[name] = body["metadata"]["uid"]
 
 
-def prepared(number: int, images: int) -> dict[str, Any]:
+def prepared(number: int, images: int, store: str = "store") -> dict[str, Any]:
     """Result of a preparation."""
     shares = {name: 1 + images * share // 1000 for name, share in CLASSES.items()}
     classes = [{"name": name, "images": share, "annotations": 2 * share} for name, share in shares.items()]
     parts = {"train": images * 7 // 10, "validation": images * 15 // 100, "test": images * 15 // 100}
     return {
         "version": f"sha256:{number:064x}",
-        "uri": f"store/versions/{number}",
+        "uri": f"{store}/versions/{number}",
         "images": images,
         "annotations": 2 * images,
         "classes": classes,
@@ -113,6 +113,12 @@ def prepared(number: int, images: int) -> dict[str, Any]:
             "nearDuplicates": 1,
             "tooSmall": 1,
             "leakage": 0,
+        },
+        "leakage": {
+            "evaluated": images * 3 // 10,
+            "leaked": 2,
+            "sharedGroups": 0,
+            "found": [{"kind": "NearDuplicate", "split": "test", "other": "train", "images": 2}],
         },
         "files": {"found": images + 11, "images": images, "annotations": 1, "excluded": 10},
         "excluded": [
@@ -138,16 +144,30 @@ def trained(figure: float) -> dict[str, Any]:
     }
 
 
-async def prepare(stage: Stage, name: str, number: int, images: int) -> None:
-    """A Dataset with a version."""
+async def prepare(
+    stage: Stage, name: str, number: int, images: int, *, comes_to: str = "VersionReady", **more: Any
+) -> None:
+    """A Dataset with a version; ``more`` are fields of its spec."""
     site = stage.site
     site.volumes.put(f"{name}/1.png", "pixels")
-    await stage.create("Dataset", name, {"source": {"volume": {"path": name}}, "task": "Detection"})
-    await site.wait("Dataset", name, has_reason("Queued"))
+    await stage.create("Dataset", name, {"source": {"volume": {"path": name}}, "task": "Detection", **more})
+    queued = await site.wait("Dataset", name, has_reason("Queued"))
     run = stage.run("dataset", stage.uids[name])
-    site.real.leave(run, prepared(number, images))
+    site.real.leave(run, prepared(number, images, queued["status"]["store"]))
     site.real.pipelines.succeed(run)
-    await site.wait("Dataset", name, is_ready)
+    await site.wait("Dataset", name, has_reason(comes_to))
+
+
+async def renew(stage: Stage, name: str, number: int, images: int) -> None:
+    """Other content, and a version of it: what is beyond spec.history.keep is being removed."""
+    site = stage.site
+    known = {*site.real.pipelines.runs}
+    site.volumes.put(f"{name}/2.png", "more")
+    queued = await site.wait("Dataset", name, has_reason("Queued"))
+    (run,) = {*site.real.pipelines.runs} - known
+    site.real.leave(run, prepared(number, images, queued["status"]["store"]))
+    site.real.pipelines.succeed(run)
+    await site.wait("Dataset", name, lambda body: "removing" in (body["status"].get("removals") or {}))
 
 
 async def submit(stage: Stage, name: str) -> RunName:
@@ -272,6 +292,9 @@ async def incidents(well: Stage) -> Stage:
     await well.create("Dataset", "cursed", {"source": {"volume": {"path": "cursed"}}, "task": "Detection"})
     await finish(well, await launch(well, "poor"), 0.31)
     await site.wait("TrainingRun", "poor", has_reason("GateFailed"))
+    await prepare(well, "thin", 3, 90, comes_to="QualityFailed", quality={"minImagesPerClass": 100})
+    await prepare(well, "shrinks", 4, 60, refresh="1s", history={"keep": 1})
+    await renew(well, "shrinks", 5, 70)
     since = datetime.now(UTC) - timedelta(hours=13)
     behind = Queueing("runs", since, None, 3, "insufficient unused quota for cpu in flavor default")
     real.pipelines.queue(await submit(well, "crowded"), behind)
@@ -318,6 +341,7 @@ INCIDENTS = {
     "PelagosResourceWaitsLong": {"kind": "Dataset", "name": "empty", "reason": "SourceNotFound"},
     "PelagosRunQueuedLong": {"namespace": "plankton", "name": "crowded", "queue": "runs", "severity": "info"},
     "PelagosReconcileErrors": {"kind": "Dataset"},
+    "PelagosQualityFailed": {"namespace": "plankton", "name": "thin", "outcome": "blocked", "severity": "warning"},
     "PelagosGateFailed": {"namespace": "plankton", "name": "poor"},
     "PelagosTrainingWithoutProgress": {"namespace": "plankton", "name": "stuck"},
     "PelagosModelProbeFailing": {"namespace": "plankton", "name": "plankton-service", "severity": "critical"},
@@ -349,6 +373,7 @@ NAMED = {
     ("PelagosResourceStalled", "misfit"),
     ("PelagosResourceWaitsLong", "empty"),
     ("PelagosRunQueuedLong", "crowded"),
+    ("PelagosQualityFailed", "thin"),
     ("PelagosGateFailed", "poor"),
     ("PelagosTrainingWithoutProgress", "stuck"),
     ("PelagosModelProbeFailing", "plankton-service"),
@@ -428,6 +453,7 @@ async def test_alerts_end_when_their_causes_are_gone(incidents: Stage) -> None:
     # A gate that asked too much is corrected; nothing is trained again.
     lower = [{"metric": "test/mAP50", "minimum": "0.3"}, {"metric": "test/recall", "minimum": "0.4"}]
     await site.patch("TrainingRun", "poor", {"spec": {"gates": lower}})
+    await site.patch("Dataset", "thin", {"spec": {"quality": None}})
     await site.delete("TrainingRun", "misfit")
 
     # What is spent of a month's budget stays spent.

@@ -38,6 +38,12 @@ STATUSES: dict[str, dict[str, Any]] = {
         "splits": {"train": {"images": 7}, "validation": {"images": 2}, "test": {"images": 1}},
         "fair": {"score": 58, **dict.fromkeys(PRINCIPLES, 58), "failed": ["RDA-F1-01M"]},
         "quality": {"found": 11, "corrupt": 1, "duplicates": 0, "nearDuplicates": 0, "tooSmall": 0, "leakage": 0},
+        "leakage": {
+            "evaluated": 3,
+            "leaked": 1,
+            "sharedGroups": 1,
+            "found": [{"kind": "Group", "split": "test", "other": "train", "images": 1, "groups": 1}],
+        },
         "files": {"found": 14, "images": 10, "annotations": 2, "excluded": 2},
         "excluded": [
             {"reason": "Corrupt", "files": 1, "first": ["a.png"]},
@@ -118,6 +124,7 @@ def test_values_are_those_of_the_status(samples: list[Sample]) -> None:
     assert value(samples, "pelagos_dataset_class_images", **{"class": "Akashiwo"}) == 7
     assert value(samples, "pelagos_dataset_split_images", split="validation") == 2
     assert value(samples, "pelagos_dataset_fair_score") == 58
+    assert value(samples, "pelagos_dataset_leaked_images", kind="Group", split="test", other="train") == 1
     assert value(samples, "pelagos_dataset_quality_findings", finding="corrupt") == 1
     assert value(samples, "pelagos_dataset_files", part="found") == 14
     assert value(samples, "pelagos_dataset_excluded_files", reason="NotAnImage") == 1

@@ -58,6 +58,34 @@ def test_what_removals_freed_and_kept_is_summed(resource: Make) -> None:
     assert found.get_sample_value("pelagos_datasets_freed_bytes", {}) == 7
 
 
+def test_a_removal_is_named_with_since_when_while_it_goes_on(resource: Make) -> None:
+    since = {"since": "2026-01-01T00:01:00Z"}
+    told = [
+        resource(kinds.DATASET, "stuck", removals={"removing": [{"version": "a"}], **since}),
+        resource(kinds.DATASET, "done", removals={"runs": 1}),
+        replace(
+            resource(kinds.DATASET, "rests", removals={"removing": [{"version": "a"}], **since}), spec={"suspend": True}
+        ),
+    ]
+
+    found = values(registry(told), "pelagos_dataset_removing_timestamp_seconds")
+
+    assert found == {("default", "stuck"): 1767225660}
+
+
+def test_a_version_that_does_not_keep_its_gates_is_named_with_what_comes_of_it(resource: Make) -> None:
+    at = {"lastTransitionTime": "2026-01-01T00:01:00Z"}
+    failed = {"type": "QualityPassed", "status": "False", "reason": "QualityFailed", **at}
+    stalled = {"type": "Stalled", "status": "True", "reason": "QualityFailed", **at}
+    fine = {"type": "QualityPassed", "status": "True", "reason": "QualityPassed", **at}
+    conditions = {"blocked": [failed, stalled], "warned": [failed], "fine": [fine]}
+    told = [replace(resource(kinds.DATASET, name), status={"conditions": those}) for name, those in conditions.items()]
+
+    found = values(registry(told), "pelagos_dataset_quality_failed_timestamp_seconds")
+
+    assert found == {("default", name, name): 1767225660 for name in ("blocked", "warned")}
+
+
 def test_the_progress_of_trainings_in_progress_is_a_ratio(resource: Make) -> None:
     found = registry(
         [

@@ -253,17 +253,20 @@ def test_a_removal_that_fails_leaves_the_dataset_ready_and_is_tried_again_when_s
     failure = {"reason": "DatasetNotReadable", "message": "nothing was removed", "field": "history"}
     show(kept, "third")
     kept.run_until(lambda: bool((status(kept, FRAMES).get("removals") or {}).get("removing")))
+    since = status(kept, FRAMES)["removals"]["since"]
     kept.data_plane.failures = [failure]
     kept.run(30)
 
     assert kept.ready(FRAMES)["status"] == "True"
     assert "history: nothing was removed" in status(kept, FRAMES)["removals"]["message"]
+    assert status(kept, FRAMES)["removals"]["since"] == since
     assert len(there(kept)) == 3
 
     kept.cluster.annotate(FRAMES, meta.RETRY_ANNOTATION, "again")
     kept.run(5)
     kept.run_until(lambda: settled(kept))
     assert len(there(kept)) == 2
+    assert "since" not in status(kept, FRAMES)["removals"]
 
 
 def test_a_record_does_not_bring_back_what_was_removed(kept: Simulation) -> None:

@@ -89,6 +89,16 @@ KEPT_BYTES = Family(
 FREED_BYTES = Family(
     "pelagos_datasets_freed_bytes", "Bytes that the removal of versions has freed, of the Datasets that there are."
 )
+REMOVING_SINCE = Family(
+    "pelagos_dataset_removing_timestamp_seconds",
+    "Since when versions of a Dataset are being removed; only while some are.",
+    NAMED,
+)
+QUALITY_FAILED_SINCE = Family(
+    "pelagos_dataset_quality_failed_timestamp_seconds",
+    "Since when the newest version of a Dataset does not keep spec.quality; outcome: blocked, or warned where onFail is Warn.",
+    (*NAMED, "outcome"),
+)
 UNNAMED = Family(
     "pelagos_resources_unnamed", "Resources that metrics should name and do not, because there are too many."
 )
@@ -112,6 +122,8 @@ FAMILIES = (
     PROBE_TIME,
     KEPT_BYTES,
     FREED_BYTES,
+    REMOVING_SINCE,
+    QUALITY_FAILED_SINCE,
     UNNAMED,
 )
 
@@ -165,6 +177,8 @@ class ResourceCollector(Collector):
                 self._training(resource, samples, running)
             elif resource.kind is kinds.MODEL_SERVICE:
                 self._service(resource, samples)
+            elif resource.kind is kinds.DATASET:
+                _dataset(resource, samples)
         self._epochs = running
         removals = [resource.status.get("removals") or {} for resource in resources if resource.kind is kinds.DATASET]
         samples[KEPT_BYTES].add((), sum(told.get("keptBytes") or 0 for told in removals))
@@ -258,6 +272,19 @@ def _since(resource: Resource, state: str, samples: _Samples) -> None:
     if condition.get("status") == "True":
         labels = (resource.kind.kind, resource.namespace, resource.name, str(condition.get("reason", "None")))
         samples.add(labels, _unix(str(condition.get("lastTransitionTime", ""))))
+
+
+def _dataset(resource: Resource, samples: Mapping[Family, _Samples]) -> None:
+    name = (resource.namespace, resource.name)
+    removals = resource.status.get("removals") or {}
+    if removals.get("removing") and removals.get("since") and not resource.spec.get("suspend"):
+        samples[REMOVING_SINCE].add(name, _unix(str(removals["since"])))
+    judged = _condition(resource, "QualityPassed")
+    if judged.get("status") == "False":
+        stalled = _condition(resource, "Stalled")
+        is_blocked = stalled.get("status") == "True" and stalled.get("reason") == judged.get("reason")
+        outcome = "blocked" if is_blocked else "warned"
+        samples[QUALITY_FAILED_SINCE].add((*name, outcome), _unix(str(judged.get("lastTransitionTime", ""))))
 
 
 def _queued(resource: Resource, samples: Mapping[Family, _Samples]) -> None:

@@ -130,13 +130,37 @@ DATA = Dashboard(
                     (Query("sort(pelagos_dataset_fair_score{" + HERE + "})", "{{namespace}}/{{name}}"),),
                     "bargauge",
                     "none",
-                    width=24,
+                    width=7,
+                ),
+                Panel(
+                    "Versions that do not keep spec.quality",
+                    "Longest first; blocked ones are not trained on. The condition QualityPassed of each says why.",
+                    (Query("sort_desc(time() - pelagos_dataset_quality_failed_timestamp_seconds{" + HERE + "})"),),
+                    "table",
+                    "s",
+                    columns=("namespace", "name", "outcome"),
+                    value="For",
+                    width=9,
+                ),
+                Panel(
+                    "Leaks between splits",
+                    "Images of a split that share a group with, repeat, look like, or were taken next to some of another.",
+                    (
+                        Query(
+                            "sort_desc(sum by (name, kind, split, other) (pelagos_dataset_leaked_images{"
+                            + HERE
+                            + "}) > 0)",
+                            "{{name}} {{kind}}: {{split}} of {{other}}",
+                        ),
+                    ),
+                    "bargauge",
+                    width=8,
                 ),
             ),
             height=6,
         ),
         Row(
-            "Conditions",
+            "Removal of versions",
             (
                 Panel(
                     "Versions that were removed",
@@ -148,8 +172,24 @@ DATA = Dashboard(
                     ),
                     "bargauge",
                     "bytes",
-                    width=6,
+                    width=12,
                 ),
+                Panel(
+                    "Versions that are being removed",
+                    "Longest first; a removal takes minutes. status.removals.message of each Dataset says how it stands.",
+                    (Query("sort_desc(time() - pelagos_dataset_removing_timestamp_seconds{" + HERE + "})"),),
+                    "table",
+                    "s",
+                    columns=("namespace", "name"),
+                    value="For",
+                    width=12,
+                ),
+            ),
+            height=6,
+        ),
+        Row(
+            "Conditions",
+            (
                 Panel(
                     "Conditions that do not hold",
                     "Of each Dataset.",
@@ -162,7 +202,7 @@ DATA = Dashboard(
                     ),
                     "table",
                     "none",
-                    width=10,
+                    width=14,
                     columns=("namespace", "name", "type", "status", "reason"),
                 ),
                 Panel(
@@ -176,7 +216,7 @@ DATA = Dashboard(
                         ),
                     ),
                     unit="s",
-                    width=8,
+                    width=10,
                 ),
             ),
         ),

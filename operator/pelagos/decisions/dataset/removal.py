@@ -101,7 +101,7 @@ def history(seen: Observed) -> list[DatasetVersion]:
         return list(seen.history)
     entry = DatasetVersion(
         version=result["version"],
-        created_at=moments.timestamp(seen.time_of_day or seen.now),
+        created_at=_time(seen),
         images=result["images"],
         uri=result["uri"],
         task=seen.spec.task,
@@ -130,7 +130,8 @@ def plan(seen: Observed) -> Plan:
         if used := {each.version for each in removals.removing if each.version in seen.users}:
             return _returned(listed, removals, used)
     effects = (SubmitRun(_request(seen, judged.attempt)),) if judged.attempt is not None else ()
-    told = removals.model_copy(update={"message": f"{_count(removals.removing)}: {judged.verdict.message}"})
+    message = f"{_count(removals.removing)}: {judged.verdict.message}"
+    told = removals.model_copy(update={"message": message, "since": removals.since or _time(seen)})
     return Plan(listed[:MOST], told, effects, judged.recheck_after or NEVER)
 
 
@@ -141,7 +142,8 @@ def _leaving(seen: Observed, listed: list[DatasetVersion]) -> Plan:
     leaving = [each for each in here if each.version not in (seen.users or {})][-MOST_REMOVED:]
     stay = [each for each in beyond if each not in leaving]
     message = _staying(seen, stay)
-    removals = seen.removals.model_copy(update={"message": message, "removing": leaving or None})
+    since = _time(seen) if leaving else None
+    removals = seen.removals.model_copy(update={"message": message, "removing": leaving or None, "since": since})
     left = [each for each in listed if each not in leaving]
     return Plan(left[:MOST], removals, pause=AT_ONCE if leaving else NEVER)
 
@@ -163,7 +165,8 @@ def _returned(listed: list[DatasetVersion], removals: Removals, back: set[str]) 
     returned = [each for each in removing if each.version in back and each.version not in known]
     older = sorted([*listed[1:], *returned], key=lambda each: each.created_at, reverse=True)
     left = [each for each in removing if each.version not in back]
-    return Plan([listed[0], *older][:MOST], removals.model_copy(update={"removing": left or None}), pause=AT_ONCE)
+    told = removals.model_copy(update={"removing": left or None, "since": removals.since if left else None})
+    return Plan([listed[0], *older][:MOST], told, pause=AT_ONCE)
 
 
 def _removed(seen: Observed, listed: list[DatasetVersion]) -> Plan:
@@ -189,6 +192,10 @@ def _removed(seen: Observed, listed: list[DatasetVersion]) -> Plan:
 def _count(some: Sequence[object] | int | None) -> str:
     number = len(some) if isinstance(some, Sequence) else some or 0
     return f"{number} version{'' if number == 1 else 's'}"
+
+
+def _time(seen: Observed) -> str:
+    return moments.timestamp(seen.time_of_day or seen.now)
 
 
 def _why(seen: Observed) -> str:
