@@ -263,16 +263,16 @@ CASES = (
         "a removal does not end",
         "PelagosRemovalStuck",
         {f"pelagos_dataset_removing_timestamp_seconds{{{RUN_LABELS}}}": "0x200"},
-        150,
-        "Their removal began 2h 30m 0s ago and has not ended; status.removals.message says how it stands. What they hold is not "
+        90,
+        "Their removal began 1h 30m 0s ago and has not ended; status.removals.message says how it stands. What they hold is not "
         "freed.",
         RUN,
     ),
     Case(
-        "a large store is cleared in an hour and a half",
+        "a large store is cleared in half an hour",
         "PelagosRemovalStuck",
-        {f"pelagos_dataset_removing_timestamp_seconds{{{RUN_LABELS}}}": "0x90 stale"},
-        150,
+        {f"pelagos_dataset_removing_timestamp_seconds{{{RUN_LABELS}}}": "0x30 stale"},
+        90,
     ),
     Case(
         "a queue admits nobody for a night and half a day",

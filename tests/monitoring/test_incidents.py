@@ -34,7 +34,7 @@ from loopback import free_port
 from monitored_sites import BROKEN, MODEL, REFUSED, MonitoredSite, StateMetrics, Triton, repeat
 from monitoring_tools import Prometheus, Promtool, shortened
 from pelagos.api.kinds import KINDS
-from pelagos.ports.pipelines import Queueing, RunName
+from pelagos.ports.pipelines import FINISHED, Queueing, RunName
 from sites import has_reason, is_ready
 
 pytestmark = [
@@ -94,14 +94,14 @@ class Stage:
         self.uids[name] = body["metadata"]["uid"]
 
 
-def prepared(number: int, images: int, store: str = "store") -> dict[str, Any]:
+def prepared(number: int, images: int) -> dict[str, Any]:
     """Result of a preparation."""
     shares = {name: 1 + images * share // 1000 for name, share in CLASSES.items()}
     classes = [{"name": name, "images": share, "annotations": 2 * share} for name, share in shares.items()]
     parts = {"train": images * 7 // 10, "validation": images * 15 // 100, "test": images * 15 // 100}
     return {
         "version": f"sha256:{number:064x}",
-        "uri": f"{store}/versions/{number}",
+        "uri": f"versions/{number}",
         "images": images,
         "annotations": 2 * images,
         "classes": classes,
@@ -151,9 +151,9 @@ async def prepare(
     site = stage.site
     site.volumes.put(f"{name}/1.png", "pixels")
     await stage.create("Dataset", name, {"source": {"volume": {"path": name}}, "task": "Detection", **more})
-    queued = await site.wait("Dataset", name, has_reason("Queued"))
+    await site.wait("Dataset", name, has_reason("Queued"))
     run = stage.run("dataset", stage.uids[name])
-    site.real.leave(run, prepared(number, images, queued["status"]["store"]))
+    site.real.leave(run, prepared(number, images))
     site.real.pipelines.succeed(run)
     await site.wait("Dataset", name, has_reason(comes_to))
 
@@ -163,9 +163,9 @@ async def renew(stage: Stage, name: str, number: int, images: int) -> None:
     site = stage.site
     known = {*site.real.pipelines.runs}
     site.volumes.put(f"{name}/2.png", "more")
-    queued = await site.wait("Dataset", name, has_reason("Queued"))
+    await site.wait("Dataset", name, has_reason("Queued"))
     (run,) = {*site.real.pipelines.runs} - known
-    site.real.leave(run, prepared(number, images, queued["status"]["store"]))
+    site.real.leave(run, prepared(number, images))
     site.real.pipelines.succeed(run)
     await site.wait("Dataset", name, lambda body: "removing" in (body["status"].get("removals") or {}))
 
@@ -343,6 +343,7 @@ INCIDENTS = {
     "PelagosReconcileErrors": {"kind": "Dataset"},
     "PelagosQualityFailed": {"namespace": "plankton", "name": "thin", "outcome": "blocked", "severity": "warning"},
     "PelagosGateFailed": {"namespace": "plankton", "name": "poor"},
+    "PelagosRemovalStuck": {"namespace": "plankton", "name": "shrinks"},
     "PelagosTrainingWithoutProgress": {"namespace": "plankton", "name": "stuck"},
     "PelagosModelProbeFailing": {"namespace": "plankton", "name": "plankton-service", "severity": "critical"},
     "PelagosModelServiceDown": {"namespace": "plankton", "name": "zooplankton-service"},
@@ -375,6 +376,7 @@ NAMED = {
     ("PelagosRunQueuedLong", "crowded"),
     ("PelagosQualityFailed", "thin"),
     ("PelagosGateFailed", "poor"),
+    ("PelagosRemovalStuck", "shrinks"),
     ("PelagosTrainingWithoutProgress", "stuck"),
     ("PelagosModelProbeFailing", "plankton-service"),
     # A service that answers wrong is no longer Ready, too.
@@ -450,6 +452,14 @@ async def test_alerts_end_when_their_causes_are_gone(incidents: Stage) -> None:
     await finish(incidents, incidents.run("training", incidents.uids["stuck"]), 0.68)
     now = datetime.now(UTC)
     real.pipelines.queue(incidents.run("training", incidents.uids["crowded"]), Queueing("runs", now, now))
+    runs = real.pipelines.runs
+    shrinks = incidents.uids["shrinks"]
+    (removal,) = [
+        name for name, run in runs.items() if shrinks in run.request.labels.values() and run.run.state not in FINISHED
+    ]
+    gone = {"removed": [f"sha256:{4:064x}"], "images": 60, "freedBytes": 6000}
+    real.leave(removal, {**gone, "keptVersions": 1, "keptImages": 70, "keptBytes": 7000})
+    real.pipelines.succeed(removal)
     # A gate that asked too much is corrected; nothing is trained again.
     lower = [{"metric": "test/mAP50", "minimum": "0.3"}, {"metric": "test/recall", "minimum": "0.4"}]
     await site.patch("TrainingRun", "poor", {"spec": {"gates": lower}})
