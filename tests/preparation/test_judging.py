@@ -370,7 +370,7 @@ def test_pairs_of_images_by_which_splits_leak_are_shown_with_their_names_as_text
     alike = {image.path: (images[0].path,) for image in images[1:]}
     leaks = leakage.measure(images, {}, alike, {})
 
-    made = making.make(version, {}, [], alike, leaks)
+    made = making.make(version, {}, [], alike, making.Known(leaks))
 
     text = made.page.read_text(encoding="utf-8")
     page = Page(text)
@@ -394,7 +394,7 @@ def test_neighbours_by_name_are_shown_unless_their_numbers_tell_nothing(tmp_path
 
     for looks, shown in (({}, making.MOST_LEAKS), (noise, 0)):
         leaks = leakage.measure(images, {}, {}, looks)
-        made = making.make(version_of(tmp_path / str(shown), ("cod",), images), {}, [], leaks=leaks)
+        made = making.make(version_of(tmp_path / str(shown), ("cod",), images), {}, [], known=making.Known(leaks))
 
         assert leaks.figures.leaked == 0
         assert len(list(made.page.parent.glob("leak-AdjacentName-*.png"))) == shown
