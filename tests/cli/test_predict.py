@@ -14,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from model_packages import environments, make_want, packages
+from model_packages import altered, environments, make_want, packages
 from pelagos.cli import predict
 from pelagos.cli.main import app
 from pelagos.engines.triton_local.engine import TritonLocal
@@ -24,6 +24,7 @@ from resource_servers import ApiServer, api, kubeconfig
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+TILE = {"size": 128, "overlap": 32}
 __all__ = ["api", "environments", "make_want", "packages"]
 
 
@@ -31,11 +32,12 @@ __all__ = ["api", "environments", "make_want", "packages"]
 def served(
     tmp_path_factory: pytest.TempPathFactory, packages: dict[str, tuple[str, str]], environments: Path
 ) -> Iterator[dict[str, str]]:
-    """The gRPC addresses of a real detector and a real classifier."""
+    """The gRPC addresses of a real detector, of one that was taught on tiles, and of a real classifier."""
     triton = TritonLocal(tmp_path_factory.mktemp("serving"), environments)
+    made = packages | {"tiled": of_tiles(Path(packages["Detection"][0]), tmp_path_factory.mktemp("tiled"))}
 
     def want(task: str) -> DesiredService:
-        uri, digest = packages[task]
+        uri, digest = made[task]
         return DesiredService(
             uid=task, namespace="default", name=task, model_name=task, package_uri=uri, onnx_sha256=digest,
             manifest_sha256=Path(uri).name,
@@ -44,16 +46,23 @@ def served(
 
     async def start() -> dict[str, str]:
         addresses = {}
-        for task in packages:
+        for task in made:
             await triton.apply(want(task))
-        for task in packages:
+        for task in made:
             addresses[task] = await loaded(triton, task)
         await triton.close()
         return addresses
 
     yield asyncio.run(start())
-    for task in packages:
+    for task in made:
         asyncio.run(triton.remove(task))
+
+
+def of_tiles(package: Path, folder: Path) -> tuple[str, str]:
+    """The same package, for images that are cut into tiles."""
+    given = json.loads((package / "package.json").read_text())["input"]
+    manifest, graph = altered(package, folder / "made", {}, input=given | {"tile": TILE})
+    return str((folder / "made").rename(folder / manifest)), graph
 
 
 async def loaded(triton: TritonLocal, uid: str) -> str:
@@ -194,7 +203,7 @@ def test_files_that_are_no_images_are_not_sent(api: ApiServer, tmp_path: Path, m
     assert failure(run("x", text)) == f"{text} is not an image; send a JPEG, PNG, TIFF, BMP, WebP or JPEG 2000"
     Image.new("RGB", (8, 8)).save(tmp_path / "a.gif")
     assert failure(run("x", tmp_path / "a.gif")) == f"{tmp_path}/a.gif is a GIF; convert it to PNG"
-    monkeypatch.setattr(predict, "MAX_PIXELS", 63)
+    monkeypatch.setattr(predict, "MAX_TILED_PIXELS", 63)
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     assert failure(run("x", tmp_path / "a.png")) == f"{tmp_path}/a.png has 8 x 8 pixels; at most 63 are accepted"
 
@@ -209,7 +218,7 @@ def test_a_decompression_bomb_is_not_opened(api: ApiServer, tmp_path: Path) -> N
 
     data[29:33] = zlib.crc32(bytes(data[12:29])).to_bytes(4, "big")
     bomb.write_bytes(data)
-    assert failure(run("x", bomb)) == f"{bomb} has too many pixels; at most 100000000 are accepted"
+    assert failure(run("x", bomb)) == f"{bomb} has 60000 x 60000 pixels; at most 500000000 are accepted"
 
 
 def test_a_picture_that_cannot_be_written_is_noticed_before_the_prediction(image: Path, tmp_path: Path) -> None:
@@ -221,3 +230,74 @@ def test_a_picture_that_cannot_be_written_is_noticed_before_the_prediction(image
 def test_images_of_other_kinds_are_sent_as_they_are(tmp_path: Path, name: str) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / name)
     assert predict.read_image(tmp_path / name) == (tmp_path / name).read_bytes()
+
+
+def scene(path: Path, corners: list[tuple[int, int]], size: tuple[int, int] = (300, 128)) -> Path:
+    """An image with an organism, as the detector knows it, at each place, in cells of 32 pixels of tiles of 128."""
+    with Image.open(path.parent / "probe.png") as probe:
+        organism = probe.convert("RGB").crop((16, 0, 32, 16)).resize((32, 32), Image.Resampling.NEAREST)
+        picture = Image.new("RGB", size)
+    for corner in corners:
+        picture.paste(organism, corner)
+    picture.save(path)
+    return path
+
+
+def test_an_image_larger_than_the_tiles_of_the_model_is_asked_about_in_tiles(
+    api: ApiServer, served: dict[str, str], image: Path, tmp_path: Path
+) -> None:
+    """Tiles begin at 0, 96 and 172: what lies at 96 is seen by two of them."""
+    api.add("detector", ready(served["tiled"], "tiled"))
+    (tmp_path / "probe.png").write_bytes(image.read_bytes())
+    large = scene(tmp_path / "large.png", [(0, 0), (96, 32), (236, 64)])
+
+    result = run("detector", large, "-o", "json")
+
+    assert result.exit_code == 0, result.output
+    content = json.loads(result.stdout)
+    assert (content["width"], content["height"], content["tiles"]) == (300, 128, 3)
+    boxes = sorted(tuple(round(side) for side in one["box"]) for one in content["detections"])
+    assert boxes == [(0, 0, 32, 32), (96, 32, 128, 64), (236, 64, 268, 96)]
+    shown = run("detector", large)
+    assert "3 detections in 3 tiles," in shown.stdout
+
+
+def test_an_image_as_large_as_a_tile_is_sent_as_it_is(
+    api: ApiServer, served: dict[str, str], image: Path, tmp_path: Path
+) -> None:
+    api.add("detector", ready(served["tiled"], "tiled"))
+    (tmp_path / "probe.png").write_bytes(image.read_bytes())
+    small = scene(tmp_path / "small.png", [(0, 0)], (128, 128))
+
+    content = json.loads(run("detector", small, "-o", "json").stdout)
+
+    assert content["tile"] == TILE
+    assert "tiles" not in content
+
+
+def test_an_image_larger_than_any_tile_is_not_sent_whole(
+    api: ApiServer, served: dict[str, str], image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "LARGEST_TILE", 200)
+    monkeypatch.setattr(predict, "MAX_PIXELS", 1000)
+    api.add("detector", ready(served["tiled"], "tiled"))
+    api.add("other", ready(served["Detection"], "Detection"))
+    (tmp_path / "probe.png").write_bytes(image.read_bytes())
+    large = scene(tmp_path / "large.png", [(0, 0)])
+
+    assert json.loads(run("detector", large, "-o", "json").stdout)["tiles"] == 3
+    assert "at most 1000 are accepted, and more only by models that were taught on tiles" in failure(
+        run("other", large)
+    )
+
+
+def test_a_damaged_large_image_is_refused_in_one_line(
+    api: ApiServer, served: dict[str, str], image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "LARGEST_TILE", 200)
+    api.add("detector", ready(served["tiled"], "tiled"))
+    (tmp_path / "probe.png").write_bytes(image.read_bytes())
+    large = scene(tmp_path / "large.png", [(0, 0)])
+    large.write_bytes(large.read_bytes()[:120])
+
+    assert "cannot be read" in failure(run("detector", large))

@@ -108,3 +108,21 @@ def test_a_crash_leaves_no_package(content: package.Content, tmp_path: Path, mon
     monkeypatch.undo()
     folder = package.write(content, tmp_path / "store").folder
     assert [path.name for path in (tmp_path / "store").iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("tile", [(1024, 128), (64, 0), (4096, 2048)])
+def test_the_tiles_that_images_were_cut_into_are_kept(
+    content: package.Content, tmp_path: Path, tile: tuple[int, int]
+) -> None:
+    folder = package.write(replace(content, settings=replace(content.settings, tile=tile)), tmp_path / "store").folder
+
+    assert packages.read(folder)[0].tile == tile
+    found = Manifest.model_validate_json((folder / "package.json").read_bytes()).input.tile
+    assert found is not None
+    assert (found.size, found.overlap) == tile
+
+
+@pytest.mark.parametrize("tile", [(0, 0), (64, 33), (4097, 0), (64, -1)])
+def test_tiles_that_make_no_sense_are_refused(content: package.Content, tmp_path: Path, tile: tuple[int, int]) -> None:
+    with pytest.raises(packages.RefusedError, match=r"'input\.tile' must hold size and overlap"):
+        package.write(replace(content, settings=replace(content.settings, tile=tile)), tmp_path / "store")

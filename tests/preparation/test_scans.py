@@ -18,9 +18,10 @@ from child_memory import Watched
 from image_sources import tree_of
 from other_images import tiff
 from pelagos_contract.preprocessing import Tile
+from pelagos_contract.tiles import Place, starts
 from pelagos_pipelines.preparation import integrity
 from pelagos_pipelines.preparation.integrity import Inspection
-from pelagos_pipelines.preparation.scanner import IncompleteError, Place, scanner_for, starts
+from pelagos_pipelines.preparation.scanner import IncompleteError, scanner_for
 from pelagos_pipelines.sandbox import MEBIBYTE
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 
@@ -210,7 +211,7 @@ def test_a_full_disk_ends_the_cutting_with_its_own_error(tmp_path: Path) -> None
 @pytest.mark.parametrize("length", [1, 255, 256, 257, 456, 457, 10_000])
 @pytest.mark.parametrize("overlap", [0, 56, 128])
 def test_tiles_cover_a_side_and_have_at_least_the_overlap_in_common(length: int, overlap: int) -> None:
-    found = starts(length, Tile(size=256, overlap=overlap))
+    found = starts(length, 256, overlap)
 
     ends = [start + 256 for start in found]
     assert found[0] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -44,6 +45,7 @@ class Trained:
     package: Path
     described: dict[str, Any]
     served: Predictor
+    warnings: Sequence[str]
 
     @property
     def probe(self) -> bytes:
@@ -55,7 +57,9 @@ class Trained:
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     architecture, method = request.param, DECLARED[request.param]
     folder = tmp_path_factory.mktemp(architecture)
-    declared = {"color": method, "normalization": "DatasetStatistics"}
+    declared: dict[str, Any] = {"color": method, "normalization": "DatasetStatistics"}
+    if architecture.startswith("yolo"):
+        declared["tile"] = {"size": 1024, "overlap": 128}
     version = make_version(folder, (6, 3, 3), architecture.startswith("yolo"), preprocessing=declared)
     asked = make_request(architecture, *version, epochs=2)
     place = Place(folder)
@@ -64,7 +68,8 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     result = place.result()
     package = Path(result.model.uri)
     described = json.loads((package / "package.json").read_text())
-    return Trained(method, asked, package, described, predictor.load(package, result.model.manifest_sha256))
+    served = predictor.load(package, result.model.manifest_sha256)
+    return Trained(method, asked, package, described, served, result.warnings)
 
 
 def answer(served: Predictor, probe: bytes) -> dict[str, Any]:
@@ -89,6 +94,14 @@ def test_the_package_says_so_and_its_probe_is_an_image_as_it_is_sent(trained: Tr
 
     assert trained.described["input"]["color"] == trained.served.settings.color == trained.method
     assert any(np.array_equal(probe, sample.stored()) for sample in samples)
+
+
+def test_the_package_carries_the_tiles_and_the_evaluation_says_that_metrics_are_of_tiles(trained: Trained) -> None:
+    declared = trained.described["task"] == "Detection"
+
+    assert trained.described["input"].get("tile") == ({"size": 1024, "overlap": 128} if declared else None)
+    assert trained.served.settings.tile == ((1024, 128) if declared else None)
+    assert any("metrics are of tiles" in one for one in trained.warnings) is declared
 
 
 def test_a_server_gives_the_known_answer_and_one_that_corrects_nothing_is_found_out(trained: Trained) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def draw(source: Path, prediction: Mapping[str, Any], target: Path) -> None:
     """Write the image with what was found in it, in the JSON shape of the service contract. Raises PictureError."""
     check_target(target)
     try:
-        picture = render(_open(source), prediction)
+        picture = render(opened(source).convert("RGB"), prediction)
         picture.save(target, _SUFFIXES[target.suffix.lower()])
     except OSError as error:
         raise PictureError(f"{target} cannot be written: {error.strerror or error}") from error
@@ -41,19 +42,33 @@ def render(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
     return TASKS.named(prediction["task"]).drawn(picture, prediction, scale)
 
 
-def _open(source: Path) -> Image.Image:
+def opened(source: Path) -> Image.Image:
+    """An image as a model sees it, upright, in 8 bits; a grey one stays so. Raises OSError."""
+    with of_any_size(), Image.open(source) as image:
+        # The server turns images as their EXIF data says, so boxes are in pixels of the turned image.
+        return _shown(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def of_any_size() -> Iterator[None]:
+    """Without a limit on pixels: whoever opens an image here has one of their own."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the model has accepted it
-        with Image.open(source) as image:
-            # The server turns images as their EXIF data says, so boxes are in pixels of the turned image.
-            return _shown(ImageOps.exif_transpose(image))
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = usual
 
 
 def _shown(image: Image.Image) -> Image.Image:
-    """In 8 bits of red, green and blue. Of grey ones of 16 bits the server shows the model the bits that they use; so do we."""
+    """In 8 bits of grey, or of red, green and blue.
+
+    Of grey ones of 16 bits the server shows the model the bits that they use; so do we.
+    """
     if not image.mode.startswith("I;16"):
-        return image.convert("RGB")
+        return image if image.mode == "L" else image.convert("RGB")
     samples = image.convert("I")
     largest = max(map(int, samples.getextrema()))
     shift = next(bits for bits in (8, 12, 16) if largest < 1 << bits) - 8
-    return samples.point([min(value >> shift, 255) for value in range(1 << 16)], "L").convert("RGB")
+    return samples.point([min(value >> shift, 255) for value in range(1 << 16)], "L")

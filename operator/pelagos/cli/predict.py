@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from pelagos.api.kinds import MODEL_SERVICE
-from pelagos.cli import access, forwarding, installed, outputs, pictures
+from pelagos.cli import access, forwarding, installed, outputs, pictures, tiles
 from pelagos.cli.drawing import PictureError
 from pelagos.cli.outputs import Output
 from pelagos.cli.predictions import TASKS
 from pelagos.engines.triton import inference
+from pelagos_contract.tiles import Place, places
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 100_000_000
 """What the served models accept; asked here too, so that the answer comes before the upload."""
+MAX_TILED_BYTES, MAX_TILED_PIXELS = 2**31, 500_000_000
+"""Of an image that is cut into tiles here."""
+LARGEST_TILE, CORNER = 4096, 128
+"""Pixels of a side: larger no tile is, and no tile is smaller."""
+AT_ONCE = 4
+"""Tiles that are asked about at the same time."""
 TIMEOUT = 30.0
 _READ = frozenset({"JPEG", "MPO", "PNG", "TIFF", "BMP", "DIB", "WEBP", "JPEG2000"})
 """As Pillow calls them."""
@@ -87,16 +97,58 @@ def predict_file(
 ) -> Prediction:
     """What a ModelService finds in an image file. Raises PredictError.
 
+    One that is larger than the tiles that the model was taught on is cut into such, and what is found in them is put together.
     An endpoint inside a cluster is reached by forwarding its port.
     """
-    data = read_image(image)
+    size = measured(image)
     found = endpoint(at, service, namespace)
     try:
         with forwarding.reachable(found.address, at) as address:
-            content, latency = asyncio.run(inference.infer(address, found.model, data, timeout))
+            content, latency = asyncio.run(_ask(address, found.model, image, size, timeout))
     except (inference.InferenceError, forwarding.ForwardingError) as error:
         raise PredictError(f"ModelService {namespace}/{service} at {found.address}: {error}") from error
     return Prediction(service, found.model, image, content, latency)
+
+
+async def _ask(
+    address: str, model: str, image: Path, size: tuple[int, int], timeout: float
+) -> tuple[Mapping[str, Any], float]:
+    """The answer to an image of ``size``, and how long it took."""
+    if max(size) <= LARGEST_TILE:
+        content, latency = await inference.infer(address, model, read_image(image), timeout)
+        tile = tiles.declared(content)
+        if tile is None or max(size) <= tile.size:
+            return content, latency
+        whole = _opened(image)
+    else:
+        # Larger than any tile: a corner is enough to be told what tiles the model was taught on.
+        whole = _opened(image)
+        corner = tiles.encoded(whole, Place(0, 0, min(CORNER, whole.width), min(CORNER, whole.height)))
+        content, _ = await inference.infer(address, model, corner, timeout)
+        tile = tiles.declared(content)
+        if tile is None:
+            return await inference.infer(address, model, read_image(image), timeout)
+    begun, turns = monotonic(), asyncio.Semaphore(AT_ONCE)
+
+    async def one(place: Place) -> tiles.Asked:
+        async with turns:
+            part = await asyncio.to_thread(tiles.encoded, whole, place)
+            return tiles.Asked(place, (await inference.infer(address, model, part, timeout))[0])
+
+    where = places(whole.width, whole.height, tile.size, tile.overlap)
+    try:
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(one(place)) for place in where]
+    except* inference.InferenceError as errors:
+        raise errors.exceptions[0] from None
+    return tiles.merged(whole.size, [task.result() for task in asked]), monotonic() - begun
+
+
+def _opened(path: Path) -> Image:
+    try:
+        return pictures.opened(path)
+    except (OSError, SyntaxError, ValueError) as error:  # as Pillow raises of what is damaged
+        raise PredictError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def draw(image: Path, prediction: Prediction, target: Path) -> None:
@@ -104,29 +156,42 @@ def draw(image: Path, prediction: Prediction, target: Path) -> None:
     pictures.draw(image, prediction.content, target)
 
 
-def read_image(path: Path) -> bytes:
-    """The bytes of an image of a kind that models are sent. Raises PredictError for anything else."""
+def measured(path: Path) -> tuple[int, int]:
+    """Width and height of an image of a kind that models are sent, as it is stored. Raises PredictError for anything else."""
     from PIL import Image
 
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise PredictError(f"{path} has {size / 2**20:.0f} MiB; at most {MAX_BYTES // 2**20} MiB are accepted")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
-            with Image.open(path) as image:
-                kind, (width, height) = image.format, image.size
-        data = path.read_bytes()
-    except Image.DecompressionBombError as error:
-        raise PredictError(f"{path} has too many pixels; at most {MAX_PIXELS} are accepted") from error
+        if (size := path.stat().st_size) > MAX_TILED_BYTES:
+            raise PredictError(
+                f"{path} has {size / 2**20:.0f} MiB; at most {MAX_TILED_BYTES // 2**20} MiB are accepted"
+            )
+        with pictures.of_any_size(), Image.open(path) as image:
+            kind, (width, height) = image.format, image.size
     except Image.UnidentifiedImageError as error:
         raise PredictError(f"{path} is not an image; send {_KINDS}") from error
     except OSError as error:
         raise PredictError(f"{path} cannot be read: {error.strerror or error}") from error
     if kind not in _READ:
         raise PredictError(f"{path} is a {kind}; convert it to PNG")
+    if width * height > MAX_TILED_PIXELS:
+        raise PredictError(f"{path} has {width} x {height} pixels; at most {MAX_TILED_PIXELS} are accepted")
+    return width, height
+
+
+def read_image(path: Path) -> bytes:
+    """The bytes of an image that a model is sent as it is. Raises PredictError for anything else."""
+    width, height = measured(path)
+    try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise PredictError(f"{path} has {size / 2**20:.0f} MiB; at most {MAX_BYTES // 2**20} MiB are accepted")
+        data = path.read_bytes()
+    except OSError as error:
+        raise PredictError(f"{path} cannot be read: {error.strerror or error}") from error
     if width * height > MAX_PIXELS:
-        raise PredictError(f"{path} has {width} x {height} pixels; at most {MAX_PIXELS} are accepted")
+        raise PredictError(
+            f"{path} has {width} x {height} pixels; at most {MAX_PIXELS} are accepted, and more only by models that were taught"
+            " on tiles (spec.preprocessing.tile of their Dataset)"
+        )
     return data
 
 
@@ -151,7 +216,7 @@ def table(prediction: Prediction) -> RenderableType:
     content = prediction.content
     task = TASKS.named(content["task"])
     size, summary = f"{content['width']} x {content['height']} px", task.summary(content)
-    told = f"{summary}, " if summary else ""
+    told = f"{summary} in {content['tiles']} tiles, " if "tiles" in content else f"{summary}, " if summary else ""
     heading = Text(
         f"{prediction.image.name} ({size}): {told}{prediction.latency * 1000:.0f} ms from {prediction.service}"
     )

@@ -80,7 +80,8 @@ def _put(content: Content, partial: Path, store: Path) -> Written:
         "labels": list(settings.labels),
         "onnxSha256": digests[packages.GRAPH],
         "input": {"imageSize": settings.image_size, "stride": settings.stride, "encodings": ["jpeg", "png"]}
-        | ({"color": settings.color} if settings.color is not None else {}),
+        | ({"color": settings.color} if settings.color is not None else {})
+        | ({"tile": dict(zip(("size", "overlap"), settings.tile, strict=True))} if settings.tile is not None else {}),
         "thresholds": {
             "confidence": thresholds.confidence,
             "iou": thresholds.iou,

@@ -11,13 +11,14 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 
 from pelagos_contract.preprocessing import Tile
+from pelagos_contract.tiles import Place, places
 from pelagos_pipelines.annotations.model import SourceFiles
 from pelagos_pipelines.annotations.untrusted_input import printable
 from pelagos_pipelines.preparation import pictures
@@ -39,39 +40,8 @@ class _EndedError(IncompleteError):
     """No more rows come."""
 
 
-@dataclass(frozen=True)
-class Place:
-    """A tile's part of an upright image, in pixels."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-
 Take = Callable[[Place, bytes], None]
 """Is given each tile, as PNG; called in several threads."""
-
-
-def starts(length: int, tile: Tile) -> list[int]:
-    """Where tiles begin along a side of ``length`` pixels. The last one ends with the side, so that all are of one size.
-
-    As in slicing aided inference: Akyon, Altinuc and Temizel, Slicing aided hyper inference and fine-tuning for small object
-    detection, ICIP 2022, doi:10.1109/ICIP46576.2022.9897990.
-    """
-    step = tile.size - tile.overlap
-    if step < tile.overlap:
-        raise ValueError(f"an overlap of {tile.overlap} is more than half of {tile.size}")
-    found = [0]
-    while found[-1] + tile.size < length:
-        found.append(min(found[-1] + step, length - tile.size))
-    return found
-
-
-def places(width: int, height: int, tile: Tile) -> list[Place]:
-    """The tiles of an image, row by row; of one that fits in a tile, all of it."""
-    across, down = min(tile.size, width), min(tile.size, height)
-    return [Place(x, y, across, down) for y in starts(height, tile) for x in starts(width, tile)]
 
 
 class Scanner:
@@ -150,7 +120,9 @@ def _receive(descriptor: int, size: tuple[int, int], tile: Tile, take: Take) -> 
         if upright != size or channels not in {1, 3} or not 1 <= orientation <= 8:
             raise IncompleteError("another image came than was looked at; try again")
         with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
-            for rows, row in _in_rows(pipe, (width, height, channels), places(*size, tile), orientation):
+            for rows, row in _in_rows(
+                pipe, (width, height, channels), places(*size, tile.size, tile.overlap), orientation
+            ):
                 packing = [threads.submit(_hand_over, rows, part, orientation, take) for part in row]
                 # The next rows are read when all of these are packed: no more than one row of tiles is in memory.
                 for one in packing:

@@ -16,6 +16,7 @@ from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.preprocessing import LEAST_SHARE, Tile
 from pelagos_contract.tasks import Task
+from pelagos_contract.tiles import Place, places
 from pelagos_pipelines.annotations import placing, shapes
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.model import Box, Boxes, Exclusion, ImageRecord, Part, SourceFiles
@@ -24,7 +25,7 @@ from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.preparation import outside
 from pelagos_pipelines.preparation.cleaning import Cleaned
 from pelagos_pipelines.preparation.integrity import Blob, Inspection, Keep
-from pelagos_pipelines.preparation.scanner import IncompleteError, Place, Scanner, places
+from pelagos_pipelines.preparation.scanner import IncompleteError, Scanner
 
 OF_PIXELS = frozenset({Task.SEMANTIC_SEGMENTATION, Task.PANOPTIC_SEGMENTATION})
 """Tasks of which every pixel counts, so that any part of an annotation is kept."""
@@ -154,7 +155,7 @@ class _Image:
         image = self.image
         assert image.width is not None
         assert image.height is not None
-        where = places(image.width, image.height, self.tile)
+        where = places(image.width, image.height, self.tile.size, self.tile.overlap)
         boxes = self._shared(image.boxes, where, _cut_box, found)
         drawn = self._shared(image.shapes, where, _cut_shape, found)
         kept = []

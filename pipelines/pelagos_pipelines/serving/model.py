@@ -179,6 +179,7 @@ class TritonPythonModel:
     def _outputs(self, answers: list[tuple[Any, Any]], *, raw: bool) -> dict[str, Any]:
         """The tensors of predictions, with refusals in between, each with what the network gave."""
         task, labels = self._predictor.task, self._predictor.settings.labels
+        tile = self._predictor.settings.tile
         texts, errors, found = [], [], []
         for result, values in answers:
             is_refused = isinstance(result, _Refusal)
@@ -186,6 +187,8 @@ class TritonPythonModel:
             if raw and not is_refused:
                 rendered["raw"] = sketches.packed(task.sketch(values), labels)
                 rendered["onnxSha256"] = self._predictor.onnx_sha256
+            if tile is not None and not is_refused:
+                rendered["tile"] = {"size": tile[0], "overlap": tile[1]}
             texts.append(json.dumps(rendered, ensure_ascii=False))
             errors.append(result.message if is_refused else "")
             found.append(None if is_refused else result)

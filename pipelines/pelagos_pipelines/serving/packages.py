@@ -26,6 +26,8 @@ FILES = (GRAPH, IMAGE, ANSWER)
 """What a description lists: exactly these."""
 COLORS = ("GrayWorld", "Clahe")
 """Corrections that an input may have: color.METHODS, which this cannot import."""
+LARGEST_TILE = 4096
+"""Pixels of a side."""
 CODE = Path(__file__).with_name("code.json")
 """Which of our own files the server's Python backend loads; read by the control plane too, which cannot import this."""
 _HEX = frozenset("0123456789abcdef")
@@ -46,6 +48,7 @@ class Description:
     image_size: int
     stride: int
     color: str | None = None
+    tile: tuple[int, int] | None = None
 
 
 def describe(content: bytes, place: object, manifest_sha256: str | None) -> Description:
@@ -80,7 +83,13 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
         _refuse(place, f"'input' must hold imageSize and stride in pixels; {_AGAIN}")
     if color not in (None, *COLORS):  # which may be anything
         _refuse(place, f"'input.color' must be one of {', '.join(COLORS)}; {_AGAIN}")
-    return Description(files, found["task"], tuple(labels), size, stride, color)
+    tile = given.get("tile")
+    if tile is not None and not _is_tile(tile):
+        _refuse(
+            place, f"'input.tile' must hold size and overlap in pixels, the overlap at most half of the size; {_AGAIN}"
+        )
+    cut = None if tile is None else (tile["size"], tile["overlap"])
+    return Description(files, found["task"], tuple(labels), size, stride, color, cut)
 
 
 def read(package: Path, manifest_sha256: str | None = None) -> tuple[Description, bytes]:
@@ -166,6 +175,14 @@ def install_code(version: Path) -> None:
     for name, target in {listed["model"]: "model.py", **{name: name for name in listed["modules"]}}.items():
         (version / target).parent.mkdir(parents=True, exist_ok=True)
         (version / target).write_bytes((installation / name).read_bytes())
+
+
+def _is_tile(given: object) -> bool:
+    """Whether it is what `Description.tile` is made of, which may be anything."""
+    if not isinstance(given, dict) or set(given) != {"size", "overlap"}:
+        return False
+    size, overlap = given["size"], given["overlap"]
+    return type(size) is int and type(overlap) is int and 1 <= size <= LARGEST_TILE and 0 <= 2 * overlap <= size
 
 
 def _require_pinned(content: bytes, place: object, manifest_sha256: str) -> None:

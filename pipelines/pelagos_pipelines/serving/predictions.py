@@ -23,13 +23,17 @@ MAX_DETECTIONS = 3_000
 
 @dataclass(frozen=True)
 class Settings:
-    """What a package says about its model. ``image_size`` and ``stride`` are in pixels, ``color`` is one of color.METHODS."""
+    """What a package says about its model. ``image_size`` and ``stride`` are in pixels, ``color`` is one of color.METHODS.
+
+    ``tile`` are size and overlap of the tiles, in pixels, that larger images are to be cut into by whoever asks.
+    """
 
     task: str
     labels: tuple[str, ...]
     image_size: int
     stride: int
     color: str | None = None
+    tile: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

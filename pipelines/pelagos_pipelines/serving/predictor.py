@@ -109,5 +109,6 @@ def load(
     with packages.opened(folder / packages.GRAPH) as file:
         graph = file.read(packages.LARGEST[packages.GRAPH])
     packages.require_digest(folder, packages.GRAPH, graph, described.files[packages.GRAPH])
-    settings = Settings(described.task, described.labels, described.image_size, described.stride, described.color)
+    geometry = described.image_size, described.stride, described.color, described.tile
+    settings = Settings(described.task, described.labels, *geometry)
     return Predictor(graph, settings, threads, batch, gpu)

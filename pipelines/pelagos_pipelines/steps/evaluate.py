@@ -62,6 +62,11 @@ def _measure(run: runs.Run) -> None:
     measured = evaluation.evaluate(samples, found, known.labels, run.figures)
     limits = TASKS.named(run.request.task).limits(known, found, measured.metrics, limit)
     warnings = [*measured.warnings, *limits]
+    if (tile := known.preprocessing.tile) is not None:
+        warnings.append(
+            f"large images of the dataset are cut into tiles of {tile.size} pixels: metrics are of tiles, and an object that"
+            " several tiles show counts in each"
+        )
     epochs = TrainingHistory(run.history, Tracker("", "")).epochs
     figures.learning_curves([(epoch.number, epoch.metrics) for epoch in epochs], run.figures)
     # With its time, and before MLflow is told: a step that is started again tells the same points, and measures nothing again.

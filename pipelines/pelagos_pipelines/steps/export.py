@@ -113,7 +113,9 @@ def _pack(run: runs.Run, checkpoint: Path) -> _Packed:
     family = family_of(run.request)
     onnx = run.places.scratch / "model.onnx"
     known = ground_truth.read(run.with_dataset("test"))
-    settings = replace(family.export(checkpoint, onnx), color=known.preprocessing.color)
+    tile = known.preprocessing.tile
+    cut = None if tile is None else (tile.size, tile.overlap)
+    settings = replace(family.export(checkpoint, onnx), color=known.preprocessing.color, tile=cut)
     samples = known.samples("test")
     images = [sample.stored() for sample in samples[:: max(len(samples) // PARITY_IMAGES, 1)][:PARITY_IMAGES]]
     exported = _Exported(family, checkpoint, Predictor(onnx.read_bytes(), settings, run.request.resources.cpu), images)

@@ -37,6 +37,13 @@ Packed = Annotated[str, Field(min_length=1, max_length=LARGEST[DESCRIPTION], pat
 Found = TypeVar("Found")
 
 
+class Cut(Strict):
+    """The tiles that larger images are to be cut into by whoever asks, in pixels."""
+
+    size: Annotated[int, Field(ge=1, le=4096)]
+    overlap: Annotated[int, Field(ge=0, le=2048)]
+
+
 class Geometry(Strict):
     """How images become tensors; in pixels."""
 
@@ -44,6 +51,7 @@ class Geometry(Strict):
     stride: Annotated[int, Field(ge=1, le=16384)]
     encodings: list[Literal["jpeg", "png"]]
     color: Color | None = None
+    tile: Cut | None = None
 
 
 class Thresholds(Strict):

@@ -1,0 +1,92 @@
+"""Large images for ``predict``: cut into the tiles that a model was taught on, and what was found in them put together.
+
+The image is decoded whole, by Pillow, on the machine of whoever asks: 1 byte a pixel of a grey one, else 3. One tile is sent at a
+time.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+from pydantic import ValidationError
+
+from pelagos.engines.triton.package import Cut
+from pelagos_contract.tiles import Place
+
+SHARE = 0.5
+"""Of the smaller of two boxes, that both have in common when they are of one object."""
+EDGE = 2.0
+"""Pixels from the edge of its tile at which a box is taken to be cut by it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A tile, and what a model answered for it, in the JSON shape of the service contract."""
+
+    place: Place
+    content: Mapping[str, Any]
+
+
+def declared(content: Mapping[str, Any]) -> Cut | None:
+    """The tiles that the model of an answer was taught on; None when it was taught on whole images, or says nothing sensible."""
+    try:
+        found = Cut.model_validate(content["tile"])
+    except (KeyError, ValidationError):
+        return None
+    return found if 2 * found.overlap <= found.size else None
+
+
+def encoded(image: Image.Image, place: Place) -> bytes:
+    """A part of an image as PNG."""
+    file = io.BytesIO()
+    box = (place.x, place.y, place.x + place.width, place.y + place.height)
+    image.crop(box).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def merged(size: tuple[int, int], found: Sequence[Asked]) -> dict[str, Any]:
+    """One answer for an image of ``size`` (width, height): what several tiles show is there once (suppression.across_tiles)."""
+    # Here, where answers have come by tritonclient: numpy is loaded already.
+    import numpy as np
+
+    from pelagos_contract.suppression import across_tiles
+
+    every = [(number, one) for number, asked in enumerate(found) for one in asked.content["detections"]]
+    moved = [_moved(one, found[number].place) for number, one in every]
+    kept: list[int] = []
+    for class_id in {one["classId"] for one in moved}:
+        members = [place for place, one in enumerate(moved) if one["classId"] == class_id]
+        tiles: Any = np.array([every[place][0] for place in members])
+        is_cut = [_is_cut(every[place][1]["box"], found[every[place][0]].place, size) for place in members]
+        boxes, scores = [moved[place]["box"] for place in members], [moved[place]["score"] for place in members]
+        kept += [members[one] for one in across_tiles(boxes, scores, tiles, is_cut, SHARE)]
+    return {
+        "task": found[0].content["task"],
+        "width": size[0],
+        "height": size[1],
+        "cut": any(asked.content.get("cut") for asked in found),
+        "detections": sorted((moved[place] for place in kept), key=lambda one: -one["score"]),
+        "tiles": len(found),
+    }
+
+
+def _moved(found: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    """A detection in pixels of the whole image."""
+    box = [round(value + (place.x, place.y)[side % 2], 2) for side, value in enumerate(found["box"])]
+    return {**found, "box": box}
+
+
+def _is_cut(box: Sequence[float], place: Place, size: tuple[int, int]) -> bool:
+    """Whether a box reaches an edge of its tile within the image."""
+    x1, y1, x2, y2 = box
+    right, bottom = place.x + place.width < size[0], place.y + place.height < size[1]
+    return bool(
+        (place.x > 0 and x1 <= EDGE)
+        or (place.y > 0 and y1 <= EDGE)
+        or (right and x2 >= place.width - EDGE)
+        or (bottom and y2 >= place.height - EDGE)
+    )

@@ -1,0 +1,70 @@
+"""What was found in tiles of a large image, put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pelagos.cli import tiles
+from pelagos.cli.tiles import Asked
+from pelagos_contract.tiles import Place
+
+LEFT, RIGHT = Place(0, 0, 100, 100), Place(80, 0, 100, 100)
+SIZE = (180, 100)
+
+
+def found(label: str, score: float, *box: float) -> dict[str, Any]:
+    return {"label": label, "classId": len(label), "score": score, "box": list(box)}
+
+
+def merged(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> list[tuple[float, ...]]:
+    answers = [
+        Asked(place, {"task": "Detection", "detections": listed}) for place, listed in ((LEFT, left), (RIGHT, right))
+    ]
+    return [(one["score"], *one["box"]) for one in tiles.merged(SIZE, answers)["detections"]]
+
+
+def test_what_both_tiles_show_is_there_once_with_the_better_score() -> None:
+    assert merged([found("cod", 0.8, 85, 10, 95, 20)], [found("cod", 0.9, 5.5, 10, 15, 20)]) == [
+        (0.9, 85.5, 10, 95, 20)
+    ]
+
+
+def test_what_an_edge_cuts_gives_way_to_the_whole_whatever_the_scores() -> None:
+    assert merged([found("cod", 0.9, 85, 10, 100, 30)], [found("cod", 0.4, 5, 10, 50, 30)]) == [(0.4, 85, 10, 130, 30)]
+
+
+def test_an_edge_of_the_image_cuts_nothing() -> None:
+    whole, other = found("cod", 0.9, 82, 0, 92, 30), found("cod", 0.8, 2, 0, 12, 30)
+    assert merged([whole], [other]) == [(0.9, 82, 0, 92, 30)]
+
+
+def test_other_classes_and_neighbours_in_one_tile_stay() -> None:
+    crowd = [found("cod", 0.9, 82, 10, 97, 30), found("cod", 0.8, 84, 10, 97, 30)]
+    assert len(merged(crowd, [])) == 2
+    assert len(merged([found("cod", 0.9, 85, 10, 95, 20)], [found("ray!", 0.8, 5, 10, 15, 20)])) == 2
+
+
+def test_boxes_that_share_half_or_less_of_the_smaller_one_stay() -> None:
+    assert len(merged([found("cod", 0.9, 80, 10, 90, 20)], [found("cod", 0.8, 5, 10, 15, 20)])) == 2
+    assert len(merged([found("cod", 0.9, 80, 10, 90, 20)], [found("cod", 0.8, 4, 10, 14, 20)])) == 1
+
+
+def test_what_is_dropped_drops_nothing_else() -> None:
+    """The middle one is a duplicate of the best; the last one is a duplicate of the middle one alone."""
+    best, middle = found("cod", 0.9, 81, 10, 89, 20), found("cod", 0.8, 4, 10, 12, 20)
+    last = found("cod", 0.7, 89.5, 10, 97, 20)
+    assert len(merged([best, last], [middle])) == 2
+
+
+def test_nothing_found_is_nothing() -> None:
+    answers = [Asked(LEFT, {"task": "Detection", "detections": [], "cut": True})]
+    content = tiles.merged((100, 100), answers)
+    assert content == {"task": "Detection", "width": 100, "height": 100, "cut": True, "detections": [], "tiles": 1}
+
+
+@pytest.mark.parametrize("lie", [None, {}, {"size": 0, "overlap": 0}, {"size": 512, "overlap": 300}, {"size": "a"}, 7])
+def test_an_answer_that_declares_no_sensible_tile_declares_none(lie: object) -> None:
+    assert tiles.declared({} if lie is None else {"tile": lie}) is None
+    assert tiles.declared({"tile": {"size": 512, "overlap": 64}}) is not None
