@@ -28,6 +28,7 @@ ANSWER: dict[str, Any] = {
         "renamed": [{"path": "b.png", "was": "a.png"}],
         "moved": [{"path": "c.png", "from": "train", "to": "test"}],
         "regrouped": 0,
+        "recaptured": 3,
     },
     "splits": {"train": {"from": 20, "to": 31}, "test": {"from": 10, "to": 10}},
     "annotations": {

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from builders import make_dataset_observed, make_run, preparation_result
+from builders import NOW, make_dataset_observed, make_run, preparation_result
 from pelagos.decisions import bounds, dataset
 from pelagos.decisions.reports import Report
 from pelagos.ports.pipelines import RunState
+from pelagos.reconcilers import reporting
 
 MEASURED = {"measure": "sharpness", "least": "0.4", "low": "3", "median": "120", "high": "800", "most": "2100"}
 STATISTICS = {"mean": ["0.41", "0.38", "0.3"], "deviation": ["0.1", "0.2", "0.25"]}
@@ -94,3 +95,29 @@ def test_the_balance_of_the_training_split_is_shown_with_the_first_classes() -> 
     (cut,) = found["truncated"]
     assert (cut["field"], cut["shown"], cut["total"]) == ("balance.classes", 100, 101)
     assert status().get("balance") is None
+
+
+CAPTURED = {
+    "fields": [{"field": "time", "known": 7, "unknown": 2}],
+    "findings": [{"reason": "NotReadable", "field": "time", "count": 2, "first": ["a.png", "b.png"]}],
+}
+
+
+def test_what_is_known_of_time_and_place_is_shown_and_what_is_not() -> None:
+    assert status(capture=CAPTURED)["capture"] == CAPTURED
+
+
+def test_of_many_findings_the_first_are_shown_and_names_of_strangers_stay_text() -> None:
+    hostile = CAPTURED["findings"][0] | {"first": ["x\u202egnp.tif" + "y" * 1000], "later": 1}
+    seen = make_dataset_observed(
+        run=make_run(RunState.SUCCEEDED),
+        report=Report(result=preparation_result(capture=CAPTURED | {"findings": [hostile] * 500})),
+    )
+
+    decision = dataset.decide(seen)
+    found = reporting.new_status({}, decision, (), generation=1, now=NOW)["capture"]
+
+    assert len(found["findings"]) == bounds.MOST_FINDINGS
+    (name,) = found["findings"][0]["first"]
+    assert name.startswith("x\\u202egnp.tif")
+    assert len(name) < bounds.LONGEST + 20

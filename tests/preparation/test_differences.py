@@ -15,6 +15,7 @@ import dataset_versions
 import image_sources
 from pelagos_contract.dataset import SPLITS
 from pelagos_contract.tasks import Task
+from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
 from pelagos_pipelines.annotations.shapes import Kind as ShapeKind
 from pelagos_pipelines.annotations.shapes import Shape, polygon
@@ -127,7 +128,7 @@ def test_splits_groups_classes_recipe_and_exclusions_are_compared() -> None:
         excluded={"x": "Corrupt", "y": "TooSmall"},
     )
     now = side(
-        image("a", COD, group="dive 2", split="validation"),
+        replace(image("a", COD, group="dive 2", split="validation"), capture=Capture(site="pier")),
         image("b", replace(EEL, label="ray"), split="test"),
         classes=("ray", "cod"),
         recipe={"split": {"seed": 2, "policy": "Random"}, "format": "Coco", "labels": {"include": ["cod"]}},
@@ -138,6 +139,7 @@ def test_splits_groups_classes_recipe_and_exclusions_are_compared() -> None:
 
     assert found["images"]["moved"] == [{"path": "a", "from": "train", "to": "validation"}]
     assert found["images"]["regrouped"] == 1
+    assert found["images"]["recaptured"] == 1
     assert found["splits"] == {
         "train": {"from": 1, "to": 0},
         "validation": {"from": 0, "to": 1},

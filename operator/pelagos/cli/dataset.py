@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from pelagos import engine_registry
 from pelagos.api.kinds import DATASET
-from pelagos.cli import access, dataset_balance, dataset_diff, dataset_taxa, installed, outputs
+from pelagos.cli import (
+    access,
+    dataset_balance,
+    dataset_capture,
+    dataset_diff,
+    dataset_taxa,
+    installed,
+    outputs,
+    version_files,
+)
 from pelagos.cli.outputs import Output
-from pelagos.ports.errors import OutageError, RejectedError
-from pelagos.ports.objects import Objects
+from pelagos.cli.version_files import DatasetError
 from pelagos.settings import Settings
 from pelagos_contract.text import shown
 
 LIST = "excluded.jsonl"
 """In a version; docs/design/0001 says what it holds."""
-LARGEST = 512 * 1024**2
-"""Bytes of it: as much as a version may have."""
 _WIDTH = 20
 _MORE = ("repeats", "measured")
 """What an entry may say beside its reason."""
 
 app = typer.Typer(no_args_is_help=True, help="Image collections: what is in a version, and what is not.")
+app.command()(dataset_capture.capture)
 app.command()(dataset_diff.diff)
 app.command()(dataset_balance.balance)
 app.command()(dataset_taxa.taxa)
-
-
-class DatasetError(Exception):
-    """There is nothing to show; the message says why, in one line."""
 
 
 @app.callback()
@@ -82,45 +82,18 @@ def excluded(
 
 def read(settings: Settings, name: str, status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """What is not in the newest version of the Dataset ``name``. Raises DatasetError."""
-    uri = status.get("uri")
-    if not isinstance(uri, str):
-        raise DatasetError(f"Dataset {name} has no version yet; see kubectl describe dataset")
-    try:
-        content, there = asyncio.run(_fetch(engine_registry.objects_at(uri, settings)))
-    except (OutageError, RejectedError, ValueError) as error:
-        raise DatasetError(f"{uri}/{LIST} cannot be read: {error}") from error
-    if not there:
-        raise DatasetError(
-            f"the version {uri} is not visible from this machine; run this command where its folder is mounted"
-        )
-    if content is None:
-        raise DatasetError(
-            f"the version {uri} was made before versions had a list of what they leave out; new content, or another value of"
-            " the annotation pelagos.dev/retry, makes one"
-        )
-    return list(_entries(content, uri))
+    absent = (
+        "was made before versions had a list of what they leave out; new content, or another value of the annotation"
+        " pelagos.dev/retry, makes one"
+    )
+    found = version_files.entries(LIST, settings, name, status, required="path", absent=absent)
+    return list(map(_told, found))
 
 
-async def _fetch(version: Objects) -> tuple[bytes | None, bool]:
-    """The list, and whether there is a version at all."""
-    content = await version.read_bytes(LIST, limit=LARGEST)
-    return content, content is not None or await version.exists("manifest.json")
-
-
-def _entries(content: bytes, uri: str) -> Iterator[Mapping[str, Any]]:
-    """The entries of the list. Anybody who can write to the store may have replaced it, so it is checked line by line."""
-    for line in content.splitlines():
-        try:
-            entry = json.loads(line)
-        except (ValueError, RecursionError):
-            entry = None
-        if not (
-            isinstance(entry, dict) and isinstance(entry.get("path"), str) and isinstance(entry.get("reason"), str)
-        ):
-            raise DatasetError(f"{uri}/{LIST} is not what a preparation wrote; prepare the Dataset again")
-        measured = entry.get("measured")
-        of = {"measured": measured} if isinstance(measured, int | float) and math.isfinite(measured) else {}
-        yield {key: str(entry[key]) for key in ("path", "reason", "repeats") if key in entry} | of
+def _told(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    measured = entry.get("measured")
+    of = {"measured": measured} if isinstance(measured, int | float) and math.isfinite(measured) else {}
+    return {key: str(entry[key]) for key in ("path", "reason", "repeats") if key in entry} | of
 
 
 def _summary(name: str, status: Mapping[str, Any], entries: Iterable[Mapping[str, Any]]) -> Text:

@@ -197,6 +197,8 @@ def _rows(found: Mapping[str, Any]) -> Iterator[Sequence[str]]:
         yield f"  {split}", str(counts["from"]), str(counts["to"]), _counted(some)
     if images["regrouped"]:
         yield "groups", "", "", f"{images['regrouped']} images in another group"
+    if images.get("recaptured"):
+        yield "capture", "", "", f"{images['recaptured']} images with another time, place or depth"
     marks = [(annotations[name], name) for name in _MARKS]
     marks += [(annotations["withAddedImages"], "with added images"), (annotations["withRemovedImages"], "with removed")]
     yield "annotations", str(was["annotations"]), str(now["annotations"]), _counted(marks)

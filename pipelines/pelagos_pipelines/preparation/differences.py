@@ -118,6 +118,7 @@ class Difference:
                     {"path": pair.now.path, "from": pair.was.split, "to": pair.now.split} for pair in self.divided
                 ],
                 "regrouped": sum(pair.was.group != pair.now.group for pair in self.pairs),
+                "recaptured": sum(pair.was.capture != pair.now.capture for pair in self.pairs),
             },
             "splits": {
                 split: {"from": count, "to": then}

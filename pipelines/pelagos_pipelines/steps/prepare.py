@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pelagos_contract import algorithms, disk, history, looks, reports, sealing
-from pelagos_contract.balancing import Balanced
+from pelagos_contract.capture import Captured
 from pelagos_contract.dataset import (
     SPLITS,
     ClassCount,
@@ -204,7 +204,8 @@ def _prepare(
         *balancing.warnings(balanced),
         *leaks.warnings,
     )
-    report, slices = _judged(version, cleaned, leaks, warnings, balanced)
+    captured = gathered.taken.of(version.collection.images)
+    report, slices = _judged(version, cleaned, warnings, judging.Known(leaks, balanced), captured)
     if gathered.taken.wanted is not None:
         lines = b"".join(gathered.taken.findings.lines)
         disk.write_atomically(version.folder / judging.FOLDER / CAPTURE, lines, parents=True)
@@ -220,7 +221,7 @@ def _prepare(
         "leakage": leaks.figures,
         "balance": balanced,
         "files": result.files.model_copy(update={"tiles": gathered.tiles}),
-        "capture": gathered.taken.of(version.collection.images),
+        "capture": captured,
     }
     return result.model_copy(update=told)
 
@@ -301,21 +302,24 @@ def _labelled(read: Collection, labels: Labels, tree: SourceFiles, kept: Place) 
 def _judged(
     version: versions.Version,
     cleaned: cleaning.Cleaned,
-    leaks: leakage.Found,
     warnings: Sequence[str],
-    balanced: Balanced | None,
+    known: judging.Known,
+    captured: Captured | None,
 ) -> tuple[str, list[SliceFigures]]:
     """Where in the version its report stands, and what it says of slices; nothing without one, which no version fails for."""
     counted = {
         "unreadable files": cleaned.corrupt,
         "duplicates": cleaned.duplicates,
         "near duplicates": cleaned.near_duplicates,
-        "leaked images": leaks.figures.leaked,
+        "leaked images": known.leaks.figures.leaked if known.leaks is not None else 0,
     }
+    if captured is not None:
+        counted |= {f"with a known {each.field}": each.known for each in captured.fields}
     try:
-        altered = _altered(version) if version.augmentation is not None else None
+        if version.augmentation is not None:
+            known = replace(known, altered=_altered(version))
         alike = {**{path: (first,) for path, first in cleaned.repeats.items()}, **cleaned.alike}
-        made = judging.make(version, counted, warnings, alike, judging.Known(leaks, balanced, altered))
+        made = judging.make(version, counted, warnings, alike, known)
     except Exception:  # whatever goes wrong in figures: they are for people, and the version is there
         logging.getLogger(__name__).exception("The report of the version %s cannot be made", version.digest)
         return "", []
