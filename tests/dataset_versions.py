@@ -16,7 +16,7 @@ from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import Collection
-from pelagos_pipelines.preparation import integrity, versions
+from pelagos_pipelines.preparation import integrity, locks, versions
 
 RECIPE: Mapping[str, Any] = {"task": "Detection", "split": {"seed": 1}}
 
@@ -61,7 +61,7 @@ def write(
         )
         for image, split in zip(found.images, splits, strict=True)
     )
-    with versions.locked(store):
+    with locks.locked(store):
         return versions.write(store, tree, Collection(found.task, found.classes, images), inspections, recipe)
 
 

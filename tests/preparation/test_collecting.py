@@ -19,7 +19,7 @@ import dataset_versions
 import image_sources
 from pelagos_contract.collection import CollectionResult
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_pipelines.preparation import collecting, versions
+from pelagos_pipelines.preparation import collecting, locks, versions
 from pelagos_pipelines.steps.prepare import prepare
 
 Made = list[versions.Version]
@@ -187,7 +187,7 @@ def removal_killed_after(calls: int, store: Path, remove: list[str]) -> int:
     for name in ("unlink", "rmdir", "rename", "fsync"):
         setattr(os, name, deadly(getattr(os, name)))
     try:
-        with versions.locked(store):
+        with locks.locked(store):
             collecting.from_folder(store, remove)
     finally:
         os._exit(0)
@@ -201,7 +201,7 @@ def test_whoever_is_killed_at_any_moment_leaves_a_whole_store(store: Path, made:
         shutil.copytree(store, copy)
         ended = removal_killed_after(deaths, copy, remove)
         assert third.digest in require_whole(copy)
-        with versions.locked(copy):
+        with locks.locked(copy):
             collecting.from_folder(copy, remove)
         assert require_whole(copy) == {third.digest}
         assert len(files(copy)) == len(blobs(third))
@@ -252,19 +252,19 @@ def test_a_removal_waits_for_readers_and_gives_up_without_having_removed_anythin
     store: Path, made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, *_ = made
-    monkeypatch.setattr(versions, "PATIENCE", 0.2)
+    monkeypatch.setattr(locks, "PATIENCE", 0.2)
 
-    with versions.read_below(first.folder), pytest.raises(versions.BusyError, match="are being read"):
+    with locks.read_below(first.folder), pytest.raises(locks.BusyError, match="are being read"):
         collect(store, named(first))
 
     assert len(require_whole(store)) == 3
 
 
 def test_readers_that_may_not_write_to_the_store_can_read(made: Made, store: Path) -> None:
-    (store / versions.READERS).unlink(missing_ok=True)
-    (store / versions.READERS).symlink_to("/nowhere/at/all")
+    (store / locks.READERS).unlink(missing_ok=True)
+    (store / locks.READERS).symlink_to("/nowhere/at/all")
 
-    with versions.read_below(made[0].folder):
+    with locks.read_below(made[0].folder):
         pass
 
 
@@ -293,10 +293,10 @@ def test_a_version_that_is_made_while_it_is_removed_is_whole_or_gone(
     first = made[0]
     for _ in range(10):
         preparing.stdout.readline()
-        with versions.locked(store):
+        with locks.locked(store):
             collecting.from_folder(store, named(first))
             assert first.digest not in require_whole(store)
         preparing.stdout.readline()
         preparing.stdout.readline()  # one that began after the removal
-        with versions.locked(store):
+        with locks.locked(store):
             assert first.digest in require_whole(store)

@@ -19,7 +19,7 @@ import image_sources
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Collection
-from pelagos_pipelines.preparation import integrity, verifying, versions
+from pelagos_pipelines.preparation import integrity, locks, verifying, versions
 
 WRITER = """
 import sys, pathlib
@@ -55,9 +55,9 @@ def test_a_killed_writer_leaves_no_version_and_the_next_one_clears_up(tmp_path: 
 def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
     script = (
         "import pathlib, sys\nfrom pelagos_pipelines.preparation import versions\n"
-        f"with versions.locked(pathlib.Path({str(tmp_path)!r})): print('held', flush=True)"
+        f"with locks.locked(pathlib.Path({str(tmp_path)!r})): print('held', flush=True)"
     )
-    with versions.locked(tmp_path):
+    with locks.locked(tmp_path):
         waiting = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
         time.sleep(0.5)
         assert waiting.poll() is None
@@ -91,7 +91,7 @@ def test_an_image_that_changes_while_the_version_is_made_stops_it(tmp_path: Path
     inspections = integrity.inspect_tree(tree, store / "inspections.json")
     found = image_sources.read(source)
     image_sources.photo(source / "images" / "3.png", 43, 30, seed=77)
-    with pytest.raises(versions.SourceChangedError, match=r"3\.png changed"), versions.locked(store):
+    with pytest.raises(versions.SourceChangedError, match=r"3\.png changed"), locks.locked(store):
         versions.write(store, tree, Collection(Task.DETECTION, found.classes, found.images), inspections, {})
     assert not any((store / "versions").iterdir())
 

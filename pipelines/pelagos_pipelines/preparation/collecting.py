@@ -16,7 +16,7 @@ import orjson
 
 from pelagos_contract.collection import CollectionResult
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_pipelines.preparation import versions
+from pelagos_pipelines.preparation import locks, versions
 from pelagos_pipelines.storage import Bucket
 
 AT_ONCE = 200
@@ -30,10 +30,10 @@ def from_folder(store: Path, remove: Sequence[str]) -> CollectionResult:
 
     Raises:
         RefusedError: DATASET_NOT_READABLE: of a version that stays nobody can tell which images it has. Nothing was removed.
-        versions.BusyError: something reads the store; nothing was removed.
+        locks.BusyError: something reads the store; nothing was removed.
     """
     gone = [digest.removeprefix("sha256:") for digest in remove]
-    with versions.unread(store):
+    with locks.unread(store):
         folders = {path.name: path for path in (store / "versions").iterdir() if _NAME.fullmatch(path.name)}
         kept = _images(
             (name, folder / _MANIFEST, str(folder)) for name, folder in sorted(folders.items()) if name not in gone
@@ -133,7 +133,7 @@ def _images(manifests: Iterable[tuple[str, Path, str]]) -> frozenset[str]:
 
 def _remove_version(folder: Path) -> int:
     """Remove a version: at one moment for its readers. Returns the bytes of its files."""
-    gone = folder.with_name(f"{versions.PARTIAL}{folder.name}")
+    gone = folder.with_name(f"{locks.PARTIAL}{folder.name}")
     shutil.rmtree(gone, ignore_errors=True)
     # With all that lies beside its own files, such as a report.
     size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())

@@ -18,7 +18,7 @@ import orjson
 from pelagos_contract.disk import FullError
 from pelagos_contract.failures import RefusedError
 from pelagos_pipelines import storage
-from pelagos_pipelines.preparation import difference_sheet, differences, published, versions
+from pelagos_pipelines.preparation import difference_sheet, differences, locks, published, versions
 from pelagos_pipelines.preparation.differences import Side
 from pelagos_pipelines.storage import StorageError, StorageRefusedError
 
@@ -34,7 +34,7 @@ def compare(was: str, now: str, picture: Path | None = None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="pelagos-diff-") as scratch, ExitStack() as read:
         for uri in dict.fromkeys((was, now)):
             if not storage.is_remote(uri):
-                read.enter_context(versions.read_below(uri))
+                read.enter_context(locks.read_below(uri))
         found = differences.between(*(_side(uri, Path(scratch)) for uri in (was, now)))
         if picture is not None:
             difference_sheet.draw(found, _blob, picture)

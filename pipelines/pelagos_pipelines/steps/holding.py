@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from pelagos_pipelines import storage
-from pelagos_pipelines.preparation import versions
+from pelagos_pipelines.preparation import locks
 from pelagos_pipelines.storage import Place
 
 LEASE = ".lease.json"
@@ -17,7 +17,7 @@ LEASE = ".lease.json"
 def held(store: Place) -> Iterator[Callable[[], None]]:
     """Hold the store, on object storage by a lease; the function raises TakenOverError when another process has it."""
     with ExitStack() as held:
-        held.enter_context(versions.locked(store.folder))
+        held.enter_context(locks.locked(store.folder))
         confirm: Callable[[], None] = _nobody_else
         if store.bucket is not None:
             lease = storage.Lease(store.bucket, LEASE)
