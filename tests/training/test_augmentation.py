@@ -68,6 +68,11 @@ def canvases(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return np.stack([geometry.square(sample.pixels(), 48)] * 100)
 
 
+def altered(canvases: Any, seed: int = 1, **changes: Any) -> Any:
+    """What the classifier's training makes of them."""
+    return mobilenet_augmentation.altered(canvases, declared(**changes), np.random.default_rng(seed))
+
+
 def training_set(folder: Path, version: tuple[str, str], policy: Augmentation | None, **changes: Any) -> Any:
     """The dataset of a training of the detector, and what ultralytics was told."""
     request = make_request("yolov8n", *version, **changes)
@@ -180,14 +185,12 @@ def test_only_training_images_are_altered(tmp_path: Path, version: tuple[str, st
 
 
 def test_nothing_is_nothing_for_the_classifier(canvases: Any) -> None:
-    assert np.array_equal(mobilenet_augmentation.altered(canvases, declared()), canvases)
+    assert np.array_equal(altered(canvases), canvases)
 
 
 @pytest.mark.parametrize(("side", "axis"), [("Vertical", 1), ("Horizontal", 2)])
 def test_a_classifier_is_shown_half_of_the_images_mirrored(canvases: Any, side: str, axis: int) -> None:
-    torch.manual_seed(1)
-
-    found = mobilenet_augmentation.altered(canvases, declared(**{f"flip{side}": True}))
+    found = altered(canvases, **{f"flip{side}": True})
 
     mirrored = np.flip(canvases, axis)
     flips = [np.array_equal(one, other) for one, other in zip(found, mirrored, strict=True)]
@@ -210,11 +213,8 @@ def test_a_classifier_is_shown_half_of_the_images_mirrored(canvases: Any, side: 
     ids=str,
 )
 def test_each_of_them_alters_an_image_of_the_classifier_by_the_seed(canvases: Any, changes: dict[str, Any]) -> None:
-    policy, few = declared(**changes), canvases[:6]
-    found = []
-    for seed in (1, 1, 2):
-        torch.manual_seed(seed)
-        found.append(mobilenet_augmentation.altered(few, policy))
+    few = canvases[:6]
+    found = [altered(few, seed, **changes) for seed in (1, 1, 2)]
 
     assert found[0].dtype == np.uint8
     assert np.array_equal(found[0], found[1])
@@ -228,8 +228,7 @@ def test_geometry_of_the_classifier_stays_within_what_is_declared(canvases: Any)
     black[:, 32:64, 32:64] = 255
 
     def measured(**changes: Any) -> tuple[Any, Any]:
-        torch.manual_seed(3)
-        found = mobilenet_augmentation.altered(black, declared(**changes))[..., 0] / 255
+        found = altered(black, 3, **changes)[..., 0] / 255
         areas = found.sum((1, 2))
         places = np.stack([(found.sum(axis) * np.arange(96)).sum(1) / areas for axis in (2, 1)])
         return areas / 1024, (places - 47.5) / 96
@@ -251,9 +250,9 @@ def test_a_classifier_is_trained_on_altered_images_and_validated_on_others(
     job, history = make_job(tmp_path / "job", truth, make_request("mobilenet_v3_small", imageSize=32))
     seen, alter = [], mobilenet_augmentation.altered
 
-    def note(images: Any, policy: Augmentation) -> Any:
+    def note(images: Any, **others: Any) -> Any:
         seen.append(len(images))
-        return alter(images, policy)
+        return alter(images, **others)
 
     monkeypatch.setattr(mobilenet_augmentation, "altered", note)
     monkeypatch.setattr(mobilenet, "_augmented", lambda images: pytest.fail("altered twice"))
@@ -287,7 +286,7 @@ def test_boxes_that_are_shown_lie_where_the_organisms_are(tmp_path: Path) -> Non
     policy = declared(rotate=20, flipVertical=True, translate=5)
     examples = Examples(truth.samples("train"), truth.labels, 4, 3, 96, 7, tmp_path / "sheet")
 
-    for one in (altered for row in yolov8.FAMILY.altered(policy, examples) for altered in row):
+    for one in (each for row in yolov8.FAMILY.altered(policy, examples) for each in row):
         assert len(one.boxes)
         for x1, y1, x2, y2 in one.boxes.round().astype(int).clip(0, 95):
             middle = cv2.cvtColor(one.pixels[y1 : y2 + 1, x1 : x2 + 1], cv2.COLOR_BGR2GRAY)

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import cv2
+import numpy as np
+
 from pelagos_contract.augmentation import Augmentation
 from pelagos_contract.training import Hyperparameters
 from pelagos_pipelines.evaluation.samples import Sample
@@ -55,6 +58,20 @@ class Augmenting(Protocol):
     def altered(self, declared: Augmentation, examples: Examples) -> Iterator[list[Altered]]:
         """For each image that is shown, what training makes of it in so many epochs; by the code that training runs."""
         ...
+
+
+def contrasted(pixels: Pixels, factor: float) -> Pixels:
+    """The image with grey levels so many times as far from their mean."""
+    if factor == 1:
+        return pixels
+    middle = float(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY).mean())
+    levels = np.clip(np.arange(256) * factor + middle * (1 - factor), 0, 255)
+    return np.asarray(cv2.LUT(pixels, levels.round().astype(np.uint8)), np.uint8)
+
+
+def blurred(pixels: Pixels, drawn: float) -> Pixels:
+    """By a Gaussian whose width is between those of BLUR, by a number that is drawn from 0 to 1."""
+    return np.asarray(cv2.GaussianBlur(pixels, (0, 0), BLUR[0] + (BLUR[1] - BLUR[0]) * drawn), np.uint8)
 
 
 def worded(name: str, value: float) -> str:

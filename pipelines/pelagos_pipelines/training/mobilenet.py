@@ -7,8 +7,9 @@ with the same weights as one that was not.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,12 +63,12 @@ class DecodedImages:
         return len(self._samples)
 
     def batch(
-        self, indices: Sequence[int], device: torch.device, declared: Augmentation | None = None
+        self, indices: Sequence[int], device: torch.device, alter: Callable[[Any], Any] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Normalised images ``[n, 3, size, size]``, altered as ``declared``, and labels ``[n]``."""
+        """Normalised images ``[n, 3, size, size]`` and labels ``[n]``; ``alter`` is given the canvases before."""
         canvases = self._all[indices] if self._all is not None else self._decode(indices)
-        if declared is not None:
-            canvases = mobilenet_augmentation.altered(canvases, declared)
+        if alter is not None:
+            canvases = alter(canvases)
         images = _scaled(torch.from_numpy(normalise(canvases)), self._scale)
         return images.to(device), torch.from_numpy(self.labels[indices]).to(device)
 
@@ -121,10 +122,10 @@ class MobileNet:
 
     def altered(self, declared: Augmentation, examples: Examples) -> Iterator[list[Altered]]:
         """See `altering.Augmenting`."""
-        torch.manual_seed(examples.seed)
+        generator = np.random.default_rng(examples.seed)
         for sample in examples.samples[: examples.shown]:
             canvas = geometry.square(sample.pixels(), examples.image_size)
-            canvases = mobilenet_augmentation.altered(np.stack([canvas] * examples.rounds), declared)
+            canvases = mobilenet_augmentation.altered(np.stack([canvas] * examples.rounds), declared, generator)
             yield [Altered(pixels, np.zeros((0, 4)), sample.class_ids) for pixels in canvases]
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
@@ -234,14 +235,16 @@ class _Training:
         torch.manual_seed(int(generator.integers(2**31)))
         order = self._shown[generator.permutation(len(self._shown))]
         batches = _batches(order, self._parameters.batch_size)
+        declared, alter = self._job.truth.augmentation, None
+        if declared is not None:
+            alter = functools.partial(mobilenet_augmentation.altered, declared=declared, generator=generator)
         self._state.model.train()
         total = 0.0
         for index, batch in enumerate(batches):
             step = (epoch - 1) * len(batches) + index
             self._set_rate(step / (self._parameters.epochs * len(batches)))
-            declared = self._job.truth.augmentation
-            images, labels = self._train.batch(batch, self._device, declared)
-            if declared is None:
+            images, labels = self._train.batch(batch, self._device, alter)
+            if alter is None:
                 images = _augmented(images)
             with torch.autocast("cuda", torch.bfloat16, enabled=self._device.type == "cuda"):
                 outcome = functional.cross_entropy(self._state.model(images), labels, self._weights)

@@ -1,8 +1,8 @@
 """How training images of a classifier are altered where a dataset declares it. Called by mobilenet.py.
 
-Without a declaration they are altered as always, in mobilenet.py. One resampling turns, scales, moves and mirrors, for all images
-of a batch at once; colours and blur are those of torchvision's transforms, version 2, before values are normalised. All that is
-drawn by chance comes from torch's generator.
+Without a declaration they are altered as always, in mobilenet.py. Here it is done by OpenCV, in bytes and before values are
+normalised: one resampling turns, scales, moves and mirrors. Torchvision's transforms, version 2, took 7 ms of a processor for an
+image of 224 pixels where this takes 1.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import cv2
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 from pelagos_contract.augmentation import Augmentation
+from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.training import altering
 
 USUAL: Mapping[str, float] = {
@@ -32,8 +31,6 @@ USUAL: Mapping[str, float] = {
     "blur": 0,
 }
 """What the family does by itself, in percent and degrees."""
-_BLURRED = 2 * math.ceil(3 * altering.BLUR[1]) + 1
-"""Pixels that a blurred one is made of, in a row."""
 
 
 def amounts(declared: Augmentation | None) -> dict[str, float]:
@@ -45,38 +42,60 @@ def amounts(declared: Augmentation | None) -> dict[str, float]:
     return {name: told.get(name, usual) for name, usual in USUAL.items()}
 
 
-def altered(canvases: Any, declared: Augmentation) -> Any:
-    """Of canvases ``[n, size, size, 3]`` of bytes, blue first, others of the same kind, each altered by chance."""
+def altered(canvases: Any, declared: Augmentation, generator: np.random.Generator) -> Any:
+    """Of square canvases ``[n, size, size, 3]`` of bytes, blue first, others of the same kind, each altered by chance."""
     found = amounts(declared)
-    images = torch.from_numpy(np.ascontiguousarray(canvases[..., ::-1])).permute(0, 3, 1, 2)
-    moved = _moved(images.float(), found).round().clamp(0, 255).to(torch.uint8)
-    changed = torch.stack([_recoloured(image, found) for image in moved])
-    return np.ascontiguousarray(changed.permute(0, 2, 3, 1).numpy()[..., ::-1])
+    # As many numbers for each image, whatever is declared: a value that is changed leaves the other draws as they are.
+    drawn = generator.random((len(canvases), len(USUAL) + 2))
+    return np.stack([_altered(canvas, found, one) for canvas, one in zip(canvases, drawn, strict=True)])
 
 
-def _moved(images: Tensor, found: Mapping[str, float]) -> Tensor:
-    """Beyond its edges an image goes on as it ends."""
-    count = len(images)
-    angle = (torch.rand(count) * 2 - 1) * math.radians(found["rotate"])
-    # Where a pixel comes from: a larger image is taken from a smaller part.
-    part = 1 / (1 + (torch.rand(count) * 2 - 1) * found["scale"] / 100)
-    across, down = (
-        1 - 2 * (torch.rand(count) < found[f"flip{side}"] / 100).float() for side in ("Horizontal", "Vertical")
+def _altered(canvas: Pixels, found: Mapping[str, float], drawn: Any) -> Pixels:
+    across, down = (drawn[place] < found[f"flip{side}"] / 100 for place, side in ((0, "Horizontal"), (1, "Vertical")))
+    # From -1 to 1.
+    angle, scale, right, below, hue, saturation, brightness, contrast = 2 * drawn[2:10] - 1
+    moved = _moved(
+        canvas,
+        flips=(-1.0 if across else 1.0, -1.0 if down else 1.0),
+        degrees=angle * found["rotate"],
+        scale=1 + scale * found["scale"] / 100,
+        shift=(right * found["translate"] / 100, below * found["translate"] / 100),
     )
-    # Coordinates go from -1 to 1.
-    away = (torch.rand(count, 2, 1) * 2 - 1) * found["translate"] / 100 * 2
-    cosine, sine = angle.cos() * part, angle.sin() * part
-    turned = torch.stack((cosine * across, -sine * across, sine * down, cosine * down), dim=1).view(count, 2, 2)
-    grid = functional.affine_grid(torch.cat((turned, away), dim=2), list(images.shape), align_corners=False)
-    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    colours = _recoloured(
+        moved,
+        hue=hue * found["color.hue"] / 100,
+        saturation=1 + saturation * found["color.saturation"] / 100,
+        brightness=1 + brightness * found["color.brightness"] / 100,
+    )
+    sharp = altering.contrasted(colours, 1 + contrast * found["color.contrast"] / 100)
+    return altering.blurred(sharp, drawn[11]) if drawn[10] < found["blur"] / 100 else sharp
 
 
-def _recoloured(image: Tensor, found: Mapping[str, float]) -> Tensor:
-    from torchvision.transforms import v2
+def _moved(
+    canvas: Pixels, *, flips: tuple[float, float], degrees: float, scale: float, shift: tuple[float, float]
+) -> Pixels:
+    """Around the middle; ``shift`` is of the side. Beyond its edges an image goes on as it ends."""
+    side = canvas.shape[0]
+    cosine, sine = (scale * part(math.radians(degrees)) for part in (math.cos, math.sin))
+    matrix = np.array([[cosine * flips[0], -sine * flips[1]], [sine * flips[0], cosine * flips[1]]])
+    middle = np.full(2, (side - 1) / 2)
+    offset = middle - matrix @ middle + np.array(shift) * side
+    whole = np.column_stack((matrix, offset))
+    if np.array_equal(whole, np.eye(2, 3)):
+        return canvas
+    return np.asarray(
+        cv2.warpAffine(canvas, whole, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
+    )
 
-    colors = {name: found[f"color.{name}"] / 100 for name in ("brightness", "contrast", "saturation", "hue")}
-    if any(colors.values()):
-        image = v2.ColorJitter(**colors)(image)
-    if float(torch.rand(1)) < found["blur"] / 100:
-        image = v2.GaussianBlur(_BLURRED, altering.BLUR)(image)
-    return image
+
+def _recoloured(canvas: Pixels, *, hue: float, saturation: float, brightness: float) -> Pixels:
+    """``hue`` is of the circle, the others are factors."""
+    if not hue and saturation == 1 and brightness == 1:
+        return canvas
+    levels = np.arange(256)
+    table = np.stack(
+        [(levels + hue * 256) % 256, np.minimum(levels * saturation, 255), np.minimum(levels * brightness, 255)],
+        axis=-1,
+    )
+    values = cv2.LUT(cv2.cvtColor(canvas, cv2.COLOR_BGR2HSV_FULL), table.astype(np.uint8)[None])
+    return np.asarray(cv2.cvtColor(values, cv2.COLOR_HSV2BGR_FULL), np.uint8)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Any
 
-import cv2
 import numpy as np
 from ultralytics.cfg import get_cfg
 from ultralytics.data.augment import BaseTransform
@@ -125,12 +124,6 @@ class _Camera(BaseTransform):  # type: ignore[misc]  # ultralytics is not typed
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
         """In the order of a camera's faults; the numbers are drawn, whether they are used or not."""
         drawn = np.random.uniform(size=3)
-        factor, width = 1 + self._contrast * (2 * drawn[0] - 1), np.interp(drawn[2], (0, 1), altering.BLUR)
-        pixels = labels["img"]
-        if self._contrast:
-            middle = float(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY).mean())
-            pixels = cv2.convertScaleAbs(np.maximum(pixels * factor + middle * (1 - factor), 0))
-        if drawn[1] < self._blur:
-            pixels = cv2.GaussianBlur(pixels, (0, 0), float(width))
-        labels["img"] = pixels
+        pixels = altering.contrasted(labels["img"], 1 + self._contrast * (2 * drawn[0] - 1))
+        labels["img"] = altering.blurred(pixels, drawn[2]) if drawn[1] < self._blur else pixels
         return labels
