@@ -24,8 +24,10 @@ from pelagos_contract.judgement import LARGEST_PAGE, PAGE
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
-from pelagos_pipelines.preparation import leakage, versions
+from pelagos_pipelines.preparation import balancing, leakage, versions
+from pelagos_pipelines.preparation.balancing import Plan
 from pelagos_pipelines.preparation.judging import disagreeing, drawing, kept, making, samples, slices, tables, unusual
+from pelagos_pipelines.preparation.judging.page import AlteredExamples
 from pelagos_pipelines.preparation.versions import Version
 
 VOID = {"meta", "img", "image", "rect", "br"}
@@ -99,7 +101,16 @@ def test_the_page_has_its_pictures_in_it_and_asks_for_nothing_else(tmp_path: Pat
 def test_names_of_strangers_stay_text(tmp_path: Path) -> None:
     images = [detected(number, HOSTILE, "cod", group=f"{HOSTILE}{number % 3}") for number in range(12)]
 
-    made = making.make(version_of(tmp_path, ("cod", HOSTILE), images), {HOSTILE: HOSTILE}, [HOSTILE])
+    version = version_of(tmp_path, ("cod", HOSTILE), images)
+    plan = Plan("Undersample", 1, {image.path: 0 for image in images[:3]})
+    balanced = balancing.told(plan, version.collection)
+    assert balanced is not None
+    assert balanced.left_out is not None
+    left_out = balanced.left_out.model_copy(update={"first": [HOSTILE]})
+    balanced = balanced.model_copy(update={"left_out": left_out})
+    known = making.Known(balanced=balanced, altered=AlteredExamples(HOSTILE, [HOSTILE], b""))
+
+    made = making.make(version, {HOSTILE: HOSTILE}, [HOSTILE], known=known)
 
     text = made.page.read_text(encoding="utf-8")
     page = Page(text)

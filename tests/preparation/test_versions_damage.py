@@ -54,7 +54,7 @@ def test_a_killed_writer_leaves_no_version_and_the_next_one_clears_up(tmp_path: 
 
 def test_a_second_writer_waits_for_the_first(tmp_path: Path) -> None:
     script = (
-        "import pathlib, sys\nfrom pelagos_pipelines.preparation import versions\n"
+        "import pathlib, sys\nfrom pelagos_pipelines.preparation import locks\n"
         f"with locks.locked(pathlib.Path({str(tmp_path)!r})): print('held', flush=True)"
     )
     with locks.locked(tmp_path):

@@ -145,6 +145,13 @@ def test_mosaics_choose_among_what_is_shown(
     assert not np.array_equal(images[2], images[3])
 
 
+def test_repeats_are_never_those_of_other_images() -> None:
+    dataset: Any = SimpleNamespace(ni=5)
+
+    with pytest.raises(RefusedError, match="ultralytics reads 5 of 6 training images"):
+        yolov8_trainer.repeat(dataset, TIMES)
+
+
 def test_the_validation_of_the_detector_is_as_it_is(tmp_path: Path, version: tuple[str, str]) -> None:
     request = make_request("yolov8n", *version)
     job, history = make_job(tmp_path / "job", repeated(ground_truth.read(request)), request)

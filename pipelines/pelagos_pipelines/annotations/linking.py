@@ -86,18 +86,19 @@ def write(target: str, content: str) -> None:
 
 
 def numbered(images: Iterable[ImageRecord]) -> dict[str, str]:
-    """A file name for every image by its path: unique, flat, and in ASCII.
+    """A file name for every image by its path: unique, flat, in ASCII, and sorted as the images are.
 
     YOLO finds the labels of an image by replacing a path component named ``images``, which a name of the source may hold too,
     and globs folders, so a name must not hold wildcards either.
     """
-    names = {}
-    for index, image in enumerate(images):
+    names, listed = {}, list(images)
+    digits = max(6, len(str(len(listed) - 1)))
+    for index, image in enumerate(listed):
         # What is neither JPEG nor PNG in the source is PNG in the version.
         letters, ending = stem_and_suffix(image.path)
         kind = ".jpg" if ending.lower() in kinds.JPEG else ".png"
         if not letters.isascii():
             letters = unicodedata.normalize("NFKD", letters).encode("ascii", "ignore").decode()
         stem = _OTHERS.sub("_", letters).strip("._") or "image"
-        names[image.path] = f"{index:06d}_{stem[:MAX_STEM]}{kind}"
+        names[image.path] = f"{index:0{digits}d}_{stem[:MAX_STEM]}{kind}"
     return names

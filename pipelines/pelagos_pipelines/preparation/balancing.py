@@ -108,10 +108,10 @@ def chance(seed: int, digests: Mapping[str, str]) -> Callable[[str], float]:
     return number
 
 
-def effective(values: Iterable[float]) -> float:
-    """(sum)^2 / sum of squares; 0 of nothing."""
-    listed = [float(value) for value in values if value > 0]
-    return math.fsum(listed) ** 2 / math.fsum(value * value for value in listed) if listed else 0.0
+def effective(values: Mapping[float, int]) -> float:
+    """(sum)^2 / sum of squares of values that are there so many times each; 0 of nothing."""
+    total, squares = (math.fsum(many * value**power for value, many in values.items()) for power in (1, 2))
+    return total**2 / squares if squares else 0.0
 
 
 def told(found: Plan | None, collection: Collection) -> Balanced | None:
@@ -129,7 +129,11 @@ def told(found: Plan | None, collection: Collection) -> Balanced | None:
         for label in image.labels:
             after[label] += times[image.path]
     counted = {name: before[name] * weights[name] if weighs else float(after[name]) for name in classes}
-    units = [weights[name] for name in classes for _ in range(before[name])] if weighs else list(times.values())
+    units = Counter(map(float, times.values()))
+    if weighs:
+        units = Counter()
+        for name in classes:
+            units[weights[name]] += before[name]
     left = [image for image in training if not times[image.path]]
     missed = _showing(left)
     first = [printable(image.path) for image in sorted(left, key=lambda image: image.path)[:MAX_NAMED]]
@@ -140,7 +144,7 @@ def told(found: Plan | None, collection: Collection) -> Balanced | None:
         images=len(training),
         shown=sum(times.values()),
         most_repeats=max(times.values(), default=0),
-        effective_classes=[f"{effective(numbers):.2f}" for numbers in (before.values(), counted.values())],
+        effective_classes=[f"{effective(Counter(numbers.values())):.2f}" for numbers in (before, counted)],
         effective=f"{effective(units):.1f}",
         left_out=LeftOut(reason=ABOVE_TARGET, images=len(left), first=first) if left else None,
         classes=[

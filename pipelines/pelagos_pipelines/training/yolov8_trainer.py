@@ -151,7 +151,9 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         """Show training images as often as the version plans it, also where a mosaic chooses by chance, and alter them so."""
         dataset = super().build_dataset(img_path, mode, batch)
         if mode == "train":
-            repeat(dataset, [sample.repeats for sample in self._job.truth.trained_on()])
+            times = [sample.repeats for sample in self._job.truth.trained_on()]
+            if set(times) != {1}:
+                repeat(dataset, times)
             yolov8_augmentation.impose(dataset, self._job.truth.augmentation, self.args)
         return dataset
 
@@ -288,11 +290,16 @@ def repeat(dataset: Any, times: Sequence[int]) -> None:
     """Have ultralytics' dataset hold its images so many times each. Their pixels are in memory once.
 
     Raises:
-        ValueError: ``times`` is not of as many images.
+        RefusedError: DATASET_NOT_READABLE when ``times`` is not of as many images: ultralytics has left some out.
     """
-    order = [index for index, many in zip(range(dataset.ni), times, strict=True) for _ in range(many)]
-    if len(order) == dataset.ni:
-        return
+    if len(times) != dataset.ni:
+        raise RefusedError(
+            Reason.DATASET_NOT_READABLE,
+            f"ultralytics reads {dataset.ni} of {len(times)} training images, so that it is not known which to repeat; see the"
+            " log for those that it leaves out, or take balance out of the dataset",
+            "dataset.uri",
+        )
+    order = [index for index, many in enumerate(times) for _ in range(many)]
     for name in ("im_files", "labels", "npy_files", "im_hw0", "im_hw"):
         held = getattr(dataset, name)
         setattr(dataset, name, [held[index] for index in order])
