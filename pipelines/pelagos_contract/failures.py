@@ -145,8 +145,8 @@ class Reason(StrEnum):
     )
     SPLIT_IMPOSSIBLE = (
         "SplitImpossible",
-        "There are too few images or groups for the splits, or the source has none.",
-        "Change spec.split, or add images.",
+        "There are too few images or groups for the splits, the source has none, or of some images nobody knows what they are divided by.",
+        "Change spec.split, add images, or have spec.capture say what is unknown.",
     )
     DATASET_NOT_READABLE = (
         "DatasetNotReadable",

@@ -120,6 +120,8 @@ def test_croissant_is_read_as_records_without_a_warning(written: Written) -> Non
     assert (len(images), len(annotations)) == (9, sum(range(9)))
     assert all((written.folder / image["images/image"]).exists() for image in images)
     assert {each["annotations/image"] for each in annotations} <= {each["images/image"] for each in images}
+    (dive,) = (image for image in images if image["images/site"])
+    assert (dive["images/time"], dive["images/depth"]) == (DIVE.time, 12.5)
     assert annotations[0]["annotations/shape"] == "rectangle"
     assert annotations[0]["annotations/width"] == pytest.approx(41 * 0.25)
 

@@ -242,6 +242,15 @@ def test_a_group_of_which_a_part_is_held_out_goes_wholly() -> None:
     assert {one.group for one in by_group.images if one.split == "test"} == {"haul 4"}
 
 
+def test_groups_that_are_held_out_are_those_of_the_source() -> None:
+    """Whatever groupBy makes of the images."""
+    images = [replace(one, group=f"haul {n // 10}") for n, one in enumerate(at_sites(("azores", 20), ("madeira", 40)))]
+
+    divided = divide(images, policy("Grouped", groupBy=["deployment"], holdout={"group": ["haul 0"]}))
+
+    assert {one.group for one in divided.images if one.split == "test"} == {"azores 0", "azores 1", "azores 2"}
+
+
 def test_the_rest_is_cut_in_time() -> None:
     images = [image(n, "cod", site="azores" if n % 5 == 0 else "madeira", **at(n)) for n in range(100)]
 

@@ -42,6 +42,16 @@ _COLUMNS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "height": (_FLOAT, "Height in pixels."),
     },
 }
+_CAPTURE: Mapping[str, tuple[str, str]] = {
+    "site": (_TEXT, "Where it was taken, by name."),
+    "deployment": (_TEXT, "The dive, tow or deployment on which it was taken."),
+    "platform": (_TEXT, "What carried the camera."),
+    "time": (_TEXT, "When it was taken: ISO 8601 with the offset from UTC, or a date."),
+    "depth": (_FLOAT, "Meters below the surface."),
+    "latitude": (_FLOAT, "Decimal degrees, WGS 84."),
+    "longitude": (_FLOAT, "Decimal degrees, WGS 84."),
+}
+"""Of images, where any of it is known of one; empty where it is not."""
 _LONGEST = 64 * 1024
 """Characters that are written at once."""
 _CONTEXT: Mapping[str, Any] = {
@@ -90,8 +100,8 @@ _CONTEXT: Mapping[str, Any] = {
 def write(content: Content) -> Mapping[str, Iterator[bytes]]:
     """See the module. The tables come first: the document has their digests."""
     return {
-        IMAGES: _table(IMAGES, _images(content)),
-        ANNOTATIONS: _table(ANNOTATIONS, _annotations(content)),
+        IMAGES: _table(_columns(IMAGES, content), _images(content)),
+        ANNOTATIONS: _table(_columns(ANNOTATIONS, content), _annotations(content)),
         "croissant.json": _late(content),
     }
 
@@ -117,7 +127,7 @@ def _document(content: Content) -> dict[str, Any]:
         "version": f"1.0.0+{content.version[:12]}",
         "citeAs": citation(content),
         "distribution": [*(_file(file) for file in tables), *_pictures(content)],
-        "recordSet": [_records(name) for name in _COLUMNS],
+        "recordSet": [_records(name, _columns(name, content)) for name in _COLUMNS],
     }
 
 
@@ -161,7 +171,12 @@ def _pictures(content: Content) -> Iterator[dict[str, Any]]:
         }
 
 
-def _records(table: str) -> dict[str, Any]:
+def _columns(table: str, content: Content) -> Mapping[str, tuple[str, str]]:
+    is_known = table == IMAGES and any(image.capture is not None for image in content.collection.images)
+    return {**_COLUMNS[table], **(_CAPTURE if is_known else {})}
+
+
+def _records(table: str, columns: Mapping[str, tuple[str, str]]) -> dict[str, Any]:
     name = table.removesuffix(".csv")
     fields = [
         {
@@ -173,14 +188,16 @@ def _records(table: str) -> dict[str, Any]:
             "source": {"fileObject": {"@id": table}, "extract": {"column": column}},
             **({"references": {"field": {"@id": "images/image"}}} if (table, column) == (ANNOTATIONS, "image") else {}),
         }
-        for column, (kind, description) in _COLUMNS[table].items()
+        for column, (kind, description) in columns.items()
     ]
     key = {"key": {"@id": "images/image"}} if table == IMAGES else {}
     return {"@type": "cr:RecordSet", "@id": name, "name": name, **key, "field": fields}
 
 
 def _images(content: Content) -> Iterator[Sequence[Any]]:
+    more = [name for name in _columns(IMAGES, content) if name in _CAPTURE]
     for image in content.collection.images:
+        told = {} if image.capture is None else image.capture.document()
         yield (
             content.names[image.path],
             image.split,
@@ -188,6 +205,7 @@ def _images(content: Content) -> Iterator[Sequence[Any]]:
             image.height,
             image.group,
             content.digests[image.path],
+            *(told.get(name, "") for name in more),
         )
 
 
@@ -206,11 +224,11 @@ def _box(shape: Shape) -> Sequence[Any]:
     return shape.sides or ("",) * 4
 
 
-def _table(name: str, rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
+def _table(columns: Iterable[str], rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
     """CSV as RFC 4180 has it, in UTF-8."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(_COLUMNS[name])
+    writer.writerow(columns)
     for row in rows:
         writer.writerow(row)
         if text.tell() > _LONGEST:

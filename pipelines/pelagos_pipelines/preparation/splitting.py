@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
@@ -80,6 +80,8 @@ def divide(
     """
     warnings: list[str] = []
     left, within = list[Exclusion](), policy
+    # Of the groups that the source has, before others take their place.
+    asked = frozenset[str]() if policy.holdout is None else holding_out.held(images, policy.holdout)
     if policy.group_by is not None:
         images = holding_out.grouped(images, policy.group_by)
     if policy.policy == "Provided":
@@ -89,7 +91,7 @@ def divide(
         if policy.policy in _WHOLE and (without := [image.path for image in images if image.group is None]):
             told = "images have no group and count as groups of one"
             warnings.append(f"{len(without)} {told}: {format_names(without)}")
-        held, units, told_of = _held_out(images, units, policy, alike)
+        held, units, told_of = _held_out(asked, units, alike)
         warnings += told_of
         if held:
             # The test split is what is held out, and nothing else.
@@ -198,15 +200,12 @@ def _root(parents: dict[str, str], path: str) -> str:
 
 
 def _held_out(
-    images: Sequence[ImageRecord], units: Sequence[_Unit], policy: SplitPolicy, alike: Mapping[str, Sequence[str]]
+    asked: Set[str], units: Sequence[_Unit], alike: Mapping[str, Sequence[str]]
 ) -> tuple[set[str], list[_Unit], list[str]]:
-    """The images that are held out, the units that are left, and what is to be said of the former.
+    """The images that are held out with those that are ``asked`` for, the units that are left, and what is to be said.
 
     A unit of which a part is held out goes wholly, and so does one with an image that looks like one of those: it shows the same.
     """
-    if policy.holdout is None:
-        return set(), list(units), []
-    asked = holding_out.held(images, policy.holdout)
     held = {path for unit in units if not asked.isdisjoint(unit.paths) for path in unit.paths}
     pairs = [(path, earlier) for path, others in alike.items() for earlier in others]
     near = {one for pair in pairs for one, other in (pair, pair[::-1]) if other in held} - held
