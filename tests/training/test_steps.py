@@ -60,6 +60,23 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, s
     }
 
 
+SHOWN = ["report", "confusion-matrix", "examples", "learning-curves", "precision-recall"]
+"""What people look at in MLflow, beside the labels that the model doubts."""
+
+
+def shown_in(client: MlflowClient, run: str) -> list[str]:
+    paths = (item.path for folder in ("dataset", "figures") for item in client.list_artifacts(run, folder))
+    return [Path(path).stem for path in paths]
+
+
+def require_doubts(client: MlflowClient, run: str, result: TrainingResult, folder: Path) -> None:
+    """The labels that the model doubts are listed in MLflow, and the result says so when there are some."""
+    content = Path(client.download_artifacts(run, "labels/doubtful-labels.json", str(folder))).read_bytes()
+    listed = json.loads(content)
+    assert listed["images"] == 6, "of test and validation"
+    assert any("are doubted by the model" in each for each in result.warnings) is (listed["doubted"] > 0)
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_training_becomes_a_package_and_a_tracked_run(
     architecture: str, versions: dict[str, tuple[str, str]], mlflow: MlflowServer, tmp_path: Path
@@ -105,14 +122,9 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     assert run.data.tags["pelagos.dev/manifest-sha256"] == package.name
     assert len(run.data.tags["pelagos.dev/environment.packages.sha256"]) == 64
     assert run.inputs.dataset_inputs[0].dataset.name == "shapes"
-    shown = [item.path for folder in ("dataset", "figures") for item in client.list_artifacts(place.run, folder)]
-    assert [Path(path).stem for path in shown] == [
-        "report",
-        "confusion-matrix",
-        "examples",
-        "learning-curves",
-        "precision-recall",
-    ]
+    assert shown_in(client, place.run) == SHOWN
+
+    require_doubts(client, place.run, result, tmp_path)
 
     # As if the process had ended after all was told, and before that was written down.
     (place.folder / "workspace" / "evaluation.json").unlink()

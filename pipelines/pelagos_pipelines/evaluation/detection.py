@@ -112,7 +112,7 @@ def confusion(samples: Sequence[Sample], found: Sequence[Detections], classes: i
 
 def match(truth: Any, boxes: Any, minimum: float) -> list[tuple[int, int]]:
     """Pairs (index into ``truth`` [n, 4], index into ``boxes`` [m, 4]) by descending IoU, each box at most once."""
-    overlaps = _box_iou(boxes, truth).T
+    overlaps = box_iou(boxes, truth).T
     rows, columns = np.nonzero(overlaps >= minimum)
     order = np.argsort(-overlaps[rows, columns], kind="stable")
     pairs: dict[int, int] = {}
@@ -124,7 +124,7 @@ def match(truth: Any, boxes: Any, minimum: float) -> list[tuple[int, int]]:
     return list(pairs.items())
 
 
-def _box_iou(found: Any, truth: Any) -> Any:
+def box_iou(found: Any, truth: Any) -> Any:
     """The evaluator's IoU ``[n, m]`` of boxes ``[n, 4]`` and ``[m, 4]`` given as x1, y1, x2, y2."""
     from pycocotools import mask
 
@@ -143,7 +143,7 @@ def _match_class(sample: Sample, predicted: Detections, class_id: int) -> dict[s
     order = np.argsort(-scores, kind="stable")
     matches, ious = np.full((len(IOUS), len(order)), -1), np.zeros(len(order))
     if len(truth) and len(order):
-        table = _box_iou(predicted.boxes[chosen][order], truth)
+        table = box_iou(predicted.boxes[chosen][order], truth)
         matches = assign(table, IOUS)
         ious = np.where(matches[0] >= 0, table[np.arange(len(order)), matches[0]], 0.0)
     return {

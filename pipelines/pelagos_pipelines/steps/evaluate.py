@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pelagos_contract.progress import Stage
 from pelagos_pipelines.steps import runs, train
 
 if TYPE_CHECKING:
+    from pelagos_contract.dataset import Split
     from pelagos_pipelines.evaluation.samples import Sample
     from pelagos_pipelines.serving.geometry import Pixels
+    from pelagos_pipelines.serving.predictions import Prediction
     from pelagos_pipelines.steps.telling import Telling
 
 STEP = "evaluation"
 MEASUREMENT = "measurement"
+LABELS = "labels"
+"""The folder of what the model doubts, of figures and of artifacts."""
+MOST_HELD_OUT = 10_000
+"""Images of validation that are looked at once more for that."""
 LOWEST_CONFIDENCE = 0.001
 """Average precision integrates over all confidences; below this one, ultralytics and we leave detections out."""
 
@@ -53,15 +61,17 @@ def _measure(run: runs.Run) -> None:
 
     family = family_of(run.request)
     trained = run.read(train.STEP)
-    known = ground_truth.read(run.with_dataset("test"), check_content=True)
+    known = ground_truth.read(run.with_dataset("validation", "test"), check_content=True)
     samples = known.samples("test")
-    pixels = _pixels(samples, run.telling)
+    held_out: dict[Split, Sequence[Sample]] = {"test": samples, "validation": _some(known.samples("validation"))}
+    pixels = _pixels([sample for some in held_out.values() for sample in some], run.telling)
     limit = run.request.evaluation.max_detections
     thresholds = Thresholds(confidence=LOWEST_CONFIDENCE, max_detections=limit)
-    found = list(family.predict(run.best(trained["bestSha256"]), pixels, thresholds))
+    predicted = list(family.predict(run.best(trained["bestSha256"]), pixels, thresholds))
+    found = predicted[: len(samples)]
     measured = evaluation.evaluate(samples, found, known.labels, run.figures)
     limits = TASKS.named(run.request.task).limits(known, found, measured.metrics, limit)
-    warnings = [*measured.warnings, *limits]
+    warnings = [*measured.warnings, *limits, *_doubted(run, known.labels, held_out, predicted)]
     if (tile := known.preprocessing.tile) is not None:
         warnings.append(
             f"large images of the dataset are cut into tiles of {tile.size} pixels: metrics are of tiles, and an object that"
@@ -72,6 +82,36 @@ def _measure(run: runs.Run) -> None:
     # With its time, and before MLflow is told: a step that is started again tells the same points, and measures nothing again.
     state = {"metrics": measured.metrics, "warnings": warnings, "at": time.time()}
     run.finish(MEASUREMENT, state | {"bestSha256": trained["bestSha256"]})
+
+
+def _some(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """At most ``MOST_HELD_OUT``, from everywhere."""
+    return samples[:: max(1, math.ceil(len(samples) / MOST_HELD_OUT))]
+
+
+def _doubted(
+    run: runs.Run, labels: Sequence[str], held_out: Mapping[Split, Sequence[Sample]], found: Sequence[Prediction]
+) -> list[str]:
+    """Leave the labels that the model doubts as files, and say how many they are. No training fails for that."""
+    from pelagos_pipelines.evaluation import doubt_report
+    from pelagos_pipelines.evaluation.tasks import TASKS
+
+    samples = [sample for some in held_out.values() for sample in some]
+    dataset, task = run.request.dataset, run.request.task
+    lineage = {"dataset": dataset.name, "version": dataset.version, "task": task.value}
+    try:
+        doubts = TASKS.named(task).doubtful(samples, found, labels)
+        doubt_report.write(doubts, held_out, labels, run.figures / LABELS, **lineage)
+    except Exception:  # whatever goes wrong in pictures: they are for people, and the metrics are there
+        logging.getLogger(__name__).exception("What the model doubts could not be written")
+        return []
+    if not doubts:
+        return []
+    count = sum(len(sample.class_ids) for sample in samples)
+    where = f"{LABELS}/{doubt_report.LIST} and {doubt_report.SHEET} of its MLflow run"
+    return [
+        f"{len(doubts)} of {count} labels of validation and test are doubted by the model, and may be wrong: see {where}"
+    ]
 
 
 def _pixels(samples: Sequence[Sample], telling: Telling) -> Iterator[Pixels]:
@@ -91,6 +131,8 @@ def _tell(run: runs.Run) -> None:
     tracker.metrics(known, run.read(train.STEP)["epochs"], measured["at"])
     for path in sorted(run.figures.glob("*.png")):
         tracker.file(path, "figures")
+    for path in sorted((run.figures / LABELS).glob("doubtful-*")):
+        tracker.file(path, LABELS)
     # Finished is what MLflow has: the next step does not look back.
     tracker.flush()
     run.finish(STEP, measured)

@@ -10,7 +10,8 @@ import numpy as np
 
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.evaluation import classification, examples, figures
+from pelagos_pipelines.evaluation import classification, doubts, examples, figures
+from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
 from pelagos_pipelines.serving.tasks.classification import Classification as Found
@@ -42,6 +43,10 @@ class Classification(Strategy):
         metrics = by_class({name: getattr(scores, attribute) for name, attribute in METRICS.items()}, labels)
         means = {of_test(name): scores.macro(attribute) for name, attribute in METRICS.items()}
         return {of_test("accuracy"): scores.accuracy} | means | metrics
+
+    def doubtful(self, samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str]) -> list[Doubt]:
+        """See evaluation.doubts."""
+        return doubts.of_classes(samples, found)
 
     def doubts(self, labels: Sequence[str]) -> list[str]:
         """A classifier of one class has nothing to tell apart."""

@@ -14,7 +14,8 @@ from matplotlib.patches import Rectangle
 
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.evaluation import crowding, detection, examples, figures
+from pelagos_pipelines.evaluation import crowding, detection, doubts, examples, figures
+from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
@@ -54,6 +55,10 @@ class Detection(Strategy):
         metrics = by_class({name: getattr(scores, attribute) for name, attribute in METRICS.items()}, labels)
         means = {of_test(name): scores.mean(attribute) for name, attribute in METRICS.items()}
         return means | metrics | {of_test("confidence"): scores.confidence}
+
+    def doubtful(self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str]) -> list[Doubt]:
+        """See evaluation.doubts."""
+        return doubts.of_boxes(samples, found, len(labels))
 
     def limits(
         self, truth: GroundTruth, found: Sequence[Detections], metrics: Mapping[str, float | None], most: int

@@ -12,6 +12,7 @@ from typing import Any
 
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
+from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 
 
@@ -36,6 +37,10 @@ class Strategy(ABC):
 
     def doubts(self, labels: Sequence[str]) -> list[str]:
         """What the classes of a dataset alone say against its metrics."""
+        return []
+
+    def doubtful(self, samples: Sequence[Sample], found: Sequence[Any], labels: Sequence[str]) -> list[Doubt]:
+        """Labels of images that it was not trained on, and that the model doubts; of each kind the clearest first."""
         return []
 
     def limits(

@@ -1,0 +1,176 @@
+"""Labels that a model doubts, of images that it was not trained on: some of them are wrong, and a person sees which.
+
+Classification, by confident learning (C. Northcutt, L. Jiang and I. Chuang, Journal of Artificial Intelligence Research 70, 2021,
+doi:10.1613/jair.1.12125). A model is confident of a class where its probability is at least what images with that label have in
+the mean. The confident joint counts images by their label and the class that it is confident of: what is beside its diagonal is
+doubted.
+
+Detection, after ObjectLab (U. Tkachenko, A. Thyagarajan and J. Mueller, 2023, arXiv:2309.00832): annotations with another class,
+objects that nobody annotated, and annotations where nothing is found. Confident is, of a class, the mean score where prediction
+and annotation agree. Nothing is said to be missing of classes that the model does not know. Called by evaluation.tasks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from pelagos_pipelines.evaluation import detection
+from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.serving.tasks.classification import Classification
+from pelagos_pipelines.serving.tasks.detection import Detections
+
+SAME_PLACE, APART = 0.5, 0.2
+"""Intersection over union from which on two boxes are of one object, and up to which they are of none in common."""
+FAINTEST = 0.05
+"""Predictions with a lower score are none here."""
+KNOWN = 0.5
+"""Share of the annotations of a class that a model must find before others of it count as missing."""
+
+
+class Kind(StrEnum):
+    """What is doubted."""
+
+    OTHER_CLASS = "OtherClass"
+    NOT_ANNOTATED = "NotAnnotated"
+    NOT_FOUND = "NotFound"
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A label of an image, the index ``sample``. ``label`` is its class and ``suggested`` the model's; None where there is none.
+
+    ``sure``, in [0, 1], tells clear doubts from faint ones of the same kind. ``box`` is x1, y1, x2, y2 in pixels: that of the
+    annotation, or where there is none of the prediction.
+    """
+
+    sample: int
+    kind: Kind
+    label: int | None
+    suggested: int | None
+    sure: float
+    box: tuple[float, float, float, float] | None = None
+
+
+# --- classification
+
+
+def of_classes(samples: Sequence[Sample], found: Sequence[Classification]) -> list[Doubt]:
+    """Images whose label lies beside the diagonal of the confident joint and is not what the model says, the clearest first."""
+    if not samples:
+        return []
+    labels = np.array([int(sample.class_ids[0]) for sample in samples])
+    probabilities = np.stack([prediction.probabilities for prediction in found]).astype(float)
+    confident = confident_classes(labels, probabilities)
+    doubted = np.flatnonzero((confident >= 0) & (confident != labels) & (probabilities.argmax(axis=1) != labels))
+    doubts = [
+        Doubt(
+            int(place),
+            Kind.OTHER_CLASS,
+            int(labels[place]),
+            int(confident[place]),
+            _margin(probabilities[place], labels[place], confident[place]),
+        )
+        for place in doubted
+    ]
+    return sorted(doubts, key=lambda one: (-one.sure, one.sample))
+
+
+def confident_classes(labels: Any, probabilities: Any) -> Any:
+    """[images]: the class that the model is confident of, the most probable of several; -1 where it is of none.
+
+    Args:
+        labels: [images] class ids.
+        probabilities: [images, classes], of a model that was not trained on the images.
+    """
+    classes = probabilities.shape[1]
+    counts = np.bincount(labels, minlength=classes)
+    own = np.bincount(labels, weights=probabilities[np.arange(len(labels)), labels], minlength=classes)
+    # Of a class that no image is labelled with, nothing is known that could be compared with.
+    thresholds = np.where(counts > 0, own / np.maximum(counts, 1), np.inf)
+    above = probabilities >= thresholds - 1e-6
+    return np.where(above.any(axis=1), np.where(above, probabilities, -1.0).argmax(axis=1), -1)
+
+
+def _margin(probabilities: Any, label: int, suggested: int) -> float:
+    return float(probabilities[suggested] - probabilities[label])
+
+
+# --- detection
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """An image's predictions that are not faint, and their IoU with its annotations ``[predictions, annotations]``."""
+
+    sample: Sample
+    boxes: Any
+    scores: Any
+    class_ids: Any
+    overlaps: Any
+
+    @property
+    def same_class(self) -> Any:
+        return self.class_ids[:, None] == self.sample.class_ids[None]
+
+    @property
+    def agreeing(self) -> Any:
+        """[annotations]: the best score of a prediction of its class and in its place; 0 where there is none."""
+        agree = (self.overlaps >= SAME_PLACE) & self.same_class
+        return np.where(agree, self.scores[:, None], 0.0).max(axis=0, initial=0.0)
+
+
+def of_boxes(samples: Sequence[Sample], found: Sequence[Detections], classes: int) -> list[Doubt]:
+    """Annotations that the model doubts and objects that it misses among them; of each kind the clearest first."""
+    compared = [_compared(sample, predicted) for sample, predicted in zip(samples, found, strict=True)]
+    scores: list[list[float]] = [[] for _ in range(classes)]
+    annotated = np.zeros(classes)
+    for one in compared:
+        np.add.at(annotated, one.sample.class_ids, 1)
+        for class_id, score in zip(one.sample.class_ids.tolist(), one.agreeing.tolist(), strict=True):
+            if score > 0:
+                scores[class_id].append(score)
+    confident = np.array([float(np.mean(each)) if each else np.inf for each in scores])
+    known = np.array([len(each) for each in scores]) >= KNOWN * np.maximum(annotated, 1)
+    doubts = [doubt for place, one in enumerate(compared) for doubt in _of_image(place, one, confident, known)]
+    order = {kind: place for place, kind in enumerate(Kind)}
+    return sorted(doubts, key=lambda one: (order[one.kind], -one.sure, one.sample, one.box))
+
+
+def _compared(sample: Sample, predicted: Detections) -> _Compared:
+    kept = predicted.scores >= FAINTEST
+    boxes = predicted.boxes[kept]
+    overlaps = detection.box_iou(boxes, sample.boxes)
+    return _Compared(sample, boxes, predicted.scores[kept].astype(float), predicted.class_ids[kept], overlaps)
+
+
+def _of_image(place: int, one: _Compared, confident: Any, known: Any) -> Iterator[Doubt]:
+    sure = one.scores >= confident[one.class_ids]
+    same_place, agreeing = one.overlaps >= SAME_PLACE, one.agreeing
+    others = np.where(same_place & ~one.same_class & sure[:, None], one.scores[:, None], 0.0)
+    for annotation, class_id in enumerate(one.sample.class_ids.tolist()):
+        box = _corners(one.sample.boxes[annotation])
+        strongest = int(others[:, annotation].argmax()) if len(others) else 0
+        if len(others) and others[strongest, annotation] > agreeing[annotation]:
+            margin = float(others[strongest, annotation] - agreeing[annotation])
+            yield Doubt(place, Kind.OTHER_CLASS, class_id, int(one.class_ids[strongest]), margin, box)
+        elif known[class_id] and not same_place[:, annotation].any():
+            nearest = float(one.overlaps[:, annotation].max(initial=0.0))
+            yield Doubt(place, Kind.NOT_FOUND, class_id, None, 1 - nearest, box)
+    lonely = np.flatnonzero(sure & (one.overlaps.max(axis=1, initial=0.0) < APART))
+    seen: list[int] = []
+    # Scores descend: of several predictions of one object, the strongest speaks.
+    for row in lonely.tolist():
+        if not seen or detection.box_iou(one.boxes[row : row + 1], one.boxes[seen]).max() < SAME_PLACE:
+            seen.append(row)
+            score = float(one.scores[row])
+            yield Doubt(place, Kind.NOT_ANNOTATED, None, int(one.class_ids[row]), score, _corners(one.boxes[row]))
+
+
+def _corners(box: Any) -> tuple[float, float, float, float]:
+    left, top, right, bottom = (float(side) for side in box)
+    return left, top, right, bottom
