@@ -37,9 +37,9 @@ def server(service: Cvat) -> Iterator[Server]:
 
 
 @contextmanager
-def errand(server: Server, folder: Path, **secret: str) -> Iterator[Errand]:
+def errand(server: Server, folder: Path, store: str = "", **secret: str) -> Iterator[Errand]:
     with server.client("source.cvat") as client:
-        yield Errand(client, folder, secret or {"token": TOKEN})
+        yield Errand(client, folder, secret or {"token": TOKEN}, store=store)
 
 
 def source(server: Server, **told: Any) -> CvatSource:

@@ -5,10 +5,17 @@ Source: docs.cvat.ai, "XML annotation format", version 1.1. CVAT for video, whos
 
 from __future__ import annotations
 
+from pelagos_contract.failures import RefusedError
 from pelagos_contract.formats import CVAT
+from pelagos_contract.suggestions import Suggested
 from pelagos_pipelines.annotations import cvat_writing
+from pelagos_pipelines.annotations.drawings import Drawings
 from pelagos_pipelines.annotations.drawn import Tool
+from pelagos_pipelines.annotations.faults import Faults
+from pelagos_pipelines.annotations.many_shapes import Shapes
 from pelagos_pipelines.annotations.model import Format, SourceFiles, suffix
+from pelagos_pipelines.annotations.shapes import Kind, Shape, rectangle
+from pelagos_pipelines.annotations.untrusted_input import class_name
 
 
 def _files(tree: SourceFiles) -> list[str]:
@@ -20,11 +27,41 @@ def recognises(tree: SourceFiles) -> bool:
     return bool(tree.images) and TOOL.recognised(tree, _files(tree))
 
 
+def _fill(tree: SourceFiles, _: str, found: Drawings, __: Faults) -> None:
+    """Tell suggestions from what people say: CVAT has both as the same shapes, and forgets those that were changed or removed."""
+    if not tree.pushed:
+        return
+    for image in found.images:
+        pushed = tree.pushed.get(image.names[-1].rpartition("/")[2])
+        if pushed is None:
+            continue
+        if not pushed.is_reviewed:
+            # What nobody went through is no ground truth, and no background either.
+            image.shapes, image.is_labelled, image.left = Shapes(), False, 0
+        elif pushed.suggested is not None:
+            image.model, image.predicted = pushed.suggested.model, _shapes(pushed.suggested)
+
+
+def _shapes(suggested: Suggested) -> Shapes:
+    """What was suggested; none where it names what cannot be a class, which hurts nobody but the count of corrections."""
+    try:
+        if suggested.label is not None:
+            return Shapes([Shape(class_name(suggested.label, "a suggestion"), Kind.TAG)])
+        return Shapes(
+            rectangle(class_name(box.label, "a suggestion"), left, top, right - left, bottom - top)
+            for box in suggested.boxes
+            for left, top, right, bottom in (box.sides,)
+        )
+    except (RefusedError, ValueError):
+        return Shapes()
+
+
 TOOL = Tool(
     CVAT,
     _files,
     "pelagos_pipelines.annotations.cvat_document",
     is_whole=True,
+    fill=_fill,
     said={
         "cuboids": "annotations are each a cuboid, which is no shape of a flat image, and are left out",
         "others": "annotations are of a kind that CVAT did not have when this was written, and are left out",

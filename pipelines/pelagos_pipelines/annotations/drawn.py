@@ -51,7 +51,8 @@ class Tool:
     ``said`` has, by what a parser counts of things that it does not read, the sentence behind the number. ``path`` is the
     attribute of a shape with the place of its label in a tree, by which labels of one name are told apart. ``is_whole``: a file
     has all annotations of its images, so that another of the same images may be an older one. ``pictures`` are images of the
-    source that are annotations themselves; ``fill`` adds to what the file at a path says what stands in these.
+    source that are annotations themselves; ``fill`` adds to what the file at a path says what stands in these, or what is known
+    of its images from elsewhere.
     """
 
     description: FormatDescription

@@ -19,6 +19,7 @@ from pelagos_contract.beneath import Folder, NoFileError, Opened
 from pelagos_contract.dataset import ClassFolder, Corrections, Split
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import FormatDescription
+from pelagos_contract.suggestions import Suggested
 from pelagos_contract.tasks import Task
 from pelagos_contract.taxonomy import TaxonomyRecord
 from pelagos_pipelines.annotations import kinds
@@ -259,12 +260,21 @@ class Collection:
 
 
 @dataclass(frozen=True)
+class Pushed:
+    """An image that a tool was given: what was suggested for it, if known, and whether a person has gone through it since."""
+
+    suggested: Suggested | None
+    is_reviewed: bool
+
+
+@dataclass(frozen=True)
 class SourceFiles:
     """The regular files below an open folder: sorted paths relative to it, with forward slashes. Nothing hidden, no way out.
 
     ``links`` holds, for a name that is a link to a file of the source, the path of that file; ``excluded`` what is there beside
     them and no reader sees, ``warnings`` what should be said of it. ``disguised`` are images whose suffix does not say so.
-    ``named_by`` is the field of a request that names the folder.
+    ``named_by`` is the field of a request that names the folder. ``pushed`` are images that a tool was given with suggestions and
+    does not tell these of, by their names in the tool.
     """
 
     folder: Folder
@@ -274,6 +284,7 @@ class SourceFiles:
     excluded: tuple[Exclusion, ...] = ()
     disguised: frozenset[str] = frozenset()
     named_by: str = "source"
+    pushed: Mapping[str, Pushed] = field(default_factory=dict)
     known: frozenset[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

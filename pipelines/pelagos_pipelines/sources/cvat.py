@@ -18,10 +18,11 @@ from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import CVAT
+from pelagos_contract.suggestions import Marked
 from pelagos_contract.text import shown
-from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
+from pelagos_pipelines.annotations.model import Exclusion, Pushed, SourceFiles
 from pelagos_pipelines.fetching import Credentials, FetchError, UnexpectedStatusError, Wanted, download, shown_url
-from pelagos_pipelines.sources import fetched, services
+from pelagos_pipelines.sources import fetched, services, suggested, volume
 from pelagos_pipelines.sources.place import Errand, RemotePlace
 from pelagos_pipelines.sources.services import Told
 
@@ -45,6 +46,22 @@ class _Thing(Told):
     start_frame: _Count = 0
 
 
+class _Job(Told):
+    """Somebody has gone through the images of one that is completed, or that is validated or accepted."""
+
+    id: int
+    task_id: int
+    start_frame: _Count
+    stop_frame: _Count
+    state: _Name = "new"
+    stage: _Name = "annotation"
+    type: _Name = "annotation"
+
+    @property
+    def is_done(self) -> bool:
+        return self.type == "annotation" and (self.state == "completed" or self.stage != "annotation")
+
+
 class _Label(Told):
     id: int
     name: _Name
@@ -61,6 +78,10 @@ class _Things(_Page):
 
 class _Labels(_Page):
     results: list[_Label]
+
+
+class _Jobs(_Page):
+    results: list[_Job]
 
 
 class _Frame(Told):
@@ -90,7 +111,7 @@ class _Server:
     """One that is asked for one thing."""
 
     def __init__(self, source: CvatSource, errand: Errand) -> None:
-        self.client, self.base = errand.client, source.url
+        self.client, self.base, self.store = errand.client, source.url, errand.store
         self.login = fetched.login(errand.secret, _credentials, errand)
         given = {"project": source.project, "task": source.task, "job": source.job}
         self.kind, self.number = next((kind, number) for kind, number in given.items() if number is not None)
@@ -124,6 +145,12 @@ class _Server:
         """Those of the project; none of anything else."""
         return [*self.all("/api/tasks", _Things, project_id=self.number)] if self.kind == "project" else []
 
+    def jobs(self) -> list[_Job]:
+        """Those in which people go through the images."""
+        if self.kind == "job":
+            return [self.get(f"/api/jobs/{self.number}", _Job)]
+        return [*self.all("/api/jobs", _Jobs, **{f"{self.kind}_id": self.number})]
+
     def labels(self) -> list[tuple[int, str]]:
         return [
             (label.id, label.name) for label in self.all("/api/labels", _Labels, **{f"{self.kind}_id": self.number})
@@ -131,7 +158,7 @@ class _Server:
 
 
 def look(source: CvatSource, errand: Errand) -> Origin:
-    """By when it, its tasks and its labels were changed last."""
+    """By when it, its tasks and its labels were changed last, and which jobs are done."""
     server = _Server(source, errand)
     thing, tasks = server.thing(), server.tasks()
     for each in (thing, *tasks):
@@ -143,11 +170,12 @@ def look(source: CvatSource, errand: Errand) -> Origin:
                 errand.client.field,
             )
     parts = [(each.id, each.updated_date, each.size) for each in tasks]
+    done = [job.id for job in server.jobs() if job.is_done]
     return Origin(
         url=shown_url(source.url),
         version=shown(f"{server.words}{f' ({thing.name})' if thing.name else ''}")[:500],
         modified=shown(max([thing.updated_date, *(each.updated_date for each in tasks)]))[:500],
-        state=services.state_of(thing.updated_date, parts, server.labels()),
+        state=services.state_of(thing.updated_date, parts, server.labels(), *([done] if done else ())),
     )
 
 
@@ -194,10 +222,13 @@ def _exported(server: _Server) -> str:
 
 
 def _compared(server: _Server, tree: SourceFiles) -> SourceFiles:
-    """With the images that the server has and did not export excluded by name; those that were deleted there do not count."""
+    """With the images that the server has and did not export excluded by name; those that were deleted there do not count.
+
+    And with what was suggested for images that we gave it.
+    """
     things = server.tasks() if server.kind == "project" else [server.thing()]
     here = {name for path in tree.images for name in _names(path)}
-    missing, count = list[str](), 0
+    missing, count, ours = list[str](), 0, list[tuple[int, int, str]]()
     for thing in things:
         kind = "job" if server.kind == "job" else "task"
         meta = server.get(f"/api/{kind}s/{thing.id}/data/meta", _Meta, limit=services.LARGEST_LIST)
@@ -205,8 +236,11 @@ def _compared(server: _Server, tree: SourceFiles) -> SourceFiles:
         count += max(0, meta.size - len(gone))
         frames = meta.frames if meta.included_frames is None else None
         if frames is not None and len(frames) == meta.size:
-            numbered = enumerate(frames, thing.start_frame)
+            numbered = [*enumerate(frames, thing.start_frame)]
             missing += [each.name for number, each in numbered if number not in gone and _stem(each.name) not in here]
+            ours += [(thing.id, number, each.name) for number, each in numbered if Marked.of(each.name) is not None]
+    if ours:
+        tree = _suggested(server, tree, ours)
     if missing:
         excluded = Exclusion.of(sorted({shown(name) for name in missing} - tree.known), ExclusionReason.NOT_FETCHED)
         return replace(tree, excluded=(*tree.excluded, *excluded))
@@ -214,6 +248,28 @@ def _compared(server: _Server, tree: SourceFiles) -> SourceFiles:
         warning = f"CVAT has {count} images in {server.words}, and exported {len(tree.images)}"
         return replace(tree, warnings=(*tree.warnings, warning))
     return tree
+
+
+def _suggested(server: _Server, tree: SourceFiles, ours: Sequence[tuple[int, int, str]]) -> SourceFiles:
+    """With what was suggested for images of ours, which are told by the task (or job), the number of the frame, and the name."""
+    reviewed = set[tuple[int, int]]()
+    for job in server.jobs():
+        if job.is_done:
+            of = job.id if server.kind == "job" else job.task_id
+            reviewed |= {(of, number) for number in range(job.start_frame, min(job.stop_frame, volume.MAX_FILES) + 1)}
+    marked = {name: Marked.of(name) for thing, number, name in ours if (thing, number) in reviewed}
+    known = suggested.found(server.store, {name: found for name, found in marked.items() if found is not None})
+    pushed = {name.rpartition("/")[2]: Pushed(known.get(name), name in marked) for _, _, name in ours}
+    warnings = list(tree.warnings)
+    if lost := sum(each.is_reviewed and each.suggested is None for each in pushed.values()):
+        warnings.append(
+            f"what was suggested for {lost} images is in no store of the namespace, and is not compared with them"
+        )
+    if waiting := sum(not each.is_reviewed for each in pushed.values()):
+        warnings.append(
+            f"{waiting} images with suggestions are in jobs that nobody has finished yet: finish them in CVAT"
+        )
+    return replace(tree, pushed=pushed, warnings=tuple(warnings))
 
 
 def _names(path: str) -> Iterator[str]:

@@ -26,15 +26,15 @@ _MOST_KEYS = 100
 
 
 @contextmanager
-def errand(source: Source, scratch: Path, progress: Callable[[int, int], None]) -> Iterator[Errand]:
-    """With what the place that ``source`` names is asked, by the environment of this step.
+def errand(source: Source, scratch: Path, progress: Callable[[int, int], None], store: str = "") -> Iterator[Errand]:
+    """With what the place that ``source`` names is asked, by the environment of this step; for ``store`` see Errand.
 
     Raises:
         RefusedError: SOURCE_SECRET_INCOMPLETE, and SOURCE_NOT_ALLOWED for a setting that is none.
     """
     secret = _secret(source)
     with Client(Policy.read(), f"source.{source.place}") as client:
-        yield Errand(client, scratch, secret, progress)
+        yield Errand(client, scratch, secret, progress, store)
 
 
 def unpacked(name: str, file: Path, errand: Errand) -> SourceFiles:

@@ -38,12 +38,14 @@ def _untold(done: int, total: int) -> None:
 @dataclass(frozen=True)
 class Errand:
     """With what a place is asked: ``client``, the ``secret`` by its keys (empty without a secretRef), a folder for what is
-    brought, and whom to tell how many bytes, of how many or 0, are here."""
+    brought, and whom to tell how many bytes, of how many or 0, are here. ``store`` is the uri, or the folder, of the Dataset's
+    store; "" where there is none."""
 
     client: Client
     scratch: Path
     secret: Mapping[str, str] = field(default_factory=dict, repr=False)
     progress: Callable[[int, int], None] = _untold
+    store: str = ""
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,7 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
         with held(kept) as confirm:
             kept.pull(lambda path: path in _MEMORIES)
             telling.enter(Stage.FETCHING)
-            tree, origin = _fetched(parsed, data_root, scratch / "data", telling, before)
+            tree, origin = _fetched(parsed, data_root, scratch / "data", telling, before, store)
             if before is not None and tree is None:
                 result = before.model_copy(update={"origin": origin})
             else:
@@ -117,7 +117,12 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
 
 
 def _fetched(
-    request: PreparationRequest, data_root: str, scratch: Path, telling: Telling, before: PreparationResult | None
+    request: PreparationRequest,
+    data_root: str,
+    scratch: Path,
+    telling: Telling,
+    before: PreparationResult | None,
+    store: str,
 ) -> tuple[SourceFiles | None, Origin | None]:
     """The files of the source, and what was fetched; no files when that is still what ``before`` was made from."""
     source = request.source
@@ -125,7 +130,7 @@ def _fetched(
     if place is None:
         return sources.obtain(source, data_root, scratch), None
     scratch.mkdir(parents=True, exist_ok=True)
-    with fetched.errand(source, scratch, telling.count_bytes) as errand:
+    with fetched.errand(source, scratch, telling.count_bytes, store) as errand:
         fields = getattr(source, source.place)
         origin = place.look(fields, errand)
         known = before.origin if before is not None else None
