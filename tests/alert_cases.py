@@ -410,6 +410,21 @@ CASES = (
         MODEL,
     ),
     Case(
+        "a token of an annotation server has expired",
+        "PelagosSourceNotFetched",
+        {'pelagos_datasets_unfetched{source="cvat",reason="SourceAccessDenied"}': "0x5 2x120"},
+        90,
+        "2 Datasets have had no answer that they can use for an hour, with reason SourceAccessDenied. Those that had a version"
+        " keep it, and it gets old.",
+        {"source": "cvat", "reason": "SourceAccessDenied"},
+    ),
+    Case(
+        "a server is updated",
+        "PelagosSourceNotFetched",
+        {'pelagos_datasets_unfetched{source="cvat",reason="PipelineFailed"}': "0x5 1x30 0x90"},
+        90,
+    ),
+    Case(
         "a client sends a bad batch",
         "PelagosImagesRefused",
         {IMAGES: "0+100x120", REFUSED_IMAGES: "0+0x60 0+100x5 500+0x55"},

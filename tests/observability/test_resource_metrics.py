@@ -86,6 +86,49 @@ def test_a_version_that_does_not_keep_its_gates_is_named_with_what_comes_of_it(r
     assert found == {("default", name, name): 1767225660 for name in ("blocked", "warned")}
 
 
+def test_what_was_fetched_and_what_was_not_is_told_by_source(resource: Make) -> None:
+    def dataset(name: str, place: str, reason: str = "", size: int = 0) -> Resource:
+        made = resource(kinds.DATASET, name, source={"bytes": size})
+        status = dict(made.status)
+        if reason:
+            status["conditions"] = [{"type": "Prepared", "status": "False", "reason": reason}]
+        return replace(made, spec={"source": {place: {}}}, status=status)
+
+    found = registry(
+        [
+            dataset("one", "cvat", size=10),
+            dataset("two", "cvat", "SourceAccessDenied", size=5),
+            dataset("three", "cvat", "SourceAccessDenied"),
+            dataset("four", "biigle", "PipelineFailed"),
+            dataset("five", "biigle", "TaskMismatch"),
+            dataset("six", "volume", "SourceEmpty", size=9),
+        ]
+    )
+
+    assert found.get_sample_value("pelagos_datasets_fetched_bytes", {"source": "cvat"}) == 15
+    assert found.get_sample_value("pelagos_datasets_fetched_bytes", {"source": "s3"}) == 0
+    assert found.get_sample_value("pelagos_datasets_fetched_bytes", {"source": "volume"}) is None
+    assert {
+        (sample.labels["source"], sample.labels["reason"]): sample.value
+        for metric in found.collect()
+        for sample in metric.samples
+        if sample.name == "pelagos_datasets_unfetched"
+    } == {("cvat", "SourceAccessDenied"): 2, ("biigle", "PipelineFailed"): 1}
+
+
+def test_what_people_made_of_suggestions_is_summed(resource: Make) -> None:
+    told = {"model": "pelagos/a@1", "images": 3, "predicted": 6, "accepted": 2, "moved": 1}
+    found = registry(
+        [
+            resource(kinds.DATASET, "one", corrections=[{**told, "relabelled": 1, "removed": 2, "added": 4}, told]),
+            resource(kinds.DATASET, "two", corrections=None),
+        ]
+    )
+
+    want = {"accepted": 4, "moved": 2, "relabelled": 1, "removed": 2, "added": 4}
+    assert {name: found.get_sample_value("pelagos_suggestions", {"outcome": name}) for name in want} == want
+
+
 def test_the_progress_of_trainings_in_progress_is_a_ratio(resource: Make) -> None:
     found = registry(
         [

@@ -16,9 +16,11 @@ from typing import Any
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from pelagos.api import kinds
+from pelagos.api import kinds, reasons
 from pelagos.ports.cluster import Resource
+from pelagos_contract import failures
 from pelagos_contract.progress import OF_DATASETS, OF_TRAININGS
+from pelagos_contract.sources import SOURCES
 
 MOST_NAMED = 500
 """Most resources that one metric names; the rest is counted by pelagos_resources_unnamed."""
@@ -99,6 +101,21 @@ QUALITY_FAILED_SINCE = Family(
     "Since when the newest version of a Dataset does not keep spec.quality; outcome: blocked, or warned where onFail is Warn.",
     (*NAMED, "outcome"),
 )
+FETCHED_BYTES = Family(
+    "pelagos_datasets_fetched_bytes",
+    "Bytes that were fetched for the newest versions of Datasets, by source; what the store had already is not among them.",
+    ("source",),
+)
+UNFETCHED = Family(
+    "pelagos_datasets_unfetched",
+    "Datasets whose source was not fetched when it was looked at last, by source and reason.",
+    ("source", "reason"),
+)
+CORRECTIONS = Family(
+    "pelagos_suggestions",
+    "What people made of suggestions of models, in the newest versions of all Datasets, by outcome; added: what a model missed.",
+    ("outcome",),
+)
 UNNAMED = Family(
     "pelagos_resources_unnamed", "Resources that metrics should name and do not, because there are too many."
 )
@@ -124,8 +141,14 @@ FAMILIES = (
     FREED_BYTES,
     REMOVING_SINCE,
     QUALITY_FAILED_SINCE,
+    FETCHED_BYTES,
+    UNFETCHED,
+    CORRECTIONS,
     UNNAMED,
 )
+OUTCOMES = ("accepted", "moved", "relabelled", "removed", "added")
+_OF_FETCHING = frozenset({reasons.PIPELINE_FAILED, *(each for each in failures.Reason if each.startswith("Source"))})
+"""Reasons of a preparation that may have ended while its source was fetched."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +206,7 @@ class ResourceCollector(Collector):
         removals = [resource.status.get("removals") or {} for resource in resources if resource.kind is kinds.DATASET]
         samples[KEPT_BYTES].add((), sum(told.get("keptBytes") or 0 for told in removals))
         samples[FREED_BYTES].add((), sum(told.get("freedBytes") or 0 for told in removals))
+        _fetched([resource for resource in resources if resource.kind is kinds.DATASET], samples)
         samples[UNNAMED].add((), max(sample.left_out for sample in samples.values()))
         yield from (sample.gauge for sample in samples.values())
 
@@ -265,6 +289,30 @@ def _count(resources: Iterable[Resource], samples: Mapping[Family, _Samples]) ->
             samples[STAGES].add((known.kind, stage.value), stages[known.kind, stage.value])
     for outcome in ("passed", "failed"):
         samples[GATES].add((outcome,), gates[outcome])
+
+
+def _fetched(datasets: Iterable[Resource], samples: Mapping[Family, _Samples]) -> None:
+    """What was fetched for them, what could not be, and what came back from annotators."""
+    places = [name for name in SOURCES.names if SOURCES.named(name).path is None]
+    bytes_of: Tally[str] = Tally()
+    failed: Tally[tuple[str, str]] = Tally()
+    outcomes: Tally[str] = Tally(dict.fromkeys(OUTCOMES, 0))
+    for dataset in datasets:
+        for told in dataset.status.get("corrections") or ():
+            outcomes.update({outcome: told.get(outcome) or 0 for outcome in OUTCOMES})
+        source = next((name for name in places if name in (dataset.spec.get("source") or {})), None)
+        if source is None:
+            continue
+        bytes_of[source] += (dataset.status.get("source") or {}).get("bytes") or 0
+        prepared = _condition(dataset, "Prepared")
+        if prepared.get("status") == "False" and prepared.get("reason") in _OF_FETCHING:
+            failed[source, str(prepared["reason"])] += 1
+    for source in places:
+        samples[FETCHED_BYTES].add((source,), bytes_of[source])
+    for labels, number in sorted(failed.items()):
+        samples[UNFETCHED].add(labels, number)
+    for outcome in OUTCOMES:
+        samples[CORRECTIONS].add((outcome,), outcomes[outcome])
 
 
 def _since(resource: Resource, state: str, samples: _Samples) -> None:

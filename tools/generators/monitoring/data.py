@@ -122,6 +122,33 @@ DATA = Dashboard(
             ),
         ),
         Row(
+            "Fetching and annotators",
+            (
+                Panel(
+                    "Bytes that were fetched",
+                    "For the newest versions, by source; what the store had already is not fetched again.",
+                    (Query("pelagos_datasets_fetched_bytes", "{{source}}"),),
+                    "bargauge",
+                    "bytes",
+                    width=8,
+                ),
+                Panel(
+                    "Sources that were not fetched",
+                    "Datasets, by source and reason; their condition Prepared says what to do.",
+                    (Query("pelagos_datasets_unfetched", "{{source}} {{reason}}"),),
+                    "bargauge",
+                    width=8,
+                ),
+                Panel(
+                    "What people made of suggestions",
+                    "Accepted and moved ones were right; removed ones were of nothing, and added ones were missed.",
+                    (Query("pelagos_suggestions", "{{outcome}}"),),
+                    "bargauge",
+                    width=8,
+                ),
+            ),
+        ),
+        Row(
             "Judgement",
             (
                 Panel(
