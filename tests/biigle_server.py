@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import io
 import itertools
 import json
@@ -120,7 +121,9 @@ class Biigle:
 
     def _image(self, request: Request, number: int) -> Reply:
         name, content = [*self.volumes[number // 100].images.items()][number % 100]
-        return Reply(b"", 404) if name in self.lost else Reply(content)
+        if name in self.lost:
+            return Reply(b"", 404)
+        return Reply(content, headers={"Last-Modified": f"{hashlib.sha256(content).hexdigest()[:8]}"})
 
     def _table(self, number: int, kind: str) -> bytes:
         volume, text = self.volumes[number], io.StringIO()

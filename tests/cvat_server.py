@@ -54,6 +54,8 @@ class Task:
     """How the boxes of an image came to be, where it was not by hand."""
     jobs: int = 0
     """Images of a job; 0: all."""
+    chunks: str = "2026-11-01T09:00:00Z"
+    """When the images were changed."""
     uploads: dict[str, tuple[str, int, bytearray]] = field(default_factory=dict)
     """By identifier, what is being uploaded: its name, its size, and what has come."""
     files: dict[str, bytes] = field(default_factory=dict)
@@ -201,7 +203,7 @@ class Cvat:
                 "frame_filter": "",
             }
             | {"included_frames": None, "storage": "local", "cloud_storage_id": None, "chapters": None}
-            | {"chunks_updated_date": task.updated}
+            | {"chunks_updated_date": task.chunks}
         )
 
     def _export(self, request: Request, kind: str, number: str) -> Reply:
@@ -334,6 +336,13 @@ class Cvat:
         told = {"Upload-Offset": str(len(content)), "Upload-Length": str(size), "Upload-Filename": name}
         return Reply(b"", 204 if request.method == "PATCH" else 200, told)
 
+    def _frame(self, request: Request, number: str) -> Reply:
+        task, frame = self.tasks[int(number)], int(request.query["number"])
+        if (request.query["type"], request.query["quality"]) != ("frame", "original"):
+            return Reply(["Specify data type"], 400)
+        name, content = [*task.images.items()][frame]
+        return Reply({"detail": "Not found."}, 404) if name in task.lost else Reply(content)
+
     def _make(self, number: int, order: list[str]) -> None:
         """A task of what was uploaded for it, in jobs."""
         task = self.tasks[number]
@@ -363,6 +372,7 @@ class Cvat:
             ("DELETE", "/api/tasks/([0-9]+)", cls._deleted),
             ("GET", "/api/jobs", cls._jobs),
             ("POST", "/api/tasks/([0-9]+)/data", cls._data),
+            ("GET", "/api/tasks/([0-9]+)/data", cls._frame),
             *((method, "/api/tasks/([0-9]+)/data/([0-9a-f-]{36})", cls._chunk) for method in ("HEAD", "PATCH")),
             ("GET", "/api/requests", cls._requests),
             ("GET", "/api/tasks", cls._listed),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ class Labelbox:
     lost: set[str] = field(default_factory=set)
     rows_told: int | None = None
     fails: str = ""
+    exports: int = 0
+    """So many were made: each signs the addresses of images anew."""
 
     def __call__(self, request: Request) -> Reply:
         """Answer."""
@@ -34,7 +37,10 @@ class Labelbox:
             # Signed addresses want no key, and must get none.
             if "authorization" in request.headers or found[2] in self.lost:
                 return Reply(b"", 404)
-            return Reply(self.images[found[2]] if found[1] == "images" else self.parts()[int(found[2])])
+            if found[1] == "parts":
+                return Reply(self.parts()[int(found[2])])
+            content = self.images[found[2]]
+            return Reply(content, etag=f'"{hashlib.md5(content).hexdigest()}"')
         if (found := re.fullmatch("/masks/(.+)", request.path)) and is_mine:
             return Reply(self.masks[found[1]])
         return Reply(b"", 404)
@@ -49,6 +55,7 @@ class Labelbox:
             return _data({"project": project | {"lastActivityTime": self.active, "dataRowCount": rows}})
         if "exportDataRowsInProject" in query:
             assert variables["input"]["filters"]["projectId"] == "reef1"
+            self.exports += 1
             return _data({"exportDataRowsInProject": {"taskId": "task1", "isStreamable": True}})
         if "createdTasks" in query:
             self.prepares -= 1
@@ -82,7 +89,7 @@ class Labelbox:
             drawn |= {"annotation_kind": "ImageBoundingBox", "bounding_box": box}
         label: dict[str, Any] = {"label_kind": "Default", "id": f"label{number}"}
         label |= {"annotations": {"objects": [drawn], "classifications": [], "relationships": []}}
-        url = f"{self.name}/storage/images/{name}?signature=secret"
+        url = f"{self.name}/storage/images/{name}?signature={self.exports:06}"
         return {
             "data_row": {"id": f"row{number}", "external_id": "dive.png", "row_data": url},
             "media_attributes": {"width": 40, "height": 30, "mime_type": "image/png"},

@@ -43,7 +43,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer. ``body``: bytes, or what becomes JSON. ``etag``: of a file, which may be asked for in parts."""
+    """An answer. ``body``: bytes, or what becomes JSON. ``etag``: of a file, which may be asked for in parts, and by
+    a condition, as one with the header Last-Modified."""
 
     body: Any = b""
     status: int = 200
@@ -159,6 +160,11 @@ class _Requests(BaseHTTPRequestHandler):
         if fault is not None and fault.kind == "slow":
             time.sleep(fault.seconds)
         reply = server.handler(request)
+        dated = reply.headers.get("Last-Modified", "")
+        if (reply.etag and headers.get("if-none-match") == reply.etag) or (
+            dated and headers.get("if-modified-since") == dated
+        ):
+            reply = Reply(b"", 304)
         if reply.etag and reply.status == 200:
             reply = _part(reply, request if fault is None or fault.kind != "ignore_range" else None)
         self._send(reply, is_cut=fault is not None and fault.kind == "cut")

@@ -47,7 +47,12 @@ class Origin(Strict):
     sha256: Annotated[Text, Field(description="Digest of the archive, where it is a single file.")] = None
     modified: Annotated[Text, Field(description="When it was changed last, as the service says.")] = None
     files: Annotated[int | None, Field(ge=0, le=10**9, description="Files that were fetched.")] = None
-    bytes: Annotated[int | None, Field(ge=0, le=10**15, description="Their bytes.")] = None
+    bytes: Annotated[
+        int | None,
+        Field(
+            ge=0, le=10**15, description="Bytes that were fetched; images that the store had already are none of it."
+        ),
+    ] = None
     state: Annotated[Text, Field(description="What is compared to see whether it has changed.")] = None
 
 

@@ -37,9 +37,9 @@ def server(service: Cvat) -> Iterator[Server]:
 
 
 @contextmanager
-def errand(server: Server, folder: Path, store: str = "", **secret: str) -> Iterator[Errand]:
+def errand(server: Server, folder: Path, **secret: str) -> Iterator[Errand]:
     with server.client("source.cvat") as client:
-        yield Errand(client, folder, secret or {"token": TOKEN}, store=store)
+        yield Errand(client, folder, secret or {"token": TOKEN})
 
 
 def source(server: Server, **told: Any) -> CvatSource:
@@ -117,6 +117,21 @@ def test_images_that_are_not_exported_are_excluded_by_name(server: Server, servi
     service.tasks[1].lost = {"dive 1.png"}
     tree, _ = fetched(server, tmp_path)
     assert [(each.path, each.reason) for each in tree.excluded] == [("dive 1.png", ExclusionReason.NOT_FETCHED)]
+
+
+def test_what_is_drawn_on_images_that_are_not_exported_is_left_out_with_them(
+    server: Server, service: Cvat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.tasks[1].lost = {"dive 1.png"}
+    allow(server, monkeypatch, tmp_path)
+    monkeypatch.setenv(SECRET_CONTENT, json.dumps({"token": TOKEN}))
+    asked = {"url": server.url, "task": 1, "secretRef": {"name": "labels"}}
+    split = {"ratios": {"train": 100, "validation": 0, "test": 0}}
+
+    result = Step(server, tmp_path, "cvat", asked, {"task": "Detection", "split": split}).run()
+
+    assert (result.images, result.annotations) == (2, 2)
+    assert "CVAT did not give 1 images, which are left out with what is drawn on them: dive 1.png" in result.warnings
 
 
 def test_frames_that_claim_names_of_the_export_are_not_counted_twice(

@@ -5,11 +5,13 @@ Source: docs.cvat.ai, "XML annotation format", version 1.1. CVAT for video, whos
 
 from __future__ import annotations
 
+from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.formats import CVAT
 from pelagos_contract.suggestions import Suggested
+from pelagos_contract.text import shown
 from pelagos_pipelines.annotations import cvat_writing
-from pelagos_pipelines.annotations.drawings import Drawings
+from pelagos_pipelines.annotations.drawings import Drawings, Drawn
 from pelagos_pipelines.annotations.drawn import Tool
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.many_shapes import Shapes
@@ -28,18 +30,29 @@ def recognises(tree: SourceFiles) -> bool:
 
 
 def _fill(tree: SourceFiles, _: str, found: Drawings, __: Faults) -> None:
-    """Tell suggestions from what people say: CVAT has both as the same shapes, and forgets those that were changed or removed."""
-    if not tree.pushed:
+    """Tell suggestions from what people say: CVAT has both as the same shapes, and forgets those that were changed or removed.
+
+    What is drawn on images that could not be fetched is left out with them, which are told by name.
+    """
+    unfetched = {each.path for each in tree.excluded if each.reason is ExclusionReason.NOT_FETCHED}
+    if not tree.pushed and not unfetched:
         return
     for image in found.images:
+        if shown(image.names[-1]) in unfetched:
+            _forget(image)
+            continue
         pushed = tree.pushed.get(image.names[-1].rpartition("/")[2])
         if pushed is None:
             continue
         if not pushed.is_reviewed:
             # What nobody went through is no ground truth, and no background either.
-            image.shapes, image.is_labelled, image.left = Shapes(), False, 0
+            _forget(image)
         elif pushed.suggested is not None:
             image.model, image.predicted = pushed.suggested.model, _shapes(pushed.suggested)
+
+
+def _forget(image: Drawn) -> None:
+    image.shapes, image.is_labelled, image.left = Shapes(), False, 0
 
 
 def _shapes(suggested: Suggested) -> Shapes:

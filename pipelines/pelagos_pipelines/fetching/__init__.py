@@ -6,7 +6,7 @@ Addresses are judged and connected to as judged (policy, connecting), answers ar
 
 from pelagos_pipelines.fetching.client import Answer, Client, UnexpectedStatusError
 from pelagos_pipelines.fetching.credentials import Credentials, shown_url
-from pelagos_pipelines.fetching.downloads import Fetched, Validators, Wanted, download, validators
+from pelagos_pipelines.fetching.downloads import Fetched, UnchangedError, Validators, Wanted, download, validators
 from pelagos_pipelines.fetching.patience import FetchError, Patience
 from pelagos_pipelines.fetching.policy import Policy
 
@@ -18,6 +18,7 @@ __all__ = [
     "Fetched",
     "Patience",
     "Policy",
+    "UnchangedError",
     "UnexpectedStatusError",
     "Validators",
     "Wanted",

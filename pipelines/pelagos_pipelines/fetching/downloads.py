@@ -31,25 +31,6 @@ Told = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A file at ``url`` that is to lie at ``target``. ``size`` in bytes, ``sha256`` and ``md5`` in hex: those that are known."""
-
-    url: str
-    target: Path
-    login: Credentials = NO_CREDENTIALS
-    size: int | None = None
-    sha256: str = ""
-    md5: str = ""
-    limit: int = LARGEST
-    headers: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def is_known(self) -> bool:
-        """Whether its digest will tell that it is the right one."""
-        return bool(self.sha256 or self.md5)
-
-
-@dataclass(frozen=True)
 class Validators:
     """What a server says of a file without sending it; None and "" for what it does not say."""
 
@@ -63,6 +44,31 @@ class Validators:
         # A weak ETag tells what looks the same, which is enough here: nothing is joined by it.
         told = self.etag or (f"{self.modified} {self.size}" if self.modified and self.size is not None else "")
         return told[:500]
+
+
+class UnchangedError(Exception):
+    """The file is the one that ``Wanted.unless`` tells of, as its server says (RFC 9110, section 15.4.5); nothing was sent."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file at ``url`` that is to lie at ``target``. ``size`` in bytes, ``sha256`` and ``md5`` in hex: those that are known."""
+
+    url: str
+    target: Path
+    login: Credentials = NO_CREDENTIALS
+    size: int | None = None
+    sha256: str = ""
+    md5: str = ""
+    limit: int = LARGEST
+    headers: dict[str, str] = field(default_factory=dict)
+    unless: Validators | None = None
+    """What its server said of one that is here already."""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its digest will tell that it is the right one."""
+        return bool(self.sha256 or self.md5)
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,7 @@ def download(client: Client, wanted: Wanted, progress: Told | None = None) -> Fe
         RefusedError: as `Client.json`; SOURCE_CHANGED when its digest is another, or it changes again and again.
         FetchError: see there.
         FullError: the disk has no room; known before the first byte where the server says the size.
+        UnchangedError: see there.
     """
     part = wanted.target.with_name(f"{wanted.target.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +135,7 @@ class _Download:
         while True:
             before = self._done
             try:
-                self._client.ask(self._asked(), self._take)
+                self._client.ask(self._asked(), self._answered)
                 broke = ""
             except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
                 broke = words(error)
@@ -152,7 +159,17 @@ class _Download:
             headers["Range"] = f"bytes={self._done}-"
             if is_strong:
                 headers["If-Range"] = etag
-        return Asked(self._wanted.url, headers=headers, login=self._wanted.login, expect=(200, 206, 416))
+        expect: tuple[int, ...] = (200, 206, 416)
+        if not self._done and (unless := self._wanted.unless) is not None and (unless.etag or unless.modified):
+            # The date counts only where there is no ETag, by the standard.
+            headers |= {"If-None-Match": unless.etag} if unless.etag else {"If-Modified-Since": unless.modified}
+            expect = (*expect, 304)
+        return Asked(self._wanted.url, headers=headers, login=self._wanted.login, expect=expect)
+
+    def _answered(self, target: Target, response: httpcore.Response) -> None:
+        if response.status == 304:
+            raise UnchangedError
+        self._take(target, response)
 
     def _take(self, target: Target, response: httpcore.Response) -> None:
         """Write what the answer brings behind what is there, or anew."""

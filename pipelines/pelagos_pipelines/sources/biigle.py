@@ -23,7 +23,15 @@ from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import BIIGLE
 from pelagos_contract.text import shown
 from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
-from pelagos_pipelines.fetching import Credentials, FetchError, UnexpectedStatusError, Wanted, download, shown_url
+from pelagos_pipelines.fetching import (
+    Credentials,
+    FetchError,
+    UnchangedError,
+    UnexpectedStatusError,
+    Wanted,
+    download,
+    shown_url,
+)
 from pelagos_pipelines.sources import archives, fetched, services, volume
 from pelagos_pipelines.sources.place import Errand, RemotePlace
 from pelagos_pipelines.sources.services import Told
@@ -171,9 +179,8 @@ def fetch(source: BiigleSource, errand: Errand, origin: Origin) -> tuple[SourceF
         targets = fetched.safe({f"{base}/{name}": 0 for name in images.values()}, errand)
         for number, name in images.items():
             target = targets[f"{base}/{name}"]
-            wanted = Wanted(server.url(f"images/{number}/file"), target, server.login, limit=_LARGEST_IMAGE)
             try:
-                done += download(errand.client, wanted).size
+                done += _image(server, number, target, f"images/{base}/{name}")
             except UnexpectedStatusError as error:
                 if error.status in {401, 403}:
                     raise
@@ -187,6 +194,22 @@ def fetch(source: BiigleSource, errand: Errand, origin: Origin) -> tuple[SourceF
     told = [f"BIIGLE did not give {len(missing)} images; the first one: HTTP {missing[0][1]}"] if missing else []
     tree = replace(tree, excluded=(*tree.excluded, *excluded), warnings=(*tree.warnings, *told))
     return tree, fetched.counted(origin.model_copy(update={"bytes": done}), tree)
+
+
+def _image(server: _Server, number: int, target: Path, path: str) -> int:
+    """Have an image, which will be ``path``, at ``target``; the bytes that were fetched for it. Raises as `download`."""
+    url, kept = server.url(f"images/{number}/file"), server.errand.kept
+    wanted, seen = Wanted(url, target, server.login, limit=_LARGEST_IMAGE), kept.find(url)
+    try:
+        found = download(server.client, replace(wanted, unless=None if seen is None else seen.validators))
+    except UnchangedError:
+        assert seen is not None
+        if kept.bring(seen, target):
+            kept.note(url, path, seen.validators)
+            return 0
+        found = download(server.client, wanted)
+    kept.note(url, path, found.validators)
+    return found.size
 
 
 def _lay(server: _Server, packed: Path, target: Path) -> None:

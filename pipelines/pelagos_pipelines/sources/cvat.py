@@ -5,11 +5,12 @@ Source: the server's own description of its API, ``cvat/schema.yml`` of cvat-ai/
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from pathlib import PurePosixPath
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from pydantic import Field
 
@@ -21,8 +22,11 @@ from pelagos_contract.sources import CVAT
 from pelagos_contract.suggestions import Marked
 from pelagos_contract.text import shown
 from pelagos_pipelines.annotations.model import Exclusion, Pushed, SourceFiles
+from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.fetching import Credentials, FetchError, UnexpectedStatusError, Wanted, download, shown_url
 from pelagos_pipelines.sources import fetched, services, suggested, volume
+from pelagos_pipelines.sources.kept import Seen
+from pelagos_pipelines.sources.pictures import LARGEST_IMAGE
 from pelagos_pipelines.sources.place import Errand, RemotePlace
 from pelagos_pipelines.sources.services import Told
 
@@ -31,6 +35,8 @@ _ACCEPT = {"Accept": "application/vnd.cvat+json"}
 _PAGE = 100
 _PAUSES = (0.2, 15.0)
 """Seconds between questions whether an export is there: small ones are at once."""
+_NO_SUBSET = "default"
+"""The folder, in the export of a project, of images that are in no subset."""
 _Count = Annotated[int, Field(ge=0)]
 _Name = Annotated[str, Field(max_length=4096)]
 
@@ -44,6 +50,7 @@ class _Thing(Told):
     dimension: _Name | None = None
     size: _Count = 0
     start_frame: _Count = 0
+    subset: str = ""
 
 
 class _Job(Told):
@@ -95,6 +102,14 @@ class _Meta(Told):
     frames: list[_Frame] | None = None
     deleted_frames: tuple[int, ...] = ()
     included_frames: list[int] | None = None
+    chunks_updated_date: _Name = ""
+    """When the images were changed last; what is drawn on them is none of it."""
+
+    def numbered(self, first: int) -> list[tuple[int, str]] | None:
+        """The number and name of each image of a task, or of a job that begins with ``first``; None where they have no names."""
+        if self.frames is None or self.included_frames is not None or len(self.frames) != self.size:
+            return None
+        return [(number, each.name) for number, each in enumerate(self.frames, first)]
 
 
 class _Started(Told):
@@ -111,9 +126,10 @@ class _Server:
     """One that is asked for one thing."""
 
     def __init__(self, source: CvatSource, errand: Errand) -> None:
-        self.client, self.base, self.store = errand.client, source.url, errand.store
+        self.client, self.base, self.store = errand.client, source.url, errand.kept.store
         self.login = fetched.login(errand.secret, _credentials, errand)
         given = {"project": source.project, "task": source.task, "job": source.job}
+        self._metas: dict[tuple[str, int], _Meta] = {}
         self.kind, self.number = next((kind, number) for kind, number in given.items() if number is not None)
 
     @property
@@ -144,6 +160,13 @@ class _Server:
     def tasks(self) -> list[_Thing]:
         """Those of the project; none of anything else."""
         return [*self.all("/api/tasks", _Things, project_id=self.number)] if self.kind == "project" else []
+
+    def meta(self, kind: str, number: int) -> _Meta:
+        """Of a task or a job, as it was when it was first asked for."""
+        if (kind, number) not in self._metas:
+            path = f"/api/{kind}s/{number}/data/meta"
+            self._metas[kind, number] = self.get(path, _Meta, limit=services.LARGEST_LIST)
+        return self._metas[kind, number]
 
     def jobs(self) -> list[_Job]:
         """Those in which people go through the images."""
@@ -179,22 +202,103 @@ def look(source: CvatSource, errand: Errand) -> Origin:
     )
 
 
+@dataclass(frozen=True)
+class _Image:
+    """An image of a task: where an export has it, what `Kept` calls it, and of which state of the task it is."""
+
+    task: int
+    number: int
+    path: str
+    key: str
+    state: str
+
+
 def fetch(source: CvatSource, errand: Errand, origin: Origin) -> tuple[SourceFiles, Origin]:
-    """The export, with all images. What changes meanwhile is seen by the next look."""
+    """The export, with the images that the store does not hold already. What changes meanwhile is seen by the next look."""
     server = _Server(source, errand)
-    url = _exported(server)
+    images = _images(server)
+    seen = {image: found for image in images if (found := errand.kept.find(image.key, image.state)) is not None}
+    # An export of all is one question, where single images are one each.
+    is_little = bool(seen) and len(images) - len(seen) <= len(seen)
+    added = list[int]()
+
+    def complete(folder: Path) -> None:
+        if is_little:
+            added.append(_complete(server, errand, folder, images, seen))
+
+    tree, size = _downloaded(server, errand, complete, with_images=not is_little)
+    for image in images:
+        if image.path in tree.known:
+            errand.kept.note(image.key, image.path, state=image.state)
+    tree = _compared(server, tree)
+    return tree, fetched.counted(origin.model_copy(update={"bytes": size + sum(added)}), tree)
+
+
+def _images(server: _Server) -> list[_Image]:
+    """Those of all tasks; none where one has images that an export calls otherwise, or that no folder can hold."""
+    if server.kind == "job":
+        return []
+    found = list[_Image]()
+    for task in server.tasks() if server.kind == "project" else [server.thing()]:
+        meta = server.meta("task", task.id)
+        numbered = meta.numbered(0)
+        if numbered is None:
+            return []
+        gone = set(meta.deleted_frames)
+        folder = f"images/{task.subset or _NO_SUBSET}/" if server.kind == "project" else "images/"
+        for number, name in numbered:
+            path = f"{folder}{name}"
+            if not _is_plain(path):
+                return []
+            if number not in gone:
+                key = f"{server.base} task {task.id} frame {number} {name}"
+                found.append(_Image(task.id, number, path, key, meta.chunks_updated_date))
+    return found if len({image.path for image in found}) == len(found) else []
+
+
+def _is_plain(path: str) -> bool:
+    parts = path.split("/")
+    return path.isprintable() and all(
+        part not in {"", ".", ".."} and not part.startswith(".") and len(os.fsencode(part)) <= 255 for part in parts
+    )
+
+
+def _complete(
+    server: _Server, errand: Errand, folder: Path, images: Sequence[_Image], seen: Mapping[_Image, Seen]
+) -> int:
+    """Add to an export of annotations its images: from the store, and one by one; the bytes of these."""
+    size = 0
+    for image in images:
+        target = folder / image.path
+        if image in seen and errand.kept.bring(seen[image], target):
+            continue
+        url = services.address(server.base, f"/api/tasks/{image.task}/data")
+        url = f"{url}?{urlencode({'type': 'frame', 'number': image.number, 'quality': 'original'})}"
+        try:
+            size += download(server.client, Wanted(url, target, server.login, limit=LARGEST_IMAGE)).size
+        except UnexpectedStatusError as error:
+            if error.status in {401, 403}:
+                raise
+            continue  # It is missed where the images are counted.
+        errand.progress(size, 0)
+    return size
+
+
+def _downloaded(
+    server: _Server, errand: Errand, complete: Callable[[Path], None], *, with_images: bool
+) -> tuple[SourceFiles, int]:
+    """An export, and its bytes."""
+    url = _exported(server, with_images=with_images)
     try:
         found = download(errand.client, Wanted(url, errand.scratch / "archive", server.login), errand.progress)
     except UnexpectedStatusError as error:
         if error.status not in {404, 410}:
             raise
         raise FetchError(f"the export of {server.words} of CVAT is gone before it was downloaded") from error
-    tree = fetched.unpacked(f"the export of {server.words}", found.path, errand)
-    tree = _compared(server, tree)
-    return tree, fetched.counted(origin.model_copy(update={"bytes": found.size}), tree)
+    return fetched.unpacked(f"the export of {server.words}", found.path, errand, complete), found.size
 
 
-def _exported(server: _Server) -> str:
+def _exported(server: _Server, *, with_images: bool) -> str:
     """The address of an export of now."""
     path = f"/api/{server.kind}s/{server.number}/dataset/export"
     url = services.address(server.base, path)
@@ -202,7 +306,7 @@ def _exported(server: _Server) -> str:
 
     def begun() -> _Started | None:
         asked: dict[str, Any] = {"login": server.login, "headers": _ACCEPT, "method": "POST", "body": b""}
-        asked["params"] = {"format": EXPORTED, "save_images": "true"}
+        asked["params"] = {"format": EXPORTED, "save_images": "true" if with_images else "false"}
         answer = server.client.answer(url, expect=(202, 409), **asked)
         if answer.status == 409:  # one of the same kind is being made, of how it was some time ago
             return None
@@ -231,19 +335,19 @@ def _compared(server: _Server, tree: SourceFiles) -> SourceFiles:
     missing, count, ours = list[str](), 0, list[tuple[int, int, str]]()
     for thing in things:
         kind = "job" if server.kind == "job" else "task"
-        meta = server.get(f"/api/{kind}s/{thing.id}/data/meta", _Meta, limit=services.LARGEST_LIST)
+        meta = server.meta(kind, thing.id)
         gone = set(meta.deleted_frames)
         count += max(0, meta.size - len(gone))
-        frames = meta.frames if meta.included_frames is None else None
-        if frames is not None and len(frames) == meta.size:
-            numbered = [*enumerate(frames, thing.start_frame)]
-            missing += [each.name for number, each in numbered if number not in gone and _stem(each.name) not in here]
-            ours += [(thing.id, number, each.name) for number, each in numbered if Marked.of(each.name) is not None]
+        numbered = meta.numbered(thing.start_frame) or []
+        missing += [name for number, name in numbered if number not in gone and _stem(name) not in here]
+        ours += [(thing.id, number, name) for number, name in numbered if Marked.of(name) is not None]
     if ours:
         tree = _suggested(server, tree, ours)
     if missing:
-        excluded = Exclusion.of(sorted({shown(name) for name in missing} - tree.known), ExclusionReason.NOT_FETCHED)
-        return replace(tree, excluded=(*tree.excluded, *excluded))
+        names = sorted({shown(name) for name in missing} - tree.known)
+        told = f"CVAT did not give {len(names)} images, which are left out with what is drawn on them: {format_names(names)}"
+        excluded = (*tree.excluded, *Exclusion.of(names, ExclusionReason.NOT_FETCHED))
+        return replace(tree, excluded=excluded, warnings=(*tree.warnings, *([told] if names else ())))
     if len(tree.images) < count:
         warning = f"CVAT has {count} images in {server.words}, and exported {len(tree.images)}"
         return replace(tree, warnings=(*tree.warnings, warning))

@@ -18,6 +18,7 @@ from pelagos_contract.sources import SOURCES, Source
 from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
 from pelagos_pipelines.fetching import Client, Credentials, Policy
 from pelagos_pipelines.sources import archives, volume
+from pelagos_pipelines.sources.kept import Kept
 from pelagos_pipelines.sources.place import Errand
 from pelagos_pipelines.storage import StorageRefusedError, places
 from pelagos_pipelines.storage.buckets import Object
@@ -26,19 +27,28 @@ _MOST_KEYS = 100
 
 
 @contextmanager
-def errand(source: Source, scratch: Path, progress: Callable[[int, int], None], store: str = "") -> Iterator[Errand]:
-    """With what the place that ``source`` names is asked, by the environment of this step; for ``store`` see Errand.
+def errand(
+    source: Source,
+    scratch: Path,
+    progress: Callable[[int, int], None],
+    kept: Kept | None = None,
+) -> Iterator[Errand]:
+    """With what the place that ``source`` names is asked, by the environment of this step; see Errand.
 
     Raises:
         RefusedError: SOURCE_SECRET_INCOMPLETE, and SOURCE_NOT_ALLOWED for a setting that is none.
     """
     secret = _secret(source)
     with Client(Policy.read(), f"source.{source.place}") as client:
-        yield Errand(client, scratch, secret, progress, store)
+        yield Errand(client, scratch, secret, progress, kept or Kept())
 
 
-def unpacked(name: str, file: Path, errand: Errand) -> SourceFiles:
+def unpacked(
+    name: str, file: Path, errand: Errand, complete: Callable[[Path], None] = lambda folder: None
+) -> SourceFiles:
     """The files in the archive at ``file``, which people call ``name``; its room is free again before images are looked at.
+
+    ``complete`` adds to the folder what the archive was made without.
 
     Raises RefusedError and FullError, see `archives.unpack` and `volume.collect`.
     """
@@ -52,6 +62,7 @@ def unpacked(name: str, file: Path, errand: Errand) -> SourceFiles:
                 errand.client.field,
             )
         found = archives.unpack(name, opened, errand.scratch / "unpacked", volume.MAX_FILES, errand.client.field, kind)
+    complete(found.folder)
     tree = volume.collected(name, Folder(found.folder), found.folder, errand.client.field)
     excluded = (*tree.excluded, *Exclusion.of(found.beside, ExclusionReason.HIDDEN))
     return replace(tree, excluded=excluded, warnings=(*tree.warnings, *found.warnings))

@@ -39,6 +39,8 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 """A personal access token; a legacy one has no dots."""
 _IMAGE = re.compile(r"<(?:Image|HyperText)\b[^>]*>", re.IGNORECASE)
 _VALUE = re.compile(r"\bvalue(?:List)?\s*=\s*[\"']\$(\w{1,200})", re.IGNORECASE)
+_UPLOADED = re.compile(r"/data/upload/\d+/[0-9a-f]{8}-")
+"""Where Label Studio puts what is uploaded: under a name of its own each time, so that another image has another one."""
 _Count = Annotated[int, Field(ge=0)]
 
 
@@ -193,7 +195,7 @@ class _Export:
         if not isinstance(value, str) or not (self.keys or services.is_image_name(_named(value))):
             return value
         url = services.rebased(self.server.base, value) if value.startswith("/") else value
-        return self.pictures.bring(url, _named(value), str(task.id))
+        return self.pictures.bring(url, _named(value), str(task.id), is_fixed=_UPLOADED.match(value) is not None)
 
 
 def _keys(configuration: str) -> Iterator[str]:

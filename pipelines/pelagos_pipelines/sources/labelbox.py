@@ -221,7 +221,7 @@ class _Export:
                 services.path_of(place),
             )
             try:
-                name = self.pictures.bring(place, services.path_of(wanted), mark, logs_in=False)
+                name = self.pictures.bring(place, services.path_of(wanted), mark, logs_in=False, key=f"row {mark}")
                 self._bring_masks(objects)
             except LeftError as error:
                 self.pictures.leave(f"data row {mark}", len(objects), error)

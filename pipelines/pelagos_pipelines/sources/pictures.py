@@ -15,8 +15,18 @@ from pelagos_contract.remote_sources import Origin
 from pelagos_contract.text import shown
 from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
 from pelagos_pipelines.annotations.untrusted_input import format_names
-from pelagos_pipelines.fetching import Credentials, Fetched, UnexpectedStatusError, Wanted, download, shown_url
+from pelagos_pipelines.fetching import (
+    Credentials,
+    Fetched,
+    UnchangedError,
+    UnexpectedStatusError,
+    Validators,
+    Wanted,
+    download,
+    shown_url,
+)
 from pelagos_pipelines.sources import fetched, services, volume
+from pelagos_pipelines.sources.kept import Seen
 from pelagos_pipelines.sources.place import Errand
 from pelagos_pipelines.sources.services import Names
 
@@ -46,8 +56,13 @@ class Pictures:
     images: int = 0
     done: int = 0
 
-    def bring(self, url: str, wanted: str, mark: str, *, logs_in: bool = True) -> str:
+    def bring(
+        self, url: str, wanted: str, mark: str, *, logs_in: bool = True, key: str = "", is_fixed: bool = False
+    ) -> str:
         """The name, much like ``wanted``, of the image at an address, once it is here; for ``mark`` see Names.
+
+        ``key`` is what the image is called where that is not by its address, as with one that is signed anew each time;
+        ``is_fixed``: an address that leads to the same image always.
 
         Raises LeftError, RefusedError for addresses that are not allowed, and FetchError.
         """
@@ -59,21 +74,39 @@ class Pictures:
             raise LeftError(shown_url(url), f"{why}: have it served, or use the storage as the source")
         if not services.is_address(url):
             raise LeftError(shown_url(url), "its address cannot be read")
-        found = self.download(services.encoded(url), self.errand.scratch / "image", logs_in=logs_in)
-        name = self.names.claim(f"images/{services.image_name(wanted, found.path)}", mark)
+        kept, target, called = self.errand.kept, self.errand.scratch / "image", f"{self.base} {key or url}"
+        seen = kept.find(called)
+        if is_fixed and seen is not None and kept.bring(seen, target):
+            validators = seen.validators
+        else:
+            validators = self._fetched(services.encoded(url), target, seen, logs_in=logs_in)
+        name = self.names.claim(f"images/{services.image_name(wanted, target)}", mark)
         (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        found.path.rename(self.folder / name)
+        target.rename(self.folder / name)
+        kept.note(called, name, validators)
         self.images += 1
-        self.done += found.size
         self.errand.progress(self.done, 0)
         return name
 
-    def download(self, url: str, target: Path, *, logs_in: bool = True) -> Fetched:
-        """A file, with the login only where the address is the service's own. Raises as ``bring``."""
+    def _fetched(self, url: str, target: Path, seen: Seen | None, *, logs_in: bool) -> Validators:
+        """What the server says of an image that is at ``target`` now: from the store, where it says that nothing has changed."""
+        try:
+            unless = None if seen is None else seen.validators
+            found = self.download(url, target, logs_in=logs_in, unless=unless)
+        except UnchangedError:
+            assert seen is not None
+            if self.errand.kept.bring(seen, target):
+                return seen.validators
+            found = self.download(url, target, logs_in=logs_in)
+        self.done += found.size
+        return found.validators
+
+    def download(self, url: str, target: Path, *, logs_in: bool = True, unless: Validators | None = None) -> Fetched:
+        """A file, with the login only where the address is the service's own. Raises as ``bring``, and UnchangedError."""
         client = self.errand.client
 
         def ask(login: Credentials) -> Fetched:
-            return download(client, Wanted(url, target, login, limit=LARGEST_IMAGE))
+            return download(client, Wanted(url, target, login, limit=LARGEST_IMAGE, unless=unless))
 
         try:
             return self.held(ask) if logs_in and services.is_below(self.base, url) else ask(Credentials())

@@ -11,6 +11,7 @@ from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import SourceDescription
 from pelagos_pipelines.annotations.model import SourceFiles
 from pelagos_pipelines.fetching import Client
+from pelagos_pipelines.sources.kept import Kept
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,13 @@ def _untold(done: int, total: int) -> None:
 @dataclass(frozen=True)
 class Errand:
     """With what a place is asked: ``client``, the ``secret`` by its keys (empty without a secretRef), a folder for what is
-    brought, and whom to tell how many bytes, of how many or 0, are here. ``store`` is the uri, or the folder, of the Dataset's
-    store; "" where there is none."""
+    brought, whom to tell how many bytes, of how many or 0, are here, and what of the source the Dataset's store holds."""
 
     client: Client
     scratch: Path
     secret: Mapping[str, str] = field(default_factory=dict, repr=False)
     progress: Callable[[int, int], None] = _untold
-    store: str = ""
+    kept: Kept = field(default_factory=Kept)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,9 @@ from pelagos_pipelines.preparation.statistics import Wanted
 from pelagos_pipelines.preparation.versions import Derived
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.sources import fetched
+from pelagos_pipelines.sources import kept as kept_images
 from pelagos_pipelines.sources import registry as sources
+from pelagos_pipelines.sources.kept import Kept
 from pelagos_pipelines.steps import collect, runs
 from pelagos_pipelines.steps.holding import held
 from pelagos_pipelines.steps.telling import Telling
@@ -66,7 +68,9 @@ CAPTURE = "capture.jsonl"
 """Beside the report of a version, all that is not known of when and where images were taken; no part of its digest."""
 INSPECTIONS = looks.FILE
 """In the store, what is known of images by their content."""
-_MEMORIES = frozenset({INSPECTIONS, answers.FILE})
+FETCHED = kept_images.FILE
+"""There, which images its source gave."""
+_MEMORIES = frozenset({INSPECTIONS, FETCHED, answers.FILE})
 """In the store, what saves work, and nothing else."""
 
 _NOT_TOLD = frozenset({"source", "classFolder", "retry"})
@@ -104,12 +108,13 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
         with held(kept) as confirm:
             kept.pull(lambda path: path in _MEMORIES)
             telling.enter(Stage.FETCHING)
-            tree, origin = _fetched(parsed, data_root, scratch / "data", telling, before, store)
+            images = Kept(kept.folder, kept.bucket, store)
+            tree, origin = _fetched(parsed, data_root, scratch / "data", telling, before, images)
             if before is not None and tree is None:
                 result = before.model_copy(update={"origin": origin})
             else:
                 assert tree is not None
-                result = _prepare(parsed, tree, kept, telling, confirm).model_copy(update={"origin": origin})
+                result = _prepare(parsed, tree, kept, telling, confirm, images).model_copy(update={"origin": origin})
             # Before the result, which counts only beside the request that it answers.
             disk.write_atomically(place.folder / REQUEST, asked, parents=True)
             telling.close()
@@ -122,7 +127,7 @@ def _fetched(
     scratch: Path,
     telling: Telling,
     before: PreparationResult | None,
-    store: str,
+    kept: Kept,
 ) -> tuple[SourceFiles | None, Origin | None]:
     """The files of the source, and what was fetched; no files when that is still what ``before`` was made from."""
     source = request.source
@@ -130,7 +135,7 @@ def _fetched(
     if place is None:
         return sources.obtain(source, data_root, scratch), None
     scratch.mkdir(parents=True, exist_ok=True)
-    with fetched.errand(source, scratch, telling.count_bytes, store) as errand:
+    with fetched.errand(source, scratch, telling.count_bytes, kept) as errand:
         fields = getattr(source, source.place)
         origin = place.look(fields, errand)
         known = before.origin if before is not None else None
@@ -166,7 +171,12 @@ def _finished(report: Path, asked: str, scratch: Path) -> PreparationResult | No
 
 
 def _prepare(
-    request: PreparationRequest, tree: SourceFiles, kept: Place, telling: Telling, confirm: Callable[[], None]
+    request: PreparationRequest,
+    tree: SourceFiles,
+    kept: Place,
+    telling: Telling,
+    confirm: Callable[[], None],
+    images: Kept,
 ) -> PreparationResult:
     gathered = _gathered(request, tree, kept, telling)
     found, cleaned, inspections = gathered.taken.collection, gathered.cleaned, gathered.inspections
@@ -198,6 +208,9 @@ def _prepare(
         _recipe(request, gathered.format) | {"sourceDigest": versions.source_digest(gathered.read, inspections)},
         Derived(statistics_of, plan),
     )
+    # Tiles, and what was made of other encodings, are not as the source has them.
+    as_they_are = (one.path for one in divided.images if one.part is None and inspections[one.path].converted is None)
+    images.write({path: (inspections[path].sha256, inspections[path].size) for path in as_they_are})
     balanced = balancing.told(plan, version.collection)
     seen = {image.path: inspections[image.path].look for image in divided.images}
     leaks = leakage.measure(divided.images, cleaned.repeats, cleaned.alike, seen)
@@ -217,7 +230,7 @@ def _prepare(
     uri = str(version.folder.resolve())
     if kept.bucket is not None:
         uri = published.publish(version, kept.bucket, confirm)
-        # After the version: without it the next preparation looks at all images again, and nothing else is lost.
+        # After the version: without them the next preparation fetches, and looks at, all images again; nothing else is lost.
         kept.push(lambda path: path in _MEMORIES or path.startswith(f"versions/{version.digest}/{judging.FOLDER}/"))
     result = _result(version, uri, cleaned, divided, balance, warnings)
     told = {

@@ -1,0 +1,135 @@
+"""Images that an earlier look has brought and the Dataset's store holds: taken from there, once their server calls them the same.
+
+How a server says it is for each source: by what it answers to a conditional question (RFC 9110, section 13), by a state of what
+holds the image, or since its address never leads to another one. What is kept is a hint and no more: an image is taken from the
+store if it has the digest that was noted, and fetched else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import orjson
+
+from pelagos_contract import disk
+from pelagos_pipelines.fetching import Validators
+from pelagos_pipelines.storage import StorageError
+from pelagos_pipelines.storage.buckets import Bucket
+
+FILE = "fetched.json"
+"""In a store: what stands for the images of its source by the digest of what they are called there."""
+_SCHEMA = 1
+_LONGEST = 500
+
+
+class Seen(NamedTuple):
+    """An image as it was fetched: what its server said of it, and what it is."""
+
+    etag: str
+    modified: str
+    state: str
+    sha256: str
+    size: int
+
+    @property
+    def validators(self) -> Validators:
+        """By which its server is asked."""
+        return Validators(self.etag, self.modified, self.size)
+
+
+class Kept:
+    """Those of one source. ``folder`` has FILE, and the blobs where there is no ``bucket``; None keeps nothing.
+
+    ``store`` is the uri, or the folder, of the whole store; "" where there is none.
+    """
+
+    def __init__(self, folder: Path | None = None, bucket: Bucket | None = None, store: str = "") -> None:
+        """Reads what is known; a file that is damaged knows nothing."""
+        self.store = store
+        self._folder, self._bucket = folder, bucket
+        self._known = _read(folder / FILE) if folder is not None else {}
+        self._noted: dict[str, tuple[str, str, str, str]] = {}
+        self._there: frozenset[str] | None = None
+        self.reused = 0
+
+    def find(self, key: str, state: str = "") -> Seen | None:
+        """The image that is called ``key``, if the store holds it and ``state`` is what it was."""
+        seen = self._known.get(_hashed(key))
+        return seen if seen is not None and seen.state == state[:_LONGEST] and self._holds(seen) else None
+
+    def bring(self, seen: Seen, target: Path) -> bool:
+        """Put it at ``target``; False when the store has lost it."""
+        path = _path(seen.sha256)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            if self._bucket is not None:
+                self._bucket.download(path, target, sha256=seen.sha256)
+            elif self._folder is None or not _copied(self._folder / path, target, seen.sha256):
+                return False
+        except (FileNotFoundError, StorageError):
+            return False
+        self.reused += 1
+        return True
+
+    def note(self, key: str, path: str, validators: Validators = Validators(), state: str = "") -> None:  # noqa: B008 - frozen
+        """That the image is ``path`` among the files of the source."""
+        # A header of a stranger's: no more than tells one from another.
+        self._noted[_hashed(key)] = path, validators.etag[:_LONGEST], validators.modified[:_LONGEST], state[:_LONGEST]
+
+    def write(self, digests: Mapping[str, tuple[str, int]]) -> None:
+        """Once versions hold them: ``digests`` has sha256 and size of those files of the source that they hold as they are."""
+        if self._folder is None or not self._noted:
+            return
+        rows = {
+            key: [etag, modified, state, *digests[path]]
+            for key, (path, etag, modified, state) in self._noted.items()
+            if path in digests
+        }
+        disk.write_atomically(self._folder / FILE, orjson.dumps({"schema": _SCHEMA, "images": rows}), parents=True)
+
+    def _holds(self, seen: Seen) -> bool:
+        if self._bucket is not None:
+            if self._there is None:
+                self._there = frozenset(each.path for each in self._bucket.list("blobs"))
+            return _path(seen.sha256) in self._there
+        with suppress(OSError):
+            return self._folder is not None and (self._folder / _path(seen.sha256)).stat().st_size == seen.size
+        return False
+
+
+def _hashed(key: str) -> str:
+    # Addresses may be long, and signed.
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _path(sha256: str) -> str:
+    """As versions name blobs."""
+    return f"blobs/{sha256[:2]}/{sha256[2:]}"
+
+
+def _copied(blob: Path, target: Path, sha256: str) -> bool:
+    shutil.copyfile(blob, target)
+    with target.open("rb") as file:
+        is_same = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+    if not is_same:
+        target.unlink()
+    return is_same
+
+
+def _read(file: Path) -> dict[str, Seen]:
+    try:
+        found = orjson.loads(file.read_bytes())
+        if found["schema"] != _SCHEMA:
+            return {}
+        known = {str(key): Seen(*row) for key, row in found["images"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    texts = (all(isinstance(text, str) for text in each[:4]) and isinstance(each.size, int) for each in known.values())
+    return (
+        known if all(texts) and all(len(each.sha256) == 64 and each.sha256.isalnum() for each in known.values()) else {}
+    )
