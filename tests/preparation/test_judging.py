@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -24,11 +25,12 @@ from pelagos_contract.judgement import LARGEST_PAGE, PAGE
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
-from pelagos_pipelines.preparation import balancing, leakage, versions
+from pelagos_pipelines.preparation import balancing, integrity, leakage, versions
 from pelagos_pipelines.preparation.balancing import Plan
 from pelagos_pipelines.preparation.judging import disagreeing, drawing, kept, making, samples, slices, tables, unusual
 from pelagos_pipelines.preparation.judging.page import AlteredExamples
 from pelagos_pipelines.preparation.versions import Version
+from pelagos_pipelines.sandbox.ceilings import Ceilings
 
 VOID = {"meta", "img", "image", "rect", "br"}
 HOSTILE = "</title><script>alert(1)</script><img src=http://evil.example/x onerror=alert(1)>" + untrusted_text.HOSTILE
@@ -446,3 +448,21 @@ def test_what_capture_says_is_a_slice_by_local_time_and_in_bands_of_depth() -> N
         "hour": ["23", "05", None, None],
         "depth band": ["0 to 10 m", "10 to 30 m", "6000 m and deeper", None],
     }
+
+
+@pytest.mark.parametrize("part", [(0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 0.5, 0.5)])
+def test_the_small_picture_of_a_photograph_looks_as_if_it_were_decoded_whole(
+    part: tuple[float, float, float, float],
+) -> None:
+    random = np.random.default_rng(5)
+    whole = cv2.resize(random.integers(0, 256, (30, 30, 3), np.uint8), (1600, 1600), interpolation=cv2.INTER_CUBIC)
+    content = cv2.imencode(".jpg", whole)[1].tobytes()
+    asked = {"side": samples.SIDE, "part": part, "paper": samples.PAPER}
+
+    raw = integrity.inspector_for(Ceilings.read()).pool.run("small", asked, content).raw
+
+    left, top, width, height = (round(1600 * side) for side in part)
+    wanted = whole[top : top + height, left : left + width, ::-1]
+    wanted = cv2.resize(wanted, (samples.SIDE, samples.SIDE), interpolation=cv2.INTER_AREA)
+    found = np.frombuffer(raw, np.uint8).reshape(wanted.shape)
+    assert np.abs(found.astype(int) - wanted).mean() < 3

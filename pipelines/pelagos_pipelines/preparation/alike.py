@@ -74,20 +74,26 @@ class _Found:
     """What has been found so far; an image of which enough is known is open no more."""
 
     def __init__(self, count: int) -> None:
-        self._earlier: dict[int, set[int]] = {}
+        self._count = count
+        self._pairs: Any = np.zeros(0, np.int64)
+        """Each once, as one number, ascending."""
         self._known: Any = np.zeros(count, np.int64)
 
     def add(self, later: Any, earlier: Any) -> None:
-        for one, other in zip(later.tolist(), earlier.tolist(), strict=True):
-            self._earlier.setdefault(one, set()).add(other)
-        for one in np.unique(later).tolist():
-            self._known[one] = len(self._earlier[one])
+        if len(later):
+            self._pairs = np.union1d(self._pairs, later.astype(np.int64) * self._count + earlier)
+            self._known = np.bincount(self._pairs // self._count, minlength=self._count)
 
     def open(self) -> Any:
         return np.flatnonzero(self._known < EARLIER)
 
     def first(self) -> dict[int, list[int]]:
-        return {later: sorted(earlier)[:EARLIER] for later, earlier in self._earlier.items()}
+        found: dict[int, list[int]] = {}
+        for pair in self._pairs.tolist():
+            earlier = found.setdefault(pair // self._count, [])
+            if len(earlier) < EARLIER:
+                earlier.append(pair % self._count)
+        return found
 
 
 class _Comparison:

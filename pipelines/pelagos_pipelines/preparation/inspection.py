@@ -79,12 +79,14 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 def small(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     """A picture of ``side`` x ``side`` pixels, red first, for people: of ``part`` of the image (left, top, width and height as
     shares of it, which may reach beyond it), or of all of it; what is not of the image has the brightness ``paper``."""
+    content, side = file.read(), int(arguments["side"])
+    left, top, width, height = arguments["part"] or (0, 0, 1, 1)
     try:
-        image = images.seen(images.decode(file.read()).stored)
+        reduction = _reduction(content, side / max(width, height))
+        image = images.seen(images.decode(content, reduction=reduction).stored)
     except decoding.ImageRefusedError as error:
         raise TaskRefusedError(str(error)) from None
-    (down, across), side = image.shape[:2], int(arguments["side"])
-    left, top, width, height = arguments["part"] or (0, 0, 1, 1)
+    down, across = image.shape[:2]
     x1, x2 = (round(share * across) for share in (left, left + width))
     y1, y2 = (round(share * down) for share in (top, top + height))
     x2, y2 = max(x2, x1 + 1), max(y2, y1 + 1)
@@ -102,6 +104,19 @@ def small(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 def dim(largest: int) -> bool:
     """Whether an image of 16 bits a sample is, by the largest of what is shown of it."""
     return largest < _DIM
+
+
+def _reduction(content: bytes, least: float) -> int:
+    """By how much a JPEG may be reduced, of images.REDUCTIONS, for its shorter side to have at least so many pixels."""
+    Image.MAX_IMAGE_PIXELS = None  # OpenCV judges the size
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
+            shorter = min(image.size)
+    except MemoryError:
+        raise
+    except Exception:  # it is none, or OpenCV says what is wrong with it
+        return 1
+    return max(reduction for reduction in images.REDUCTIONS if reduction == 1 or shorter / reduction >= least)
 
 
 def _samples(stored: Any) -> tuple[dict[str, int], memoryview]:

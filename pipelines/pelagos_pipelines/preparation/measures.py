@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 from pelagos_contract.dataset import Cleaning
 from pelagos_contract.exclusions import ExclusionReason
@@ -53,7 +53,7 @@ class Measures:
 
     def written(self) -> tuple[float, ...]:
         """For `recalled`."""
-        return astuple(self)
+        return self.sharpness, self.brightness, self.contrast, self.clipped
 
 
 def believed(document: Mapping[str, object], pixels: int) -> Measures | None:
@@ -77,7 +77,7 @@ def believed(document: Mapping[str, object], pixels: int) -> Measures | None:
 
 def values(measures: Measures | None, width: int, height: int) -> dict[str, float]:
     """All that thresholds are compared with. ``aspect`` is how many times as long as wide the image is, or as wide as long."""
-    known = {} if measures is None else dict(zip(_NAMES, astuple(measures), strict=False))
+    known = {} if measures is None else dict(zip(_NAMES, measures.written(), strict=False))
     return known | {"aspect": round(max(width, height) / min(width, height), 2)}
 
 
