@@ -26,6 +26,7 @@ ELSEWHERE = {
     Reason.SOURCE_SECRET_INCOMPLETE,
     Reason.SOURCE_INVALID,
     Reason.SOURCE_CHANGED,
+    Reason.TAXONOMY_UNAVAILABLE,
     Reason.DATASET_NOT_READABLE,
     Reason.CHECKPOINT_INVALID,
     Reason.UNTRUSTED_CHECKPOINT,
@@ -37,7 +38,8 @@ ELSEWHERE = {
     Reason.REQUEST_NOT_UNDERSTOOD,
     Reason.WORKSPACE_ALTERED,
 }
-"""Reasons of reading versions and workspaces, and of training; tests/sources judges rights and what is fetched.
+"""Reasons of reading versions and workspaces, and of training; tests/sources judges rights and what is fetched, and
+test_prepare_taxonomy.py a register that is away.
 
 A test below fills the disk.
 """
@@ -57,6 +59,11 @@ class Case:
 def _fish(source: Path, count: int = 6) -> None:
     for number in range(count):
         photo(source / ("cod", "eel")[number % 2] / f"{number}.png", seed=number)
+
+
+def _a_table_of_cod(source: Path) -> None:
+    _fish(source)
+    text(source / "taxa.csv", "label,AphiaID,ScientificName\ncod,126436,Gadus morhua\n")
 
 
 def _nothing(source: Path) -> None:
@@ -186,6 +193,13 @@ CASES = (
         ("the source has no file survey.csv; files beside images are none",),
         _fish,
         {"capture": {"from": "Csv", "file": "survey.csv"}},
+    ),
+    Case(
+        Reason.TAXA_UNKNOWN,
+        "labels.taxonomy.onUnknown",
+        ("1 classes are no taxa of taxa.csv: eel: it is not in the table", "labels.taxonomy.ids"),
+        _a_table_of_cod,
+        {"labels": {"taxonomy": {"authority": "WoRMS", "table": "taxa.csv", "onUnknown": "Fail"}}},
     ),
     Case(Reason.LABEL_WITHOUT_IMAGE, "source", ("1 label files", "labels/b.txt"), _label_alone, {"task": "Detection"}),
     Case(

@@ -310,8 +310,14 @@ def _labelled(read: Collection, labels: Labels, tree: SourceFiles, kept: Place) 
     asked = labels.taxonomy
     if asked is None:
         return labelling.applied(read, labels)
-    with naming.register_of(asked, tree, kept.folder) as register:
-        found = labelling.applied(read, labels, lambda classes: naming.named(classes, asked, register, read.unused))
+    try:
+        with naming.register_of(asked, tree, kept.folder) as register:
+            found = labelling.applied(read, labels, lambda classes: naming.named(classes, asked, register, read.unused))
+    except RefusedError:
+        # What a service said until it was away is not asked again, on the next machine neither.
+        if kept.bucket is not None and (kept.folder / answers.FILE).exists():
+            kept.write(answers.FILE, (kept.folder / answers.FILE).read_bytes())
+        raise
     if asked.table is None or asked.table in found.annotation_files:
         return found
     return replace(found, annotation_files=(*found.annotation_files, asked.table))
