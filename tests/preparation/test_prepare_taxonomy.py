@@ -10,7 +10,7 @@ import json
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from image_sources import coco, document, photo, text
 from pelagos_contract.dataset import PreparationResult
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.metadata import Metadata
-from pelagos_pipelines.preparation import exporting, versions
+from pelagos_pipelines.preparation import comparing, exporting, versions
 from pelagos_pipelines.steps.prepare import prepare
 from pelagos_pipelines.taxonomy import answers, naming, worms
 from web_servers import Fault, Server, quick, serving
@@ -125,11 +125,20 @@ def test_a_version_does_not_depend_on_when_and_whom_somebody_asked(
     assert by_table.files.annotations == 1
 
 
-def test_another_taxon_makes_another_version(place: Place) -> None:
-    first = place.run(ids={"haddock": 126437})
-    other = place.run("other", ids={"haddock": 126436})
+def test_a_taxon_that_the_register_accepts_no_more_makes_another_version_and_what_differs_is_told(place: Place) -> None:
+    first = place.run(**ASKED | {"rank": None})
+    service = place.server.handler
+    assert isinstance(service, Worms)
+    service.entries[126437] = replace(service.entries[126437], status="unaccepted", valid=126436)
+    (Path(place.store) / answers.FILE).unlink()
 
-    assert first.version != other.version
+    other = place.run("other", **ASKED | {"rank": None})
+
+    assert other.warnings[0] == "haddock (126437) is not accepted any more: Gadus morhua (126436) is taken for it"
+    assert comparing.compare(first.uri, other.uri, None)["recipe"] == [
+        {"field": "taxa.haddock.aphiaId", "from": 126437, "to": 126436},
+        {"field": "taxa.haddock.name", "from": "Melanogrammus aeglefinus", "to": "Gadus morhua"},
+    ]
 
 
 def test_a_refresh_asks_nothing_again_and_an_outage_stops_nobody(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

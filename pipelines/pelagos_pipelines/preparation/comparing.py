@@ -59,8 +59,9 @@ def _side(uri: str, scratch: Path) -> Side:
 
 
 def _recipe(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    found = manifest["recipe"]
-    return found if isinstance(found, dict) else {}
+    """With the taxa of classes, which a register of names may change while nobody changes anything else."""
+    found, taxa = manifest["recipe"], manifest.get("taxa")
+    return (found if isinstance(found, dict) else {}) | ({"taxa": taxa} if isinstance(taxa, dict) else {})
 
 
 def _blob(side: Side, sha256: str) -> bytes:
