@@ -41,21 +41,24 @@ from pelagos_pipelines.annotations import (
     yolo,
 )
 from pelagos_pipelines.annotations.model import Asked, Collection, Format, ImageRecord
+from pelagos_pipelines.fetching import Client, Policy
 from pelagos_pipelines.preparation import integrity, versions
 from pelagos_pipelines.preparation.capturing import applying
 from pelagos_pipelines.sandbox import MEBIBYTE, LimitError, Limits, Pool, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving import packages
 from pelagos_pipelines.sources import archives, volume
+from pelagos_pipelines.taxonomy import table, worms
+from pelagos_pipelines.taxonomy.answers import Kept
 from pelagos_pipelines.training import tensor_files
 
 SECONDS = float(os.environ.get("PELAGOS_FUZZ_SECONDS", "3"))
 """For each target."""
 TOOLS = (
     *("cvat", "labelstudio", "biigle", "ecotaxa", "labelbox", "ifdo", "ifdo_json", "masks"),
-    *("capture_csv", "capture_ifdo", "exif"),
+    *("capture_csv", "capture_ifdo", "exif", "taxa", "answers"),
 )
-"""Targets that have most of their code in common, and a third of the time each."""
+"""Targets that have most of their code in common, or little of it, and a third of the time each."""
 CORPUS = Path(__file__).parent / "corpus"
 CANARY = b"canary"
 _TOKENS = (
@@ -178,6 +181,30 @@ def _voc(root: Path) -> World:
     text(root / "Annotations/b.xml", "<annotation/>")
     text(root / "ImageSets/Main/train.txt", "a\n")
     return World(root / "Annotations/a.xml", _source(root, pascal_voc.FORMAT))
+
+
+def _taxa(root: Path) -> World:
+    photo(root / "a.png")
+
+    def read() -> Sequence[str]:
+        table.Table(volume.collect(VolumeSource(path="."), root), "taxa.csv").answers(["Gadus morhua", "cod"], [126436])
+        return []
+
+    return World(root / "taxa.csv", read)
+
+
+def _answers(root: Path) -> World:
+    """What a service said, as it was kept; nothing is asked, since the platform allows nobody to be."""
+    root.mkdir()
+    url = "http://127.0.0.1:9/rest"
+    client = Client(Policy(), worms.FIELD)
+
+    def read() -> Sequence[str]:
+        kept = Kept(root / "taxa.json", url, lambda: 1e9)
+        worms.Worms(client, url, kept).answers(["Gadus morhua"], [126436])
+        return []
+
+    return World(root / "taxa.json", read)
 
 
 def _yolo(root: Path, file: str) -> World:
@@ -314,6 +341,8 @@ TARGETS: dict[str, Callable[[Path], World]] = {
     "capture_csv": lambda root: _capture(root, "s.csv", **{"from": "Csv", "file": "s.csv"}),
     "capture_ifdo": lambda root: _capture(root, "s.yaml", **{"from": "Ifdo", "file": "s.yaml"}),
     "exif": lambda root: _capture(root, "a.jpg", **{"from": "Exif"}),
+    "taxa": _taxa,
+    "answers": _answers,
     "labels": lambda root: _yolo(root, "labels/a.txt"),
     "settings": lambda root: _yolo(root, "data.yaml"),
     "classes": lambda root: _yolo(root, "classes.txt"),

@@ -66,7 +66,7 @@ def test_semicolons_and_other_spellings_of_the_columns_are_read(tmp_path: Path) 
         ("label,AphiaID\ncod,0\n", "line 2: AphiaID is no number from 1"),
         ("label,AphiaID\ncod,99999999999999999999\n", "line 2: AphiaID is no number from 1"),
         ("label,AphiaID\n,126436\n", "neither label nor ScientificName"),
-        ("label,AphiaID\ncod,126436\ncod,126437\n", "line 3: the label cod is another taxon in line 2"),
+        ("label,AphiaID\ncod,126436\ncod,126437\n", "lines 2 and 3 have one label for two taxa"),
         ('label,AphiaID\n"cod\n', "quotes"),
         (f"label,AphiaID\n{'c' * 400},1\n", "label is no name"),
         ("label,AphiaID\nc\x1b[31m,1\n", "label is no name"),

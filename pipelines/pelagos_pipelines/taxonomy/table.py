@@ -71,8 +71,8 @@ class Table:
             if row.label and self._by_name.setdefault(row.label, row).taxon != row.taxon:
                 raise RefusedError(
                     Reason.FORMAT_INVALID,
-                    f"{printable(path)}, line {row.line}: the label {printable(row.label)} is another taxon in line"
-                    f" {self._by_name[row.label].line}: remove one of both",
+                    f"{printable(path)}, lines {self._by_name[row.label].line} and {row.line} have one label for two taxa: remove"
+                    " one of them",
                     FIELD,
                 )
 
