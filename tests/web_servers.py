@@ -58,12 +58,13 @@ class Reply:
 
 
 Handler = Callable[[Request], Reply]
-Kind = Literal["answer", "cut", "drop", "slow", "redirect", "ignore_range"]
+Kind = Literal["answer", "cut", "drop", "lose", "broken", "slow", "redirect", "ignore_range"]
 
 
 @dataclass(frozen=True)
 class Fault:
     """What happens to a request. ``answer``: that status; ``cut``: half of the body; ``drop``: the connection is closed;
+    ``lose``: the same, once it was carried out; ``broken``: that status, once it was;
     ``slow``: nothing for ``seconds``, then all; ``redirect``: to ``to``; ``ignore_range``: the whole file.
     """
 
@@ -137,6 +138,7 @@ class _Server(ThreadingHTTPServer):
 class _Requests(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
+    disable_nagle_algorithm = True  # head and body are two writes, and the second would wait for an acknowledgement
     server: _Server
 
     def handle_any(self) -> None:
@@ -165,6 +167,11 @@ class _Requests(BaseHTTPRequestHandler):
             dated and headers.get("if-modified-since") == dated
         ):
             reply = Reply(b"", 304)
+        if fault is not None and fault.kind == "lose":
+            self.close_connection = True
+            return
+        if fault is not None and fault.kind == "broken":
+            reply = Reply(b"no", fault.status)
         if reply.etag and reply.status == 200:
             reply = _part(reply, request if fault is None or fault.kind != "ignore_range" else None)
         self._send(reply, is_cut=fault is not None and fault.kind == "cut")

@@ -26,6 +26,7 @@ from pelagos_pipelines.fetching import connecting
 from pelagos_pipelines.fetching.credentials import NO_CREDENTIALS, Credentials, shown_url
 from pelagos_pipelines.fetching.patience import Deadline, FetchError, Patience, asked_pause
 from pelagos_pipelines.fetching.policy import Policy, Target
+from pelagos_pipelines.fetching.uploads import FileBody
 
 Made = TypeVar("Made")
 MEBIBYTE = 2**20
@@ -40,7 +41,8 @@ _MOST_PAUSES = 200
 """That one request is asked to make."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BUSY, _BROKEN = frozenset({429, 503}), frozenset({408, 500, 502, 504})
-_REPEATABLE = frozenset({"GET", "HEAD"})
+_REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
+"""What HTTP calls idempotent: a second time brings about nothing that the first did not."""
 _QUOTED = 300
 _CUT = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
 
@@ -75,7 +77,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request; ``login`` goes to the origin of ``url`` alone.
+    """A request; ``login`` goes to the origin of ``url`` alone. ``body``: bytes, a `FileBody`, or what becomes JSON.
 
     ``expect`` are the statuses that are answers; none: all below 400.
     """
@@ -265,10 +267,15 @@ class Client:
             **(asked.headers or {}),
             **login.headers,
         }
-        if body is not None and not isinstance(body, bytes):
+        if isinstance(body, FileBody):
+            headers |= {"Content-Type": "application/octet-stream", "Content-Length": str(body.size)}
+            body = body.pieces()
+        elif body is not None and not isinstance(body, bytes):
             headers["Content-Type"], body = "application/json", orjson.dumps(body)
-        if body is not None:
+        if isinstance(body, bytes):
             headers["Content-Length"] = str(len(body))
+        elif body is None and method in {"POST", "PUT"}:
+            headers["Content-Length"] = "0"  # there are servers that want to be told
         patience = self.patience
         waits = {"connect": patience.connect, "read": patience.read, "write": patience.read, "pool": patience.read}
         url = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=path)
