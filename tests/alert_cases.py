@@ -303,6 +303,21 @@ CASES = (
         148,
     ),
     Case(
+        "a token has expired",
+        "PelagosPublicationStuck",
+        {f'pelagos_publication_stuck_timestamp_seconds{{{RUN_LABELS},reason="RepositoryAccessDenied"}}': "0x100"},
+        75,
+        "Its publication has been stuck with reason RepositoryAccessDenied for 1h 15m 0s. Its condition Published says what to"
+        " do. Trainings go on.",
+        RUN | {"reason": "RepositoryAccessDenied"},
+    ),
+    Case(
+        "a repository was away for half an hour",
+        "PelagosPublicationStuck",
+        {f'pelagos_publication_stuck_timestamp_seconds{{{RUN_LABELS},reason="RepositoryAway"}}': "0x30 stale"},
+        80,
+    ),
+    Case(
         "two gates fail",
         "PelagosGateFailed",
         {

@@ -193,6 +193,10 @@ class DataPlane:
     """Splits of dataset versions without images."""
     failures: list[dict[str, str]] = field(default_factory=list)
     interruptions: int = 0
+    records: list[dict[str, Any]] = field(default_factory=list)
+    """In the repository that Datasets are published in."""
+    published: int = 0
+    """Runs that published."""
     _begun: dict[tuple[RunName, int], float] = field(default_factory=dict)
 
     async def work(self) -> None:
@@ -233,7 +237,10 @@ class DataPlane:
         else:
             self.simulation.objects.files.pop(f"{report}/failure.json", None)
             does = self._train if known.request.flow == "training" else self._prepare
-            result = (self._remove if "remove" in known.request.parameters["request"] else does)(known)
+            asked = json.loads(known.request.parameters["request"])
+            others = {"remove": self._remove, "publish": self._publish, "discard": self._discard}
+            does = next((other for name, other in others.items() if name in asked), does)
+            result = does(known)
             self._report(known, "result", result)
             self.simulation.pipelines.succeed(name)
 
@@ -276,6 +283,37 @@ class DataPlane:
         kept = [path for path in files if path.startswith(f"{store}/versions/")]
         counts = {"images": 2 * len(asked), "freedBytes": 100 * len(asked)}
         return {"removed": asked, **counts, "keptVersions": len(kept), "keptImages": 9, "keptBytes": 900}
+
+    def _publish(self, known: FakeRun) -> dict[str, Any]:
+        """As tests/publishing/test_publication.py shows of the real one: a version once, one draft of a Dataset."""
+        asked = json.loads(known.request.parameters["request"])
+        mine = [each for each in self.records if each["owner"] in asked["owners"]]
+        found = next((each for each in mine if each["version"] == asked["version"] and each["published"]), None)
+        found = found or next((each for each in mine if not each["published"]), None)
+        if found is None:
+            concept = mine[0]["concept"] if mine else f"10.5281/zenodo.{100 + 100 * len(self.records)}"
+            found = {"concept": concept, "number": str(101 + 10 * len(self.records)), "published": False}
+            self.records.append(found)
+        found |= {"owner": asked["owners"][-1], "version": asked["version"]}
+        found["published"] |= asked["publish"]["state"] == "Published"
+        self.published += 1
+        return {
+            "version": found["version"],
+            "state": "Published" if found["published"] else "Draft",
+            "server": asked["publish"]["url"],
+            "record": found["number"],
+            "url": f"{asked['publish']['url']}/records/{found['number']}",
+            "doi": f"10.5281/zenodo.{found['number']}",
+            "conceptDoi": found["concept"],
+            "at": "2026-03-01T12:30:00Z",
+            "retry": asked["retry"],
+        }
+
+    def _discard(self, known: FakeRun) -> dict[str, Any]:
+        owners = json.loads(known.request.parameters["request"])["owners"]
+        gone = [each for each in self.records if each["owner"] in owners and not each["published"]]
+        self.records = [each for each in self.records if each not in gone]
+        return {"discarded": [each["number"] for each in gone]}
 
     def _train(self, known: FakeRun) -> dict[str, Any]:
         onnx = _sha256([known.request.parameters["request"], self.metrics])

@@ -22,7 +22,7 @@ at_a_time=(-n "${PELAGOS_TEST_PROCESSES:-3}" --dist loadscope --no-loadscope-reo
 
 # Tests of what runs inside pipelines and model servers: they need torch and run in the environment pipelines-dev. All other
 # folders below tests/ are about the control plane; those on a real cluster run by themselves, so that it disturbs no others.
-data_plane=(annotations evaluation export extensions fetching flows fuzz preparation samples sandbox serving sources storage taxonomy training)
+data_plane=(annotations evaluation export extensions fetching flows fuzz preparation publishing samples sandbox serving sources storage taxonomy training)
 
 reports=$(mktemp -d)
 # However this ends, what it started does.

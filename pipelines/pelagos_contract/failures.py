@@ -198,6 +198,38 @@ class Reason(StrEnum):
         "The object storage refuses a step's credentials or the name of an object, or has no such bucket.",
         "Correct what the message names, then set the annotation pelagos.dev/retry.",
     )
+    REPOSITORY_NOT_ALLOWED = (
+        "RepositoryNotAllowed",
+        "spec.publish names a repository at an address that is not asked: not https, or not a public one, and the platform has not allowed it.",
+        "Have the entry that the message prints added to sourceHosts of the namespace, or name another address.",
+    )
+    REPOSITORY_ACCESS_DENIED = (
+        "RepositoryAccessDenied",
+        "The repository refuses the token: it is wrong, has expired, or may not write and publish.",
+        "Put a new token into the Secret that spec.publish.zenodo.secretRef names; it is tried again within the hour, or when pelagos.dev/retry is set.",
+    )
+    REPOSITORY_SECRET_INCOMPLETE = (
+        "RepositorySecretIncomplete",
+        "The Secret that spec.publish.zenodo.secretRef names is not there, or lacks the key with the token.",
+        "Put the key that the message names into it; that alone is noticed within a minute.",
+        "waiting",
+    )
+    REPOSITORY_AWAY = (
+        "RepositoryAway",
+        "The repository does not answer, or asks for a longer pause than a run has. What was done there stays, and is gone on with.",
+        "Nothing, unless it lasts: it is tried again every ten minutes.",
+        "waiting",
+    )
+    PUBLICATION_REFUSED = (
+        "PublicationRefused",
+        "The repository does not take the record or a file of it, or somebody works on the draft there.",
+        "Correct what the message names, in spec.metadata, spec.publish or there; a change of the Dataset starts it again at once.",
+    )
+    METADATA_INCOMPLETE = (
+        "MetadataIncomplete",
+        "spec.publish.documents asks for a document that cannot be written without more of spec.metadata.",
+        "Set the fields that the message names, or ask for fewer documents.",
+    )
 
 
 class Failure(Strict):

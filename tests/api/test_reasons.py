@@ -19,7 +19,7 @@ SOURCES = [file for file in (ROOT / "operator/pelagos").rglob("*.py") if file !=
 CONSTANTS = {name: value for name, value in vars(reasons).items() if isinstance(value, Reason)}
 OTHER_THINGS = {
     # Types of conditions, in the tables of columns too.
-    "Ready", "Evaluated", "GatesPassed", "QualityPassed", "Registered", "Succeeded",
+    "Ready", "Evaluated", "GatesPassed", "Published", "QualityPassed", "Registered", "Succeeded",
     # States of pipeline runs, pods, claims, servers and of the supervisor's children; a type, and a panel.
     "Pending", "Running", "Starting", "Loaded", "Found", "Queued",
 }  # fmt: skip

@@ -181,7 +181,7 @@ async def test_registers_that_are_asked_for_taxa_are_told_with_what_the_platform
             assert hint == "Use https, or add http://worms.lab.example to sourceHosts of pelagos-tenant-naming."
 
 
-async def test_secrets_of_sources_that_are_fetched_are_looked_for(
+async def test_secrets_of_sources_and_repositories_are_looked_for(
     api: KubernetesRest, plane: ControlPlane, tmp_path: Path
 ) -> None:
     plane.create_namespace("fetching")
@@ -190,7 +190,7 @@ async def test_secrets_of_sources_that_are_fetched_are_looked_for(
         "apiVersion": "pelagos.dev/v1alpha1",
         "kind": "Dataset",
         "metadata": {"name": "reef"},
-        "spec": {"source": source, "task": "Detection"},
+        "spec": {"source": source, "task": "Detection", "publish": {"zenodo": {"secretRef": {"name": "zenodo"}}}},
     }
     put(plane, "/apis/pelagos.dev/v1alpha1/namespaces/fetching/datasets", body)
     settings = on_cluster(tmp_path).model_copy(update={"source_hosts": "10.20.0.0/16"})
@@ -204,4 +204,7 @@ async def test_secrets_of_sources_that_are_fetched_are_looked_for(
         findings = await examine(tenants.SECTION, DoctorContext(settings, api, HOME, ("fetching",)))
         told = [finding.message for finding in findings]
         assert message in told
-        assert "sources are fetched from public addresses over https, and from 10.20.0.0/16 (sourceHosts)" in told
+        assert "the Secret zenodo does not exist" in told
+        assert (
+            "sources and repositories are at public addresses over https, and from 10.20.0.0/16 (sourceHosts)" in told
+        )

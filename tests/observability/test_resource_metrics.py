@@ -129,6 +129,41 @@ def test_what_people_made_of_suggestions_is_summed(resource: Make) -> None:
     assert {name: found.get_sample_value("pelagos_suggestions", {"outcome": name}) for name in want} == want
 
 
+def test_publications_are_counted_and_those_that_are_stuck_named_since_when(resource: Make) -> None:
+    def dataset(name: str, status: str, reason: str, **publication: Any) -> Resource:
+        made = resource(kinds.DATASET, name, publication=publication)
+        condition = {
+            "type": "Published",
+            "status": status,
+            "reason": reason,
+            "lastTransitionTime": "2026-03-01T12:00:00Z",
+        }
+        return replace(made, spec={"publish": {}}, status={**made.status, "conditions": [condition]})
+
+    found = registry(
+        [
+            dataset("out", "True", "Published"),
+            dataset("draft", "False", "DraftMade"),
+            dataset("refused", "False", "RepositoryAccessDenied", stuckSince="1970-01-01T00:01:00Z"),
+            dataset("tried again", "Unknown", "Running", stuckSince="1970-01-01T00:02:00Z"),
+            dataset("no Secret", "Unknown", "RepositorySecretIncomplete"),
+            dataset("runs", "Unknown", "Running"),
+            dataset("not fair enough", "False", "FairScoreTooLow"),
+            resource(kinds.DATASET, "asks for nothing"),
+        ]
+    )
+
+    counts = {
+        state: found.get_sample_value("pelagos_publications", {"state": state})
+        for state in ("published", "draft", "stuck", "pending")
+    }
+    assert counts == {"published": 1, "draft": 1, "stuck": 3, "pending": 2}
+    name = "pelagos_publication_stuck_timestamp_seconds"
+    for which, reason, since in (("refused", "RepositoryAccessDenied", 60), ("tried again", "Running", 120)):
+        labels = {"namespace": "default", "name": which, "reason": reason}
+        assert found.get_sample_value(name, labels) == since
+
+
 def test_the_progress_of_trainings_in_progress_is_a_ratio(resource: Make) -> None:
     found = registry(
         [

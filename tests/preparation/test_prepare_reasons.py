@@ -37,9 +37,15 @@ ELSEWHERE = {
     Reason.STORAGE_REFUSED,
     Reason.REQUEST_NOT_UNDERSTOOD,
     Reason.WORKSPACE_ALTERED,
+    Reason.REPOSITORY_NOT_ALLOWED,
+    Reason.REPOSITORY_ACCESS_DENIED,
+    Reason.REPOSITORY_SECRET_INCOMPLETE,
+    Reason.REPOSITORY_AWAY,
+    Reason.PUBLICATION_REFUSED,
+    Reason.METADATA_INCOMPLETE,
 }
-"""Reasons of reading versions and workspaces, and of training; tests/sources judges rights and what is fetched, and
-test_prepare_taxonomy.py a register that is away.
+"""Reasons of reading versions and workspaces, and of training; tests/sources judges rights and what is fetched, tests/publishing
+what is published, and test_prepare_taxonomy.py a register that is away.
 
 A test below fills the disk.
 """

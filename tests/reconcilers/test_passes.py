@@ -80,7 +80,7 @@ def test_the_first_status_has_every_condition_and_names_the_generation(world: Si
     found = world.cluster.get(frames)
     assert found is not None
     assert [condition["type"] for condition in found.status["conditions"]] == [
-        *("Ready", "Reconciling", "SourceResolved", "Prepared", "QualityPassed", "FairPassed"),
+        *("Ready", "Reconciling", "SourceResolved", "Prepared", "QualityPassed", "FairPassed", "Published"),
     ]
     assert found.status["observedGeneration"] == found.generation == 1
 

@@ -15,7 +15,7 @@ from pelagos_contract.failures import RefusedError
 from pelagos_pipelines.preparation import published, versions
 from pelagos_pipelines.steps.prepare import prepare
 from pelagos_pipelines.taxonomy import worms
-from web_servers import QUICK, Fault, serving
+from web_servers import Fault, quick, serving
 from worms_server import BASE, Worms
 
 
@@ -23,7 +23,7 @@ def test_taxa_and_answers_are_found_again_on_another_machine(
     object_storage: ObjectStorage, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worms, "PAUSE", 0.0)
-    monkeypatch.setattr(worms, "PATIENCE", QUICK)
+    monkeypatch.setattr(worms, "PATIENCE", quick())
     for seed, name in enumerate(("Gadus morhua", "haddock")):
         for number in range(3):
             photo(tmp_path / "data" / name / f"{number}.png", seed=10 * seed + number)

@@ -34,6 +34,7 @@ from pelagos_contract.judgement import Leakage, SliceFigures
 from pelagos_contract.measures import Measured
 from pelagos_contract.metadata import Metadata
 from pelagos_contract.preprocessing import ToldStatistics
+from pelagos_contract.publication import Publish
 from pelagos_contract.remote_sources import Origin
 from pelagos_contract.sources import SourceDescription
 from pelagos_contract.tasks import Task
@@ -254,6 +255,13 @@ class DatasetSpec(Recipe, BaseSpec):
     fair: Annotated[
         FairGate | None, Field(description="How FAIR a version must be before it is published. Default: as it is.")
     ] = None
+    publish: Annotated[
+        Publish | None,
+        Field(
+            description="Where the newest version is published, once QualityPassed does not block and FairPassed is True; no "
+            "part of a version's digest. Default: nowhere."
+        ),
+    ] = None
 
 
 class Splits(Strict):
@@ -290,6 +298,7 @@ class DatasetVersion(Strict):
             description="Why no TrainingRun starts on it: what spec.quality, with onFail Block, found when it was the newest."
         ),
     ] = None
+    doi: Annotated[str | None, Field(description="DOI under which it is published.")] = None
 
 
 class Removals(Strict):
@@ -371,6 +380,32 @@ class Fair(Strict):
     ]
 
 
+class Publication(Strict):
+    """What is in the repository that spec.publish names."""
+
+    version: Annotated[str | None, Field(description="Digest of the version that is there.")] = None
+    state: Annotated[
+        str | None, Field(description="Draft: for people to look at, with a DOI that is reserved; or Published.")
+    ] = None
+    doi: Annotated[str | None, Field(description="DOI of exactly this version.")] = None
+    concept_doi: Annotated[str | None, Field(description="DOI of all versions, which leads to the newest.")] = None
+    url: Annotated[str | None, Field(description="Page of the record or draft.")] = None
+    record: Annotated[str | None, Field(description="Its number.")] = None
+    server: Annotated[str | None, Field(description="Address of the repository.")] = None
+    at: Annotated[
+        str | None, Field(description="When it was made there.", json_schema_extra={"format": "date-time"})
+    ] = None
+    note: Annotated[str | None, Field(description="What a person should know of it.")] = None
+    run: Annotated[str | None, Field(description="Name of the run that publishes.")] = None
+    stuck_since: Annotated[
+        str | None,
+        Field(
+            description="Since when what spec.publish asks for does not come about, and somebody must act or is waited for.",
+            json_schema_extra={"format": "date-time"},
+        ),
+    ] = None
+
+
 class DatasetStatus(BaseStatus):
     """The newest version, and the state of the one in preparation."""
 
@@ -400,6 +435,9 @@ class DatasetStatus(BaseStatus):
         str | None, Field(description="Its report, a page of figures and samples: pelagos report NAME shows it.")
     ] = None
     fair: Annotated[Fair | None, Field(description="How FAIR it is, by the built-in evaluation.")] = None
+    publication: Annotated[
+        Publication | None, Field(description="What is published of it, or was of an earlier version.")
+    ] = None
     source: Annotated[
         Origin | None, Field(description="What of a source that is fetched the newest version is made from.")
     ] = None
@@ -491,6 +529,7 @@ COLUMNS = (
     Column("Source", ".status.source.version", priority=1, description="Of a source that is fetched, its version."),
     Column("Excluded", ".status.files.excluded", "integer", priority=1),
     Column("FAIR", ".status.fair.score", "integer", priority=1, description="Score of the built-in evaluation."),
+    Column("DOI", ".status.publication.doi", priority=1, description="Of what is published, or reserved for a draft."),
     Column("Version", ".status.version", priority=1),
     Column(
         "Position", ".status.queue.position", "integer", priority=1, description="Place in the queue, the next one 1."

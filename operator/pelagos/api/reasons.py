@@ -309,6 +309,26 @@ FAIR_SCORE_TOO_LOW = _dataset(
     "The newest version is less FAIR than spec.fair.minScore asks. It can be trained on, and is not to be published.",
     "See pelagos fair NAME for what would give more points, and set that in spec.metadata.",
 )
+NOT_ASKED_FOR = _dataset("NotAskedFor", "for information", "spec.publish is not set, so that nothing is published.")
+PUBLISHED = _dataset("Published", "done", "The version is published. status.publication says where.")
+DRAFT_MADE = _dataset(
+    "DraftMade",
+    "for information",
+    "A draft of the version is in the repository, as spec.publish.zenodo.state asks. It is not published.",
+    "Look at it there; set spec.publish.zenodo.state to Published to have it published, which nobody can take back.",
+)
+VERSION_NOT_LISTED = _dataset(
+    "VersionNotListed",
+    "action required",
+    "spec.publish.version names a version that status.versions does not list, or one that spec.quality blocks.",
+    "Name one that is listed, or none, for the newest.",
+)
+REPOSITORY_NOT_ALLOWED = _of_steps("Dataset", failures.Reason.REPOSITORY_NOT_ALLOWED)
+REPOSITORY_ACCESS_DENIED = _of_steps("Dataset", failures.Reason.REPOSITORY_ACCESS_DENIED)
+REPOSITORY_SECRET_INCOMPLETE = _of_steps("Dataset", failures.Reason.REPOSITORY_SECRET_INCOMPLETE)
+REPOSITORY_AWAY = _of_steps("Dataset", failures.Reason.REPOSITORY_AWAY)
+PUBLICATION_REFUSED = _of_steps("Dataset", failures.Reason.PUBLICATION_REFUSED)
+METADATA_INCOMPLETE = _of_steps("Dataset", failures.Reason.METADATA_INCOMPLETE)
 SOURCE_NOT_FOUND = _of_steps("Dataset", failures.Reason.SOURCE_NOT_FOUND)
 SOURCE_REJECTED = _dataset(
     "SourceRejected",

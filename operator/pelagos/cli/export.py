@@ -17,6 +17,7 @@ from pelagos.cli.outputs import Output
 from pelagos_contract.documents import DOCUMENTS
 from pelagos_contract.formats import FORMATS
 from pelagos_contract.metadata import InvalidMetadataError, of_spec
+from pelagos_contract.publication import is_trial
 from pelagos_contract.text import shown
 
 _PROGRAM = "pelagos_pipelines.preparation.exporting"
@@ -102,7 +103,9 @@ def _wanted(name: str, dataset: Mapping[str, Any], uri: str, metadata: Sequence[
     listed = status.get("versions") or ()
     made = next((str(each.get("createdAt")) for each in listed if each.get("version") == digest), None)
     day = made or datetime.now(UTC).isoformat()
-    return {"documents": list(metadata), "metadata": said.written(), "dataset": name, "made": day[:10]}
+    doi = next((each.get("doi") for each in listed if each.get("version") == digest), None)
+    published = {"doi": doi} if doi and not is_trial(doi) else {}
+    return {"documents": list(metadata), "metadata": said.written(), "dataset": name, "made": day[:10], **published}
 
 
 def _told(found: Mapping[str, Any], format_name: str, metadata: Sequence[str]) -> Iterable[str]:

@@ -24,6 +24,7 @@ from pelagos.cli import (
     operate,
     orphans,
     predict,
+    publication,
     report,
     status,
     ui,
@@ -81,6 +82,7 @@ app.command()(ui.ui)
 app.command()(demo.demo)
 app.command()(predict.predict)
 app.command()(export.export)
+app.command()(publication.publication)
 app.command()(report.report)
 app.command()(fair.fair)
 app.command()(logs.logs)

@@ -12,9 +12,13 @@ from pelagos.ports.cluster import Key
 
 @dataclass(frozen=True)
 class SubmitRun:
-    """Make a pipeline run exist."""
+    """Make a pipeline run exist.
+
+    ``aside``: the condition that says why it was refused, where that is in the way of nothing else; empty: the pass fails.
+    """
 
     request: pipelines.RunRequest
+    aside: str = ""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ class PostEvent:
     uid: str
     reason: str
     message: str
+    warns: bool = False
 
 
 Effect = (

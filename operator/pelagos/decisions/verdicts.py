@@ -47,6 +47,8 @@ class Verdict:
     state: ConditionState
     reason: reasons.Reason
     message: str
+    is_aside: bool = False
+    """Whether the summary does not count it: what it is about never stands in the way of anything else."""
 
     @property
     def stops(self) -> bool:
@@ -99,6 +101,6 @@ def summary(decision: Decision) -> Verdict:
     )
     for state in order:
         for verdict in decision.verdicts:
-            if verdict.state is state:
+            if verdict.state is state and not verdict.is_aside:
                 return Verdict(READY, state, verdict.reason, verdict.message)
     return decision.ready or Verdict(READY, ConditionState.DONE, reasons.READY, "")

@@ -116,6 +116,16 @@ CORRECTIONS = Family(
     "What people made of suggestions of models, in the newest versions of all Datasets, by outcome; added: what a model missed.",
     ("outcome",),
 )
+PUBLICATION_STUCK = Family(
+    "pelagos_publication_stuck_timestamp_seconds",
+    "Since when a Dataset is not published as spec.publish asks, and somebody must act or is waited for; only of those.",
+    (*NAMED, "reason"),
+)
+PUBLICATIONS = Family(
+    "pelagos_publications",
+    "Datasets with spec.publish by what became of that: published, draft, stuck, or pending.",
+    ("state",),
+)
 UNNAMED = Family(
     "pelagos_resources_unnamed", "Resources that metrics should name and do not, because there are too many."
 )
@@ -144,6 +154,8 @@ FAMILIES = (
     FETCHED_BYTES,
     UNFETCHED,
     CORRECTIONS,
+    PUBLICATION_STUCK,
+    PUBLICATIONS,
     UNNAMED,
 )
 OUTCOMES = ("accepted", "moved", "relabelled", "removed", "added")
@@ -207,6 +219,7 @@ class ResourceCollector(Collector):
         samples[KEPT_BYTES].add((), sum(told.get("keptBytes") or 0 for told in removals))
         samples[FREED_BYTES].add((), sum(told.get("freedBytes") or 0 for told in removals))
         _fetched([resource for resource in resources if resource.kind is kinds.DATASET], samples)
+        _publications([resource for resource in resources if resource.kind is kinds.DATASET], samples)
         samples[UNNAMED].add((), max(sample.left_out for sample in samples.values()))
         yield from (sample.gauge for sample in samples.values())
 
@@ -344,6 +357,26 @@ def _queued(resource: Resource, samples: Mapping[Family, _Samples]) -> None:
         samples[QUEUED_SINCE].add(labels, _unix(str(queue["since"])))
     if queue.get("position"):
         samples[POSITION].add(labels, queue["position"])
+
+
+def _publications(datasets: Iterable[Resource], samples: Mapping[Family, _Samples]) -> None:
+    counted = dict.fromkeys(("published", "draft", "stuck", "pending"), 0)
+    for resource in datasets:
+        if resource.spec.get("publish") is None:
+            continue
+        condition, told = _condition(resource, "Published"), resource.status.get("publication") or {}
+        reason = reasons.named(str(condition.get("reason", "None")))
+        # The engine of one machine tells of a Secret that is not there before any run, so that nothing notes since when.
+        waits = condition.get("status") != "True" and reason.state in {"waiting", "action required"}
+        since = told.get("stuckSince") or (condition.get("lastTransitionTime") if waits else None)
+        state = (
+            "published" if condition.get("status") == "True" else "draft" if reason == reasons.DRAFT_MADE else "pending"
+        )
+        counted["stuck" if since else state] += 1
+        if since:
+            samples[PUBLICATION_STUCK].add((resource.namespace, resource.name, str(reason)), _unix(str(since)))
+    for state, number in counted.items():
+        samples[PUBLICATIONS].add((state,), number)
 
 
 def _condition(resource: Resource, name: str) -> Mapping[str, Any]:

@@ -55,4 +55,6 @@ async def _delete(effect: effects.DeleteResource, dependencies: Dependencies) ->
 async def _post(effect: effects.PostEvent, dependencies: Dependencies) -> None:
     known = dependencies.cache.get(effect.key)
     if known is not None and known.uid == effect.uid:
-        await dependencies.cluster.post_event(known, severity="Normal", reason=effect.reason, message=effect.message)
+        await dependencies.cluster.post_event(
+            known, severity="Warning" if effect.warns else "Normal", reason=effect.reason, message=effect.message
+        )

@@ -9,14 +9,14 @@ from typing import Any
 from pelagos.api import kinds, meta
 from pelagos.api.dataset import DatasetSpec, DatasetVersion, MadeFrom, Progress
 from pelagos.decisions import dataset, digests
-from pelagos.decisions.dataset import identity, observed, removal
+from pelagos.decisions.dataset import identity, observed, publication, removal
 from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.verdicts import Decision
 from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 from pelagos.ports.volumes import Fingerprint
-from pelagos.reconcilers import records, version_users
+from pelagos.reconcilers import publications, records, version_users
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.recalled import Recalled
 from pelagos.reconcilers.scope import Scope
@@ -76,6 +76,7 @@ class DatasetReconciler:
         removals = Recalled(resource).removals
         removal_name = removal.name_run(resource.uid, removals)
         removal_run = await dependencies.pipelines.find(removal_name) if removal_name else None
+        publishing = await publications.look(scope, spec)
         objects = dependencies.objects
         return observed.Observed(
             spec=spec,
@@ -87,7 +88,7 @@ class DatasetReconciler:
             source_error=source_error,
             run=run,
             report=made.report,
-            superseded=await _superseded(scope, {name, removal_name}, digest),
+            superseded=await _superseded(scope, {name, removal_name, publication.name_run(resource.uid)}, digest),
             history=tuple(DatasetVersion.model_validate(entry, extra="ignore") for entry in made.history),
             data_root=data_root(scope),
             store=objects.uri(made.store or scope.own_folder(DATASETS)),
@@ -96,6 +97,7 @@ class DatasetReconciler:
             removal_run=removal_run,
             removal_report=await read_report(scope, removal_run) if removal_run else Report(),
             removal_folder=objects.uri(report_folder(removal_name, scope.tenant)) if removal_name else "",
+            publishing=publishing,
             users=version_users.of(resource, made.report.result, spec, dependencies.cache),
             is_gone=made.is_gone,
             now=now,
@@ -117,16 +119,23 @@ class DatasetReconciler:
     async def clean_up(self, resource: Resource, dependencies: Dependencies) -> None:
         """End all runs; remove versions when deletionPolicy is Delete."""
         scope = await scope_of(resource, dependencies)
+        deletes = resource.spec.get("deletionPolicy") == "Delete"
+        discards = publication.name_discard(resource.uid)
+        owners = publications.owners(scope, await records.newest(scope)) if resource.spec.get("publish") else ()
         for run in await dependencies.pipelines.find_owned(resource.uid):
+            if run.name == discards and deletes:
+                continue
             await dependencies.pipelines.cancel(run.name)
             await dependencies.objects.delete(report_folder(run.name, scope.tenant))
             await dependencies.pipelines.delete(run.name)  # Last: without its record nobody knows what else to remove.
-        if resource.spec.get("deletionPolicy") == "Delete":
+        if deletes:
             newest = await records.newest(scope)
             if newest is not None and scope.is_inside(newest.get("store"), scope.namespace_folder(DATASETS)):
                 await dependencies.objects.delete(scope.path(newest["store"]))
             await dependencies.objects.delete(scope.own_folder(DATASETS))
             await dependencies.objects.delete(records.folder(scope))
+            # Last, since it takes a while: until then all that is ours is gone.
+            await publications.discard(scope, owners)
 
 
 async def _fingerprint(spec: DatasetSpec, scope: Scope) -> Fingerprint | None:

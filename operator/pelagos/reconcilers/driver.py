@@ -142,6 +142,8 @@ async def _decide_and_act(reconciler: Reconciler, resource: Resource, dependenci
         # When one fails, the rest is left out; the next pass sees what there is by then and decides again.
         if isinstance(effect, effects.KeepRecord):
             decision = await _keep(effect, decision, dependencies)
+        elif isinstance(effect, effects.SubmitRun) and effect.aside:
+            decision = await _submit_aside(effect, decision, dependencies)
         else:
             await apply_effects.act(effect, dependencies)
     return decision
@@ -156,6 +158,20 @@ async def _keep(effect: effects.KeepRecord, decision: Decision, dependencies: De
         pause = REJECTED_RETRY if decision.recheck_after is None else min(decision.recheck_after, REJECTED_RETRY)
         # Status must not name a record that is not there: the next pass would take it for kept.
         return replace(decision, status={**decision.status, "record": None}, recheck_after=pause)
+    return decision
+
+
+async def _submit_aside(effect: effects.SubmitRun, decision: Decision, dependencies: Dependencies) -> Decision:
+    """Submit a run that nothing else waits for: why it is refused shows in its own condition, and holds up nothing."""
+    try:
+        await apply_effects.act(effect, dependencies)
+    except RejectedError as error:
+        secret = reasons.REPOSITORY_SECRET_INCOMPLETE
+        reason = secret if error.reason == reasons.SOURCE_SECRET_INCOMPLETE else error.reason
+        verdict = replace(obstacle(effect.aside, reason, str(error)), is_aside=True)
+        others = tuple(each for each in decision.verdicts if each.type != effect.aside)
+        pause = REJECTED_RETRY if decision.recheck_after is None else min(decision.recheck_after, REJECTED_RETRY)
+        return replace(decision, verdicts=(*others, verdict), recheck_after=pause)
     return decision
 
 

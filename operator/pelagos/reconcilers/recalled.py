@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from pelagos.api.dataset import Removals
+from pelagos.api.dataset import Publication, Removals
 from pelagos.api.stages import StageProgress
 from pelagos.api.training_run import ModelStatus
 from pelagos.decisions import attempts
@@ -97,6 +97,12 @@ class Recalled:
         """Dataset: which versions are being removed, and that this was said before it began; sums of what was removed."""
         stated = self.resource.status.get("removals")
         return Removals.model_validate(stated, extra="ignore") if stated else Removals()
+
+    @property
+    def publication(self) -> Publication | None:
+        """Dataset: what was published last, which no pass asks the repository; and since when that is stuck."""
+        stated = self.resource.status.get("publication")
+        return Publication.model_validate(stated, extra="ignore") if stated else None
 
     @property
     def version(self) -> Any:

@@ -27,13 +27,14 @@ def of(
     removing = recalled.removals.removing or ()
     listed = [(str(each.get("version")), str(each.get("uri"))) for each in recalled.versions]
     is_new = result is not None and [version for version, _ in listed[:1]] != [result["version"]]
+    named = spec.publish.version if spec.publish is not None else None
     keep = spec.history.keep if spec.history is not None and spec.history.keep else KEPT
     if len(listed) + is_new <= keep and not removing:
         return {}  # Nobody asks, and looking goes through all resources.
     if not cache.is_complete:
         return None
     wanted = dict([*listed[keep - is_new :], *((each.version, each.uri) for each in removing)])
-    found: dict[str, str] = {}
+    found = {named: "spec.publish"} if named in wanted and named is not None else dict[str, str]()
     for other in cache.all():
         if other.key == resource.key:
             continue

@@ -12,7 +12,9 @@ from pelagos_contract import documents
 from pelagos_contract.documents import DocumentDescription
 from pelagos_contract.fair.facts import Facts
 
-_PUBLISH = "publish it in a repository that gives it a DOI, and set spec.metadata.identifier to that"
+_PUBLISH = (
+    "set spec.publish, or publish it in a repository that gives it a DOI and set spec.metadata.identifier to that"
+)
 _VERSION = "there is no version yet"
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pelagos_contract.documents import DocumentDescription
 from pelagos_contract.metadata import Metadata, Related, of_spec
+from pelagos_contract.publication import SANDBOX, is_trial, repository_name
 
 OF_DATA = frozenset(
     {
@@ -93,10 +94,16 @@ def registered(classes: Sequence[Mapping[str, Any]]) -> frozenset[str]:
 def of_resource(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Facts:
     """Of a Dataset as the API server has it. Raises metadata.InvalidMetadataError."""
     classes: Sequence[Mapping[str, Any]] = status.get("classes") or ()
+    published = status.get("publication") or {}
+    is_it = published.get("state") == "Published" and published.get("version") == status.get("version")
+    doi = published.get("doi") if is_it else None
+    asked = ((spec.get("publish") or {}).get("zenodo") or {}).get("url")
     return Facts(
         metadata=of_spec(spec),
         version=status.get("version"),
         classes=tuple(str(each.get("name")) for each in classes[:MOST_CLASSES]),
         registered=registered(classes),
         source_doi=(status.get("source") or {}).get("doi"),
+        doi=None if is_trial(doi) else doi,
+        repository=repository_name(asked) if asked and asked.rstrip("/") != SANDBOX else None,
     )

@@ -92,6 +92,17 @@ def export(uri: str, view: str, target: Path, wanted: Wanted | None = None) -> t
     return images, altered
 
 
+def described_view(here: Path, view: str, folder: Path, wanted: Wanted) -> Altered:
+    """Make the view of a version on this machine in ``folder``, with documents beside it; images in it may be links to blobs.
+
+    Raises as `export` does for what is in the version.
+    """
+    altered = _view(here, view, folder)
+    version = versions.read(here)
+    _describe(version, folder, wanted, _linked(version, folder))
+    return altered
+
+
 def _view(here: Path, view: str, folder: Path) -> Altered:
     if view == NO_VIEW:
         folder.mkdir()

@@ -150,7 +150,7 @@ def _secret(source: Source) -> Mapping[str, str]:
     name = source.secret
     if name is None:
         return {}
-    found = _content()
+    found = secret_content()
     keys = SOURCES.named(source.place).keys
     lacks = "it was not given to this step" if found is None else remote_sources.lacking(keys, found)
     if lacks:
@@ -162,7 +162,7 @@ def _secret(source: Source) -> Mapping[str, str]:
     return found or {}
 
 
-def _content() -> dict[str, str] | None:
+def secret_content() -> dict[str, str] | None:
     """What this step was given; None: nothing."""
     given = os.environ.get(SECRET_CONTENT)
     if given is not None:

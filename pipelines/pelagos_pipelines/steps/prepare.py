@@ -56,7 +56,7 @@ from pelagos_pipelines.sources import fetched
 from pelagos_pipelines.sources import kept as kept_images
 from pelagos_pipelines.sources import registry as sources
 from pelagos_pipelines.sources.kept import Kept
-from pelagos_pipelines.steps import collect, runs
+from pelagos_pipelines.steps import collect, publish, runs
 from pelagos_pipelines.steps.holding import held
 from pelagos_pipelines.steps.telling import Telling
 from pelagos_pipelines.storage import Place
@@ -91,6 +91,9 @@ def prepare(request: str, data_root: str, store: str, report: str) -> None:
     """
     if collect.is_asked(request):
         collect.collect(request, store, report)
+        return
+    if publish.is_asked(request):
+        publish.publish(request, report)
         return
     with runs.scratch_for(report) as scratch, runs.reporting(report, scratch) as place:
         parsed = runs.understood(PreparationRequest, request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from generators.monitoring.panels import HERE, SOON, Dashboard, Panel, Query, Row
+from pelagos.api import reasons
 
 DATA = Dashboard(
     "data",
@@ -187,6 +188,20 @@ DATA = Dashboard(
             height=6,
         ),
         Row(
+            "Publication",
+            (
+                Panel(
+                    "Publications",
+                    "Datasets with spec.publish: published, with a draft for people to look at, stuck, or not there yet.",
+                    (Query("pelagos_publications", "{{state}}"),),
+                    "bargauge",
+                    "none",
+                    width=24,
+                ),
+            ),
+            height=5,
+        ),
+        Row(
             "Removal of versions",
             (
                 Panel(
@@ -223,8 +238,7 @@ DATA = Dashboard(
                     (
                         Query(
                             'pelagos_dataset_condition{status=~"False|Unknown",type!~"Reconciling|Stalled|Waiting",'
-                            + HERE
-                            + "} == 1"
+                            f'reason!="{reasons.NOT_ASKED_FOR}",' + HERE + "} == 1"
                         ),
                     ),
                     "table",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 from pelagos import engine_registry
@@ -15,6 +15,7 @@ from pelagos.engines.kubernetes.tenants import KubernetesTenants, Place
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.tenants import CA_KEY, Tenant
 from pelagos_contract import source_hosts
+from pelagos_contract.publication import TOKEN
 from pelagos_contract.sources import SOURCES
 from pelagos_contract.taxonomy import WORMS
 
@@ -129,7 +130,10 @@ async def _secret(
 
 
 async def _sources(context: DoctorContext, namespace: str, hosts: str) -> list[Finding]:
-    """From where its Datasets may be fetched, and whether the Secrets that they name are there; nothing where none is fetched."""
+    """From where its Datasets may be fetched, and to where published, and whether the Secrets that they name are there.
+
+    Nothing where none is fetched or published.
+    """
     answer = await context.api.get(f"/apis/{meta.API_VERSION}/namespaces/{namespace}/{kinds.DATASET.plural}?limit=500")
     named, fetched, registers = dict[str, tuple[frozenset[str], ...]](), False, set[str]()
     for body in items(answer):
@@ -143,11 +147,17 @@ async def _sources(context: DoctorContext, namespace: str, hosts: str) -> list[F
                 reference = fields.get("secretRef")
                 if isinstance(reference, dict):
                     named[str(reference.get("name"))] = tuple(map(frozenset, place.keys))
+        reference = _publishing(spec)
+        if reference is not None:
+            fetched, name = True, str(reference.get("name"))
+            # One Secret may serve both: then it needs the keys of both.
+            wanted = frozenset({str(reference.get("key") or TOKEN)})
+            named[name] = tuple(each | wanted for each in named.get(name) or (frozenset(),))
     asked = [_register(namespace, url, hosts) for url in sorted(registers)]
     if not fetched:
         return asked
     beside = f", and from {hosts}" if hosts else " alone"
-    found = [ok(namespace, f"sources are fetched from public addresses over https{beside} (sourceHosts)")]
+    found = [ok(namespace, f"sources and repositories are at public addresses over https{beside} (sourceHosts)")]
     secrets = [await _secret(context, namespace, name, keys) for name, keys in sorted(named.items())]
     return found + [each for each in secrets if each is not None] + asked
 
@@ -174,6 +184,14 @@ def _register(namespace: str, url: str, hosts: str) -> Finding:
             namespace, f"{url} is not asked which taxa classes are: it is http, which sourceHosts does not allow", hint
         )
     return ok(namespace, f"{url} is asked which taxa classes are (labels.taxonomy)")
+
+
+def _publishing(spec: object) -> Mapping[str, object] | None:
+    """The Secret with the token of the repository that a Dataset is published in."""
+    found = spec
+    for name in ("publish", "zenodo", "secretRef"):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 async def _claim(context: DoctorContext, namespace: str, name: str) -> Finding | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pelagos.decisions import chains
-from pelagos.decisions.dataset import fair, preparation, quality, removal, source, versions
-from pelagos.decisions.dataset.conditions import FAIR_PASSED, PREPARED, QUALITY_PASSED, SOURCE_RESOLVED
+from pelagos.decisions.dataset import fair, preparation, publication, quality, removal, source, versions
+from pelagos.decisions.dataset.conditions import FAIR_PASSED, PREPARED, PUBLISHED, QUALITY_PASSED, SOURCE_RESOLVED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.verdicts import Decision
 
-CONDITIONS = (SOURCE_RESOLVED, PREPARED, QUALITY_PASSED, FAIR_PASSED)
+CONDITIONS = (SOURCE_RESOLVED, PREPARED, QUALITY_PASSED, FAIR_PASSED, PUBLISHED)
 
 CHAIN: tuple[chains.Check[Observed], ...] = (
     preparation.superseded,  # cancels runs for an earlier recipe or content, whatever follows
@@ -33,6 +33,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     removal.published,  # status.versions, removals; removes versions beyond spec.history.keep that nothing uses
     versions.listed,  # status.classes, excluded, warnings, truncated
     fair.judged,  # status.fair; FairPassed: FairEnough or FairScoreTooLow
+    publication.judged,  # status.publication; Published: Published, DraftMade, NotAskedFor, or what is in its way
     versions.result_on_record,  # status.record; keeps it
     quality.judged,  # QualityPassed: QualityPassed, NoQualityGates, or QualityFailed, which stops unless onFail is Warn
     versions.ready,  # ends: VersionReady; looks at the source again after spec.refresh

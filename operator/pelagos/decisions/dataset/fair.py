@@ -7,6 +7,7 @@ import math
 from pelagos.api import reasons
 from pelagos.api.dataset import DatasetStatus, Fair
 from pelagos.decisions.chains import Passed
+from pelagos.decisions.dataset import published_versions
 from pelagos.decisions.dataset.conditions import FAIR_PASSED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict
@@ -14,6 +15,7 @@ from pelagos_contract.fair import evaluation
 from pelagos_contract.fair.facts import MOST_CLASSES, Facts, registered
 from pelagos_contract.fair.indicators import INDICATORS, PRINCIPLES
 from pelagos_contract.metadata import Metadata
+from pelagos_contract.publication import PUBLISHED, is_trial, repository_name
 
 MOST_NAMED = 4
 """Pieces of advice in a message."""
@@ -26,14 +28,24 @@ def judged(seen: Observed) -> Passed:
     return Passed((_verdict(seen, found, fair),), status=DatasetStatus(fair=fair))
 
 
+def is_enough(seen: Observed) -> bool:
+    """Whether the version may be published."""
+    least = seen.spec.fair
+    return least is None or _status(evaluation.built_in(_facts(seen))).score >= least.min_score
+
+
 def _facts(seen: Observed) -> Facts:
-    result = seen.result
+    result, asked, known = seen.result, seen.spec.publish, published_versions.current(seen)
+    is_it = known is not None and known.state == PUBLISHED and known.version == result["version"]
+    doi = known.doi if known is not None and is_it and not is_trial(known.doi) else None
     return Facts(
         metadata=seen.spec.metadata or Metadata(),
         version=result["version"],
         classes=tuple(each["name"] for each in result["classes"][:MOST_CLASSES]),
         registered=registered(result["classes"]),
         source_doi=(result.get("origin") or {}).get("doi"),
+        doi=doi,
+        repository=repository_name(asked.url) if asked is not None and not asked.is_trial else None,
     )
 
 

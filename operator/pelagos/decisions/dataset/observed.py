@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from pelagos.api.dataset import DatasetSpec, DatasetVersion, Progress, Removals
+from pelagos.api.dataset import DatasetSpec, DatasetVersion, Progress, Publication, Removals
 from pelagos.decisions.dataset import identity
 from pelagos.decisions.dataset.identity import Earlier, Inputs
 from pelagos.decisions.reports import Recording, Report
@@ -16,6 +16,24 @@ from pelagos.ports.pipelines import PipelineRun
 from pelagos.ports.tenants import Tenant
 from pelagos.ports.volumes import Fingerprint
 from pelagos_contract.progress import Progress as Told
+
+
+@dataclass(frozen=True)
+class Publishing:
+    """What is known of the publication of versions."""
+
+    run: PipelineRun | None = None
+    """From Pipelines, by the name that the uid gives: of all versions the same. None: never started, or not asked for."""
+    report: Report = field(default_factory=Report)
+    """From Objects: what ``run`` left, with the retry key that it answers."""
+    folder: str = ""
+    """Where it leaves that."""
+    known: Publication | None = None
+    """From status or, when that was lost, from the record that was kept last: what was published last. None: nothing."""
+    owners: tuple[str, ...] = ()
+    """Uids of the resource and of those that had its name before, by the record that was kept last."""
+    now: datetime | None = None
+    """From the clock that noted the times of ``run``."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +84,8 @@ class Observed:
     """From Objects: what ``removal_run`` left."""
     removal_folder: str = ""
     """Where it leaves that."""
+    publishing: Publishing = field(default_factory=Publishing)
+    """From Pipelines, Objects and status."""
     users: Mapping[str, str] | None = field(default_factory=dict)
     """From the cache: what names a version that is being removed or may be, by the version. None: not all resources are known."""
     is_gone: bool = False

@@ -50,6 +50,9 @@ def suspended(seen: Observed) -> Ended | None:
         return None
     runs = seen.run is not None and seen.run.state not in FINISHED
     effects = (CancelRun(seen.run.name),) if seen.run is not None and runs else ()
+    publishes = seen.publishing.run
+    if publishes is not None and publishes.state not in FINISHED:
+        effects = (*effects, CancelRun(publishes.name))
     message = "spec.suspend is true; set it to false to go on"
     return Ended((Verdict(PREPARED, ConditionState.PAUSED, reasons.SUSPENDED, message),), effects)
 

@@ -17,7 +17,7 @@ from pelagos.api.dataset import DatasetStatus, DatasetVersion, Removals
 from pelagos.api.versions import KEPT
 from pelagos.decisions import attempts, digests, moments
 from pelagos.decisions.chains import Ended, Passed
-from pelagos.decisions.dataset import identity, preparation, quality
+from pelagos.decisions.dataset import identity, preparation, published_versions, quality
 from pelagos.decisions.dataset.conditions import PREPARED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.dataset.source import SOURCE_POLL
@@ -84,7 +84,8 @@ def published(seen: Observed) -> Passed:
     found = plan(seen)
     is_silent = found.removals == Removals()
     status = DatasetStatus(
-        versions=quality.marked(seen, found.versions), removals=None if is_silent else found.removals
+        versions=published_versions.named(seen, quality.marked(seen, found.versions)),
+        removals=None if is_silent else found.removals,
     )
     return Passed(effects=found.effects, status=status)
 

@@ -9,7 +9,7 @@ from pelagos.api import reasons
 from pelagos.api.dataset import DatasetStatus, Splits, Truncated
 from pelagos.decisions import bounds, digests
 from pelagos.decisions.chains import Ended, Passed
-from pelagos.decisions.dataset import bias, looking, preparation, quality, removal
+from pelagos.decisions.dataset import bias, looking, preparation, publication, published_versions, quality, removal
 from pelagos.decisions.dataset.conditions import PREPARED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.effects import KeepRecord
@@ -137,16 +137,24 @@ def result_on_record(seen: Observed) -> Passed:
     metadata = seen.spec.metadata.written() if seen.spec.metadata is not None else None
     digest = digests.digest(metadata) if metadata else None
     status = DatasetStatus(record=seen.record.uri, metadata_digest=digest)
-    if seen.record.is_kept and digest == seen.metadata_digest:
+    known = published_versions.current(seen)
+    if (
+        seen.record.is_kept
+        and digest == seen.metadata_digest
+        and known == published_versions.recorded(seen.publishing.known)
+    ):
         return Passed(status=status)
     made = {
-        "versions": [version.written() for version in quality.marked(seen, removal.history(seen))],
+        "versions": [
+            version.written() for version in published_versions.named(seen, quality.marked(seen, removal.history(seen)))
+        ],
         "store": seen.store,
         "result": dict(seen.result),
         "madeFrom": preparation.made_from(seen, seen.inputs).written(),
         "retryKey": seen.run.retry_key if seen.run is not None else looking.key(seen),
     }
-    record = {**seen.record.of, **made, **({"metadata": metadata} if metadata else {})}
+    told = {"metadata": metadata, "publication": known.written() if known is not None else None}
+    record = {**seen.record.of, **made, **{name: each for name, each in told.items() if each}}
     return Passed(effects=(KeepRecord(seen.record.path, record), KeepRecord(seen.record.newest, record)), status=status)
 
 
@@ -156,7 +164,8 @@ def ready(seen: Observed) -> Ended:
     prepared = Verdict(PREPARED, ConditionState.DONE, reasons.VERSION_READY, message)
     summary = Verdict(READY, ConditionState.DONE, reasons.VERSION_READY, message)
     again = max(looking.period(seen), SHORTEST_REFRESH)
-    return Ended((prepared,), recheck_after=min(again, removal.pause(seen)), ready=summary)
+    pause = min(again, removal.pause(seen), publication.pause(seen))
+    return Ended((prepared,), recheck_after=pause, ready=summary)
 
 
 def _describe(result: Mapping[str, Any]) -> str:

@@ -1,0 +1,57 @@
+"""What is published of a Dataset, as far as anybody told: of one version, until another one is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import ValidationError
+
+from pelagos.api.dataset import DatasetVersion, Publication
+from pelagos.decisions.dataset.observed import Observed
+from pelagos_contract.publication import PUBLISHED, PublicationResult
+
+
+def current(seen: Observed) -> Publication | None:
+    """What is in the repository: by what the run left or, while it goes on, by what was known before."""
+    told = result(seen)
+    if told is None:
+        return recorded(seen.publishing.known)
+    return Publication(
+        version=told.version,
+        state=told.state,
+        doi=told.doi,
+        concept_doi=told.concept_doi,
+        url=told.url,
+        record=told.record,
+        server=told.server,
+        at=told.at,
+        note=told.note,
+    )
+
+
+def result(seen: Observed) -> PublicationResult | None:
+    """What the run left."""
+    try:
+        return PublicationResult.model_validate(seen.publishing.report.result)
+    except ValidationError:
+        return None
+
+
+def recorded(known: Publication | None) -> Publication | None:
+    """What of it goes on record: how it stands just now does not."""
+    if known is None or known.record is None:
+        return None
+    return known.model_copy(update={"run": None, "stuck_since": None})
+
+
+def is_out(known: Publication | None, version: str, url: str) -> bool:
+    """Whether the version is published there; then nothing is to be done any more, whatever else spec.publish says."""
+    return known is not None and (known.version, known.state, known.server) == (version, PUBLISHED, url)
+
+
+def named(seen: Observed, versions: Sequence[DatasetVersion]) -> list[DatasetVersion]:
+    """The versions, each that was published with its DOI."""
+    known = current(seen)
+    if known is None or known.state != PUBLISHED or not known.doi:
+        return list(versions)
+    return [each.model_copy(update={"doi": known.doi}) if each.version == known.version else each for each in versions]

@@ -1,0 +1,201 @@
+"""Publication of a version in a repository with InvenioRDM, such as Zenodo: what specs say of it, a step is asked and answers.
+
+Decided by the operator, which never sees the token; done by the step prepare, which is given the Secret. It is no part of a
+version: what is published is named by the version's digest, and changes nothing of it.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, StringConstraints
+
+from pelagos_contract import identifiers
+from pelagos_contract.base import OneOf, Strict
+from pelagos_contract.collection import Digest
+from pelagos_contract.documents import DOCUMENTS
+from pelagos_contract.formats import COCO, FORMATS, IMAGE_FOLDER
+from pelagos_contract.metadata import Metadata
+from pelagos_contract.remote_sources import SecretRef, SourceUrl
+from pelagos_contract.tasks import Task
+
+SANDBOX = "https://sandbox.zenodo.org"
+"""Where a spec publishes that names no repository: its DOIs lead nowhere, and it is emptied from time to time."""
+TOKEN = "token"  # noqa: S105 - the name of a key
+DRAFT: Literal["Draft"] = "Draft"
+PUBLISHED: Literal["Published"] = "Published"
+State = Literal["Draft", "Published"]
+FIELD = "publish.zenodo"
+"""Of a spec, for messages."""
+Owner = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z-]{1,64}$")]
+
+WrittenFormat = Annotated[str, OneOf(lambda: tuple(known.name for known in FORMATS if known.view))]
+DocumentName = Annotated[str, OneOf(lambda: DOCUMENTS.names)]
+
+
+class TokenRef(SecretRef):
+    """The key of a Secret in the Dataset's own namespace."""
+
+    key: Annotated[
+        str | None,
+        Field(
+            pattern=r"^([-._a-z0-9]+[-._])?token$",
+            max_length=253,
+            description="Its key with the token: token, or a name that ends so, such as zenodo-token. Default: token.",
+        ),
+    ] = None
+
+
+class ZenodoTarget(Strict):
+    """A repository with InvenioRDM, as Zenodo is one."""
+
+    url: Annotated[
+        SourceUrl | None,
+        Field(
+            description="Address of the repository; https://zenodo.org publishes for good. Default: https://sandbox.zenodo.org, "
+            "where everything is a trial."
+        ),
+    ] = None
+    secret_ref: Annotated[
+        TokenRef, Field(description="Secret with a token of the repository that may write and publish deposits.")
+    ]
+    state: Annotated[
+        State | None,
+        Field(
+            description="Draft: a draft is made for people to look at, with a DOI that is reserved. Published: it is published, "
+            "which nobody can take back. Default: Draft."
+        ),
+    ] = None
+    community: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9a-zA-Z][-0-9a-zA-Z]{0,99}$",
+            max_length=100,
+            description="Community of the repository that a published record is proposed to, by its id in addresses.",
+        ),
+    ] = None
+
+
+class Publish(Strict):
+    """Where, and as what, versions are published."""
+
+    zenodo: Annotated[ZenodoTarget, Field(description="Zenodo, or another repository with InvenioRDM.")]
+    format: Annotated[
+        WrittenFormat | None,
+        Field(description="Format of the images and annotations. Default: ImageFolder for Classification, else Coco."),
+    ] = None
+    documents: Annotated[
+        list[DocumentName] | None,
+        Field(
+            max_length=20,
+            description="Documents of spec.metadata beside them. Default: all that spec.metadata suffices for.",
+        ),
+    ] = None
+    version: Annotated[
+        Digest | None,
+        Field(description="Digest of the version, of those in status.versions. Default: the newest."),
+    ] = None
+
+    @property
+    def url(self) -> str:
+        """The repository."""
+        return (self.zenodo.url or SANDBOX).rstrip("/")
+
+    @property
+    def state(self) -> State:
+        """What is to become of a version there."""
+        return self.zenodo.state or DRAFT
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether it is a sandbox, whose DOIs lead nowhere."""
+        return self.url == SANDBOX
+
+    def view(self, task: str) -> str:
+        """The view of a version for the task."""
+        chosen = self.format or (IMAGE_FOLDER if task == Task.CLASSIFICATION else COCO).name
+        view = FORMATS.named(chosen).view
+        assert view is not None
+        return view
+
+    def chosen(self, metadata: Metadata) -> list[str]:
+        """Names of the documents."""
+        if self.documents is not None:
+            return list(dict.fromkeys(self.documents))
+        return [each.name for each in DOCUMENTS if not each.lacking(metadata)]
+
+
+def is_trial(doi: str | None) -> bool:
+    """Whether a DOI is one of those that DataCite has for trials, and that lead nowhere."""
+    return doi is not None and doi.startswith("10.5072/")
+
+
+def repository_name(url: str) -> str:
+    """As people call it."""
+    host = urlsplit(url).hostname or url
+    return {"zenodo.org": "Zenodo"}.get(host, host)
+
+
+class Repository(Strict):
+    """Where the step publishes. ``key`` is that of its Secret with the token."""
+
+    url: SourceUrl
+    key: Annotated[str, Field(max_length=253)] = TOKEN
+
+
+class Target(Repository):
+    """What is to be there. ``view`` as `versions.materialise` knows it; ``documents`` by their names."""
+
+    state: State
+    community: str | None = None
+    view: Annotated[str, Field(max_length=100)]
+    documents: list[str]
+
+
+class PublicationRequest(Strict):
+    """A version to publish. ``owners`` are the uids of the Dataset and of those that had its name before, its own last.
+
+    ``retry`` changes when there is reason to try again. ``dataset`` is NAMESPACE/NAME, ``made`` the day of the version.
+    """
+
+    publish: Target
+    version: Digest
+    uri: Annotated[str, Field(max_length=4096)]
+    dataset: Annotated[str, Field(max_length=512)]
+    owners: Annotated[list[Owner], Field(min_length=1, max_length=200)]
+    metadata: Metadata
+    made: identifiers.Day
+    retry: Annotated[str, Field(max_length=1024)] = ""
+
+
+class DiscardRequest(Strict):
+    """The unpublished draft of a Dataset that goes; what is published stays."""
+
+    discard: Repository
+    dataset: Annotated[str, Field(max_length=512)]
+    owners: Annotated[list[Owner], Field(min_length=1, max_length=200)]
+
+
+Told = Annotated[str, Field(max_length=500)]
+
+
+class PublicationResult(Strict):
+    """What is in the repository now. ``concept_doi`` stands for all versions; ``note`` is what a person should know."""
+
+    version: Digest
+    state: State
+    server: Told
+    record: Told
+    url: Told
+    doi: Told | None = None
+    concept_doi: Told | None = None
+    at: Told
+    retry: Annotated[str, Field(max_length=1024)] = ""
+    note: Told | None = None
+
+
+class DiscardResult(Strict):
+    """The drafts that were discarded, by their numbers."""
+
+    discarded: list[Told]

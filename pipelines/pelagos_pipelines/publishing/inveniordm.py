@@ -1,0 +1,347 @@
+"""A repository with InvenioRDM, by its REST API: drafts, their files, published records. Zenodo is one.
+
+Addresses are made here and never taken from answers: the token goes to the repository alone. What an answer says is bounded
+before it goes anywhere. A call that may have had its effect though it failed says so (UncertainError): it must not be made again
+blindly.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.publication import repository_name
+from pelagos_contract.text import shown
+from pelagos_pipelines.fetching import (
+    Answer,
+    Client,
+    Credentials,
+    FetchError,
+    FileBody,
+    UnexpectedStatusError,
+    shown_url,
+)
+from pelagos_pipelines.publishing.description import owner_urn, plain_doi, version_urn
+from pelagos_pipelines.publishing.packing import Packed
+
+ACCEPT = {"Accept": "application/vnd.inveniordm.v1+json, application/json;q=0.5"}
+"""Zenodo answers with a form of its own otherwise; files have no other than the second."""
+PAGE = 25
+"""Hits of a page: as many as everybody may ask for."""
+MOST_PAGES = 20
+LARGEST_LIST = 64 * 2**20
+_NUMBER = re.compile(r"[0-9a-z]([-0-9a-z]{0,62}[0-9a-z])?")
+_NOBODY_KNOWS = frozenset({408, 500, 502, 503, 504})
+"""Statuses after which a call that is no repetition may have been carried out or not."""
+_GONE = frozenset({404, 410})
+_MOST_ERRORS = 5
+_TRIES = 3
+
+
+class UncertainError(Exception):
+    """Nobody knows whether the call was carried out."""
+
+
+class GoneError(Exception):
+    """The draft is not there: somebody discarded it, or it was published."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record or a draft, as far as we go by it. ``pids`` is what a draft gives back when it is written."""
+
+    number: str
+    parent: str
+    doi: str | None
+    concept_doi: str | None
+    is_published: bool
+    index: int
+    at: str
+    pids: Mapping[str, Any] = field(default_factory=dict)
+    names: frozenset[str] = frozenset()
+    """Of identifiers: by them records of ours are known."""
+    errors: tuple[str, ...] = ()
+    """What a draft lacks before it can be published, in the repository's words."""
+
+    def is_of(self, owners: Collection[str]) -> bool:
+        """Whether it is a version of one of these Datasets, or was begun as a copy of one."""
+        return any(owner_urn(uid) in self.names for uid in owners)
+
+    def is_version(self, digest: str) -> bool:
+        """Whether it says that it is this version."""
+        return version_urn(digest) in self.names
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of a draft; ``md5`` is empty until it is complete."""
+
+    name: str
+    size: int | None
+    md5: str
+    is_complete: bool
+
+
+class Repository:
+    """One at ``url``; ``token`` is kept to itself."""
+
+    def __init__(self, client: Client, url: str, login: Credentials) -> None:
+        """Make no connection yet."""
+        self.url, self.client, self._login = url.rstrip("/"), client, login
+        self._api = f"{self.url}/api"
+        self.name = repository_name(self.url)
+
+    def page(self, record: Record) -> str:
+        """Where people look at it."""
+        return f"{self.url}/{'records' if record.is_published else 'uploads'}/{record.number}"
+
+    def drafts(self, owners: Sequence[str]) -> list[Record]:
+        """Unpublished drafts of the Datasets that the account has, the oldest first: what was made a moment ago may lack yet."""
+        found = self._search("/user/records", owners, {"sort": "oldest"})
+        return [each for each in found if not each.is_published]
+
+    def published(self, owners: Sequence[str]) -> list[Record]:
+        """Published records of the Datasets, the newest version first."""
+        found = self._search("/records", owners, {"sort": "newest", "allversions": "true"})
+        return sorted((each for each in found if each.is_published), key=lambda each: each.index, reverse=True)
+
+    def draft(self, number: str) -> Record | None:
+        """The draft of a record; None when there is none."""
+        return self._one(f"/records/{number}/draft")
+
+    def record(self, number: str) -> Record | None:
+        """A published record; None when there is none."""
+        return self._one(f"/records/{number}")
+
+    def create(self, document: Mapping[str, Any]) -> Record:
+        """A draft of a new record. Raises UncertainError."""
+        return self._record(self._once("/records", document, expect=(200, 201)))
+
+    def new_version(self, number: str) -> Record:
+        """The draft of the next version of a published record: a new one, or that which there is."""
+        return self._record(self._again("POST", f"/records/{number}/versions", expect=(200, 201)))
+
+    def update(self, number: str, document: Mapping[str, Any]) -> Record:
+        """Write a draft. Raises GoneError."""
+        answer = self._ask("PUT", f"/records/{number}/draft", body=document, expect=(200, *_GONE))
+        return self._record(self._there(answer, number))
+
+    def reserve(self, number: str) -> Record:
+        """Have a DOI reserved for a draft, unless it has one, or the repository gives none. Raises GoneError."""
+        path = f"/records/{number}/draft/pids/doi"
+        answer = self._again("POST", path, expect=(200, 201, 400, 403, 405, *_GONE))
+        if answer.status in {200, 201}:
+            return self._record(answer)
+        found = self.draft(number)
+        if found is None:
+            raise GoneError(number)
+        return found
+
+    def files(self, number: str) -> list[Entry]:
+        """Those of a draft. Raises GoneError."""
+        answer = self._ask("GET", f"/records/{number}/draft/files", limit=LARGEST_LIST, expect=(200, *_GONE))
+        entries = self._document(self._there(answer, number)).get("entries")
+        if not isinstance(entries, list):
+            raise self.client.invalid(self._api, "lists no files of a draft; is it InvenioRDM?")
+        return [self._entry(each) for each in entries]
+
+    def remove_file(self, number: str, name: str) -> None:
+        """Take a file out of a draft."""
+        self._ask("DELETE", self._file(number, name), expect=(200, 204, *_GONE))
+
+    def begin_file(self, number: str, name: str) -> None:
+        """Name a file that will come. Raises GoneError."""
+        path = f"/records/{number}/draft/files"
+        answer = self._again("POST", path, body=[{"key": name}], expect=(200, 201, 400, *_GONE))
+        self._there(answer, number)
+        if answer.status == 400 and all(each.name != name for each in self.files(number)):
+            raise self._refused(f"takes no file {name}", answer)
+
+    def send_file(self, number: str, body: FileBody, name: str) -> None:
+        """Send a file that was named. Raises GoneError."""
+        answer = self._ask("PUT", f"{self._file(number, name)}/content", body=body, expect=(200, 201, *_GONE))
+        self._there(answer, number)
+
+    def complete_file(self, number: str, name: str) -> Entry:
+        """Say that a file is whole; what the repository has of it then. Raises GoneError."""
+        answer = self._again("POST", f"{self._file(number, name)}/commit", expect=(200, 201, 400, *_GONE))
+        self._there(answer, number)
+        if answer.status != 400:
+            return self._entry(self._document(answer))
+        # Somebody else's try, or our last one, may have done it.
+        there = next((each for each in self.files(number) if each.name == name and each.is_complete), None)
+        if there is None:
+            raise self._refused(f"does not take the file {name}", answer)
+        return there
+
+    def publish(self, number: str) -> Record:
+        """Publish a draft, which cannot be undone. Raises UncertainError, and GoneError; RefusedError: PUBLICATION_REFUSED."""
+        answer = self._once(f"/records/{number}/draft/actions/publish", None, expect=(200, 201, 202, 400, *_GONE))
+        self._there(answer, number)
+        if answer.status == 400:
+            raise self._refused("does not publish the draft", answer)
+        return self._record(answer)
+
+    def discard(self, number: str) -> None:
+        """Discard a draft; a published record of the same number stays."""
+        self._ask("DELETE", f"/records/{number}/draft", expect=(200, 204, *_GONE))
+
+    def propose(self, number: str, community: str) -> str | None:
+        """Propose a published record to a community; why that was not done, in the repository's words."""
+        document = {"communities": [{"id": community}]}
+        answer = self._again("POST", f"/records/{number}/communities", body=document, expect=(200, 201, 400, 403, 404))
+        words = self._words(answer) if answer.status >= 400 else None
+        # One that was proposed before, or is in it, is refused in such words.
+        return None if words is None or "already" in words else words
+
+    def _one(self, path: str) -> Record | None:
+        answer = self._ask("GET", path, expect=(200, *_GONE))
+        return self._record(answer) if answer.status == 200 else None
+
+    def _search(self, path: str, owners: Sequence[str], params: Mapping[str, str]) -> list[Record]:
+        """All that name one of the Datasets; the search is by words, so that each hit is looked at once more."""
+        query = " OR ".join(f'metadata.related_identifiers.identifier:"{owner_urn(uid)}"' for uid in owners)
+        found: dict[str, Record] = {}
+        for page in range(1, MOST_PAGES + 1):
+            asked = {"q": query, "size": PAGE, "page": page, **params}
+            hits = self._document(self._ask("GET", path, params=asked, limit=LARGEST_LIST)).get("hits")
+            listed = hits.get("hits") if isinstance(hits, dict) else None
+            if not isinstance(listed, list):
+                raise self.client.invalid(self._api, "answers a search with no list; is it InvenioRDM?")
+            records = [self._parsed(each) for each in listed]
+            found |= {each.number: each for each in records if each.is_of(owners)}
+            if len(listed) < PAGE:
+                break
+        return list(found.values())
+
+    def _ask(self, method: str, path: str, **asked: Any) -> Answer:
+        return self.client.answer(f"{self._api}{path}", method=method, headers=ACCEPT, login=self._login, **asked)
+
+    def _again(self, method: str, path: str, **asked: Any) -> Answer:
+        """A call that brings about the same however often it is made, though HTTP does not say so."""
+        for left in reversed(range(_TRIES)):
+            try:
+                return self._ask(method, path, **asked)
+            except FetchError:
+                if not left:
+                    raise
+            self.client.deadline.pause(self.client.deadline.back_off(1), f"asking {shown_url(self._api + path)}")
+        raise AssertionError("the last try returns or raises")
+
+    def _once(self, path: str, body: Any, expect: tuple[int, ...]) -> Answer:
+        """A call that must not be made twice. Raises UncertainError."""
+        try:
+            answer = self._ask("POST", path, body=body, expect=(*expect, *_NOBODY_KNOWS))
+        except FetchError as error:
+            raise UncertainError(str(error)) from error
+        if answer.status in _NOBODY_KNOWS:
+            raise UncertainError(f"{shown_url(answer.url)} answers with HTTP {answer.status}")
+        return answer
+
+    def _there(self, answer: Answer, number: str) -> Answer:
+        if answer.status in _GONE:
+            raise GoneError(number)
+        return answer
+
+    def _file(self, number: str, name: str) -> str:
+        return f"/records/{number}/draft/files/{quote(name, safe='')}"
+
+    def _document(self, answer: Answer) -> Mapping[str, Any]:
+        found = self.client.parsed(answer)
+        if not isinstance(found, dict):
+            raise self.client.invalid(answer.url, "answers with something else than InvenioRDM does")
+        return found
+
+    def _record(self, answer: Answer) -> Record:
+        return self._parsed(self._document(answer))
+
+    def _parsed(self, found: Any) -> Record:
+        number = str(found.get("id") or "") if isinstance(found, dict) else ""
+        if _NUMBER.fullmatch(number) is None:
+            raise self.client.invalid(self._api, "answers with a record without a number; is it InvenioRDM?")
+        parent, metadata, pids = (_inside(found, name) for name in ("parent", "metadata", "pids"))
+        index = _inside(found, "versions").get("index")
+        named = [*_listed(metadata.get("identifiers")), *_listed(metadata.get("related_identifiers"))]
+        return Record(
+            number=number,
+            parent=str(parent.get("id") or "")[:64],
+            doi=plain_doi(_inside(pids, "doi").get("identifier")),
+            concept_doi=plain_doi(_inside(_inside(parent, "pids"), "doi").get("identifier")),
+            is_published=found.get("is_published") is True,
+            index=index if isinstance(index, int) and 0 < index < 10**6 else 1,
+            at=shown(str(found.get("created") or ""))[:40],
+            pids=pids,
+            names=frozenset(str(each.get("identifier"))[:300] for each in named),
+            errors=_errors(found),
+        )
+
+    def _entry(self, found: Any) -> Entry:
+        name, size = (found.get("key"), found.get("size")) if isinstance(found, dict) else (None, None)
+        if not isinstance(name, str) or not name:
+            raise self.client.invalid(self._api, "lists a file without a name")
+        algorithm, _, digest = str(found.get("checksum") or "").partition(":")
+        whole = (
+            int(size) if isinstance(size, int | float) and not isinstance(size, bool) and 0 <= size < 2**60 else None
+        )
+        is_complete = found.get("status") == "completed"
+        return Entry(name[:1000], whole, digest.lower() if algorithm == "md5" else "", is_complete)
+
+    def _refused(self, what: str, answer: Answer) -> RefusedError:
+        return RefusedError(
+            Reason.PUBLICATION_REFUSED,
+            f"{self.name} {what}: {self._words(answer)}. Correct what it names, in the Dataset or there",
+            self.client.field,
+        )
+
+    def _words(self, answer: Answer) -> str:
+        """Why a call was refused."""
+        try:
+            found = self._document(answer)
+        except RefusedError:
+            return f"HTTP {answer.status}"
+        told = "; ".join(_errors(found)) or shown(str(found.get("message") or f"HTTP {answer.status}"))
+        return told[:400]
+
+
+def is_whole(entry: Entry, file: Packed) -> bool:
+    """Whether what the repository has is the file."""
+    return entry.is_complete and entry.md5 == file.md5 and entry.size in {None, file.size}
+
+
+def refusal(error: UnexpectedStatusError, name: str) -> RefusedError:
+    """What a status that nobody expects means for a publication."""
+    if error.status in {401, 403}:
+        return RefusedError(
+            Reason.REPOSITORY_ACCESS_DENIED,
+            f"{name} refuses the token of the Secret (HTTP {error.status}): it is wrong, has expired, or may not do this (it"
+            " needs deposit:write and deposit:actions). Put a new one into the Secret; it is tried again within the hour, or at"
+            " once when the annotation pelagos.dev/retry is set to a new value",
+            error.failure.field,
+        )
+    words = f": {error.quoted}" if error.quoted else ""
+    return RefusedError(
+        Reason.PUBLICATION_REFUSED, f"{name} answers with HTTP {error.status}{words}", error.failure.field
+    )
+
+
+def _errors(found: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a repository finds wrong, by field."""
+    told = list[str]()
+    for each in _listed(found.get("errors")):
+        messages = each.get("messages") or each.get("message") or ()
+        words = "; ".join(map(str, messages)) if isinstance(messages, list | tuple) else str(messages)
+        told.append(shown(f"{each.get('field') or 'the record'}: {words}")[:200])
+    return tuple(told[:_MOST_ERRORS])
+
+
+def _listed(found: Any) -> Iterator[Mapping[str, Any]]:
+    yield from (each for each in (found if isinstance(found, list) else ()) if isinstance(each, dict))
+
+
+def _inside(found: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    inner = found.get(name)
+    return inner if isinstance(inner, dict) else {}

@@ -1,0 +1,331 @@
+"""How the record of a version comes about: found, begun or gone on with, filled, published; whoever died before us.
+
+A record of ours names the Dataset and the version (description), so that it is found again. There is at most one unpublished
+draft of a Dataset: that of an earlier version becomes that of the present one. A version that is published stays as it is.
+
+A search finds what was made a moment ago only after a while. So the intent to make a record is written down first (Journal), and
+who finds it waits until the search would know; its number, once it is known, is asked for without a search.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pelagos_contract import disk
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.metadata import Metadata, Related
+from pelagos_contract.publication import DRAFT, PUBLISHED, DiscardRequest, PublicationRequest, PublicationResult
+from pelagos_pipelines.fetching import FetchError, FileBody
+from pelagos_pipelines.publishing import description, inveniordm, packing
+from pelagos_pipelines.publishing.inveniordm import GoneError, Record, Repository, UncertainError
+from pelagos_pipelines.storage import Place
+
+JOURNAL = "publication.json"
+SETTLES = 60.0
+"""Seconds after which a search knows what was made before."""
+_TRIES = 3
+"""Drafts that may vanish while they are filled."""
+_PAUSE = 3.0
+
+
+class Journal:
+    """What this Dataset has begun in a repository, beside the report of its run, which is one and the same for all versions."""
+
+    def __init__(self, place: Place, server: str) -> None:
+        """What an earlier attempt wrote; of another repository nothing counts."""
+        self._place, self._server = place, server
+        try:
+            found = json.loads((place.folder / JOURNAL).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            found = None
+        mine = isinstance(found, dict) and found.get("server") == server
+        self.is_intended = bool(mine and found.get("intended"))
+        self.number = str(found.get("record") or "")[:64] if mine else ""
+
+    def intend(self) -> None:
+        """A record is about to be made."""
+        self.is_intended, self.number = True, ""
+        self._write()
+
+    def made(self, number: str) -> None:
+        """It is there, under this number."""
+        if (self.is_intended, self.number) != (False, number):
+            self.is_intended, self.number = False, number
+            self._write()
+
+    def _write(self) -> None:
+        told = {"server": self._server, "intended": self.is_intended, "record": self.number}
+        text = json.dumps(told) + "\n"
+        disk.write_atomically(self._place.folder / JOURNAL, text, parents=True)
+        if self._place.bucket is not None:
+            self._place.write(JOURNAL, text.encode())
+
+
+@dataclass
+class Publication:
+    """Of one version. ``scratch`` takes what is sent; ``progress`` is told bytes, and all of them."""
+
+    asked: PublicationRequest
+    repository: Repository
+    journal: Journal
+    scratch: Path
+    progress: Callable[[int, int], None] = lambda done, total: None
+    _vanished: set[str] = field(default_factory=set)
+
+    def run(self) -> PublicationResult:
+        """What is in the repository then.
+
+        Raises:
+            RefusedError: as packing.pack and the repository.
+            FetchError: the repository is away; nothing is lost of what was done.
+        """
+        for _ in range(_TRIES):
+            try:
+                return self._run()
+            except GoneError as error:
+                # Somebody discarded the draft, or published it: what there is now is looked for anew.
+                self._vanished.add(str(error))
+        raise RefusedError(
+            Reason.PUBLICATION_REFUSED,
+            f"the draft in {self.repository.name} vanished {_TRIES} times while it was filled: somebody else works on it. Ask who"
+            " has the account, then set the annotation pelagos.dev/retry to a new value",
+            self.repository.client.field,
+        )
+
+    def _run(self) -> PublicationResult:
+        published = self.repository.published(self.asked.owners)
+        there = self._published(published)
+        if there is not None:
+            return self._result(self._proposed(there))
+        draft = self._draft(published)
+        self.journal.made(draft.number)
+        draft = self._filled(draft)
+        if self.asked.publish.state == DRAFT:
+            return self._result(draft)
+        return self._result(self._proposed(self._publish(draft)))
+
+    def _published(self, found: list[Record]) -> Record | None:
+        """The record of the version, if it was published, by whichever attempt."""
+        there = next((each for each in found if each.is_version(self.asked.version)), None)
+        if there is None and self.journal.number:
+            # Published a moment ago, the search may not know it yet.
+            known = self.repository.record(self.journal.number)
+            there = known if known is not None and self._is_it(known) and known.is_published else None
+        return there
+
+    def _is_it(self, record: Record) -> bool:
+        return record.is_of(self.asked.owners) and record.is_version(self.asked.version)
+
+    def _draft(self, published: list[Record]) -> Record:
+        """The draft to fill: one of ours that there is, that of a new version, or a new one."""
+        known = self.repository.draft(self.journal.number) if self.journal.number else None
+        if known is not None and not known.is_published and known.is_of(self.asked.owners):
+            return self._ours(known)
+        there = self._unpublished(published)
+        if there is not None:
+            return self._ours(there)
+        if published:
+            return self._ours(self.repository.new_version(published[0].number))
+        return self._created()
+
+    def _unpublished(self, published: list[Record]) -> Record | None:
+        drafts = self.repository.drafts(self.asked.owners)
+        parents = {each.parent for each in published}
+        fit = (each for each in drafts if not parents or each.parent in parents)
+        return next((each for each in fit if each.number not in self._vanished), None)
+
+    def _created(self) -> Record:
+        """A draft of a new record: never a second one, though nobody may know of the first."""
+        doubt = self.journal.is_intended
+        for _ in range(_TRIES):
+            found = self._settled() if doubt else None
+            if found is not None:
+                return found
+            self.journal.intend()
+            try:
+                made = self.repository.create(self._document(None))
+            except UncertainError:
+                doubt = True
+                continue
+            self._require_valid(made)
+            return made
+        raise FetchError(f"{self.repository.name} does not say whether it made a draft, {_TRIES} times")
+
+    def _settled(self) -> Record | None:
+        """A draft of ours that another attempt made, once a search would know it."""
+        end = time.monotonic() + SETTLES
+        while True:
+            found = self._unpublished([])
+            left = end - time.monotonic()
+            if found is not None or left <= 0:
+                return found
+            self.repository.client.deadline.pause(min(_PAUSE, left), "waiting for the search of the repository")
+
+    def _ours(self, draft: Record) -> Record:
+        """Refuse a draft that people work on: whoever begins a new version by hand begins with a copy of ours."""
+        names = [each.name for each in self.repository.files(draft.number)]
+        strange = [name for name in names if not packing.is_ours(name, self.asked.dataset)]
+        if strange:
+            raise RefusedError(
+                Reason.PUBLICATION_REFUSED,
+                f"the draft {self.repository.page(draft)} holds files that are not of this Dataset ({', '.join(strange[:3])}):"
+                " somebody works on it. Publish it or discard it there, then set the annotation pelagos.dev/retry to a new value",
+                self.repository.client.field,
+            )
+        return draft
+
+    def _filled(self, draft: Record) -> Record:
+        """With the version's metadata, a DOI and its files; nothing that is there already is sent again."""
+        # The names first, so that whoever comes after us finds it as what it is going to be.
+        draft = self.repository.update(draft.number, self._document(draft))
+        self._require_valid(draft)
+        if draft.doi is None:
+            draft = self.repository.reserve(draft.number)
+        files = packing.pack(self.asked, self._said(draft), draft.doi, self.scratch)
+        self._send(draft, files)
+        draft = self.repository.update(draft.number, self._document(draft))
+        if draft.errors:
+            raise self._incomplete(draft)
+        return draft
+
+    def _said(self, draft: Record) -> Metadata:
+        """What documents say: the DOI of the record, and one that the dataset has elsewhere beside it."""
+        said, doi = self.asked.metadata, draft.doi
+        if doi is None or said.identifier == doi:
+            return said
+        other = said.identifier if said.identifier != draft.concept_doi else None
+        same = [Related(identifier=other, relation="IsIdenticalTo", kind="Dataset")] if other else []
+        return said.model_copy(update={"identifier": doi, "related": [*said.related, *same]})
+
+    def _send(self, draft: Record, files: list[packing.Packed]) -> None:
+        there = {each.name: each for each in self.repository.files(draft.number)}
+        wanted = {file.name for file in files}
+        for name in there.keys() - wanted:
+            self.repository.remove_file(draft.number, name)
+        total, done = sum(file.size for file in files), 0
+        for file in files:
+            known = there.get(file.name)
+            if known is None or not inveniordm.is_whole(known, file):
+                if known is not None:
+                    self.repository.remove_file(draft.number, file.name)
+                self._send_one(draft, file, done, total)
+            done += file.size
+            self.progress(done, total)
+
+    def _send_one(self, draft: Record, file: packing.Packed, before: int, total: int) -> None:
+        body = FileBody(file.path, file.size, lambda done: self.progress(before + done, total))
+        for _ in range(2):
+            self.repository.begin_file(draft.number, file.name)
+            self.repository.send_file(draft.number, body, file.name)
+            found = self.repository.complete_file(draft.number, file.name)
+            if inveniordm.is_whole(found, file):
+                return
+            self.repository.remove_file(draft.number, file.name)
+        raise RefusedError(
+            Reason.PUBLICATION_REFUSED,
+            f"{self.repository.name} has the file {file.name} with another checksum than was sent, twice; nothing is published."
+            " Set the annotation pelagos.dev/retry to a new value, and tell whoever runs it",
+            self.repository.client.field,
+        )
+
+    def _publish(self, draft: Record) -> Record:
+        for _ in range(_TRIES):
+            try:
+                return self.repository.publish(draft.number)
+            except (UncertainError, GoneError) as error:
+                found = self._looked_for(draft.number)
+                if found is not None:
+                    return found
+                if isinstance(error, GoneError):
+                    raise
+        raise FetchError(f"{self.repository.name} does not say whether it published {draft.number}, {_TRIES} times")
+
+    def _looked_for(self, number: str) -> Record | None:
+        """The record, if it was published in spite of what was answered."""
+        client = self.repository.client
+        client.deadline.pause(min(client.patience.first_pause, SETTLES), "waiting for the repository")
+        found = self.repository.record(number)
+        return found if found is not None and found.is_published and self._is_it(found) else None
+
+    def _proposed(self, record: Record) -> Record:
+        """Proposed to the community; what stands in the way of that is told and no more: published is published."""
+        community = self.asked.publish.community
+        why = self.repository.propose(record.number, community) if community else None
+        return (
+            replace(record, errors=(f"not in the community {community}: {why}",)) if why else replace(record, errors=())
+        )
+
+    def _document(self, draft: Record | None) -> dict[str, Any]:
+        dois = [doi for doi in (draft.doi, draft.concept_doi) if doi] if draft is not None else []
+        return {
+            "access": description.access(self.asked.metadata),
+            "files": {"enabled": True},
+            "metadata": description.described(
+                self.asked.metadata,
+                url=self.repository.url,
+                version=self.asked.version,
+                owner=self.asked.owners[-1],
+                day=datetime.now(UTC).date().isoformat(),
+                dois=dois,
+            ),
+            # Without it, some releases take the reserved DOI for one that is not wanted any more.
+            "pids": dict(draft.pids) if draft is not None else {},
+        }
+
+    def _require_valid(self, draft: Record) -> None:
+        """Refuse what the repository finds wrong in words, before anything large is sent; files lack at first."""
+        if [each for each in draft.errors if not each.startswith("files")]:
+            raise self._incomplete(draft)
+
+    def _incomplete(self, draft: Record) -> RefusedError:
+        told = "; ".join(draft.errors)
+        return RefusedError(
+            Reason.PUBLICATION_REFUSED,
+            f"{self.repository.name} does not take what spec.metadata says: {told}. Correct it; the draft"
+            f" {self.repository.page(draft)} is gone on with",
+            self.repository.client.field,
+        )
+
+    def _result(self, record: Record) -> PublicationResult:
+        return PublicationResult(
+            version=self.asked.version,
+            state=PUBLISHED if record.is_published else DRAFT,
+            server=self.repository.url[:500],
+            record=record.number,
+            url=self.repository.page(record)[:500],
+            doi=record.doi,
+            concept_doi=record.concept_doi,
+            at=_moment(record.at),
+            retry=self.asked.retry,
+            note=record.errors[0][:500] if record.errors else None,
+        )
+
+
+def discard(repository: Repository, asked: DiscardRequest) -> list[str]:
+    """Discard the unpublished drafts of a Dataset that goes; their numbers. Those that hold the work of others stay."""
+    gone = []
+    for draft in repository.drafts(asked.owners):
+        try:
+            names = [each.name for each in repository.files(draft.number)]
+        except GoneError:
+            continue
+        if all(packing.is_ours(name, asked.dataset) for name in names):
+            repository.discard(draft.number)
+            gone.append(draft.number)
+    return gone
+
+
+def _moment(text: str) -> str:
+    """In the form of Kubernetes; now for what a server tells and nobody can read."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = datetime.now(UTC)
+    found = found if found.tzinfo else found.replace(tzinfo=UTC)
+    return found.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
