@@ -29,6 +29,14 @@ from pelagos_pipelines.steps.train import train
 from training.shapes import make_request, make_version
 
 ARCHITECTURES = ("yolov8n", "mobilenet_v3_small")
+DECLARED: dict[str, dict[str, Any]] = {
+    "yolov8n": {
+        "balance": {"strategy": "Oversample", "target": 24},
+        "augmentation": {"rotate": 10, "flipVertical": True},
+    },
+    "mobilenet_v3_small": {"balance": {"strategy": "ClassWeights", "target": 5}},
+}
+"""By the datasets, for their trainings."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +63,7 @@ class Place:
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
     return {
-        name: make_version(tmp_path_factory.mktemp(name), (6, 3, 3), detection=name.startswith("yolo"))
+        name: make_version(tmp_path_factory.mktemp(name), (6, 3, 3), name.startswith("yolo"), **DECLARED[name])
         for name in ARCHITECTURES
     }
 
@@ -116,13 +124,14 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     told = {name: value for name, value in result.metrics.items() if name.startswith("test/") and value is not None}
     assert {name: run.data.metrics[name] for name in told} == pytest.approx(told)
     assert run.data.metrics["progress/epoch"] == 2
-    assert run.data.params["architecture"] == architecture
     assert run.data.params["datasetVersion"] == versions[architecture][1]
     assert run.data.tags["pelagos.dev/onnx-sha256"] == result.model.onnx_sha256
     assert run.data.tags["pelagos.dev/manifest-sha256"] == package.name
     assert len(run.data.tags["pelagos.dev/environment.packages.sha256"]) == 64
     assert run.inputs.dataset_inputs[0].dataset.name == "shapes"
-    assert shown_in(client, place.run) == SHOWN
+    require_record(architecture, run.data.params, run.data.tags)
+    declared = ["augmentation"] if "augmentation" in DECLARED[architecture] else []
+    assert shown_in(client, place.run) == [*declared, *SHOWN]
 
     require_doubts(client, place.run, result, tmp_path)
 
@@ -135,6 +144,18 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     for name in client.get_run(place.run).data.metrics:
         steps = [point.step for point in client.get_metric_history(place.run, name)]
         assert len(steps) == len(set(steps)), f"{name} stands twice"
+
+
+def require_record(architecture: str, parameters: dict[str, str], tags: dict[str, str]) -> None:
+    """The run says what the training did of that which the dataset declares, and of that which the family does by itself."""
+    detects, balance = architecture == "yolov8n", DECLARED[architecture]["balance"]
+    assert parameters["architecture"] == architecture
+    assert parameters["balance.strategy"] == balance["strategy"]
+    assert tags["pelagos.dev/balance"] == f"{balance['strategy']} to {balance['target']}"
+    assert (int(parameters["balance.shown"]) >= 12) == detects
+    assert parameters.get("balance.weights") == (None if detects else "disc 1, square 1")
+    assert parameters["augmentation.rotate"] == ("10 degrees" if detects else "15 degrees")
+    assert parameters["augmentation.flipVertical"] == "50 %"
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
