@@ -318,7 +318,18 @@ def test_a_family_that_does_not_alter_images_so_is_refused(tmp_path: Path) -> No
         train_step._require_heeded(known, other)
 
 
-def test_a_version_keeps_what_is_declared_and_its_report_shows_examples(tmp_path: Path) -> None:
+def test_a_version_keeps_what_is_declared_and_its_report_shows_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drawn in this process, which has loaded the framework; test_steps.py has it drawn as preparations do."""
+
+    def draw(wanted: Any, versions: Path) -> bytes:
+        folder = versions / "sheet"
+        folder.mkdir()
+        augmentation_sheet._draw(wanted, str(folder))
+        return (folder / "sheet.png").read_bytes()
+
+    monkeypatch.setattr(augmentation_sheet, "_asked", draw)
     policy = {"flipVertical": True, "rotate": 90, "color": {"hue": 3}}
     uri, digest = make_version(tmp_path / "a", (5, 2, 2), detection=True, augmentation=policy)
     _, usual = make_version(tmp_path / "b", (5, 2, 2), detection=True)

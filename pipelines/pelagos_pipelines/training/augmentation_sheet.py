@@ -28,7 +28,7 @@ from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.evaluation import ground_truth
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.preparation.judging.page import AlteredExamples
-from pelagos_pipelines.preparation.versions import Version
+from pelagos_pipelines.preparation.versions import PARTIAL, Version
 from pelagos_pipelines.serving import geometry
 from pelagos_pipelines.training.altering import Altered, Examples
 
@@ -85,7 +85,7 @@ def drawn(version: Version) -> AlteredExamples | None:
     color = version.preprocessing.color
     wanted = _Wanted(family.name, version.collection.classes, version.augmentation.written(), size, color, samples)
     words = [f"{name} {str(value).lower()}" for name, value in version.augmentation.listed().items()]
-    return AlteredExamples(family.name, words, _asked(wanted))
+    return AlteredExamples(family.name, words, _asked(wanted, version.folder.parent))
 
 
 def _family(version: Version) -> families.FamilyDescription | None:
@@ -114,10 +114,10 @@ def _is_small(image: ImageRecord) -> bool:
     return 0 < (image.width or 0) * (image.height or 0) <= LARGEST_PIXELS
 
 
-def _asked(wanted: _Wanted) -> bytes:
-    """The PNG that a process draws; empty when it draws none."""
+def _asked(wanted: _Wanted, versions: Path) -> bytes:
+    """The PNG that a process draws; empty when it draws none. What it leaves when all is killed, the next preparation removes."""
     log = logging.getLogger(__name__)
-    with tempfile.TemporaryDirectory(prefix="pelagos-sheet-") as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{PARTIAL}sheet-", dir=versions) as folder:
         target = Path(folder, "sheet.png")
         command = [sys.executable, "-m", __name__, folder]
         # Without an accelerator, which trainings may be waiting for; ultralytics keeps what it likes to in the folder.
@@ -148,7 +148,10 @@ def main(folder: str) -> None:
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     extensions.load(os.environ.get(extensions.VARIABLE, ""), extensions.Plane.DATA)
-    wanted = _Wanted(**json.load(sys.stdin))
+    _draw(_Wanted(**json.load(sys.stdin)), folder)
+
+
+def _draw(wanted: _Wanted, folder: str) -> None:
     from pelagos_pipelines.training.families import FAMILIES
 
     family = cast("Augmenting", FAMILIES.named(wanted.family).load())
