@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from ultralytics.data.base import BaseDataset
 
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.training import TrainingRequest
@@ -64,6 +65,12 @@ class KilledError(Exception):
     """The process ends here."""
 
 
+def fits(dataset: Any, in_memory: bool) -> bool:
+    """What ultralytics finds out about the memory of the machine."""
+    dataset.cache = "ram" if in_memory else None
+    return in_memory
+
+
 def epochs_of_detector(
     job: Job, history: TrainingHistory, monkeypatch: pytest.MonkeyPatch, last: int = 99
 ) -> list[list[str]]:
@@ -85,6 +92,8 @@ def epochs_of_detector(
         if path.name == "last.pt" and content["epoch"] == last:
             raise KilledError
 
+    # Memory for all images leaves a loader without state of its own; this is the harder case.
+    monkeypatch.setattr(BaseDataset, "check_cache_ram", lambda self, safety_margin=0.5: fits(self, False))
     monkeypatch.setattr(yolov8_trainer.Trainer, "preprocess_batch", note)
     monkeypatch.setattr(yolov8_trainer.Trainer, "_seed_epoch", begun)
     monkeypatch.setattr(checkpoints, "save_atomically", saved)
@@ -122,13 +131,7 @@ def test_mosaics_choose_among_what_is_shown(
     tmp_path: Path, version: tuple[str, str], monkeypatch: pytest.MonkeyPatch, in_memory: bool
 ) -> None:
     """The three others of a mosaic are drawn from all that the dataset holds: repeats count, and what is left out is away."""
-    from ultralytics.data.base import BaseDataset
-
-    def fits(self: Any, safety_margin: float = 0.5) -> bool:
-        self.cache = "ram" if in_memory else None
-        return in_memory
-
-    monkeypatch.setattr(BaseDataset, "check_cache_ram", fits)
+    monkeypatch.setattr(BaseDataset, "check_cache_ram", lambda self, safety_margin=0.5: fits(self, in_memory))
     request = make_request("yolov8n", *version)
     job, history = make_job(tmp_path / "job", repeated(ground_truth.read(request)), request)
     trainer = yolov8_trainer.Trainer(yolov8._arguments(job), job, history, None, None)
