@@ -166,12 +166,22 @@ def test_columns_are_named_and_times_have_the_offset_that_is_set(place: Place) -
         ("path,site\ncod/0.jpg,a,b\n", {}, "line 2 has 3 cells, but there are 2 columns"),
         (f"path,site\ncod/0.jpg,{'x' * 100_000}\n", {}, "has quotes or cells that no table has"),
         ("\0\0\n\0", {}, "no column that names images"),
+        (
+            TABLE.encode("utf-16"),
+            {},
+            "survey.csv is UTF-16, as spreadsheets write Unicode text: save it as CSV in UTF-8",
+        ),
+        (
+            TABLE.replace("azores", "A\xe7ores").encode("latin-1"),
+            {},
+            "line 2 is not UTF-8 text: save the file as UTF-8",
+        ),
     ],
 )
 def test_a_table_that_cannot_be_the_one_that_is_meant_is_refused(
-    place: Place, content: str, wanted: dict[str, Any], words: str
+    place: Place, content: str | bytes, wanted: dict[str, Any], words: str
 ) -> None:
-    text(place.source / "survey.csv", content)
+    (place.source / "survey.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
 
     failure = place.refused(capture={"from": "Csv", "file": "survey.csv", **wanted})
 
@@ -201,6 +211,24 @@ def test_no_reader_of_annotations_takes_the_table_for_its_own(place: Place, head
 
     assert versions.read(result.uri).collection.classes == ("cod", "eel")
     assert captures(result)["cod/0.jpg"] == Capture(site="reef")
+
+
+def test_a_table_that_has_the_annotations_too_is_both_once_the_format_is_named(place: Place) -> None:
+    header = "object_id\tobject_annotation_category\tobject_annotation_status\timg_file_name\tsample_id\tobject_date"
+    rows = [f"{n}\t{'ab'[n % 2]}\tvalidated\tcod/{n}.jpg\ttow {n}\t20240531" for n in range(3)]
+    rows += [f"{n + 3}\t{'ab'[n % 2]}\tvalidated\teel/{n}.jpg\ttow {n}\t20240601" for n in range(3)]
+    text(place.source / "eco.tsv", "\n".join((header, *rows, "")))
+    wanted = {"from": "Csv", "file": "./eco.tsv", "columns": {"path": "img_file_name", "time": "object_date"}}
+
+    result = place.prepare(format="EcoTaxa", capture=wanted)
+
+    assert versions.read(result.uri).collection.classes == ("a", "b")
+    assert captures(result)["eel/2.jpg"] == Capture(time="2024-06-01")
+    (place.source / "cod" / "0.jpg").rename(place.source / "0.jpg")  # no ImageFolder any more
+    failure = place.refused(capture=wanted)
+    assert failure.message.endswith(
+        "./eco.tsv was not looked at, as capture.file; if it has the annotations, too, set format"
+    )
 
 
 # --- iFDO

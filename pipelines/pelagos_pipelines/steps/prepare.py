@@ -263,8 +263,7 @@ class _Gathered:
 
 def _gathered(request: PreparationRequest, tree: SourceFiles, kept: Place, telling: Telling) -> _Gathered:
     store = kept.folder
-    readable = capturing.for_readers(tree, request.capture, request.format)
-    reader = registry.choose(request.format, readable, request.task)
+    reader, readable = capturing.choose(request.format, tree, request.task, request.capture)
     telling.enter(Stage.CHECKING_IMAGES)
     wanted = Wanted.by(request.preprocessing)
     tile = None if request.preprocessing is None else request.preprocessing.tile

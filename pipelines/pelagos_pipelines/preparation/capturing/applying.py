@@ -11,9 +11,11 @@ from typing import Any
 from pelagos_contract.capture import CaptureCount, Captured, CaptureFault, CaptureSource
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.formats import AUTO, IFDO
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import capture, registry
 from pelagos_pipelines.annotations.capture import FIELDS, Capture, ValueFaultError
-from pelagos_pipelines.annotations.model import Collection, ImageRecord, SourceFiles
+from pelagos_pipelines.annotations.model import Collection, Format, ImageRecord, SourceFiles
+from pelagos_pipelines.annotations.untrusted_input import printable
 from pelagos_pipelines.preparation.capturing import listed
 from pelagos_pipelines.preparation.capturing.findings import Findings
 from pelagos_pipelines.preparation.capturing.patterns import Pattern
@@ -71,6 +73,26 @@ def for_readers(tree: SourceFiles, wanted: CaptureSource | None, format_name: st
     # Whoever names the format means its files, of which this may be one.
     alone = replace(tree, files=tuple(sorted((*tree.images, path))))
     return tree if registry.FORMATS.named(format_name).recognises(alone) else without
+
+
+def choose(format_name: str, tree: SourceFiles, task: Task, wanted: CaptureSource | None) -> tuple[Format, SourceFiles]:
+    """The format of the source, and the files of it that its reader is to see.
+
+    Raises:
+        RefusedError: as ``for_readers`` and ``registry.choose`` do.
+    """
+    seen = for_readers(tree, wanted, format_name)
+    try:
+        return registry.choose(format_name, seen, task), seen
+    except RefusedError as error:
+        failure = error.failure
+        if wanted is None or seen is tree or failure.reason is not Reason.FORMAT_NOT_RECOGNISED:
+            raise
+        file = printable(wanted.file or "")
+        words = (
+            f"{failure.message}. {file} was not looked at, as capture.file; if it has the annotations, too, set format"
+        )
+        raise RefusedError(failure.reason, words, failure.field) from error
 
 
 def applied(

@@ -6,6 +6,7 @@ of other fields why they have none. Text of the file is in names and values alon
 
 from __future__ import annotations
 
+import codecs
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ NAMES: Mapping[str, Sequence[str]] = {
     "longitude": ("longitude", "lon", "lng", "image-longitude"),
 }
 """How columns are called, in any case, and how iFDO calls the same. BIIGLE's are among them."""
+_UTF_16 = {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
 _KNOWN = frozenset(name for names in NAMES.values() for name in names)
 
 
@@ -116,6 +118,9 @@ def _answer(where: str, rows: Iterator[_Row], limit: int) -> Answer:
 
 
 def _rows(where: str, file: BinaryIO, arguments: Mapping[str, Any]) -> Iterator[_Row]:
+    if file.read(2) in _UTF_16:
+        raise _unfit("file", f"{where} is UTF-16, as spreadsheets write Unicode text: save it as CSV in UTF-8")
+    file.seek(0)
     try:
         chosen = _chosen(where, tables.names(file), arguments["columns"])
         listed = tables.rows(where, file, frozenset({chosen["path"]}), longest=MAX_CELL)
