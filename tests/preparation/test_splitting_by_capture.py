@@ -152,6 +152,15 @@ def test_a_group_that_reaches_beyond_the_next_split_is_not_cut_in_two_splits() -
     assert divided.leakage == 0
 
 
+def test_groups_that_all_last_to_the_end_leave_too_little_to_train_on_and_that_is_said() -> None:
+    images = [image(n, f"class {n // 10}", site=f"s{n % 4}", **at(n)) for n in range(100)]
+
+    failure = refusal(images, policy(groupBy=["site"]))
+
+    assert failure.reason is Reason.CLASS_MISSING_FROM_TRAIN
+    assert "lower split.gap or group by less (split.groupBy), as 7" in failure.message
+
+
 @pytest.mark.parametrize(
     ("images", "by", "field", "words"),
     [

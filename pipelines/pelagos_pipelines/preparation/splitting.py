@@ -456,6 +456,11 @@ def _require_classes(images: Sequence[ImageRecord], policy: SplitPolicy, before:
                 label if alone.get(label) is None else f"{label} (all in the group {alone[label]})" for label in missing
             ]
         hold = "hold out less (split.holdout), " if policy.holdout is not None else ""
+        if between := len(before) - len(images):
+            hold += (
+                f"lower split.gap or group by less (split.groupBy), as {between} of {len(before)} images lie between the"
+                " splits or beyond the beginning of the next one, "
+            )
         raise RefusedError(
             Reason.CLASS_MISSING_FROM_TRAIN,
             f"{len(missing)} classes have no image in train: {format_names(told)}; a model cannot learn them: add images of them"
