@@ -54,7 +54,12 @@ class Link(StrEnum):
     SHARED_GROUP = "SharedGroup"
     DUPLICATE = "Duplicate"
     NEAR_DUPLICATE = "NearDuplicate"
+    CLOSE_IN_TIME = "CloseInTime"
     ADJACENT_NAME = "AdjacentName"
+
+
+HINTS = frozenset({Link.CLOSE_IN_TIME, Link.ADJACENT_NAME})
+"""These tell where to look, and count as no leak: images taken together may show other things."""
 
 
 class Leaked(Strict):
@@ -64,9 +69,9 @@ class Leaked(Strict):
     kind: Annotated[
         str,
         Field(
-            description="SharedGroup: of one group. Duplicate: with the same pixels, or alike and kept by "
-            "cleaning.duplicates. NearDuplicate: alike, within a distance of "
-            "4. AdjacentName: names differ only in a running number, next to each other."
+            description="SharedGroup: of one group. Duplicate: with the same pixels, or alike and kept by cleaning.duplicates. "
+            "NearDuplicate: alike, within a distance of 4. CloseInTime: taken within a minute at one site, by spec.capture. "
+            "AdjacentName: names differ only in a running number, next to each other."
         ),
     ]
     split: Annotated[str, Field(description="The split whose images are counted.")]

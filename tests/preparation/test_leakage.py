@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pelagos_contract.dataset import Split
 from pelagos_contract.judgement import Link
-from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.annotations.capture import Capture
+from pelagos_pipelines.annotations.model import ImageRecord, Part
 from pelagos_pipelines.preparation import alike, leakage
 from pelagos_pipelines.preparation.leakage import Found, Pair
 
@@ -130,6 +132,56 @@ def test_splits_that_count_from_one_each_are_no_series() -> None:
     splits: dict[str, Split] = {f"{split}/{number}.png": split for split in (T, E) for number in range(20)}
 
     assert told(measured(splits)) == []
+
+
+def shot(path: str, split: Split, clock: str, site: str = "reef") -> ImageRecord:
+    return ImageRecord(path, split=split, capture=Capture(site=site, time=f"2024-05-31T{clock}"))
+
+
+def test_images_of_two_splits_within_a_minute_at_one_site_are_told_and_are_no_leak() -> None:
+    found = leakage.measure(
+        [
+            shot("a", T, "08:00:00Z"),
+            shot("b", E, "08:00:12.5Z"),
+            shot("c", E, "10:00:30+02:00"),
+            shot("d", E, "08:01:01Z"),
+            shot("e", V, "07:59:30Z"),
+            shot("f", V, "08:00:00Z", site="bay"),
+            replace(shot("g", E, ""), capture=Capture(site="reef", time="2024-05-31")),
+            ImageRecord("h", split=E),
+        ],
+        {},
+        {},
+        {},
+    )
+
+    assert told(found) == [
+        ("CloseInTime", "validation", "train", 1),
+        ("CloseInTime", "test", "train", 2),
+        ("CloseInTime", "test", "validation", 2),
+    ]
+    assert found.figures.leaked == 0
+    assert [(pair.path, pair.other, pair.seconds) for pair in found.pairs[Link.CLOSE_IN_TIME]][:2] == [
+        ("b", "a", 12.5),
+        ("c", "a", 30.0),
+    ]
+    (warning,) = found.warnings
+    assert warning.startswith(
+        "3 images of validation and test were taken within 60 s of one of another split, at one site (b and a"
+    )
+
+
+def test_of_tiles_the_names_of_their_images_are_compared() -> None:
+    tiles = [
+        ImageRecord(f"dive_{frame}/{x}.png", split=split, part=Part(f"dive_{frame}.png", x, 0))
+        for frame, split in ((7, T), (8, E))
+        for x in (0, 1, 2)
+    ]
+
+    found = leakage.measure(tiles, {}, {}, {})
+
+    assert told(found) == [("AdjacentName", "test", "train", 1)]
+    assert found.pairs[Link.ADJACENT_NAME] == [Pair("dive_8/0.png", "dive_7/0.png", (E, T))]
 
 
 def frames(count: int, *, drift: bool) -> tuple[dict[str, Split], dict[str, bytes | None]]:

@@ -3,7 +3,7 @@
 Called by the step prepare after the splits are made; nothing is decided here. Duplicates and near duplicates are those of
 duplicates.py, by the distance of looks (alike.py) and not by the bits of a hash. Names tell of frames taken one after another:
 ``frame_000123.jpg`` and ``frame_000124.jpg``. Numbers in names may as well mean nothing, so that it is measured whether such
-neighbours look more alike than other images do.
+neighbours look more alike than other images do. Where it is known when images were taken (capture), so are those of one minute.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from pelagos_contract.dataset import SPLITS, Split
-from pelagos_contract.judgement import Leakage, Leaked, Link
+from pelagos_contract.judgement import HINTS, Leakage, Leaked, Link
 from pelagos_pipelines.annotations.model import ImageRecord, split_of
 from pelagos_pipelines.annotations.untrusted_input import printable
 
+WITHIN = 60
+"""Seconds within which images of one site are taken together."""
 SERIES = 10
 """Images of a series from which on its usual step is known; in shorter ones only numbers one apart are neighbours."""
 COMPARED = 5_000
@@ -41,13 +44,15 @@ _NUMBER = re.compile(r"\d{1,18}(?=\D*$)")
 class Pair:
     """An image, and one of a split before its own that it belongs together with, by their paths; ``splits`` are those of both.
 
-    ``distance`` is that of their looks, in the unit of cleaning.duplicates.maxDistance; None where one is plain.
+    ``distance`` is that of their looks, in the unit of cleaning.duplicates.maxDistance; None where one is plain. ``seconds`` are
+    between them, where that is what links them.
     """
 
     path: str
     other: str
     splits: tuple[Split, Split]
     distance: float | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -87,15 +92,16 @@ def measure(
         looks: of images by path, as looks.py makes them.
     """
     splits = {image.path: image.split for image in images if image.split is not None}
-    neighbors = list(_neighbors(splits))
+    neighbors = list(_neighbors(images))
     tallies = {
         Link.SHARED_GROUP: _by_group(images),
         Link.DUPLICATE: _by_pairs(repeats.items(), splits),
         Link.NEAR_DUPLICATE: _by_pairs(((path, one) for path, others in alike.items() for one in others), splits),
+        Link.CLOSE_IN_TIME: _by_time(images),
         Link.ADJACENT_NAME: _by_pairs(neighbors, splits),
     }
     more_alike = _how_alike(neighbors, looks)
-    leaked = set().union(*(tally.all for link, tally in tallies.items() if link is not Link.ADJACENT_NAME))
+    leaked = set().union(*(tally.all for link, tally in tallies.items() if link not in HINTS))
     figures = Leakage(
         evaluated=sum(split != "train" for split in splits.values()),
         leaked=len(leaked),
@@ -108,7 +114,8 @@ def measure(
         neighbors=None if more_alike is None else f"{more_alike:.2f}",
     )
     pairs = {link: _worst(link, tally, looks) for link, tally in tallies.items() if tally.pairs}
-    return Found(figures, pairs, tuple(_warnings(tallies[Link.ADJACENT_NAME], more_alike)))
+    told = (*_of_time(tallies[Link.CLOSE_IN_TIME]), *_warnings(tallies[Link.ADJACENT_NAME], more_alike))
+    return Found(figures, pairs, told)
 
 
 def _by_group(images: Sequence[ImageRecord]) -> _Tally:
@@ -145,7 +152,7 @@ def _by_pairs(linked: Iterable[tuple[str, str]], splits: Mapping[str, Split]) ->
 
 
 def _worst(link: Link, tally: _Tally, looks: Mapping[str, bytes | None]) -> Sequence[Pair]:
-    if link is Link.SHARED_GROUP:
+    if link in {Link.SHARED_GROUP, Link.CLOSE_IN_TIME}:
         return tally.pairs
     some = tally.pairs[:MEASURED]
     distances = _distances([(pair.path, pair.other) for pair in some], looks)
@@ -164,14 +171,53 @@ def _distances(pairs: Sequence[tuple[str, str]], looks: Mapping[str, bytes | Non
     return [next(found) if looks.get(path) and looks.get(other) else None for path, other in pairs]
 
 
-# --- names
+# --- times and names
 
 
-def _neighbors(splits: Mapping[str, Split]) -> Iterator[tuple[str, str]]:
+def _by_time(images: Sequence[ImageRecord]) -> _Tally:
+    """Images of two splits that were taken within WITHIN seconds, at one site, in one deployment, by one platform."""
+    taken: dict[Any, dict[Split, list[tuple[float, str]]]] = defaultdict(lambda: defaultdict(list))
+    for image in images:
+        capture = image.capture
+        if capture is not None and capture.has_clock and capture.moments is not None and image.split is not None:
+            place = capture.site, capture.deployment, capture.platform
+            taken[place][image.split].append((capture.moments[0].timestamp(), image.path))
+    tally = _Tally()
+    for together in taken.values():
+        for split, other in itertools.combinations(sorted(together, key=lambda one: -_PLACES[one]), 2):
+            known = sorted(together[other])
+            times = np.array([time for time, _ in known])
+            for time, path in together[split]:
+                at = int(np.searchsorted(times, time))
+                apart, near = min((abs(times[one] - time), one) for one in (at - 1, at) if 0 <= one < len(times))
+                if apart <= WITHIN:
+                    tally.images[split, other].add(path)
+                    tally.pairs.append(Pair(path, known[near][1], (split, other), seconds=float(apart)))
+    tally.pairs.sort(key=lambda pair: (pair.seconds or 0.0, pair.path, pair.other))
+    return tally
+
+
+def _of_time(close: _Tally) -> Iterator[str]:
+    if not close.pairs:
+        return
+    one = close.pairs[0]
+    yield (
+        f"{len(close.all)} images of validation and test were taken within {WITHIN} s of one of another split, at one site"
+        f" ({printable(one.path)} and {printable(one.other)}, {one.seconds:g} s apart); test metrics may be too good: set"
+        " split.policy to GroupedTemporal, with a gap"
+    )
+
+
+def _neighbors(images: Sequence[ImageRecord]) -> Iterator[tuple[str, str]]:
     """Images whose names differ in a running number alone, and no farther apart than usual in their series."""
+    # A tile has the name of no file: the first of an image stands for it.
+    paths = dict[str, str]()
+    for image in images:
+        if image.split is not None:
+            paths.setdefault(image.file, image.path)
     series: dict[tuple[str, str, str], list[tuple[int, str]]] = defaultdict(list)
-    for path in splits:
-        folder, _, name = path.rpartition("/")
+    for file, path in paths.items():
+        folder, _, name = file.rpartition("/")
         stem, dot, suffix = name.rpartition(".") if "." in name else (name, "", "")
         if (number := _NUMBER.search(stem)) is not None:
             # Folders that are splits are taken out: what stands in two of them may be one series.

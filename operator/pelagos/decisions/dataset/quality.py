@@ -16,7 +16,7 @@ from pelagos.decisions.chains import Passed
 from pelagos.decisions.dataset.conditions import QUALITY_PASSED
 from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict
-from pelagos_contract.judgement import Link
+from pelagos_contract.judgement import HINTS
 from pelagos_contract.text import shown
 
 MOST_NAMED = 5
@@ -147,11 +147,11 @@ def _torn_groups(spec: DatasetSpec, result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _links(counted: Mapping[str, Any]) -> str:
-    """What leaks, by the splits, in the order in which it was counted. Names alone tell no leak."""
+    """What leaks, by the splits, in the order in which it was counted. Hints are no leaks."""
     told = [
         f"{entry['images']} of {entry['split']} by {_short(str(entry['kind']))} with {entry['other']}"
         for entry in counted.get("found") or ()
-        if entry["kind"] != Link.ADJACENT_NAME
+        if entry["kind"] not in HINTS
     ]
     return ", ".join(told[:MOST_NAMED])
 

@@ -224,6 +224,7 @@ _LINKS = {
     Link.SHARED_GROUP: "of one group",
     Link.DUPLICATE: "duplicates",
     Link.NEAR_DUPLICATE: "near duplicates",
+    Link.CLOSE_IN_TIME: "taken within a minute",
     Link.ADJACENT_NAME: "adjacent by name",
 }
 
@@ -235,7 +236,7 @@ def _leaks(content: Content) -> Iterator[str]:
         return
     yield "<h2>Leakage between splits</h2>"
     if not told.found:
-        yield "<p>No group, no duplicate, no near duplicate and no series of names is in more than one split.</p>"
+        yield "<p>No group, duplicate, near duplicate, minute or series of names is in more than one split.</p>"
         return
     yield (
         f"<p>{told.leaked} of {told.evaluated} images of validation and test share a group with, repeat, or look like an image of"
@@ -248,12 +249,14 @@ def _leaks(content: Content) -> Iterator[str]:
             f"<td>{words(one.other)}</td><td class=n>{'' if one.groups is None else one.groups}</td></tr>"
         )
     yield "</table>"
+    if any(one.kind == Link.CLOSE_IN_TIME for one in told.found):
+        yield '<p class="note">Taken within a minute at one site: not counted as a leak. split.gap keeps splits apart.</p>'
     if any(one.kind == Link.ADJACENT_NAME for one in told.found):
         yield f'<p class="note">{_neighbors(told)}</p>'
     for link, pairs in content.leaking.items():
         yield f"<h3>Pairs: {_LINKS[link]}</h3><table>"
         for pair, sheet in pairs:
-            yield _row(sheet, list(zip(pair.splits, (pair.path, pair.other), strict=True)), pair.distance)
+            yield _row(sheet, list(zip(pair.splits, (pair.path, pair.other), strict=True)), _apart(pair))
         yield "</table>"
 
 
@@ -270,12 +273,18 @@ def _neighbors(told: Leakage) -> str:
     )
 
 
-def _row(sheet: Sheet | None, lines: Sequence[tuple[str, str]], distance: float | None = None) -> str:
+def _row(sheet: Sheet | None, lines: Sequence[tuple[str, str]], apart: str = "") -> str:
     """Two pictures, and what is said of each beside them."""
     shown = drawing.picture(sheet.png, "both images", sheet.width, sheet.height) if sheet is not None else ""
     both = "<br>".join(f"<b>{words(told)}</b>: {words(path)}" for told, path in lines)
-    apart = "" if distance is None else f"<br>distance {distance:.1f}"
     return f"<tr><td>{shown}</td><td>{both}{apart}</td></tr>"
+
+
+def _apart(pair: leakage.Pair) -> str:
+    """How close the two are, in looks and in time."""
+    told = [f"distance {pair.distance:.1f}"] if pair.distance is not None else []
+    told += [f"{pair.seconds:g} s apart"] if pair.seconds is not None else []
+    return f"<br>{', '.join(told)}" if told else ""
 
 
 def _pairs(content: Content) -> Iterator[str]:
