@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from pelagos.cli.main import app
 from pelagos.engines.triton import inference
+from pelagos_contract.looks import Seen
 from resource_servers import ApiServer
 
 CLASSES = ("cod", "eel")
@@ -69,10 +70,12 @@ def push(*arguments: object) -> Result:
     return CliRunner().invoke(app, [*wanted, *map(str, arguments)])
 
 
-def note_looks(folder: Path, looks: Mapping[bytes, bytes]) -> None:
+def note_looks(folder: Path, looks: Mapping[bytes, Seen]) -> None:
     """Beside a version, what its preparation noted of the looks of images."""
-    rows: list[list[object]] = [
-        [hashlib.sha256(content).hexdigest(), len(content), 1, 1, "", look.hex(), None, [], None, None, None]
-        for content, look in looks.items()
-    ]
+    rows: list[list[object]] = []
+    for content, seen in looks.items():
+        look = None if seen.look is None else seen.look.hex()
+        rows.append(
+            [hashlib.sha256(content).hexdigest(), len(content), 1, 1, "", look, None, [], None, [1, 1, 1, 1], None]
+        )
     (folder.parents[1] / "inspections.json").write_text(json.dumps({"version": "9", "inspections": rows}))

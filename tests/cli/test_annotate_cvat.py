@@ -278,3 +278,24 @@ def test_a_failed_task_says_why(world: ApiServer, tool: Cvat) -> None:
     tool.fails = "No media data found\x1b[2J"
 
     assert "could not make a task of the images: No media data found\\u001b[2J" in push().stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/api/labels", {"results": [{"name": "cod"}]}),
+        ("/api/labels", {"results": ["cod"]}),
+        ("/api/tasks", {"results": [{"id": "1", "size": 3}]}),
+        ("/api/projects/5", ["a list"]),
+        ("/api/projects/5", b"<html>"),
+    ],
+)
+def test_a_server_that_answers_otherwise_is_told_in_one_line(
+    world: ApiServer, server: Server, tool: Cvat, path: str, body: object
+) -> None:
+    server.handler = lambda request: Reply(body) if request.path == path else tool(request)
+
+    done = push()
+
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("Error: ")

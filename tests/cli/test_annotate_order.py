@@ -17,21 +17,25 @@ import pushed_datasets
 from label_studio_server import PAT
 from pelagos.cli.annotating import ordering
 from pelagos_contract import looks
+from pelagos_contract.looks import Seen
 from pushed_datasets import push
 from resource_servers import ApiServer, api
 
 __all__ = ["api"]
 
 
-def look(seed: int, *, near: float = 0.0, to: bytes = b"") -> bytes:
-    """A look of its own, or one ``near`` another: 0 is the same, 1 has nothing of it."""
+FIGURES = (5.0, 100.0, 40.0, 0.0, 12.0, 0.0)
+
+
+def look(seed: int, *, near: float = 0.0, to: Seen | None = None, brightness: float = 100.0) -> Seen:
+    """An image with a look of its own, or one ``near`` another: 0 is the same, 1 has nothing of it."""
     waves = np.random.default_rng(seed).normal(size=100)
     waves /= np.linalg.norm(waves)
-    if to:
-        other = np.frombuffer(to, np.int8).astype(float)
+    if to is not None and to.look is not None:
+        other = np.frombuffer(to.look, np.int8).astype(float)
         waves = near * waves + (1 - near) * other / np.linalg.norm(other)
         waves /= np.linalg.norm(waves)
-    return bytes(np.rint(waves * 127).astype(np.int8))
+    return Seen(bytes(np.rint(waves * 127).astype(np.int8)), (FIGURES[0], brightness, *FIGURES[2:]))
 
 
 KNOWN = [look(number) for number in range(5)]
@@ -60,14 +64,20 @@ def test_of_frames_that_look_alike_one_is_novel_and_the_others_come_late() -> No
 
 @pytest.mark.parametrize("turned", [np.transpose, lambda one: one * np.where(np.arange(10) % 2, -1, 1)[None, :]])
 def test_a_mirrored_or_turned_image_is_not_novel(turned: object) -> None:
-    square = np.frombuffer(KNOWN[0], np.int8).reshape(10, 10)
-    same = bytes(np.ascontiguousarray(turned(square)).astype(np.int8))  # type: ignore[operator]
+    square = np.frombuffer(KNOWN[0].look or b"", np.int8).reshape(10, 10)
+    same = Seen(bytes(np.ascontiguousarray(turned(square)).astype(np.int8)), FIGURES)  # type: ignore[operator]
 
     assert ordering.novel_first([same, look(40, near=0.3, to=KNOWN[1])], KNOWN) == [1, 0]
 
 
+def test_an_image_of_another_brightness_is_novel() -> None:
+    seen = [look(70, near=0.3, to=KNOWN[0]), look(71, near=0.3, to=KNOWN[0], brightness=180)]
+
+    assert ordering.novel_first(seen, KNOWN) == [1, 0]
+
+
 def test_images_on_which_nothing_is_to_be_seen_are_not_novel() -> None:
-    assert ordering.novel_first([None, look(50), None], KNOWN) == [1, 0, 1]
+    assert ordering.novel_first([None, look(50), Seen(None, FIGURES)], KNOWN) == [1, 0, 1]
 
 
 def test_both_ranks_count_the_same() -> None:
@@ -119,11 +129,12 @@ def test_a_model_whose_training_is_not_known_is_told(
     with label_studio_server.serving() as tool:
         api.secrets["crew"] = {"tool": "labelStudio", "url": tool.url, "project": "3", "token": PAT}
 
-        assert "no TrainingRun of the namespace has made the model" in push().stderr
+        assert "no TrainingRun in sight has made the model" in push().stderr
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"[]", b'{"inspections": [["a"]]}', b'{"inspections": [["a",0,0,0,"","zz"]]}']
+    "content",
+    [b"", b"[]", b'{"inspections": [["a"]]}', b'{"inspections": [["a",0,1,1,"","zz",null,[],null,[1,1,1,1]]]}'],
 )
 def test_notes_of_looks_that_are_none_are_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"preparation wrote|JSON|Expecting|hexadecimal"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import struct
 import zlib
 from collections.abc import Callable
@@ -278,7 +279,14 @@ class TestMemory:
 
         assert second["1.png"] == first["1.png"]
         assert decoded == [second["2.png"].sha256]
-        assert looks.read(memory.read_bytes()) == {each.sha256: each.look for each in second.values()}
+        told = looks.read(memory.read_bytes())
+        assert {digest: seen.look for digest, seen in told.items()} == {
+            each.sha256: each.look for each in second.values()
+        }
+        one = second["1.png"]
+        assert one.measures is not None
+        assert told[one.sha256].figures[1:3] == (one.measures.brightness, one.measures.contrast)
+        assert told[one.sha256].figures[4:] == (math.log(one.width * one.height), math.log(one.width / one.height))
 
     def test_what_was_found_by_other_rules_is_not_believed(self, tmp_path: Path) -> None:
         photo(tmp_path / "source" / "1.png")

@@ -185,9 +185,7 @@ def damage(store: Path) -> None:
     [
         damage,
         lambda store: shutil.rmtree(store / "blobs"),
-        lambda store: (store / FILE).unlink(),
         lambda store: (store / FILE).write_bytes(b'{"schema": 1, "images": {"a": [1]}}'),
-        lambda store: (store / FILE).write_bytes(b"\x00"),
     ],
 )
 def test_what_the_store_has_lost_is_fetched(server: Server, step: Any, harm: Any) -> None:

@@ -149,30 +149,33 @@ async def _novelty(
     done.order = "those of which the model is least sure"
     trained = _trained_on(at, namespace, service)
     if trained is None:
-        done.order += " (no TrainingRun of the namespace has made the model, so that what is novel to it is not known)"
+        done.order += " (no TrainingRun in sight has made the model: what is novel to it is not known)"
         return None
     there = Store(trained, installed.settings())
-    looks = await there.looks()
+    seen = await there.seen()
     try:
-        learned = [
-            looks[each.original] for each in await there.images() if each.split == "train" and each.original in looks
-        ]
+        trained_on = [each.original for each in await there.images() if each.split == "train"]
+        learned = [seen[one] for one in sorted(trained_on) if one in seen and seen[one].look is not None]
     except ImagesError:
         learned = []
-    mine = await store.looks()
+    mine = await store.seen()
     if not learned or not any(one.image.original in mine for one in scored):
         done.order += (
             " (what the images it was trained on look like is not in the store, so that what is novel is not known)"
         )
         return None
     done.order = "those of which the model is least sure, and which are most novel to it"
-    return ordering.novel_first([mine.get(one.image.original) for one in scored], sorted(learned))
+    return ordering.novel_first([mine.get(one.image.original) for one in scored], learned)
 
 
 def _trained_on(at: access.Chosen, namespace: str, service: str) -> str | None:
     """The version that the served model was trained on: the model is known by the digest of its graph."""
     served = access.find(at, MODEL_SERVICE, service, namespace).get("status", {}).get("model") or {}
-    for run in access.listed(at, TRAINING_RUN, namespace).values():
+    try:
+        runs = access.listed(at, TRAINING_RUN, namespace)
+    except access.AskError:  # Whoever may not see them can push all the same.
+        return None
+    for run in runs.values():
         status = run.get("status") or {}
         made, dataset = status.get("model") or {}, status.get("dataset") or {}
         if served.get("onnxSha256") and made.get("onnxSha256") == served["onnxSha256"] and dataset.get("uri"):

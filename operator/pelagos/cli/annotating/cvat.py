@@ -89,9 +89,10 @@ class _Server:
             task = listed if listed.get("size") else await self._recovered(listed)
             if task is None or not task.get("size"):
                 continue
-            frames = await self._frames(task["id"])
+            number = _number(task, "id")
+            frames = await self._frames(number)
             if str(task.get("name", "")).endswith(_UNFINISHED) and frames:
-                await self._finish(task["id"], str(task["name"]), frames, is_new=False)
+                await self._finish(number, str(task["name"]), frames, is_new=False)
             found |= {marked.image for marked in frames.values()}
         return found & set(identities)
 
@@ -134,7 +135,7 @@ class _Server:
             name = f"{shown(model)[:_LONGEST_NAME]}{_UNFINISHED}"
             wanted = {"name": name, "project_id": self.number, "segment_size": _OF_A_JOB}
             made = await self._json("POST", "/api/tasks", json=wanted, tries=1)
-            return int(made["id"]), name
+            return _number(made, "id"), name
         about = await self._json("GET", f"/api/tasks/{self.number}")
         if about.get("size"):
             raise ToolError(
@@ -147,11 +148,11 @@ class _Server:
 
     async def _recovered(self, task: Mapping[str, Any]) -> dict[str, Any] | None:
         """A task without images, once the server has made it of what was uploaded; one that a push left before is removed."""
-        name, number = str(task.get("name", "")), int(task["id"])
+        name, number = str(task.get("name", "")), _number(task, "id")
         if not name.endswith(_UNFINISHED):
             return None
         asked = {"task_id": str(number), "action": "create", "page_size": str(_PAGE)}
-        listed = (await self._json("GET", "/api/requests", params=asked)).get("results") or []
+        listed = _listed(await self._json("GET", "/api/requests", params=asked), "results")
         working = [each for each in listed if each.get("status") in {"queued", "started"}]
         for each in working:
             await self._work_done(str(each.get("id", "")))
@@ -190,7 +191,7 @@ class _Server:
                 there = await self._answer("HEAD", f"{path}{upload}", headers=version, passed=(404,))
                 # What is complete is no upload any more.
                 is_last = offset + len(piece) == len(content)
-                offset = len(content) if there.status == 404 and is_last else _number(there.headers, "Upload-Offset")
+                offset = len(content) if there.status == 404 and is_last else _offset(there.headers)
 
     async def _work_done(self, request: str) -> None:
         """Wait for the server to make a task of what was uploaded."""
@@ -214,7 +215,7 @@ class _Server:
     async def _frames(self, task: int) -> dict[int, Marked]:
         """The frames of a task that are images of ours."""
         meta = await self._json("GET", f"/api/tasks/{task}/data/meta")
-        marked = ((frame, Marked.of(str(each.get("name", "")))) for frame, each in enumerate(meta.get("frames") or ()))
+        marked = ((frame, Marked.of(str(each.get("name", "")))) for frame, each in enumerate(_listed(meta, "frames")))
         return {frame: found for frame, found in marked if found is not None}
 
     async def _finish(self, task: int, name: str, frames: Mapping[int, Marked], *, is_new: bool) -> None:
@@ -250,7 +251,7 @@ class _Server:
 
     async def _annotated(self, task: int) -> set[int]:
         found = await self._json("GET", f"/api/tasks/{task}/annotations/")
-        return {int(each["frame"]) for kind in ("shapes", "tags") for each in found.get(kind) or ()}
+        return {_number(each, "frame") for kind in ("shapes", "tags") for each in _listed(found, kind)}
 
     async def _tasks(self) -> list[dict[str, Any]]:
         if self.kind == "task":
@@ -261,7 +262,7 @@ class _Server:
         """Number and type by name; the points of a skeleton are labels with a parent, and none of shapes."""
         asked = {f"{self.kind}_id": str(self.number)}
         return {
-            str(each["name"]): (int(each["id"]), str(each.get("type") or "any"))
+            str(each.get("name", "")): (_number(each, "id"), str(each.get("type") or "any"))
             async for each in self._all("/api/labels", **asked)
             if not each.get("parent_id")
         }
@@ -281,7 +282,7 @@ class _Server:
         """What stands on all pages of a list."""
         for page in range(1, _MOST_PAGES):
             found = await self._json("GET", path, params={**asked, "page": str(page), "page_size": str(_PAGE)})
-            for each in found.get("results") or ():
+            for each in _listed(found, "results"):
                 yield each
             if not found.get("next"):
                 return
@@ -297,9 +298,25 @@ class _Server:
         return {**asked, "headers": {**_ACCEPT, **headers}, "params": {**self.organization, **params}}
 
 
-def _number(headers: Mapping[str, str], name: str) -> int:
-    value = headers.get(name, "0")
+def _offset(headers: Mapping[str, str]) -> int:
+    value = headers.get("Upload-Offset", "0")
     return int(value) if value.isdigit() else 0
+
+
+def _number(document: Mapping[str, Any], name: str) -> int:
+    """Of what a server tells. ToolError for what is none."""
+    value = document.get(name)
+    if type(value) is not int:
+        raise ToolError(f"the server tells of something whose {name} is no number; is the url that of CVAT?")
+    return value
+
+
+def _listed(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """The objects of a list that may be missing. ToolError for anything else."""
+    found = document.get(name) or []
+    if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
+        raise ToolError(f"the server tells of {name} that are no list of objects; is the url that of CVAT?")
+    return found
 
 
 def _labels_of(suggested: Suggested) -> set[str]:

@@ -84,7 +84,7 @@ class Store:
             raise ImagesError(f"the image {image.path} of the version is missing or damaged; prepare the Dataset again")
         return found
 
-    async def looks(self) -> Mapping[str, bytes]:
+    async def seen(self) -> Mapping[str, looks.Seen]:
         """By the sha256 of the source's files; none where the preparation's notes cannot be read."""
         try:
             content = await self._read(self._at(""), looks.FILE, looks.LARGEST)
