@@ -119,3 +119,14 @@ def test_the_table_shows_how_many_images_were_checked() -> None:
     console.print(following.render([IMAGES], {IMAGES: body("Unknown", "Running", progress=progress)}, 12.0))
 
     assert "CheckingImages, 30 of 120 images" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_what_nobody_asks_for_is_not_shown_as_failed() -> None:
+    published = {"type": "Published", "status": "False", "reason": "NotAskedFor"}
+    ready = body("True", "VersionReady")
+    ready["status"]["conditions"].append(published)
+    console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
+
+    console.print(following.render([IMAGES], {IMAGES: ready}, 12.0))
+
+    assert "Published" not in console.file.getvalue()  # type: ignore[attr-defined]

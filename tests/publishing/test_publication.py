@@ -164,19 +164,39 @@ def calls(publisher: Publisher) -> int:
         return made()
 
 
-@pytest.mark.parametrize("lag", [0, 2])
-@pytest.mark.parametrize("after", [False, True])
+def forget(publisher: Publisher) -> None:
+    """As if nothing had ever been published."""
+    publisher.repository.there.clear()
+    publisher.repository.sent.clear()
+    for file in publisher.report.iterdir():
+        file.unlink()
+
+
+def test_a_newer_version_finds_what_a_step_published_just_before_it_died(publisher: Publisher) -> None:
+    last = calls(publisher)
+    forget(publisher)
+    publisher.repository.lag = 50
+    with pytest.MonkeyPatch.context() as patch:
+        killed_at(patch, last, after=True)
+        with pytest.raises(KilledError):
+            publisher.run()
+    assert publisher.only().is_published
+
+    publisher.run(1)
+
+    assert len({each.parent for each in publisher.repository.published}) == 1
+    assert len(publisher.repository.published) == 2
+
+
+@pytest.mark.parametrize(("after", "lag"), [(False, 0), (True, 2)])
 def test_a_step_that_is_killed_at_any_call_leaves_one_record_and_sends_nothing_twice(
     publisher: Publisher, after: bool, lag: int
 ) -> None:
     number = calls(publisher)
     assert number > 15
     for call in range(1, number + 1):
-        publisher.repository.there.clear()
-        publisher.repository.sent.clear()
+        forget(publisher)
         publisher.repository.lag = lag
-        for file in publisher.report.iterdir():
-            file.unlink()
         with pytest.MonkeyPatch.context() as patch:
             killed_at(patch, call, after=after)
             with pytest.raises(KilledError):

@@ -95,7 +95,9 @@ def _ready(body: Mapping[str, Any] | None) -> str:
 def _conditions(status: Mapping[str, Any]) -> Text:
     text = Text()
     for entry in status.get("conditions", ()):
-        if entry["type"] not in {"Ready", "Reconciling", "Stalled", "Waiting"}:
+        # What nobody asks for has not failed.
+        is_asked = entry.get("reason") != reasons.NOT_ASKED_FOR
+        if is_asked and entry["type"] not in {"Ready", "Reconciling", "Stalled", "Waiting"}:
             symbol, colour = MARKS[entry["status"]]
             text.append(f"{symbol} ", style=colour).append(f"{entry['type']}\n")
     text.rstrip()

@@ -190,6 +190,7 @@ def _funding(each: Funding) -> dict[str, Any]:
 def plain_doi(text: object) -> str | None:
     """A DOI that a server tells; None for what is none."""
     try:
-        return identifiers.doi(str(text))[:300] if text else None
+        found = identifiers.doi(str(text)) if text else ""
     except ValueError:
         return None
+    return found if found and len(found) <= 300 and found.isascii() and found.isprintable() else None

@@ -99,8 +99,8 @@ class Publication:
         )
 
     def _run(self) -> PublicationResult:
-        published = self.repository.published(self.asked.owners)
-        there = self._published(published)
+        published = self._known()
+        there = next((each for each in published if each.is_version(self.asked.version)), None)
         if there is not None:
             return self._result(self._proposed(there))
         draft = self._draft(published)
@@ -110,14 +110,16 @@ class Publication:
             return self._result(draft)
         return self._result(self._proposed(self._publish(draft)))
 
-    def _published(self, found: list[Record]) -> Record | None:
-        """The record of the version, if it was published, by whichever attempt."""
-        there = next((each for each in found if each.is_version(self.asked.version)), None)
-        if there is None and self.journal.number:
+    def _known(self) -> list[Record]:
+        """What is published of the Dataset, by whichever attempt and of whichever version; the newest first."""
+        found = self.repository.published(self.asked.owners)
+        number = self.journal.number
+        if number and all(each.number != number for each in found):
             # Published a moment ago, the search may not know it yet.
-            known = self.repository.record(self.journal.number)
-            there = known if known is not None and self._is_it(known) and known.is_published else None
-        return there
+            known = self.repository.record(number)
+            if known is not None and known.is_published and known.is_of(self.asked.owners):
+                return [known, *found]
+        return found
 
     def _is_it(self, record: Record) -> bool:
         return record.is_of(self.asked.owners) and record.is_version(self.asked.version)
@@ -153,6 +155,7 @@ class Publication:
             except UncertainError:
                 doubt = True
                 continue
+            self.journal.made(made.number)
             self._require_valid(made)
             return made
         raise FetchError(f"{self.repository.name} does not say whether it made a draft, {_TRIES} times")

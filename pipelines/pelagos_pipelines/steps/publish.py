@@ -99,7 +99,8 @@ def _repository(asked: Repository) -> Iterator[inveniordm.Repository]:
         failure = error.failure
         if failure.reason not in _MEANS:
             raise
-        raise RefusedError(_MEANS[failure.reason], failure.message, failure.field) from error
+        field = "publish.format" if failure.reason is Reason.TASK_MISMATCH else failure.field
+        raise RefusedError(_MEANS[failure.reason], failure.message, field) from error
 
 
 def _login(key: str) -> Credentials:

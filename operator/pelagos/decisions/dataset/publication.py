@@ -272,8 +272,9 @@ def _base(seen: Observed, asked: Publish) -> str:
         "version": version.digest if version is not None else None,
         "publish": asked.written(),
         "metadata": _said(seen).written(),
+        "retry": seen.retry,
     }
-    return f"{seen.retry}#{digests.digest(told)[7:23]}"
+    return digests.digest(told).removeprefix("sha256:")[:24]
 
 
 def _key(seen: Observed, asked: Publish) -> str:
