@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import time
 import zipfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from typing import Any
 
 import orjson
 import pytest
+import yaml
 
 from image_sources import coco, document, photo, text
 from pelagos_contract.dataset import PreparationResult
@@ -28,6 +30,7 @@ from pelagos_pipelines.taxonomy import answers, naming, worms
 from web_servers import Fault, Server, quick, serving
 from worms_server import BASE, Worms
 
+PAGE = (Path(__file__).parents[2] / "docs/classes.md").read_text(encoding="utf-8")
 CLASSES = {"Gadus morhua": 3, "haddock": 4, "Limanda limanda": 3, "detritus": 3}
 ASKED: dict[str, Any] = {"ids": {"haddock": 126437}, "keep": ["detritus"], "rank": "Family"}
 TABLE = """label,AphiaID,ScientificName,Rank,Family
@@ -103,6 +106,33 @@ def test_a_version_tells_which_taxa_its_classes_are(place: Place) -> None:
     assert collection.taxonomy is not None
     assert [taxon.name for taxon in collection.taxonomy.classes[0].above][-2:] == ["Actinopterygii", "Gadiformes"]
     assert collection.taxonomy.told == told
+
+
+def documented(name: str) -> dict[str, Any]:
+    """spec.labels of a Dataset in docs/classes.md."""
+    found = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
+    labels: dict[str, Any] = next(each["spec"]["labels"] for each in found if each["metadata"]["name"] == name)
+    return labels
+
+
+@pytest.mark.parametrize("name", ["families", "offline"])
+def test_what_the_page_shows_does_what_it_says(name: str, place: Place, tmp_path: Path) -> None:
+    for seed, label in enumerate(("torsk" if name == "families" else "Gadus morhua", "haddock")):
+        for number in range(3):
+            photo(tmp_path / "shown" / label / f"{number}.png", seed=10 * seed + number)
+    labels = documented(name)
+    if name == "families":
+        labels["taxonomy"]["url"] = place.server.url + BASE
+        photo(tmp_path / "shown" / "bubble 7" / "a.png", seed=99)
+    else:
+        text(tmp_path / "shown" / "taxa.csv", re.findall(r"```\n(label,.*?)```", PAGE, re.DOTALL)[0])
+    request = {"source": {"volume": {"path": "."}}, "task": "Classification", "labels": labels}
+
+    prepare(json.dumps(request), str(tmp_path / "shown"), place.store, str(tmp_path / "report"))
+
+    result = PreparationResult.model_validate_json((tmp_path / "report" / "result.json").read_bytes())
+    assert (result.classes[-1].name, result.classes[-1].aphia_id, result.classes[-1].images) == ("Gadidae", 125469, 6)
+    assert [one.name for one in result.classes[:-1]] == (["bubble 7"] if name == "families" else [])
 
 
 def test_a_version_does_not_depend_on_when_and_whom_somebody_asked(

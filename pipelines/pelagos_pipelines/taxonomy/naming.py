@@ -217,8 +217,11 @@ def _rolled(
         known = placed.setdefault(called, target)
         if known.taxon != target.taxon:
             faults.add(_fault("labels.taxonomy.rank", _two_taxa(called, known, target)))
+    called_so: dict[str | None, list[str]] = {}
+    for old in classes:
+        called_so.setdefault(new[old], []).append(old)
     for name in classes:
-        taken = [old for old in classes if new[old] == name and old != name]
+        taken = [old for old in called_so.get(name, ()) if old != name]
         if taken and new[name] == name and name not in found:
             words = (
                 f"{format_names(taken)} would become {printable(name)}, which is a class of another kind: name its AphiaID in"
