@@ -19,14 +19,14 @@ from pelagos_pipelines.preparation import published
 from pelagos_pipelines.steps.prepare import prepare
 from pelagos_pipelines.storage import Bucket
 from published_datasets import KilledError, Publisher, killed_at, versions_of
-from web_servers import QUICK, serving
+from web_servers import quick, serving
 
 
 @pytest.fixture
 def publisher(
     bucket: str, object_storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Publisher]:
-    monkeypatch.setattr(fetching_client, "Patience", lambda: QUICK)
+    monkeypatch.setattr(fetching_client, "Patience", quick)
     monkeypatch.setenv(SECRET_CONTENT, json.dumps({"token": "very-secret"}))
     monkeypatch.setenv("AWS_ENDPOINT_URL", object_storage.url)
     repository = Deposits()

@@ -28,7 +28,8 @@ from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.evaluation import ground_truth
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.preparation.judging.page import AlteredExamples
-from pelagos_pipelines.preparation.versions import PARTIAL, Version
+from pelagos_pipelines.preparation.locks import PARTIAL
+from pelagos_pipelines.preparation.versions import Version
 from pelagos_pipelines.serving import geometry
 from pelagos_pipelines.training.altering import Altered, Examples
 
