@@ -273,3 +273,9 @@ def test_defaults_that_somebody_wrote_out_say_nothing() -> None:
     written = {"authority": "WoRMS", "ids": {}, "keep": [], "above": "Keep", "onUnknown": "Warn"}
 
     assert Taxonomy.model_validate(written) == Taxonomy(authority="WoRMS")
+
+
+def test_a_service_is_not_asked_for_more_classes_than_it_can_bear() -> None:
+    failure = refusal(photos(*(f"Nomen {number}" for number in range(naming.MOST_CLASSES + 1)))).failure
+
+    assert "2001 classes are more than the 2000 that a service is asked for; name a table" in failure.message

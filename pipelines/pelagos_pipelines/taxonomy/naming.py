@@ -111,11 +111,11 @@ def named(classes: Sequence[str], asked: Taxonomy, register: Register, unused: C
     ids = asked.ids or {}
     kept = [name for name in classes if any(fits(pattern, name) for pattern in asked.keep or ()) and name not in ids]
     _require_known(classes, asked, unused)
-    plain = {name: _plain(name) for name in classes if name not in ids and name not in kept}
+    apart = {*kept, *ids}
+    plain = {name: _plain(name) for name in classes if name not in apart}
     if asked.table is None and len(plain) + len(ids) > MOST_CLASSES:
-        raise _fault(
-            "labels.taxonomy", f"of {len(plain)} classes the service is not asked, but of {MOST_CLASSES}; name a table"
-        )
+        words = f"{len(plain) + len(ids)} classes are more than the {MOST_CLASSES} that a service is asked for; name a table"
+        raise _fault("labels.taxonomy", words)
     # A table has labels, which are what classes are called; a service knows scientific names alone.
     names = {name: name for name in plain} if asked.table is not None else plain
     answers = register.answers(
