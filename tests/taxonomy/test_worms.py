@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,12 @@ class TestNames:
         asking.service.answers = {"MatchNames": [[asking.service.record(125732)]]}
 
         assert asking.ask("Gadus morua").matches["Gadus morua"].aphia_id is None
+
+    def test_spaces_of_another_kind_in_the_register_are_spaces(self, asking: Asking) -> None:
+        asking.service.entries[COD] = replace(asking.service.entries[COD], name="Gadus\u00a0morhua ")
+        asking.service.answers = {"MatchNames": [[asking.service.record(COD)]]}
+
+        assert asking.ask("Gadus morhua").placed[COD].taxon.name == "Gadus morhua"
 
     def test_a_name_of_two_taxa_is_none_of_them(self, asking: Asking) -> None:
         match = asking.ask("Ficta ambigua").matches["Ficta ambigua"]

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 from urllib.parse import quote_plus
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.metadata import Line, Taxon
@@ -48,6 +48,8 @@ _NAMES, _RECORDS, _CLASSIFICATIONS = "names", "records", "classifications"
 
 _Id = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 _Text = Annotated[str | None, Field(max_length=500)]
+_Name = Annotated[Line, BeforeValidator(lambda name: " ".join(name.split()) if isinstance(name, str) else name)]
+"""Spaces of whatever kind, which editors of the register paste, are spaces."""
 _Asked = TypeVar("_Asked", str, int)
 
 
@@ -61,7 +63,7 @@ class Record(_Strict):
     """What is read of an AphiaRecord."""
 
     AphiaID: _Id
-    scientificname: Line
+    scientificname: _Name
     status: _Text = None
     rank: _Text = None
     valid_AphiaID: _Id | None = None  # noqa: N815 - the service's own name
@@ -81,7 +83,7 @@ class _Step(_Strict):
 
     AphiaID: _Id
     rank: _Text = None
-    scientificname: Line
+    scientificname: _Name
 
 
 _Matches = Annotated[list[Record], Field(max_length=_MOST_MATCHES)]
