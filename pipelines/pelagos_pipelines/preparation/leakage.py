@@ -34,13 +34,13 @@ FEWEST = 20
 FRAMES = 0.8
 """How often neighbours must look more alike than others to be called frames of one recording."""
 MEASURED = 20_000
-"""Pairs of one link that are put in order; there may be millions."""
+"""Pairs of one link that are kept, and put in order, the first ones; there may be millions."""
 SEED = 14
 _PLACES: Mapping[Split, int] = {split: place for place, split in enumerate(SPLITS)}
 _NUMBER = re.compile(r"\d{1,18}(?=\D*$)")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """An image, and one of a split before its own that it belongs together with, by their paths; ``splits`` are those of both.
 
@@ -147,16 +147,16 @@ def _by_pairs(linked: Iterable[tuple[str, str]], splits: Mapping[str, Split]) ->
         other, path = sorted(pair, key=lambda one: _PLACES[splits[one]])
         both = splits[path], splits[other]
         tally.images[both].add(path)
-        tally.pairs.append(Pair(path, other, both))
+        if len(tally.pairs) < MEASURED:
+            tally.pairs.append(Pair(path, other, both))
     return tally
 
 
 def _worst(link: Link, tally: _Tally, looks: Mapping[str, bytes | None]) -> Sequence[Pair]:
     if link in {Link.SHARED_GROUP, Link.CLOSE_IN_TIME}:
         return tally.pairs
-    some = tally.pairs[:MEASURED]
-    distances = _distances([(pair.path, pair.other) for pair in some], looks)
-    measured = [replace(pair, distance=distance) for pair, distance in zip(some, distances, strict=True)]
+    distances = _distances([(pair.path, pair.other) for pair in tally.pairs], looks)
+    measured = [replace(pair, distance=distance) for pair, distance in zip(tally.pairs, distances, strict=True)]
     far = float("inf")
     return sorted(measured, key=lambda pair: (far if pair.distance is None else pair.distance, pair.path, pair.other))
 
