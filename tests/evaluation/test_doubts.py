@@ -132,6 +132,16 @@ def test_weak_predictions_and_several_of_one_object_are_told_once_or_not_at_all(
     assert kinds(told) == [(2, "NotAnnotated", None, 0)]
 
 
+def test_faint_detections_change_no_doubt_and_need_not_be_kept() -> None:
+    samples = [annotated((0, ONE)), annotated((0, ONE), (0, OTHER))]
+    found = [detected((0, 0.9, ONE), (1, 0.04, OTHER)), detected((0, 0.9, ONE), (0, 0.06, FAR), (0, 0.01, OTHER))]
+    kept = [doubts.without_faint(one) for one in found]
+
+    assert [len(one.scores) for one in kept] == [1, 2]
+    assert kinds(doubts.of_boxes(samples, found, 2)) == [(1, "NotFound", 0, None)]
+    assert doubts.of_boxes(samples, kept, 2) == doubts.of_boxes(samples, found, 2)
+
+
 def test_images_without_boxes_or_predictions_are_no_fault() -> None:
     assert (
         doubts.of_boxes([annotated(), annotated((0, ONE)), annotated()], [detected(), detected(), detected()], 1) == []

@@ -141,11 +141,17 @@ def of_boxes(samples: Sequence[Sample], found: Sequence[Detections], classes: in
     return sorted(doubts, key=lambda one: (order[one.kind], -one.sure, one.sample, one.box))
 
 
-def _compared(sample: Sample, predicted: Detections) -> _Compared:
+def without_faint(predicted: Detections) -> Detections:
+    """What `of_boxes` looks at."""
     kept = predicted.scores >= FAINTEST
-    boxes = predicted.boxes[kept]
-    overlaps = detection.box_iou(boxes, sample.boxes)
-    return _Compared(sample, boxes, predicted.scores[kept].astype(float), predicted.class_ids[kept], overlaps)
+    boxes, scores, class_ids = (each[kept] for each in (predicted.boxes, predicted.scores, predicted.class_ids))
+    return Detections(predicted.width, predicted.height, boxes, scores, class_ids, predicted.cut)
+
+
+def _compared(sample: Sample, predicted: Detections) -> _Compared:
+    clear = without_faint(predicted)
+    overlaps = detection.box_iou(clear.boxes, sample.boxes)
+    return _Compared(sample, clear.boxes, clear.scores.astype(float), clear.class_ids, overlaps)
 
 
 def _of_image(place: int, one: _Compared, confident: Any, known: Any) -> Iterator[Doubt]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import time
@@ -67,11 +68,14 @@ def _measure(run: runs.Run) -> None:
     pixels = _pixels([sample for some in held_out.values() for sample in some], run.telling)
     limit = run.request.evaluation.max_detections
     thresholds = Thresholds(confidence=LOWEST_CONFIDENCE, max_detections=limit)
-    predicted = list(family.predict(run.best(trained["bestSha256"]), pixels, thresholds))
-    found = predicted[: len(samples)]
+    predictions = iter(family.predict(run.best(trained["bestSha256"]), pixels, thresholds))
+    found = list(itertools.islice(predictions, len(samples)))
+    strategy = TASKS.named(run.request.task)
+    # Of validation, what doubts need: faint detections are most of all, and metrics alone ask for them.
+    others = [strategy.without_faint(one) for one in predictions]
     measured = evaluation.evaluate(samples, found, known.labels, run.figures)
-    limits = TASKS.named(run.request.task).limits(known, found, measured.metrics, limit)
-    warnings = [*measured.warnings, *limits, *_doubted(run, known.labels, held_out, predicted)]
+    limits = strategy.limits(known, found, measured.metrics, limit)
+    warnings = [*measured.warnings, *limits, *_doubted(run, known.labels, held_out, [*found, *others])]
     if (tile := known.preprocessing.tile) is not None:
         warnings.append(
             f"large images of the dataset are cut into tiles of {tile.size} pixels: metrics are of tiles, and an object that"

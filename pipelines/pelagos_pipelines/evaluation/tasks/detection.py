@@ -56,6 +56,10 @@ class Detection(Strategy):
         means = {of_test(name): scores.mean(attribute) for name, attribute in METRICS.items()}
         return means | metrics | {of_test("confidence"): scores.confidence}
 
+    def without_faint(self, predicted: Detections) -> Detections:
+        """See evaluation.doubts."""
+        return doubts.without_faint(predicted)
+
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str]) -> list[Doubt]:
         """See evaluation.doubts."""
         return doubts.of_boxes(samples, found, len(labels))

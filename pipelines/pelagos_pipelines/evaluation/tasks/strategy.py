@@ -39,6 +39,10 @@ class Strategy(ABC):
         """What the classes of a dataset alone say against its metrics."""
         return []
 
+    def without_faint(self, predicted: Any) -> Any:
+        """What `doubtful` looks at of a prediction."""
+        return predicted
+
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Any], labels: Sequence[str]) -> list[Doubt]:
         """Labels of images that it was not trained on, and that the model doubts; of each kind the clearest first."""
         return []
