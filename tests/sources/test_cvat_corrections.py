@@ -88,16 +88,33 @@ def test_each_fate_of_a_suggestion_is_counted(step: Step, service: Cvat, tmp_pat
     assert (result.images, result.annotations) == (5, 5)
 
 
-def test_images_of_jobs_that_nobody_finished_are_no_ground_truth(step: Step, service: Cvat, tmp_path: Path) -> None:
-    """What a model suggested is not what it is trained on, or judged by, before a person has seen it."""
+def test_images_of_jobs_that_nobody_finished_are_no_ground_truth(
+    step: Step, server: Server, service: Cvat, tmp_path: Path
+) -> None:
+    """What a model suggested is not what it is trained on, or judged by, before a person has seen it; nor is it fetched."""
     names = [suggest(tmp_path, number, CRAB) for number in range(3)]
     put(service, {name: [CRAB] for name in names}, (0, 0, "completed"), (1, 2, "in progress"))
+    service.tasks[1].subset = "train"
 
     result = step.run()
 
-    assert (result.images, result.corrections[0].images) == (1, 1)
-    assert {(each.reason, each.files) for each in result.excluded} == {("Unlabelled", 2)}
+    assert (result.images, result.corrections[0].images, result.excluded) == (1, 1, [])
     assert any("2 images with suggestions are in jobs that nobody has finished yet" in each for each in result.warnings)
+    assert not any("CVAT has" in each or "CVAT did not" in each for each in result.warnings)
+    assert [each.query["number"] for each in server.seen if each.query.get("type") == "frame"] == ["0"]
+
+
+def test_images_that_nobody_finished_are_left_out_of_an_export_of_all(
+    step: Step, server: Server, service: Cvat, tmp_path: Path
+) -> None:
+    names = [suggest(tmp_path, number, CRAB) for number in range(3)]
+    put(service, {name: [CRAB] for name in names}, (0, 1, "completed"), (2, 2, "in progress"))
+
+    result = step.run()
+
+    assert (result.images, result.corrections[0].images) == (2, 2)
+    assert {(each.reason, each.files) for each in result.excluded} == {("Unlabelled", 1)}
+    assert server.count("GET", "/data/meta") == 1
 
 
 def test_a_job_that_is_finished_later_is_seen_by_the_next_look(step: Step, service: Cvat, tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ class _Server:
         self.login = fetched.login(errand.secret, _credentials, errand)
         given = {"project": source.project, "task": source.task, "job": source.job}
         self._metas: dict[tuple[str, int], _Meta] = {}
+        self._parts: list[_Thing] | None = None
         self.kind, self.number = next((kind, number) for kind, number in given.items() if number is not None)
 
     @property
@@ -160,6 +161,12 @@ class _Server:
     def tasks(self) -> list[_Thing]:
         """Those of the project; none of anything else."""
         return [*self.all("/api/tasks", _Things, project_id=self.number)] if self.kind == "project" else []
+
+    def parts(self) -> Iterator[tuple[str, _Thing]]:
+        """What has images: the job, or all tasks, as they were when they were first asked for."""
+        if self._parts is None:
+            self._parts = self.tasks() if self.kind == "project" else [self.thing()]
+        return ((("job" if self.kind == "job" else "task"), each) for each in self._parts)
 
     def meta(self, kind: str, number: int) -> _Meta:
         """Of a task or a job, as it was when it was first asked for."""
@@ -216,21 +223,24 @@ class _Image:
 def fetch(source: CvatSource, errand: Errand, origin: Origin) -> tuple[SourceFiles, Origin]:
     """The export, with the images that the store does not hold already. What changes meanwhile is seen by the next look."""
     server = _Server(source, errand)
+    pushed = _pushed(server)
     images = _images(server)
-    seen = {image: found for image in images if (found := errand.kept.find(image.key, image.state)) is not None}
+    # What nobody has gone through yet is of no use, and comes once somebody has.
+    wanted = [image for image in images if not _waits(image.path, pushed)]
+    seen = {image: found for image in wanted if (found := errand.kept.find(image.key, image.state)) is not None}
     # An export of all is one question, where single images are one each.
-    is_little = bool(seen) and len(images) - len(seen) <= len(seen)
+    is_little = bool(wanted) and 2 * (len(wanted) - len(seen)) <= len(images)
     added = list[int]()
 
     def complete(folder: Path) -> None:
         if is_little:
-            added.append(_complete(server, errand, folder, images, seen))
+            added.append(_complete(server, errand, folder, wanted, seen))
 
     tree, size = _downloaded(server, errand, complete, with_images=not is_little)
     for image in images:
         if image.path in tree.known:
             errand.kept.note(image.key, image.path, state=image.state)
-    tree = _compared(server, tree)
+    tree = _told(_compared(server, tree, pushed), pushed)
     return tree, fetched.counted(origin.model_copy(update={"bytes": size + sum(added)}), tree)
 
 
@@ -239,7 +249,7 @@ def _images(server: _Server) -> list[_Image]:
     if server.kind == "job":
         return []
     found = list[_Image]()
-    for task in server.tasks() if server.kind == "project" else [server.thing()]:
+    for _, task in server.parts():
         meta = server.meta("task", task.id)
         numbered = meta.numbered(0)
         if numbered is None:
@@ -325,24 +335,20 @@ def _exported(server: _Server, *, with_images: bool) -> str:
     return services.rebased(server.base, request.result_url)
 
 
-def _compared(server: _Server, tree: SourceFiles) -> SourceFiles:
-    """With the images that the server has and did not export excluded by name; those that were deleted there do not count.
-
-    And with what was suggested for images that we gave it.
-    """
-    things = server.tasks() if server.kind == "project" else [server.thing()]
+def _compared(server: _Server, tree: SourceFiles, pushed: Mapping[str, Pushed]) -> SourceFiles:
+    """With the images that the server has and did not export excluded by name; those that were deleted there do not count."""
     here = {name for path in tree.images for name in _names(path)}
-    missing, count, ours = list[str](), 0, list[tuple[int, int, str]]()
-    for thing in things:
-        kind = "job" if server.kind == "job" else "task"
+    missing, count = list[str](), 0
+    for kind, thing in server.parts():
         meta = server.meta(kind, thing.id)
         gone = set(meta.deleted_frames)
         count += max(0, meta.size - len(gone))
-        numbered = meta.numbered(thing.start_frame) or []
-        missing += [name for number, name in numbered if number not in gone and _stem(name) not in here]
-        ours += [(thing.id, number, name) for number, name in numbered if Marked.of(name) is not None]
-    if ours:
-        tree = _suggested(server, tree, ours)
+        for number, name in meta.numbered(thing.start_frame) or ():
+            if number not in gone and _stem(name) not in here:
+                if _waits(name, pushed):
+                    count -= 1
+                else:
+                    missing.append(name)
     if missing:
         names = sorted({shown(name) for name in missing} - tree.known)
         told = f"CVAT did not give {len(names)} images, which are left out with what is drawn on them: {format_names(names)}"
@@ -354,16 +360,31 @@ def _compared(server: _Server, tree: SourceFiles) -> SourceFiles:
     return tree
 
 
-def _suggested(server: _Server, tree: SourceFiles, ours: Sequence[tuple[int, int, str]]) -> SourceFiles:
-    """With what was suggested for images of ours, which are told by the task (or job), the number of the frame, and the name."""
+def _pushed(server: _Server) -> dict[str, Pushed]:
+    """The images that we gave it, by their names: what was suggested, and whether the job of each is done."""
+    ours = [
+        (thing.id, number, name)
+        for kind, thing in server.parts()
+        for number, name in server.meta(kind, thing.id).numbered(thing.start_frame) or ()
+        if Marked.of(name) is not None
+    ]
     reviewed = set[tuple[int, int]]()
-    for job in server.jobs():
+    for job in server.jobs() if ours else ():
         if job.is_done:
             of = job.id if server.kind == "job" else job.task_id
             reviewed |= {(of, number) for number in range(job.start_frame, min(job.stop_frame, volume.MAX_FILES) + 1)}
     marked = {name: Marked.of(name) for thing, number, name in ours if (thing, number) in reviewed}
     known = suggested.found(server.store, {name: found for name, found in marked.items() if found is not None})
-    pushed = {name.rpartition("/")[2]: Pushed(known.get(name), name in marked) for _, _, name in ours}
+    return {name.rpartition("/")[2]: Pushed(known.get(name), name in marked) for _, _, name in ours}
+
+
+def _waits(name: str, pushed: Mapping[str, Pushed]) -> bool:
+    found = pushed.get(name.rpartition("/")[2])
+    return found is not None and not found.is_reviewed
+
+
+def _told(tree: SourceFiles, pushed: Mapping[str, Pushed]) -> SourceFiles:
+    """With what was suggested, and what is to be said of it."""
     warnings = list(tree.warnings)
     if lost := sum(each.is_reviewed and each.suggested is None for each in pushed.values()):
         warnings.append(
