@@ -88,6 +88,8 @@ class Deposits:
             ("GET", r"/api/(user/records|records)", self._search),
             ("POST", r"/api/records", self._create),
             ("GET", r"/api/records/([0-9]+)", self._read),
+            ("GET", r"/api/records/([0-9]+)/files", self._published_files),
+            ("GET", r"/api/records/([0-9]+)/files/([^/]+)/content", self._published_content),
             ("POST", r"/api/records/([0-9]+)/versions", self._new_version),
             ("POST", r"/api/records/([0-9]+)/communities", self._propose),
             ("GET", draft, self._read_draft),
@@ -147,6 +149,15 @@ class Deposits:
         if found is None or not found.is_published:
             return _told(404, "The persistent identifier does not exist.")
         return Reply(self.document(found))
+
+    def _published_files(self, _: Request, number: str) -> Reply:
+        found = self.there[int(number)]
+        assert found.is_published
+        return Reply({"enabled": True, "entries": [self._entry(name, each) for name, each in found.files.items()]})
+
+    def _published_content(self, _: Request, number: str, name: str) -> Reply:
+        content = self.there[int(number)].files[unquote(name)].content or b""
+        return Reply(content, etag=f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"')
 
     def _draft(self, number: str) -> Deposit | None:
         found = self.there.get(int(number))
@@ -261,7 +272,7 @@ class Deposits:
         if not file.is_complete or file.content is None:
             return {"key": name, "status": "pending", "metadata": None, "links": {}}
         digest = hashlib.md5(file.content, usedforsecurity=False).hexdigest()
-        return {"key": name, "status": "completed", "checksum": f"md5:{digest}", "size": float(len(file.content))}
+        return {"key": name, "status": "completed", "checksum": f"md5:{digest}", "size": len(file.content)}
 
     def document(self, deposit: Deposit) -> dict[str, Any]:
         """A record or draft as the API has it."""

@@ -122,6 +122,20 @@ def test_metadata_goes_to_the_data_plane_as_it_stands_in_the_spec(
     assert "images.csv, annotations.csv, croissant.json, ro-crate-metadata.json" in done.stderr.replace("\n", " ")
 
 
+@pytest.mark.parametrize(("doi", "told"), [("10.5281/zenodo.8", "10.5281/zenodo.8"), ("10.5072/zenodo.8", None)])
+def test_documents_have_the_doi_under_which_the_version_is_published(
+    api: ApiServer, status: dict[str, Any], plane: Path, tmp_path: Path, doi: str, told: str | None
+) -> None:
+    python = tmp_path / "environments/pipelines/bin/python"
+    python.write_text(python.read_text() + f"cat >{tmp_path}/said\n")
+    status["versions"][0]["doi"] = doi
+    api.add("fish", status, spec={"metadata": {"title": "Fish"}})
+
+    assert run("fish", "--metadata", "DataCite", "--to", tmp_path / "out").exit_code == 0
+
+    assert json.loads((tmp_path / "said").read_text()).get("doi") == told
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

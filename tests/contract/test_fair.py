@@ -158,3 +158,29 @@ def test_a_resource_is_judged_by_what_the_server_has_of_it() -> None:
 )
 def test_an_indicator_passes_and_fails_as_fair_eva_says(given: float | None, called: str) -> None:
     assert evaluation.status(given) == called
+
+
+ZENODO: dict[str, Any] = {"zenodo": {"url": "https://zenodo.org/", "secretRef": {"name": "zenodo"}}}
+SANDBOX: dict[str, Any] = {"zenodo": {"secretRef": {"name": "zenodo"}}}
+OUT = {"state": "Published", "version": VERSION, "doi": "10.5281/zenodo.7"}
+
+
+@pytest.mark.parametrize(
+    ("publish", "publication", "doi", "repository"),
+    [
+        (ZENODO, OUT, "10.5281/zenodo.7", "Zenodo"),
+        (ZENODO, {**OUT, "version": "sha256:" + "b2" * 32}, None, "Zenodo"),
+        (ZENODO, {**OUT, "state": "Draft"}, None, "Zenodo"),
+        (SANDBOX, {**OUT, "doi": "10.5072/zenodo.7"}, None, None),
+        (None, OUT, "10.5281/zenodo.7", None),
+        (None, None, None, None),
+    ],
+)
+def test_what_is_published_counts_and_what_is_a_trial_does_not(
+    publish: Any, publication: Any, doi: str | None, repository: str | None
+) -> None:
+    spec = {"metadata": PUBLISHED, "publish": publish}
+    found = of_resource(spec, {"version": VERSION, "publication": publication})
+
+    assert (found.identifier, found.repository) == (doi, repository)
+    assert (points(built_in(found))["RDA-F1-01M"] == 100) == bool(doi or repository)

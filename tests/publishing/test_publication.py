@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from fetched_sources import allow
+from fetched_sources import Step, allow
 from invenio_deposits import Deposit, Deposits, File
+from pelagos_contract.documents import DOCUMENTS
 from pelagos_contract.failures import Reason
+from pelagos_contract.formats import FORMATS
 from pelagos_contract.remote_sources import SECRET_CONTENT
 from pelagos_pipelines.fetching import client as fetching_client
 from pelagos_pipelines.fetching import connecting
+from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.publishing import publication
 from published_datasets import UID, KilledError, Publisher, killed_at, sha256, versions_of
 from web_servers import Fault, quick, serving
@@ -99,6 +102,29 @@ def test_the_manifest_and_every_document_name_what_is_there(publisher: Publisher
             blob.parent.name + blob.name for blob in publisher.versions[0].blobs.values()
         }
         assert packed.read("datacite.json") == files["datacite.json"]
+
+
+@pytest.mark.parametrize("view", ["coco", "yolo", "voc"])
+def test_what_was_published_is_a_source_of_the_same_images_again(publisher: Publisher, view: str) -> None:
+    result = publisher.run(view=view, documents=[each.name for each in DOCUMENTS])
+    source = {
+        "url": publisher.server.url,
+        "record": result.record,
+        "files": ["fish-*.zip"],
+        "secretRef": {"name": "zenodo"},
+    }
+    format_name = next(each.name for each in FORMATS if each.view == view)
+    again = Step(publisher.server, publisher.root / "again", "zenodo", source)
+    again.request = {"task": "Detection", "format": format_name}
+
+    made = again.run()
+
+    assert made.origin is not None
+    assert (made.images, made.annotations, made.origin.doi) == (3, 3, result.doi)
+    found = versions.read(made.uri)
+    assert {blob.parent.name + blob.name for blob in found.blobs.values()} == {
+        blob.parent.name + blob.name for blob in publisher.versions[0].blobs.values()
+    }
 
 
 def test_a_draft_is_for_people_to_look_at_and_becomes_the_record_when_that_is_asked(publisher: Publisher) -> None:
