@@ -42,6 +42,8 @@ class Deposit:
     files: dict[str, File] = field(default_factory=dict)
     searchable_after: int = 0
     communities: list[str] = field(default_factory=list)
+    is_ours: bool = True
+    """Whether the account has it."""
 
 
 @dataclass
@@ -85,7 +87,7 @@ class Deposits:
     def _routes(self) -> Iterator[tuple[str, str, Any]]:
         draft = r"/api/records/([0-9]+)/draft"
         yield from (
-            ("GET", r"/api/(user/records|records)", self._search),
+            ("GET", r"/api/user/records", self._search),
             ("POST", r"/api/records", self._create),
             ("GET", r"/api/records/([0-9]+)", self._read),
             ("GET", r"/api/records/([0-9]+)/files", self._published_files),
@@ -104,17 +106,19 @@ class Deposits:
             ("DELETE", rf"{draft}/files/([^/]+)", self._remove),
         )
 
-    def _search(self, request: Request, which: str) -> Reply:
+    def _search(self, request: Request) -> Reply:
         self._searches += 1
         size, page = int(request.query.get("size", "10")), int(request.query.get("page", "1"))
         if size > 100:
             return _told(400, "Page size cannot be greater than 100.")
         wanted = re.findall(r'metadata\.related_identifiers\.identifier:"([^"]+)"', request.query["q"])
+        mine, every = request.query.get("shared_with_me") == "false", request.query.get("allversions") == "true"
         found = [
             self.document(each)
             for each in self.there.values()
             if each.searchable_after < self._searches
-            and (which == "user/records" or each.is_published)
+            and (each.is_ours or not mine)
+            and (every or each.index == max(one.index for one in self.there.values() if one.parent == each.parent))
             and any(one["identifier"] in wanted for one in each.metadata.get("related_identifiers", ()))
         ]
         hits = found[(page - 1) * size : page * size]

@@ -13,6 +13,7 @@ import pytest
 
 from fetched_sources import Step, allow
 from invenio_deposits import Deposit, Deposits, File
+from pelagos_contract import sealing
 from pelagos_contract.documents import DOCUMENTS
 from pelagos_contract.failures import Reason
 from pelagos_contract.formats import FORMATS
@@ -243,7 +244,7 @@ def test_a_step_that_is_killed_at_any_call_leaves_one_record_and_sends_nothing_t
 @pytest.mark.parametrize(
     ("method", "part"),
     [
-        ("GET", "/api/records"),
+        ("GET", "/user/records"),
         ("POST", "/api/records"),
         ("PUT", "/draft"),
         ("POST", "/pids/doi"),
@@ -398,6 +399,40 @@ def test_a_draft_that_is_deleted_behind_our_back_is_made_again(
     monkeypatch.setattr(Deposits, "_update", vanish)
     assert publisher.run().state == "Published"
     assert publisher.only().is_published
+
+
+def test_a_record_of_somebody_else_that_names_the_dataset_and_the_version_counts_for_nothing(
+    publisher: Publisher,
+) -> None:
+    publisher.run()
+    ours = publisher.only()
+    publisher.request["retry"] = "1"
+    publisher.repository.there.clear()
+    theirs = Deposit(900, 899, dict(ours.metadata), dict(ours.access), 9, True, "10.5072/theirs.900", is_ours=False)
+    publisher.repository.there[900] = theirs
+    (publisher.report / "publication.json").unlink()
+
+    result = publisher.run()
+
+    assert result.record != "900"
+    assert len(publisher.repository.published) == 2
+
+
+def test_a_note_of_somebody_else_about_what_was_begun_is_not_believed(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(sealing.STEP_KEY, "11" * 32)
+    monkeypatch.setenv(sealing.STEP_RUN, "dataset-1")
+    publisher.report.mkdir()
+    written = {"server": publisher.server.url, "intended": False, "record": "900"}
+    (publisher.report / "publication.json").write_text(json.dumps(written))
+
+    publisher.step(publisher.asked())
+
+    assert not publisher.server.count("GET", "/records/900")
+    kept = json.loads((publisher.report / "publication.json").read_bytes())
+    assert kept["record"] == "111"
+    assert kept["seal"]["attempt"] == 1
 
 
 def test_a_draft_that_somebody_works_on_is_left_alone(publisher: Publisher) -> None:

@@ -100,14 +100,14 @@ class Repository:
         return f"{self.url}/{'records' if record.is_published else 'uploads'}/{record.number}"
 
     def drafts(self, owners: Sequence[str]) -> list[Record]:
-        """Unpublished drafts of the Datasets that the account has, the oldest first: what was made a moment ago may lack yet."""
-        found = self._search("/user/records", owners, {"sort": "oldest"})
-        return [each for each in found if not each.is_published]
+        """Unpublished drafts of the Datasets, the oldest first; what was made a moment ago may lack yet."""
+        found = [each for each in self._mine(owners) if not each.is_published]
+        return sorted(found, key=lambda each: (each.at, each.number))
 
     def published(self, owners: Sequence[str]) -> list[Record]:
-        """Published records of the Datasets, the newest version first."""
-        found = self._search("/records", owners, {"sort": "newest", "allversions": "true"})
-        return sorted((each for each in found if each.is_published), key=lambda each: each.index, reverse=True)
+        """Published records of the Datasets, the newest version first; likewise."""
+        found = [each for each in self._mine(owners) if each.is_published]
+        return sorted(found, key=lambda each: each.index, reverse=True)
 
     def draft(self, number: str) -> Record | None:
         """The draft of a record; None when there is none."""
@@ -202,13 +202,18 @@ class Repository:
         answer = self._ask("GET", path, expect=(200, *_GONE))
         return self._record(answer) if answer.status == 200 else None
 
-    def _search(self, path: str, owners: Sequence[str], params: Mapping[str, str]) -> list[Record]:
-        """All that name one of the Datasets; the search is by words, so that each hit is looked at once more."""
+    def _mine(self, owners: Sequence[str]) -> list[Record]:
+        """All of the account that name one of the Datasets, in all versions.
+
+        Of others nothing counts, be it public or shared with the account: anybody can publish a record that names our Dataset.
+        The search is by words, so that each hit is looked at once more.
+        """
         query = " OR ".join(f'metadata.related_identifiers.identifier:"{owner_urn(uid)}"' for uid in owners)
         found: dict[str, Record] = {}
         for page in range(1, MOST_PAGES + 1):
-            asked = {"q": query, "size": PAGE, "page": page, **params}
-            hits = self._document(self._ask("GET", path, params=asked, limit=LARGEST_LIST)).get("hits")
+            asked = {"q": query, "size": PAGE, "page": page, "sort": "newest", "allversions": "true"}
+            answer = self._ask("GET", "/user/records", params={**asked, "shared_with_me": "false"}, limit=LARGEST_LIST)
+            hits = self._document(answer).get("hits")
             listed = hits.get("hits") if isinstance(hits, dict) else None
             if not isinstance(listed, list):
                 raise self.client.invalid(self._api, "answers a search with no list; is it InvenioRDM?")

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pelagos_contract import disk
+from pelagos_contract import disk, sealing
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.metadata import Metadata, Related
 from pelagos_contract.publication import DRAFT, PUBLISHED, DiscardRequest, PublicationRequest, PublicationResult
@@ -26,7 +26,7 @@ from pelagos_pipelines.publishing import description, inveniordm, packing
 from pelagos_pipelines.publishing.inveniordm import GoneError, Record, Repository, UncertainError
 from pelagos_pipelines.storage import Place
 
-JOURNAL = "publication.json"
+JOURNAL, STEP = "publication.json", "publication"
 SETTLES = 60.0
 """Seconds after which a search knows what was made before."""
 _TRIES = 3
@@ -40,13 +40,11 @@ class Journal:
     def __init__(self, place: Place, server: str) -> None:
         """What an earlier attempt wrote; of another repository nothing counts."""
         self._place, self._server = place, server
-        try:
-            found = json.loads((place.folder / JOURNAL).read_bytes())
-        except (OSError, ValueError, RecursionError):
-            found = None
-        mine = isinstance(found, dict) and found.get("server") == server
-        self.is_intended = bool(mine and found.get("intended"))
-        self.number = str(found.get("record") or "")[:64] if mine else ""
+        # Others may write where it is kept: under the seal of this run it is what an attempt of it wrote.
+        found = sealing.opened(sealing.document(place.folder / JOURNAL), sealing.STATE, step=STEP) or {}
+        mine = found.get("server") == server
+        self.is_intended = mine and found.get("intended") is True
+        self.number = str(found.get("record") or "") if mine else ""
 
     def intend(self) -> None:
         """A record is about to be made."""
@@ -61,7 +59,7 @@ class Journal:
 
     def _write(self) -> None:
         told = {"server": self._server, "intended": self.is_intended, "record": self.number}
-        text = json.dumps(told) + "\n"
+        text = json.dumps(sealing.sealed(told, sealing.STATE, step=STEP)) + "\n"
         disk.write_atomically(self._place.folder / JOURNAL, text, parents=True)
         if self._place.bucket is not None:
             self._place.write(JOURNAL, text.encode())
