@@ -74,9 +74,22 @@ class Tile(Strict):
         return None if empty == "Keep" else empty
 
 
+class Resize(Strict):
+    """How images become smaller, at preparation and on their way to a model."""
+
+    longest: Annotated[
+        int,
+        Field(
+            ge=64,
+            le=16384,
+            description="Pixels that the longer side of an image has at most. Larger ones are reduced to it, none is enlarged.",
+        ),
+    ]
+
+
 class Preprocessing(Strict):
     """A part of the recipe of a version. Colours and values are changed on the way to a model, by training, evaluation and
-    serving alike; tiles are cut once, by the preparation.
+    serving alike; images are reduced, or cut into tiles, once, by the preparation.
     """
 
     color: Annotated[
@@ -91,6 +104,13 @@ class Preprocessing(Strict):
         Field(
             description="DatasetStatistics: what networks are given has the mean 0 and the standard deviation 1 in the training "
             "split, channel by channel; version and model have both. Default: the usual scale of the family."
+        ),
+    ] = None
+    resize: Annotated[
+        Resize | None,
+        Field(
+            description="Large images are made smaller, with their annotations, and are so in the version; a server does "
+            "likewise. Default: images keep their size."
         ),
     ] = None
     tile: Annotated[

@@ -149,6 +149,12 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
             (None, "GroupedTemporal", {}, "spec.capture"),
         )
     ),
+    (kinds.DATASET, {"preprocessing": {"resize": {"longest": 512}}, "task": "Classification"}, None),
+    (
+        kinds.DATASET,
+        {"preprocessing": {"tile": {"size": 512, "overlap": 64}, "resize": {"longest": 512}}, "task": "Detection"},
+        "spec.preprocessing.resize",
+    ),
     (kinds.TRAINING_RUN, {}, None),
     (kinds.TRAINING_RUN, {"hyperparameters": {"imageSize": 32}}, None),
     (kinds.TRAINING_RUN, {"hyperparameters": {"imageSize": 33}}, "spec.hyperparameters.imageSize"),

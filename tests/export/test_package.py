@@ -126,3 +126,18 @@ def test_the_tiles_that_images_were_cut_into_are_kept(
 def test_tiles_that_make_no_sense_are_refused(content: package.Content, tmp_path: Path, tile: tuple[int, int]) -> None:
     with pytest.raises(packages.RefusedError, match=r"'input\.tile' must hold size and overlap"):
         package.write(replace(content, settings=replace(content.settings, tile=tile)), tmp_path / "store")
+
+
+def test_the_side_to_which_images_are_reduced_is_kept(content: package.Content, tmp_path: Path) -> None:
+    folder = package.write(replace(content, settings=replace(content.settings, longest=640)), tmp_path / "store").folder
+
+    assert packages.read(folder)[0].longest == 640
+    found = Manifest.model_validate_json((folder / "package.json").read_bytes()).input.resize
+    assert found is not None
+    assert found.longest == 640
+
+
+@pytest.mark.parametrize("longest", [0, 16385, True])
+def test_a_side_that_makes_no_sense_is_refused(content: package.Content, tmp_path: Path, longest: int) -> None:
+    with pytest.raises(packages.RefusedError, match=r"'input\.resize' must hold longest"):
+        package.write(replace(content, settings=replace(content.settings, longest=longest)), tmp_path / "store")

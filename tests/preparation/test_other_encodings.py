@@ -204,9 +204,9 @@ def test_a_png_has_the_samples_that_it_was_made_of(shape: tuple[int, ...], kind:
     "told",
     [
         {},
-        {"channels": 2, "bits": 8},
-        {"channels": 1, "bits": 12},
-        {"channels": 3, "bits": 16},
+        {"samples": 2, "bits": 8},
+        {"samples": 1, "bits": 12},
+        {"samples": 3, "bits": 16},
         {"channels": [1], "bits": [8]},
     ],
 )

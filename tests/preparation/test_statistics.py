@@ -113,6 +113,15 @@ class TestVersions:
             np.mean([one.mean((0, 1)) for one in pixels], axis=0), abs=1e-6
         )
 
+    def test_have_them_of_images_that_become_png_too(self, tmp_path: Path) -> None:
+        for index in range(8):
+            photo(tmp_path / "data" / "ab"[index % 2] / f"{index}.tif", seed=index)
+
+        found = run(tmp_path, "tiff", preprocessing=declared(None))
+
+        assert len(found.collection.images) == 8
+        assert found.statistics is not None
+
     def test_that_declare_nothing_are_the_same_however_that_is_written(self, folder: Path) -> None:
         assert run(folder, "usual").digest == run(folder, "written", preprocessing={"color": None}).digest
 

@@ -60,6 +60,8 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     declared: dict[str, Any] = {"color": method, "normalization": "DatasetStatistics"}
     if architecture.startswith("yolo"):
         declared["tile"] = {"size": 1024, "overlap": 128}
+    else:
+        declared["resize"] = {"longest": 512}
     version = make_version(folder, (6, 3, 3), architecture.startswith("yolo"), preprocessing=declared)
     asked = make_request(architecture, *version, epochs=2)
     place = Place(folder)
@@ -101,6 +103,7 @@ def test_the_package_carries_the_tiles_and_the_evaluation_says_that_metrics_are_
 
     assert trained.described["input"].get("tile") == ({"size": 1024, "overlap": 128} if declared else None)
     assert trained.served.settings.tile == ((1024, 128) if declared else None)
+    assert trained.served.settings.longest == (None if declared else 512)
     assert any("metrics are of tiles" in one for one in trained.warnings) is declared
 
 

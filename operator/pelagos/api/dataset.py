@@ -193,6 +193,14 @@ class DatasetSpec(Recipe, BaseSpec):
             ),
         ),
         Rule(
+            cel="!has(self.preprocessing) || !has(self.preprocessing.tile) || !has(self.preprocessing.resize)",
+            message="spec.preprocessing.resize: an image that is made smaller is not cut; set resize or tile",
+            field="spec.preprocessing.resize",
+            holds=lambda spec: (
+                spec.preprocessing is None or spec.preprocessing.tile is None or spec.preprocessing.resize is None
+            ),
+        ),
+        Rule(
             cel="!has(self.preprocessing) || !has(self.preprocessing.tile) || self.task != 'Classification'",
             message="spec.preprocessing.tile is for tasks whose annotations have a place: the class of an image need not be that "
             "of its parts",

@@ -81,6 +81,7 @@ def _put(content: Content, partial: Path, store: Path) -> Written:
         "onnxSha256": digests[packages.GRAPH],
         "input": {"imageSize": settings.image_size, "stride": settings.stride, "encodings": ["jpeg", "png"]}
         | ({"color": settings.color} if settings.color is not None else {})
+        | ({"resize": {"longest": settings.longest}} if settings.longest is not None else {})
         | ({"tile": dict(zip(("size", "overlap"), settings.tile, strict=True))} if settings.tile is not None else {}),
         "thresholds": {
             "confidence": thresholds.confidence,

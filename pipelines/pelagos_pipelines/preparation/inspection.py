@@ -18,7 +18,7 @@ from PIL import ExifTags, Image, JpegImagePlugin
 from pelagos_pipelines.preparation import looks, measuring
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
-from pelagos_pipelines.serving import color, decoding, images
+from pelagos_pipelines.serving import color, decoding, images, reducing
 
 TRANSPARENT = "transparent"
 DIM = "dim"
@@ -38,7 +38,8 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
     Training, evaluation and serving decode with OpenCV, which applies the EXIF orientation; so do we, by the same function, and
     width and height cannot disagree with what a model sees. Pillow has its say because ultralytics asks it and would leave
-    out, without a word, an image that it refuses. ``channels`` asks for sums of the levels, after the correction ``color``.
+    out, without a word, an image that it refuses. ``channels`` asks for sums of the levels, after the correction ``color``; with
+    ``longest`` a larger image is answered, and summed up, in that size.
     """
     content = file.read()
     common = images.is_common(content)
@@ -65,6 +66,9 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     picture, raw = ({}, b"") if common else _samples(decoded.stored)
     depth = images.depth(decoded.stored)
     shown = images.seen(decoded.stored)
+    small = reducing.reduced(shown, arguments.get("longest"))
+    if small is not shown:
+        picture, raw = _samples(small)
     if depth is not None:
         remarks = (*remarks, f"{depth} bits of 16", *((DIM,) if dim(int(shown.max())) else ()))
     grey = cv2.cvtColor(shown, cv2.COLOR_BGR2GRAY)
@@ -72,7 +76,7 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     described: dict[str, Any] = {"remarks": remarks, "look": None if look is None else look.hex()}
     described["measures"] = measuring.measure(grey)
     if (wanted := arguments.get("channels")) is not None:
-        described["channels"] = measuring.channels(color.corrected(shown, wanted["color"]))
+        described["channels"] = measuring.channels(color.corrected(small, wanted["color"]))
     return Answer(found | picture | described, raw)
 
 
@@ -125,7 +129,7 @@ def _samples(stored: Any) -> tuple[dict[str, int], memoryview]:
     samples = stored[..., 0] if grey else stored[..., ::-1]
     bits = 8 * stored.dtype.itemsize
     written = np.ascontiguousarray(samples, np.dtype(stored.dtype).newbyteorder(">"))
-    return {"channels": 1 if grey else 3, "bits": bits}, written.data
+    return {"samples": 1 if grey else 3, "bits": bits}, written.data
 
 
 def _opacity(content: bytes) -> Any:

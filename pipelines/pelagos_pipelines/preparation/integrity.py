@@ -28,7 +28,7 @@ from pelagos_pipelines.preparation.scanner import scanner_for
 from pelagos_pipelines.preparation.statistics import Channels, Wanted
 from pelagos_pipelines.sandbox import MEBIBYTE, Answer, Pool, SandboxError, TaskRefusedError, children_for
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
-from pelagos_pipelines.serving import decoding
+from pelagos_pipelines.serving import decoding, reducing
 
 MEMORY_VERSION = 9
 """Raised when an inspection of the same bytes would find something else."""
@@ -95,6 +95,13 @@ class Inspection:
     converted: Blob | None = None
     measures: Measures | None = None
     channels: Channels | None = None
+    reduced: tuple[int, int] | None = None
+    """Width and height in versions, of an image that is made smaller; ``converted`` is then of that size."""
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Width and height in versions."""
+        return self.reduced or (self.width, self.height)
 
     @property
     def blob(self) -> Blob:
@@ -119,14 +126,23 @@ class Inspector:
         self.pool = Pool(_TASKS, limits, self.children, decoding.environment(ceilings))
 
     def inspect(
-        self, content: bytes, digest: str, keep: Keep = lambda blob, picture: None, wanted: Wanted | None = None
+        self,
+        content: bytes,
+        digest: str,
+        keep: Keep = lambda blob, picture: None,
+        wanted: Wanted | None = None,
+        longest: int | None = None,
     ) -> Inspection:
-        """What the image is, or why it cannot be used. ``keep`` gets the PNG of one that is neither JPEG nor PNG."""
+        """What the image is, or why it cannot be used.
+
+        ``keep`` gets the PNG of one that is neither JPEG nor PNG, or is reduced, to the side ``longest``.
+        """
         try:
-            asked = {} if wanted is None else {"channels": {"color": wanted.color}}
+            asked: dict[str, object] = {} if wanted is None else {"channels": {"color": wanted.color}}
+            asked |= {} if longest is None else {"longest": longest}
             answer = self.pool.run("inspect", asked, content)
-            found = _inspection(digest, len(content), answer.document, wanted=wanted is not None)
-            if found.problem is not None or not answer.raw:
+            found = _inspection(digest, len(content), answer.document, wanted=wanted is not None, longest=longest)
+            if found.problem is not None or (not answer.raw and found.reduced is None):
                 return found
             return _converted(found, answer, keep)
         except TaskRefusedError as refusal:
@@ -153,26 +169,30 @@ def inspector_for(ceilings: Ceilings) -> Inspector:
     return Inspector(ceilings)
 
 
-def inspect_tree(
+def inspect_tree(  # noqa: PLR0913 - all that decides what is found
     tree: SourceFiles,
     memory: Path,
     count: Callable[[int, int], None] = lambda done, total: None,
     keep: Keep = lambda blob, picture: None,
     wanted: Wanted | None = None,
+    *,
     tile: Tile | None = None,
+    longest: int | None = None,
 ) -> dict[str, Inspection]:
     """Inspect every image of the source; ``memory`` is the file with earlier findings, which is brought up to date.
 
     ``count`` is told how many of how many are done, after each; ``keep`` gets the PNG of every image that was converted now.
-    With a ``tile``, images that do not fit in one may be of any size below the ceilings of scans.
+    With a ``tile``, images that do not fit in one may be of any size below the ceilings of scans. With
+    ``longest``, larger ones are made smaller, and that is what ``keep`` gets.
     """
     inspector = inspector_for(Ceilings.read())
     with ThreadPoolExecutor(inspector.children) as threads:
         version = inspector.version() + ("" if wanted is None else wanted.written())
         version += "" if tile is None else scanner_for(inspector.ceilings).version()
-        known = _recall(memory, version)
+        version += "" if longest is None else f" longest {longest}"
+        known = _recall(memory, version, longest)
         paths, found = tree.readable, list[Inspection]()
-        looking = _Looking(tree, known, inspector, keep, wanted, tile)
+        looking = _Looking(tree, known, inspector, keep, wanted, tile, longest)
         for inspection in threads.map(looking.at, paths):
             found.append(inspection)
             count(len(found), len(paths))
@@ -195,7 +215,9 @@ def inspect_tree(
     return inspections
 
 
-def _inspection(digest: str, size: int, found: Mapping[str, object], *, wanted: bool = False) -> Inspection:
+def _inspection(
+    digest: str, size: int, found: Mapping[str, object], *, wanted: bool = False, longest: int | None = None
+) -> Inspection:
     """What a child found, if it can be true: it may have been taken over by the image."""
     width, height, pixels = (found.get(name) for name in ("width", "height", "pixels"))
     if not (isinstance(width, int) and isinstance(height, int) and min(width, height) > 0):
@@ -205,20 +227,35 @@ def _inspection(digest: str, size: int, found: Mapping[str, object], *, wanted: 
     if not (isinstance(pixels, str) and len(pixels) == 64) or (look is not None and len(look) != LOOK_BYTES):
         return Inspection(digest, size, problem="the image cannot be decoded: its content is hostile")
     sums = found.get("channels")
-    channels = statistics.believed(sums, width * height) if wanted and isinstance(sums, dict) else None
+    wide, high = reducing.size(width, height, longest)
+    channels = statistics.believed(sums, wide * high) if wanted and isinstance(sums, dict) else None
     if measured is None or wanted is not (channels is not None):
         return Inspection(digest, size, problem="the image cannot be decoded: its content is hostile")
     remarks = found.get("remarks")
     odd = tuple(one for one in REMARKS if one in remarks) if isinstance(remarks, list) else ()
-    return Inspection(digest, size, width, height, pixels, look, remarks=odd, measures=measured, channels=channels)
+    return Inspection(
+        digest,
+        size,
+        width,
+        height,
+        pixels,
+        look,
+        remarks=odd,
+        measures=measured,
+        channels=channels,
+        reduced=_reduced(width, height, longest),
+    )
+
+
+def _reduced(width: int, height: int, longest: int | None) -> tuple[int, int] | None:
+    found = reducing.size(width, height, longest)
+    return None if found == (width, height) else found
 
 
 def _converted(found: Inspection, answer: Answer, keep: Keep) -> Inspection:
     """The same with the PNG of the samples that a child gave, if they can be those of the image."""
     try:
-        picture = pictures.png(
-            answer.raw, found.width, found.height, answer.document.get("channels"), answer.document.get("bits")
-        )
+        picture = pictures.png(answer.raw, *found.shown, answer.document.get("samples"), answer.document.get("bits"))
     except ValueError:
         return Inspection(found.sha256, found.size, problem="the image cannot be decoded: its content is hostile")
     blob = Blob(hashlib.sha256(picture).hexdigest(), len(picture))
@@ -226,7 +263,7 @@ def _converted(found: Inspection, answer: Answer, keep: Keep) -> Inspection:
     return replace(found, converted=blob)
 
 
-def convert(tree: SourceFiles, path: str) -> bytes:
+def convert(tree: SourceFiles, path: str, longest: int | None = None) -> bytes:
     """The PNG of an image once more, for a store that does not hold it any more; empty when it cannot be made any more.
 
     Raises as `SourceFiles.read` does.
@@ -234,7 +271,8 @@ def convert(tree: SourceFiles, path: str) -> bytes:
     inspector = inspector_for(Ceilings.read())
     content = tree.read(path, inspector.ceilings.image_mebibytes * MEBIBYTE)
     made = [b""]
-    inspector.inspect(content, hashlib.sha256(content).hexdigest(), lambda blob, picture: made.append(picture))
+    digest = hashlib.sha256(content).hexdigest()
+    inspector.inspect(content, digest, lambda blob, picture: made.append(picture), longest=longest)
     return made[-1]
 
 
@@ -258,6 +296,7 @@ class _Looking:
     keep: Keep
     wanted: Wanted | None
     tile: Tile | None
+    longest: int | None
 
     def at(self, path: str) -> Inspection:
         """One of them."""
@@ -271,7 +310,7 @@ class _Looking:
         digest = hashlib.sha256(content).hexdigest()
         if kinds.is_other(content[: kinds.BEGINNING]):
             return Inspection(digest, len(content), problem=OTHER_KIND)
-        found = self.known.get(digest) or self.inspector.inspect(content, digest, self.keep, self.wanted)
+        found = self.known.get(digest) or self.inspector.inspect(content, digest, self.keep, self.wanted, self.longest)
         if found.problem is not None and self.tile is not None and digest in self.inspector.larger:
             del content
             return self._scan(path, self.tile, found.problem)
@@ -312,7 +351,7 @@ def _name_unread(tree: SourceFiles, path: str, size: int) -> str:
     return hashlib.sha256(f"unread, {size} bytes:".encode() + beginning).hexdigest()
 
 
-def _recall(memory: Path, version: str) -> dict[str, Inspection]:
+def _recall(memory: Path, version: str, longest: int | None) -> dict[str, Inspection]:
     known: dict[str, Inspection] = {}
     try:
         content = orjson.loads(memory.read_bytes())
@@ -325,7 +364,7 @@ def _recall(memory: Path, version: str) -> dict[str, Inspection]:
             if look is not None and len(look) != LOOK_BYTES:
                 return {}
             blob = None if converted is None else Blob(*converted)
-            more = Measures.recalled(told), statistics.recalled(sums)
+            more = Measures.recalled(told), statistics.recalled(sums), _reduced(width, height, longest)
             known[sha256] = Inspection(sha256, size, width, height, pixels, look, problem, tuple(remarks), blob, *more)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return {}  # nothing is lost but time

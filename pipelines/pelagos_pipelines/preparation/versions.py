@@ -201,6 +201,8 @@ def _described(inspection: Inspection, image: ImageRecord) -> dict[str, Any]:
     described: dict[str, Any] = {"sha256": inspection.blob.sha256, "size": inspection.blob.size}
     if inspection.converted is not None:
         described["original"] = {"sha256": inspection.sha256, "size": inspection.size}
+    if inspection.reduced is not None:
+        described["original"] |= {"width": inspection.width, "height": inspection.height}
     if image.part is not None:
         described["tile"] = asdict(image.part)
     return described
@@ -490,7 +492,8 @@ def _fill(tree: SourceFiles, source: str, inspection: Inspection, target: Path) 
         return tree.copy(source, target)
     if source not in tree.known:
         raise SourceChangedError(f"{printable(source)} went from the store while the version was made; try again")
-    content = integrity.convert(tree, source)
+    longest = None if inspection.reduced is None else max(inspection.reduced)
+    content = integrity.convert(tree, source, longest)
     target.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 

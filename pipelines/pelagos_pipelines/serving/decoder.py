@@ -10,7 +10,7 @@ import numpy as np
 
 from pelagos_pipelines.sandbox import MEBIBYTE, Answer, Pool, SandboxError, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings
-from pelagos_pipelines.serving import decoding, tasks
+from pelagos_pipelines.serving import decoding, reducing, tasks
 from pelagos_pipelines.serving.decoding import ImageRefusedError
 from pelagos_pipelines.serving.geometry import Fitted
 
@@ -21,11 +21,20 @@ _LARGEST_SIDE = 2**30
 class Decoder:
     """Decodes in children that are kept. Threads may share it."""
 
-    def __init__(self, task: str, size: int, stride: int, children: int = 1, *, color: str | None = None) -> None:
+    def __init__(
+        self,
+        task: str,
+        size: int,
+        stride: int,
+        children: int = 1,
+        *,
+        color: str | None = None,
+        longest: int | None = None,
+    ) -> None:
         """For the canvases of a model. Raises ValueError for ceilings that are no numbers."""
         self.ceilings = Ceilings.read()
         self._task, self._size, self._stride = task, size, stride
-        self._color = color
+        self._color, self._longest = color, longest
         self.pool = Pool(_TASKS, decoding.limits(self.ceilings), children, decoding.environment(self.ceilings))
 
     def start(self) -> None:
@@ -41,7 +50,13 @@ class Decoder:
         """
         if len(data) > self.ceilings.image_mebibytes * MEBIBYTE:
             raise ImageRefusedError(decoding.too_large(len(data), self.ceilings))
-        model = {"task": self._task, "size": self._size, "stride": self._stride, "color": self._color}
+        model: dict[str, object] = {
+            "task": self._task,
+            "size": self._size,
+            "stride": self._stride,
+            "color": self._color,
+        }
+        model["longest"] = self._longest
         try:
             answer = self.pool.run("canvas", model, data)
         except TaskRefusedError as refusal:
@@ -59,9 +74,10 @@ class Decoder:
             and min(width, height) > 0
             and max(width, height) < _LARGEST_SIDE
         ):
-            rows, columns = tasks.named(self._task).shape(width, height, self._size, self._stride)
+            shown = reducing.size(width, height, self._longest)
+            rows, columns = tasks.named(self._task).shape(*shown, self._size, self._stride)
             if len(answer.raw) == rows * columns * 3:
-                return Fitted(np.frombuffer(answer.raw, np.uint8).reshape(rows, columns, 3), width, height)
+                return Fitted(np.frombuffer(answer.raw, np.uint8).reshape(rows, columns, 3), width, height, shown)
         raise ImageRefusedError("the image cannot be decoded: its content is damaged or hostile")
 
     def close(self) -> None:

@@ -23,11 +23,17 @@ PADDING = 114
 
 @dataclass(frozen=True)
 class Fitted:
-    """An image on its canvas; ``width`` and ``height`` are those of the original."""
+    """An image on its canvas; ``width`` and ``height`` are those of the original, and ``reduced`` those of what was put there."""
 
     canvas: Pixels
     width: int
     height: int
+    reduced: tuple[int, int] | None = None
+
+    @property
+    def shown(self) -> tuple[int, int]:
+        """Width and height of what was put on the canvas."""
+        return self.reduced or (self.width, self.height)
 
 
 @dataclass(frozen=True)

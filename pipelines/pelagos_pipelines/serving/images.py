@@ -15,7 +15,7 @@ import numpy as np
 
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError, child
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
-from pelagos_pipelines.serving import color, encodings, scans, tasks
+from pelagos_pipelines.serving import color, encodings, reducing, scans, tasks
 from pelagos_pipelines.serving.decoding import NAMES, ImageRefusedError, TooManyPixelsError
 from pelagos_pipelines.serving.geometry import Pixels
 
@@ -66,14 +66,14 @@ def nothing(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def canvas(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """The image on the canvas of a model, which ``task``, ``size``, ``stride`` and ``color`` describe."""
+    """The image on the canvas of a model, which ``task``, ``size``, ``stride``, ``color`` and ``longest`` describe."""
     try:
         image = seen(decode(file.read()).stored)
     except ImageRefusedError as error:
         raise TaskRefusedError(str(error)) from None
-    shown = color.corrected(image, arguments["color"])
+    shown = color.corrected(reducing.reduced(image, arguments["longest"]), arguments["color"])
     placed = tasks.named(arguments["task"]).fitted(shown, arguments["size"], arguments["stride"])
-    return Answer({"width": placed.width, "height": placed.height}, np.ascontiguousarray(placed.canvas).data)
+    return Answer({"width": image.shape[1], "height": image.shape[0]}, np.ascontiguousarray(placed.canvas).data)
 
 
 def decode_known(content: bytes) -> Pixels:

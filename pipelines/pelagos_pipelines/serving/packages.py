@@ -26,8 +26,8 @@ FILES = (GRAPH, IMAGE, ANSWER)
 """What a description lists: exactly these."""
 COLORS = ("GrayWorld", "Clahe")
 """Corrections that an input may have: color.METHODS, which this cannot import."""
-LARGEST_TILE = 4096
-"""Pixels of a side."""
+LARGEST_TILE, LARGEST_SIDE = 4096, 16384
+"""Pixels of a side: of a tile, and of an image that is reduced."""
 CODE = Path(__file__).with_name("code.json")
 """Which of our own files the server's Python backend loads; read by the control plane too, which cannot import this."""
 _HEX = frozenset("0123456789abcdef")
@@ -49,6 +49,7 @@ class Description:
     stride: int
     color: str | None = None
     tile: tuple[int, int] | None = None
+    longest: int | None = None
 
 
 def describe(content: bytes, place: object, manifest_sha256: str | None) -> Description:
@@ -89,7 +90,11 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
             place, f"'input.tile' must hold size and overlap in pixels, the overlap at most half of the size; {_AGAIN}"
         )
     cut = None if tile is None else (tile["size"], tile["overlap"])
-    return Description(files, found["task"], tuple(labels), size, stride, color, cut)
+    resize = given.get("resize")
+    longest = resize.get("longest") if isinstance(resize, dict) and len(resize) == 1 else None
+    if resize is not None and not (type(longest) is int and 1 <= longest <= LARGEST_SIDE):
+        _refuse(place, f"'input.resize' must hold longest in pixels, at most {LARGEST_SIDE}; {_AGAIN}")
+    return Description(files, found["task"], tuple(labels), size, stride, color, cut, longest)
 
 
 def read(package: Path, manifest_sha256: str | None = None) -> tuple[Description, bytes]:

@@ -25,7 +25,8 @@ MAX_DETECTIONS = 3_000
 class Settings:
     """What a package says about its model. ``image_size`` and ``stride`` are in pixels, ``color`` is one of color.METHODS.
 
-    ``tile`` are size and overlap of the tiles, in pixels, that larger images are to be cut into by whoever asks.
+    ``tile`` are size and overlap of the tiles, in pixels, that larger images are to be cut into by whoever asks. ``longest``
+    is the longer side, in pixels, to which larger images are reduced before a model sees them.
     """
 
     task: str
@@ -34,6 +35,7 @@ class Settings:
     stride: int
     color: str | None = None
     tile: tuple[int, int] | None = None
+    longest: int | None = None
 
 
 @dataclass(frozen=True)

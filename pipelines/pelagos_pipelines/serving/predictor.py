@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pelagos_pipelines.serving import color, packages, tasks
+from pelagos_pipelines.serving import color, packages, reducing, tasks
 from pelagos_pipelines.serving.geometry import Fitted, Pixels
 from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
 
@@ -70,8 +70,9 @@ class Predictor:
 
     def fitted(self, image: Pixels) -> Fitted:
         """The image, as it was decoded, on the canvas of the model."""
-        shown = color.corrected(image, self.settings.color)
-        return self.task.fitted(shown, self.settings.image_size, self.settings.stride)
+        shown = color.corrected(reducing.reduced(image, self.settings.longest), self.settings.color)
+        found = self.task.fitted(shown, self.settings.image_size, self.settings.stride)
+        return Fitted(found.canvas, image.shape[1], image.shape[0], (shown.shape[1], shown.shape[0]))
 
     def predict_fitted(self, images: Sequence[Fitted], thresholds: Thresholds | None = None) -> list[Prediction]:
         """Likewise, of images that are on their canvas."""
@@ -109,6 +110,6 @@ def load(
     with packages.opened(folder / packages.GRAPH) as file:
         graph = file.read(packages.LARGEST[packages.GRAPH])
     packages.require_digest(folder, packages.GRAPH, graph, described.files[packages.GRAPH])
-    geometry = described.image_size, described.stride, described.color, described.tile
+    geometry = described.image_size, described.stride, described.color, described.tile, described.longest
     settings = Settings(described.task, described.labels, *geometry)
     return Predictor(graph, settings, threads, batch, gpu)

@@ -115,7 +115,10 @@ def _pack(run: runs.Run, checkpoint: Path) -> _Packed:
     known = ground_truth.read(run.with_dataset("test"))
     tile = known.preprocessing.tile
     cut = None if tile is None else (tile.size, tile.overlap)
-    settings = replace(family.export(checkpoint, onnx), color=known.preprocessing.color, tile=cut)
+    resize = known.preprocessing.resize
+    longest = None if resize is None else resize.longest
+    color = known.preprocessing.color
+    settings = replace(family.export(checkpoint, onnx), color=color, tile=cut, longest=longest)
     samples = known.samples("test")
     images = [sample.stored() for sample in samples[:: max(len(samples) // PARITY_IMAGES, 1)][:PARITY_IMAGES]]
     exported = _Exported(family, checkpoint, Predictor(onnx.read_bytes(), settings, run.request.resources.cpu), images)

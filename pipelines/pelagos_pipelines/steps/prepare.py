@@ -24,7 +24,7 @@ from pelagos_contract.dataset import (
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.judgement import SliceFigures
 from pelagos_contract.labels import Labels
-from pelagos_contract.preprocessing import Statistics, Tile, ToldStatistics
+from pelagos_contract.preprocessing import Preprocessing, Statistics, Tile, ToldStatistics
 from pelagos_contract.progress import Stage
 from pelagos_contract.remote_sources import Origin
 from pelagos_pipelines import storage
@@ -40,6 +40,7 @@ from pelagos_pipelines.preparation import (
     leakage,
     ledger,
     published,
+    resizing,
     splitting,
     statistics,
     tiling,
@@ -266,9 +267,10 @@ def _gathered(request: PreparationRequest, tree: SourceFiles, kept: Place, telli
     reader, readable = capturing.choose(request.format, tree, request.task, request.capture)
     telling.enter(Stage.CHECKING_IMAGES)
     wanted = Wanted.by(request.preprocessing)
-    tile = None if request.preprocessing is None else request.preprocessing.tile
+    declared = request.preprocessing or Preprocessing()
+    tile, longest = declared.tile, None if declared.resize is None else declared.resize.longest
     inspections: Mapping[str, integrity.Inspection] = integrity.inspect_tree(
-        tree, store / INSPECTIONS, telling.count, partial(versions.keep, store), wanted, tile
+        tree, store / INSPECTIONS, telling.count, partial(versions.keep, store), wanted, tile=tile, longest=longest
     )
 
     def size(path: str) -> tuple[int, int] | None:
@@ -283,7 +285,8 @@ def _gathered(request: PreparationRequest, tree: SourceFiles, kept: Place, telli
         _labelled(read, labels, tree, kept), tree, request.capture, lambda path: size(path) is not None
     )
     telling.enter(Stage.DIVIDING)
-    cleaned, tiles = cleaning.clean(taken.collection, inspections, request.cleaning), None
+    cleaned = resizing.scaled(cleaning.clean(taken.collection, inspections, request.cleaning), inspections)
+    tiles = None
     if tile is not None:
         telling.enter(Stage.TILING)
         keep = partial(versions.keep, store)
@@ -373,7 +376,7 @@ def _recipe(request: PreparationRequest, format_name: str) -> dict[str, Any]:
 def _statistics(images: Sequence[ImageRecord], inspections: Mapping[str, integrity.Inspection]) -> Statistics:
     """Of the training split, which is never empty."""
     seen = [inspections[image.path] for image in images if image.split == "train"]
-    return statistics.of((one.channels, one.width * one.height) for one in seen if one.channels is not None)
+    return statistics.of((one.channels, one.shown[0] * one.shown[1]) for one in seen if one.channels is not None)
 
 
 def _result(

@@ -44,6 +44,12 @@ class Cut(Strict):
     overlap: Annotated[int, Field(ge=0, le=2048)]
 
 
+class Reduced(Strict):
+    """The longer side to which larger images are reduced, in pixels."""
+
+    longest: Annotated[int, Field(ge=1, le=16384)]
+
+
 class Geometry(Strict):
     """How images become tensors; in pixels."""
 
@@ -52,6 +58,7 @@ class Geometry(Strict):
     encodings: list[Literal["jpeg", "png"]]
     color: Color | None = None
     tile: Cut | None = None
+    resize: Reduced | None = None
 
 
 class Thresholds(Strict):

@@ -114,8 +114,8 @@ class DetectionTask(Strategy):
 
     def decode(self, raw: Floats, image: Fitted, settings: Settings, thresholds: Thresholds) -> Detections:
         """See `detections`."""
-        original = image.width, image.height
-        return detections(raw, geometry.fit(*original, settings.image_size, settings.stride), original, thresholds)
+        at = geometry.fit(*image.shown, settings.image_size, settings.stride)
+        return detections(raw, at, (image.width, image.height), thresholds)
 
     def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Any]:
         """Rectangular tensors; there is always a row, because empty tensors do not travel. A refused image has no row."""

@@ -1,0 +1,43 @@
+"""Makes images smaller, to a longest side: the one place that does it, for versions of datasets and for servers.
+
+Called by inspection.py and images.py, in children, and by the predictor. Each pixel is the mean of the area that it covers in the
+original, in whole numbers: every machine finds the same. It may know numpy only, and runs with numpy 1.26 and 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def size(width: int, height: int, longest: int | None) -> tuple[int, int]:
+    """Width and height of an image whose longer side has ``longest`` pixels at most; none becomes larger."""
+    longer = max(width, height)
+    if longest is None or longer <= longest:
+        return width, height
+    wide, high = (max(1, (2 * side * longest + longer) // (2 * longer)) for side in (width, height))
+    return wide, high
+
+
+def reduced(image: Any, longest: int | None) -> Any:
+    """The image [height, width, channels] of 8 bits a sample in that size; itself when it is no larger."""
+    height, width = image.shape[:2]
+    wide, high = size(width, height, longest)
+    if (wide, high) == (width, height):
+        return image
+    found: Any = np.empty((high, wide, image.shape[2]), np.uint8)
+    edges: Any = np.arange(wide + 1, dtype=np.int64) * width
+    whole, part = edges // wide, (edges % wide)[:, None]
+    area = width * height
+    for row in range(high):
+        # Rows are counted in parts of a row, `high` of which make one: so sums are of whole numbers.
+        (first, before), (last, behind) = divmod(row * height, high), divmod((row + 1) * height, high)
+        column: Any = image[first:last].sum(axis=0, dtype=np.int64) * high - image[first].astype(np.int64) * before
+        if behind:
+            column += image[last].astype(np.int64) * behind
+        sums = np.concatenate((np.zeros((1, column.shape[1]), np.int64), np.cumsum(column, axis=0)))
+        column = np.concatenate((column, np.zeros((1, column.shape[1]), np.int64)))
+        totals = np.diff(sums[whole] * wide + column[whole] * part, axis=0)
+        found[row] = (2 * totals + area) // (2 * area)
+    return found
