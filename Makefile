@@ -32,7 +32,7 @@ control-plane: $(VENVS)/.control-plane
 samples: $(VENVS)/.pipelines ## Fetch the real FlowCam images and compose the samples.
 	@PELAGOS_TOOLS=$(VENVS)/tools $(CURDIR)/tools/samples.sh $(PELAGOS_HOME)/data/samples
 
-test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.kserve $(VENVS)/.object-storage $(VENVS)/.cvat-sdk $(VENVS)/.label-studio $(VENVS)/.metadata $(VENVS)/.oracles $(VENVS)/.sbom upstream-tools ## Run all checks, and all tests that need no Kubernetes node (THOROUGH=1: more simulated lives; SHUFFLE=7: in another order).
+test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.chromium $(VENVS)/.kserve $(VENVS)/.object-storage $(VENVS)/.cvat-sdk $(VENVS)/.label-studio $(VENVS)/.metadata $(VENVS)/.oracles $(VENVS)/.sbom upstream-tools ## Run all checks, and all tests that need no Kubernetes node (THOROUGH=1: more simulated lives; SHUFFLE=7: in another order).
 	@$(if $(THOROUGH),PELAGOS_TEST_THOROUGH=1) $(if $(SHUFFLE),PELAGOS_TEST_SHUFFLE=$(SHUFFLE)) tools/test.sh
 
 test-cluster: install samples $(VENVS)/.dev $(VENVS)/.kserve $(VENVS)/.object-storage $(VENVS)/.sbom cluster-node ## Run the tests on a real Kubernetes of one and two nodes (needs root on Debian 12).
@@ -133,6 +133,10 @@ $(VENVS)/.sbom: requirements/sbom.txt | $(UV)
 
 $(VENVS)/.prometheus: tools/prometheus.sh | control-plane # one after the other, since both may call apt-get
 	@tools/prometheus.sh $(VENVS)/prometheus
+	@touch $@
+
+$(VENVS)/.chromium: tools/chromium.sh | $(VENVS)/.prometheus # one after the other, since both may call apt-get
+	@tools/chromium.sh $(VENVS)/chromium
 	@touch $@
 
 .PHONY: help demo install control-plane samples test test-cluster cluster-node images upstream-tools sbom lint generate bench lock clean
