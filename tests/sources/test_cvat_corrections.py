@@ -14,7 +14,7 @@ from fetched_sources import Step, allow, image
 from object_storage import ObjectStorage, bucket, object_storage
 from pelagos_contract.remote_sources import SECRET_CONTENT
 from pelagos_contract.suggestions import Marked, Suggested
-from pelagos_pipelines.sources import suggested
+from pelagos_pipelines.sources import cvat, suggested
 from web_servers import Server, serving
 
 __all__ = ["bucket", "object_storage"]
@@ -115,6 +115,27 @@ def test_images_that_nobody_finished_are_left_out_of_an_export_of_all(
     assert (result.images, result.corrections[0].images) == (2, 2)
     assert {(each.reason, each.files) for each in result.excluded} == {("Unlabelled", 1)}
     assert server.count("GET", "/data/meta") == 1
+
+
+@pytest.mark.parametrize(
+    ("jobs", "done"),
+    [
+        ([(0, 3)], {0, 1, 2, 3}),
+        ([(1, 1), (3, 3)], {1, 3}),
+        ([(0, 5), (2, 3)], {0, 1, 2, 3, 4, 5}),
+        ([(2, 3), (2, 4), (2, 2)], {2, 3, 4}),
+        ([(4, 2**53), (0, 0)], {0, 4, 5, 6}),
+        ([], set()),
+    ],
+)
+def test_jobs_are_the_frames_from_their_first_to_their_last(jobs: list[tuple[int, int]], done: set[int]) -> None:
+    found = cvat._Done()
+    for first, last in jobs:
+        found.add(1, first, last)
+        found.has(1, 3)  # asked between
+
+    assert {number for number in range(7) if found.has(1, number)} == done
+    assert not found.has(2, 0)
 
 
 def test_a_job_that_is_finished_later_is_seen_by_the_next_look(step: Step, service: Cvat, tmp_path: Path) -> None:

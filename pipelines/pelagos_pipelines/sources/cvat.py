@@ -6,8 +6,10 @@ Source: the server's own description of its API, ``cvat/schema.yml`` of cvat-ai/
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlencode
@@ -24,7 +26,7 @@ from pelagos_contract.text import shown
 from pelagos_pipelines.annotations.model import Exclusion, Pushed, SourceFiles
 from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.fetching import Credentials, FetchError, UnexpectedStatusError, Wanted, download, shown_url
-from pelagos_pipelines.sources import fetched, services, suggested, volume
+from pelagos_pipelines.sources import fetched, services, suggested
 from pelagos_pipelines.sources.kept import Seen
 from pelagos_pipelines.sources.pictures import LARGEST_IMAGE
 from pelagos_pipelines.sources.place import Errand, RemotePlace
@@ -368,14 +370,37 @@ def _pushed(server: _Server) -> dict[str, Pushed]:
         for number, name in server.meta(kind, thing.id).numbered(thing.start_frame) or ()
         if Marked.of(name) is not None
     ]
-    reviewed = set[tuple[int, int]]()
+    done = _Done()
     for job in server.jobs() if ours else ():
         if job.is_done:
-            of = job.id if server.kind == "job" else job.task_id
-            reviewed |= {(of, number) for number in range(job.start_frame, min(job.stop_frame, volume.MAX_FILES) + 1)}
-    marked = {name: Marked.of(name) for thing, number, name in ours if (thing, number) in reviewed}
+            done.add(job.id if server.kind == "job" else job.task_id, job.start_frame, job.stop_frame)
+    marked = {name: Marked.of(name) for thing, number, name in ours if done.has(thing, number)}
     known = suggested.found(server.store, {name: found for name, found in marked.items() if found is not None})
     return {name.rpartition("/")[2]: Pushed(known.get(name), name in marked) for _, _, name in ours}
+
+
+class _Done:
+    """Frames that people have gone through. Only ends of jobs are kept: a server may tell of any number, with any frames."""
+
+    def __init__(self) -> None:
+        self._ends: dict[int, dict[int, int]] = {}
+        """By task (or job), the last frame by the first of a part."""
+        self._starts: dict[int, list[int]] = {}
+
+    def add(self, thing: int, first: int, last: int) -> None:
+        ends = self._ends.setdefault(thing, {})
+        ends[first] = max(last, ends.get(first, last))
+        self._starts.pop(thing, None)
+
+    def has(self, thing: int, number: int) -> bool:
+        ends = self._ends.get(thing, {})
+        if thing not in self._starts:
+            self._starts[thing] = starts = sorted(ends)
+            # So that the nearest part that begins before a frame reaches as far as any of those does.
+            for before, start in pairwise(starts):
+                ends[start] = max(ends[start], ends[before])
+        place = bisect_right(self._starts[thing], number)
+        return place > 0 and number <= ends[self._starts[thing][place - 1]]
 
 
 def _waits(name: str, pushed: Mapping[str, Pushed]) -> bool:
