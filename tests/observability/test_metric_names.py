@@ -16,8 +16,9 @@ BOUNDED = {
     "system": "the systems behind ports",
     "operation": "methods of ports",
     "cause": "of lines that cannot be kept: four",
-    "outcome": "correct, wrong; passed, failed",
+    "outcome": "correct, wrong; passed, failed; accepted, moved, relabelled, removed, added",
     "reason": "the reasons of conditions, all documented",
+    "source": "the places of sources that are fetched",
     "stage": "the stages of pipeline runs, all in one enumeration",
     "version": "one",
     "queue": "at most MOST_QUEUES, or one for each resource that is named",
@@ -33,6 +34,7 @@ TYPES_WITH_UNIT = {
         *("_depth", "_resources", "_stalled", "_waiting", "_unnamed", "_reasons", "_gates", "_stages"),
         *("_ratio", "_seconds", "_bytes", "_info"),
         *("_leader", "_ready", "_correct", "_served", "_position"),
+        *("_unfetched", "_suggestions"),
     ),
 }
 
