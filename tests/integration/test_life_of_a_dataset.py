@@ -69,6 +69,37 @@ async def test_the_api_server_keeps_every_field_of_status(site: Site) -> None:
     assert status["storageSeal"].startswith("v1:")
 
 
+async def test_a_publication_is_kept_in_status_and_nobody_adds_to_spec(site: Site) -> None:
+    site.fakes.volumes.put("plankton/1.png")
+    publish = {"zenodo": {"url": "https://zenodo.org", "secretRef": {"name": "zenodo"}, "state": "Published"}}
+    said = {"title": "Plankton", "creators": [{"name": "Curie, Marie"}]}
+    await site.create("Dataset", "plankton", SPEC | {"metadata": said, "publish": publish})
+    await site.wait("Dataset", "plankton", has_reason("Queued"))
+    await succeed(site, only_run(site))
+    await site.wait("Dataset", "plankton", lambda body: condition(body, "Published").get("reason") == "Queued")
+    (name,) = [name for name, known in site.fakes.pipelines.runs.items() if known.request.secret is not None]
+    told = {
+        "version": RESULT["version"],
+        "state": "Published",
+        "server": "https://zenodo.org",
+        "record": "7",
+        "url": "https://zenodo.org/records/7",
+        "doi": "10.5281/zenodo.7",
+        "conceptDoi": "10.5281/zenodo.6",
+        "at": "2026-11-29T10:00:00Z",
+    }
+    site.fakes.leave(name, told | {"retry": site.fakes.pipelines.runs[name].request.retry_key})
+    site.fakes.pipelines.start(name)
+    site.fakes.pipelines.succeed(name)
+
+    body = await site.wait("Dataset", "plankton", lambda body: condition(body, "Published").get("status") == "True")
+
+    assert body["status"]["publication"] == told | {"run": name}
+    assert body["status"]["versions"][0]["doi"] == told["doi"]
+    assert body["spec"]["publish"] == publish
+    assert condition(body, "Ready")["status"] == "True"
+
+
 async def test_a_missing_folder_is_waited_for_until_it_appears(site: Site) -> None:
     await site.create("Dataset", "plankton", SPEC)
     body = await site.wait("Dataset", "plankton", has_reason("SourceNotFound"))
