@@ -38,7 +38,7 @@ OPTIONS = (
 def shown(page: Path, folder: Path) -> tuple[str, Path, set[str]]:
     """What the page became, a picture of it, and all hosts that were asked."""
     picture, log = folder / "page.png", folder / "net.json"
-    command = [CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}"]
+    command: list[str | Path] = [CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}"]
     command += ["--dump-dom", f"--screenshot={picture}", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     events = json.loads(log.read_text(encoding="utf-8"))["events"]
