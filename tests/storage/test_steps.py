@@ -214,7 +214,7 @@ def test_what_is_left_on_object_storage_is_in_the_list_of_what_is_excluded(
         "notes": "NotAnImage",
         "train/disc/.hidden.png": "Hidden",
     }
-    assert prepared["files"] == {"found": 16, "images": 12, "annotations": 0, "excluded": 4}
+    assert prepared["files"] == {"found": 16, "images": 12, "annotations": 0, "excluded": 4, "tiles": None}
 
 
 def test_versions_of_before_have_no_list_and_are_brought_as_they_are(
