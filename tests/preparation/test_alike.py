@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pelagos_pipelines.preparation import alike, integrity
+from pelagos_pipelines.preparation import alike, integrity, looks
 from pelagos_pipelines.preparation.looks import KEPT, LENGTH
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 
@@ -85,6 +85,14 @@ def test_an_image_of_any_size_can_be_looked_at(side: tuple[int, int]) -> None:
     noise = np.random.default_rng(1).integers(0, 256, (*side, 3), np.uint8)
 
     assert look_of(Image.fromarray(noise)) in {None, look_of(Image.fromarray(noise))}
+
+
+def test_a_look_is_the_same_whether_32_bits_hold_its_sums_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    grey = np.asarray(organism(3, (210, 190)).convert("L"))
+    found = looks.look(grey)
+    monkeypatch.setattr(looks, "_MOST_IN_32_BITS", 0)
+    assert found is not None
+    assert looks.look(grey) == found
 
 
 def drawn(count: int, seed: int = 0) -> Any:

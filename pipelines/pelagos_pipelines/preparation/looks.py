@@ -10,7 +10,7 @@ the same version.
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import cv2
@@ -29,6 +29,8 @@ _GRAIN = 64
 """The window lies on 64ths of a pixel: sums over its cells are exact."""
 _LEAST_CONTRAST = 64
 """In 16ths of a grey level, of the window's cells: below it an image is plain, and noise would decide its look."""
+_MOST_IN_32_BITS = (1 << 31) // 256
+"""Pixels."""
 _WAVE = 4096
 _COARSER = 1 << 26
 """So much less fine are numbers whose squares add up exactly."""
@@ -60,16 +62,14 @@ def look(whole: Any) -> bytes | None:
 
 def _window(grey: Any, background: int) -> tuple[int, int, int] | None:
     """Left, top and the side of a cell, in grains, of the square window around what stands out; None when nothing does."""
-    squares = np.square(np.arange(256) - background).astype(np.uint16)
-    weights = cv2.LUT(grey, squares)
+    weights = cv2.LUT(grey, _squares(background))
     along = [weights.sum(axis, dtype=np.int64) for axis in (0, 1)]
     total = int(along[0].sum())
     if total == 0:
         return None
     centres, spread = [], 0.0
     for sums in along:
-        places: Any = 2 * np.arange(len(sums), dtype=np.int64) + 1
-        first, second = (int(np.dot(sums, places**power)) for power in (1, 2))
+        first, second = (int(np.dot(sums, powers)) for powers in _places(len(sums)))
         centres.append(first / total / 2)
         spread += (second * total - first * first) / (total * total) / 4
     cell = max(1, round(2 * _REACH * math.sqrt(spread / 2) * _GRAIN / _SIDE))
@@ -77,10 +77,24 @@ def _window(grey: Any, background: int) -> tuple[int, int, int] | None:
     return left, top, cell
 
 
+@cache
+def _squares(background: int) -> Any:
+    """By grey level, the square of its distance from the background."""
+    return np.square(np.arange(256) - background).astype(np.uint16)
+
+
+@lru_cache(maxsize=512)
+def _places(length: int) -> tuple[Any, Any]:
+    """Twice the middles of pixels, and their squares."""
+    places: Any = 2 * np.arange(length, dtype=np.int64) + 1
+    return places, places**2
+
+
 def _cells(grey: Any, background: int, left: int, top: int, cell: int) -> Any:
     """By how much each cell of the window is brighter than the background, in 16ths [32, 32]; outside is background."""
-    sums = cv2.integral(grey, sdepth=cv2.CV_64F)
     height, width = grey.shape
+    # In as few bytes as hold the sum of all exactly: most of the time goes into memory.
+    sums = cv2.integral(grey, sdepth=cv2.CV_32S if grey.size < _MOST_IN_32_BITS else cv2.CV_64F)
     (rows, row_share), (columns, column_share) = _edges(top, cell, height), _edges(left, cell, width)
     bands = sums[rows] * (_GRAIN - row_share)[:, None] + sums[np.minimum(rows + 1, height)] * row_share[:, None]
     corners = bands[:, columns] * (_GRAIN - column_share) + bands[:, np.minimum(columns + 1, width)] * column_share
