@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import (
     alike,
     bombs,
+    converting,
     decoding,
     installation,
     judging,
@@ -48,6 +49,7 @@ MEASUREMENTS = {
     "serving": serving.measure,
     "preparation": preparing.measure,
     "refresh": refreshing.measure,
+    "conversion": converting.measure,
     "alike": alike.measure,
     "judging": judging.measure,
     "decoding": decoding.measure,
