@@ -174,7 +174,9 @@ def _packed(rows: Any, part: Stored, orientation: int) -> bytes:
         pixels = pixels[::-1]
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
-    return pictures.png(np.ascontiguousarray(pixels).data.cast("B"), part[0].width, part[0].height, rows.shape[2], 8)
+    return pictures.png(
+        np.ascontiguousarray(pixels).data.cast("B"), part[0].width, part[0].height, rows.shape[2], 8, runs=True
+    )
 
 
 def _fill(pipe: Any, view: memoryview) -> None:

@@ -25,17 +25,24 @@ _ROWS = 64
 """That are looked at in one go, at least."""
 
 
+def nothing(arguments: dict[str, Any], file: BinaryIO) -> Answer:
+    """The task that shows that there is a child."""
+    return Answer()
+
+
 def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     """What inspection.py finds out about an image, of one that need not fit in memory.
 
-    Rows are taken as the file holds them: an image that is turned by EXIF has another digest of its pixels than an upright one.
+    Rows are taken as the file holds them: an image that is turned by EXIF, or grey in three channels, has another digest of its
+    pixels than one that is upright, or in one channel.
     """
     scan = _opened(file)
-    identity = hashlib.sha256(f"{scan.width}x{scan.height}:{scan.bits}:{scan.orientation}:".encode())
+    header = f"{scan.width}x{scan.height}x{scan.channels}:{scan.bits}:{scan.orientation}:"
+    identity = hashlib.sha256(header.encode())
     opaque = hashlib.sha256(b"opacity:")
     partial, largest = False, 0
     for colours, opacity in _refusing(scan.bands()):
-        identity.update(np.ascontiguousarray(np.broadcast_to(colours, (*colours.shape[:2], 3))).data)
+        identity.update(np.ascontiguousarray(colours).data)
         largest = max(largest, int(colours.max()))
         if opacity is not None:
             partial = partial or bool(opacity.min() < np.iinfo(opacity.dtype).max)
