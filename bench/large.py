@@ -36,23 +36,23 @@ class Done:
 def measure(plan: Plan) -> Section:
     """See the module."""
     few, many = plan.size(_FEW, _FEW // 50), plan.size(_MANY, _MANY // 50)
-    rest = _do(plan, "nothing").memory
+    rest = do(plan, "nothing").memory
     found: dict[str, Done] = {}
     for number in (few, many):
         data = plan.folder / f"data-{number}"
-        _do(plan, "draw", number, data / "crops")
+        do(plan, "draw", number, data / "crops")
         for kind, path in (("folder", "crops"), ("archive", "crops.tar")):
             plan.say(f"{number} images from {kind}")
             store, report = (plan.folder / f"{what}-{kind}-{number}" for what in ("store", "report"))
-            found[f"{kind} {number}"] = _do(plan, "prepare", path, data, store, report)
+            found[f"{kind} {number}"] = do(plan, "prepare", path, data, store, report)
     version = next((plan.folder / f"store-folder-{many}" / "versions").iterdir())
     for what, name in (("copy", "copy"), ("view", "view"), ("view", "again"), ("links", "links")):
         plan.say(f"{name} of {many} images")
-        found[name] = _do(plan, what, version, plan.folder / what)
+        found[name] = do(plan, what, version, plan.folder / what)
     size = plan.size(_COCO, _COCO // 10)
-    _do(plan, "coco", size, plan.folder / "coco")
+    do(plan, "coco", size, plan.folder / "coco")
     plan.say("a large COCO file")
-    found["coco"] = _do(plan, "read", plan.folder / "coco")
+    found["coco"] = do(plan, "read", plan.folder / "coco")
     rows = [_growth(kind, few, many, found, rest) for kind in ("folder", "archive")]
     rows += [
         _faster(f"copy of {many:,} images", found["copy"], None),
@@ -88,8 +88,9 @@ def _large(what: str, done: Done, size: int, rest: int) -> list[Cell]:
     return [what, done.wall, done.cpu, None, (done.memory - rest) / _MEBIBYTE, (done.memory - rest) / size]
 
 
-def _do(plan: Plan, *arguments: object) -> Done:
-    command = [str(part) for part in (plan.python("pipelines"), plan.program("large_sources"), *arguments)]
+def do(plan: Plan, *arguments: object, program: str = "large_sources") -> Done:
+    """Run a program, which prints what it took."""
+    command = [str(part) for part in (plan.python("pipelines"), plan.program(program), *arguments)]
     with plan.log("large").open("ab") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
     ended = threading.Event()
@@ -113,7 +114,7 @@ def _do(plan: Plan, *arguments: object) -> Done:
         said = plan.log("large").read_text(encoding="utf-8", errors="replace")[-2000:]
         raise measuring.MeasurementError(f"{' '.join(command)} failed:\n{said}")
     found = json.loads(told.splitlines()[-1])
-    return Done(found["wall"], found["cpu"] + children, peak)
+    return Done(found["wall"], found["cpu"] + (0.0 if found.get("children") else children), peak)
 
 
 def _proportional(pid: int) -> int:

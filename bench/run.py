@@ -36,6 +36,7 @@ from bench import (
     results,
     scale,
     serving,
+    tiling,
     training,
 )
 from bench.plan import Plan
@@ -55,6 +56,7 @@ MEASUREMENTS = {
     "decoding": decoding.measure,
     "bombs": bombs.measure,
     "large": large.measure,
+    "tiling": tiling.measure,
     "installation": installation.measure,
     "pods": pods.measure,
 }
