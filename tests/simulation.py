@@ -197,6 +197,8 @@ class DataPlane:
     """In the repository that Datasets are published in."""
     published: int = 0
     """Runs that published."""
+    refused: list[RunName] = field(default_factory=list)
+    """Runs that were to publish, and failed, one by one."""
     _begun: dict[tuple[RunName, int], float] = field(default_factory=dict)
 
     async def work(self) -> None:

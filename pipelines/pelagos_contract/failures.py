@@ -211,13 +211,13 @@ class Reason(StrEnum):
     REPOSITORY_SECRET_INCOMPLETE = (
         "RepositorySecretIncomplete",
         "The Secret that spec.publish.zenodo.secretRef names is not there, or lacks the key with the token.",
-        "Put the key that the message names into it; that alone is noticed within a minute.",
+        "Put the key that the message names into it; it is tried again within a minute, and less often once that lasts.",
         "waiting",
     )
     REPOSITORY_AWAY = (
         "RepositoryAway",
         "The repository does not answer, or asks for a longer pause than a run has. What was done there stays, and is gone on with.",
-        "Nothing, unless it lasts: it is tried again every ten minutes.",
+        "Nothing, unless it lasts: it is tried again after ten minutes, and less often once that lasts.",
         "waiting",
     )
     PUBLICATION_REFUSED = (

@@ -201,12 +201,11 @@ def refuse(world: Simulation, reason: str, times: int = 1) -> None:
     finish = world.data_plane._end
 
     def end(name: Any, known: FakeRun) -> None:
-        if "publish" in json.loads(known.request.parameters["request"]) and times > len(seen):
-            seen.append(name)
+        if "publish" in json.loads(known.request.parameters["request"]) and times > len(world.data_plane.refused):
+            world.data_plane.refused.append(name)
             world.data_plane.failures.append(failure)
         finish(name, known)
 
-    seen: list[str] = []
     world.data_plane._end = end  # type: ignore[method-assign]
 
 

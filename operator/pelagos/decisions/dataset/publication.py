@@ -38,6 +38,8 @@ PAUSES: Mapping[str, float] = {Reason.REPOSITORY_SECRET_INCOMPLETE: 60.0, Reason
 """Seconds after which a publication is tried again that failed for a reason that may go by itself."""
 PAUSE = 3600.0
 """The same for others: a token may have been replaced, or a draft be finished, and nobody tells us."""
+LONGEST_PAUSE = 24 * 3600.0
+"""The longer it is stuck, the longer are the pauses, up to this."""
 STUCK = "PublicationStuck"
 """Reason of the event."""
 _NEEDED = ("title", "creators")
@@ -298,8 +300,15 @@ def _left(seen: Observed) -> float:
     is_given_up = report.failure is not None or run.attempts_with_key >= attempts.MAX_FAILURES
     if not is_given_up:
         return NEVER
-    wait = PAUSES.get(str((report.failure or {}).get("reason")), PAUSE)
+    wait = max(PAUSES.get(str((report.failure or {}).get("reason")), PAUSE), min(_stuck_for(seen) / 24, LONGEST_PAUSE))
     return (run.finished_at + timedelta(seconds=wait) - (seen.publishing.now or seen.now)).total_seconds()
+
+
+def _stuck_for(seen: Observed) -> float:
+    """Seconds for which it is stuck: what has failed all day need not be tried as often as what failed just now."""
+    known = seen.publishing.known
+    since = moments.parse(known.stuck_since) if known is not None else None
+    return ((seen.time_of_day or seen.now) - since).total_seconds() if since is not None else 0.0
 
 
 def _there(seen: Observed) -> Verdict:
