@@ -66,7 +66,7 @@ def pelagos(folder: Path) -> dict[str, float]:
 
     importlib.import_module("numpy")  # reader and writer do so when they need it
     tree = volume.collect(VolumeSource(path="."), folder / "source")
-    pool = reading._pool(Ceilings.read())
+    pool = reading.pool(Ceilings.read())
 
     def used() -> float:
         return time.process_time() + child_memory.seconds_of(pool)
