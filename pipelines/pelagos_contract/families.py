@@ -50,9 +50,18 @@ MOBILENET_V3 = FamilyDescription(
     balances=True,
     augments=True,
 )
+MOBILENET_V2 = FamilyDescription(
+    name="MobileNetV2",
+    task=Task.CLASSIFICATION,
+    pattern="mobilenet_v2",
+    architectures=("mobilenet_v2",),
+    normalizes=True,
+    balances=True,
+    augments=True,
+)
 FAMILIES = Registry(
     "family",
-    (YOLOV8, MOBILENET_V3),
+    (YOLOV8, MOBILENET_V3, MOBILENET_V2),
     reserved=("export", *(task.value for task in Task)),  # stand beside families among the algorithms of a training
     others=lambda family: family.architectures,
 )
@@ -79,4 +88,5 @@ def image_size(architecture: str) -> int:
 
 def described() -> str:
     """What each family is for, as a sentence for people who choose an architecture."""
-    return ", ".join(f"{family.pattern} to {TASKS[family.task].verb}" for family in FAMILIES) + "."
+    patterns = {task: [family.pattern for family in FAMILIES if family.task is task] for task in TASKS}
+    return "; ".join(f"{', '.join(names)} to {TASKS[task].verb}" for task, names in patterns.items() if names) + "."

@@ -87,6 +87,7 @@ def test_a_pinned_version_is_waited_for_while_the_dataset_is_not_ready() -> None
         ("Detection", "yolov8x", True),
         ("Detection", "mobilenet_v3_small", False),
         ("Classification", "mobilenet_v3_large", True),
+        ("Classification", "mobilenet_v2", True),
         ("Classification", "yolov8n", False),
     ],
 )

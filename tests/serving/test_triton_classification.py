@@ -15,7 +15,7 @@ from pelagos_pipelines.export import package
 from pelagos_pipelines.serving import geometry
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.classification import Classification, normalise
-from pelagos_pipelines.training import mobilenet
+from pelagos_pipelines.training import mobilenet_v3, torchvision_networks
 from serving.conftest import Server
 from serving.detectors import SIZES, make_image, scale_outputs, settle_statistics
 
@@ -26,7 +26,7 @@ LABELS = ("Acantharia", "Bacillariophyta", "Copepoda")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights, scaled so that images are told apart."""
     torch.manual_seed(0)
-    model = mobilenet.build("mobilenet_v3_small", len(LABELS))
+    model = torchvision_networks.build("mobilenet_v3_small", len(LABELS))
     canvases = np.stack([geometry.square(make_image(*size, seed), 64) for seed in range(4) for size in SIZES])
     batches = [torch.from_numpy(normalise(canvases))]
     settle_statistics(model, batches)
@@ -45,9 +45,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def served(triton: Server, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Server:
     onnx = checkpoint.with_name("model.onnx")
-    settings = mobilenet.FAMILY.export(checkpoint, onnx)
+    settings = mobilenet_v3.FAMILY.export(checkpoint, onnx)
     probe = make_image(60, 40, 0)
-    (known,) = mobilenet.FAMILY.predict(checkpoint, [probe], Thresholds())
+    (known,) = mobilenet_v3.FAMILY.predict(checkpoint, [probe], Thresholds())
     parity, dataset = Parity(images=1, boxes=0, scores=0), {"name": "clouds", "version": "sha256:0"}
     content = package.Content("MobileNetV3", "mobilenet_v3_small", dataset, settings, onnx, parity, probe, known)
     triton.load(package.write(content, tmp_path_factory.mktemp("store")).folder, "classifier")
@@ -60,7 +60,7 @@ def test_probabilities_are_those_of_the_training_framework(served: Server, check
     want = np.stack(
         [
             found.probabilities
-            for found in mobilenet.FAMILY.predict(checkpoint, images, Thresholds())
+            for found in mobilenet_v3.FAMILY.predict(checkpoint, images, Thresholds())
             if isinstance(found, Classification)
         ]
     )

@@ -24,7 +24,12 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # Processes are forked from one that has imported all of it, and has no threads yet.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
-    ["pelagos_pipelines.training.yolov8", "pelagos_pipelines.training.mobilenet", "training.killed", "mlflow.tracking"]
+    [
+        "pelagos_pipelines.training.yolov8",
+        "pelagos_pipelines.training.mobilenet_v3",
+        "training.killed",
+        "mlflow.tracking",
+    ]
 )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pelagos_contract import families
 from pelagos_contract.dataset import SPLITS
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
@@ -83,7 +84,7 @@ def make_request(architecture: str, uri: str = "", version: str = "sha256:0", **
     return TrainingRequest.model_validate(
         {
             "dataset": {"name": "shapes", "version": version, "uri": uri},
-            "task": "Detection" if architecture.startswith("yolo") else "Classification",
+            "task": families.by_architecture()[architecture].task,
             "model": {"architecture": architecture},
             "hyperparameters": hyperparameters,
             "resources": {"cpu": 1},

@@ -29,8 +29,9 @@ from pelagos_pipelines.serving import geometry
 from pelagos_pipelines.steps import train as train_step
 from pelagos_pipelines.training import (
     augmentation_sheet,
-    mobilenet,
-    mobilenet_augmentation,
+    classifier_augmentation,
+    classifiers,
+    mobilenet_v3,
     yolov8,
     yolov8_augmentation,
     yolov8_trainer,
@@ -70,7 +71,7 @@ def canvases(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def altered(canvases: Any, seed: int = 1, **changes: Any) -> Any:
     """What the classifier's training makes of them."""
-    return mobilenet_augmentation.altered(canvases, declared(**changes), np.random.default_rng(seed))
+    return classifier_augmentation.altered(canvases, declared(**changes), np.random.default_rng(seed))
 
 
 def training_set(folder: Path, version: tuple[str, str], policy: Augmentation | None, **changes: Any) -> Any:
@@ -248,15 +249,15 @@ def test_a_classifier_is_trained_on_altered_images_and_validated_on_others(
 ) -> None:
     truth = replace(make_truth(tmp_path / "shapes", (4, 2, 2), detection=False), augmentation=declared(rotate=90))
     job, history = make_job(tmp_path / "job", truth, make_request("mobilenet_v3_small", imageSize=32))
-    seen, alter = [], mobilenet_augmentation.altered
+    seen, alter = [], classifier_augmentation.altered
 
     def note(images: Any, **others: Any) -> Any:
         seen.append(len(images))
         return alter(images, **others)
 
-    monkeypatch.setattr(mobilenet_augmentation, "altered", note)
-    monkeypatch.setattr(mobilenet, "_augmented", lambda images: pytest.fail("altered twice"))
-    mobilenet.FAMILY.train(job, history)
+    monkeypatch.setattr(classifier_augmentation, "altered", note)
+    monkeypatch.setattr(classifiers, "_augmented", lambda images: pytest.fail("altered twice"))
+    mobilenet_v3.FAMILY.train(job, history)
 
     assert seen == [4]
 
@@ -264,7 +265,7 @@ def test_a_classifier_is_trained_on_altered_images_and_validated_on_others(
 @pytest.mark.parametrize("architecture", ["yolov8n", "mobilenet_v3_small"])
 def test_what_is_shown_beforehand_is_made_by_the_code_of_the_training(tmp_path: Path, architecture: str) -> None:
     detects = architecture.startswith("yolo")
-    family: Any = yolov8.FAMILY if detects else mobilenet.FAMILY
+    family: Any = yolov8.FAMILY if detects else mobilenet_v3.FAMILY
     truth = make_truth(tmp_path / "shapes", (4, 1, 1), detection=detects)
     (tmp_path / "sheet").mkdir()
 
@@ -304,7 +305,7 @@ def test_what_is_done_goes_on_record_also_where_nothing_is_declared(tmp_path: Pa
     assert {usual[f"augmentation.{name}"] for name in ("flipHorizontal", "scale")} == {"50 %"}
     assert (usual["augmentation.color.hue"], usual["augmentation.rotate"]) == ("1.5 %", "0 degrees")
     assert (usual["augmentation.mosaic"], usual["augmentation.blur"]) == ("0 %", "0 %")
-    found = applied(replace(truth, augmentation=Augmentation(rotate=90, flip_vertical=False)), mobilenet.FAMILY)
+    found = applied(replace(truth, augmentation=Augmentation(rotate=90, flip_vertical=False)), mobilenet_v3.FAMILY)
     assert found["augmentation.rotate"] == "90 degrees"
     assert found["augmentation.flipVertical"] == "0 %"
     assert found["augmentation.flipHorizontal"] == "50 %", "as the family has it"
@@ -312,7 +313,7 @@ def test_what_is_done_goes_on_record_also_where_nothing_is_declared(tmp_path: Pa
 
 def test_a_family_that_does_not_alter_images_so_is_refused(tmp_path: Path) -> None:
     known = replace(make_truth(tmp_path, (2, 1, 1), detection=False), augmentation=Augmentation(rotate=90))
-    other: Any = SimpleNamespace(DESCRIPTION=replace(mobilenet.FAMILY.DESCRIPTION, augments=False))
+    other: Any = SimpleNamespace(DESCRIPTION=replace(mobilenet_v3.FAMILY.DESCRIPTION, augments=False))
 
     with pytest.raises(RefusedError, match="declares augmentation, which the family MobileNetV3 does not heed"):
         train_step._require_heeded(known, other)

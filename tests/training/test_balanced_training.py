@@ -21,7 +21,7 @@ from pelagos_pipelines.evaluation import ground_truth
 from pelagos_pipelines.evaluation.samples import GroundTruth
 from pelagos_pipelines.preparation.balancing import Plan
 from pelagos_pipelines.steps import train as train_step
-from pelagos_pipelines.training import checkpoints, mobilenet, yolov8, yolov8_trainer
+from pelagos_pipelines.training import checkpoints, classifiers, mobilenet_v3, yolov8, yolov8_trainer
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.tracking import Tracker
 from pelagos_pipelines.training.training_history import TrainingHistory
@@ -202,15 +202,15 @@ def test_an_epoch_of_the_classifier_shows_what_is_planned(tmp_path: Path, monkey
     truth = make_truth(tmp_path / "shapes", (6, 2, 2), detection=False)
     job, history = make_job(tmp_path / "job", repeated(truth), make_request(SMALL, epochs=2, imageSize=32))
     seen: list[list[int]] = [[]]
-    batch = mobilenet.DecodedImages.batch
-    training = mobilenet._Training(job, history)
+    batch = classifiers.DecodedImages.batch
+    training = classifiers.Training(job, history, mobilenet_v3.FAMILY.networks)
 
     def note(self: Any, indices: Any, *others: Any) -> Any:
         if self is training._train:
             seen[-1] += map(int, indices)
         return batch(self, indices, *others)
 
-    monkeypatch.setattr(mobilenet.DecodedImages, "batch", note)
+    monkeypatch.setattr(classifiers.DecodedImages, "batch", note)
     for epoch in (1, 2, 1):
         training._train_epoch(epoch)
         seen.append([])
@@ -230,7 +230,7 @@ def test_weights_multiply_what_the_classifier_gets_wrong_of_a_class_by_exactly_a
     found = {}
     for name, weights in (("usual", None), ("weighed", (0.25, 1.75))):
         known = truth if weights is None else weighed(truth, *weights)
-        training = mobilenet._Training(*make_job(tmp_path / name, known, request))
+        training = classifiers.Training(*make_job(tmp_path / name, known, request), mobilenet_v3.FAMILY.networks)
         training._state.model.classifier[2].p = 0.0  # dropout draws by chance
         found[name] = training._train_epoch(1), training
 
@@ -240,7 +240,7 @@ def test_weights_multiply_what_the_classifier_gets_wrong_of_a_class_by_exactly_a
     torch.manual_seed(int(generator.integers(2**31)))
     images, labels = training._train.batch(generator.permutation(6), torch.device("cpu"))
     with torch.no_grad():
-        each = functional.cross_entropy(training._state.model(mobilenet._augmented(images)), labels, reduction="none")
+        each = functional.cross_entropy(training._state.model(classifiers._augmented(images)), labels, reduction="none")
     weights = torch.tensor((0.25, 1.75))[labels]
     assert loss == pytest.approx(float((weights * each).sum() / weights.sum()), rel=1e-5)
     assert found["usual"][0] == pytest.approx(float(each.mean()), rel=1e-5)
@@ -250,7 +250,7 @@ def test_weights_multiply_what_the_classifier_gets_wrong_of_a_class_by_exactly_a
 def test_a_balanced_classifier_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = repeated(make_truth(tmp_path / "shapes", (6, 2, 2), detection=False))
     request = make_request(SMALL, epochs=2, imageSize=32)
-    mobilenet.FAMILY.train(*make_job(tmp_path / "whole", truth, request))
+    mobilenet_v3.FAMILY.train(*make_job(tmp_path / "whole", truth, request))
     save = checkpoints.save_atomically
 
     def saved(content: Any, path: Path) -> None:
@@ -260,9 +260,9 @@ def test_a_balanced_classifier_goes_on_where_it_was(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(checkpoints, "save_atomically", saved)
     with pytest.raises(KilledError):
-        mobilenet.FAMILY.train(*make_job(tmp_path / "cut", truth, request))
+        mobilenet_v3.FAMILY.train(*make_job(tmp_path / "cut", truth, request))
     monkeypatch.undo()
-    mobilenet.FAMILY.train(*make_job(tmp_path / "cut", truth, request))
+    mobilenet_v3.FAMILY.train(*make_job(tmp_path / "cut", truth, request))
 
     for name in ("last.pt", "best.pt"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
@@ -272,7 +272,7 @@ def test_what_is_done_goes_on_record(tmp_path: Path) -> None:
     truth = make_truth(tmp_path, (6, 2, 2), detection=False)
 
     def applied(known: GroundTruth) -> dict[str, str]:
-        found = train_step._applied(known, mobilenet.FAMILY, make_request(SMALL).hyperparameters)
+        found = train_step._applied(known, mobilenet_v3.FAMILY, make_request(SMALL).hyperparameters)
         return {name: value for name, value in found.items() if name.startswith("balance.")}
 
     assert applied(truth) == {}
@@ -289,8 +289,8 @@ def test_what_is_done_goes_on_record(tmp_path: Path) -> None:
 
 def test_a_family_that_does_not_balance_is_refused(tmp_path: Path) -> None:
     known = repeated(make_truth(tmp_path, (6, 2, 2), detection=False))
-    other: Any = SimpleNamespace(DESCRIPTION=replace(mobilenet.FAMILY.DESCRIPTION, balances=False))
+    other: Any = SimpleNamespace(DESCRIPTION=replace(mobilenet_v3.FAMILY.DESCRIPTION, balances=False))
 
-    train_step._require_heeded(known, mobilenet.FAMILY)
+    train_step._require_heeded(known, mobilenet_v3.FAMILY)
     with pytest.raises(RefusedError, match="declares balance, which the family MobileNetV3 does not heed"):
         train_step._require_heeded(known, other)

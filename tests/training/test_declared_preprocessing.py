@@ -27,7 +27,7 @@ from pelagos_pipelines.steps import train as train_step
 from pelagos_pipelines.steps.evaluate import evaluate
 from pelagos_pipelines.steps.export import export
 from pelagos_pipelines.steps.train import train
-from pelagos_pipelines.training import mobilenet, yolov8, yolov8_trainer
+from pelagos_pipelines.training import classifiers, mobilenet_v3, yolov8, yolov8_trainer
 from pelagos_pipelines.training.normalization import Scale
 from training.shapes import make_request, make_truth, make_version
 from training.test_steps import Place
@@ -188,7 +188,7 @@ def test_the_classifier_is_trained_and_validated_on_that_scale(tmp_path: Path) -
     scale = Scale.to(declared, (MEAN.tolist(), DEVIATION.tolist()))
 
     usual, found = (
-        mobilenet.DecodedImages(truth.samples("train"), 64, 1, one).batch([0], torch.device("cpu"))[0]
+        classifiers.DecodedImages(truth.samples("train"), 64, 1, one).batch([0], torch.device("cpu"))[0]
         for one in (None, scale)
     )
 
@@ -207,8 +207,8 @@ def test_a_channel_that_is_the_same_everywhere_is_not_divided_by_nothing() -> No
 def test_a_family_that_does_not_heed_statistics_is_refused(tmp_path: Path) -> None:
     version = make_version(tmp_path, (2, 1, 1), False, preprocessing={"normalization": "DatasetStatistics"})
     known = ground_truth.read(make_request("mobilenet_v3_small", *version))
-    other: Any = SimpleNamespace(DESCRIPTION=replace(mobilenet.FAMILY.DESCRIPTION, normalizes=False))
+    other: Any = SimpleNamespace(DESCRIPTION=replace(mobilenet_v3.FAMILY.DESCRIPTION, normalizes=False))
 
-    train_step._require_heeded(known, mobilenet.FAMILY)
+    train_step._require_heeded(known, mobilenet_v3.FAMILY)
     with pytest.raises(RefusedError, match="which the family MobileNetV3 does not heed"):
         train_step._require_heeded(known, other)

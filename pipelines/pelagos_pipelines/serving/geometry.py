@@ -1,8 +1,8 @@
 """Where an image goes on the canvas that a model sees, and the image on it.
 
 Called by the tasks' strategies: for the child that decodes an image of a request (images.py), so that no large image leaves it,
-and for images that predictor.py holds; and by the MobileNet training. It may know numpy and OpenCV only, and runs with numpy 1.26
-and 2.
+and for images that predictor.py holds; and by the training of classifiers. It may know numpy and OpenCV only, and runs with
+numpy 1.26 and 2.
 """
 
 from __future__ import annotations

@@ -13,7 +13,14 @@ from pathlib import Path
 from typing import Protocol
 
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_contract.families import MOBILENET_V3, YOLOV8, FamilyDescription, architectures_for, by_architecture
+from pelagos_contract.families import (
+    MOBILENET_V2,
+    MOBILENET_V3,
+    YOLOV8,
+    FamilyDescription,
+    architectures_for,
+    by_architecture,
+)
 from pelagos_contract.registry import Registry
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation.samples import GroundTruth
@@ -98,7 +105,8 @@ FAMILIES = Registry(
     "family",
     (
         Offered(YOLOV8, "pelagos_pipelines.training.yolov8", packages=("ultralytics",), harmless=("ultralytics.",)),
-        Offered(MOBILENET_V3, "pelagos_pipelines.training.mobilenet"),
+        Offered(MOBILENET_V3, "pelagos_pipelines.training.mobilenet_v3"),
+        Offered(MOBILENET_V2, "pelagos_pipelines.training.mobilenet_v2"),
     ),
 )
 

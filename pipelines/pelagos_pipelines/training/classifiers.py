@@ -1,6 +1,6 @@
-"""MobileNetV3 image classifiers (Howard et al. 2019, doi:10.1109/ICCV.2019.00140), built by torchvision, trained from scratch.
+"""Image classifiers, trained from scratch: what families have in common that differ in their `Networks` alone.
 
-Steps use `FAMILY` through families.Family. Pixels come from serving.tasks, so that the server sees what training saw.
+Their modules make a `Classifiers` each. Pixels come from serving.tasks, so that the server sees what training saw.
 An epoch depends on the seed, its number and the state before it alone: a training that was interrupted and continued ends
 with the same weights as one that was not.
 """
@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
 from pelagos_contract import disk
 from pelagos_contract.augmentation import Augmentation
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_contract.families import MOBILENET_V3
+from pelagos_contract.families import FamilyDescription
 from pelagos_contract.training import Hyperparameters
 from pelagos_pipelines.evaluation import classification
 from pelagos_pipelines.evaluation.samples import Sample
@@ -32,7 +31,7 @@ from pelagos_pipelines.serving import geometry
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
 from pelagos_pipelines.serving.tasks.classification import DEVIATION, MEAN, Classification, normalise
-from pelagos_pipelines.training import altering, checkpoints, determinism, graphs, memory, mobilenet_augmentation
+from pelagos_pipelines.training import altering, checkpoints, classifier_augmentation, determinism, graphs, memory
 from pelagos_pipelines.training.altering import Altered, Examples
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.normalization import Scale
@@ -43,8 +42,21 @@ CACHE_BYTES = 2 * 1024**3
 WARM_UP = 0.1
 """Fraction of all steps over which the learning rate rises from zero; it falls along a cosine afterwards."""
 STATISTICS_IMAGES = 512
-HEAD = "classifier.3."
-"""The last layer, whose shape depends on the number of classes."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of a family.
+
+    ``build`` makes one, with random weights, of an architecture and for so many classes: from images [n, 3, size, size] to logits
+    [n, classes], in training and after it. ``head``: how the tensors are called, at their beginning, whose shape depends on the
+    number of classes. ``usual``: from the values that the server gives to the scale on which the field trains these networks,
+    for datasets that declare none; None: it is the same.
+    """
+
+    build: Callable[[str, int], nn.Module]
+    head: str
+    usual: Scale | None = None
 
 
 class DecodedImages:
@@ -105,19 +117,21 @@ class _State:
         checkpoints.save_atomically(content, path)
 
 
-class MobileNet:
-    """The family; see `families.Family` for the contract of its methods."""
+class Classifiers:
+    """A family; see `families.Family` for the contract of its methods."""
 
-    DESCRIPTION = MOBILENET_V3
+    def __init__(self, description: FamilyDescription, networks: Networks) -> None:
+        """With the networks of all architectures that the description names."""
+        self.DESCRIPTION, self.networks = description, networks
 
     def train(self, job: Job, history: TrainingHistory) -> int:
         """Train with cross entropy; the metric that chooses the best epoch is the macro F1 on the validation split."""
         with memory.refusing(job.request.hyperparameters), determinism.required():
-            return _Training(job, history).run()
+            return Training(job, history, self.networks).run()
 
     def applied(self, declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, str]:
         """See `altering.Augmenting`; no hyperparameter has a say in it."""
-        amounts = mobilenet_augmentation.amounts(declared)
+        amounts = classifier_augmentation.amounts(declared)
         return {name: altering.worded(name, value) for name, value in amounts.items()}
 
     def altered(self, declared: Augmentation, examples: Examples) -> Iterator[list[Altered]]:
@@ -125,7 +139,7 @@ class MobileNet:
         generator = np.random.default_rng(examples.seed)
         for sample in examples.samples[: examples.shown]:
             canvas = geometry.square(sample.pixels(), examples.image_size)
-            canvases = mobilenet_augmentation.altered(np.stack([canvas] * examples.rounds), declared, generator)
+            canvases = classifier_augmentation.altered(np.stack([canvas] * examples.rounds), declared, generator)
             yield [Altered(pixels, np.zeros((0, 4)), sample.class_ids) for pixels in canvases]
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
@@ -138,7 +152,7 @@ class MobileNet:
     ) -> Iterator[tuple[Floats, Prediction]]:
         """Likewise, with the probabilities by themselves: there is nothing before them that is compared."""
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        model, scale = _restored(content), Scale.kept(content.get("scale"))
+        model, scale = self._restored(content), Scale.kept(content.get("scale"))
         for image in images:
             values = torch.from_numpy(normalise(geometry.square(image, content["imageSize"])[None]))
             with torch.inference_mode():
@@ -149,7 +163,7 @@ class MobileNet:
         """Export with softmax; the batch dimension is dynamic."""
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         size = content["imageSize"]
-        model = nn.Sequential(_restored(content), nn.Softmax(dim=1)).eval()
+        model = nn.Sequential(self._restored(content), nn.Softmax(dim=1)).eval()
         axes = {"image": {0: "batch"}, "probabilities": {0: "batch"}}
         written = onnx.with_name("exported.onnx")
         with graphs.tracing(), disk.written(written):
@@ -168,24 +182,31 @@ class MobileNet:
         graphs.finalize_onnx(written, onnx)
         return Settings(self.DESCRIPTION.task.value, tuple(content["labels"]), size, size)
 
+    def _restored(self, content: dict[str, Any]) -> nn.Module:
+        model = self.networks.build(content["architecture"], len(content["labels"]))
+        model.load_state_dict(content["model"])
+        return model.eval()
 
-class _Training:
+
+class Training:
     """One training: the loop over epochs and what it needs."""
 
-    def __init__(self, job: Job, history: TrainingHistory) -> None:
+    def __init__(self, job: Job, history: TrainingHistory, networks: Networks) -> None:
+        """Begin, or continue from the last checkpoint."""
         self._job, self._journal = job, history
+        self._scale = _scale(job, networks)
         self._parameters = job.request.hyperparameters
         self._seed = job.request.seed % 2**31
         threads = job.request.resources.cpu
         torch.set_num_threads(threads)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(self._seed)
-        model = build(job.request.model.architecture, len(job.truth.labels))
+        model = networks.build(job.request.model.architecture, len(job.truth.labels))
         self._last = job.folder / "last.pt"
         # The weights of the start have served once there is a checkpoint of ours; a continued training never reads them again.
         if job.start and not self._last.exists():
             found, wanted = checkpoints.weights_of(job.start), model.state_dict()
-            fitting = checkpoints.matching(found, wanted, HEAD, job.request.model.architecture)
+            fitting = checkpoints.matching(found, wanted, networks.head, job.request.model.architecture)
             model.load_state_dict(fitting, strict=False)
         model.to(self._device)
         self._state = _State(model, _optimizer(model, self._parameters))
@@ -197,10 +218,10 @@ class _Training:
         # The history is written before the checkpoint, so it may have a row of an epoch that is trained again now.
         history.continue_after(self._state.progress.epoch)
         if not self._finished():
-            size, scale = self._parameters.image_size, _scale(job)
+            size = self._parameters.image_size
             trained_on = job.truth.trained_on()
             self._train, self._validation = (
-                DecodedImages(samples, size, threads, scale)
+                DecodedImages(samples, size, threads, self._scale)
                 for samples in (trained_on, job.truth.samples("validation"))
             )
             # What an epoch shows, by the plan of the version: usually each image once.
@@ -237,7 +258,7 @@ class _Training:
         batches = _batches(order, self._parameters.batch_size)
         declared, alter = self._job.truth.augmentation, None
         if declared is not None:
-            alter = functools.partial(mobilenet_augmentation.altered, declared=declared, generator=generator)
+            alter = functools.partial(classifier_augmentation.altered, declared=declared, generator=generator)
         self._state.model.train()
         total = 0.0
         for index, batch in enumerate(batches):
@@ -319,29 +340,17 @@ class _Training:
             "imageSize": self._parameters.image_size,
             "model": self._state.model.state_dict(),
         }
-        if scale := _scale(self._job):
-            content["scale"] = scale.content
+        if self._scale is not None:
+            content["scale"] = self._scale.content
         checkpoints.save_atomically(content, self._job.best)
 
 
-def _scale(job: Job) -> Scale | None:
-    return Scale.to(job.truth.statistics, (MEAN.tolist(), DEVIATION.tolist()))
+def _scale(job: Job, networks: Networks) -> Scale | None:
+    return Scale.to(job.truth.statistics, (MEAN.tolist(), DEVIATION.tolist())) or networks.usual
 
 
 def _scaled(values: Tensor, scale: Scale | None) -> Tensor:
     return values if scale is None else scale.apply(values)
-
-
-def build(architecture: str, classes: int) -> nn.Module:
-    """A network with random weights."""
-    model: nn.Module = torchvision.models.get_model(architecture, weights=None, num_classes=classes)
-    return model
-
-
-def _restored(content: dict[str, Any]) -> nn.Module:
-    model = build(content["architecture"], len(content["labels"]))
-    model.load_state_dict(content["model"])
-    return model.eval()
 
 
 def _optimizer(model: nn.Module, parameters: Hyperparameters) -> torch.optim.Optimizer:
@@ -382,6 +391,3 @@ def _augmented(images: Tensor) -> Tensor:
     moved = functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
     contrast = (0.8 + torch.rand(count, 1, 1, 1) * 0.4).to(images.device)
     return moved * contrast
-
-
-FAMILY = MobileNet()

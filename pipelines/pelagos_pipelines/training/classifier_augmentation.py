@@ -1,6 +1,6 @@
-"""How training images of a classifier are altered where a dataset declares it. Called by mobilenet.py.
+"""How training images of a classifier are altered where a dataset declares it. Called by classifiers.py.
 
-Without a declaration they are altered as always, in mobilenet.py. Here it is done by OpenCV, in bytes and before values are
+Without a declaration they are altered as always, in classifiers.py. Here it is done by OpenCV, in bytes and before values are
 normalised: one resampling turns, scales, moves and mirrors. Torchvision's transforms, version 2, took 7 ms of a processor for an
 image of 224 pixels where this takes 1.
 """

@@ -1,4 +1,4 @@
-"""MobileNet training: it learns, continues after an interruption as if there had been none, and stops when it should."""
+"""Training of classifiers: it learns, continues after an interruption as if there had been none, and stops when it should."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation.samples import GroundTruth
 from pelagos_pipelines.serving import predictions
 from pelagos_pipelines.serving.tasks.classification import Classification
-from pelagos_pipelines.training import mobilenet
+from pelagos_pipelines.training import classifiers, mobilenet_v3, torchvision_networks
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.tracking import Tracker
 from pelagos_pipelines.training.training_history import TrainingHistory
@@ -44,9 +44,9 @@ def make_job(
 
 def test_it_learns_to_tell_shapes_apart(tmp_path: Path, truth: GroundTruth) -> None:
     job, history = make_job(tmp_path, truth, make_request(SMALL, epochs=8, imageSize=32, batchSize=6))
-    mobilenet.FAMILY.train(job, history)
+    mobilenet_v3.FAMILY.train(job, history)
     images = [sample.pixels() for sample in truth.samples("test")]
-    found = list(mobilenet.FAMILY.predict(job.best, images, predictions.Thresholds()))
+    found = list(mobilenet_v3.FAMILY.predict(job.best, images, predictions.Thresholds()))
     guesses = [int(one.probabilities.argmax()) for one in found if isinstance(one, Classification)]
     assert guesses == [int(sample.class_ids[0]) for sample in truth.samples("test")]
     assert history.epochs[-1].metrics["train/loss"] < history.epochs[0].metrics["train/loss"]
@@ -56,10 +56,10 @@ def test_it_learns_to_tell_shapes_apart(tmp_path: Path, truth: GroundTruth) -> N
 def test_a_finished_training_is_not_repeated(tmp_path: Path, truth: GroundTruth) -> None:
     request = make_request(SMALL, imageSize=32)
     job, history = make_job(tmp_path, truth, request)
-    mobilenet.FAMILY.train(job, history)
+    mobilenet_v3.FAMILY.train(job, history)
     written = (job.folder / "last.pt").stat().st_mtime_ns
     job, again = make_job(tmp_path, truth, request)
-    mobilenet.FAMILY.train(job, again)
+    mobilenet_v3.FAMILY.train(job, again)
     assert (job.folder / "last.pt").stat().st_mtime_ns == written
     assert again.epochs == history.epochs
 
@@ -67,7 +67,7 @@ def test_a_finished_training_is_not_repeated(tmp_path: Path, truth: GroundTruth)
 def test_it_stops_when_validation_no_longer_improves(tmp_path: Path, truth: GroundTruth) -> None:
     request = make_request(SMALL, epochs=9, imageSize=32, batchSize=12, learningRate="0", earlyStopping={"patience": 2})
     job, history = make_job(tmp_path, truth, request)
-    mobilenet.FAMILY.train(job, history)
+    mobilenet_v3.FAMILY.train(job, history)
     fitness = [(row.metrics["validation/F1"], -row.metrics["validation/loss"]) for row in history.epochs]
     assert len(fitness) < 9
     assert fitness.index(max(fitness)) == len(fitness) - 3
@@ -77,7 +77,7 @@ def test_a_loss_that_is_no_number_is_refused(tmp_path: Path, truth: GroundTruth)
     request = make_request(SMALL, epochs=3, imageSize=32, optimizer="SGD", learningRate="1e30")
     job, history = make_job(tmp_path, truth, request)
     with pytest.raises(RefusedError, match=r"lower hyperparameters.learningRate, now 1e30") as caught:
-        mobilenet.FAMILY.train(job, history)
+        mobilenet_v3.FAMILY.train(job, history)
     assert caught.value.failure.reason is Reason.TRAINING_DIVERGED
 
 
@@ -85,20 +85,20 @@ def test_exhausted_memory_is_refused(tmp_path: Path, truth: GroundTruth, monkeyp
     def exhaust(*_: object) -> None:
         torch.empty(2**60)
 
-    monkeypatch.setattr(mobilenet, "_augmented", exhaust)
+    monkeypatch.setattr(classifiers, "_augmented", exhaust)
     job, history = make_job(tmp_path, truth, make_request(SMALL, imageSize=32))
     with pytest.raises(RefusedError, match="batchSize 4 and imageSize 32") as caught:
-        mobilenet.FAMILY.train(job, history)
+        mobilenet_v3.FAMILY.train(job, history)
     assert caught.value.failure.reason is Reason.OUT_OF_MEMORY
 
 
 def test_it_starts_from_weights_with_other_classes(tmp_path: Path, truth: GroundTruth) -> None:
     start = tmp_path / "start.pt"
-    donor = mobilenet.build(SMALL, 7)
+    donor = torchvision_networks.build(SMALL, 7)
     torch.save(donor.state_dict(), start)
     request = make_request(SMALL, imageSize=32, learningRate="0")
     job, history = make_job(tmp_path, truth, request, start)
-    mobilenet.FAMILY.train(job, history)
+    mobilenet_v3.FAMILY.train(job, history)
     got = torch.load(job.best, weights_only=True)["model"]
     assert torch.equal(got["features.0.0.weight"], donor.state_dict()["features.0.0.weight"])
     assert got["classifier.3.weight"].shape[0] == 2
@@ -106,15 +106,15 @@ def test_it_starts_from_weights_with_other_classes(tmp_path: Path, truth: Ground
 
 def test_weights_of_another_architecture_are_refused(tmp_path: Path, truth: GroundTruth) -> None:
     start = tmp_path / "start.pt"
-    torch.save(mobilenet.build("mobilenet_v3_large", 2).state_dict(), start)
+    torch.save(torchvision_networks.build("mobilenet_v3_large", 2).state_dict(), start)
     job, history = make_job(tmp_path, truth, make_request(SMALL), start)
     with pytest.raises(RefusedError, match=f"not one of {SMALL}") as caught:
-        mobilenet.FAMILY.train(job, history)
+        mobilenet_v3.FAMILY.train(job, history)
     assert caught.value.failure.reason is Reason.CHECKPOINT_INVALID
 
 
 @pytest.mark.parametrize(("images", "size"), [(1, 4), (1, 1), (2, 1), (5, 4), (9, 4), (17, 16), (16, 16)])
 def test_no_batch_has_a_single_image(images: int, size: int) -> None:
-    batches = mobilenet._batches(np.arange(images), size)
+    batches = classifiers._batches(np.arange(images), size)
     assert all(len(batch) > 1 for batch in batches)
     assert sorted(np.concatenate(batches)) == ([0, 0] if images == 1 else list(range(images)))
