@@ -35,7 +35,7 @@ class FamilyDescription:
 YOLOV8 = FamilyDescription(
     name="YOLOv8",
     task=Task.DETECTION,
-    pattern="yolov8*",
+    pattern="yolov8[nsmlx]",
     architectures=("yolov8n", "yolov8s", "yolov8m", "yolov8l", "yolov8x"),
     normalizes=True,
     balances=True,
@@ -59,9 +59,18 @@ MOBILENET_V2 = FamilyDescription(
     balances=True,
     augments=True,
 )
+YOLOV8_CLS = FamilyDescription(
+    name="YOLOv8-cls",
+    task=Task.CLASSIFICATION,
+    pattern="yolov8[nsmlx]-cls",
+    architectures=("yolov8n-cls", "yolov8s-cls", "yolov8m-cls", "yolov8l-cls", "yolov8x-cls"),
+    normalizes=True,
+    balances=True,
+    augments=True,
+)
 FAMILIES = Registry(
     "family",
-    (YOLOV8, MOBILENET_V3, MOBILENET_V2),
+    (YOLOV8, MOBILENET_V3, MOBILENET_V2, YOLOV8_CLS),
     reserved=("export", *(task.value for task in Task)),  # stand beside families among the algorithms of a training
     others=lambda family: family.architectures,
 )

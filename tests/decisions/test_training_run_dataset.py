@@ -88,6 +88,8 @@ def test_a_pinned_version_is_waited_for_while_the_dataset_is_not_ready() -> None
         ("Detection", "mobilenet_v3_small", False),
         ("Classification", "mobilenet_v3_large", True),
         ("Classification", "mobilenet_v2", True),
+        ("Classification", "yolov8x-cls", True),
+        ("Detection", "yolov8n-cls", False),
         ("Classification", "yolov8n", False),
     ],
 )

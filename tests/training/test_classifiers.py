@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation.samples import GroundTruth
 from pelagos_pipelines.serving import predictions
 from pelagos_pipelines.serving.tasks.classification import Classification
-from pelagos_pipelines.training import classifiers, mobilenet_v3, torchvision_networks
-from pelagos_pipelines.training.families import Job
+from pelagos_pipelines.training import checkpoints, classifiers, mobilenet_v3, torchvision_networks
+from pelagos_pipelines.training.families import FAMILIES, Job
 from pelagos_pipelines.training.tracking import Tracker
 from pelagos_pipelines.training.training_history import TrainingHistory
 from training.shapes import make_request, make_truth
@@ -118,3 +120,16 @@ def test_no_batch_has_a_single_image(images: int, size: int) -> None:
     batches = classifiers._batches(np.arange(images), size)
     assert all(len(batch) > 1 for batch in batches)
     assert sorted(np.concatenate(batches)) == ([0, 0] if images == 1 else list(range(images)))
+
+
+@pytest.mark.parametrize("name", [one.name for one in FAMILIES if one.description.task is Task.CLASSIFICATION])
+def test_only_what_depends_on_the_classes_is_left_out_of_weights_to_start_from(name: str) -> None:
+    family: Any = FAMILIES.named(name).load()
+    if not isinstance(family, classifiers.Classifiers):
+        pytest.skip("has a training of its own")
+    (architecture, *_), networks = family.DESCRIPTION.architectures, family.networks
+    found, wanted = (networks.build(architecture, classes).state_dict() for classes in (7, 2))
+
+    fitting = checkpoints.matching(found, wanted, networks.head, architecture)
+
+    assert wanted.keys() - fitting.keys() == {f"{networks.head}weight", f"{networks.head}bias"}

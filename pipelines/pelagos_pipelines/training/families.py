@@ -17,6 +17,7 @@ from pelagos_contract.families import (
     MOBILENET_V2,
     MOBILENET_V3,
     YOLOV8,
+    YOLOV8_CLS,
     FamilyDescription,
     architectures_for,
     by_architecture,
@@ -107,6 +108,7 @@ FAMILIES = Registry(
         Offered(YOLOV8, "pelagos_pipelines.training.yolov8", packages=("ultralytics",), harmless=("ultralytics.",)),
         Offered(MOBILENET_V3, "pelagos_pipelines.training.mobilenet_v3"),
         Offered(MOBILENET_V2, "pelagos_pipelines.training.mobilenet_v2"),
+        Offered(YOLOV8_CLS, "pelagos_pipelines.training.yolov8_cls", packages=("ultralytics",)),
     ),
 )
 
