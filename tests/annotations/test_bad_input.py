@@ -109,6 +109,13 @@ def _box(*values: object) -> Callable[[Any], None]:
     return change
 
 
+def _only(**members: object) -> Callable[[Any], None]:
+    def change(content: Any) -> None:
+        content["annotations"] = [{"id": 1, **members}, {"id": 2, **members}]
+
+    return change
+
+
 def _file_name(name: str) -> Callable[[Any], None]:
     def change(content: Any) -> None:
         content["images"][0]["file_name"] = name
@@ -128,6 +135,10 @@ def _file_name(name: str) -> Callable[[Any], None]:
         (_box(1, 2, 3), Reason.FORMAT_INVALID),
         (_box(1, 2, 3, "4"), Reason.FORMAT_INVALID),
         (_box(1, 2, 3, None), Reason.FORMAT_INVALID),
+        (_only(bbox=[1, 2, 3, 4]), Reason.FORMAT_INVALID),
+        (_only(segmentation="a name"), Reason.FORMAT_INVALID),
+        (_only(category_id=7), Reason.FORMAT_INVALID),
+        (_only(), Reason.FORMAT_INVALID),
         (_file_name("../secret.png"), Reason.FORMAT_INVALID),
         (_file_name("/etc/passwd"), Reason.FORMAT_INVALID),
         (_file_name("a\x00.png"), Reason.FORMAT_INVALID),
@@ -146,6 +157,7 @@ def test_contents_of_coco(tmp_path: Path, change: Callable[[Any], None], reason:
     with pytest.raises(RefusedError) as caught:
         read(source)
     assert caught.value.failure.reason is reason
+    assert "cannot be parsed" not in str(caught.value), "the message says what is wrong"
 
 
 @pytest.mark.parametrize(

@@ -86,11 +86,13 @@ def _columns(entries: Sequence[Any]) -> dict[str, tuple[Any, ...]] | None:
     if _types(entries) != {dict}:
         return None
     names = sorted(_TOLD.intersection(*entries[:1]))
+    if len(names) < 2:  # what is of one name alone are no rows; and a box has three
+        return None
     if not _TOLD.isdisjoint(set().union(*entries).difference(names)):
         return None
     try:
         return dict(zip(names, zip(*map(itemgetter(*names), entries), strict=True), strict=True))
-    except (KeyError, TypeError):  # of one name alone, there is no row
+    except KeyError:
         return None
 
 
