@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from ultralytics.data.build import build_dataloader
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import ClassificationModel, DetectionModel
 from ultralytics.utils import nms
 
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.families import YOLOV8, YOLOV8_CLS
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation import ground_truth
+from pelagos_pipelines.sandbox import MEBIBYTE
+from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.detection import Detections
 from pelagos_pipelines.training import yolov8, yolov8_trainer
@@ -175,6 +178,15 @@ def test_a_checkpoint_of_another_size_is_refused(tmp_path: Path, version: tuple[
     with pytest.raises(RefusedError, match="not one of yolov8n") as caught:
         yolov8.FAMILY.train(*make_job(tmp_path / "job", make_request("yolov8n", *version), start))
     assert caught.value.failure.reason is Reason.CHECKPOINT_INVALID
+
+
+@pytest.mark.parametrize("architecture", [*YOLOV8.architectures, *YOLOV8_CLS.architectures])
+def test_checkpoints_of_every_size_are_below_the_usual_ceiling(architecture: str) -> None:
+    """With the weights and two moments of an optimizer, each in single precision: more than ultralytics leaves."""
+    model = (ClassificationModel if architecture.endswith("-cls") else DetectionModel)(f"{architecture}.yaml", nc=80)
+    held = sum(tensor.numel() * 4 for tensor in model.state_dict().values())
+
+    assert 3 * held < Ceilings().checkpoint_mebibytes * MEBIBYTE
 
 
 @pytest.mark.parametrize(("images", "size"), [(1, 1), (1, 4), (2, 1), (3, 1), (5, 4), (6, 4), (8, 4)])
