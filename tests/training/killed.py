@@ -77,6 +77,25 @@ def _train(folder: Path, text: str, moment: Moment | None, tracked: Tracked) -> 
     tracker.flush()
 
 
+def perform(folder: Path, request: str, moment: Moment | None) -> int:
+    """The exit code of the step train, with its places in ``folder``, which dies at the ``moment``."""
+    process = CONTEXT.Process(target=_perform, args=(folder, request, moment), daemon=True)
+    process.start()
+    process.join(300)
+    code = process.exitcode
+    assert code is not None, "the step hangs"
+    return code
+
+
+def _perform(folder: Path, request: str, moment: Moment | None) -> None:
+    from pelagos_pipelines.steps.train import train as step
+
+    if moment is not None:
+        MOMENTS[moment.where](moment.number, Tracker("", ""))
+    data, store, report, workspace = (str(folder / name) for name in ("data", "store", "report", "workspace"))
+    step(request, data, store, report, workspace, "", "")
+
+
 def _die(tracker: Tracker) -> None:
     tracker.flush()  # the server has been told all that it would have been told
     os.kill(os.getpid(), signal.SIGKILL)

@@ -13,7 +13,9 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
+import event_files as tensorboard
 from mlflow_servers import MlflowServer
+from pelagos_contract import event_files
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.flows import TRAINING
 from pelagos_contract.training import TrainingResult
@@ -83,6 +85,21 @@ def require_doubts(client: MlflowClient, run: str, result: TrainingResult, folde
     listed = json.loads(content)
     assert listed["images"] == 6, "of test and validation"
     assert any("are doubted by the model" in each for each in result.warnings) is (listed["doubted"] > 0)
+
+
+def require_events(client: MlflowClient, run: str, result: TrainingResult, folder: Path) -> None:
+    """TensorBoard shows what MLflow shows: each epoch once, with its learning rate, the test split, and the figures."""
+    found = tensorboard.read(Path(client.download_artifacts(run, event_files.FOLDER, str(folder))))
+    for name, points in found["scalars"].items():
+        told = sorted((point.step, point.value) for point in client.get_metric_history(run, name))
+        assert [(step, value) for step, value, _ in points] == [(step, pytest.approx(value)) for step, value in told], (
+            name
+        )
+    assert {"train/loss", "train/learning-rate", "validation/loss"} <= found["scalars"].keys()
+    assert {name for name in result.metrics if name.startswith("test/")} >= {
+        name for name in found["scalars"] if name.startswith("test/")
+    }
+    assert {"figures/confusion-matrix", "figures/examples", "figures/learning-curves"} <= found["images"].keys()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

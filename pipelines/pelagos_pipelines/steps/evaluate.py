@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pelagos_contract import event_files as names
 from pelagos_contract.progress import Stage
 from pelagos_pipelines.steps import runs, train
 
@@ -127,14 +128,20 @@ def _pixels(samples: Sequence[Sample], telling: Telling) -> Iterator[Pixels]:
 
 def _tell(run: runs.Run) -> None:
     """Bring what was measured to MLflow: as often as it takes, with the same time, so that it stands there once."""
+    from pelagos_pipelines.training import event_files
     from pelagos_pipelines.training.tracking import Tracker
 
     tracker = Tracker(run.tracking_uri, run.tracking_run)
     measured = run.read(MEASUREMENT)
     known = {name: value for name, value in measured["metrics"].items() if value is not None}
-    tracker.metrics(known, run.read(train.STEP)["epochs"], measured["at"])
-    for path in sorted(run.figures.glob("*.png")):
+    epochs = run.read(train.STEP)["epochs"]
+    tracker.metrics(known, epochs, measured["at"])
+    figures = sorted(run.figures.glob("*.png"))
+    for path in figures:
         tracker.file(path, "figures")
+    events = run.events / names.EVALUATION
+    event_files.write(events, event_files.of_evaluation(known, figures, epochs, measured["at"]))
+    tracker.file(events, names.FOLDER)
     for path in sorted((run.figures / LABELS).glob("doubtful-*")):
         tracker.file(path, LABELS)
     # Finished is what MLflow has: the next step does not look back.

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pelagos_contract import disk, extensions, reports, sealing, text
+from pelagos_contract import disk, event_files, extensions, reports, sealing, text
 from pelagos_contract.dataset import Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import TrainingRequest
@@ -187,6 +187,11 @@ class Run:
     def figures(self) -> Path:
         """Pictures for the run's artifacts."""
         return self.workspace / "figures"
+
+    @property
+    def events(self) -> Path:
+        """What TensorBoard reads, for the run's artifacts, too."""
+        return self.workspace / event_files.FOLDER
 
     def _state(self, step: str) -> Path:
         return self.workspace / f"{step}.json"

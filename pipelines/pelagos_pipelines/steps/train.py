@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
+from pelagos_contract import event_files as names
 from pelagos_contract import sealing
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.progress import Stage
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 STEP = "train"
 _LONGEST = 500
 """Characters of a parameter: as many as any MLflow server takes."""
+_EVENTS_SECONDS = 60.0
+"""At least so long lies between two times that MLflow gets the event file of a training that goes on."""
 
 
 def train(  # noqa: PLR0913, PLR0917 - the parameters of the contract
@@ -55,7 +59,7 @@ def _is_finished(run: runs.Run) -> bool:
 
 def _train(run: runs.Run) -> None:
     from pelagos_pipelines.evaluation import ground_truth
-    from pelagos_pipelines.training import checkpoints
+    from pelagos_pipelines.training import checkpoints, event_files
     from pelagos_pipelines.training.families import Job, family_of
     from pelagos_pipelines.training.tracking import Tracker
     from pelagos_pipelines.training.training_history import TrainingHistory
@@ -76,16 +80,28 @@ def _train(run: runs.Run) -> None:
     _describe(run, tracker, _applied(known, family, request.hyperparameters))
     epochs = request.hyperparameters.epochs
 
+    events, sent = run.events / names.TRAINING, time.monotonic()
+
     def keep() -> bool:
+        nonlocal sent
         run.telling.count(len(history.epochs), epochs)
-        return run.keep_epoch()
+        event_files.write(events, event_files.of_training(history.epochs))
+        if not run.keep_epoch():
+            return False
+        if time.monotonic() - sent > _EVENTS_SECONDS:
+            tracker.file(events, names.FOLDER)
+            sent = time.monotonic()
+        return True
 
     history = TrainingHistory(run.history, tracker, keep)
     run.telling.enter(Stage.TRAINING, epochs)
     number = family.train(Job(request, known, run.checkpoints, start), history)
+    # The process of before may have ended between the last checkpoint and this.
+    event_files.write(events, event_files.of_training(history.epochs))
     # The storage may have been away after the last epochs: MLflow is told of them when they are safe, and not before.
     run.keep()
     history.send()
+    tracker.file(events, names.FOLDER)
     # Finished is what MLflow has. Without it the step fails, and the next attempt finds the training done.
     tracker.flush()
     best = next(epoch for epoch in history.epochs if epoch.number == number)

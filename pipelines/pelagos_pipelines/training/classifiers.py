@@ -237,7 +237,9 @@ class Training:
             self._settle_statistics()
             # History, then the checkpoint to continue from, then the best one: whenever the process ends, the next one tells from
             # last.pt what is missing, and makes it again.
-            metrics = self._journal.record(epoch, {"train/loss": loss, **self._validate()})
+            rate = self._state.optimizer.param_groups[0]["lr"]
+            row = {"train/loss": loss, "train/learning-rate": rate, **self._validate()}
+            metrics = self._journal.record(epoch, row)
             # Before it is saved, so that the checkpoint itself says whether its epoch is the best.
             self._state.progress = self._state.progress.after(metrics, self._job.request.task)
             self._state.save(self._last)

@@ -1,0 +1,107 @@
+"""Event files of TensorBoard: figures of all epochs, and what an evaluation found.
+
+The content is a function of the training history alone, and a file is replaced as a whole: a training that was killed and goes on
+leaves the same bytes as one that was not, with no epoch twice and none missing.
+
+The format is that of TFRecord and of the messages Event and Summary (tensorflow/core/util/event.proto and
+tensorflow/core/framework/summary.proto of TensorFlow), of which few fields are needed. Written here, because the libraries that
+write them import cloud storage or torch, for 3 seconds of processor time in every step.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pelagos_contract import disk
+
+if TYPE_CHECKING:
+    from pelagos_pipelines.training.training_history import Epoch
+
+VERSION = b"brain.Event:2"
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+"""How every PNG file begins; width and height follow."""
+_RGB = 3
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+"""Wire types of Protocol Buffers."""
+
+
+def of_training(epochs: Iterable[Epoch]) -> bytes:
+    """The metrics of every epoch, at the time when it ended; nothing without epochs."""
+    rows = list(epochs)
+    if not rows:
+        return b""
+    events = [_event(rows[0].at, _field(3, VERSION))]
+    events += [_event(row.at, _scalars(row.metrics), row.number) for row in rows]
+    return b"".join(map(_record, events))
+
+
+def of_evaluation(metrics: Mapping[str, float], figures: Iterable[Path], step: int, at: float) -> bytes:
+    """Metrics and pictures (PNG; others are left out) of the epoch ``step``, measured ``at`` (seconds since the Unix epoch).
+
+    Raises:
+        OSError: a picture cannot be read.
+    """
+    events = [_event(at, _field(3, VERSION)), _event(at, _scalars(metrics), step)]
+    pictures = ((path.stem, path.read_bytes()) for path in figures)
+    events += [_event(at, _picture(*each), step) for each in pictures if each[1].startswith(_PNG)]
+    return b"".join(map(_record, events))
+
+
+def write(path: Path, content: bytes) -> None:
+    """Leave the content, unless there is none or it is there already. Raises OSError."""
+    if content and not (path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content):
+        disk.write_atomically(path, content, parents=True)
+
+
+def _event(at: float, content: bytes, step: int = 0) -> bytes:
+    return _key(1, _FIXED64) + struct.pack("<d", at) + _key(2, _VARINT) + _varint(step) + content
+
+
+def _scalars(metrics: Mapping[str, float]) -> bytes:
+    """The field of an event with a summary of numbers."""
+    values = (
+        _field(1, _field(1, name.encode()) + _key(2, _FIXED32) + struct.pack("<f", value))
+        for name, value in sorted(metrics.items())
+    )
+    return _field(5, b"".join(values))
+
+
+def _picture(name: str, content: bytes) -> bytes:
+    """The field of an event with a summary of a picture, as it is."""
+    width, height = struct.unpack(">II", content[16:24])  # behind what it begins with
+    sides = _key(1, _VARINT) + _varint(height) + _key(2, _VARINT) + _varint(width) + _key(3, _VARINT) + _varint(_RGB)
+    return _field(5, _field(1, _field(1, f"figures/{name}".encode()) + _field(4, sides + _field(4, content))))
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _key(number, _BYTES) + _varint(len(content)) + content
+
+
+def _key(number: int, wire_type: int) -> bytes:
+    return _varint(number << 3 | wire_type)
+
+
+def _varint(value: int) -> bytes:
+    """Seven bits in a byte, the lowest first."""
+    found = bytearray()
+    while value > 0x7F:
+        found.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*found, value])
+
+
+def _record(content: bytes) -> bytes:
+    """The content between its length and the checksums of both."""
+    length = struct.pack("<Q", len(content))
+    return length + _checksum(length) + content + _checksum(content)
+
+
+def _checksum(content: bytes) -> bytes:
+    """CRC-32C, rotated and shifted as records of TensorFlow have it, for sums of what holds such sums are weak."""
+    import google_crc32c
+
+    found: int = google_crc32c.value(content)
+    return struct.pack("<I", ((found >> 15 | found << 17) + 0xA282EAD8) & 0xFFFFFFFF)
