@@ -39,7 +39,7 @@ class Settings(BaseSettings):
     home: Path = Path.home() / ".pelagos"
     """State of the embedded mode: one folder."""
     environments: Path = Path.home() / ".pelagos" / "environments"
-    """Folder with the Python environments `pipelines`, `tracking` and `triton`."""
+    """Folder with the Python environments `pipelines`, `tracking` and `triton`, and `tensorboard` where it is wanted."""
     kubeconfig: Path | None = None
     """How to reach the API server; None: the service account of the pod, or the user's kubeconfig."""
     namespace: str | None = None

@@ -27,6 +27,7 @@ from pelagos.cli import (
     publication,
     report,
     status,
+    tensorboard,
     ui,
     up,
 )
@@ -84,6 +85,7 @@ app.command()(predict.predict)
 app.command()(export.export)
 app.command()(publication.publication)
 app.command()(report.report)
+app.command()(tensorboard.tensorboard)
 app.command()(fair.fair)
 app.command()(logs.logs)
 app.command()(doctor.doctor)

@@ -11,6 +11,7 @@ import json
 import re
 import ssl
 from dataclasses import dataclass
+from http import HTTPStatus
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,20 @@ class MlflowRest:
         """Delete. Raises OutageError, AbsentError or RejectedError."""
         return await self._measured("DELETE", operation, {"json": body})
 
+    async def artifact(self, run: str, path: str, limit: int) -> bytes:
+        """A file of a run, of at most ``limit`` bytes, by the route of MLflow's own pages, wherever its artifacts are.
+
+        Raises OutageError, AbsentError or RejectedError.
+        """
+        asked = {"params": {"run_id": run, "path": path}}
+        status, content = await self._exchange("GET", "get-artifact", "get-artifact", asked, limit)
+        if status != HTTPStatus.OK:
+            _answer(status, content, f"{self.uri} get-artifact {path}")
+            raise OutageError(SYSTEM, f"{self.uri} get-artifact {path}: HTTP {status}")
+        if len(content) > limit:
+            raise RejectedError(SYSTEM, f"{self.uri} get-artifact {path}: more than {limit} bytes")
+        return content
+
     async def close(self) -> None:
         """Close the connections; the next call opens new ones."""
         if self._session is not None:
@@ -154,23 +169,35 @@ class MlflowRest:
                 self._observe("mlflow", operation, monotonic() - begun, error)
 
     async def _call(self, method: str, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        if self._session is None:
-            # Created here and not in the constructor, because a session belongs to the loop that runs.
-            self._session = aiohttp.ClientSession(timeout=self._timeout)
-        url, what = f"{self.uri}/api/2.0/mlflow/{operation}", f"{self.uri} {operation}"
-        authorization = self._access.authorization()
-        arguments |= {"headers": {"Authorization": authorization} if authorization else {}, "ssl": self._tls()}
         # At the last moment: since the pass began, another operator may have come to lead. To search is to look, by POST.
         if method != "GET" and not operation.endswith("/search"):
             self._guard("mlflow", operation)
+        status, content = await self._exchange(method, f"api/2.0/mlflow/{operation}", operation, arguments)
+        return _answer(status, content, f"{self.uri} {operation}")
+
+    async def _exchange(
+        self, method: str, path: str, operation: str, arguments: dict[str, Any], limit: int | None = None
+    ) -> tuple[int, bytes]:
+        """Status and content of an answer, of which at most ``limit`` bytes and one more are read when it is no error."""
+        if self._session is None:
+            # Created here and not in the constructor, because a session belongs to the loop that runs.
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
+        url, what = f"{self.uri}/{path}", f"{self.uri} {operation}"
+        authorization = self._access.authorization()
+        arguments |= {"headers": {"Authorization": authorization} if authorization else {}, "ssl": self._tls()}
         try:
             async with self._session.request(method, url, allow_redirects=False, **arguments) as response:
-                content = await response.read()
+                if limit is None or response.status != HTTPStatus.OK:
+                    content = await response.read()
+                else:
+                    content = b""
+                    while len(content) <= limit and (more := await response.content.read(limit + 1 - len(content))):
+                        content += more
                 if response.status in {401, 403}:
                     said = _scrubbed(content, authorization)
                     message = f"{what}: HTTP {response.status} {said}".rstrip()
                     raise RejectedError(SYSTEM, f"{message}; {self._access.hint}")
-                return _answer(response.status, content, what)
+                return response.status, content
         except TimeoutError:
             seconds = self._timeout.total
             raise OutageError(SYSTEM, f"{self.uri} {operation}: no answer within {seconds:g} s") from None

@@ -1,0 +1,143 @@
+"""``pelagos tensorboard``: the event files of trainings in a folder, and TensorBoard before them where it is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from pelagos.api.kinds import TRAINING_RUN
+from pelagos.cli import access, installed, outputs
+from pelagos.cli.outputs import Output
+from pelagos.embedded import daemon
+from pelagos.embedded.layout import Layout
+from pelagos.engines.mlflow.rest import AbsentError, MlflowRest
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.settings import Settings
+from pelagos_contract import disk, event_files
+from pelagos_contract.text import shown
+
+
+class TensorboardError(Exception):
+    """There is nothing to show; the message says why, in one line."""
+
+
+def tensorboard(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of TrainingRuns, side by side.")],
+    to: Annotated[
+        Path, typer.Option(help="Folder to write, with a folder for each TrainingRun; event files there are replaced.")
+    ] = Path("tensorboard"),
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of TensorBoard. Default: the first free one from 6006.")
+    ] = None,
+    namespace: access.Namespace = "",
+    context: access.Context = "",
+    output: outputs.Option = Output.TABLE,
+) -> None:
+    """Bring the event files of TrainingRuns from MLflow, and show them in TensorBoard, for this machine alone, until Ctrl+C.
+
+    TensorBoard is that of the environment `tensorboard` (make tensorboard). Where it is not there, or with JSON and YAML,
+    the command says where the files are and ends. Without an embedded installation, MLflow is the server of
+    PELAGOS_TRACKING_URI, with PELAGOS_TRACKING_USERNAME_FILE and PELAGOS_TRACKING_PASSWORD_FILE, or PELAGOS_TRACKING_TOKEN_FILE.
+
+    Exit codes: 0 when the files are written (and TensorBoard has ended as it was asked to), 1 when not; JSON and YAML have the
+    reason as "error" then.
+    """
+    settings = installed.settings()
+    at = access.chosen(settings, context)
+    namespace = access.namespace_of(at, namespace)
+    try:
+        found = {name: access.find(at, TRAINING_RUN, name, namespace) for name in names}
+        written = asyncio.run(_fetch(_server(settings, at), namespace, found, to))
+    except (access.AskError, TensorboardError, OutageError, RejectedError, OSError) as error:
+        if output is not Output.TABLE:
+            outputs.write({"trainingRuns": [f"{namespace}/{name}" for name in names], "error": str(error)}, output)
+        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), shown(str(error))), soft_wrap=True)
+        raise typer.Exit(1) from error
+    program = settings.environments / "tensorboard" / "bin" / "tensorboard"
+    if output is not Output.TABLE:
+        outputs.write({"folder": str(to), "files": written}, output)
+        return
+    said = f"{len(written)} event files of {len(found)} TrainingRuns are in {to}"
+    if not program.exists():
+        said += f". TensorBoard is not installed: make tensorboard, or, with one of your own, tensorboard --logdir {to}"
+    installed.progress_console().print(Text(shown(said)), soft_wrap=True)
+    if program.exists() and (code := _show(program, to, port)):
+        raise typer.Exit(code)
+
+
+def _server(settings: Settings, at: access.Chosen) -> Settings:
+    """Settings that say where MLflow is and how to log in there. Raises TensorboardError."""
+    if access.is_embedded(settings, at):
+        layout = Layout.of(settings.home)
+        found = daemon.look(layout)
+        part = found.state.parts.get("mlflow") if found.state is not None and found.runs else None
+        if part is None or not part.url:
+            raise TensorboardError(f"MLflow does not run with its state in {layout.home}. Start it: pelagos up")
+        folder = layout.tracking_credentials
+        login = {"tracking_username_file": folder / "username", "tracking_password_file": folder / "password"}
+        return settings.model_copy(update={"tracking_uri": part.url, **login})
+    if not settings.tracking_uri:
+        # Never the address in status: whoever can write there would be sent the login.
+        raise TensorboardError(
+            "set PELAGOS_TRACKING_URI to the address of the MLflow server, as this machine reaches it"
+        )
+    return settings
+
+
+async def _fetch(settings: Settings, namespace: str, found: Mapping[str, Mapping[str, Any]], to: Path) -> list[str]:
+    """Write what there is, and say which files. Raises TensorboardError, OutageError, RejectedError, OSError."""
+    rest, written = MlflowRest.from_settings(settings), []
+    try:
+        for name, body in found.items():
+            status = body.get("status") or {}
+            run = str((status.get("tracking") or {}).get("run") or "")
+            files = await _of_run(rest, run) if run else {}
+            if not files:
+                progress = status.get("progress") or {}
+                reached = f"; it is in epoch {progress['epoch']}" if progress.get("epoch") else ""
+                raise TensorboardError(
+                    f"TrainingRun {namespace}/{name} has no event files in MLflow yet{reached}: they are there a minute after the"
+                    " first epoch, and when it is trained; trainings of a release without them have none"
+                )
+            for file, content in files.items():
+                target = to / name / file
+                disk.write_atomically(target, content, parents=True)
+                written.append(str(target))
+    finally:
+        await rest.close()
+    return written
+
+
+async def _of_run(rest: MlflowRest, run: str) -> Mapping[str, bytes]:
+    """The event files of an MLflow run, by name. Raises OutageError, RejectedError."""
+    files = {}
+    try:
+        listed = await rest.get("artifacts/list", run_id=run, path=event_files.FOLDER)
+    except AbsentError:
+        return {}
+    there = {str(each.get("path")) for each in listed.get("files", ())}
+    # By names of ours alone: what else lies there, others may have put there.
+    for name in event_files.NAMES:
+        path = f"{event_files.FOLDER}/{name}"
+        if path in there:
+            files[name] = await rest.artifact(run, path, event_files.LARGEST)
+    return files
+
+
+def _show(program: Path, folder: Path, port: int | None) -> int:
+    """Run TensorBoard until it ends or is interrupted; its exit code."""
+    wanted: Sequence[str] = () if port is None else ("--port", str(port))
+    command = [str(program), "--logdir", str(folder), "--host", "127.0.0.1", *wanted]
+    with subprocess.Popen(command) as process:
+        # Ctrl+C reaches it, too, which then ends by itself.
+        with contextlib.suppress(KeyboardInterrupt):
+            return process.wait()
+        process.wait()
+        return 0
