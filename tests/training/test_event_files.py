@@ -7,11 +7,16 @@ import signal
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 from PIL import Image
 
 import event_files as tensorboard
+from loopback import free_port
+from mlflow_servers import MlflowServer
 from pelagos_contract.event_files import EVALUATION, TRAINING
+from pelagos_pipelines.steps.train import train
 from pelagos_pipelines.training import event_files
+from pelagos_pipelines.training.tracking import Tracker, TrackingError
 from pelagos_pipelines.training.training_history import Epoch
 from training.killed import Moment, perform
 from training.shapes import make_request, make_version
@@ -77,3 +82,26 @@ def test_a_step_that_is_killed_again_and_again_leaves_each_epoch_once(tmp_path: 
     history = json.loads((tmp_path / "workspace" / "history.json").read_text())
     told = [[row["number"], pytest.approx(row["metrics"]["train/loss"]), row["at"]] for row in history]
     assert read == [[], told[:2], told]
+
+
+def test_what_mlflow_missed_while_it_was_away_the_next_attempt_brings(
+    mlflow: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = make_version(tmp_path / "version", (6, 3, 3), detection=False)
+    request = make_request("mobilenet_v3_small", *version, epochs=2, imageSize=32, resources={"cpu": 1})
+    text = request.model_dump_json(by_alias=True)
+    data, store, report, workspace = (str(tmp_path / name) for name in ("data", "store", "report", "workspace"))
+    client = MlflowClient(mlflow.uri)
+    run = client.create_run("0").info.run_id
+    with monkeypatch.context() as patched:
+        patched.setattr(Tracker.__init__, "__defaults__", (1.0,))
+        with pytest.raises(TrackingError, match="nothing is lost"):
+            train(text, data, store, report, workspace, f"http://127.0.0.1:{free_port()}", run)
+    history = (tmp_path / "workspace" / "history.json").read_bytes()
+
+    train(text, data, store, report, workspace, mlflow.uri, run)
+
+    assert (tmp_path / "workspace" / "history.json").read_bytes() == history, "nothing is trained again"
+    brought = Path(client.download_artifacts(run, f"tensorboard/{TRAINING}", str(tmp_path))).read_bytes()
+    assert brought == (tmp_path / "workspace" / "tensorboard" / TRAINING).read_bytes()
+    assert [point.step for point in client.get_metric_history(run, "train/loss")] == [1, 2]
