@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from pelagos.embedded import tracking_credentials
+from pelagos.engines.mlflow.rest import Access, MlflowRest
+from pelagos.ports.errors import RejectedError
+from pelagos_contract.event_files import TRAINING
 from tracking_servers import ENVIRONMENTS, TrackingServer, basic, login
 
 pytestmark = pytest.mark.timeout(400)
@@ -134,6 +137,23 @@ def test_a_step_fills_its_run(server: TrackingServer, tmp_path: Path) -> None:
     assert [metric["key"] for metric in data["metrics"]] == ["loss"]
     stored = f"/api/2.0/mlflow-artifacts/artifacts/1/{run}/artifacts/model/weights.bin"
     assert server.ask("GET", stored, headers=login(server.home)).text == "weights"
+
+
+async def test_event_files_are_read_with_the_login_of_people(server: TrackingServer) -> None:
+    run, folder = server.new_run(), server.layout.tracking_credentials
+    stored = f"/api/2.0/mlflow-artifacts/artifacts/1/{run}/artifacts/tensorboard/{TRAINING}"
+    assert server.ask("PUT", stored, raw=b"events", headers=login(server.home, "steps-")).status == 200
+    for prefix, may in (("", True), ("steps-", False)):
+        access = Access(folder / f"{prefix}username", folder / f"{prefix}password")
+        rest = MlflowRest(server.url, access=access)
+        try:
+            if may:
+                assert await rest.artifact(run, f"tensorboard/{TRAINING}", 100) == b"events"
+            else:
+                with pytest.raises(RejectedError):
+                    await rest.artifact(run, f"tensorboard/{TRAINING}", 100)
+        finally:
+            await rest.close()
 
 
 def test_a_step_may_do_nothing_else(server: TrackingServer) -> None:
