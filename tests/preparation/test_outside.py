@@ -182,3 +182,14 @@ def test_a_shape_elsewhere_is_dropped(found: Shape) -> None:
 def test_shapes_that_exceed_their_image_are_dropped() -> None:
     found: Any = shapes.polygon("cod", (-10, 5, 20, -15, 60, 10, 20, 50))
     assert drawn(found, rule="Drop") == ([], [("polygon", "Outside", 1)])
+
+
+def test_kept_duplicates_of_an_image_that_is_left_out_belong_to_each_other() -> None:
+    images = boxed("a", (-50, 0, 10, 10)), boxed("b", (1, 1, 5, 5)), boxed("c", (1, 1, 5, 5))
+    seen = {one.path: Inspection(one.path, 1, WIDTH, HEIGHT, "the same") for one in images}
+    rules = Cleaning.model_validate({"outside": "Drop", "duplicates": {"action": "Keep"}})
+
+    done = cleaning.clean(Collection(Task.DETECTION, ("cod",), images), seen, rules)
+
+    assert [*left(done)] == ["b", "c"]
+    assert done.repeats == {"c": "b"}

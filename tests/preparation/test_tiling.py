@@ -165,6 +165,25 @@ def test_kept_duplicates_are_in_one_split_with_all_their_tiles(tmp_path: Path) -
     assert (told.quality.duplicates, told.quality.leakage) == (1, 0)
 
 
+def test_kept_duplicates_stay_together_when_the_first_of_them_has_no_tile(tmp_path: Path) -> None:
+    folder = source(tmp_path, {"0.png": [], **{f"{number}.png": [[10, 10, 30, 30]] for number in range(1, 9)}})
+    for name in ("1.png", "8.png"):
+        (folder / "data" / name).write_bytes((folder / "data" / "0.png").read_bytes())
+
+    for seed in range(3):
+        version, told = run(
+            folder,
+            cleaning={"duplicates": {"action": "Keep"}},
+            preprocessing={"tile": TILE | {"empty": "Drop"}},
+            split={"ratios": {"train": 50, "validation": 0, "test": 50}, "seed": seed},
+        )
+
+        splits = {image.file: image.split for image in version.collection.images}
+        assert "0.png" not in splits
+        assert splits["1.png"] == splits["8.png"]
+        assert told.quality.leakage == 0
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "tif", "png"])
 def test_tiles_are_cut_of_the_upright_image(suffix: str, orientation: int, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: 
             warnings=(*collection.warnings, *warnings),
             altered=Altered(collection.altered.counts + placing.altered.counts),
         ),
-        repeats,
+        duplicates.among(repeats, (image.path for image in kept)),
         found=len(seen),
         corrupt=counts[ExclusionReason.CORRUPT],
         duplicates=len(found.exact),

@@ -7,7 +7,7 @@ because organisms on a plain background look alike to any coarse measure. bench/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pelagos_pipelines.preparation.integrity import Inspection
@@ -76,6 +76,14 @@ def find(inspections: Mapping[str, Inspection], max_distance: int) -> Found:
         if original is not None:
             near[path] = original
     return Found({path: near.get(original, original) for path, original in exact.items()}, near, similar)
+
+
+def among(repeats: Mapping[str, str], left: Iterable[str]) -> dict[str, str]:
+    """The same of the images that are ``left``: where the first one of a chain is not, the next one takes its place."""
+    first: dict[str, str] = {}
+    # By path, as the first one is the least of its chain.
+    found = {path: first.setdefault(repeats.get(path, path), path) for path in sorted(left)}
+    return {path: one for path, one in found.items() if one != path}
 
 
 def _end(first: Mapping[str, str], path: str) -> str:

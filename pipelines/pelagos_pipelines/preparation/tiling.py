@@ -22,7 +22,7 @@ from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.model import Box, Boxes, Exclusion, ImageRecord, Part, SourceFiles
 from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.annotations.untrusted_input import format_names
-from pelagos_pipelines.preparation import outside
+from pelagos_pipelines.preparation import duplicates, outside
 from pelagos_pipelines.preparation.cleaning import Cleaned
 from pelagos_pipelines.preparation.integrity import Blob, Inspection, Keep
 from pelagos_pipelines.preparation.scanner import IncompleteError, Scanner
@@ -119,7 +119,7 @@ def is_larger(inspection: Inspection, tile: Tile) -> bool:
 
 def _of_tiles(repeats: Mapping[str, str], first: Mapping[str, str]) -> dict[str, str]:
     """The first tiles stand for their images: all tiles of one are in one split."""
-    return {first[path]: first[one] for path, one in repeats.items() if path in first and one in first}
+    return {first[path]: first[one] for path, one in duplicates.among(repeats, first).items()}
 
 
 def _warnings(found: _Counted) -> Iterator[str]:
