@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import signal
@@ -12,13 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 import dataset_versions
 import image_sources
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.annotations.model import Collection
+from pelagos_pipelines.annotations.model import Collection, Part
 from pelagos_pipelines.preparation import integrity, locks, verifying, versions
 
 WRITER = """
@@ -208,3 +210,54 @@ def test_an_image_that_is_gone_is_told_before_anything_is_linked(tmp_path: Path)
     with pytest.raises(RefusedError, match="an image cannot be read"):
         versions.materialise(version.folder, "yolo", tmp_path / "view")
     assert not (tmp_path / "view").exists()
+
+
+def _written_by_a_stranger(version: versions.Version, **entry: Any) -> Path:
+    """The version with other fields of its first image, and its recipe, under the digest of that."""
+    manifest = json.loads((version.folder / "manifest.json").read_bytes())
+    del manifest["digest"]
+    manifest["recipe"] |= entry.pop("recipe", {})
+    manifest["images"][0] |= entry
+    marks = json.loads((version.folder / "annotations.json").read_bytes())
+    whole = [orjson.dumps(part, option=orjson.OPT_SORT_KEYS) for part in (manifest, marks)]
+    digest = hashlib.sha256(b"[" + b",".join(whole) + b"]").hexdigest()
+    (version.folder / "manifest.json").write_bytes(orjson.dumps({**manifest, "digest": f"sha256:{digest}"}))
+    return version.folder.rename(version.folder.with_name(digest))
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"tile": {"of": 5, "x": 0, "y": 0}},
+        {"tile": {"of": "a.png", "x": -1, "y": 0}},
+        {"tile": {"of": "a.png", "x": 0, "y": 1e30}},
+        {"tile": {"of": "a.png", "x": "0", "y": 0}},
+        {"tile": ["a.png", 0, 0]},
+        {"capture": {"depth": -1}},
+        {"capture": []},
+        {"width": 0},
+        {"width": None},
+        {"height": "x"},
+        {"height": 1e30},
+        {"group": ["a"]},
+        {"split": "nowhere"},
+        {"recipe": {"preprocessing": {"tile": {"size": 128, "overlap": 2048}}}},
+    ],
+    ids=str,
+)
+def test_no_manifest_is_taken_that_no_preparation_writes(entry: dict[str, Any], tmp_path: Path) -> None:
+    version = dataset_versions.write(tmp_path / "store", dataset_versions.detection(tmp_path / "source", 3))
+
+    with pytest.raises(RefusedError) as refused:
+        versions.read(_written_by_a_stranger(version, **entry))
+
+    assert refused.value.failure.reason == Reason.DATASET_NOT_READABLE
+    assert "not those of a version" in refused.value.failure.message
+
+
+def test_what_a_stranger_writes_as_a_preparation_does_is_taken(tmp_path: Path) -> None:
+    version = dataset_versions.write(tmp_path / "store", dataset_versions.detection(tmp_path / "source", 3))
+
+    found = versions.read(_written_by_a_stranger(version, tile={"of": "a.png", "x": 5, "y": 0}, group="dive"))
+
+    assert found.collection.images[0].part == Part("a.png", 5, 0)

@@ -24,6 +24,7 @@ import orjson
 
 from pelagos_contract import disk
 from pelagos_contract.augmentation import Augmentation
+from pelagos_contract.dataset import SPLITS
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.metadata import Taxon
 from pelagos_contract.preprocessing import Preprocessing, Statistics
@@ -53,6 +54,8 @@ TAXONOMY = "taxonomy.json"
 OPTIONAL = frozenset({EXCLUDED, TAXONOMY})
 LARGEST = {"manifest.json": 512 * 1024**2, "annotations.json": 1024**3, EXCLUDED: 512 * 1024**2, TAXONOMY: 32 * 1024**2}
 """Bytes: a million images with long names, and a million boxes several times over."""
+MOST_PIXELS = 2**31
+"""Of a side of an image: more than any format that is read can have."""
 _THREADS = 8
 """Syncing waits for the disk, not for the processor; file systems write the journal for several files at once."""
 _keeping = threading.Lock()
@@ -260,7 +263,7 @@ def read(uri: str | Path, *, are_verified: bool = False) -> Version:
             collection=collection,
             blobs=Blobs(there, {entry["path"]: entry["sha256"] for entry in manifest["images"]}),
             held=frozenset(orjson.loads(held.read_bytes())) if held.exists() else None,
-            preprocessing=Preprocessing.model_validate(manifest["recipe"].get("preprocessing") or {}),
+            preprocessing=_preprocessing(manifest["recipe"]),
             statistics=None if (found := manifest.get("statistics")) is None else Statistics.model_validate(found),
             balance=None if plan is None else Plan.restored(plan, collection.images, collection.classes),
             augmentation=None if altered is None else Augmentation.model_validate(altered),
@@ -428,12 +431,32 @@ class _Marks:
     def record(self, entry: Any) -> ImageRecord:
         """The image of which the manifest's ``entry`` says the rest."""
         known = self._found[entry["path"]]
-        rest = (entry["width"], entry["height"], entry["group"], entry["split"])
+        width, height, group, split = rest = (entry["width"], entry["height"], entry["group"], entry["split"])
+        if not (type(width) is type(height) is int and 0 < width <= MOST_PIXELS and 0 < height <= MOST_PIXELS):
+            raise ValueError("width, height")
+        if not (group is None or type(group) is str) or not (split is None or split in SPLITS):
+            raise ValueError("group, split")
         told = entry.get("capture")  # which most do not have
         capture = None if told is None else Capture.restored(told)
-        part = None if (tile := entry.get("tile")) is None else Part(tile["of"], tile["x"], tile["y"])
+        part = None if (tile := entry.get("tile")) is None else _part(tile)
         # In a third of the time that dataclasses.replace takes.
         return ImageRecord(known.path, *rest, known.label, known.boxes, known.shapes, part, capture)
+
+
+def _part(tile: Any) -> Part:
+    """Raises ValueError, TypeError or KeyError for what is no part of an image."""
+    of, x, y = tile["of"], tile["x"], tile["y"]
+    if type(of) is not str or not of or any(type(at) is not int or not 0 <= at < MOST_PIXELS for at in (x, y)):
+        raise ValueError("tile")
+    return Part(of, x, y)
+
+
+def _preprocessing(recipe: Mapping[str, Any]) -> Preprocessing:
+    """Raises ValueError, also for tiles that the schema of a Dataset takes none of."""
+    found = Preprocessing.model_validate(recipe.get("preprocessing") or {})
+    if found.tile is not None and 2 * found.tile.overlap > found.tile.size:
+        raise ValueError("preprocessing.tile.overlap")
+    return found
 
 
 def blob(blobs: Path, sha256: str) -> Path:
