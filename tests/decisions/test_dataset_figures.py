@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
+
+import pytest
 
 from builders import NOW, make_dataset_observed, make_run, preparation_result
 from pelagos.decisions import bounds, dataset
 from pelagos.decisions.reports import Report
 from pelagos.ports.pipelines import RunState
 from pelagos.reconcilers import reporting
+from pelagos_contract import class_names
+from pelagos_contract.capture import CAPTURE_FIELDS, CaptureFault
+from pelagos_contract.exclusions import ExclusionReason
+from pelagos_contract.taxonomy import MOST_SUGGESTIONS
 
 MEASURED = {"measure": "sharpness", "least": "0.4", "low": "3", "median": "120", "high": "800", "most": "2100"}
 STATISTICS = {"mean": ["0.41", "0.38", "0.3"], "deviation": ["0.1", "0.2", "0.25"]}
@@ -46,10 +53,58 @@ def test_what_a_register_of_names_told_is_shown_and_bounded() -> None:
     assert (len(shown["unknown"]), len(shown["rolledUp"][0]["of"])) == (bounds.MOST_NAMES, bounds.MOST_PARTS)
     assert len(shown["unknown"][0]["suggestions"][0]) == bounds.LONGEST
     assert [(each["field"], each["shown"], each["total"]) for each in found["truncated"]] == [
-        ("taxonomy.unknown", 50, 90),
-        ("taxonomy.rolledUp[].of", 20, 30),
+        ("taxonomy.unknown", bounds.MOST_NAMES, 90),
+        ("taxonomy.rolledUp[].of", bounds.MOST_PARTS, 30),
     ]
     assert found["classes"][0]["aphiaId"] == 125469
+
+
+@pytest.mark.parametrize("letter", ["x", "\u9b5a", "\U0001f41f"])
+def test_all_that_suppliers_chose_has_room_in_one_object_whatever_the_script(letter: str) -> None:
+    name, words = letter * class_names.LONGEST, letter * 2000
+    classes = [{"name": name, "images": 3, "annotations": 4, "aphiaId": 125469}] * 500
+    parts = [{"name": name, "aphiaId": 126436, "annotations": 2}] * 100
+    told = {
+        "authority": "WoRMS",
+        "source": words,
+        "taxa": 1,
+        "kept": [name] * 500,
+        "above": [name] * 500,
+        "unknown": [{"name": name, "why": words, "suggestions": [name] * MOST_SUGGESTIONS}] * 500,
+        "replaced": [{"name": name, "given": 1, "accepted": 2, "acceptedName": name}] * 500,
+        "rolledUp": [{"name": name, "aphiaId": 125469, "of": parts}] * 500,
+    }
+    balanced = {"name": name, "before": 1, "after": "2", "leftOut": 1, "weight": "1"}
+    balance = {
+        "strategy": "ClassWeights",
+        "target": 5,
+        "counted": "Annotations",
+        "images": 5,
+        "shown": 5,
+        "mostRepeats": 5,
+        "effectiveClasses": ["1", "2"],
+        "effective": "1",
+        "leftOut": {"reason": "AboveTarget", "images": 4, "first": [name] * 5},
+        "classes": [balanced] * 500,
+    }
+    findings = [
+        {"reason": fault.value, "field": field, "count": 1, "first": [name] * 5}
+        for fault in CaptureFault
+        for field in CAPTURE_FIELDS
+    ]
+    excluded = [{"reason": reason.value, "files": 2, "first": [name] * 5} for reason in ExclusionReason]
+
+    found = status(
+        classes=classes,
+        taxonomy=told,
+        balance=balance,
+        capture={"fields": [], "findings": findings},
+        excluded=excluded,
+        warnings=[words] * 200,
+    )
+
+    assert len(json.dumps(found, ensure_ascii=False).encode()) < 1_100_000  # of the 1.5 MB that etcd takes
+    assert len(json.dumps(found)) < 3 * 1024**2  # the longest body that an API server takes
 
 
 def test_what_lies_beyond_a_threshold_is_shown_with_its_range() -> None:

@@ -14,10 +14,10 @@ MOST_CORRECTED = 10
 MOST_MEASURED = 20
 MOST_SLICES = 20
 MOST_FINDINGS = 30
-MOST_NAMES = 50
+MOST_NAMES = 25
 """Of each kind that a register of names tells."""
-MOST_PARTS = 20
-"""Classes that became a part of one."""
+MOST_PARTS = 10
+"""Classes that became a part of one; with all others of MOST_NAMES, the largest part of a status."""
 MOST_LEAKED = 20
 LONGEST = 500
 """Characters of a name or a warning."""
