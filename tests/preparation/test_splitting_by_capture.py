@@ -17,7 +17,7 @@ from pelagos_contract.dataset import SPLITS, Split, SplitPolicy
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Failure, Reason, RefusedError
 from pelagos_pipelines.annotations.capture import Capture
-from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.annotations.model import ImageRecord, Part
 from pelagos_pipelines.preparation import splitting
 from pelagos_pipelines.preparation.splitting import Divided
 
@@ -300,3 +300,33 @@ def test_a_class_that_is_held_out_wholly_is_refused_by_name() -> None:
     assert failure.reason is Reason.CLASS_MISSING_FROM_TRAIN
     assert "ray" in failure.message
     assert "hold out less (split.holdout)" in failure.message
+
+
+# --- tiles
+
+
+def tiles(image: ImageRecord, count: int = 6) -> list[ImageRecord]:
+    return [replace(image, path=f"{image.path}/{x}.png", part=Part(image.path, x, 0)) for x in range(count)]
+
+
+def test_files_are_counted_that_lie_between_the_splits_and_not_their_tiles() -> None:
+    images = [tile for number in range(40) for tile in tiles(image(number, **at(number)))]
+
+    divided = divide(images, policy(gap="2h"))
+
+    assert divided.excluded
+    assert {one.path for one in divided.excluded} <= {image.file for image in images}
+    told = f"{len(divided.excluded)} of 40 images lie in time between two splits"
+    assert any(one.startswith(told) for one in divided.warnings)
+
+
+def test_files_of_several_splits_are_named_and_not_their_tiles() -> None:
+    images = [*tiles(replace(image(0), split="train")), *tiles(image(1)), *tiles(image(2))]
+
+    with pytest.raises(RefusedError) as caught:
+        splitting.divide(
+            images, {one.path: one.path for one in images}, {}, policy("Provided"), overlapping=["0001.png"]
+        )
+
+    told = "1 images stand in more than one split (0001.png) and 1 images stand in no split (0002.png)"
+    assert told in caught.value.failure.message

@@ -101,7 +101,7 @@ def divide(
         left += Exclusion.of(
             sorted({image.file for image in images if image.path in between}), ExclusionReason.WITHIN_GAP
         )
-        warnings += _between(left, len(images), policy)
+        warnings += _between(left, len({image.file for image in images}), policy)
         warnings += _far_from_ratios(splits, within, images)
         splits |= dict.fromkeys(held, "test")
     divided = tuple(replace(image, split=splits[image.path]) for image in images if image.path in splits)
@@ -407,10 +407,10 @@ def _filled(chosen: list[tuple[_Unit, Split]], wanted: Mapping[Split, int]) -> l
 
 def _provided(images: Sequence[ImageRecord], overlapping: Sequence[str]) -> dict[str, Split]:
     splits = {image.path: image.split for image in images if image.split is not None}
-    without = [image.path for image in images if image.split is None]
+    without = {image.file for image in images if image.split is None}
     if without or "train" not in splits.values():
         several = sorted({*overlapping}.intersection(without))
-        nowhere = sorted({*without}.difference(several))
+        nowhere = sorted(without.difference(several))
         found = [f"{len(several)} images stand in more than one split ({format_names(several)})"] if several else []
         found += [f"{len(nowhere)} images stand in no split ({format_names(nowhere)})"] if nowhere else []
         raise RefusedError(
