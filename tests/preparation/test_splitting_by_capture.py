@@ -330,3 +330,9 @@ def test_files_of_several_splits_are_named_and_not_their_tiles() -> None:
 
     told = "1 images stand in more than one split (0001.png) and 1 images stand in no split (0002.png)"
     assert told in caught.value.failure.message
+
+
+def test_files_are_named_of_which_no_time_is_known_and_not_their_tiles() -> None:
+    images = [*tiles(image(0, **at(0))), *tiles(image(1)), *tiles(image(2))]
+
+    assert "but 2 of 3 images have no time by capture: 0001.png, 0002.png;" in refusal(images, policy()).message

@@ -54,14 +54,15 @@ def require_known(images: Sequence[ImageRecord], field: str, where: str) -> None
     Raises:
         RefusedError: SPLIT_IMPOSSIBLE.
     """
-    unknown = [image.path for image in images if value_of(image, field) is None]
+    unknown = dict.fromkeys(image.file for image in images if value_of(image, field) is None)
     if not unknown:
         return
+    files = len({image.file for image in images})
     source = "time" if field == "day" else field
     told = "have no group" if field == "group" else f"have no {source} by capture"
     raise RefusedError(
         Reason.SPLIT_IMPOSSIBLE,
-        f"{where} divides by {field}, but {len(unknown)} of {len(images)} images {told}: {format_names(unknown)}; nobody can tell"
+        f"{where} divides by {field}, but {len(unknown)} of {files} images {told}: {format_names(unknown)}; nobody can tell"
         f" where they belong: have {'the source' if field == 'group' else 'capture'} say it, move them out of the source, or"
         f" leave {field} out of {where}",
         where.partition(" ")[0],
