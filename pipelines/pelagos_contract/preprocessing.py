@@ -12,11 +12,14 @@ Color = Literal["GrayWorld", "Clahe"]
 Normalization = Literal["DatasetStatistics"]
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class Statistics(Strict):
     """Of the images of the training split, after the correction of their colours: red, green and blue, in [0, 1]."""
 
-    mean: Annotated[list[float], Field(min_length=3, max_length=3)]
-    deviation: Annotated[list[float], Field(min_length=3, max_length=3)]
+    mean: Annotated[list[Share], Field(min_length=3, max_length=3)]
+    deviation: Annotated[list[Share], Field(min_length=3, max_length=3)]
 
 
 class ToldStatistics(Strict):

@@ -213,10 +213,11 @@ def test_an_image_that_is_gone_is_told_before_anything_is_linked(tmp_path: Path)
 
 
 def _written_by_a_stranger(version: versions.Version, **entry: Any) -> Path:
-    """The version with other fields of its first image, and its recipe, under the digest of that."""
+    """The version with other statistics, and fields of its first image and its recipe, under the digest of that."""
     manifest = json.loads((version.folder / "manifest.json").read_bytes())
     del manifest["digest"]
     manifest["recipe"] |= entry.pop("recipe", {})
+    manifest |= {name: entry.pop(name) for name in ("statistics",) if name in entry}
     manifest["images"][0] |= entry
     marks = json.loads((version.folder / "annotations.json").read_bytes())
     whole = [orjson.dumps(part, option=orjson.OPT_SORT_KEYS) for part in (manifest, marks)]
@@ -242,6 +243,8 @@ def _written_by_a_stranger(version: versions.Version, **entry: Any) -> Path:
         {"group": ["a"]},
         {"split": "nowhere"},
         {"recipe": {"preprocessing": {"tile": {"size": 128, "overlap": 2048}}}},
+        {"statistics": {"mean": [0.5, 0.5, 1e300], "deviation": [0.1, 0.1, 0.1]}},
+        {"statistics": {"mean": [0.5, 0.5, 0.5], "deviation": [0.1, 0.1, -0.1]}},
     ],
     ids=str,
 )
