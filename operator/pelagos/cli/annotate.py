@@ -99,10 +99,7 @@ def push(  # noqa: PLR0913, PLR0917 - options of a command
         status = access.find(at, DATASET, name, inside).get("status", {})
         done = asyncio.run(_push(at, inside, f"{inside}/{name}", status, _Asked(service, to, limit, among)))
     except (access.AskError, AnnotateError, ImagesError, ToolError, predict.PredictError) as error:
-        if output is not Output.TABLE:
-            outputs.write({"dataset": f"{inside}/{name}", "error": str(error)}, output)
-        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise outputs.failed(error, output, {"dataset": f"{inside}/{name}"}) from error
     if output is not Output.TABLE:
         outputs.write({"dataset": f"{inside}/{name}", **vars(done)}, output)
         return

@@ -66,10 +66,7 @@ def excluded(
         status = access.find(at, DATASET, name, namespace).get("status", {})
         entries = read(installed.settings(), f"{namespace}/{name}", status)
     except (access.AskError, DatasetError) as error:
-        if output is not Output.TABLE:
-            outputs.write({"dataset": f"{namespace}/{name}", "error": str(error)}, output)
-        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise outputs.failed(error, output, {"dataset": f"{namespace}/{name}"}) from error
     chosen = [entry for entry in entries if reason in {"", entry["reason"]}]
     if output is not Output.TABLE:
         outputs.write({"dataset": f"{namespace}/{name}", "version": status["version"], "excluded": chosen}, output)

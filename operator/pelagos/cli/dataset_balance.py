@@ -55,10 +55,7 @@ def balance(
         found = _balance_of(named, status)
         listed = [*_images(installed.settings(), status)] if images else None
     except (access.AskError, BalanceError) as error:
-        if output is not Output.TABLE:
-            outputs.write({"dataset": named, "error": str(error)}, output)
-        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), shown(str(error))), soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise outputs.failed(error, output, {"dataset": named}) from error
     if output is not Output.TABLE:
         more = {} if listed is None else {"images": listed}
         outputs.write({"dataset": named, "version": status.get("version"), "balance": found, **more}, output)

@@ -83,10 +83,7 @@ def diff(
         was, now = _meant(access.listed(at, DATASET, namespace), namespace, first, second)
         found = data_plane.run(settings, _PROGRAM, was.uri, now.uri, *target, versions=(was.uri, now.uri))
     except (access.AskError, DataPlaneError) as error:
-        if output is not Output.TABLE:
-            outputs.write({"error": str(error)}, output)
-        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), shown(str(error))), soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise outputs.failed(error, output, {}) from error
     for side, meant in (("from", was), ("to", now)):
         found[side] = {"dataset": meant.dataset, **found[side]}
     if output is not Output.TABLE:

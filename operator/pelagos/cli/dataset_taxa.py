@@ -50,10 +50,7 @@ def taxa(
         status = access.find(at, DATASET, name, namespace).get("status", {})
         found = read(installed.settings(), f"{namespace}/{name}", status)
     except (access.AskError, TaxaError) as error:
-        if output is not Output.TABLE:
-            outputs.write({"dataset": f"{namespace}/{name}", "error": str(error)}, output)
-        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise outputs.failed(error, output, {"dataset": f"{namespace}/{name}"}) from error
     if output is not Output.TABLE:
         outputs.write({"dataset": f"{namespace}/{name}", "version": status["version"], **found.written()}, output)
         return

@@ -65,10 +65,7 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
         asked = (chosen, view, to.absolute(), *(["described"] if wanted else []))
         answer = data_plane.run(installed.settings(), _PROGRAM, *asked, versions=(chosen,), text=wanted)
     except (access.AskError, ExportError, data_plane.DataPlaneError, InvalidMetadataError) as error:
-        if output is not Output.TABLE:
-            outputs.write({"dataset": named, "error": str(error)}, output)
-        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), shown(str(error))), soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise outputs.failed(error, output, {"dataset": named}) from error
     done = {"dataset": named, "version": f"sha256:{chosen.rpartition('/')[2]}", "folder": str(to), **answer}
     if output is not Output.TABLE:
         outputs.write(done, output)

@@ -54,10 +54,7 @@ def fair(  # noqa: PLR0913, PLR0917 - options of a command
         ours = evaluation.built_in(known)
         theirs = _theirs(Asked(server, plugin, endpoint), doi or known.identifier or "") if server else None
     except (access.AskError, FairEvaError, InvalidMetadataError) as error:
-        if output is not Output.TABLE:
-            outputs.write({"dataset": f"{namespace}/{name}", "error": str(error)}, output)
-        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), shown(str(error))), soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise outputs.failed(error, output, {"dataset": f"{namespace}/{name}"}) from error
     least = (found.get("spec", {}).get("fair") or {}).get("minScore")
     if output is not Output.TABLE:
         document = {"dataset": f"{namespace}/{name}", "minScore": least, **ours.document()}

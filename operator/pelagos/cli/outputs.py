@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated, Any
 
 import typer
 import yaml
+from rich.text import Text
 
+from pelagos.cli import installed
 from pelagos_contract.text import shown, shown_in
 
 
@@ -23,6 +26,15 @@ class Output(Enum):
 
 Option = Annotated[Output, typer.Option("--output", "-o", help="Format on standard output.")]
 """Of every command that prints a result."""
+
+
+def failed(error: Exception, output: Output, told: Mapping[str, Any]) -> typer.Exit:
+    """Say why there is nothing to show: to people, and with what else is ``told`` to programs. Raise what it returns."""
+    if output is not Output.TABLE:
+        write({**told, "error": str(error)}, output)
+    words = Text.assemble(("Error: ", "bold red"), shown(str(error), lines=True))
+    installed.progress_console().print(words, soft_wrap=True)
+    return typer.Exit(1)
 
 
 def write(content: Any, output: Output) -> None:

@@ -85,10 +85,7 @@ def predict(  # noqa: PLR0913, PLR0917 - options of a command
         if save is not None:
             draw(image, found, save)
     except (PredictError, PictureError) as error:
-        if output is not Output.TABLE:
-            outputs.write({"service": service, "image": str(image), "error": str(error)}, output)
-        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), str(error)), soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise outputs.failed(error, output, {"service": service, "image": str(image)}) from error
     _print(found, output)
 
 

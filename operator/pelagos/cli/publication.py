@@ -57,10 +57,7 @@ def publication(
         found = _waited(lambda: access.find(at, DATASET, name, namespace), wait)
         told = described(f"{namespace}/{name}", found)
     except (access.AskError, InvalidMetadataError, PublicationError) as error:
-        if output is not Output.TABLE:
-            outputs.write({"dataset": f"{namespace}/{name}", "error": str(error)}, output)
-        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), shown(str(error))), soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise outputs.failed(error, output, {"dataset": f"{namespace}/{name}"}) from error
     if output is not Output.TABLE:
         outputs.write(told, output)
     else:

@@ -55,10 +55,7 @@ def report(  # noqa: PLR0913, PLR0917 - options of a command
         if open_browser and not webbrowser.open(target.resolve().as_uri()):
             raise ReportError(f"no browser was found; open {target} in one")
     except (access.AskError, data_plane.DataPlaneError, ReportError) as error:
-        if output is not Output.TABLE:
-            outputs.write({"dataset": named, "error": str(error)}, output)
-        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), shown(str(error))), soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise outputs.failed(error, output, {"dataset": named}) from error
     found = {"dataset": named, "version": f"sha256:{uri.rpartition('/')[2]}", "file": str(target)}
     if output is not Output.TABLE:
         outputs.write(found, output)

@@ -56,10 +56,7 @@ def tensorboard(
         found = {name: access.find(at, TRAINING_RUN, name, namespace) for name in names}
         written = asyncio.run(_fetch(_server(settings, at), namespace, found, to))
     except (access.AskError, TensorboardError, OutageError, RejectedError, OSError) as error:
-        if output is not Output.TABLE:
-            outputs.write({"trainingRuns": [f"{namespace}/{name}" for name in names], "error": str(error)}, output)
-        installed.progress_console().print(Text.assemble(("Error: ", "bold red"), shown(str(error))), soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise outputs.failed(error, output, {"trainingRuns": [f"{namespace}/{name}" for name in names]}) from error
     program = settings.environments / "tensorboard" / "bin" / "tensorboard"
     if output is not Output.TABLE:
         outputs.write({"folder": str(to), "files": written}, output)
