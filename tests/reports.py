@@ -25,6 +25,12 @@ def leave(objects: ObjectsFake, authority: Authority, request: RunRequest, resul
     objects.put(f"{folder}/result.json", reported(authority, request, content))
 
 
+def refuse(objects: ObjectsFake, authority: Authority, request: RunRequest, failure: Mapping[str, Any]) -> None:
+    """Leave what a person must change."""
+    folder = objects.path(request.parameters["report"])
+    objects.put(f"{folder}/failure.json", reported(authority, request, dict(failure)))
+
+
 def tell(objects: ObjectsFake, authority: Authority, request: RunRequest, progress: Mapping[str, Any]) -> None:
     """Leave what a step says of how far it is."""
     folder = objects.path(request.parameters["report"])

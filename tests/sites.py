@@ -63,6 +63,11 @@ class Fakes:
         """What the steps of a run leave."""
         reports.leave(self.objects, self.authority, self.pipelines.runs[run].request, result)
 
+    def refuse(self, run: RunName, failure: Mapping[str, Any]) -> None:
+        """A step of a run ends with what a person must change."""
+        reports.refuse(self.objects, self.authority, self.pipelines.runs[run].request, failure)
+        self.pipelines.fail(run, "a step ended with an error")
+
     def tell(self, run: RunName, progress: Mapping[str, Any]) -> None:
         """What a step of a run says of how far it is."""
         reports.tell(self.objects, self.authority, self.pipelines.runs[run].request, progress)

@@ -295,6 +295,12 @@ async def incidents(well: Stage) -> Stage:
     await prepare(well, "thin", 3, 90, comes_to="QualityFailed", quality={"minImagesPerClass": 100})
     await prepare(well, "shrinks", 4, 60, refresh="1s", history={"keep": 1})
     await renew(well, "shrinks", 5, 70)
+    archive = {"http": {"url": "https://images.example/survey.zip", "sha256": "a" * 64}}
+    await well.create("Dataset", "closed", {"source": archive, "task": "Detection"})
+    await site.wait("Dataset", "closed", has_reason("Queued"))
+    denied = {"reason": "SourceAccessDenied", "message": "images.example answers 403", "field": "source.http.secretRef"}
+    real.refuse(well.run("dataset", well.uids["closed"]), denied)
+    await site.wait("Dataset", "closed", has_reason("SourceAccessDenied"))
     since = datetime.now(UTC) - timedelta(hours=13)
     behind = Queueing("runs", since, None, 3, "insufficient unused quota for cpu in flavor default")
     real.pipelines.queue(await submit(well, "crowded"), behind)
@@ -339,6 +345,7 @@ async def test_a_request_that_the_model_refuses_is_no_failure_of_the_service(wel
 INCIDENTS = {
     "PelagosResourceStalled": {"kind": "TrainingRun", "name": "misfit", "reason": "TaskMismatch"},
     "PelagosResourceWaitsLong": {"kind": "Dataset", "name": "empty", "reason": "SourceNotFound"},
+    "PelagosSourceNotFetched": {"source": "http", "reason": "SourceAccessDenied"},
     "PelagosRunQueuedLong": {"namespace": "plankton", "name": "crowded", "queue": "runs", "severity": "info"},
     "PelagosReconcileErrors": {"kind": "Dataset"},
     "PelagosQualityFailed": {"namespace": "plankton", "name": "thin", "outcome": "blocked", "severity": "warning"},
@@ -372,6 +379,7 @@ async def test_nothing_else_is_reported(incidents: Stage) -> None:
 
 NAMED = {
     ("PelagosResourceStalled", "misfit"),
+    ("PelagosResourceStalled", "closed"),
     ("PelagosResourceWaitsLong", "empty"),
     ("PelagosRunQueuedLong", "crowded"),
     ("PelagosQualityFailed", "thin"),
@@ -465,6 +473,7 @@ async def test_alerts_end_when_their_causes_are_gone(incidents: Stage) -> None:
     await site.patch("TrainingRun", "poor", {"spec": {"gates": lower}})
     await site.patch("Dataset", "thin", {"spec": {"quality": None}})
     await site.delete("TrainingRun", "misfit")
+    await site.delete("Dataset", "closed")
 
     # What is spent of a month's budget stays spent.
     for alert in INCIDENTS.keys() - {"PelagosErrorBudgetSpent"}:
