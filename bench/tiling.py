@@ -10,7 +10,7 @@ from bench.results import Cell, Section
 
 _MEBIBYTE = 2**20
 _SIZE = (22_000, 16_000)
-_KINDS = {"png": "PNG", "tif": "TIFF, deflate in strips", "jpg": "JPEG"}
+_KINDS = {"png": "PNG", "tif": "TIFF, deflate in strips"}
 
 
 def measure(plan: Plan) -> Section:

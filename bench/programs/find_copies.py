@@ -74,7 +74,7 @@ def _near(one: int | None, other: int | None) -> bool:
 
 def _false(images: Sequence[Any]) -> dict[str, int]:
     """Pairs of different images that are taken for copies."""
-    seen = [look for look in map(looks.look, images) if look is not None]
+    seen = [look for look in map(_look, images) if look is not None]
     result = {str(distance): sum(map(len, alike.pairs(seen, distance).values())) for distance in DISTANCES}
     hashes = [value for value in map(_hash, images) if value is not None]
     return result | {"hashes": sum(_near(one, other) for n, one in enumerate(hashes) for other in hashes[:n])}
