@@ -86,6 +86,6 @@ def _reader(version: Version) -> Callable[[ImageRecord], Sample]:
         digest = file.parent.name + file.name  # that is how a store names its blobs
         boxes = np.array(corners, float).reshape(-1, 4)
         color, times = version.preprocessing.color, repeats.get(image.path, 1)
-        return Sample(image.path, file, class_ids, boxes, digest, color, times)
+        return Sample(image.path, file, class_ids, boxes, digest, color, times, image.shapes)
 
     return read_one

@@ -12,6 +12,7 @@ from pelagos_contract.augmentation import Augmentation
 from pelagos_contract.dataset import Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.preprocessing import Preprocessing, Statistics
+from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.preparation.balancing import Plan
 from pelagos_pipelines.serving import color, images
 from pelagos_pipelines.serving.geometry import Pixels
@@ -31,6 +32,8 @@ class Sample:
     """The correction that the version declares, of color.METHODS."""
     repeats: int = 1
     """How often an epoch shows it, as the version plans it; 0: never."""
+    shapes: Sequence[Shape] = ()
+    """Of tasks that need more than a box: one for each of ``class_ids``, in pixels of the original."""
 
     def pixels(self) -> Pixels:
         """What a model sees of the image: decoded and corrected as the server does it. Raises as `stored` does."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -17,16 +18,16 @@ from pelagos_pipelines.export.differences import BOX_TOLERANCE, SCORE_TOLERANCE,
 from pelagos_pipelines.export.tasks import TASKS
 from pelagos_pipelines.serving import sketches, tasks
 from pelagos_pipelines.serving.geometry import Fitted
-from pelagos_pipelines.serving.predictions import Floats, Prediction
+from pelagos_pipelines.serving.predictions import Prediction, Raw
 
 SHARE = 0.1
 """How much of its answer to noise of one grey level a network's outputs may be apart, beside rounding."""
 
 
 def compare_outputs(
-    trained: Sequence[Floats],
-    exported: Sequence[Floats],
-    noisy: Sequence[Floats],
+    trained: Sequence[Raw],
+    exported: Sequence[Raw],
+    noisy: Sequence[Raw],
     *,
     task: str,
     labels: Sequence[str],
@@ -46,8 +47,8 @@ def compare_outputs(
     strategy, serving = TASKS.named(task), tasks.named(task)
     boxes, scores = 0.0, 0.0
     for number, (theirs, ours, shaken) in enumerate(zip(trained, exported, noisy, strict=True), start=1):
-        if theirs.shape != ours.shape:
-            raise failed(f"image {number}: its outputs have the shape {ours.shape} instead of {theirs.shape}")
+        if shape(theirs) != shape(ours):
+            raise failed(f"image {number}: its outputs have the shape {shape(ours)} instead of {shape(theirs)}")
         known = serving.rows(theirs)
         response = sketches.distances(serving.rows(shaken), serving.rows(ours))
         undecided = serving.rounding(theirs)
@@ -65,6 +66,11 @@ def compare_outputs(
         )
         boxes, scores = max(boxes, float(places.max(initial=0))), max(scores, float(values.max()))
     return Parity(images=len(trained), boxes=boxes, scores=scores)
+
+
+def shape(raw: Raw) -> Any:
+    """That of an output, or those of several."""
+    return tuple(one.shape for one in raw) if isinstance(raw, tuple) else raw.shape
 
 
 def with_noise(image: Fitted) -> Fitted:

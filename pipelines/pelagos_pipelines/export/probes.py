@@ -17,7 +17,7 @@ from pelagos_pipelines.export import parity
 from pelagos_pipelines.export.tasks import TASKS
 from pelagos_pipelines.serving import sketches
 from pelagos_pipelines.serving.geometry import Fitted
-from pelagos_pipelines.serving.predictions import Floats, Prediction, Thresholds
+from pelagos_pipelines.serving.predictions import Prediction, Raw, Thresholds
 from pelagos_pipelines.serving.predictor import Predictor
 from pelagos_pipelines.serving.tasks.strategy import Strategy
 
@@ -32,8 +32,8 @@ class Candidate:
     """An image, what the training framework's network and the exported graph give for it, and what the former predicts."""
 
     image: Fitted
-    trained: Floats
-    exported: Floats
+    trained: Raw
+    exported: Raw
     known: Prediction
 
 
@@ -58,7 +58,7 @@ def choose(predictor: Predictor, candidates: Sequence[Candidate], thresholds: Th
     return best[1], best[2]
 
 
-def _allowed(candidate: Candidate, shaken: Floats, task: Strategy) -> dict[str, float]:
+def _allowed(candidate: Candidate, shaken: Raw, task: Strategy) -> dict[str, float]:
     undecided = task.rounding(candidate.exported)
     sketch, noisy, trained = (task.sketch(raw) for raw in (candidate.exported, shaken, candidate.trained))
     response, apart = sketches.distances(noisy, sketch), sketches.distances(trained, sketch)

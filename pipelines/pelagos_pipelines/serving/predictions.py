@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Integers: TypeAlias = npt.NDArray[np.int32]
+Raw: TypeAlias = Any
+"""What a network gives for one image: an array, or a tuple of arrays for a graph with several outputs, in their order."""
 
 MAX_DETECTIONS = 3_000
 """Of one image, where nothing else is said; spec.maxDetections and spec.evaluation.maxDetections have the same default."""

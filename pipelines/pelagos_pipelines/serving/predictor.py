@@ -16,7 +16,7 @@ import numpy as np
 
 from pelagos_pipelines.serving import color, packages, reducing, tasks
 from pelagos_pipelines.serving.geometry import Fitted, Pixels
-from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.predictions import Prediction, Raw, Settings, Thresholds
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
@@ -80,20 +80,21 @@ class Predictor:
         raws = self.outputs(images)
         return [self.decode(raw, image, chosen) for raw, image in zip(raws, images, strict=True)]
 
-    def outputs(self, images: Sequence[Fitted]) -> list[Floats]:
+    def outputs(self, images: Sequence[Fitted]) -> list[Raw]:
         """What the network gives for each image, before any threshold; images whose canvases have one shape share a batch."""
         groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
         for index, image in enumerate(images):
             groups[image.canvas.shape].append(index)
-        results: dict[int, Floats] = {}
+        results: dict[int, Raw] = {}
         for members in groups.values():
             for start in range(0, len(members), self._batch):
                 chosen = members[start : start + self._batch]
                 values = self.task.values(np.stack([images[index].canvas for index in chosen]))
-                results.update(zip(chosen, self._session.run(None, {self._input: values})[0], strict=True))
+                found = self._session.run(None, {self._input: values})
+                results.update(zip(chosen, found[0] if len(found) == 1 else zip(*found, strict=True), strict=True))
         return [results[index] for index in range(len(images))]
 
-    def decode(self, raw: Floats, image: Fitted, thresholds: Thresholds) -> Prediction:
+    def decode(self, raw: Raw, image: Fitted, thresholds: Thresholds) -> Prediction:
         """What one of ``outputs`` says of its image."""
         return self.task.decode(raw, image, self.settings, thresholds)
 

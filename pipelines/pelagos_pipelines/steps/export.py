@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pelagos_pipelines.export.package import Written
     from pelagos_pipelines.export.tasks.strategy import Strategy
     from pelagos_pipelines.serving.geometry import Fitted, Pixels
-    from pelagos_pipelines.serving.predictions import Floats, Prediction, Thresholds
+    from pelagos_pipelines.serving.predictions import Prediction, Raw, Thresholds
     from pelagos_pipelines.serving.predictor import Predictor
     from pelagos_pipelines.training.families import Family
 
@@ -174,9 +174,9 @@ class _Exported:
     checkpoint: Path
     predictor: Predictor
     images: Sequence[Pixels]
-    _answers: dict[Thresholds, list[tuple[Floats, Prediction]]] = field(default_factory=dict)
+    _answers: dict[Thresholds, list[tuple[Raw, Prediction]]] = field(default_factory=dict)
 
-    def answers(self, thresholds: Thresholds) -> list[tuple[Floats, Prediction]]:
+    def answers(self, thresholds: Thresholds) -> list[tuple[Raw, Prediction]]:
         """What the checkpoint says to the images; they go through it once for each of the thresholds."""
         if not self.rules.has_thresholds:
             thresholds = type(thresholds)()
@@ -203,7 +203,7 @@ class _Exported:
         return [self.predictor.fitted(image) for image in self.images]
 
     @cached_property
-    def outputs(self) -> list[Floats]:
+    def outputs(self) -> list[Raw]:
         """What the graph gives for them."""
         return self.predictor.outputs(self.fitted)
 

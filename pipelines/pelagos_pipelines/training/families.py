@@ -26,7 +26,7 @@ from pelagos_contract.registry import Registry
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation.samples import GroundTruth
 from pelagos_pipelines.serving.geometry import Pixels
-from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.predictions import Prediction, Raw, Settings, Thresholds
 from pelagos_pipelines.training.training_history import TrainingHistory
 
 
@@ -68,7 +68,7 @@ class Family(Protocol):
 
     def prove(
         self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds
-    ) -> Iterator[tuple[Floats, Prediction]]:
+    ) -> Iterator[tuple[Raw, Prediction]]:
         """Likewise, on the processor, each with what the network gave before thresholds, as `Predictor.outputs` has it."""
         ...
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.serving.predictions import Floats, Thresholds
+from pelagos_pipelines.serving.predictions import Floats, Raw, Thresholds
 
 
 class Strategy(ABC):
@@ -25,7 +25,7 @@ class Strategy(ABC):
         return self.task.value
 
     @abstractmethod
-    def places_and_scores(self, raw: Floats) -> tuple[Floats, Floats]:
+    def places_and_scores(self, raw: Raw) -> tuple[Floats, Floats]:
         """A network's output for one image in two: what is in pixels of the canvas, and what is in [0, 1]."""
 
     @abstractmethod

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy.typing as npt
 
 from pelagos_pipelines.serving.geometry import Fitted, Pixels
-from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.predictions import Floats, Prediction, Raw, Settings, Thresholds
 
 
 class Strategy(ABC):
@@ -36,7 +36,7 @@ class Strategy(ABC):
         """Decoded images ``[n, h, w, 3]`` blue first as the network's input ``[n, 3, h, w]`` red first."""
 
     @abstractmethod
-    def decode(self, raw: Floats, image: Fitted, settings: Settings, thresholds: Thresholds) -> Prediction:
+    def decode(self, raw: Raw, image: Fitted, settings: Settings, thresholds: Thresholds) -> Prediction:
         """What the network's output for one image says of it."""
 
     @abstractmethod
@@ -50,15 +50,15 @@ class Strategy(ABC):
     # --- what a network gives before any threshold: see sketches.py
 
     @abstractmethod
-    def rows(self, raw: Floats) -> dict[str, Any]:
+    def rows(self, raw: Raw) -> dict[str, Any]:
         """The output as rows of numbers that can be compared, by kind."""
 
     @abstractmethod
-    def sketch(self, raw: Floats) -> dict[str, Any]:
+    def sketch(self, raw: Raw) -> dict[str, Any]:
         """Some of these rows, in few numbers."""
 
     @abstractmethod
-    def rounding(self, raw: Floats) -> dict[str, Any]:
+    def rounding(self, raw: Raw) -> dict[str, Any]:
         """What float32 leaves undecided of each row, as root mean squares: a right network may be that far away.
 
         Runtimes compute a score to some units of the last digit of 1, which is much of a small score.
