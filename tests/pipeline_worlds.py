@@ -21,6 +21,7 @@ from kubeflow_worlds import Shown
 from pelagos.engines.kfp_local import records
 from pelagos.engines.kfp_local.engine import KfpLocal
 from pelagos.engines.kfp_local.launch import Launcher, Login, keyless
+from pelagos.engines.kfp_local.room import Room
 from pelagos.engines.kubeflow.ending import Timeouts
 from pelagos.engines.kubeflow.engine import Kubeflow, KubeflowConfig
 from pelagos.engines.kubeflow.placement import PodDefaults
@@ -110,13 +111,13 @@ class FakeWorld:
 class KfpLocalWorld:
     """The local engine with real groups. ``server`` is the socket of a fork server to use, if any."""
 
-    def __init__(self, folder: Path, compiled: Path, capacity: int, server: Path | None = None) -> None:
+    def __init__(self, folder: Path, compiled: Path, capacity: int, server: Path | None = None, cores: int = 0) -> None:
         self.home = folder / "home"
         self.home.mkdir()
         self._steps = folder / "steps"
         self._steps.mkdir()
         self._compiled = compiled
-        self._capacity = capacity
+        self._capacity, self._cores = capacity, cores
         self.python = PYTHON
         self.login: Login | None = None
         self.keys: Callable[[str, str, int], Mapping[str, str]] = keyless
@@ -127,7 +128,10 @@ class KfpLocalWorld:
         self.engine: Pipelines = self.local
 
     def new_engine(self) -> KfpLocal:
-        capacity: dict[Flow, int] = {"dataset-preparation": self._capacity, "training": self._capacity}
+        capacity: dict[Flow, Room] = {
+            "dataset-preparation": Room(runs=self._capacity),
+            "training": Room(runs=self._capacity, cores=self._cores),
+        }
 
         async def find(namespace: str, name: str) -> Mapping[str, str] | None:
             return self.secrets.get((namespace, name))

@@ -61,10 +61,12 @@ class Settings(BaseSettings):
     allowed_hosts: str = ""
     """Further names under which the same may be asked, separated by commas. Loopback, the pod's address and names of Services
     are allowed anyway; others are answered 421, so that no page in a browser can read it under a name of its own."""
-    parallel_preparations: int = 2
+    parallel_preparations: int = Field(2, ge=1)
     """Dataset preparations that the local pipeline engine runs at once."""
-    parallel_trainings: int = 1
-    """Trainings that the local pipeline engine runs at once."""
+    parallel_trainings: int = Field(0, ge=0)
+    """Most trainings that the local pipeline engine runs at once; 0: as many as their spec.resources.cpu leave room for."""
+    training_cores: int = Field(0, ge=0)
+    """Cores that trainings of the local pipeline engine share by their spec.resources.cpu; 0: all that the operator may use."""
     concurrent_reconciles: int = 16
     """Reconciles at once."""
     probe_interval: int = 20

@@ -12,6 +12,7 @@ import small_volumes
 from pelagos.engines.folders import keys as authority_keys
 from pelagos.engines.folders.objects import FolderObjects
 from pelagos.engines.kfp_local.engine import KfpLocal
+from pelagos.engines.kfp_local.room import Room
 from pelagos.engines.triton_local.engine import TritonLocal
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import RunName, RunRequest
@@ -70,7 +71,7 @@ def test_the_request_of_a_pipeline_run(full: Path, tmp_path: Path) -> None:
     request = RunRequest(name=RunName("run"), flow="training", parameters={})
 
     async def submit() -> None:
-        engine = KfpLocal(full, python=Path("python"), compiled=flows, capacity={"training": 1})
+        engine = KfpLocal(full, python=Path("python"), compiled=flows, capacity={"training": Room(runs=1)})
         try:
             await engine.submit(request)
         finally:

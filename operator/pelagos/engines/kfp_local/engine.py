@@ -20,6 +20,7 @@ from pelagos.api.meta import UID_LABEL
 from pelagos.engines.kfp_local import records
 from pelagos.engines.kfp_local.launch import Launcher, Login, keyless
 from pelagos.engines.kfp_local.records import RunFolder
+from pelagos.engines.kfp_local.room import Room, Share, share
 from pelagos.engines.processes import groups, orderly
 from pelagos.ports.errors import OutageError, RejectedError, refusing_full_disk
 from pelagos.ports.owned import Owned
@@ -48,7 +49,7 @@ logger = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-DEFAULT_CAPACITY: Mapping[Flow, int] = MappingProxyType({PREPARATION.name: 2, TRAINING.name: 1})
+DEFAULT_CAPACITY: Mapping[Flow, Room] = MappingProxyType({PREPARATION.name: Room(runs=2), TRAINING.name: Room(runs=1)})
 GRACE_SECONDS = 3.0
 """Between SIGTERM and SIGKILL."""
 WARM_UP_BACKLOG = 4
@@ -65,7 +66,28 @@ class _Held:
     """The place of an interrupted run, and what gives it to others in the end."""
 
     flow: Flow
+    share: Share
     release: asyncio.TimerHandle
+
+
+@dataclass(frozen=True, order=True)
+class _Waiting:
+    """A run in the queue of its flow; they are in its order."""
+
+    is_new: bool
+    since: datetime
+    name: RunName
+    flow: Flow
+    share: Share
+
+
+@dataclass(frozen=True)
+class _Running:
+    """A run that has a place; ``process`` is None when it began before the machine was restarted."""
+
+    flow: Flow
+    share: Share
+    process: groups.ProcessId | None
 
 
 async def no_secret(namespace: str, name: str) -> None:
@@ -76,8 +98,9 @@ async def no_secret(namespace: str, name: str) -> None:
 class KfpLocal:
     """Keeps its state below ``home``; runs the ``compiled`` flows with the ``python`` of the pipelines environment.
 
-    Of each flow, at most as many runs as its ``capacity`` go on at once; others wait. Those that have begun before go first, then
-    the oldest; the place of a run that was interrupted is kept for its next attempt.
+    Of each flow, as many runs go on at once as its ``capacity`` has room for; others wait. Those that have begun before go first,
+    then the oldest, and none overtakes another that needs more; the place of a run that was interrupted is kept for its next
+    attempt.
     """
 
     def __init__(  # noqa: PLR0913 - what it is made of, each with a name
@@ -86,7 +109,7 @@ class KfpLocal:
         python: Path,
         compiled: Path,
         *,
-        capacity: Mapping[Flow, int] = DEFAULT_CAPACITY,
+        capacity: Mapping[Flow, Room] = DEFAULT_CAPACITY,
         login: Login | None = None,
         keys: StepKeys = keyless,
         secrets: FindSecret = no_secret,
@@ -95,9 +118,9 @@ class KfpLocal:
         self._launcher = Launcher(home=home, python=python, compiled=compiled, login=login, keys=keys)
         self._secrets = secrets
         self._capacity = dict(capacity)
-        self._waiting: dict[RunName, tuple[bool, datetime, Flow]] = {}
+        self._waiting: dict[RunName, _Waiting] = {}
         self._held: dict[RunName, _Held] = {}
-        self._running: dict[RunName, tuple[Flow, groups.ProcessId | None]] = {}
+        self._running: dict[RunName, _Running] = {}
         self._owners: dict[RunName, str] = {}
         self._loaded = False
         self._admission = asyncio.Lock()
@@ -202,7 +225,7 @@ class KfpLocal:
         looks = [await self._look(folder.name) for folder in await _blocking(records.all_runs, self._runs)]
         # Those that have begun are known by their records, those that we started and that have not, by memory alone.
         alive = {look.begun.process for look in looks if look and look.locked and look.begun}
-        started = {process for _, process in self._running.values()}
+        started = {running.process for running in self._running.values()}
         # No more watching before the first signal: what ends would make room, and start the next in the queue.
         await self.close()
         every = (alive | started | {await _blocking(self._launcher.server)}) - {None}
@@ -237,11 +260,17 @@ class KfpLocal:
             return run
         if place is None:
             return replace(run, message="its process is being started")
-        flow, total = place[2], self._capacity[place[2]]
-        before = sum(each < place for each in self._waiting.values() if each[2] == flow)
-        return replace(
-            run, message=f"of {flow}, {total} at a time run on this machine; {before} that wait are before it"
+        flow, room = place.flow, self._capacity[place.flow]
+        before = sum(each < place for each in self._waiting.values() if each.flow == flow)
+        why = room.obstacle(flow, place.share, self._taken(flow)) or (
+            "none overtakes another" if before else "it starts now"
         )
+        return replace(run, message=f"{why}; {before} before it in the queue")
+
+    def _taken(self, flow: Flow) -> list[Share]:
+        """What runs of the flow have, and those that were interrupted keep."""
+        having: list[_Running | _Held] = [*self._running.values(), *self._held.values()]
+        return [each.share for each in having if each.flow == flow]
 
     def _enlist(self, look: records.Look) -> None:
         """Count the run as waiting or running, whoever submitted it."""
@@ -250,13 +279,15 @@ class KfpLocal:
             return
         if look.state is RunState.PENDING:
             self._forget_place(name)
-            self._waiting[name] = (look.begun is None, look.stored.submitted_at, flow)
+            self._waiting[name] = _Waiting(
+                look.begun is None, look.stored.submitted_at, name, flow, share(look.stored.request)
+            )
         elif look.state is RunState.INTERRUPTED:
             self._hold(look)
         elif look.state is RunState.RUNNING:
             process = look.begun.process if look.begun else None
             self._forget(name)
-            self._running[name] = (flow, process)
+            self._running[name] = _Running(flow, share(look.stored.request), process)
             if process is not None:
                 self._watch(process)
 
@@ -267,7 +298,7 @@ class KfpLocal:
         left = HELD_SECONDS - (records.now() - since).total_seconds()
         if name not in self._held and 0 < left <= HELD_SECONDS:
             release = asyncio.get_running_loop().call_later(left, self._release, name)
-            self._held[name] = _Held(look.stored.request.flow, release)
+            self._held[name] = _Held(look.stored.request.flow, share(look.stored.request), release)
 
     def _release(self, name: RunName) -> None:
         self._forget_place(name)
@@ -312,14 +343,13 @@ class KfpLocal:
             # Places first, then who gets them: a run that ended while nobody looked would keep the next one waiting.
             for name in list(self._running):
                 await self._check(name)
-            for flow, capacity in self._capacity.items():
-                taken = [running for running, _ in self._running.values()] + [held.flow for held in self._held.values()]
-                room = capacity - taken.count(flow)
-                queue = sorted((new, since, name) for name, (new, since, of) in self._waiting.items() if of == flow)
-                if len(queue) - room >= WARM_UP_BACKLOG and flow == PREPARATION.name:
+            for flow, room in self._capacity.items():
+                queue = sorted(waiting for waiting in self._waiting.values() if waiting.flow == flow)
+                fit = room.first(flow, [waiting.share for waiting in queue], self._taken(flow))
+                if len(queue) - fit >= WARM_UP_BACKLOG and flow == PREPARATION.name:
                     await _blocking(self._launcher.warm_up)
-                for _, _, name in queue[: max(room, 0)]:
-                    await self._start(name)
+                for waiting in queue[:fit]:
+                    await self._start(waiting.name)
 
     async def _check(self, name: RunName) -> None:
         """Make room when a run that we count as running is not."""
@@ -331,7 +361,7 @@ class KfpLocal:
         counted = self._running.get(name)
         if counted is None:  # deleted while we looked
             return
-        _, process = counted
+        process = counted.process
         if look is not None and look.state is RunState.PENDING:
             # Our runner lives, and has not taken the lock yet: it needs a moment to begin.
             if process is not None and groups.is_alive(process):
@@ -360,7 +390,7 @@ class KfpLocal:
         # Now, and not from the record: what was corrected meanwhile counts, and nothing of it is written down.
         secret = await self._secrets(request.namespace, request.secret.name) if request.secret is not None else None
         process = await _blocking(self._launcher.start, folder, request, secret)
-        self._running[name] = (look.stored.request.flow, process)
+        self._running[name] = _Running(request.flow, share(request), process)
         self._watch(process)
 
     async def _require_secret(self, request: RunRequest) -> None:

@@ -186,7 +186,11 @@ class RunFolder:
             "parameters": dict(request.parameters),
             "attempt": request.attempt,
             "retryKey": request.retry_key,
-            "resources": {"cpu": request.resources.cpu, "gpus": request.resources.placement.gpus},
+            "resources": {
+                "cpu": request.resources.cpu,
+                "gpus": request.resources.placement.gpus,
+                "memory": request.resources.placement.memory_limit or request.resources.placement.memory,
+            },
             "labels": dict(request.labels),
             "namespace": request.namespace,
             "secret": request.secret.name if request.secret is not None else None,
@@ -330,9 +334,10 @@ def all_runs(runs: Path) -> list[RunFolder]:
     return [RunFolder(runs, RunName(entry.name)) for entry in entries if is_valid_name(entry.name)]
 
 
-def _resources(document: Mapping[str, int]) -> RunResources:
-    """What a run of this machine is started with; earlier versions noted no GPUs."""
-    return RunResources(cpu=document["cpu"], placement=Placement(gpus=document.get("gpus", 0)))
+def _resources(document: Mapping[str, Any]) -> RunResources:
+    """What a run of this machine is started with; earlier versions noted no GPUs and no memory."""
+    placement = Placement(gpus=document.get("gpus", 0), memory=document.get("memory", ""))
+    return RunResources(cpu=document["cpu"], placement=placement)
 
 
 def _lock_request() -> bytes:

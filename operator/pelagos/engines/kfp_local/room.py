@@ -1,0 +1,98 @@
+"""How many runs of a flow this machine has room for. Pure, but for what it says of the machine."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pelagos.engines.kubernetes.quantities import quantity
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from pelagos.ports.pipelines import RunRequest
+
+GIBIBYTE = 1024**3
+USUAL_MEMORY = 6 * GIBIBYTE
+"""Of a run that does not say what it needs: a training of yolov8n with 16 images of 640 pixels in a batch, on a processor."""
+
+
+@dataclass(frozen=True, order=True)
+class Share:
+    """What a run asks for: processor cores, GPUs, and bytes of memory."""
+
+    cores: int = 0
+    gpus: int = 0
+    memory: int = 0
+
+
+@dataclass(frozen=True)
+class Room:
+    """What runs of a flow may take together: ``runs`` of them, ``cores``, and ``memory`` in bytes; 0 limits nothing.
+
+    A run that asks for more than there is has the machine for itself: it would wait for ever otherwise. GPUs are used by one run
+    at a time: nothing divides them between processes of one machine.
+    """
+
+    runs: int = 0
+    cores: int = 0
+    memory: int = 0
+
+    def obstacle(self, flow: str, asked: Share, taken: Collection[Share]) -> str | None:
+        """Why there is no room for one more beside those that have ``taken`` theirs; None when there is."""
+        if not taken:
+            return None
+        if self.runs and len(taken) >= self.runs:
+            return f"of {flow}, {self.runs} at a time run on this machine"
+        if asked.gpus and any(each.gpus for each in taken):
+            return "another run uses the GPUs of this machine, which one run at a time may use"
+        cores, memory = sum(each.cores for each in taken), sum(each.memory for each in taken)
+        if self.cores and cores + asked.cores > self.cores:
+            return (
+                f"it asks for {_cores(asked.cores)}, and runs of {flow} use {cores} of the {self.cores} that they share on this"
+                " machine"
+            )
+        if self.memory and memory + asked.memory > self.memory:
+            return (
+                f"it asks for {_gibibytes(asked.memory)} of memory, and runs of {flow} use {_gibibytes(memory)} of the"
+                f" {_gibibytes(self.memory)} that they share on this machine"
+            )
+        return None
+
+    def first(self, flow: str, queue: Sequence[Share], taken: Collection[Share]) -> int:
+        """How many of those at the front of a queue may start now.
+
+        None overtakes: one that needs many cores would wait for ever behind a stream of small ones.
+        """
+        having = list(taken)
+        for number, asked in enumerate(queue):
+            if self.obstacle(flow, asked, having):
+                return number
+            having.append(asked)
+        return len(queue)
+
+
+def share(request: RunRequest) -> Share:
+    """What the request asks for."""
+    placement = request.resources.placement
+    stated = quantity(placement.memory_limit or placement.memory)
+    return Share(request.resources.cpu, placement.gpus, int(stated) if stated else USUAL_MEMORY)
+
+
+def cores_of_this_machine() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def memory_of_this_machine() -> int:
+    """In bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _cores(number: int) -> str:
+    return f"{number} core" if number == 1 else f"{number} cores"
+
+
+def _gibibytes(number: int) -> str:
+    return f"{number / GIBIBYTE:.3g} GiB"
