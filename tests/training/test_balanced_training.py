@@ -21,7 +21,7 @@ from pelagos_pipelines.evaluation import ground_truth
 from pelagos_pipelines.evaluation.samples import GroundTruth
 from pelagos_pipelines.preparation.balancing import Plan
 from pelagos_pipelines.steps import train as train_step
-from pelagos_pipelines.training import checkpoints, classifiers, mobilenet_v3, yolov8, yolov8_trainer
+from pelagos_pipelines.training import checkpoints, classifiers, loop, mobilenet_v3, yolov8, yolov8_trainer
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.tracking import Tracker
 from pelagos_pipelines.training.training_history import TrainingHistory
@@ -203,10 +203,11 @@ def test_an_epoch_of_the_classifier_shows_what_is_planned(tmp_path: Path, monkey
     job, history = make_job(tmp_path / "job", repeated(truth), make_request(SMALL, epochs=2, imageSize=32))
     seen: list[list[int]] = [[]]
     batch = classifiers.DecodedImages.batch
-    training = classifiers.Training(job, history, mobilenet_v3.FAMILY.networks)
+    learner: Any = mobilenet_v3.FAMILY.learner(job)
+    training = loop.Training(job, history, learner)
 
     def note(self: Any, indices: Any, *others: Any) -> Any:
-        if self is training._train:
+        if self is learner._train:
             seen[-1] += map(int, indices)
         return batch(self, indices, *others)
 
@@ -218,7 +219,7 @@ def test_an_epoch_of_the_classifier_shows_what_is_planned(tmp_path: Path, monkey
     kept = [many for many in TIMES if many]
     assert [Counter(one) for one in seen[:3]] == [Counter(dict(enumerate(kept)))] * 3
     assert seen[0] == seen[2] != seen[1], "by the seed and the number of the epoch alone"
-    assert len(training._validation) == 2
+    assert len(learner._validation) == 2
 
 
 def test_weights_multiply_what_the_classifier_gets_wrong_of_a_class_by_exactly_as_much(
@@ -230,21 +231,23 @@ def test_weights_multiply_what_the_classifier_gets_wrong_of_a_class_by_exactly_a
     found = {}
     for name, weights in (("usual", None), ("weighed", (0.25, 1.75))):
         known = truth if weights is None else weighed(truth, *weights)
-        training = classifiers.Training(*make_job(tmp_path / name, known, request), mobilenet_v3.FAMILY.networks)
-        training._state.model.classifier[2].p = 0.0  # dropout draws by chance
-        found[name] = training._train_epoch(1), training
+        job, history = make_job(tmp_path / name, known, request)
+        learner: Any = mobilenet_v3.FAMILY.learner(job)
+        training = loop.Training(job, history, learner)
+        model: Any = training._state.model
+        model.classifier[2].p = 0.0  # dropout draws by chance
+        found[name] = training._train_epoch(1)["train/loss"]
 
-    loss, training = found["weighed"]
-    training._state.model.train()
+    model.train()
     generator = np.random.default_rng([0, 1])
     torch.manual_seed(int(generator.integers(2**31)))
-    images, labels = training._train.batch(generator.permutation(6), torch.device("cpu"))
+    images, labels = learner._train.batch(generator.permutation(6), torch.device("cpu"))
     with torch.no_grad():
-        each = functional.cross_entropy(training._state.model(classifiers._augmented(images)), labels, reduction="none")
+        each = functional.cross_entropy(model(classifiers._augmented(images)), labels, reduction="none")
     weights = torch.tensor((0.25, 1.75))[labels]
-    assert loss == pytest.approx(float((weights * each).sum() / weights.sum()), rel=1e-5)
-    assert found["usual"][0] == pytest.approx(float(each.mean()), rel=1e-5)
-    assert loss != pytest.approx(found["usual"][0], rel=1e-3)
+    assert found["weighed"] == pytest.approx(float((weights * each).sum() / weights.sum()), rel=1e-5)
+    assert found["usual"] == pytest.approx(float(each.mean()), rel=1e-5)
+    assert found["weighed"] != pytest.approx(found["usual"], rel=1e-3)
 
 
 def test_a_balanced_classifier_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -113,13 +112,6 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path, truth: Grou
     with pytest.raises(RefusedError, match=f"not one of {SMALL}") as caught:
         mobilenet_v3.FAMILY.train(job, history)
     assert caught.value.failure.reason is Reason.CHECKPOINT_INVALID
-
-
-@pytest.mark.parametrize(("images", "size"), [(1, 4), (1, 1), (2, 1), (5, 4), (9, 4), (17, 16), (16, 16)])
-def test_no_batch_has_a_single_image(images: int, size: int) -> None:
-    batches = classifiers._batches(np.arange(images), size)
-    assert all(len(batch) > 1 for batch in batches)
-    assert sorted(np.concatenate(batches)) == ([0, 0] if images == 1 else list(range(images)))
 
 
 @pytest.mark.parametrize("name", [one.name for one in FAMILIES if one.description.task is Task.CLASSIFICATION])

@@ -130,16 +130,19 @@ def _tensor(found: tensor_files.Tensor) -> Any:
     return tensor.float() if tensor.is_floating_point() else tensor
 
 
-def matching(found: dict[str, Any], wanted: dict[str, Any], head: str, architecture: str) -> dict[str, Any]:
-    """The tensors of ``found`` to start from; those whose name contains ``head`` may differ, as they depend on the classes.
+def matching(
+    found: dict[str, Any], wanted: dict[str, Any], head: str | tuple[str, ...], architecture: str
+) -> dict[str, Any]:
+    """The tensors of ``found`` to start from; those whose name contains (a) ``head`` may differ, as they depend on the classes.
 
     Raises:
         RefusedError: CHECKPOINT_INVALID when any other tensor of the architecture is missing or has another shape.
     """
+    heads = (head,) if isinstance(head, str) else head
     alien = [
         name
         for name, tensor in wanted.items()
-        if head not in name and (name not in found or found[name].shape != tensor.shape)
+        if not any(head in name for head in heads) and (name not in found or found[name].shape != tensor.shape)
     ]
     if alien:
         raise _invalid(

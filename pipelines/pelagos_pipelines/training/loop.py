@@ -1,0 +1,285 @@
+"""The training loop of families that bring a network and its loss: epochs, checkpoints, learning rate, the best epoch.
+
+Families call `train` with themselves; what is theirs is a `Learner`. The loop knows no task: a batch is whatever the learner
+makes of some training images. An epoch depends on the seed, its number and the state before it alone: a training that was
+interrupted and continued ends with the same weights as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.training import Hyperparameters
+from pelagos_pipelines.evaluation.samples import GroundTruth
+from pelagos_pipelines.training import checkpoints, determinism, memory
+from pelagos_pipelines.training.families import Job
+from pelagos_pipelines.training.progress import Progress
+from pelagos_pipelines.training.training_history import TrainingHistory
+
+LAST = "last.pt"
+"""The checkpoint to continue from: all that an epoch depends on but its number and the seed."""
+WARM_UP = 0.1
+"""Fraction of all steps over which the learning rate rises from zero; it falls along a cosine afterwards."""
+STATISTICS_IMAGES = 512
+
+
+class Learner(ABC):
+    """What a family brings to one training: it is made for a job, and lives as long as its `Training`.
+
+    ``heads``: beginnings of the names of tensors whose shape depends on the classes; weights to start from may have other ones.
+    ``settles``: batch normalisation gets statistics of its own after each epoch, see `Training._settle_statistics`.
+    ``autocast``: the loss may be computed in bfloat16 on an accelerator. ``most_gradient``: the norm to which the gradients of a
+    step are cut; None: they are not.
+    """
+
+    heads: tuple[str, ...]
+    settles: bool = False
+    autocast: bool = True
+    most_gradient: float | None = None
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The network with random weights, on the processor. torch is seeded before."""
+
+    @abstractmethod
+    def prepare(self, device: torch.device) -> None:
+        """Load what batches are made of. Called once after `build`, and only if there is an epoch left to train."""
+
+    @abstractmethod
+    def batch(self, chosen: Sequence[int], generator: np.random.Generator | None) -> Any:
+        """What the loss needs of some images, on the device of `prepare`: of the structure that the family likes.
+
+        ``chosen`` are positions in ``job.truth.trained_on()``. Images are altered by ``generator`` and torch's own one, whose
+        states follow from seed and epoch; None: they are not to be altered.
+        """
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Any) -> Tensor | Mapping[str, Tensor]:
+        """The mean loss of a batch, or its parts by name, which add up to it. ``model`` is that of `build`, in training.
+
+        Go through the call of ``model``: it may be wrapped.
+        """
+
+    @abstractmethod
+    def metrics(self, model: nn.Module) -> dict[str, float]:
+        """``validation/NAME`` of the validation split: ``validation/loss``, and that by which the task chooses the best epoch.
+
+        ``model`` is in evaluation; gradients are off.
+        """
+
+    @abstractmethod
+    def content(self, model: nn.Module) -> dict[str, Any]:
+        """What ``best.pt`` is to hold: weights, and what is needed to use them. Nothing but tensors, text and numbers."""
+
+
+class Learning(Protocol):
+    """A family that trains in this loop."""
+
+    def learner(self, job: Job) -> Learner:
+        """What it brings to a training."""
+        ...
+
+
+def train(family: Learning, job: Job, history: TrainingHistory) -> int:
+    """As `families.Family.train`, which families of this loop implement by it."""
+    with memory.refusing(job.request.hyperparameters), determinism.required():
+        return Training(job, history, family.learner(job)).run()
+
+
+def class_weights(truth: GroundTruth, device: torch.device) -> Tensor | None:
+    """What the version plans that mistakes on each class weigh in the loss ``[classes]``; None: all alike."""
+    return None if truth.weights is None else torch.tensor(truth.weights, device=device)
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds. Learning rate, order and random numbers of an epoch follow from its number and the seed."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    progress: Progress = field(default_factory=Progress)
+
+    def restore(self, path: Path, device: torch.device) -> None:
+        """Continue from our own checkpoint."""
+        content = torch.load(path, map_location=device, weights_only=True)
+        self.model.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.progress = Progress.of(content)
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint to continue from."""
+        content = {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            **self.progress.content(),
+        }
+        checkpoints.save_atomically(content, path)
+
+
+class Training:
+    """One training: the loop over epochs and what it needs."""
+
+    def __init__(self, job: Job, history: TrainingHistory, learner: Learner) -> None:
+        """Begin, or continue from the last checkpoint."""
+        self._job, self._journal, self._learner = job, history, learner
+        self._parameters = job.request.hyperparameters
+        self._seed = job.request.seed % 2**31
+        torch.set_num_threads(job.request.resources.cpu)
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        torch.manual_seed(self._seed)
+        model = learner.build()
+        self._last = job.folder / LAST
+        # The weights of the start have served once there is a checkpoint of ours; a continued training never reads them again.
+        if job.start and not self._last.exists():
+            found, wanted = checkpoints.weights_of(job.start), model.state_dict()
+            fitting = checkpoints.matching(found, wanted, learner.heads, job.request.model.architecture)
+            model.load_state_dict(fitting, strict=False)
+        model.to(self._device)
+        self._state = _State(model, _optimizer(model, self._parameters))
+        if self._last.exists():
+            self._state.restore(self._last, self._device)
+        # The process may have ended between the two checkpoints: last.pt holds the best epoch then, and best.pt is an older one.
+        if self._state.progress.is_best:
+            self._save_best()
+        # The history is written before the checkpoint, so it may have a row of an epoch that is trained again now.
+        history.continue_after(self._state.progress.epoch)
+        if not self._finished():
+            learner.prepare(self._device)
+            # What an epoch shows, by the plan of the version: usually each image once.
+            times = [sample.repeats for sample in job.truth.trained_on()]
+            self._shown: Any = np.repeat(np.arange(len(times)), times)
+
+    def run(self) -> int:
+        """Train the epochs that are left; the number of the best one."""
+        while not self._finished():
+            epoch = self._state.progress.epoch + 1
+            losses = self._train_epoch(epoch)
+            if self._learner.settles:
+                self._settle_statistics()
+            # History, then the checkpoint to continue from, then the best one: whenever the process ends, the next one tells from
+            # last.pt what is missing, and makes it again.
+            rate = self._state.optimizer.param_groups[0]["lr"]
+            row = {**losses, "train/learning-rate": rate, **self._validate()}
+            metrics = self._journal.record(epoch, row)
+            # Before it is saved, so that the checkpoint itself says whether its epoch is the best.
+            self._state.progress = self._state.progress.after(metrics, self._job.request.task)
+            self._state.save(self._last)
+            if self._state.progress.is_best:
+                self._save_best()
+            self._journal.keep()
+        return self._state.progress.best_epoch
+
+    def _finished(self) -> bool:
+        return self._state.progress.is_over(self._job.request)
+
+    def _train_epoch(self, epoch: int) -> dict[str, float]:
+        """The mean loss over the images that an epoch shows, and its parts."""
+        # From seed and number of the epoch alone: the state of no generator goes into checkpoints, and none is missed there.
+        generator = np.random.default_rng([self._seed, epoch])
+        torch.manual_seed(int(generator.integers(2**31)))
+        order = self._shown[generator.permutation(len(self._shown))]
+        batches = _batches(order, self._parameters.batch_size)
+        self._state.model.train()
+        totals: dict[str, float] = {}
+        for index, chosen in enumerate(batches):
+            step = (epoch - 1) * len(batches) + index
+            self._set_rate(step / (self._parameters.epochs * len(batches)))
+            batch = self._learner.batch(chosen, generator)
+            for name, loss in self._step(batch, epoch).items():
+                totals[name] = totals.get(name, 0.0) + loss * len(chosen)
+        return {name: total / sum(map(len, batches)) for name, total in totals.items()}
+
+    def _step(self, batch: Any, epoch: int) -> dict[str, float]:
+        """One step of the optimizer, and the loss of its batch with its parts.
+
+        Raises:
+            RefusedError: TRAINING_DIVERGED when the loss is no number.
+        """
+        on_accelerator = self._device.type == "cuda"
+        with torch.autocast("cuda", torch.bfloat16, enabled=on_accelerator and self._learner.autocast):
+            found = self._learner.loss(self._state.model, batch)
+        parts = {} if isinstance(found, Tensor) else dict(found)
+        outcome = found if isinstance(found, Tensor) else torch.stack([part.float() for part in parts.values()]).sum()
+        self._state.optimizer.zero_grad(set_to_none=True)
+        outcome.backward()
+        if self._learner.most_gradient is not None:
+            nn.utils.clip_grad_norm_(self._state.model.parameters(), self._learner.most_gradient)
+        self._state.optimizer.step()
+        loss = float(outcome.detach())
+        if not math.isfinite(loss):
+            raise RefusedError(
+                Reason.TRAINING_DIVERGED,
+                f"the loss became {loss} in epoch {epoch}; lower hyperparameters.learningRate,"
+                f" now {self._parameters.learning_rate}",
+                "hyperparameters.learningRate",
+            )
+        return {"train/loss": loss} | {f"train/{name}": float(part.detach()) for name, part in parts.items()}
+
+    def _set_rate(self, progress: float) -> None:
+        """Learning rate at ``progress`` in [0, 1) of the training; a function of progress alone, so it needs no state."""
+        rate = float(self._parameters.learning_rate)
+        if progress < WARM_UP:
+            rate *= (progress + 0.001) / WARM_UP
+        else:
+            rate *= 0.01 + 0.99 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
+        for group in self._state.optimizer.param_groups:
+            group["lr"] = rate
+
+    def _settle_statistics(self) -> None:
+        """Give batch normalisation the mean statistics of training images under the present weights.
+
+        The usual running averages need hundreds of steps to settle; small collections have fewer, and would be judged by a
+        network that works in training only (precise batch normalisation: Wu and Johnson 2021, arXiv:2105.07576).
+        """
+        norms = [module for module in self._state.model.modules() if isinstance(module, _BatchNorm)]
+        usual = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain average over the batches below
+        chosen = self._shown[np.random.default_rng(self._seed).permutation(len(self._shown))[:STATISTICS_IMAGES]]
+        self._state.model.train()
+        with torch.no_grad():
+            for batch in _batches(chosen, max(self._parameters.batch_size, 32)):
+                self._learner.loss(self._state.model, self._learner.batch(batch, None))
+        for norm, momentum in zip(norms, usual, strict=True):
+            norm.momentum = momentum
+
+    def _validate(self) -> dict[str, float]:
+        self._state.model.eval()
+        with torch.inference_mode():
+            return self._learner.metrics(self._state.model)
+
+    def _save_best(self) -> None:
+        checkpoints.save_atomically(self._learner.content(self._state.model), self._job.best)
+
+
+def _optimizer(model: nn.Module, parameters: Hyperparameters) -> torch.optim.Optimizer:
+    """Weight decay applies to matrices and filters; biases and normalisation layers go without. Frozen weights are left out."""
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    groups = [
+        {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": float(parameters.weight_decay)},
+        {"params": [weight for weight in trained if weight.ndim <= 1], "weight_decay": 0.0},
+    ]
+    rate = float(parameters.learning_rate)
+    if parameters.optimizer == "SGD":
+        return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
+    return torch.optim.AdamW(groups, lr=rate)
+
+
+def _batches(order: Any, size: int) -> list[Any]:
+    """Batches of about ``size``, never of one image: batch normalisation needs two. An only one is shown twice."""
+    if len(order) == 1:
+        order = np.repeat(order, 2)
+    count = max(min(math.ceil(len(order) / size), len(order) // 2), 1)
+    return list(np.array_split(order, count))

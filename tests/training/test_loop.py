@@ -1,0 +1,171 @@
+"""The loop that families train in: with targets of any structure, losses of several parts, and what a learner asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pelagos_pipelines.evaluation.samples import GroundTruth
+from pelagos_pipelines.training import checkpoints, loop
+from pelagos_pipelines.training.families import Job
+from training.shapes import make_request, make_truth
+from training.test_classifiers import make_job
+
+
+class Finder(nn.Module):  # type: ignore[misc]  # torch is not in this environment
+    """Finds one box in an image. As torchvision's detectors: losses by name in training, dictionaries of images after it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 5, stride=4), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(2))
+        self.box_head, self.class_head = nn.Linear(16, 4), nn.Linear(16, 2)
+
+    def forward(self, images: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+        features = self.body(torch.stack(images)).flatten(1)
+        boxes, scores = self.box_head(features), self.class_head(features)
+        if targets is None:
+            return [{"boxes": box[None], "scores": score} for box, score in zip(boxes, scores, strict=True)]
+        wanted, labels = (torch.stack([target[name][0] for target in targets]) for name in ("boxes", "labels"))
+        return {
+            "box": nn.functional.smooth_l1_loss(boxes, wanted),
+            "class": nn.functional.cross_entropy(scores, labels),
+        }
+
+
+class FinderLearner(loop.Learner):
+    """The smallest learner of a detector."""
+
+    heads = ("box_head.", "class_head.")
+
+    def __init__(self, job: Job, most_gradient: float | None = None) -> None:
+        self.job, self.most_gradient = job, most_gradient
+
+    def build(self) -> nn.Module:
+        return Finder()
+
+    def prepare(self, device: torch.device) -> None:
+        self.device = device
+
+    def batch(self, chosen: Sequence[int], generator: np.random.Generator | None) -> Any:
+        samples = [self.job.truth.trained_on()[index] for index in chosen]
+        noise = [0.0 if generator is None else generator.normal(0, 0.01) for _ in samples]
+        images = [
+            torch.from_numpy(one.pixels()).permute(2, 0, 1).float() / 255 + more
+            for one, more in zip(samples, noise, strict=True)
+        ]
+        targets = [
+            {
+                "boxes": torch.from_numpy(one.boxes).float() / 96,
+                "labels": torch.from_numpy(one.class_ids),
+            }
+            for one in samples
+        ]
+        return images, targets
+
+    def loss(self, model: nn.Module, batch: Any) -> Mapping[str, Tensor]:
+        found: Mapping[str, Tensor] = model(*batch)
+        return found
+
+    def metrics(self, model: nn.Module) -> dict[str, float]:
+        assert not model.training
+        samples = self.job.truth.samples("validation")
+        found = model([torch.from_numpy(one.pixels()).permute(2, 0, 1).float() / 255 for one in samples])
+        far = [
+            abs(one["boxes"][0] - torch.from_numpy(sample.boxes[0]) / 96).mean()
+            for one, sample in zip(found, samples, strict=True)
+        ]
+        return {"validation/loss": float(sum(far))}
+
+    def content(self, model: nn.Module) -> dict[str, Any]:
+        return {"labels": list(self.job.truth.labels), "model": model.state_dict()}
+
+
+class Family:
+    """Trains it."""
+
+    def __init__(self, most_gradient: float | None = None) -> None:
+        self.most_gradient = most_gradient
+
+    def learner(self, job: Job) -> loop.Learner:
+        return FinderLearner(job, self.most_gradient)
+
+
+class KilledError(Exception):
+    """Ends a training in the middle."""
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> GroundTruth:
+    return make_truth(tmp_path_factory.mktemp("boxes"), (6, 3, 2), detection=True)
+
+
+def test_a_network_with_targets_and_losses_by_name_learns(tmp_path: Path, truth: GroundTruth) -> None:
+    job, history = make_job(tmp_path / "job", truth, make_request("yolov8n", epochs=6, learningRate="0.01"))
+
+    best = loop.train(Family(), job, history)
+
+    first, last = history.epochs[0].metrics, history.epochs[-1].metrics
+    assert last["train/loss"] < first["train/loss"]
+    assert last["train/box"] + last["train/class"] == pytest.approx(last["train/loss"], rel=1e-5)
+    assert best == min(history.epochs, key=lambda row: row.metrics["validation/loss"]).number
+    assert torch.load(job.best, weights_only=True)["labels"] == ["disc", "square"]
+
+
+def test_it_goes_on_where_it_was(tmp_path: Path, truth: GroundTruth, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = make_request("yolov8n", epochs=3)
+    loop.train(Family(), *make_job(tmp_path / "whole", truth, request))
+    save = checkpoints.save_atomically
+
+    def saved(content: Any, path: Path) -> None:
+        save(content, path)
+        if path.name == "last.pt" and content["epoch"] == 2:
+            raise KilledError
+
+    monkeypatch.setattr(checkpoints, "save_atomically", saved)
+    with pytest.raises(KilledError):
+        loop.train(Family(), *make_job(tmp_path / "cut", truth, request))
+    monkeypatch.undo()
+    loop.train(Family(), *make_job(tmp_path / "cut", truth, request))
+
+    for name in ("last.pt", "best.pt"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+
+
+def test_gradients_are_cut_to_the_norm_that_a_learner_allows(tmp_path: Path, truth: GroundTruth) -> None:
+    request = make_request("yolov8n", optimizer="SGD", weightDecay="0", batchSize=6, learningRate="100")
+    moved = []
+    for allowed in (1e-2, 1e-3):
+        job, history = make_job(tmp_path / str(allowed), truth, request)
+        training = loop.Training(job, history, FinderLearner(job, allowed))
+        before = nn.utils.parameters_to_vector(training._state.model.parameters()).detach().clone()
+        training._train_epoch(1)
+        after = nn.utils.parameters_to_vector(training._state.model.parameters()).detach()
+        moved.append(float((after - before).norm()))
+    assert moved[0] == pytest.approx(10 * moved[1], rel=0.01)
+
+
+def test_weights_to_start_from_are_taken_but_for_the_heads(tmp_path: Path, truth: GroundTruth) -> None:
+    donor = Finder()
+    donor.class_head = nn.Linear(16, 7)
+    torch.save(donor.state_dict(), tmp_path / "start.pt")
+    job, history = make_job(tmp_path / "job", truth, make_request("yolov8n", learningRate="0"), tmp_path / "start.pt")
+
+    loop.train(Family(), job, history)
+
+    got = torch.load(job.best, weights_only=True)["model"]
+    assert torch.equal(got["body.0.weight"], donor.body[0].weight)
+    assert torch.equal(got["box_head.weight"], donor.box_head.weight)
+    assert got["class_head.weight"].shape[0] == 2
+
+
+@pytest.mark.parametrize(("images", "size"), [(1, 4), (1, 1), (2, 1), (5, 4), (9, 4), (17, 16), (16, 16)])
+def test_no_batch_has_a_single_image(images: int, size: int) -> None:
+    batches = loop._batches(np.arange(images), size)
+    assert all(len(batch) > 1 for batch in batches)
+    assert sorted(np.concatenate(batches)) == ([0, 0] if images == 1 else list(range(images)))
