@@ -166,7 +166,7 @@ def test_leaving_out_most_images_is_said() -> None:
 
 def test_a_version_holds_its_plan_and_its_report_shows_it(tmp_path: Path) -> None:
     declared = {"strategy": "Oversample", "target": 9}
-    uri, digest = make_version(tmp_path, (6, 3, 3), detection=False, balance=declared)
+    uri, digest = make_version(tmp_path, (6, 3, 3), Task.CLASSIFICATION, balance=declared)
 
     version = versions.read(uri)
 
@@ -178,8 +178,8 @@ def test_a_version_holds_its_plan_and_its_report_shows_it(tmp_path: Path) -> Non
     page = Path(uri, making.FOLDER, "report.html").read_text(encoding="utf-8")
     assert "Balance of the training split" in page
     assert "An epoch shows 18 images, of 6 in the split" in page
-    _, usual = make_version(tmp_path / "usual", (6, 3, 3), detection=False)
-    _, other = make_version(tmp_path / "none", (6, 3, 3), detection=False, balance={"strategy": "None"})
+    _, usual = make_version(tmp_path / "usual", (6, 3, 3), Task.CLASSIFICATION)
+    _, other = make_version(tmp_path / "none", (6, 3, 3), Task.CLASSIFICATION, balance={"strategy": "None"})
     assert other == usual != digest, "nothing that somebody wrote out makes no other version"
 
 
@@ -209,7 +209,7 @@ def test_a_plan_that_no_preparation_makes_is_not_obeyed(tmp_path: Path, change: 
 
 
 def test_a_changed_plan_is_found_out(tmp_path: Path) -> None:
-    uri, _ = make_version(tmp_path, (4, 2, 2), detection=False, balance={"strategy": "Oversample", "target": 5})
+    uri, _ = make_version(tmp_path, (4, 2, 2), Task.CLASSIFICATION, balance={"strategy": "Oversample", "target": 5})
     manifest = Path(uri, "manifest.json")
     manifest.write_text(manifest.read_text().replace('"target": 5', '"target": 6'))
 

@@ -26,13 +26,14 @@ from faulty_proxy import Fault, Proxy
 from object_storage import ObjectStorage
 from pelagos_contract.dataset import SPLITS, PreparationResult
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingResult
 from pelagos_pipelines.preparation import published, versions
 from pelagos_pipelines.steps.evaluate import evaluate
 from pelagos_pipelines.steps.export import export
 from pelagos_pipelines.steps.prepare import prepare
 from pelagos_pipelines.steps.train import train
-from training.shapes import make_request, make_truth, store_sample
+from training.shapes import make_request, make_truth, store
 
 PREPARATION = {
     "source": {"volume": {"path": "samples/shapes"}},
@@ -66,13 +67,9 @@ def source(tmp_path: Path) -> Callable[[bool], Path]:
 
     def make(detection: bool) -> Path:
         folder = tmp_path / "folder" / "data" / "samples" / "shapes"
-        truth = make_truth(tmp_path / "drawn", (6, 3, 3), detection)
-        for split in SPLITS:
-            for sample in truth.samples(split):
-                store_sample(folder, split, sample, detection)
-        if detection:
-            names = "train: images/train\nval: images/validation\ntest: images/test\nnames: [disc, square]\n"
-            (folder / "data.yaml").write_text(names)
+        task = Task.DETECTION if detection else Task.CLASSIFICATION
+        truth = make_truth(tmp_path / "drawn", (6, 3, 3), task)
+        store(folder, truth, task)
         return folder
 
     return make

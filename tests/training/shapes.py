@@ -1,11 +1,11 @@
-"""Small synthetic image collections: coloured shapes on a noisy ground, as truth in memory with files on disk."""
+"""Small synthetic image collections for every task: coloured shapes on a noisy ground, as truth in memory with files on disk."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +14,32 @@ import numpy as np
 
 from pelagos_contract import families
 from pelagos_contract.dataset import SPLITS
+from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingRequest
+from pelagos_pipelines.annotations import masks, registry
+from pelagos_pipelines.annotations import shapes as drawing
+from pelagos_pipelines.annotations.model import Collection, ImageRecord
+from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.steps.prepare import prepare
 
 CLASSES = ("disc", "square")
+GROUND = "ground"
+"""A class without objects, where a task has one: what no shape covers."""
 COLOURS = ((40, 40, 200), (40, 160, 40))
+FORMATS: Mapping[Task, str] = {
+    Task.ORIENTED_DETECTION: "Yolo",
+    Task.INSTANCE_SEGMENTATION: "Coco",
+    Task.SEMANTIC_SEGMENTATION: "Coco",
+    Task.PANOPTIC_SEGMENTATION: "Coco",
+}
+"""What sources of shapes are written in."""
+
+
+def classes_of(task: Task) -> tuple[str, ...]:
+    """The classes of a collection for a task."""
+    return (*CLASSES, GROUND) if task is Task.PANOPTIC_SEGMENTATION else CLASSES
 
 
 def draw(image: Pixels, class_id: int, x: int, y: int, side: int) -> None:
@@ -41,8 +60,11 @@ def make_image(
     return image
 
 
-def make_sample(folder: Path, name: str, seed: int, detection: bool) -> Sample:
-    """One image: a class in the middle, or one to three boxes."""
+def make_sample(folder: Path, name: str, seed: int, task: Task) -> Sample:
+    """One image: a class in the middle, or one to three objects."""
+    if task in FORMATS:
+        return _shaped_sample(folder, name, seed, task)
+    detection = task is Task.DETECTION
     generator = np.random.default_rng(seed)
     width, height = (96, 72) if detection else (48, 40)
     count = int(generator.integers(1, 4)) if detection else 1
@@ -52,24 +74,62 @@ def make_sample(folder: Path, name: str, seed: int, detection: bool) -> Sample:
         x = int(generator.integers(0, width - side)) if detection else 10
         y = int(generator.integers(0, height - side)) if detection else 5
         shapes.append(((seed + number) % 2, x, y, side))
-    content = cv2.imencode(".png", make_image(generator, width, height, shapes))[1].tobytes()
-    digest = hashlib.sha256(content).hexdigest()
-    # As a dataset version keeps it: by its content, which is compared when it is read.
-    file = folder / digest[:2] / digest[2:]
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content)
+    file = _stored(folder, make_image(generator, width, height, shapes))
     ids = np.array([shape[0] for shape in shapes])
     boxes = np.array([[x, y, x + side, y + side] for _, x, y, side in shapes], float)
     return Sample(name, file, ids, boxes if detection else np.zeros((0, 4)))
 
 
-def make_truth(folder: Path, counts: tuple[int, int, int], detection: bool) -> GroundTruth:
+def _shaped_sample(folder: Path, name: str, seed: int, task: Task) -> Sample:
+    """One image with one to three objects, twice as long as wide and turned: ellipses are discs, rectangles are squares.
+
+    The annotations are exact: rectangles that are turned for boxes, polygons for outlines of objects, and for the other tasks
+    the pixels that are seen of each object, with the ground where it has a class.
+    """
+    generator = np.random.default_rng(seed)
+    width, height = 96, 72
+    image: Pixels = generator.integers(180, 220, (height, width, 3), np.uint8)
+    owners = np.full((height, width), -1)
+    found = []
+    for number in range(int(generator.integers(1, 4))):
+        class_id, length = (seed + number) % 2, float(generator.integers(24, 34))
+        reach = 0.56 * length  # from the centre to a corner, however it is turned
+        x, y = (float(generator.uniform(reach, side - reach)) for side in (width, height))
+        angle = float(generator.integers(0, 180))
+        label, box = CLASSES[class_id], (x - length / 2, y - length / 4, length, length / 2)
+        rectangle = drawing.rectangle(label, *box, angle)
+        body = rectangle if class_id else Shape(label, Kind.ELLIPSE, (x, y, length / 2, length / 4, angle))
+        outline = drawing.outlined(body)
+        assert outline is not None
+        inside = masks.drawn(outline, width, height)
+        image[inside], owners[inside] = COLOURS[class_id], number
+        found.append(rectangle if task is Task.ORIENTED_DETECTION else outline)
+    if task not in {Task.ORIENTED_DETECTION, Task.INSTANCE_SEGMENTATION}:
+        seen = [(shape, owners == number) for number, shape in enumerate(found)]
+        found = [masks.of_array(shape.label, inside) for shape, inside in seen if inside.any()]
+    if task is Task.PANOPTIC_SEGMENTATION:
+        found.append(masks.of_array(GROUND, owners < 0, attributes={"isthing": "false"}))
+    ids = np.array([classes_of(task).index(shape.label) for shape in found])
+    return Sample(name, _stored(folder, image), ids, np.zeros((0, 4)), shapes=tuple(found))
+
+
+def _stored(folder: Path, image: Pixels) -> Path:
+    """As a dataset version keeps it: by its content, which is compared when it is read."""
+    content = cv2.imencode(".png", image)[1].tobytes()
+    digest = hashlib.sha256(content).hexdigest()
+    file = folder / digest[:2] / digest[2:]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+    return file
+
+
+def make_truth(folder: Path, counts: tuple[int, int, int], task: Task) -> GroundTruth:
     """A collection with so many images in train, validation and test."""
     by_split = {}
     for offset, (split, count) in enumerate(zip(SPLITS, counts, strict=True)):
         names = [(f"{split}-{index}.png", 1000 * offset + index) for index in range(count)]
-        by_split[split] = tuple(make_sample(folder, name, seed, detection) for name, seed in names)
-    return GroundTruth(CLASSES, by_split)
+        by_split[split] = tuple(make_sample(folder, name, seed, task) for name, seed in names)
+    return GroundTruth(classes_of(task), by_split)
 
 
 def make_request(architecture: str, uri: str = "", version: str = "sha256:0", **changes: object) -> TrainingRequest:
@@ -94,25 +154,23 @@ def make_request(architecture: str, uri: str = "", version: str = "sha256:0", **
 
 
 def make_version(
-    folder: Path, counts: tuple[int, int, int], detection: bool, boxless: Sequence[str] = (), **recipe: object
+    folder: Path, counts: tuple[int, int, int], task: Task, boxless: Sequence[str] = (), **recipe: object
 ) -> tuple[str, str]:
     """A dataset version made by the real preparation: its uri and version. Images of the splits ``boxless`` show nothing.
 
     ``recipe`` are fields of the request beside the usual ones.
     """
-    truth = make_truth(folder / "drawn", counts, detection)
-    source = folder / "data" / "source"
-    for split in SPLITS:
-        for sample in truth.samples(split):
-            shown = replace(sample, class_ids=sample.class_ids[:0], boxes=sample.boxes[:0])
-            store_sample(source, split, shown if split in boxless else sample, detection)
-    if detection:
-        (source / "data.yaml").write_text(
-            f"train: images/train\nval: images/validation\ntest: images/test\nnames: {list(CLASSES)}\n"
-        )
+    truth = make_truth(folder / "drawn", counts, task)
+    shown = {
+        split: tuple(replace(one, class_ids=one.class_ids[:0], boxes=one.boxes[:0], shapes=()) for one in samples)
+        if split in boxless
+        else samples
+        for split, samples in truth.by_split.items()
+    }
+    store(folder / "data" / "source", replace(truth, by_split=shown), task)
     request = {
         "source": {"volume": {"path": "source"}},
-        "task": "Detection" if detection else "Classification",
+        "task": task,
         "split": {"policy": "Provided"},
         "cleaning": {"duplicates": {"action": "Keep"}},
         **recipe,
@@ -123,9 +181,36 @@ def make_version(
     return result["uri"], result["version"]
 
 
-def store_sample(source: Path, split: str, sample: Sample, detection: bool) -> None:
+def store(source: Path, truth: GroundTruth, task: Task) -> None:
+    """A source with the images of all splits: class folders, or a format of annotations."""
+    if task in FORMATS:
+        _store_shaped(source, truth, task)
+        return
+    for split in SPLITS:
+        for sample in truth.samples(split):
+            store_sample(source, split, sample, task)
+    if task is Task.DETECTION:
+        (source / "data.yaml").write_text(
+            f"train: images/train\nval: images/validation\ntest: images/test\nnames: {list(CLASSES)}\n"
+        )
+
+
+def _store_shaped(source: Path, truth: GroundTruth, task: Task) -> None:
+    records, blobs = [], {}
+    for split in SPLITS:
+        for sample in truth.samples(split):
+            height, width = sample.pixels().shape[:2]
+            records.append(ImageRecord(sample.name, width, height, split=split, shapes=tuple(sample.shapes)))
+            blobs[sample.name] = sample.file
+    source.mkdir(parents=True)
+    write = registry.FORMATS.named(FORMATS[task]).write
+    assert write is not None
+    write(source, Collection(task, truth.labels, tuple(records)), blobs)
+
+
+def store_sample(source: Path, split: str, sample: Sample, task: Task) -> None:
     """One image of the source, in the YOLO layout or in a class folder."""
-    if not detection:
+    if task is Task.CLASSIFICATION:
         target = source / split / CLASSES[sample.class_ids[0]] / sample.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(sample.file, target)

@@ -20,6 +20,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT
 from pelagos_contract.augmentation import SHEET, Augmentation
 from pelagos_contract.dataset import PreparationRequest
 from pelagos_contract.failures import RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_contract.training import Hyperparameters
 from pelagos_pipelines.evaluation import ground_truth
 from pelagos_pipelines.evaluation.samples import GroundTruth
@@ -59,13 +60,13 @@ def declared(**changes: Any) -> Augmentation:
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    return make_version(tmp_path_factory.mktemp("shapes"), (6, 3, 3), detection=True)
+    return make_version(tmp_path_factory.mktemp("shapes"), (6, 3, 3), Task.DETECTION)
 
 
 @pytest.fixture(scope="module")
 def canvases(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A hundred times the same image of a classifier, as it is given to a network."""
-    (sample,) = make_truth(tmp_path_factory.mktemp("shapes"), (1, 0, 0), detection=False).samples("train")
+    (sample,) = make_truth(tmp_path_factory.mktemp("shapes"), (1, 0, 0), Task.CLASSIFICATION).samples("train")
     return np.stack([geometry.square(sample.pixels(), 48)] * 100)
 
 
@@ -247,7 +248,7 @@ def test_geometry_of_the_classifier_stays_within_what_is_declared(canvases: Any)
 def test_a_classifier_is_trained_on_altered_images_and_validated_on_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    truth = replace(make_truth(tmp_path / "shapes", (4, 2, 2), detection=False), augmentation=declared(rotate=90))
+    truth = replace(make_truth(tmp_path / "shapes", (4, 2, 2), Task.CLASSIFICATION), augmentation=declared(rotate=90))
     job, history = make_job(tmp_path / "job", truth, make_request("mobilenet_v3_small", imageSize=32))
     seen, alter = [], classifier_augmentation.altered
 
@@ -266,7 +267,7 @@ def test_a_classifier_is_trained_on_altered_images_and_validated_on_others(
 def test_what_is_shown_beforehand_is_made_by_the_code_of_the_training(tmp_path: Path, architecture: str) -> None:
     detects = architecture.startswith("yolo")
     family: Any = yolov8.FAMILY if detects else mobilenet_v3.FAMILY
-    truth = make_truth(tmp_path / "shapes", (4, 1, 1), detection=detects)
+    truth = make_truth(tmp_path / "shapes", (4, 1, 1), Task.DETECTION if detects else Task.CLASSIFICATION)
     (tmp_path / "sheet").mkdir()
 
     examples = Examples(truth.samples("train"), truth.labels, 2, 3, 64, 7, tmp_path / "sheet")
@@ -282,7 +283,7 @@ def test_what_is_shown_beforehand_is_made_by_the_code_of_the_training(tmp_path: 
 
 def test_boxes_that_are_shown_lie_where_the_organisms_are(tmp_path: Path) -> None:
     """Shapes are darker than their ground: within each box something is, whatever was done to the image."""
-    truth = make_truth(tmp_path / "shapes", (4, 1, 1), detection=True)
+    truth = make_truth(tmp_path / "shapes", (4, 1, 1), Task.DETECTION)
     (tmp_path / "sheet").mkdir()
     policy = declared(rotate=20, flipVertical=True, translate=5)
     examples = Examples(truth.samples("train"), truth.labels, 4, 3, 96, 7, tmp_path / "sheet")
@@ -295,7 +296,7 @@ def test_boxes_that_are_shown_lie_where_the_organisms_are(tmp_path: Path) -> Non
 
 
 def test_what_is_done_goes_on_record_also_where_nothing_is_declared(tmp_path: Path) -> None:
-    truth = make_truth(tmp_path, (2, 1, 1), detection=False)
+    truth = make_truth(tmp_path, (2, 1, 1), Task.CLASSIFICATION)
     parameters = make_request("mobilenet_v3_small").hyperparameters
 
     def applied(known: GroundTruth, family: Any) -> dict[str, str]:
@@ -312,7 +313,7 @@ def test_what_is_done_goes_on_record_also_where_nothing_is_declared(tmp_path: Pa
 
 
 def test_a_family_that_does_not_alter_images_so_is_refused(tmp_path: Path) -> None:
-    known = replace(make_truth(tmp_path, (2, 1, 1), detection=False), augmentation=Augmentation(rotate=90))
+    known = replace(make_truth(tmp_path, (2, 1, 1), Task.CLASSIFICATION), augmentation=Augmentation(rotate=90))
     other: Any = SimpleNamespace(DESCRIPTION=replace(mobilenet_v3.FAMILY.DESCRIPTION, augments=False))
 
     with pytest.raises(RefusedError, match="declares augmentation, which the family MobileNetV3 does not heed"):
@@ -332,9 +333,9 @@ def test_a_version_keeps_what_is_declared_and_its_report_shows_examples(
 
     monkeypatch.setattr(augmentation_sheet, "_asked", draw)
     policy = {"flipVertical": True, "rotate": 90, "color": {"hue": 3}}
-    uri, digest = make_version(tmp_path / "a", (5, 2, 2), detection=True, augmentation=policy)
-    _, usual = make_version(tmp_path / "b", (5, 2, 2), detection=True)
-    _, nothing = make_version(tmp_path / "c", (5, 2, 2), detection=True, augmentation={"color": {}})
+    uri, digest = make_version(tmp_path / "a", (5, 2, 2), Task.DETECTION, augmentation=policy)
+    _, usual = make_version(tmp_path / "b", (5, 2, 2), Task.DETECTION)
+    _, nothing = make_version(tmp_path / "c", (5, 2, 2), Task.DETECTION, augmentation={"color": {}})
 
     assert versions.read(uri).augmentation == Augmentation.model_validate(policy)
     assert nothing == usual != digest
@@ -356,7 +357,7 @@ def test_without_its_framework_a_version_has_its_report_and_no_sheet(
 ) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
 
-    uri, _ = make_version(tmp_path, (4, 2, 2), detection=False, augmentation={"rotate": 90})
+    uri, _ = make_version(tmp_path, (4, 2, 2), Task.CLASSIFICATION, augmentation={"rotate": 90})
 
     (page,) = kept.find(uri, tmp_path / "scratch")
     assert "Examples could not be drawn" in page.read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from torch.nn import functional
 from ultralytics.data.base import BaseDataset
 
 from pelagos_contract.failures import RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation import ground_truth
 from pelagos_pipelines.evaluation.samples import GroundTruth
@@ -41,7 +42,7 @@ def threads() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    return make_version(tmp_path_factory.mktemp("shapes"), (6, 3, 3), detection=True)
+    return make_version(tmp_path_factory.mktemp("shapes"), (6, 3, 3), Task.DETECTION)
 
 
 def repeated(truth: GroundTruth, times: Sequence[int] = TIMES) -> GroundTruth:
@@ -199,7 +200,7 @@ def test_weights_multiply_what_the_detector_gets_wrong_of_a_class_by_exactly_as_
 
 
 def test_an_epoch_of_the_classifier_shows_what_is_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    truth = make_truth(tmp_path / "shapes", (6, 2, 2), detection=False)
+    truth = make_truth(tmp_path / "shapes", (6, 2, 2), Task.CLASSIFICATION)
     job, history = make_job(tmp_path / "job", repeated(truth), make_request(SMALL, epochs=2, imageSize=32))
     seen: list[list[int]] = [[]]
     batch = classifiers.DecodedImages.batch
@@ -226,7 +227,7 @@ def test_weights_multiply_what_the_classifier_gets_wrong_of_a_class_by_exactly_a
     tmp_path: Path,
 ) -> None:
     """One batch, one epoch, no change of weights in between: the loss is the weighted mean of those of the images."""
-    truth = make_truth(tmp_path / "shapes", (6, 2, 2), detection=False)
+    truth = make_truth(tmp_path / "shapes", (6, 2, 2), Task.CLASSIFICATION)
     request = make_request(SMALL, imageSize=32, batchSize=6, learningRate="0", weightDecay="0")
     found = {}
     for name, weights in (("usual", None), ("weighed", (0.25, 1.75))):
@@ -251,7 +252,7 @@ def test_weights_multiply_what_the_classifier_gets_wrong_of_a_class_by_exactly_a
 
 
 def test_a_balanced_classifier_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    truth = repeated(make_truth(tmp_path / "shapes", (6, 2, 2), detection=False))
+    truth = repeated(make_truth(tmp_path / "shapes", (6, 2, 2), Task.CLASSIFICATION))
     request = make_request(SMALL, epochs=2, imageSize=32)
     mobilenet_v3.FAMILY.train(*make_job(tmp_path / "whole", truth, request))
     save = checkpoints.save_atomically
@@ -272,7 +273,7 @@ def test_a_balanced_classifier_goes_on_where_it_was(tmp_path: Path, monkeypatch:
 
 
 def test_what_is_done_goes_on_record(tmp_path: Path) -> None:
-    truth = make_truth(tmp_path, (6, 2, 2), detection=False)
+    truth = make_truth(tmp_path, (6, 2, 2), Task.CLASSIFICATION)
 
     def applied(known: GroundTruth) -> dict[str, str]:
         found = train_step._applied(known, mobilenet_v3.FAMILY, make_request(SMALL).hyperparameters)
@@ -291,7 +292,7 @@ def test_what_is_done_goes_on_record(tmp_path: Path) -> None:
 
 
 def test_a_family_that_does_not_balance_is_refused(tmp_path: Path) -> None:
-    known = repeated(make_truth(tmp_path, (6, 2, 2), detection=False))
+    known = repeated(make_truth(tmp_path, (6, 2, 2), Task.CLASSIFICATION))
     other: Any = SimpleNamespace(DESCRIPTION=replace(mobilenet_v3.FAMILY.DESCRIPTION, balances=False))
 
     train_step._require_heeded(known, mobilenet_v3.FAMILY)

@@ -33,7 +33,7 @@ def threads() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> GroundTruth:
-    return make_truth(tmp_path_factory.mktemp("shapes"), (24, 8, 8), detection=False)
+    return make_truth(tmp_path_factory.mktemp("shapes"), (24, 8, 8), Task.CLASSIFICATION)
 
 
 def make_job(

@@ -17,7 +17,9 @@ import torch
 
 from pelagos.engines.triton import outputs as model_outputs
 from pelagos_contract.failures import RefusedError
+from pelagos_contract.families import by_architecture
 from pelagos_contract.preprocessing import Statistics
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import ground_truth
 from pelagos_pipelines.serving import color, images, predictor, sketches
 from pelagos_pipelines.serving.decoder import Decoder
@@ -62,7 +64,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         declared["tile"] = {"size": 1024, "overlap": 128}
     else:
         declared["resize"] = {"longest": 512}
-    version = make_version(folder, (6, 3, 3), architecture.startswith("yolo"), preprocessing=declared)
+    version = make_version(folder, (6, 3, 3), by_architecture()[architecture].task, preprocessing=declared)
     asked = make_request(architecture, *version, epochs=2)
     place = Place(folder)
     for step in (train, evaluate, export):
@@ -183,7 +185,7 @@ def test_the_detector_is_trained_and_validated_on_that_scale(tmp_path: Path) -> 
 
 
 def test_the_classifier_is_trained_and_validated_on_that_scale(tmp_path: Path) -> None:
-    truth = make_truth(tmp_path, (2, 1, 1), detection=False)
+    truth = make_truth(tmp_path, (2, 1, 1), Task.CLASSIFICATION)
     declared = Statistics(mean=[0.2, 0.4, 0.6], deviation=[0.1, 0.2, 0.3])
     scale = Scale.to(declared, (MEAN.tolist(), DEVIATION.tolist()))
 
@@ -205,7 +207,9 @@ def test_a_channel_that_is_the_same_everywhere_is_not_divided_by_nothing() -> No
 
 
 def test_a_family_that_does_not_heed_statistics_is_refused(tmp_path: Path) -> None:
-    version = make_version(tmp_path, (2, 1, 1), False, preprocessing={"normalization": "DatasetStatistics"})
+    version = make_version(
+        tmp_path, (2, 1, 1), Task.CLASSIFICATION, preprocessing={"normalization": "DatasetStatistics"}
+    )
     known = ground_truth.read(make_request("mobilenet_v3_small", *version))
     other: Any = SimpleNamespace(DESCRIPTION=replace(mobilenet_v3.FAMILY.DESCRIPTION, normalizes=False))
 

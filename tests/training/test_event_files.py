@@ -14,6 +14,7 @@ import event_files as tensorboard
 from loopback import free_port
 from mlflow_servers import MlflowServer
 from pelagos_contract.event_files import EVALUATION, TRAINING
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.steps.train import train
 from pelagos_pipelines.training import event_files
 from pelagos_pipelines.training.tracking import Tracker, TrackingError
@@ -71,7 +72,7 @@ def test_without_an_epoch_there_is_no_file(tmp_path: Path) -> None:
 
 
 def test_a_step_that_is_killed_again_and_again_leaves_each_epoch_once(tmp_path: Path) -> None:
-    version = make_version(tmp_path / "version", (6, 3, 3), detection=False)
+    version = make_version(tmp_path / "version", (6, 3, 3), Task.CLASSIFICATION)
     request = make_request("mobilenet_v3_small", *version, epochs=3, imageSize=32, resources={"cpu": 1})
     text, read = request.model_dump_json(by_alias=True), []
     for moment in (Moment("after the checkpoint", 1), Moment("before the checkpoint", 3), None):
@@ -87,7 +88,7 @@ def test_a_step_that_is_killed_again_and_again_leaves_each_epoch_once(tmp_path: 
 def test_what_mlflow_missed_while_it_was_away_the_next_attempt_brings(
     mlflow: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    version = make_version(tmp_path / "version", (6, 3, 3), detection=False)
+    version = make_version(tmp_path / "version", (6, 3, 3), Task.CLASSIFICATION)
     request = make_request("mobilenet_v3_small", *version, epochs=2, imageSize=32, resources={"cpu": 1})
     text = request.model_dump_json(by_alias=True)
     data, store, report, workspace = (str(tmp_path / name) for name in ("data", "store", "report", "workspace"))

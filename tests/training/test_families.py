@@ -17,7 +17,7 @@ import torch
 
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.families import FamilyDescription
-from pelagos_contract.tasks import TASKS, Task
+from pelagos_contract.tasks import TASKS
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation import ground_truth
 from pelagos_pipelines.export import parity, probes
@@ -27,7 +27,7 @@ from pelagos_pipelines.training import checkpoints
 from pelagos_pipelines.training.families import FAMILIES, Family, Job, offered
 from pelagos_pipelines.training.tracking import Tracker
 from pelagos_pipelines.training.training_history import TrainingHistory
-from training.shapes import CLASSES, make_request, make_version
+from training.shapes import classes_of, make_request, make_version
 
 THRESHOLDS = Thresholds(confidence=0.0001)
 
@@ -97,7 +97,7 @@ def train_one_epoch_and_die(family: Family, request: TrainingRequest, folder: Pa
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     family, folder = FAMILIES.named(request.param).load(), tmp_path_factory.mktemp(request.param)
     description = family.DESCRIPTION
-    version = make_version(folder, (6, 3, 3), description.task is Task.DETECTION, **recipe(description))
+    version = make_version(folder, (6, 3, 3), description.task, **recipe(description))
     asked = make_request(description.architectures[0], *version, epochs=2, imageSize=32)
     train(family, asked, folder / "whole")
     train_one_epoch_and_die(family, asked, folder / "cut")
@@ -123,7 +123,11 @@ def test_the_exported_graph_answers_as_the_checkpoint_does_and_a_probe_tells_it_
 ) -> None:
     family, best, onnx = trained.family, trained.whole / "best.pt", tmp_path / "model.onnx"
     settings = family.export(best, onnx)
-    assert (settings.task, settings.labels, settings.image_size) == (trained.request.task, CLASSES, 32)
+    assert (settings.task, settings.labels, settings.image_size) == (
+        trained.request.task,
+        classes_of(trained.request.task),
+        32,
+    )
 
     predictor = Predictor(onnx.read_bytes(), settings, threads=1)
     samples = ground_truth.read(trained.request).samples("test")
@@ -146,7 +150,7 @@ def test_the_exported_graph_answers_as_the_checkpoint_does_and_a_probe_tells_it_
         assert np.allclose(one.trained, one.exported, atol=1e-2)
     chosen, sketch = probes.choose(predictor, candidates, THRESHOLDS)
     assert chosen in range(3)
-    assert sketch["labels"] == list(CLASSES)
+    assert sketch["labels"] == list(classes_of(trained.request.task))
 
 
 def test_it_goes_on_from_its_own_model_where_users_give_it_as_weights(trained: Trained, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from mlflow_servers import MlflowServer
+from pelagos_contract.families import by_architecture
 from pelagos_contract.training import TrainingRequest
 from training.killed import Moment, Tracked, train
 from training.shapes import make_request, make_version
@@ -28,7 +29,7 @@ def requests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainingRequ
     return {
         name: make_request(
             name,
-            *make_version(tmp_path_factory.mktemp(name), (6, 3, 3), detection=name.startswith("yolo")),
+            *make_version(tmp_path_factory.mktemp(name), (6, 3, 3), by_architecture()[name].task),
             epochs=3,
             imageSize=64 if name.startswith("yolo") else 32,
             mosaic=True,

@@ -17,7 +17,9 @@ import event_files as tensorboard
 from mlflow_servers import MlflowServer
 from pelagos_contract import event_files
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.families import by_architecture
 from pelagos_contract.flows import TRAINING
+from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingResult
 from pelagos_pipelines.export import parity
 from pelagos_pipelines.serving import images, predictor
@@ -65,7 +67,7 @@ class Place:
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
     return {
-        name: make_version(tmp_path_factory.mktemp(name), (6, 3, 3), name.startswith("yolo"), **DECLARED[name])
+        name: make_version(tmp_path_factory.mktemp(name), (6, 3, 3), by_architecture()[name].task, **DECLARED[name])
         for name in ARCHITECTURES
     }
 
@@ -217,7 +219,7 @@ def test_a_step_that_is_started_again_goes_on_with_the_stage_that_is_not_finishe
 
 def test_the_smallest_training_works_and_is_measured_by_nothing(tmp_path: Path) -> None:
     """All at once: one image in each split, a batch of one, 32 pixels, no box to validate or test on."""
-    version = make_version(tmp_path / "dataset", (1, 1, 1), detection=True, boxless=("validation", "test"))
+    version = make_version(tmp_path / "dataset", (1, 1, 1), Task.DETECTION, boxless=("validation", "test"))
     place = Place(tmp_path)
     request = make_request("yolov8n", *version, epochs=2, batchSize=1, imageSize=32)
     for step in (train, evaluate, export):
@@ -230,7 +232,7 @@ def test_the_smallest_training_works_and_is_measured_by_nothing(tmp_path: Path) 
 
 
 def test_a_classifier_takes_a_batch_of_one_for_two(tmp_path: Path) -> None:
-    uri, version = make_version(tmp_path / "dataset", (2, 1, 1), detection=False)
+    uri, version = make_version(tmp_path / "dataset", (2, 1, 1), Task.CLASSIFICATION)
     place = Place(tmp_path)
     request = make_request("mobilenet_v3_small", uri, version, batchSize=1, imageSize=32)
     for step in (train, evaluate):
@@ -320,7 +322,7 @@ def test_a_full_disk_is_reported(versions: dict[str, tuple[str, str]], tmp_path:
 
 
 def test_an_empty_split_is_reported(tmp_path: Path) -> None:
-    uri, version = make_version(tmp_path / "dataset", (4, 2, 0), detection=False)
+    uri, version = make_version(tmp_path / "dataset", (4, 2, 0), Task.CLASSIFICATION)
     request = make_request("mobilenet_v3_small", uri, version)
     place = Place(tmp_path)
     with pytest.raises(RefusedError, match="no images in the split 'test'"):

@@ -13,6 +13,7 @@ import pytest
 from pelagos_contract import progress, sealing
 from pelagos_contract.flows import TRAINING
 from pelagos_contract.progress import PERIOD, Progress, Stage
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.steps import telling
 from pelagos_pipelines.steps import train as step_of_training
 from pelagos_pipelines.steps.prepare import prepare
@@ -67,7 +68,7 @@ def parameters(folder: Path, request: str) -> tuple[str, str, str, str, str, str
 
 @pytest.mark.usefixtures("attempt")
 def test_a_training_goes_through_its_stages_in_one_step_or_two(tmp_path: Path) -> None:
-    version = make_version(tmp_path / "dataset", (6, 3, 3), detection=False)
+    version = make_version(tmp_path / "dataset", (6, 3, 3), Task.CLASSIFICATION)
     request = make_request("mobilenet_v3_small", *version).model_dump_json(by_alias=True)
     for number, gpus in enumerate((False, True)):
         folder = tmp_path / str(number)
@@ -82,7 +83,7 @@ def test_a_training_goes_through_its_stages_in_one_step_or_two(tmp_path: Path) -
 
 @pytest.mark.usefixtures("attempt")
 def test_a_step_that_breaks_leaves_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    version = make_version(tmp_path / "dataset", (6, 3, 3), detection=False)
+    version = make_version(tmp_path / "dataset", (6, 3, 3), Task.CLASSIFICATION)
     request = make_request("mobilenet_v3_small", *version).model_dump_json(by_alias=True)
 
     def breaks(*_: Any) -> None:
@@ -97,9 +98,9 @@ def test_a_step_that_breaks_leaves_where_it_was(tmp_path: Path, monkeypatch: pyt
 
 @pytest.mark.usefixtures("attempt")
 def test_a_preparation_counts_the_images_that_it_checks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for split, samples in make_truth(tmp_path / "drawn", (6, 3, 3), detection=False).by_split.items():
+    for split, samples in make_truth(tmp_path / "drawn", (6, 3, 3), Task.CLASSIFICATION).by_split.items():
         for sample in samples:
-            store_sample(tmp_path / "data" / "shapes", split, sample, detection=False)
+            store_sample(tmp_path / "data" / "shapes", split, sample, Task.CLASSIFICATION)
     monkeypatch.setattr(telling, "PERIOD", 0.0)
     seen: list[Progress] = []
     real = Telling._tell

@@ -13,6 +13,7 @@ from ultralytics.utils import nms
 
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.families import YOLOV8, YOLOV8_CLS
+from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation import ground_truth
 from pelagos_pipelines.sandbox import MEBIBYTE
@@ -35,7 +36,7 @@ def threads() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    return make_version(tmp_path_factory.mktemp("shapes"), (6, 3, 3), detection=True)
+    return make_version(tmp_path_factory.mktemp("shapes"), (6, 3, 3), Task.DETECTION)
 
 
 def make_job(folder: Path, request: TrainingRequest, start: Path | None = None) -> tuple[Job, TrainingHistory]:

@@ -25,11 +25,15 @@ _UNITS = {"rotate": "degrees"}
 
 @dataclass(frozen=True)
 class Altered:
-    """An image as training gets it. ``boxes`` [n, 4] x1, y1, x2, y2 in its pixels, of ``class_ids`` [n]."""
+    """An image as training gets it. ``boxes`` [n, 4] x1, y1, x2, y2 in its pixels, of ``class_ids`` [n].
+
+    ``outlines``, of tasks that need more than a box: for each of these points ``[k, 2]`` around what training takes for it.
+    """
 
     pixels: Pixels
     boxes: Any
     class_ids: Any
+    outlines: Sequence[Any] = ()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,9 @@ import numpy as np
 
 from pelagos_contract import disk, extensions, families
 from pelagos_contract.augmentation import LARGEST_SHEET, SHEET_BEGINS, Augmentation
+from pelagos_pipelines.annotations import masks, shapes
 from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.evaluation import ground_truth
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.preparation.judging.page import AlteredExamples
@@ -79,6 +81,7 @@ def drawn(version: Version) -> AlteredExamples | None:
             "sha256": sample.sha256,
             "classIds": sample.class_ids.tolist(),
             "boxes": sample.boxes.tolist(),
+            "shapes": [shape.document() for shape in sample.shapes],
         }
         for sample in chosen
     ]
@@ -167,11 +170,13 @@ def _draw(wanted: _Wanted, folder: str) -> None:
 
 def _sample(found: Mapping[str, Any], color: str | None) -> Sample:
     boxes = np.array(found["boxes"], float).reshape(-1, 4)
-    return Sample(found["name"], Path(found["file"]), np.array(found["classIds"], int), boxes, found["sha256"], color)
+    drawn_in = tuple(map(Shape.restored, found["shapes"]))
+    class_ids = np.array(found["classIds"], int)
+    return Sample(found["name"], Path(found["file"]), class_ids, boxes, found["sha256"], color, shapes=drawn_in)
 
 
 def sheet(samples: Sequence[Sample], rows: Sequence[Sequence[Altered]], size: int) -> bytes:
-    """A row for each image, as PNG: as it is, and what becomes of it, each with its boxes."""
+    """A row for each image, as PNG: as it is, and what becomes of it, each with its boxes or outlines."""
     lines = [[_as_it_is(sample, size), *altered] for sample, altered in zip(samples, rows, strict=True)]
     columns = max(map(len, lines))
     width, height = columns * (SIDE + GAP) - GAP + APART, len(lines) * (SIDE + GAP) - GAP
@@ -187,18 +192,27 @@ def _as_it_is(sample: Sample, size: int) -> Altered:
     pixels = sample.pixels()
     height, width = pixels.shape[:2]
     at = geometry.fit(width, height, size, stride=size)
-    scale = np.array([at.width / width, at.height / height] * 2)
-    return Altered(
-        geometry.place(pixels, at), sample.boxes * scale + (at.left, at.top, at.left, at.top), sample.class_ids
-    )
+    scale, corner = np.array([at.width / width, at.height / height]), np.array([at.left, at.top])
+    boxes = sample.boxes * np.tile(scale, 2) + np.tile(corner, 2)
+    outlines = [np.reshape(ring, (-1, 2)) * scale + corner for shape in sample.shapes for ring in _rings(shape)[:1]]
+    return Altered(geometry.place(pixels, at), boxes, sample.class_ids, outlines)
+
+
+def _rings(shape: Shape) -> list[tuple[float, ...]]:
+    if shape.kind is Kind.MASK:
+        return masks.rings_of(shape)
+    outline = shapes.outlined(shape)
+    return [] if outline is None else [ring for ring, _ in outline.outlines]
 
 
 def _picture(one: Altered) -> Any:
     height, width = one.pixels.shape[:2]
     picture = cv2.resize(one.pixels, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    boxes = (one.boxes * ((SIDE / width, SIDE / height) * 2)).round().astype(int)
-    for number, (x1, y1, x2, y2) in zip(one.class_ids, boxes.tolist(), strict=False):
-        cv2.rectangle(picture, (x1, y1), (x2, y2), _COLOURS[int(number) % len(_COLOURS)], 1, cv2.LINE_AA)
+    scale = np.array([SIDE / width, SIDE / height])
+    rings = one.outlines or [box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2) for box in one.boxes]
+    for number, ring in zip(one.class_ids, rings, strict=False):
+        points = (ring * scale).round().astype(np.int32)
+        cv2.polylines(picture, [points], True, _COLOURS[int(number) % len(_COLOURS)], 1, cv2.LINE_AA)
     return picture
 
 

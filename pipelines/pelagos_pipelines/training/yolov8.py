@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 # Read once, when ultralytics is imported: these lines must stay above the imports below.
 os.environ.update(ULTRALYTICS_SAFE_LOAD="1", YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false")
@@ -29,7 +29,7 @@ from ultralytics.utils import SETTINGS
 from pelagos_contract import disk
 from pelagos_contract.augmentation import Augmentation
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_contract.families import YOLOV8
+from pelagos_contract.families import YOLOV8, FamilyDescription
 from pelagos_contract.training import Hyperparameters
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving.geometry import Pixels
@@ -41,7 +41,7 @@ from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.normalization import Scale
 from pelagos_pipelines.training.progress import Progress
 from pelagos_pipelines.training.training_history import TrainingHistory
-from pelagos_pipelines.training.yolov8_trainer import LAST, SCALE, Scaled, Trainer, Unsuppressed, save_best, showing
+from pelagos_pipelines.training.yolov8_trainer import LAST, SCALE, Scaled, Trainer, Unsuppressed, showing
 
 STRIDE = 32
 HEAD = "model.22.cv3."
@@ -58,9 +58,16 @@ SETTINGS.update({name: False for name, value in SETTINGS.items() if isinstance(v
 
 
 class YoloV8:
-    """The family; see `families.Family` for the contract of its methods."""
+    """The family; see `families.Family` for the contract of its methods.
 
-    DESCRIPTION = YOLOV8
+    Families of ultralytics' other networks are classes of it, with another trainer and other predictors, which go before
+    ultralytics' own for these networks, and another `prediction`.
+    """
+
+    DESCRIPTION: ClassVar[FamilyDescription] = YOLOV8
+    TRAINER: ClassVar[type[Trainer]] = Trainer
+    SCALED: ClassVar[type[Scaled]] = Scaled
+    UNSUPPRESSED: ClassVar[type[Unsuppressed]] = Unsuppressed
 
     def train(self, job: Job, history: TrainingHistory) -> int:
         """Train with ultralytics' loss and augmentation; the metric that chooses the best epoch is mAP50-95 on validation."""
@@ -71,14 +78,14 @@ class YoloV8:
         history.continue_after(progress.epoch)
         # The process may have ended between the two checkpoints: last.pt holds the best epoch then, and best.pt is an older one.
         if checkpoint and progress.is_best:
-            save_best(job, checkpoint["ema"])
+            self.TRAINER.save_best(job, checkpoint["ema"])
         # Only now: the last epoch of all may be the one whose best checkpoint was still to be written.
         if progress.is_over(job.request):
             return progress.best_epoch
         # The weights of the start have served once there is a checkpoint of ours.
-        start = _start(job) if job.start and not checkpoint else None
+        start = _start(job, self.TRAINER.NETWORK) if job.start and not checkpoint else None
         with memory.refusing(job.request.hyperparameters), showing(job.truth.preprocessing.color):
-            trainer = Trainer(_arguments(job), job, history, start, checkpoint)
+            trainer = self.TRAINER(_arguments(job), job, history, start, checkpoint)
             trainer.train()
         return trainer.progress.best_epoch
 
@@ -89,13 +96,13 @@ class YoloV8:
     def altered(self, declared: Augmentation, examples: Examples) -> Iterator[list[Altered]]:
         """See `altering.Augmenting`."""
         with showing(examples.samples[0].color):
-            yield from yolov8_augmentation.altered(declared, examples)
+            yield from yolov8_augmentation.altered(declared, examples, self.TRAINER.TASK)
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
-        """Detections as ``YOLO(checkpoint).predict`` gives them, image by image."""
+        """What ``YOLO(checkpoint).predict`` finds, image by image."""
         model = YOLO(checkpoint)
         for image in images:
-            yield _detections(model, image, thresholds, predictor=functools.partial(Scaled, _scale(model)))
+            yield self._found(model, image, thresholds, predictor=functools.partial(self.SCALED, _scale(model)))
 
     def prove(
         self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds
@@ -103,9 +110,34 @@ class YoloV8:
         """Likewise, each with what ultralytics made it of."""
         model = YOLO(checkpoint)
         for image in images:
-            predictor = functools.partial(Unsuppressed, _scale(model))
-            found = _detections(model, image, thresholds, predictor=predictor, device="cpu")
+            predictor = functools.partial(self.UNSUPPRESSED, _scale(model))
+            found = self._found(model, image, thresholds, predictor=predictor, device="cpu")
             yield model.predictor.raw, found
+
+    def _found(self, model: Any, image: Pixels, thresholds: Thresholds, **more: Any) -> Prediction:
+        limit = thresholds.max_detections
+        (found,) = model.predict(
+            image,
+            conf=thresholds.confidence,
+            iou=thresholds.iou,
+            max_det=limit + 1,  # one more tells whether there are more
+            verbose=False,
+            save=False,
+            **more,
+        )
+        return self.prediction(found.cpu(), image, limit)
+
+    def prediction(self, found: Any, image: Pixels, limit: int) -> Prediction:
+        """ultralytics' result for an image, as serving has it: the best ``limit`` of its objects."""
+        boxes = found.boxes
+        return Detections(
+            image.shape[1],
+            image.shape[0],
+            boxes.xyxy[:limit].numpy().astype(np.float32),
+            boxes.conf[:limit].numpy().astype(np.float32),
+            boxes.cls[:limit].numpy().astype(np.int32),
+            cut=len(boxes) > limit,
+        )
 
     def export(self, checkpoint: Path, onnx: Path) -> Settings:
         """Export the raw head; batch, height and width are dynamic."""
@@ -125,27 +157,6 @@ class YoloV8:
 def _scale(model: Any) -> Scale | None:
     """The scale of the values that a checkpoint, which ultralytics has loaded, was trained on."""
     return Scale.kept(model.ckpt["train_args"].get(SCALE))
-
-
-def _detections(model: Any, image: Pixels, thresholds: Thresholds, **more: Any) -> Detections:
-    limit = thresholds.max_detections
-    found = model.predict(
-        image,
-        conf=thresholds.confidence,
-        iou=thresholds.iou,
-        max_det=limit + 1,  # one more tells whether there are more
-        verbose=False,
-        save=False,
-        **more,
-    )[0].boxes.cpu()
-    return Detections(
-        image.shape[1],
-        image.shape[0],
-        found.xyxy[:limit].numpy().astype(np.float32),
-        found.conf[:limit].numpy().astype(np.float32),
-        found.cls[:limit].numpy().astype(np.int32),
-        cut=len(found) > limit,
-    )
 
 
 def _arguments(job: Job) -> dict[str, Any]:
@@ -222,12 +233,12 @@ def _train_images(job: Job, view: Path) -> str:
     return str(listed.resolve())
 
 
-def _start(job: Job) -> dict[str, Tensor]:
+def _start(job: Job, network: Any = DetectionModel) -> dict[str, Tensor]:
     """The tensors of the user's checkpoint that fit the architecture."""
     assert job.start is not None
     architecture = job.request.model.architecture
     found = checkpoints.weights_of(job.start)
-    wanted = DetectionModel(f"{architecture}.yaml", nc=len(job.truth.labels), verbose=False).state_dict()
+    wanted = network(f"{architecture}.yaml", nc=len(job.truth.labels), verbose=False).state_dict()
     return checkpoints.matching(found, wanted, HEAD, architecture)
 
 

@@ -16,10 +16,12 @@ from ultralytics.cfg import get_cfg
 from ultralytics.data.augment import BaseTransform
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.utils import DEFAULT_CFG_DICT
+from ultralytics.utils.ops import xywhr2xyxyxyxy
 
 from pelagos_contract import disk
 from pelagos_contract.augmentation import Augmentation
 from pelagos_contract.training import Hyperparameters
+from pelagos_pipelines.annotations import yolo_shapes
 from pelagos_pipelines.training import altering
 from pelagos_pipelines.training.altering import Altered, Examples
 
@@ -37,6 +39,8 @@ ARGUMENTS: Mapping[str, str] = {
 """ultralytics' names by ours."""
 _OURS = ("color.contrast", "blur")
 _OF_DEGREES = "rotate"
+_TURNED = 5
+"""Numbers of a box that has an angle."""
 
 
 def arguments(declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, float]:
@@ -77,20 +81,25 @@ def impose(dataset: Any, declared: Augmentation | None, settings: Any) -> None:
     dataset.transforms = build(copy(settings))
 
 
-def altered(declared: Augmentation, examples: Examples) -> Iterator[list[Altered]]:
-    """See `altering.Augmenting`: the items of a dataset that is built as for a training."""
+def altered(declared: Augmentation, examples: Examples, task: str) -> Iterator[list[Altered]]:
+    """See `altering.Augmenting`: the items of a dataset that is built as for a training of ``task``, in ultralytics' word."""
     images, labels = (examples.folder / name / "train" for name in ("images", "labels"))
     for folder in (images, labels):
         folder.mkdir(parents=True)
     for number, sample in enumerate(examples.samples):
         (images / f"{number:06}.png").symlink_to(sample.file)
         height, width = sample.stored().shape[:2]
-        rows = [
-            f"{label} {(x1 + x2) / 2 / width:.8f} {(y1 + y2) / 2 / height:.8f} {(x2 - x1) / width:.8f} {(y2 - y1) / height:.8f}\n"
-            for label, (x1, y1, x2, y2) in zip(sample.class_ids, sample.boxes, strict=True)
-        ]
+        names = examples.labels
+        if sample.shapes:
+            rows = [f"{names.index(one.label)} {yolo_shapes.row(one, (width, height))}\n" for one in sample.shapes]
+        else:
+            rows = [
+                f"{label} {(x1 + x2) / 2 / width:.8f} {(y1 + y2) / 2 / height:.8f}"
+                f" {(x2 - x1) / width:.8f} {(y2 - y1) / height:.8f}\n"
+                for label, (x1, y1, x2, y2) in zip(sample.class_ids, sample.boxes, strict=True)
+            ]
         disk.write_atomically(labels / f"{number:06}.txt", "".join(rows))
-    told = {"task": "detect", "mode": "train", "imgsz": examples.image_size, "cache": "ram"}
+    told = {"task": task, "mode": "train", "imgsz": examples.image_size, "cache": "ram"}
     settings = get_cfg(overrides=told | arguments(declared, Hyperparameters()))
     data = {"names": dict(enumerate(examples.labels)), "nc": len(examples.labels), "channels": 3}
     dataset = build_yolo_dataset(settings, str(images), len(examples.samples), data, mode="train")
@@ -104,9 +113,14 @@ def altered(declared: Augmentation, examples: Examples) -> Iterator[list[Altered
 def _of(item: Mapping[str, Any]) -> Altered:
     pixels = np.ascontiguousarray(item["img"].permute(1, 2, 0).numpy()[..., ::-1])
     height, width = pixels.shape[:2]
-    middle, sides = np.split(item["bboxes"].numpy().reshape(-1, 4), 2, axis=1)
+    found, class_ids = item["bboxes"].numpy(), item["cls"].numpy().reshape(-1).astype(int)
+    if found.shape[1] == _TURNED:
+        corners = xywhr2xyxyxyxy(found * (width, height, width, height, 1))
+        boxes = np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
+        return Altered(pixels, boxes, class_ids, tuple(corners))
+    middle, sides = np.split(found.reshape(-1, 4), 2, axis=1)
     boxes = np.concatenate((middle - sides / 2, middle + sides / 2), axis=1) * (width, height, width, height)
-    return Altered(pixels, boxes, item["cls"].numpy().reshape(-1).astype(int))
+    return Altered(pixels, boxes, class_ids)
 
 
 def _fraction(name: str, value: bool | int) -> float:

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ NAMES = {
     "metrics/mAP50(B)": "validation/mAP50",
     "metrics/mAP50-95(B)": "validation/mAP50-95",
 }
-"""Metrics that a validation split without boxes does not have; ultralytics gives 0 for them."""
+"""What we call ultralytics' metrics of boxes."""
 RATE = "lr/pg0"
 SCALE = "pelagosScale"
 """In the arguments of a checkpoint, the scale of what its network is given; ultralytics' own of this name is another thing."""
@@ -97,7 +97,7 @@ class Scaled(DetectionPredictor):  # type: ignore[misc]  # ultralytics is not ty
 
 
 class Unsuppressed(Scaled):
-    """Keeps what the network gave for the latest image in ``raw``: ``[4 + classes, anchors]``."""
+    """Keeps what the network gave for the latest image in ``raw``, as `Predictor.outputs` has it: ``[channels, anchors]``."""
 
     def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
         """Keep it, before suppression changes it."""
@@ -107,7 +107,16 @@ class Unsuppressed(Scaled):
 
 
 class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typed
-    """Trains one job; every override below says what it changes and why."""
+    """Trains one job; every override below says what it changes and why.
+
+    Of other networks: a class of this one and of ultralytics' trainer for them, in this order, with the three that follow.
+    """
+
+    NETWORK: ClassVar[Any] = DetectionModel
+    TASK: ClassVar[str] = "detect"
+    """As ultralytics calls it."""
+    NAMES: ClassVar[Mapping[str, str]] = NAMES
+    """Metrics that a validation split without annotations does not have; ultralytics gives 0 for them."""
 
     def __init__(
         self,
@@ -122,7 +131,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         self.progress = Progress.of(checkpoint) if checkpoint else Progress()
         self._loaders_built = False
         self._scale = Scale.to(job.truth.statistics)
-        self._has_boxes = any(len(sample.boxes) for sample in job.truth.samples("validation"))
+        self._has_objects = any(len(sample.class_ids) for sample in job.truth.samples("validation"))
         super().__init__(overrides=arguments)
         self.add_callback("on_pretrain_routine_end", lambda _: self._weigh_classes())
         self.add_callback("on_train_epoch_start", lambda _: self._seed_epoch())
@@ -237,8 +246,8 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         parts = {name.removesuffix("_loss"): float(value) for name, value in self.tloss.items()}
         row = {f"train/{name}": value for name, value in parts.items()} | {"train/loss": sum(parts.values())}
         row["train/learning-rate"] = float(metrics[RATE])
-        if self._has_boxes:
-            row |= {ours: float(metrics[theirs]) for theirs, ours in NAMES.items()}
+        if self._has_objects:
+            row |= {ours: float(metrics[theirs]) for theirs, ours in self.NAMES.items()}
         losses = {
             f"validation/{name[4:].removesuffix('_loss')}": float(value)
             for name, value in metrics.items()
@@ -268,9 +277,27 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         # best one could be of an epoch that is trained again, and that ends otherwise on an accelerator.
         checkpoints.save_atomically(content, self._job.folder / LAST)
         if self.progress.is_best:
-            save_best(self._job, content["ema"])
+            self.save_best(self._job, content["ema"])
         self._journal.keep()
         return True
+
+    @classmethod
+    def save_best(cls, job: Job, ema: Mapping[str, Tensor]) -> None:
+        """Write ``job.best``, as ultralytics reads it, from averaged weights: with nothing in it but them and what they are."""
+        request = job.request
+        model = cls.NETWORK(f"{request.model.architecture}.yaml", nc=len(job.truth.labels), verbose=False)
+        model.load_state_dict(ema)
+        model.eval().half().requires_grad_(False)
+        for tensor in model.state_dict().values():
+            if tensor.is_floating_point():
+                torch.nan_to_num_(tensor)  # what half precision cannot hold
+        model.names = dict(enumerate(job.truth.labels))
+        arguments: dict[str, Any] = {"task": cls.TASK, "imgsz": request.hyperparameters.image_size}
+        if scale := Scale.to(job.truth.statistics):
+            arguments[SCALE] = scale.content
+        model.args = arguments
+        content = {"epoch": -1, "model": model, "train_args": arguments}
+        checkpoints.save_atomically(content, job.best)
 
     def final_eval(self) -> None:
         """Nothing: the best epoch is validated already, and the test split is for the evaluation."""
@@ -329,21 +356,3 @@ def _accompany(loader: Any) -> None:
     endless = type(loader.batch_sampler)(BatchSampler(sampler, size, drop_last=False))
     for name, value in (("batch_size", size), ("sampler", sampler), ("batch_sampler", endless)):
         object.__setattr__(loader, name, value)  # a loader lets nobody change them otherwise
-
-
-def save_best(job: Job, ema: Mapping[str, Tensor]) -> None:
-    """Write ``job.best``, as ultralytics reads it, from averaged weights: with nothing in it but them and what they are."""
-    request = job.request
-    model = DetectionModel(f"{request.model.architecture}.yaml", nc=len(job.truth.labels), verbose=False)
-    model.load_state_dict(ema)
-    model.eval().half().requires_grad_(False)
-    for tensor in model.state_dict().values():
-        if tensor.is_floating_point():
-            torch.nan_to_num_(tensor)  # what half precision cannot hold
-    model.names = dict(enumerate(job.truth.labels))
-    arguments: dict[str, Any] = {"task": "detect", "imgsz": request.hyperparameters.image_size}
-    if scale := Scale.to(job.truth.statistics):
-        arguments[SCALE] = scale.content
-    model.args = arguments
-    content = {"epoch": -1, "model": model, "train_args": arguments}
-    checkpoints.save_atomically(content, job.best)
