@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import (
     alike,
     bombs,
+    classifying,
     converting,
     decoding,
     installation,
@@ -47,6 +48,7 @@ MEASUREMENTS = {
     "scale": scale.measure,
     "queue": queueing.measure,
     "training": training.measure,
+    "classifiers": classifying.measure,
     "serving": serving.measure,
     "preparation": preparing.measure,
     "refresh": refreshing.measure,

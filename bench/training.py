@@ -94,16 +94,16 @@ def _prepare(plan: Plan, images: int, mlflow: str) -> Case:
     }
     report = plan.folder / "prepared"
     arguments = {"request": json.dumps(request), "data_root": str(plan.folder / "data")}
-    _task(plan, "prepare", arguments | {"store": str(plan.folder / "store"), "report": str(report)})
+    task(plan, "prepare", arguments | {"store": str(plan.folder / "store"), "report": str(report)})
     version = json.loads((report / "result.json").read_text(encoding="utf-8"))
     view = plan.folder / "view"
-    measuring.run([plan.python("pipelines"), "-c", _VIEW, version["uri"], view], plan.log("view"), _environment(plan))
+    measuring.run([plan.python("pipelines"), "-c", _VIEW, version["uri"], view], plan.log("view"), environment(plan))
     names = {index: entry["name"] for index, entry in enumerate(version["classes"])}
     data = plan.folder / "data.yaml"
     content = {"path": str(plan.folder / "bare-view"), "train": "images/train", "val": "images/validation"}
     data.write_text(json.dumps(content | {"names": names}), encoding="utf-8")  # JSON is YAML
     settings = [plan.python("pipelines").with_name("yolo"), "settings", *(f"{name}=False" for name in _INTEGRATIONS)]
-    measuring.run(settings, plan.log("settings"), _environment(plan))
+    measuring.run(settings, plan.log("settings"), environment(plan))
     # As ultralytics counts.
     return Case(version, view, data, mlflow, min(8, max(1, (os.cpu_count() or 1) - 1)))
 
@@ -121,7 +121,7 @@ def _copy_frames(source: Path, target: Path, number: int) -> None:
 
 
 def _train(plan: Plan, case: Case, epochs: int, workspaces: Iterator[Path]) -> Usage:
-    return _task(plan, "train", _arguments(plan, case, epochs, next(workspaces)))
+    return task(plan, "train", _arguments(plan, case, epochs, next(workspaces)))
 
 
 def _bare(plan: Plan, case: Case, epochs: int, workspaces: Iterator[Path]) -> Usage:
@@ -136,22 +136,22 @@ def _bare(plan: Plan, case: Case, epochs: int, workspaces: Iterator[Path]) -> Us
         *("optimizer=AdamW", "mosaic=0.0", "close_mosaic=0", "patience=0", "seed=0", "deterministic=True"),
         *("pretrained=False", "plots=False", "cache=ram", "workers=0", "device=cpu", "amp=False", "verbose=False"),
     ]
-    return measuring.run(command, plan.log("bare"), _environment(plan))
+    return measuring.run(command, plan.log("bare"), environment(plan))
 
 
 def _around(plan: Plan, case: Case, workspaces: Iterator[Path]) -> dict[str, Usage]:
     """The other stages after a training of one epoch, the machinery when there is nothing left to do, and imports."""
     workspace = next(workspaces)
     arguments = _arguments(plan, case, 1, workspace)
-    _task(plan, "train", arguments)
+    task(plan, "train", arguments)
     parts = workspace / "parts.json"
-    found = {"evaluate": _task(plan, "evaluate", arguments)}
-    found["export"] = _task(plan, "export", arguments, timed=("_prove", parts))
+    found = {"evaluate": task(plan, "evaluate", arguments)}
+    found["export"] = task(plan, "export", arguments, timed=("_prove", parts))
     seconds = json.loads(parts.read_text(encoding="utf-8"))
     found["of which parity"] = Usage(seconds["wall"], seconds["cpu"])
     found["flow"] = _flow(plan, arguments, workspace / "run")
     for name, code in (("kfp", _RUNNER), ("framework", _FRAMEWORK)):
-        found[name] = measuring.run([plan.python("pipelines"), "-c", code], plan.log(name), _environment(plan))
+        found[name] = measuring.run([plan.python("pipelines"), "-c", code], plan.log(name), environment(plan))
     return found
 
 
@@ -163,7 +163,7 @@ def _flow(plan: Plan, arguments: Mapping[str, str], folder: Path) -> Usage:
     (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
     flow = plan.root / "pipelines" / "pelagos_pipelines" / "compiled" / "training.yaml"
     command = [plan.python("pipelines"), "-m", "pelagos_pipelines.local_runner", folder, "1", flow, plan.folder / "t"]
-    used = measuring.run(command, plan.log("flow"), _environment(plan))
+    used = measuring.run(command, plan.log("flow"), environment(plan))
     outcome = json.loads((folder / "outcome.json").read_text(encoding="utf-8"))
     if outcome["state"] != "Succeeded":
         raise measuring.MeasurementError(f"the flow {outcome['state']}: {outcome['message']}")
@@ -189,15 +189,16 @@ def _arguments(plan: Plan, case: Case, epochs: int, workspace: Path) -> dict[str
     }
 
 
-def _task(plan: Plan, name: str, arguments: Mapping[str, str], timed: tuple[str, Path] | None = None) -> Usage:
+def task(plan: Plan, name: str, arguments: Mapping[str, str], timed: tuple[str, Path] | None = None) -> Usage:
     """A step in a process of its own, as a pipeline starts it; ``timed`` names a function of it and the file for its seconds."""
     file = plan.folder / "arguments.json"
     file.write_text(json.dumps(dict(arguments)), encoding="utf-8")
     command = [plan.python("pipelines"), plan.program("call_step"), name, file, *(timed or ())]
-    return measuring.run(command, plan.log(name), _environment(plan))
+    return measuring.run(command, plan.log(name), environment(plan))
 
 
-def _environment(plan: Plan) -> dict[str, str]:
+def environment(plan: Plan) -> dict[str, str]:
+    """Of a step, and of what it is compared with."""
     kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "OMP_NUM_THREADS")}
     login = tracking.step_environment(plan)
     return (
@@ -206,8 +207,13 @@ def _environment(plan: Plan) -> dict[str, str]:
 
 
 def _trained_rows(trained: Mapping[str, list[Usage]], short: int, long: int) -> list[list[Cell]]:
+    return compared(trained, (OURS, BARE), short, long)
+
+
+def compared(trained: Mapping[str, list[Usage]], names: tuple[str, str], short: int, long: int) -> list[list[Cell]]:
+    """Rows of two ways to train the same, by what trainings of ``short`` and of ``long`` epochs took."""
     slopes, fixed = {}, {}
-    for name in (OURS, BARE):
+    for name in names:
         pairs = list(zip(trained[f"{name}, {short} epochs"], trained[f"{name}, {long} epochs"], strict=True))
         slopes[name] = [
             Usage((more.wall - less.wall) / (long - short), (more.cpu - less.cpu) / (long - short))
@@ -218,13 +224,15 @@ def _trained_rows(trained: Mapping[str, list[Usage]], short: int, long: int) -> 
             for (less, _), slope in zip(pairs, slopes[name], strict=True)
         ]
     whole = [
-        _row(f"{epochs} epochs", trained[f"{OURS}, {epochs} epochs"], trained[f"{BARE}, {epochs} epochs"])
+        row(f"{epochs} epochs", trained[f"{names[0]}, {epochs} epochs"], trained[f"{names[1]}, {epochs} epochs"])
         for epochs in (short, long)
     ]
-    return [*whole, _row("per epoch", slopes[OURS], slopes[BARE]), _row("fixed", fixed[OURS], fixed[BARE])]
+    ours, bare = names
+    return [*whole, row("per epoch", slopes[ours], slopes[bare]), row("fixed", fixed[ours], fixed[bare])]
 
 
-def _row(what: str, ours: list[Usage], bare: list[Usage]) -> list[Cell]:
+def row(what: str, ours: list[Usage], bare: list[Usage]) -> list[Cell]:
+    """What both took, and the ratio of their processor time."""
     cpu, other = [item.cpu for item in ours], [item.cpu for item in bare]
     return [what, cpu, other, middle(cpu) / middle(other), [item.wall for item in ours], [item.wall for item in bare]]
 
