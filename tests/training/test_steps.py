@@ -30,6 +30,7 @@ from pelagos_pipelines.steps.evaluate import evaluate
 from pelagos_pipelines.steps.export import export
 from pelagos_pipelines.steps.stages import perform
 from pelagos_pipelines.steps.train import train
+from pelagos_pipelines.training import torchvision_networks
 from training.shapes import make_request, make_version
 
 ARCHITECTURES = ("yolov8n", "mobilenet_v3_small")
@@ -278,6 +279,26 @@ def test_an_untrusted_checkpoint_is_reported_and_not_executed(
         assert place.failure()["reason"] == Reason.UNTRUSTED_CHECKPOINT
         (place.folder / "data" / "evil.pt").rename(tmp_path / "data" / "evil.pt")
     assert not (tmp_path / "trace").exists()
+
+
+def test_what_was_taken_of_a_checkpoint_is_told_also_after_another_attempt(
+    versions: dict[str, tuple[str, str]], mlflow: MlflowServer, tmp_path: Path
+) -> None:
+    client, architecture = MlflowClient(mlflow.uri), "mobilenet_v3_small"
+    place = Place(tmp_path, mlflow.uri, client.create_run("0").info.run_id)
+    (tmp_path / "data").mkdir()
+    torch.save(torchvision_networks.build(architecture, 1000).state_dict(), tmp_path / "data" / "official.pth")
+    model = {"architecture": architecture, "weights": {"path": "official.pth"}}
+    request = make_request(architecture, *versions[architecture], model=model, epochs=1, imageSize=32)
+
+    for _ in range(2):
+        train(*place.parameters(request.model_dump_json(by_alias=True)))
+        told = json.loads((tmp_path / "workspace" / "train.json").read_text())["warnings"]
+        assert [line.partition(", which")[0] for line in told] == [
+            "model.weights: 242 of 244 tensors were taken from the checkpoint; 2 of the head"
+        ]
+        (tmp_path / "workspace" / "train.json").unlink()  # as if this attempt had ended before
+    assert "242 of 244 tensors" in client.get_run(place.run).data.params["weights.taken"]
 
 
 @pytest.mark.parametrize(

@@ -138,11 +138,15 @@ class Run:
     def _opened(self, step: str) -> dict[str, Any] | None:
         return sealing.opened(sealing.document(self._state(step)), sealing.STATE, step=step)
 
-    def finish(self, step: str, state: dict[str, Any]) -> None:
-        """Leave the state of the step, which marks it as finished."""
+    def note(self, step: str, state: dict[str, Any]) -> None:
+        """Leave the state of a step, or of a part of one, which is brought to safety with whatever follows."""
         document = sealing.sealed(state, sealing.STATE, step=step)
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         disk.write_atomically(self._state(step), text, parents=True)
+
+    def finish(self, step: str, state: dict[str, Any]) -> None:
+        """Leave the state of the step, which marks it as finished."""
+        self.note(step, state)
         # Until it is safe, the step has not finished: on another machine the next attempt would find nothing of it.
         self.keep()
 

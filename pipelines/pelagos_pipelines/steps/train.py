@@ -11,7 +11,7 @@ from pelagos_contract import sealing
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.progress import Stage
 from pelagos_contract.tags import BALANCE_TAG
-from pelagos_pipelines.steps import runs
+from pelagos_pipelines.steps import runs, starting
 
 if TYPE_CHECKING:
     from pelagos_contract.training import Hyperparameters
@@ -59,7 +59,7 @@ def _is_finished(run: runs.Run) -> bool:
 
 def _train(run: runs.Run) -> None:
     from pelagos_pipelines.evaluation import ground_truth
-    from pelagos_pipelines.training import checkpoints, event_files
+    from pelagos_pipelines.training import event_files
     from pelagos_pipelines.training.families import Job, family_of
     from pelagos_pipelines.training.tracking import Tracker
     from pelagos_pipelines.training.training_history import TrainingHistory
@@ -69,10 +69,7 @@ def _train(run: runs.Run) -> None:
     known = ground_truth.read(request, check_content=True)
     family = family_of(request)
     _require_heeded(known, family)
-    start = None
-    if weights := run.request.model.weights:
-        data_root = checkpoints.download(weights, run.places.data_root, run.places.scratch / "data")
-        start = checkpoints.copy_checkpoint(weights, data_root, run.places.scratch / "start.pt")
+    start = starting.bring(run)
     run.checkpoints.mkdir(exist_ok=True)
     # Before history and checkpoints are read, which a family goes on from without asking where they come from.
     run.forget_strangers()
@@ -86,6 +83,7 @@ def _train(run: runs.Run) -> None:
         nonlocal sent
         run.telling.count(len(history.epochs), epochs)
         event_files.write(events, event_files.of_training(history.epochs))
+        starting.note(run, start)
         if not run.keep_epoch():
             return False
         if time.monotonic() - sent > _EVENTS_SECONDS:
@@ -99,13 +97,16 @@ def _train(run: runs.Run) -> None:
     # The process of before may have ended between the last checkpoint and this.
     event_files.write(events, event_files.of_training(history.epochs))
     # The storage may have been away after the last epochs: MLflow is told of them when they are safe, and not before.
+    starting.note(run, start)
     run.keep()
     history.send()
+    tracker.describe(starting.described(run), {})
     tracker.file(events, names.FOLDER)
     # Finished is what MLflow has. Without it the step fails, and the next attempt finds the training done.
     tracker.flush()
     best = next(epoch for epoch in history.epochs if epoch.number == number)
     state = {"epochs": len(history.epochs), "bestEpoch": best.number, "metrics": best.metrics}
+    state["warnings"] = starting.warnings(run)
     run.finish(STEP, state | {"bestSha256": sealing.digest_of(run.checkpoints / "best.pt")})
 
 

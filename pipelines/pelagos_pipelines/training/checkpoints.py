@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
+import logging
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pelagos_contract import beneath, disk, sealing
+from pelagos_contract import beneath, disk, sealing, text
 from pelagos_contract.beneath import ChangedError, Folder, NoFileError, TooLargeError
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import Weights
@@ -21,10 +25,41 @@ from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 from pelagos_pipelines.training import families, tensor_files
 from pelagos_pipelines.training.tensor_files import FormatError
 
+log = logging.getLogger(__name__)
+
 FIELD = "model.weights.path"
 _TASKS = "pelagos_pipelines.training.extraction"
 _SECONDS = 20
 """Of processor time, to read a checkpoint: one of 300 MB takes one."""
+_NAMED = 3
+"""Tensors that a sentence names."""
+
+
+class Found(dict[str, Any]):
+    """The tensors of a user's checkpoint, by name, and the copy of the file that they are from."""
+
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a training begins with of a checkpoint.
+
+    So many of the architecture's ``wanted`` tensors were ``taken``; ``left_out`` are names of those that were not, as they depend
+    on the classes; ``unused`` counts tensors of the checkpoint that the architecture has no place for.
+    """
+
+    taken: int
+    wanted: int
+    left_out: Sequence[str]
+    unused: int
+
+    def __str__(self) -> str:
+        """In words."""
+        words = f"{self.taken} of {self.wanted} tensors were taken from the checkpoint"
+        if self.left_out:
+            words += f"; {len(self.left_out)} of the head, which depend on the classes, begin at random: {_some(self.left_out)}"
+        return words + (f"; {self.unused} tensors of the checkpoint have no place in it" if self.unused else "")
 
 
 def copy_checkpoint(weights: Weights, data_root: Path, target: Path) -> Path:
@@ -80,7 +115,7 @@ def download(weights: Weights, data_root: str, scratch: Path) -> Path:
     return scratch
 
 
-def weights_of(path: Path) -> dict[str, Any]:
+def weights_of(path: Path) -> Found:
     """The tensors of a user's checkpoint, by name; floating-point ones in single precision. A child reads it (extraction.py).
 
     Raises:
@@ -94,7 +129,8 @@ def weights_of(path: Path) -> dict[str, Any]:
     limits = Limits(2 * allowed + 256 * MEBIBYTE, _SECONDS, 10 * _SECONDS, allowed + tensor_files.MAX_HEADER)
     with Pool(_TASKS, limits, environment=ceilings.variables()) as pool, path.open("rb") as file:
         try:
-            found = tensor_files.read(memoryview(pool.run("weights", {"harmless": harmless}, file=file.fileno()).raw))
+            answer = pool.run("weights", {"harmless": harmless}, file=file.fileno())
+            read = tensor_files.read(memoryview(answer.raw))
         except TaskRefusedError as refusal:
             if refusal.detail.get("untrusted"):
                 raise RefusedError(Reason.UNTRUSTED_CHECKPOINT, str(refusal), FIELD) from None
@@ -104,7 +140,12 @@ def weights_of(path: Path) -> dict[str, Any]:
             raise _invalid(f"the file cannot be read as a checkpoint: {error} ({hint}); export it again") from error
         except (SandboxError, FormatError) as error:
             raise _invalid(f"the file cannot be read as a checkpoint: {error}; export it again") from error
-    return {name: _tensor(one) for name, one in found.items()}
+    if foreign := answer.document.get("foreign"):
+        names = ", ".join(text.shown(str(name))[:120] for name in foreign)
+        log.info("the checkpoint names classes that are not built, only what they hold is read: %s", names)
+    found = Found((name, _tensor(one)) for name, one in read.items())
+    found.path = path
+    return found
 
 
 def _tensor(found: tensor_files.Tensor) -> Any:
@@ -135,21 +176,72 @@ def matching(
 ) -> dict[str, Any]:
     """The tensors of ``found`` to start from; those whose name contains (a) ``head`` may differ, as they depend on the classes.
 
+    What is taken, and what is not, goes to the log, and to the step by way of `taken`.
+
     Raises:
-        RefusedError: CHECKPOINT_INVALID when any other tensor of the architecture is missing or has another shape.
+        RefusedError: CHECKPOINT_INVALID when any other tensor of the architecture is missing or has another shape, or when one
+            has numbers that are not finite.
     """
+    import torch
+
+    path = getattr(found, "path", None)
+    found = _called_alike(found, wanted)
     heads = (head,) if isinstance(head, str) else head
-    alien = [
-        name
-        for name, tensor in wanted.items()
-        if not any(head in name for head in heads) and (name not in found or found[name].shape != tensor.shape)
-    ]
-    if alien:
+    body = [name for name in wanted if not any(each in name for each in heads)]
+    missing = [name for name in body if name not in found]
+    other = [name for name in body if name in found and found[name].shape != wanted[name].shape]
+    if missing or other:
+        wrong = [f"{len(missing)} are missing, such as {missing[0]}"] if missing else []
+        if other:
+            shapes = tuple(found[other[0]].shape), tuple(wanted[other[0]].shape)
+            wrong.append(
+                f"{len(other)} have another shape, such as {other[0]}, which is {shapes[0]} instead of {shapes[1]}"
+            )
         raise _invalid(
-            f"the checkpoint is not one of {architecture}: {len(alien)} of {len(wanted)} tensors are missing or have another"
-            f" shape, for example {alien[0]}; name the architecture that it was trained with",
+            f"the checkpoint is not one of {architecture}: of {len(wanted)} tensors, {' and '.join(wrong)};"
+            " name the architecture that it was trained with",
         )
-    return {name: found[name] for name, tensor in wanted.items() if name in found and found[name].shape == tensor.shape}
+    fitting = {
+        name: found[name] for name, tensor in wanted.items() if name in found and found[name].shape == tensor.shape
+    }
+    for name, tensor in fitting.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise _invalid(
+                f"the checkpoint has numbers in {name} that are not finite: its training failed, or it is damaged"
+            )
+    left_out = [name for name in wanted if name not in fitting]
+    note = Taken(len(fitting), len(wanted), left_out, len(found.keys() - wanted.keys()))
+    log.info("%s", note)
+    if path is not None:
+        with disk.written(_note(path)):
+            _note(path).write_text(json.dumps(asdict(note)), encoding="utf-8")
+    return fitting
+
+
+def taken(start: Path) -> Taken | None:
+    """What `matching` took of the copy of a checkpoint; None before."""
+    try:
+        return Taken(**json.loads(_note(start).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+
+
+def _note(start: Path) -> Path:
+    return start.with_name(f"{start.name}.taken.json")
+
+
+def _called_alike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what wrappers, such as DistributedDataParallel's ``module.``, put before all names."""
+    if found.keys() & wanted.keys():
+        return dict(found)
+    first = {name.partition(".")[0] for name, tensor in found.items() if tensor.ndim}
+    prefix = f"{first.pop()}." if len(first) == 1 else ""
+    return {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def save_atomically(content: Any, path: Path) -> None:

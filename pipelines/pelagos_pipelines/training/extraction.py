@@ -3,6 +3,8 @@
 `weights` is the task. A checkpoint of torch is a pickle that says how objects are built, and files of numbers. Here every name
 that the pickle refers to stands for an object that does nothing and keeps what it is given; so modules of any framework can be
 walked for their tensors, and nothing of theirs is imported. A tensor is believed when its numbers are in the file.
+Classes of frameworks and of laboratories are therefore welcome, and are named in the log. What names something of Python itself
+that acts, such as ``os.system``, was made to attack whoever loads it, and is refused for that alone.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import mmap
 import os
 import pickle
 import re
+import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -27,18 +30,28 @@ from pelagos_pipelines.training import tensor_files
 from pelagos_pipelines.training.tensor_files import FormatError
 
 HARMLESS = (
-    "torch.",
-    "torchvision.",
-    "numpy.",
     "collections.",
     "pathlib.",
+    "datetime.",
+    "enum.",
     "_codecs.encode",
-    "__builtin__.set",
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    "functools.partial",
+    "copyreg._reconstructor",
+    "copy_reg._reconstructor",
+    "decimal.Decimal",
+    "uuid.UUID",
 )
-"""What checkpoints of torch refer to; a family adds what those of its framework do (``harmless`` of the task's arguments).
+"""Of Python's own names, those that keep data; a family adds what checkpoints of its framework need (``harmless`` of the task).
 
-Nothing of it is executed either; other names are a reason to refuse.
+Nothing of it is executed either; other names of Python are a reason to refuse.
 """
+_PYTHON = sys.stdlib_module_names | {"__builtin__", "copy_reg", "commands", "popen2", "os2", "exceptions"}
+"""Its modules, with those of Python 2, whose names old pickles have."""
+_USUAL = ("torch", "torchvision", "numpy")
+"""Whose classes go without saying."""
+_MOST_NAMED = 20
 _HARMLESS_BUILTINS = frozenset(
     {"set", "frozenset", "dict", "list", "tuple", "slice", "complex", "bytearray", "getattr", "object"}
 )
@@ -61,6 +74,7 @@ _STATES = ("ema", "model", "state_dict", "model_state_dict")
 _MAX_PICKLE = 64 * MEBIBYTE
 _MAX_MODULES = 50_000
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+_TAR_MARK = slice(257, 262)
 
 
 class Inert:
@@ -125,10 +139,15 @@ class Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Nothing is imported."""
         self.names.add(f"{module}.{name}")
+        if "." in name and module.partition(".")[0] in _PYTHON:  # what a module has imported is not that module's
+            self.names.add(name)
         found = {
             "collections.OrderedDict": OrderedDict,
+            "torch._utils._rebuild_tensor": _view,
             "torch._utils._rebuild_tensor_v2": _view,
             "torch._utils._rebuild_parameter": _parameter,
+            "torch._utils._rebuild_parameter_with_state": _parameter,
+            "torch._tensor._rebuild_from_type_v2": _typed,
         }.get(f"{module}.{name}")
         if found is not None:
             return found
@@ -139,10 +158,14 @@ class Reader(pickle.Unpickler):
         return Inert
 
     def persistent_load(self, identity: Any) -> Any:
-        """A storage: (``storage``, type, key, device, number of items, ...)."""
+        """A storage: (``storage``, type, key, device, number of items, ...); in older files a class with its source, too."""
         match identity:
-            case ("storage", str(kind), str(key), str(), int(count), *_) if count >= 0:
+            case ("storage", str(kind), str(key), str(), int(count), *rest) if count >= 0:
+                if any(view is not None for view in rest):
+                    raise FormatError("its storages are parts of each other, as only torch before 0.4 wrote them")
                 return self.storages.setdefault(key, Storage(kind, key, count))
+            case ("module", type() as stands, *_) if stands is Inert:
+                return stands
         raise FormatError("it refers to something that is no storage")
 
 
@@ -164,6 +187,13 @@ def _parameter(tensor: object = None, *rest: object) -> object:
     return tensor
 
 
+def _typed(rebuild: object = None, kind: object = None, arguments: object = (), *rest: object) -> object:
+    """A tensor of a class of its own: the tensor."""
+    if rebuild is not _view or not isinstance(arguments, tuple) or len(arguments) < 4:
+        return Inert()
+    return _view(*arguments[:4])
+
+
 def weights(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     """The tensors of the checkpoint in ``file``, as a file of the format safetensors."""
     size = os.fstat(file.fileno()).st_size
@@ -181,7 +211,8 @@ def weights(arguments: dict[str, Any], file: BinaryIO) -> Answer:
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         taken = tensor_files.write([*_tensors(content, names, allowed)])
         _refuse_code(names, harmless)
-        return Answer({}, taken)
+        foreign = sorted(name for name in names if _is_foreign(name))
+        return Answer({"foreign": [name[:80] for name in foreign[:_MOST_NAMED]]}, taken)
     except (TaskRefusedError, MemoryError):
         raise
     except FormatError as error:
@@ -194,12 +225,21 @@ def weights(arguments: dict[str, Any], file: BinaryIO) -> Answer:
         ) from None
 
 
+def _is_foreign(name: str) -> bool:
+    """Whether it is of neither Python nor the usual frameworks."""
+    return (
+        name.partition(".")[0] not in _PYTHON and name.partition(".")[0] not in _USUAL and bool(_NAME.fullmatch(name))
+    )
+
+
 def _refuse_code(names: set[str], harmless: tuple[str, ...]) -> None:
     known = (*HARMLESS, *harmless)
     strange = sorted(
         name
         for name in names
-        if not name.startswith(known) and name.removeprefix("builtins.") not in _HARMLESS_BUILTINS
+        if (name.partition(".")[0] in _PYTHON or not _NAME.fullmatch(name))
+        and not name.startswith(known)
+        and name.removeprefix("__builtin__.").removeprefix("builtins.") not in _HARMLESS_BUILTINS
     )
     if strange:
         # A file that is no pickle can read as one that refers to its first lines.
@@ -220,6 +260,10 @@ def _tensors(
         for name, tensor in tensor_files.read(content).items():
             yield name, tensor.kind, tensor.shape, tensor.content
         return
+    elif bytes(content[_TAR_MARK]) == b"ustar":
+        raise FormatError(
+            "it is a tar archive, as torch before 0.1.10 wrote them: load it in that version and save it anew"
+        )
     else:
         root, numbers = _legacy(content, names)
     total = 0
@@ -229,6 +273,8 @@ def _tensors(
         if total > allowed:
             raise TaskRefusedError(f"its tensors have more than {allowed} bytes ({raise_it('checkpoint_mebibytes')})")
         yield name, view.storage.kind, view.shape, _numbers(view, numbers(view.storage), item)
+    if not total:
+        raise FormatError("it holds no tensors where frameworks keep them")
 
 
 def _zipped(content: memoryview, names: set[str]) -> tuple[Any, Numbers]:
@@ -276,7 +322,7 @@ def _legacy(content: memoryview, names: set[str]) -> tuple[Any, Numbers]:
 
     magic = load()
     if magic != _LEGACY_MAGIC:
-        raise FormatError("it is neither safetensors nor a checkpoint of torch")
+        raise FormatError("it is neither safetensors nor a checkpoint that torch.save has written")
     load(), load()
     root = load()
     keys = load()

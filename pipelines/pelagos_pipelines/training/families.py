@@ -82,8 +82,8 @@ class Offered:
     """A family that can be trained, as far as that can be said without its framework.
 
     ``module`` has the family as FAMILY, and is imported when a training needs it. ``packages`` are named in the record of a
-    training, beside those that all have; ``harmless`` are beginnings of names that checkpoints of the framework refer to, which
-    are read all the same, and never imported: see extraction.
+    training, beside those that all have; ``harmless`` are beginnings of names of Python itself that checkpoints of the framework
+    refer to, which are read all the same, and never imported: see extraction. Names of frameworks need not be told.
     """
 
     description: FamilyDescription
@@ -105,7 +105,7 @@ class Offered:
 FAMILIES = Registry(
     "family",
     (
-        Offered(YOLOV8, "pelagos_pipelines.training.yolov8", packages=("ultralytics",), harmless=("ultralytics.",)),
+        Offered(YOLOV8, "pelagos_pipelines.training.yolov8", packages=("ultralytics",)),
         Offered(MOBILENET_V3, "pelagos_pipelines.training.mobilenet_v3"),
         Offered(MOBILENET_V2, "pelagos_pipelines.training.mobilenet_v2"),
         Offered(YOLOV8_CLS, "pelagos_pipelines.training.yolov8_cls", packages=("ultralytics",)),
