@@ -1,8 +1,10 @@
 """A classifier trained as a tutorial of torch does it, with nothing around: the floor of training.py's classifiers.
 
 Run with the interpreter of the environment ``pipelines``:
-``train_plainly.py VIEW ARCHITECTURE EPOCHS SIZE BATCH THREADS FOLDER``. VIEW holds images by split and class. The network, what is done to images, optimizer and learning rate are those of our step, and
-images are decoded once, too; each epoch ends with a look at the validation split and a saved network.
+``train_plainly.py VIEW ARCHITECTURE EPOCHS SIZE BATCH THREADS FOLDER``.
+VIEW holds images by split and class. The network,
+what is done to images, optimizer and learning rate are those of our step, and images are decoded once, too;
+each epoch ends with a look at the validation split and a saved network.
 """
 
 from __future__ import annotations
