@@ -31,6 +31,13 @@ def test_the_same_content_elsewhere_and_later_is_the_same_version(tmp_path: Path
         assert (second.folder / name).read_bytes() == (first.folder / name).read_bytes()
 
 
+def test_the_description_of_a_version_gives_its_digest_without_its_images(tmp_path: Path) -> None:
+    version = dataset_versions.write(tmp_path / "store", dataset_versions.detection(tmp_path / "here"))
+    shutil.rmtree(tmp_path / "store" / "blobs")
+
+    assert versions.digest_of(version.folder) == version.digest
+
+
 def test_the_order_in_which_a_file_lists_images_and_boxes_says_nothing(tmp_path: Path) -> None:
     boxes: dict[str, list[list[float]]] = {"a.png": [[1, 1, 5, 5], [2, 2, 5, 5]], "b.png": [[3, 3, 5, 5]]}
     turned = {name: listed[::-1] for name, listed in reversed(boxes.items())}

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation.samples import GroundTruth
 from pelagos_pipelines.training import checkpoints, loop
 from pelagos_pipelines.training.families import Job
@@ -102,7 +103,7 @@ class KilledError(Exception):
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> GroundTruth:
-    return make_truth(tmp_path_factory.mktemp("boxes"), (6, 3, 2), detection=True)
+    return make_truth(tmp_path_factory.mktemp("boxes"), (6, 3, 2), Task.DETECTION)
 
 
 def test_a_network_with_targets_and_losses_by_name_learns(tmp_path: Path, truth: GroundTruth) -> None:

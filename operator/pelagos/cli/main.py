@@ -31,6 +31,7 @@ from pelagos.cli import (
     ui,
     up,
 )
+from pelagos.cli.lineage import command as lineage
 from pelagos.cli.logs import command as logs
 from pelagos.embedded.failures import StartError
 from pelagos_contract import extensions
@@ -92,6 +93,7 @@ app.command()(doctor.doctor)
 app.command()(orphans.orphans)
 app.command()(operate.operator)
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(lineage.app, name="lineage")
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(control_plane.app, name="control-plane")
 

@@ -13,10 +13,8 @@ import typer
 from rich.text import Text
 
 from pelagos.api.kinds import TRAINING_RUN
-from pelagos.cli import access, installed, outputs
+from pelagos.cli import access, installed, outputs, tracking_server
 from pelagos.cli.outputs import Output
-from pelagos.embedded import daemon
-from pelagos.embedded.layout import Layout
 from pelagos.engines.mlflow.rest import AbsentError, MlflowRest
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.settings import Settings
@@ -54,8 +52,15 @@ def tensorboard(
     namespace = access.namespace_of(at, namespace)
     try:
         found = {name: access.find(at, TRAINING_RUN, name, namespace) for name in names}
-        written = asyncio.run(_fetch(_server(settings, at), namespace, found, to))
-    except (access.AskError, TensorboardError, OutageError, RejectedError, OSError) as error:
+        written = asyncio.run(_fetch(tracking_server.reached(settings, at), namespace, found, to))
+    except (
+        access.AskError,
+        tracking_server.NotReachedError,
+        TensorboardError,
+        OutageError,
+        RejectedError,
+        OSError,
+    ) as error:
         raise outputs.failed(error, output, {"trainingRuns": [f"{namespace}/{name}" for name in names]}) from error
     program = settings.environments / "tensorboard" / "bin" / "tensorboard"
     if output is not Output.TABLE:
@@ -67,25 +72,6 @@ def tensorboard(
     installed.progress_console().print(Text(shown(said)), soft_wrap=True)
     if program.exists() and (code := _show(program, to, port)):
         raise typer.Exit(code)
-
-
-def _server(settings: Settings, at: access.Chosen) -> Settings:
-    """Settings that say where MLflow is and how to log in there. Raises TensorboardError."""
-    if access.is_embedded(settings, at):
-        layout = Layout.of(settings.home)
-        found = daemon.look(layout)
-        part = found.state.parts.get("mlflow") if found.state is not None and found.runs else None
-        if part is None or not part.url:
-            raise TensorboardError(f"MLflow does not run with its state in {layout.home}. Start it: pelagos up")
-        folder = layout.tracking_credentials
-        login = {"tracking_username_file": folder / "username", "tracking_password_file": folder / "password"}
-        return settings.model_copy(update={"tracking_uri": part.url, **login})
-    if not settings.tracking_uri:
-        # Never the address in status: whoever can write there would be sent the login.
-        raise TensorboardError(
-            "set PELAGOS_TRACKING_URI to the address of the MLflow server, as this machine reaches it"
-        )
-    return settings
 
 
 async def _fetch(settings: Settings, namespace: str, found: Mapping[str, Mapping[str, Any]], to: Path) -> list[str]:

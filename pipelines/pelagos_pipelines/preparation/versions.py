@@ -385,6 +385,19 @@ def _digest(manifest: Mapping[str, Any], lines: Iterable[bytes]) -> str:
     return digest.hexdigest()
 
 
+def digest_of(folder: Path) -> str:
+    """The digest of what ``manifest.json`` and ``annotations.json`` in a folder say, whether or not they name it.
+
+    Raises:
+        OSError: a file is not there.
+        ValueError, KeyError, TypeError: they are not those of a version.
+    """
+    manifest = orjson.loads((folder / "manifest.json").read_bytes())
+    manifest.pop("digest", None)
+    with (folder / "annotations.json").open("rb") as file:
+        return _digest(manifest, map(_canonical, _annotations_in(file)))
+
+
 _HEAD, _TAIL = b'{"images":[\n', b'],"schemaVersion":%d}\n' % SCHEMA_VERSION
 
 

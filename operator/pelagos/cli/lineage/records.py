@@ -1,0 +1,205 @@
+"""What is known of each stage of a lineage, as ``lineage.json`` of a bundle has it. Anybody may have written a bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from pelagos.decisions import digests
+from pelagos_contract.base import Strict
+
+RECORD, MANIFEST, ANNOTATIONS, PACKAGE = (
+    "lineage.json",
+    "dataset/manifest.json",
+    "dataset/annotations.json",
+    "model/package.json",
+)
+CRATE, PROV = "ro-crate-metadata.json", "prov.jsonld"
+FILES = (RECORD, MANIFEST, ANNOTATIONS, PACKAGE, CRATE, PROV)
+LARGEST = {
+    RECORD: 4 << 20,
+    MANIFEST: 512 << 20,
+    ANNOTATIONS: 512 << 20,
+    PACKAGE: 4 << 20,
+    CRATE: 1 << 20,
+    PROV: 1 << 20,
+}
+"""Bytes of the files of a bundle; it has no others."""
+Text = Annotated[str, Field(max_length=4096)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class Model(Strict):
+    """The digests of a model package and its graph, as the status of a resource has them."""
+
+    manifest_sha256: Sha256
+    onnx_sha256: Sha256
+
+
+class Named(Strict):
+    """A resource."""
+
+    namespace: Text
+    name: Text
+    uid: Text
+
+
+class DatasetRecord(Named):
+    """A version of a Dataset. ``source``: what status says of where it came from."""
+
+    version: Digest
+    source: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainingRecord(Named):
+    """A TrainingRun that has a model. ``inputs`` and ``dataset`` are what ``inputs_digest`` is of."""
+
+    inputs_digest: Digest
+    inputs: dict[str, Any]
+    dataset: dict[str, Any]
+    model: Model
+    run: Text = ""
+    started_at: Text = ""
+    finished_at: Text = ""
+    metrics: dict[str, Text] = Field(default_factory=dict)
+    environment: dict[str, Text] = Field(default_factory=dict)
+    """Tags of the MLflow run; empty when nobody could be asked."""
+
+
+class ServiceRecord(Named):
+    """A ModelService, and what answers there."""
+
+    model: Model
+    url: Text = ""
+
+
+class Record(Strict):
+    """A lineage; what is None is not part of it, or not known."""
+
+    schema_version: Literal[1] = 1
+    made_at: Text
+    made_by: Text
+    dataset: DatasetRecord | None = None
+    training: TrainingRecord | None = None
+    service: ServiceRecord | None = None
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link of the chain: ``holds`` is None when it could not be checked here; ``words`` say what was compared."""
+
+    name: str
+    holds: bool | None
+    words: str
+
+
+def sha256(content: bytes) -> str:
+    """In hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def dataset_link(record: Record, found: str | None, why: str) -> Link:
+    """``found`` is the digest of manifest and annotations; None when it could not be computed, and ``why``."""
+    assert record.dataset is not None
+    stated = record.dataset.version
+    name = "manifest and annotations → dataset version"
+    if found is None:
+        return Link(name, None, why)
+    if found != stated:
+        return Link(name, False, f"their digest is {found}, and Dataset {record.dataset.name} names {stated}")
+    return Link(name, True, stated)
+
+
+def links(record: Record, folder: Path) -> list[Link]:
+    """What follows the version: the frozen inputs, the package, its graph and the service. In their order."""
+    return [*_training(record), *_package(record, folder)]
+
+
+def _training(record: Record) -> list[Link]:
+    training, dataset = record.training, record.dataset
+    if training is None:
+        return []
+    digest = digests.digest({"inputs": training.inputs, "dataset": training.dataset})
+    name = f"inputs → TrainingRun {training.name}"
+    if digest != training.inputs_digest:
+        inputs = Link(name, False, f"the digest of its inputs is {digest}, and it names {training.inputs_digest}")
+    else:
+        inputs = Link(name, True, digest)
+    version = training.dataset.get("version")
+    name = "dataset version → inputs"
+    if dataset is None:
+        trained_on = Link(name, None, f"version {version} is not part of this lineage")
+    elif version != dataset.version:
+        trained_on = Link(name, False, f"the inputs name {version}, and the version is {dataset.version}")
+    else:
+        trained_on = Link(name, True, dataset.version)
+    return [trained_on, inputs]
+
+
+def _package(record: Record, folder: Path) -> list[Link]:
+    training, service = record.training, record.service
+    if not (folder / PACKAGE).is_file():
+        return []
+    content = (folder / PACKAGE).read_bytes()
+    package, described = sha256(content), _object(content)
+    found = []
+    if training is not None:
+        name = f"TrainingRun {training.name} → model package"
+        found += [
+            _same(name, package, training.model.manifest_sha256, "package.json"),
+            _same(
+                "dataset version → model package",
+                f"sha256:{str(_in(described, 'dataset', 'version')).removeprefix('sha256:')}",
+                str(training.dataset.get("version")),
+                "the version that the package names",
+            ),
+            _same(
+                "architecture → model package",
+                str(described.get("architecture")),
+                str(_in(training.inputs, "model", "architecture")),
+                "its architecture",
+            ),
+            _same(
+                "model package → graph", str(described.get("onnxSha256")), training.model.onnx_sha256, "the ONNX graph"
+            ),
+        ]
+    if service is not None:
+        name = f"model package → ModelService {service.name}"
+        found += [
+            _same(name, service.model.manifest_sha256, package, "what it serves"),
+            _same(
+                "graph → ModelService",
+                service.model.onnx_sha256,
+                str(described.get("onnxSha256")),
+                "the graph it serves",
+            ),
+        ]
+    return found
+
+
+def _same(name: str, found: str, wanted: str, what: str) -> Link:
+    if found == wanted:
+        return Link(name, True, found)
+    return Link(name, False, f"{what} is {found} instead of {wanted}")
+
+
+def _object(content: bytes) -> Mapping[str, Any]:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _in(document: Mapping[str, Any], *names: str) -> Any:
+    found: Any = document
+    for name in names:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found

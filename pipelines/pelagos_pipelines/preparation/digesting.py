@@ -1,0 +1,34 @@
+"""The digest of a version's description in a folder, for `pelagos lineage`: ``digesting FOLDER``, answered as a line of JSON.
+
+FOLDER holds ``manifest.json`` and ``annotations.json``, and may be what somebody else calls a lineage: it is read under ceilings.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+
+from pelagos_pipelines.preparation import versions
+
+MEMORY = 8 * 1024**3
+"""Bytes of address space; a version of 10 million boxes needs a quarter of it."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """See the module."""
+    (folder,) = arguments
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    try:
+        answer = {"digest": f"sha256:{versions.digest_of(Path(folder))}"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, MemoryError) as error:
+        answer = {"error": f"they are not the files of a version ({type(error).__name__})"}
+    sys.stdout.write(orjson.dumps(answer).decode() + "\n")
+    return "error" in answer
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

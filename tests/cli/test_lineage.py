@@ -1,0 +1,356 @@
+"""``pelagos lineage``: each link by its digest, a bundle that can be verified offline, and the first link that does not hold."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pelagos.cli.main import app
+from pelagos.decisions import digests
+from resource_servers import ApiServer, api
+
+__all__ = ["api"]
+
+MANIFEST = {"schemaVersion": 1, "task": "Classification", "recipe": {}, "classes": ["a", "b"], "images": []}
+ANNOTATIONS = '{"images":[\n{"class":"a","path":"1.png"},\n{"class":"b","path":"2.png"}\n],"schemaVersion":1}\n'
+ONNX = "c" * 64
+Edit = Callable[[dict[str, bytes]], None]
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, ["lineage", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version's description, in a folder of its digest."""
+    folder = tmp_path_factory.mktemp("store") / "new"
+    folder.mkdir()
+    (folder / "manifest.json").write_text(json.dumps(MANIFEST))
+    (folder / "annotations.json").write_text(ANNOTATIONS)
+    python = Path(os.environ["PELAGOS_ENVIRONMENTS"]) / "pipelines" / "bin" / "python"
+    asked: list[str | Path] = [python, "-m", "pelagos_pipelines.preparation.digesting", folder]
+    digest = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)["digest"].removeprefix("sha256:")
+    (folder / "manifest.json").write_text(json.dumps(MANIFEST | {"digest": f"sha256:{digest}"}))
+    return folder.rename(folder.with_name(digest))
+
+
+@pytest.fixture
+def world(api: ApiServer, version: Path, tmp_path: Path) -> ApiServer:
+    """A collection, a training on its version, and a service of the model."""
+    package = tmp_path / "package"
+    package.mkdir()
+    told = {"architecture": "mobilenet_v2", "dataset": {"version": f"sha256:{version.name}"}, "onnxSha256": ONNX}
+    (package / "package.json").write_text(json.dumps(told))
+    model = {"uri": str(package), "onnxSha256": ONNX, "manifestSha256": sha256(package / "package.json")}
+    frozen = {"name": "fish", "version": f"sha256:{version.name}", "uri": str(version), "task": "Classification"}
+    inputs = {"model": {"architecture": "mobilenet_v2"}, "seeds": [0]}
+    digest = digests.digest({"inputs": inputs, "dataset": frozen})
+    trained = {
+        "inputsDigest": digest,
+        "inputs": inputs,
+        "dataset": frozen,
+        "model": model,
+        "metrics": {"test/F1": "0.9"},
+    }
+    add(
+        api,
+        "Dataset",
+        "fish",
+        {"uri": str(version), "version": f"sha256:{version.name}", "source": {"doi": "10.5281/zenodo.7"}},
+    )
+    add(api, "TrainingRun", "fish-1", trained)
+    add(
+        api,
+        "ModelService",
+        "finder",
+        {"model": {**model, "name": "finder", "source": "TrainingRun fish-1"}, "url": "http://x"},
+    )
+    return api
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def add(api: ApiServer, kind: str, name: str, status: dict[str, Any]) -> None:
+    body = api.add(name, status, kind=kind)
+    body["metadata"]["uid"] = f"uid-of-{name}"
+
+
+def broken(result: Result) -> str:
+    assert result.exit_code == 1, result.output
+    found: str = json.loads(result.stdout)["broken"]
+    return found
+
+
+def test_each_link_from_the_version_to_the_service_is_computed_again(world: ApiServer) -> None:
+    done = run("finder", "-o", "json")
+
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert [link["link"] for link in found["links"]] == [
+        "manifest and annotations → dataset version",
+        "dataset version → inputs",
+        "inputs → TrainingRun fish-1",
+        "TrainingRun fish-1 → model package",
+        "dataset version → model package",
+        "architecture → model package",
+        "model package → graph",
+        "model package → ModelService finder",
+        "graph → ModelService",
+    ]
+    assert all(link["holds"] for link in found["links"])
+    assert any("the environment of the run" in note for note in found["notes"]) is False  # it has no run to ask about
+
+
+def test_people_see_a_table(world: ApiServer) -> None:
+    done = run("finder")
+
+    assert done.exit_code == 0
+    assert "inputs → TrainingRun fish-1" in done.stdout
+    assert done.stdout.count("yes") == 9
+
+
+def test_a_training_and_a_dataset_have_their_part_of_it(world: ApiServer) -> None:
+    training, dataset = (json.loads(run("show", name, "-o", "json").stdout) for name in ("fish-1", "fish"))
+
+    assert len(training["links"]) == 7
+    assert [link["link"] for link in dataset["links"]] == ["manifest and annotations → dataset version"]
+
+
+def test_a_service_that_serves_another_model_is_found_out(world: ApiServer) -> None:
+    service = next(body for body in world.resources["default"] if body["kind"] == "ModelService")
+    service["status"]["model"]["onnxSha256"] = "d" * 64
+
+    assert broken(run("finder", "-o", "json")) == "graph → ModelService"
+
+
+def test_nothing_is_exported_of_a_lineage_that_does_not_hold(world: ApiServer, version: Path, tmp_path: Path) -> None:
+    training = next(body for body in world.resources["default"] if body["kind"] == "TrainingRun")
+    training["status"]["inputs"]["seeds"] = [7]
+
+    done = run("export", "finder", "--to", tmp_path / "out.zip", "-o", "json")
+
+    assert broken(done) == "inputs → TrainingRun fish-1"
+    assert not (tmp_path / "out.zip").exists()
+
+
+@pytest.fixture
+def bundle(world: ApiServer, tmp_path: Path) -> Path:
+    target = tmp_path / "finder.zip"
+    done = run("export", "finder", "--to", target)
+    assert done.exit_code == 0, done.output
+    return target
+
+
+def test_a_bundle_holds_away_from_any_server(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+
+    done = run("verify", bundle, "-o", "json")
+
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["links"][0]["link"] == "files of the bundle"
+    with zipfile.ZipFile(bundle) as archive:
+        crate, prov = (json.loads(archive.read(name)) for name in ("ro-crate-metadata.json", "prov.jsonld"))
+    assert crate["@graph"][0]["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.1"}
+    assert "https://doi.org/10.5281/zenodo.7" in {each["@id"] for each in prov["@graph"]}
+
+
+def test_a_bundle_is_compared_with_the_model_that_one_has(bundle: Path, world: ApiServer) -> None:
+    service = next(body for body in world.resources["default"] if body["kind"] == "ModelService")
+
+    assert run("verify", bundle, "--model", service["status"]["model"]["manifestSha256"]).exit_code == 0
+    assert broken(run("verify", bundle, "--model", "e" * 64, "-o", "json")) == "the model asked for"
+
+
+def altered(bundle: Path, edit: Edit, *, listed: bool) -> Path:
+    """The bundle after somebody has been at it, who corrects the list of files as well, or does not."""
+    with zipfile.ZipFile(bundle) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    edit(files)
+    if listed:
+        crate = json.loads(files["ro-crate-metadata.json"])
+        for entity in crate["@graph"]:
+            if entity["@type"] == "File":
+                entity["sha256"] = hashlib.sha256(files[entity["@id"]]).hexdigest()
+        files["ro-crate-metadata.json"] = json.dumps(crate).encode()
+    target = bundle.with_name("altered.zip")
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return target
+
+
+def replaced(file: str, old: str, new: str) -> Edit:
+    def edit(files: dict[str, bytes]) -> None:
+        assert old.encode() in files[file]
+        files[file] = files[file].replace(old.encode(), new.encode())
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "link"),
+    [
+        (
+            replaced("dataset/annotations.json", '"class":"a"', '"class":"b"'),
+            "manifest and annotations → dataset version",
+        ),
+        (
+            replaced("dataset/manifest.json", '"Classification"', '"Detection"'),
+            "manifest and annotations → dataset version",
+        ),
+        (replaced("model/package.json", "mobilenet_v2", "mobilenet_v3"), "TrainingRun fish-1 → model package"),
+        (replaced("lineage.json", "mobilenet_v2", "mobilenet_v3"), "inputs → TrainingRun fish-1"),
+    ],
+    ids=["annotations", "manifest", "package", "inputs"],
+)
+def test_whatever_is_altered_the_first_link_that_breaks_is_named(bundle: Path, edit: Edit, link: str) -> None:
+    assert broken(run("verify", altered(bundle, edit, listed=False), "-o", "json")) == "files of the bundle"
+    assert broken(run("verify", altered(bundle, edit, listed=True), "-o", "json")) == link
+
+
+def test_a_version_that_cannot_be_checked_here_is_not_said_to_hold(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PELAGOS_ENVIRONMENTS", str(tmp_path / "none"))
+
+    done = run("verify", bundle, "-o", "json")
+
+    assert done.exit_code == 1
+    link = json.loads(done.stdout)["links"][1]
+    assert link["holds"] is None
+    assert "install Pelagos' environments" in link["words"]
+
+
+def add_file(name: str) -> Edit:
+    def edit(files: dict[str, bytes]) -> None:
+        files[name] = b"{}"
+
+    return edit
+
+
+def drop_record(files: dict[str, bytes]) -> None:
+    del files["lineage.json"]
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (add_file("../../evil"), "holds ../../evil, which no bundle has"),
+        (add_file("/etc/passwd"), "holds /etc/passwd, which no bundle has"),
+        (replaced("lineage.json", '"schemaVersion": 1', '"schemaVersion": 2'), "lineage.json: schemaVersion"),
+        (replaced("lineage.json", '"uid"', '"uuid"'), "lineage.json: dataset.uid"),
+        (drop_record, "has no lineage.json"),
+    ],
+    ids=["a path out of it", "an absolute path", "another schema", "a missing field", "no record"],
+)
+def test_what_is_no_bundle_is_refused_in_one_line(bundle: Path, edit: Edit, words: str) -> None:
+    done = run("verify", altered(bundle, edit, listed=False))
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert words in done.stderr
+
+
+def test_a_file_that_unpacks_to_more_than_it_may_is_refused(bundle: Path) -> None:
+    target = bundle.with_name("bomb.zip")
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("lineage.json", b" " * (5 << 20))
+
+    assert "lineage.json of" in run("verify", target).stderr
+
+
+def test_what_is_not_a_zip_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_text("hello")
+
+    done = run("verify", tmp_path / "x.zip")
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "cannot be read as a bundle" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ("ghost",),
+            "there is no resource default/ghost; there are ModelService finder, TrainingRun fish-1, Dataset fish",
+        ),
+        (("show", "finder", "--kind", "Pod"), "--kind Pod: allowed are ModelService, TrainingRun, Dataset"),
+        (("show", "finder", "--kind", "Dataset"), "there is no Dataset default/finder"),
+    ],
+)
+def test_what_is_not_there_is_said_with_what_is(world: ApiServer, arguments: tuple[str, ...], words: str) -> None:
+    done = run(*arguments)
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert words in done.stderr
+
+
+def test_a_training_without_a_model_has_no_lineage_yet(world: ApiServer) -> None:
+    training = next(body for body in world.resources["default"] if body["kind"] == "TrainingRun")
+    del training["status"]["model"]
+
+    assert "TrainingRun default/fish-1 has no whole lineage yet" in run("fish-1").stderr
+
+
+def test_a_model_whose_training_is_gone_begins_at_its_package(world: ApiServer, version: Path) -> None:
+    world.resources["default"] = [body for body in world.resources["default"] if body["kind"] == "ModelService"]
+
+    done = run("finder", "-o", "json")
+
+    assert done.exit_code == 0
+    found = json.loads(done.stdout)
+    assert [link["link"] for link in found["links"]] == ["model package → ModelService finder", "graph → ModelService"]
+    assert "no TrainingRun of the namespace has this package" in found["notes"][0]
+
+
+def test_a_store_that_lost_the_version_is_not_said_to_hold(world: ApiServer, version: Path, tmp_path: Path) -> None:
+    dataset = next(body for body in world.resources["default"] if body["kind"] == "Dataset")
+    elsewhere = tmp_path / version.name
+    shutil.copytree(version, elsewhere)
+    (elsewhere / "annotations.json").unlink()
+    dataset["status"]["uri"] = str(elsewhere)
+
+    done = run("finder", "-o", "json")
+
+    link = json.loads(done.stdout)["links"][0]
+    assert (link["holds"], link["words"]) == (None, "the description of the version is not there")
+
+
+ORACLES = """
+import json, sys
+from rdflib import Graph
+from rocrate.rocrate import ROCrate
+crate = ROCrate(sys.argv[1])
+graph = Graph().parse(sys.argv[1] + "/prov.jsonld", format="json-ld")
+derived = [str(of) for _, what, of in graph if str(what) == "http://www.w3.org/ns/prov#wasDerivedFrom"]
+print(json.dumps({"files": sorted(file.id for file in crate.get_by_type("File")), "derived": sorted(derived)}))
+"""
+
+
+def test_the_libraries_of_ro_crate_and_rdf_read_a_bundle(bundle: Path, version: Path, tmp_path: Path) -> None:
+    python = Path(os.environ["PELAGOS_ENVIRONMENTS"]) / "metadata" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("the environment metadata is not installed")
+    with zipfile.ZipFile(bundle) as archive:
+        archive.extractall(tmp_path / "crate")
+
+    asked: list[str | Path] = [python, "-c", ORACLES, tmp_path / "crate"]
+    found = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)
+
+    files = ["dataset/annotations.json", "dataset/manifest.json", "lineage.json", "model/package.json", "prov.jsonld"]
+    assert found["files"] == files
+    assert "https://doi.org/10.5281/zenodo.7" in found["derived"]
+    assert found["derived"].count(f"urn:sha256:{version.name}") == 1
