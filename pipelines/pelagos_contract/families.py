@@ -9,6 +9,9 @@ from pelagos_contract.base import OneOf
 from pelagos_contract.registry import Registry
 from pelagos_contract.tasks import TASKS, Task
 
+SCHEDULING = ("gradientAccumulation", "learningRateSchedule", "warmupEpochs")
+"""Hyperparameters that a family may not know."""
+
 
 @dataclass(frozen=True)
 class FamilyDescription:
@@ -17,6 +20,7 @@ class FamilyDescription:
     ``image_size`` is the usual longest side of its input in pixels; None: that of its task. ``takes_weights``: a training may
     start from a checkpoint of the same architecture. ``normalizes``: it heeds the statistics of a dataset that declares them.
     ``balances``, ``augments``: likewise what it plans about classes that it shows unevenly, and how images are to be altered.
+    ``schedules``: it heeds the hyperparameters of `SCHEDULING`.
     """
 
     name: str
@@ -28,6 +32,7 @@ class FamilyDescription:
     normalizes: bool = False
     balances: bool = False
     augments: bool = False
+    schedules: bool = False
     version: int = 1
     """See algorithms: raised when trainings of the same inputs lead to other models."""
 
@@ -40,6 +45,7 @@ YOLOV8 = FamilyDescription(
     normalizes=True,
     balances=True,
     augments=True,
+    schedules=True,
 )
 MOBILENET_V3 = FamilyDescription(
     name="MobileNetV3",
@@ -49,6 +55,7 @@ MOBILENET_V3 = FamilyDescription(
     normalizes=True,
     balances=True,
     augments=True,
+    schedules=True,
 )
 MOBILENET_V2 = FamilyDescription(
     name="MobileNetV2",
@@ -58,6 +65,7 @@ MOBILENET_V2 = FamilyDescription(
     normalizes=True,
     balances=True,
     augments=True,
+    schedules=True,
 )
 YOLOV8_CLS = FamilyDescription(
     name="YOLOv8-cls",
@@ -67,6 +75,7 @@ YOLOV8_CLS = FamilyDescription(
     normalizes=True,
     balances=True,
     augments=True,
+    schedules=True,
 )
 FAMILIES = Registry(
     "family",

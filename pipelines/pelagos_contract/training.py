@@ -46,8 +46,33 @@ class Hyperparameters(Strict):
             + ".",
         ),
     ] = None
-    batch_size: Annotated[int, Field(ge=1, le=4096, description="Images in one step.")] = 16
-    learning_rate: Annotated[Decimal, Field(description="Initial learning rate.")] = "0.001"
+    batch_size: Annotated[int, Field(ge=1, le=4096, description="Images in one batch.")] = 16
+    gradient_accumulation: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1024,
+            description="Batches whose gradients make one step of the optimiser, at most: a step never reaches into the next "
+            "epoch. Default: 1.",
+        ),
+    ] = None
+    learning_rate: Annotated[Decimal, Field(description="Highest learning rate.")] = "0.001"
+    learning_rate_schedule: Annotated[
+        Literal["Cosine", "Linear", "Constant"] | None,
+        Field(
+            description="How the learning rate falls after it has risen: to a hundredth, along a cosine or in a line, or not. "
+            "Default: Linear for detectors of YOLO, else Cosine.",
+        ),
+    ] = None
+    warmup_epochs: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=10000,
+            description="Epochs in which the learning rate rises, fewer than epochs. Default: 3, or all but the last one, for "
+            "detectors of YOLO, else a tenth of all steps.",
+        ),
+    ] = None
     weight_decay: Annotated[Decimal, Field(description="Weight decay.")] = "0.0005"
     optimizer: Annotated[Literal["AdamW", "SGD"], Field(description="Optimiser.")] = "AdamW"
     mosaic: Annotated[

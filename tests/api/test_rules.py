@@ -165,6 +165,8 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.TRAINING_RUN, {"hyperparameters": {"learningRate": "1e-3"}}, None),
     (kinds.TRAINING_RUN, {"hyperparameters": {"learningRate": "1.001"}}, "spec.hyperparameters.learningRate"),
     (kinds.TRAINING_RUN, {"hyperparameters": {"learningRate": "0.0"}}, "spec.hyperparameters.learningRate"),
+    (kinds.TRAINING_RUN, {"hyperparameters": {"warmupEpochs": 9, "epochs": 10}}, None),
+    (kinds.TRAINING_RUN, {"hyperparameters": {"warmupEpochs": 10, "epochs": 10}}, "spec.hyperparameters.warmupEpochs"),
     (kinds.TRAINING_RUN, {"hyperparameters": {"weightDecay": "0"}}, None),
     (kinds.TRAINING_RUN, {"hyperparameters": {"weightDecay": "1.5"}}, "spec.hyperparameters.weightDecay"),
     (kinds.MODEL_SERVICE, {}, None),

@@ -46,6 +46,9 @@ def test_every_field_of_spec_that_trains_arrives() -> None:
                 "learningRate": "1e-3",
                 "optimizer": "SGD",
                 "mosaic": True,
+                "gradientAccumulation": 2,
+                "learningRateSchedule": "Linear",
+                "warmupEpochs": 1,
             },
             earlyStopping={"patience": 5},
             seeds=[7],
@@ -59,6 +62,8 @@ def test_every_field_of_spec_that_trains_arrives() -> None:
     assert (request.hyperparameters.epochs, request.hyperparameters.image_size) == (10, 320)
     assert (request.hyperparameters.learning_rate, request.hyperparameters.optimizer) == ("1e-3", "SGD")
     assert request.hyperparameters.mosaic
+    assert (request.hyperparameters.gradient_accumulation, request.hyperparameters.warmup_epochs) == (2, 1)
+    assert request.hyperparameters.learning_rate_schedule == "Linear"
     assert request.evaluation.max_detections == 900
     assert request.early_stopping == training.EarlyStopping(patience=5)
     assert (request.seed, request.resources.cpu, request.task) == (7, 3, Task.DETECTION)

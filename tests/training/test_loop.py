@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation.samples import GroundTruth
-from pelagos_pipelines.training import checkpoints, loop
+from pelagos_pipelines.training import checkpoints, loop, schedules
 from pelagos_pipelines.training.families import Job
 from training.shapes import make_request, make_truth
 from training.test_classifiers import make_job
@@ -118,8 +118,11 @@ def test_a_network_with_targets_and_losses_by_name_learns(tmp_path: Path, truth:
     assert torch.load(job.best, weights_only=True)["labels"] == ["disc", "square"]
 
 
-def test_it_goes_on_where_it_was(tmp_path: Path, truth: GroundTruth, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = make_request("yolov8n", epochs=3)
+@pytest.mark.parametrize("accumulation", [None, 2])
+def test_it_goes_on_where_it_was(
+    accumulation: int | None, tmp_path: Path, truth: GroundTruth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request("yolov8n", epochs=3, batchSize=2, gradientAccumulation=accumulation)
     loop.train(Family(), *make_job(tmp_path / "whole", truth, request))
     save = checkpoints.save_atomically
 
@@ -136,6 +139,42 @@ def test_it_goes_on_where_it_was(tmp_path: Path, truth: GroundTruth, monkeypatch
 
     for name in ("last.pt", "best.pt"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
+
+
+def test_batches_whose_gradients_are_accumulated_are_worth_one_of_as_many_images(
+    tmp_path: Path, truth: GroundTruth
+) -> None:
+    found = []
+    for name, size, every in (("one", 6, 1), ("three", 2, 3)):
+        request = make_request("yolov8n", optimizer="SGD", batchSize=size, gradientAccumulation=every)
+        job, history = make_job(tmp_path / name, truth, request)
+        training = loop.Training(job, history, FinderLearner(job))
+        model: Any = training._state.model
+        model.body[1] = nn.Identity()  # the one layer that compares the images of a batch
+        loss = training._train_epoch(1)["train/loss"]
+        found.append((loss, nn.utils.parameters_to_vector(model.parameters()).detach()))
+
+    (whole, weights), (parts, accumulated) = found
+    assert parts == pytest.approx(whole, rel=1e-6)
+    assert torch.allclose(accumulated, weights, atol=1e-7)
+
+
+def test_an_epoch_ends_with_a_step_of_the_batches_that_are_left(
+    tmp_path: Path, truth: GroundTruth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, step = list[float](), torch.optim.AdamW.step
+
+    def counted(self: torch.optim.AdamW) -> None:
+        steps.append(self.param_groups[0]["lr"])
+        step(self)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", counted)
+    request = make_request("yolov8n", batchSize=2, gradientAccumulation=2, learningRateSchedule="Linear")
+
+    loop.train(Family(), *make_job(tmp_path, truth, request))
+
+    rates = [schedules.rate(request.hyperparameters, batch / 3) for batch in (0, 2)]
+    assert steps == rates, "of three batches, the first two and the last one"
 
 
 def test_gradients_are_cut_to_the_norm_that_a_learner_allows(tmp_path: Path, truth: GroundTruth) -> None:

@@ -27,6 +27,14 @@ from pelagos_pipelines.training.training_history import TrainingHistory
 from training.shapes import make_request, make_version
 
 
+class KilledError(Exception):
+    """The process ends here."""
+
+
+def killed(_: TrainingHistory) -> None:
+    raise KilledError
+
+
 @pytest.fixture(autouse=True)
 def threads() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -112,6 +120,29 @@ def test_the_same_seed_gives_the_same_training(
     job, history = make_job(tmp_path, make_request("yolov8n", *version, seed=7))
     yolov8.FAMILY.train(job, history)
     assert [epoch.metrics for epoch in history.epochs] == [epoch.metrics for epoch in trained[1].epochs]
+
+
+def test_accumulated_gradients_end_with_the_epoch_so_that_it_goes_on_where_it_was(
+    tmp_path: Path, version: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, step = list[int](), torch.optim.AdamW.step
+
+    def counted(self: torch.optim.AdamW) -> None:
+        steps.append(1)
+        step(self)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", counted)
+    request = make_request("yolov8n", *version, epochs=2, imageSize=32, batchSize=2, gradientAccumulation=2)
+    yolov8.FAMILY.train(*make_job(tmp_path / "whole", request))
+    assert len(steps) == 4, "of three batches in an epoch, the first two and the last one"
+
+    monkeypatch.setattr(TrainingHistory, "keep", killed)
+    with pytest.raises(KilledError):
+        yolov8.FAMILY.train(*make_job(tmp_path / "cut", request))
+    monkeypatch.undo()
+    yolov8.FAMILY.train(*make_job(tmp_path / "cut", request))
+    for name in ("last.pt", "best.pt"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes(), name
 
 
 def test_a_finished_training_is_not_repeated(tmp_path: Path, version: tuple[str, str]) -> None:

@@ -136,6 +136,12 @@ class TrainingRunSpec(BaseSpec):
             field="spec.hyperparameters.weightDecay",
             holds=lambda spec: float(spec.hyperparameters.weight_decay) <= 1,
         ),
+        Rule(
+            cel="!has(self.hyperparameters.warmupEpochs) || self.hyperparameters.warmupEpochs < self.hyperparameters.epochs",
+            message="spec.hyperparameters.warmupEpochs must be below spec.hyperparameters.epochs",
+            field="spec.hyperparameters.warmupEpochs",
+            holds=lambda spec: (spec.hyperparameters.warmup_epochs or 0) < spec.hyperparameters.epochs,
+        ),
         *RESOURCE_RULES,
     )
 

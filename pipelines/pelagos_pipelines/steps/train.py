@@ -159,7 +159,7 @@ def _describe(run: runs.Run, tracker: Tracker, applied: Mapping[str, str]) -> No
     from pelagos_pipelines.training.tracking import DatasetUse
 
     dataset = run.request.dataset
-    parameters = run.request.hyperparameters.model_dump(by_alias=True) | {
+    parameters = run.request.hyperparameters.model_dump(by_alias=True, exclude_none=True) | {
         "architecture": run.request.model.architecture,
         "task": run.request.task.value,
         "seed": run.request.seed,

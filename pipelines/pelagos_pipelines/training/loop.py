@@ -22,15 +22,13 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import Hyperparameters
 from pelagos_pipelines.evaluation.samples import GroundTruth
-from pelagos_pipelines.training import checkpoints, determinism, memory
+from pelagos_pipelines.training import checkpoints, determinism, memory, schedules
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.progress import Progress
 from pelagos_pipelines.training.training_history import TrainingHistory
 
 LAST = "last.pt"
 """The checkpoint to continue from: all that an epoch depends on but its number and the seed."""
-WARM_UP = 0.1
-"""Fraction of all steps over which the learning rate rises from zero; it falls along a cosine afterwards."""
 STATISTICS_IMAGES = 512
 
 
@@ -191,50 +189,51 @@ class Training:
         order = self._shown[generator.permutation(len(self._shown))]
         batches = _batches(order, self._parameters.batch_size)
         self._state.model.train()
-        totals: dict[str, float] = {}
-        for index, chosen in enumerate(batches):
-            step = (epoch - 1) * len(batches) + index
-            self._set_rate(step / (self._parameters.epochs * len(batches)))
-            batch = self._learner.batch(chosen, generator)
-            for name, loss in self._step(batch, epoch).items():
-                totals[name] = totals.get(name, 0.0) + loss * len(chosen)
+        every, totals = self._parameters.gradient_accumulation or 1, dict[str, float]()
+        for first in range(0, len(batches), every):
+            self._set_rate(((epoch - 1) * len(batches) + first) / (self._parameters.epochs * len(batches)))
+            for name, loss in self._step(batches[first : first + every], generator, epoch).items():
+                totals[name] = totals.get(name, 0.0) + loss
         return {name: total / sum(map(len, batches)) for name, total in totals.items()}
 
-    def _step(self, batch: Any, epoch: int) -> dict[str, float]:
-        """One step of the optimizer, and the loss of its batch with its parts.
+    def _step(self, batches: Sequence[Any], generator: np.random.Generator, epoch: int) -> dict[str, float]:
+        """One step of the optimizer by the gradients of some batches; the loss and its parts, summed over their images.
 
         Raises:
             RefusedError: TRAINING_DIVERGED when the loss is no number.
         """
-        on_accelerator = self._device.type == "cuda"
-        with torch.autocast("cuda", torch.bfloat16, enabled=on_accelerator and self._learner.autocast):
-            found = self._learner.loss(self._state.model, batch)
-        parts = {} if isinstance(found, Tensor) else dict(found)
-        outcome = found if isinstance(found, Tensor) else torch.stack([part.float() for part in parts.values()]).sum()
+        summed: dict[str, float] = {}
         self._state.optimizer.zero_grad(set_to_none=True)
-        outcome.backward()
+        for chosen in batches:
+            loss, parts = self._loss(self._learner.batch(chosen, generator))
+            (loss * (len(chosen) / sum(map(len, batches)))).backward()
+            for name, part in {"train/loss": loss, **parts}.items():
+                summed[name] = summed.get(name, 0.0) + float(part.detach()) * len(chosen)
         if self._learner.most_gradient is not None:
             nn.utils.clip_grad_norm_(self._state.model.parameters(), self._learner.most_gradient)
         self._state.optimizer.step()
-        loss = float(outcome.detach())
-        if not math.isfinite(loss):
+        if not math.isfinite(summed["train/loss"]):
             raise RefusedError(
                 Reason.TRAINING_DIVERGED,
-                f"the loss became {loss} in epoch {epoch}; lower hyperparameters.learningRate,"
+                f"the loss became {summed['train/loss']} in epoch {epoch}; lower hyperparameters.learningRate,"
                 f" now {self._parameters.learning_rate}",
                 "hyperparameters.learningRate",
             )
-        return {"train/loss": loss} | {f"train/{name}": float(part.detach()) for name, part in parts.items()}
+        return summed
+
+    def _loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and its parts where the learner gives some."""
+        on_accelerator = self._device.type == "cuda"
+        with torch.autocast("cuda", torch.bfloat16, enabled=on_accelerator and self._learner.autocast):
+            found = self._learner.loss(self._state.model, batch)
+        if isinstance(found, Tensor):
+            return found, {}
+        whole = torch.stack([part.float() for part in found.values()]).sum()
+        return whole, {f"train/{name}": part for name, part in found.items()}
 
     def _set_rate(self, progress: float) -> None:
-        """Learning rate at ``progress`` in [0, 1) of the training; a function of progress alone, so it needs no state."""
-        rate = float(self._parameters.learning_rate)
-        if progress < WARM_UP:
-            rate *= (progress + 0.001) / WARM_UP
-        else:
-            rate *= 0.01 + 0.99 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
         for group in self._state.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = schedules.rate(self._parameters, progress)
 
     def _settle_statistics(self) -> None:
         """Give batch normalisation the mean statistics of training images under the present weights.

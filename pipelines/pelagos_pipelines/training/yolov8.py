@@ -35,7 +35,7 @@ from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
 from pelagos_pipelines.serving.tasks.detection import Detections
-from pelagos_pipelines.training import checkpoints, graphs, memory, yolov8_augmentation
+from pelagos_pipelines.training import checkpoints, graphs, memory, schedules, yolov8_augmentation
 from pelagos_pipelines.training.altering import Altered, Examples
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.normalization import Scale
@@ -183,10 +183,11 @@ def _arguments(job: Job) -> dict[str, Any]:
         "epochs": parameters.epochs,
         "imgsz": parameters.image_size,
         "batch": parameters.batch_size,
-        "nbs": parameters.batch_size,  # a batch is a step: no hidden accumulation up to 64 images
+        "nbs": parameters.batch_size,  # no hidden accumulation up to 64 images; what is asked for is the trainer's
         "lr0": float(parameters.learning_rate),
         "weight_decay": float(parameters.weight_decay),
         "optimizer": parameters.optimizer,
+        **schedules.ultralytics_arguments(parameters),
         **yolov8_augmentation.arguments(job.truth.augmentation, parameters),
         "patience": 0,  # ours is asked instead
         "seed": job.request.seed % 2**31,

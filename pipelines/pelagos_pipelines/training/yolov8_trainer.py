@@ -129,7 +129,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         """``arguments`` are ultralytics' own; ``start`` are tensors to begin with, ``checkpoint`` is ours to continue from."""
         self._job, self._journal, self._start, self._checkpoint = job, history, start, checkpoint
         self.progress = Progress.of(checkpoint) if checkpoint else Progress()
-        self._loaders_built = False
+        self._loaders_built, self._batches_done = False, 0
         self._scale = Scale.to(job.truth.statistics)
         self._has_objects = any(len(sample.class_ids) for sample in job.truth.samples("validation"))
         super().__init__(overrides=arguments)
@@ -221,11 +221,23 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         An iterator draws from the loader's generator, and processes of loaders read ahead: each epoch has an iterator of its own.
         """
         self.train_loader.reset()
+        self._batches_done = 0
         seed = (self.args.seed + 1_000_003 * (self.epoch + 1)) % 2**32
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
         self.train_loader.generator.manual_seed(seed)
+
+    def optimizer_step(self) -> None:
+        """Step after as many batches as are asked for, and after the last of an epoch: no checkpoint has to keep gradients.
+
+        ultralytics asks after each. Its own way to accumulate counts on from epoch to epoch. A loss here is summed over
+        images, so that some batches are worth one of as many images.
+        """
+        self._batches_done += 1
+        every = self._job.request.hyperparameters.gradient_accumulation or 1
+        if self._batches_done % every == 0 or self._batches_done == len(self.train_loader):
+            super().optimizer_step()
 
     def _refuse_divergence(self) -> None:
         if all(math.isfinite(value) for value in map(float, self.tloss.values())):

@@ -13,6 +13,7 @@ from pelagos.decisions.training_run.conditions import DATASET_POLL, EVALUATED
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
 from pelagos.ports.pipelines import FINISHED, RunState
+from pelagos_contract.families import SCHEDULING, by_architecture
 
 
 def deadline_exceeded(seen: Observed, judged: Outcome) -> Outcome | None:
@@ -49,7 +50,19 @@ def futile(seen: Observed) -> Verdict | None:
     if weights is not None and seen.weights_missing:
         message = f'spec.model.weights.path: "{weights.path}" does not exist yet on the data volume. Put the file there'
         return obstacle(EVALUATED, reasons.CHECKPOINT_NOT_FOUND, message)
+    if (unheeded := _unheeded(seen)) is not None:
+        return obstacle(EVALUATED, reasons.INVALID_SPEC, unheeded)
     return registration.other_owner(seen)
+
+
+def _unheeded(seen: Observed) -> str | None:
+    """What the family of the architecture would pass over in silence."""
+    model = seen.spec.model
+    family, asked = by_architecture()[model.architecture], seen.spec.hyperparameters.model_dump(by_alias=True)
+    for name in () if family.schedules else SCHEDULING:
+        if asked[name] is not None:
+            return f"spec.hyperparameters.{name}: trainings of {model.architecture} do not heed it; leave it out"
+    return None
 
 
 def _is_late(seen: Observed) -> bool:

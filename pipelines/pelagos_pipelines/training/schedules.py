@@ -1,0 +1,42 @@
+"""How the learning rate goes in the course of a training. A function of progress alone: no checkpoint needs to keep it.
+
+The loop asks it for each step. ultralytics has schedules of its own, by epochs, which `ultralytics_arguments` chooses from.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pelagos_contract.training import Hyperparameters
+
+WARM_UP = 0.1
+"""Fraction of all steps over which the rate rises from zero, where nothing else is asked for."""
+LOWEST = 0.01
+"""Fraction of the rate at which a schedule that falls ends; that of ultralytics, too."""
+
+
+def rate(parameters: Hyperparameters, progress: float) -> float:
+    """The learning rate at ``progress`` in [0, 1) of the training."""
+    whole = float(parameters.learning_rate)
+    warm = WARM_UP if parameters.warmup_epochs is None else parameters.warmup_epochs / parameters.epochs
+    if progress < warm:
+        whole *= (progress + 0.001) / warm
+        return whole
+    match parameters.learning_rate_schedule:
+        case "Constant":
+            return whole
+        case "Linear":
+            return whole * (LOWEST + (1 - LOWEST) * (1 - progress) / (1 - warm))
+        case _:
+            return whole * (LOWEST + (1 - LOWEST) * (1 + math.cos(math.pi * (progress - warm) / (1 - warm))) / 2)
+
+
+def ultralytics_arguments(parameters: Hyperparameters) -> dict[str, Any]:
+    """The same for its trainers, which begin with three epochs of warming up and fall in a line where nothing is asked for."""
+    out: dict[str, Any] = {"cos_lr": parameters.learning_rate_schedule == "Cosine"}
+    if parameters.learning_rate_schedule == "Constant":
+        out["lrf"] = 1.0  # the fraction that its line ends at
+    if parameters.warmup_epochs is not None:
+        out["warmup_epochs"] = float(parameters.warmup_epochs)
+    return out

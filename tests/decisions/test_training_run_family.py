@@ -1,0 +1,57 @@
+"""What the family of an architecture would pass over in silence is refused before anything is made for it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import builders
+from builders import make_training_observed
+from extension_example import descriptions
+from pelagos.api import reasons
+from pelagos.decisions import training_run
+from pelagos.decisions.verdicts import Verdict
+
+PAGE = Path(__file__).parents[2] / "docs/hyperparameters.md"
+
+
+@pytest.fixture
+def tiny() -> Iterator[None]:
+    """A family that knows none of what came later."""
+    with descriptions.registered():
+        yield
+
+
+def judged(**spec: Any) -> list[Verdict]:
+    seen = make_training_observed(spec=builders.training_run_spec(**spec))
+    decision = training_run.decide(seen)
+    assert not any(verdict.reason == reasons.INVALID_SPEC for verdict in decision.verdicts) or not decision.effects
+    return [verdict for verdict in decision.verdicts if verdict.reason == reasons.INVALID_SPEC]
+
+
+@pytest.mark.usefixtures("tiny")
+@pytest.mark.parametrize(
+    ("name", "value"), [("gradientAccumulation", 2), ("learningRateSchedule", "Linear"), ("warmupEpochs", 0)]
+)
+def test_a_hyperparameter_that_the_family_does_not_heed_is_refused(name: str, value: object) -> None:
+    (refused,) = judged(model={"architecture": "tiny_cnn"}, hyperparameters={name: value})
+
+    assert refused.message == f"spec.hyperparameters.{name}: trainings of tiny_cnn do not heed it; leave it out"
+    assert refused.is_stuck
+    assert not judged(model={"architecture": "yolov8n"}, hyperparameters={name: value})
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_family_that_knows_none_of_them_is_asked_for_none() -> None:
+    assert not judged(model={"architecture": "tiny_cnn"})
+
+
+def test_what_the_page_shows_is_accepted() -> None:
+    (shown,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+    assert not judged(**yaml.safe_load(shown)["spec"])
