@@ -100,7 +100,7 @@ def test_a_box_with_another_class_an_object_that_nobody_drew_and_a_box_around_no
 
     given = (right, relabelled, forgotten, empty, right)
 
-    told = doubts.of_boxes([sample for sample, _ in given], [found for _, found in given], 3)
+    told = doubts.of_objects([sample for sample, _ in given], [found for _, found in given], 3)
 
     assert kinds(told) == [(1, "OtherClass", 0, 1), (2, "NotAnnotated", None, 1), (3, "NotFound", 1, None)]
     assert [one.box for one in told] == [OTHER, FAR, FAR]
@@ -110,7 +110,7 @@ def test_a_box_beside_its_object_is_doubted_and_the_prediction_that_lies_on_it_i
     beside = (30.0, 10.0, 70.0, 50.0)
     samples = [annotated((0, ONE))] * 3 + [annotated((0, beside))]
 
-    told = doubts.of_boxes(samples, [detected((0, 0.9, ONE))] * 4, 1)
+    told = doubts.of_objects(samples, [detected((0, 0.9, ONE))] * 4, 1)
 
     assert kinds(told) == [(3, "NotFound", 0, None)]
     assert told[0].sure == pytest.approx(2 / 3, abs=0.01)
@@ -119,7 +119,7 @@ def test_a_box_beside_its_object_is_doubted_and_the_prediction_that_lies_on_it_i
 def test_a_class_that_the_model_does_not_know_is_not_said_to_be_missing() -> None:
     samples = [annotated((0, ONE), (1, OTHER))] * 4
 
-    assert doubts.of_boxes(samples, [detected((0, 0.9, ONE))] * 4, 2) == []
+    assert doubts.of_objects(samples, [detected((0, 0.9, ONE))] * 4, 2) == []
 
 
 def test_weak_predictions_and_several_of_one_object_are_told_once_or_not_at_all() -> None:
@@ -127,7 +127,7 @@ def test_weak_predictions_and_several_of_one_object_are_told_once_or_not_at_all(
     weak = detected((0, 0.9, ONE), (0, 0.3, FAR))
     twice = detected((0, 0.9, ONE), (0, 0.95, FAR), (0, 0.92, near))
 
-    told = doubts.of_boxes([annotated((0, ONE))] * 3, [sure, weak, twice], 1)
+    told = doubts.of_objects([annotated((0, ONE))] * 3, [sure, weak, twice], 1)
 
     assert kinds(told) == [(2, "NotAnnotated", None, 0)]
 
@@ -138,13 +138,14 @@ def test_faint_detections_change_no_doubt_and_need_not_be_kept() -> None:
     kept = [doubts.without_faint(one) for one in found]
 
     assert [len(one.scores) for one in kept] == [1, 2]
-    assert kinds(doubts.of_boxes(samples, found, 2)) == [(1, "NotFound", 0, None)]
-    assert doubts.of_boxes(samples, kept, 2) == doubts.of_boxes(samples, found, 2)
+    assert kinds(doubts.of_objects(samples, found, 2)) == [(1, "NotFound", 0, None)]
+    assert doubts.of_objects(samples, kept, 2) == doubts.of_objects(samples, found, 2)
 
 
 def test_images_without_boxes_or_predictions_are_no_fault() -> None:
     assert (
-        doubts.of_boxes([annotated(), annotated((0, ONE)), annotated()], [detected(), detected(), detected()], 1) == []
+        doubts.of_objects([annotated(), annotated((0, ONE)), annotated()], [detected(), detected(), detected()], 1)
+        == []
     )
 
 

@@ -34,7 +34,7 @@ def warnings(
 
 
 def _crowded(split: str, samples: Sequence[Sample], limit: int) -> str | None:
-    counts = [len(sample.boxes) for sample in samples]
+    counts = [len(sample.class_ids) for sample in samples]
     crowded = sum(count > limit for count in counts)
     if not crowded:
         return None

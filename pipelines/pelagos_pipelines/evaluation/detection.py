@@ -1,10 +1,11 @@
-"""Detection metrics: boxes are matched as COCO's reference evaluator does, which computes average precision from that.
+"""Detection metrics: objects are matched as COCO's reference evaluator does, which computes average precision from that.
 
 Called by evaluation.report with predictions in pixels of the original images. Knows no training framework.
 
 Average precision is COCO's (Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48): the mean of 101 interpolated precisions, at
-IoU 0.50 (mAP50) and averaged over IoU 0.50 to 0.95 in steps of 0.05 (mAP50-95), of all detections that are given: how many an
-image may have was decided when they were made. The evaluator's own matching takes seconds for an image of 600 objects.
+IoU 0.50 (mAP50), at 0.75 (mAP75) and averaged over IoU 0.50 to 0.95 in steps of 0.05 (mAP50-95), of all detections that are
+given: how many an image may have was decided when they were made. The evaluator's own matching takes seconds for an image of 600
+objects. Where an object is, and what two of them have in common, is said by `Places`: upright boxes, if nothing else is said.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,25 @@ IOUS = np.linspace(0.5, 0.95, 10)
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where objects are, an array with an entry for each: the true ones of a sample, and those of a prediction.
+
+    ``overlaps`` gives the IoU ``[n, m]`` of n and m such entries, and ``outline`` the points ``[k, 2]`` around one, in pixels.
+    """
+
+    true: Callable[[Sample], Any]
+    found: Callable[[Any], Any]
+    overlaps: Callable[[Any, Any], Any]
+    outline: Callable[[Any], Any]
+
+    def around(self, place: Any) -> tuple[float, float, float, float]:
+        """x1, y1, x2, y2 of the upright box around one."""
+        points = self.outline(place)
+        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+        return float(left), float(top), float(right), float(bottom)
+
+
+@dataclass(frozen=True)
 class Scores:
     """Metrics in [0, 1]; arrays have one entry per class, NaN where the class has no true box in the split.
 
@@ -37,6 +57,7 @@ class Scores:
 
     confidence: float
     map50: Any
+    map75: Any
     map50_95: Any
     precision: Any
     recall: Any
@@ -61,13 +82,30 @@ class _Matches:
     boxes: int
 
 
-def score(samples: Sequence[Sample], found: Sequence[Detections], classes: int) -> Scores:
+def box_iou(found: Any, truth: Any) -> Any:
+    """The evaluator's IoU ``[n, m]`` of boxes ``[n, 4]`` and ``[m, 4]`` given as x1, y1, x2, y2."""
+    from pycocotools import mask
+
+    if not len(found) or not len(truth):
+        return np.zeros((len(found), len(truth)))
+    return mask.iou(_sides(found), _sides(truth), [0] * len(truth))
+
+
+BOXES = Places(
+    true=lambda sample: sample.boxes,
+    found=lambda predicted: predicted.boxes,
+    overlaps=box_iou,
+    outline=lambda box: np.asarray(box)[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2),
+)
+
+
+def score(samples: Sequence[Sample], found: Sequence[Detections], classes: int, places: Places = BOXES) -> Scores:
     """Metrics of predictions ``found`` against ``samples``, which stand in the same order.
 
     ``found`` must reach down to low confidences (0.001), because average precision integrates over all of them.
     """
     by_class = [
-        [_match_class(sample, predicted, index) for sample, predicted in zip(samples, found, strict=True)]
+        [_match_class(sample, predicted, index, places) for sample, predicted in zip(samples, found, strict=True)]
         for index in range(classes)
     ]
     precision = _precision(by_class)  # [IoU, recall point, class]; -1 where undefined
@@ -82,6 +120,7 @@ def score(samples: Sequence[Sample], found: Sequence[Detections], classes: int) 
     return Scores(
         confidence=float(CONFIDENCES[best]) if f1_curves else math.nan,
         map50=curves.mean(axis=1),
+        map75=np.where(present, precision[IOUS.searchsorted(0.75)].mean(axis=0), np.nan),
         map50_95=np.where(present, precision.mean(axis=(0, 1)), np.nan),
         precision=at_best[:, 0],
         recall=at_best[:, 1],
@@ -91,28 +130,30 @@ def score(samples: Sequence[Sample], found: Sequence[Detections], classes: int) 
     )
 
 
-def confusion(samples: Sequence[Sample], found: Sequence[Detections], classes: int, confidence: float) -> Any:
-    """Boxes ``[true class, predicted class]`` at ``confidence`` and IoU 0.50; the last index is background.
+def confusion(
+    samples: Sequence[Sample], found: Sequence[Detections], classes: int, confidence: float, places: Places = BOXES
+) -> Any:
+    """Objects ``[true class, predicted class]`` at ``confidence`` and IoU 0.50; the last index is background.
 
     Matching is greedy by IoU and ignores classes, so that confusions between classes become visible.
     """
     matrix: Any = np.zeros((classes + 1, classes + 1), np.int64)
     for sample, predicted in zip(samples, found, strict=True):
         chosen = predicted.scores >= confidence
-        boxes, ids = predicted.boxes[chosen], predicted.class_ids[chosen]
-        pairs = match(sample.boxes, boxes, 0.5)
+        truth, guesses, ids = places.true(sample), places.found(predicted)[chosen], predicted.class_ids[chosen]
+        pairs = match(truth, guesses, 0.5, places)
         for true, guess in pairs:
             matrix[sample.class_ids[true], ids[guess]] += 1
-        for true in set(range(len(sample.boxes))) - {true for true, _ in pairs}:
+        for true in set(range(len(truth))) - {true for true, _ in pairs}:
             matrix[sample.class_ids[true], classes] += 1
-        for guess in set(range(len(boxes))) - {guess for _, guess in pairs}:
+        for guess in set(range(len(guesses))) - {guess for _, guess in pairs}:
             matrix[classes, ids[guess]] += 1
     return matrix
 
 
-def match(truth: Any, boxes: Any, minimum: float) -> list[tuple[int, int]]:
-    """Pairs (index into ``truth`` [n, 4], index into ``boxes`` [m, 4]) by descending IoU, each box at most once."""
-    overlaps = box_iou(boxes, truth).T
+def match(truth: Any, guesses: Any, minimum: float, places: Places = BOXES) -> list[tuple[int, int]]:
+    """Pairs (index into ``truth`` [n], index into ``guesses`` [m]) by descending IoU, each at most once."""
+    overlaps = places.overlaps(guesses, truth).T
     rows, columns = np.nonzero(overlaps >= minimum)
     order = np.argsort(-overlaps[rows, columns], kind="stable")
     pairs: dict[int, int] = {}
@@ -124,18 +165,9 @@ def match(truth: Any, boxes: Any, minimum: float) -> list[tuple[int, int]]:
     return list(pairs.items())
 
 
-def box_iou(found: Any, truth: Any) -> Any:
-    """The evaluator's IoU ``[n, m]`` of boxes ``[n, 4]`` and ``[m, 4]`` given as x1, y1, x2, y2."""
-    from pycocotools import mask
-
-    if not len(found) or not len(truth):
-        return np.zeros((len(found), len(truth)))
-    return mask.iou(_sides(found), _sides(truth), [0] * len(truth))
-
-
-def _match_class(sample: Sample, predicted: Detections, class_id: int) -> dict[str, Any] | None:
+def _match_class(sample: Sample, predicted: Detections, class_id: int, places: Places) -> dict[str, Any] | None:
     """What the evaluator's ``evaluateImg`` says of one class in an image, and the IoU of each match at IoU 0.50."""
-    truth = sample.boxes[sample.class_ids == class_id]
+    truth = places.true(sample)[sample.class_ids == class_id]
     chosen = predicted.class_ids == class_id
     if not len(truth) and not chosen.any():
         return None
@@ -143,7 +175,7 @@ def _match_class(sample: Sample, predicted: Detections, class_id: int) -> dict[s
     order = np.argsort(-scores, kind="stable")
     matches, ious = np.full((len(IOUS), len(order)), -1), np.zeros(len(order))
     if len(truth) and len(order):
-        table = box_iou(predicted.boxes[chosen][order], truth)
+        table = places.overlaps(places.found(predicted)[chosen][order], truth)
         matches = assign(table, IOUS)
         ious = np.where(matches[0] >= 0, table[np.arange(len(order)), matches[0]], 0.0)
     return {

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pelagos_pipelines.evaluation import detection
+from pelagos_pipelines.evaluation.detection import BOXES, Places
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.serving.tasks.classification import Classification
 from pelagos_pipelines.serving.tasks.detection import Detections
@@ -45,7 +45,7 @@ class Doubt:
     """A label of an image, the index ``sample``. ``label`` is its class and ``suggested`` the model's; None where there is none.
 
     ``sure``, in [0, 1], tells clear doubts from faint ones of the same kind. ``box`` is x1, y1, x2, y2 in pixels: that of the
-    annotation, or where there is none of the prediction.
+    annotation, or where there is none of the prediction; of what is no upright box, that around it.
     """
 
     sample: int
@@ -108,7 +108,7 @@ class _Compared:
     """An image's predictions that are not faint, and their IoU with its annotations ``[predictions, annotations]``."""
 
     sample: Sample
-    boxes: Any
+    found: Any
     scores: Any
     class_ids: Any
     overlaps: Any
@@ -124,9 +124,11 @@ class _Compared:
         return np.where(agree, self.scores[:, None], 0.0).max(axis=0, initial=0.0)
 
 
-def of_boxes(samples: Sequence[Sample], found: Sequence[Detections], classes: int) -> list[Doubt]:
+def of_objects(
+    samples: Sequence[Sample], found: Sequence[Detections], classes: int, places: Places = BOXES
+) -> list[Doubt]:
     """Annotations that the model doubts and objects that it misses among them; of each kind the clearest first."""
-    compared = [_compared(sample, predicted) for sample, predicted in zip(samples, found, strict=True)]
+    compared = [_compared(sample, predicted, places) for sample, predicted in zip(samples, found, strict=True)]
     scores: list[list[float]] = [[] for _ in range(classes)]
     annotated = np.zeros(classes)
     for one in compared:
@@ -136,30 +138,31 @@ def of_boxes(samples: Sequence[Sample], found: Sequence[Detections], classes: in
                 scores[class_id].append(score)
     confident = np.array([float(np.mean(each)) if each else np.inf for each in scores])
     known = np.array([len(each) for each in scores]) >= KNOWN * np.maximum(annotated, 1)
-    doubts = [doubt for place, one in enumerate(compared) for doubt in _of_image(place, one, confident, known)]
+    doubts = [doubt for place, one in enumerate(compared) for doubt in _of_image(place, one, confident, known, places)]
     order = {kind: place for place, kind in enumerate(Kind)}
     return sorted(doubts, key=lambda one: (order[one.kind], -one.sure, one.sample, one.box))
 
 
 def without_faint(predicted: Detections) -> Detections:
-    """What `of_boxes` looks at."""
-    kept = predicted.scores >= FAINTEST
-    boxes, scores, class_ids = (each[kept] for each in (predicted.boxes, predicted.scores, predicted.class_ids))
-    return Detections(predicted.width, predicted.height, boxes, scores, class_ids, predicted.cut)
+    """What `of_objects` looks at."""
+    return predicted.chosen(predicted.scores >= FAINTEST)
 
 
-def _compared(sample: Sample, predicted: Detections) -> _Compared:
+def _compared(sample: Sample, predicted: Detections, places: Places) -> _Compared:
     clear = without_faint(predicted)
-    overlaps = detection.box_iou(clear.boxes, sample.boxes)
-    return _Compared(sample, clear.boxes, clear.scores.astype(float), clear.class_ids, overlaps)
+    found = places.found(clear)
+    return _Compared(
+        sample, found, clear.scores.astype(float), clear.class_ids, places.overlaps(found, places.true(sample))
+    )
 
 
-def _of_image(place: int, one: _Compared, confident: Any, known: Any) -> Iterator[Doubt]:
+def _of_image(place: int, one: _Compared, confident: Any, known: Any, places: Places) -> Iterator[Doubt]:
+    truth = places.true(one.sample)
     sure = one.scores >= confident[one.class_ids]
     same_place, agreeing = one.overlaps >= SAME_PLACE, one.agreeing
     others = np.where(same_place & ~one.same_class & sure[:, None], one.scores[:, None], 0.0)
     for annotation, class_id in enumerate(one.sample.class_ids.tolist()):
-        box = _corners(one.sample.boxes[annotation])
+        box = places.around(truth[annotation])
         strongest = int(others[:, annotation].argmax()) if len(others) else 0
         if len(others) and others[strongest, annotation] > agreeing[annotation]:
             margin = float(others[strongest, annotation] - agreeing[annotation])
@@ -171,12 +174,7 @@ def _of_image(place: int, one: _Compared, confident: Any, known: Any) -> Iterato
     seen: list[int] = []
     # Scores descend: of several predictions of one object, the strongest speaks.
     for row in lonely.tolist():
-        if not seen or detection.box_iou(one.boxes[row : row + 1], one.boxes[seen]).max() < SAME_PLACE:
+        if not seen or places.overlaps(one.found[row : row + 1], one.found[seen]).max() < SAME_PLACE:
             seen.append(row)
             score = float(one.scores[row])
-            yield Doubt(place, Kind.NOT_ANNOTATED, None, int(one.class_ids[row]), score, _corners(one.boxes[row]))
-
-
-def _corners(box: Any) -> tuple[float, float, float, float]:
-    left, top, right, bottom = (float(side) for side in box)
-    return left, top, right, bottom
+            yield Doubt(place, Kind.NOT_ANNOTATED, None, int(one.class_ids[row]), score, places.around(one.found[row]))

@@ -10,11 +10,12 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Polygon
 
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import crowding, detection, doubts, examples, figures
+from pelagos_pipelines.evaluation.detection import BOXES, Places
 from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
@@ -35,25 +36,29 @@ METRICS = {
 class Detection(Strategy):
     """See `Strategy` for the contract of its methods."""
 
-    task = Task.DETECTION
+    task: Task = Task.DETECTION
+    metrics: Mapping[str, str] = METRICS
+    """The metrics that each class has, and what `detection.Scores` calls them."""
+    places: Places = BOXES
+    things = "boxes"
 
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
         """See evaluation.detection; confusion, and precision against recall."""
-        scores = detection.score(samples, found, len(labels))
+        scores = detection.score(samples, found, len(labels), self.places)
         confidence = scores.confidence if math.isfinite(scores.confidence) else Thresholds().confidence
-        confusion = detection.confusion(samples, found, len(labels), confidence)
+        confusion = detection.confusion(samples, found, len(labels), confidence, self.places)
         note = f"confidence ≥ {confidence:.2f}, IoU ≥ 0.50"
         figures.confusion(
-            confusion, [*labels, figures.BACKGROUND], f"Confusion on the test split\n{note}", "boxes", folder
+            confusion, [*labels, figures.BACKGROUND], f"Confusion on the test split\n{note}", self.things, folder
         )
         recall = np.linspace(0, 1, scores.curves.shape[1])
         curves = {label: (recall, curve) for label, curve in zip(labels, scores.curves, strict=True)}
         figures.precision_recall(curves, dict(zip(labels, scores.map50, strict=True)), "IoU ≥ 0.50", folder)
-        draw(samples, found, labels, confidence, folder)
-        metrics = by_class({name: getattr(scores, attribute) for name, attribute in METRICS.items()}, labels)
-        means = {of_test(name): scores.mean(attribute) for name, attribute in METRICS.items()}
+        self._draw_examples(samples, found, labels, confidence, folder)
+        metrics = by_class({name: getattr(scores, attribute) for name, attribute in self.metrics.items()}, labels)
+        means = {of_test(name): scores.mean(attribute) for name, attribute in self.metrics.items()}
         return means | metrics | {of_test("confidence"): scores.confidence}
 
     def without_faint(self, predicted: Detections) -> Detections:
@@ -62,7 +67,7 @@ class Detection(Strategy):
 
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str]) -> list[Doubt]:
         """See evaluation.doubts."""
-        return doubts.of_boxes(samples, found, len(labels))
+        return doubts.of_objects(samples, found, len(labels), self.places)
 
     def limits(
         self, truth: GroundTruth, found: Sequence[Detections], metrics: Mapping[str, float | None], most: int
@@ -71,69 +76,66 @@ class Detection(Strategy):
         confidence = metrics.get(of_test("confidence")) or Thresholds().confidence
         return crowding.warnings(truth, truth.samples("test"), found, confidence, most)
 
+    def _draw_examples(
+        self,
+        samples: Sequence[Sample],
+        found: Sequence[Detections],
+        labels: Sequence[str],
+        confidence: float,
+        folder: Path,
+    ) -> None:
+        """True objects dashed, right predictions blue, wrong ones orange, at ``confidence``."""
+        kept = [one.chosen(one.scores >= confidence) for one in found]
+        quality = [self._f1(sample, predicted) for sample, predicted in zip(samples, kept, strict=True)]
+        chosen = examples.spread(quality)
+        entries = (
+            Line2D([], [], color="0.35", linestyle="--", label="truth"),
+            Line2D([], [], color=FOUND, linewidth=2, label="found, class and place right"),
+            Line2D([], [], color=WRONG, linewidth=2, label="found, wrong"),
+        )
+        title = f"Test images from best to worst (confidence ≥ {confidence:.2f})"
+        with mpl.rc_context({**figures.STYLE, "axes.grid": False}):
+            figure, tiles = examples.grid(len(chosen))
+            for axes, index in zip(tiles, chosen, strict=True):
+                self._draw(axes, samples[index], kept[index], labels)
+                axes.set_title(
+                    f"{figures.shortened(Path(samples[index].name).name, 28)}  F1 {quality[index]:.2f}", fontsize=8
+                )
+            figure.suptitle(title, fontweight="bold", fontsize=12)
+            figure.legend(handles=entries, loc="outside lower center", ncols=3, frameon=False)
+            figures.save(figure, folder / "examples.png")
 
-def draw(
-    samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str], confidence: float, folder: Path
-) -> None:
-    """True boxes dashed, right predictions blue, wrong ones orange, at ``confidence``."""
-    kept = []
-    for one in found:
-        above = one.scores >= confidence
-        kept.append(Detections(one.width, one.height, one.boxes[above], one.scores[above], one.class_ids[above]))
-    quality = [_f1(sample, predicted) for sample, predicted in zip(samples, kept, strict=True)]
-    chosen = examples.spread(quality)
-    entries = (
-        Line2D([], [], color="0.35", linestyle="--", label="truth"),
-        Line2D([], [], color=FOUND, linewidth=2, label="found, class and place right"),
-        Line2D([], [], color=WRONG, linewidth=2, label="found, wrong"),
-    )
-    title = f"Test images from best to worst (confidence ≥ {confidence:.2f})"
-    with mpl.rc_context({**figures.STYLE, "axes.grid": False}):
-        figure, tiles = examples.grid(len(chosen))
-        for axes, index in zip(tiles, chosen, strict=True):
-            _draw(axes, samples[index], kept[index], labels)
-            axes.set_title(
-                f"{figures.shortened(Path(samples[index].name).name, 28)}  F1 {quality[index]:.2f}", fontsize=8
-            )
-        figure.suptitle(title, fontweight="bold", fontsize=12)
-        figure.legend(handles=entries, loc="outside lower center", ncols=3, frameon=False)
-        figures.save(figure, folder / "examples.png")
+    def _draw(self, axes: Any, sample: Sample, found: Detections, labels: Sequence[str]) -> None:
+        axes.imshow(sample.pixels()[..., ::-1])
+        for place in self.places.true(sample):
+            # Black under white is seen on bright and on dark ground.
+            _outline(axes, self.places.outline(place), "black", linewidth=2.4)
+            _outline(axes, self.places.outline(place), TRUTH, linewidth=1.3, linestyle="--")
+        right = self._right(sample, found)
+        for index, place in enumerate(self.places.found(found)):
+            colour = FOUND if index in right else WRONG
+            _outline(axes, self.places.outline(place), colour, linewidth=1.8)
+            x1, y1, x2, _ = self.places.around(place)
+            text = f"{figures.shortened(labels[found.class_ids[index]], 14)} {found.scores[index]:.2f}"
+            ground = {"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+            # Near the upper and the right edge the text goes inside, where it is not cut off.
+            below, left = y1 < 0.08 * found.height, x1 > 0.6 * found.width
+            sides = {"va": "top" if below else "bottom", "ha": "right" if left else "left"}
+            axes.text(x2 if left else x1, y1, text, fontsize=7, bbox=ground, clip_on=True, **sides)
+
+    def _right(self, sample: Sample, found: Detections) -> set[int]:
+        """Indices of predictions that match a true object of their class."""
+        pairs = detection.match(self.places.true(sample), self.places.found(found), 0.5, self.places)
+        return {guess for true, guess in pairs if sample.class_ids[true] == found.class_ids[guess]}
+
+    def _f1(self, sample: Sample, found: Detections) -> float:
+        """F1 of one image; an image without objects on either side is perfect."""
+        objects = len(sample.class_ids) + len(found.scores)
+        return 2 * len(self._right(sample, found)) / objects if objects else 1.0
 
 
-def _draw(axes: Any, sample: Sample, found: Detections, labels: Sequence[str]) -> None:
-    axes.imshow(sample.pixels()[..., ::-1])
-    for box in sample.boxes:
-        # Black under white is seen on bright and on dark ground.
-        _box(axes, box, "black", linewidth=2.4)
-        _box(axes, box, TRUTH, linewidth=1.3, linestyle="--")
-    right = _right(sample, found)
-    for index in range(len(found.boxes)):
-        colour = FOUND if index in right else WRONG
-        _box(axes, found.boxes[index], colour, linewidth=1.8)
-        x1, y1, x2, _ = found.boxes[index]
-        text = f"{figures.shortened(labels[found.class_ids[index]], 14)} {found.scores[index]:.2f}"
-        ground = {"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-        # Near the upper and the right edge the text goes inside, where it is not cut off.
-        below, left = y1 < 0.08 * found.height, x1 > 0.6 * found.width
-        place = {"va": "top" if below else "bottom", "ha": "right" if left else "left"}
-        axes.text(x2 if left else x1, y1, text, fontsize=7, bbox=ground, clip_on=True, **place)
-
-
-def _box(axes: Any, box: Any, colour: str, **look: Any) -> None:
-    x1, y1, x2, y2 = box
-    axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=colour, **look))
-
-
-def _right(sample: Sample, found: Detections) -> set[int]:
-    """Indices of predictions that match a true box of their class."""
-    pairs = detection.match(sample.boxes, found.boxes, 0.5)
-    return {guess for true, guess in pairs if sample.class_ids[true] == found.class_ids[guess]}
-
-
-def _f1(sample: Sample, found: Detections) -> float:
-    """F1 of one image; an image without boxes on either side is perfect."""
-    boxes = len(sample.boxes) + len(found.boxes)
-    return 2 * len(_right(sample, found)) / boxes if boxes else 1.0
+def _outline(axes: Any, points: Any, colour: str, **look: Any) -> None:
+    axes.add_patch(Polygon(points, fill=False, edgecolor=colour, **look))
 
 
 STRATEGY = Detection()

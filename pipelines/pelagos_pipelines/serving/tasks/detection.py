@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,10 @@ class Detections(Prediction):
     def is_cut(self) -> bool:
         """As ``cut`` says."""
         return self.cut
+
+    def chosen(self, which: Any) -> Self:
+        """Those that an index or a mask of rows chooses."""
+        return replace(self, boxes=self.boxes[which], scores=self.scores[which], class_ids=self.class_ids[which])
 
     def render(self, labels: Sequence[str]) -> dict[str, Any]:
         """With the boxes, best first."""
