@@ -68,10 +68,28 @@ class EndedStage(Strict):
     seconds: Annotated[float, Field(ge=0, le=_LATEST, allow_inf_nan=False)]
 
 
+class SeedState(StrEnum):
+    """How far one training of several is."""
+
+    WAITING = "Waiting"
+    TRAINING = "Training"
+    TRAINED = "Trained"
+    EVALUATED = "Evaluated"
+
+
+class SeedProgress(Strict):
+    """One training of several. ``fitness``: the metric of the validation split that chooses the best epoch, of the best one."""
+
+    seed: Annotated[int, Field(ge=0, le=2147483647)]
+    state: SeedState
+    epoch: Annotated[int | None, Field(ge=0, le=_MOST)] = None
+    fitness: Annotated[float | None, Field(allow_inf_nan=False)] = None
+
+
 class Progress(Strict):
     """The stage now, none between two steps; ``since`` in Unix time; ``done`` of ``total`` epochs or images, or bytes.
 
-    ``ended`` are the stages of this attempt before it.
+    ``ended`` are the stages of this attempt before it; ``seeds`` the trainings, where there are several.
     """
 
     stage: Stage | None = None
@@ -81,6 +99,7 @@ class Progress(Strict):
     bytes_done: Annotated[int | None, Field(ge=0, le=_MOST_BYTES)] = None
     bytes_total: Annotated[int | None, Field(ge=1, le=_MOST_BYTES)] = None
     ended: Annotated[list[EndedStage], Field(max_length=MOST_STAGES)] = []
+    seeds: Annotated[list[SeedProgress] | None, Field(max_length=MOST_STAGES)] = None
 
 
 def parsed(content: bytes) -> dict[str, Any] | None:

@@ -120,15 +120,21 @@ class Threads(Strict):
     cpu: Annotated[int, Field(ge=1, le=1024)] = 2
 
 
+Seed = Annotated[int, Field(ge=0, le=2147483647)]
+MOST_SEEDS = 10
+"""Trainings of one TrainingRun that differ in their seed alone."""
+
+
 class TrainingRequest(Strict):
-    """The frozen inputs of one training run."""
+    """The frozen inputs of one training run. ``seeds``: of all its trainings, where there are several; ``seed`` is the first."""
 
     dataset: DatasetInput
     task: Task
     model: Model
     hyperparameters: ChosenHyperparameters
     early_stopping: EarlyStopping | None = None
-    seed: Annotated[int, Field(ge=0, le=2147483647)] = 0
+    seed: Seed = 0
+    seeds: list[Seed] = []
     resources: Threads = Threads()
     evaluation: Evaluation = Evaluation()
 
@@ -158,10 +164,27 @@ class ModelPackage(Strict):
     parity: Parity
 
 
+class SeedResult(Strict):
+    """One training of several. ``fitness``: the metric of the validation split that chose its best epoch, and the model."""
+
+    seed: Seed
+    epochs: int
+    best_epoch: int
+    fitness: float | None = None
+    metrics: dict[str, float | None]
+
+
 class TrainingResult(Strict):
-    """Metrics are named ``<split>/<metric>`` or ``<split>/<metric>/<class>``; null is one that the split says nothing about."""
+    """Metrics are named ``<split>/<metric>`` or ``<split>/<metric>/<class>``; null is one that the split says nothing about.
+
+    Of several seeds ``metrics`` are the means, null where one of them is, ``deviations`` the sample standard deviations
+    (n - 1), and ``seed`` is that of the model.
+    """
 
     metrics: dict[str, float | None]
     epochs: int
     model: ModelPackage
     warnings: list[str] = []
+    deviations: dict[str, float] = {}
+    seeds: list[SeedResult] = []
+    seed: Seed | None = None

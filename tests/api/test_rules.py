@@ -169,6 +169,8 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.TRAINING_RUN, {"hyperparameters": {"warmupEpochs": 10, "epochs": 10}}, "spec.hyperparameters.warmupEpochs"),
     (kinds.TRAINING_RUN, {"hyperparameters": {"weightDecay": "0"}}, None),
     (kinds.TRAINING_RUN, {"hyperparameters": {"weightDecay": "1.5"}}, "spec.hyperparameters.weightDecay"),
+    (kinds.TRAINING_RUN, {"seeds": [0, 1]}, None),
+    (kinds.TRAINING_RUN, {"seeds": [0, 1, 0]}, "spec.seeds"),
     (kinds.MODEL_SERVICE, {}, None),
     (kinds.MODEL_SERVICE, {"model": {"trainingRunRef": None}}, "spec.model"),
     (kinds.MODEL_SERVICE, {"model": {"uri": "/objects/model"}}, "spec.model"),

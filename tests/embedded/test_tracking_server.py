@@ -28,6 +28,12 @@ client = MlflowClient(tracking_uri=uri)
 client.log_batch(run, metrics=[Metric("loss", 1.0, 1, 1)], params=[Param("a", "b")], tags=[RunTag("t", "v")])
 client.log_inputs(run, [DatasetInput(Dataset("d", "1", "pelagos", "{}", "{}", "{}"), [InputTag("k", "training")])])
 client.log_artifact(run, file, "model")
+tags = {"mlflow.parentRunId": run}
+nested = client.create_run(client.get_run(run).info.experiment_id, tags=tags, run_name="seed 1").info.run_id
+client.log_batch(nested, metrics=[Metric("loss", 2.0, 1, 1)])
+client.set_terminated(nested, "FINISHED")
+client.update_run(nested, status="RUNNING")
+client.set_terminated(nested, "KILLED")
 """
 
 
@@ -160,6 +166,8 @@ def test_a_step_may_do_nothing_else(server: TrackingServer) -> None:
     run = server.new_run()
     allowed = {
         ("GET", "/api/2.0/mlflow/runs/get"),
+        ("POST", "/api/2.0/mlflow/runs/create"),
+        ("POST", "/api/2.0/mlflow/runs/update"),
         ("POST", "/api/2.0/mlflow/runs/log-batch"),
         ("POST", "/api/2.0/mlflow/runs/log-inputs"),
         ("POST", "/api/2.0/mlflow/runs/log-metric"),

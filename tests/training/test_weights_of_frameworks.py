@@ -21,6 +21,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel
 
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.training import checkpoints, torchvision_networks, yolov8, yolov8_cls
 from pelagos_pipelines.training.checkpoints import Found
@@ -66,7 +67,7 @@ def test_what_ultralytics_saves_gives_its_weights(tmp_path: Path, architecture: 
 
 
 def test_what_the_trainer_of_ultralytics_leaves_gives_the_averaged_weights(tmp_path: Path) -> None:
-    uri, _ = make_version(tmp_path / "version", (2, 2, 2), True)
+    uri, _ = make_version(tmp_path / "version", (2, 2, 2), Task.DETECTION)
     versions.materialise(uri, "yolo", tmp_path / "view")
     (tmp_path / "data.yaml").write_text(
         f"path: {tmp_path / 'view'}\ntrain: images/train\nval: images/validation\nnames: [disc, square]\n"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -26,7 +26,7 @@ from pelagos.api.stages import StageProgress
 from pelagos_contract.base import Strict
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import TASKS
-from pelagos_contract.training import EarlyStopping, Evaluation, Hyperparameters, Model
+from pelagos_contract.training import MOST_SEEDS, EarlyStopping, Evaluation, Hyperparameters, Model, Seed
 from pelagos_contract.values import Decimal
 
 FROZEN = ("datasetRef", "model", "hyperparameters", "earlyStopping", "seeds", "tracking", "evaluation")
@@ -90,6 +90,10 @@ class Gate(Strict):
         ),
     ]
     minimum: Annotated[Decimal, Field(description="Smallest value that passes.")]
+    seeds: Annotated[
+        Literal["Mean", "Worst"] | None,
+        Field(description="Of several seeds, what is judged: their mean, or the worst of them. Default: Mean."),
+    ] = None
 
 
 class Register(Strict):
@@ -142,6 +146,12 @@ class TrainingRunSpec(BaseSpec):
             field="spec.hyperparameters.warmupEpochs",
             holds=lambda spec: (spec.hyperparameters.warmup_epochs or 0) < spec.hyperparameters.epochs,
         ),
+        Rule(
+            cel="self.seeds.all(seed, self.seeds.exists_one(other, other == seed))",
+            message="spec.seeds must name each seed once",
+            field="spec.seeds",
+            holds=lambda spec: len(set(spec.seeds)) == len(spec.seeds),
+        ),
         *RESOURCE_RULES,
     )
 
@@ -152,8 +162,14 @@ class TrainingRunSpec(BaseSpec):
         EarlyStopping | None, Field(description="When to stop before the last epoch; none: never.")
     ] = None
     seeds: Annotated[
-        list[Annotated[int, Field(ge=0, le=2147483647)]],
-        Field(min_length=1, max_length=1, description="Seed of weights and data order."),
+        list[Seed],
+        Field(
+            min_length=1,
+            max_length=MOST_SEEDS,
+            description="Seeds of weights and data order. With several, as many models are trained, one after the other: metrics "
+            "are their means, and the model is that with the best fitness on the validation split, of equals that with the "
+            "lowest seed.",
+        ),
     ] = [0]
     resources: Annotated[
         Resources, Field(description="What the training asks for; changing it tries a failed run again.")
@@ -212,6 +228,22 @@ class Progress(StageProgress):
     ] = None
 
 
+class SeedStatus(Strict):
+    """One training of several."""
+
+    seed: Annotated[int, Field(description="Its seed.")]
+    state: Annotated[str, Field(description="Waiting, Training, Trained or Evaluated.")]
+    epoch: Annotated[int | None, Field(description="Epochs done.")] = None
+    fitness: Annotated[
+        str | None,
+        Field(
+            description="The metric of the validation split that chooses the best epoch and the model, of the best epoch."
+        ),
+    ] = None
+    metrics: Annotated[dict[str, str] | None, Field(description="Its figures on the test split.")] = None
+    chosen: Annotated[bool | None, Field(description="True of the one whose model is packaged.")] = None
+
+
 class GateStatus(Strict):
     """Outcome of one gate."""
 
@@ -221,6 +253,9 @@ class GateStatus(Strict):
     ] = None
     minimum: Annotated[str, Field(description="Smallest value that passes.")]
     passed: Annotated[bool, Field(description="Whether it passed.")]
+    seed: Annotated[
+        int | None, Field(description="The seed with this value, where the worst of several is judged.")
+    ] = None
 
 
 class ModelStatus(Strict):
@@ -261,9 +296,14 @@ class TrainingRunStatus(BaseStatus):
         dict[str, str] | None,
         Field(
             description="Figures on the test split, also of a run that failed after its evaluation; one that it says nothing "
-            "about is absent."
+            "about is absent. Of several seeds their means."
         ),
     ] = None
+    deviations: Annotated[
+        dict[str, str] | None,
+        Field(description="Sample standard deviations (n - 1) of these figures over several seeds."),
+    ] = None
+    seeds: Annotated[list[SeedStatus] | None, Field(description="The trainings, where spec.seeds has several.")] = None
     warnings: Annotated[list[str] | None, Field(description="What a careful reader should know of the figures.")] = None
     gates: Annotated[list[GateStatus] | None, Field(description="Outcome of the gates.")] = None
     model: Annotated[ModelStatus | None, Field(description="The trained model.")] = None

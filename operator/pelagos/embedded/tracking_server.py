@@ -34,12 +34,14 @@ _CACHE_SECONDS = 300
 _ID = "[0-9a-f]{32}"
 _STEPS = (
     ("GET", r"/api/2\.0/mlflow/runs/get"),
-    ("POST", r"/api/2\.0/mlflow/runs/(log-batch|log-inputs|log-metric|log-parameter|set-tag)"),
+    # Made and ended are those of single trainings, below the run that the operator made. A run of a step's own making carries
+    # no seal, and nobody takes it for one of the operator's.
+    ("POST", r"/api/2\.0/mlflow/runs/(create|update|log-batch|log-inputs|log-metric|log-parameter|set-tag)"),
     ("GET", r"/api/2\.0/mlflow/artifacts/list"),
     ("GET", r"/api/3\.0/mlflow/server-info"),
     ("PUT", rf"/api/2\.0/mlflow-artifacts/artifacts/[0-9]+/{_ID}/artifacts/[^\0]+"),
 )
-"""What a pipeline step may ask for: to fill a run that the operator made."""
+"""What a pipeline step may ask for: to fill a run that the operator made, and those below it."""
 _PROGRAMS = re.compile(r"/mlflow/assistant(/|$)|/mlflow/jobs(/|$)|/gateway(/|$)|/mlflow/gateway-proxy$")
 """Routes behind which MLflow runs programs on this machine, or asks other servers for the client."""
 
@@ -114,7 +116,7 @@ class Guard:
         clean = not any(part in {"", ".", ".."} for part in path.split("/")[1:])
         allowed = clean and any(method == verb and re.fullmatch(pattern, path) for verb, pattern in _STEPS)
         if user == self._steps.name and not allowed:
-            return 403, "pipeline steps may fill the runs that the operator made, and nothing else"
+            return 403, "pipeline steps may fill runs of trainings, and nothing else"
         return None
 
     async def _user(self, headers: list[bytes]) -> str | None:

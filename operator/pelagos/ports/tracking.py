@@ -104,8 +104,8 @@ class Tracking(Protocol):
 
     @mutating
     async def set_outcome(self, run_id: str, outcome: Outcome) -> None:
-        """Set how the run stands; no effect when it stands so already or is gone."""
+        """Set how the run stands; no effect when it stands so already or is gone. What goes on below it ends with it."""
 
     @mutating
     async def delete_run(self, run_id: str) -> None:
-        """Delete the run; no effect when it is gone."""
+        """Delete the run, with those that steps made below it; no effect when it is gone."""

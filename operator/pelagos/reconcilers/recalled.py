@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pelagos.api.dataset import Publication, Removals
 from pelagos.api.stages import StageProgress
-from pelagos.api.training_run import ModelStatus
+from pelagos.api.training_run import ModelStatus, SeedStatus
 from pelagos.decisions import attempts
 from pelagos.decisions.dataset import identity
 from pelagos.ports.cluster import Resource
@@ -51,6 +51,12 @@ class Recalled:
         """What steps told last stays told; and while MLflow does not answer, how many epochs there were."""
         stated = self.resource.status.get("progress")
         return kind.model_validate(stated, extra="ignore") if stated else None
+
+    @property
+    def seeds(self) -> tuple[SeedStatus, ...]:
+        """TrainingRun: likewise how far each of several trainings was."""
+        stated = self.resource.status.get("seeds") or ()
+        return tuple(SeedStatus.model_validate(each, extra="ignore") for each in stated)
 
     @property
     def storage_prefix(self) -> Any:

@@ -104,6 +104,7 @@ class TrainingRunReconciler:
             time_of_day=dependencies.clock.now(),
             told=await read_progress(scope, run),
             stated=Recalled(resource).progress(Progress),
+            stated_seeds=Recalled(resource).seeds,
             served_by=_served_by(resource, spec, dependencies),
             published=Recalled(resource).trained_model,
             tenant=scope.tenant,

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pelagos_contract import event_files as names
-from pelagos_contract.progress import Stage
-from pelagos_pipelines.steps import runs, train
+from pelagos_contract.progress import SeedState, Stage
+from pelagos_pipelines.steps import runs, seeds, train
 
 if TYPE_CHECKING:
     from pelagos_contract.dataset import Split
@@ -45,11 +45,22 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 
 def stage(run: runs.Run) -> None:
     """As `evaluate`, in a step that does more."""
-    if not run.finished(STEP):
-        run.telling.enter(Stage.EVALUATION)
+    if run.finished(STEP):
+        return
+    trainings = seeds.trainings(run)
+    told = seeds.Told(run, trainings)
+    run.telling.enter(Stage.EVALUATION)
+    for training in trainings:
+        with seeds.named(training):
+            if not training.finished(MEASUREMENT):
+                _measure(training)
+            if not training.finished(STEP):
+                _tell(training, training)
+        told.becomes(training, SeedState.EVALUATED)
+    if len(trainings) > 1:
         if not run.finished(MEASUREMENT):
-            _measure(run)
-        _tell(run)
+            run.finish(MEASUREMENT, seeds.evaluated(run, time.time()))
+        _tell(run, seeds.model_of(run))
 
 
 def _measure(run: runs.Run) -> None:
@@ -126,24 +137,29 @@ def _pixels(samples: Sequence[Sample], telling: Telling) -> Iterator[Pixels]:
         yield sample.pixels()
 
 
-def _tell(run: runs.Run) -> None:
-    """Bring what was measured to MLflow: as often as it takes, with the same time, so that it stands there once."""
-    from pelagos_pipelines.training import event_files
-    from pelagos_pipelines.training.tracking import Tracker
+def _tell(run: runs.Run, shown: runs.Run) -> None:
+    """Bring what was measured to MLflow, with the figures of the training ``shown``.
 
-    tracker = Tracker(run.tracking_uri, run.tracking_run)
+    As often as it takes, with the same time, so that it stands there once.
+    """
+    from pelagos_pipelines.training import event_files
+
+    tracker = run.tracker()
     measured = run.read(MEASUREMENT)
     known = {name: value for name, value in measured["metrics"].items() if value is not None}
     epochs = run.read(train.STEP)["epochs"]
-    tracker.metrics(known, epochs, measured["at"])
-    figures = sorted(run.figures.glob("*.png"))
+    deviations = {f"deviation/{name}": value for name, value in measured.get("deviations", {}).items()}
+    tracker.metrics(known | deviations, epochs, measured["at"])
+    figures = sorted(shown.figures.glob("*.png"))
     for path in figures:
         tracker.file(path, "figures")
     events = run.events / names.EVALUATION
     event_files.write(events, event_files.of_evaluation(known, figures, epochs, measured["at"]))
     tracker.file(events, names.FOLDER)
-    for path in sorted((run.figures / LABELS).glob("doubtful-*")):
+    for path in sorted((shown.figures / LABELS).glob("doubtful-*")):
         tracker.file(path, LABELS)
+    if run.part is not None:
+        tracker.end("FINISHED")
     # Finished is what MLflow has: the next step does not look back.
     tracker.flush()
     run.finish(STEP, measured)

@@ -14,7 +14,7 @@ from pelagos_contract.progress import Stage
 from pelagos_contract.tags import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_TAG
 from pelagos_contract.training import ModelPackage, Parity, TrainingResult
 from pelagos_pipelines.serving import packages
-from pelagos_pipelines.steps import evaluate, runs, train
+from pelagos_pipelines.steps import evaluate, runs, seeds, train
 
 if TYPE_CHECKING:
     from pelagos_pipelines.export.package import Written
@@ -64,9 +64,7 @@ def _finished(run: runs.Run) -> TrainingResult | None:
 
 
 def _export(run: runs.Run) -> None:
-    from pelagos_pipelines.training.tracking import Tracker
-
-    tracker = Tracker(run.tracking_uri, run.tracking_run)
+    tracker = run.tracker()
     trained, evaluated = run.read(train.STEP), run.read(evaluate.STEP)
     validation = {name: value for name, value in trained["metrics"].items() if name.startswith("validation/")}
     metrics: dict[str, float | None] = validation | evaluated["metrics"]
@@ -75,7 +73,7 @@ def _export(run: runs.Run) -> None:
     # What is packed is what was measured: both steps name the checkpoint, and `best` compares the file.
     if evaluated["bestSha256"] != trained["bestSha256"]:
         raise runs.altered("the checkpoint of the best epoch")
-    packed = _pack(run, run.best(trained["bestSha256"]))
+    packed = _pack(run, seeds.model_of(run).best(trained["bestSha256"]))
     written, parity = packed.written, packed.parity
     uri = _publish(run, written.folder)
     parities = {"export/parity/boxes": parity.boxes, "export/parity/scores": parity.scores}
@@ -97,7 +95,12 @@ def _export(run: runs.Run) -> None:
             "parity": parity,
         }
     )
-    result = TrainingResult(metrics=metrics, epochs=trained["epochs"], model=model, warnings=warnings)
+    several = {name: evaluated[name] for name in ("deviations", "seeds") if name in evaluated}
+    result = TrainingResult.model_validate(
+        {"metrics": metrics, "epochs": trained["epochs"], "model": model, "warnings": warnings}
+        | {"seed": trained.get("seed")}
+        | several
+    )
     runs.leave(run.places.report, result)
 
 

@@ -10,13 +10,14 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -28,6 +29,9 @@ from pelagos_pipelines import output, storage
 from pelagos_pipelines.steps.telling import Telling
 from pelagos_pipelines.storage import Lease, Place
 
+if TYPE_CHECKING:
+    from pelagos_pipelines.training.tracking import Tracker
+
 log = logging.getLogger(__name__)
 Message = TypeVar("Message", bound=BaseModel)
 
@@ -37,6 +41,8 @@ LONGEST_LAST_WORDS = 4096
 """Bytes that Kubernetes keeps of it."""
 LEASE = ".lease.json"
 HISTORY = "history.json"
+_PARTS = re.compile(r"^(seeds|trials)/[0-9]+/")
+"""Folders of single trainings, which are as that of a run with one."""
 _REBUILT = ("ultralytics/", "checkpoints/view/", "checkpoints/data.yaml")
 """What a step makes anew from other things, and need not be kept."""
 
@@ -55,8 +61,16 @@ class Places:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One training of several in a run: its folder in the workspace, and what its nested run in MLflow is called."""
+
+    folder: str
+    name: str
+
+
+@dataclass(frozen=True)
 class Run:
-    """The parameters of a step, parsed."""
+    """The parameters of a step, parsed; with a ``part`` those of one training of several."""
 
     request: TrainingRequest
     places: Places
@@ -65,6 +79,7 @@ class Run:
     telling: Telling = field(default_factory=Telling)
     measured: dict[str, Any] = field(default_factory=dict)
     """Fields of Failure that a refusal from here on carries: what the training came to before."""
+    part: Part | None = None
 
     @property
     def store(self) -> Path:
@@ -79,7 +94,19 @@ class Run:
     @property
     def workspace(self) -> Path:
         """The folder for what steps leave to each other, and to themselves for a second start."""
-        return self.places.workspace.folder
+        whole = self.places.workspace.folder
+        return whole if self.part is None else whole / self.part.folder
+
+    def one_of(self, part: Part, request: TrainingRequest) -> Run:
+        """One of several trainings of this run."""
+        return replace(self, request=request, part=part)
+
+    def tracker(self) -> Tracker:
+        """What tells MLflow of this training. Import the training framework before."""
+        from pelagos_pipelines.training.tracking import Nested, Tracker
+
+        nested = Nested(self.part.name, self.workspace / "tracked.json") if self.part is not None else None
+        return Tracker(self.tracking_uri, self.tracking_run, nested=nested)
 
     def with_dataset(self, *splits: Split) -> TrainingRequest:
         """The request with its dataset version on this machine; from object storage come the images of ``splits`` alone.
@@ -136,11 +163,11 @@ class Run:
         return state
 
     def _opened(self, step: str) -> dict[str, Any] | None:
-        return sealing.opened(sealing.document(self._state(step)), sealing.STATE, step=step)
+        return sealing.opened(sealing.document(self._state(step)), sealing.STATE, step=self._claimed(step))
 
     def note(self, step: str, state: dict[str, Any]) -> None:
         """Leave the state of a step, or of a part of one, which is brought to safety with whatever follows."""
-        document = sealing.sealed(state, sealing.STATE, step=step)
+        document = sealing.sealed(state, sealing.STATE, step=self._claimed(step))
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         disk.write_atomically(self._state(step), text, parents=True)
 
@@ -199,6 +226,10 @@ class Run:
 
     def _state(self, step: str) -> Path:
         return self.workspace / f"{step}.json"
+
+    def _claimed(self, step: str) -> str:
+        """The state of one training is none of another."""
+        return step if self.part is None else f"{self.part.folder}/{step}"
 
 
 def altered(what: str) -> RefusedError:
@@ -356,7 +387,7 @@ def _report(place: Place | None, refused: RefusedError, measured: Mapping[str, A
 
 
 def _is_kept(path: str) -> bool:
-    return not path.startswith(_REBUILT) and not path.endswith(".partial") and path != LEASE
+    return not _PARTS.sub("", path).startswith(_REBUILT) and not path.endswith(".partial") and path != LEASE
 
 
 def _rank(path: str) -> int:
@@ -365,6 +396,7 @@ def _rank(path: str) -> int:
     # without its seal is a stranger's, a checkpoint needs the history of its epochs, and a state what it is the state of.
     if path.endswith(".seal"):
         return -1
+    path = _PARTS.sub("", path)
     if path == HISTORY:
         return 0
     if path.endswith("last.pt"):  # what a training goes on from, and makes the best one of if that is behind

@@ -5,9 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Sequence
 
 from pelagos_contract import disk, sealing
-from pelagos_contract.progress import DOCUMENT, MOST_STAGES, PERIOD, EndedStage, Progress, Stage, understood
+from pelagos_contract.progress import (
+    DOCUMENT,
+    MOST_STAGES,
+    PERIOD,
+    EndedStage,
+    Progress,
+    SeedProgress,
+    Stage,
+    understood,
+)
 from pelagos_pipelines.storage import Place, StorageError, StorageRefusedError
 
 log = logging.getLogger(__name__)
@@ -22,8 +32,10 @@ class Telling:
     def __init__(self, place: Place | None = None) -> None:
         """Go on from what an earlier step of this attempt told. The place has been pulled."""
         self._place = place
-        self._now = Progress(ended=_told_before(place) if place is not None else [])
+        before = _told_before(place) if place is not None else Progress()
+        self._now = Progress(ended=before.ended)
         self._counted: dict[str, int | None] = {}
+        self._seeds = before.seeds
         self._began = self._told = self._again = float("-inf")
 
     def enter(self, stage: Stage, total: int | None = None) -> None:
@@ -47,6 +59,12 @@ class Telling:
         if time.monotonic() - self._told >= PERIOD:
             self._tell()
 
+    def seeds(self, trainings: Sequence[SeedProgress]) -> None:
+        """How far each of several trainings is; told at once when one of them has come to another state."""
+        before, self._seeds = self._seeds, list(trainings)
+        if before is None or [each.state for each in before] != [each.state for each in trainings]:
+            self._tell()
+
     def close(self) -> None:
         """The step has done its part. One that breaks leaves where it was."""
         self._now, self._counted = Progress(ended=self._ended()), {}
@@ -63,7 +81,7 @@ class Telling:
         if self._place is None or now < self._again:
             return
         self._told = now
-        document = self._now.model_copy(update=self._counted).written()
+        document = self._now.model_copy(update={**self._counted, "seeds": self._seeds}).written()
         text = json.dumps(sealing.sealed(document, sealing.PROGRESS)) + "\n"
         try:
             if self._place.bucket is None:
@@ -75,11 +93,10 @@ class Telling:
             self._again = time.monotonic() + PAUSE
 
 
-def _told_before(place: Place) -> list[EndedStage]:
+def _told_before(place: Place) -> Progress:
     found = sealing.document(place.folder / DOCUMENT)
     content = sealing.opened(found, sealing.PROGRESS)
     # Without a key nobody knows of which attempt it is.
     if content is None or sealing.sealer() is None or not sealing.is_of_this_attempt(found):
-        return []
-    told = understood(content)
-    return told.ended if told is not None else []
+        return Progress()
+    return understood(content) or Progress()

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pelagos_contract import event_files as names
 from pelagos_contract import sealing
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_contract.progress import Stage
+from pelagos_contract.progress import SeedState, Stage
 from pelagos_contract.tags import BALANCE_TAG
-from pelagos_pipelines.steps import runs, starting
+from pelagos_pipelines.steps import runs, seeds, starting
 
 if TYPE_CHECKING:
-    from pelagos_contract.training import Hyperparameters
+    from pelagos_contract.training import Hyperparameters, TrainingRequest
     from pelagos_pipelines.evaluation.samples import GroundTruth
     from pelagos_pipelines.training.altering import Augmenting
     from pelagos_pipelines.training.families import Family
     from pelagos_pipelines.training.tracking import Tracker
+    from pelagos_pipelines.training.training_history import Epoch
 
 STEP = "train"
 _LONGEST = 500
@@ -42,8 +45,18 @@ def train(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 
 def stage(run: runs.Run) -> None:
     """As `train`, in a step that does more."""
-    if not _is_finished(run):
-        _train(run)
+    trainings = seeds.trainings(run)
+    due = [training for training in trainings if not _is_finished(training)]
+    if due:
+        run.telling.enter(Stage.PREPARATION)
+        prepared = _prepare(run)
+        whole = _Whole(run, trainings, prepared)
+        for training in due:
+            with seeds.named(training):
+                _train(training, prepared, whole)
+        whole.end()
+    if len(trainings) > 1:
+        run.finish(STEP, seeds.trained(run))
 
 
 def _is_finished(run: runs.Run) -> bool:
@@ -57,33 +70,92 @@ def _is_finished(run: runs.Run) -> bool:
     return True
 
 
-def _train(run: runs.Run) -> None:
-    from pelagos_pipelines.evaluation import ground_truth
-    from pelagos_pipelines.training import event_files
-    from pelagos_pipelines.training.families import Job, family_of
-    from pelagos_pipelines.training.tracking import Tracker
-    from pelagos_pipelines.training.training_history import TrainingHistory
+@dataclass(frozen=True)
+class _Prepared:
+    """What all trainings of a run begin with: the request with its dataset on this machine, the truth, the checkpoint."""
 
-    run.telling.enter(Stage.PREPARATION)
+    request: TrainingRequest
+    known: GroundTruth
+    family: Family
+    start: Path | None
+
+    def applied(self, request: TrainingRequest) -> dict[str, str]:
+        """See `_applied`."""
+        return _applied(self.known, self.family, request.hyperparameters)
+
+
+def _prepare(run: runs.Run) -> _Prepared:
+    from pelagos_pipelines.evaluation import ground_truth
+    from pelagos_pipelines.training.families import family_of
+
     request = run.with_dataset("train", "validation")
     known = ground_truth.read(request, check_content=True)
     family = family_of(request)
     _require_heeded(known, family)
-    start = starting.bring(run)
-    run.checkpoints.mkdir(exist_ok=True)
+    return _Prepared(request, known, family, starting.bring(run))
+
+
+class _Whole:
+    """All trainings of a run: how far they are together, as the run in MLflow and the stage have it.
+
+    Epochs that early stopping left out count as done when their training is.
+    """
+
+    def __init__(self, run: runs.Run, trainings: Sequence[runs.Run], prepared: _Prepared) -> None:
+        self._run, self._told = run, seeds.Told(run, trainings)
+        self._planned = [training.request.hyperparameters.epochs for training in trainings]
+        self._numbers = {training.request.seed: number for number, training in enumerate(trainings)}
+        self._tracker: Tracker | None = None
+        if len(trainings) > 1:
+            self._tracker = run.tracker()
+            _describe(run, self._tracker, prepared.applied(run.request))
+
+    def begins(self, training: runs.Run) -> None:
+        """With its first epoch, or again after an interruption."""
+        self._run.telling.enter(Stage.TRAINING, sum(self._planned))
+        self._told.becomes(training, SeedState.TRAINING)
+
+    def ended(self, training: runs.Run) -> None:
+        """All that it does is safe."""
+        self._told.becomes(training, SeedState.TRAINED)
+        number = self._numbers[training.request.seed]
+        self._count(sum(self._planned[: number + 1]))
+
+    def epoch(self, training: runs.Run, last: Epoch) -> None:
+        """It has ended an epoch."""
+        self._told.epoch(training, last.number)
+        self._count(sum(self._planned[: self._numbers[training.request.seed]]) + last.number, last.seconds)
+
+    def end(self) -> None:
+        """Wait until MLflow knows it."""
+        if self._tracker is not None:
+            self._tracker.flush()
+
+    def _count(self, done: int, seconds: float | None = None) -> None:
+        self._run.telling.count(done, sum(self._planned))
+        if self._tracker is not None:
+            pace = {} if seconds is None else {"progress/seconds_per_epoch": seconds}
+            self._tracker.metrics({"progress/epoch": float(done)} | pace, done, time.time())
+
+
+def _train(run: runs.Run, prepared: _Prepared, whole: _Whole) -> None:
+    from pelagos_pipelines.training import event_files
+    from pelagos_pipelines.training.families import Job
+    from pelagos_pipelines.training.training_history import TrainingHistory
+
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
     # Before history and checkpoints are read, which a family goes on from without asking where they come from.
     run.forget_strangers()
-    tracker = Tracker(run.tracking_uri, run.tracking_run)
-    _describe(run, tracker, _applied(known, family, request.hyperparameters))
-    epochs = request.hyperparameters.epochs
+    tracker = run.tracker()
+    _describe(run, tracker, prepared.applied(run.request))
 
     events, sent = run.events / names.TRAINING, time.monotonic()
 
     def keep() -> bool:
         nonlocal sent
-        run.telling.count(len(history.epochs), epochs)
+        whole.epoch(run, history.epochs[-1])
         event_files.write(events, event_files.of_training(history.epochs))
-        starting.note(run, start)
+        starting.note(run, prepared.start)
         if not run.keep_epoch():
             return False
         if time.monotonic() - sent > _EVENTS_SECONDS:
@@ -92,12 +164,13 @@ def _train(run: runs.Run) -> None:
         return True
 
     history = TrainingHistory(run.history, tracker, keep)
-    run.telling.enter(Stage.TRAINING, epochs)
-    number = family.train(Job(request, known, run.checkpoints, start), history)
+    whole.begins(run)
+    request = run.request.model_copy(update={"dataset": prepared.request.dataset})
+    number = prepared.family.train(Job(request, prepared.known, run.checkpoints, prepared.start), history)
     # The process of before may have ended between the last checkpoint and this.
     event_files.write(events, event_files.of_training(history.epochs))
     # The storage may have been away after the last epochs: MLflow is told of them when they are safe, and not before.
-    starting.note(run, start)
+    starting.note(run, prepared.start)
     run.keep()
     history.send()
     tracker.describe(starting.described(run), {})
@@ -108,6 +181,16 @@ def _train(run: runs.Run) -> None:
     state = {"epochs": len(history.epochs), "bestEpoch": best.number, "metrics": best.metrics}
     state["warnings"] = starting.warnings(run)
     run.finish(STEP, state | {"bestSha256": sealing.digest_of(run.checkpoints / "best.pt")})
+    if run.part is not None:
+        _forget_unneeded(run)
+    whole.ended(run)
+
+
+def _forget_unneeded(run: runs.Run) -> None:
+    """Of each of many trainings that are over, the checkpoint to go on from would only fill the storage."""
+    for path in run.checkpoints.rglob("*"):
+        if path.is_file() and path.name.strip(".").split(".")[0] != "best":
+            path.unlink()
 
 
 def _require_heeded(known: GroundTruth, family: Family) -> None:
@@ -162,7 +245,7 @@ def _describe(run: runs.Run, tracker: Tracker, applied: Mapping[str, str]) -> No
     parameters = run.request.hyperparameters.model_dump(by_alias=True, exclude_none=True) | {
         "architecture": run.request.model.architecture,
         "task": run.request.task.value,
-        "seed": run.request.seed,
+        "seed": ", ".join(map(str, run.request.seeds)) or run.request.seed,
         "dataset": dataset.name,
         "datasetVersion": dataset.version,
         "earlyStoppingPatience": run.request.early_stopping.patience if run.request.early_stopping else "none",

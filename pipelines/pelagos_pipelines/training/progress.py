@@ -17,6 +17,14 @@ LOSS = "validation/loss"
 _NOTHING = (-math.inf, -math.inf)
 
 
+def fitness(metrics: Mapping[str, float], task: Task) -> tuple[float, float]:
+    """What epochs, and trainings, are compared by; the greater one is the better.
+
+    By the task's metric, if the validation split has it: one without annotations has none, and the loss alone decides.
+    """
+    return metrics.get(f"validation/{TASKS[task].fitness}", -math.inf), -metrics.get(LOSS, math.inf)
+
+
 @dataclass(frozen=True)
 class Progress:
     """Finished epochs, the best of them, and how fit that one is.
@@ -31,10 +39,9 @@ class Progress:
 
     def after(self, metrics: Mapping[str, float], task: Task) -> Progress:
         """With one more epoch of a training for ``task`` that ended with ``metrics``."""
-        # By the task's metric, if the validation split has it: one without annotations has none, and the loss alone decides.
-        fitness = (metrics.get(f"validation/{TASKS[task].fitness}", -math.inf), -metrics.get(LOSS, math.inf))
-        if self.best_epoch == 0 or fitness > self.best:
-            return Progress(self.epoch + 1, self.epoch + 1, fitness)
+        fit = fitness(metrics, task)
+        if self.best_epoch == 0 or fit > self.best:
+            return Progress(self.epoch + 1, self.epoch + 1, fit)
         return Progress(self.epoch + 1, self.best_epoch, self.best)
 
     @property

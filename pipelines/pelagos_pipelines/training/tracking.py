@@ -11,6 +11,7 @@ MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN; MLFLOW_TRACKING_SERVER_CERT_
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import os
 import queue
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pelagos_contract import disk, sealing
 from pelagos_contract.text import shown
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PARENT_TAG = "mlflow.parentRunId"
+"""By which MLflow shows one run below another."""
 FLUSH_SECONDS = 180.0
 LONGEST_PAUSE_SECONDS = 10.0
 # A dead server must cost seconds, not the minutes of the client's defaults; we retry ourselves.
@@ -64,6 +68,14 @@ class DatasetUse:
 
 
 @dataclass(frozen=True)
+class Nested:
+    """A run below that of the step, for one training of several. ``remembered``: the file that keeps its id."""
+
+    name: str
+    remembered: Path
+
+
+@dataclass(frozen=True)
 class _Message:
     """What is sent, in words, and how."""
 
@@ -72,17 +84,21 @@ class _Message:
 
 
 class Tracker:
-    """Sends to one existing MLflow run; with an empty ``uri`` it sends nothing."""
+    """Sends to one existing MLflow run, or to one below it; with an empty ``uri`` it sends nothing."""
 
-    def __init__(self, uri: str, run: str, flush_seconds: float = FLUSH_SECONDS) -> None:
-        """Start the sending thread; nothing is sent yet and no connection is made.
+    def __init__(
+        self, uri: str, run: str, flush_seconds: float = FLUSH_SECONDS, *, nested: Nested | None = None
+    ) -> None:
+        """Start the sending thread; nothing is sent yet and no connection is made. A ``nested`` run is made if need be.
 
         Import the training framework before: two threads that import large packages at once can trip over each other.
         """
-        self._uri, self._run, self._flush_seconds = uri, run, flush_seconds
+        self._uri, self._run, self._parent, self._flush_seconds = uri, run, run, flush_seconds
         self._messages: queue.Queue[_Message] = queue.Queue()
         self._refused: list[str] = []
         self._last_error = ""
+        if nested is not None:
+            self._put(f"the run of {nested.name}", lambda client: self._enter(client, nested))
         if uri:
             threading.Thread(target=self._work, name="tracking", daemon=True).start()
 
@@ -116,8 +132,6 @@ class Tracker:
         """Log that the run used a dataset version."""
 
         def send(client: MlflowClient) -> None:
-            import json
-
             from mlflow.entities import Dataset, DatasetInput, InputTag
 
             source = json.dumps({"uri": used.uri})
@@ -131,6 +145,10 @@ class Tracker:
     def file(self, path: Path, folder: str) -> None:
         """Upload a file into ``folder`` of the run's artifacts; it must stay until `flush` has returned."""
         self._put(f"artifact {folder}/{path.name}", lambda client: client.log_artifact(self._run, str(path), folder))
+
+    def end(self, status: str) -> None:
+        """Say how the run ended, in MLflow's words. For nested runs: the operator ends its own."""
+        self._put("how it ended", lambda client: client.set_terminated(self._run, status))
 
     def flush(self) -> None:
         """Wait until everything is sent.
@@ -154,6 +172,30 @@ class Tracker:
     def _put(self, text: str, send: Callable[[MlflowClient], None]) -> None:
         if self._uri:
             self._messages.put(_Message(text, send))
+
+    def _enter(self, client: MlflowClient, nested: Nested) -> None:
+        """Go on with the nested run that an earlier attempt made, or make one: whatever follows goes there."""
+        from mlflow.exceptions import MlflowException
+
+        parent = self._parent
+        known = sealing.opened(sealing.document(nested.remembered), sealing.STATE, step=nested.name)
+        if known is not None and known.get("parent") == parent:
+            try:
+                info = client.get_run(known["run"]).info
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+            else:
+                if info.lifecycle_stage == "active":
+                    if info.status != "RUNNING":
+                        client.update_run(info.run_id, status="RUNNING")
+                    self._run = info.run_id
+                    return
+        experiment = client.get_run(parent).info.experiment_id
+        made = client.create_run(experiment, tags={PARENT_TAG: parent}, run_name=nested.name).info.run_id
+        state = sealing.sealed({"parent": parent, "run": made}, sealing.STATE, step=nested.name)
+        disk.write_atomically(nested.remembered, json.dumps(state) + "\n", parents=True)
+        self._run = made
 
     def _work(self) -> None:
         for name, value in CLIENT_ENVIRONMENT.items():

@@ -11,7 +11,7 @@ import pytest
 
 from pelagos.engines.mlflow.notation import pairs
 from pelagos.engines.mlflow.rest import MlflowRest
-from pelagos.engines.mlflow.tracking import MlflowTracking
+from pelagos.engines.mlflow.tracking import PARENT_TAG, MlflowTracking
 from pelagos.ports.authority import Authority
 from pelagos.ports.fakes.authority import KeysFake
 from pelagos.ports.fakes.tracking import TrackingFake
@@ -159,6 +159,30 @@ async def test_a_deleted_run_is_not_found_and_may_be_made_anew(world: World) -> 
     await world.tracking.delete_run(run.id)
     assert await world.find(asked.uid) is None
     assert (await world.tracking.create_run(asked, SEALING)).id != run.id
+
+
+async def test_runs_below_it_end_and_go_with_it(mlflow_uri: str) -> None:
+    """Those of single trainings, which steps make; not those of resources, whatever somebody hangs below it."""
+    rest = MlflowRest(mlflow_uri)
+    tracking = MlflowTracking(rest)
+    run, other = await tracking.create_run(want(), SEALING), await tracking.create_run(want(), SEALING)
+    experiment = (await rest.get("runs/get", run_id=run.id))["run"]["info"]["experiment_id"]
+    nested = []
+    for status in ("RUNNING", "FINISHED"):
+        body = {"experiment_id": experiment, "start_time": 1, "tags": pairs({PARENT_TAG: run.id})}
+        nested.append((await rest.post("runs/create", body))["run"]["info"]["run_id"])
+        await rest.post("runs/update", {"run_id": nested[-1], "status": status})
+    await rest.post("runs/set-tag", {"run_id": other.id, "key": PARENT_TAG, "value": run.id})
+
+    async def stand() -> list[str]:
+        infos = [(await rest.get("runs/get", run_id=each))["run"]["info"] for each in (*nested, other.id)]
+        return [info["status"] if info["lifecycle_stage"] == "active" else "gone" for info in infos]
+
+    await tracking.set_outcome(run.id, Outcome.KILLED)
+    assert await stand() == ["KILLED", "FINISHED", "RUNNING"]
+    await tracking.delete_run(run.id)
+    assert await stand() == ["gone", "gone", "RUNNING"]
+    await rest.close()
 
 
 async def test_changes_to_a_run_that_is_gone_have_no_effect(world: World) -> None:

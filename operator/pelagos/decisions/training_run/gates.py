@@ -29,7 +29,7 @@ def measured_before_it_failed(seen: Observed) -> Passed | None:
 
 def measured(seen: Observed) -> Passed:
     """On the test split: what was chosen by the validation split must not judge itself."""
-    message = f"on the test split: {figures.primary_metric(figures.known(seen.result))}"
+    message = f"on the test split: {figures.primary_metric(seen.result)}"
     evaluated = Verdict(EVALUATED, ConditionState.DONE, reasons.EVALUATED, message)
     return Passed((evaluated,), status=figures.status_of(seen.result))
 
@@ -56,7 +56,7 @@ def result_on_record(seen: Observed) -> Passed | None:
 
 def judged(seen: Observed) -> Passed:
     """Gates are no inputs: correcting one judges the same figures again."""
-    outcomes, verdict = evaluate(seen.spec.gates, seen.result["metrics"])
+    outcomes, verdict = evaluate(seen.spec.gates, seen.result)
     status = TrainingRunStatus(gates=outcomes)
     if verdict.stops:
         return Ended((verdict, succeeded(verdict)), status=status, recheck_after=REFUSED_POLL)
@@ -76,26 +76,38 @@ def model_status(seen: Observed, name: str | None = None, version: str | None = 
     )
 
 
-def evaluate(wanted: Sequence[Gate], metrics: Mapping[str, float | None]) -> tuple[list[GateStatus], Verdict]:
+def evaluate(wanted: Sequence[Gate], result: Mapping[str, Any]) -> tuple[list[GateStatus], Verdict]:
     """Outcome of every gate, and the verdict about all of them. None is a metric that the test split says nothing about."""
+    metrics: Mapping[str, float | None] = result["metrics"]
     outcomes: list[GateStatus] = []
     failures: list[str] = []
     reason = reasons.GATE_FAILED
     for number, gate in enumerate(wanted):
-        value = metrics.get(gate.metric)
+        value, seed = _judged_value(gate, result)
         passed = value is not None and value >= float(gate.minimum)
         shown = figures.figure(value) if value is not None else None
-        outcomes.append(GateStatus(metric=gate.metric, minimum=gate.minimum, passed=passed, value=shown))
+        outcomes.append(GateStatus(metric=gate.metric, minimum=gate.minimum, passed=passed, value=shown, seed=seed))
         if value is None:
             reason = reasons.GATE_METRIC_UNKNOWN
             failures.append(f"spec.gates[{number}].metric: {_lack(gate.metric, metrics)}")
         elif not passed:
-            failures.append(f"spec.gates[{number}]: {gate.metric} is {shown}, the minimum is {gate.minimum}")
+            of_seed = "" if seed is None else f" with seed {seed}"
+            failures.append(f"spec.gates[{number}]: {gate.metric} is {shown}{of_seed}, the minimum is {gate.minimum}")
     if not failures:
         message = f"{len(outcomes)} of {len(outcomes)} passed"
         return outcomes, Verdict(GATES_PASSED, ConditionState.DONE, reasons.GATES_PASSED, message)
     message = "; ".join(failures) + ". Correct spec.gates, or train a better model as a new TrainingRun"
     return outcomes, Verdict(GATES_PASSED, ConditionState.REFUSED, reason, message)
+
+
+def _judged_value(gate: Gate, result: Mapping[str, Any]) -> tuple[float | None, int | None]:
+    """The mean, or the only value there is; or the worst of several seeds, with that."""
+    mean, seeds = result["metrics"].get(gate.metric), result.get("seeds") or ()
+    # One that a training says nothing about has no mean, and no worst.
+    if gate.seeds != "Worst" or not seeds or mean is None:
+        return mean, None
+    worst = min(seeds, key=lambda each: each["metrics"].get(gate.metric, mean))
+    return worst["metrics"].get(gate.metric, mean), worst["seed"]
 
 
 def _lack(metric: str, metrics: Mapping[str, float | None]) -> str:

@@ -8,7 +8,14 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from pelagos.api.training_run import FrozenDataset, ModelStatus, Progress, TrainingRunSpec, TrainingRunStatus
+from pelagos.api.training_run import (
+    FrozenDataset,
+    ModelStatus,
+    Progress,
+    SeedStatus,
+    TrainingRunSpec,
+    TrainingRunStatus,
+)
 from pelagos.decisions.reports import Recording, Report
 from pelagos.decisions.training_run import identity
 from pelagos.decisions.training_run.identity import DatasetVersion, Frozen
@@ -106,6 +113,8 @@ class Observed:
     ``stated`` has the last that they will ever say."""
     stated: Progress | None = None
     """From status: the last that was said of it. None: nothing yet."""
+    stated_seeds: tuple[SeedStatus, ...] = ()
+    """From status: likewise of each of several trainings."""
 
     @cached_property
     def keyed(self) -> Frozen:

@@ -89,7 +89,9 @@ def progress_published(seen: Observed) -> Passed | None:
     if seen.run is None:
         return None
     made = progress.progress_of(seen)
-    return Passed(status=TrainingRunStatus(progress=made if made.written() else None))
+    return Passed(
+        status=TrainingRunStatus(progress=made if made.written() else None, seeds=progress.seeds_of(seen) or None)
+    )
 
 
 def without_result(seen: Observed) -> Ended | None:
@@ -135,6 +137,8 @@ def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
         "resources": {"cpu": threads(seen.spec.resources)},
         "evaluation": inputs["evaluation"],
     }
+    if len(inputs["seeds"]) > 1:
+        request["seeds"] = inputs["seeds"]
     parameters = {"request": json.dumps(request, sort_keys=True), "tracking_run": tracked_id} | dict(seen.paths)
     return RunRequest(
         name=identity.name_run(seen.uid, seen.keyed),

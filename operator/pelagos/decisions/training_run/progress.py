@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-from pelagos.api.training_run import Progress
+from pelagos.api.training_run import Progress, SeedStatus, TrainingRunSpec
 from pelagos.decisions import moments, stages
+from pelagos.decisions.training_run import figures
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.ports.pipelines import PipelineRun
 from pelagos.ports.tracking import TrackedRun
@@ -21,13 +22,33 @@ MOST = 1e6
 def progress_of(seen: Observed) -> Progress:
     """What status says of it; for checks after one that has seen a run."""
     now = seen.time_of_day or seen.now
-    counted = progress(seen.tracked, seen.spec.hyperparameters.epochs, seen.run, now)
+    counted = progress(seen.tracked, planned(seen.spec), seen.run, now)
     if counted is None and seen.tracked is None:
         counted = _epochs(seen.stated)
     staged = stages.shown(seen.told, seen.stated, seen.run, now)
     if staged.get("stage") not in {None, Stage.TRAINING}:
         staged["eta"] = None  # The last epoch has ended, or early stopping left some out.
     return (counted or Progress()).model_copy(update=staged)
+
+
+def planned(spec: TrainingRunSpec) -> int:
+    """Epochs of all trainings."""
+    return spec.hyperparameters.epochs * len(spec.seeds)
+
+
+def seeds_of(seen: Observed) -> list[SeedStatus]:
+    """How far each of several trainings is, as the steps tell; and as they told last, where they say nothing now."""
+    if seen.told is None or seen.told.seeds is None:
+        return list(seen.stated_seeds)
+    return [
+        SeedStatus(
+            seed=each.seed,
+            state=each.state.value,
+            epoch=each.epoch,
+            fitness=figures.figure(each.fitness) if each.fitness is not None else None,
+        )
+        for each in seen.told.seeds
+    ]
 
 
 def registering(seen: Observed) -> Progress:

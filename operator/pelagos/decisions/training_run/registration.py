@@ -112,7 +112,7 @@ def is_orphan(seen: Observed) -> bool:
         return False
     if seen.tracked is not None and seen.tracked.id == seen.recorded_run:
         return False
-    return not gates.evaluate(seen.spec.gates, result["metrics"])[1].stops
+    return not gates.evaluate(seen.spec.gates, result)[1].stops
 
 
 def _outage(seen: Observed) -> str | None:
@@ -131,7 +131,7 @@ def _last_published(seen: Observed) -> TrainingRunStatus:
 def _completed(
     seen: Observed, registered: Verdict, status: TrainingRunStatus | None = None, again: float | None = None
 ) -> Ended:
-    figure = figures.primary_metric(figures.known(seen.result))
+    figure = figures.primary_metric(seen.result)
     done = Verdict(SUCCEEDED, ConditionState.DONE, reasons.COMPLETED, figure)
     ready = Verdict(READY, ConditionState.DONE, reasons.COMPLETED, figure)
     # A tracked run that cannot be asked now has yet to be told how it ended.

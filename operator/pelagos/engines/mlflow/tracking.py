@@ -18,6 +18,8 @@ from pelagos_contract.tags import INTENT_TAG, SEAL_TAG, UID_TAG
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+PARENT_TAG = "mlflow.parentRunId"
+"""MLflow's own: by it one run stands below another."""
 _PAGE = 1000
 _SEARCHED_AT_ONCE = 500
 """Experiments in one search for runs: they become variables of one SQL statement."""
@@ -116,21 +118,41 @@ class MlflowTracking:
         info = await self._info(run_id)
         if info is None or info["status"] == outcome.value:
             return
+        # The nested ones first, so that they are never forgotten when this is interrupted.
+        if outcome is not Outcome.RUNNING:
+            for nested in await self._nested(info):
+                if nested["status"] == Outcome.RUNNING.value:
+                    await self._update(nested["run_id"], outcome)
+        await self._update(run_id, outcome)
+
+    async def delete_run(self, run_id: str) -> None:
+        """Delete the run with those below it; no effect when it is gone."""
+        info = await self._info(run_id)
+        if info is None:
+            return
+        for one in (*await self._nested(info), info):
+            with contextlib.suppress(AbsentError):
+                await self._rest.post("runs/delete", {"run_id": one["run_id"]})
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._rest.close()
+
+    async def _update(self, run_id: str, outcome: Outcome) -> None:
         change: dict[str, Any] = {"run_id": run_id, "status": outcome.value}
         if outcome is not Outcome.RUNNING:
             change["end_time"] = _now()
         with contextlib.suppress(AbsentError):
             await self._rest.post("runs/update", change)
 
-    async def delete_run(self, run_id: str) -> None:
-        """Delete the run; no effect when it is gone."""
-        if await self._info(run_id) is not None:
-            with contextlib.suppress(AbsentError):
-                await self._rest.post("runs/delete", {"run_id": run_id})
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._rest.close()
+    async def _nested(self, info: dict[str, Any]) -> list[dict[str, Any]]:
+        """What steps made below a run, one for each of several trainings. Whoever may write there can make more of them, or
+        hang others of the experiment below it: they do no more than end, or go, with it. One that carries the uid of a resource
+        is left alone."""
+        wanted = f"tags.`{PARENT_TAG}` = {notation.quoted(info['run_id'])}"
+        search = {"experiment_ids": [info["experiment_id"]], "filter": wanted}
+        found = [run async for run in self._pages("runs/search", "runs", search)]
+        return [run["info"] for run in found if UID_TAG not in notation.mapping(run["data"].get("tags"))]
 
     async def _info(self, run_id: str) -> dict[str, Any] | None:
         try:

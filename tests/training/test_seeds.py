@@ -1,0 +1,147 @@
+"""Several trainings of one run that differ in their seed: each its own, judged together, and the fittest one packaged."""
+
+from __future__ import annotations
+
+import json
+import signal
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from mlflow_servers import MlflowServer
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.flows import TRAINING
+from pelagos_contract.tasks import Task
+from pelagos_contract.training import TrainingRequest, TrainingResult
+from pelagos_pipelines.steps import seeds
+from pelagos_pipelines.steps import train as step_of_training
+from pelagos_pipelines.steps.stages import perform
+from training import killed
+from training.killed import Moment
+from training.shapes import make_request, make_version
+
+SEEDS = [3, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    return make_version(tmp_path_factory.mktemp("version"), (6, 3, 3), Task.CLASSIFICATION)
+
+
+def request_for(version: tuple[str, str], **changes: Any) -> TrainingRequest:
+    return make_request("mobilenet_v3_small", *version, imageSize=32, **changes)
+
+
+def parameters(folder: Path, request: TrainingRequest, *tracked: str) -> tuple[str, str, str, str, str, str, str]:
+    data, store, report, workspace = (str(folder / name) for name in ("data", "store", "report", "workspace"))
+    uri, run = tracked or ("", "")
+    return request.model_dump_json(by_alias=True), data, store, report, workspace, uri, run
+
+
+def result_of(folder: Path) -> TrainingResult:
+    return TrainingResult.model_validate_json((folder / "report" / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def whole(version: tuple[str, str], mlflow: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A run of three seeds: its folder, its result, and MLflow with the id of its run."""
+    folder, client = tmp_path_factory.mktemp("whole"), MlflowClient(mlflow.uri)
+    run = client.create_run("0").info.run_id
+    request = request_for(version, seed=SEEDS[0], seeds=SEEDS, epochs=2)
+    perform(TRAINING.stages, *parameters(folder, request, mlflow.uri, run))
+    return folder, result_of(folder), client, run
+
+
+def test_metrics_are_means_with_sample_standard_deviations(whole: Any) -> None:
+    _, result, _, _ = whole
+
+    assert [each.seed for each in result.seeds] == SEEDS
+    for name in ("test/accuracy", "test/F1", "test/recall"):
+        values = [each.metrics[name] for each in result.seeds]
+        assert result.metrics[name] == pytest.approx(statistics.fmean(values))
+        assert result.deviations[name] == pytest.approx(statistics.stdev(values))
+    assert result.warnings[0] == f"metrics are means of 3 trainings; the model is that of seed {result.seed}"
+
+
+def test_each_seed_is_trained_as_if_it_were_alone(whole: Any, version: tuple[str, str], tmp_path: Path) -> None:
+    folder, result, _, _ = whole
+    chosen = result.seed
+    perform(TRAINING.stages, *parameters(tmp_path, request_for(version, seed=chosen, epochs=2)))
+
+    alone = result_of(tmp_path)
+    (told,) = [each for each in result.seeds if each.seed == chosen]
+    assert told.metrics == {name: value for name, value in alone.metrics.items() if name.startswith("test/")}
+    assert alone.model.onnx_sha256 == result.model.onnx_sha256, "the packaged model is that of the chosen seed"
+    assert (alone.seeds, alone.deviations, alone.seed) == ([], {}, None)
+    assert not list((folder / "workspace" / "seeds").rglob("last.pt"))
+
+
+def test_the_model_is_that_of_the_fittest_seed_and_of_equals_of_the_lowest(whole: Any) -> None:
+    folder, result, _, _ = whole
+    found = {seed: json.loads((folder / f"workspace/seeds/{seed}/train.json").read_text())["metrics"] for seed in SEEDS}
+
+    fit = {seed: (metrics["validation/F1"], -metrics["validation/loss"]) for seed, metrics in found.items()}
+    assert result.seed == min(SEEDS, key=lambda seed: (-fit[seed][0], -fit[seed][1], seed))
+
+
+def test_every_seed_has_a_run_below_that_of_the_training(whole: Any) -> None:
+    _, result, client, parent = whole
+    nested = client.search_runs(["0"], f"tags.`mlflow.parentRunId` = '{parent}'")
+
+    assert {run.info.run_name: run.info.status for run in nested} == {f"seed {seed}": "FINISHED" for seed in SEEDS}
+    by_seed = {run.data.params["seed"]: run.data.metrics for run in nested}
+    for each in result.seeds:
+        assert by_seed[str(each.seed)]["test/accuracy"] == pytest.approx(each.metrics["test/accuracy"])
+        assert by_seed[str(each.seed)]["progress/epoch"] == 2
+    above = client.get_run(parent).data
+    assert above.params["seed"] == "3, 1, 2"
+    assert above.metrics["test/accuracy"] == pytest.approx(result.metrics["test/accuracy"])
+    assert above.metrics["deviation/test/accuracy"] == pytest.approx(result.deviations["test/accuracy"])
+    assert above.metrics["progress/epoch"] == 6, "epochs of all trainings together"
+
+
+def test_a_run_that_is_killed_in_its_second_training_goes_on_there(
+    version: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    request = request_for(version, seed=1, seeds=[1, 2], epochs=2)
+    text = request.model_dump_json(by_alias=True)
+    # Of two steps in every epoch the sixth is in the first epoch of the second training.
+    assert killed.perform(tmp_path / "cut", text, Moment("in a step", 6)) == -signal.SIGKILL
+    first = (tmp_path / "cut/workspace/seeds/1/train.json").stat()
+    trained: list[int] = []
+    real = step_of_training._train
+
+    def noted(run: Any, *rest: Any) -> None:
+        trained.append(run.request.seed)
+        real(run, *rest)
+
+    monkeypatch.setattr(step_of_training, "_train", noted)
+    perform(("train",), *parameters(tmp_path / "cut", request))
+    perform(("train",), *parameters(tmp_path / "cut", request))
+    perform(("train",), *parameters(tmp_path / "whole", request))
+
+    assert trained == [2, 1, 2]
+    assert (tmp_path / "cut/workspace/seeds/1/train.json").stat() == first
+    for seed in (1, 2):
+        cut, uncut = (
+            json.loads((tmp_path / name / f"workspace/seeds/{seed}/train.json").read_text())
+            for name in ("cut", "whole")
+        )
+        assert cut == uncut
+
+
+def test_a_seed_that_diverges_is_named(version: tuple[str, str], tmp_path: Path) -> None:
+    request = request_for(version, seed=4, seeds=[4, 5], learningRate="1e30", optimizer="SGD", epochs=3)
+    with pytest.raises(RefusedError, match=r"^seed 4: the loss became") as refused:
+        perform(TRAINING.stages, *parameters(tmp_path, request))
+    assert refused.value.failure.reason is Reason.TRAINING_DIVERGED
+
+
+def test_a_metric_that_one_training_lacks_has_no_mean() -> None:
+    means, deviations = seeds.together([{"a": 1.0, "b": None}, {"a": 2.0, "b": 3.0}, {"a": 3.0}])
+
+    assert means == {"a": 2.0, "b": None}
+    assert deviations == {"a": 1.0}
