@@ -1,7 +1,8 @@
-"""Writes two tiny model packages with the real exporter: a detector and a classifier of colours that need no training.
+"""Writes tiny model packages with the real exporter: models of colours that need no training, one for each task.
 
 Run with the interpreter of the environment ``pipelines``: ``build_packages.py FOLDER``. Prints {task: [uri, sha256]}.
-The detector sees a 4 x 4 grid of cells and reports one box per cell whose mean red, green or blue is above the threshold.
+The detector sees a 4 x 4 grid of cells and reports one box per cell whose mean red, green or blue is above the threshold. The
+segmenter does so, too; its masks are the bright pixels in these boxes.
 """
 
 from __future__ import annotations
@@ -37,6 +38,21 @@ def detector() -> onnx.ModelProto:
     return _model(nodes, constants, ["batch", 7, 16])
 
 
+def segmenter() -> onnx.ModelProto:
+    """As the detector, with one coefficient for each cell, and one prototype: the brightest colour of each 4 x 4 pixels."""
+    model, further = detector(), {"dark": np.float32(0.3)}
+    nodes = [*model.graph.node]
+    nodes[-1] = helper.make_node("Concat", ["batch_boxes", "scores", "ones"], ["output"], axis=1)
+    nodes[-1:-1] = [helper.make_node("Exp", ["nothing"], ["ones"])]
+    nodes += [
+        helper.make_node("AveragePool", ["images"], ["small"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("ReduceMax", ["small"], ["brightest"], axes=[1], keepdims=1),
+        helper.make_node("Sub", ["brightest", "dark"], ["prototypes"]),
+    ]
+    constants = {each.name: numpy_helper.to_array(each) for each in model.graph.initializer} | further
+    return _model(nodes, constants, ["batch", 8, 16], {"prototypes": ["batch", 1, 16, 16]})
+
+
 def classifier() -> onnx.ModelProto:
     nodes = [
         helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
@@ -46,12 +62,18 @@ def classifier() -> onnx.ModelProto:
     return _model(nodes, {}, ["batch", 3])
 
 
-def _model(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], shape: list[object]) -> onnx.ModelProto:
+def _model(
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, np.ndarray],
+    shape: list[object],
+    others: dict[str, list[object]] | None = None,
+) -> onnx.ModelProto:
+    shapes = {"output": shape, **(others or {})}
     graph = helper.make_graph(
         nodes,
         "colours",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 3, SIDE, SIDE])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, each) for name, each in shapes.items()],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
@@ -69,8 +91,8 @@ def image() -> np.ndarray:
     return pixels
 
 
-def build(task: str, model: onnx.ModelProto, folder: Path) -> tuple[str, str]:
-    settings = predictions.Settings(task, LABELS, SIDE, SIDE)
+def build(task: str, model: onnx.ModelProto, folder: Path, head: str | None = None) -> tuple[str, str]:
+    settings = predictions.Settings(task, LABELS, SIDE, SIDE, head=head)
     graph = folder / f"{task}.onnx"
     onnx.save(model, graph)
     served, thresholds = predictor.Predictor(graph.read_bytes(), settings), predictions.Thresholds()
@@ -95,5 +117,6 @@ def build(task: str, model: onnx.ModelProto, folder: Path) -> tuple[str, str]:
 
 if __name__ == "__main__":
     target = Path(sys.argv[1])
-    models = {"Detection": detector(), "Classification": classifier()}
-    print(json.dumps({task: build(task, model, target) for task, model in models.items()}))
+    heads = {"InstanceSegmentation": "yolov8-seg"}
+    models = {"Detection": detector(), "Classification": classifier(), "InstanceSegmentation": segmenter()}
+    print(json.dumps({task: build(task, model, target, heads.get(task)) for task, model in models.items()}))

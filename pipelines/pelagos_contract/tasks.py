@@ -62,5 +62,25 @@ TASKS = {
             overall=("accuracy",),
             primary_metric="accuracy",
         ),
+        TaskDescription(
+            Task.INSTANCE_SEGMENTATION,
+            verb="segment instances",
+            image_size=640,
+            fitness="mAP50-95",
+            metrics=(
+                "mAP50",
+                "mAP75",
+                "mAP50-95",
+                "box-mAP50",
+                "box-mAP50-95",
+                "precision",
+                "recall",
+                "F1",
+                "IoU",
+                "Dice",
+            ),
+            overall=("confidence",),
+            primary_metric="mAP50",
+        ),
     )
 }

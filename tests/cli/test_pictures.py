@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from pelagos.cli import drawing, pictures
 from pelagos.cli.drawing import PictureError
 from pelagos.cli.predictions import detection as boxes_drawn
+from pelagos_contract import run_lengths
 
 
 def detection(box: list[float], class_id: int = 0, label: str = "Ceratium") -> dict[str, Any]:
@@ -72,7 +74,7 @@ def test_labels_stay_inside_the_picture_and_apart() -> None:
     placed: list[drawing.Box] = []
     for box in boxes:
         x1, y1, x2, y2 = box
-        area = boxes_drawn._place((0, 0, 120, 14), (x1, y1, x2, y2), (800, 600), placed)
+        area = boxes_drawn.place((0, 0, 120, 14), (x1, y1, x2, y2), (800, 600), placed)
         assert area[0] >= 0
         assert area[1] >= 0
         assert area[2] <= 800
@@ -143,3 +145,41 @@ def test_a_picture_of_sixteen_bits_is_drawn_on_as_the_model_saw_it(
     pictures.draw(tmp_path / name, detections(), tmp_path / "drawn.png")
     with Image.open(tmp_path / "drawn.png") as drawn:
         assert drawn.getpixel((300, 300)) == (largest >> shift,) * 3
+
+
+def instance(left: int, top: int, inside: Any, size: tuple[int, int], class_id: int = 0) -> dict[str, Any]:
+    height, width = inside.shape
+    return {
+        **detection([left, top, left + width, top + height], class_id),
+        "mask": {"size": list(size), "counts": run_lengths.encoded(run_lengths.Part(left, top, inside), size)},
+        "area": int(inside.sum()),
+    }
+
+
+def test_a_mask_is_covered_thinly_and_has_a_contour_of_its_colour() -> None:
+    ring: Any = np.ones((200, 200), bool)
+    ring[80:120, 80:120] = False
+    found = {
+        "task": "InstanceSegmentation",
+        "width": 800,
+        "height": 600,
+        "instances": [instance(300, 200, ring, (600, 800), 2)],
+    }
+    picture = pictures.render(Image.new("RGB", (800, 600), (200, 200, 200)), found)
+
+    green = drawing.colour(2)
+    covered = picture.getpixel((330, 300))
+    assert covered not in {green, (200, 200, 200)}, "what is below stays visible"
+    assert picture.getpixel((300, 300)) == picture.getpixel((499, 300)) == green
+    assert picture.getpixel((299, 300)) == (0, 0, 0)
+    assert picture.getpixel((400, 300)) == picture.getpixel((600, 300)) == (200, 200, 200), (
+        "holes and the rest are as they were"
+    )
+
+
+def test_small_masks_are_enlarged_with_their_picture_and_a_pixel_is_seen() -> None:
+    found = {"task": "InstanceSegmentation", "instances": [instance(10, 20, np.ones((1, 1), bool), (40, 50))]}
+    picture = pictures.render(Image.new("RGB", (50, 40), (255,) * 3), found)
+    assert coloured(picture, drawing.colour(0)) is not None
+    empty = {"task": "InstanceSegmentation", "instances": [instance(0, 0, np.zeros((1, 1), bool), (40, 50))]}
+    pictures.render(Image.new("RGB", (50, 40)), empty)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pelagos.cli import tiles
 from pelagos.cli.tiles import Asked
+from pelagos_contract import run_lengths
 from pelagos_contract.tiles import Place
 
 LEFT, RIGHT = Place(0, 0, 100, 100), Place(80, 0, 100, 100)
@@ -68,3 +70,19 @@ def test_nothing_found_is_nothing() -> None:
 def test_an_answer_that_declares_no_sensible_tile_declares_none(lie: object) -> None:
     assert tiles.declared({} if lie is None else {"tile": lie}) is None
     assert tiles.declared({"tile": {"size": 512, "overlap": 64}}) is not None
+
+
+def test_masks_are_of_the_whole_image() -> None:
+    inside: Any = np.ones((10, 10), bool)
+    mask = run_lengths.encoded(run_lengths.Part(5, 10, inside), (100, 100))
+    one = found("cod", 0.9, 5, 10, 15, 20) | {"mask": {"size": [100, 100], "counts": mask}, "area": 100}
+    answers = [
+        Asked(place, {"task": "InstanceSegmentation", "instances": listed})
+        for place, listed in ((LEFT, []), (RIGHT, [one]))
+    ]
+
+    (moved,) = tiles.merged(SIZE, answers)["instances"]
+
+    assert (moved["box"], moved["mask"]["size"], moved["area"]) == ([85, 10, 95, 20], [100, 180], 100)
+    left, top, pixels = run_lengths.part_of(moved["mask"]["counts"], (100, 180))
+    assert (left, top, pixels.shape, pixels.all()) == (85, 10, (10, 10), True)

@@ -129,7 +129,7 @@ def test_all_that_both_planes_know_has_code_in_each_part() -> None:
         assert known == tuple(tasks.TASKS)
     # Versions are made for tasks, too, of which no models are trained here.
     assert set(annotating.TASKS.names) == set(Task) > set(tasks.TASKS)
-    assert all(serving.named(task).task == task for task in serving.MODULES)
+    assert all(serving.named(task, head).task == task for task in serving.MODULES for head in serving.heads(task))
 
 
 def test_what_is_not_registered_is_not_there() -> None:

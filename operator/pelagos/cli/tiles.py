@@ -15,10 +15,13 @@ from PIL import Image
 from pydantic import ValidationError
 
 from pelagos.engines.triton.package import Cut
+from pelagos_contract.tasks import Task
 from pelagos_contract.tiles import Place
 
 SHARE = 0.5
 """Of the smaller of two boxes, that both have in common when they are of one object."""
+_RESULTS: Mapping[str, str] = {Task.INSTANCE_SEGMENTATION: "instances"}
+"""By task, where an answer has its objects, if not in "detections"."""
 EDGE = 2.0
 """Pixels from the edge of its tile at which a box is taken to be cut by it."""
 
@@ -55,8 +58,10 @@ def merged(size: tuple[int, int], found: Sequence[Asked]) -> dict[str, Any]:
 
     from pelagos_contract.suppression import across_tiles
 
-    every = [(number, one) for number, asked in enumerate(found) for one in asked.content["detections"]]
-    moved = [_moved(one, found[number].place) for number, one in every]
+    task = found[0].content["task"]
+    results = _RESULTS.get(task, "detections")
+    every = [(number, one) for number, asked in enumerate(found) for one in asked.content[results]]
+    moved = [_moved(one, found[number].place, size) for number, one in every]
     kept: list[int] = []
     for class_id in {one["classId"] for one in moved}:
         members = [place for place, one in enumerate(moved) if one["classId"] == class_id]
@@ -65,19 +70,28 @@ def merged(size: tuple[int, int], found: Sequence[Asked]) -> dict[str, Any]:
         boxes, scores = [moved[place]["box"] for place in members], [moved[place]["score"] for place in members]
         kept += [members[one] for one in across_tiles(boxes, scores, tiles, is_cut, SHARE)]
     return {
-        "task": found[0].content["task"],
+        "task": task,
         "width": size[0],
         "height": size[1],
         "cut": any(asked.content.get("cut") for asked in found),
-        "detections": sorted((moved[place] for place in kept), key=lambda one: -one["score"]),
+        results: sorted((moved[place] for place in kept), key=lambda one: -one["score"]),
         "tiles": len(found),
     }
 
 
-def _moved(found: Mapping[str, Any], place: Place) -> dict[str, Any]:
-    """A detection in pixels of the whole image."""
+def _moved(found: Mapping[str, Any], place: Place, size: tuple[int, int]) -> dict[str, Any]:
+    """An object in pixels of the whole image."""
     box = [round(value + (place.x, place.y)[side % 2], 2) for side, value in enumerate(found["box"])]
-    return {**found, "box": box}
+    return {**found, "box": box} | ({"mask": _moved_mask(found["mask"], place, size)} if "mask" in found else {})
+
+
+def _moved_mask(mask: Mapping[str, Any], place: Place, size: tuple[int, int]) -> dict[str, Any]:
+    from pelagos_contract import run_lengths
+
+    part = run_lengths.part_of(mask["counts"], (mask["size"][0], mask["size"][1]))
+    whole = size[1], size[0]
+    moved = run_lengths.Part(part.left + place.x, part.top + place.y, part.inside)
+    return {"size": list(whole), "counts": run_lengths.encoded(moved, whole)}
 
 
 def _is_cut(box: Sequence[float], place: Place, size: tuple[int, int]) -> bool:

@@ -9,10 +9,15 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from pelagos_pipelines.annotations.shapes import Kind, Shape
+
+if TYPE_CHECKING:
+    from pelagos_contract.run_lengths import Part
 
 MAX_PIXELS = 2**28
 """Of a mask: more than any camera has, and what a byte each may take of memory."""
@@ -20,6 +25,8 @@ ANY = -1
 """Stands for every number of pixels but 0."""
 MAX_ENCODED = 64 * 2**20
 """Characters of a picture in a text."""
+_AT_ONCE = 2**20
+"""Crossings of rows by the sides of a ring whose places are held at once."""
 _FIRST_SHIFTED = 3
 """From which count on COCO's compressed masks hold differences."""
 
@@ -74,14 +81,48 @@ def drawn(shape: Shape, width: int, height: int) -> Any:
     """
     import numpy as np
 
+    whole: Any = np.zeros((height, width), bool)
+    left, top, inside = _part(shape, width, height)
+    whole[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
+    return whole
+
+
+def part_of(shape: Shape, width: int, height: int) -> Part:
+    """Likewise, in the part of the image that the shape covers. One that has no pixel's centre has the pixel of its middle.
+
+    This is what ground truth is, in training and in evaluation alike: every object has a pixel at least.
+    """
+    import numpy as np
+
+    from pelagos_contract.run_lengths import Part
+
+    found = _part(shape, width, height)
+    if found.inside.any():
+        return found
+    assert shape.sides is not None
+    left, top, wide, high = shape.sides
+    x, y = min(max(int(left + wide / 2), 0), width - 1), min(max(int(top + high / 2), 0), height - 1)
+    return Part(x, y, np.ones((1, 1), bool))
+
+
+def _part(shape: Shape, width: int, height: int) -> Part:
+    import numpy as np
+
+    from pelagos_contract.run_lengths import Part
+
+    assert shape.sides is not None
+    x, y, wide, high = shape.sides if shape.box is None else replace(shape, box=None).sides or shape.box
+    left, top = min(max(math.floor(x), 0), width), min(max(math.floor(y), 0), height)
+    right, bottom = max(min(math.ceil(x + wide), width), left), max(min(math.ceil(y + high), height), top)
     if shape.kind is Kind.MASK:
-        return on_image(shape, width, height)
-    covered: Any = np.zeros((height, width), bool)
-    holes: Any = np.zeros((height, width), bool)
+        own_left, own_top = int(shape.coordinates[0]), int(shape.coordinates[1])
+        return Part(left, top, array_of(shape)[top - own_top : bottom - own_top, left - own_left : right - own_left])
+    covered: Any = np.zeros((bottom - top, right - left), bool)
+    holes: Any = np.zeros_like(covered)
     for ring, is_hole in shape.outlines:
         target = holes if is_hole else covered
-        target |= _inside(ring, width, height)
-    return covered & ~holes
+        target |= _inside(ring, left, top, target.shape)
+    return Part(left, top, covered & ~holes)
 
 
 def of_outline(shape: Shape, size: tuple[int, int]) -> Shape | None:
@@ -95,24 +136,31 @@ def of_outline(shape: Shape, size: tuple[int, int]) -> Shape | None:
     return of_array(shape.label, pixels, origin=shape.origin, **extras) if pixels.any() else None
 
 
-def _inside(ring: Sequence[float], width: int, height: int) -> Any:
-    """The pixels whose centre lies within a ring, row by row: between its first and second crossing, and so on."""
+def _inside(ring: Sequence[float], left: int, top: int, shape: tuple[int, int]) -> Any:
+    """The pixels of a part of an image whose centre lies in a ring: between the first and second crossing of its row, and so on.
+
+    ``shape`` are the height and width of the part, whose first pixel is ``left``, ``top``.
+    """
     import numpy as np
 
+    height, width = shape
     xs, ys = np.asarray(ring[::2], float), np.asarray(ring[1::2], float)
     ends_x, ends_y = np.roll(xs, -1), np.roll(ys, -1)
-    inside: Any = np.zeros((height, width), bool)
-    first, last = max(int(np.floor(ys.min() - 0.5)), 0), min(int(np.ceil(ys.max())), height)
-    for row in range(first, last):
-        middle = row + 0.5
-        crossing = (ys <= middle) != (ends_y <= middle)
-        places = xs[crossing] + (middle - ys[crossing]) / (ends_y[crossing] - ys[crossing]) * (
-            ends_x[crossing] - xs[crossing]
-        )
-        columns = np.clip(np.ceil(np.sort(places) - 0.5).astype(int), 0, width)
-        for start, end in zip(columns[::2], columns[1::2], strict=True):
-            inside[row, start:end] = True
-    return inside
+    # The rows whose middle each side crosses.
+    rows = np.ceil(np.stack((np.minimum(ys, ends_y), np.maximum(ys, ends_y))) - 0.5)
+    first, last = np.clip(rows, top, top + height).astype(int)
+    crossings: Any = np.zeros((height, width + 1), np.uint8)
+    counts = last - first
+    for some in np.split(np.arange(len(xs)), np.flatnonzero(np.diff(counts.cumsum() // _AT_ONCE)) + 1):
+        side: Any = np.repeat(some, counts[some])
+        starts: Any = np.repeat(counts[some].cumsum() - counts[some], counts[some])
+        row = first[side] + np.arange(len(side)) - starts
+        share = (row + 0.5 - ys[side]) / (ends_y[side] - ys[side])
+        columns = np.ceil(xs[side] + share * (ends_x[side] - xs[side]) - 0.5)
+        np.add.at(crossings, (row - top, np.clip(columns, left, left + width).astype(int) - left), 1)
+    # Sums overflow, and stay odd or even.
+    odd = crossings.cumsum(axis=1, dtype=np.uint8) & 1
+    return odd[:, :-1].astype(bool)
 
 
 def rings_of(shape: Shape) -> list[tuple[float, ...]]:

@@ -51,8 +51,8 @@ class Scores:
     """Metrics in [0, 1]; arrays have one entry per class, NaN where the class has no true box in the split.
 
     Precision, recall and F1 hold at ``confidence``: the one with the highest F1, averaged over classes, at IoU 0.50, as
-    ultralytics reports them; NaN where the split has no true box. ``iou`` is the mean IoU of the boxes matched there, NaN where
-    none is.
+    ultralytics reports them; NaN where the split has no true box. ``iou`` is the mean IoU of those matched there, and ``dice``
+    the mean of their Dice coefficients, 2 IoU / (1 + IoU); NaN where none is.
     """
 
     confidence: float
@@ -63,6 +63,7 @@ class Scores:
     recall: Any
     f1: Any
     iou: Any
+    dice: Any
     curves: Any
     """Precision at IoU 0.50 on the 101 recall points 0, 0.01 ... 1: ``[classes, 101]``."""
 
@@ -114,6 +115,7 @@ def score(samples: Sequence[Sample], found: Sequence[Detections], classes: int, 
     counts = [_counts(match) for match in matches]
     f1_curves = [f1 for (_, _, f1), exists in zip(counts, present, strict=True) if exists]
     best = int(np.mean(f1_curves, axis=0).argmax()) if f1_curves else 0
+    dice = [2 * match.iou / (1 + match.iou) for match in matches]
     at_best = np.array([[values[best] for values in triple] for triple in counts])
     at_best[~present] = np.nan
     curves = np.where(present[:, None], precision[0].T, np.nan)
@@ -125,7 +127,10 @@ def score(samples: Sequence[Sample], found: Sequence[Detections], classes: int, 
         precision=at_best[:, 0],
         recall=at_best[:, 1],
         f1=at_best[:, 2],
-        iou=np.array([_mean_iou(match, float(CONFIDENCES[best])) for match in matches]),
+        iou=np.array([_mean(match.iou, match, float(CONFIDENCES[best])) for match in matches]),
+        dice=np.array(
+            [_mean(each, match, float(CONFIDENCES[best])) for each, match in zip(dice, matches, strict=True)]
+        ),
         curves=curves,
     )
 
@@ -255,6 +260,7 @@ def _counts(matches: _Matches) -> tuple[Any, Any, Any]:
     return precision, recall, 2 * hits / np.maximum(claimed + matches.boxes, 1)
 
 
-def _mean_iou(matches: _Matches, confidence: float) -> float:
-    chosen = matches.iou[matches.right & (matches.scores >= confidence)] if len(matches.scores) else matches.iou
+def _mean(values: Any, matches: _Matches, confidence: float) -> float:
+    """Of the detections that are right at a confidence."""
+    chosen = values[matches.right & (matches.scores >= confidence)] if len(matches.scores) else values
     return float(chosen.mean()) if len(chosen) else float("nan")

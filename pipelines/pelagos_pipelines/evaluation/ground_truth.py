@@ -81,7 +81,10 @@ def _reader(version: Version) -> Callable[[ImageRecord], Sample]:
 
     def read_one(image: ImageRecord) -> Sample:
         file = version.blobs[image.path]
-        corners = [(box.x, box.y, box.x + box.width, box.y + box.height) for box in image.boxes]
+        # Of a task whose annotations are shapes, the boxes around them.
+        sides = [(box.x, box.y, box.width, box.height) for box in image.boxes]
+        sides += [shape.sides for shape in image.shapes if shape.sides is not None]
+        corners = [(x, y, x + width, y + height) for x, y, width, height in sides]
         class_ids = np.array([ids[label] for label in strategy.marks(image)], int)
         digest = file.parent.name + file.name  # that is how a store names its blobs
         boxes = np.array(corners, float).reshape(-1, 4)

@@ -20,7 +20,7 @@ from pelagos_pipelines.serving.geometry import Pixels
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: ``class_ids`` [n], and for detection ``boxes`` [n, 4] x1, y1, x2, y2 in pixels of the original."""
+    """One image: ``class_ids`` [n], and of objects ``boxes`` [n, 4] x1, y1, x2, y2 around them, in pixels of the original."""
 
     name: str
     file: Path

@@ -75,6 +75,7 @@ def _put(content: Content, partial: Path, store: Path) -> Written:
     description = {
         "schemaVersion": packages.SCHEMA_VERSION,
         "task": settings.task,
+        **({"head": settings.head} if settings.head is not None else {}),
         "family": content.family,
         "architecture": content.architecture,
         "labels": list(settings.labels),

@@ -31,6 +31,7 @@ def compare_outputs(
     *,
     task: str,
     labels: Sequence[str],
+    head: str | None = None,
 ) -> Parity:
     """The largest differences of the networks' outputs over all images; boxes in pixels of the canvas.
 
@@ -40,11 +41,12 @@ def compare_outputs(
         noisy: what the exported graph gives for the images with noise, see `with_noise`.
         task: what the network does.
         labels: of its classes.
+        head: of what kind its outputs are, of a task that has several.
 
     Raises:
         RefusedError: PARITY_FAILED when a row of the outputs, a coordinate or a class, is further apart than what may be.
     """
-    strategy, serving = TASKS.named(task), tasks.named(task)
+    strategy, serving = TASKS.named(task).headed(head), tasks.named(task, head)
     boxes, scores = 0.0, 0.0
     for number, (theirs, ours, shaken) in enumerate(zip(trained, exported, noisy, strict=True), start=1):
         if shape(theirs) != shape(ours):

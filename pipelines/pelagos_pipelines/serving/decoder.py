@@ -21,7 +21,7 @@ _LARGEST_SIDE = 2**30
 class Decoder:
     """Decodes in children that are kept. Threads may share it."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all that a canvas depends on
         self,
         task: str,
         size: int,
@@ -30,10 +30,11 @@ class Decoder:
         *,
         color: str | None = None,
         longest: int | None = None,
+        head: str | None = None,
     ) -> None:
         """For the canvases of a model. Raises ValueError for ceilings that are no numbers."""
         self.ceilings = Ceilings.read()
-        self._task, self._size, self._stride = task, size, stride
+        self._task, self._head, self._size, self._stride = task, head, size, stride
         self._color, self._longest = color, longest
         self.pool = Pool(_TASKS, decoding.limits(self.ceilings), children, decoding.environment(self.ceilings))
 
@@ -52,6 +53,7 @@ class Decoder:
             raise ImageRefusedError(decoding.too_large(len(data), self.ceilings))
         model: dict[str, object] = {
             "task": self._task,
+            "head": self._head,
             "size": self._size,
             "stride": self._stride,
             "color": self._color,
@@ -75,7 +77,7 @@ class Decoder:
             and max(width, height) < _LARGEST_SIDE
         ):
             shown = reducing.size(width, height, self._longest)
-            rows, columns = tasks.named(self._task).shape(*shown, self._size, self._stride)
+            rows, columns = tasks.named(self._task, self._head).shape(*shown, self._size, self._stride)
             if len(answer.raw) == rows * columns * 3:
                 return Fitted(np.frombuffer(answer.raw, np.uint8).reshape(rows, columns, 3), width, height, shown)
         raise ImageRefusedError("the image cannot be decoded: its content is damaged or hostile")

@@ -66,13 +66,13 @@ def nothing(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def canvas(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """The image on the canvas of a model, which ``task``, ``size``, ``stride``, ``color`` and ``longest`` describe."""
+    """The image on the canvas of a model, which ``task``, ``head``, ``size``, ``stride``, ``color`` and ``longest`` describe."""
     try:
         image = seen(decode(file.read()).stored)
     except ImageRefusedError as error:
         raise TaskRefusedError(str(error)) from None
     shown = color.corrected(reducing.reduced(image, arguments["longest"]), arguments["color"])
-    placed = tasks.named(arguments["task"]).fitted(shown, arguments["size"], arguments["stride"])
+    placed = tasks.named(arguments["task"], arguments["head"]).fitted(shown, arguments["size"], arguments["stride"])
     return Answer({"width": image.shape[1], "height": image.shape[0]}, np.ascontiguousarray(placed.canvas).data)
 
 

@@ -75,7 +75,7 @@ class TritonPythonModel:
         )
         settings = self._predictor.settings
         geometry = settings.task, settings.image_size, settings.stride
-        self._decoder = Decoder(*geometry, CHILDREN, color=settings.color, longest=settings.longest)
+        self._decoder = Decoder(*geometry, CHILDREN, color=settings.color, longest=settings.longest, head=settings.head)
         # A model that cannot decode does not load, so that the server never says that it is ready.
         self._decoder.start()
         self._decoding = ThreadPoolExecutor(CHILDREN)

@@ -40,7 +40,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Description:
-    """What is needed of ``package.json``: digests by file name, and how images become tensors and classes names."""
+    """What is needed of ``package.json``: digests by file name, and how images become tensors and outputs of a kind objects."""
 
     files: Mapping[str, str]
     task: str
@@ -50,6 +50,7 @@ class Description:
     color: str | None = None
     tile: tuple[int, int] | None = None
     longest: int | None = None
+    head: str | None = None
 
 
 def describe(content: bytes, place: object, manifest_sha256: str | None) -> Description:
@@ -78,6 +79,7 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
         or not all(type(item) is str for item in labels)
     ):
         _refuse(place, f"'task' must be one of {', '.join(tasks.MODULES)}, and 'labels' a list of names; {_AGAIN}")
+    task, head = found["task"], _head(found, place)
     given = given if isinstance(given, dict) else {}
     size, stride, color = given.get("imageSize"), given.get("stride"), given.get("color")
     if type(size) is not int or type(stride) is not int or min(size, stride) < 1:
@@ -94,7 +96,7 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
     longest = resize.get("longest") if isinstance(resize, dict) and len(resize) == 1 else None
     if resize is not None and not (type(longest) is int and 1 <= longest <= LARGEST_SIDE):
         _refuse(place, f"'input.resize' must hold longest in pixels, at most {LARGEST_SIDE}; {_AGAIN}")
-    return Description(files, found["task"], tuple(labels), size, stride, color, cut, longest)
+    return Description(files, task, tuple(labels), size, stride, color, cut, longest, head)
 
 
 def read(package: Path, manifest_sha256: str | None = None) -> tuple[Description, bytes]:
@@ -180,6 +182,15 @@ def install_code(version: Path) -> None:
     for name, target in {listed["model"]: "model.py", **{name: name for name in listed["modules"]}}.items():
         (version / target).parent.mkdir(parents=True, exist_ok=True)
         (version / target).write_bytes((installation / name).read_bytes())
+
+
+def _head(found: Mapping[str, Any], place: object) -> str | None:
+    """The kind of outputs that a package for a known task names, or None where it names none. Raises RefusedError."""
+    known, head = tasks.heads(found["task"]), found.get("head")
+    if head not in known:  # which may be anything
+        told = ", ".join(map(str, known))
+        _refuse(place, f"'head' of a package for {found['task']} must be {told}; serve it by a release that knows it")
+    return None if head is None else str(head)
 
 
 def _is_tile(given: object) -> bool:

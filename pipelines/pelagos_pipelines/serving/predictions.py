@@ -28,7 +28,8 @@ class Settings:
     """What a package says about its model. ``image_size`` and ``stride`` are in pixels, ``color`` is one of color.METHODS.
 
     ``tile`` are size and overlap of the tiles, in pixels, that larger images are to be cut into by whoever asks. ``longest``
-    is the longer side, in pixels, to which larger images are reduced before a model sees them.
+    is the longer side, in pixels, to which larger images are reduced before a model sees them. ``head`` is what its outputs are,
+    of a task whose families differ in that: one of tasks.HEADS.
     """
 
     task: str
@@ -38,6 +39,7 @@ class Settings:
     color: str | None = None
     tile: tuple[int, int] | None = None
     longest: int | None = None
+    head: str | None = None
 
 
 @dataclass(frozen=True)

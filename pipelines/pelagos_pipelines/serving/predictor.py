@@ -55,7 +55,7 @@ class Predictor:
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
         chosen = providers(onnxruntime.get_available_providers(), gpu)
         self.settings = settings
-        self.task = tasks.named(settings.task)
+        self.task = tasks.named(settings.task, settings.head)
         self.onnx_sha256 = hashlib.sha256(model).hexdigest()
         self._session = onnxruntime.InferenceSession(model, options, providers=chosen)
         if gpu is not None and CUDA not in self._session.get_providers():
@@ -112,5 +112,5 @@ def load(
         graph = file.read(packages.LARGEST[packages.GRAPH])
     packages.require_digest(folder, packages.GRAPH, graph, described.files[packages.GRAPH])
     geometry = described.image_size, described.stride, described.color, described.tile, described.longest
-    settings = Settings(described.task, described.labels, *geometry)
+    settings = Settings(described.task, described.labels, *geometry, described.head)
     return Predictor(graph, settings, threads, batch, gpu)

@@ -227,7 +227,9 @@ def _prove(exported: _Exported) -> Parity:
     answers = exported.answers(thresholds)
     raws = [raw for raw, _ in answers]
     noisy = exported.predictor.outputs([parity.with_noise(image) for image in exported.fitted])
-    proven = parity.compare_outputs(raws, exported.outputs, noisy, task=settings.task, labels=settings.labels)
+    proven = parity.compare_outputs(
+        raws, exported.outputs, noisy, task=settings.task, labels=settings.labels, head=settings.head
+    )
     decoded = [
         exported.predictor.decode(raw, image, thresholds) for raw, image in zip(raws, exported.fitted, strict=True)
     ]
@@ -246,4 +248,4 @@ def _probe(exported: _Exported, thresholds: Thresholds) -> tuple[Pixels, Predict
         )
     ]
     chosen, outputs = probes.choose(exported.predictor, candidates, thresholds)
-    return exported.images[chosen], candidates[chosen].known, outputs
+    return exported.images[chosen], exported.rules.known(candidates[chosen].known), outputs

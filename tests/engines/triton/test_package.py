@@ -12,9 +12,10 @@ import pytest
 
 from model_packages import DESCRIPTION
 from pelagos.engines.triton import package as model_package
+from pelagos.engines.triton.tasks import TASKS
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import DesiredService
-from pelagos_pipelines.serving import packages
+from pelagos_pipelines.serving import packages, tasks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +66,7 @@ def at(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
         (at("schemaVersion", value="2"), "schemaVersion is '2'"),
         (at("backend", value="onnxruntime"), "backend: Extra inputs are not permitted"),
         (at("parameters", value={"EXECUTION_ENV_PATH": "/tmp/x.tar.gz"}), "parameters: Extra inputs"),
-        (at("task", value="Ensemble"), "task: Input should be 'Detection' or 'Classification'"),
+        (at("task", value="Ensemble"), "task: Input should be 'Detection', "),
         (at("labels", value=[]), "labels: List should have at least 1 item"),
         (at("labels", value=["a"] * 100_001), "labels: List should have at most 100000 items"),
         (at("labels", 0, value="x" * 1025), "labels.0: String should have at most 1024 characters"),
@@ -164,3 +165,23 @@ def test_both_who_read_packages_know_the_same_files_and_sizes() -> None:
     assert packages.LARGEST == model_package.LARGEST
     assert packages.FILES == model_package.FILES
     assert packages.SCHEMA_VERSION == model_package.SCHEMA_VERSION
+
+
+def test_a_head_is_one_that_is_served() -> None:
+    """Both planes know the same ones, and packages of before, which name none, are what they were."""
+    segmenting = {**DESCRIPTION, "task": "InstanceSegmentation"}
+    for head in tasks.heads("InstanceSegmentation"):
+        content = json.dumps({**segmenting, "head": head}).encode()
+        assert (
+            model_package.read(content, "here", want(content)).head
+            == packages.describe(content, "here", None).head
+            == head
+        )
+    assert TASKS.named("InstanceSegmentation").heads == tasks.heads("InstanceSegmentation")
+    assert "head" not in DESCRIPTION
+    for other in ({**segmenting, "head": "another"}, segmenting, {**DESCRIPTION, "head": "yolov8-seg"}):
+        content = json.dumps(other).encode()
+        with pytest.raises(RejectedError, match="head is "):
+            model_package.read(content, "here", want(content))
+        with pytest.raises(packages.RefusedError, match="'head' of a package"):
+            packages.describe(content, "here", None)

@@ -6,10 +6,12 @@ import re
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pelagos.engines.triton.probe import compare
 from pelagos.ports.serving import DesiredService
+from pelagos_contract.run_lengths import Part, encoded
 
 PACKAGE = {"confidence": 0.25, "iou": 0.7, "maxDetections": 300}
 
@@ -119,3 +121,28 @@ def test_probabilities_may_differ_by_a_hundredth() -> None:
     )
     assert compare(known, classes(copepod=0.7), {}, want()) == "diatom: expected probability 0.3000, got None"
     assert compare(known, classes(copepod=0.7, diatom=0.3, other=0), {}, want()) == "expected 2 classes, got 3"
+
+
+def instance(score: float, top: int = 5, height: int = 40, **changes: Any) -> dict[str, Any]:
+    counts = encoded(Part(10, top, np.ones((height, 40), bool)), (48, 64))
+    mask = {"size": [48, 64], "counts": counts} | changes
+    return {
+        "label": "copepod",
+        "classId": 0,
+        "score": score,
+        "box": [10.0, 5.0, 50.0, 45.0],
+        "mask": mask,
+        "area": 40 * height,
+    }
+
+
+def instances(*found: dict[str, Any]) -> dict[str, Any]:
+    return {"task": "InstanceSegmentation", "width": 64, "height": 48, "cut": False, "instances": list(found)}
+
+
+def test_masks_may_differ_by_a_row_and_not_by_more() -> None:
+    known = instances(instance(0.9))
+    assert compare(known, instances(instance(0.9)), PACKAGE, want()) is None
+    assert compare(known, instances(instance(0.9, top=6, height=39)), PACKAGE, want()) is None
+    for wrong in (instance(0.9, top=9, height=36), instance(0.9, counts="P0"), instance(0.9, size=[64, 48])):
+        assert (compare(known, instances(wrong), PACKAGE, want()) or "").startswith("missing: copepod with score 0.900")

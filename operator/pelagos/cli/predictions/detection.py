@@ -38,14 +38,14 @@ class Detection(Strategy):
         face = font(max(13, round(unit / 56)))
         # The best detections are drawn last, on top of the others.
         for found in reversed(answer["detections"]):
-            box = _scaled(found["box"], scale)
+            box = scaled(found["box"], scale)
             _outline(pen, box, width, colour(found["classId"]))
         placed: list[Box] = []
         for found in answer["detections"]:
             text = f"{shortened(found['label'], face, picture.width * 0.5)} {found['score']:.2f}"
-            area = _place(pen.textbbox((0, 0), text, face), _scaled(found["box"], scale), picture.size, placed)
+            area = place(pen.textbbox((0, 0), text, face), scaled(found["box"], scale), picture.size, placed)
             placed.append(area)
-            _label(pen, area, text, face, colour(found["classId"]))
+            label(pen, area, text, face, colour(found["classId"]))
         return picture
 
 
@@ -58,7 +58,7 @@ def _outline(pen: ImageDraw.ImageDraw, box: Box, width: int, fill: Colour) -> No
             pen.rectangle((left, top, right, bottom), outline=shade, width=lines)
 
 
-def _place(text: Box, box: Box, size: tuple[int, int], placed: list[Box]) -> Box:
+def place(text: Box, box: Box, size: tuple[int, int], placed: list[Box]) -> Box:
     """Where a label goes: above the box, below it, or inside; the first place that is free, else above."""
     width, height = text[2] - text[0] + 8, text[3] - text[1] + 8
     x1, y1, x2, y2 = box
@@ -75,7 +75,8 @@ def _overlap(one: Box, other: Box) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
-def _label(pen: ImageDraw.ImageDraw, area: Box, text: str, face: ImageFont.FreeTypeFont, fill: Colour) -> None:
+def label(pen: ImageDraw.ImageDraw, area: Box, text: str, face: ImageFont.FreeTypeFont, fill: Colour) -> None:
+    """Write a text on a ground of a colour."""
     pen.rectangle(area, fill=fill, outline=(0, 0, 0))
     red, green, blue = fill
     bright = 0.299 * red + 0.587 * green + 0.114 * blue > 140
@@ -83,7 +84,8 @@ def _label(pen: ImageDraw.ImageDraw, area: Box, text: str, face: ImageFont.FreeT
     pen.text((area[0] + 4, area[1] + 4 - top), text, fill=(0, 0, 0) if bright else (255, 255, 255), font=face)
 
 
-def _scaled(box: list[float], scale: float) -> Box:
+def scaled(box: list[float], scale: float) -> Box:
+    """A box on an image that was enlarged."""
     x1, y1, x2, y2 = (value * scale for value in box)
     return x1, y1, x2, y2
 

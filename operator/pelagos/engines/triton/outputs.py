@@ -15,11 +15,13 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-KINDS = ("scores", "best", "boxes")
-_WORDS = {"scores": "the scores", "best": "the best scores", "boxes": "the boxes"}
+KINDS = ("scores", "best", "boxes", "masks")
+_WORDS = {"scores": "the scores", "best": "the best scores", "boxes": "the boxes", "masks": "the masks"}
+_ROWS = {"boxes": 4, "masks": 1}
+"""Of kinds that do not have one for each class."""
 
 
-GPU = {"scores": 0.02, "best": 0.02, "boxes": 0.1}
+GPU = {"scores": 0.02, "best": 0.02, "boxes": 0.1, "masks": 0.2}
 """What is allowed beside: GPUs multiply with 10 bits (TF32) what processors and the package's graph multiplied with 23."""
 
 
@@ -41,7 +43,7 @@ def compare(known: Mapping[str, Any], answer: Mapping[str, Any], onnx_sha256: st
     for kind in KINDS:
         if known.get(kind) is None:
             continue
-        difference = _difference(known[kind], got.get(kind), 4 if kind == "boxes" else len(labels))
+        difference = _difference(known[kind], got.get(kind), _ROWS.get(kind, len(labels)))
         allowed = known["allowed"][kind] + (GPU[kind] if gpu else 0)
         if not difference <= allowed:
             return (

@@ -87,14 +87,15 @@ class Dataset(Strict):
 class Outputs(Strict):
     """What the graph gives for the probe image before any threshold, and how far a server's numbers may be from that.
 
-    Rows of little-endian float32 in base64: ``scores`` and ``best`` one for each label, ``boxes`` four.
+    Rows of little-endian float32 in base64: ``scores`` and ``best`` one for each label, ``boxes`` four, ``masks`` one.
     """
 
     labels: Annotated[list[Label], Field(min_length=1, max_length=100_000)]
     scores: Packed
     best: Packed | None = None
     boxes: Packed | None = None
-    allowed: dict[Literal["scores", "best", "boxes"], Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+    masks: Packed | None = None
+    allowed: dict[Literal["scores", "best", "boxes", "masks"], Annotated[float, Field(gt=0, allow_inf_nan=False)]]
 
 
 class Files(Strict):
@@ -110,6 +111,8 @@ class Manifest(Strict):
 
     schema_version: Literal[2]
     task: Annotated[str, OneOf(lambda: TASKS.names)]
+    head: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Of what kind its outputs are: one of its task's heads, see `read`."""
     family: Annotated[str, Field(min_length=1, max_length=256)]
     architecture: Annotated[str, Field(min_length=1, max_length=256)]
     labels: Annotated[list[Label], Field(min_length=1, max_length=100_000)]
@@ -155,6 +158,10 @@ def read(content: bytes, place: object, want: DesiredService) -> Manifest:
     manifest = _checked(TypeAdapter(Manifest), found, place)
     if manifest.files.graph != manifest.onnx_sha256:
         refuse(f"{place}: onnxSha256 is {manifest.onnx_sha256}, and {GRAPH} has {manifest.files.graph}; {AGAIN}")
+    heads = TASKS.named(manifest.task).heads
+    if manifest.head not in (heads or (None,)):
+        known = ", ".join(heads) or "none"
+        refuse(f"{place}: head is {manifest.head!r}, and of {manifest.task} is served: {known}; upgrade, or {AGAIN}")
     if want.onnx_sha256 != manifest.onnx_sha256:
         refuse(f"{place}: the graph has sha256 {manifest.onnx_sha256}, the service asks for {want.onnx_sha256}")
     return manifest

@@ -32,22 +32,7 @@ class Detection(Strategy):
 
     def distance(self, theirs: Detections, ours: Detections, confidence: float, number: int) -> tuple[float, float]:
         """Largest difference of box coordinates in pixels and of scores, over detections paired within their class."""
-        boxes, scores = 0.0, 0.0
-        paired: tuple[set[int], set[int]] = (set(), set())
-        for class_id in set(theirs.class_ids.tolist()) | set(ours.class_ids.tolist()):
-            left, right = np.flatnonzero(theirs.class_ids == class_id), np.flatnonzero(ours.class_ids == class_id)
-            apart: Any = np.abs(theirs.boxes[left][:, None] - ours.boxes[right][None]).max(axis=2)
-            differ: Any = np.abs(theirs.scores[left][:, None] - ours.scores[right][None])
-            for row, column in _pairs(apart / BOX_TOLERANCE + differ / SCORE_TOLERANCE):
-                boxes, scores = max(boxes, float(apart[row, column])), max(scores, float(differ[row, column]))
-                paired[0].add(int(left[row]))
-                paired[1].add(int(right[column]))
-        for side, found, seen in (("training", theirs, paired[0]), ("exported", ours, paired[1])):
-            alone = [
-                i for i, score in enumerate(found.scores) if i not in seen and score > confidence + SCORE_TOLERANCE
-            ]
-            if alone:
-                raise failed(f"image {number}: the {side} model alone finds {len(alone)} of {len(found.scores)} boxes")
+        boxes, scores, _ = paired(theirs, ours, confidence, number)
         return boxes, scores
 
     def surest(self, prediction: Detections) -> float:
@@ -58,6 +43,32 @@ class Detection(Strategy):
         """None at the threshold."""
         clear = (abs(known.scores - thresholds.confidence) > MARGIN).all()
         return bool(clear), float(known.scores.max(initial=0.0))
+
+
+def paired(theirs: Any, ours: Any, confidence: float, number: int) -> tuple[float, float, list[tuple[int, int]]]:
+    """The largest differences of two sides' boxes and scores, and places of those that belong together, within their class.
+
+    Both have ``boxes``, ``scores`` and ``class_ids`` as `Detections` has them.
+
+    Raises:
+        RefusedError: PARITY_FAILED for a box of image ``number`` that one side alone has found.
+    """
+    boxes, scores, pairs = 0.0, 0.0, list[tuple[int, int]]()
+    for class_id in set(theirs.class_ids.tolist()) | set(ours.class_ids.tolist()):
+        left, right = np.flatnonzero(theirs.class_ids == class_id), np.flatnonzero(ours.class_ids == class_id)
+        apart: Any = np.abs(theirs.boxes[left][:, None] - ours.boxes[right][None]).max(axis=2)
+        differ: Any = np.abs(theirs.scores[left][:, None] - ours.scores[right][None])
+        for row, column in _pairs(apart / BOX_TOLERANCE + differ / SCORE_TOLERANCE):
+            boxes, scores = max(boxes, float(apart[row, column])), max(scores, float(differ[row, column]))
+            pairs.append((int(left[row]), int(right[column])))
+    for side, found, seen in (
+        ("training", theirs, {left for left, _ in pairs}),
+        ("exported", ours, {right for _, right in pairs}),
+    ):
+        alone = [i for i, score in enumerate(found.scores) if i not in seen and score > confidence + SCORE_TOLERANCE]
+        if alone:
+            raise failed(f"image {number}: the {side} model alone finds {len(alone)} of {len(found.scores)} boxes")
+    return boxes, scores, pairs
 
 
 def _pairs(distances: Any) -> Iterator[tuple[int, int]]:

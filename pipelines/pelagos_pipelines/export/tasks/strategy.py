@@ -24,6 +24,10 @@ class Strategy(ABC):
         """That of the task."""
         return self.task.value
 
+    def headed(self, head: str | None) -> Strategy:
+        """The rules for networks with a head, see serving.tasks.HEADS; of a task without heads, itself."""
+        return self
+
     @abstractmethod
     def places_and_scores(self, raw: Raw) -> tuple[Floats, Floats]:
         """A network's output for one image in two: what is in pixels of the canvas, and what is in [0, 1]."""
@@ -47,3 +51,7 @@ class Strategy(ABC):
     @abstractmethod
     def worth(self, known: Any, thresholds: Thresholds) -> tuple[bool, float]:
         """How much a prediction tells of a model: first whether no rounding can change it, then its highest score."""
+
+    def known(self, prediction: Any) -> Any:
+        """A prediction as the known answer of a package, which has a largest size."""
+        return prediction

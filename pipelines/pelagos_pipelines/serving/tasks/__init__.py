@@ -5,6 +5,7 @@ The standard library alone, until a strategy is asked for: whoever reads package
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -12,20 +13,40 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pelagos_pipelines.serving.tasks.strategy import Strategy
 
-MODULES = {"Detection": "detection", "Classification": "classification"}
+MODULES = {
+    "Detection": "detection",
+    "Classification": "classification",
+    "InstanceSegmentation": "instance_segmentation",
+}
 """By the name of the task in packages."""
+HEADS: Mapping[str, Mapping[str, str]] = {
+    "InstanceSegmentation": {
+        "yolov8-seg": "instance_heads.yolov8_seg",
+    },
+}
+"""Of tasks whose families have outputs of different kinds: the modules of these, by what packages call them."""
+
+
+def heads(task: str) -> tuple[str | None, ...]:
+    """The heads that packages of a task may name, which must be one of them; None alone where they name none."""
+    return tuple(HEADS.get(task, (None,)))
 
 
 @cache
-def named(task: str) -> Strategy:
-    """The strategy of a task. Raises ValueError when it is none that is served."""
+def named(task: str, head: str | None = None) -> Strategy:
+    """The strategy of a task, with a head where it has several. Raises ValueError when it is none that is served."""
     if task not in MODULES:
         raise ValueError(f"there is no task {task!r} that is served; there are {', '.join(MODULES)}")
-    found: Strategy = import_module(f"{__name__}.{MODULES[task]}").STRATEGY
+    if head not in heads(task):
+        told = ", ".join(map(str, heads(task)))
+        raise ValueError(f"there is no head {head!r} of the task {task} that is served; there are {told}")
+    module = MODULES[task] if head is None else HEADS[task][head]
+    found: Strategy = import_module(f"{__name__}.{module}").STRATEGY
     return found
 
 
 def load() -> None:
     """Load all strategies, for a process whose children may load nothing later."""
     for task in MODULES:
-        named(task)
+        for head in heads(task):
+            named(task, head)

@@ -68,6 +68,13 @@ class Detections(Prediction):
 
 
 def detections(raw: Floats, at: Fit, original: tuple[int, int], thresholds: Thresholds) -> Detections:
+    """As `with_anchors` has them."""
+    return with_anchors(raw, at, original, thresholds)[0]
+
+
+def with_anchors(
+    raw: Floats, at: Fit, original: tuple[int, int], thresholds: Thresholds
+) -> tuple[Detections, npt.NDArray[np.intp]]:
     """Turn a detector's ``[4 + classes, anchors]`` (centre x, y, width, height; class scores) into detections.
 
     Args:
@@ -75,13 +82,16 @@ def detections(raw: Floats, at: Fit, original: tuple[int, int], thresholds: Thre
         at: how the image was placed on the canvas.
         original: width and height of the original image in pixels.
         thresholds: confidence, IoU and the number of detections to keep.
+
+    Returns:
+        The detections, and the anchor of each.
     """
-    best = raw[4:].max(axis=0)
-    raw = raw[:, best > thresholds.confidence].T
+    anchors = np.flatnonzero(raw[4:].max(axis=0) > thresholds.confidence)
+    raw = raw[:, anchors].T
     scores, classes = raw[:, 4:].max(axis=1), raw[:, 4:].argmax(axis=1)
     left_out = len(scores) > MAX_CANDIDATES
     order = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
-    raw, scores, classes = raw[order, :4], scores[order], classes[order]
+    raw, scores, classes, anchors = raw[order, :4], scores[order], classes[order], anchors[order]
     half = raw[:, 2:] / np.float32(2)
     boxes = np.concatenate((raw[:, :2] - half, raw[:, :2] + half), axis=1)
     apart = classes.astype(np.float32)[:, None] * CLASS_OFFSET
@@ -90,9 +100,8 @@ def detections(raw: Floats, at: Fit, original: tuple[int, int], thresholds: Thre
     scale = np.array([at.width / width, at.height / height] * 2, np.float32)
     boxes = (boxes[kept] - np.array([at.left, at.top] * 2, np.float32)) / scale
     boxes = boxes.clip(0, np.array([width, height] * 2, np.float32)).astype(np.float32)
-    return Detections(
-        width, height, boxes, scores[kept].astype(np.float32), classes[kept].astype(np.int32), cut=more or left_out
-    )
+    chosen = scores[kept].astype(np.float32), classes[kept].astype(np.int32)
+    return Detections(width, height, boxes, *chosen, cut=more or left_out), anchors[kept]
 
 
 class DetectionTask(Strategy):

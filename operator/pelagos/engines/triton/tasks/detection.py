@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
@@ -57,26 +57,41 @@ class Detection(Strategy):
 
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
         """Where thresholds differ, what both must report."""
-        floor = max(float(want.confidence), float(package.get("confidence", 0)))
-        known, got = expected["detections"], answer["detections"]
-        # Either side may hold the best ones only, and thousands need not be compared.
-        most = min(len(known) if expected.get("cut") else COMPARED, want.max_detections, COMPARED)
-        for found in (known, got):
-            if len(found) >= most:
-                floor = max(floor, float(found[most - 1]["score"]))
-        known, got = known[:most], got[:most]
-        iou = float(want.iou)
-        if iou != (made_with := float(package.get("iou", iou))):
-            strictest = min(iou, made_with)
-            known, got = _suppressed(known, strictest), _suppressed(got, strictest)
-        return _compare_detections(known, got, floor)
+        return compare_found(expected, answer, package, want, results="detections", same=is_same)
 
 
-def _compare_detections(expected: Sequence[Found], answer: Sequence[Found], floor: float) -> str | None:
+def compare_found(
+    expected: Found,
+    answer: Found,
+    package: Found,
+    want: DesiredService,
+    *,
+    results: str,
+    same: Callable[[Found, Found], bool],
+) -> str | None:
+    """What is wrong with an answer of objects with boxes, which are its ``results``; ``same``: whether two are one object."""
+    floor = max(float(want.confidence), float(package.get("confidence", 0)))
+    known, got = expected[results], answer[results]
+    # Either side may hold the best ones only, and thousands need not be compared.
+    most = min(len(known) if expected.get("cut") else COMPARED, want.max_detections, COMPARED)
+    for found in (known, got):
+        if len(found) >= most:
+            floor = max(floor, float(found[most - 1]["score"]))
+    known, got = known[:most], got[:most]
+    iou = float(want.iou)
+    if iou != (made_with := float(package.get("iou", iou))):
+        strictest = min(iou, made_with)
+        known, got = _suppressed(known, strictest), _suppressed(got, strictest)
+    return _compare_detections(known, got, floor, same)
+
+
+def _compare_detections(
+    expected: Sequence[Found], answer: Sequence[Found], floor: float, same: Callable[[Found, Found], bool]
+) -> str | None:
     """Pair every clear detection of either side with one of the other side."""
     left = list(answer)
     for found in expected:
-        pair = next((other for other in left if _same(found, other)), None)
+        pair = next((other for other in left if same(found, other)), None)
         if pair is not None:
             left.remove(pair)
         elif found["score"] >= floor + MARGIN:
@@ -85,7 +100,8 @@ def _compare_detections(expected: Sequence[Found], answer: Sequence[Found], floo
     return f"not expected: {_words(extra)}" if extra else None
 
 
-def _same(one: Found, other: Found) -> bool:
+def is_same(one: Found, other: Found) -> bool:
+    """Whether two objects with boxes are one, up to other arithmetic."""
     return (
         one["classId"] == other["classId"]
         and one["label"] == other["label"]

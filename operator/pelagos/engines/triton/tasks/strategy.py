@@ -23,6 +23,8 @@ class Strategy(ABC):
     task: ClassVar[Task]
     answer: ClassVar[type[Strict]]
     """The known answer in a package."""
+    heads: ClassVar[tuple[str, ...]] = ()
+    """What packages call the kind of their networks' outputs, where there are several; none: they call it nothing."""
 
     @property
     def name(self) -> str:

@@ -1,0 +1,69 @@
+"""Ground truth of instance segmentation: the mask of every object, and how far masks of predictions overlap with them.
+
+Called by the strategy of the task. Which pixels an outline has, annotations.masks says, for training and evaluation alike: those
+whose centre lies in it. Knows no training framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+
+from pelagos_contract import run_lengths
+from pelagos_contract.run_lengths import Part
+from pelagos_pipelines.annotations import masks
+from pelagos_pipelines.evaluation.detection import Places
+from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.serving.tasks.instance_segmentation import Instances
+
+
+def true_masks(sample: Sample, size: tuple[int, int]) -> list[str]:
+    """The masks of a sample's shapes as texts of runs, on an image of ``size`` (height, width)."""
+    height, width = size
+    return [run_lengths.encoded(masks.part_of(shape, width, height), size) for shape in sample.shapes]
+
+
+def places_of(samples: Sequence[Sample], found: Sequence[Instances]) -> Places:
+    """The masks of samples and of the predictions for them, which stand in the same order. Those of a sample are made once."""
+    sizes = {sample.name: predicted.size for sample, predicted in zip(samples, found, strict=True)}
+    known: dict[str, Any] = {}
+
+    def true(sample: Sample) -> Any:
+        if sample.name not in known:
+            size = sizes[sample.name]
+            known[sample.name] = _entries(true_masks(sample, size), size)
+        return known[sample.name]
+
+    return Places(true, lambda predicted: _entries(predicted.masks, predicted.size), mask_iou, outline)
+
+
+def mask_iou(found: Any, truth: Any) -> Any:
+    """The reference evaluator's IoU ``[n, m]`` of n and m masks, as its own tools have them."""
+    from pycocotools import mask
+
+    if not len(found) or not len(truth):
+        return np.zeros((len(found), len(truth)))
+    return mask.iou(found.tolist(), truth.tolist(), [0] * len(truth))
+
+
+def outline(entry: Any) -> Any:
+    """The longest outline of a mask, points ``[k, 2]`` in pixels."""
+    height, width = entry["size"]
+    rings = outlines(run_lengths.part_of(entry["counts"].decode(), (height, width)))
+    return max(rings, key=len) if rings else np.zeros((1, 2))
+
+
+def outlines(part: Part) -> list[Any]:
+    """The outlines of pixels, outer ones and holes, ``[points, 2]`` each, through the outermost pixels."""
+    padded = np.pad(part.inside, 1).astype(np.uint8)
+    found, _ = cv2.findContours(padded, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE, offset=(part.left - 1, part.top - 1))
+    return [np.concatenate((ring, ring[:1]))[:, 0] for ring in found]
+
+
+def _entries(texts: Sequence[str], size: tuple[int, int]) -> Any:
+    entries: Any = np.empty(len(texts), object)
+    entries[:] = [{"size": list(size), "counts": text.encode()} for text in texts]
+    return entries

@@ -1,0 +1,186 @@
+"""Instance segmentation in evaluation: average precision of masks and of boxes, and what comes with it; figures with masks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+from matplotlib.collections import LineCollection
+from matplotlib.lines import Line2D
+
+from pelagos_contract import run_lengths
+from pelagos_contract.metrics import of_test
+from pelagos_contract.run_lengths import Part
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.evaluation import crowding, detection, doubts, examples, figures, instances
+from pelagos_pipelines.evaluation.detection import Places
+from pelagos_pipelines.evaluation.doubts import Doubt
+from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG
+from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
+from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
+from pelagos_pipelines.serving.predictions import Thresholds
+from pelagos_pipelines.serving.tasks.instance_segmentation import Instances
+
+OF_MASKS = {
+    "mAP50": "map50",
+    "mAP75": "map75",
+    "mAP50-95": "map50_95",
+    "precision": "precision",
+    "recall": "recall",
+    "F1": "f1",
+    "IoU": "iou",
+    "Dice": "dice",
+}
+OF_BOXES = {"box-mAP50": "map50", "box-mAP50-95": "map50_95"}
+COVER = 0.4
+"""How much of an object its colour covers: what is below stays visible."""
+LONGEST = 900
+"""Pixels of the longer side of an image in a figure."""
+NAMED = 40
+"""Objects of an image whose classes are written beside them, the best."""
+
+
+class InstanceSegmentation(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task = Task.INSTANCE_SEGMENTATION
+
+    def measure(
+        self, samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str], folder: Path
+    ) -> dict[str, float]:
+        """See evaluation.detection: by the overlap of masks, and of boxes for the metrics that say so."""
+        objects: Sequence[Any] = found
+        places = instances.places_of(samples, found)
+        scores = detection.score(samples, objects, len(labels), places)
+        of_boxes = detection.score(samples, objects, len(labels))
+        confidence = scores.confidence if math.isfinite(scores.confidence) else Thresholds().confidence
+        confusion = detection.confusion(samples, objects, len(labels), confidence, places)
+        note = f"confidence ≥ {confidence:.2f}, IoU of masks ≥ 0.50"
+        figures.confusion(
+            confusion, [*labels, figures.BACKGROUND], f"Confusion on the test split\n{note}", "objects", folder
+        )
+        recall = np.linspace(0, 1, scores.curves.shape[1])
+        curves = {label: (recall, curve) for label, curve in zip(labels, scores.curves, strict=True)}
+        areas = dict(zip(labels, scores.map50, strict=True))
+        figures.precision_recall(curves, areas, "IoU of masks ≥ 0.50", folder)
+        draw(samples, found, labels, confidence, folder, places)
+        metrics = {of_test("confidence"): scores.confidence}
+        for names, measured in ((OF_MASKS, scores), (OF_BOXES, of_boxes)):
+            metrics |= {of_test(name): measured.mean(attribute) for name, attribute in names.items()}
+            metrics |= by_class({name: getattr(measured, attribute) for name, attribute in names.items()}, labels)
+        return metrics
+
+    def without_faint(self, predicted: Any) -> Any:
+        """See evaluation.doubts."""
+        return doubts.without_faint(predicted)
+
+    def doubtful(self, samples: Sequence[Sample], found: Sequence[Any], labels: Sequence[str]) -> list[Doubt]:
+        """See evaluation.doubts; by boxes."""
+        return doubts.of_objects(samples, found, len(labels))
+
+    def limits(
+        self, truth: GroundTruth, found: Sequence[Any], metrics: Mapping[str, float | None], most: int
+    ) -> list[str]:
+        """See evaluation.crowding; above the confidence where the metrics hold."""
+        confidence = metrics.get(of_test("confidence")) or Thresholds().confidence
+        return crowding.warnings(truth, truth.samples("test"), found, confidence, most)
+
+
+def draw(
+    samples: Sequence[Sample],
+    found: Sequence[Instances],
+    labels: Sequence[str],
+    confidence: float,
+    folder: Path,
+    places: Places,
+) -> None:
+    """True masks outlined dashed, right ones that were found blue, wrong ones orange, at ``confidence``."""
+    kept = [one.chosen(one.scores >= confidence) for one in found]
+    right = [_right(sample, predicted, places) for sample, predicted in zip(samples, kept, strict=True)]
+    quality = [_f1(sample, predicted, matches) for sample, predicted, matches in zip(samples, kept, right, strict=True)]
+    chosen = examples.spread(quality)
+    entries = (
+        Line2D([], [], color="0.35", linestyle="--", label="truth"),
+        Line2D([], [], color=FOUND, linewidth=2, label="found, class and mask right"),
+        Line2D([], [], color=WRONG, linewidth=2, label="found, wrong"),
+    )
+    title = f"Test images from best to worst (confidence ≥ {confidence:.2f})"
+    with mpl.rc_context({**figures.STYLE, "axes.grid": False}):
+        figure, tiles = examples.grid(len(chosen))
+        for axes, index in zip(tiles, chosen, strict=True):
+            _draw(axes, samples[index], kept[index], right[index], labels)
+            axes.set_title(
+                f"{figures.shortened(Path(samples[index].name).name, 28)}  F1 {quality[index]:.2f}", fontsize=8
+            )
+        figure.suptitle(title, fontweight="bold", fontsize=12)
+        figure.legend(handles=entries, loc="outside lower center", ncols=3, frameon=False)
+        figures.save(figure, folder / "examples.png")
+
+
+def _draw(axes: Any, sample: Sample, found: Instances, right: set[int], labels: Sequence[str]) -> None:
+    pixels = sample.pixels()
+    scale = min(1.0, LONGEST / max(pixels.shape[:2]))
+    picture = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels.copy()
+    outlines: dict[str, list[Any]] = {FOUND: [], WRONG: []}
+    # The best objects last, on top of the others.
+    for index in reversed(range(len(found.masks))):
+        colour = FOUND if index in right else WRONG
+        outlines[colour] += _covered(picture, found.masks[index], found.size, scale, colour)
+    axes.imshow(picture[..., ::-1])
+    for colour, lines in outlines.items():
+        axes.add_collection(LineCollection(lines, colors=colour, linewidths=1.5))
+    truth = [
+        line
+        for mask in instances.true_masks(sample, found.size)
+        for line in instances.outlines(_reduced(mask, found.size, scale))
+    ]
+    # Black under white is seen on bright and on dark ground.
+    axes.add_collection(LineCollection(truth, colors="black", linewidths=2.0))
+    axes.add_collection(LineCollection(truth, colors=TRUTH, linewidths=1.1, linestyles="--"))
+    for index in range(min(len(found.boxes), NAMED)):
+        x1, y1, x2, _ = found.boxes[index] * scale
+        text = f"{figures.shortened(labels[found.class_ids[index]], 14)} {found.scores[index]:.2f}"
+        ground = {"facecolor": FOUND if index in right else WRONG, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
+        # Near the upper and the right edge the text goes inside, where it is not cut off.
+        below, left = y1 < 0.08 * picture.shape[0], x1 > 0.6 * picture.shape[1]
+        place = {"va": "top" if below else "bottom", "ha": "right" if left else "left"}
+        axes.text(x2 if left else x1, y1, text, fontsize=7, bbox=ground, clip_on=True, **place)
+
+
+def _covered(picture: Any, mask: str, size: tuple[int, int], scale: float, colour: str) -> list[Any]:
+    """Put a colour on the pixels of a mask in a picture that was reduced; its outlines there."""
+    reduced = _reduced(mask, size, scale)
+    left, top, inside = reduced
+    part = picture[top : top + inside.shape[0], left : left + inside.shape[1]]
+    inside = inside[: part.shape[0], : part.shape[1]]
+    shade = np.array([int(colour[place : place + 2], 16) for place in (5, 3, 1)])
+    part[inside] = ((1 - COVER) * part[inside] + COVER * shade).astype(np.uint8)
+    return instances.outlines(reduced)
+
+
+def _reduced(mask: str, size: tuple[int, int], scale: float) -> Part:
+    """The part of a picture that was reduced in which a mask lies; it has one pixel at least."""
+    part = run_lengths.part_of(mask, size)
+    height, width = (max(round(side * scale), 1) for side in part.inside.shape)
+    inside = cv2.resize(part.inside.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
+    return Part(int(part.left * scale), int(part.top * scale), inside.astype(bool))
+
+
+def _right(sample: Sample, found: Instances, places: Places) -> set[int]:
+    """The numbers of predictions that match a true object of their class."""
+    pairs = detection.match(places.true(sample), places.found(found), 0.5, places)
+    return {guess for true, guess in pairs if sample.class_ids[true] == found.class_ids[guess]}
+
+
+def _f1(sample: Sample, found: Instances, right: set[int]) -> float:
+    """F1 of one image; an image without objects on either side is perfect."""
+    objects = len(sample.class_ids) + len(found.scores)
+    return 2 * len(right) / objects if objects else 1.0
+
+
+STRATEGY = InstanceSegmentation()

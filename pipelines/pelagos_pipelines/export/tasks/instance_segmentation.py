@@ -1,0 +1,79 @@
+"""Instance segmentation in the export: objects are paired by their boxes within their class, and then their masks compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from pelagos_contract import run_lengths
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.export.differences import failed
+from pelagos_pipelines.export.tasks import detection
+from pelagos_pipelines.export.tasks.strategy import Strategy
+from pelagos_pipelines.serving import tasks
+from pelagos_pipelines.serving.predictions import Floats, Raw, Thresholds
+from pelagos_pipelines.serving.tasks.instance_segmentation import InstanceHead, Instances
+
+LEAST_IOU = 0.99
+"""Of the masks of an object. Where masks are so small that a row or a column of the box is more than that, so much may differ."""
+KNOWN_CHARACTERS = 2**20
+"""Of all masks in the known answer of a package, which is read as a whole."""
+
+
+class InstanceSegmentation(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task, has_thresholds = Task.INSTANCE_SEGMENTATION, True
+
+    def __init__(self, head: InstanceHead | None = None) -> None:
+        """Of networks with a head, as `headed` makes it."""
+        self._head = head
+
+    def headed(self, head: str | None) -> Strategy:
+        """With the rules of a head."""
+        return InstanceSegmentation(cast("InstanceHead", tasks.named(self.task.value, head)))
+
+    def places_and_scores(self, raw: Raw) -> tuple[Floats, Floats]:
+        """As the head has them."""
+        assert self._head is not None
+        return self._head.places_and_scores(raw)
+
+    def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
+        """As the head calls it."""
+        assert self._head is not None
+        return self._head.row(kind, index, labels)
+
+    def distance(self, theirs: Instances, ours: Instances, confidence: float, number: int) -> tuple[float, float]:
+        """Of boxes and scores, as detection has it.
+
+        Raises:
+            RefusedError: PARITY_FAILED for masks of an object that differ by more than LEAST_IOU, or for an object alone.
+        """
+        boxes, scores, pairs = detection.paired(theirs, ours, confidence, number)
+        for left, right in pairs:
+            common, together = run_lengths.shared(theirs.masks[left], ours.masks[right], theirs.size)
+            width, height = (theirs.boxes[left][2:] - theirs.boxes[left][:2]).tolist()
+            if together - common > max((1 - LEAST_IOU) * together, width, height, 1):
+                raise failed(f"image {number}: the masks of an object have an IoU of {common / together:.3f}")
+        return boxes, scores
+
+    def surest(self, prediction: Instances) -> float:
+        """They are sorted."""
+        return float(prediction.scores[0]) if len(prediction.scores) else 0.0
+
+    def worth(self, known: Instances, thresholds: Thresholds) -> tuple[bool, float]:
+        """None at the threshold."""
+        clear = (abs(known.scores - thresholds.confidence) > detection.MARGIN).all()
+        return bool(clear), float(known.scores.max(initial=0.0))
+
+    def known(self, prediction: Instances) -> Instances:
+        """The best objects whose masks have KNOWN_CHARACTERS together."""
+        left = KNOWN_CHARACTERS
+        for place, mask in enumerate(prediction.masks):
+            left -= len(mask)
+            if left < 0:
+                return prediction.chosen(slice(place), cut=True)
+        return prediction
+
+
+STRATEGY = InstanceSegmentation()

@@ -1,0 +1,160 @@
+"""The head of YOLOv8-seg: candidates ``[4 + classes + 32, anchors]``, and prototypes ``[32, height / 4, width / 4]``.
+
+Height and width are those of the canvas. The last numbers of a candidate are its coefficients: its mask is where the sum of the
+prototypes, each times its coefficient, is above 0. Source: Bolya, Zhou, Xiao and Lee, YOLACT: real-time instance segmentation,
+ICCV 2019, doi:10.1109/ICCV.2019.00925; as ultralytics makes masks in pixels of the original (``retina_masks``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pelagos_contract.run_lengths import Part
+from pelagos_pipelines.serving import geometry, sketches
+from pelagos_pipelines.serving.geometry import Fitted
+from pelagos_pipelines.serving.predictions import Floats, Raw, Settings, Thresholds
+from pelagos_pipelines.serving.tasks import detection
+from pelagos_pipelines.serving.tasks.instance_segmentation import (
+    Candidates,
+    InstanceHead,
+    Instances,
+    columns_and_rows,
+    instances,
+)
+
+REDUCTION = 4
+"""Pixels of the canvas that a prototype has one for, across and down."""
+ANCHORS, PLACES = 16, 64
+"""Of a sketch: candidates, and places where each of their masks is told."""
+
+
+class YoloV8Seg(InstanceHead):
+    """See `InstanceHead` for the contract of its methods."""
+
+    def decode(self, raw: Raw, image: Fitted, settings: Settings, thresholds: Thresholds) -> Instances:
+        """Boxes as detection has them, and in each the mask."""
+        candidates, prototypes = _boxes(raw), raw[1]
+        at = geometry.fit(*image.shown, settings.image_size, settings.stride)
+        found, anchors = detection.with_anchors(candidates, at, (image.width, image.height), thresholds)
+        coefficients = raw[0][len(candidates) :, anchors].T
+        size = (image.height, image.width)
+        wide, high = image.shown
+        down = _interpolation(prototypes.shape[1:], (high, wide), size, axis=0)
+        across = _interpolation(prototypes.shape[1:], (high, wide), size, axis=1)
+
+        def part(place: int) -> Part:
+            columns, rows = columns_and_rows(found.boxes[place], size)
+            return Part(
+                columns.start, rows.start, _inside(coefficients[place], prototypes, down[rows], across[columns])
+            )
+
+        kept = Candidates(found.scores, found.class_ids, found.boxes, found.cut)
+        return instances(image, kept, part)
+
+    def places_and_scores(self, raw: Raw) -> tuple[Floats, Floats]:
+        """Four rows of boxes come first, and those of classes next."""
+        candidates = _boxes(raw)
+        return candidates[:4], candidates[4:]
+
+    def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
+        """A class, a side of the boxes, a coefficient, or a prototype."""
+        if kind == "scores":
+            return f"class {labels[index]!r}"
+        return f"{'xywh'[index]} of the boxes" if kind == "boxes" else f"{kind} {index + 1}"
+
+    def rows(self, raw: Raw) -> dict[str, Any]:
+        """As detection has them, and one for each ``coefficient`` and ``prototype``."""
+        candidates, prototypes = _boxes(raw), raw[1]
+        return {
+            **detection.STRATEGY.rows(candidates),
+            "coefficient": raw[0][len(candidates) :].astype(np.float64),
+            "prototype": prototypes.reshape(len(prototypes), -1).astype(np.float64),
+        }
+
+    def sketch(self, raw: Raw) -> dict[str, Any]:
+        """As detection has it, and in one row ``masks``: what some candidates have in some places, before any threshold."""
+        coefficients, places = _sampled(raw)
+        return {**detection.STRATEGY.sketch(_boxes(raw)), "masks": (coefficients.T @ places).reshape(1, -1)}
+
+    def rounding(self, raw: Raw) -> dict[str, Any]:
+        """Of masks, that of the products that they are the sum of."""
+        candidates, prototypes = _boxes(raw), raw[1]
+        coefficients, places = _sampled(raw)
+        return {
+            **detection.STRATEGY.rounding(candidates),
+            "coefficient": sketches.ULPS * np.abs(raw[0][len(candidates) :]).max(axis=1),
+            "prototype": sketches.ULPS * np.abs(prototypes).max(axis=(1, 2)),
+            "masks": sketches.ULPS * (np.abs(coefficients).T @ np.abs(places)).max(keepdims=True).ravel(),
+        }
+
+
+def _boxes(raw: Raw) -> Floats:
+    """The candidates without their coefficients: what detectors give."""
+    candidates, prototypes = raw
+    boxes: Floats = candidates[: len(candidates) - len(prototypes)]
+    return boxes
+
+
+def _sampled(raw: Raw) -> tuple[Any, Any]:
+    """Coefficients of some candidates, and values of the prototypes in some places: ``[32, n]`` each, evenly spread."""
+    candidates, prototypes = raw
+    coefficients = candidates[len(candidates) - len(prototypes) :].astype(np.float64)
+    flat = prototypes.reshape(len(prototypes), -1).astype(np.float64)
+    return coefficients[:, _spread(coefficients.shape[1], ANCHORS)], flat[:, _spread(flat.shape[1], PLACES)]
+
+
+def _spread(count: int, most: int) -> Any:
+    return np.linspace(0, count - 1, min(most, count)).astype(int)
+
+
+def _inside(coefficients: Any, prototypes: Any, down: Any, across: Any) -> Any:
+    """The pixels of a mask in a part of an image, whose rows and columns are weighted means of those of the prototypes."""
+    rows, columns = _reached(down), _reached(across)
+    window = prototypes[:, rows, columns]
+    low = (coefficients @ window.reshape(len(window), -1)).reshape(window.shape[1:])
+    return down[:, rows] @ low @ across[:, columns].T > 0
+
+
+def _reached(weights: Any) -> slice:
+    """The columns of weights that are not 0: from the first one of the first row to the last one of the last."""
+    if not len(weights):
+        return slice(0, 0)
+    return slice(int(np.flatnonzero(weights[0])[0]), int(np.flatnonzero(weights[-1])[-1]) + 1)
+
+
+def _interpolation(grid: tuple[int, int], shown: tuple[int, int], size: tuple[int, int], *, axis: int) -> Any:
+    """What each row (``axis`` 0) or column (1) of the original takes of each row or column of the prototypes: ``[size, grid]``.
+
+    As ultralytics resizes masks: bilinearly, to where borders of the letterbox end between pixels, these are cut off, then to the
+    original. ``grid`` is the height and width of prototypes, ``shown`` that of the image that was put on the canvas, ``size``
+    that of the original.
+    """
+    canvas = [REDUCTION * side for side in grid]
+    gain = min(canvas[0] / shown[0], canvas[1] / shown[1])
+    spare = [whole - max(round(side * gain), 1) for whole, side in zip(canvas, shown, strict=True)]
+    borders = spare[0] | spare[1]
+    finer = REDUCTION // math.gcd(REDUCTION, borders | borders // 2)
+    sides = [finer * side for side in grid]
+    gain = min(sides[0] / shown[0], sides[1] / shown[1])
+    content = max(round(shown[axis] * gain), 1)
+    start = round((sides[axis] - content) / 2 - 0.1)
+    finely, (before, after, share) = _bilinear(sides[axis], grid[axis]), _bilinear(size[axis], content)
+    first: Any = np.zeros((sides[axis], grid[axis]))
+    np.add.at(first, (np.arange(sides[axis]), finely[0]), 1 - finely[2])
+    np.add.at(first, (np.arange(sides[axis]), finely[1]), finely[2])
+    weights: Any = (1 - share)[:, None] * first[start + before] + share[:, None] * first[start + after]
+    return weights.astype(np.float32)
+
+
+def _bilinear(size: int, source: int) -> tuple[Any, Any, Any]:
+    """Of each of ``size`` pixels, the two of ``source`` whose centres are next to its own, and how far it is to the second."""
+    places = np.clip((np.arange(size) + 0.5) * (source / size) - 0.5, 0, source - 1)
+    before = places.astype(int)
+    return before, np.minimum(before + 1, source - 1), places - before
+
+
+STRATEGY = YoloV8Seg()

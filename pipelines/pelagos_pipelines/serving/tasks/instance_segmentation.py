@@ -1,0 +1,197 @@
+"""Instance segmentation in serving: objects with a class, a score, a box and a mask in pixels of the original image.
+
+Networks of this task have outputs of several kinds: what is one here, a head, is a module of `instance_heads` with a subclass of
+`InstanceHead`, which packages name. The rest is the same for all.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pelagos_contract import run_lengths
+from pelagos_contract.run_lengths import Part
+from pelagos_pipelines.serving.geometry import Fitted, Pixels
+from pelagos_pipelines.serving.predictions import Floats, Integers, Prediction, Raw, Settings, Thresholds
+from pelagos_pipelines.serving.tasks import detection
+from pelagos_pipelines.serving.tasks.strategy import Strategy
+
+MASK_PIXELS = 2**28
+"""Pixels of the boxes of one image in which masks are made: some seconds of work."""
+MASK_CHARACTERS = 2**23
+"""Of the masks of one image, as COCO's compressed runs. An outline of 1,000 pixels takes about as many."""
+
+
+@dataclass(frozen=True)
+class Instances(Prediction):
+    """Objects of one image: ``boxes`` [n, 4] x1, y1, x2, y2 in pixels of the original; ``scores`` [n] descend; ``class_ids`` [n].
+
+    ``masks`` [n] are texts of runs, of the whole image (see run_lengths), none without a pixel. ``cut``: there are more objects,
+    and only the best were kept (`Thresholds.max_detections`, MASK_PIXELS, MASK_CHARACTERS).
+    """
+
+    task = "InstanceSegmentation"
+    boxes: Floats
+    scores: Floats
+    class_ids: Integers
+    masks: tuple[str, ...]
+    cut: bool = False
+
+    @property
+    def is_cut(self) -> bool:
+        """As ``cut`` says."""
+        return self.cut
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image, as masks have it."""
+        return self.height, self.width
+
+    def chosen(self, which: Any, *, cut: bool | None = None) -> Instances:
+        """Those that an index or a mask of rows chooses."""
+        places = np.arange(len(self.scores))[which]
+        return Instances(
+            self.width,
+            self.height,
+            self.boxes[places],
+            self.scores[places],
+            self.class_ids[places],
+            tuple(self.masks[place] for place in places.tolist()),
+            self.cut if cut is None else cut,
+        )
+
+    def render(self, labels: Sequence[str]) -> dict[str, Any]:
+        """With boxes, masks and areas, best first."""
+        found = [
+            {
+                "label": labels[class_id],
+                "classId": int(class_id),
+                "score": round(float(score), 6),
+                "box": [round(float(value), 2) for value in box],
+                "mask": {"size": list(self.size), "counts": mask},
+                "area": run_lengths.area(mask, self.size),
+            }
+            for box, score, class_id, mask in zip(self.boxes, self.scores, self.class_ids, self.masks, strict=True)
+        ]
+        return {
+            "task": self.task,
+            "width": self.width,
+            "height": self.height,
+            "cut": self.cut,
+            InstanceHead.results: found,
+        }
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Objects, best first, before their masks are made: as `Instances` has them.
+
+    ``boxes`` of a network that finds none are None: the box of an object is the smallest around its mask. ``cut``: there are
+    more.
+    """
+
+    scores: Floats
+    class_ids: Integers
+    boxes: Floats | None = None
+    cut: bool = False
+
+
+def instances(image: Fitted, found: Candidates, part: Callable[[int], Part]) -> Instances:
+    """Objects with their masks, as many of them, the best first, as the limits of one image allow.
+
+    ``part`` makes the mask of the object with this place among the candidates: the pixels in its box, or in a smaller part of the
+    image. An object whose mask has no pixel is left out.
+    """
+    size, masks, boxes, kept = (image.height, image.width), list[str](), list[Any](), list[int]()
+    pixels, characters, cut = 0, 0, found.cut
+    for place in range(len(found.scores)):
+        box = None if found.boxes is None else found.boxes[place]
+        pixels += size[0] * size[1] if box is None else _pixels(box)
+        made = part(place) if pixels <= MASK_PIXELS or not kept else None
+        if made is not None and not made.inside.any():
+            continue
+        text = "" if made is None else run_lengths.encoded(made, size)
+        characters += len(text)
+        # The best object is told whatever its size is, which that of the image bounds.
+        if kept and (made is None or characters > MASK_CHARACTERS):
+            cut = True
+            break
+        masks.append(text)
+        kept.append(place)
+        boxes.append(around(text, size) if box is None else box)
+    return Instances(
+        image.width,
+        image.height,
+        np.array(boxes, np.float32).reshape(-1, 4),
+        found.scores[kept].astype(np.float32),
+        found.class_ids[kept].astype(np.int32),
+        tuple(masks),
+        cut,
+    )
+
+
+def columns_and_rows(box: Any, size: tuple[int, int]) -> tuple[slice, slice]:
+    """The columns and rows of an image of ``size`` (height, width) whose left and upper edges lie in a box x1, y1, x2, y2."""
+    first, last = np.ceil(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
+    (left, top), (right, bottom) = (np.clip(ends, 0, (size[1], size[0])).tolist() for ends in (first, last))
+    return slice(left, max(right, left)), slice(top, max(bottom, top))
+
+
+def around(mask: str, size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The smallest box x1, y1, x2, y2 around the pixels of a mask."""
+    part = run_lengths.part_of(mask, size)
+    rows, columns = part.inside.shape
+    return float(part.left), float(part.top), float(part.left + columns), float(part.top + rows)
+
+
+class InstanceHead(Strategy):
+    """See `Strategy` for the contract of its methods, and below for what each head has beside.
+
+    Unless a head says otherwise, images are on the smallest letterbox, with values in [0, 1], as those of detectors are.
+    """
+
+    task, results = Instances.task, "instances"
+
+    @abstractmethod
+    def places_and_scores(self, raw: Raw) -> tuple[Floats, Floats]:
+        """The output for one image in two: what is in pixels of the canvas, and what is in [0, 1]; for the export."""
+
+    @abstractmethod
+    def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
+        """The name of a row that `rows` makes of an output."""
+
+    def shape(self, width: int, height: int, size: int, stride: int) -> tuple[int, int]:
+        """Of the smallest letterbox."""
+        return detection.STRATEGY.shape(width, height, size, stride)
+
+    def fitted(self, image: Pixels, size: int, stride: int) -> Fitted:
+        """In the smallest letterbox."""
+        return detection.STRATEGY.fitted(image, size, stride)
+
+    def values(self, canvases: npt.NDArray[Any]) -> Floats:
+        """In [0, 1]."""
+        return detection.STRATEGY.values(canvases)
+
+    @abstractmethod
+    def decode(self, raw: Raw, image: Fitted, settings: Settings, thresholds: Thresholds) -> Instances:
+        """The objects with their masks, by `instances`."""
+
+    def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Any]:
+        """As detection has them, with the masks of the rows, "" where there is none, and the size of the image they are of."""
+        found = detection.STRATEGY.tensors(predictions, labels)
+        masks: Any = np.full(found["scores"].shape, b"", np.object_)
+        for index, prediction in enumerate(predictions):
+            if prediction is not None and prediction.masks:
+                masks[index, : len(prediction.masks)] = [mask.encode() for mask in prediction.masks]
+        sizes = [(0, 0) if prediction is None else prediction.size for prediction in predictions]
+        return {**found, "masks": masks, "mask_size": np.array(sizes, np.int32)}
+
+
+def _pixels(box: Any) -> int:
+    width, height = (float(side) for side in box[2:] - box[:2])
+    return int(max(width, 0) * max(height, 0))
