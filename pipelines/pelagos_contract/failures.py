@@ -156,7 +156,7 @@ class Reason(StrEnum):
     CHECKPOINT_INVALID = (
         "CheckpointInvalid",
         "model.weights is no checkpoint of this architecture, has another sha256, or has gone since the run was started.",
-        "Replace the file; that alone starts another attempt.",
+        "Replace the file on the data volume; that alone starts another attempt. For a uri, set the annotation pelagos.dev/retry.",
     )
     UNTRUSTED_CHECKPOINT = (
         "UntrustedCheckpoint",

@@ -18,11 +18,41 @@ MOST_DETECTIONS = 30_000
 """As many boxes of one image are looked at, the best ones, by our predictor and by ultralytics."""
 
 
-class Weights(Strict):
-    """A checkpoint to start from, on the data volume."""
+FILE_SCHEME = "file:"
+"""Of a uri for what ``path`` says, too."""
 
-    path: Annotated[RelativePath, Field(description="File on the data volume, relative to its root.")]
-    sha256: Annotated[Sha256 | None, Field(description="Refuse the file when its digest differs.")] = None
+
+class Weights(Strict):
+    """A checkpoint to start from: on the data volume, or elsewhere; exactly one of path and uri is set."""
+
+    path: Annotated[RelativePath | None, Field(description="File on the data volume, relative to its root.")] = None
+    uri: Annotated[
+        str | None,
+        Field(
+            pattern=r"^(https|s3|models|runs|file):[!-~]+$",
+            max_length=2048,
+            description="File elsewhere, which needs its sha256: https://…; s3://bucket/key on the object storage of this"
+            " installation; models:/name/version, models:/name@alias or runs:/id/path of MLflow; file:path on the data volume.",
+        ),
+    ] = None
+    sha256: Annotated[Sha256 | None, Field(description="Refuse the file when its digest differs; uri needs it.")] = None
+
+    @property
+    def on_volume(self) -> str | None:
+        """The path on the data volume, however it is said; None for a file elsewhere."""
+        if self.uri is not None and self.uri.startswith(FILE_SCHEME):
+            return self.uri.removeprefix(FILE_SCHEME)
+        return self.path
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return self.uri or self.path or ""
+
+    @property
+    def field(self) -> str:
+        """The field that says so."""
+        return "model.weights.path" if self.uri is None else "model.weights.uri"
 
 
 class Model(Strict):

@@ -28,6 +28,7 @@ DOCUMENTED = [
     for text in re.findall(r"(?ms)^```yaml\n(.*?)^```", page.read_text(encoding="utf-8"))
 ]
 """Resources as pages for users show them."""
+DIGEST = {"sha256": "d4" * 32}
 CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.DATASET, {}, None),
     *(
@@ -161,6 +162,13 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.TRAINING_RUN, {"model": {"weights": {"path": "checkpoints/a.pt"}}}, None),
     (kinds.TRAINING_RUN, {"model": {"weights": {"path": "../a.pt"}}}, "spec.model.weights.path"),
     (kinds.TRAINING_RUN, {"model": {"weights": {"path": "/a.pt"}}}, "spec.model.weights.path"),
+    (kinds.TRAINING_RUN, {"model": {"weights": {}}}, "spec.model.weights"),
+    (kinds.TRAINING_RUN, {"model": {"weights": {"path": "a.pt", "uri": "file:a.pt"} | DIGEST}}, "spec.model.weights"),
+    (kinds.TRAINING_RUN, {"model": {"weights": {"uri": "s3://weights/a.pt"} | DIGEST}}, None),
+    (kinds.TRAINING_RUN, {"model": {"weights": {"uri": "s3://weights/a.pt"}}}, "spec.model.weights.sha256"),
+    (kinds.TRAINING_RUN, {"model": {"weights": {"uri": "file:a/b.pt"} | DIGEST}}, None),
+    (kinds.TRAINING_RUN, {"model": {"weights": {"uri": "file:a/../b.pt"} | DIGEST}}, "spec.model.weights.uri"),
+    (kinds.TRAINING_RUN, {"model": {"weights": {"uri": "file:///b.pt"} | DIGEST}}, "spec.model.weights.uri"),
     (kinds.TRAINING_RUN, {"hyperparameters": {"learningRate": "1"}}, None),
     (kinds.TRAINING_RUN, {"hyperparameters": {"learningRate": "1e-3"}}, None),
     (kinds.TRAINING_RUN, {"hyperparameters": {"learningRate": "1.001"}}, "spec.hyperparameters.learningRate"),
@@ -262,7 +270,7 @@ def test_rules_in_cel_speak_of_fields_that_there_are() -> None:
             for path in re.findall(r"self((?:\.[a-z][A-Za-z0-9]*)+)", rule.cel):
                 model: Any = kind.spec
                 for name in path.split(".")[1:]:
-                    if name in {"startsWith", "endsWith", "split", "all", "exists"}:
+                    if name in {"startsWith", "endsWith", "split", "substring", "all", "exists"}:
                         break
                     fields = {field.alias or key: field for key, field in model.model_fields.items()}
                     assert name in fields, f"{rule.cel}: {path}"

@@ -331,6 +331,18 @@ def _reconciler(key: Key) -> driver.Reconciler:
     return simulation.RECONCILERS[key.kind]
 
 
+@pytest.mark.parametrize(
+    "uri", ["s3://weights/official.pt", "models:/detector@champion", "https://weights.example/a.pt"]
+)
+def test_weights_that_lie_elsewhere_are_not_looked_for_on_the_data_volume(world: Simulation, uri: str) -> None:
+    simulation.apply_samples(world, training={"model": {"weights": {"uri": uri, "sha256": "d4" * 32}}})
+    world.start()
+
+    world.run_until(world.all_current)
+
+    assert world.ready(DETECTOR)["status"] == "True"
+
+
 def test_weights_that_are_not_there_yet_are_waited_for_and_nothing_is_started(world: Simulation) -> None:
     simulation.apply_samples(world, training={"model": {"weights": {"path": "checkpoints/plankton.pt"}}})
     world.start()

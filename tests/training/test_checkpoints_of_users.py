@@ -62,7 +62,7 @@ def test_another_file_is_no_checkpoint(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     got = refusal(path)
     assert got.failure.reason is Reason.CHECKPOINT_INVALID
-    assert got.failure.field == "model.weights.path"
+    assert got.failure.field == "model.weights"
 
 
 def test_a_truncated_checkpoint_is_invalid(tmp_path: Path) -> None:

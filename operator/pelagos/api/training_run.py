@@ -122,11 +122,44 @@ class TrainingRunSpec(BaseSpec):
             holds=lambda spec: spec.hyperparameters.image_size is None or spec.hyperparameters.image_size % 32 == 0,
         ),
         Rule(
-            cel="!has(self.model.weights) || "
+            cel="!has(self.model.weights) || !has(self.model.weights.path) || "
             "(!self.model.weights.path.startsWith('/') && !self.model.weights.path.split('/').exists(p, p == '..'))",
             message="spec.model.weights.path must be relative to the data volume and must not contain '..'",
             field="spec.model.weights.path",
-            holds=lambda spec: spec.model.weights is None or stays_below_root(spec.model.weights.path),
+            holds=lambda spec: (
+                spec.model.weights is None
+                or spec.model.weights.path is None
+                or stays_below_root(spec.model.weights.path)
+            ),
+        ),
+        Rule(
+            cel="!has(self.model.weights) || has(self.model.weights.path) != has(self.model.weights.uri)",
+            message="spec.model.weights: set exactly one of path and uri",
+            field="spec.model.weights",
+            holds=lambda spec: (
+                spec.model.weights is None or (spec.model.weights.path is None) != (spec.model.weights.uri is None)
+            ),
+        ),
+        Rule(
+            cel="!has(self.model.weights) || !has(self.model.weights.uri) || has(self.model.weights.sha256)",
+            message="spec.model.weights.sha256 is needed with uri: what is there may change; `sha256sum FILE` prints it",
+            field="spec.model.weights.sha256",
+            holds=lambda spec: (
+                spec.model.weights is None or spec.model.weights.uri is None or spec.model.weights.sha256 is not None
+            ),
+        ),
+        Rule(
+            cel="!has(self.model.weights) || !has(self.model.weights.uri) || !self.model.weights.uri.startsWith('file:') || "
+            "(!self.model.weights.uri.startsWith('file:/') && "
+            "!self.model.weights.uri.substring(5).split('/').exists(p, p == '..'))",
+            message="spec.model.weights.uri: file: is followed by a path that is relative to the data volume, without '..'",
+            field="spec.model.weights.uri",
+            holds=lambda spec: (
+                spec.model.weights is None
+                or spec.model.weights.uri is None
+                or spec.model.weights.on_volume is None
+                or stays_below_root(spec.model.weights.on_volume)
+            ),
         ),
         Rule(
             cel="double(self.hyperparameters.learningRate) > 0.0 && double(self.hyperparameters.learningRate) <= 1.0",

@@ -271,11 +271,12 @@ def _served_by(resource: Resource, spec: TrainingRunSpec, dependencies: Dependen
 
 
 async def _weights(scope: Scope, spec: TrainingRunSpec) -> str | None:
-    """The fingerprint of the checkpoint; None when spec names none."""
-    if spec.model.weights is None:
+    """The fingerprint of the checkpoint; None when spec names none, or one elsewhere, whose digest it tells."""
+    path = spec.model.weights.on_volume if spec.model.weights is not None else None
+    if path is None:
         return None
     try:
-        fingerprint = await scope.dependencies.volumes.fingerprint(scope.tenant.below(spec.model.weights.path))
+        fingerprint = await scope.dependencies.volumes.fingerprint(scope.tenant.below(path))
     except RejectedError:  # Decisions and the data plane refuse such a path in words that help.
         return "rejected"
     return fingerprint.digest if fingerprint else _MISSING

@@ -12,12 +12,19 @@ STATE = "start"
 
 
 def bring(run: runs.Run) -> Path | None:
-    """A verified copy of the checkpoint that the request names, if it names one. Raises RefusedError: CHECKPOINT_INVALID."""
-    from pelagos_pipelines.training import checkpoints
+    """A verified copy of the checkpoint that the request names, if it names one.
+
+    Raises:
+        RefusedError: CHECKPOINT_INVALID.
+        FetchError, StorageError, TrackingError: its place is away.
+    """
+    from pelagos_pipelines.training import checkpoints, remote_weights
 
     weights, places = run.request.model.weights, run.places
     if weights is None:
         return None
+    if weights.on_volume is None:
+        return remote_weights.bring(weights, places.scratch / "start.pt", run.tracking_uri)
     data_root = checkpoints.download(weights, places.data_root, places.scratch / "data")
     return checkpoints.copy_checkpoint(weights, data_root, places.scratch / "start.pt")
 

@@ -12,7 +12,7 @@ from pelagos_contract import event_files as names
 from pelagos_contract import sealing
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.progress import SeedState, Stage
-from pelagos_contract.tags import BALANCE_TAG
+from pelagos_contract.tags import BALANCE_TAG, CHECKPOINT_SHA256_TAG
 from pelagos_pipelines.steps import runs, seeds, starting
 
 if TYPE_CHECKING:
@@ -173,14 +173,17 @@ def _train(run: runs.Run, prepared: _Prepared, whole: _Whole) -> None:
     starting.note(run, prepared.start)
     run.keep()
     history.send()
-    tracker.describe(starting.described(run), {})
+    # Other trainings may start from it: see remote_weights.
+    best_sha256 = sealing.digest_of(run.checkpoints / "best.pt")
+    tracker.file(run.best(best_sha256), "checkpoint")
+    tracker.describe(starting.described(run), {CHECKPOINT_SHA256_TAG: best_sha256})
     tracker.file(events, names.FOLDER)
     # Finished is what MLflow has. Without it the step fails, and the next attempt finds the training done.
     tracker.flush()
     best = next(epoch for epoch in history.epochs if epoch.number == number)
     state = {"epochs": len(history.epochs), "bestEpoch": best.number, "metrics": best.metrics}
     state["warnings"] = starting.warnings(run)
-    run.finish(STEP, state | {"bestSha256": sealing.digest_of(run.checkpoints / "best.pt")})
+    run.finish(STEP, state | {"bestSha256": best_sha256})
     if run.part is not None:
         _forget_unneeded(run)
     whole.ended(run)
@@ -249,7 +252,7 @@ def _describe(run: runs.Run, tracker: Tracker, applied: Mapping[str, str]) -> No
         "dataset": dataset.name,
         "datasetVersion": dataset.version,
         "earlyStoppingPatience": run.request.early_stopping.patience if run.request.early_stopping else "none",
-        "weights": (run.request.model.weights.path if run.request.model.weights else "none"),
+        "weights": (run.request.model.weights.place if run.request.model.weights else "none")[:_LONGEST],
     }
     listing = run.workspace / "packages.txt"
     tags = environment.record(listing, offered(run.request).packages)

@@ -27,7 +27,7 @@ from pelagos_pipelines.training.tensor_files import FormatError
 
 log = logging.getLogger(__name__)
 
-FIELD = "model.weights.path"
+FIELD = "model.weights"
 _TASKS = "pelagos_pipelines.training.extraction"
 _SECONDS = 20
 """Of processor time, to read a checkpoint: one of 300 MB takes one."""
@@ -63,15 +63,15 @@ class Taken:
 
 
 def copy_checkpoint(weights: Weights, data_root: Path, target: Path) -> Path:
-    """Copy the user's checkpoint to ``target``, so that what is verified is what is loaded.
+    """Copy the user's checkpoint from the data volume to ``target``, so that what is verified is what is loaded.
 
     Raises:
         RefusedError: CHECKPOINT_INVALID: the path leaves the data volume, is no file, or has another sha256.
     """
-    base = data_root.resolve()
-    path = beneath.resolved(base, weights.path)
+    base, named = data_root.resolve(), weights.on_volume or ""
+    path = beneath.resolved(base, named)
     if path is None:
-        raise _invalid(f"{weights.path!r} leads out of the data volume; name a file below it")
+        raise _invalid(f"{named!r} leads out of the data volume; name a file below it")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         # Links on the way were resolved once; the file is opened without any, whatever stands there by now.
@@ -80,20 +80,18 @@ def copy_checkpoint(weights: Weights, data_root: Path, target: Path) -> Path:
             digest = Folder(base).copy(path, target, allowed)
     except TooLargeError as error:
         raise _invalid(
-            f"{weights.path!r} has {error.size} bytes; at most {allowed} are read ({raise_it('checkpoint_mebibytes')})"
+            f"{named!r} has {error.size} bytes; at most {allowed} are read ({raise_it('checkpoint_mebibytes')})"
         ) from None
     except (NoFileError, ChangedError) as error:
-        raise _invalid(f"{weights.path!r} is not a file on the data volume; check the spelling or upload it") from error
+        raise _invalid(f"{named!r} is not a file on the data volume; check the spelling or upload it") from error
     except PermissionError as error:
-        message = (
-            f"{weights.path!r} may not be read by the account that steps run under; give it the right to read the file"
-        )
+        message = f"{named!r} may not be read by the account that steps run under; give it the right to read the file"
         raise _invalid(message) from error
     wanted = (weights.sha256 or digest).removeprefix("sha256:").lower()
     if digest != wanted:
         raise RefusedError(
             Reason.CHECKPOINT_INVALID,
-            f"{weights.path!r} has sha256 {digest}, but model.weights.sha256 is {wanted}; correct the sum or the file",
+            f"{named!r} has sha256 {digest}, but model.weights.sha256 is {wanted}; correct the sum or the file",
             "model.weights.sha256",
         )
     return target
@@ -108,10 +106,10 @@ def download(weights: Weights, data_root: str, scratch: Path) -> Path:
     if not storage.is_remote(data_root):
         return Path(data_root)
     scratch.mkdir(parents=True, exist_ok=True)
-    parts = weights.path.split("/")
-    if weights.path.isprintable() and not any(part in ("", ".", "..") for part in parts):
+    path = weights.on_volume or ""
+    if path.isprintable() and not any(part in ("", ".", "..") for part in path.split("/")):
         with contextlib.suppress(FileNotFoundError):
-            storage.Bucket(data_root).download(weights.path, scratch / weights.path)
+            storage.Bucket(data_root).download(path, scratch / path)
     return scratch
 
 

@@ -48,7 +48,9 @@ def futile(seen: Observed) -> Verdict | None:
     """Why a training cannot lead to anything, where that is known beforehand."""
     weights = seen.spec.model.weights
     if weights is not None and seen.weights_missing:
-        message = f'spec.model.weights.path: "{weights.path}" does not exist yet on the data volume. Put the file there'
+        message = (
+            f'spec.{weights.field}: "{weights.on_volume}" does not exist yet on the data volume. Put the file there'
+        )
         return obstacle(EVALUATED, reasons.CHECKPOINT_NOT_FOUND, message)
     if (unheeded := _unheeded(seen)) is not None:
         return obstacle(EVALUATED, reasons.INVALID_SPEC, unheeded)

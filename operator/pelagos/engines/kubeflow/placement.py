@@ -24,7 +24,6 @@ from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, processors
 from pelagos.ports.pods import NO_STEP_PODS, StepPods
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
 from pelagos_contract import source_hosts
-from pelagos_contract.flows import PREPARATION
 from pelagos_contract.remote_sources import SECRET_FOLDER, SECRET_MOUNT
 from pelagos_contract.sealing import STEP_NAMESPACE_KEY, step_identity
 from pelagos_contract.tags import RESOURCE_TAG
@@ -190,8 +189,7 @@ def _fill_container(container: Struct, request: RunRequest, pod_defaults: PodDef
     if _authorities(request, pod_defaults):
         file = f"{CA_FOLDER}/{CA_KEY}"
         variables["MLFLOW_TRACKING_SERVER_CERT_PATH"] = file
-        if request.flow == PREPARATION.name:
-            variables[source_hosts.AUTHORITY] = file
+        variables[source_hosts.AUTHORITY] = file
         if pod_defaults.object_storage:
             variables["AWS_CA_BUNDLE"] = file
     variables |= {name: value for name, value in pod_defaults.pods.env.items() if name not in variables}
@@ -281,9 +279,7 @@ def _secrets(request: RunRequest, pod_defaults: PodDefaults) -> list[Struct]:
 
 
 def _of_source(request: RunRequest) -> dict[str, str]:
-    """From where a preparation may fetch, where people find that setting, and where it finds its Secret."""
-    if request.flow != PREPARATION.name:
-        return {}
+    """From where a step may fetch, where people find that setting, and where it finds the Secret of a source."""
     told = {source_hosts.VARIABLE: request.tenant.source_hosts} if request.tenant.source_hosts else {}
     told[source_hosts.OF] = f"the ConfigMap {tenant_settings.name_of(request.namespace)} of the operator's namespace"
     return told | ({SECRET_FOLDER: SECRET_MOUNT} if request.secret is not None else {})

@@ -1,0 +1,172 @@
+"""Brings the checkpoint that ``model.weights.uri`` names from a web server, object storage or MLflow. For the step train.
+
+Whatever it comes from, it is believed for its sha256 alone, and has at most as many bytes as any checkpoint may have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from pelagos_contract import disk, sealing
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.training import Weights
+from pelagos_pipelines import storage
+from pelagos_pipelines.fetching import Client, Policy, UnexpectedStatusError, Wanted, download
+from pelagos_pipelines.sandbox import MEBIBYTE
+from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
+from pelagos_pipelines.training import tracking
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+FIELD = "model.weights.uri"
+ARTIFACT = "checkpoint/best.pt"
+"""Where our own trainings leave the checkpoint of the best epoch among the artifacts of their MLflow run."""
+_MODELS = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>[0-9]+)|@(?P<alias>[-A-Za-z0-9_]+))")
+_RUNS = re.compile(r"runs:/(?P<run>[A-Za-z0-9]{1,64})/(?P<path>.+)")
+_ELSEWHERE = "name a file of its own instead: runs:/RUN/PATH, s3://…, https://…, or put it on the data volume (path)"
+
+
+def bring(weights: Weights, target: Path, tracking_uri: str) -> Path:
+    """The checkpoint as ``target``.
+
+    Raises:
+        RefusedError: CHECKPOINT_INVALID for a uri that leads nowhere, to what is too large, or to other content than its sha256.
+        FetchError, StorageError, StorageRefusedError, TrackingError: its place is away, or refuses us.
+    """
+    uri = weights.uri or ""
+    if weights.sha256 is None:
+        raise _invalid(
+            f"{uri} has no model.weights.sha256, and what is there may change; add it", "model.weights.sha256"
+        )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    allowed = Ceilings.read().checkpoint_mebibytes * MEBIBYTE
+    match uri.partition(":")[0]:
+        case "https":
+            _over_https(uri, target, weights.sha256, allowed)
+        case "s3":
+            _from_storage(uri, target, allowed)
+        case "models" | "runs":
+            _from_mlflow(uri, target, tracking_uri, allowed)
+        case _:
+            raise _invalid(f"{uri!r} must begin with https://, s3://, models:/, runs:/ or file:")
+    digest = sealing.digest_of(target)
+    if digest != weights.sha256:
+        raise _invalid(
+            f"{uri} has sha256 {digest}, but model.weights.sha256 is {weights.sha256}; correct the sum or the file",
+            "model.weights.sha256",
+        )
+    return target
+
+
+def _over_https(uri: str, target: Path, sha256: str, allowed: int) -> None:
+    try:
+        with Client(Policy.read(), FIELD) as client:
+            found = download(client, Wanted(uri, target, sha256=sha256, limit=allowed))
+    except UnexpectedStatusError as error:
+        hint = (
+            "; weights are fetched without a login: put the file on the data volume, and name it as model.weights.path"
+        )
+        raise _invalid(f"{uri} answers with HTTP {error.status}{hint if error.status in {401, 403} else ''}") from None
+    except RefusedError as error:
+        raise _invalid(error.failure.message) from None
+    if found.path != target:
+        found.path.replace(target)
+
+
+def _from_storage(uri: str, target: Path, allowed: int) -> None:
+    folder, _, name = uri.rpartition("/")
+    if not name or folder in {"s3:", "s3:/"}:
+        raise _invalid(f"{uri!r} must be s3://bucket/key, and name one object")
+    bucket = storage.Bucket(folder)
+    found = bucket.find(name)
+    if found is None:
+        raise _invalid(f"{uri} is not there; correct the bucket or the key, or upload it")
+    _require_size(uri, found.size, allowed)
+    try:
+        bucket.download(name, target, etag=found.etag)
+    except FileNotFoundError:
+        raise _invalid(f"{uri} has gone while it was read; upload it again") from None
+
+
+def _from_mlflow(uri: str, target: Path, tracking_uri: str, allowed: int) -> None:
+    if not tracking_uri:
+        raise _invalid(f"{uri}: this training is not tracked by an MLflow server; {_ELSEWHERE}")
+    for name, value in tracking.CLIENT_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=tracking_uri)
+    run, path = _artifact(client, uri)
+    with _asking(uri, f"there is no run {run}"):
+        listed = {item.path: item for item in client.list_artifacts(run, path.rpartition("/")[0] or None)}
+    found = listed.get(path)
+    if found is None or found.is_dir:
+        if uri.startswith("models:"):
+            raise _invalid(
+                f"{uri}: its run {run} has no {ARTIFACT} among its artifacts: it was trained by an earlier release, imported, or"
+                f" registered by something else; {_ELSEWHERE}"
+            )
+        raise _invalid(f"{uri}: run {run} has no such file among its artifacts; correct the path")
+    _require_size(uri, found.file_size or 0, allowed)
+    folder = target.with_name(f"{target.name}.artifacts")
+    with disk.written(folder), _asking(uri, "it has gone"):
+        folder.mkdir(exist_ok=True)
+        got = Path(client.download_artifacts(run, path, str(folder)))
+        _require_size(uri, got.stat().st_size, allowed)
+        got.replace(target)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _artifact(client: MlflowClient, uri: str) -> tuple[str, str]:
+    """The run of what a uri names, and the path of the checkpoint among its artifacts."""
+    if named := _RUNS.fullmatch(uri):
+        path = unquote(named["path"])
+        if any(part in {"", ".", ".."} for part in path.split("/")) or "\\" in path or not path.isprintable():
+            raise _invalid(f"{uri!r}: the path of an artifact has no empty parts, and none that is '.' or '..'")
+        return named["run"], path
+    named = _MODELS.fullmatch(uri)
+    if named is None:
+        raise _invalid(f"{uri!r} must be models:/name/version, models:/name@alias or runs:/id/path")
+    name = unquote(named["name"])
+    with _asking(uri, "there is no such version of a registered model"):
+        found = (
+            client.get_model_version(name, named["version"])
+            if named["version"]
+            else client.get_model_version_by_alias(name, named["alias"])
+        )
+    if not found.run_id:
+        raise _invalid(
+            f"{uri}: version {found.version} was registered without a run, so that nothing says where its "
+            f"checkpoint is; {_ELSEWHERE}"
+        )
+    return str(found.run_id), ARTIFACT
+
+
+@contextlib.contextmanager
+def _asking(uri: str, absent: str) -> Iterator[None]:
+    """Failures of MLflow: what it does not have is refused, anything else is an outage."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+            raise _invalid(f"{uri}: {absent}; correct it, or {_ELSEWHERE.removeprefix('name ')}") from None
+        raise tracking.TrackingError(f"MLflow could not be asked for {uri}: {tracking.worded(error)}") from error
+
+
+def _require_size(uri: str, size: int, allowed: int) -> None:
+    if size > allowed:
+        raise _invalid(f"{uri} has {size} bytes; at most {allowed} are read ({raise_it('checkpoint_mebibytes')})")
+
+
+def _invalid(message: str, field: str = FIELD) -> RefusedError:
+    return RefusedError(Reason.CHECKPOINT_INVALID, message, field)
