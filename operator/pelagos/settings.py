@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pelagos.api import meta
 from pelagos.ports.peers import DNS, NOBODY, Peers
 from pelagos.ports.pods import NO_SERVER_PODS, NO_STEP_PODS, ServerPods, StepPods
-from pelagos_contract import extensions, source_hosts
+from pelagos_contract import cost, extensions, source_hosts
 
 LARGEST_USER = 2**31 - 1
 """Kubernetes' own bound of runAsUser."""
@@ -187,6 +187,13 @@ class Settings(BaseSettings):
     max_archive_seconds: int = Field(3_600, ge=1, le=86_400)
     """Ceiling: seconds of processor time that unpacking one may take."""
 
+    power_watts_per_core: float = Field(cost.USUAL_WATTS_PER_CORE, ge=0, le=cost.MOST_WATTS, allow_inf_nan=False)
+    """Watts of a busy processor core, for the energy of trainings where it cannot be measured. Default: that of an unknown
+    processor by Green Algorithms (doi:10.1002/advs.202100707); better is the thermal design power of yours by its cores."""
+    power_grams_per_kwh: float = Field(cost.USUAL_GRAMS_PER_KWH, ge=0, le=cost.MOST_GRAMS, allow_inf_nan=False)
+    """Grams of CO2 equivalent in a kilowatt-hour of your electricity. Default: the mean of the world in 2018 by the International
+    Energy Agency (Global Energy and CO2 Status Report 2019)."""
+
     source_hosts: Annotated[str, AfterValidator(_hosts)] = ""
     """From where Datasets may fetch sources beside public addresses over https: hosts and networks, separated by commas
     (https://cvat.lab.example, http://10.3.0.7:8080, 10.20.0.0/16). A tenant's ConfigMap (sourceHosts) overrides it."""
@@ -201,8 +208,10 @@ class Settings(BaseSettings):
     """Namespace of the Prometheus that may read the metrics of model servers; empty: the operator's own."""
 
     def of_steps(self) -> dict[str, str]:
-        """What steps need to know as environment variables: the ceilings, and the modules of others."""
-        return self.ceilings() | ({extensions.VARIABLE: self.extensions} if self.extensions else {})
+        """What steps need to know as environment variables: the ceilings, what power is, and the modules of others."""
+        power = {cost.WATTS_PER_CORE: self.power_watts_per_core, cost.GRAMS_PER_KWH: self.power_grams_per_kwh}
+        told = self.ceilings() | {name: f"{value:g}" for name, value in power.items()}
+        return told | ({extensions.VARIABLE: self.extensions} if self.extensions else {})
 
     def ceilings(self) -> dict[str, str]:
         """The ceilings as environment variables, as steps and model servers read them."""

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Literal
 
 from pelagos_contract.base import Strict
+from pelagos_contract.cost import Cost
 from pelagos_contract.text import shown
 
 State = Literal["waiting", "action required"]
@@ -235,7 +236,8 @@ class Reason(StrEnum):
 class Failure(Strict):
     """A refusal in words for the person who wrote the YAML: names the field, the value, what is allowed and the next step.
 
-    ``metrics`` and ``warnings`` are those of a training that was evaluated before: what was measured stays true.
+    ``metrics`` and ``warnings`` are those of a training that was evaluated before: what was measured stays true. ``cost`` is
+    what a training has taken until then.
     """
 
     reason: Reason
@@ -243,6 +245,7 @@ class Failure(Strict):
     field: str | None = None
     metrics: dict[str, float | None] | None = None
     warnings: list[str] = []
+    cost: Cost | None = None
 
 
 class RefusedError(Exception):

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pelagos_contract import families
 from pelagos_contract.base import Strict
+from pelagos_contract.cost import Cost
 from pelagos_contract.families import Architecture
 from pelagos_contract.tasks import TASKS, Task
 from pelagos_contract.values import Decimal, RelativePath, Sha256
@@ -209,6 +210,7 @@ class TrainingResult(Strict):
 
     Of several seeds ``metrics`` are the means, null where one of them is, ``deviations`` the sample standard deviations
     (n - 1), and ``seed`` is that of the model.
+    ``cost`` is that of all attempts; releases of before measured none.
     """
 
     metrics: dict[str, float | None]
@@ -218,3 +220,4 @@ class TrainingResult(Strict):
     deviations: dict[str, float] = {}
     seeds: list[SeedResult] = []
     seed: Seed | None = None
+    cost: Cost | None = None

@@ -36,6 +36,7 @@ TYPES_WITH_UNIT = {
         *("_ratio", "_seconds", "_bytes", "_info"),
         *("_leader", "_ready", "_correct", "_served", "_position"),
         *("_unfetched", "_suggestions", "_publications"),
+        *("_joules", "_grams", "_unknown"),
     ),
 }
 

@@ -400,3 +400,24 @@ def test_of_runs_that_wait_in_a_queue_is_told_since_when_and_at_which_place(reso
         ("pelagos_resource_queued_timestamp_seconds", "Dataset", "unseen", "runs"): 1767225600,
         ("pelagos_resource_queue_position", "TrainingRun", "waits", "runs"): 3,
     }
+
+
+def test_what_trainings_took_is_added_up_as_far_as_it_is_known(resource: Make) -> None:
+    known = {"energy": "about 0.5 kWh", "co2": "about 240 g", "cpuHours": "about 2.0", "gpuHours": "0"}
+    killed = known | {"energy": "at least 0.1 kWh", "missing": ["what attempt 1 took"]}
+    unknown = known | {"energy": "unknown", "co2": "unknown", "gpuHours": "unknown"}
+    found = registry(
+        [
+            *(
+                resource(kinds.TRAINING_RUN, str(number), cost=cost)
+                for number, cost in enumerate((known, killed, unknown))
+            ),
+            resource(kinds.TRAINING_RUN, "waiting"),
+        ]
+    )
+
+    assert found.get_sample_value("pelagos_trainings_energy_joules") == pytest.approx(0.6 * 3.6e6)
+    assert found.get_sample_value("pelagos_trainings_carbon_dioxide_grams") == 480
+    assert found.get_sample_value("pelagos_trainings_cpu_seconds") == 6 * 3600
+    assert found.get_sample_value("pelagos_trainings_gpu_seconds") == 0
+    assert found.get_sample_value("pelagos_trainings_cost_unknown") == 2

@@ -136,7 +136,7 @@ def require_alike(result: TrainingResult, report: Path, storage: ObjectStorage, 
     """The same report and package, byte for byte, as those on folders, which were made without an interruption."""
     expected = TrainingResult.model_validate_json(report.read_text())
     model = expected.model.model_copy(update={"uri": result.model.uri})
-    assert result == expected.model_copy(update={"model": model})
+    assert result == expected.model_copy(update={"model": model, "cost": result.cost})
     prefix = result.model.uri.removeprefix(f"s3://{bucket}/")
     for file in Path(expected.model.uri).rglob("*"):
         if file.is_file():
@@ -187,6 +187,8 @@ def test_a_killed_training_goes_on_from_its_last_epoch_on_another_machine(
 
     result = TrainingResult.model_validate(read(object_storage, bucket, "reports/training/result.json"))
     assert result.epochs == EPOCHS
+    assert result.cost is not None
+    assert "attempt 1, which ended without a word" in result.cost.missing[0]
     assert result.model.uri == f"s3://{bucket}/a/tenant/models/{result.model.manifest_sha256}"
     local = make_request(architecture, alike.uri, alike.version, epochs=EPOCHS)
     for step in (train, evaluate, export):

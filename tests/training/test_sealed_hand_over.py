@@ -10,6 +10,7 @@ import pytest
 from pelagos_contract import sealing
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.sources import VolumeSource
+from pelagos_pipelines.metering.meter import Meter
 from pelagos_pipelines.steps import runs
 from pelagos_pipelines.storage import Place
 from pelagos_pipelines.training import checkpoints
@@ -35,7 +36,7 @@ def run(tmp_path: Path) -> runs.Run:
         lease=None,
     )
     (tmp_path / "workspace" / "checkpoints").mkdir(parents=True)
-    return runs.Run(None, places, "", "")  # type: ignore[arg-type]
+    return runs.Run(None, places, "", "", Meter(tmp_path / "cost.json"))  # type: ignore[arg-type]
 
 
 def write(path: Path, content: bytes) -> None:

@@ -120,16 +120,15 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     result = place.result()
     assert result.epochs == 2
     assert result.model.labels == ["disc", "square"]
-    assert result.model.parity.images == 3
-    assert result.model.parity.scores < 0.001
+    assert (result.model.parity.images, result.model.parity.scores < 0.001) == (3, True)
     package = Path(result.model.uri)
     described = json.loads((package / "package.json").read_text())
     assert described["onnxSha256"] == result.model.onnx_sha256
     assert hashlib.sha256((package / "package.json").read_bytes()).hexdigest() == package.name
     assert result.model.manifest_sha256 == package.name
     assert described["thresholds"]["maxDetections"] == 3000
-    assert described["probe"]["labels"] == result.model.labels
-    assert described["dataset"] == {"name": "shapes", "version": versions[architecture][1]}
+    assert (described["probe"]["labels"], described["dataset"]["name"]) == (result.model.labels, "shapes")
+    assert described["dataset"]["version"] == versions[architecture][1]
     for name, digest in described["files"].items():
         assert hashlib.sha256((package / name).read_bytes()).hexdigest() == digest
     probe = images.decode_known((package / "probe.png").read_bytes())
@@ -144,12 +143,11 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     told = {name: value for name, value in result.metrics.items() if name.startswith("test/") and value is not None}
     assert {name: run.data.metrics[name] for name in told} == pytest.approx(told)
     assert run.data.metrics["progress/epoch"] == 2
-    assert run.data.params["datasetVersion"] == versions[architecture][1]
     assert run.data.tags["pelagos.dev/onnx-sha256"] == result.model.onnx_sha256
     assert run.data.tags["pelagos.dev/manifest-sha256"] == package.name
     assert len(run.data.tags["pelagos.dev/environment.packages.sha256"]) == 64
     assert run.inputs.dataset_inputs[0].dataset.name == "shapes"
-    require_record(architecture, run.data.params, run.data.tags)
+    require_record(architecture, run.data.params, run.data.tags, versions[architecture][1])
     assert shown_in(client, place.run) == ["augmentation"] * ("augmentation" in DECLARED[architecture]) + SHOWN
 
     require_doubts(client, place.run, result, tmp_path)
@@ -159,16 +157,33 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     (place.folder / "report" / "result.json").unlink()
     for step in (evaluate, export):
         step(*parameters)
-    assert place.result() == result, "the same package, to the last byte"
-    for name in client.get_run(place.run).data.metrics:
+    again = place.result()
+    assert again.model_copy(update={"cost": result.cost}) == result, "the same package, to the last byte"
+    require_cost(run.data.metrics, run.data.tags, result, again)
+    for name in (name for name in run.data.metrics if not name.startswith(("cost/", "system/"))):
         steps = [point.step for point in client.get_metric_history(place.run, name)]
         assert len(steps) == len(set(steps)), f"{name} stands twice"
 
 
-def require_record(architecture: str, parameters: dict[str, str], tags: dict[str, str]) -> None:
+def require_cost(
+    metrics: dict[str, float], tags: dict[str, str], result: TrainingResult, again: TrainingResult
+) -> None:
+    """What the training took is measured, told to MLflow, and more once a part of it is done again."""
+    assert result.cost is not None
+    assert again.cost is not None
+    assert {name: metrics[name] for name in result.cost.figures()} == pytest.approx(result.cost.figures())
+    assert metrics["cost/energy_kwh"] > 0
+    assert metrics["cost/gpu_hours"] == 0
+    assert "W for each busy core" in tags["pelagos.dev/cost.energyMethod"]
+    assert tags["pelagos.dev/cost.gramsPerKwh"] == "475"
+    assert again.cost.cpu_seconds > result.cost.cpu_seconds
+    assert metrics["system/system_memory_usage_megabytes"] > 0
+
+
+def require_record(architecture: str, parameters: dict[str, str], tags: dict[str, str], version: str) -> None:
     """The run says what the training did of that which the dataset declares, and of that which the family does by itself."""
     detects, balance = architecture == "yolov8n", DECLARED[architecture]["balance"]
-    assert parameters["architecture"] == architecture
+    assert (parameters["architecture"], parameters["datasetVersion"]) == (architecture, version)
     assert parameters["balance.strategy"] == balance["strategy"]
     assert tags["pelagos.dev/balance"] == f"{balance['strategy']} to {balance['target']}"
     assert (int(parameters["balance.shown"]) >= 12) == detects
@@ -256,6 +271,7 @@ def refuse_an_export(parameters: tuple[str, str, str, str, str, str, str], place
         parity.require_labels = right
     failure = place.failure()
     assert (failure["reason"], failure["metrics"]) == (Reason.PARITY_FAILED, result.metrics)
+    assert failure["cost"]["cpuSeconds"] > 0
     path.with_suffix(".kept").rename(path)
 
 

@@ -301,6 +301,20 @@ class ModelStatus(Strict):
     version: Annotated[str | None, Field(description="Registered version.")] = None
 
 
+class CostStatus(Strict):
+    """What the training took, all its attempts together. A figure has two digits, or says unknown."""
+
+    duration_seconds: Annotated[str, Field(description="How long its steps computed, without waiting in queues.")]
+    cpu_hours: Annotated[str, Field(description="Time of processor cores.")]
+    gpu_hours: Annotated[str, Field(description="Time of GPUs that nobody else could use.")]
+    energy: Annotated[str, Field(description="Kilowatt-hours of processors and GPUs.")]
+    energy_method: Annotated[str, Field(description="How the energy was measured or estimated.")]
+    co2: Annotated[str, Field(description="Grams of CO2 equivalent: energy by intensity.")]
+    intensity: Annotated[str, Field(description="Grams of CO2 equivalent that count for a kilowatt-hour.")]
+    attempts: Annotated[int, Field(description="Attempts until now.")]
+    missing: Annotated[list[str] | None, Field(description="What is not in the figures, as nobody knows it.")] = None
+
+
 class TrainingRunStatus(BaseStatus):
     """Frozen inputs, progress, figures and the resulting model."""
 
@@ -338,6 +352,7 @@ class TrainingRunStatus(BaseStatus):
     ] = None
     seeds: Annotated[list[SeedStatus] | None, Field(description="The trainings, where spec.seeds has several.")] = None
     warnings: Annotated[list[str] | None, Field(description="What a careful reader should know of the figures.")] = None
+    cost: Annotated[CostStatus | None, Field(description="What the training took, once it has ended.")] = None
     gates: Annotated[list[GateStatus] | None, Field(description="Outcome of the gates.")] = None
     model: Annotated[ModelStatus | None, Field(description="The trained model.")] = None
     record: Annotated[
@@ -372,6 +387,7 @@ COLUMNS = (
     Column("Result", ".status.primaryMetric"),
     Column("Stage", ".status.progress.stage", priority=1, description="What the run does now."),
     Column("Registered", ".status.model.version", priority=1),
+    Column("Energy", ".status.cost.energy", priority=1),
     Column("Tracking", ".status.tracking.url", priority=1),
     Column(
         "Position", ".status.queue.position", "integer", priority=1, description="Place in the queue, the next one 1."

@@ -14,6 +14,7 @@ from rich.text import Text
 from pelagos.cli import (
     annotate,
     control_plane,
+    cost,
     dataset,
     demo,
     doctor,
@@ -87,6 +88,7 @@ app.command()(export.export)
 app.command()(publication.publication)
 app.command()(report.report)
 app.command()(tensorboard.tensorboard)
+app.command()(cost.cost)
 app.command()(fair.fair)
 app.command()(logs.logs)
 app.command()(doctor.doctor)

@@ -17,8 +17,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pelagos.api import kinds, reasons
+from pelagos.decisions.training_run import costs
 from pelagos.ports.cluster import Resource
 from pelagos_contract import failures
+from pelagos_contract.cost import JOULES_PER_KWH, SECONDS_PER_HOUR, UNKNOWN
 from pelagos_contract.progress import OF_DATASETS, OF_TRAININGS
 from pelagos_contract.sources import SOURCES
 
@@ -73,6 +75,17 @@ LAST_PROGRESS = Family(
 GATES = Family("pelagos_training_gates", "Gates that were judged, by outcome, of all TrainingRuns.", ("outcome",))
 FAILED_GATES = Family(
     "pelagos_training_failed_gates", "Gates that a trained model does not pass; only where there are some.", NAMED
+)
+ENERGY = Family(
+    "pelagos_trainings_energy_joules",
+    "What the trainings took that there are, as far as it is known; see docs/cost.md.",
+)
+CO2 = Family("pelagos_trainings_carbon_dioxide_grams", "CO2 equivalent of that energy.")
+CPU_SECONDS = Family("pelagos_trainings_cpu_seconds", "Likewise, time of processor cores.")
+GPU_SECONDS = Family("pelagos_trainings_gpu_seconds", "Likewise, time of GPUs.")
+COST_UNKNOWN = Family(
+    "pelagos_trainings_cost_unknown",
+    "Trainings of which a part of what they took is not known, of those that have ended.",
 )
 SERVICE_READY = Family(
     "pelagos_service_ready", "Whether a ModelService is Ready (1) or not (0); not of suspended ones.", NAMED
@@ -143,6 +156,11 @@ FAMILIES = (
     LAST_PROGRESS,
     GATES,
     FAILED_GATES,
+    ENERGY,
+    CO2,
+    CPU_SECONDS,
+    GPU_SECONDS,
+    COST_UNKNOWN,
     SERVICE_READY,
     PROBE_CORRECT,
     PROBE_SECONDS,
@@ -220,6 +238,7 @@ class ResourceCollector(Collector):
         samples[FREED_BYTES].add((), sum(told.get("freedBytes") or 0 for told in removals))
         _fetched([resource for resource in resources if resource.kind is kinds.DATASET], samples)
         _publications([resource for resource in resources if resource.kind is kinds.DATASET], samples)
+        _costs([resource for resource in resources if resource.kind is kinds.TRAINING_RUN], samples)
         samples[UNNAMED].add((), max(sample.left_out for sample in samples.values()))
         yield from (sample.gauge for sample in samples.values())
 
@@ -302,6 +321,23 @@ def _count(resources: Iterable[Resource], samples: Mapping[Family, _Samples]) ->
             samples[STAGES].add((known.kind, stage.value), stages[known.kind, stage.value])
     for outcome in ("passed", "failed"):
         samples[GATES].add((outcome,), gates[outcome])
+
+
+_COSTS = (
+    (ENERGY, "energy", JOULES_PER_KWH),
+    (CO2, "co2", 1.0),
+    (CPU_SECONDS, "cpuHours", SECONDS_PER_HOUR),
+    (GPU_SECONDS, "gpuHours", SECONDS_PER_HOUR),
+)
+"""Metrics of what trainings took, with the fields of status.cost and what one of their units is of the metric's."""
+
+
+def _costs(trainings: Iterable[Resource], samples: Mapping[Family, _Samples]) -> None:
+    told = [training.status["cost"] for training in trainings if training.status.get("cost")]
+    for family, field, unit in _COSTS:
+        samples[family].add((), unit * sum(costs.amount(one.get(field)) or 0.0 for one in told))
+    unknown = sum(bool(one.get("missing")) or UNKNOWN in one.values() for one in told)
+    samples[COST_UNKNOWN].add((), unknown)
 
 
 def _fetched(datasets: Iterable[Resource], samples: Mapping[Family, _Samples]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pelagos_contract import event_files as names
 from pelagos_contract.progress import SeedState, Stage
-from pelagos_pipelines.steps import runs, seeds, train
+from pelagos_pipelines.steps import costs, runs, seeds, train
 
 if TYPE_CHECKING:
     from pelagos_contract.dataset import Split
@@ -160,6 +160,8 @@ def _tell(run: runs.Run, shown: runs.Run) -> None:
         tracker.file(path, LABELS)
     if run.part is not None:
         tracker.end("FINISHED")
+    else:
+        costs.told(run.meter, tracker)
     # Finished is what MLflow has: the next step does not look back.
     tracker.flush()
     run.finish(STEP, measured)

@@ -14,7 +14,7 @@ from pelagos_contract.progress import Stage
 from pelagos_contract.tags import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_TAG
 from pelagos_contract.training import ModelPackage, Parity, TrainingResult
 from pelagos_pipelines.serving import packages
-from pelagos_pipelines.steps import evaluate, runs, seeds, train
+from pelagos_pipelines.steps import costs, evaluate, runs, seeds, train
 
 if TYPE_CHECKING:
     from pelagos_pipelines.export.package import Written
@@ -83,6 +83,7 @@ def _export(run: runs.Run) -> None:
     tracker.describe({}, digests | {PACKAGE_TAG: uri})
     for name in (packages.DESCRIPTION, packages.GRAPH):
         tracker.file(written.folder / name, "model")
+    cost = costs.told(run.meter, tracker)
     # The result comes last of all: whoever reads it may serve the package and register it from MLflow at once.
     tracker.flush()
     model = ModelPackage.model_validate(
@@ -97,7 +98,7 @@ def _export(run: runs.Run) -> None:
     )
     several = {name: evaluated[name] for name in ("deviations", "seeds") if name in evaluated}
     result = TrainingResult.model_validate(
-        {"metrics": metrics, "epochs": trained["epochs"], "model": model, "warnings": warnings}
+        {"metrics": metrics, "epochs": trained["epochs"], "model": model, "warnings": warnings, "cost": cost}
         | {"seed": trained.get("seed")}
         | several
     )

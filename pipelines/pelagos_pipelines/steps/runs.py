@@ -26,6 +26,8 @@ from pelagos_contract.dataset import Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines import output, storage
+from pelagos_pipelines.metering import meter as metering
+from pelagos_pipelines.metering.meter import Meter
 from pelagos_pipelines.steps.telling import Telling
 from pelagos_pipelines.storage import Lease, Place
 
@@ -76,6 +78,7 @@ class Run:
     places: Places
     tracking_uri: str
     tracking_run: str
+    meter: Meter
     telling: Telling = field(default_factory=Telling)
     measured: dict[str, Any] = field(default_factory=dict)
     """Fields of Failure that a refusal from here on carries: what the training came to before."""
@@ -284,8 +287,21 @@ def running(  # noqa: PLR0913, PLR0917 - the parameters of the contract
         kept.pull(_is_kept)
         reported.pull()
         telling = Telling(reported)
-        yield Run(parsed, places, tracking_uri, tracking_run, telling, measured)
+        with Meter(kept.folder / metering.DOCUMENT, lambda content: _keep_notes(places, content)) as meter:
+            try:
+                yield Run(parsed, places, tracking_uri, tracking_run, meter, telling, measured)
+            except BaseException:
+                # What was computed for nothing was computed all the same.
+                measured["cost"] = meter.total()
+                raise
         telling.close()
+
+
+def _keep_notes(places: Places, content: bytes) -> None:
+    """Bring what the step has taken to safety, unless another process has taken the workspace over."""
+    if places.lease is not None:
+        places.lease.confirm()
+        places.workspace.write(metering.DOCUMENT, content)
 
 
 def understood(kind: type[Message], request: str) -> Message:

@@ -13,7 +13,7 @@ from pelagos_contract import sealing
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.progress import SeedState, Stage
 from pelagos_contract.tags import BALANCE_TAG, CHECKPOINT_SHA256_TAG
-from pelagos_pipelines.steps import runs, seeds, starting
+from pelagos_pipelines.steps import costs, runs, seeds, starting
 
 if TYPE_CHECKING:
     from pelagos_contract.training import Hyperparameters, TrainingRequest
@@ -129,6 +129,8 @@ class _Whole:
     def end(self) -> None:
         """Wait until MLflow knows it."""
         if self._tracker is not None:
+            # What all of them took: nothing tells which of them took how much of it.
+            costs.told(self._run.meter, self._tracker)
             self._tracker.flush()
 
     def _count(self, done: int, seconds: float | None = None) -> None:
@@ -148,6 +150,7 @@ def _train(run: runs.Run, prepared: _Prepared, whole: _Whole) -> None:
     run.forget_strangers()
     tracker = run.tracker()
     _describe(run, tracker, prepared.applied(run.request))
+    run.meter.tell(tracker.metrics)
 
     events, sent = run.events / names.TRAINING, time.monotonic()
 
@@ -178,6 +181,9 @@ def _train(run: runs.Run, prepared: _Prepared, whole: _Whole) -> None:
     tracker.file(run.best(best_sha256), "checkpoint")
     tracker.describe(starting.described(run), {CHECKPOINT_SHA256_TAG: best_sha256})
     tracker.file(events, names.FOLDER)
+    run.meter.tell(None)
+    if run.part is None:
+        costs.told(run.meter, tracker)
     # Finished is what MLflow has. Without it the step fails, and the next attempt finds the training done.
     tracker.flush()
     best = next(epoch for epoch in history.epochs if epoch.number == number)

@@ -172,6 +172,46 @@ TRAINING = Dashboard(
             ),
         ),
         Row(
+            "Cost",
+            (
+                Panel(
+                    "Energy",
+                    "Of the trainings that there are and have ended, as far as it is known.",
+                    (Query("pelagos_trainings_energy_joules / 3.6e6", "kilowatt-hours"),),
+                    "stat",
+                    "none",
+                    width=6,
+                ),
+                Panel(
+                    "CO2 equivalent",
+                    "Grams, by the setting PELAGOS_POWER_GRAMS_PER_KWH.",
+                    (Query("pelagos_trainings_carbon_dioxide_grams", "grams"),),
+                    "stat",
+                    "none",
+                    width=6,
+                ),
+                Panel(
+                    "GPUs and processors",
+                    "Time of GPUs, and of processor cores.",
+                    (
+                        Query("pelagos_trainings_gpu_seconds", "GPUs"),
+                        Query("pelagos_trainings_cpu_seconds", "cores"),
+                    ),
+                    "stat",
+                    "s",
+                    width=6,
+                ),
+                Panel(
+                    "Partly unknown",
+                    "Trainings that took more than is known; status.cost.missing says what is missing.",
+                    (Query("pelagos_trainings_cost_unknown"),),
+                    "stat",
+                    width=6,
+                ),
+            ),
+            height=4,
+        ),
+        Row(
             "What came out (kube-state-metrics)",
             (
                 Panel(

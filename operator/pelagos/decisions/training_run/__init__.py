@@ -7,6 +7,7 @@ from dataclasses import replace
 from pelagos.decisions import chains
 from pelagos.decisions.reports import Report
 from pelagos.decisions.training_run import (
+    costs,
     dataset,
     expiry,
     gates,
@@ -60,6 +61,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     pipeline.attempt_due,  # submits a run, or cancels one; status.algorithms
     tracking.outcome_differs,  # says in MLflow how the run stands; seals it anew
     gates.measured_before_it_failed,  # status.metrics
+    costs.known,  # status.cost
     pipeline.progress_published,  # status.progress
     # ends: Queued, Training, Evaluating, Exporting, Retrying, PipelineFailed, DeadlineExceeded, or what the step says
     pipeline.without_result,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from pelagos.engines.processes import groups
 from pelagos.ports.pipelines import STEP_ENVIRONMENT
-from pelagos_contract import extensions, remote_sources, source_hosts
+from pelagos_contract import cost, extensions, remote_sources, source_hosts
 from pelagos_contract.flows import FLOWS
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ _PASSED_ON = (
     *("HOME", "USER", "LOGNAME", "LANG", "TZ", "LD_LIBRARY_PATH"),
     *(extensions.VARIABLE, source_hosts.VARIABLE, source_hosts.AUTHORITY),
 )
-_PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "PELAGOS_MAX_")
+_PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "PELAGOS_MAX_", cost.PREFIX)
 """What pipelines get of our environment: nothing that could hold a secret."""
 if TYPE_CHECKING:
     StepKeys = Callable[[str, str, int], Mapping[str, str]]

@@ -1,0 +1,85 @@
+"""What a training cost: time, processors, accelerators, energy and its CO2 equivalent. Measured by steps, shown by the operator.
+
+What nobody can know is None and said in words; it is never 0.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+
+from pelagos_contract.base import Strict
+
+PREFIX = "PELAGOS_POWER_"
+"""What the names of the variables begin with by which steps are told the settings below."""
+WATTS_PER_CORE, GRAMS_PER_KWH = f"{PREFIX}WATTS_PER_CORE", f"{PREFIX}GRAMS_PER_KWH"
+USUAL_WATTS_PER_CORE = 12.0
+"""Of a busy core of an unknown processor: Lannelongue, Grealey and Inouye, Green Algorithms, Advanced Science 2021,
+doi:10.1002/advs.202100707."""
+USUAL_GRAMS_PER_KWH = 475.0
+"""CO2 of a kilowatt-hour, the mean of the world in 2018: International Energy Agency, Global Energy and CO2 Status Report
+2019."""
+MOST_WATTS, MOST_GRAMS = 1_000.0, 5_000.0
+"""Beyond which a setting is a mistake."""
+JOULES_PER_KWH = 3.6e6
+SECONDS_PER_HOUR = 3600.0
+UNKNOWN = "unknown"
+_LARGEST = 1e15
+Amount = Annotated[float, Field(ge=0, le=_LARGEST, allow_inf_nan=False)]
+
+
+class Cost(Strict):
+    """What the steps of a training took, those of all its attempts together.
+
+    ``energy_method`` says how ``kilowatt_hours`` came about, ``missing`` in sentences what is not in any of the figures.
+    """
+
+    seconds: Amount
+    cpu_seconds: Amount
+    gpu_seconds: Amount | None = None
+    kilowatt_hours: Amount | None = None
+    energy_method: Annotated[str, Field(max_length=1000)]
+    grams: Amount | None = None
+    grams_per_kwh: Amount
+    attempts: Annotated[int, Field(ge=1, le=10**6)] = 1
+    missing: Annotated[list[Annotated[str, Field(max_length=500)]], Field(max_length=10)] = []
+
+    def figures(self) -> dict[str, float]:
+        """Those that are known, by the names that they have where the training is tracked."""
+        named = {
+            "cost/seconds": self.seconds,
+            "cost/cpu_hours": self.cpu_seconds / SECONDS_PER_HOUR,
+            "cost/gpu_hours": None if self.gpu_seconds is None else self.gpu_seconds / SECONDS_PER_HOUR,
+            "cost/energy_kwh": self.kilowatt_hours,
+            "cost/co2_grams": self.grams,
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+def setting(environment: Mapping[str, str], name: str) -> float:
+    """Watts or grams, as a step is told them; what is no such amount is refused where it is set, and is the usual one here."""
+    usual, most = {
+        WATTS_PER_CORE: (USUAL_WATTS_PER_CORE, MOST_WATTS),
+        GRAMS_PER_KWH: (USUAL_GRAMS_PER_KWH, MOST_GRAMS),
+    }[name]
+    try:
+        found = float(environment.get(name, ""))
+    except ValueError:
+        return usual
+    return found if 0 <= found <= most else usual
+
+
+def settings() -> tuple[float, float]:
+    """Watts of a busy core, and grams of CO2 equivalent in a kilowatt-hour, by the environment of this process."""
+    return setting(os.environ, WATTS_PER_CORE), setting(os.environ, GRAMS_PER_KWH)
+
+
+def rounded(value: float) -> str:
+    """Two significant digits, without an exponent: what such figures are good for."""
+    if value == 0:
+        return "0"
+    shortened, exponent = f"{value:.1e}".split("e")
+    return f"{float(shortened) * 10.0 ** int(exponent):.{max(1 - int(exponent), 0)}f}"

@@ -1,0 +1,108 @@
+"""The GPUs of this process, by NVIDIA's management library (NVML): energy, power, memory, load. Called by the meter.
+
+A GPU that the library tells nothing of has None, never 0.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+IN_A_POD = "KUBERNETES_SERVICE_HOST"
+"""In the environment of every container of Kubernetes: what GPUs it sees were given to it, and are kept from others."""
+_UUID = "GPU-"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One as it is now: ``joules`` since its driver was loaded, ``watts``, bytes, ``load`` in percent."""
+
+    uuid: str
+    joules: float | None = None
+    watts: float | None = None
+    used_bytes: float | None = None
+    total_bytes: float | None = None
+    load: float | None = None
+
+
+class Nvml:
+    """Asks the library; a machine without it, or without a driver, has no GPUs."""
+
+    def __init__(self, library: Any = None) -> None:
+        """``library`` is as `pynvml`; None: that, if it can be had."""
+        self._library = library
+        if library is None:
+            try:
+                self._library = import_module("pynvml")
+            except ImportError:
+                return
+        try:
+            self._library.nvmlInit()
+        except Exception:  # every failure has its own class; most machines have no driver
+            self._library = None
+
+    def gpus(self) -> list[Gpu]:
+        """All that this process may see, as they are now."""
+        library = self._library
+        if library is None:
+            return []
+        try:
+            count = library.nvmlDeviceGetCount()
+            return [self._gpu(library.nvmlDeviceGetHandleByIndex(index)) for index in range(count)]
+        except Exception:  # a driver that was replaced or a GPU that fell off the bus: nothing is known of them
+            return []
+
+    def _gpu(self, handle: Any) -> Gpu:
+        library = self._library
+        uuid = library.nvmlDeviceGetUUID(handle)
+        memory = _asked(lambda: library.nvmlDeviceGetMemoryInfo(handle))
+        return Gpu(
+            uuid=uuid.decode() if isinstance(uuid, bytes) else str(uuid),
+            joules=_number(lambda: library.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000),
+            watts=_number(lambda: library.nvmlDeviceGetPowerUsage(handle) / 1000),
+            used_bytes=None if memory is None else float(memory.used),
+            total_bytes=None if memory is None else float(memory.total),
+            load=_number(lambda: library.nvmlDeviceGetUtilizationRates(handle).gpu),
+        )
+
+
+def _asked(ask: Callable[[], Any]) -> Any:
+    try:
+        return ask()
+    except Exception:  # not every GPU answers everything: parts of one (MIG) tell no energy
+        return None
+
+
+def _number(ask: Callable[[], Any]) -> float | None:
+    found = _asked(ask)
+    return None if found is None else float(found)
+
+
+def held(seen: Sequence[Gpu]) -> frozenset[str] | None:
+    """UUIDs of the GPUs that this process keeps from others: in a pod all that it sees, else those that it has memory on.
+
+    None: it computes on some, and nobody says which. The framework is asked only where it is loaded already.
+    """
+    if os.environ.get(IN_A_POD) and seen:
+        return frozenset(gpu.uuid for gpu in seen)
+    torch = sys.modules.get("torch")
+    try:
+        if torch is None or not torch.cuda.is_initialized():
+            return frozenset()
+        used = [index for index in range(torch.cuda.device_count()) if torch.cuda.max_memory_reserved(index)]
+        uuids = frozenset(f"{_UUID}{torch.cuda.get_device_properties(index).uuid}" for index in used)
+    except Exception:  # in another thread than the training's: whatever is wrong there must not show here
+        return None
+    return uuids
+
+
+def memory_bytes() -> int | None:
+    """Most bytes of accelerators that this process has held at once; None where it computes on processors."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    return sum(int(torch.cuda.max_memory_reserved(index)) for index in range(torch.cuda.device_count()))
