@@ -88,13 +88,15 @@ def test_away_from_a_terminal_every_change_is_one_line() -> None:
 
 
 def test_the_table_shows_conditions_and_epochs() -> None:
-    training = body("Unknown", "Training", "epoch 3 of 10", progress=IN_PROGRESS)
+    progress = IN_PROGRESS | {"loss": "0.4322", "imagesPerSecond": "12"}
+    training = body("Unknown", "Training", "epoch 3 of 10", progress=progress)
     console = Console(file=io.StringIO(), width=120, force_terminal=True, color_system=None)
 
     console.print(following.render([RUN], {RUN: training}, 12.0))
 
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "epoch 3 of 10" in text
+    assert "loss 0.4322, 12 images/s" in " ".join(text.split())
     assert "Prepared" in text
     assert "detector" in text
 

@@ -9,6 +9,7 @@ import pytest
 
 import builders
 from builders import NOW, make_run, make_tracked
+from pelagos.api.training_run import Progress
 from pelagos.decisions import training_run
 from pelagos.decisions.reports import Report
 from pelagos.decisions.training_run import progress
@@ -147,3 +148,40 @@ def test_when_it_started_and_ended_is_published() -> None:
 
     assert (status["startedAt"], status["finishedAt"]) == ("2026-03-01T11:59:00Z", "2026-03-01T12:00:00Z")
     assert status["pipelineRun"]["url"] == "http://pipelines/log"
+
+
+def test_what_the_last_epoch_came_to_is_shown_in_few_digits() -> None:
+    metrics = {"train/loss": 0.43219, "validation/loss": 0.5, "validation/mAP50": 0.25, "validation/mAP50/cod": 0.9}
+    pace = {"progress/images_per_second": 12.34, "progress/gpu_memory_bytes": 3.2 * 2**30}
+
+    assert told({"progress/epoch": 4} | metrics | pace) == {
+        "epoch": 4,
+        "epochs": 10,
+        "percent": 40,
+        "loss": "0.4322",
+        "metrics": {"validation/loss": "0.5000", "validation/mAP50": "0.2500"},
+        "imagesPerSecond": "12",
+        "gpuMemory": "3.2Gi",
+    }
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e300, -1e300])
+def test_what_makes_no_sense_of_it_is_left_out(value: float) -> None:
+    names = ("train/loss", "validation/loss", "progress/images_per_second", "progress/gpu_memory_bytes")
+
+    assert told({"progress/epoch": 4} | dict.fromkeys(names, value)) == {"epoch": 4, "epochs": 10, "percent": 40}
+
+
+def test_while_mlflow_is_away_the_last_epoch_stays_as_it_was() -> None:
+    stated = Progress(epoch=4, epochs=10, percent=40, loss="0.4322", images_per_second="12", eta="2026-03-01T12:03:00Z")
+    seen = builders.make_training_observed(
+        frozen=builders.frozen_inputs(), tracking_outage="away", run=RUNNING, stated=stated
+    )
+
+    assert training_run.decide(seen).status["progress"] == {
+        "epoch": 4,
+        "epochs": 10,
+        "percent": 40,
+        "loss": "0.4322",
+        "imagesPerSecond": "12",
+    }

@@ -259,6 +259,18 @@ class Progress(StageProgress):
             description="When the training should end, from the pace so far.", json_schema_extra={"format": "date-time"}
         ),
     ] = None
+    loss: Annotated[str | None, Field(description="Of the last epoch, on the training split.")] = None
+    metrics: Annotated[
+        dict[str, str] | None,
+        Field(description="Of the last epoch, on the validation split: the loss, and the main metrics of the task."),
+    ] = None
+    images_per_second: Annotated[
+        str | None,
+        Field(description="Training images that an epoch shows, by its time, which has its validation in it."),
+    ] = None
+    gpu_memory: Annotated[
+        str | None, Field(description="Most that the training held of its GPUs; absent without GPUs.")
+    ] = None
 
 
 class SeedStatus(Strict):

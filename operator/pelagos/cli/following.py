@@ -121,6 +121,8 @@ def _epochs(progress: Mapping[str, Any]) -> str:
     if "eta" in progress:
         left = datetime.fromisoformat(progress["eta"]) - datetime.now(UTC)
         text += f", about {max(0, round(left.total_seconds()))} s left"
+    figures = (("loss", "loss {}"), ("imagesPerSecond", "{} images/s"), ("gpuMemory", "{} of GPU memory"))
+    text += "".join(f", {words.format(progress[name])}" for name, words in figures if name in progress)
     return text
 
 

@@ -166,7 +166,8 @@ def _train(run: runs.Run, prepared: _Prepared, whole: _Whole) -> None:
             sent = time.monotonic()
         return True
 
-    history = TrainingHistory(run.history, tracker, keep)
+    shown = sum(sample.repeats for sample in prepared.known.samples("train"))
+    history = TrainingHistory(run.history, tracker, keep, shown)
     whole.begins(run)
     request = run.request.model_copy(update={"dataset": prepared.request.dataset})
     number = prepared.family.train(Job(request, prepared.known, run.checkpoints, prepared.start), history)

@@ -16,28 +16,45 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pelagos_contract import disk, sealing
+from pelagos_pipelines.metering import accelerators
 from pelagos_pipelines.training.tracking import Tracker
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """Metrics of one epoch; ``number`` counts from 1, ``at`` is in seconds since the Unix epoch, ``seconds`` its duration."""
+    """Metrics of one epoch; ``number`` counts from 1, ``at`` is in seconds since the Unix epoch, ``seconds`` its duration.
+
+    ``images`` are how many it showed, ``gpu_bytes`` the most that the process held of GPUs until then; None: not known, or none.
+    """
 
     number: int
     at: float
     metrics: dict[str, float]
     seconds: float = 0.0
+    images: int | None = None
+    gpu_bytes: int | None = None
+
+    @property
+    def pace(self) -> dict[str, float]:
+        """Figures of how the training gets on; images are shown, measured on the validation split, and saved in that time."""
+        found: dict[str, float | None] = {"epoch": self.number, "seconds_per_epoch": self.seconds}
+        found["images_per_second"] = self.images / self.seconds if self.images and self.seconds else None
+        found["gpu_memory_bytes"] = self.gpu_bytes
+        return {f"progress/{name}": float(value) for name, value in found.items() if value is not None}
 
 
 class TrainingHistory:
     """Epochs so far."""
 
-    def __init__(self, path: Path, tracker: Tracker, keep: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, path: Path, tracker: Tracker, keep: Callable[[], bool] = lambda: True, images: int | None = None
+    ) -> None:
         """Read what an earlier process recorded.
 
-        ``keep`` brings history and checkpoints to safety after every epoch, and says whether it could.
+        ``images`` are how many each epoch from now on shows. ``keep`` brings history and checkpoints to safety after every
+        epoch, and says whether it could.
         """
-        self._path, self._tracker, self._keep = path, tracker, keep
+        self._path, self._tracker, self._keep, self._images = path, tracker, keep, images
         rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
         self.epochs = [Epoch(**row) for row in rows]
         self._sent = 0
@@ -52,7 +69,8 @@ class TrainingHistory:
         """Write the metrics of a finished epoch that are numbers, and return those; call it before its checkpoint is written."""
         now = time.monotonic()  # How long an epoch takes must not change with the time of day.
         known = {name: value for name, value in metrics.items() if math.isfinite(value)}
-        row = Epoch(epoch, time.time(), known, round(now - self._began, 3))
+        seconds = round(now - self._began, 3)
+        row = Epoch(epoch, time.time(), known, seconds, self._images, accelerators.memory_bytes())
         self._began = now
         # A row of this epoch is of a process that died before its checkpoint.
         self.epochs = [*(kept for kept in self.epochs if kept.number < epoch), row]
@@ -71,6 +89,5 @@ class TrainingHistory:
         """Send the rows that were not sent yet. Their checkpoint must be safe."""
         for row in self.epochs:
             if row.number > self._sent:
-                progress = {"progress/epoch": float(row.number), "progress/seconds_per_epoch": row.seconds}
-                self._tracker.metrics(row.metrics | progress, row.number, row.at)
+                self._tracker.metrics(row.metrics | row.pace, row.number, row.at)
                 self._sent = row.number

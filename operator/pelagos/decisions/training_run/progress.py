@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from pelagos.api.training_run import Progress, SeedStatus, TrainingRunSpec
 from pelagos.decisions import moments, stages
@@ -11,12 +13,26 @@ from pelagos.decisions.training_run import figures
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.ports.pipelines import PipelineRun
 from pelagos.ports.tracking import TrackedRun
+from pelagos_contract.cost import rounded
 from pelagos_contract.progress import Stage
+from pelagos_contract.tasks import TASKS
 
 EPOCH_METRIC = "progress/epoch"
 PACE_METRIC = "progress/seconds_per_epoch"
+RATE_METRIC = "progress/images_per_second"
+MEMORY_METRIC = "progress/gpu_memory_bytes"
+LOSS = "train/loss"
 MOST = 1e6
-"""Epochs, and seconds per epoch, beyond which a tracked figure makes no sense; anybody may write metrics."""
+"""Epochs, seconds per epoch and the like, beyond which a tracked figure makes no sense; anybody may write metrics."""
+MOST_BYTES = 2**50
+_MAIN = tuple(
+    dict.fromkeys(
+        f"validation/{name}"
+        for name in ("loss", *(n for task in TASKS.values() for n in (task.primary_metric, task.fitness)))
+    )
+)
+"""Of all tasks: a training has those of its own."""
+_OF_LAST = ("loss", "metrics", "images_per_second", "gpu_memory")
 
 
 def progress_of(seen: Observed) -> Progress:
@@ -71,7 +87,7 @@ def registered(seen: Observed) -> Progress | None:
 
 
 def progress(tracked: TrackedRun | None, epochs: int, run: PipelineRun | None, now: datetime) -> Progress | None:
-    """Epochs done, and when the last should be.
+    """Epochs done, what the last of them came to, and when the last of all should be.
 
     The estimated end is in whole minutes, so that looking again does not mean writing again.
     """
@@ -85,7 +101,8 @@ def progress(tracked: TrackedRun | None, epochs: int, run: PipelineRun | None, n
     if 0 < pace <= MOST and run.finished_at is None and done < epochs:
         minutes = math.ceil((now.timestamp() + pace * (epochs - done)) / 60)
         eta = moments.timestamp(datetime.fromtimestamp(minutes * 60, UTC))
-    return Progress(epoch=done, epochs=epochs, percent=min(100, done * 100 // epochs), eta=eta)
+    last = _of_last_epoch(tracked.metrics)
+    return Progress(epoch=done, epochs=epochs, percent=min(100, done * 100 // epochs), eta=eta, **last)
 
 
 def _registering_since(seen: Observed) -> datetime | None:
@@ -95,4 +112,22 @@ def _registering_since(seen: Observed) -> datetime | None:
 
 def _epochs(stated: Progress | None) -> Progress | None:
     """What status says of them."""
-    return Progress(epoch=stated.epoch, epochs=stated.epochs, percent=stated.percent) if stated is not None else None
+    if stated is None:
+        return None
+    return Progress.model_validate(stated.model_dump(include={"epoch", "epochs", "percent", *_OF_LAST}))
+
+
+def _of_last_epoch(metrics: Mapping[str, float]) -> dict[str, Any]:
+    """They came with the number of the epoch, so that showing them means no further patch of a status."""
+    figures = {name: _figure(metrics.get(name, math.nan)) for name in (LOSS, *_MAIN)}
+    rate, memory = (metrics.get(name, math.nan) for name in (RATE_METRIC, MEMORY_METRIC))
+    return {
+        "loss": figures.pop(LOSS),
+        "metrics": {name: figure for name, figure in figures.items() if figure is not None} or None,
+        "images_per_second": rounded(rate) if 0 < rate <= MOST else None,
+        "gpu_memory": f"{memory / 2**30:.1f}Gi" if 0 < memory <= MOST_BYTES else None,
+    }
+
+
+def _figure(value: float) -> str | None:
+    return f"{value:.4f}" if abs(value) <= MOST else None
