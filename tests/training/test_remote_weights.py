@@ -16,6 +16,7 @@ from mlflow_servers import MlflowServer
 from object_storage import ObjectStorage
 from pelagos_contract import source_hosts
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingRequest, Weights
 from pelagos_pipelines.steps.train import train
 from pelagos_pipelines.training import remote_weights, torchvision_networks
@@ -106,7 +107,7 @@ def test_without_a_digest_nothing_is_asked(uri: str, tmp_path: Path) -> None:
 def test_artifacts_of_runs_and_what_registered_models_were_made_of(tmp_path: Path, mlflow: MlflowServer) -> None:
     client, architecture = MlflowClient(mlflow.uri), "mobilenet_v3_small"
     run = client.create_run("0").info.run_id
-    version = make_version(tmp_path, (4, 2, 2), False)
+    version = make_version(tmp_path, (4, 2, 2), Task.CLASSIFICATION)
     request = make_request(architecture, *version, epochs=1, imageSize=32)
     perform_train(request, tmp_path, mlflow.uri, run)
     digest = client.get_run(run).data.tags["pelagos.dev/checkpoint-sha256"]
