@@ -77,9 +77,18 @@ YOLOV8_CLS = FamilyDescription(
     augments=True,
     schedules=True,
 )
+MASK_RCNN = FamilyDescription(
+    name="MaskRCNN",
+    task=Task.INSTANCE_SEGMENTATION,
+    pattern="maskrcnn_*",
+    architectures=("maskrcnn_mobilenet_v3_small_fpn", "maskrcnn_resnet50_fpn_v2"),
+    normalizes=True,
+    balances=True,
+    augments=True,
+)
 FAMILIES = Registry(
     "family",
-    (YOLOV8, MOBILENET_V3, MOBILENET_V2, YOLOV8_CLS),
+    (YOLOV8, MOBILENET_V3, MOBILENET_V2, YOLOV8_CLS, MASK_RCNN),
     reserved=("export", *(task.value for task in Task)),  # stand beside families among the algorithms of a training
     others=lambda family: family.architectures,
 )

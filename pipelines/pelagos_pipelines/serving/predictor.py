@@ -62,7 +62,7 @@ class Predictor:
             # ONNX Runtime would serve on the processor, and only log it.
             raise NoGpuError(f"GPU {gpu} cannot be used: CUDA or cuDNN of the image does not start on this node")
         self._input = self._session.get_inputs()[0].name
-        self._batch = batch
+        self._batch = min(batch, self.task.at_once or batch)
 
     def predict(self, images: Sequence[Pixels], thresholds: Thresholds | None = None) -> list[Prediction]:
         """Predictions in the order of ``images``."""

@@ -73,6 +73,19 @@ def contrasted(pixels: Pixels, factor: float) -> Pixels:
     return np.asarray(cv2.LUT(pixels, levels.round().astype(np.uint8)), np.uint8)
 
 
+def recoloured(pixels: Pixels, *, hue: float, saturation: float, brightness: float) -> Pixels:
+    """The image in other colours; ``hue`` is of the circle, the others are factors."""
+    if not hue and saturation == 1 and brightness == 1:
+        return pixels
+    levels = np.arange(256)
+    table = np.stack(
+        [(levels + hue * 256) % 256, np.minimum(levels * saturation, 255), np.minimum(levels * brightness, 255)],
+        axis=-1,
+    )
+    values = cv2.LUT(cv2.cvtColor(pixels, cv2.COLOR_BGR2HSV_FULL), table.astype(np.uint8)[None])
+    return np.asarray(cv2.cvtColor(values, cv2.COLOR_HSV2BGR_FULL), np.uint8)
+
+
 def blurred(pixels: Pixels, drawn: float) -> Pixels:
     """By a Gaussian whose width is between those of BLUR, by a number that is drawn from 0 to 1."""
     return np.asarray(cv2.GaussianBlur(pixels, (0, 0), BLUR[0] + (BLUR[1] - BLUR[0]) * drawn), np.uint8)

@@ -61,7 +61,7 @@ def _altered(canvas: Pixels, found: Mapping[str, float], drawn: Any) -> Pixels:
         scale=1 + scale * found["scale"] / 100,
         shift=(right * found["translate"] / 100, below * found["translate"] / 100),
     )
-    colours = _recoloured(
+    colours = altering.recoloured(
         moved,
         hue=hue * found["color.hue"] / 100,
         saturation=1 + saturation * found["color.saturation"] / 100,
@@ -86,16 +86,3 @@ def _moved(
     return np.asarray(
         cv2.warpAffine(canvas, whole, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
     )
-
-
-def _recoloured(canvas: Pixels, *, hue: float, saturation: float, brightness: float) -> Pixels:
-    """``hue`` is of the circle, the others are factors."""
-    if not hue and saturation == 1 and brightness == 1:
-        return canvas
-    levels = np.arange(256)
-    table = np.stack(
-        [(levels + hue * 256) % 256, np.minimum(levels * saturation, 255), np.minimum(levels * brightness, 255)],
-        axis=-1,
-    )
-    values = cv2.LUT(cv2.cvtColor(canvas, cv2.COLOR_BGR2HSV_FULL), table.astype(np.uint8)[None])
-    return np.asarray(cv2.cvtColor(values, cv2.COLOR_HSV2BGR_FULL), np.uint8)

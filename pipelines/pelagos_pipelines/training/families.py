@@ -14,6 +14,7 @@ from typing import Protocol
 
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.families import (
+    MASK_RCNN,
     MOBILENET_V2,
     MOBILENET_V3,
     YOLOV8,
@@ -109,6 +110,7 @@ FAMILIES = Registry(
         Offered(MOBILENET_V3, "pelagos_pipelines.training.mobilenet_v3"),
         Offered(MOBILENET_V2, "pelagos_pipelines.training.mobilenet_v2"),
         Offered(YOLOV8_CLS, "pelagos_pipelines.training.yolov8_cls", packages=("ultralytics",)),
+        Offered(MASK_RCNN, "pelagos_pipelines.training.maskrcnn"),
     ),
 )
 

@@ -24,6 +24,9 @@ def tracing() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
+        # What torchvision does with boxes: suppression is a script within the trace, and indices are not negative.
+        warnings.filterwarnings("ignore", message="Exporting aten::index operator", category=UserWarning)
+        warnings.filterwarnings("ignore", message="`torch.jit.script", category=FutureWarning)
         yield
 
 

@@ -36,13 +36,14 @@ class Learner(ABC):
     """What a family brings to one training: it is made for a job, and lives as long as its `Training`.
 
     ``heads``: beginnings of the names of tensors whose shape depends on the classes; weights to start from may have other ones.
-    ``settles``: batch normalisation gets statistics of its own after each epoch, see `Training._settle_statistics`.
-    ``autocast``: the loss may be computed in bfloat16 on an accelerator. ``most_gradient``: the norm to which the gradients of a
-    step are cut; None: they are not.
+    ``settles``: batch normalisation gets statistics of its own after each epoch, see `Training._settle_statistics`, from batches
+    of ``settled_at_once`` images at least. ``autocast``: the loss may be computed in bfloat16 on an accelerator.
+    ``most_gradient``: the norm to which the gradients of a step are cut; None: they are not.
     """
 
     heads: tuple[str, ...]
     settles: bool = False
+    settled_at_once: int = 32
     autocast: bool = True
     most_gradient: float | None = None
 
@@ -249,7 +250,7 @@ class Training:
         chosen = self._shown[np.random.default_rng(self._seed).permutation(len(self._shown))[:STATISTICS_IMAGES]]
         self._state.model.train()
         with torch.no_grad():
-            for batch in _batches(chosen, max(self._parameters.batch_size, 32)):
+            for batch in _batches(chosen, max(self._parameters.batch_size, self._learner.settled_at_once)):
                 self._learner.loss(self._state.model, self._learner.batch(batch, None))
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum

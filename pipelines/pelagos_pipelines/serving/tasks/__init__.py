@@ -22,6 +22,7 @@ MODULES = {
 HEADS: Mapping[str, Mapping[str, str]] = {
     "InstanceSegmentation": {
         "yolov8-seg": "instance_heads.yolov8_seg",
+        "maskrcnn": "instance_heads.maskrcnn",
     },
 }
 """Of tasks whose families have outputs of different kinds: the modules of these, by what packages call them."""

@@ -22,6 +22,8 @@ class Strategy(ABC):
 
     task: ClassVar[str]
     results: ClassVar[str]
+    at_once: ClassVar[int | None] = None
+    """How many images a graph takes at once, at most; None: any number."""
 
     @abstractmethod
     def shape(self, width: int, height: int, size: int, stride: int) -> tuple[int, int]:

@@ -1,0 +1,175 @@
+"""Networks of Mask R-CNN (He et al. 2017, arXiv:1703.06870), built by torchvision with random weights; nothing is downloaded.
+
+maskrcnn.py trains them and exports them as `Served`. Their tensors are called as torchvision calls them, so that its published
+weights fit; it counts classes from 1, where 0 is the background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn_v2
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import RoIHeads
+
+from pelagos_pipelines.serving.tasks.instance_heads import maskrcnn as head
+
+HEADS = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
+"""Tensors whose shape depends on the number of classes."""
+_MOST = head.MOST + 1
+"""Objects that are looked for in an image: one more than are given tells whether there are more."""
+
+
+def build(architecture: str, classes: int) -> MaskRCNN:
+    """A network for ``classes`` classes beside the background.
+
+    In training: from a list of images [3, size, size] and one of targets (``boxes`` [n, 4] x1, y1, x2, y2; ``labels`` [n];
+    ``masks`` [n, size, size] of bytes) to losses by name. After it: from images to ``boxes``, ``labels``, ``scores`` and
+    ``masks`` [n, 1, 28, 28] in their boxes. Everything is in pixels of the canvas.
+    """
+    model: MaskRCNN = _ARCHITECTURES[architecture](classes + 1)
+    model.transform = _AsItIs()
+    model.roi_heads = _Heads(model.roi_heads)
+    return model
+
+
+class _AsItIs(nn.Module):  # type: ignore[misc]  # torch is not typed
+    """In the place of torchvision's own resizing and normalisation: images are on their canvas, in values of their scale."""
+
+    def forward(self, images: Sequence[Tensor], targets: Any = None) -> tuple[ImageList, Any]:
+        """All of one size."""
+        return ImageList(torch.stack(list(images)), [(image.shape[-2], image.shape[-1]) for image in images]), targets
+
+    def postprocess(self, results: Any, *_: Any) -> Any:
+        """Masks stay in their boxes."""
+        return results
+
+
+class _Heads(RoIHeads):  # type: ignore[misc]  # torchvision is not typed
+    """torchvision's own, of the same modules; mistakes on classes may weigh differently in its loss."""
+
+    def __init__(self, usual: RoIHeads) -> None:
+        matcher, sampler = usual.proposal_matcher, usual.fg_bg_sampler
+        super().__init__(
+            usual.box_roi_pool,
+            usual.box_head,
+            usual.box_predictor,
+            matcher.high_threshold,
+            matcher.low_threshold,
+            sampler.batch_size_per_image,
+            sampler.positive_fraction,
+            usual.box_coder.weights,
+            usual.score_thresh,
+            usual.nms_thresh,
+            usual.detections_per_img,
+            usual.mask_roi_pool,
+            usual.mask_head,
+            usual.mask_predictor,
+        )
+        self.class_weights: Tensor | None = None
+        """Of all classes, the background first; None: all alike."""
+        self._sampled: Tensor | None = None
+
+    def select_training_samples(self, proposals: Any, targets: Any) -> Any:
+        """Remember their classes."""
+        found = super().select_training_samples(proposals, targets)
+        self._sampled = torch.cat(found[2])
+        return found
+
+    def forward(self, features: Any, proposals: Any, image_shapes: Any, targets: Any = None) -> Any:
+        """Weigh the cross entropy of the classes."""
+        if not self.training or self.class_weights is None:
+            return super().forward(features, proposals, image_shapes, targets)
+        given: list[Tensor] = []
+        watching = self.box_predictor.register_forward_hook(lambda *call: given.append(call[2][0]))
+        try:
+            found, losses = super().forward(features, proposals, image_shapes, targets)
+        finally:
+            watching.remove()
+        losses["loss_classifier"] = functional.cross_entropy(given[0], self._sampled, self.class_weights)
+        return found, losses
+
+
+def _resnet50(classes: int) -> MaskRCNN:
+    """All layers are trained; torchvision freezes the first ones of networks with pretrained weights alone."""
+    return maskrcnn_resnet50_fpn_v2(
+        weights=None, weights_backbone=None, num_classes=classes, box_detections_per_img=_MOST
+    )
+
+
+def _mobilenet_v3_small(classes: int) -> MaskRCNN:
+    """For processors, and for trying out: MobileNetV3-small (doi:10.1109/ICCV.2019.00140) with levels of 4 to 64 pixels.
+
+    Levels have 96 channels instead of 256, heads are half as deep, and the anchors half as large, from 16 pixels.
+    """
+    channels, strides = 96, {"1": "0", "3": "1", "8": "2", "12": "3"}
+    layers = torchvision.models.mobilenet_v3_small(weights=None).features
+    inside = [layers[int(place)].out_channels for place in strides]
+    sizes = tuple((side,) for side in (16, 32, 64, 128, 256))
+    return MaskRCNN(
+        BackboneWithFPN(layers, strides, inside, channels, norm_layer=nn.BatchNorm2d),
+        rpn_anchor_generator=AnchorGenerator(sizes, ((0.5, 1.0, 2.0),) * len(sizes)),
+        box_head=TwoMLPHead(channels * 7**2, 256),
+        box_predictor=FastRCNNPredictor(256, classes),
+        mask_head=MaskRCNNHeads(channels, (channels,) * 2, 1, norm_layer=nn.BatchNorm2d),
+        mask_predictor=MaskRCNNPredictor(channels, channels, classes),
+        box_detections_per_img=_MOST,
+    )
+
+
+_ARCHITECTURES: Mapping[str, Callable[[int], MaskRCNN]] = {
+    "maskrcnn_mobilenet_v3_small_fpn": _mobilenet_v3_small,
+    "maskrcnn_resnet50_fpn_v2": _resnet50,
+}
+
+
+class Served(nn.Module):  # type: ignore[misc]  # torch is not typed
+    """A network as it is exported: one image ``[1, 3, size, size]`` to what the head of the server expects, see `head.OUTPUTS`.
+
+    Beside what it finds it says what it makes of boxes that are always the same: that depends on no choice among thousands of
+    candidates, which a difference in the last digit turns around.
+    """
+
+    def __init__(self, model: MaskRCNN, size: int) -> None:
+        """Of a network that is trained, for canvases of ``size`` pixels."""
+        super().__init__()
+        self.model, self.size = model, size
+        self.register_buffer("fixed", size * torch.tensor(head.FIXED))
+        self.eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """As torchvision's heads do it, with the fixed boxes beside those that are found."""
+        model, shapes, fixed = self.model, [(self.size, self.size)], self.fixed
+        features, heads = model.backbone(images), model.roi_heads
+        objectness, moves = model.rpn.head(list(features.values()))
+        (proposals,), _ = model.rpn(ImageList(images, shapes), features)
+        regions = torch.cat((fixed, proposals))
+        logits, deltas = heads.box_predictor(heads.box_head(heads.box_roi_pool(features, [regions], shapes)))
+        count = len(head.FIXED)
+        (boxes,), (scores,), (labels,) = heads.postprocess_detections(
+            logits[count:], deltas[count:], [proposals], shapes
+        )
+        pooled = heads.mask_roi_pool(features, [torch.cat((fixed, boxes))], shapes)
+        drawn = heads.mask_predictor(heads.mask_head(pooled))
+        masks = drawn[count:].sigmoid()[torch.arange(labels.shape[0]), labels]
+        found = torch.cat((boxes, scores[:, None], (labels - 1)[:, None].to(boxes.dtype)), dim=1)
+        # Of the last level alone: all have the same weights.
+        anchors = torch.cat((objectness[-1], moves[-1]), dim=1).flatten(2)
+        outputs = (
+            torch.cat((found, found.new_zeros(_MOST, 6)))[:_MOST],
+            torch.cat((masks, masks.new_zeros(_MOST, *masks.shape[1:])))[:_MOST],
+            logits[:count].T,
+            heads.box_coder.decode(deltas[:count], [fixed]).flatten(1).T,
+            functional.avg_pool2d(drawn[:count, 1:], 4).transpose(0, 1).flatten(1),
+            anchors[0],
+        )
+        return tuple(output[None] for output in outputs)
