@@ -18,7 +18,7 @@ def test_its_training_is_valid_from_random_and_from_published_weights() -> None:
     assert TrainingRunSpec.model_validate(WHOLE).model.weights is None
     weights = TrainingRunSpec.model_validate(WHOLE | WEIGHTS).model.weights
     assert weights is not None
-    assert weights.path.endswith(".pth")
+    assert str(weights.path).endswith(".pth")
 
 
 def test_it_names_the_architectures() -> None:

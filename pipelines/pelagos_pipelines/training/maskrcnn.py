@@ -26,7 +26,7 @@ from pelagos_contract.families import MASK_RCNN
 from pelagos_contract.run_lengths import Part
 from pelagos_contract.training import Hyperparameters
 from pelagos_pipelines.evaluation import detection
-from pelagos_pipelines.evaluation.instances import MaskOverlaps
+from pelagos_pipelines.evaluation.instances import places_of
 from pelagos_pipelines.serving import geometry
 from pelagos_pipelines.serving.geometry import Fitted, Pixels
 from pelagos_pipelines.serving.predictions import Prediction, Raw, Settings, Thresholds
@@ -145,7 +145,7 @@ class _Learner(loop.Learner):
     def prepare(self, device: torch.device) -> None:
         """Decode the images."""
         truth, request = self._job.truth, self._job.request
-        self._device, self._weights, self._overlaps = device, loop.class_weights(truth, device), MaskOverlaps()
+        self._device, self._weights = device, loop.class_weights(truth, device)
         self._train, self._validation = (
             Scenes(samples, request.hyperparameters.image_size, request.resources.cpu)
             for samples in (truth.trained_on(), truth.samples("validation"))
@@ -171,7 +171,8 @@ class _Learner(loop.Learner):
         samples = self._job.truth.samples("validation")
         settings = _settings(self._job.truth.labels, size)
         thresholds = Thresholds(head.LEAST, head.IOU, self._job.request.evaluation.max_detections)
-        total, predictions = 0.0, []
+        total = 0.0
+        predictions: list[Any] = []
         for start in range(0, len(samples), step):
             chosen = range(start, min(start + step, len(samples)))
             images, targets = self._given(self._validation.plain(chosen))
@@ -183,7 +184,8 @@ class _Learner(loop.Learner):
             for index, found in zip(chosen, results, strict=True):
                 fitted = head.STRATEGY.fitted(samples[index].pixels(), size, size)
                 predictions.append(head.STRATEGY.decode(_found(found), fitted, settings, thresholds))
-        scores = detection.score(samples, predictions, len(settings.labels), self._overlaps)
+        places = places_of(samples, predictions)
+        scores = detection.score(samples, predictions, len(settings.labels), places)
         measured = {f"validation/{name}": scores.mean(attribute) for name, attribute in _METRICS.items()}
         # A validation split without objects has none of them.
         known = {name: value for name, value in measured.items() if math.isfinite(value)}
