@@ -86,9 +86,18 @@ MASK_RCNN = FamilyDescription(
     balances=True,
     augments=True,
 )
+YOLOV8_OBB = FamilyDescription(
+    name="YOLOv8-obb",
+    task=Task.ORIENTED_DETECTION,
+    pattern="yolov8[nsmlx]-obb",
+    architectures=("yolov8n-obb", "yolov8s-obb", "yolov8m-obb", "yolov8l-obb", "yolov8x-obb"),
+    normalizes=True,
+    balances=True,
+    augments=True,
+)
 FAMILIES = Registry(
     "family",
-    (YOLOV8, MOBILENET_V3, MOBILENET_V2, YOLOV8_CLS, MASK_RCNN),
+    (YOLOV8, MOBILENET_V3, MOBILENET_V2, YOLOV8_CLS, MASK_RCNN, YOLOV8_OBB),
     reserved=("export", *(task.value for task in Task)),  # stand beside families among the algorithms of a training
     others=lambda family: family.architectures,
 )

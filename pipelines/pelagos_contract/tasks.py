@@ -82,5 +82,14 @@ TASKS = {
             overall=("confidence",),
             primary_metric="mAP50",
         ),
+        TaskDescription(
+            Task.ORIENTED_DETECTION,
+            verb="detect with an angle",
+            image_size=640,
+            fitness="mAP50-95",
+            metrics=("mAP50", "mAP75", "mAP50-95", "precision", "recall", "F1", "IoU"),
+            overall=("confidence",),
+            primary_metric="mAP50",
+        ),
     )
 }

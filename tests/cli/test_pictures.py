@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,17 @@ def detection(box: list[float], class_id: int = 0, label: str = "Ceratium") -> d
 
 def detections(*found: dict[str, Any]) -> dict[str, Any]:
     return {"task": "Detection", "width": 0, "height": 0, "detections": list(found)}
+
+
+def turned(length: float, width: float, angle: float, class_id: int = 0) -> dict[str, Any]:
+    """A box around (400, 300)."""
+    turn = math.radians(angle)
+    corners = []
+    for across, down in ((-length, -width), (length, -width), (length, width), (-length, width)):
+        x = 400 + (across * math.cos(turn) - down * math.sin(turn)) / 2
+        corners.append([x, 300 + (across * math.sin(turn) + down * math.cos(turn)) / 2])
+    box = [400, 300, length, width, angle]
+    return {"label": "Gyrosigma", "classId": class_id, "score": 0.9, "box": box, "corners": corners}
 
 
 def classes(*probabilities: float) -> dict[str, Any]:
@@ -50,6 +62,21 @@ def test_a_box_is_framed_in_the_colour_of_its_class(shade: int) -> None:
     assert picture.getpixel((300, 400)) == (shade,) * 3, "what is inside stays visible"
     around = {picture.getpixel((x, 400)) for x in range(195, 206)}
     assert (0, 0, 0) in around, "a dark line beside the colour shows it on a background of the same colour"
+
+
+def test_a_turned_box_is_framed_along_its_sides() -> None:
+    found = turned(300, 60, 45, class_id=3)
+    picture = pictures.render(
+        Image.new("RGB", (800, 600), (255,) * 3), detections(found) | {"task": "OrientedDetection"}
+    )
+    yellow, (x, y) = drawing.colour(3), (150 / math.sqrt(2), 150 / math.sqrt(2))
+    assert picture.getpixel((round(400 + x), round(300 + y))) == yellow, "the far end, downwards to the right"
+    assert picture.getpixel((round(400 - 30 / math.sqrt(2)), round(300 + 30 / math.sqrt(2)))) == yellow, "a long side"
+    assert picture.getpixel((400, 300)) == (255,) * 3, "what is inside stays visible"
+    assert picture.getpixel((round(400 + x), round(300 - y))) == (255,) * 3, "nothing the other way"
+    reach = (300 + 60) / 2 / math.sqrt(2)
+    left, _, right, bottom = coloured(picture, yellow) or (0, 0, 0, 0)  # its label stands above
+    assert (left, right, bottom) == pytest.approx((400 - reach, 400 + reach, 300 + reach), abs=4)
 
 
 def test_classes_have_colours_of_their_own() -> None:

@@ -108,6 +108,18 @@ def test_an_answer_that_leaves_some_out_says_so() -> None:
     assert "0 detections (the best; there are more: raise spec.maxDetections), 10 ms" in shown.get()
 
 
+def test_turned_boxes_are_shown_with_their_angles() -> None:
+    corners = [[82.7, 40.0], [117.3, 60.0], [112.3, 68.7], [77.7, 48.7]]
+    found = {"label": "Größe", "classId": 1, "score": 0.91, "box": [97.5, 54.33, 40.0, 10.0, 30.0], "corners": corners}
+    content = {"task": "OrientedDetection", "width": 200, "height": 100, "cut": False, "detections": [found]}
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(predict.table(predict.Prediction("frames", "m", Path("diatoms.png"), content, 0.01)))
+    lines = [line.split() for line in shown.get().splitlines() if line.strip()]
+    assert lines[1] == ["class", "score", "x", "[px]", "y", "[px]", "length", "[px]", "width", "[px]", "angle", "[°]"]
+    assert lines[2] == ["Größe", "0.910", "97.5", "54.3", "40.0", "10.0", "30.0"]
+
+
 def test_probabilities_are_shown_as_a_table(api: ApiServer, served: dict[str, str], image: Path) -> None:
     api.add("classifier", ready(served["Classification"], "Classification"))
     result = run("classifier", image)

@@ -12,11 +12,13 @@ import pytest
 
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import TASKS, Task
+from pelagos_pipelines.annotations.shapes import rectangle
 from pelagos_pipelines.evaluation import figures, report
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.evaluation.tasks import detection
 from pelagos_pipelines.serving.tasks.classification import Classification
 from pelagos_pipelines.serving.tasks.detection import Detections
+from pelagos_pipelines.serving.tasks.oriented_detection import OrientedDetections
 
 LABELS = ("Noctiluca scintillans", "$x_1$ & <b>", "never seen")
 
@@ -77,6 +79,24 @@ def test_classification(tmp_path: Path) -> None:
     assert metrics["test/accuracy"] == 0.75
     assert metrics["test/recall/Noctiluca scintillans"] == 0.5
     assert whole(metrics) == described(Task.CLASSIFICATION)
+    assert pictures(tmp_path / "figures").keys() == {"confusion-matrix.png", "precision-recall.png", "examples.png"}
+
+
+def test_oriented_detection(tmp_path: Path) -> None:
+    boxes = np.array([[15, 17, 20, 8, 30], [40, 12, 20, 6, 0]], np.float32)
+    turn = rectangle(LABELS[0], 5, 13, 20, 8, 30.0)
+    samples = [
+        replace(one, shapes=[replace(turn, label=LABELS[index % 2])], boxes=np.zeros((0, 4)))
+        for index, one in enumerate(make_samples(tmp_path, 4))
+    ]
+    found = [
+        OrientedDetections(60, 40, boxes, np.array([0.9, 0.2], np.float32), np.array([index % 2, 2], np.int32))
+        for index in range(4)
+    ]
+    metrics = report.evaluate(samples, found, LABELS, tmp_path / "figures").metrics
+    assert metrics["test/mAP50"] == metrics["test/mAP75"] == 1
+    assert metrics["test/IoU"] == pytest.approx(1)
+    assert whole(metrics) == described(Task.ORIENTED_DETECTION)
     assert pictures(tmp_path / "figures").keys() == {"confusion-matrix.png", "precision-recall.png", "examples.png"}
 
 

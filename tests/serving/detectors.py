@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import torch
 from torch import nn
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import DetectionModel, OBBModel
 
 from pelagos_pipelines.serving import geometry
 from pelagos_pipelines.serving.geometry import Pixels
@@ -25,13 +25,16 @@ def make_image(width: int, height: int, seed: int) -> Pixels:
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
-def make_checkpoint(path: Path, labels: tuple[str, ...] = LABELS, mean: float = -2.0, deviation: float = 1.5) -> Path:
-    """YOLOv8n with random weights, scaled so that its scores spread over the whole of [0, 1].
+def make_checkpoint(
+    path: Path, labels: tuple[str, ...] = LABELS, mean: float = -2.0, deviation: float = 1.5, turned: bool = False
+) -> Path:
+    """YOLOv8n with random weights, scaled so that its scores spread over the whole of [0, 1]; ``turned``: so do its angles.
 
     With a lower ``mean`` of their logits, and a lower ``deviation``, it is sure of nothing, as after an epoch of training.
     """
     torch.manual_seed(0)
-    model = DetectionModel("yolov8n.yaml", nc=len(labels), verbose=False)
+    network, name = (OBBModel, "yolov8n-obb.yaml") if turned else (DetectionModel, "yolov8n.yaml")
+    model = network(name, nc=len(labels), verbose=False)
     model.names = dict(enumerate(labels))
     batches = [
         torch.from_numpy(geometry.place(image, geometry.fit(image.shape[1], image.shape[0], SIZE, 32))[None])
@@ -48,7 +51,11 @@ def make_checkpoint(path: Path, labels: tuple[str, ...] = LABELS, mean: float = 
         branch[-1].bias.data -= 2.0 * torch.arange(16).repeat(4)
     for branch in head.cv3:
         scale_outputs(model, branch[-1], batches, mean=mean, deviation=deviation)
-    torch.save({"epoch": -1, "model": model, "train_args": {"imgsz": SIZE, "task": "detect"}}, path)
+    for branch in head.cv4 if turned else ():
+        scale_outputs(model, branch[-1], batches, mean=0.0, deviation=1.5)
+    task = "obb" if turned else "detect"
+    model.args = {"imgsz": SIZE, "task": task}
+    torch.save({"epoch": -1, "model": model, "train_args": model.args}, path)
     return path
 
 

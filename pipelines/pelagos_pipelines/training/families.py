@@ -19,6 +19,7 @@ from pelagos_contract.families import (
     MOBILENET_V3,
     YOLOV8,
     YOLOV8_CLS,
+    YOLOV8_OBB,
     FamilyDescription,
     architectures_for,
     by_architecture,
@@ -111,6 +112,9 @@ FAMILIES = Registry(
         Offered(MOBILENET_V2, "pelagos_pipelines.training.mobilenet_v2"),
         Offered(YOLOV8_CLS, "pelagos_pipelines.training.yolov8_cls", packages=("ultralytics",)),
         Offered(MASK_RCNN, "pelagos_pipelines.training.maskrcnn"),
+        Offered(
+            YOLOV8_OBB, "pelagos_pipelines.training.yolov8_obb", packages=("ultralytics",), harmless=("ultralytics.",)
+        ),
     ),
 )
 

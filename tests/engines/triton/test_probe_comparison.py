@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 from typing import Any
@@ -146,3 +147,36 @@ def test_masks_may_differ_by_a_row_and_not_by_more() -> None:
     assert compare(known, instances(instance(0.9, top=6, height=39)), PACKAGE, want()) is None
     for wrong in (instance(0.9, top=9, height=36), instance(0.9, counts="P0"), instance(0.9, size=[64, 48])):
         assert (compare(known, instances(wrong), PACKAGE, want()) or "").startswith("missing: copepod with score 0.900")
+
+
+def turned(score: float, angle: float = 30.0, length: float = 40.0, x: float = 100.0) -> dict[str, Any]:
+    turn = math.radians(angle)
+    corners = []
+    for across, down in ((-length, -10), (length, -10), (length, 10), (-length, 10)):
+        right, below = across * math.cos(turn) - down * math.sin(turn), across * math.sin(turn) + down * math.cos(turn)
+        corners.append([x + right / 2, 50 + below / 2])
+    box = [x, 50.0, length, 10.0, angle]
+    return {"label": "copepod", "classId": 0, "score": score, "box": box, "corners": corners}
+
+
+def turns(*found: dict[str, Any]) -> dict[str, Any]:
+    return detections(*found) | {"task": "OrientedDetection"}
+
+
+def test_a_turned_box_is_the_same_whichever_corner_comes_first() -> None:
+    known = turns(turned(0.9, 179.9))
+    assert compare(known, turns(turned(0.9, 0.1)), PACKAGE, want()) is None
+    assert compare(turns(turned(0.9, 40, 10)), turns(turned(0.9, 130, 10)), PACKAGE, want()) is None
+    assert "missing: copepod with score 0.900 at (100.0, 50.0), 40.0 x 10.0, at 179.9 degrees" in (
+        compare(known, turns(turned(0.9, 5)), PACKAGE, want()) or ""
+    )
+    assert "missing" in (compare(known, turns(turned(0.9, 179.9, x=102)), PACKAGE, want()) or "")
+
+
+def test_of_turned_boxes_a_lower_iou_leaves_fewer_and_no_others() -> None:
+    both, one = turns(turned(0.9), turned(0.8, 33)), turns(turned(0.9))
+    assert compare(both, one, PACKAGE, want(iou="0.5")) is None
+    assert compare(one, both, PACKAGE, want(iou="0.9")) is None
+    assert "missing" in (compare(both, one, PACKAGE, want()) or "")
+    assert "missing" in (compare(both, one, PACKAGE, want(iou="0.9")) or "")
+    assert "not expected" in (compare(one, both, PACKAGE, want(iou="0.5")) or "")

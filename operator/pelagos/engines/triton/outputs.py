@@ -15,13 +15,19 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-KINDS = ("scores", "best", "boxes", "masks")
-_WORDS = {"scores": "the scores", "best": "the best scores", "boxes": "the boxes", "masks": "the masks"}
-_ROWS = {"boxes": 4, "masks": 1}
+KINDS = ("scores", "best", "boxes", "masks", "angles")
+_WORDS = {
+    "scores": "the scores",
+    "best": "the best scores",
+    "boxes": "the boxes",
+    "masks": "the masks",
+    "angles": "the angles",
+}
+_ROWS = {"boxes": 4, "masks": 1, "angles": 1}
 """Of kinds that do not have one for each class."""
 
 
-GPU = {"scores": 0.02, "best": 0.02, "boxes": 0.1, "masks": 0.2}
+GPU = {"scores": 0.02, "best": 0.02, "boxes": 0.1, "masks": 0.2, "angles": 0.02}
 """What is allowed beside: GPUs multiply with 10 bits (TF32) what processors and the package's graph multiplied with 23."""
 
 

@@ -87,7 +87,8 @@ class Dataset(Strict):
 class Outputs(Strict):
     """What the graph gives for the probe image before any threshold, and how far a server's numbers may be from that.
 
-    Rows of little-endian float32 in base64: ``scores`` and ``best`` one for each label, ``boxes`` four, ``masks`` one.
+    Rows of little-endian float32 in base64: ``scores`` and ``best`` one for each label, ``boxes`` four,
+    ``masks`` and ``angles`` one.
     """
 
     labels: Annotated[list[Label], Field(min_length=1, max_length=100_000)]
@@ -95,7 +96,10 @@ class Outputs(Strict):
     best: Packed | None = None
     boxes: Packed | None = None
     masks: Packed | None = None
-    allowed: dict[Literal["scores", "best", "boxes", "masks"], Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+    angles: Packed | None = None
+    allowed: dict[
+        Literal["scores", "best", "boxes", "masks", "angles"], Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    ]
 
 
 class Files(Strict):

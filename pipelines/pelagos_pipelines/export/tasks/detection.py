@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,7 +20,8 @@ MARGIN = 0.02
 class Detection(Strategy):
     """See `Strategy` for the contract of its methods."""
 
-    task, has_thresholds = Task.DETECTION, True
+    task: ClassVar[Task] = Task.DETECTION
+    has_thresholds = True
 
     def places_and_scores(self, raw: Floats) -> tuple[Floats, Floats]:
         """Four rows of boxes come first."""
@@ -32,8 +33,12 @@ class Detection(Strategy):
 
     def distance(self, theirs: Detections, ours: Detections, confidence: float, number: int) -> tuple[float, float]:
         """Largest difference of box coordinates in pixels and of scores, over detections paired within their class."""
-        boxes, scores, _ = paired(theirs, ours, confidence, number)
+        boxes, scores, _ = paired(theirs, ours, confidence, number, self.apart)
         return boxes, scores
+
+    def apart(self, boxes: Any, others: Any) -> Any:
+        """The largest difference of coordinates of each two boxes, ``[n, m]``."""
+        return furthest(boxes, others)
 
     def surest(self, prediction: Detections) -> float:
         """They are sorted."""
@@ -45,10 +50,18 @@ class Detection(Strategy):
         return bool(clear), float(known.scores.max(initial=0.0))
 
 
-def paired(theirs: Any, ours: Any, confidence: float, number: int) -> tuple[float, float, list[tuple[int, int]]]:
+def furthest(boxes: Any, others: Any) -> Any:
+    """The largest difference of coordinates of each two boxes, ``[n, m]``."""
+    return np.abs(boxes[:, None] - others[None]).max(axis=2)
+
+
+def paired(
+    theirs: Any, ours: Any, confidence: float, number: int, apart_of: Callable[[Any, Any], Any] = furthest
+) -> tuple[float, float, list[tuple[int, int]]]:
     """The largest differences of two sides' boxes and scores, and places of those that belong together, within their class.
 
-    Both have ``boxes``, ``scores`` and ``class_ids`` as `Detections` has them.
+    Both have ``boxes``, ``scores`` and ``class_ids`` as `Detections` has them;
+    ``apart_of`` says how far boxes are apart, in pixels.
 
     Raises:
         RefusedError: PARITY_FAILED for a box of image ``number`` that one side alone has found.
@@ -56,7 +69,7 @@ def paired(theirs: Any, ours: Any, confidence: float, number: int) -> tuple[floa
     boxes, scores, pairs = 0.0, 0.0, list[tuple[int, int]]()
     for class_id in set(theirs.class_ids.tolist()) | set(ours.class_ids.tolist()):
         left, right = np.flatnonzero(theirs.class_ids == class_id), np.flatnonzero(ours.class_ids == class_id)
-        apart: Any = np.abs(theirs.boxes[left][:, None] - ours.boxes[right][None]).max(axis=2)
+        apart: Any = apart_of(theirs.boxes[left], ours.boxes[right])
         differ: Any = np.abs(theirs.scores[left][:, None] - ours.scores[right][None])
         for row, column in _pairs(apart / BOX_TOLERANCE + differ / SCORE_TOLERANCE):
             boxes, scores = max(boxes, float(apart[row, column])), max(scores, float(differ[row, column]))

@@ -17,6 +17,7 @@ MODULES = {
     "Detection": "detection",
     "Classification": "classification",
     "InstanceSegmentation": "instance_segmentation",
+    "OrientedDetection": "oriented_detection",
 }
 """By the name of the task in packages."""
 HEADS: Mapping[str, Mapping[str, str]] = {

@@ -47,6 +47,10 @@ class Detections(Prediction):
         """Those that an index or a mask of rows chooses."""
         return replace(self, boxes=self.boxes[which], scores=self.scores[which], class_ids=self.class_ids[which])
 
+    def placed(self, box: Any) -> dict[str, Any]:
+        """Where one of its boxes is, as JSON."""
+        return {"box": [round(float(value), 2) for value in box]}
+
     def render(self, labels: Sequence[str]) -> dict[str, Any]:
         """With the boxes, best first."""
         found = [
@@ -54,7 +58,7 @@ class Detections(Prediction):
                 "label": labels[class_id],
                 "classId": int(class_id),
                 "score": round(float(score), 6),
-                "box": [round(float(value), 2) for value in box],
+                **self.placed(box),
             }
             for box, score, class_id in zip(self.boxes, self.scores, self.class_ids, strict=True)
         ]
@@ -108,6 +112,8 @@ class DetectionTask(Strategy):
     """See `Strategy` for the contract of its methods."""
 
     task, results = Detections.task, "detections"
+    numbers = 4
+    """Of a box."""
 
     def shape(self, width: int, height: int, size: int, stride: int) -> tuple[int, int]:
         """Of the smallest letterbox."""
@@ -135,7 +141,7 @@ class DetectionTask(Strategy):
         batch = len(predictions)
         counts = [0 if found is None else len(found.scores) for found in predictions]
         rows = max([1, *counts])
-        boxes: Any = np.zeros((batch, rows, 4), np.float32)
+        boxes: Any = np.zeros((batch, rows, self.numbers), np.float32)
         scores: Any = np.zeros((batch, rows), np.float32)
         class_ids: Any = np.zeros((batch, rows), np.int32)
         for index, (found, count) in enumerate(zip(predictions, counts, strict=True)):
@@ -158,11 +164,15 @@ class DetectionTask(Strategy):
         Its ``best`` are the highest scores of each class, wherever they are: of a good detector, most anchors see nothing.
         """
         known = self.rows(raw)
-        anchors = raw.shape[1]
-        count = min(max(VALUES // len(raw), LEAST), MOST, anchors)
-        chosen = np.linspace(0, anchors - 1, count).astype(int)
+        anchors, chosen = raw.shape[1], self.told(raw)
+        count = len(chosen)
         best = np.sort(np.partition(known["scores"], anchors - count, axis=1)[:, anchors - count :], axis=1)
         return {kind: values[:, chosen] for kind, values in known.items()} | {"best": best[:, ::-1]}
+
+    def told(self, raw: Floats) -> Any:
+        """Places of the anchors that a sketch has."""
+        anchors = raw.shape[1]
+        return np.linspace(0, anchors - 1, min(max(VALUES // len(raw), LEAST), MOST, anchors)).astype(int)
 
     def rounding(self, raw: Floats) -> dict[str, Any]:
         """Of the best scores as of all."""

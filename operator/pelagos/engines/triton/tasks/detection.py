@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -41,7 +41,8 @@ class _Detected(Strict):
 class Detection(Strategy):
     """See `Strategy` for the contract of its methods."""
 
-    task, answer = Task.DETECTION, _Detected
+    task: ClassVar[Task] = Task.DETECTION
+    answer: ClassVar[type[Strict]] = _Detected
 
     def outputs(self, labels: int) -> Iterator[Output]:
         """One row for each detection, how many there are, and whether there were more."""

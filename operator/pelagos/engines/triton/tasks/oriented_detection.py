@@ -1,0 +1,103 @@
+"""Oriented detection for whoever serves: turned boxes with scores, the best first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from pelagos.engines.triton.fields import Label, Number, Share, Strict
+from pelagos.engines.triton.tasks.detection import COMPARED, MARGIN, PIXELS, SCORE, Detection
+from pelagos.engines.triton.tasks.strategy import Found, Output
+from pelagos_contract.tasks import Task
+
+if TYPE_CHECKING:
+    from pelagos.ports.serving import DesiredService
+
+_Point = Annotated[list[Number], Field(min_length=2, max_length=2)]
+
+
+class _Turned(Strict):
+    label: Label
+    class_id: int
+    score: Share
+    box: Annotated[list[Number], Field(min_length=5, max_length=5)]
+    corners: Annotated[list[_Point], Field(min_length=4, max_length=4)]
+
+
+class _Detected(Strict):
+    task: Literal["OrientedDetection"]
+    width: int
+    height: int
+    cut: bool = False
+    detections: list[_Turned]
+
+
+class OrientedDetection(Detection):
+    """See `Strategy` for the contract of its methods."""
+
+    task, answer = Task.ORIENTED_DETECTION, _Detected
+
+    def outputs(self, labels: int) -> Iterator[Output]:
+        """Boxes have a fifth number; and x and y of the corners of each."""
+        for name, kind, shape in super().outputs(labels):
+            yield name, kind, [-1, 5] if name == "boxes" else shape
+        yield "corners", "TYPE_FP32", [-1, 8]
+
+    def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
+        """Of two IoU, the lower one leaves fewer boxes, each of which the higher one leaves, too."""
+        floor = max(float(want.confidence), float(package.get("confidence", 0)))
+        known, got = expected["detections"], answer["detections"]
+        # Either side may hold the best ones only, and thousands need not be compared.
+        most = min(len(known) if expected.get("cut") else COMPARED, want.max_detections, COMPARED)
+        for found in (known, got):
+            if len(found) >= most:
+                floor = max(floor, float(found[most - 1]["score"]))
+        known, got = known[:most], got[:most]
+        iou = float(want.iou)
+        made_with = float(package.get("iou", iou))
+        if iou >= made_with and (missing := _alone(known, got, floor)):
+            return f"missing: {_words(missing)}; got {len(got)} of {len(known)} detections"
+        if iou <= made_with and (extra := _alone(got, known, floor)):
+            return f"not expected: {_words(extra)}"
+        return None
+
+
+def _alone(some: Sequence[Found], others: Sequence[Found], floor: float) -> Found | None:
+    """The first clear detection of one side that has none like it on the other."""
+    left = list(others)
+    for found in some:
+        pair = next((other for other in left if _same(found, other)), None)
+        if pair is not None:
+            left.remove(pair)
+        elif found["score"] >= floor + MARGIN:
+            return found
+    return None
+
+
+def _same(one: Found, other: Found) -> bool:
+    """Whichever corner comes first: a square has four sides that may be called its length, and 0 degrees are 180."""
+    if (
+        one["classId"] != other["classId"]
+        or one["label"] != other["label"]
+        or abs(one["score"] - other["score"]) > SCORE
+    ):
+        return False
+    points, others = one["corners"], other["corners"]
+    return any(
+        all(
+            abs(x - across) <= PIXELS and abs(y - down) <= PIXELS
+            for (x, y), (across, down) in zip(points, others[first:] + others[:first], strict=True)
+        )
+        for first in range(len(others))
+    )
+
+
+def _words(found: Found) -> str:
+    x, y, length, width, angle = found["box"]
+    place = f"at ({x:.1f}, {y:.1f}), {length:.1f} x {width:.1f}, at {angle:.1f} degrees"
+    return f"{found['label']} with score {found['score']:.3f} {place}"
+
+
+STRATEGY = OrientedDetection()
