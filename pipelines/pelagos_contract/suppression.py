@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+SLACK = 1e-9
+"""By how much, as a share of their size, an edge may lie outside of a rectangle and be on its edge: more than rounding makes."""
 _AT_ONCE = 2**20
 """Pairs of turned boxes that are compared at once, about."""
 
@@ -127,18 +129,58 @@ def _turned_reach(iou: float) -> float:
     return float(2 * np.sqrt(apart * (1 + ratio**2)))
 
 
-def across_tiles(boxes: Any, scores: Any, tiles: Any, is_cut: Any, share: float) -> list[int]:
+def common_area(corners: Any, others: Any) -> Any:
+    """The area ``[n]`` that two rectangles of each pair have in common, by their corners ``[n, 4, 2]`` in turn, clockwise.
+
+    The shoelace formula, by those parts of either one's edges that lie in the other. Edges that lie on each other are taken once
+    where both rectangles are on the same side of them, else not at all. Source: Cyrus and Beck, Generalized two- and
+    three-dimensional clipping, Computers and Graphics 3 (1978).
+    """
+    middle = corners.mean(axis=1, keepdims=True)
+    first, second = corners - middle, others - middle
+    sides = [np.hypot(*np.moveaxis(each[:, 1:3] - each[:, :2], -1, 0)) for each in (first, second)]
+    slack = SLACK * np.concatenate(sides, axis=1).max(axis=1)
+    twice = _swept(first, second, -slack, slack) + _swept(second, first, slack, slack)
+    return np.clip(twice / 2, 0, np.minimum(*(each.prod(axis=1) for each in sides)))
+
+
+def _swept(edges: Any, within: Any, along_side: Any, against: Any) -> Any:
+    """Twice the area that the edges of boxes sweep as seen from the origin, as far as they lie in others.
+
+    In by so much, or more: by ``along_side`` where an edge goes the way of a side of the other, else by ``against``.
+    """
+    start, along = edges, np.roll(edges, -1, axis=1) - edges
+    side = np.roll(within, -1, axis=1) - within
+    length = np.maximum(np.hypot(side[..., 0], side[..., 1]), np.finfo(float).tiny)
+    inward = np.stack((-side[..., 1], side[..., 0]), axis=-1) / length[..., None]
+    # Distances from each side, and by how much they change along the edge: [pair, edge, side].
+    same_way = (along[:, :, None] * side[:, None]).sum(axis=-1) > 0
+    least = np.where(same_way, along_side[:, None, None], against[:, None, None])
+    at = ((start[:, :, None] - within[:, None]) * inward[:, None]).sum(axis=-1) - least
+    change = (along[:, :, None] * inward[:, None]).sum(axis=-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        crossing = -at / change
+    enters = np.where(change > 0, crossing, np.where((change == 0) & (at < 0), np.inf, -np.inf)).max(axis=2)
+    leaves = np.where(change < 0, crossing, np.inf).min(axis=2)
+    part = np.clip(np.minimum(leaves, 1) - np.maximum(enters, 0), 0, None)
+    return ((start[..., 0] * along[..., 1] - start[..., 1] * along[..., 0]) * part).sum(axis=1)
+
+
+def across_tiles(boxes: Any, scores: Any, tiles: Any, is_cut: Any, share: float, corners: Any = None) -> list[int]:
     """Places of the boxes ``[n, 4]`` of one class that remain when what several tiles show is kept once, in their order.
 
     ``tiles`` [n] are the numbers of those in which boxes were found, and ``is_cut`` [n] says which reach an edge of theirs within
-    the image. Of two boxes of different tiles that have more than ``share`` of the smaller one in common (IoS), the one that is
-    cut is dropped, or that of the lower score. Boxes of one tile, which has been suppressed by itself, never drop each other.
+    the image. ``corners`` [n, 4, 2] are those of turned boxes, where ``boxes`` are around these. Of two boxes of different tiles
+    that have more than ``share`` of the smaller one in common (IoS), the one that is cut is dropped, or that of the lower score.
+    Boxes of one tile, which has been suppressed by itself, never drop each other.
 
     Source: the postprocessing of Akyon, Altinuc and Temizel, Slicing aided hyper inference and fine-tuning for small object
     detection, ICIP 2022, doi:10.1109/ICIP46576.2022.9897990; there boxes of one tile and of several are treated alike.
     """
     x1, y1, x2, y2 = np.asarray(boxes, np.float64).reshape(-1, 4).T
     areas = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
+    if corners is not None:
+        areas = common_area(corners, corners)
     across = np.argsort(x1, kind="stable")
     ordered: Any = x1[across]
     widest = (x2 - x1).max(initial=0)
@@ -150,6 +192,8 @@ def across_tiles(boxes: Any, scores: Any, tiles: Any, is_cut: Any, share: float)
         width = np.minimum(x2[one], x2[near]) - np.maximum(x1[one], x1[near])
         height = np.minimum(y2[one], y2[near]) - np.maximum(y1[one], y1[near])
         shared = np.maximum(width, 0) * np.maximum(height, 0)
+        if corners is not None:
+            shared = common_area(corners[[one] * len(near)], corners[near])
         dropped = (shared > share * np.minimum(areas[one], areas[near])) & (tiles[near] != tiles[one])
         alive[near[dropped]] = False
     return np.flatnonzero(alive).tolist()

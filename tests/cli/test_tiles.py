@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -86,3 +87,37 @@ def test_masks_are_of_the_whole_image() -> None:
     assert (moved["box"], moved["mask"]["size"], moved["area"]) == ([85, 10, 95, 20], [100, 180], 100)
     left, top, pixels = run_lengths.part_of(moved["mask"]["counts"], (100, 180))
     assert (left, top, pixels.shape, pixels.all()) == (85, 10, (10, 10), True)
+
+
+def bar(score: float, x: float, y: float, length: float, angle: float) -> dict[str, Any]:
+    """A box of 6 pixels' width in a tile."""
+    turn = math.radians(angle)
+    along, across = (
+        (length / 2 * math.cos(turn), length / 2 * math.sin(turn)),
+        (-3 * math.sin(turn), 3 * math.cos(turn)),
+    )
+    signs = ((-1, -1), (1, -1), (1, 1), (-1, 1))
+    corners = [[x + one * along[0] + other * across[0], y + one * along[1] + other * across[1]] for one, other in signs]
+    return {"label": "cod", "classId": 3, "score": score, "box": [x, y, length, 6, angle], "corners": corners}
+
+
+def merged_turned(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    found = ((LEFT, left), (RIGHT, right))
+    answers = [Asked(place, {"task": "OrientedDetection", "detections": listed}) for place, listed in found]
+    merged: list[dict[str, Any]] = tiles.merged(SIZE, answers)["detections"]
+    return merged
+
+
+def test_turned_boxes_are_moved_with_their_corners_and_kept_once() -> None:
+    (one,) = merged_turned([bar(0.8, 88, 50, 12, 45)], [bar(0.9, 8.5, 50, 12, 45)])
+    assert (one["score"], one["box"]) == (0.9, [88.5, 50, 12, 6, 45])
+    assert sum(x for x, _ in one["corners"]) / 4 == pytest.approx(88.5, abs=0.01)
+
+
+def test_turned_boxes_that_cross_stay_though_the_boxes_around_them_are_one() -> None:
+    assert len(merged_turned([bar(0.8, 89, 50, 14, 45)], [bar(0.9, 9, 50, 14, 135)])) == 2
+
+
+def test_a_turned_box_that_an_edge_cuts_gives_way_to_the_whole() -> None:
+    cut, whole = bar(0.9, 93, 50, 18, 30), bar(0.4, 16, 51.5, 25, 30)
+    assert [one["score"] for one in merged_turned([cut], [whole])] == [0.4]

@@ -66,9 +66,11 @@ def merged(size: tuple[int, int], found: Sequence[Asked]) -> dict[str, Any]:
     for class_id in {one["classId"] for one in moved}:
         members = [place for place, one in enumerate(moved) if one["classId"] == class_id]
         tiles: Any = np.array([every[place][0] for place in members])
-        is_cut = [_is_cut(every[place][1]["box"], found[every[place][0]].place, size) for place in members]
-        boxes, scores = [moved[place]["box"] for place in members], [moved[place]["score"] for place in members]
-        kept += [members[one] for one in across_tiles(boxes, scores, tiles, is_cut, SHARE)]
+        is_cut = [_is_cut(_around(every[place][1]), found[every[place][0]].place, size) for place in members]
+        boxes, scores = [_around(moved[place]) for place in members], [moved[place]["score"] for place in members]
+        turned = "corners" in moved[members[0]]
+        corners = np.array([moved[place]["corners"] for place in members], float) if turned else None
+        kept += [members[one] for one in across_tiles(boxes, scores, tiles, is_cut, SHARE, corners)]
     return {
         "task": task,
         "width": size[0],
@@ -81,6 +83,10 @@ def merged(size: tuple[int, int], found: Sequence[Asked]) -> dict[str, Any]:
 
 def _moved(found: Mapping[str, Any], place: Place, size: tuple[int, int]) -> dict[str, Any]:
     """An object in pixels of the whole image."""
+    if "corners" in found:
+        x, y, *rest = found["box"]
+        corners = [[round(x + place.x, 2), round(y + place.y, 2)] for x, y in found["corners"]]
+        return {**found, "box": [round(x + place.x, 2), round(y + place.y, 2), *rest], "corners": corners}
     box = [round(value + (place.x, place.y)[side % 2], 2) for side, value in enumerate(found["box"])]
     return {**found, "box": box} | ({"mask": _moved_mask(found["mask"], place, size)} if "mask" in found else {})
 
@@ -92,6 +98,15 @@ def _moved_mask(mask: Mapping[str, Any], place: Place, size: tuple[int, int]) ->
     whole = size[1], size[0]
     moved = run_lengths.Part(part.left + place.x, part.top + place.y, part.inside)
     return {"size": list(whole), "counts": run_lengths.encoded(moved, whole)}
+
+
+def _around(found: Mapping[str, Any]) -> Sequence[float]:
+    """The upright box of a detection, or that around its corners."""
+    if "corners" not in found:
+        sides: Sequence[float] = found["box"]
+        return sides
+    xs, ys = zip(*found["corners"], strict=True)
+    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _is_cut(box: Sequence[float], place: Place, size: tuple[int, int]) -> bool:
