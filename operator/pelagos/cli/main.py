@@ -27,6 +27,7 @@ from pelagos.cli import (
     predict,
     publication,
     report,
+    runs,
     status,
     tensorboard,
     ui,
@@ -95,6 +96,7 @@ app.command()(doctor.doctor)
 app.command()(orphans.orphans)
 app.command()(operate.operator)
 app.add_typer(dataset.app, name="dataset")
+app.add_typer(runs.app, name="runs")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(control_plane.app, name="control-plane")

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 from pelagos.cli import access
 from pelagos.embedded import daemon
 from pelagos.embedded.layout import Layout
+from pelagos.engines.mlflow.notation import mapping
+from pelagos.engines.mlflow.rest import AbsentError, MlflowRest
+from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.settings import Settings
+from pelagos_contract.tags import ENVIRONMENT_TAGS
+
+_LONGEST = 4096
 
 
 class NotReachedError(Exception):
-    """It does not run, or nobody said where it is; the message says what to do."""
+    """It does not run, does not answer, or nobody said where it is; the message says what to do."""
 
 
 def reached(settings: Settings, at: access.Chosen) -> Settings:
@@ -29,3 +38,31 @@ def reached(settings: Settings, at: access.Chosen) -> Settings:
             "set PELAGOS_TRACKING_URI to the address of the MLflow server, as this machine reaches it"
         )
     return settings
+
+
+def environments(settings: Settings, at: access.Chosen, runs: Sequence[str]) -> list[dict[str, str]]:
+    """What MLflow has of the environment of each run, by name; nothing of a run that it does not have.
+
+    Raises NotReachedError.
+    """
+
+    async def ask() -> list[dict[str, str]]:
+        rest = MlflowRest.from_settings(reached(settings, at))
+        try:
+            return [await _environment(rest, run) for run in runs]
+        finally:
+            await rest.close()
+
+    try:
+        return asyncio.run(ask())
+    except (OutageError, RejectedError, KeyError, TypeError) as error:
+        raise NotReachedError(f"MLflow does not answer: {error}") from error
+
+
+async def _environment(rest: MlflowRest, run: str) -> dict[str, str]:
+    try:
+        found = await rest.get("runs/get", run_id=run)
+    except AbsentError:
+        return {}
+    tags = mapping(found["run"]["data"].get("tags"))
+    return {name: str(value)[:_LONGEST] for name, value in tags.items() if name.startswith(ENVIRONMENT_TAGS)}

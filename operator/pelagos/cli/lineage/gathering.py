@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from pelagos import engine_registry
 from pelagos.api.kinds import DATASET, MODEL_SERVICE, TRAINING_RUN
-from pelagos.cli import access, data_plane
+from pelagos.cli import access, data_plane, tracking_server
 from pelagos.cli.lineage.bundle import BundleError
 from pelagos.cli.lineage.records import (
     ANNOTATIONS,
@@ -26,11 +26,8 @@ from pelagos.cli.lineage.records import (
     ServiceRecord,
     TrainingRecord,
 )
-from pelagos.engines.mlflow.notation import mapping
-from pelagos.engines.mlflow.rest import MlflowRest
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.settings import Settings
-from pelagos_contract.tags import ENVIRONMENT_TAGS
 
 KINDS = {kind.kind: kind for kind in (MODEL_SERVICE, TRAINING_RUN, DATASET)}
 """In the order in which a name is looked for."""
@@ -178,22 +175,8 @@ def _fetch(settings: Settings, uri: str, name: str, target: Path, notes: list[st
 
 def _environment(settings: Settings, at: access.Chosen, run: str, notes: list[str]) -> dict[str, str]:
     """What MLflow has of the environment of a run; empty when it cannot be asked."""
-    from pelagos.cli import tracking_server
-
-    if not run:
-        return {}
-
-    async def ask() -> dict[str, str]:
-        rest = MlflowRest.from_settings(tracking_server.reached(settings, at))
-        try:
-            found = await rest.get("runs/get", run_id=run)
-            return mapping(found["run"]["data"].get("tags"))
-        finally:
-            await rest.close()
-
     try:
-        tags = asyncio.run(ask())
-    except (OutageError, RejectedError, tracking_server.NotReachedError, KeyError, TypeError) as error:
+        return tracking_server.environments(settings, at, [run])[0] if run else {}
+    except tracking_server.NotReachedError as error:
         notes.append(f"the environment of the run is not known: {error}")
         return {}
-    return {name: str(value)[:4096] for name, value in tags.items() if name.startswith(ENVIRONMENT_TAGS)}
