@@ -85,6 +85,7 @@ MASK_RCNN = FamilyDescription(
     normalizes=True,
     balances=True,
     augments=True,
+    schedules=True,
 )
 YOLOV8_OBB = FamilyDescription(
     name="YOLOv8-obb",
@@ -94,10 +95,21 @@ YOLOV8_OBB = FamilyDescription(
     normalizes=True,
     balances=True,
     augments=True,
+    schedules=True,
+)
+YOLOV8_SEG = FamilyDescription(
+    name="YOLOv8-seg",
+    task=Task.INSTANCE_SEGMENTATION,
+    pattern="yolov8[nsmlx]-seg",
+    architectures=("yolov8n-seg", "yolov8s-seg", "yolov8m-seg", "yolov8l-seg", "yolov8x-seg"),
+    normalizes=True,
+    balances=True,
+    augments=True,
+    schedules=True,
 )
 FAMILIES = Registry(
     "family",
-    (YOLOV8, MOBILENET_V3, MOBILENET_V2, YOLOV8_CLS, MASK_RCNN, YOLOV8_OBB),
+    (YOLOV8, MOBILENET_V3, MOBILENET_V2, YOLOV8_CLS, MASK_RCNN, YOLOV8_OBB, YOLOV8_SEG),
     reserved=("export", *(task.value for task in Task)),  # stand beside families among the algorithms of a training
     others=lambda family: family.architectures,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,15 +27,26 @@ def make_image(width: int, height: int, seed: int) -> Pixels:
 
 
 def make_checkpoint(
-    path: Path, labels: tuple[str, ...] = LABELS, mean: float = -2.0, deviation: float = 1.5, turned: bool = False
+    path: Path,
+    labels: tuple[str, ...] = LABELS,
+    mean: float = -2.0,
+    deviation: float = 1.5,
+    *,
+    turned: bool = False,
+    network: Any = DetectionModel,
+    architecture: str = "yolov8n",
+    task: str = "detect",
 ) -> Path:
-    """YOLOv8n with random weights, scaled so that its scores spread over the whole of [0, 1]; ``turned``: so do its angles.
+    """A small YOLOv8, a detector if nothing else is said, with random weights; ``turned``: of turned boxes.
+
+    They are scaled so that its scores spread over the whole of [0, 1].
 
     With a lower ``mean`` of their logits, and a lower ``deviation``, it is sure of nothing, as after an epoch of training.
     """
     torch.manual_seed(0)
-    network, name = (OBBModel, "yolov8n-obb.yaml") if turned else (DetectionModel, "yolov8n.yaml")
-    model = network(name, nc=len(labels), verbose=False)
+    if turned:
+        network, architecture, task = OBBModel, "yolov8n-obb", "obb"
+    model = network(f"{architecture}.yaml", nc=len(labels), verbose=False)
     model.names = dict(enumerate(labels))
     batches = [
         torch.from_numpy(geometry.place(image, geometry.fit(image.shape[1], image.shape[0], SIZE, 32))[None])
@@ -53,7 +65,6 @@ def make_checkpoint(
         scale_outputs(model, branch[-1], batches, mean=mean, deviation=deviation)
     for branch in head.cv4 if turned else ():
         scale_outputs(model, branch[-1], batches, mean=0.0, deviation=1.5)
-    task = "obb" if turned else "detect"
     model.args = {"imgsz": SIZE, "task": task}
     torch.save({"epoch": -1, "model": model, "train_args": model.args}, path)
     return path

@@ -125,6 +125,36 @@ def _part(shape: Shape, width: int, height: int) -> Part:
     return Part(left, top, covered & ~holes)
 
 
+def filled(ring: Any, width: int, height: int) -> Part:
+    """The pixels of an image whose centre lies in a ring, x and y one after the other, in the part that it covers."""
+    import numpy as np
+
+    from pelagos_contract.run_lengths import Part
+
+    points: Any = np.reshape(np.asarray(ring, float), (-1, 2))
+    left, top = np.clip(np.floor(points.min(axis=0)), 0, (width, height)).astype(int).tolist()
+    right, bottom = np.clip(np.ceil(points.max(axis=0)), (left, top), (width, height)).astype(int).tolist()
+    return Part(left, top, _inside(ring, left, top, (bottom - top, right - left)))
+
+
+def even_and_odd(shape: Shape, width: int, height: int) -> Shape:
+    """A polygon or mask whose pixels on an image are those in its rings by the rule of even and odd alone.
+
+    Of a polygon whose rings overlap, and are no holes, this is the mask.
+    """
+    import numpy as np
+
+    if shape.kind is Kind.MASK or len(shape.rings) == 1:
+        return shape
+    left, top, inside = _part(shape, width, height)
+    odd: Any = np.zeros_like(inside)
+    for ring, _ in shape.outlines:
+        odd ^= _inside(ring, left, top, inside.shape)
+    if (odd == inside).all() or not inside.any():
+        return shape
+    return of_array(shape.label, inside, (left, top))
+
+
 def of_outline(shape: Shape, size: tuple[int, int]) -> Shape | None:
     """The same as a mask on an image of ``size`` (width, height); None when no pixel's centre lies in it."""
     pixels = drawn(shape, *size)

@@ -1,6 +1,7 @@
 """Shapes as rows of YOLO: the points of an outline, or of the corners of a box that is turned, as fractions of the image.
 
-A row has one ring. Parts of an object and its holes are joined to it by lines without width, so that no pixel is lost or gained.
+A row has one ring. Parts of an object and its holes are joined to it by lines without width, so that no pixel is lost or gained:
+by the rule of even and odd, so that parts which overlap are written as the outlines of their pixels.
 Source: docs.ultralytics.com, datasets/segment and datasets/obb.
 """
 
@@ -34,7 +35,8 @@ def row(shape: Shape, size: tuple[int, int]) -> str:
     if shape.kind is Kind.RECTANGLE:
         points = shapes.corners_of(shape)
     else:
-        rings = masks.rings_of(shape) if shape.kind is Kind.MASK else [ring for ring, _ in shape.outlines]
+        whole = masks.even_and_odd(shape, width, height)
+        rings = masks.rings_of(whole) if whole.kind is Kind.MASK else [ring for ring, _ in whole.outlines]
         points = joined(rings)
     return " ".join(f"{one / (height if place % 2 else width):.8f}" for place, one in enumerate(points))
 

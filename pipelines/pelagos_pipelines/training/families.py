@@ -20,6 +20,7 @@ from pelagos_contract.families import (
     YOLOV8,
     YOLOV8_CLS,
     YOLOV8_OBB,
+    YOLOV8_SEG,
     FamilyDescription,
     architectures_for,
     by_architecture,
@@ -115,6 +116,7 @@ FAMILIES = Registry(
         Offered(
             YOLOV8_OBB, "pelagos_pipelines.training.yolov8_obb", packages=("ultralytics",), harmless=("ultralytics.",)
         ),
+        Offered(YOLOV8_SEG, "pelagos_pipelines.training.yolov8_seg", packages=("ultralytics",)),
     ),
 )
 

@@ -102,7 +102,7 @@ class YoloV8:
         """What ``YOLO(checkpoint).predict`` finds, image by image."""
         model = YOLO(checkpoint)
         for image in images:
-            yield self._found(model, image, thresholds, predictor=functools.partial(self.SCALED, _scale(model)))
+            yield self._found(model, image, thresholds, predictor=functools.partial(self.SCALED, scale_of(model)))
 
     def prove(
         self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds
@@ -110,7 +110,7 @@ class YoloV8:
         """Likewise, each with what ultralytics made it of."""
         model = YOLO(checkpoint)
         for image in images:
-            predictor = functools.partial(self.UNSUPPRESSED, _scale(model))
+            predictor = functools.partial(self.UNSUPPRESSED, scale_of(model))
             found = self._found(model, image, thresholds, predictor=predictor, device="cpu")
             yield model.predictor.raw, found
 
@@ -143,7 +143,7 @@ class YoloV8:
         """Export the raw head; batch, height and width are dynamic."""
         model = YOLO(checkpoint)
         names = model.names
-        size, scale = int(model.overrides["imgsz"]), _scale(model)
+        size, scale = int(model.overrides["imgsz"]), scale_of(model)
         with graphs.tracing(), disk.written(checkpoint.with_suffix(".onnx")):
             written = model.export(
                 format="onnx", dynamic=True, simplify=False, opset=graphs.OPSET, imgsz=size, verbose=False
@@ -154,7 +154,7 @@ class YoloV8:
         return Settings(self.DESCRIPTION.task.value, tuple(names[index] for index in range(len(names))), size, STRIDE)
 
 
-def _scale(model: Any) -> Scale | None:
+def scale_of(model: Any) -> Scale | None:
     """The scale of the values that a checkpoint, which ultralytics has loaded, was trained on."""
     return Scale.kept(model.ckpt["train_args"].get(SCALE))
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from typing import Any
 
+import cv2
 import numpy as np
 from ultralytics.cfg import get_cfg
 from ultralytics.data.augment import BaseTransform
@@ -120,7 +121,18 @@ def _of(item: Mapping[str, Any]) -> Altered:
         return Altered(pixels, boxes, class_ids, tuple(corners))
     middle, sides = np.split(found.reshape(-1, 4), 2, axis=1)
     boxes = np.concatenate((middle - sides / 2, middle + sides / 2), axis=1) * (width, height, width, height)
-    return Altered(pixels, boxes, class_ids)
+    outlines = _outlines(item["masks"][0].numpy(), boxes, width) if "masks" in item and len(boxes) else ()
+    return Altered(pixels, boxes, class_ids, outlines)
+
+
+def _outlines(owners: Any, boxes: Any, width: int) -> tuple[Any, ...]:
+    """The longest outline of each object, by the larger pixels that training takes for it; of a hidden one, its box."""
+    larger, found = width / owners.shape[1], []
+    for number, box in enumerate(boxes, start=1):
+        rings, _ = cv2.findContours((owners == number).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        longest = max(rings, key=len, default=None)
+        found.append(box[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2) if longest is None else (longest[:, 0] + 0.5) * larger)
+    return tuple(found)
 
 
 def _fraction(name: str, value: bool | int) -> float:
