@@ -210,3 +210,17 @@ def test_small_masks_are_enlarged_with_their_picture_and_a_pixel_is_seen() -> No
     assert coloured(picture, drawing.colour(0)) is not None
     empty = {"task": "InstanceSegmentation", "instances": [instance(0, 0, np.zeros((1, 1), bool), (40, 50))]}
     pictures.render(Image.new("RGB", (50, 40)), empty)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        {"size": [2**16, 2**17], "counts": "000000001"},
+        {"size": [40, 50], "counts": "\x1b[31m"},
+        {"size": [], "counts": ""},
+    ],
+)
+def test_a_mask_that_is_none_of_the_image_is_refused(mask: dict[str, Any]) -> None:
+    found = {**detection([0, 0, 9, 9]), "mask": mask, "area": 1}
+    with pytest.raises(PictureError, match="the answer does not fit the image of 50 x 40 pixels: a mask "):
+        pictures.render(Image.new("RGB", (50, 40)), {"task": "InstanceSegmentation", "instances": [found]})

@@ -10,6 +10,7 @@ import pytest
 
 from pelagos.cli import tiles
 from pelagos.cli.tiles import Asked
+from pelagos.engines.triton.inference import InferenceError
 from pelagos_contract import run_lengths
 from pelagos_contract.tiles import Place
 
@@ -85,6 +86,11 @@ def test_masks_are_of_the_whole_image() -> None:
     (moved,) = tiles.merged(SIZE, answers)["instances"]
 
     assert (moved["box"], moved["mask"]["size"], moved["area"]) == ([85, 10, 95, 20], [100, 180], 100)
+    one["mask"]["counts"] = "04"
+    with pytest.raises(
+        InferenceError, match="does not fit it: a mask has runs that are not those of an image of 100 x 100"
+    ):
+        tiles.merged(SIZE, answers)
     left, top, pixels = run_lengths.part_of(moved["mask"]["counts"], (100, 180))
     assert (left, top, pixels.shape, pixels.all()) == (85, 10, (10, 10), True)
 

@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
+from pelagos.engines.triton import inference
 from pelagos.engines.triton.package import Cut
 from pelagos_contract.tasks import Task
 from pelagos_contract.tiles import Place
@@ -94,8 +95,12 @@ def _moved(found: Mapping[str, Any], place: Place, size: tuple[int, int]) -> dic
 def _moved_mask(mask: Mapping[str, Any], place: Place, size: tuple[int, int]) -> dict[str, Any]:
     from pelagos_contract import run_lengths
 
-    part = run_lengths.part_of(mask["counts"], (mask["size"][0], mask["size"][1]))
     whole = size[1], size[0]
+    try:
+        # Of the tile, whatever the server says of its size.
+        part = run_lengths.part_of(mask["counts"], (place.height, place.width))
+    except ValueError as error:
+        raise inference.InferenceError(f"the answer for a tile does not fit it: {error}") from error
     moved = run_lengths.Part(part.left + place.x, part.top + place.y, part.inside)
     return {"size": list(whole), "counts": run_lengths.encoded(moved, whole)}
 

@@ -37,20 +37,26 @@ def places_of(samples: Sequence[Sample], found: Sequence[Instances]) -> Places:
             known[sample.name] = _entries(true_masks(sample, size), size)
         return known[sample.name]
 
-    return Places(true, lambda predicted: _entries(predicted.masks, predicted.size), mask_iou, outline)
+    def found_in(predicted: Any) -> Any:
+        texts: Any = np.empty(len(predicted.masks), object)
+        texts[:] = predicted.masks
+        return texts
+
+    return Places(true, found_in, mask_iou, outline)
 
 
 def mask_iou(found: Any, truth: Any) -> Any:
-    """The reference evaluator's IoU ``[n, m]`` of n and m masks, as its own tools have them."""
+    """The reference evaluator's IoU ``[n, m]`` of n masks, texts of runs, and m true ones, as the evaluator has them."""
     from pycocotools import mask
 
     if not len(found) or not len(truth):
         return np.zeros((len(found), len(truth)))
-    return mask.iou(found.tolist(), truth.tolist(), [0] * len(truth))
+    size = truth[0]["size"]
+    return mask.iou([{"size": size, "counts": text} for text in found], truth.tolist(), [0] * len(truth))
 
 
 def outline(entry: Any) -> Any:
-    """The longest outline of a mask, points ``[k, 2]`` in pixels."""
+    """The longest outline of a true mask, points ``[k, 2]`` in pixels."""
     height, width = entry["size"]
     rings = outlines(run_lengths.part_of(entry["counts"].decode(), (height, width)))
     return max(rings, key=len) if rings else np.zeros((1, 2))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 from rich.table import Table
 from rich.text import Text
 
-from pelagos.cli.drawing import Box, colour, font, shortened
+from pelagos.cli.drawing import Box, PictureError, colour, font, shortened
 from pelagos.cli.predictions import detection
 from pelagos.cli.predictions.strategy import Answer, Strategy, empty_table
 from pelagos_contract.tasks import Task
+from pelagos_contract.text import shown
 
 _COVER = 110
 """How much of an object its colour covers, of 255: what is below stays visible."""
@@ -41,10 +42,11 @@ class InstanceSegmentation(Strategy):
         """With what was found covered in the colour of its class, and a contour and a label."""
         picture = image.copy()
         unit = max(picture.size)
-        width = max(1, round(unit / 500))
+        width = max(2, round(unit / 400))
+        size = round(image.height / scale), round(image.width / scale)
         # The best objects are drawn last, on top of the others.
         for found in reversed(answer["instances"]):
-            _cover(picture, found, scale, width)
+            _cover(picture, found, size, scale, width)
         pen, face = ImageDraw.Draw(picture), font(max(13, round(unit / 56)))
         placed: list[Box] = []
         for found in answer["instances"]:
@@ -56,10 +58,21 @@ class InstanceSegmentation(Strategy):
         return picture
 
 
-def _cover(picture: Image.Image, found: Mapping[str, Any], scale: float, width: int) -> None:
-    """Put the colour of an object on its pixels, and around them a contour between dark lines."""
-    size: Sequence[int] = found["mask"]["size"]
-    stencil, (left, top) = _stencil(found["mask"]["counts"], (size[0], size[1]), scale, 2 * width + 2)
+def _cover(picture: Image.Image, found: Mapping[str, Any], size: tuple[int, int], scale: float, width: int) -> None:
+    """Put the colour of an object on its pixels, and around them a contour with a dark line.
+
+    Raises:
+        PictureError: its mask is none of an image of ``size`` (height, width).
+    """
+    try:
+        if tuple(found["mask"]["size"]) != size:
+            raise ValueError(f"a mask is of an image of {found['mask']['size']} pixels")
+        stencil, (left, top) = _stencil(found["mask"]["counts"], size, scale, 2 * width + 2)
+    except ValueError as error:  # whatever a server says
+        height, wide = size
+        raise PictureError(
+            f"the answer does not fit the image of {wide} x {height} pixels: {shown(str(error))}"
+        ) from error
     shade = colour(found["classId"])
     # What grows and shrinks by a few pixels, and what is between.
     inner = stencil.filter(ImageFilter.MinFilter(2 * width + 1))
