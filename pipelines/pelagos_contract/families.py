@@ -20,7 +20,8 @@ class FamilyDescription:
     ``image_size`` is the usual longest side of its input in pixels; None: that of its task. ``takes_weights``: a training may
     start from a checkpoint of the same architecture. ``normalizes``: it heeds the statistics of a dataset that declares them.
     ``balances``, ``augments``: likewise what it plans about classes that it shows unevenly, and how images are to be altered.
-    ``schedules``: it heeds the hyperparameters of `SCHEDULING`.
+    ``schedules``: it heeds the hyperparameters of `SCHEDULING`. ``several_gpus``: all GPUs of a training share it; else it would
+    use one of them.
     """
 
     name: str
@@ -33,6 +34,7 @@ class FamilyDescription:
     balances: bool = False
     augments: bool = False
     schedules: bool = False
+    several_gpus: bool = False
     version: int = 1
     """See algorithms: raised when trainings of the same inputs lead to other models."""
 
@@ -56,6 +58,7 @@ MOBILENET_V3 = FamilyDescription(
     balances=True,
     augments=True,
     schedules=True,
+    several_gpus=True,
 )
 MOBILENET_V2 = FamilyDescription(
     name="MobileNetV2",
@@ -66,6 +69,7 @@ MOBILENET_V2 = FamilyDescription(
     balances=True,
     augments=True,
     schedules=True,
+    several_gpus=True,
 )
 YOLOV8_CLS = FamilyDescription(
     name="YOLOv8-cls",
@@ -76,6 +80,7 @@ YOLOV8_CLS = FamilyDescription(
     balances=True,
     augments=True,
     schedules=True,
+    several_gpus=True,
 )
 MASK_RCNN = FamilyDescription(
     name="MaskRCNN",

@@ -149,6 +149,7 @@ class Threads(Strict):
     """What a training may use of its machine."""
 
     cpu: Annotated[int, Field(ge=1, le=1024)] = 2
+    gpus: Annotated[int, Field(ge=0, le=64)] = 1
 
 
 Seed = Annotated[int, Field(ge=0, le=2147483647)]

@@ -51,7 +51,23 @@ def test_a_family_that_knows_none_of_them_is_asked_for_none() -> None:
     assert not judged(model={"architecture": "tiny_cnn"})
 
 
-def test_what_the_page_shows_is_accepted() -> None:
-    (shown,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+@pytest.mark.parametrize(
+    ("architecture", "gpus", "batch", "want"),
+    [
+        ("yolov8n", 2, 16, "spec.resources.gpus is 2, and trainings of yolov8n use one GPU; set it to 1"),
+        ("mobilenet_v2", 8, 6, "spec.resources.gpus is 8, and the GPUs share the 6 images of a batch"),
+        ("mobilenet_v2", 6, 6, None),
+        ("yolov8n", 1, 1, None),
+    ],
+)
+def test_gpus_that_would_idle_are_refused(architecture: str, gpus: int, batch: int, want: str | None) -> None:
+    found = judged(model={"architecture": architecture}, hyperparameters={"batchSize": batch}, resources={"gpus": gpus})
 
-    assert not judged(**yaml.safe_load(shown)["spec"])
+    assert [one.message.startswith(want or "nothing") for one in found] == ([True] if want else [])
+
+
+def test_what_the_page_shows_is_accepted() -> None:
+    shown = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+    assert len(shown) == 2
+    assert not any(judged(**yaml.safe_load(one)["spec"]) for one in shown)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -99,7 +100,12 @@ def test_the_cluster_is_asked_for_the_resources_in_spec() -> None:
         "nodeSelector": {"zone": "a"},
     }
 
-    request = submitted(resources={**asked, "tolerations": tolerations, "queue": "gpu-queue"}, deadline="1h")
+    request = submitted(
+        "Classification",
+        model={"architecture": "mobilenet_v2"},
+        resources={**asked, "tolerations": tolerations, "queue": "gpu-queue"},
+        deadline="1h",
+    )
 
     assert request.namespace == "default"
     assert request.resources.placement == Placement(
@@ -112,6 +118,15 @@ def test_the_cluster_is_asked_for_the_resources_in_spec() -> None:
         queue="gpu-queue",
     )
     assert request.resources.time_limit == 3600 + pipeline.DEADLINE_GRACE
+    assert parsed(request).resources.gpus == 2
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_a_step_of_an_earlier_image_is_asked_for_nothing_that_it_does_not_know(gpus: int) -> None:
+    asked = json.loads(submitted(resources={"gpus": gpus}).parameters["request"])
+
+    assert asked["resources"] == {"cpu": 2}
+    assert not {"gradientAccumulation", "learningRateSchedule", "warmupEpochs"} & asked["hyperparameters"].keys()
 
 
 @pytest.mark.parametrize(

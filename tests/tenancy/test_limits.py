@@ -44,11 +44,12 @@ def test_a_training_that_asks_for_too_many_gpus_is_refused_and_never_begun() -> 
 def test_a_limit_that_is_raised_lets_the_training_begin_by_itself() -> None:
     with simulation() as world:
         prepared(world)
-        spec = builders.changed(builders.TRAINING_RUN, {"resources": {"gpus": 3}})
+        world.tenants.known["default"] = Tenant(max_gpus=0)
+        spec = builders.changed(builders.TRAINING_RUN, {"resources": {"gpus": 1}})
         world.create(kinds.TRAINING_RUN, DETECTOR.name, spec)
         world.run(120)
 
-        world.tenants.known["default"] = Tenant(max_gpus=3)
+        world.tenants.known["default"] = Tenant(max_gpus=1)
 
         world.run_until(lambda: world.ready(DETECTOR)["reason"] == "Completed", within=600)
 
@@ -56,7 +57,7 @@ def test_a_limit_that_is_raised_lets_the_training_begin_by_itself() -> None:
 def test_a_limit_that_is_lowered_does_not_touch_what_runs() -> None:
     with simulation() as world:
         prepared(world)
-        spec = builders.changed(builders.TRAINING_RUN, {"resources": {"gpus": 2}})
+        spec = builders.changed(builders.TRAINING_RUN, {"resources": {"gpus": 1}})
         world.create(kinds.TRAINING_RUN, DETECTOR.name, spec)
         world.run_until(
             lambda: any(run.request.flow == "training" for run in world.pipelines.runs.values()), within=600

@@ -251,6 +251,23 @@ def test_weights_multiply_what_the_classifier_gets_wrong_of_a_class_by_exactly_a
     assert found["weighed"] != pytest.approx(found["usual"], rel=1e-3)
 
 
+def test_parts_of_a_batch_count_by_the_weights_of_their_classes(tmp_path: Path) -> None:
+    """As processes share it: the means of the parts, by what each is a mean of, are the mean of the whole."""
+    truth = weighed(make_truth(tmp_path / "shapes", (6, 2, 2), detection=False), 0.25, 1.75)
+    job, history = make_job(tmp_path / "job", truth, make_request(SMALL, imageSize=32))
+    learner: Any = mobilenet_v3.FAMILY.learner(job)
+    model = loop.Training(job, history, learner)._state.model.eval()
+
+    whole, *parts = ([0, 1, 2, 3, 4], [0, 1, 2], [3, 4])
+    with torch.no_grad():
+        losses = {len(part): float(learner.loss(model, learner.batch(part, None))) for part in (whole, *parts)}
+    shared = sum(losses[len(part)] * learner.weight(part) / learner.weight(whole) for part in parts)
+    assert shared == pytest.approx(losses[5], rel=1e-5)
+    assert [learner.weight([index]) for index in whole] == [
+        (0.25, 1.75)[label] for label in learner._train.labels[whole]
+    ]
+
+
 def test_a_balanced_classifier_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     truth = repeated(make_truth(tmp_path / "shapes", (6, 2, 2), Task.CLASSIFICATION))
     request = make_request(SMALL, epochs=2, imageSize=32)

@@ -49,6 +49,15 @@ class DatasetRef(Strict):
 class Resources(GpuPlacementSpec):
     """What the training asks for."""
 
+    gpus: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=64,
+            description="GPUs (nvidia.com/gpu) that share the training; 1 at most for architectures that use one. On one machine "
+            "as many are used as there are.",
+        ),
+    ] = 0
     cpu: Annotated[Cpu, Field(description='Processor cores, for example 2, "1.5" or 500m: request, and limit.')] = 2
     shared_memory: Annotated[
         Quantity | None,

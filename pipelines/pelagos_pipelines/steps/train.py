@@ -247,7 +247,7 @@ def _applied(known: GroundTruth, family: Family, parameters: Hyperparameters) ->
 def _describe(run: runs.Run, tracker: Tracker, applied: Mapping[str, str]) -> None:
     """Parameters, environment and lineage: enough to repeat the run and to know what it used."""
     from pelagos_pipelines.preparation.judging import kept
-    from pelagos_pipelines.training import environment
+    from pelagos_pipelines.training import environment, processes
     from pelagos_pipelines.training.families import offered
     from pelagos_pipelines.training.tracking import DatasetUse
 
@@ -261,6 +261,8 @@ def _describe(run: runs.Run, tracker: Tracker, applied: Mapping[str, str]) -> No
         "earlyStoppingPatience": run.request.early_stopping.patience if run.request.early_stopping else "none",
         "weights": (run.request.model.weights.place if run.request.model.weights else "none")[:_LONGEST],
     }
+    if offered(run.request).description.several_gpus and (count := processes.wanted(run.request)) > 1:
+        parameters["processes"] = count
     listing = run.workspace / "packages.txt"
     tags = environment.record(listing, offered(run.request).packages)
     if "balance.strategy" in applied:

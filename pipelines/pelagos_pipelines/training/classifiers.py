@@ -29,7 +29,7 @@ from pelagos_pipelines.serving import geometry
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
 from pelagos_pipelines.serving.tasks.classification import DEVIATION, MEAN, Classification, normalise
-from pelagos_pipelines.training import altering, classifier_augmentation, graphs, loop
+from pelagos_pipelines.training import altering, classifier_augmentation, distributed, graphs, loop
 from pelagos_pipelines.training.altering import Altered, Examples
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.normalization import Scale
@@ -54,14 +54,14 @@ class Networks:
 
 
 class DecodedImages:
-    """The images of a split as square canvases, decoded once and kept while they fit in ``CACHE_BYTES``."""
+    """The images of a split as square canvases, decoded once and kept while they fit in ``CACHE_BYTES`` of all processes."""
 
     def __init__(self, samples: Sequence[Sample], size: int, threads: int, scale: Scale | None = None) -> None:
         """Decode all images now if they fit."""
         self._scale = scale
         self._samples, self._size, self._threads = samples, size, threads
         self.labels = np.array([sample.class_ids[0] for sample in samples], np.int64)
-        fits = len(samples) * size * size * 3 <= CACHE_BYTES
+        fits = len(samples) * size * size * 3 <= CACHE_BYTES // distributed.members()
         self._all = self._decode(range(len(samples))) if fits else None
 
     def __len__(self) -> int:
@@ -176,13 +176,19 @@ class _Learner(loop.Learner):
 
     def prepare(self, device: torch.device) -> None:
         """Decode the images."""
-        truth, request = self._job.truth, self._job.request
+        truth = self._job.truth
         self._device = device
-        self._train, self._validation = (
-            DecodedImages(samples, request.hyperparameters.image_size, request.resources.cpu, self._scale)
-            for samples in (truth.trained_on(), truth.samples("validation"))
-        )
+        self._train = self._decoded(truth.trained_on())
         self._weights = loop.class_weights(truth, device)
+
+    @functools.cached_property
+    def _validation(self) -> DecodedImages:
+        """One of several processes alone needs them."""
+        return self._decoded(self._job.truth.samples("validation"))
+
+    def _decoded(self, samples: Sequence[Sample]) -> DecodedImages:
+        request = self._job.request
+        return DecodedImages(samples, request.hyperparameters.image_size, request.resources.cpu, self._scale)
 
     def batch(self, chosen: Sequence[int], generator: np.random.Generator | None) -> tuple[Tensor, Tensor]:
         """Images and labels, see `DecodedImages.batch`; altered as the dataset declares it, else as always."""
@@ -198,6 +204,11 @@ class _Learner(loop.Learner):
         """Cross entropy; with weights of classes it is the weighted mean."""
         images, labels = batch
         return functional.cross_entropy(model(images), labels, self._weights)
+
+    def weight(self, chosen: Sequence[int]) -> float:
+        """The weights of their classes; without any, how many they are."""
+        weights = self._job.truth.weights
+        return float(len(chosen)) if weights is None else float(np.take(weights, self._train.labels[chosen]).sum())
 
     def metrics(self, model: nn.Module) -> dict[str, float]:
         """Of the validation split."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +23,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import Hyperparameters
 from pelagos_pipelines.evaluation.samples import GroundTruth
-from pelagos_pipelines.training import checkpoints, determinism, memory, schedules
+from pelagos_pipelines.training import checkpoints, determinism, distributed, memory, processes, schedules
+from pelagos_pipelines.training.distributed import World
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.progress import Progress
 from pelagos_pipelines.training.training_history import TrainingHistory
@@ -39,6 +41,7 @@ class Learner(ABC):
     ``settles``: batch normalisation gets statistics of its own after each epoch, see `Training._settle_statistics`, from batches
     of ``settled_at_once`` images at least. ``autocast``: the loss may be computed in bfloat16 on an accelerator.
     ``most_gradient``: the norm to which the gradients of a step are cut; None: they are not.
+    ``skips_weights``: the loss of some batches says nothing about some of the weights.
     """
 
     heads: tuple[str, ...]
@@ -46,6 +49,7 @@ class Learner(ABC):
     settled_at_once: int = 32
     autocast: bool = True
     most_gradient: float | None = None
+    skips_weights: bool = False
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -70,11 +74,15 @@ class Learner(ABC):
         Go through the call of ``model``: it may be wrapped.
         """
 
+    def weight(self, chosen: Sequence[int]) -> float:
+        """Of what the loss of these images is the mean, where several processes share a batch: of images, if nothing else."""
+        return float(len(chosen))
+
     @abstractmethod
     def metrics(self, model: nn.Module) -> dict[str, float]:
         """``validation/NAME`` of the validation split: ``validation/loss``, and that by which the task chooses the best epoch.
 
-        ``model`` is in evaluation; gradients are off.
+        ``model`` is in evaluation; gradients are off. One process of several is asked for them.
         """
 
     @abstractmethod
@@ -92,8 +100,16 @@ class Learning(Protocol):
 
 def train(family: Learning, job: Job, history: TrainingHistory) -> int:
     """As `families.Family.train`, which families of this loop implement by it."""
+    count = processes.wanted(job.request)
+    if count > 1:
+        return processes.train(family, job, history, count)
+    return share(family, job, history, distributed.ALONE)
+
+
+def share(family: Learning, job: Job, history: TrainingHistory, world: World) -> int:
+    """Likewise, as one of the processes of a training; ``history`` is that of the first one."""
     with memory.refusing(job.request.hyperparameters), determinism.required():
-        return Training(job, history, family.learner(job)).run()
+        return Training(job, history, family.learner(job), world).run()
 
 
 def class_weights(truth: GroundTruth, device: torch.device) -> Tensor | None:
@@ -129,18 +145,18 @@ class _State:
 class Training:
     """One training: the loop over epochs and what it needs."""
 
-    def __init__(self, job: Job, history: TrainingHistory, learner: Learner) -> None:
+    def __init__(self, job: Job, history: TrainingHistory, learner: Learner, world: World = distributed.ALONE) -> None:
         """Begin, or continue from the last checkpoint."""
-        self._job, self._journal, self._learner = job, history, learner
+        self._job, self._journal, self._learner, self._world = job, history, learner, world
         self._parameters = job.request.hyperparameters
         self._seed = job.request.seed % 2**31
         torch.set_num_threads(job.request.resources.cpu)
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = world.device
         torch.manual_seed(self._seed)
-        model = learner.build()
+        model = world.joined(learner.build())
         self._last = job.folder / LAST
         # The weights of the start have served once there is a checkpoint of ours; a continued training never reads them again.
-        if job.start and not self._last.exists():
+        if job.start and world.leads and not self._last.exists():
             found, wanted = checkpoints.weights_of(job.start), model.state_dict()
             fitting = checkpoints.matching(found, wanted, learner.heads, job.request.model.architecture)
             model.load_state_dict(fitting, strict=False)
@@ -148,11 +164,13 @@ class Training:
         self._state = _State(model, _optimizer(model, self._parameters))
         if self._last.exists():
             self._state.restore(self._last, self._device)
-        # The process may have ended between the two checkpoints: last.pt holds the best epoch then, and best.pt is an older one.
-        if self._state.progress.is_best:
-            self._save_best()
-        # The history is written before the checkpoint, so it may have a row of an epoch that is trained again now.
-        history.continue_after(self._state.progress.epoch)
+        self._called = world.wrapped(model, skips_weights=learner.skips_weights)
+        if world.leads:
+            # The process may have ended between the two checkpoints: last.pt holds the best epoch then, best.pt an older one.
+            if self._state.progress.is_best:
+                self._save_best()
+            # The history is written before the checkpoint, so it may have a row of an epoch that is trained again now.
+            history.continue_after(self._state.progress.epoch)
         if not self._finished():
             learner.prepare(self._device)
             # What an epoch shows, by the plan of the version: usually each image once.
@@ -166,18 +184,25 @@ class Training:
             losses = self._train_epoch(epoch)
             if self._learner.settles:
                 self._settle_statistics()
-            # History, then the checkpoint to continue from, then the best one: whenever the process ends, the next one tells from
-            # last.pt what is missing, and makes it again.
-            rate = self._state.optimizer.param_groups[0]["lr"]
-            row = {**losses, "train/learning-rate": rate, **self._validate()}
-            metrics = self._journal.record(epoch, row)
-            # Before it is saved, so that the checkpoint itself says whether its epoch is the best.
-            self._state.progress = self._state.progress.after(metrics, self._job.request.task)
-            self._state.save(self._last)
-            if self._state.progress.is_best:
-                self._save_best()
-            self._journal.keep()
+            if self._world.leads:
+                self._conclude(epoch, losses)
+            self._state.progress = self._world.agreed(self._state.progress)
         return self._state.progress.best_epoch
+
+    def _conclude(self, epoch: int, losses: Mapping[str, float]) -> None:
+        """Measure the epoch and leave it on disk.
+
+        History, then the checkpoint to continue from, then the best one: whenever the process ends, the next one tells from
+        last.pt what is missing, and makes it again.
+        """
+        rate = self._state.optimizer.param_groups[0]["lr"]
+        metrics = self._journal.record(epoch, {**losses, "train/learning-rate": rate, **self._validate()})
+        # Before it is saved, so that the checkpoint itself says whether its epoch is the best.
+        self._state.progress = self._state.progress.after(metrics, self._job.request.task)
+        self._state.save(self._last)
+        if self._state.progress.is_best:
+            self._save_best()
+        self._journal.keep()
 
     def _finished(self) -> bool:
         return self._state.progress.is_over(self._job.request)
@@ -188,14 +213,17 @@ class Training:
         generator = np.random.default_rng([self._seed, epoch])
         torch.manual_seed(int(generator.integers(2**31)))
         order = self._shown[generator.permutation(len(self._shown))]
-        batches = _batches(order, self._parameters.batch_size)
+        batches = _batches(order, self._parameters.batch_size, self._world.count)
+        if self._world.count > 1:  # Each alters its own images, all in other ways.
+            generator = np.random.default_rng([self._seed, epoch, self._world.rank])
+            torch.manual_seed(int(generator.integers(2**31)))
         self._state.model.train()
         every, totals = self._parameters.gradient_accumulation or 1, dict[str, float]()
         for first in range(0, len(batches), every):
             self._set_rate(((epoch - 1) * len(batches) + first) / (self._parameters.epochs * len(batches)))
             for name, loss in self._step(batches[first : first + every], generator, epoch).items():
                 totals[name] = totals.get(name, 0.0) + loss
-        return {name: total / sum(map(len, batches)) for name, total in totals.items()}
+        return {name: total / sum(map(len, batches)) for name, total in self._world.summed(totals).items()}
 
     def _step(self, batches: Sequence[Any], generator: np.random.Generator, epoch: int) -> dict[str, float]:
         """One step of the optimizer by the gradients of some batches; the loss and its parts, summed over their images.
@@ -206,10 +234,14 @@ class Training:
         summed: dict[str, float] = {}
         self._state.optimizer.zero_grad(set_to_none=True)
         for chosen in batches:
-            loss, parts = self._loss(self._learner.batch(chosen, generator))
-            (loss * (len(chosen) / sum(map(len, batches)))).backward()
+            own = self._world.part(chosen)
+            fraction = self._learner.weight(own) / self._learner.weight(chosen)
+            # Processes exchange gradients once for each step, and take their mean.
+            with nullcontext() if chosen is batches[-1] else self._world.apart(self._called):
+                loss, parts = self._loss(self._learner.batch(own, generator))
+                (loss * (self._world.count * fraction * len(chosen) / sum(map(len, batches)))).backward()
             for name, part in {"train/loss": loss, **parts}.items():
-                summed[name] = summed.get(name, 0.0) + float(part.detach()) * len(chosen)
+                summed[name] = summed.get(name, 0.0) + float(part.detach()) * fraction * len(chosen)
         if self._learner.most_gradient is not None:
             nn.utils.clip_grad_norm_(self._state.model.parameters(), self._learner.most_gradient)
         self._state.optimizer.step()
@@ -226,7 +258,7 @@ class Training:
         """The loss of a batch, and its parts where the learner gives some."""
         on_accelerator = self._device.type == "cuda"
         with torch.autocast("cuda", torch.bfloat16, enabled=on_accelerator and self._learner.autocast):
-            found = self._learner.loss(self._state.model, batch)
+            found = self._learner.loss(self._called, batch)
         if isinstance(found, Tensor):
             return found, {}
         whole = torch.stack([part.float() for part in found.values()]).sum()
@@ -250,8 +282,9 @@ class Training:
         chosen = self._shown[np.random.default_rng(self._seed).permutation(len(self._shown))[:STATISTICS_IMAGES]]
         self._state.model.train()
         with torch.no_grad():
-            for batch in _batches(chosen, max(self._parameters.batch_size, self._learner.settled_at_once)):
-                self._learner.loss(self._state.model, self._learner.batch(batch, None))
+            at_once = max(self._parameters.batch_size, self._learner.settled_at_once)
+            for batch in _batches(chosen, at_once, self._world.count):
+                self._learner.loss(self._state.model, self._learner.batch(self._world.part(batch), None))
         for norm, momentum in zip(norms, usual, strict=True):
             norm.momentum = momentum
 
@@ -277,9 +310,13 @@ def _optimizer(model: nn.Module, parameters: Hyperparameters) -> torch.optim.Opt
     return torch.optim.AdamW(groups, lr=rate)
 
 
-def _batches(order: Any, size: int) -> list[Any]:
-    """Batches of about ``size``, never of one image: batch normalisation needs two. An only one is shown twice."""
-    if len(order) == 1:
-        order = np.repeat(order, 2)
-    count = max(min(math.ceil(len(order) / size), len(order) // 2), 1)
+def _batches(order: Any, size: int, processes: int = 1) -> list[Any]:
+    """Batches of about ``size``, with an image for each process, and never of one: batch normalisation needs two.
+
+    Where there are fewer images than that, they are shown again.
+    """
+    least = max(processes, 2)
+    if len(order) < least:
+        order = np.resize(order, least)
+    count = max(min(math.ceil(len(order) / size), len(order) // least), 1)
     return list(np.array_split(order, count))

@@ -38,7 +38,8 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     tenancy.limits_exceeded_before_a_run,  # ends: GpuLimitExceeded, QueueNotAllowed; what runs was allowed, and stays
     tenancy.dataset_outside_namespace,  # ends: DatasetOutsideNamespace; nothing is read there
     suspension.suspended,  # ends: Suspended, unless there is a result already; what runs is canceled
-    pipeline.futile_before_a_run,  # ends: CheckpointNotFound, ModelOwnedByOtherNamespace; nothing is made for it
+    # ends: CheckpointNotFound, InvalidSpec, ModelOwnedByOtherNamespace; nothing is made for it
+    pipeline.futile_before_a_run,
     # On what does it train? Asked until it is frozen.
     dataset.not_found,  # ends: DatasetNotFound
     dataset.version_unknown,  # ends: DatasetVersionUnknown

@@ -58,12 +58,20 @@ def futile(seen: Observed) -> Verdict | None:
 
 
 def _unheeded(seen: Observed) -> str | None:
-    """What the family of the architecture would pass over in silence."""
-    model = seen.spec.model
-    family, asked = by_architecture()[model.architecture], seen.spec.hyperparameters.model_dump(by_alias=True)
+    """What the family of the architecture would pass over in silence, or cannot do."""
+    architecture, gpus = seen.spec.model.architecture, seen.spec.resources.gpus
+    family, asked = by_architecture()[architecture], seen.spec.hyperparameters
+    values = asked.model_dump(by_alias=True)
     for name in () if family.schedules else SCHEDULING:
-        if asked[name] is not None:
-            return f"spec.hyperparameters.{name}: trainings of {model.architecture} do not heed it; leave it out"
+        if values[name] is not None:
+            return f"spec.hyperparameters.{name}: trainings of {architecture} do not heed it; leave it out"
+    if gpus > 1 and not family.several_gpus:
+        return f"spec.resources.gpus is {gpus}, and trainings of {architecture} use one GPU; set it to 1"
+    if gpus > 1 and asked.batch_size < gpus:
+        return (
+            f"spec.resources.gpus is {gpus}, and the GPUs share the {asked.batch_size} images of a batch "
+            f"(spec.hyperparameters.batchSize); set it to {asked.batch_size} at most"
+        )
     return None
 
 

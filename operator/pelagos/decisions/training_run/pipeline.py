@@ -127,6 +127,7 @@ def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
     inputs, dataset = seen.keyed.spec.written(), seen.keyed.dataset
     chosen = inputs["hyperparameters"]
     chosen.setdefault("imageSize", families.image_size(inputs["model"]["architecture"]))
+    gpus = seen.spec.resources.gpus
     request = {
         "dataset": {"name": dataset.name, "version": dataset.version, "uri": dataset.uri},
         "task": dataset.task,
@@ -134,7 +135,7 @@ def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
         "hyperparameters": chosen,
         "earlyStopping": inputs.get("earlyStopping"),
         "seed": inputs["seeds"][0],
-        "resources": {"cpu": threads(seen.spec.resources)},
+        "resources": {"cpu": threads(seen.spec.resources)} | ({"gpus": gpus} if gpus > 1 else {}),
         "evaluation": inputs["evaluation"],
     }
     if len(inputs["seeds"]) > 1:

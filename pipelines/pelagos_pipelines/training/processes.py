@@ -1,0 +1,214 @@
+"""A training that several processes share, one for each accelerator of the machine. Called by the loop, in the step's process.
+
+That one computes nothing: it starts the others, keeps the history that the first of them tells it of, and ends all of them when
+one has failed or died. So nothing waits for a process that is no more, and the step says what that one died of.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, Pipe, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pelagos_contract import disk, extensions
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.training import Threads, TrainingRequest
+from pelagos_pipelines import output
+from pelagos_pipelines.training.families import Job
+from pelagos_pipelines.training.training_history import TrainingHistory
+
+if TYPE_CHECKING:
+    from pelagos_pipelines.training.loop import Learning
+
+VARIABLE = "PELAGOS_TRAINING_PROCESSES"
+"""As many processes share a training on processors. For tests: one process uses all cores as well as several."""
+_PR_SET_PDEATHSIG = 1
+_GRACE = 3.0
+"""Seconds that the others have to say what they failed of, when one has."""
+_LOCAL = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+"""They meet on this machine, whatever its name leads to."""
+
+
+class ProcessFailedError(Exception):
+    """One of the processes failed, of something that is no refusal, or was ended."""
+
+
+def wanted(request: TrainingRequest) -> int:
+    """How many processes share the training: as many as there are accelerators of those that it may use."""
+    import torch
+
+    if torch.cuda.is_available():
+        return max(min(request.resources.gpus, int(torch.cuda.device_count())), 1)
+    return int(os.environ.get(VARIABLE, "1"))
+
+
+@dataclass
+class _Process:
+    """One of them. ``fate`` is how it ended: what it said, or that it was ended."""
+
+    rank: int
+    popen: subprocess.Popen[bytes]
+    connection: Connection
+    fate: tuple[Any, ...] | None = None
+
+
+def train(family: Learning, job: Job, history: TrainingHistory, count: int) -> int:
+    """As `loop.train`, by ``count`` processes.
+
+    Raises:
+        RefusedError: what one of them raised.
+        ProcessFailedError: one of them failed otherwise, or was ended.
+    """
+    cores = max(job.request.resources.cpu // count, 1)
+    request = job.request.model_copy(update={"resources": Threads(cpu=cores)})
+    with tempfile.TemporaryDirectory(prefix="training-") as folder:
+        started: list[_Process] = []
+        try:
+            started.extend(_start(rank) for rank in range(count))
+            for process in started:
+                _tell(process, (family, replace(job, request=request), process.rank, count, Path(folder) / "store"))
+            return _follow(started, history)
+        finally:
+            for process in started:
+                process.popen.kill()
+                process.popen.wait()
+                process.connection.close()
+
+
+def _start(rank: int) -> _Process:
+    ours, theirs = Pipe()
+    environment = {**os.environ, **_LOCAL, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", __spec__.name, str(theirs.fileno()), str(os.getpid())]
+    popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment)
+    # The other end is the process's alone: once that has died, ours says so.
+    theirs.close()
+    return _Process(rank, popen, ours)
+
+
+def _tell(process: _Process, message: Any) -> None:
+    try:
+        process.connection.send(message)
+    except OSError:  # It has died; who listens to it learns that.
+        return
+
+
+def _follow(processes: Sequence[_Process], history: TrainingHistory) -> int:
+    """Do for the first process what it asks of the history, until all are done; the number of the best epoch."""
+    going, deadline = list(processes), None
+    while going and (deadline is None or time.monotonic() < deadline):
+        left = None if deadline is None else max(deadline - time.monotonic(), 0)
+        for connection in wait([process.connection for process in going], left):
+            process = next(one for one in going if one.connection is connection)
+            _listen(process, history)
+            if process.fate is None:
+                continue
+            going.remove(process)
+            if process.fate[0] != "done" and deadline is None:
+                deadline = time.monotonic() + _GRACE
+    if deadline is None:
+        assert processes[0].fate is not None
+        return int(processes[0].fate[1])
+    raise _worst(processes)
+
+
+def _listen(process: _Process, history: TrainingHistory) -> None:
+    """One message of a process: a call of the history, which is answered, or how the process ends."""
+    try:
+        message = process.connection.recv()
+    except (EOFError, OSError):
+        process.fate = ("died", process.popen.wait())
+        return
+    if message[0] == "call":
+        _tell(process, getattr(history, message[1])(*message[2]))
+        return
+    process.fate = message
+
+
+def _worst(processes: Sequence[_Process]) -> Exception:
+    """What all failed of: a refusal before a death, and that before what others say who lost one of them."""
+    by_kind = {process.fate[0]: process for process in reversed(processes) if process.fate is not None}
+    for kind in ("refused", "full", "died", "failed"):
+        if kind in by_kind:
+            process = by_kind[kind]
+            assert process.fate is not None
+            return _error(process.rank, len(processes), process.fate)
+    raise AssertionError("no process has failed")
+
+
+def _error(rank: int, count: int, fate: tuple[Any, ...]) -> Exception:
+    which = f"process {rank + 1} of the {count} that share the training"
+    match fate:
+        case ("refused", reason, message, field):
+            return RefusedError(Reason(reason), message, field)
+        case ("full", number, words, file):
+            return OSError(number, words, file)
+        case ("died", code) if code < 0:
+            cause = "; if nobody did that, the machine ran out of memory" if -code == signal.SIGKILL else ""
+            return ProcessFailedError(f"{which} was ended with {signal.Signals(-code).name}{cause}")
+        case ("died", code):
+            return ProcessFailedError(f"{which} ended with exit code {code}; see the log")
+        case _:
+            return ProcessFailedError(f"{which} failed: {fate[1]}")
+
+
+class _Told:
+    """The history, as the first process has it: it is kept elsewhere."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        self._connection.send(("call", name, arguments))
+        return self._connection.recv()
+
+    def continue_after(self, epoch: int) -> None:
+        """See `TrainingHistory`, as for all below."""
+        self._call("continue_after", epoch)
+
+    def record(self, epoch: int, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Likewise."""
+        known: dict[str, float] = self._call("record", epoch, dict(metrics))
+        return known
+
+    def keep(self) -> None:
+        """Likewise."""
+        self._call("keep")
+
+
+def _be_one(connection: Connection, parent: int) -> None:
+    """Share a training, as one of its processes."""
+    # Whatever ends the step, and by kill -9 too, leaves no process behind. It may have ended just before.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    output.guard_output()
+    try:
+        extensions.load(os.environ.get(extensions.VARIABLE, ""), extensions.Plane.DATA)
+        family, job, rank, count, store = connection.recv()
+        from pelagos_pipelines.training import distributed, loop
+
+        with distributed.member(rank, count, store) as world:
+            best = loop.share(family, job, cast("TrainingHistory", _Told(connection)), world)
+        fate: tuple[Any, ...] = ("done", best)
+    except RefusedError as error:
+        fate = ("refused", error.failure.reason.value, error.failure.message, error.failure.field)
+    except Exception as error:
+        traceback.print_exc()
+        fate = ("failed", f"{type(error).__name__}: {error}")
+        if isinstance(error, OSError) and error.errno in disk.FULL:
+            fate = ("full", error.errno, error.strerror, error.filename)
+    connection.send(fate)
+
+
+if __name__ == "__main__":
+    _be_one(Connection(int(sys.argv[1])), int(sys.argv[2]))

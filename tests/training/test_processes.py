@@ -1,0 +1,184 @@
+"""A training that two processes share: as one process has it, whatever one of them dies of, and nothing is left of them."""
+
+from __future__ import annotations
+
+import errno
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_pipelines.evaluation.samples import GroundTruth
+from pelagos_pipelines.training import loop, processes
+from pelagos_pipelines.training.families import Job
+from pelagos_pipelines.training.tracking import Tracker
+from pelagos_pipelines.training.training_history import TrainingHistory
+from training.finder import Family, FinderLearner
+from training.shapes import make_request, make_truth
+
+BOUND = 1e-5
+"""By as much may weights and losses differ from those of one process; measured are differences of 3e-7."""
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> GroundTruth:
+    """Of so many images that neither batches nor their parts are of one size."""
+    return make_truth(tmp_path_factory.mktemp("boxes"), (11, 3, 2), detection=True)
+
+
+def make_job(folder: Path, truth: GroundTruth) -> tuple[Job, TrainingHistory]:
+    folder.mkdir(exist_ok=True)
+    request = make_request("yolov8n", epochs=3, batchSize=4, gradientAccumulation=2)
+    return Job(request, truth, folder, None), TrainingHistory(folder / "history.json", Tracker("", ""))
+
+
+def children(process: int) -> list[int]:
+    listed = Path(f"/proc/{process}/task/{process}/children").read_text(encoding="ascii")
+    return [int(one) for one in listed.split() if is_program(int(one))]
+
+
+def is_program(process: int) -> bool:
+    """Whether it is there, and one of ours."""
+    try:
+        return processes.__name__ in Path(f"/proc/{process}/cmdline").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+class Dying(Family):
+    """Its second process dies in the second epoch, while the first one waits for it."""
+
+    def learner(self, job: Job) -> loop.Learner:
+        return DyingLearner(job, noise=0)
+
+
+class DyingLearner(FinderLearner):
+    """Of the second process, if it is."""
+
+    batches = 0
+
+    def batch(self, chosen: Any, generator: Any) -> Any:
+        self.batches += 1
+        if torch.distributed.get_rank() == 1 and self.batches > 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch(chosen, generator)
+
+
+class Calling:
+    """What a process calls as soon as it is told what to train."""
+
+    def __init__(self, called: Callable[..., Any], *arguments: Any) -> None:
+        self.called, self.arguments = called, arguments
+
+    def __reduce__(self) -> Any:
+        return self.called, self.arguments
+
+
+def refuse(message: str) -> None:
+    raise RefusedError(Reason.DATASET_NOT_READABLE, message, "dataset.uri")
+
+
+def test_two_processes_train_as_one_does_and_go_on_after_one_has_died(
+    tmp_path: Path, truth: GroundTruth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, one_history = make_job(tmp_path / "one", truth)
+    best = loop.train(Family(noise=0), one, one_history)
+
+    monkeypatch.setenv(processes.VARIABLE, "2")
+    two, two_history = make_job(tmp_path / "two", truth)
+    with pytest.raises(processes.ProcessFailedError, match=r"process 2 of the 2 .* was ended with SIGKILL; if nobody"):
+        loop.train(Dying(), two, two_history)
+    assert [row.number for row in two_history.epochs] == [1]
+    assert not children(os.getpid())
+
+    assert loop.train(Family(noise=0), two, two_history) == best
+    assert not children(os.getpid())
+    assert [row.number for row in two_history.epochs] == [1, 2, 3]
+    for row, shared in zip(one_history.epochs, two_history.epochs, strict=True):
+        assert shared.metrics == pytest.approx(row.metrics, rel=BOUND)
+    for name in ("last.pt", "best.pt"):
+        weights, shared_weights = (torch.load(job.folder / name, weights_only=True)["model"] for job in (one, two))
+        assert weights.keys() == shared_weights.keys()
+        for key, tensor in weights.items():
+            assert torch.allclose(shared_weights[key].double(), tensor.double(), rtol=0, atol=BOUND), key
+
+
+def test_what_a_process_refuses_is_what_the_step_refuses(tmp_path: Path, truth: GroundTruth) -> None:
+    family: Any = Calling(refuse, "the image is damaged")
+
+    with pytest.raises(RefusedError, match="the image is damaged") as caught:
+        processes.train(family, *make_job(tmp_path, truth), 2)
+    assert (caught.value.failure.reason, caught.value.failure.field) == (Reason.DATASET_NOT_READABLE, "dataset.uri")
+    assert not children(os.getpid())
+
+
+def test_a_step_that_is_killed_leaves_no_process_behind(tmp_path: Path, truth: GroundTruth) -> None:
+    family: Any = Calling(time.sleep, 600)
+    arguments = (family, *make_job(tmp_path, truth), 2)
+    step = multiprocessing.get_context("fork").Process(target=processes.train, args=arguments)
+    step.start()
+    assert step.pid is not None
+    started = wait_for(lambda: found if len(found := children(step.pid or 0)) == 2 else None)
+
+    step.kill()
+    step.join()
+
+    wait_for(lambda: not any(map(is_program, started)))
+
+
+def wait_for(look: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 20
+    while not (found := look()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("fates", "want"),
+    [
+        (
+            [("failed", "ConnectionError: closed by peer"), ("refused", "OutOfMemory", "memory ran out", "a")],
+            "memory ran out",
+        ),
+        ([("failed", "ConnectionError: closed by peer"), ("died", -9)], "process 2 of the 2 .* was ended with SIGKILL"),
+        ([("died", -11), None], "process 1 of the 2 that share the training was ended with SIGSEGV$"),
+        ([None, ("died", 3)], "process 2 of the 2 that share the training ended with exit code 3; see the log"),
+        (
+            [("failed", "ValueError: no"), ("failed", "ConnectionError: closed")],
+            "process 1 of the 2 .* failed: ValueError: no",
+        ),
+        ([("full", errno.ENOSPC, "No space left on device", "last.pt"), None], "No space left on device: 'last.pt'"),
+    ],
+)
+def test_the_step_ends_of_what_was_the_cause_of_the_rest(fates: list[Any], want: str) -> None:
+    shared: Any = [SimpleNamespace(rank=rank, fate=fate) for rank, fate in enumerate(fates)]
+
+    with pytest.raises(Exception, match=want):
+        raise processes._worst(shared)
+
+
+def test_on_processors_one_process_trains_whatever_number_of_gpus_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = make_request("yolov8n", resources={"cpu": 2, "gpus": 4})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert processes.wanted(request) == 1
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for there, want in ((1, 1), (2, 2), (8, 4)):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda there=there: there)
+        assert processes.wanted(request) == want
+    assert processes.wanted(make_request("yolov8n")) == 1
