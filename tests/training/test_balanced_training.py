@@ -253,7 +253,7 @@ def test_weights_multiply_what_the_classifier_gets_wrong_of_a_class_by_exactly_a
 
 def test_parts_of_a_batch_count_by_the_weights_of_their_classes(tmp_path: Path) -> None:
     """As processes share it: the means of the parts, by what each is a mean of, are the mean of the whole."""
-    truth = weighed(make_truth(tmp_path / "shapes", (6, 2, 2), detection=False), 0.25, 1.75)
+    truth = weighed(make_truth(tmp_path / "shapes", (6, 2, 2), Task.CLASSIFICATION), 0.25, 1.75)
     job, history = make_job(tmp_path / "job", truth, make_request(SMALL, imageSize=32))
     learner: Any = mobilenet_v3.FAMILY.learner(job)
     model = loop.Training(job, history, learner)._state.model.eval()

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation.samples import GroundTruth
 from pelagos_pipelines.training import loop, processes
 from pelagos_pipelines.training.families import Job
@@ -38,7 +39,7 @@ def threads() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> GroundTruth:
     """Of so many images that neither batches nor their parts are of one size."""
-    return make_truth(tmp_path_factory.mktemp("boxes"), (11, 3, 2), detection=True)
+    return make_truth(tmp_path_factory.mktemp("boxes"), (11, 3, 2), Task.DETECTION)
 
 
 def make_job(folder: Path, truth: GroundTruth) -> tuple[Job, TrainingHistory]:
