@@ -12,7 +12,7 @@ from torch import nn
 
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation.samples import GroundTruth
-from pelagos_pipelines.training import checkpoints, loop, schedules
+from pelagos_pipelines.training import checkpoints, distributed, loop, schedules
 from training.finder import Family, Finder, FinderLearner
 from training.shapes import make_request, make_truth
 from training.test_classifiers import make_job
@@ -130,3 +130,13 @@ def test_no_batch_has_a_single_image(images: int, size: int) -> None:
     batches = loop._batches(np.arange(images), size)
     assert all(len(batch) > 1 for batch in batches)
     assert sorted(np.concatenate(batches)) == ([0, 0] if images == 1 else list(range(images)))
+
+
+@pytest.mark.parametrize(("images", "size", "processes"), [(3, 4, 4), (1, 8, 3), (9, 4, 4), (17, 8, 4), (64, 16, 8)])
+def test_every_process_has_a_part_of_every_batch(images: int, size: int, processes: int) -> None:
+    batches = loop._batches(np.arange(images), size, processes)
+    parts = [[distributed.World(rank, processes).part(batch) for rank in range(processes)] for batch in batches]
+    assert all(len(part) for batch in parts for part in batch)
+    assert [np.concatenate(batch).tolist() for batch in parts] == [batch.tolist() for batch in batches]
+    assert set(np.concatenate(batches)) == set(range(images))
+    assert max(map(len, batches)) <= max(size, 2 * processes)

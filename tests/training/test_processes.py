@@ -19,7 +19,7 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation.samples import GroundTruth
 from pelagos_pipelines.training import loop, processes
-from pelagos_pipelines.training.families import Job
+from pelagos_pipelines.training.families import FAMILIES, Job, Offered
 from pelagos_pipelines.training.tracking import Tracker
 from pelagos_pipelines.training.training_history import TrainingHistory
 from training.finder import Family, FinderLearner
@@ -153,25 +153,27 @@ def wait_for(look: Callable[[], Any]) -> Any:
 @pytest.mark.parametrize(
     ("fates", "want"),
     [
+        ({0: ("failed", "ConnectionError: closed"), 1: ("refused", "OutOfMemory", "no memory", "a")}, "no memory"),
+        ({0: ("failed", "ConnectionError: closed"), 1: ("died", -9)}, "process 2 of the 2 .* was ended with SIGKILL"),
+        ({0: ("died", -11)}, "process 1 of the 2 that share the training was ended with SIGSEGV$"),
+        ({1: ("died", 3)}, "process 2 of the 2 that share the training ended with exit code 3; see the log"),
         (
-            [("failed", "ConnectionError: closed by peer"), ("refused", "OutOfMemory", "memory ran out", "a")],
-            "memory ran out",
+            {1: ("failed", "ValueError: no"), 0: ("failed", "ConnectionError: closed")},
+            "2 of the 2 .* failed: ValueError: no",
         ),
-        ([("failed", "ConnectionError: closed by peer"), ("died", -9)], "process 2 of the 2 .* was ended with SIGKILL"),
-        ([("died", -11), None], "process 1 of the 2 that share the training was ended with SIGSEGV$"),
-        ([None, ("died", 3)], "process 2 of the 2 that share the training ended with exit code 3; see the log"),
-        (
-            [("failed", "ValueError: no"), ("failed", "ConnectionError: closed")],
-            "process 1 of the 2 .* failed: ValueError: no",
-        ),
-        ([("full", errno.ENOSPC, "No space left on device", "last.pt"), None], "No space left on device: 'last.pt'"),
+        ({0: ("full", errno.ENOSPC, "No space left on device", "last.pt")}, "No space left on device: 'last.pt'"),
     ],
 )
-def test_the_step_ends_of_what_was_the_cause_of_the_rest(fates: list[Any], want: str) -> None:
-    shared: Any = [SimpleNamespace(rank=rank, fate=fate) for rank, fate in enumerate(fates)]
+def test_the_step_ends_of_what_was_the_cause_of_the_rest(fates: dict[int, Any], want: str) -> None:
+    failed: Any = [SimpleNamespace(rank=rank, fate=fate) for rank, fate in fates.items()]
 
     with pytest.raises(Exception, match=want):
-        raise processes._worst(shared)
+        raise processes._cause(failed, 2)
+
+
+@pytest.mark.parametrize("offer", tuple(FAMILIES), ids=lambda offer: offer.name)
+def test_a_family_that_says_it_uses_several_gpus_trains_in_the_loop(offer: Offered) -> None:
+    assert hasattr(offer.load(), "learner") or not offer.description.several_gpus
 
 
 def test_on_processors_one_process_trains_whatever_number_of_gpus_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ one has failed or died. So nothing waits for a process that is no more, and the 
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import signal
 import subprocess
@@ -104,21 +105,22 @@ def _tell(process: _Process, message: Any) -> None:
 
 def _follow(processes: Sequence[_Process], history: TrainingHistory) -> int:
     """Do for the first process what it asks of the history, until all are done; the number of the best epoch."""
-    going, deadline = list(processes), None
-    while going and (deadline is None or time.monotonic() < deadline):
-        left = None if deadline is None else max(deadline - time.monotonic(), 0)
+    going, failed, deadline = list(processes), list[_Process](), math.inf
+    while going and time.monotonic() < deadline:
+        left = None if not failed else max(deadline - time.monotonic(), 0)
         for connection in wait([process.connection for process in going], left):
             process = next(one for one in going if one.connection is connection)
             _listen(process, history)
             if process.fate is None:
                 continue
             going.remove(process)
-            if process.fate[0] != "done" and deadline is None:
-                deadline = time.monotonic() + _GRACE
-    if deadline is None:
-        assert processes[0].fate is not None
-        return int(processes[0].fate[1])
-    raise _worst(processes)
+            if process.fate[0] != "done":
+                failed.append(process)
+                deadline = min(deadline, time.monotonic() + _GRACE)
+    if failed:
+        raise _cause(failed, len(processes))
+    assert processes[0].fate is not None
+    return int(processes[0].fate[1])
 
 
 def _listen(process: _Process, history: TrainingHistory) -> None:
@@ -134,15 +136,13 @@ def _listen(process: _Process, history: TrainingHistory) -> None:
     process.fate = message
 
 
-def _worst(processes: Sequence[_Process]) -> Exception:
-    """What all failed of: a refusal before a death, and that before what others say who lost one of them."""
-    by_kind = {process.fate[0]: process for process in reversed(processes) if process.fate is not None}
-    for kind in ("refused", "full", "died", "failed"):
-        if kind in by_kind:
-            process = by_kind[kind]
-            assert process.fate is not None
-            return _error(process.rank, len(processes), process.fate)
-    raise AssertionError("no process has failed")
+def _cause(failed: Sequence[_Process], count: int) -> Exception:
+    """What the step fails of, by those that failed, in their order: a refusal before a death, and that before what the others
+    say who lost one of them."""
+    order = ("refused", "full", "died", "failed")
+    process = min(failed, key=lambda one: order.index(one.fate[0]) if one.fate else len(order))
+    assert process.fate is not None
+    return _error(process.rank, count, process.fate)
 
 
 def _error(rank: int, count: int, fate: tuple[Any, ...]) -> Exception:
