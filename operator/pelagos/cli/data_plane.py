@@ -47,9 +47,17 @@ def uris(status: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def run(
-    settings: Settings, program: str, *arguments: object, versions: tuple[str, ...], text: str | None = None
+    settings: Settings,
+    program: str,
+    *arguments: object,
+    versions: tuple[str, ...] = (),
+    text: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """What a module of the data plane answers about versions at uris, given ``text`` on its input. Raises DataPlaneError."""
+    """What a module of the data plane answers about versions at uris, given ``text`` on its input and more ``environment``.
+
+    Raises DataPlaneError.
+    """
     python = settings.environments / "pipelines" / "bin" / "python"
     if not python.exists():
         raise DataPlaneError(
@@ -64,7 +72,7 @@ def run(
         [python, "-m", program, *map(str, arguments)],
         input=text,
         stdout=subprocess.PIPE,
-        env=os.environ | _storage(settings),
+        env=os.environ | _storage(settings) | dict(environment or {}),
         text=True,
         check=False,
     )

@@ -19,9 +19,11 @@ from pelagos.cli import (
     demo,
     doctor,
     down,
+    evaluate,
     export,
     fair,
     installed,
+    model,
     operate,
     orphans,
     predict,
@@ -85,6 +87,7 @@ app.command()(status.status)
 app.command()(ui.ui)
 app.command()(demo.demo)
 app.command()(predict.predict)
+app.command()(evaluate.evaluate)
 app.command()(export.export)
 app.command()(publication.publication)
 app.command()(report.report)
@@ -98,6 +101,7 @@ app.command()(operate.operator)
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(runs.app, name="runs")
 app.add_typer(lineage.app, name="lineage")
+app.add_typer(model.app, name="model")
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(control_plane.app, name="control-plane")
 

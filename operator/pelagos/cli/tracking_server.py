@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 from pelagos.cli import access
 from pelagos.embedded import daemon
@@ -66,3 +67,24 @@ async def _environment(rest: MlflowRest, run: str) -> dict[str, str]:
         return {}
     tags = mapping(found["run"]["data"].get("tags"))
     return {name: str(value)[:_LONGEST] for name, value in tags.items() if name.startswith(ENVIRONMENT_TAGS)}
+
+
+def login(settings: Settings) -> dict[str, str]:
+    """The login, as mlflow's client in a program of the data plane looks for it. Raises NotReachedError."""
+    files = {
+        "MLFLOW_TRACKING_USERNAME": settings.tracking_username_file,
+        "MLFLOW_TRACKING_PASSWORD": settings.tracking_password_file,
+        "MLFLOW_TRACKING_TOKEN": settings.tracking_token_file,
+    }
+    told = {name: _read(file) for name, file in files.items() if file is not None}
+    authority = (
+        {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(settings.tracking_ca_file)} if settings.tracking_ca_file else {}
+    )
+    return told | authority
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise NotReachedError(f"{file} cannot be read: {error.strerror or error}") from None

@@ -45,22 +45,28 @@ def read(request: TrainingRequest, *, check_content: bool = False) -> GroundTrut
             f" {request.model.architecture} needs {request.task.value}; name a dataset or an architecture of the same task",
             "model.architecture",
         )
-    by_split: dict[Split, list[Sample]] = {split: [] for split in SPLITS}
-    read_one = _reader(version)
-    for image in collection.images:
-        if image.split is not None:
-            by_split[image.split].append(read_one(image))
-    for split, samples in by_split.items():
-        if not samples:
+    truth = of_version(version)
+    for split in SPLITS:
+        if not truth.samples(split):
             raise RefusedError(
                 Reason.SPLIT_IMPOSSIBLE,
                 f"dataset {request.dataset.name!r} has no images in the split {split!r}; training needs all of"
                 f" {', '.join(SPLITS)}: give each a share in the dataset's spec.split.ratios, or add images",
                 "dataset",
             )
+    return truth
+
+
+def of_version(version: Version) -> GroundTruth:
+    """All of a version, of which splits may be empty."""
+    by_split: dict[Split, list[Sample]] = {split: [] for split in SPLITS}
+    read_one = _reader(version)
+    for image in version.collection.images:
+        if image.split is not None:
+            by_split[image.split].append(read_one(image))
     found_in = {split: tuple(samples) for split, samples in by_split.items()}
     return GroundTruth(
-        collection.classes,
+        version.collection.classes,
         found_in,
         version.preprocessing,
         version.statistics,

@@ -11,6 +11,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,21 @@ def providers(offered: Sequence[str], gpu: int | None) -> list[str | tuple[str, 
     return [(CUDA, {"device_id": str(gpu)}), CPU]
 
 
+def session(model: bytes, threads: int, gpu: int | None = None) -> Any:
+    """A session of ONNX Runtime for the graph. Raises NoGpuError, and errors of its own."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # A graph is all of a model: weights in other files, wherever they may lie, are refused, and so are other formats.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    chosen = providers(onnxruntime.get_available_providers(), gpu)
+    return onnxruntime.InferenceSession(model, options, providers=chosen)
+
+
 class Predictor:
     """An ONNX model with everything before and after it. Not thread-safe by promise; Triton gives every instance a process."""
 
@@ -44,25 +60,18 @@ class Predictor:
         self, model: bytes, settings: Settings, threads: int = 1, batch: int = 8, gpu: int | None = None
     ) -> None:
         """Load the graph, onto the GPU of number ``gpu`` if one is given; at most ``batch`` images go through it at once."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # A graph is all of a model: weights in other files, wherever they may lie, are refused, and so are other formats.
-        options.add_session_config_entry("session.load_model_format", "ONNX")
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-        chosen = providers(onnxruntime.get_available_providers(), gpu)
         self.settings = settings
         self.task = tasks.named(settings.task, settings.head)
         self.onnx_sha256 = hashlib.sha256(model).hexdigest()
-        self._session = onnxruntime.InferenceSession(model, options, providers=chosen)
+        self._session = session(model, threads, gpu)
         if gpu is not None and CUDA not in self._session.get_providers():
             # ONNX Runtime would serve on the processor, and only log it.
             raise NoGpuError(f"GPU {gpu} cannot be used: CUDA or cuDNN of the image does not start on this node")
-        self._input = self._session.get_inputs()[0].name
-        self._batch = min(batch, self.task.at_once or batch)
+        (given,) = self._session.get_inputs()
+        self._input = given.name
+        # Graphs of others may be made for one image at a time.
+        fixed = given.shape[0] if isinstance(given.shape[0], int) else batch
+        self._batch = min(fixed, self.task.at_once or fixed)
 
     def predict(self, images: Sequence[Pixels], thresholds: Thresholds | None = None) -> list[Prediction]:
         """Predictions in the order of ``images``."""

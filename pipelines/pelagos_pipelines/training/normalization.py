@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pelagos_contract.preprocessing import Statistics
+from pelagos_pipelines.export import graph_edits
 
 _LEAST = 1 / 255
 """A channel that is the same in all images has no deviation to divide by."""
@@ -55,22 +54,8 @@ class Scale:
     def put_before(self, path: Path) -> None:
         """Have the graph in the file ``path`` begin with it."""
         import onnx
-        from onnx import helper, numpy_helper
 
         model = onnx.load(path)
-        graph = model.graph
-        (given,) = graph.input
-        first = "pelagos_normalized"
-        for node in graph.node:
-            node.input[:] = [first if name == given.name else name for name in node.input]
-        for name, numbers in (("factors", self.factors), ("offsets", self.offsets)):
-            tensor = np.array(numbers, np.float32).reshape(1, 3, 1, 1)
-            graph.initializer.append(numpy_helper.from_array(tensor, f"pelagos_{name}"))
-        nodes = [
-            helper.make_node("Mul", [given.name, "pelagos_factors"], ["pelagos_scaled"]),
-            helper.make_node("Add", ["pelagos_scaled", "pelagos_offsets"], [first]),
-        ]
-        for place, node in enumerate(nodes):
-            graph.node.insert(place, node)
+        graph_edits.scale(model, self.factors, self.offsets)
         onnx.checker.check_model(model)
         path.write_bytes(model.SerializeToString(deterministic=True))

@@ -1,0 +1,96 @@
+"""Models that were trained elsewhere: what their import is asked for, and what the evaluation of any package is."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from pelagos_contract.base import Strict
+from pelagos_contract.class_names import NewName
+from pelagos_contract.tasks import Task
+from pelagos_contract.values import Sha256
+
+MODEL_NAME = r"^[A-Za-z0-9][-A-Za-z0-9_. ]*$"
+FAMILY = "Imported"
+"""What the packages of such models say in the place of a family."""
+NOT_EVALUATED = "not evaluated here"
+
+
+class Values(StrEnum):
+    """The numbers that a network expects of a pixel, red first: 0 to 255, 0 to 1, or these by ImageNet's mean and deviation."""
+
+    BYTES = "Bytes"
+    UNIT = "Unit"
+    IMAGE_NET = "ImageNet"
+
+
+class Tracked(Strict):
+    """The MLflow server, and the namespace that it is asked for; credentials come by environment."""
+
+    uri: str
+    namespace: str
+
+
+class ImportRequest(Strict):
+    """An ONNX file that is to become a package below ``store``; ``images`` is a folder of images that it is tried on.
+
+    ``imageSize``: the longest side of its input in pixels, where the graph leaves that open. ``values``: None, as is usual for
+    the task.
+    """
+
+    onnx: str
+    name: Annotated[str, Field(pattern=MODEL_NAME, max_length=200)]
+    task: Task
+    labels: Annotated[list[NewName], Field(min_length=1, max_length=10_000)]
+    images: str
+    store: str
+    image_size: Annotated[int | None, Field(ge=32, le=4096)] = None
+    values: Values | None = None
+    tracked: Tracked
+
+
+class ImportResult(Strict):
+    """Where the package is and what pins it; ``notes`` are for people."""
+
+    uri: str
+    manifest_sha256: Sha256
+    onnx_sha256: Sha256
+    model: str
+    version: str
+    run: str
+    image_size: int
+    images: int
+    notes: list[str] = []
+
+
+class EvaluationRequest(Strict):
+    """A package, and the dataset version on whose test split it is judged.
+
+    ``package`` is its uri, with its digest; or ``model`` a registered model, as ``name``, ``name/version`` or ``name@alias``, of
+    which MLflow says where its package is, somewhere below ``packages``.
+    """
+
+    package: str | None = None
+    manifest_sha256: Sha256 | None = None
+    model: str | None = None
+    packages: str
+    dataset: str
+    dataset_uri: str
+    dataset_version: str
+    tracked: Tracked
+
+
+class EvaluationResult(Strict):
+    """Metrics are named as those of trainings, ``test/…``; ``run`` is the MLflow run."""
+
+    metrics: dict[str, float | None]
+    model: str
+    package: str
+    images: int
+    labels: list[str]
+    task: Task
+    manifest_sha256: Sha256
+    run: str
+    warnings: list[str] = []

@@ -1,0 +1,28 @@
+"""How programs answer that commands of the control plane run: one line of JSON, a result or an ``error``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from pelagos_contract.base import Strict
+
+
+def answer(work: Callable[[], Strict], expected: tuple[type[Exception], ...]) -> int:
+    """Print what ``work`` makes, or why it could not: in the words of an ``expected`` exception. The exit code."""
+    try:
+        found = work().written()
+    except expected as error:
+        found = {"error": _words(error)}
+    sys.stdout.write(json.dumps(found, ensure_ascii=False) + "\n")
+    return int("error" in found)
+
+
+def _words(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    return f"{'.'.join(map(str, first['loc'])) or 'the request'}: {first['msg']}"
