@@ -2,7 +2,8 @@
 
 Run with the interpreter of the environment ``pipelines``: ``build_packages.py FOLDER``. Prints {task: [uri, sha256]}.
 The detector sees a 4 x 4 grid of cells and reports one box per cell whose mean red, green or blue is above the threshold. The
-segmenter does so, too; its masks are the bright pixels in these boxes.
+segmenter does so, too; its masks are the bright pixels in these boxes. Those that label pixels take the brightest colour of each
+4 x 4 pixels, or see one object of each colour, of which the last is an extent.
 """
 
 from __future__ import annotations
@@ -53,6 +54,29 @@ def segmenter() -> onnx.ModelProto:
     return _model(nodes, constants, ["batch", 8, 16], {"prototypes": ["batch", 1, 16, 16]})
 
 
+def pixel_labeller() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("AveragePool", ["images"], ["scores"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("ReduceMax", ["scores"], ["best"], axes=[1], keepdims=1),
+        helper.make_node("Sub", ["one", "best"], ["none"]),
+        helper.make_node("Concat", ["scores", "none"], ["output"], axis=1),
+    ]
+    return _model(nodes, {"one": np.array(1, np.float32)}, ["batch", 4, 16, 16])
+
+
+def panoptic_segmenter() -> onnx.ModelProto:
+    queries = np.array([[[0.9, 0, 0, 0.1], [0, 0.8, 0, 0.2], [0, 0, 0.7, 0.3]]], np.float32)
+    nodes = [
+        helper.make_node("ReduceMean", ["images"], ["mean"], axes=[1, 2, 3], keepdims=1),
+        helper.make_node("Squeeze", ["mean", "last"], ["flat"]),
+        helper.make_node("Mul", ["flat", "zero"], ["nothing"]),
+        helper.make_node("Add", ["nothing", "queries"], ["output"]),
+        helper.make_node("AveragePool", ["images"], ["masks"], kernel_shape=[4, 4], strides=[4, 4]),
+    ]
+    constants = {"queries": queries, "zero": np.float32(0), "last": np.array([3])}
+    return _model(nodes, constants, ["batch", 3, 4], {"masks": ["batch", 3, 16, 16]})
+
+
 def classifier() -> onnx.ModelProto:
     nodes = [
         helper.make_node("GlobalAveragePool", ["images"], ["pooled"]),
@@ -92,7 +116,8 @@ def image() -> np.ndarray:
 
 
 def build(task: str, model: onnx.ModelProto, folder: Path, head: str | None = None) -> tuple[str, str]:
-    settings = predictions.Settings(task, LABELS, SIDE, SIDE, head=head)
+    stuff = LABELS[2:] if task == "PanopticSegmentation" else ()
+    settings = predictions.Settings(task, LABELS, SIDE, SIDE, head=head, stuff=stuff)
     graph = folder / f"{task}.onnx"
     onnx.save(model, graph)
     served, thresholds = predictor.Predictor(graph.read_bytes(), settings), predictions.Thresholds()
@@ -118,5 +143,11 @@ def build(task: str, model: onnx.ModelProto, folder: Path, head: str | None = No
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     heads = {"InstanceSegmentation": "yolov8-seg"}
-    models = {"Detection": detector(), "Classification": classifier(), "InstanceSegmentation": segmenter()}
+    models = {
+        "Detection": detector(),
+        "Classification": classifier(),
+        "InstanceSegmentation": segmenter(),
+        "SemanticSegmentation": pixel_labeller(),
+        "PanopticSegmentation": panoptic_segmenter(),
+    }
     print(json.dumps({task: build(task, model, target, heads.get(task)) for task, model in models.items()}))

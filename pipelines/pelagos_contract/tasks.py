@@ -91,5 +91,23 @@ TASKS = {
             overall=("confidence",),
             primary_metric="mAP50",
         ),
+        TaskDescription(
+            Task.SEMANTIC_SEGMENTATION,
+            verb="label pixels",
+            image_size=512,
+            fitness="IoU",
+            metrics=("IoU", "Dice", "precision", "recall", "F1"),
+            overall=("pixelAccuracy",),
+            primary_metric="IoU",
+        ),
+        TaskDescription(
+            Task.PANOPTIC_SEGMENTATION,
+            verb="label pixels and objects",
+            image_size=512,
+            fitness="PQ",
+            metrics=("PQ", "SQ", "RQ"),
+            overall=("PQ-things", "SQ-things", "RQ-things", "PQ-stuff", "SQ-stuff", "RQ-stuff"),
+            primary_metric="PQ",
+        ),
     )
 }

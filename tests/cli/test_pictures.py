@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from pelagos.cli import drawing, pictures
 from pelagos.cli.drawing import PictureError
+from pelagos.cli.predictions import TASKS
 from pelagos.cli.predictions import detection as boxes_drawn
 from pelagos_contract import run_lengths
+from pelagos_contract.run_lengths import Part, encoded
 
 
 def detection(box: list[float], class_id: int = 0, label: str = "Ceratium") -> dict[str, Any]:
@@ -224,3 +228,61 @@ def test_a_mask_that_is_none_of_the_image_is_refused(mask: dict[str, Any]) -> No
     found = {**detection([0, 0, 9, 9]), "mask": mask, "area": 1}
     with pytest.raises(PictureError, match="the answer does not fit the image of 50 x 40 pixels: a mask "):
         pictures.render(Image.new("RGB", (50, 40)), {"task": "InstanceSegmentation", "instances": [found]})
+
+
+def of_pixels(task: str, results: str, *found: tuple[str, int, int, int]) -> dict[str, Any]:
+    """An answer for an image of 60 by 40 pixels: rows of it, by label, class, first row and number of rows."""
+    entries = [
+        {
+            "id": number, "label": label, "classId": class_id, "isThing": class_id == 0, "score": 0.9,
+            "area": height * 60, "share": height / 40,
+            "mask": {"size": [40, 60], "counts": encoded(Part(0, top, np.ones((height, 60), bool)), (40, 60))},
+        }
+        for number, (label, class_id, top, height) in enumerate(found, start=1)
+    ]  # fmt: skip
+    left = 40 - sum(height for *_, height in found)
+    none = {"area": left * 60, "share": left / 40}
+    return {"task": task, "width": 60, "height": 40, "cut": False, results: entries, "unclassified": none}
+
+
+@pytest.mark.parametrize(
+    ("task", "results"), [("SemanticSegmentation", "classes"), ("PanopticSegmentation", "segments")]
+)
+def test_pixels_have_the_colours_of_their_classes_and_a_legend_says_which(task: str, results: str) -> None:
+    answer = of_pixels(task, results, ("sand", 1, 20, 10), ("cod", 2, 5, 10))
+    image = Image.new("RGB", (60, 40), (200,) * 3)
+    picture = pictures.render(image, answer)
+
+    scale = 512 / 60
+    assert picture.width == 512
+    assert picture.height > 40 * scale + 15
+    for class_id, row in ((1, 25), (2, 10)):
+        expected = [round((200 + channel) / 2) for channel in drawing.colour(class_id)]
+        assert picture.getpixel((250, round(row * scale))) == pytest.approx(expected, abs=1)
+        legend = picture.crop((0, round(40 * scale), 512, picture.height))
+        assert coloured(legend, drawing.colour(class_id)), "the legend has the colour"
+    assert picture.getpixel((250, round(38 * scale))) == (200,) * 3, "what is of no class stays as it is"
+
+
+def test_objects_of_one_class_that_touch_are_told_apart() -> None:
+    answer = of_pixels("PanopticSegmentation", "segments", ("cod", 0, 5, 10), ("cod", 0, 15, 10), ("sand", 1, 25, 15))
+    picture = pictures.render(Image.new("RGB", (600, 400), (100,) * 3), answer)
+    assert picture.getpixel((300, 100)) != picture.getpixel((300, 200))
+
+
+def test_shares_of_classes_and_of_what_is_left_are_in_the_table() -> None:
+    for task, results in (("SemanticSegmentation", "classes"), ("PanopticSegmentation", "segments")):
+        answer = of_pixels(task, results, ("sand", 1, 20, 10), ("\x1b[31mcod", 0, 5, 10))
+        console = Console(width=100, record=True, file=io.StringIO())
+        console.print(TASKS.named(task).table(answer))
+        text = console.export_text()
+        assert "25.0%" in text
+        assert "50.0%" in text
+        assert TASKS.named(task).summary(answer)
+
+
+def test_an_answer_with_many_classes_and_one_with_none_have_a_legend() -> None:
+    many = of_pixels("SemanticSegmentation", "classes", *((f"class {index}", index, index, 1) for index in range(30)))
+    none = of_pixels("SemanticSegmentation", "classes")
+    heights = [pictures.render(Image.new("RGB", (600, 400)), answer).height for answer in (none, many)]
+    assert 400 < heights[0] < heights[1] < 700

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.export import parity
+from pelagos_pipelines.serving.maps import NumberMap
 from pelagos_pipelines.serving.predictions import Floats, Prediction
 from pelagos_pipelines.serving.tasks.classification import Classification
 from pelagos_pipelines.serving.tasks.detection import Detections
+from pelagos_pipelines.serving.tasks.panoptic_segmentation import Segments
+from pelagos_pipelines.serving.tasks.semantic_segmentation import ClassMap
 
 
 def make_detections(boxes: list[list[float]], scores: list[float], class_ids: list[int]) -> Detections:
@@ -108,3 +113,32 @@ def test_other_classes_fail() -> None:
 def test_another_kind_of_answer_fails() -> None:
     message = refusal(BASE, Classification(9, 9, np.array([1.0], np.float32)))
     assert "one side's task is Detection, and the other's Classification" in message
+
+
+def class_map(numbers: Any) -> ClassMap:
+    return ClassMap(20, 10, NumberMap.of(numbers))
+
+
+def test_maps_may_differ_in_a_hundredth_of_their_pixels() -> None:
+    numbers: Any = np.zeros((10, 20), int)
+    other, another = numbers.copy(), numbers.copy()
+    other[0, :2], another[0, :3] = 1, 1
+    assert parity.compare([class_map(numbers)], [class_map(other)], 0.25).scores == pytest.approx(0.01)
+    with pytest.raises(RefusedError, match=r"scores by up to 0\.0150"):
+        parity.compare([class_map(numbers)], [class_map(another)], 0.25)
+
+
+def segments(numbers: Any, scores: list[float]) -> Segments:
+    ids: Any = np.zeros(len(scores), np.int32)
+    return Segments(20, 10, NumberMap.of(numbers), np.array(scores, np.float32), ids, (True,) * len(scores))
+
+
+def test_segments_are_paired_by_their_pixels_whatever_their_order() -> None:
+    numbers: Any = np.zeros((10, 20), int)
+    numbers[:5, :10], numbers[5:, 10:] = 1, 2
+    swapped = np.array([0, 2, 1])[numbers]
+    known = segments(numbers, [0.9, 0.89])
+    found = parity.compare([known], [segments(swapped, [0.892, 0.891])], 0.25)
+    assert found.scores == pytest.approx(0.009, abs=0.002)
+    with pytest.raises(RefusedError, match="the training model alone finds 1 of 2 segments"):
+        parity.compare([known], [segments(np.minimum(numbers, 1) * (numbers == 1), [0.9])], 0.25)

@@ -12,8 +12,9 @@ import numpy as np
 from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import TrainingRequest
-from pelagos_pipelines.annotations.model import ImageRecord
+from pelagos_pipelines.annotations.model import Collection, ImageRecord
 from pelagos_pipelines.annotations.tasks import TASKS
+from pelagos_pipelines.evaluation import drawn_truth
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.preparation.versions import Version
@@ -72,7 +73,14 @@ def of_version(version: Version) -> GroundTruth:
         version.statistics,
         version.balance,
         version.augmentation,
+        _stuff(collection),
     )
+
+
+def _stuff(collection: Collection) -> tuple[str, ...]:
+    """The classes that have an extent and no objects: those of which an annotation says so."""
+    told = {shape.label for image in collection.images for shape in image.shapes if drawn_truth.is_stuff(shape)}
+    return tuple(label for label in collection.classes if label in told)
 
 
 def sample(version: Version, image: ImageRecord) -> Sample:

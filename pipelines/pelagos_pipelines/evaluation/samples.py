@@ -64,7 +64,7 @@ class GroundTruth:
 
     ``preprocessing`` is what it declares to be done to them; ``statistics`` are there when inputs are to be normalised by them,
     ``balance`` when it plans to show some training images more often than others, or to weigh classes, and ``augmentation`` when
-    it says by how much training images are to be altered.
+    it says by how much training images are to be altered. ``stuff`` are the labels of classes that have an extent and no objects.
     """
 
     labels: tuple[str, ...]
@@ -73,6 +73,7 @@ class GroundTruth:
     statistics: Statistics | None = None
     balance: Plan | None = None
     augmentation: Augmentation | None = None
+    stuff: tuple[str, ...] = ()
 
     def samples(self, split: Split) -> Sequence[Sample]:
         """The images of a split."""

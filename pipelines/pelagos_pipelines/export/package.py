@@ -79,6 +79,7 @@ def _put(content: Content, partial: Path, store: Path) -> Written:
         "family": content.family,
         "architecture": content.architecture,
         "labels": list(settings.labels),
+        **({"stuff": list(settings.stuff)} if settings.stuff else {}),
         "onnxSha256": digests[packages.GRAPH],
         "input": {"imageSize": settings.image_size, "stride": settings.stride, "encodings": ["jpeg", "png"]}
         | ({"color": settings.color} if settings.color is not None else {})

@@ -77,7 +77,12 @@ def place(image: Pixels, place_at: Fit, interpolation: int = cv2.INTER_LINEAR) -
 
 
 def square(image: Pixels, size: int) -> Pixels:
-    """The image on a square canvas, as classifiers see it; shrinking averages, so that thin organisms do not vanish."""
-    at = fit(image.shape[1], image.shape[0], size, stride=size)
+    """The image on a square canvas, as classifiers see it."""
+    return letterboxed(image, size, size)
+
+
+def letterboxed(image: Pixels, size: int, stride: int) -> Pixels:
+    """The image on the canvas that `fit` finds; shrinking averages, so that thin organisms do not vanish."""
+    at = fit(image.shape[1], image.shape[0], size, stride)
     shrinks = at.width < image.shape[1]
     return place(image, at, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)

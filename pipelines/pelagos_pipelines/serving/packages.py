@@ -51,6 +51,7 @@ class Description:
     tile: tuple[int, int] | None = None
     longest: int | None = None
     head: str | None = None
+    stuff: tuple[str, ...] = ()
 
 
 def describe(content: bytes, place: object, manifest_sha256: str | None) -> Description:
@@ -72,13 +73,17 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
         _refuse(place, f"'files' must list {', '.join(FILES)} and nothing else; {_AGAIN}")
     if not all(is_digest(digest) for digest in files.values()) or files[GRAPH] != found.get("onnxSha256"):
         _refuse(place, f"'files' must map names to their sha256, and onnxSha256 be that of {GRAPH}; {_AGAIN}")
-    labels = found.get("labels")
+    labels, stuff = found.get("labels"), found.get("stuff", [])
     if (
         found.get("task") not in tuple(tasks.MODULES)  # which may be anything
         or not isinstance(labels, list)
         or not all(type(item) is str for item in labels)
+        or not _are_among(stuff, labels)
     ):
-        _refuse(place, f"'task' must be one of {', '.join(tasks.MODULES)}, and 'labels' a list of names; {_AGAIN}")
+        named = ", ".join(tasks.MODULES)
+        _refuse(
+            place, f"'task' must be one of {named}, 'labels' a list of names, 'stuff' one of some of them; {_AGAIN}"
+        )
     task, head = found["task"], _head(found, place)
     given = given if isinstance(given, dict) else {}
     size, stride, color = given.get("imageSize"), given.get("stride"), given.get("color")
@@ -96,7 +101,7 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
     longest = resize.get("longest") if isinstance(resize, dict) and len(resize) == 1 else None
     if resize is not None and not (type(longest) is int and 1 <= longest <= LARGEST_SIDE):
         _refuse(place, f"'input.resize' must hold longest in pixels, at most {LARGEST_SIDE}; {_AGAIN}")
-    return Description(files, task, tuple(labels), size, stride, color, cut, longest, head)
+    return Description(files, task, tuple(labels), size, stride, color, cut, longest, head, tuple(stuff))
 
 
 def read(package: Path, manifest_sha256: str | None = None) -> tuple[Description, bytes]:
@@ -191,6 +196,11 @@ def _head(found: Mapping[str, Any], place: object) -> str | None:
         told = ", ".join(map(str, known))
         _refuse(place, f"'head' of a package for {found['task']} must be {told}; serve it by a release that knows it")
     return None if head is None else str(head)
+
+
+def _are_among(some: object, labels: Sequence[str]) -> bool:
+    """Whether it is a list of labels, which may be anything."""
+    return isinstance(some, list) and all(type(item) is str and item in labels for item in some)
 
 
 def _is_tile(given: object) -> bool:

@@ -29,7 +29,7 @@ class Settings:
 
     ``tile`` are size and overlap of the tiles, in pixels, that larger images are to be cut into by whoever asks. ``longest``
     is the longer side, in pixels, to which larger images are reduced before a model sees them. ``head`` is what its outputs are,
-    of a task whose families differ in that: one of tasks.HEADS.
+    of a task whose families differ in that: one of tasks.HEADS. ``stuff``: labels of classes that have an extent and no objects.
     """
 
     task: str
@@ -40,6 +40,7 @@ class Settings:
     tile: tuple[int, int] | None = None
     longest: int | None = None
     head: str | None = None
+    stuff: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -121,5 +121,5 @@ def load(
         graph = file.read(packages.LARGEST[packages.GRAPH])
     packages.require_digest(folder, packages.GRAPH, graph, described.files[packages.GRAPH])
     geometry = described.image_size, described.stride, described.color, described.tile, described.longest
-    settings = Settings(described.task, described.labels, *geometry, described.head)
+    settings = Settings(described.task, described.labels, *geometry, described.head, described.stuff)
     return Predictor(graph, settings, threads, batch, gpu)

@@ -79,10 +79,11 @@ def _measure(run: runs.Run) -> None:
     held_out: dict[Split, Sequence[Sample]] = {"test": samples, "validation": _some(known.samples("validation"))}
     pixels = _pixels([sample for some in held_out.values() for sample in some], run.telling)
     limit = run.request.evaluation.max_detections
-    thresholds = Thresholds(confidence=LOWEST_CONFIDENCE, max_detections=limit)
+    strategy = TASKS.named(run.request.task)
+    confidence = LOWEST_CONFIDENCE if strategy.confidence is None else strategy.confidence
+    thresholds = Thresholds(confidence=confidence, max_detections=limit)
     predictions = iter(family.predict(run.best(trained["bestSha256"]), pixels, thresholds))
     found = list(itertools.islice(predictions, len(samples)))
-    strategy = TASKS.named(run.request.task)
     # Of validation, what doubts need: faint detections are most of all, and metrics alone ask for them.
     others = [strategy.without_faint(one) for one in predictions]
     measured = evaluation.evaluate(samples, found, known.labels, run.figures)

@@ -180,3 +180,55 @@ def test_of_turned_boxes_a_lower_iou_leaves_fewer_and_no_others() -> None:
     assert "missing" in (compare(both, one, PACKAGE, want()) or "")
     assert "missing" in (compare(both, one, PACKAGE, want(iou="0.9")) or "")
     assert "not expected" in (compare(one, both, PACKAGE, want(iou="0.5")) or "")
+
+
+def mask(top: int, height: int = 20) -> dict[str, Any]:
+    """Some rows of an image of 64 by 48 pixels."""
+    return {"size": [48, 64], "counts": encoded(Part(0, top, np.ones((height, 64), bool)), (48, 64))}
+
+
+def of_class(label: str, top: int, height: int = 20) -> dict[str, Any]:
+    area = height * 64
+    return {"label": label, "classId": 0, "area": area, "share": area / 48 / 64, "mask": mask(top, height)}
+
+
+def mapped(*found: dict[str, Any]) -> dict[str, Any]:
+    return {"task": "SemanticSegmentation", "width": 64, "height": 48, "cut": False, "classes": list(found)}
+
+
+def test_classes_of_pixels_may_differ_in_a_few_of_them() -> None:
+    known = mapped(of_class("sand", 5), of_class("kelp", 30, 10))
+    assert compare(known, mapped(*known["classes"][::-1]), PACKAGE, want(confidence="0.9")) is None
+    # A pixel in 50: 61 of them, less than one row on each side.
+    moved = compare(known, mapped(of_class("sand", 6), of_class("kelp", 30, 10)), PACKAGE, want())
+    assert moved == "sand: 128 of 3072 pixels are not where they are expected, and 61 may be"
+    for wrong in (mapped(of_class("kelp", 30, 10)), mapped(*known["classes"], of_class("rock", 0, 5))):
+        assert "pixels are not where they are expected" in (compare(known, wrong, PACKAGE, want()) or "")
+    without = {key: value for key, value in of_class("kelp", 30, 10).items() if key != "mask"}
+    assert compare(known, mapped(of_class("sand", 5), without), PACKAGE, want()) is None
+
+
+def segment(score: float, top: int, height: int = 20, class_id: int = 0) -> dict[str, Any]:
+    label = ("copepod", "diatom")[class_id]
+    return {**of_class(label, top, height), "id": 1, "classId": class_id, "isThing": True, "score": score}
+
+
+def segmented(*found: dict[str, Any]) -> dict[str, Any]:
+    return {"task": "PanopticSegmentation", "width": 64, "height": 48, "cut": False, "segments": list(found)}
+
+
+def test_segments_may_differ_in_a_tenth_of_their_pixels() -> None:
+    known = segmented(segment(0.9, 0), segment(0.8, 25, class_id=1))
+    assert compare(known, segmented(*known["segments"][::-1]), PACKAGE, want()) is None
+    assert compare(known, segmented(segment(0.9, 1, 19), segment(0.81, 25, class_id=1)), PACKAGE, want()) is None
+    assert compare(known, segmented(*known["segments"], segment(0.26, 20, 5)), PACKAGE, want()) is None
+    missing = compare(known, segmented(segment(0.9, 0), segment(0.8, 25)), PACKAGE, want())
+    assert missing == "missing: diatom with score 0.800 and 1280 pixels"
+    extra = compare(known, segmented(*known["segments"], segment(0.5, 20, 5)), PACKAGE, want())
+    assert extra == "not expected: copepod with score 0.500 and 320 pixels"
+
+
+def test_of_segments_at_another_confidence_the_surest_is_there() -> None:
+    known = segmented(segment(0.9, 0), segment(0.4, 25, class_id=1))
+    assert compare(known, segmented(segment(0.9, 0)), PACKAGE, want(confidence="0.5")) is None
+    assert compare(known, segmented(segment(0.9, 0, class_id=1)), PACKAGE, want(confidence="0.5"))

@@ -120,6 +120,7 @@ class Manifest(Strict):
     family: Annotated[str, Field(min_length=1, max_length=256)]
     architecture: Annotated[str, Field(min_length=1, max_length=256)]
     labels: Annotated[list[Label], Field(min_length=1, max_length=100_000)]
+    stuff: Annotated[list[Label], Field(max_length=100_000)] | None = None
     onnx_sha256: Annotated[Digest, Field(alias="onnxSha256")]
     input: Geometry
     thresholds: Thresholds

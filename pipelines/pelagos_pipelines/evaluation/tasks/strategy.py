@@ -17,9 +17,13 @@ from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 
 
 class Strategy(ABC):
-    """A task in evaluation. Predictions are of the kind that serving's strategy of the same task makes."""
+    """A task in evaluation. Predictions are of the kind that serving's strategy of the same task makes.
+
+    ``confidence``: the threshold of the predictions that are measured; None: the lowest that there is.
+    """
 
     task: Task
+    confidence: float | None = None
 
     @property
     def name(self) -> str:

@@ -18,6 +18,8 @@ MODULES = {
     "Classification": "classification",
     "InstanceSegmentation": "instance_segmentation",
     "OrientedDetection": "oriented_detection",
+    "SemanticSegmentation": "semantic_segmentation",
+    "PanopticSegmentation": "panoptic_segmentation",
 }
 """By the name of the task in packages."""
 HEADS: Mapping[str, Mapping[str, str]] = {

@@ -1,8 +1,8 @@
 """What a task says about serving: how an image gets to its networks, and what their outputs mean.
 
 Called by the predictor, by the child that decodes images, by model.py for its responses, and by the export, which compares what
-comes out of networks. Strategies may know numpy, OpenCV, pelagos_contract.suppression, and of serving geometry, predictions and
-sketches only.
+comes out of networks. Strategies may know numpy, OpenCV, pelagos_contract.suppression and run_lengths, and of serving
+geometry, maps, predictions and sketches only.
 """
 
 from __future__ import annotations

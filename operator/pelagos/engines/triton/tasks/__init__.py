@@ -1,9 +1,24 @@
 """What differs by task for whoever serves: one module each, with a `strategy.Strategy`. A new one is a line in TASKS."""
 
-from pelagos.engines.triton.tasks import classification, detection, instance_segmentation, oriented_detection
+from pelagos.engines.triton.tasks import (
+    classification,
+    detection,
+    instance_segmentation,
+    oriented_detection,
+    panoptic_segmentation,
+    semantic_segmentation,
+)
 from pelagos.engines.triton.tasks.strategy import Strategy
 from pelagos_contract.registry import Registry
 
 TASKS: Registry[Strategy] = Registry(
-    "task", (detection.STRATEGY, classification.STRATEGY, instance_segmentation.STRATEGY, oriented_detection.STRATEGY)
+    "task",
+    (
+        detection.STRATEGY,
+        classification.STRATEGY,
+        instance_segmentation.STRATEGY,
+        oriented_detection.STRATEGY,
+        semantic_segmentation.STRATEGY,
+        panoptic_segmentation.STRATEGY,
+    ),
 )

@@ -1,0 +1,112 @@
+"""Answers of models that label pixels: the class of each, and how much of the image each class has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from PIL import Image, ImageDraw
+from rich.table import Table
+from rich.text import Text
+
+from pelagos.cli.drawing import Colour, colour, font, shortened
+from pelagos.cli.predictions.strategy import Answer, Strategy, empty_table
+from pelagos_contract.tasks import Task
+
+OPACITY = 0.5
+NAMED = 12
+"""Classes in the legend."""
+_BACKGROUND: Colour = (24, 26, 30)
+_TEXT: Colour = (240, 240, 240)
+_DARKER = 0.5
+"""How much is left of the light at the edges of what was found."""
+
+
+class SemanticSegmentation(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task = Task.SEMANTIC_SEGMENTATION
+
+    def summary(self, answer: Answer) -> str:
+        """How many classes."""
+        count = len(answer["classes"])
+        return f"{count} class{'' if count == 1 else 'es'}"
+
+    def table(self, answer: Answer) -> Table:
+        """With their parts of the image, and what is of no class."""
+        found = empty_table("class", "share", "area [px]")
+        for row in answer["classes"]:
+            found.add_row(Text(row["label"]), f"{row['share']:.1%}", str(row["area"]))
+        found.add_row(Text("(no class)", style="dim"), *left(answer))
+        return found
+
+    def drawn(self, image: Image.Image, answer: Answer, scale: float) -> Image.Image:
+        """With colours over it, and which class each is."""
+        picture = coloured(image, answer["classes"], (answer["height"], answer["width"]))
+        return with_legend(picture, [(row, f"{row['share']:.1%}") for row in answer["classes"]])
+
+
+def left(answer: Answer) -> tuple[str, str]:
+    """Share and area of what is of nothing, in words."""
+    none = answer["unclassified"]
+    return f"{none['share']:.1%}", str(none["area"])
+
+
+def coloured(
+    image: Image.Image,
+    found: Sequence[Answer],
+    size: tuple[int, int],
+    shade: Callable[[Answer], Colour] = lambda one: colour(one["classId"]),
+) -> Image.Image:
+    """The image with the masks of what was found in one of ``size`` (height, width) over it, and dark lines around them."""
+    # Here, where an answer has come by tritonclient: numpy is loaded already.
+    import numpy as np
+
+    from pelagos_contract import run_lengths
+
+    numbers: Any = np.zeros(size, np.int32)
+    shades = [(0, 0, 0)]
+    for one in found:
+        if one.get("mask") is None:
+            continue
+        part = run_lengths.part_of(one["mask"]["counts"], size)
+        height, width = part.inside.shape
+        shades.append(shade(one))
+        numbers[part.top : part.top + height, part.left : part.left + width][part.inside] = len(shades) - 1
+    # Nearest, as numbers have nothing between them.
+    shown: Any = np.asarray(Image.fromarray(numbers).resize(image.size, Image.Resampling.NEAREST))
+    pixels = np.asarray(image.convert("RGB")).astype(np.float32)
+    inside = shown > 0
+    pixels[inside] = (1 - OPACITY) * pixels[inside] + OPACITY * np.array(shades, np.float32)[shown[inside]]
+    edges: Any = np.zeros(shown.shape, bool)
+    edges[1:] |= shown[1:] != shown[:-1]
+    edges[:, 1:] |= shown[:, 1:] != shown[:, :-1]
+    pixels[edges] *= _DARKER
+    return Image.fromarray(pixels.round().astype(np.uint8))
+
+
+def with_legend(picture: Image.Image, rows: Sequence[tuple[Answer, str]]) -> Image.Image:
+    """The picture with the colour and label of each class below it, and words on it, as many as are read."""
+    told = rows[:NAMED]
+    size = max(15, round(picture.width / 40))
+    face, line = font(size), round(size * 1.7)
+    more = f"and {len(rows) - NAMED} more" if len(rows) > NAMED else "nothing found" if not rows else ""
+    columns = max(1, min(2, picture.width // (size * 18)))
+    lines = -(-len(told) // columns) + bool(more)
+    whole = Image.new("RGB", (picture.width, picture.height + lines * line + size), _BACKGROUND)
+    whole.paste(picture, (0, 0))
+    pen = ImageDraw.Draw(whole)
+    wide = picture.width / columns
+    for index, (row, words) in enumerate(told):
+        left, middle = (index % columns) * wide + size, picture.height + size / 2 + (index // columns + 0.5) * line
+        pen.rectangle((left, middle - size / 2, left + size, middle + size / 2), fill=colour(row["classId"]))
+        end = left + wide - 2 * size
+        label = shortened(row["label"], face, wide - 5 * size - face.getlength(words))
+        pen.text((left + 1.6 * size, middle), label, fill=_TEXT, font=face, anchor="lm")
+        pen.text((end, middle), words, fill=_TEXT, font=face, anchor="rm")
+    if more:
+        pen.text((size, whole.height - size / 2 - line / 2), more, fill=_TEXT, font=face, anchor="lm")
+    return whole
+
+
+STRATEGY = SemanticSegmentation()

@@ -1,0 +1,80 @@
+"""Example pictures of answers that are of pixels: what was found in colours, what is true as white outlines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from pelagos_pipelines.evaluation import examples, figures
+from pelagos_pipelines.serving.geometry import Pixels
+
+LONGEST = 480
+"""Pixels of a side of an image in a picture."""
+OPACITY = 0.55
+NAMED = 9
+"""Classes in the legend."""
+
+
+def draw(title: str, tiles: Sequence[tuple[str, Any]], labels: Sequence[str], folder: Path) -> None:
+    """Pictures that `overlaid` made, each with words above, and the colours of classes below."""
+    entries: list[Any] = [
+        Patch(color=colour(index), label=figures.shortened(label)) for index, label in enumerate(labels[:NAMED])
+    ]
+    if len(labels) > NAMED:
+        entries.append(Patch(color="none", label=f"and {len(labels) - NAMED} more classes"))
+    entries.append(Line2D([], [], color="0.75", linewidth=2, label="outline of the truth"))
+    with mpl.rc_context({**figures.STYLE, "axes.grid": False}):
+        figure, places = examples.grid(len(tiles))
+        for axes, (words, picture) in zip(places, tiles, strict=True):
+            axes.imshow(picture)
+            axes.set_title(words, fontsize=8)
+        figure.suptitle(title, fontweight="bold", fontsize=12)
+        figure.legend(handles=entries, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        figures.save(figure, folder / "examples.png")
+
+
+def overlaid(image: Pixels, found: Any, classes: Any, true: Any) -> Any:
+    """The image, red first, with the class of each pixel over it, and outlines.
+
+    Args:
+        image: blue first.
+        found: the number of each pixel's segment or class; where it changes is a dark line.
+        classes: the index of the class of each pixel and one more; 0 has no colour.
+        true: as ``found``, what is true: where it changes is a white line.
+    """
+    height, width = image.shape[:2]
+    scale = min(LONGEST / max(height, width), 1.0) if max(height, width) > LONGEST else LONGEST / max(height, width)
+    size = max(round(width * scale), 1), max(round(height * scale), 1)
+    shown = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)[..., ::-1]
+    found, classes, true = (
+        cv2.resize(np.asarray(one, np.float32), size, interpolation=cv2.INTER_NEAREST).astype(int)
+        for one in (found, classes, true)
+    )
+    palette = np.array([(0, 0, 0), *(to_rgb(colour(index)) for index in range(int(classes.max(initial=0))))])
+    picture = shown / 255
+    coloured = classes > 0
+    picture[coloured] = (1 - OPACITY) * picture[coloured] + OPACITY * palette[classes[coloured]]
+    picture[_edges(found)] *= 0.4
+    picture[_edges(true)] = 1.0
+    return picture
+
+
+def colour(index: int) -> str:
+    """Of a class; it is used again where there are many."""
+    palette = [each for each in figures.PALETTE if each != "#000000"]
+    return palette[index % len(palette)]
+
+
+def _edges(numbers: Any) -> Any:
+    found: Any = np.zeros(numbers.shape, bool)
+    found[1:] |= numbers[1:] != numbers[:-1]
+    found[:, 1:] |= numbers[:, 1:] != numbers[:, :-1]
+    return found

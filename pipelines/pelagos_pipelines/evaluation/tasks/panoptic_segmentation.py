@@ -1,0 +1,90 @@
+"""Panoptic segmentation in evaluation: panoptic quality of classes, of things and of stuff; figures with segments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pelagos_contract.metrics import of_test
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.evaluation import drawn_truth, examples, figures, overlays, panoptic, pixels
+from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
+from pelagos_pipelines.serving.predictions import Thresholds
+from pelagos_pipelines.serving.tasks.panoptic_segmentation import Segments
+
+METRICS = {"PQ": "pq", "SQ": "sq", "RQ": "rq"}
+
+
+class PanopticSegmentation(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task = Task.PANOPTIC_SEGMENTATION
+    confidence = Thresholds().confidence
+
+    def measure(
+        self, samples: Sequence[Sample], found: Sequence[Segments], labels: Sequence[str], folder: Path
+    ) -> dict[str, float]:
+        """See evaluation.panoptic and evaluation.drawn_truth; confusion of pixels."""
+        counted = panoptic.Counted.none(len(labels))
+        confusion: Any = np.zeros((len(labels) + 1,) * 2, np.int64)
+        quality = []
+        stuff = stuff_of(samples)
+        for sample, predicted in zip(samples, found, strict=True):
+            true = _truth(sample, predicted, stuff)
+            numbers = predicted.segments.pixels
+            pairs = counted.add((true.pixels, true.class_ids), (numbers, predicted.class_ids))
+            both = len(true.class_ids) + len(predicted.class_ids)
+            quality.append(2 * len(pairs) / both if both else 1.0)
+            confusion += pixels.confusion(true.classes, _classes(predicted, numbers), len(labels))
+        scores = counted.scores()
+        names = [*labels, figures.BACKGROUND]
+        figures.confusion(confusion, names, "Confusion on the test split", "pixels", folder)
+        tiles = [
+            (
+                f"{figures.shortened(Path(samples[index].name).name, 28)}  RQ {quality[index]:.2f}",
+                _overlaid(samples[index], found[index], stuff),
+            )
+            for index in examples.spread(quality)
+        ]
+        overlays.draw("Test images from best to worst", tiles, labels, folder)
+        metrics = by_class({name: getattr(scores, attribute) for name, attribute in METRICS.items()}, labels)
+        means = {of_test(name): scores.mean(attribute) for name, attribute in METRICS.items()}
+        is_stuff = np.isin(np.arange(len(labels)), list(stuff))
+        kinds = {
+            of_test(f"{name}-{kind}"): scores.mean(attribute, chosen)
+            for kind, chosen in (("things", ~is_stuff), ("stuff", is_stuff))
+            for name, attribute in METRICS.items()
+        }
+        return means | metrics | kinds
+
+
+def stuff_of(samples: Sequence[Sample]) -> frozenset[int]:
+    """The class ids of stuff: those of which an annotation says that they have no objects."""
+    return frozenset(
+        int(class_id)
+        for sample in samples
+        for shape, class_id in zip(sample.shapes, sample.class_ids, strict=True)
+        if drawn_truth.is_stuff(shape)
+    )
+
+
+def _truth(sample: Sample, predicted: Segments, stuff: frozenset[int]) -> drawn_truth.Drawn:
+    return drawn_truth.segments(sample.shapes, sample.class_ids, (predicted.width, predicted.height), stuff)
+
+
+def _classes(predicted: Segments, numbers: Any) -> Any:
+    return np.concatenate(([0], predicted.class_ids + 1))[numbers]
+
+
+def _overlaid(sample: Sample, predicted: Segments, stuff: frozenset[int]) -> object:
+    numbers = predicted.segments.pixels
+    return overlays.overlaid(
+        sample.pixels(), numbers, _classes(predicted, numbers), _truth(sample, predicted, stuff).pixels
+    )
+
+
+STRATEGY = PanopticSegmentation()

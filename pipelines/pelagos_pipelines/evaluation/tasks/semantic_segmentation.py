@@ -1,0 +1,63 @@
+"""Semantic segmentation in evaluation: IoU, Dice, precision and recall of classes of pixels; figures with maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pelagos_contract.metrics import of_test
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.evaluation import drawn_truth, examples, figures, overlays, pixels
+from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
+from pelagos_pipelines.serving.tasks.semantic_segmentation import ClassMap
+
+METRICS = {"IoU": "iou", "Dice": "dice", "precision": "precision", "recall": "recall", "F1": "f1"}
+
+
+class SemanticSegmentation(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task = Task.SEMANTIC_SEGMENTATION
+
+    def measure(
+        self, samples: Sequence[Sample], found: Sequence[ClassMap], labels: Sequence[str], folder: Path
+    ) -> dict[str, float]:
+        """See evaluation.pixels and evaluation.drawn_truth; confusion."""
+        total: Any = np.zeros((len(labels) + 1,) * 2, np.int64)
+        quality = []
+        for sample, predicted in zip(samples, found, strict=True):
+            counts = pixels.confusion(truth(sample, predicted).classes, predicted.classes.pixels, len(labels))
+            total += counts
+            quality.append(float(counts.diagonal().sum() / counts.sum()))
+        scores = pixels.score(total)
+        names = [*labels, figures.BACKGROUND]
+        figures.confusion(total, names, "Confusion on the test split", "pixels", folder)
+        chosen = examples.spread(quality)
+        tiles = [
+            (
+                f"{figures.shortened(Path(samples[index].name).name, 28)}  {quality[index]:.0%} of pixels right",
+                _overlaid(samples[index], found[index]),
+            )
+            for index in chosen
+        ]
+        overlays.draw("Test images from best to worst", tiles, labels, folder)
+        metrics = by_class({name: getattr(scores, attribute) for name, attribute in METRICS.items()}, labels)
+        means = {of_test(name): scores.mean(attribute) for name, attribute in METRICS.items()}
+        return means | metrics | {of_test("pixelAccuracy"): scores.accuracy}
+
+
+def truth(sample: Sample, predicted: ClassMap) -> drawn_truth.Drawn:
+    """What is true of an image, in the pixels of what was found."""
+    return drawn_truth.segments(sample.shapes, sample.class_ids, (predicted.width, predicted.height))
+
+
+def _overlaid(sample: Sample, predicted: ClassMap) -> object:
+    classes = predicted.classes.pixels
+    return overlays.overlaid(sample.pixels(), classes, classes, truth(sample, predicted).classes)
+
+
+STRATEGY = SemanticSegmentation()

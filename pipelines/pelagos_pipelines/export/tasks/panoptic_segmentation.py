@@ -1,0 +1,73 @@
+"""Panoptic segmentation in the export: segments are paired within their class, by their pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.evaluation import panoptic
+from pelagos_pipelines.export.differences import SCORE_TOLERANCE, failed
+from pelagos_pipelines.export.tasks.strategy import Strategy
+from pelagos_pipelines.serving.predictions import Floats, Raw, Thresholds
+from pelagos_pipelines.serving.tasks.panoptic_segmentation import Segments
+
+MARGIN = 0.02
+"""The known segments stay this far from the confidence threshold, so that rounding cannot make one vanish."""
+LEAST = 0.001
+"""Share of the pixels of an image: a segment that has fewer may be missing on the other side."""
+
+
+class PanopticSegmentation(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task, has_thresholds = Task.PANOPTIC_SEGMENTATION, True
+
+    def places_and_scores(self, raw: Raw) -> tuple[Floats, Floats]:
+        """Scores and masks are both in [0, 1]."""
+        classes, masks = raw
+        return classes[:0], np.concatenate((classes.ravel(), masks.ravel()))
+
+    def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
+        """A query, or what all queries say of a class."""
+        return f"the mask of query {index}" if kind == "masks" else f"class {labels[index]!r}"
+
+    def distance(self, theirs: Segments, ours: Segments, confidence: float, number: int) -> tuple[float, float]:
+        """The largest difference of scores of pairs, or the share of pixels that are of no pair, if that is more."""
+        classes = int(max([0, *theirs.class_ids.tolist(), *ours.class_ids.tolist()])) + 1
+        one, other = theirs.segments.pixels, ours.segments.pixels
+        counted = panoptic.Counted.none(classes)
+        pairs = counted.add((one, theirs.class_ids), (other, ours.class_ids))
+        scores = [abs(float(theirs.scores[left] - ours.scores[right])) for left, right in pairs]
+        for side, found, seen in (
+            ("training", theirs, {left for left, _ in pairs}),
+            ("exported", ours, {right for _, right in pairs}),
+        ):
+            areas, least = found.segments.areas, LEAST * found.width * found.height
+            alone = [
+                index
+                for index, score in enumerate(found.scores)
+                if index not in seen and score > confidence + SCORE_TOLERANCE and areas[index + 1] > least
+            ]
+            if alone:
+                raise failed(
+                    f"image {number}: the {side} model alone finds {len(alone)} of {len(found.scores)} segments"
+                )
+        same: Any = np.zeros(len(theirs.scores) + 1, np.int64)
+        for left, right in pairs:
+            same[left + 1] = right + 1
+        return 0.0, max([float((same[one] != other).mean()), *scores])
+
+    def surest(self, prediction: Segments) -> float:
+        """They are sorted."""
+        return float(prediction.scores[0]) if len(prediction.scores) else 0.0
+
+    def worth(self, known: Segments, thresholds: Thresholds) -> tuple[bool, float]:
+        """None at the threshold."""
+        clear = (abs(known.scores - thresholds.confidence) > MARGIN).all()
+        return bool(clear), self.surest(known)
+
+
+STRATEGY = PanopticSegmentation()

@@ -1,0 +1,40 @@
+"""Semantic segmentation in the export: the share of pixels whose class differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.export.tasks.strategy import Strategy
+from pelagos_pipelines.serving.predictions import Floats, Thresholds
+from pelagos_pipelines.serving.tasks.semantic_segmentation import ClassMap
+
+
+class SemanticSegmentation(Strategy):
+    """See `Strategy` for the contract of its methods."""
+
+    task, has_thresholds = Task.SEMANTIC_SEGMENTATION, False
+
+    def places_and_scores(self, raw: Floats) -> tuple[Floats, Floats]:
+        """Scores alone."""
+        return raw[:0], raw
+
+    def row(self, kind: str, index: int, labels: Sequence[str]) -> str:
+        """A class."""
+        return f"class {labels[index]!r}"
+
+    def distance(self, theirs: ClassMap, ours: ClassMap, confidence: float, number: int) -> tuple[float, float]:
+        """In the place of a score, the share of the pixels that are of another class."""
+        return 0.0, float((theirs.classes.pixels != ours.classes.pixels).mean())
+
+    def surest(self, prediction: ClassMap) -> float:
+        """No threshold depends on it."""
+        return 0.0
+
+    def worth(self, known: ClassMap, thresholds: Thresholds) -> tuple[bool, float]:
+        """Always clear; the most is told by a map of which half is of one class, and half of others or none."""
+        largest = max(known.classes.areas.values()) / (known.width * known.height)
+        return True, 1 - max(largest, 1 - largest)
+
+
+STRATEGY = SemanticSegmentation()

@@ -1,0 +1,144 @@
+"""Maps that have a number for each pixel of an image: kept as runs, told as COCO's masks and as PNG; and how maps of networks
+get to the pixels of an original.
+
+Called by the strategies of tasks whose answers are of pixels, and by their evaluation. It may know numpy, OpenCV and
+pelagos_contract.run_lengths only, and runs with numpy 1.26 and 2.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pelagos_contract import run_lengths
+from pelagos_pipelines.serving import geometry
+from pelagos_pipelines.serving.geometry import Fitted
+from pelagos_pipelines.serving.predictions import Floats, Settings
+
+NONE = 0
+"""The number of pixels of nothing that is known."""
+MOST_TOLD = 2 * 2**20
+"""Characters of the masks in a rendered answer; the map has the others, too. A known answer of a package has 4 MiB at most."""
+BAND = 2**20
+"""Pixels of an original that are looked at at once."""
+
+
+@dataclass(frozen=True)
+class NumberMap:
+    """A number for each pixel of an image of ``width`` by ``height`` pixels: NONE, and whatever the others stand for.
+
+    It is kept in runs down the columns, one column after the other, so that thousands of maps fit in memory: where each begins,
+    int ``[n]`` in ascending order from 0 on, and its number ``[n]``.
+    """
+
+    width: int
+    height: int
+    starts: Any
+    numbers: Any
+
+    @classmethod
+    def of(cls, pixels: Any) -> NumberMap:
+        """Of whole numbers [height, width]."""
+        height, width = pixels.shape
+        down = np.ravel(np.asarray(pixels), order="F")
+        starts = np.concatenate(([0], np.flatnonzero(down[1:] != down[:-1]) + 1))
+        kind = np.int32 if len(down) < 2**31 else np.int64
+        return cls(width, height, starts.astype(kind), down[starts].astype(np.int32))
+
+    @property
+    def pixels(self) -> Any:
+        """Int32 [height, width]."""
+        return np.repeat(self.numbers, self._lengths).reshape(self.width, self.height).T
+
+    @property
+    def areas(self) -> dict[int, int]:
+        """How many pixels have each of the numbers that there are, in ascending order."""
+        found, places = np.unique(self.numbers, return_inverse=True)
+        sums: Any = np.zeros(len(found), np.int64)
+        np.add.at(sums, places, self._lengths)
+        return dict(zip(found.tolist(), sums.tolist(), strict=True))
+
+    def mask(self, number: int) -> dict[str, Any]:
+        """The pixels with a number, as COCO's compressed RLE."""
+        chosen = self.numbers == number
+        edges = np.stack((self.starts[chosen], self.starts[chosen] + self._lengths[chosen]), axis=1).ravel()
+        runs = np.diff(np.concatenate(([0], edges, [self.width * self.height])))
+        counts = run_lengths.compressed(runs[:-1] if len(edges) and runs[-1] == 0 else runs)
+        return {"size": [self.height, self.width], "counts": counts}
+
+    def picture(self) -> bytes:
+        """A PNG whose grey levels are the numbers: of 8 bits where they suffice, else of 16. ValueError beyond."""
+        highest = int(self.numbers.max())
+        if highest > np.iinfo(np.uint16).max:
+            raise ValueError(f"a PNG of 16 bits cannot hold the number {highest}")
+        kind = np.uint8 if highest <= np.iinfo(np.uint8).max else np.uint16
+        return bytes(cv2.imencode(".png", self.pixels.astype(kind))[1].data)
+
+    @cached_property
+    def _lengths(self) -> Any:
+        return np.diff(self.starts, append=self.width * self.height)
+
+
+def tensor(found: Sequence[NumberMap | None]) -> Any:
+    """The pictures of a batch ``[n, 1]`` in base64, of None no text: servers write them into JSON, too, which has no bytes."""
+    texts = [b"" if one is None else base64.b64encode(one.picture()) for one in found]
+    return np.array(texts, dtype=np.object_).reshape(-1, 1)
+
+
+def told(found: NumberMap, entries: list[tuple[int, dict[str, Any]]]) -> tuple[list[dict[str, Any]], bool]:
+    """Entries of a rendered answer, each with the mask of its number, as long as there is room; and whether all have theirs."""
+    left, whole, rendered = MOST_TOLD, True, []
+    for number, entry in entries:
+        mask = found.mask(number)
+        left -= len(mask["counts"])
+        whole = whole and left >= 0
+        rendered.append({**entry, "mask": mask} if whole else entry)
+    return rendered, whole
+
+
+@dataclass(frozen=True)
+class Band:
+    """Some rows of an original: from ``top`` on, and where their pixels' centres are on maps of a network, as coordinates."""
+
+    top: int
+    rows: npt.NDArray[np.float64]
+    columns: npt.NDArray[np.float64]
+
+    def sampled(self, values: Floats, start: int = 0, end: int | None = None) -> Floats:
+        """A map [height, width] at the pixels of the band, from column ``start`` to ``end``: bilinear."""
+        upper, down = _between(self.rows, values.shape[0])
+        left, right = _between(self.columns[start:end], values.shape[1])
+        below = np.minimum(upper + 1, values.shape[0] - 1)
+        beside = np.minimum(left + 1, values.shape[1] - 1)
+        lines = values[upper] * (1 - down)[:, None] + values[below] * down[:, None]
+        found: Floats = lines.take(left, axis=1) * (1 - right) + lines.take(beside, axis=1) * right
+        return found
+
+
+def bands(image: Fitted, settings: Settings, size: tuple[int, int]) -> Iterator[Band]:
+    """The original in bands, for maps of ``size`` (height, width) that cover the canvas of the model."""
+    at = geometry.fit(*image.shown, settings.image_size, settings.stride)
+    rows, columns = (
+        ((np.arange(length) + 0.5) * inner / length + offset) * cells / canvas - 0.5
+        for length, inner, offset, cells, canvas in (
+            (image.height, at.height, at.top, size[0], at.canvas_height),
+            (image.width, at.width, at.left, size[1], at.canvas_width),
+        )
+    )
+    step = max(1, BAND // image.width)
+    for top in range(0, image.height, step):
+        yield Band(top, rows[top : top + step], columns)
+
+
+def _between(places: Any, length: int) -> tuple[Any, Any]:
+    """The cell before each coordinate, and how far it is beyond that cell."""
+    inside = places.clip(0, length - 1)
+    first = inside.astype(np.intp)
+    return first, (inside - first).astype(np.float32)
