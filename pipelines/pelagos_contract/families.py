@@ -112,9 +112,37 @@ YOLOV8_SEG = FamilyDescription(
     augments=True,
     schedules=True,
 )
+MASK2FORMER_SEMANTIC = FamilyDescription(
+    name="Mask2Former-semantic",
+    task=Task.SEMANTIC_SEGMENTATION,
+    pattern="mask2former_*-semantic",
+    architectures=("mask2former_tiny-semantic", "mask2former_swin_t-semantic"),
+    normalizes=True,
+    balances=True,
+    augments=True,
+)
+MASK2FORMER_PANOPTIC = FamilyDescription(
+    name="Mask2Former-panoptic",
+    task=Task.PANOPTIC_SEGMENTATION,
+    pattern="mask2former_*-panoptic",
+    architectures=("mask2former_tiny-panoptic", "mask2former_swin_t-panoptic"),
+    normalizes=True,
+    balances=True,
+    augments=True,
+)
 FAMILIES = Registry(
     "family",
-    (YOLOV8, MOBILENET_V3, MOBILENET_V2, YOLOV8_CLS, MASK_RCNN, YOLOV8_OBB, YOLOV8_SEG),
+    (
+        YOLOV8,
+        MOBILENET_V3,
+        MOBILENET_V2,
+        YOLOV8_CLS,
+        MASK_RCNN,
+        YOLOV8_OBB,
+        YOLOV8_SEG,
+        MASK2FORMER_SEMANTIC,
+        MASK2FORMER_PANOPTIC,
+    ),
     reserved=("export", *(task.value for task in Task)),  # stand beside families among the algorithms of a training
     others=lambda family: family.architectures,
 )

@@ -1,6 +1,7 @@
-"""How training images of a classifier are altered where a dataset declares it. Called by classifiers.py.
+"""How training images on square canvases are altered where a dataset declares it. Called by classifiers.py, which alters them by
+itself where none does, and by families that learn pixels, whose maps are moved as the images are.
 
-Without a declaration they are altered as always, in classifiers.py. Here it is done by OpenCV, in bytes and before values are
+Here it is done by OpenCV, in bytes and before values are
 normalised: one resampling turns, scales, moves and mirrors. Torchvision's transforms, version 2, took 7 ms of a processor for an
 image of 224 pixels where this takes 1.
 """
@@ -45,22 +46,38 @@ def amounts(declared: Augmentation | None) -> dict[str, float]:
 def altered(canvases: Any, declared: Augmentation, generator: np.random.Generator) -> Any:
     """Of square canvases ``[n, size, size, 3]`` of bytes, blue first, others of the same kind, each altered by chance."""
     found = amounts(declared)
+    drawn = _drawn(len(canvases), generator)
+    return np.stack([_altered(canvas, None, found, one)[0] for canvas, one in zip(canvases, drawn, strict=True)])
+
+
+def altered_with_maps(
+    canvases: Any, maps: Any, declared: Augmentation | None, generator: np.random.Generator
+) -> tuple[Any, Any]:
+    """Likewise, and of maps ``[n, size, size]`` of small whole numbers, which are moved as their canvases are."""
+    found = amounts(declared)
+    drawn = _drawn(len(canvases), generator)
+    pairs = [_altered(canvas, numbers, found, one) for canvas, numbers, one in zip(canvases, maps, drawn, strict=True)]
+    return np.stack([pixels for pixels, _ in pairs]), np.stack([numbers for _, numbers in pairs])
+
+
+def _drawn(count: int, generator: np.random.Generator) -> Any:
     # As many numbers for each image, whatever is declared: a value that is changed leaves the other draws as they are.
-    drawn = generator.random((len(canvases), len(USUAL) + 2))
-    return np.stack([_altered(canvas, found, one) for canvas, one in zip(canvases, drawn, strict=True)])
+    return generator.random((count, len(USUAL) + 2))
 
 
-def _altered(canvas: Pixels, found: Mapping[str, float], drawn: Any) -> Pixels:
+def _altered(canvas: Pixels, numbers: Any, found: Mapping[str, float], drawn: Any) -> tuple[Pixels, Any]:
+    """A canvas and its map, which may be None."""
     across, down = (drawn[place] < found[f"flip{side}"] / 100 for place, side in ((0, "Horizontal"), (1, "Vertical")))
     # From -1 to 1.
     angle, scale, right, below, hue, saturation, brightness, contrast = 2 * drawn[2:10] - 1
-    moved = _moved(
-        canvas,
+    where = _placed(
+        canvas.shape[0],
         flips=(-1.0 if across else 1.0, -1.0 if down else 1.0),
         degrees=angle * found["rotate"],
         scale=1 + scale * found["scale"] / 100,
         shift=(right * found["translate"] / 100, below * found["translate"] / 100),
     )
+    moved = _moved(canvas, where, cv2.INTER_LINEAR)
     colours = altering.recoloured(
         moved,
         hue=hue * found["color.hue"] / 100,
@@ -68,21 +85,22 @@ def _altered(canvas: Pixels, found: Mapping[str, float], drawn: Any) -> Pixels:
         brightness=1 + brightness * found["color.brightness"] / 100,
     )
     sharp = altering.contrasted(colours, 1 + contrast * found["color.contrast"] / 100)
-    return altering.blurred(sharp, drawn[11]) if drawn[10] < found["blur"] / 100 else sharp
+    blurred = altering.blurred(sharp, drawn[11]) if drawn[10] < found["blur"] / 100 else sharp
+    return blurred, None if numbers is None else _moved(numbers, where, cv2.INTER_NEAREST)
 
 
-def _moved(
-    canvas: Pixels, *, flips: tuple[float, float], degrees: float, scale: float, shift: tuple[float, float]
-) -> Pixels:
-    """Around the middle; ``shift`` is of the side. Beyond its edges an image goes on as it ends."""
-    side = canvas.shape[0]
+def _placed(side: int, *, flips: tuple[float, float], degrees: float, scale: float, shift: tuple[float, float]) -> Any:
+    """Where the pixels of a canvas go, as a matrix, around the middle; ``shift`` is of the side."""
     cosine, sine = (scale * part(math.radians(degrees)) for part in (math.cos, math.sin))
     matrix = np.array([[cosine * flips[0], -sine * flips[1]], [sine * flips[0], cosine * flips[1]]])
     middle = np.full(2, (side - 1) / 2)
     offset = middle - matrix @ middle + np.array(shift) * side
-    whole = np.column_stack((matrix, offset))
-    if np.array_equal(whole, np.eye(2, 3)):
+    return np.column_stack((matrix, offset))
+
+
+def _moved(canvas: Any, where: Any, interpolation: int) -> Any:
+    """Beyond its edges an image goes on as it ends."""
+    side = canvas.shape[0]
+    if np.array_equal(where, np.eye(2, 3)):
         return canvas
-    return np.asarray(
-        cv2.warpAffine(canvas, whole, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
-    )
+    return cv2.warpAffine(canvas, where, (side, side), flags=interpolation, borderMode=cv2.BORDER_REPLICATE)

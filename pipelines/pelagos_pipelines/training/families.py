@@ -14,6 +14,8 @@ from typing import Protocol
 
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.families import (
+    MASK2FORMER_PANOPTIC,
+    MASK2FORMER_SEMANTIC,
     MASK_RCNN,
     MOBILENET_V2,
     MOBILENET_V3,
@@ -84,7 +86,7 @@ class Family(Protocol):
 class Offered:
     """A family that can be trained, as far as that can be said without its framework.
 
-    ``module`` has the family as FAMILY, and is imported when a training needs it. ``packages`` are named in the record of a
+    ``module`` has the family as ``called``, and is imported when a training needs it. ``packages`` are named in the record of a
     training, beside those that all have; ``harmless`` are beginnings of names of Python itself that checkpoints of the framework
     refer to, which are read all the same, and never imported: see extraction. Names of frameworks need not be told.
     """
@@ -93,6 +95,7 @@ class Offered:
     module: str
     packages: tuple[str, ...] = ()
     harmless: tuple[str, ...] = ()
+    called: str = "FAMILY"
 
     @property
     def name(self) -> str:
@@ -101,10 +104,11 @@ class Offered:
 
     def load(self) -> Family:
         """The family; its framework comes with it, which takes seconds."""
-        found: Family = import_module(self.module).FAMILY
+        found: Family = getattr(import_module(self.module), self.called)
         return found
 
 
+_MASK2FORMER, _TRANSFORMERS = "pelagos_pipelines.training.mask2former", ("transformers", "scipy")
 FAMILIES = Registry(
     "family",
     (
@@ -117,6 +121,8 @@ FAMILIES = Registry(
             YOLOV8_OBB, "pelagos_pipelines.training.yolov8_obb", packages=("ultralytics",), harmless=("ultralytics.",)
         ),
         Offered(YOLOV8_SEG, "pelagos_pipelines.training.yolov8_seg", packages=("ultralytics",)),
+        Offered(MASK2FORMER_SEMANTIC, _MASK2FORMER, packages=_TRANSFORMERS, called="SEMANTIC"),
+        Offered(MASK2FORMER_PANOPTIC, _MASK2FORMER, packages=_TRANSFORMERS, called="PANOPTIC"),
     ),
 )
 
