@@ -31,7 +31,12 @@ COMPANIONS = {"Cvat": ["cvat-labels.json"], "LabelStudio": ["config.xml"]}
 def data(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data volume with the samples."""
     root = tmp_path_factory.mktemp("data")
-    writing.write(wheels.read(wheel), root / "samples", {"train": 7, "validation": 3, "test": 3})
+    writing.write(
+        wheels.read(wheel),
+        root / "samples",
+        {"train": 7, "validation": 3, "test": 3},
+        {"train": 2, "validation": 1, "test": 1},
+    )
     return root
 
 

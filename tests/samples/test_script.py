@@ -34,6 +34,7 @@ def test_the_folder_appears_complete_and_nothing_else_is_left(tmp_path: Path, wh
         "formats",
         "phytoplankton-crops",
         "phytoplankton-frames",
+        "phytoplankton-scenes",
     }
     assert len(list((target / "phytoplankton-frames" / "images").iterdir())) == 448
     assert hidden(target.parent) == []
@@ -41,7 +42,8 @@ def test_the_folder_appears_complete_and_nothing_else_is_left(tmp_path: Path, wh
 
 def test_a_complete_folder_is_left_as_it_is(tmp_path: Path) -> None:
     target = tmp_path / "samples"
-    (target / "formats").mkdir(parents=True)
+    for name in ("formats", "phytoplankton-scenes"):
+        (target / name).mkdir(parents=True)
     (target / "README.md").write_text("complete")
 
     done = run(target, "echo must not be called >&2; exit 1")

@@ -21,7 +21,9 @@ from pelagos_pipelines.sources import volume
 @pytest.fixture(scope="module")
 def samples(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "samples"
-    writing.write(wheels.read(wheel), folder, {"train": 8, "validation": 3, "test": 3})
+    writing.write(
+        wheels.read(wheel), folder, {"train": 8, "validation": 3, "test": 3}, {"train": 2, "validation": 1, "test": 1}
+    )
     return folder
 
 

@@ -125,7 +125,9 @@ def recognises(tree: SourceFiles) -> bool:
 
 def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     """The boxes of all annotation files together; their categories are joined by name."""
-    segments = coco_panoptic.files(tree) if asked.task is Task.PANOPTIC_SEGMENTATION else []
+    # Of a source that has no other files they are for every task, and their pictures are no images of it.
+    is_panoptic = asked.task is Task.PANOPTIC_SEGMENTATION or not _files(tree)
+    segments = coco_panoptic.files(tree) if is_panoptic else []
     pictures = coco_panoptic.pictures(tree, segments)
     whole, among = tree, set(pictures)
     if among:
@@ -423,7 +425,7 @@ def _bases(annotations: str) -> tuple[str, ...]:
     here = PurePosixPath(annotations).parent
     bases = [here, here / "images"]
     if here.parts:
-        subset = PurePosixPath(annotations).stem.removeprefix("instances_")
+        subset = PurePosixPath(annotations).stem.removeprefix("instances_").removeprefix("panoptic_")
         bases += [above := here.parent, above / "images", above / subset, above / "images" / subset]
     return tuple(map(str, bases))
 

@@ -73,7 +73,7 @@ def of_version(version: Version) -> GroundTruth:
         version.statistics,
         version.balance,
         version.augmentation,
-        _stuff(collection),
+        _stuff(version.collection),
     )
 
 

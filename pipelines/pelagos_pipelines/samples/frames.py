@@ -46,20 +46,25 @@ class Frame:
     placed: tuple[Placed, ...]
 
 
-def compose(organisms: Sequence[Organism], count: int, generator: np.random.Generator) -> Iterator[Frame]:
-    """``count`` frames in which classes, and the organisms of a class, take turns: rare ones are seen as often as others."""
+def compose(
+    organisms: Sequence[Organism], count: int, generator: np.random.Generator, *, turned: bool = False
+) -> Iterator[Frame]:
+    """``count`` frames in which classes, and the organisms of a class, take turns: rare ones are seen as often as others.
+
+    Organisms are turned by quarters, which changes none of their pixels; ``turned``: by any angle.
+    """
     turns = _turns(organisms, generator)
     for _ in range(count):
         wanted = int(generator.integers(ORGANISMS[0], ORGANISMS[1] + 1))
         canvas = empty(organisms[int(generator.integers(len(organisms)))].background, generator)
         placed: list[Placed] = []
         for organism in [next(turns) for _ in range(wanted)]:
-            transmission, mask = _varied(organism, generator)
+            transmission, mask, opacity = _varied(organism, generator, turned)
             left, top, width, height = _box(mask)
             place = _place((width, height), [other.box for other in placed], generator)
             if place is None:
                 continue
-            _multiply(canvas, transmission, mask, (place[0] - left, place[1] - top))
+            _multiply(canvas, transmission, opacity, (place[0] - left, place[1] - top))
             seen = mask[top : top + height, left : left + width]
             placed.append(Placed(organism.name, organism.label, (*place, width, height), seen))
         yield Frame(np.clip(np.rint(canvas), 0, 255).astype(np.uint8), tuple(placed))
@@ -90,18 +95,35 @@ def _shuffled(items: Sequence[Any], generator: np.random.Generator) -> Iterator[
             yield items[index]
 
 
-def _varied(organism: Organism, generator: np.random.Generator) -> tuple[Any, Any]:
-    """Transmission and mask, turned by quarters, mirrored, scaled and made denser or fainter at random."""
+def _varied(organism: Organism, generator: np.random.Generator, turned: bool) -> tuple[Any, Any, Any]:
+    """Transmission, mask and opacity, turned, mirrored, scaled and made denser or fainter at random."""
     _, _, width, height = _box(organism.mask)
     natural = float(np.clip(max(width, height), *EXTENT)) / max(width, height)
     scale = natural * generator.uniform(0.85, 1.15)
     turns, mirrored, density = int(generator.integers(4)), bool(generator.integers(2)), generator.uniform(0.85, 1.15)
     varied = []
     for plane in (np.maximum(organism.transmission, 0.01) ** density, organism.mask):
-        turned = np.rot90(plane[:, ::-1] if mirrored else plane, turns)
+        quarter = np.rot90(plane[:, ::-1] if mirrored else plane, turns)
         interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        varied.append(cv2.resize(np.ascontiguousarray(turned), None, fx=scale, fy=scale, interpolation=interpolation))
-    return varied[0], (varied[1] > 0.5).astype(np.uint8)
+        varied.append(cv2.resize(np.ascontiguousarray(quarter), None, fx=scale, fy=scale, interpolation=interpolation))
+    transmission, mask = varied[0], (varied[1] > 0.5).astype(np.uint8)
+    opacity = _opacity(mask)
+    if not turned:
+        return transmission, mask, opacity
+    angle = generator.uniform(0, 90)
+    # The mask before it was cut at its threshold is turned: its edge is one of half covered pixels still.
+    inside = _turned(varied[1], angle, 0)
+    return _turned(transmission, angle, 1), (inside > 0.5).astype(np.uint8), _turned(opacity, angle, 0)
+
+
+def _turned(plane: Any, angle: float, around: float) -> Any:
+    """By so many degrees, on a plane that is as large as it takes; what lies outside has the value ``around``."""
+    height, width = plane.shape
+    turn = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1)
+    cosine, sine = abs(turn[0, 0]), abs(turn[0, 1])
+    size = int(np.ceil(width * cosine + height * sine)), int(np.ceil(width * sine + height * cosine))
+    turn[:, 2] += (size[0] - width) / 2, (size[1] - height) / 2
+    return cv2.warpAffine(plane, turn, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=around)
 
 
 def _box(mask: Any) -> tuple[int, int, int, int]:
@@ -128,11 +150,10 @@ def _covered(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -
     return max(across, 0) * max(down, 0) / min(one[2] * one[3], other[2] * other[3])
 
 
-def _multiply(canvas: Any, transmission: Any, mask: Any, offset: tuple[int, int]) -> None:
+def _multiply(canvas: Any, transmission: Any, opacity: Any, offset: tuple[int, int]) -> None:
     """Put the organism in front of the canvas; its crop begins at ``offset`` and may stick out of the frame."""
-    opacity = _opacity(mask)
     left, top = offset
-    height, width = mask.shape
+    height, width = opacity.shape
     rows, columns = slice(max(top, 0), min(top + height, SIDE)), slice(max(left, 0), min(left + width, SIDE))
     inside = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
     canvas[rows, columns] *= 1 + opacity[inside] * (transmission[inside] - 1)

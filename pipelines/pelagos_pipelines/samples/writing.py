@@ -15,7 +15,7 @@ from PIL import Image
 from pelagos_contract.dataset import SPLITS, Split
 from pelagos_pipelines.annotations import shapes
 from pelagos_pipelines.annotations.shapes import Shape
-from pelagos_pipelines.samples import formats, frames, organisms
+from pelagos_pipelines.samples import formats, frames, organisms, scenes
 from pelagos_pipelines.samples.wheel import EXPECTED, Content
 
 SEED = 20
@@ -31,17 +31,22 @@ Phytoplankton, imaged by a FlowCam, which photographs particles as they flow by.
 |---|---|
 | `phytoplankton-crops/` | **Real.** {crops} images in six classes, byte for byte as published. One folder per class. |
 | `phytoplankton-frames/` | **Composed.** {frames} frames of {side} x {side} pixels; each organism is cut out of a real crop. |
+| `phytoplankton-scenes/` | **Composed.** {scenes} frames like these with organisms at any angle, and the owner of each pixel. |
 | `formats/` | The first of these frames and crops in every format that is read. Outlines follow the masks within a pixel. |
 
 ## What is composed
 A FlowCam publishes crops, one organism each; the full frames of these crops are not published. The frames here stand in for them,
-so that detection can be tried. Real: the organisms' pixels. Made up: where an organism lies, which ones lie together, its quarter
-turn, mirroring, scale (85 to 115 %; organisms of less than {smallest:.0f} or more than {largest:.0f} pixels are brought into
-that range) and density (85 to 115 %), and the background, which has the brightness, noise and noise correlation that were
-measured around the organisms.
+so that detection and segmentation can be tried. Real: the organisms' pixels. Made up: where an organism lies, which ones lie
+together, its quarter turn, mirroring, scale (85 to 115 %; organisms of less than {smallest:.0f} or more than {largest:.0f} pixels
+are brought into that range) and density (85 to 115 %), and the background, which has the brightness, noise and noise correlation
+that were measured around the organisms.
 Every class appears about equally often. Boxes are the extent of the organism's mask and were not checked by a taxonomist.
 
-**Figures that a detector reaches on these frames say that the machinery works. They say nothing about real samples of water.**
+The scenes are composed in the same way, but organisms are turned by any angle. Their pictures (COCO's panoptic layout) say of
+each pixel to which organism it belongs, or to the water: that is the organism's mask, cut out of its own crop by its contrast,
+and turned with it. For OrientedDetection the smallest rectangle around each mask is taken.
+
+**Figures that a model reaches on these frames say that the machinery works. They say nothing about real samples of water.**
 
 ## Why test frames are honest
 Organisms were divided between training, validation and test, class by class, *before* frames were composed
@@ -57,8 +62,16 @@ Composed with seed {seed}.
 """
 
 
-def write(content: Content, into: Path, sizes: Mapping[Split, int] = FRAMES) -> None:
-    """Write both collections, the licence and, last, the README; ``sizes`` is the number of frames by split."""
+def write(
+    content: Content,
+    into: Path,
+    sizes: Mapping[Split, int] = FRAMES,
+    composed: Mapping[Split, int] = scenes.FRAMES,
+) -> None:
+    """Write all collections, the licence and, last, the README.
+
+    ``sizes`` and ``composed`` are the numbers of frames with boxes, and with masks, by split.
+    """
     crops = content.crops
     log = logging.getLogger(__name__)
     for crop in crops:
@@ -72,10 +85,18 @@ def write(content: Content, into: Path, sizes: Mapping[Split, int] = FRAMES) -> 
     coco, marked = _compose(divided, folder, sizes)
     (folder / "annotations.json").write_text(json.dumps(coco, indent=1) + "\n", encoding="utf-8")
     log.info("composed %d frames with %d organisms", len(coco["images"]), len(coco["annotations"]))
+    shown = scenes.write(into / "phytoplankton-scenes", divided, composed)
+    log.info("composed %d scenes with %d organisms", sum(composed.values()), shown)
     formats.write(into / "formats", marked, formats.of_crops(crops))
     division = ", ".join(f"{len(divided[split])} {split}" for split in SPLITS)
     smallest, largest = frames.EXTENT
-    made = {"crops": len(crops), "frames": len(coco["images"]), "side": frames.SIDE, "seed": SEED}
+    made = {
+        "crops": len(crops),
+        "frames": len(coco["images"]),
+        "scenes": sum(composed.values()),
+        "side": frames.SIDE,
+        "seed": SEED,
+    }
     text = README.format(**made, division=division, smallest=smallest, largest=largest)
     (into / "LICENSE.txt").write_bytes(content.licence)
     (into / "README.md").write_text(text, encoding="utf-8")
