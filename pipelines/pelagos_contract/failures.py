@@ -174,6 +174,11 @@ class Reason(StrEnum):
         "The accelerator or the machine ran out of memory.",
         "Lower batchSize or imageSize in a new TrainingRun, or free memory and set pelagos.dev/retry.",
     )
+    SEARCH_FAILED = (
+        "SearchFailed",
+        "No trial of spec.search was completed: each of them diverged, ran out of memory, or was interrupted again and again.",
+        "Look at status.search.history for why; narrow spec.search.space, or ask for more memory, in a new TrainingRun.",
+    )
     PARITY_FAILED = (
         "ParityFailed",
         "The exported model does not predict what the training framework predicts.",

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from pelagos_contract.base import Strict
+from pelagos_contract.search import SearchProgress
 
 DOCUMENT = "progress.json"
-LARGEST = 16 * 1024
+LARGEST = 128 * 1024
 """Bytes of the document; a larger one is not one of ours."""
 PERIOD = 10.0
 """Seconds that steps let pass before they tell of the same stage again."""
@@ -43,6 +44,7 @@ class Stage(StrEnum):
     TILING = "Tiling", "large images are being cut into tiles"
     WRITING = "Writing", "the version is being written"
     PREPARATION = "Preparation", "the dataset version is being read and the framework loaded"
+    SEARCH = "Search", "hyperparameters are being searched"
     TRAINING = "Training", "epochs are being trained"
     EVALUATION = "Evaluation", "the model is being measured on the test split"
     EXPORT = "Export", "the model is being exported and proven"
@@ -57,7 +59,7 @@ OF_DATASETS = (
     Stage.TILING,
     Stage.WRITING,
 )
-OF_TRAININGS = (Stage.PREPARATION, Stage.TRAINING, Stage.EVALUATION, Stage.EXPORT, Stage.REGISTRATION)
+OF_TRAININGS = (Stage.PREPARATION, Stage.SEARCH, Stage.TRAINING, Stage.EVALUATION, Stage.EXPORT, Stage.REGISTRATION)
 """In their order; the operator itself registers."""
 
 
@@ -89,7 +91,7 @@ class SeedProgress(Strict):
 class Progress(Strict):
     """The stage now, none between two steps; ``since`` in Unix time; ``done`` of ``total`` epochs or images, or bytes.
 
-    ``ended`` are the stages of this attempt before it; ``seeds`` the trainings, where there are several.
+    ``ended`` are the stages of this attempt before it; ``seeds`` the trainings, where there are several; ``search`` the trials.
     """
 
     stage: Stage | None = None
@@ -100,6 +102,7 @@ class Progress(Strict):
     bytes_total: Annotated[int | None, Field(ge=1, le=_MOST_BYTES)] = None
     ended: Annotated[list[EndedStage], Field(max_length=MOST_STAGES)] = []
     seeds: Annotated[list[SeedProgress] | None, Field(max_length=MOST_STAGES)] = None
+    search: SearchProgress | None = None
 
 
 def parsed(content: bytes) -> dict[str, Any] | None:

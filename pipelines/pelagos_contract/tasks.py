@@ -37,6 +37,9 @@ class TaskDescription:
     metrics: tuple[str, ...]
     overall: tuple[str, ...]
     primary_metric: str
+    validation: tuple[str, ...] = ()
+    """Metrics of the validation split beside ``fitness`` that trials can be compared by: every family of the task has them after
+    each epoch. Of detectors not the loss, which ultralytics gives as 0 for weights that are no numbers."""
     version: int = 1
     """See algorithms: raised when models are measured, or used, in another way, or by another usual size."""
 
@@ -52,6 +55,7 @@ TASKS = {
             metrics=("mAP50", "mAP50-95", "precision", "recall", "F1", "IoU"),
             overall=("confidence",),
             primary_metric="mAP50",
+            validation=("mAP50", "precision", "recall"),
         ),
         TaskDescription(
             Task.CLASSIFICATION,
@@ -61,6 +65,7 @@ TASKS = {
             metrics=("precision", "recall", "F1"),
             overall=("accuracy",),
             primary_metric="accuracy",
+            validation=("accuracy", "precision", "recall", "loss"),
         ),
         TaskDescription(
             Task.INSTANCE_SEGMENTATION,

@@ -10,6 +10,7 @@ from pelagos_contract import families
 from pelagos_contract.base import Strict
 from pelagos_contract.cost import Cost
 from pelagos_contract.families import Architecture
+from pelagos_contract.search import Search, SearchProgress
 from pelagos_contract.tasks import TASKS, Task
 from pelagos_contract.values import Decimal, RelativePath, Sha256
 
@@ -167,6 +168,7 @@ class TrainingRequest(Strict):
     early_stopping: EarlyStopping | None = None
     seed: Seed = 0
     seeds: list[Seed] = []
+    search: Search | None = None
     resources: Threads = Threads()
     evaluation: Evaluation = Evaluation()
 
@@ -222,3 +224,4 @@ class TrainingResult(Strict):
     seeds: list[SeedResult] = []
     seed: Seed | None = None
     cost: Cost | None = None
+    search: SearchProgress | None = None

@@ -213,7 +213,7 @@ def test_frozen_fields_that_are_optional_may_neither_come_nor_go() -> None:
         if name not in spec["required"] and "default" not in spec["properties"][name]
     ]
 
-    assert optional == ["earlyStopping"]
+    assert optional == ["earlyStopping", "search"]
     rules = [rule["rule"] for rule in spec["x-kubernetes-validations"]]
     assert "has(self.earlyStopping) == has(oldSelf.earlyStopping)" in rules
 

@@ -29,6 +29,70 @@ DOCUMENTED = [
 ]
 """Resources as pages for users show them."""
 DIGEST = {"sha256": "d4" * 32}
+SEARCH: dict[str, Any] = {"method": "Tpe", "trials": 4, "space": {"batchSize": {"values": [8, 16]}}}
+SEARCHES: tuple[tuple[dict[str, Any], str | None], ...] = (
+    ({}, None),
+    ({"space": {}}, "space"),
+    *(
+        ({"space": {key: found}}, None if is_sound else f"space.{key}")
+        for key, found, is_sound in (
+            ("learningRate", {"minimum": "0.0001", "maximum": "0.1", "scale": "Log"}, True),
+            ("learningRate", {"minimum": "1e-4", "maximum": "1"}, True),
+            ("learningRate", {"values": ["0.1", "1e-3"]}, True),
+            ("learningRate", {"minimum": "0.1", "maximum": "0.0001"}, False),
+            ("learningRate", {"minimum": "0.1", "maximum": "0.10"}, False),
+            ("learningRate", {"minimum": "0", "maximum": "0.1"}, False),
+            ("learningRate", {"minimum": "0.1", "maximum": "1.5"}, False),
+            ("learningRate", {"minimum": "0.1"}, False),
+            ("learningRate", {"maximum": "0.1"}, False),
+            ("learningRate", {}, False),
+            ("learningRate", {"scale": "Log"}, False),
+            ("learningRate", {"values": ["0.1"], "minimum": "0.1", "maximum": "0.2"}, False),
+            ("learningRate", {"values": ["0.1"], "scale": "Log"}, False),
+            ("learningRate", {"values": ["0.1", "1e-1"]}, False),
+            ("learningRate", {"values": ["0.1", "0"]}, False),
+            ("weightDecay", {"minimum": "0", "maximum": "0.1"}, True),
+            ("weightDecay", {"minimum": "0", "maximum": "0.1", "scale": "Log"}, False),
+            ("weightDecay", {"values": ["0", "1"]}, True),
+            ("weightDecay", {"values": ["0", "1.1"]}, False),
+            ("batchSize", {"minimum": 4, "maximum": 64, "scale": "Log"}, True),
+            ("batchSize", {"minimum": 4, "maximum": 4}, False),
+            ("batchSize", {"values": [4, 8, 4]}, False),
+            ("epochs", {"minimum": 4, "maximum": 5}, True),
+            ("epochs", {"minimum": 5}, False),
+            ("imageSize", {"minimum": 320, "maximum": 640}, True),
+            ("imageSize", {"minimum": 320, "maximum": 650}, False),
+            ("imageSize", {"values": [320, 650]}, False),
+            ("optimizer", {"values": ["AdamW", "SGD"]}, True),
+        )
+    ),
+    ({"space": {"optimizer": {"values": ["SGD", "SGD"]}}}, "space.optimizer.values"),
+    ({"method": "Grid"}, None),
+    ({"method": "Grid", "trials": 1}, "trials"),
+    (
+        {
+            "method": "Grid",
+            "space": {
+                "batchSize": {"values": [8, 16]},
+                "learningRate": {"values": ["0.1"]},
+                "optimizer": {"values": ["AdamW", "SGD"]},
+            },
+        },
+        None,
+    ),
+    (
+        {"method": "Grid", "space": {"batchSize": {"values": [8, 16, 32]}, "optimizer": {"values": ["AdamW", "SGD"]}}},
+        "trials",
+    ),
+    ({"method": "Grid", "space": {"learningRate": {"minimum": "0.01", "maximum": "0.1"}}}, "space"),
+    ({"method": "Random", "space": {"learningRate": {"minimum": "0.01", "maximum": "0.1"}}}, None),
+    ({"parallelism": 1}, None),
+    ({"parallelism": 2}, "parallelism"),
+    ({"epochs": 5}, None),
+    ({"epochs": 5, "space": {"epochs": {"values": [1, 2]}}}, "epochs"),
+    ({"then": "TakeBest"}, None),
+)
+"""Searches, and the field of the rule that each breaks."""
 CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.DATASET, {}, None),
     *(
@@ -179,6 +243,12 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.TRAINING_RUN, {"hyperparameters": {"weightDecay": "1.5"}}, "spec.hyperparameters.weightDecay"),
     (kinds.TRAINING_RUN, {"seeds": [0, 1]}, None),
     (kinds.TRAINING_RUN, {"seeds": [0, 1, 0]}, "spec.seeds"),
+    *(
+        (kinds.TRAINING_RUN, {"search": SEARCH | changes}, field and f"spec.search.{field}")
+        for changes, field in SEARCHES
+    ),
+    (kinds.TRAINING_RUN, {"search": SEARCH, "seeds": [0, 1]}, None),
+    (kinds.TRAINING_RUN, {"search": SEARCH | {"then": "TakeBest"}, "seeds": [0, 1]}, "spec.search.then"),
     (kinds.MODEL_SERVICE, {}, None),
     (kinds.MODEL_SERVICE, {"model": {"trainingRunRef": None}}, "spec.model"),
     (kinds.MODEL_SERVICE, {"model": {"uri": "/objects/model"}}, "spec.model"),

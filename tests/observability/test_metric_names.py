@@ -19,7 +19,7 @@ BOUNDED = {
     "outcome": "correct, wrong; passed, failed; accepted, moved, relabelled, removed, added",
     "reason": "the reasons of conditions, all documented",
     "source": "the places of sources that are fetched",
-    "state": "published, draft, stuck, pending",
+    "state": "published, draft, stuck, pending; of trials four",
     "stage": "the stages of pipeline runs, all in one enumeration",
     "version": "one",
     "queue": "at most MOST_QUEUES, or one for each resource that is named",
@@ -35,7 +35,7 @@ TYPES_WITH_UNIT = {
         *("_depth", "_resources", "_stalled", "_waiting", "_unnamed", "_reasons", "_gates", "_stages"),
         *("_ratio", "_seconds", "_bytes", "_info"),
         *("_leader", "_ready", "_correct", "_served", "_position"),
-        *("_unfetched", "_suggestions", "_publications"),
+        *("_unfetched", "_suggestions", "_publications", "_trials"),
         *("_joules", "_grams", "_unknown"),
     ),
 }

@@ -129,6 +129,20 @@ def test_what_people_made_of_suggestions_is_summed(resource: Make) -> None:
     assert {name: found.get_sample_value("pelagos_suggestions", {"outcome": name}) for name in want} == want
 
 
+def test_trials_of_searches_are_counted_by_state(resource: Make) -> None:
+    states = ("Completed", "Completed", "Failed", "Running")
+    found = registry(
+        [
+            resource(kinds.TRAINING_RUN, "one", search={"history": [{"state": state} for state in states]}),
+            resource(kinds.TRAINING_RUN, "two", search={"history": [{"state": "Pruned"}]}),
+            resource(kinds.TRAINING_RUN, "three"),
+        ]
+    )
+
+    want = {"Running": 1, "Completed": 2, "Pruned": 1, "Failed": 1}
+    assert {name: found.get_sample_value("pelagos_training_trials", {"state": name}) for name in want} == want
+
+
 def test_publications_are_counted_and_those_that_are_stuck_named_since_when(resource: Make) -> None:
     def dataset(name: str, status: str, reason: str, **publication: Any) -> Resource:
         made = resource(kinds.DATASET, name, publication=publication)
@@ -359,7 +373,7 @@ def test_resources_are_counted_by_the_stage_that_their_run_is_in(resource: Make)
     }
     assert counted["TrainingRun", "Export"] == 2
     assert sum(counted.values()) == 2
-    assert len(counted) == 11, "a stage that nobody knows has no series of its own"
+    assert len(counted) == 12, "a stage that nobody knows has no series of its own"
 
 
 def test_a_stage_that_gets_further_is_progress(resource: Make) -> None:

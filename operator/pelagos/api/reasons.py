@@ -402,6 +402,9 @@ TRACKED_RUN_MISSING = _training_run(
     "Restore it in MLflow, or create a new TrainingRun.",
 )
 TRAINING = _training_run("Training", "in progress", "Epochs are being trained; see status.progress.")
+SEARCHING = _training_run(
+    "Searching", "in progress", "Hyperparameters are being searched; see status.search and `pelagos search`."
+)
 EVALUATING = _training_run(
     "Evaluating", "in progress", "The model is being measured on the test split; see status.progress."
 )
@@ -427,6 +430,7 @@ CHECKPOINT_INVALID = _of_steps("TrainingRun", failures.Reason.CHECKPOINT_INVALID
 UNTRUSTED_CHECKPOINT = _of_steps("TrainingRun", failures.Reason.UNTRUSTED_CHECKPOINT)
 TRAINING_DIVERGED = _of_steps("TrainingRun", failures.Reason.TRAINING_DIVERGED)
 OUT_OF_MEMORY = _of_steps("TrainingRun", failures.Reason.OUT_OF_MEMORY)
+SEARCH_FAILED = _of_steps("TrainingRun", failures.Reason.SEARCH_FAILED)
 PARITY_FAILED = _of_steps("TrainingRun", failures.Reason.PARITY_FAILED)
 GATES_PASSED = _training_run("GatesPassed", "done", "All gates passed.")
 GATE_FAILED = _training_run(

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from pelagos.api import search
 from pelagos.api.dataset import PipelineRunStatus
 from pelagos.api.meta import (
     RESOURCE_RULES,
@@ -22,14 +23,16 @@ from pelagos.api.meta import (
     stays_below_root,
 )
 from pelagos.api.queueing import QueueStatus
+from pelagos.api.search import SearchStatus
 from pelagos.api.stages import StageProgress
 from pelagos_contract.base import Strict
 from pelagos_contract.metrics import of_test
+from pelagos_contract.search import Search
 from pelagos_contract.tasks import TASKS
 from pelagos_contract.training import MOST_SEEDS, EarlyStopping, Evaluation, Hyperparameters, Model, Seed
 from pelagos_contract.values import Decimal
 
-FROZEN = ("datasetRef", "model", "hyperparameters", "earlyStopping", "seeds", "tracking", "evaluation")
+FROZEN = ("datasetRef", "model", "hyperparameters", "earlyStopping", "seeds", "search", "tracking", "evaluation")
 """Fields of spec that decide the outcome: they cannot change once the resource exists."""
 
 
@@ -194,6 +197,7 @@ class TrainingRunSpec(BaseSpec):
             field="spec.seeds",
             holds=lambda spec: len(set(spec.seeds)) == len(spec.seeds),
         ),
+        *search.RULES,
         *RESOURCE_RULES,
     )
 
@@ -213,6 +217,12 @@ class TrainingRunSpec(BaseSpec):
             "lowest seed.",
         ),
     ] = [0]
+    search: Annotated[
+        Search | None,
+        Field(
+            description="Hyperparameters are searched first, and the model is trained with the best; none: they are given."
+        ),
+    ] = None
     resources: Annotated[
         Resources, Field(description="What the training asks for; changing it tries a failed run again.")
     ] = Resources()
@@ -372,6 +382,7 @@ class TrainingRunStatus(BaseStatus):
         Field(description="Sample standard deviations (n - 1) of these figures over several seeds."),
     ] = None
     seeds: Annotated[list[SeedStatus] | None, Field(description="The trainings, where spec.seeds has several.")] = None
+    search: Annotated[SearchStatus | None, Field(description="How far the search is, and what it found.")] = None
     warnings: Annotated[list[str] | None, Field(description="What a careful reader should know of the figures.")] = None
     cost: Annotated[CostStatus | None, Field(description="What the training took, once it has ended.")] = None
     gates: Annotated[list[GateStatus] | None, Field(description="Outcome of the gates.")] = None
@@ -407,6 +418,9 @@ COLUMNS = (
     Column("Progress", ".status.progress.percent", "integer", description="Percent of the epochs done."),
     Column("Result", ".status.primaryMetric"),
     Column("Stage", ".status.progress.stage", priority=1, description="What the run does now."),
+    Column(
+        "Trials", ".status.search.finished", "integer", priority=1, description="Trials of the search that have ended."
+    ),
     Column("Registered", ".status.model.version", priority=1),
     Column("Energy", ".status.cost.energy", priority=1),
     Column("Tracking", ".status.tracking.url", priority=1),

@@ -30,6 +30,7 @@ from pelagos.cli import (
     publication,
     report,
     runs,
+    search,
     status,
     tensorboard,
     ui,
@@ -91,6 +92,7 @@ app.command()(evaluate.evaluate)
 app.command()(export.export)
 app.command()(publication.publication)
 app.command()(report.report)
+app.command()(search.search)
 app.command()(tensorboard.tensorboard)
 app.command()(cost.cost)
 app.command()(fair.fair)

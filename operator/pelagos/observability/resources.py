@@ -22,6 +22,7 @@ from pelagos.ports.cluster import Resource
 from pelagos_contract import failures
 from pelagos_contract.cost import JOULES_PER_KWH, SECONDS_PER_HOUR, UNKNOWN
 from pelagos_contract.progress import OF_DATASETS, OF_TRAININGS
+from pelagos_contract.search import TrialState
 from pelagos_contract.sources import SOURCES
 
 MOST_NAMED = 500
@@ -86,6 +87,9 @@ GPU_SECONDS = Family("pelagos_trainings_gpu_seconds", "Likewise, time of GPUs.")
 COST_UNKNOWN = Family(
     "pelagos_trainings_cost_unknown",
     "Trainings of which a part of what they took is not known, of those that have ended.",
+)
+TRIALS = Family(
+    "pelagos_training_trials", "Trials of searches for hyperparameters, by state, of all TrainingRuns.", ("state",)
 )
 SERVICE_READY = Family(
     "pelagos_service_ready", "Whether a ModelService is Ready (1) or not (0); not of suspended ones.", NAMED
@@ -161,6 +165,7 @@ FAMILIES = (
     CPU_SECONDS,
     GPU_SECONDS,
     COST_UNKNOWN,
+    TRIALS,
     SERVICE_READY,
     PROBE_CORRECT,
     PROBE_SECONDS,
@@ -300,6 +305,7 @@ def _count(resources: Iterable[Resource], samples: Mapping[Family, _Samples]) ->
     stalled: Tally[str] = Tally()
     waiting: Tally[str] = Tally()
     gates: Tally[str] = Tally()
+    trials: Tally[str] = Tally()
     stages: Tally[tuple[str, str]] = Tally()
     for resource in resources:
         kind, ready = resource.kind.kind, _condition(resource, "Ready")
@@ -308,6 +314,7 @@ def _count(resources: Iterable[Resource], samples: Mapping[Family, _Samples]) ->
         stalled[kind] += _condition(resource, "Stalled").get("status") == "True"
         waiting[kind] += _condition(resource, "Waiting").get("status") == "True"
         stages[kind, str((resource.status.get("progress") or {}).get("stage"))] += 1
+        trials.update(str(trial.get("state")) for trial in (resource.status.get("search") or {}).get("history") or ())
         gates.update("passed" if gate.get("passed") else "failed" for gate in resource.status.get("gates") or ())
     for labels, number in sorted(states.items()):
         samples[READY].add(labels, number)
@@ -319,6 +326,8 @@ def _count(resources: Iterable[Resource], samples: Mapping[Family, _Samples]) ->
     for known, named in ((kinds.DATASET, OF_DATASETS), (kinds.TRAINING_RUN, OF_TRAININGS)):
         for stage in named:
             samples[STAGES].add((known.kind, stage.value), stages[known.kind, stage.value])
+    for state in TrialState:
+        samples[TRIALS].add((state.value,), trials[state.value])
     for outcome in ("passed", "failed"):
         samples[GATES].add((outcome,), gates[outcome])
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pelagos.api.dataset import Publication, Removals
+from pelagos.api.search import SearchStatus
 from pelagos.api.stages import StageProgress
 from pelagos.api.training_run import ModelStatus, SeedStatus
 from pelagos.decisions import attempts
@@ -57,6 +58,12 @@ class Recalled:
         """TrainingRun: likewise how far each of several trainings was."""
         stated = self.resource.status.get("seeds") or ()
         return tuple(SeedStatus.model_validate(each, extra="ignore") for each in stated)
+
+    @property
+    def search(self) -> SearchStatus | None:
+        """TrainingRun: likewise of its search, so that what was found stays known when the run is ended by its deadline."""
+        stated = self.resource.status.get("search")
+        return SearchStatus.model_validate(stated, extra="ignore") if stated else None
 
     @property
     def storage_prefix(self) -> Any:

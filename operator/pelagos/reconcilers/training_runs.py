@@ -105,6 +105,7 @@ class TrainingRunReconciler:
             told=await read_progress(scope, run),
             stated=Recalled(resource).progress(Progress),
             stated_seeds=Recalled(resource).seeds,
+            stated_search=Recalled(resource).search,
             served_by=_served_by(resource, spec, dependencies),
             published=Recalled(resource).trained_model,
             tenant=scope.tenant,

@@ -14,7 +14,7 @@ from pelagos_contract.progress import Stage
 from pelagos_contract.tags import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_TAG
 from pelagos_contract.training import ModelPackage, Parity, TrainingResult
 from pelagos_pipelines.serving import packages
-from pelagos_pipelines.steps import costs, evaluate, runs, seeds, train
+from pelagos_pipelines.steps import costs, evaluate, runs, search, seeds, train
 
 if TYPE_CHECKING:
     from pelagos_pipelines.export.package import Written
@@ -99,7 +99,7 @@ def _export(run: runs.Run) -> None:
     several = {name: evaluated[name] for name in ("deviations", "seeds") if name in evaluated}
     result = TrainingResult.model_validate(
         {"metrics": metrics, "epochs": trained["epochs"], "model": model, "warnings": warnings, "cost": cost}
-        | {"seed": trained.get("seed")}
+        | {"seed": trained.get("seed"), "search": search.told(run)}
         | several
     )
     runs.leave(run.places.report, result)

@@ -18,6 +18,7 @@ from pelagos_contract.progress import (
     Stage,
     understood,
 )
+from pelagos_contract.search import SearchProgress
 from pelagos_pipelines.storage import Place, StorageError, StorageRefusedError
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class Telling:
         before = _told_before(place) if place is not None else Progress()
         self._now = Progress(ended=before.ended)
         self._counted: dict[str, int | None] = {}
-        self._seeds = before.seeds
+        self._seeds, self._search = before.seeds, before.search
         self._began = self._told = self._again = float("-inf")
 
     def enter(self, stage: Stage, total: int | None = None) -> None:
@@ -65,6 +66,12 @@ class Telling:
         if before is None or [each.state for each in before] != [each.state for each in trainings]:
             self._tell()
 
+    def search(self, told: SearchProgress) -> None:
+        """How far a search is; told at once when a trial has begun or ended."""
+        before, self._search = self._search, told
+        if before is None or [each.state for each in before.history] != [each.state for each in told.history]:
+            self._tell()
+
     def close(self) -> None:
         """The step has done its part. One that breaks leaves where it was."""
         self._now, self._counted = Progress(ended=self._ended()), {}
@@ -81,7 +88,9 @@ class Telling:
         if self._place is None or now < self._again:
             return
         self._told = now
-        document = self._now.model_copy(update={**self._counted, "seeds": self._seeds}).written()
+        document = self._now.model_copy(
+            update={**self._counted, "seeds": self._seeds, "search": self._search}
+        ).written()
         text = json.dumps(sealing.sealed(document, sealing.PROGRESS)) + "\n"
         try:
             if self._place.bucket is None:

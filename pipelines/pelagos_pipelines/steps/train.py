@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -12,16 +13,19 @@ from pelagos_contract import event_files as names
 from pelagos_contract import sealing
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.progress import SeedState, Stage
-from pelagos_contract.tags import BALANCE_TAG, CHECKPOINT_SHA256_TAG
+from pelagos_contract.tags import BALANCE_TAG, CHECKPOINT_SHA256_TAG, SEARCH_TAG
 from pelagos_pipelines.steps import costs, runs, seeds, starting
+from pelagos_pipelines.steps import search as searching
+from pelagos_pipelines.steps.whole import Whole
 
 if TYPE_CHECKING:
+    from pelagos_contract.search import Search
     from pelagos_contract.training import Hyperparameters, TrainingRequest
     from pelagos_pipelines.evaluation.samples import GroundTruth
     from pelagos_pipelines.training.altering import Augmenting
     from pelagos_pipelines.training.families import Family
     from pelagos_pipelines.training.tracking import Tracker
-    from pelagos_pipelines.training.training_history import Epoch
+    from pelagos_pipelines.training.training_history import Epoch, TrainingHistory
 
 STEP = "train"
 _LONGEST = 500
@@ -45,18 +49,90 @@ def train(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 
 def stage(run: runs.Run) -> None:
     """As `train`, in a step that does more."""
-    trainings = seeds.trainings(run)
-    due = [training for training in trainings if not _is_finished(training)]
-    if due:
+    if not all(map(_is_finished, seeds.trainings(run))):
         run.telling.enter(Stage.PREPARATION)
-        prepared = _prepare(run)
-        whole = _Whole(run, trainings, prepared)
-        for training in due:
-            with seeds.named(training):
-                _train(training, prepared, whole)
-        whole.end()
-    if len(trainings) > 1:
+        prepared, whole = _prepare(run), Whole(run)
+        if run.request.search is not None:
+            run = _searched(run, run.request.search, prepared, whole)
+        _train_all(run, prepared, whole)
+    if len(run.request.seeds) > 1:
         run.finish(STEP, seeds.trained(run))
+
+
+def _train_all(run: runs.Run, prepared: _Prepared, whole: Whole) -> None:
+    """With each seed, those that are finished left out."""
+    trainings = seeds.trainings(run)
+    told, planned = seeds.Told(run, trainings), run.request.hyperparameters.epochs
+    if len(trainings) > 1:
+        assert whole.tracker is not None
+        _describe(run, whole.tracker, prepared.applied(run.request))
+    for number, training in enumerate(trainings):
+        if _is_finished(training):
+            continue
+        before = number * planned
+
+        def after(epoch: Epoch, training: runs.Run = training, before: int = before) -> None:
+            told.epoch(training, epoch.number)
+            whole.count(Stage.TRAINING, before + epoch.number, epoch.seconds)
+
+        def begin(training: runs.Run = training) -> None:
+            whole.enter(Stage.TRAINING)
+            told.becomes(training, SeedState.TRAINING)
+
+        with seeds.named(training):
+            _train(training, prepared, after, begin)
+        told.becomes(training, SeedState.TRAINED)
+        whole.count(Stage.TRAINING, before + planned)
+    whole.end()
+
+
+def _searched(run: runs.Run, search: Search, prepared: _Prepared, whole: Whole) -> runs.Run:
+    """The run with the best hyperparameters, once all trials are done."""
+    most = search.epochs_of_trials(run.request.hyperparameters.epochs)
+
+    def train(training: runs.Run, after: Callable[[Epoch], None]) -> None:
+        if not _is_finished(training):
+            _train(training, prepared, after, lambda: whole.enter(Stage.SEARCH), is_trial=True)
+
+    def at_epoch(number: int, epoch: Epoch) -> None:
+        whole.count(Stage.SEARCH, number * most + epoch.number, epoch.seconds)
+
+    def ended(entry: searching.Entry, best: searching.Entry | None) -> None:
+        whole.count(Stage.SEARCH, (entry.number + 1) * most)
+        if best is not None and best.value is not None and whole.tracker is not None:
+            whole.tracker.metrics({"search/best": best.value}, entry.number, time.time())
+            whole.tracker.describe({}, {SEARCH_TAG: json.dumps(best.told().written(), sort_keys=True)})
+
+    trials = searching.Trials(run, search, train, at_epoch)
+    whole.enter(Stage.SEARCH)
+    best = trials.perform(ended)
+    whole.flush()
+    wanted = run.request.model_copy(update={"hyperparameters": trials.hyperparameters(best)})
+    found = replace(run, request=wanted)
+    if not _is_finished(found) and searching.take(found, trials.training(best), wanted):
+        _take(found, trials.training(best), prepared)
+        whole.enter(Stage.TRAINING)
+    return found
+
+
+def _take(run: runs.Run, best: runs.Run, prepared: _Prepared) -> None:
+    """What `_train` leaves, of a training that has been made as a trial."""
+    from pelagos_pipelines.training import event_files
+    from pelagos_pipelines.training.training_history import TrainingHistory
+
+    tracker = run.tracker()
+    _describe(run, tracker, prepared.applied(run.request))
+    history = TrainingHistory(run.history, tracker)
+    history.send()
+    event_files.write(run.events / names.TRAINING, event_files.of_training(history.epochs))
+    tracker.file(run.events / names.TRAINING, names.FOLDER)
+    state = best.read(STEP)
+    tracker.describe({}, {CHECKPOINT_SHA256_TAG: state["bestSha256"]})
+    tracker.file(run.best(state["bestSha256"]), "checkpoint")
+    if run.part is None:
+        costs.told(run.meter, tracker)
+    tracker.flush()
+    run.finish(STEP, state)
 
 
 def _is_finished(run: runs.Run) -> bool:
@@ -95,52 +171,15 @@ def _prepare(run: runs.Run) -> _Prepared:
     return _Prepared(request, known, family, starting.bring(run))
 
 
-class _Whole:
-    """All trainings of a run: how far they are together, as the run in MLflow and the stage have it.
-
-    Epochs that early stopping left out count as done when their training is.
-    """
-
-    def __init__(self, run: runs.Run, trainings: Sequence[runs.Run], prepared: _Prepared) -> None:
-        self._run, self._told = run, seeds.Told(run, trainings)
-        self._planned = [training.request.hyperparameters.epochs for training in trainings]
-        self._numbers = {training.request.seed: number for number, training in enumerate(trainings)}
-        self._tracker: Tracker | None = None
-        if len(trainings) > 1:
-            self._tracker = run.tracker()
-            _describe(run, self._tracker, prepared.applied(run.request))
-
-    def begins(self, training: runs.Run) -> None:
-        """With its first epoch, or again after an interruption."""
-        self._run.telling.enter(Stage.TRAINING, sum(self._planned))
-        self._told.becomes(training, SeedState.TRAINING)
-
-    def ended(self, training: runs.Run) -> None:
-        """All that it does is safe."""
-        self._told.becomes(training, SeedState.TRAINED)
-        number = self._numbers[training.request.seed]
-        self._count(sum(self._planned[: number + 1]))
-
-    def epoch(self, training: runs.Run, last: Epoch) -> None:
-        """It has ended an epoch."""
-        self._told.epoch(training, last.number)
-        self._count(sum(self._planned[: self._numbers[training.request.seed]]) + last.number, last.seconds)
-
-    def end(self) -> None:
-        """Wait until MLflow knows it."""
-        if self._tracker is not None:
-            # What all of them took: nothing tells which of them took how much of it.
-            costs.told(self._run.meter, self._tracker)
-            self._tracker.flush()
-
-    def _count(self, done: int, seconds: float | None = None) -> None:
-        self._run.telling.count(done, sum(self._planned))
-        if self._tracker is not None:
-            pace = {} if seconds is None else {"progress/seconds_per_epoch": seconds}
-            self._tracker.metrics({"progress/epoch": float(done)} | pace, done, time.time())
-
-
-def _train(run: runs.Run, prepared: _Prepared, whole: _Whole) -> None:
+def _train(
+    run: runs.Run,
+    prepared: _Prepared,
+    after: Callable[[Epoch], None],
+    begin: Callable[[], None],
+    *,
+    is_trial: bool = False,
+) -> None:
+    """Call ``begin`` before the first epoch and ``after`` each; one that raises ends the training, which MLflow is told."""
     from pelagos_pipelines.training import event_files
     from pelagos_pipelines.training.families import Job
     from pelagos_pipelines.training.training_history import TrainingHistory
@@ -156,7 +195,7 @@ def _train(run: runs.Run, prepared: _Prepared, whole: _Whole) -> None:
 
     def keep() -> bool:
         nonlocal sent
-        whole.epoch(run, history.epochs[-1])
+        after(history.epochs[-1])
         event_files.write(events, event_files.of_training(history.epochs))
         starting.note(run, prepared.start)
         if not run.keep_epoch():
@@ -168,23 +207,44 @@ def _train(run: runs.Run, prepared: _Prepared, whole: _Whole) -> None:
 
     shown = sum(sample.repeats for sample in prepared.known.samples("train"))
     history = TrainingHistory(run.history, tracker, keep, shown)
-    whole.begins(run)
+    begin()
     request = run.request.model_copy(update={"dataset": prepared.request.dataset})
-    number = prepared.family.train(Job(request, prepared.known, run.checkpoints, prepared.start), history)
+    try:
+        number = prepared.family.train(Job(request, prepared.known, run.checkpoints, prepared.start), history)
+    except (RefusedError, searching.PrunedError) as error:
+        run.meter.tell(None)
+        if is_trial:
+            history.send()
+            tracker.end("KILLED" if isinstance(error, searching.PrunedError) else "FAILED")
+            tracker.flush()
+        raise
+    _leave(run, prepared, tracker, history, number, is_trial=is_trial)
+
+
+def _leave(
+    run: runs.Run, prepared: _Prepared, tracker: Tracker, history: TrainingHistory, number: int, *, is_trial: bool
+) -> None:
+    """Bring what was trained to safety and to MLflow, and note that it is; epoch ``number`` was the best."""
+    from pelagos_pipelines.training import event_files
+
+    events = run.events / names.TRAINING
     # The process of before may have ended between the last checkpoint and this.
     event_files.write(events, event_files.of_training(history.epochs))
     # The storage may have been away after the last epochs: MLflow is told of them when they are safe, and not before.
     starting.note(run, prepared.start)
     run.keep()
     history.send()
-    # Other trainings may start from it: see remote_weights.
     best_sha256 = sealing.digest_of(run.checkpoints / "best.pt")
-    tracker.file(run.best(best_sha256), "checkpoint")
     tracker.describe(starting.described(run), {CHECKPOINT_SHA256_TAG: best_sha256})
+    if not is_trial:
+        # Other trainings may start from it: see remote_weights.
+        tracker.file(run.best(best_sha256), "checkpoint")
     tracker.file(events, names.FOLDER)
     run.meter.tell(None)
     if run.part is None:
         costs.told(run.meter, tracker)
+    if is_trial:
+        tracker.end("FINISHED")
     # Finished is what MLflow has. Without it the step fails, and the next attempt finds the training done.
     tracker.flush()
     best = next(epoch for epoch in history.epochs if epoch.number == number)
@@ -193,7 +253,6 @@ def _train(run: runs.Run, prepared: _Prepared, whole: _Whole) -> None:
     run.finish(STEP, state | {"bestSha256": best_sha256})
     if run.part is not None:
         _forget_unneeded(run)
-    whole.ended(run)
 
 
 def _forget_unneeded(run: runs.Run) -> None:
@@ -263,6 +322,10 @@ def _describe(run: runs.Run, tracker: Tracker, applied: Mapping[str, str]) -> No
     }
     if offered(run.request).description.several_gpus and (count := processes.wanted(run.request)) > 1:
         parameters["processes"] = count
+    if run.part is not None:  # the rest is said of the run above it
+        tracker.describe({name: str(value) for name, value in parameters.items()}, {})
+        tracker.dataset(DatasetUse(dataset.name, dataset.version, dataset.uri, "training"))
+        return
     listing = run.workspace / "packages.txt"
     tags = environment.record(listing, offered(run.request).packages)
     if "balance.strategy" in applied:

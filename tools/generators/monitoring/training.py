@@ -212,6 +212,18 @@ TRAINING = Dashboard(
             height=4,
         ),
         Row(
+            "Searches",
+            (
+                Panel(
+                    "Trials by state",
+                    "Of all searches for hyperparameters. Failed ones diverged or ran out of memory; pelagos search says which.",
+                    (Query("sum by (state) (pelagos_training_trials)", "{{state}}"),),
+                    width=24,
+                    stacked=True,
+                ),
+            ),
+        ),
+        Row(
             "What came out (kube-state-metrics)",
             (
                 Panel(

@@ -34,6 +34,7 @@ CONDITIONS = (DATASET_READY, TRACKED, EVALUATED, GATES_PASSED, REGISTERED, SUCCE
 CHAIN: tuple[chains.Check[Observed], ...] = (
     # May it run at all?
     spec.breaks_a_rule,  # ends: InvalidSpec
+    spec.search_by_unknown_metric,  # ends: InvalidSpec
     spec.says_other_than_frozen,  # ends: SpecImmutable; the run itself goes on
     tenancy.limits_exceeded_before_a_run,  # ends: GpuLimitExceeded, QueueNotAllowed; what runs was allowed, and stays
     tenancy.dataset_outside_namespace,  # ends: DatasetOutsideNamespace; nothing is read there

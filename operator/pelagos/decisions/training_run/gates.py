@@ -10,10 +10,11 @@ from pelagos.api.training_run import Gate, GateStatus, ModelStatus, TrainingRunS
 from pelagos.decisions import moments
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.effects import KeepRecord
-from pelagos.decisions.training_run import figures
+from pelagos.decisions.training_run import figures, progress
 from pelagos.decisions.training_run.conditions import EVALUATED, GATES_PASSED, REFUSED_POLL, succeeded
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict
+from pelagos_contract.search import SearchProgress
 
 MOST_NAMED = 20
 """Metrics that a message lists."""
@@ -31,7 +32,11 @@ def measured(seen: Observed) -> Passed:
     """On the test split: what was chosen by the validation split must not judge itself."""
     message = f"on the test split: {figures.primary_metric(seen.result)}"
     evaluated = Verdict(EVALUATED, ConditionState.DONE, reasons.EVALUATED, message)
-    return Passed((evaluated,), status=figures.status_of(seen.result))
+    status, searched = figures.status_of(seen.result), seen.result.get("search")
+    if searched is not None:
+        found = progress.search_status(SearchProgress.model_validate(searched))
+        status = status.model_copy(update={"search": found})
+    return Passed((evaluated,), status=status)
 
 
 def model_made(seen: Observed) -> Passed:

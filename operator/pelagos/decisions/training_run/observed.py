@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from pelagos.api.search import SearchStatus
 from pelagos.api.training_run import (
     FrozenDataset,
     ModelStatus,
@@ -115,6 +116,8 @@ class Observed:
     """From status: the last that was said of it. None: nothing yet."""
     stated_seeds: tuple[SeedStatus, ...] = ()
     """From status: likewise of each of several trainings."""
+    stated_search: SearchStatus | None = None
+    """From status: likewise of the search. None: nothing yet."""
 
     @cached_property
     def keyed(self) -> Frozen:

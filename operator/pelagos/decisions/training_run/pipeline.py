@@ -23,6 +23,7 @@ from pelagos_contract.progress import Stage
 from pelagos_contract.tags import RESOURCE_TAG
 
 _REASONS: Mapping[Stage, reasons.Reason] = {
+    Stage.SEARCH: reasons.SEARCHING,
     Stage.TRAINING: reasons.TRAINING,
     Stage.EVALUATION: reasons.EVALUATING,
     Stage.EXPORT: reasons.EXPORTING,
@@ -90,7 +91,11 @@ def progress_published(seen: Observed) -> Passed | None:
         return None
     made = progress.progress_of(seen)
     return Passed(
-        status=TrainingRunStatus(progress=made if made.written() else None, seeds=progress.seeds_of(seen) or None)
+        status=TrainingRunStatus(
+            progress=made if made.written() else None,
+            seeds=progress.seeds_of(seen) or None,
+            search=progress.search_of(seen),
+        )
     )
 
 
@@ -118,6 +123,9 @@ def _what_it_does(seen: Observed, verdict: Verdict) -> Verdict:
     if stage in {None, Stage.TRAINING} and made.epoch is not None:
         said = stages.beside(seen.run, f"epoch {made.epoch} of {made.epochs}")
         return replace(verdict, reason=reasons.TRAINING, message=said)
+    if stage is Stage.SEARCH and seen.told is not None and seen.told.search is not None:
+        said = stages.beside(seen.run, progress.searched(progress.search_status(seen.told.search)))
+        return replace(verdict, reason=reasons.SEARCHING, message=said)
     if stage is None:
         return verdict
     return replace(verdict, reason=_REASONS.get(stage, verdict.reason), message=stages.beside(seen.run, stage.words))
@@ -140,6 +148,8 @@ def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
     }
     if len(inputs["seeds"]) > 1:
         request["seeds"] = inputs["seeds"]
+    if "search" in inputs:
+        request["search"] = inputs["search"]
     parameters = {"request": json.dumps(request, sort_keys=True), "tracking_run": tracked_id} | dict(seen.paths)
     return RunRequest(
         name=identity.name_run(seen.uid, seen.keyed),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pelagos.api.search import BestTrial, SearchStatus, TrialStatus
 from pelagos.api.training_run import Progress, SeedStatus, TrainingRunSpec
 from pelagos.decisions import moments, stages
 from pelagos.decisions.training_run import figures
@@ -15,6 +16,7 @@ from pelagos.ports.pipelines import PipelineRun
 from pelagos.ports.tracking import TrackedRun
 from pelagos_contract.cost import rounded
 from pelagos_contract.progress import Stage
+from pelagos_contract.search import SearchProgress, TrialState, planned_epochs
 from pelagos_contract.tasks import TASKS
 
 EPOCH_METRIC = "progress/epoch"
@@ -42,14 +44,14 @@ def progress_of(seen: Observed) -> Progress:
     if counted is None and seen.tracked is None:
         counted = _epochs(seen.stated)
     staged = stages.shown(seen.told, seen.stated, seen.run, now)
-    if staged.get("stage") not in {None, Stage.TRAINING}:
+    if staged.get("stage") not in {None, Stage.SEARCH, Stage.TRAINING}:
         staged["eta"] = None  # The last epoch has ended, or early stopping left some out.
     return (counted or Progress()).model_copy(update=staged)
 
 
 def planned(spec: TrainingRunSpec) -> int:
-    """Epochs of all trainings."""
-    return spec.hyperparameters.epochs * len(spec.seeds)
+    """Epochs of all trials and trainings, at most."""
+    return sum(planned_epochs(spec.search, spec.hyperparameters.epochs, len(spec.seeds)))
 
 
 def seeds_of(seen: Observed) -> list[SeedStatus]:
@@ -65,6 +67,46 @@ def seeds_of(seen: Observed) -> list[SeedStatus]:
         )
         for each in seen.told.seeds
     ]
+
+
+def search_of(seen: Observed) -> SearchStatus | None:
+    """Likewise of the search; what was found stays known when the run is ended by its deadline."""
+    if seen.told is None or seen.told.search is None:
+        return seen.stated_search
+    return search_status(seen.told.search)
+
+
+def search_status(told: SearchProgress) -> SearchStatus:
+    """As status has it."""
+    history = [
+        TrialStatus(
+            number=trial.number,
+            state=trial.state.value,
+            parameters=trial.parameters,
+            epochs=trial.epochs,
+            value=figures.figure(trial.value) if trial.value is not None else None,
+            reason=trial.reason,
+            message=trial.message,
+        )
+        for trial in told.history
+    ]
+    states = [trial.state for trial in told.history]
+    best = next((trial for trial in history if trial.number == told.best and trial.value is not None), None)
+    return SearchStatus(
+        metric=told.metric,
+        trials=told.trials,
+        finished=len(states) - states.count(TrialState.RUNNING),
+        pruned=states.count(TrialState.PRUNED),
+        failed=states.count(TrialState.FAILED),
+        best=BestTrial(number=best.number, value=best.value or "", parameters=best.parameters) if best else None,
+        history=history or None,
+    )
+
+
+def searched(found: SearchStatus) -> str:
+    """In words, how far a search is."""
+    best = f"; the best has {found.metric} {found.best.value}" if found.best is not None else ""
+    return f"trial {min(found.finished + 1, found.trials)} of {found.trials}{best}"
 
 
 def registering(seen: Observed) -> Progress:

@@ -9,12 +9,27 @@ from pelagos.decisions.training_run import identity
 from pelagos.decisions.training_run.conditions import DATASET_READY
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict
+from pelagos_contract import families
+from pelagos_contract.search import metrics_of
 
 
 def breaks_a_rule(seen: Observed) -> Ended | None:
     """Only where the API server does not know CEL."""
     broken = rules.violation(seen.spec)
     return Ended((_refused(reasons.INVALID_SPEC, broken),)) if broken else None
+
+
+def search_by_unknown_metric(seen: Observed) -> Ended | None:
+    """Known before anything is trained: what is measured depends on the task of the architecture."""
+    search, architecture = seen.spec.search, seen.spec.model.architecture
+    allowed = metrics_of(families.by_architecture()[architecture].task)
+    if search is None or search.metric is None or search.metric in allowed:
+        return None
+    message = (
+        f"spec.search.metric: {search.metric} is not measured of {architecture} after each epoch; allowed: {', '.join(allowed)}. "
+        "Create a new TrainingRun with one of them, or without it"
+    )
+    return Ended((_refused(reasons.INVALID_SPEC, message),))
 
 
 def says_other_than_frozen(seen: Observed) -> Ended | None:

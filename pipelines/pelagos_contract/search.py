@@ -1,0 +1,241 @@
+"""Searching hyperparameters: the part that the TrainingRun's spec and the request share, and what is told of trials.
+
+Defaults are below, and not in the fields: what a spec does not say stands in no stored object, so that it can change.
+"""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from pelagos_contract.base import Strict
+from pelagos_contract.tasks import TASKS, Task
+from pelagos_contract.values import Decimal
+
+MOST_TRIALS = 100
+MOST_VALUES = 32
+STARTUP_TRIALS, WARM_UP_EPOCHS = 5, 1
+"""Of pruning, where spec says nothing else."""
+LONGEST = 300
+"""Characters of why a trial failed."""
+LOSS = "validation/loss"
+
+Scale = Annotated[
+    Literal["Linear", "Log"] | None,
+    Field(
+        description="How values between both are drawn; Log: each order of magnitude as often as another. Default: Linear."
+    ),
+]
+
+
+class Decimals(Strict):
+    """What a number may be: one of some values, or one between two."""
+
+    values: Annotated[
+        list[Decimal] | None, Field(min_length=1, max_length=MOST_VALUES, description="The values to try.")
+    ] = None
+    minimum: Annotated[Decimal | None, Field(description="The smallest value.")] = None
+    maximum: Annotated[Decimal | None, Field(description="The largest value.")] = None
+    scale: Scale = None
+
+
+class BatchSizes(Strict):
+    """Likewise of images in one step."""
+
+    values: Annotated[
+        list[Annotated[int, Field(ge=1, le=4096)]] | None,
+        Field(min_length=1, max_length=MOST_VALUES, description="The values to try."),
+    ] = None
+    minimum: Annotated[int | None, Field(ge=1, le=4096, description="The smallest value.")] = None
+    maximum: Annotated[int | None, Field(ge=1, le=4096, description="The largest value.")] = None
+    scale: Scale = None
+
+
+class EpochCounts(Strict):
+    """Likewise of passes over the training split."""
+
+    values: Annotated[
+        list[Annotated[int, Field(ge=1, le=10000)]] | None,
+        Field(min_length=1, max_length=MOST_VALUES, description="The values to try."),
+    ] = None
+    minimum: Annotated[int | None, Field(ge=1, le=10000, description="The smallest value.")] = None
+    maximum: Annotated[int | None, Field(ge=1, le=10000, description="The largest value.")] = None
+    scale: Scale = None
+
+
+class ImageSizes(Strict):
+    """Likewise of longest sides in pixels, in steps of 32."""
+
+    values: Annotated[
+        list[Annotated[int, Field(ge=32, le=4096)]] | None,
+        Field(min_length=1, max_length=MOST_VALUES, description="The values to try."),
+    ] = None
+    minimum: Annotated[int | None, Field(ge=32, le=4096, description="The smallest value.")] = None
+    maximum: Annotated[int | None, Field(ge=32, le=4096, description="The largest value.")] = None
+
+
+class Optimizers(Strict):
+    """The optimisers to try."""
+
+    values: Annotated[
+        list[Literal["AdamW", "SGD"]], Field(min_length=1, max_length=2, description="The optimisers to try.")
+    ]
+
+
+class Space(Strict):
+    """Hyperparameters that trials differ in; all others are as spec.hyperparameters says."""
+
+    learning_rate: Annotated[Decimals | None, Field(description="Initial learning rates.")] = None
+    weight_decay: Annotated[Decimals | None, Field(description="Weight decays.")] = None
+    batch_size: Annotated[BatchSizes | None, Field(description="Images in one step.")] = None
+    image_size: Annotated[ImageSizes | None, Field(description="Longest sides of the model's input in pixels.")] = None
+    epochs: Annotated[EpochCounts | None, Field(description="Passes over the training split.")] = None
+    optimizer: Annotated[Optimizers | None, Field(description="Optimisers.")] = None
+
+    def named(self) -> dict[str, Any]:
+        """What is searched, by the names of hyperparameters, in the order above."""
+        fields = {(field.alias or name): getattr(self, name) for name, field in type(self).model_fields.items()}
+        return {name: found for name, found in fields.items() if found is not None}
+
+
+class Pruning(Strict):
+    """Ending trials early that do worse than the median of the earlier ones at the same epoch (median stopping rule)."""
+
+    startup_trials: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=MOST_TRIALS,
+            description=f"So many trials are completed before any is ended early. Default: {STARTUP_TRIALS}.",
+        ),
+    ] = None
+    warm_up_epochs: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=10000,
+            description=f"Epochs of a trial after which it may be ended early. Default: {WARM_UP_EPOCHS}.",
+        ),
+    ] = None
+
+
+def metrics_of(task: Task) -> tuple[str, ...]:
+    """What trials of models for a task can be compared by."""
+    described = TASKS[task]
+    return tuple(f"validation/{name}" for name in dict.fromkeys((described.fitness, *described.validation)))
+
+
+class Search(Strict):
+    """Which hyperparameters are tried, how often, and by what they are judged: always on the validation split."""
+
+    method: Annotated[
+        Literal["Random", "Tpe", "Grid"],
+        Field(
+            description="Random: drawn independently. Tpe: the first 10 at random, then where earlier ones were good (a "
+            "tree-structured Parzen estimator). Grid: each combination of values, in the order of the space."
+        ),
+    ]
+    trials: Annotated[
+        int, Field(ge=1, le=MOST_TRIALS, description="Trainings that are tried; a grid ends with its last combination.")
+    ]
+    parallelism: Annotated[
+        int | None, Field(ge=1, description="Trials at the same time: 1, the next one learns from all before it.")
+    ] = None
+    seed: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=2147483647,
+            description="Seed of what is drawn; trials are trained with the first of spec.seeds. Default: 0.",
+        ),
+    ] = None
+    metric: Annotated[
+        str | None,
+        Field(
+            pattern=r"^validation/[A-Za-z0-9-]+$",
+            max_length=64,
+            description="What trials are compared by, of their best epoch: "
+            + "; ".join(f"of models that {TASKS[task].verb} {', '.join(metrics_of(task))}" for task in TASKS)
+            + ". The smallest loss is the best, of others the largest. Default: that which chooses the best epoch.",
+        ),
+    ] = None
+    epochs: Annotated[
+        int | None,
+        Field(ge=1, le=10000, description="Epochs of a trial. Default: as many as spec.hyperparameters says."),
+    ] = None
+    space: Annotated[Space, Field(description="Hyperparameters that trials differ in.")]
+    pruning: Annotated[
+        Pruning | None, Field(description="When a trial is ended early; none: never. An empty object has the defaults.")
+    ] = None
+    then: Annotated[
+        Literal["Retrain", "TakeBest"] | None,
+        Field(
+            description="Retrain: the best hyperparameters are trained with all of spec.seeds. TakeBest: the model is that of "
+            "the best trial, whose epochs it has. Default: Retrain."
+        ),
+    ] = None
+
+    @property
+    def size(self) -> int:
+        """Trials that there are at most."""
+        if self.method != "Grid":
+            return self.trials
+        return min(self.trials, math.prod(len(each.values or ()) for each in self.space.named().values()))
+
+    def metric_for(self, task: Task) -> str:
+        """What trials are compared by."""
+        return self.metric or f"validation/{TASKS[task].fitness}"
+
+    def epochs_of_trials(self, usual: int) -> int:
+        """Most epochs of a trial, where a training has ``usual``."""
+        searched = self.space.epochs
+        if searched is None:
+            return self.epochs or usual
+        return searched.maximum or max(searched.values or (usual,))
+
+
+def planned_epochs(search: Search | None, usual: int, seeds: int) -> tuple[int, int]:
+    """Most epochs of all trials of a search, and of the trainings that follow, of which each seed has ``usual`` ones."""
+    if search is None:
+        return 0, usual * seeds
+    most = search.epochs_of_trials(usual)
+    follow = most if search.then == "TakeBest" or search.space.epochs is not None else usual
+    return most * search.size, follow * seeds
+
+
+class TrialState(StrEnum):
+    """How far a trial is."""
+
+    RUNNING = "Running"
+    COMPLETED = "Completed"
+    PRUNED = "Pruned"
+    FAILED = "Failed"
+
+
+class Trial(Strict):
+    """One trial. ``value``: the metric of its best epoch so far. ``reason``: as of conditions, of one that failed."""
+
+    number: Annotated[int, Field(ge=0, lt=MOST_TRIALS)]
+    state: TrialState
+    parameters: Annotated[dict[str, Annotated[str, Field(max_length=32)]], Field(max_length=16)]
+    epochs: Annotated[int, Field(ge=0, le=10000)] = 0
+    value: Annotated[float | None, Field(allow_inf_nan=False)] = None
+    reason: Annotated[str | None, Field(max_length=64)] = None
+    message: Annotated[str | None, Field(max_length=LONGEST)] = None
+
+
+class SearchProgress(Strict):
+    """How far a search is. ``best``: the number of the best trial that was completed."""
+
+    metric: Annotated[str, Field(max_length=64)]
+    trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)]
+    history: Annotated[list[Trial], Field(max_length=MOST_TRIALS)] = []
+    best: int | None = None
+
+
+def better(metric: str, value: float) -> float:
+    """The value such that the larger one is the better."""
+    return -value if metric == LOSS else value

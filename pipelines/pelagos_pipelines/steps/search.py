@@ -1,0 +1,286 @@
+"""A search for hyperparameters: the trials of a run, one after the other, before its model is trained. Part of the stage train.
+
+Each trial is a training of its own, judged by the validation split; the test split is not looked at. A journal in the workspace
+says what was tried and how it ended: a step that is started again goes on in the middle of a trial, and tries nothing twice.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.search import LONGEST, Search, SearchProgress, Trial, TrialState, better
+from pelagos_contract.training import ChosenHyperparameters, TrainingRequest
+from pelagos_pipelines.steps.runs import Part, Run
+
+if TYPE_CHECKING:
+    from pelagos_pipelines.training.training_history import Epoch
+    from pelagos_pipelines.training.trials import Tried
+
+JOURNAL = "search-journal"
+MOST_STARTS = 2
+"""A trial whose process ended so often without an epoch between is given up: most likely the machine's memory ran out."""
+_OF_TRIALS = frozenset({Reason.TRAINING_DIVERGED, Reason.OUT_OF_MEMORY})
+"""What speaks against the hyperparameters of a trial, and not against the search."""
+INTERRUPTED = "PipelineInterrupted"
+
+
+class PrunedError(Exception):
+    """The trial is ended early."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A trial in the journal. ``values``: the metric by epoch. ``starts``: since ``epochs`` epochs had ended."""
+
+    number: int
+    parameters: dict[str, str]
+    state: TrialState = TrialState.RUNNING
+    epochs: int = 0
+    starts: int = 1
+    value: float | None = None
+    values: dict[str, float] = field(default_factory=dict)
+    reason: str | None = None
+    message: str | None = None
+
+    def told(self) -> Trial:
+        """For those who watch."""
+        return Trial(
+            number=self.number,
+            state=self.state,
+            parameters=self.parameters,
+            epochs=self.epochs,
+            value=self.value,
+            reason=self.reason,
+            message=self.message,
+        )
+
+
+Train = Callable[[Run, Callable[["Epoch"], None]], None]
+"""Train one trial, or go on with it; the function is called after each epoch and may raise PrunedError."""
+
+
+class Trials:
+    """The search of a run. ``at_epoch`` is told the number of a trial, and the epoch that it has ended."""
+
+    def __init__(self, run: Run, search: Search, train: Train, at_epoch: Callable[[int, Epoch], None]) -> None:
+        """Read the journal of earlier attempts."""
+        self._run, self._search, self._train, self._at_epoch = run, search, train, at_epoch
+        self.metric = search.metric_for(run.request.task)
+        self._entries = _journal(run)
+        self._tell()
+
+    def best(self) -> Entry | None:
+        """The best of those that were completed; of equals the first. None: there is none yet."""
+        return _best(self._entries, self.metric)
+
+    def perform(self, ended: Callable[[Entry, Entry | None], None]) -> Entry:
+        """Try what was not tried yet; the best trial. ``ended`` is told of each, with the best one so far.
+
+        Raises:
+            RefusedError: SEARCH_FAILED when none was completed; what an epoch cannot go on without.
+        """
+        for number in range(self._search.size):
+            if number == len(self._entries):
+                self._note(Entry(number, self._proposed(number)))
+            elif self._entries[number].state is not TrialState.RUNNING:
+                continue
+            else:
+                self._note(self._started_again(self._entries[number]))
+            if self._entries[number].state is TrialState.RUNNING:
+                self._note(self._tried(self._entries[number]))
+            ended(self._entries[number], self.best())
+            self._forget_weights()
+        best = self.best()
+        if best is None:
+            raise self._failed()
+        return best
+
+    def training(self, entry: Entry) -> Run:
+        """The training of a trial."""
+        request = self._run.request.model_copy(
+            update={"seeds": [], "search": None, "hyperparameters": self.hyperparameters(entry, is_trial=True)}
+        )
+        return self._run.one_of(Part(f"trials/{entry.number}", f"trial {entry.number}"), request)
+
+    def hyperparameters(self, entry: Entry, *, is_trial: bool = False) -> ChosenHyperparameters:
+        """With those of a trial; the model that follows has its epochs only when it is to be the trial's own."""
+        usual = self._run.request.hyperparameters.model_dump(by_alias=True)
+        shorter: Mapping[str, Any] = {}
+        if self._search.epochs is not None and (is_trial or self._search.then == "TakeBest"):
+            shorter = {"epochs": self._search.epochs}
+        return ChosenHyperparameters.model_validate({**usual, **shorter, **entry.parameters})
+
+    def _tried(self, entry: Entry) -> Entry:
+        """Train it, from its last checkpoint if there is one."""
+        training = self.training(entry)
+        before, values = self._before(entry.number), self._values(training)
+
+        def after(epoch: Epoch) -> None:
+            from pelagos_pipelines.training import trials
+
+            self._at_epoch(entry.number, epoch)
+            if self.metric in epoch.metrics:
+                values[epoch.number] = epoch.metrics[self.metric]
+            self._entries[entry.number] = replace(entry, epochs=epoch.number, value=self._value(training))
+            self._tell()
+            fit = {number: self._fit(value) for number, value in values.items() if number <= epoch.number}
+            if trials.is_hopeless(self._search, fit, before):
+                raise PrunedError
+
+        state, reason, message = TrialState.COMPLETED, None, None
+        try:
+            self._train(training, after)
+        except PrunedError:
+            state = TrialState.PRUNED
+        except RefusedError as refused:
+            if refused.failure.reason not in _OF_TRIALS:
+                raise
+            state, reason = TrialState.FAILED, refused.failure.reason.value
+            message = refused.failure.message[:LONGEST]
+        value = self._value(training)
+        if state is TrialState.COMPLETED and value is None:
+            state, reason = TrialState.FAILED, Reason.SEARCH_FAILED.value
+            message = f"the validation split has nothing that {self.metric} could be computed from"
+        epochs = self._epochs(training)
+        kept = {str(number): each for number, each in self._values(training).items()}
+        return replace(entry, state=state, epochs=len(epochs), value=value, values=kept, reason=reason, message=message)
+
+    def _started_again(self, entry: Entry) -> Entry:
+        epochs = len(self._epochs(self.training(entry)))
+        starts = entry.starts + 1 if epochs <= entry.epochs else 1
+        if starts <= MOST_STARTS:
+            return replace(entry, epochs=epochs, starts=starts)
+        message = (
+            f"its process was ended from outside {MOST_STARTS} times in epoch {epochs + 1}; most likely memory ran out"
+        )
+        return replace(entry, state=TrialState.FAILED, epochs=epochs, reason=INTERRUPTED, message=message)
+
+    def _proposed(self, number: int) -> dict[str, str]:
+        from pelagos_pipelines.training import trials
+
+        return trials.proposed(self._search, number, self._before(number))
+
+    def _before(self, number: int) -> list[Tried]:
+        from pelagos_pipelines.training.trials import Tried
+
+        return [
+            Tried(
+                parameters=entry.parameters,
+                state=entry.state,
+                value=None if entry.value is None else self._fit(entry.value),
+                values={int(epoch): self._fit(value) for epoch, value in entry.values.items()},
+            )
+            for entry in self._entries[:number]
+        ]
+
+    def _note(self, entry: Entry) -> None:
+        """In the journal, before anything else is done."""
+        self._entries[entry.number : entry.number + 1] = [entry]
+        self._run.finish(JOURNAL, {"trials": [asdict(each) for each in self._entries]})
+        self._tell()
+
+    def _tell(self) -> None:
+        self._run.telling.search(_told(self._search, self.metric, self._entries))
+
+    def _forget_weights(self) -> None:
+        """Those of all trials but the best, from which the model may be made; of one that goes on nothing is touched."""
+        best = self.best()
+        for entry in self._entries:
+            if entry.state is not TrialState.RUNNING and entry is not best:
+                shutil.rmtree(self.training(entry).checkpoints, ignore_errors=True)
+
+    def _failed(self) -> RefusedError:
+        last = next((entry for entry in reversed(self._entries) if entry.message), None)
+        told = f"; the last one, with {_listed(last.parameters)}: {last.message}" if last is not None else ""
+        return RefusedError(
+            Reason.SEARCH_FAILED,
+            f"none of {len(self._entries)} trials was completed{told}. Narrow search.space, or ask for more memory",
+            "search.space",
+        )
+
+    def _fit(self, value: float | None) -> float:
+        return float("-inf") if value is None else better(self.metric, value)
+
+    def _value(self, training: Run) -> float | None:
+        """The metric of its best epoch, by the rule that chooses the weights that are kept."""
+        from pelagos_pipelines.training.progress import fitness
+
+        epochs = self._epochs(training)
+        if not epochs:
+            return None
+        return max(epochs, key=lambda epoch: fitness(epoch.metrics, training.request.task)).metrics.get(self.metric)
+
+    def _values(self, training: Run) -> dict[int, float]:
+        epochs = self._epochs(training)
+        return {epoch.number: epoch.metrics[self.metric] for epoch in epochs if self.metric in epoch.metrics}
+
+    @staticmethod
+    def _epochs(training: Run) -> list[Epoch]:
+        from pelagos_pipelines.training.tracking import Tracker
+        from pelagos_pipelines.training.training_history import TrainingHistory
+
+        return TrainingHistory(training.history, Tracker("", "")).epochs
+
+
+def told(run: Run) -> SearchProgress | None:
+    """How far the search of a run is; None when it has none."""
+    search = run.request.search
+    return None if search is None else _told(search, search.metric_for(run.request.task), _journal(run))
+
+
+def _told(search: Search, metric: str, entries: Sequence[Entry]) -> SearchProgress:
+    best = _best(entries, metric)
+    return SearchProgress(
+        metric=metric,
+        trials=search.size,
+        history=[entry.told() for entry in entries],
+        best=best.number if best is not None else None,
+    )
+
+
+def _best(entries: Sequence[Entry], metric: str) -> Entry | None:
+    completed = [entry for entry in entries if entry.state is TrialState.COMPLETED and entry.value is not None]
+    return max(completed, key=lambda entry: better(metric, entry.value or 0.0), default=None)
+
+
+def _journal(run: Run) -> list[Entry]:
+    kept = run.read(JOURNAL)["trials"] if run.finished(JOURNAL) else []
+    return [Entry(**{**one, "state": TrialState(one["state"])}) for one in kept]
+
+
+def take(run: Run, best: Run, wanted: TrainingRequest) -> bool:
+    """Make the training of the best trial that of the run, when both are the same; whether it was.
+
+    A training with the same inputs would end with the same bytes.
+    """
+    from pelagos_contract import sealing
+    from pelagos_pipelines.training import checkpoints
+
+    same = wanted.model_copy(update={"seeds": [], "search": None})
+    if len(wanted.seeds) > 1 or same != best.request or not best.finished("train"):
+        return False
+    try:
+        weights = best.best(best.read("train")["bestSha256"])
+    except RefusedError:  # altered by others: it is made anew
+        return False
+    if not sealing.is_genuine(best.history):
+        return False
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
+    _copy(weights, run.checkpoints / "best.pt", checkpoints.replace_durably)
+    _copy(best.history, run.history, checkpoints.replace_durably)
+    return True
+
+
+def _copy(source: Path, target: Path, replace_durably: Callable[[Path, Path], None]) -> None:
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.copyfile(source, partial)
+    replace_durably(partial, target)
+
+
+def _listed(parameters: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in parameters.items())

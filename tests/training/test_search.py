@@ -1,0 +1,257 @@
+"""A search: trials that are trainings of their own, judged by validation, kept in a journal, and followed by the model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow.tracking import MlflowClient
+
+from mlflow_servers import MlflowServer
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.flows import TRAINING
+from pelagos_contract.search import Trial, TrialState
+from pelagos_contract.tasks import Task
+from pelagos_contract.training import TrainingRequest, TrainingResult
+from pelagos_pipelines.metering.meter import Meter
+from pelagos_pipelines.steps import runs, search
+from pelagos_pipelines.steps.search import Trials
+from pelagos_pipelines.steps.stages import perform
+from pelagos_pipelines.storage import Place
+from pelagos_pipelines.training.tracking import Tracker
+from pelagos_pipelines.training.training_history import TrainingHistory
+from training.shapes import make_request, make_version
+
+SAMPLE = Path(__file__).parents[2] / "manifests/samples/search/trainingrun.yaml"
+RATES = {"learningRate": {"values": ["0.001", "0.01", "0.02", "1e30"]}}
+GRID = {"method": "Grid", "trials": 4, "space": RATES}
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    return make_version(tmp_path_factory.mktemp("version"), (6, 3, 3), Task.CLASSIFICATION)
+
+
+def request_for(version: tuple[str, str], **changes: Any) -> TrainingRequest:
+    return make_request("mobilenet_v3_small", *version, imageSize=32, optimizer="SGD", **changes)
+
+
+def parameters(folder: Path, request: TrainingRequest, *tracked: str) -> tuple[str, str, str, str, str, str, str]:
+    data, store, report, workspace = (str(folder / name) for name in ("data", "store", "report", "workspace"))
+    uri, run = tracked or ("", "")
+    return request.model_dump_json(by_alias=True), data, store, report, workspace, uri, run
+
+
+def result_of(folder: Path) -> TrainingResult:
+    return TrainingResult.model_validate_json((folder / "report" / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def whole(version: tuple[str, str], mlflow: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A search of four trials with real trainings, one of which diverges: its folder, its result, and MLflow."""
+    folder, client = tmp_path_factory.mktemp("whole"), MlflowClient(mlflow.uri)
+    run = client.create_run("0").info.run_id
+    perform(TRAINING.stages, *parameters(folder, request_for(version, search=GRID, epochs=2), mlflow.uri, run))
+    return folder, result_of(folder), client, run
+
+
+def test_trials_are_told_and_one_that_diverges_is_a_failed_trial(whole: Any) -> None:
+    _, result, _, _ = whole
+    told = result.search
+
+    assert (told.metric, told.trials) == ("validation/F1", 4)
+    assert [each.state for each in told.history] == [*["Completed"] * 3, "Failed"]
+    assert [each.parameters for each in told.history] == [
+        {"learningRate": rate} for rate in RATES["learningRate"]["values"]
+    ]
+    assert told.history[3].reason == Reason.TRAINING_DIVERGED
+    assert "now 1e30" in told.history[3].message
+    assert told.best == max(told.history[:3], key=lambda each: each.value).number
+
+
+def test_the_model_is_that_of_the_best_trial_which_is_not_trained_again(
+    whole: Any, version: tuple[str, str], tmp_path: Path
+) -> None:
+    folder, result, _, _ = whole
+    best = result.search.history[result.search.best]
+    perform(("train", "evaluate"), *parameters(tmp_path, request_for(version, epochs=2, **best.parameters)))
+
+    alone, taken = (json.loads((each / "workspace" / "train.json").read_text()) for each in (tmp_path, folder))
+    assert taken == alone, "what a training with these hyperparameters leaves"
+    measured = json.loads((tmp_path / "workspace" / "evaluation.json").read_text())
+    assert {name: value for name, value in result.metrics.items() if name.startswith("test/")} == measured["metrics"]
+    left = {
+        path.relative_to(folder / "workspace" / "trials").parts[0] for path in folder.rglob("trials/*/checkpoints/*.pt")
+    }
+    assert left == {str(best.number)}, "weights of other trials fill the storage"
+
+
+def test_mlflow_has_a_run_for_each_trial_and_the_hyperparameters_that_won(whole: Any) -> None:
+    _, result, client, parent = whole
+    nested = client.search_runs(["0"], f"tags.`mlflow.parentRunId` = '{parent}'")
+    best = result.search.history[result.search.best]
+
+    assert {run.info.run_name: run.info.status for run in nested} == {
+        "trial 0": "FINISHED",
+        "trial 1": "FINISHED",
+        "trial 2": "FINISHED",
+        "trial 3": "FAILED",
+    }
+    assert {run.data.params["learningRate"] for run in nested} == set(RATES["learningRate"]["values"])
+    assert not any(name.startswith("test/") for run in nested for name in run.data.metrics), (
+        "nobody looks at the test split"
+    )
+    above = client.get_run(parent).data
+    assert above.params["learningRate"] == best.parameters["learningRate"]
+    assert above.metrics["search/best"] == pytest.approx(best.value)
+    assert json.loads(above.tags["pelagos.dev/search"])["number"] == best.number
+    assert above.metrics["progress/epoch"] == 10, "of trials and training together"
+
+
+def test_the_sample_works_in_a_tiny_configuration(version: tuple[str, str], tmp_path: Path) -> None:
+    """As in manifests/samples/search, with fewer and shorter trainings of smaller images."""
+    spec = yaml.safe_load(SAMPLE.read_text(encoding="utf-8"))["spec"]
+    wanted = spec["search"] | {"trials": 2, "epochs": 1}
+    seeds = spec["seeds"][:2]
+    request = make_request(
+        spec["model"]["architecture"], *version, imageSize=32, epochs=2, search=wanted, seed=seeds[0], seeds=seeds
+    )
+    perform(TRAINING.stages, *parameters(tmp_path, request))
+    result, workspace = result_of(tmp_path), tmp_path / "workspace"
+
+    assert result.search is not None
+    best = result.search.history[result.search.best or 0]
+    assert {trial.state for trial in result.search.history} == {TrialState.COMPLETED}
+    assert best.parameters.keys() == spec["search"]["space"].keys()
+    assert [each.seed for each in result.seeds] == seeds
+    # A trial has the epochs of a trial, a training those of a training.
+    assert len(json.loads((workspace / "trials/0/history.json").read_text())) == 1
+    assert [each.epochs for each in result.seeds] == [2, 2]
+
+
+# ---- the journal, with trainings that take no time
+
+
+class Trainer:
+    """Trains by writing what the test says each epoch comes to; ``die_at`` ends the process after so many epochs."""
+
+    def __init__(self, values: dict[str, list[float]], die_at: int | None = None) -> None:
+        self.values, self.left = values, die_at
+        self.trained: list[tuple[int, int]] = []
+
+    def __call__(self, training: runs.Run, after: Any) -> None:
+        rate = training.request.hyperparameters.learning_rate
+        history = TrainingHistory(training.history, Tracker("", ""))
+        done = len(history.epochs)
+        history.continue_after(done)
+        for epoch, value in list(enumerate(self.values[rate], 1))[done:]:
+            if value == float("inf"):
+                raise RefusedError(Reason.OUT_OF_MEMORY, "memory ran out at batchSize 4", "hyperparameters.batchSize")
+            if self.left == 0:
+                raise KeyboardInterrupt
+            history.record(epoch, {"validation/F1": value, "validation/loss": 1.0})
+            number = int(training.workspace.name)
+            self.trained.append((number, epoch))
+            self.left = None if self.left is None else self.left - 1
+            after(history.epochs[-1])
+
+
+VALUES = {"0.001": [0.2, 0.5, 0.6], "0.01": [0.1, 0.1, 0.1], "0.02": [0.3, 0.7, 0.65], "1e30": [float("inf")]}
+PRUNED = GRID | {"pruning": {"startupTrials": 1, "warmUpEpochs": 0}}
+
+
+def make_trials(folder: Path, train: Any, wanted: dict[str, Any]) -> Trials:
+    request = make_request("mobilenet_v3_small", search=wanted)
+    places = runs.Places("", Place("", folder), Place("", folder), Place(str(folder), folder), folder, None)
+    run = runs.Run(request, places, "", "", Meter(folder / "cost.json"))
+    assert request.search is not None
+    return Trials(run, request.search, train, lambda number, epoch: None)
+
+
+def history_of(folder: Path, wanted: dict[str, Any]) -> list[Trial]:
+    request = make_request("mobilenet_v3_small", search=wanted)
+    places = runs.Places("", Place("", folder), Place("", folder), Place(str(folder), folder), folder, None)
+    told = search.told(runs.Run(request, places, "", "", Meter(folder / "cost.json")))
+    assert told is not None
+    return told.history
+
+
+def nothing(*_: Any) -> None:
+    """Nobody is told."""
+
+
+def test_a_search_goes_on_where_it_was_interrupted_and_tries_the_same(tmp_path: Path) -> None:
+    uncut = Trainer(VALUES)
+    best = make_trials(tmp_path / "uncut", uncut, PRUNED).perform(nothing)
+    epochs = []
+    for deaths in range(1, len(uncut.trained) + 1):
+        trainer = Trainer(VALUES, die_at=1 if deaths < len(uncut.trained) else None)
+        if deaths < len(uncut.trained):
+            with pytest.raises(KeyboardInterrupt):
+                make_trials(tmp_path / "cut", trainer, PRUNED).perform(nothing)
+        else:
+            assert make_trials(tmp_path / "cut", trainer, PRUNED).perform(nothing).number == best.number
+        epochs += trainer.trained
+
+    assert epochs == uncut.trained
+    assert history_of(tmp_path / "cut", PRUNED) == history_of(tmp_path / "uncut", PRUNED)
+
+
+def test_a_trial_that_does_worse_than_its_predecessors_is_pruned(tmp_path: Path) -> None:
+    trainer = Trainer(VALUES)
+    best = make_trials(tmp_path, trainer, PRUNED).perform(nothing)
+    told = history_of(tmp_path, PRUNED)
+
+    assert [each.state for each in told] == ["Completed", "Pruned", "Completed", "Failed"]
+    assert [each.epochs for each in told] == [3, 1, 3, 0]
+    assert (best.number, best.value) == (2, 0.7), "the metric of its best epoch"
+    assert told[3].reason == Reason.OUT_OF_MEMORY
+
+
+def test_the_smallest_loss_is_the_best(tmp_path: Path) -> None:
+    class Losing(Trainer):
+        def __call__(self, training: runs.Run, after: Any) -> None:
+            history = TrainingHistory(training.history, Tracker("", ""))
+            loss = float(training.request.hyperparameters.learning_rate)
+            history.record(1, {"validation/F1": 0.5, "validation/loss": loss})
+            after(history.epochs[-1])
+
+    best = make_trials(tmp_path, Losing({}), GRID | {"metric": "validation/loss"}).perform(nothing)
+
+    assert best.parameters == {"learningRate": "0.001"}
+
+
+def test_a_trial_that_takes_its_process_with_it_twice_is_given_up(tmp_path: Path) -> None:
+    """As when the kernel ends it for want of memory: no child says so, the step is just started again."""
+    values = VALUES | {"0.001": [0.5] * 3}
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            make_trials(tmp_path, Trainer(values, die_at=0), GRID).perform(nothing)
+    make_trials(tmp_path, Trainer(values), GRID).perform(nothing)
+    first, second, *_ = history_of(tmp_path, GRID)
+
+    assert (first.state, first.reason) == ("Failed", "PipelineInterrupted")
+    assert first.message == "its process was ended from outside 2 times in epoch 1; most likely memory ran out"
+    assert second.state == "Completed"
+
+
+def test_a_search_of_which_no_trial_is_completed_says_why(tmp_path: Path) -> None:
+    values = {rate: [float("inf")] for rate in VALUES}
+    with pytest.raises(
+        RefusedError, match="none of 4 trials was completed; the last one, with learningRate 1e30"
+    ) as refused:
+        make_trials(tmp_path, Trainer(values), GRID).perform(nothing)
+    assert (refused.value.failure.reason, refused.value.failure.field) == (Reason.SEARCH_FAILED, "search.space")
+
+
+def test_what_no_trial_can_help_ends_the_search(tmp_path: Path) -> None:
+    def full(training: runs.Run, after: Any) -> None:
+        raise RefusedError(Reason.DISK_FULL, "no space is left")
+
+    with pytest.raises(RefusedError, match="no space is left"):
+        make_trials(tmp_path, full, GRID).perform(nothing)
+    (trial,) = history_of(tmp_path, GRID)
+    assert trial.state is TrialState.RUNNING
