@@ -39,6 +39,7 @@ class FinderLearner(loop.Learner):
     """The smallest learner of a detector."""
 
     heads = ("box_head.", "class_head.")
+    settles = True
 
     def __init__(self, job: Job, most_gradient: float | None = None, noise: float = 0.01) -> None:
         self.job, self.most_gradient, self.noise = job, most_gradient, noise
