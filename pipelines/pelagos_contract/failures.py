@@ -176,8 +176,8 @@ class Reason(StrEnum):
     )
     SEARCH_FAILED = (
         "SearchFailed",
-        "No trial of spec.search was completed: each of them diverged, ran out of memory, or was interrupted again and again.",
-        "Look at status.search.history for why; narrow spec.search.space, or ask for more memory, in a new TrainingRun.",
+        "No trial of spec.search was completed: each of them diverged, ran out of memory, or was interrupted again and again; or nothing can be compared by its metric.",
+        "Look at the message and `pelagos search` for why; narrow spec.search.space in a new TrainingRun. Giving this one more memory, or setting pelagos.dev/retry, tries all again.",
     )
     PARITY_FAILED = (
         "ParityFailed",

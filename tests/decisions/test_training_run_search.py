@@ -123,6 +123,16 @@ def test_what_was_found_stays_known_when_the_deadline_ends_the_run() -> None:
         assert each.status["search"]["best"]["parameters"] == {"batchSize": "8"}
 
 
+def test_what_was_found_stays_known_while_the_run_is_suspended() -> None:
+    spec = training_run_spec(search=SEARCH, suspend=True)
+    run, told = make_run(RunState.RUNNING), Progress(stage=Stage.SEARCH, search=TOLD)
+    decision = training_run.decide(searching(spec=spec, run=run, told=told))
+
+    assert summary(decision).reason == "Suspended"
+    assert CancelRun in map(type, decision.effects)
+    assert decision.status["search"]["best"]["number"] == 0
+
+
 def test_the_result_has_the_whole_search() -> None:
     spec = training_run_spec(search=SEARCH)
     result = training_result() | {"search": json.loads(TOLD.model_dump_json(by_alias=True))}

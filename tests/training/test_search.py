@@ -245,6 +245,22 @@ def test_a_search_of_which_no_trial_is_completed_says_why(tmp_path: Path) -> Non
     ) as refused:
         make_trials(tmp_path, Trainer(values), GRID).perform(nothing)
     assert (refused.value.failure.reason, refused.value.failure.field) == (Reason.SEARCH_FAILED, "search.space")
+    # A person has corrected something, and asks for another attempt: all are tried again.
+    again = Trainer(VALUES)
+    assert make_trials(tmp_path, again, GRID).perform(nothing).number == 2
+    assert again.trained[0] == (0, 1)
+
+
+def test_a_search_by_what_the_validation_split_does_not_have_ends_after_one_trial(tmp_path: Path) -> None:
+    def unmeasured(training: runs.Run, after: Any) -> None:
+        history = TrainingHistory(training.history, Tracker("", ""))
+        history.record(1, {"validation/loss": 0.5})
+        after(history.epochs[-1])
+
+    with pytest.raises(
+        RefusedError, match="trials cannot be compared by validation/F1: the validation split has nothing"
+    ):
+        make_trials(tmp_path, unmeasured, GRID).perform(nothing)
 
 
 def test_what_no_trial_can_help_ends_the_search(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ framework loads.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
@@ -255,6 +256,15 @@ def confirm(place: Place, result: BaseModel) -> None:
     """Make a result that an attempt of this run left, and that was found to be right, one of this attempt."""
     if not sealing.is_of_this_attempt(json.loads((place.folder / "result.json").read_bytes())):
         leave(place, result)
+
+
+def give_back_memory() -> None:
+    """What a stage, or a training of several, needed is not held beside what the next one needs."""
+    gc.collect()
+    # Not imported: a stage that had nothing to do has loaded no framework.
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pelagos_pipelines.training.training_history import Epoch
     from pelagos_pipelines.training.trials import Tried
 
-JOURNAL = "search-journal"
+JOURNAL, TRIALS = "search-journal", "trials"
+"""The state with all trials, and the folder with what each leaves."""
 MOST_STARTS = 2
 """A trial whose process ended so often without an epoch between is given up: most likely the machine's memory ran out."""
 _OF_TRIALS = frozenset({Reason.TRAINING_DIVERGED, Reason.OUT_OF_MEMORY})
@@ -97,7 +98,11 @@ class Trials:
             self._forget_weights()
         best = self.best()
         if best is None:
-            raise self._failed()
+            failed = self._failed()
+            # Nobody starts it again but a person who has corrected something: then all are tried again.
+            shutil.rmtree(self._run.workspace / TRIALS, ignore_errors=True)
+            self._run.finish(JOURNAL, {"trials": []})
+            raise failed
         return best
 
     def training(self, entry: Entry) -> Run:
@@ -105,7 +110,7 @@ class Trials:
         request = self._run.request.model_copy(
             update={"seeds": [], "search": None, "hyperparameters": self.hyperparameters(entry, is_trial=True)}
         )
-        return self._run.one_of(Part(f"trials/{entry.number}", f"trial {entry.number}"), request)
+        return self._run.one_of(Part(f"{TRIALS}/{entry.number}", f"trial {entry.number}"), request)
 
     def hyperparameters(self, entry: Entry, *, is_trial: bool = False) -> ChosenHyperparameters:
         """With those of a trial; the model that follows has its epochs only when it is to be the trial's own."""
@@ -144,8 +149,13 @@ class Trials:
             message = refused.failure.message[:LONGEST]
         value = self._value(training)
         if state is TrialState.COMPLETED and value is None:
-            state, reason = TrialState.FAILED, Reason.SEARCH_FAILED.value
-            message = f"the validation split has nothing that {self.metric} could be computed from"
+            # So it would be of all the others.
+            raise RefusedError(
+                Reason.SEARCH_FAILED,
+                f"trials cannot be compared by {self.metric}: the validation split has nothing that it could be computed from."
+                " Name another metric in search.metric, or annotate images of that split",
+                "search.metric",
+            )
         epochs = self._epochs(training)
         kept = {str(number): each for number, each in self._values(training).items()}
         return replace(entry, state=state, epochs=len(epochs), value=value, values=kept, reason=reason, message=message)

@@ -5,8 +5,6 @@ The workspace, the dataset version and the framework, which takes seconds to loa
 
 from __future__ import annotations
 
-import gc
-import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from pelagos_pipelines.steps import evaluate, export, runs, train
@@ -38,13 +36,4 @@ def perform(  # noqa: PLR0913, PLR0917 - the parameters of the contract
     with runs.running(request, data_root, store, report, workspace, tracking_uri, tracking_run) as run:
         for stage in stages:
             STAGES[stage](run)
-            _give_back_memory()
-
-
-def _give_back_memory() -> None:
-    """What a stage needed is not held beside what the next one needs."""
-    gc.collect()
-    # Not imported: a stage that had nothing to do has loaded no framework.
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
+            runs.give_back_memory()

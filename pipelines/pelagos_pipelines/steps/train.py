@@ -57,6 +57,14 @@ def stage(run: runs.Run) -> None:
         _train_all(run, prepared, whole)
     if len(run.request.seeds) > 1:
         run.finish(STEP, seeds.trained(run))
+        _show_chosen(run)
+
+
+def _show_chosen(run: runs.Run) -> None:
+    """The curves of the training whose model is packaged stand beside the figures of all."""
+    tracker = run.tracker()
+    tracker.file(seeds.model_of(run).events / names.TRAINING, names.FOLDER)
+    tracker.flush()
 
 
 def _train_all(run: runs.Run, prepared: _Prepared, whole: Whole) -> None:
@@ -81,6 +89,7 @@ def _train_all(run: runs.Run, prepared: _Prepared, whole: Whole) -> None:
 
         with seeds.named(training):
             _train(training, prepared, after, begin)
+        runs.give_back_memory()
         told.becomes(training, SeedState.TRAINED)
         whole.count(Stage.TRAINING, before + planned)
     whole.end()
@@ -98,6 +107,7 @@ def _searched(run: runs.Run, search: Search, prepared: _Prepared, whole: Whole) 
         whole.count(Stage.SEARCH, number * most + epoch.number, epoch.seconds)
 
     def ended(entry: searching.Entry, best: searching.Entry | None) -> None:
+        runs.give_back_memory()
         whole.count(Stage.SEARCH, (entry.number + 1) * most)
         if best is not None and best.value is not None and whole.tracker is not None:
             whole.tracker.metrics({"search/best": best.value}, entry.number, time.time())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pelagos.api import reasons
 from pelagos.decisions.chains import Ended
 from pelagos.decisions.effects import CancelRun, Effect, SetOutcome
+from pelagos.decisions.training_run import progress
 from pelagos.decisions.training_run.conditions import EVALUATED, OUTAGE_POLL
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict
@@ -25,4 +26,8 @@ def suspended(seen: Observed) -> Ended | None:
     paused = Verdict(EVALUATED, ConditionState.PAUSED, reasons.SUSPENDED, message)
     # A tracked run that cannot be asked now has yet to be told.
     again = OUTAGE_POLL if seen.tracking_outage else None
-    return Ended((paused,), tuple(effects), seen.frozen_status(), again)
+    status = seen.frozen_status()
+    if status is not None:  # what was found by now is worth looking at before anybody goes on
+        found = {"seeds": progress.seeds_of(seen) or None, "search": progress.search_of(seen)}
+        status = status.model_copy(update=found)
+    return Ended((paused,), tuple(effects), status, again)
