@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from pelagos_pipelines.annotations import masks, shapes
 from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.evaluation import detection, instances, report
 from pelagos_pipelines.evaluation.detection import Scores
-from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 from pelagos_pipelines.evaluation.tasks import TASKS
 from pelagos_pipelines.serving.tasks.instance_segmentation import Instances
 
@@ -201,3 +202,19 @@ def test_doubts_and_limits_are_those_of_boxes() -> None:
 
     assert strategy.doubtful(samples, found, LABELS) == strategy.doubtful(samples, faint, LABELS)
     assert len(strategy.doubtful(samples, found, LABELS)) > 0
+
+
+def test_a_reader_is_told_when_masks_take_more_than_an_answer_holds() -> None:
+    strategy, (samples, found) = TASKS.named("InstanceSegmentation"), make_noisy(4, 7)
+    truth = GroundTruth(LABELS, {"test": tuple(samples)})
+    cut = [replace(one, cut=len(one.scores) > 0) for one in found]
+    metrics = {"test/confidence": 0.01}
+    crowded = max(len(one.scores) for one in found)
+
+    assert strategy.limits(truth, found, metrics, 3000) == []
+    (line,) = strategy.limits(truth, cut, metrics, 3000)
+    assert line.startswith(
+        f"in {sum(len(one.scores) > 0 for one in found)} of 4 images of the split test masks take more"
+    )
+    lines = strategy.limits(truth, [replace(one, cut=len(one.scores) >= crowded) for one in found], metrics, crowded)
+    assert any(f"more than {crowded} objects are found" in line for line in lines)

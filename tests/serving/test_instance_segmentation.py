@@ -80,6 +80,24 @@ def test_masks_are_those_of_ultralytics_in_pixels_of_the_original(size: tuple[in
         assert (ours & theirs).sum() >= 0.99 * (ours | theirs).sum()
 
 
+def test_masks_of_an_image_that_was_reduced_are_in_pixels_of_the_original() -> None:
+    settings = Settings("InstanceSegmentation", LABELS, SIZE, 32, longest=160, head="yolov8-seg")
+    outputs = make_outputs(160, 120, 0)
+    canvas: Any = np.zeros((1, 1, 3), np.uint8)
+    small, large = (
+        HEAD.decode(outputs, Fitted(canvas, width, height, (160, 120)), settings, Thresholds(0.3))
+        for width, height in ((160, 120), (640, 480))
+    )
+
+    assert isinstance(small, Instances)
+    assert isinstance(large, Instances)
+    # Masks of less than a pixel are there in the original alone.
+    large = large.chosen(np.isin(large.scores, small.scores))
+    assert large.boxes == pytest.approx(4 * small.boxes, abs=1e-3)
+    areas = [[run_lengths.area(mask, found.size) for mask in found.masks] for found in (small, large)]
+    assert sum(areas[1]) == pytest.approx(16 * sum(areas[0]), rel=0.02)
+
+
 def test_an_answer_has_area_and_runs_of_the_whole_image_and_typed_rows() -> None:
     found = decoded(130, 100)
     rendered = found.render(LABELS)

@@ -47,6 +47,23 @@ def test_an_object_beyond_the_image_has_no_pixel_there() -> None:
     assert utils.polygon2mask((HEIGHT, WIDTH), [np.array([-9.0, -9, 4, -9, 4, 4, -9, 4])]).sum() == 16
 
 
+def test_an_outline_of_many_points_is_drawn_in_fewer_and_the_others_stay() -> None:
+    turns = np.linspace(0, 2 * np.pi, 20_000)
+    round_one = (
+        0.5 + (0.3 + 0.01 * np.sin(400 * turns))[:, None] * np.stack((np.cos(turns), np.sin(turns)), 1)
+    ).astype(np.float32)
+    short = np.array([[0.1, 0.1], [0.9, 0.1], [0.5, 0.9]], np.float32)
+    labels = [{"segments": [round_one, short]}] * 2
+
+    assert yolov8_seg.shorten(labels, 640) == 1
+
+    long, kept = labels[0]["segments"]
+    assert len(long) <= yolov8_seg.MOST_POINTS
+    assert kept is short
+    want, got = (utils.polygon2mask((640, 640), [(each * 640).ravel()]) for each in (round_one, long))
+    assert (want & got).sum() > 0.99 * (want | got).sum()
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("segmenter") / "best.pt"

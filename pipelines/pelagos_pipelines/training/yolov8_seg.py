@@ -6,7 +6,8 @@ Steps use `FAMILY` through families.Family. What it has in common with the detec
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,6 +43,10 @@ NAMES = {
 }
 AT_ONCE = 2**25
 """Pixels of whole masks that ultralytics makes at once."""
+MOST_POINTS = 4_000
+"""Of an outline in training; ultralytics itself makes 1,000 of a shorter one."""
+NEARNESS = 0.25
+"""Pixels by which a shortened outline may leave what was drawn, at first."""
 
 
 def _filled(imgsz: tuple[int, int], polygons: Any, color: int = 1, downsample_ratio: int = 1) -> Any:
@@ -60,12 +65,40 @@ def _filled(imgsz: tuple[int, int], polygons: Any, color: int = 1, downsample_ra
 utils.polygon2mask = _filled
 
 
+def shorten(labels: Sequence[dict[str, Any]], size: int) -> int:
+    """Draw outlines of more than MOST_POINTS in fewer, in images of ``size`` pixels as near as it goes; how many were so long.
+
+    ``labels`` are those of ultralytics' dataset, which may have one several times: ``segments`` [points, 2] as fractions.
+    """
+    count = 0
+    for label in {id(each): each for each in labels}.values():
+        for place, segment in enumerate(label["segments"]):
+            points, nearness = segment, NEARNESS
+            while len(points) > MOST_POINTS:
+                points = (
+                    cv2.approxPolyDP((segment * size).astype(np.float32)[:, None], nearness, closed=True)[:, 0] / size
+                )
+                nearness *= 2
+            if points is not segment:
+                label["segments"][place] = points.astype(np.float32)
+                count += 1
+    return count
+
+
 class _Trainer(Trainer, SegmentationTrainer):  # type: ignore[misc]  # ultralytics is not typed
     """Trains one job."""
 
     NETWORK: ClassVar[Any] = SegmentationModel
     TASK: ClassVar[str] = "segment"
     NAMES: ClassVar[dict[str, str]] = NAMES
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Outlines of bounded length: ultralytics makes those of an image as long as the longest."""
+        dataset = super().build_dataset(img_path, mode, batch)
+        if count := shorten(dataset.labels, self.args.imgsz):
+            told = "%d outlines have more than %d points, and are drawn in fewer for training (%s)"
+            logging.getLogger(__name__).warning(told, count, MOST_POINTS, mode)
+        return dataset
 
 
 class _Raw(Scaled, SegmentationPredictor):  # type: ignore[misc]  # ultralytics is not typed

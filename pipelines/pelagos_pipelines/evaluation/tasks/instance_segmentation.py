@@ -86,9 +86,19 @@ class InstanceSegmentation(Strategy):
     def limits(
         self, truth: GroundTruth, found: Sequence[Any], metrics: Mapping[str, float | None], most: int
     ) -> list[str]:
-        """See evaluation.crowding; above the confidence where the metrics hold."""
+        """See evaluation.crowding; above the confidence where the metrics hold. Likewise of what masks may take together."""
         confidence = metrics.get(of_test("confidence")) or Thresholds().confidence
-        return crowding.warnings(truth, truth.samples("test"), found, confidence, most)
+        full = [one for one in found if len(one.scores) >= most]
+        lines = crowding.warnings(truth, truth.samples("test"), full, confidence, most)
+        # Scores descend: when the last of those that are kept is a clear one, clear ones may have been cut.
+        large = [one for one in found if one.cut and 0 < len(one.scores) < most and one.scores[-1] > confidence]
+        if large:
+            lines.append(
+                f"in {len(large)} of {len(found)} images of the split test masks take more than an answer may hold, and objects"
+                f" with a confidence above {confidence:.3f} are left out of the metrics: cut the images into tiles"
+                " (spec.preprocessing.tile of the Dataset)"
+            )
+        return lines
 
 
 def draw(
