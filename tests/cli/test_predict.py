@@ -14,9 +14,11 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from model_packages import altered, environments, make_want, packages
+from model_packages import MakeWant, altered, environments, make_want, packages
 from pelagos.cli import predict
+from pelagos.cli.drawing import colour
 from pelagos.cli.main import app
+from pelagos.engines.triton import probe
 from pelagos.engines.triton_local.engine import TritonLocal
 from pelagos.ports.serving import DesiredService, ServiceState
 from resource_servers import ApiServer, api, kubeconfig
@@ -313,3 +315,27 @@ def test_a_damaged_large_image_is_refused_in_one_line(
     large.write_bytes(large.read_bytes()[:120])
 
     assert "cannot be read" in failure(run("detector", large))
+
+
+def test_objects_are_shown_with_the_area_of_their_masks_and_covered_in_the_picture(
+    api: ApiServer, served: dict[str, str], image: Path, tmp_path: Path
+) -> None:
+    api.add("segmenter", ready(served["InstanceSegmentation"], "InstanceSegmentation"))
+    result = run("segmenter", image, "--save", tmp_path / "out.png")
+    assert result.exit_code == 0, result.output
+    lines = [line.split() for line in result.stdout.splitlines() if line.strip()]
+    assert lines[0][5:7] == ["4", "objects,"]
+    assert lines[2] == ["Ceratium", "0.902", "256", "16.0", "0.0", "32.0", "16.0"]
+    assert len(lines) == 6
+    with Image.open(tmp_path / "out.png") as drawn, Image.open(image) as before:
+        inside = (24 * drawn.width // before.width, 8 * drawn.height // before.height)
+        assert drawn.convert("RGB").getpixel(inside) not in {before.convert("RGB").getpixel((24, 8)), colour(0)}
+
+
+def test_the_operator_finds_answers_with_masks_right(
+    served: dict[str, str], make_want: MakeWant, packages: dict[str, tuple[str, str]]
+) -> None:
+    task = "InstanceSegmentation"
+    known = probe.read(Path(packages[task][0]))
+    result = asyncio.run(probe.probe(served[task], make_want(task, model_name=task), known))
+    assert (result.correct, result.message) == (True, "")
