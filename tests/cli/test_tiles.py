@@ -127,3 +127,61 @@ def test_turned_boxes_that_cross_stay_though_the_boxes_around_them_are_one() -> 
 def test_a_turned_box_that_an_edge_cuts_gives_way_to_the_whole() -> None:
     cut, whole = bar(0.9, 93, 50, 18, 30), bar(0.4, 16, 51.5, 25, 30)
     assert [one["score"] for one in merged_turned([cut], [whole])] == [0.4]
+
+
+def rows_of(numbers: Any, results: str) -> list[dict[str, Any]]:
+    """What a model says of a tile: class 1 is an extent, each number from 2 on an object of class 2."""
+    found = []
+    for number in np.unique(numbers[numbers > 0]):
+        counts = run_lengths.encoded(run_lengths.Part(0, 0, numbers == number), numbers.shape)
+        row: dict[str, Any] = {"label": "sand" if number == 1 else "cod", "classId": min(int(number), 2) - 1}
+        row |= {"area": int((numbers == number).sum()), "mask": {"size": list(numbers.shape), "counts": counts}}
+        row |= (
+            {"id": int(number), "isThing": number > 1, "score": 0.5 + int(number) / 100}
+            if results == "segments"
+            else {}
+        )
+        found.append(row)
+    return found
+
+
+def pixels_merged(whole: Any, task: str, results: str) -> dict[str, Any]:
+    """Of a model that is right in each of six tiles, which numbers what it finds anew in each."""
+    answers = []
+    for x in (0, 80, 160):
+        for y in (0, 50):
+            part = whole[y : y + 100, x : x + 100]
+            known = np.unique(part)
+            own = np.where(part > 1, np.searchsorted(known, part) + 2, part)
+            content = {"task": task, "cut": False, results: rows_of(part if results == "classes" else own, results)}
+            answers.append(Asked(Place(x, y, 100, 100), content))
+    return tiles.merged((260, 150), answers)
+
+
+def test_classes_of_pixels_are_what_they_are_in_the_whole_image() -> None:
+    whole: Any = np.zeros((150, 260), int)
+    whole[40:, :], whole[20:90, 60:200] = 1, 2
+    found = pixels_merged(whole, "SemanticSegmentation", "classes")
+
+    assert [(one["label"], one["area"]) for one in found["classes"]] == [
+        ("sand", int((whole == 1).sum())),
+        ("cod", 70 * 140),
+    ]
+    assert found["unclassified"]["area"] == int((whole == 0).sum())
+    assert found["tiles"] == 6
+    for number, one in ((1, found["classes"][0]), (2, found["classes"][1])):
+        part = run_lengths.part_of(one["mask"]["counts"], (150, 260))
+        rows, columns = part.inside.shape
+        assert np.array_equal(
+            part.inside, (whole == number)[part.top : part.top + rows, part.left : part.left + columns]
+        )
+
+
+def test_an_object_that_several_tiles_show_is_one_segment() -> None:
+    whole: Any = np.zeros((150, 260), int)
+    whole[100:], whole[20:40, 60:200], whole[60:90, 85:95], whole[60:90, 5:20] = 1, 2, 3, 4
+    found = pixels_merged(whole, "PanopticSegmentation", "segments")
+
+    areas = sorted((one["label"], one["area"]) for one in found["segments"])
+    assert areas == [("cod", 300), ("cod", 450), ("cod", 2800), ("sand", 50 * 260)]
+    assert [one["id"] for one in found["segments"]] == [1, 2, 3, 4]

@@ -14,6 +14,7 @@ from typing import Any
 from PIL import Image
 from pydantic import ValidationError
 
+from pelagos.cli import pixel_tiles
 from pelagos.engines.triton import inference
 from pelagos.engines.triton.package import Cut
 from pelagos_contract.tasks import Task
@@ -54,12 +55,14 @@ def encoded(image: Image.Image, place: Place) -> bytes:
 
 def merged(size: tuple[int, int], found: Sequence[Asked]) -> dict[str, Any]:
     """One answer for an image of ``size`` (width, height): what several tiles show is there once (suppression.across_tiles)."""
+    task = found[0].content["task"]
+    if (merge := pixel_tiles.MERGES.get(task)) is not None:
+        return merge(size, [(asked.place, asked.content) for asked in found])
     # Here, where answers have come by tritonclient: numpy is loaded already.
     import numpy as np
 
     from pelagos_contract.suppression import across_tiles
 
-    task = found[0].content["task"]
     results = _RESULTS.get(task, "detections")
     every = [(number, one) for number, asked in enumerate(found) for one in asked.content[results]]
     moved = [_moved(one, found[number].place, size) for number, one in every]
