@@ -121,6 +121,16 @@ MASK2FORMER_SEMANTIC = FamilyDescription(
     balances=True,
     augments=True,
 )
+MASK2FORMER_INSTANCE = FamilyDescription(
+    name="Mask2Former-instance",
+    task=Task.INSTANCE_SEGMENTATION,
+    pattern="mask2former_*-instance",
+    architectures=("mask2former_tiny-instance", "mask2former_swin_t-instance"),
+    image_size=512,
+    normalizes=True,
+    balances=True,
+    augments=True,
+)
 MASK2FORMER_PANOPTIC = FamilyDescription(
     name="Mask2Former-panoptic",
     task=Task.PANOPTIC_SEGMENTATION,
@@ -142,6 +152,7 @@ FAMILIES = Registry(
         YOLOV8_SEG,
         MASK2FORMER_SEMANTIC,
         MASK2FORMER_PANOPTIC,
+        MASK2FORMER_INSTANCE,
     ),
     reserved=("export", *(task.value for task in Task)),  # stand beside families among the algorithms of a training
     others=lambda family: family.architectures,

@@ -175,3 +175,25 @@ def test_a_large_original_with_many_segments_takes_seconds_at_most() -> None:
     begun = time.process_time()
     PANOPTIC.decode(raw, image, settings(), Thresholds())
     assert time.process_time() - begun < 5
+
+
+@pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of pycocotools
+def test_objects_of_the_same_queries_have_masks_that_may_overlap() -> None:
+    """Each pair of a query and a class that is sure enough; the score counts how sure the mask is."""
+    head = tasks.named("InstanceSegmentation", "mask2former")
+    queries = query(0, 0.9, 0, 4), query(0, 0.8, 2, 6, mask=0.7), query(3, 0.9, 0, 8)
+    raw = np.stack([one for one, _ in queries]), np.stack([other for _, other in queries])
+    found: Any = head.decode(raw, fitted(64, 64), settings("InstanceSegmentation", head="mask2former"), Thresholds())
+
+    assert found.class_ids.tolist() == [0, 0]
+    assert found.scores.tolist() == pytest.approx([0.9 * 0.9, 0.8 * 0.7])
+    assert found.boxes[0].tolist() == pytest.approx([0, 0, 64, 32], abs=4)
+    assert found.boxes[1].tolist() == pytest.approx([0, 16, 64, 48], abs=4)
+    for box, mask in zip(found.boxes, found.render(LABELS)["instances"], strict=True):
+        inside = coco.decode({"size": [64, 64], "counts": mask["mask"]["counts"].encode()})
+        assert mask["area"] == inside.sum() == (box[3] - box[1]) * 64
+    best: Any = head.decode(raw, fitted(64, 64), settings(), Thresholds(max_detections=1))
+    assert len(best.scores) == 1
+    assert best.cut
+    nothing: Any = head.decode(raw, fitted(64, 64), settings(), Thresholds(0.95))
+    assert nothing.render(LABELS)["instances"] == []

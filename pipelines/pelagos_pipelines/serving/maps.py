@@ -122,8 +122,8 @@ class Band:
         return found
 
 
-def bands(image: Fitted, settings: Settings, size: tuple[int, int]) -> Iterator[Band]:
-    """The original in bands, for maps of ``size`` (height, width) that cover the canvas of the model."""
+def whole(image: Fitted, settings: Settings, size: tuple[int, int]) -> Band:
+    """All of the original, for maps of ``size`` (height, width) that cover the canvas of the model."""
     at = geometry.fit(*image.shown, settings.image_size, settings.stride)
     rows, columns = (
         ((np.arange(length) + 0.5) * inner / length + offset) * cells / canvas - 0.5
@@ -132,9 +132,24 @@ def bands(image: Fitted, settings: Settings, size: tuple[int, int]) -> Iterator[
             (image.width, at.width, at.left, size[1], at.canvas_width),
         )
     )
+    return Band(0, rows, columns)
+
+
+def bands(image: Fitted, settings: Settings, size: tuple[int, int]) -> Iterator[Band]:
+    """Likewise, in bands."""
+    every = whole(image, settings, size)
     step = max(1, BAND // image.width)
     for top in range(0, image.height, step):
-        yield Band(top, rows[top : top + step], columns)
+        yield Band(top, every.rows[top : top + step], every.columns)
+
+
+def reached(places: Any, inside: Any) -> tuple[int, int]:
+    """From and to which of ``places``, ascending coordinates on a map, cells can be seen that are ``inside``, bool [cells]."""
+    cells = np.flatnonzero(inside)
+    if not len(cells):
+        return 0, 0
+    # What is beyond the centre of a cell is partly of the next one.
+    return int(places.searchsorted(cells[0] - 1)), int(places.searchsorted(cells[-1] + 1))
 
 
 def _between(places: Any, length: int) -> tuple[Any, Any]:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.families import (
+    MASK2FORMER_INSTANCE,
     MASK2FORMER_PANOPTIC,
     MASK2FORMER_SEMANTIC,
     MASK_RCNN,
@@ -123,6 +124,7 @@ FAMILIES = Registry(
         Offered(YOLOV8_SEG, "pelagos_pipelines.training.yolov8_seg", packages=("ultralytics",)),
         Offered(MASK2FORMER_SEMANTIC, _MASK2FORMER, packages=_TRANSFORMERS, called="SEMANTIC"),
         Offered(MASK2FORMER_PANOPTIC, _MASK2FORMER, packages=_TRANSFORMERS, called="PANOPTIC"),
+        Offered(MASK2FORMER_INSTANCE, _MASK2FORMER, packages=_TRANSFORMERS, called="INSTANCE"),
     ),
 )
 

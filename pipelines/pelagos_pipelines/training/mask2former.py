@@ -1,15 +1,16 @@
 """Mask2Former, for tasks that are of pixels: trained from scratch, or from weights, in the loop of loop.py.
 
 One network for all tasks: queries, each with a class and a mask. The tasks differ in what a query is taught to be, and in what
-the graph gives: of classes of pixels one for each class, of panoptic segments one for each object, and one for a class without
-objects. Images and masks are on square canvases, as the server makes them; what no mask covers is taught to be of none.
+the graph gives: of classes of pixels one for each class, of objects one for each of them, and of panoptic segments one for each
+object and one for a class without objects. Images and masks are on square canvases, as the server makes them; what no mask covers
+is taught to be of none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,15 @@ from torch import Tensor, nn
 
 from pelagos_contract import disk
 from pelagos_contract.augmentation import Augmentation
-from pelagos_contract.families import MASK2FORMER_PANOPTIC, MASK2FORMER_SEMANTIC, FamilyDescription
+from pelagos_contract.families import (
+    MASK2FORMER_INSTANCE,
+    MASK2FORMER_PANOPTIC,
+    MASK2FORMER_SEMANTIC,
+    FamilyDescription,
+)
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import Hyperparameters
-from pelagos_pipelines.evaluation import drawn_truth, panoptic, pixels
+from pelagos_pipelines.evaluation import detection, drawn_truth, instances, panoptic, pixels
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 from pelagos_pipelines.serving import geometry, maps, tasks
 from pelagos_pipelines.serving.geometry import Fitted, Pixels
@@ -37,19 +43,24 @@ from pelagos_pipelines.training.normalization import Scale
 from pelagos_pipelines.training.training_history import TrainingHistory
 
 CACHE_BYTES = 2 * 1024**3
+LEAST = 0.001
+"""Score of an object that is measured; average precision is over all scores."""
 VALIDATED = 8
 """Images of the validation split that go through the network at once."""
+HEADS = {Task.INSTANCE_SEGMENTATION: "mask2former"}
+"""By the tasks of which packages name one."""
 _IMAGENET = Scale(tuple((1 / DEVIATION).tolist()), tuple((-MEAN / DEVIATION).tolist()))
 """The scale of the field's checkpoints, where a dataset declares none."""
 
 
 @dataclass(frozen=True)
 class _Example:
-    """An image on its canvas, the map of its segments, int16 [size, size], and their class ids."""
+    """An image of ``size`` (width, height) on its canvas, the map of its segments, int16 [side, side], and their class ids."""
 
     canvas: Pixels
     numbers: Any
     class_ids: Any
+    size: tuple[int, int]
 
 
 class Mask2Former:
@@ -58,7 +69,7 @@ class Mask2Former:
     def __init__(self, description: FamilyDescription) -> None:
         """With the architectures that the description names."""
         self.DESCRIPTION = description
-        self._task = tasks.named(description.task.value)
+        self._task = tasks.named(description.task.value, HEADS.get(description.task))
 
     def train(self, job: Job, history: TrainingHistory) -> int:
         """Train with the losses of Mask2Former; the best epoch is chosen on the canvases of the validation split."""
@@ -173,7 +184,7 @@ class _Learner(loop.Learner):
         )
         return self._batch(
             [
-                _Example(canvas, moved, one.class_ids)
+                replace(one, canvas=canvas, numbers=moved)
                 for canvas, moved, one in zip(canvases, numbers, found, strict=True)
             ]
         )
@@ -185,18 +196,19 @@ class _Learner(loop.Learner):
 
     def metrics(self, model: nn.Module) -> dict[str, float]:
         """Of the validation split, on the canvases."""
-        judge = _Judge(self._task, self._truth, self._size)
+        judge, samples = _Judge(self._task, self._truth, self._size), self._truth.samples("validation")
         total = 0.0
         # The loss is of points that are drawn: the same ones in every epoch.
         with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
             torch.manual_seed(0)
             for start in range(0, len(self._validation), VALIDATED):
-                found = self._validation.some(range(start, min(start + VALIDATED, len(self._validation))))
+                chosen = range(start, min(start + VALIDATED, len(self._validation)))
+                found = self._validation.some(chosen)
                 batch = self._batch(found)
                 total += float(sum(self.loss(model, batch).values())) * len(found)
                 classes, masks = model(batch.images)
-                for one, *outputs in zip(found, classes, masks, strict=True):
-                    judge.add(one, *outputs)
+                for place, one, *outputs in zip(chosen, found, classes, masks, strict=True):
+                    judge.add(one, samples[place], *outputs)
         return {"validation/loss": total / len(self._validation), **judge.metrics()}
 
     def content(self, model: nn.Module) -> dict[str, Any]:
@@ -258,38 +270,45 @@ class _Examples:
 
 
 class _Judge:
-    """Measures answers on canvases of the validation split, as the evaluation does on originals."""
+    """Measures answers to the validation split: of tasks that are of pixels on canvases, of objects in originals."""
 
     def __init__(self, task: Task, truth: GroundTruth, size: int) -> None:
         self._classes = len(truth.labels)
         self._settings = _settings(task, truth.labels, size, truth.stuff)
-        self._task = tasks.named(task.value)
+        self._task, self._kind = tasks.named(task.value, HEADS.get(task)), task
         self._confusion: Any = np.zeros((self._classes + 1,) * 2, np.int64)
         self._counted = panoptic.Counted.none(self._classes)
-        self._is_semantic = task is Task.SEMANTIC_SEGMENTATION
+        self._objects: list[tuple[Sample, Any]] = []
 
-    def add(self, example: _Example, classes: Tensor, masks: Tensor) -> None:
+    def add(self, example: _Example, sample: Sample, classes: Tensor, masks: Tensor) -> None:
         """One answer: the probabilities of queries."""
         side = self._settings.image_size
         image = Fitted(example.canvas, side, side)
-        if self._is_semantic:
-            raw = mask2former_networks.of_pixels(classes[None], masks[None])[0].float().cpu().numpy()
-            found: Any = self._task.decode(raw, image, self._settings, Thresholds())
+        raw = (classes.float().cpu().numpy(), masks.float().cpu().numpy())
+        if self._kind is Task.SEMANTIC_SEGMENTATION:
+            scores = mask2former_networks.of_pixels(classes[None], masks[None])[0].float().cpu().numpy()
+            found: Any = self._task.decode(scores, image, self._settings, Thresholds())
             true = np.concatenate(([maps.NONE], example.class_ids + 1))[example.numbers]
             self._confusion += pixels.confusion(true, found.classes.pixels, self._classes)
-            return
-        raws = (classes.float().cpu().numpy(), masks.float().cpu().numpy())
-        found = self._task.decode(raws, image, self._settings, Thresholds())
-        self._counted.add((example.numbers, example.class_ids), (found.segments.pixels, found.class_ids))
+        elif self._kind is Task.PANOPTIC_SEGMENTATION:
+            found = self._task.decode(raw, image, self._settings, Thresholds())
+            self._counted.add((example.numbers, example.class_ids), (found.segments.pixels, found.class_ids))
+        else:
+            image = replace(image, width=example.size[0], height=example.size[1])
+            self._objects.append((sample, self._task.decode(raw, image, self._settings, Thresholds(LEAST))))
 
     def metrics(self) -> dict[str, float]:
         """Those that there are of the task."""
-        if self._is_semantic:
+        if self._kind is Task.SEMANTIC_SEGMENTATION:
             scores = pixels.score(self._confusion)
             named = {"IoU": scores.mean("iou"), "Dice": scores.mean("dice"), "pixelAccuracy": scores.accuracy}
-        else:
+        elif self._kind is Task.PANOPTIC_SEGMENTATION:
             quality = self._counted.scores()
             named = {"PQ": quality.mean("pq"), "SQ": quality.mean("sq"), "RQ": quality.mean("rq")}
+        else:
+            samples, answers = [sample for sample, _ in self._objects], [answer for _, answer in self._objects]
+            overlap = detection.score(samples, answers, self._classes, instances.places_of(samples, answers))
+            named = {"mAP50": overlap.mean("map50"), "mAP50-95": overlap.mean("map50_95")}
         return {f"validation/{name}": value for name, value in named.items() if np.isfinite(value)}
 
 
@@ -298,15 +317,16 @@ def _built(architecture: str, classes: int, weights: Sequence[float] | None = No
 
 
 def _settings(task: Task, labels: Sequence[str], size: int, stuff: Sequence[str]) -> Settings:
-    return Settings(
-        task.value, tuple(labels), size, size, stuff=tuple(stuff) if task is Task.PANOPTIC_SEGMENTATION else ()
-    )
+    kept = tuple(stuff) if task is Task.PANOPTIC_SEGMENTATION else ()
+    return Settings(task.value, tuple(labels), size, size, head=HEADS.get(task), stuff=kept)
 
 
 def _joined(task: Task, classes: int, labels: Sequence[str], stuff: Sequence[str]) -> frozenset[int]:
     """The class ids of which an image has one segment at most."""
     if task is Task.SEMANTIC_SEGMENTATION:
         return frozenset(range(classes))
+    if task is Task.INSTANCE_SEGMENTATION:
+        return frozenset()
     return frozenset(index for index, label in enumerate(labels) if label in stuff)
 
 
@@ -318,7 +338,7 @@ def _example(sample: Sample, size: int, joined: frozenset[int]) -> _Example:
     placed: Any = np.zeros((size, size), np.int16)
     inner = cv2.resize(true.pixels.astype(np.int16), (at.width, at.height), interpolation=cv2.INTER_NEAREST_EXACT)
     placed[at.top : at.top + at.height, at.left : at.left + at.width] = inner
-    return _Example(geometry.square(image, size), placed, true.class_ids)
+    return _Example(geometry.square(image, size), placed, true.class_ids, (width, height))
 
 
 def _outlined(canvas: Pixels, numbers: Any, class_ids: Any) -> Altered:
@@ -332,4 +352,4 @@ def _outlined(canvas: Pixels, numbers: Any, class_ids: Any) -> Altered:
     return Altered(canvas, np.zeros((0, 4)), np.array(kept, int), outlines)
 
 
-SEMANTIC, PANOPTIC = Mask2Former(MASK2FORMER_SEMANTIC), Mask2Former(MASK2FORMER_PANOPTIC)
+SEMANTIC, PANOPTIC, INSTANCE = map(Mask2Former, (MASK2FORMER_SEMANTIC, MASK2FORMER_PANOPTIC, MASK2FORMER_INSTANCE))

@@ -26,6 +26,7 @@ HEADS: Mapping[str, Mapping[str, str]] = {
     "InstanceSegmentation": {
         "yolov8-seg": "instance_heads.yolov8_seg",
         "maskrcnn": "instance_heads.maskrcnn",
+        "mask2former": "instance_heads.mask2former",
     },
 }
 """Of tasks whose families have outputs of different kinds: the modules of these, by what packages call them."""

@@ -124,11 +124,7 @@ def segments(raw: Raw, image: Fitted, settings: Settings, thresholds: Thresholds
 def _columns(mask: Floats, band: maps.Band) -> tuple[int, int]:
     """Between which columns of the original a mask can be inside in a band."""
     top, bottom = max(int(band.rows[0]), 0), max(int(np.ceil(band.rows[-1])), 0) + 1
-    cells = np.flatnonzero((mask[top:bottom] >= INSIDE).any(axis=0))
-    if not len(cells):
-        return 0, 0
-    # A pixel beyond the centre of a cell is partly of the next one.
-    return int(band.columns.searchsorted(cells[0] - 1)), int(band.columns.searchsorted(cells[-1] + 1))
+    return maps.reached(band.columns, (mask[top:bottom] >= INSIDE).any(axis=0))
 
 
 def _numbered(  # noqa: PLR0913 - what `segments` has found

@@ -47,7 +47,7 @@ class InstanceSegmentation(Strategy):
     """See `Strategy` for the contract of its methods."""
 
     task, answer = Task.INSTANCE_SEGMENTATION, _Segmented
-    heads = ("yolov8-seg", "maskrcnn")
+    heads = ("yolov8-seg", "maskrcnn", "mask2former")
 
     def outputs(self, labels: int) -> Iterator[Output]:
         """As detection has them; the mask of each row, and the height and width of the image that masks are of."""
