@@ -32,7 +32,7 @@ control-plane: $(VENVS)/.control-plane
 samples: $(VENVS)/.pipelines ## Fetch the real FlowCam images and compose the samples.
 	@PELAGOS_TOOLS=$(VENVS)/tools $(CURDIR)/tools/samples.sh $(PELAGOS_HOME)/data/samples
 
-test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.chromium $(VENVS)/.kserve $(VENVS)/.object-storage $(VENVS)/.cvat-sdk $(VENVS)/.label-studio $(VENVS)/.metadata $(VENVS)/.oracles $(VENVS)/.tensorboard $(VENVS)/.sbom upstream-tools ## Run all checks, and all tests that need no Kubernetes node (THOROUGH=1: more simulated lives; SHUFFLE=7: in another order).
+test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.chromium $(VENVS)/.kserve $(VENVS)/.object-storage $(VENVS)/.cvat-sdk $(VENVS)/.label-studio $(VENVS)/.metadata $(VENVS)/.oracles $(VENVS)/.tensorboard $(VENVS)/.wandb $(VENVS)/.sbom upstream-tools ## Run all checks, and all tests that need no Kubernetes node (THOROUGH=1: more simulated lives; SHUFFLE=7: in another order).
 	@$(if $(THOROUGH),PELAGOS_TEST_THOROUGH=1) $(if $(SHUFFLE),PELAGOS_TEST_SHUFFLE=$(SHUFFLE)) tools/test.sh
 
 test-cluster: install samples $(VENVS)/.dev $(VENVS)/.kserve $(VENVS)/.object-storage $(VENVS)/.sbom cluster-node ## Run the tests on a real Kubernetes of one and two nodes (needs root on Debian 12).
@@ -52,6 +52,8 @@ upstream-tools: | control-plane # one after the other, since both keep all cores
 	done
 
 tensorboard: $(VENVS)/.tensorboard ## Install TensorBoard, which `pelagos tensorboard` starts.
+
+wandb: $(VENVS)/.wandb ## Install the client of Weights & Biases, for trainings that ask for it (spec.tracking.wandb).
 
 images: $(VENVS)/.control-plane $(VENVS)/.sbom ## Build the container images: REGISTRY=host/path [TAG=] [PUSH=1] [ENGINE=docker|podman|buildah] [IMAGES="operator serving"].
 	@$(BIN)/python tools/images.py --registry="$(REGISTRY)" --tag="$(TAG)" $(if $(filter 1,$(PUSH)),--push) --engine="$(ENGINE)" \
@@ -124,6 +126,10 @@ $(VENVS)/.tensorboard: requirements/tensorboard.txt | $(UV)
 	@UV=$(UV) tools/environment.sh tensorboard $(VENVS)/tensorboard
 	@touch $@
 
+$(VENVS)/.wandb: requirements/wandb.txt | $(UV)
+	@UV=$(UV) tools/environment.sh wandb $(VENVS)/wandb
+	@touch $@
+
 $(VENVS)/.cvat-sdk: requirements/cvat-sdk.txt | $(UV)
 	@UV=$(UV) tools/environment.sh cvat-sdk $(VENVS)/cvat-sdk
 	@touch $@
@@ -145,4 +151,4 @@ $(VENVS)/.chromium: tools/chromium.sh | $(VENVS)/.prometheus # one after the oth
 	@tools/chromium.sh $(VENVS)/chromium
 	@touch $@
 
-.PHONY: help demo install control-plane samples test test-cluster cluster-node images upstream-tools tensorboard sbom lint generate bench lock clean
+.PHONY: help demo install control-plane samples test test-cluster cluster-node images upstream-tools tensorboard wandb sbom lint generate bench lock clean

@@ -53,7 +53,7 @@ class Reason(StrEnum):
     )
     SOURCE_SECRET_INCOMPLETE = (
         "SourceSecretIncomplete",
-        "The Secret that secretRef names is not there, or lacks a key that this source needs.",
+        "The Secret that secretRef names is not there, or lacks a key that the source, or the tracking server, needs.",
         "Put the keys that the message names into it; that alone is noticed within a minute.",
         "waiting",
     )

@@ -13,6 +13,7 @@ from pelagos_contract.families import Architecture
 from pelagos_contract.search import Search, SearchProgress
 from pelagos_contract.tasks import TASKS, Task
 from pelagos_contract.values import Decimal, RelativePath, Sha256
+from pelagos_contract.weights_and_biases import WandbRequest
 
 MAX_DETECTIONS = 3_000
 """Of one image, in evaluations and of services alike, where spec says nothing else."""
@@ -171,6 +172,7 @@ class TrainingRequest(Strict):
     search: Search | None = None
     resources: Threads = Threads()
     evaluation: Evaluation = Evaluation()
+    wandb: WandbRequest | None = None
 
 
 class Parity(Strict):

@@ -222,6 +222,12 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     ),
     (kinds.TRAINING_RUN, {}, None),
     (kinds.TRAINING_RUN, {"hyperparameters": {"imageSize": 32}}, None),
+    (kinds.TRAINING_RUN, {"tracking": {"wandb": {"project": "p", "mode": "Offline"}}}, None),
+    (
+        kinds.TRAINING_RUN,
+        {"tracking": {"wandb": {"project": "p", "mode": "Online"}}},
+        "spec.tracking.wandb.secretRef",
+    ),
     (kinds.TRAINING_RUN, {"hyperparameters": {"imageSize": 33}}, "spec.hyperparameters.imageSize"),
     (kinds.TRAINING_RUN, {"model": {"weights": {"path": "checkpoints/a.pt"}}}, None),
     (kinds.TRAINING_RUN, {"model": {"weights": {"path": "../a.pt"}}}, "spec.model.weights.path"),

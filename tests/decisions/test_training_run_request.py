@@ -14,11 +14,13 @@ from pelagos.api import reasons
 from pelagos.decisions import training_run
 from pelagos.decisions.effects import CancelRun, CreateTrackedRun, SubmitRun
 from pelagos.decisions.training_run import identity, pipeline
-from pelagos.ports.pipelines import RunRequest, RunState
+from pelagos.decisions.verdicts import summary
+from pelagos.ports.pipelines import RunRequest, RunState, SourceSecret
 from pelagos.ports.placement import Placement, Toleration
 from pelagos.ports.tenants import Tenant
 from pelagos_contract import training
 from pelagos_contract.tasks import Task
+from pelagos_contract.weights_and_biases import WandbRequest
 
 
 def submitted(task: str = "Detection", **spec: Any) -> RunRequest:
@@ -208,3 +210,35 @@ def test_the_usual_evaluation_is_asked_for_and_leaves_the_key_as_it_was_before_t
     assert parsed(submitted()).evaluation == training.Evaluation()
     assert builders.frozen_inputs(evaluation={"maxDetections": 3000}).digest == builders.frozen_inputs().digest
     assert builders.frozen_inputs().digest == "sha256:ae8f273b4b23d58ccaf23e6ca4a3bc8d81a9ed8a495053ad833af66729d656b4"
+
+
+def test_weights_and_biases_is_told_only_where_spec_asks_for_it() -> None:
+    assert parsed(submitted()).wandb is None
+    assert "wandb" not in submitted().parameters["request"]
+
+
+def test_offline_nobody_is_asked_and_no_secret_is_needed() -> None:
+    request = submitted(tracking={"wandb": {"project": "plankton", "mode": "Offline"}})
+
+    assert parsed(request).wandb == WandbRequest(project="plankton", name="detector", url="")
+    assert request.secret is None
+
+
+def test_online_the_key_comes_from_the_secret_and_stands_in_no_parameter() -> None:
+    wandb = {"project": "plankton", "mode": "Online", "entity": "lab", "secretRef": {"name": "wandb"}}
+    request = submitted(tracking={"wandb": wandb})
+
+    assert parsed(request).wandb == WandbRequest(
+        project="plankton", entity="lab", name="detector", url="https://api.wandb.ai"
+    )
+    assert request.secret == SourceSecret("wandb", (("apiKey",),))
+    assert "secret" not in request.parameters["request"]
+
+
+def test_online_without_a_secret_is_refused_with_the_field() -> None:
+    spec = builders.training_run_spec(tracking={"wandb": {"project": "plankton", "mode": "Online"}})
+
+    decision = training_run.decide(make_training_observed(spec=spec))
+
+    assert summary(decision).reason == reasons.INVALID_SPEC
+    assert "spec.tracking.wandb.secretRef is needed with mode Online" in summary(decision).message

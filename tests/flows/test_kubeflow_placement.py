@@ -98,6 +98,8 @@ def _secrets(task: dsl.PipelineTask, _gpu: bool) -> None:
 
 def _source_secret(task: dsl.PipelineTask, _gpu: bool) -> None:
     kubernetes.use_secret_as_volume(task, "reef-cvat", "/etc/pelagos/source-secret")
+    task.set_env_variable("PELAGOS_SOURCE_HOSTS_OF", "the ConfigMap pelagos-tenant-default of the operator's namespace")
+    task.set_env_variable("PELAGOS_SOURCE_SECRET", "/etc/pelagos/source-secret")
 
 
 def _authorities(task: dsl.PipelineTask, _gpu: bool) -> None:
@@ -106,7 +108,9 @@ def _authorities(task: dsl.PipelineTask, _gpu: bool) -> None:
 
 SETTINGS = {
     "nothing more": Setting(REQUEST, _nothing),
-    "a secret of a source": Setting(replace(REQUEST, secret=SourceSecret("reef-cvat")), _source_secret),
+    "a secret of a source": Setting(
+        replace(REQUEST, namespace="default", secret=SourceSecret("reef-cvat")), _source_secret
+    ),
     "memory": Setting(
         _placed(Placement(memory="24Gi")), lambda task, _gpu: task.set_memory_limit("24Gi").set_memory_request("24Gi")
     ),
@@ -373,25 +377,29 @@ def test_one_claim_for_two_folders_is_refused_in_words_that_help() -> None:
         kubeflow_placement.place(documents(), REQUEST, both, COUNT)
 
 
-def test_only_a_preparation_is_told_from_where_it_may_fetch() -> None:
+def test_only_who_asks_servers_of_others_is_told_which_may_be_asked() -> None:
     tenant = Tenant(source_hosts="https://cvat.lab.example", ca_config_map="reef-ca")
     preparation = replace(
         REQUEST, flow="dataset-preparation", namespace="reef", tenant=tenant, secret=SourceSecret("reef-cvat")
     )
     told = {}
-    for request in (preparation, replace(REQUEST, tenant=tenant)):
+    tracked = replace(REQUEST, tenant=tenant, namespace="reef", secret=SourceSecret("reef-wandb"))
+    for request in (preparation, tracked, replace(REQUEST, tenant=tenant)):
         placed = kubeflow_placement.place(documents(request), request, PLACE, COUNT)
         as_kfp_reads(placed)
         (executor,) = list(placed["pipeline_spec"]["deploymentSpec"]["executors"].values())[:1]
         variables = {each["name"]: each["value"] for each in executor["container"]["env"]}
-        told[request.flow] = {name: value for name, value in variables.items() if name.startswith("PELAGOS_SOURCE")}
+        of_source = {name: value for name, value in variables.items() if name.startswith("PELAGOS_SOURCE")}
+        told[request.flow, request.secret is not None] = of_source
 
+    all_of_it = {
+        "PELAGOS_SOURCE_HOSTS": "https://cvat.lab.example",
+        "PELAGOS_SOURCE_HOSTS_OF": "the ConfigMap pelagos-tenant-reef of the operator's namespace",
+        "PELAGOS_SOURCE_CA": "/etc/pelagos/ca/ca.crt",
+        "PELAGOS_SOURCE_SECRET": "/etc/pelagos/source-secret",
+    }
     assert told == {
-        "dataset-preparation": {
-            "PELAGOS_SOURCE_HOSTS": "https://cvat.lab.example",
-            "PELAGOS_SOURCE_HOSTS_OF": "the ConfigMap pelagos-tenant-reef of the operator's namespace",
-            "PELAGOS_SOURCE_CA": "/etc/pelagos/ca/ca.crt",
-            "PELAGOS_SOURCE_SECRET": "/etc/pelagos/source-secret",
-        },
-        "training": {},
+        ("dataset-preparation", True): all_of_it,
+        ("training", True): all_of_it,
+        ("training", False): {},
     }

@@ -42,6 +42,11 @@ DECLARED: dict[str, dict[str, Any]] = {
     "mobilenet_v3_small": {"balance": {"strategy": "ClassWeights", "target": 5}},
 }
 """By the datasets, for their trainings."""
+WANDB: dict[str, dict[str, str] | None] = {
+    "yolov8n": None,
+    "mobilenet_v3_small": {"project": "plankton", "name": "shapes"},
+}
+"""What their trainings ask for of Weights & Biases."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
 ) -> None:
     client = MlflowClient(mlflow.uri)
     place = Place(tmp_path, mlflow.uri, client.create_run("0").info.run_id)
-    request = make_request(architecture, *versions[architecture], epochs=2)
+    request = make_request(architecture, *versions[architecture], epochs=2, wandb=WANDB[architecture])
     parameters = place.parameters(request.model_dump_json(by_alias=True))
     for step in (train, evaluate, export):
         step(*parameters)
@@ -143,15 +148,14 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     told = {name: value for name, value in result.metrics.items() if name.startswith("test/") and value is not None}
     assert {name: run.data.metrics[name] for name in told} == pytest.approx(told)
     require_pace(run.data.metrics)
-    assert run.data.tags["pelagos.dev/onnx-sha256"] == result.model.onnx_sha256
-    assert run.data.tags["pelagos.dev/manifest-sha256"] == package.name
-    assert len(run.data.tags["pelagos.dev/environment.packages.sha256"]) == 64
+    digests = {"onnx-sha256": result.model.onnx_sha256, "manifest-sha256": package.name}
+    assert {name: run.data.tags[f"pelagos.dev/{name}"] for name in digests} == digests
     assert run.inputs.dataset_inputs[0].dataset.name == "shapes"
     require_record(architecture, run.data.params, run.data.tags, versions[architecture][1])
+    require_run_directory(client, place.run, is_asked_for=WANDB[architecture] is not None)
     assert shown_in(client, place.run) == ["augmentation"] * ("augmentation" in DECLARED[architecture]) + SHOWN
 
     require_doubts(client, place.run, result, tmp_path)
-
     # As if the process had ended after all was told, and before that was written down.
     (place.folder / "workspace" / "evaluation.json").unlink()
     (place.folder / "report" / "result.json").unlink()
@@ -163,6 +167,14 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     for name in (name for name in run.data.metrics if not name.startswith(("cost/", "system/"))):
         steps = [point.step for point in client.get_metric_history(place.run, name)]
         assert len(steps) == len(set(steps)), f"{name} stands twice"
+
+
+def require_run_directory(client: MlflowClient, run: str, *, is_asked_for: bool) -> None:
+    """That of Weights & Biases, which `wandb sync` takes, is among the artifacts of those who ask for it."""
+    found = [item.path for item in client.list_artifacts(run, "wandb")]
+    assert len(found) == is_asked_for
+    for folder in found:
+        assert f"{folder}/run-{run}.wandb" in [item.path for item in client.list_artifacts(run, folder)]
 
 
 def require_pace(metrics: dict[str, float]) -> None:
@@ -196,6 +208,7 @@ def require_record(architecture: str, parameters: dict[str, str], tags: dict[str
     assert parameters.get("balance.weights") == (None if detects else "disc 1, square 1")
     assert parameters["augmentation.rotate"] == ("10 degrees" if detects else "15 degrees")
     assert parameters["augmentation.flipVertical"] == "50 %"
+    assert len(tags["pelagos.dev/environment.packages.sha256"]) == 64
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

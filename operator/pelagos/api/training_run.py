@@ -31,6 +31,7 @@ from pelagos_contract.search import Search
 from pelagos_contract.tasks import TASKS
 from pelagos_contract.training import MOST_SEEDS, EarlyStopping, Evaluation, Hyperparameters, Model, Seed
 from pelagos_contract.values import Decimal
+from pelagos_contract.weights_and_biases import Mode, WandbSpec
 
 FROZEN = ("datasetRef", "model", "hyperparameters", "earlyStopping", "seeds", "search", "tracking", "evaluation")
 """Fields of spec that decide the outcome: they cannot change once the resource exists."""
@@ -77,6 +78,9 @@ class TrackingSpec(Strict):
     experiment: Annotated[
         str | None,
         Field(min_length=1, max_length=250, description="MLflow experiment. Default: <namespace>/<dataset name>."),
+    ] = None
+    wandb: Annotated[
+        WandbSpec | None, Field(description="Weights & Biases, beside MLflow. None: it is not used (docs/tracking.md).")
     ] = None
 
 
@@ -196,6 +200,16 @@ class TrainingRunSpec(BaseSpec):
             message="spec.seeds must name each seed once",
             field="spec.seeds",
             holds=lambda spec: len(set(spec.seeds)) == len(spec.seeds),
+        ),
+        Rule(
+            cel="!has(self.tracking.wandb) || self.tracking.wandb.mode != 'Online' || has(self.tracking.wandb.secretRef)",
+            message="spec.tracking.wandb.secretRef is needed with mode Online: it names a Secret with the key apiKey",
+            field="spec.tracking.wandb.secretRef",
+            holds=lambda spec: (
+                spec.tracking.wandb is None
+                or spec.tracking.wandb.mode is not Mode.ONLINE
+                or spec.tracking.wandb.secret_ref is not None
+            ),
         ),
         *search.RULES,
         *RESOURCE_RULES,

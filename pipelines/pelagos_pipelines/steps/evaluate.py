@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pelagos_contract import event_files as names
 from pelagos_contract.progress import SeedState, Stage
-from pelagos_pipelines.steps import costs, runs, seeds, train
+from pelagos_pipelines.steps import runs, seeds, trackers, train
 
 if TYPE_CHECKING:
     from pelagos_contract.dataset import Split
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pelagos_pipelines.serving.geometry import Pixels
     from pelagos_pipelines.serving.predictions import Prediction
     from pelagos_pipelines.steps.telling import Telling
+    from pelagos_pipelines.training.tracking import Tracker
 
 STEP = "evaluation"
 MEASUREMENT = "measurement"
@@ -138,6 +139,16 @@ def _pixels(samples: Sequence[Sample], telling: Telling) -> Iterator[Pixels]:
         yield sample.pixels()
 
 
+def _tell_wandb(run: runs.Run, tracker: Tracker, known: Mapping[str, float]) -> list[str]:
+    """Bring all of the training to Weights & Biases, where that is asked for; says what somebody misses there."""
+    from pelagos_pipelines.training.tracking import Tracker
+    from pelagos_pipelines.training.training_history import TrainingHistory
+
+    wandb = trackers.wandb_of(run, train.parameters(run.request) | run.read(train.STEP).get("applied", {}))
+    epochs = TrainingHistory(run.history, Tracker("", "")).epochs
+    return wandb.finish(tracker, epochs, known, sorted(run.figures.glob("*.png")))
+
+
 def _tell(run: runs.Run, shown: runs.Run) -> None:
     """Bring what was measured to MLflow, with the figures of the training ``shown``.
 
@@ -162,7 +173,9 @@ def _tell(run: runs.Run, shown: runs.Run) -> None:
     if run.part is not None:
         tracker.end("FINISHED")
     else:
-        costs.told(run.meter, tracker)
+        trackers.told(run.meter, tracker)
+    if run is shown:
+        measured = {**measured, "warnings": [*measured["warnings"], *_tell_wandb(run, tracker, known)]}
     # Finished is what MLflow has: the next step does not look back.
     tracker.flush()
     run.finish(STEP, measured)

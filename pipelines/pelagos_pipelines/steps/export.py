@@ -14,7 +14,7 @@ from pelagos_contract.progress import Stage
 from pelagos_contract.tags import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_TAG
 from pelagos_contract.training import ModelPackage, Parity, TrainingResult
 from pelagos_pipelines.serving import packages
-from pelagos_pipelines.steps import costs, evaluate, runs, search, seeds, train
+from pelagos_pipelines.steps import evaluate, runs, search, seeds, trackers, train
 
 if TYPE_CHECKING:
     from pelagos_pipelines.export.package import Written
@@ -83,7 +83,7 @@ def _export(run: runs.Run) -> None:
     tracker.describe({}, digests | {PACKAGE_TAG: uri})
     for name in (packages.DESCRIPTION, packages.GRAPH):
         tracker.file(written.folder / name, "model")
-    cost = costs.told(run.meter, tracker)
+    cost = trackers.told(run.meter, tracker)
     # The result comes last of all: whoever reads it may serve the package and register it from MLflow at once.
     tracker.flush()
     model = ModelPackage.model_validate(

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from pelagos_contract import disk, event_files, extensions, reports, sealing, text
+from pelagos_contract import disk, event_files, extensions, reports, sealing, text, weights_and_biases
 from pelagos_contract.dataset import Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import TrainingRequest
@@ -46,7 +46,7 @@ LEASE = ".lease.json"
 HISTORY = "history.json"
 _PARTS = re.compile(r"^(seeds|trials)/[0-9]+/")
 """Folders of single trainings, which are as that of a run with one."""
-_REBUILT = ("ultralytics/", "checkpoints/view/", "checkpoints/data.yaml")
+_REBUILT = ("ultralytics/", "checkpoints/view/", "checkpoints/data.yaml", "wandb/")
 """What a step makes anew from other things, and need not be kept."""
 
 
@@ -227,6 +227,11 @@ class Run:
     def events(self) -> Path:
         """What TensorBoard reads, for the run's artifacts, too."""
         return self.workspace / event_files.FOLDER
+
+    @property
+    def wandb(self) -> Path:
+        """The run directory of Weights & Biases, where that is asked for."""
+        return self.workspace / weights_and_biases.FOLDER
 
     def _state(self, step: str) -> Path:
         return self.workspace / f"{step}.json"

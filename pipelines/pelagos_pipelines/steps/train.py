@@ -14,7 +14,7 @@ from pelagos_contract import sealing
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.progress import SeedState, Stage
 from pelagos_contract.tags import BALANCE_TAG, CHECKPOINT_SHA256_TAG, SEARCH_TAG
-from pelagos_pipelines.steps import costs, runs, seeds, starting
+from pelagos_pipelines.steps import runs, seeds, starting, trackers
 from pelagos_pipelines.steps import search as searching
 from pelagos_pipelines.steps.whole import Whole
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pelagos_pipelines.training.families import Family
     from pelagos_pipelines.training.tracking import Tracker
     from pelagos_pipelines.training.training_history import Epoch, TrainingHistory
+    from pelagos_pipelines.training.wandb_run import WandbRun
 
 STEP = "train"
 _LONGEST = 500
@@ -140,7 +141,7 @@ def _take(run: runs.Run, best: runs.Run, prepared: _Prepared) -> None:
     tracker.describe({}, {CHECKPOINT_SHA256_TAG: state["bestSha256"]})
     tracker.file(run.best(state["bestSha256"]), "checkpoint")
     if run.part is None:
-        costs.told(run.meter, tracker)
+        trackers.told(run.meter, tracker)
     tracker.flush()
     run.finish(STEP, state)
 
@@ -198,7 +199,9 @@ def _train(
     # Before history and checkpoints are read, which a family goes on from without asking where they come from.
     run.forget_strangers()
     tracker = run.tracker()
-    _describe(run, tracker, prepared.applied(run.request))
+    applied = prepared.applied(run.request)
+    _describe(run, tracker, applied)
+    wandb = trackers.wandb_of(run, parameters(run.request) | applied, is_trial=is_trial)
     run.meter.tell(tracker.metrics)
 
     events, sent = run.events / names.TRAINING, time.monotonic()
@@ -213,6 +216,7 @@ def _train(
         if time.monotonic() - sent > _EVENTS_SECONDS:
             tracker.file(events, names.FOLDER)
             sent = time.monotonic()
+        wandb.offer(history.epochs)
         return True
 
     shown = sum(sample.repeats for sample in prepared.known.samples("train"))
@@ -228,16 +232,23 @@ def _train(
             tracker.end("KILLED" if isinstance(error, searching.PrunedError) else "FAILED")
             tracker.flush()
         raise
-    _leave(run, prepared, tracker, history, number, is_trial=is_trial)
+    _leave(run, prepared, _Followed(tracker, wandb, history), number, is_trial=is_trial)
 
 
-def _leave(
-    run: runs.Run, prepared: _Prepared, tracker: Tracker, history: TrainingHistory, number: int, *, is_trial: bool
-) -> None:
+@dataclass(frozen=True)
+class _Followed:
+    """Who is told of a training, and of what."""
+
+    tracker: Tracker
+    wandb: WandbRun
+    history: TrainingHistory
+
+
+def _leave(run: runs.Run, prepared: _Prepared, followed: _Followed, number: int, *, is_trial: bool) -> None:
     """Bring what was trained to safety and to MLflow, and note that it is; epoch ``number`` was the best."""
     from pelagos_pipelines.training import event_files
 
-    events = run.events / names.TRAINING
+    tracker, history, events = followed.tracker, followed.history, run.events / names.TRAINING
     # The process of before may have ended between the last checkpoint and this.
     event_files.write(events, event_files.of_training(history.epochs))
     # The storage may have been away after the last epochs: MLflow is told of them when they are safe, and not before.
@@ -252,13 +263,15 @@ def _leave(
     tracker.file(events, names.FOLDER)
     run.meter.tell(None)
     if run.part is None:
-        costs.told(run.meter, tracker)
+        trackers.told(run.meter, tracker)
+    followed.wandb.finish(tracker, history.epochs)  # what is missed, the evaluation tells with the rest
     if is_trial:
         tracker.end("FINISHED")
     # Finished is what MLflow has. Without it the step fails, and the next attempt finds the training done.
     tracker.flush()
     best = next(epoch for epoch in history.epochs if epoch.number == number)
     state = {"epochs": len(history.epochs), "bestEpoch": best.number, "metrics": best.metrics}
+    state["applied"] = prepared.applied(run.request)
     state["warnings"] = starting.warnings(run)
     run.finish(STEP, state | {"bestSha256": best_sha256})
     if run.part is not None:
@@ -313,34 +326,43 @@ def _applied(known: GroundTruth, family: Family, parameters: Hyperparameters) ->
     return altered | {name: str(value) for name, value in applied.items()}
 
 
+def parameters(request: TrainingRequest) -> dict[str, str]:
+    """What the training is made with, for its record wherever it is tracked."""
+    from pelagos_pipelines.training import processes
+    from pelagos_pipelines.training.families import offered
+
+    dataset = request.dataset
+    found = request.hyperparameters.model_dump(by_alias=True, exclude_none=True) | {
+        "architecture": request.model.architecture,
+        "task": request.task.value,
+        "seed": ", ".join(map(str, request.seeds)) or request.seed,
+        "dataset": dataset.name,
+        "datasetVersion": dataset.version,
+        "earlyStoppingPatience": request.early_stopping.patience if request.early_stopping else "none",
+        "weights": (request.model.weights.place if request.model.weights else "none")[:_LONGEST],
+    }
+    if offered(request).description.several_gpus and (count := processes.wanted(request)) > 1:
+        found["processes"] = count
+    return {name: str(value) for name, value in found.items()}
+
+
 def _describe(run: runs.Run, tracker: Tracker, applied: Mapping[str, str]) -> None:
     """Parameters, environment and lineage: enough to repeat the run and to know what it used."""
     from pelagos_pipelines.preparation.judging import kept
-    from pelagos_pipelines.training import environment, processes
+    from pelagos_pipelines.training import environment
     from pelagos_pipelines.training.families import offered
     from pelagos_pipelines.training.tracking import DatasetUse
 
     dataset = run.request.dataset
-    parameters = run.request.hyperparameters.model_dump(by_alias=True, exclude_none=True) | {
-        "architecture": run.request.model.architecture,
-        "task": run.request.task.value,
-        "seed": ", ".join(map(str, run.request.seeds)) or run.request.seed,
-        "dataset": dataset.name,
-        "datasetVersion": dataset.version,
-        "earlyStoppingPatience": run.request.early_stopping.patience if run.request.early_stopping else "none",
-        "weights": (run.request.model.weights.place if run.request.model.weights else "none")[:_LONGEST],
-    }
-    if offered(run.request).description.several_gpus and (count := processes.wanted(run.request)) > 1:
-        parameters["processes"] = count
     if run.part is not None:  # the rest is said of the run above it
-        tracker.describe({name: str(value) for name, value in parameters.items()}, {})
+        tracker.describe(parameters(run.request), {})
         tracker.dataset(DatasetUse(dataset.name, dataset.version, dataset.uri, "training"))
         return
     listing = run.workspace / "packages.txt"
     tags = environment.record(listing, offered(run.request).packages)
     if "balance.strategy" in applied:
         tags |= {BALANCE_TAG: f"{applied['balance.strategy']} to {applied['balance.target']}"}
-    tracker.describe({name: str(value) for name, value in parameters.items()} | dict(applied), tags)
+    tracker.describe(parameters(run.request) | dict(applied), tags)
     tracker.dataset(DatasetUse(dataset.name, dataset.version, dataset.uri, "training"))
     tracker.file(listing, "environment")
     for file in kept.find(dataset.uri, run.places.scratch / "judged"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pelagos_contract.progress import Stage
 from pelagos_contract.search import planned_epochs
-from pelagos_pipelines.steps import costs
+from pelagos_pipelines.steps import trackers
 
 if TYPE_CHECKING:
     from pelagos_pipelines.steps.runs import Run
@@ -45,7 +45,7 @@ class Whole:
         if self.tracker is not None:
             self.count(Stage.TRAINING, self._planned[Stage.TRAINING])
             # What all of them took: nothing tells which of them took how much of it.
-            costs.told(self._run.meter, self.tracker)
+            trackers.told(self._run.meter, self.tracker)
         self.flush()
 
     def flush(self) -> None:

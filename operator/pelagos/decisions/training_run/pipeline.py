@@ -16,11 +16,12 @@ from pelagos.decisions.training_run import attempt, identity, objections, progre
 from pelagos.decisions.training_run.conditions import DATASET_POLL, OUTAGE_POLL, REFUSED_POLL, succeeded
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import Verdict
-from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources
+from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources, SourceSecret
 from pelagos_contract import families
 from pelagos_contract.flows import TRAINING
 from pelagos_contract.progress import Stage
 from pelagos_contract.tags import RESOURCE_TAG
+from pelagos_contract.weights_and_biases import API_KEY, USUAL_URL, Mode, WandbRequest
 
 _REASONS: Mapping[Stage, reasons.Reason] = {
     Stage.SEARCH: reasons.SEARCHING,
@@ -150,6 +151,15 @@ def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
         request["seeds"] = inputs["seeds"]
     if "search" in inputs:
         request["search"] = inputs["search"]
+    wandb = seen.keyed.spec.tracking.wandb
+    is_online = wandb is not None and wandb.mode is Mode.ONLINE
+    if wandb is not None:
+        request["wandb"] = WandbRequest(
+            project=wandb.project,
+            entity=wandb.entity,
+            name=seen.name,
+            url=(wandb.url or USUAL_URL) if is_online else "",
+        ).written()
     parameters = {"request": json.dumps(request, sort_keys=True), "tracking_run": tracked_id} | dict(seen.paths)
     return RunRequest(
         name=identity.name_run(seen.uid, seen.keyed),
@@ -165,5 +175,6 @@ def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
         ),
         namespace=seen.namespace,
         tenant=seen.tenant,
+        secret=SourceSecret(wandb.secret_ref.name, ((API_KEY,),)) if is_online and wandb and wandb.secret_ref else None,
         labels={"pelagos.dev/uid": seen.uid, RESOURCE_TAG: f"trainingrun/{seen.namespace}/{seen.name}"},
     )

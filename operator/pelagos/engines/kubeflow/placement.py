@@ -279,7 +279,7 @@ def _secrets(request: RunRequest, pod_defaults: PodDefaults) -> list[Struct]:
 
 
 def _of_source(request: RunRequest) -> dict[str, str]:
-    """From where a step may fetch, where people find that setting, and where it finds the Secret of a source."""
+    """Whom a step that reads from, or writes to, a server of others may ask, where people find that setting, and its Secret."""
     told = {source_hosts.VARIABLE: request.tenant.source_hosts} if request.tenant.source_hosts else {}
     told[source_hosts.OF] = f"the ConfigMap {tenant_settings.name_of(request.namespace)} of the operator's namespace"
     return told | ({SECRET_FOLDER: SECRET_MOUNT} if request.secret is not None else {})

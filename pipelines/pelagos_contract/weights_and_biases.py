@@ -1,0 +1,57 @@
+"""Weights & Biases, for those who ask for it: what a TrainingRun says of it, and what a step is asked for.
+
+The key of its API is in a Secret, which is named here and held nowhere.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from pelagos_contract.base import Strict
+from pelagos_contract.remote_sources import SecretRef, SourceUrl
+
+FOLDER = "wandb"
+"""Among the artifacts of the tracked run: the folder of the run's directory, as `wandb sync` takes it."""
+API_KEY = "apiKey"
+"""In the Secret."""
+USUAL_URL = "https://api.wandb.ai"
+NAME = r"^[A-Za-z0-9][-A-Za-z0-9_.]{0,127}$"
+ENVIRONMENT = "wandb"
+"""Beside the environment of the steps: one with the client, which is not in theirs."""
+
+
+class Mode(StrEnum):
+    """Whether the client talks to a server."""
+
+    OFFLINE = "Offline"
+    ONLINE = "Online"
+
+
+class WandbSpec(Strict):
+    """That the training is told to Weights & Biases, too."""
+
+    project: Annotated[str, Field(pattern=NAME, description="Project there; it is made when it is not there.")]
+    mode: Annotated[
+        Mode,
+        Field(
+            description="Offline: the run directory is kept with the run in MLflow, for `wandb sync`; nobody is asked. Online: "
+            "it is sent to the server, too."
+        ),
+    ]
+    entity: Annotated[
+        str | None, Field(pattern=NAME, description="Team or user there. Default: that of the key, or of who syncs.")
+    ] = None
+    url: Annotated[SourceUrl | None, Field(description=f"Address of the server's API. Default: {USUAL_URL}.")] = None
+    secret_ref: Annotated[SecretRef | None, Field(description=f"Secret with the key {API_KEY}; for Online.")] = None
+
+
+class WandbRequest(Strict):
+    """What a step is asked for. ``name`` is that of the TrainingRun, ``url`` is empty when nobody is asked."""
+
+    project: str
+    entity: str | None = None
+    name: str
+    url: str = ""

@@ -1,0 +1,221 @@
+"""Tells Weights & Biases of a training, where its TrainingRun asks for that. A server that is away never holds up or ends it.
+
+The client is not in the environment of the steps: wandb_program.py runs in one of its own. Each time the server is told, under
+the same id, what it does not have: what was missed once is told with the next time, and nothing stands there twice.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from pelagos_contract import source_hosts, text
+from pelagos_contract.failures import RefusedError
+from pelagos_contract.weights_and_biases import API_KEY, ENVIRONMENT, FOLDER, WandbRequest
+from pelagos_pipelines.fetching.patience import FetchError
+from pelagos_pipelines.fetching.policy import Policy
+from pelagos_pipelines.sources import fetched
+
+if TYPE_CHECKING:
+    from pelagos_pipelines.training.tracking import Tracker
+    from pelagos_pipelines.training.training_history import Epoch
+
+log = logging.getLogger(__name__)
+
+SECONDS = 180.0
+"""That the client has for one time; a server that does not answer costs so much at the end of a stage, and nothing meanwhile."""
+PATIENCE = 60.0
+"""Seconds in which a server that does not answer is asked again, within the others."""
+PERIOD = 300.0
+"""At least so long lies between two times that a server is told of a training that goes on."""
+FIELD = "tracking.wandb"
+_NOWHERE = "http://127.0.0.1:9"
+"""A port that discards: what goes through this proxy goes nowhere."""
+_LONGEST = 300
+_NOBODY = WandbRequest(project="", name="")
+_NOISE = re.compile(r"\x1b\[[0-9;]*m|^wandb: ?", re.M)
+
+
+@dataclass(frozen=True)
+class _Told:
+    """All that there is to tell now."""
+
+    epochs: Sequence[Epoch]
+    summary: Mapping[str, float] = field(default_factory=dict)
+    figures: Sequence[Path] = ()
+
+
+class WandbRun:
+    """One training; without ``asked`` nobody is told.
+
+    ``folder`` is where its run directory is written, ``run`` the id of its tracked run.
+    """
+
+    def __init__(
+        self, asked: WandbRequest | None, folder: Path, run: str, config: Mapping[str, str], home: Path | None = None
+    ) -> None:
+        """``home`` is where the client keeps what it needs while it runs."""
+        self._asked, self._folder, self._config = asked or _NOBODY, folder, dict(config)
+        self._id = re.sub(r"[^A-Za-z0-9]", "", run)[:64] or "unnamed"
+        self._home = home or folder.with_name(f".{folder.name}-home")
+        self._background: threading.Thread | None = None
+        self._began = time.monotonic()
+
+    def offer(self, epochs: Sequence[Epoch]) -> None:
+        """Tell a server of the epochs until now, beside the training, unless that was done lately or is being done."""
+        is_busy = self._background is not None and self._background.is_alive()
+        if not self._asked.url or is_busy or time.monotonic() - self._began < PERIOD:
+            return
+        self._began = time.monotonic()
+        told = _Told(tuple(epochs))
+        self._background = threading.Thread(target=lambda: self._tell(told), name="wandb", daemon=True)
+        self._background.start()
+
+    def finish(
+        self,
+        tracker: Tracker,
+        epochs: Sequence[Epoch],
+        summary: Mapping[str, float] = MappingProxyType({}),
+        figures: Sequence[Path] = (),
+    ) -> list[str]:
+        """Tell of all, keep the run directory with the tracked run, and say in sentences what somebody misses.
+
+        ``summary`` are metrics of the test split, ``figures`` pictures, which stay in the run directory.
+        """
+        if self._asked is _NOBODY:
+            return []
+        if self._background is not None:
+            self._background.join(SECONDS + 30)
+        why = self._tell(_Told(tuple(epochs), summary, figures))
+        for path in sorted(path for path in self._folder.rglob("*") if path.is_file()):
+            tracker.file(path, f"{FOLDER}/{path.parent.relative_to(self._folder)}")
+        if not why:
+            return []
+        rest = (
+            f"; its run directory is in {FOLDER} of its MLflow run, for wandb sync"
+            if any(self._folder.glob("*"))
+            else ""
+        )
+        return [f"Weights & Biases was not told of this training: {why}{rest}"]
+
+    def _tell(self, told: _Told) -> str:
+        """Returns why that was not done; empty when it was. Raises nothing: nobody trains for this."""
+        try:
+            why = self._told(told)
+        except (RefusedError, FetchError) as error:
+            why = str(error)
+        except Exception as error:  # whatever is wrong with it, the training goes on
+            why = f"{type(error).__name__}: {error}"
+        if why:
+            log.warning("Weights & Biases: %s", why)
+        return text.shown(why)
+
+    def _told(self, told: _Told) -> str:
+        python = Path(sys.prefix).parent / ENVIRONMENT / "bin" / "python"
+        if not python.exists():
+            return f"its client is not installed at {python.parent.parent} (on one machine: make wandb)"
+        if not told.epochs:
+            return ""
+        key, why = self._login()
+        done = self._run(
+            [str(python), str(Path(__file__).with_name("wandb_program.py"))], self._document(told, key), key
+        )
+        return done or why
+
+    def _login(self) -> tuple[str, str]:
+        """The key, and why there is none that may be used; both are empty where nobody is asked."""
+        if not self._asked.url:
+            return "", ""
+        policy = Policy.read()
+        try:
+            policy.addresses(policy.target(self._asked.url, f"{FIELD}.url"), f"{FIELD}.url")
+        except (RefusedError, FetchError) as error:
+            return "", str(error)
+        key = (fetched.secret_content() or {}).get(API_KEY, "").strip()
+        return key, "" if key else f"the Secret of {FIELD}.secretRef was not given to this step, or has no {API_KEY}"
+
+    def _document(self, told: _Told, key: str) -> dict[str, Any]:
+        began = datetime.fromtimestamp(told.epochs[0].at, UTC)
+        rows = [{"number": row.number, "at": row.at, "metrics": {**row.metrics, **row.pace}} for row in told.epochs]
+        return {
+            "id": self._id,
+            "name": self._asked.name,
+            "project": self._asked.project,
+            "entity": self._asked.entity,
+            "config": self._config,
+            "stamp": f"{began:%Y%m%d_%H%M%S}",
+            "rows": rows,
+            "summary": dict(told.summary),
+            "figures": [str(path) for path in told.figures],
+            "send": bool(key),
+            "patience": PATIENCE,
+        }
+
+    def _run(self, command: list[str], document: dict[str, Any], key: str) -> str:
+        """Returns what went wrong, in words; the key is in none of them."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._home.mkdir(parents=True, exist_ok=True)
+        with subprocess.Popen(
+            [*command, str(self._folder.resolve())],
+            cwd=self._home,  # it leaves logs where it works
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self._environment(key),
+            start_new_session=True,
+        ) as process:
+            try:
+                said, _ = process.communicate(json.dumps(document).encode(), timeout=SECONDS)
+            except subprocess.TimeoutExpired:
+                return f"{self._asked.url or 'the client'} took longer than {SECONDS:.0f} s"
+            finally:
+                _end(process)
+        if process.returncode == 0:
+            return ""
+        words = _NOISE.sub("", said.decode("utf-8", "replace"))
+        lines = [line.strip() for line in (words.replace(key, "***") if key else words).splitlines() if line.strip()]
+        last = lines[-1] if lines else "it said nothing"
+        return f"{self._asked.url or 'the client'}: {last[:_LONGEST]}"
+
+    def _environment(self, key: str) -> dict[str, str]:
+        """What the client gets of ours: nothing but the way out, and the key."""
+        home = str(self._home)
+        found = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": home,
+            "TMPDIR": home,
+            "WANDB_ERROR_REPORTING": "false",
+            "WANDB_SILENT": "false",
+            "WANDB_CACHE_DIR": home,
+            "WANDB_CONFIG_DIR": home,
+            "WANDB_DATA_DIR": home,
+            # Files would be sent to addresses that the server names.
+            "WANDB_IGNORE_GLOBS": "*",
+        }
+        if not key:
+            return found | dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), _NOWHERE)
+        ways = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+        found |= {name: os.environ[name] for name in ways if name in os.environ}
+        if authority := os.environ.get(source_hosts.AUTHORITY):
+            found |= {"SSL_CERT_FILE": authority, "REQUESTS_CA_BUNDLE": authority}
+        return found | {"WANDB_BASE_URL": self._asked.url.rstrip("/"), "WANDB_API_KEY": key}
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """The client and what it started."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
