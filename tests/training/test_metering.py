@@ -38,6 +38,7 @@ class Library:
     def __init__(self, millijoules: float | None, milliwatts: float | None = 300_000) -> None:
         self.millijoules, self.milliwatts = millijoules, milliwatts
         self.is_lost = False
+        self.pids: list[int] = []
 
     def nvmlInit(self) -> None:  # noqa: N802 - as there
         pass
@@ -64,6 +65,9 @@ class Library:
 
     def nvmlDeviceGetPowerUsage(self, handle: int) -> float:  # noqa: N802 - as there
         return self._told(self.milliwatts)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[Any]:  # noqa: N802 - as there
+        return [SimpleNamespace(pid=pid) for pid in self.pids]
 
     def _told(self, value: float | None) -> float:
         if value is None:
@@ -205,6 +209,16 @@ def test_without_such_a_counter_it_is_the_power_at_each_look(
 
     assert used
     assert found.kilowatt_hours == pytest.approx(300 * found.seconds / 3.6e6)
+
+
+def test_on_one_machine_gpus_count_that_processes_of_the_step_use(tmp_path: Path, nothing: Machine) -> None:
+    library = Library(0)
+    with Meter(tmp_path / "cost.json", machine=nothing, nvml=Nvml(library)) as metering:
+        library.pids = [1]  # of somebody else
+        assert metering.total().gpu_seconds == 0
+        library.pids = [os.getpid()]
+        time.sleep(0.01)
+        assert (metering.total().gpu_seconds or 0) > 0
 
 
 @pytest.mark.parametrize("lost", [False, True])

@@ -19,7 +19,10 @@ _UUID = "GPU-"
 
 @dataclass(frozen=True)
 class Gpu:
-    """One as it is now: ``joules`` since its driver was loaded, ``watts``, bytes, ``load`` in percent."""
+    """One as it is now: ``joules`` since its driver was loaded, ``watts``, bytes, ``load`` in percent.
+
+    ``processes`` are the ids of those that compute on it.
+    """
 
     uuid: str
     joules: float | None = None
@@ -27,6 +30,7 @@ class Gpu:
     used_bytes: float | None = None
     total_bytes: float | None = None
     load: float | None = None
+    processes: frozenset[int] = frozenset()
 
 
 class Nvml:
@@ -67,6 +71,9 @@ class Nvml:
             used_bytes=None if memory is None else float(memory.used),
             total_bytes=None if memory is None else float(memory.total),
             load=_number(lambda: library.nvmlDeviceGetUtilizationRates(handle).gpu),
+            processes=frozenset(
+                int(each.pid) for each in _asked(lambda: library.nvmlDeviceGetComputeRunningProcesses(handle)) or ()
+            ),
         )
 
 
@@ -83,21 +90,31 @@ def _number(ask: Callable[[], Any]) -> float | None:
 
 
 def held(seen: Sequence[Gpu]) -> frozenset[str] | None:
-    """UUIDs of the GPUs that this process keeps from others: in a pod all that it sees, else those that it has memory on.
+    """UUIDs of the GPUs that this process keeps from others: in a pod all that it sees, else those that it has memory on, or a
+    process that it started.
 
     None: it computes on some, and nobody says which. The framework is asked only where it is loaded already.
     """
     if os.environ.get(IN_A_POD) and seen:
         return frozenset(gpu.uuid for gpu in seen)
     torch = sys.modules.get("torch")
+    of_children = frozenset(gpu.uuid for gpu in seen if any(map(_is_ours, gpu.processes)))
     try:
         if torch is None or not torch.cuda.is_initialized():
-            return frozenset()
+            return of_children
         used = [index for index in range(torch.cuda.device_count()) if torch.cuda.max_memory_reserved(index)]
         uuids = frozenset(f"{_UUID}{torch.cuda.get_device_properties(index).uuid}" for index in used)
     except Exception:  # in another thread than the training's: whatever is wrong there must not show here
         return None
-    return uuids
+    return uuids | of_children
+
+
+def _is_ours(process: int) -> bool:
+    """Whether it is of the session of this process, as those are that a step starts."""
+    try:
+        return os.getsid(process) == os.getsid(0)
+    except OSError:
+        return False
 
 
 def memory_bytes() -> int | None:
