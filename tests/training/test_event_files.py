@@ -15,6 +15,7 @@ from loopback import free_port
 from mlflow_servers import MlflowServer
 from pelagos_contract.event_files import EVALUATION, TRAINING
 from pelagos_contract.tasks import Task
+from pelagos_pipelines.steps import runs
 from pelagos_pipelines.steps.train import train
 from pelagos_pipelines.training import event_files
 from pelagos_pipelines.training.tracking import Tracker, TrackingError
@@ -106,3 +107,30 @@ def test_what_mlflow_missed_while_it_was_away_the_next_attempt_brings(
     brought = Path(client.download_artifacts(run, f"tensorboard/{TRAINING}", str(tmp_path))).read_bytes()
     assert brought == (tmp_path / "workspace" / "tensorboard" / TRAINING).read_bytes()
     assert [point.step for point in client.get_metric_history(run, "train/loss")] == [1, 2]
+    assert client.get_run(run).data.tags["pelagos.dev/cost.missing"] == "nothing", "both attempts are counted"
+
+
+def test_mlflow_that_goes_away_in_the_middle_of_a_training_stops_no_epoch_and_misses_nothing(
+    mlflow: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version = make_version(tmp_path / "version", (6, 3, 3), Task.CLASSIFICATION)
+    request = make_request("mobilenet_v3_small", *version, epochs=3, imageSize=32, resources={"cpu": 1})
+    client = MlflowClient(mlflow.uri)
+    run = client.create_run("0").info.run_id
+    keep_epoch, kept = runs.Run.keep_epoch, list[int]()
+
+    def keep(training: runs.Run) -> bool:
+        kept.append(len(kept) + 1)
+        if kept[-1] == 1:
+            mlflow.kill()
+        if kept[-1] == 3:
+            mlflow.start()
+        return keep_epoch(training)
+
+    monkeypatch.setattr(runs.Run, "keep_epoch", keep)
+    data, store, report, workspace = (str(tmp_path / name) for name in ("data", "store", "report", "workspace"))
+    train(request.model_dump_json(by_alias=True), data, store, report, workspace, mlflow.uri, run)
+
+    assert kept == [1, 2, 3]
+    assert [point.step for point in client.get_metric_history(run, "train/loss")] == [1, 2, 3]
+    assert client.get_run(run).data.metrics["cost/cpu_hours"] > 0
