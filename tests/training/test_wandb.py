@@ -166,6 +166,27 @@ def test_a_wrong_key_is_said_and_shown_nowhere(
     assert not [path for path in kept.files.values() if wrong.encode() in path.read_bytes()]
 
 
+def test_a_server_that_takes_no_rows_is_not_taken_for_one_that_does(
+    tmp_path: Path, service: tuple[Wandb, Server]
+) -> None:
+    wandb, server = service
+    server.fail(Fault("answer", 404), part="file_stream")
+
+    (missed,) = make(tmp_path, server.url).finish(Kept(), EPOCHS)  # type: ignore[arg-type]
+
+    assert "Fatal error while uploading data" in missed
+    assert wandb.runs[ID]["history"] == []
+
+
+def test_what_got_there_and_was_not_answered_stands_there_once(tmp_path: Path, service: tuple[Wandb, Server]) -> None:
+    wandb, server = service
+    server.fail(Fault("lose"), times=1, part="file_stream")
+
+    assert make(tmp_path, server.url).finish(Kept(), EPOCHS) == []  # type: ignore[arg-type]
+
+    assert [row["epoch"] for row in wandb.runs[ID]["history"]] == [1, 2, 3]
+
+
 def test_the_key_goes_to_no_other_server(tmp_path: Path, service: tuple[Wandb, Server]) -> None:
     server = service[1]
     with serving(Wandb().handle) as other:

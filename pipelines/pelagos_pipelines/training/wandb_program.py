@@ -29,6 +29,8 @@ _QUERY = (
     " { bucket(name: $name, missingOk: true) { historyLineCount } } }"
 )
 """As the client asks it before it goes on with a run."""
+_ERROR = b"ERROR"
+"""In lines of the client about what went wrong."""
 _LARGEST = 1024 * 1024
 _SERVER_ERRORS = 500
 
@@ -123,9 +125,12 @@ def send(folder: Path, document: dict[str, Any], kept: Path) -> bool:
         sent = write(folder, {**document, "rows": document["rows"][known:]})
     else:
         sent = Path(shutil.copytree(kept, folder / kept.name))
-    subprocess.run([sys.executable, "-m", "wandb", "sync", str(sent)], check=False)
-    # It ends with 0 also when a server refuses it; what was sent whole has a mark.
-    return any(sent.glob("*.synced"))
+    command = [sys.executable, "-m", "wandb", "sync", str(sent)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    # It ends with 0, and with its mark, also when a server refuses a part.
+    errors = [line for line in done.stdout.splitlines() if _ERROR in line]
+    sys.stderr.buffer.write(b"\n".join(errors or [done.stdout]) + b"\n")
+    return any(sent.glob("*.synced")) and not errors
 
 
 def main(folder: Path) -> int:
