@@ -6,7 +6,10 @@ epoch and goes on. The other tests look at what they left, or have trainings ref
 
 from __future__ import annotations
 
+import io
+import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from pelagos_contract import disk
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.families import FamilyDescription
 from pelagos_contract.tasks import TASKS
@@ -40,6 +44,10 @@ class Trained:
     request: TrainingRequest
     whole: Path
     cut: Path
+    full: disk.FullError
+    """Of that one, when it went on and there was no room for what its first epoch lacked; then it went on again."""
+    left: dict[str, bytes]
+    """The files of that one after that."""
 
     def asked(self, **changes: object) -> TrainingRequest:
         """The request, with other hyperparameters."""
@@ -93,6 +101,17 @@ def train_one_epoch_and_die(family: Family, request: TrainingRequest, folder: Pa
             train(family, request, folder)
 
 
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As if the disk were full for larger ones: no checkpoint fits, a history does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 @pytest.fixture(scope="module", params=FAMILIES.names)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     family, folder = FAMILIES.named(request.param).load(), tmp_path_factory.mktemp(request.param)
@@ -101,13 +120,23 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     asked = make_request(description.architectures[0], *version, epochs=2, imageSize=32)
     train(family, asked, folder / "whole")
     train_one_epoch_and_die(family, asked, folder / "cut")
+    with pytest.raises(disk.FullError) as caught, files_of_at_most(64 * 1024):
+        train(family, asked, folder / "cut")
+    left = {path.name: path.read_bytes() for path in (folder / "cut").iterdir() if path.is_file()}
     train(family, asked, folder / "cut")
-    return Trained(family, asked, folder / "whole", folder / "cut")
+    return Trained(family, asked, folder / "whole", folder / "cut", caught.value, left)
 
 
 def test_a_training_that_was_cut_off_ends_with_the_same_bytes(trained: Trained) -> None:
     for name in ("last.pt", "best.pt"):
         assert (trained.whole / name).read_bytes() == (trained.cut / name).read_bytes(), name
+
+
+def test_without_room_for_a_checkpoint_the_one_before_stays_and_nothing_half_written(trained: Trained) -> None:
+    partial = trained.cut / ".best.pt.partial"
+    assert str(trained.full).startswith(f"{partial} would be larger than a file on the volume /")
+    assert torch.load(io.BytesIO(trained.left["last.pt"]), weights_only=True)["epoch"] == 1
+    assert not [name for name in trained.left if "partial" in name]
 
 
 def test_each_epoch_is_in_the_history_with_what_chooses_the_best(trained: Trained) -> None:
@@ -175,6 +204,26 @@ def test_a_learning_rate_at_which_the_loss_diverges_is_refused(trained: Trained,
         train(trained.family, trained.asked(epochs=3, learningRate="1e30", optimizer="SGD"), tmp_path / "job")
     assert caught.value.failure.reason is Reason.TRAINING_DIVERGED
     assert caught.value.failure.field == "hyperparameters.learningRate"
+
+
+def test_weights_that_are_no_numbers_never_become_a_model(trained: Trained, tmp_path: Path) -> None:
+    """The only step of an epoch has made them of a loss that was a number."""
+    with pytest.raises(RefusedError) as caught:
+        train(trained.family, trained.asked(batchSize=64, learningRate="1e30", optimizer="SGD"), tmp_path / "job")
+    assert caught.value.failure.reason is Reason.TRAINING_DIVERGED
+    assert not list((tmp_path / "job").glob("*.pt"))
+
+
+def test_an_image_that_is_damaged_meanwhile_is_refused_by_its_name(trained: Trained, tmp_path: Path) -> None:
+    sample = ground_truth.read(trained.request).trained_on()[0]
+    content = sample.file.read_bytes()
+    sample.file.write_bytes(content[:100] + bytes(len(content) - 100))
+    try:
+        with pytest.raises(RefusedError, match=r"the image \S+") as caught:
+            train(trained.family, trained.request, tmp_path / "job")
+    finally:
+        sample.file.write_bytes(content)
+    assert caught.value.failure.reason is Reason.DATASET_NOT_READABLE
 
 
 def test_exhausted_memory_is_refused(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

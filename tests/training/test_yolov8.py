@@ -167,7 +167,7 @@ def test_a_loss_that_is_no_number_is_refused(
         return spoilt
 
     monkeypatch.setattr(yolov8_trainer.Trainer, "preprocess_batch", spoil)
-    with pytest.raises(RefusedError, match=r"NaN or infinite in epoch 1; .* now 0\.002") as caught:
+    with pytest.raises(RefusedError, match=r"became nan in epoch 1, over the images \S+\.png, .* now 0\.002") as caught:
         yolov8.FAMILY.train(*make_job(tmp_path, make_request("yolov8n", *version, epochs=3)))
     assert caught.value.failure.reason is Reason.TRAINING_DIVERGED
 

@@ -83,12 +83,15 @@ def decode_known(content: bytes) -> Pixels:
 
     Raises:
         ImageRefusedError: it cannot be decoded.
+        MemoryError: there is too little for its pixels.
     """
     if not is_common(content):
         raise ImageRefusedError("the image is neither JPEG nor PNG, and only these are decoded here")
     try:
         stored = _stored(content)
     except cv2.error as error:
+        if error.code == _NO_MEMORY:
+            raise MemoryError(f"no memory to decode an image: {error}") from None
         raise ImageRefusedError(f"the image cannot be decoded: OpenCV ends with code {error.code}") from None
     if stored is None:
         raise ImageRefusedError("the image cannot be decoded: its content is damaged")

@@ -20,13 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import Hyperparameters
 from pelagos_pipelines.evaluation.samples import GroundTruth
-from pelagos_pipelines.training import checkpoints, determinism, distributed, memory, processes, schedules
+from pelagos_pipelines.training import checkpoints, determinism, distributed, divergence, memory, processes, schedules
 from pelagos_pipelines.training.distributed import World
 from pelagos_pipelines.training.families import Job
-from pelagos_pipelines.training.progress import Progress
+from pelagos_pipelines.training.progress import LOSS, Progress
 from pelagos_pipelines.training.training_history import TrainingHistory
 
 LAST = "last.pt"
@@ -196,7 +195,11 @@ class Training:
         last.pt what is missing, and makes it again.
         """
         rate = self._state.optimizer.param_groups[0]["lr"]
-        metrics = self._journal.record(epoch, {**losses, "train/learning-rate": rate, **self._validate()})
+        row = {**losses, "train/learning-rate": rate, **self._validate()}
+        # A step may have made weights of it that are no numbers, and no further batch has shown that: never a model.
+        if not math.isfinite(loss := row.get(LOSS, 0.0)):
+            raise divergence.of_validation(loss, epoch, self._state.progress.best_epoch, self._parameters)
+        metrics = self._journal.record(epoch, row)
         # Before it is saved, so that the checkpoint itself says whether its epoch is the best.
         self._state.progress = self._state.progress.after(metrics, self._job.request.task)
         self._state.save(self._last)
@@ -245,13 +248,10 @@ class Training:
         if self._learner.most_gradient is not None:
             nn.utils.clip_grad_norm_(self._state.model.parameters(), self._learner.most_gradient)
         self._state.optimizer.step()
-        if not math.isfinite(summed["train/loss"]):
-            raise RefusedError(
-                Reason.TRAINING_DIVERGED,
-                f"the loss became {summed['train/loss']} in epoch {epoch}; lower hyperparameters.learningRate,"
-                f" now {self._parameters.learning_rate}",
-                "hyperparameters.learningRate",
-            )
+        if not math.isfinite(loss := summed["train/loss"]):
+            known = self._job.truth.trained_on()
+            images = [known[place].name for chosen in batches for place in chosen]
+            raise divergence.of_batch(loss, epoch, self._state.progress.best_epoch, images, self._parameters)
         return summed
 
     def _loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pelagos_contract import disk
 from pelagos_contract.preprocessing import Statistics
 from pelagos_pipelines.export import graph_edits
 
@@ -58,4 +59,5 @@ class Scale:
         model = onnx.load(path)
         graph_edits.scale(model, self.factors, self.offsets)
         onnx.checker.check_model(model)
-        path.write_bytes(model.SerializeToString(deterministic=True))
+        with disk.written(path):
+            path.write_bytes(model.SerializeToString(deterministic=True))

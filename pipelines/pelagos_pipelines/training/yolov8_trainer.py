@@ -25,8 +25,9 @@ from ultralytics.utils import nms
 
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.serving import color, images
+from pelagos_pipelines.serving.decoding import ImageRefusedError
 from pelagos_pipelines.serving.geometry import Pixels
-from pelagos_pipelines.training import checkpoints, memory, yolov8_augmentation
+from pelagos_pipelines.training import checkpoints, divergence, memory, yolov8_augmentation
 from pelagos_pipelines.training.normalization import Scale
 from pelagos_pipelines.training.progress import Progress
 from pelagos_pipelines.training.training_history import TrainingHistory
@@ -64,7 +65,15 @@ def showing(method: str | None) -> Iterator[None]:
 
 def _read(file: str, flags: int | None = None) -> Pixels:
     """An image of the view as the server sees it. ultralytics cuts samples of 16 bits to their upper 8, whatever they use."""
-    return color.corrected(images.decode_known(Path(file).read_bytes()), _shown["color"])
+    try:
+        pixels = images.decode_known(Path(file).read_bytes())
+    except ImageRefusedError as error:
+        raise RefusedError(
+            Reason.DATASET_NOT_READABLE,
+            f"the image {file} is damaged or was altered ({error}); restore it, or prepare the dataset again",
+            "dataset.uri",
+        ) from error
+    return color.corrected(pixels, _shown["color"])
 
 
 def _size(file: str) -> tuple[str, tuple[int, int]]:
@@ -175,6 +184,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
         """On the scale that the dataset declares."""
+        self._images = batch["im_file"]
         return self._scaled(super().preprocess_batch(batch))
 
     def get_validator(self) -> Any:
@@ -240,14 +250,9 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
             super().optimizer_step()
 
     def _refuse_divergence(self) -> None:
-        if all(math.isfinite(value) for value in map(float, self.tloss.values())):
-            return
-        rate = self._job.request.hyperparameters.learning_rate
-        raise RefusedError(
-            Reason.TRAINING_DIVERGED,
-            f"the loss became NaN or infinite in epoch {self.epoch + 1}; lower hyperparameters.learningRate, now {rate}",
-            "hyperparameters.learningRate",
-        )
+        loss, parameters = sum(map(float, self.tloss.values())), self._job.request.hyperparameters
+        if not math.isfinite(loss):
+            raise divergence.of_batch(loss, self.epoch + 1, self.progress.best_epoch, self._images, parameters)
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """No: a loss that is no number is refused, and going back to an earlier epoch would depend on interruptions."""
@@ -265,7 +270,10 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
             for name, value in metrics.items()
             if name.startswith("val/")
         }
-        recorded = self._journal.record(self.epoch + 1, row | losses | {"validation/loss": sum(losses.values())})
+        if not math.isfinite(loss := sum(losses.values())):
+            parameters = self._job.request.hyperparameters
+            raise divergence.of_validation(loss, self.epoch + 1, self.progress.best_epoch, parameters)
+        recorded = self._journal.record(self.epoch + 1, row | losses | {"validation/loss": loss})
         self.progress = self.progress.after(recorded, self._job.request.task)
         self.stop |= self.progress.is_over(self._job.request)
 
