@@ -31,6 +31,7 @@ from pelagos_pipelines.metering import meter as metering
 from pelagos_pipelines.metering.meter import Meter
 from pelagos_pipelines.steps.telling import Telling
 from pelagos_pipelines.storage import Lease, Place
+from pelagos_pipelines.training import memory
 
 if TYPE_CHECKING:
     from pelagos_pipelines.training.tracking import Tracker
@@ -304,7 +305,8 @@ def running(  # noqa: PLR0913, PLR0917 - the parameters of the contract
         telling = Telling(reported)
         with Meter(kept.folder / metering.DOCUMENT, lambda content: _keep_notes(places, content)) as meter:
             try:
-                yield Run(parsed, places, tracking_uri, tracking_run, meter, telling, measured)
+                with memory.refusing_beside_training(parsed.hyperparameters):
+                    yield Run(parsed, places, tracking_uri, tracking_run, meter, telling, measured)
             except BaseException:
                 # What was computed for nothing was computed all the same.
                 measured["cost"] = meter.total()

@@ -1,24 +1,51 @@
-"""Running out of memory, told from other errors and in the words of the request. Families wrap their training in it."""
+"""Running out of memory, told from other errors and in the words of the request: in trainings, and in steps beside them."""
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import Hyperparameters
 
-# What torch says on an accelerator, and what its allocator says on a machine without one.
-SIGNS = ("out of memory", "can't allocate memory", "cublas_status_alloc_failed")
+# What torch says on an accelerator and of its libraries; what its allocator, its loaders and OpenCV say on a machine without one.
+SIGNS = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "_alloc_failed",
+    "insufficient memory",
+    "insufficient shared memory",
+    "is killed by signal: killed",
+    "is killed by signal: bus error",
+)
+_OF_ACCELERATORS = ("cuda", "cublas", "cudnn", "cusolver", "hip ", "accelerator")
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether memory has run out."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    # OpenCV's errors are of a kind of their own.
+    if not isinstance(error, RuntimeError) and type(error).__module__ != "cv2":
+        return False
+    return any(sign in str(error).lower() for sign in SIGNS)
 
 
 def refusal(parameters: Hyperparameters, error: BaseException) -> RefusedError:
-    """OUT_OF_MEMORY, with what the person can change."""
+    """OUT_OF_MEMORY in a training, with what the person can change."""
+    said = str(error)[:200]
+    on_accelerator = any(sign in said.lower() for sign in _OF_ACCELERATORS)
+    more = "take an accelerator with more memory" if on_accelerator else "give it more in spec.resources.memory"
+    smaller = "lower hyperparameters.imageSize, or take a smaller architecture"
+    if parameters.batch_size > 1:
+        smaller = "lower hyperparameters.batchSize (gradientAccumulation makes up for it) or hyperparameters.imageSize"
     return RefusedError(
         Reason.OUT_OF_MEMORY,
-        f"memory ran out at batchSize {parameters.batch_size} and imageSize {parameters.image_size} ({str(error)[:200]});"
-        " lower hyperparameters.batchSize or hyperparameters.imageSize, or ask for more memory",
-        "hyperparameters.batchSize",
+        f"memory ran out at batchSize {parameters.batch_size} and imageSize {parameters.image_size} ({said}); in a new"
+        f" TrainingRun {smaller}, or {more}. Epochs that were finished are on record",
+        "hyperparameters.batchSize" if parameters.batch_size > 1 else "hyperparameters.imageSize",
     )
 
 
@@ -27,9 +54,24 @@ def refusing(parameters: Hyperparameters) -> Iterator[None]:
     """Turn exhausted memory into a refusal; other errors pass."""
     try:
         yield
-    except MemoryError as error:
-        raise refusal(parameters, error) from error
-    except RuntimeError as error:
-        if any(sign in str(error).lower() for sign in SIGNS):
+    except Exception as error:
+        if is_exhausted(error):
             raise refusal(parameters, error) from error
         raise
+
+
+@contextmanager
+def refusing_beside_training(parameters: Hyperparameters) -> Iterator[None]:
+    """Likewise for all that a step does before and after a training, where images go through the network one by one."""
+    try:
+        yield
+    except Exception as error:
+        if not is_exhausted(error):
+            raise
+        raise RefusedError(
+            Reason.OUT_OF_MEMORY,
+            f"memory ran out at imageSize {parameters.image_size}, outside of the training ({str(error)[:200]}); what was"
+            " finished before is kept and not done again: free memory, and set the annotation pelagos.dev/retry to a new value,"
+            " or lower hyperparameters.imageSize in a new TrainingRun",
+            "hyperparameters.imageSize",
+        ) from error
