@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from pelagos_contract import disk, sealing
 from pelagos_contract import event_files as names
-from pelagos_contract import sealing
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.progress import SeedState, Stage
 from pelagos_contract.tags import BALANCE_TAG, CHECKPOINT_SHA256_TAG, SEARCH_TAG
@@ -223,8 +224,11 @@ def _train(
     history = TrainingHistory(run.history, tracker, keep, shown)
     begin()
     request = run.request.model_copy(update={"dataset": prepared.request.dataset})
+    job = Job(request, prepared.known, run.checkpoints, prepared.start)
+    keeping = nullcontext() if is_trial else _keeping_what_there_is(run, history, tracker)
     try:
-        number = prepared.family.train(Job(request, prepared.known, run.checkpoints, prepared.start), history)
+        with keeping:
+            number = prepared.family.train(job, history)
     except (RefusedError, searching.PrunedError) as error:
         run.meter.tell(None)
         if is_trial:
@@ -283,6 +287,22 @@ def _forget_unneeded(run: runs.Run) -> None:
     for path in run.checkpoints.rglob("*"):
         if path.is_file() and path.name.strip(".").split(".")[0] != "best":
             path.unlink()
+
+
+@contextmanager
+def _keeping_what_there_is(run: runs.Run, history: TrainingHistory, tracker: Tracker) -> Iterator[None]:
+    """Of a training that fails after some epochs: tell the figures of the best one, and wait until MLflow has all of them."""
+    from pelagos_pipelines.training.tracking import TrackingError
+
+    try:
+        yield
+    except (RefusedError, disk.FullError):
+        if (best := history.best(run.request.task)) is not None:
+            words = f"the training ended in epoch {history.told + 1}: figures are those of epoch {best.number}, its best one"
+            run.measured.update(metrics=best.metrics, warnings=[words])
+            with suppress(TrackingError):  # What the person has to know is in the refusal.
+                tracker.flush()
+        raise
 
 
 def _require_heeded(known: GroundTruth, family: Family) -> None:

@@ -16,7 +16,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pelagos_contract import disk, sealing
+from pelagos_contract.tasks import Task
 from pelagos_pipelines.metering import accelerators
+from pelagos_pipelines.training.progress import Progress
 from pelagos_pipelines.training.tracking import Tracker
 
 
@@ -91,3 +93,16 @@ class TrainingHistory:
             if row.number > self._sent:
                 self._tracker.metrics(row.metrics | row.pace, row.number, row.at)
                 self._sent = row.number
+
+    @property
+    def told(self) -> int:
+        """The last epoch that MLflow was told of: its checkpoint is safe. 0: none."""
+        return self._sent
+
+    def best(self, task: Task) -> Epoch | None:
+        """The best of these epochs, by the rule of all families."""
+        progress, best = Progress(), None
+        for row in self.epochs[: self.told]:
+            progress = progress.after(row.metrics, task)
+            best = row if progress.is_best else best
+        return best
