@@ -18,6 +18,7 @@ import torch
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation.samples import GroundTruth
+from pelagos_pipelines.steps import train as train_step
 from pelagos_pipelines.training import loop, processes
 from pelagos_pipelines.training.families import FAMILIES, Job, Offered
 from pelagos_pipelines.training.tracking import Tracker
@@ -185,3 +186,19 @@ def test_on_processors_one_process_trains_whatever_number_of_gpus_is_asked_for(m
         monkeypatch.setattr(torch.cuda, "device_count", lambda there=there: there)
         assert processes.wanted(request) == want
     assert processes.wanted(make_request("yolov8n")) == 1
+
+
+def test_the_record_says_how_many_share_it_and_nothing_that_nobody_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    shared, alone = (
+        make_request(name, resources={"cpu": 2, "gpus": 2}, warmupEpochs=0) for name in ("mobilenet_v2", "yolov8n")
+    )
+
+    assert (train_step._processes(shared), train_step._processes(alone)) == ("2", "1")
+    # Attempts may have other GPUs, and a parameter that MLflow has stays as it is.
+    assert (
+        not {"processes", "gpus", "gradientAccumulation", "learningRateSchedule"}
+        & train_step._parameters(shared).keys()
+    )
+    assert train_step._parameters(shared)["warmupEpochs"] == "0"

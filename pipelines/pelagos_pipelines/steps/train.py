@@ -14,7 +14,7 @@ from pelagos_contract import disk, sealing
 from pelagos_contract import event_files as names
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.progress import SeedState, Stage
-from pelagos_contract.tags import BALANCE_TAG, CHECKPOINT_SHA256_TAG, SEARCH_TAG
+from pelagos_contract.tags import BALANCE_TAG, CHECKPOINT_SHA256_TAG, ENVIRONMENT_TAGS, SEARCH_TAG
 from pelagos_pipelines.steps import runs, seeds, starting, trackers
 from pelagos_pipelines.steps import search as searching
 from pelagos_pipelines.steps.whole import Whole
@@ -348,9 +348,6 @@ def _applied(known: GroundTruth, family: Family, parameters: Hyperparameters) ->
 
 def parameters(request: TrainingRequest) -> dict[str, str]:
     """What the training is made with, for its record wherever it is tracked."""
-    from pelagos_pipelines.training import processes
-    from pelagos_pipelines.training.families import offered
-
     dataset = request.dataset
     found = request.hyperparameters.model_dump(by_alias=True, exclude_none=True) | {
         "architecture": request.model.architecture,
@@ -361,9 +358,15 @@ def parameters(request: TrainingRequest) -> dict[str, str]:
         "earlyStoppingPatience": request.early_stopping.patience if request.early_stopping else "none",
         "weights": (request.model.weights.place if request.model.weights else "none")[:_LONGEST],
     }
-    if offered(request).description.several_gpus and (count := processes.wanted(request)) > 1:
-        found["processes"] = count
     return {name: str(value) for name, value in found.items()}
+
+
+def _processes(request: TrainingRequest) -> str:
+    """How many share the training in this attempt."""
+    from pelagos_pipelines.training import processes
+    from pelagos_pipelines.training.families import offered
+
+    return str(processes.wanted(request) if offered(request).description.several_gpus else 1)
 
 
 def _describe(run: runs.Run, tracker: Tracker, applied: Mapping[str, str]) -> None:
@@ -380,6 +383,7 @@ def _describe(run: runs.Run, tracker: Tracker, applied: Mapping[str, str]) -> No
         return
     listing = run.workspace / "packages.txt"
     tags = environment.record(listing, offered(run.request).packages)
+    tags[f"{ENVIRONMENT_TAGS}processes"] = _processes(run.request)
     if "balance.strategy" in applied:
         tags |= {BALANCE_TAG: f"{applied['balance.strategy']} to {applied['balance.target']}"}
     tracker.describe(parameters(run.request) | dict(applied), tags)
