@@ -13,6 +13,7 @@ from ultralytics.nn.tasks import OBBModel
 from ultralytics.utils.nms import TorchNMS
 
 from pelagos_contract.augmentation import Augmentation
+from pelagos_contract.failures import RefusedError
 from pelagos_contract.families import YOLOV8_OBB
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import shapes
@@ -77,7 +78,8 @@ def test_an_image_with_boxes_beyond_its_edge_is_trained_on_and_so_are_boxes_that
     labels = sorted((tmp_path / "view" / "labels" / "train").iterdir())
     crossing = [shapes.rectangle("disc", 20, 30, 50, 10, angle) for angle in (30.0, 150.0)]
     beyond = shapes.rectangle("disc", 60, 20, 70, 12, 45)
-    rows = [shapes.corners_of(shape) for shape in (*crossing, beyond)]
+    worm = shapes.rectangle("disc", -22, 32, 140, 8, 30)  # longer than its image
+    rows = [shapes.corners_of(shape) for shape in (*crossing, beyond, worm)]
     labels[0].write_text(
         "".join(
             f"0 {' '.join(str(one / (72 if place % 2 else 96)) for place, one in enumerate(row))}\n" for row in rows
@@ -89,7 +91,18 @@ def test_an_image_with_boxes_beyond_its_edge_is_trained_on_and_so_are_boxes_that
     trainer.model, trainer.data = OBBModel("yolov8n-obb.yaml", nc=2, verbose=False), trainer.get_dataset()
     dataset = trainer.build_dataset(trainer.data["train"], batch=4)
     assert dataset.ni == 6
-    assert len(dataset.labels[0]["cls"]) == 3
+    assert len(dataset.labels[0]["cls"]) == 4
+
+
+def test_an_image_that_ultralytics_leaves_out_is_no_secret(tmp_path: Path) -> None:
+    version = make_version(tmp_path, (6, 3, 3), Task.ORIENTED_DETECTION)
+    request = make_request("yolov8n-obb", *version, imageSize=32)
+    job = Job(request, ground_truth.read(request), tmp_path, None)
+    arguments = yolov8._arguments(job)
+    next((tmp_path / "view" / "labels" / "train").iterdir()).write_text("7 0.1 0.1 0.2 0.1 0.2 0.2 0.1 0.2\n")
+    history = TrainingHistory(tmp_path / "history.json", Tracker("", ""))
+    with pytest.raises(RefusedError, match="reads 5 of 6 images of the split train"):
+        yolov8_obb._Trainer(arguments, job, history, None, None).train()
 
 
 def test_the_sheet_of_an_augmentation_shows_turned_boxes(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ All that is said of detectors in yolov8.py holds for these; ultralytics turns th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from pelagos_contract import suppression
+from pelagos_contract.dataset import Split
+from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.families import YOLOV8_OBB
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.tasks.oriented_detection import OrientedDetections, canonical
@@ -19,6 +22,7 @@ from pelagos_pipelines.training.yolov8 import YoloV8
 from pelagos_pipelines.training.yolov8_trainer import Scaled, Trainer, Unsuppressed
 
 # isort: split
+from ultralytics.data import utils
 from ultralytics.models.yolo.obb import OBBPredictor, OBBTrainer
 from ultralytics.nn.tasks import OBBModel
 from ultralytics.utils.metrics import batch_probiou
@@ -38,10 +42,35 @@ def _suppressed(boxes: Tensor, scores: Tensor, iou_threshold: float, *more: Any,
 
 TorchNMS.fast_nms = staticmethod(_suppressed)
 
+_around = utils.segments2boxes
+
+
+def _around_what_is_inside(segments: Sequence[Any]) -> Any:
+    """The upright boxes of what an image shows of outlines: ultralytics leaves out images with boxes that are larger."""
+    return _around([np.clip(segment, 0, 1) for segment in segments])
+
+
+utils.segments2boxes = _around_what_is_inside
+
 
 class _Trainer(Trainer, OBBTrainer):  # type: ignore[misc]  # ultralytics is not typed
     NETWORK: ClassVar[Any] = OBBModel
     TASK: ClassVar[str] = "obb"
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
+        """Refuse labels that ultralytics cannot use: it leaves out their images, with a line in the log."""
+        dataset = super().build_dataset(img_path, mode, batch)
+        split: Split = "train" if mode == "train" else "validation"
+        samples = self._job.truth.samples(split)
+        wanted = sum(sample.repeats for sample in samples) if mode == "train" else len(samples)
+        if dataset.ni != wanted:
+            raise RefusedError(
+                Reason.DATASET_NOT_READABLE,
+                f"ultralytics reads {dataset.ni} of {wanted} images of the split {split}; see the log for those that it leaves"
+                " out, and correct their annotations",
+                "dataset.uri",
+            )
+        return dataset
 
 
 class _Scaled(Scaled, OBBPredictor):  # type: ignore[misc]
