@@ -324,6 +324,12 @@ def test_notes_of_very_many_processes_stay_small_and_lose_nothing(
     assert len(json.loads((tmp_path / "cost.json").read_bytes())["notes"]) <= 4
 
 
+def test_a_disk_that_is_full_from_the_beginning_ends_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disk, "write_atomically", _full)
+    with Meter(tmp_path / "cost.json") as metering:
+        assert metering.total().seconds >= 0
+
+
 def test_a_disk_that_is_full_ends_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meter, "PERIOD", 0.01)
     with Meter(tmp_path / "cost.json") as metering:

@@ -90,7 +90,8 @@ class Meter:
         own = sealing.sealer()
         self._note = Note(attempt=own.attempt if own else self._next_attempt())
         self._usage = system.Usage(self._machine)
-        self._write()
+        with contextlib.suppress(OSError):  # where nothing can be written, the step will say so
+            self._write()
         threading.Thread(target=self._work, name="metering", daemon=True).start()
         return self
 
