@@ -104,7 +104,7 @@ def test_a_model_is_handed_to_the_data_plane_and_what_to_apply_is_printed(api: A
     assert "\x1b" not in done.output
 
 
-def test_classes_may_stand_in_a_file(api: ApiServer, plane: Path) -> None:
+def test_classes_may_be_lines_of_a_file(api: ApiServer, plane: Path) -> None:
     (plane / "classes.txt").write_text("Salpa thompsoni\n\nraft, of ice\n", encoding="utf-8-sig")
 
     assert imported(plane, classes=f"@{plane / 'classes.txt'}").exit_code == 0

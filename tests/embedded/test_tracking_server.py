@@ -175,6 +175,8 @@ def test_a_step_may_do_nothing_else(server: TrackingServer) -> None:
         ("POST", "/api/2.0/mlflow/runs/set-tag"),
         ("GET", "/api/2.0/mlflow/artifacts/list"),
         ("GET", "/api/3.0/mlflow/server-info"),
+        ("GET", "/api/2.0/mlflow/model-versions/get"),
+        ("GET", "/api/2.0/mlflow/registered-models/alias"),
         ("GET", "/health"),
         ("HEAD", "/health"),
     }
@@ -189,7 +191,25 @@ def test_a_step_may_do_nothing_else(server: TrackingServer) -> None:
     for path in (f"{base}/../../../x", f"{base}/..%2f..%2fx", f"{base}/%2e%2e/x", f"{base}//x", base, f"{base}/"):
         assert server.ask("PUT", path, raw=b"x", headers=headers).status == 403, path
     assert server.ask("PUT", f"{base}/x", raw=b"x", headers=headers).status == 200
-    assert server.ask("GET", f"{base}/x", headers=headers).status == 403
+    for path in ("x", "checkpoint", "checkpoint/../x", "checkpoint/%2e%2e/x", "checkpointed/x"):
+        assert server.ask("GET", f"{base}/{path}", headers=headers).status == 403, path
+
+
+def test_a_step_may_read_checkpoints_to_start_from(server: TrackingServer) -> None:
+    run, headers = server.new_run(), login(server.home, "steps-")
+    stored = f"/api/2.0/mlflow-artifacts/artifacts/1/{run}/artifacts/checkpoint/best.pt"
+    assert server.ask("PUT", stored, raw=b"tensors", headers=headers).status == 200
+    server.call("POST", "registered-models/create", {"name": "donor"})
+    version = {"name": "donor", "source": f"mlflow-artifacts:/1/{run}/artifacts/model", "run_id": run}
+    server.call("POST", "model-versions/create", version)
+
+    found = server.ask("GET", "/api/2.0/mlflow/model-versions/get?name=donor&version=1", headers=headers)
+
+    assert found.json["model_version"]["run_id"] == run
+    assert server.ask("GET", stored, headers=headers).text == "tensors"
+    listed = f"/api/2.0/mlflow-artifacts/artifacts?path=1/{run}/artifacts/checkpoint"
+    assert [file["path"] for file in server.ask("GET", listed, headers=headers).json["files"]] == ["best.pt"]
+    assert server.ask("POST", "/api/2.0/mlflow/model-versions/create", headers=headers).status == 403
 
 
 @pytest.mark.parametrize(

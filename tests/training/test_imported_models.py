@@ -15,12 +15,13 @@ from mlflow.tracking import MlflowClient
 
 import foreign_models
 from mlflow_servers import MlflowServer
+from object_storage import ObjectStorage
 from pelagos.engines.triton.package import Manifest, known
 from pelagos_contract.imports import EvaluationRequest, ImportRequest, ImportResult, Tracked
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingResult
 from pelagos_pipelines.evaluation import relabelling
-from pelagos_pipelines.serving import images, predictor
+from pelagos_pipelines.serving import images, packages, predictor
 from pelagos_pipelines.steps import importing, judging
 from pelagos_pipelines.steps.importing import ImportRefusedError
 from pelagos_pipelines.steps.judging import JudgingError
@@ -44,14 +45,16 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def asked(onnx_file: Path, pictures: Path, store: Path, uri: str = "", **changes: Any) -> ImportRequest:
+def asked(
+    onnx_file: Path, pictures: Path, store: Path, uri: str = "", place: str = "", **changes: Any
+) -> ImportRequest:
     fields = {
         "onnx": str(onnx_file),
         "name": "shapes",
         "task": Task.CLASSIFICATION,
         "labels": list(CLASSES),
         "images": str(pictures),
-        "store": str(store / "imported"),
+        "store": f"{place or store}/imported",
         "values": "Unit",
         "tracked": Tracked(uri=uri, namespace="reef"),
     }
@@ -167,6 +170,38 @@ def test_a_detector_is_imported(
     probe = images.decode_known((Path(done.uri) / "probe.png").read_bytes())
     found = served.predict([probe, probe, probe])
     assert len({str(one.render(CLASSES)) for one in found}) == 1
+
+
+def test_packages_may_lie_on_object_storage(
+    tmp_path: Path,
+    pictures: Path,
+    classified: tuple[str, str],
+    mlflow: MlflowServer,
+    object_storage: ObjectStorage,
+    bucket: str,
+) -> None:
+    file = foreign_models.saved(foreign_models.classifier(), tmp_path / "theirs.onnx")
+    store = f"s3://{bucket}/a/models/reef"
+
+    done = importing.run(asked(file, pictures, tmp_path, mlflow.uri, name="stored", place=store))
+
+    assert done.uri == f"{store}/imported/{done.manifest_sha256}"
+    path = f"a/models/reef/imported/{done.manifest_sha256}"
+    assert object_storage.keys(bucket) == sorted(
+        f"{path}/{name}" for name in ("package.json", "model.onnx", "probe.png", "probe.json")
+    )
+    request = EvaluationRequest(
+        model="stored",
+        packages=store,
+        dataset="shapes",
+        dataset_uri=classified[0],
+        dataset_version=classified[1],
+        tracked=Tracked(uri=mlflow.uri, namespace="reef"),
+    )
+    assert judging.run(request).metrics["test/accuracy"] == 1.0
+    object_storage.put(bucket, f"{path}/model.onnx", b"altered")
+    with pytest.raises(packages.RefusedError, match=r"model\.onnx"):
+        judging.run(request)
 
 
 DETECTION: dict[str, Any] = {"task": Task.DETECTION, "values": None}

@@ -136,6 +136,18 @@ def test_a_module_of_a_class_that_is_not_installed_gives_its_tensors(
     assert "not built, only what they hold is read: acme_laboratory.networks.Laboratory" in caplog.text
 
 
+def test_a_program_and_numbers_of_other_machines_are_named_as_such(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(3)}, tmp_path / "a.pt")
+    for name, content, words in (("code/x.py", b"", "TorchScript"), ("byteorder", b"big", "big-endian")):
+        with zipfile.ZipFile(tmp_path / "a.pt") as old, zipfile.ZipFile(tmp_path / "b.pt", "w") as new:
+            for member in old.namelist():
+                if not member.endswith(name):
+                    new.writestr(member, old.read(member))
+            new.writestr(f"a/{name}", content)
+        with pytest.raises(RefusedError, match=words):
+            checkpoints.weights_of(tmp_path / "b.pt")
+
+
 def test_what_is_taken_and_what_is_not_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     torch.save(torchvision_networks.build(SMALL, 7).state_dict() | {"more": torch.ones(1)}, tmp_path / "a.pth")
     found = checkpoints.weights_of(tmp_path / "a.pth")

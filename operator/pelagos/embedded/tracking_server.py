@@ -40,8 +40,11 @@ _STEPS = (
     ("GET", r"/api/2\.0/mlflow/artifacts/list"),
     ("GET", r"/api/3\.0/mlflow/server-info"),
     ("PUT", rf"/api/2\.0/mlflow-artifacts/artifacts/[0-9]+/{_ID}/artifacts/[^\0]+"),
+    ("GET", r"/api/2\.0/mlflow/(model-versions/get|registered-models/alias)"),
+    ("GET", r"/api/2\.0/mlflow-artifacts/artifacts"),
+    ("GET", rf"/api/2\.0/mlflow-artifacts/artifacts/[0-9]+/{_ID}/artifacts/checkpoint/[^\0]+"),
 )
-"""What a pipeline step may ask for: to fill a run that the operator made, and those below it."""
+"""What a pipeline step may ask for: to fill a run that the operator made, and those below it, and for checkpoints to start from."""
 _PROGRAMS = re.compile(r"/mlflow/assistant(/|$)|/mlflow/jobs(/|$)|/gateway(/|$)|/mlflow/gateway-proxy$")
 """Routes behind which MLflow runs programs on this machine, or asks other servers for the client."""
 
@@ -116,7 +119,10 @@ class Guard:
         clean = not any(part in {"", ".", ".."} for part in path.split("/")[1:])
         allowed = clean and any(method == verb and re.fullmatch(pattern, path) for verb, pattern in _STEPS)
         if user == self._steps.name and not allowed:
-            return 403, "pipeline steps may fill runs of trainings, and nothing else"
+            return (
+                403,
+                "pipeline steps may fill the runs that the operator made and those below them, and read artifacts below checkpoint/ alone",
+            )
         return None
 
     async def _user(self, headers: list[bytes]) -> str | None:
@@ -265,11 +271,12 @@ def _prepare_users(admin: Login, steps: Login) -> None:
         elif not store.authenticate_user(login.name, login.password):
             store.update_user(login.name, password=login.password)
     # Of all experiments: every step runs as the same user of the machine, so a login for each would part nothing.
-    try:
-        store.grant_user_resource_permission(steps.name, "experiment", "*", "EDIT")
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
+    for resource, permission in (("experiment", "EDIT"), ("registered_model", "READ")):
+        try:
+            store.grant_user_resource_permission(steps.name, resource, "*", permission)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
 
 
 def application(folder: Path, credentials: Path, port: int) -> Guard:

@@ -222,7 +222,7 @@ async def _from_uri(scope: Scope, source: ModelSource) -> ResolvedModel | Unreso
         message = (
             f"spec.model.uri: nothing in namespace {resource.namespace} says what the package at {uri} must be: no TrainingRun "
             "there made it. Name the TrainingRun that did in spec.model.trainingRunRef, or set spec.model.manifestSha256 to the "
-            "sha256 of the package.json that you trust (sha256sum package.json)"
+            "sha256 of the package.json that you trust (sha256sum package.json, or as pelagos model import printed it)"
         )
         return Unresolved(reasons.MODEL_PACKAGE_UNPINNED, message)
     if (actual := hashlib.sha256(content).hexdigest()) != pin:

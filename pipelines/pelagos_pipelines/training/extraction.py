@@ -289,6 +289,11 @@ def _zipped(content: memoryview, names: set[str]) -> tuple[Any, Numbers]:
     if members[pickles[0]].file_size > _MAX_PICKLE:
         raise FormatError("its data.pkl has more than 64 MiB")
     base = pickles[0].removesuffix("data.pkl")
+    if any(name.startswith(f"{base}code/") for name in members):
+        raise FormatError("it is a program of TorchScript, and no state dict: save model.state_dict() in its place")
+    order = members.get(f"{base}byteorder")
+    if order is not None and archive.read(order.filename)[:8] != b"little":
+        raise FormatError("its numbers are big-endian: load it with torch on this sort of machine, and save it anew")
     reader = Reader(io.BytesIO(archive.read(pickles[0])))
     reader.names = names
 

@@ -70,7 +70,9 @@ def register(tracked: Tracked, model: str, made: Made) -> tuple[str, str]:
         if not any(found.name == model for found in client.search_registered_models(f"name = '{model}'")):
             client.create_registered_model(model)
         source = f"{client.get_run(run).info.artifact_uri}/model"
-        version = client.create_model_version(model, source, run, tags=tags | {PACKAGE_URI_TAG: made.uri})
+        version = client.create_model_version(
+            model, source, run, tags=tags | {PACKAGE_URI_TAG: made.uri}, await_creation_for=0
+        )
         return run, str(version.version)
 
 

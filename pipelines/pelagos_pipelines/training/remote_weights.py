@@ -31,6 +31,8 @@ ARTIFACT = "checkpoint/best.pt"
 """Where our own trainings leave the checkpoint of the best epoch among the artifacts of their MLflow run."""
 _MODELS = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>[0-9]+)|@(?P<alias>[-A-Za-z0-9_]+))")
 _RUNS = re.compile(r"runs:/(?P<run>[A-Za-z0-9]{1,64})/(?P<path>.+)")
+_FORBIDDEN = 403
+_WEB = ("http:", "https:")
 _ELSEWHERE = "name a file of its own instead: runs:/RUN/PATH, s3://…, https://…, or put it on the data volume (path)"
 
 
@@ -101,13 +103,23 @@ def _from_mlflow(uri: str, target: Path, tracking_uri: str, allowed: int) -> Non
         raise _invalid(f"{uri}: this training is not tracked by an MLflow server; {_ELSEWHERE}")
     for name, value in tracking.CLIENT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    from mlflow import artifacts
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=tracking_uri)
     run, path = _artifact(client, uri)
     with _asking(uri, f"there is no run {run}"):
-        listed = {item.path: item for item in client.list_artifacts(run, path.rpartition("/")[0] or None)}
-    found = listed.get(path)
+        root = str(client.get_run(run).info.artifact_uri).rstrip("/")
+    if root.startswith(_WEB):
+        raise _invalid(
+            f"{uri}: the artifacts of run {run} are said to be on another server, which is not asked; {_ELSEWHERE}"
+        )
+    with _asking(uri, "there is no such artifact"):
+        # The client's own listing asks for models that were logged, too, which steps may not see everywhere.
+        above = f"{root}/{path}".rpartition("/")[0]
+        listed = artifacts.list_artifacts(artifact_uri=above, tracking_uri=tracking_uri) or []
+    name = path.rpartition("/")[2]
+    found = next((item for item in listed if item.path.rpartition("/")[2] == name), None)
     if found is None or found.is_dir:
         if uri.startswith("models:"):
             raise _invalid(
@@ -119,7 +131,10 @@ def _from_mlflow(uri: str, target: Path, tracking_uri: str, allowed: int) -> Non
     folder = target.with_name(f"{target.name}.artifacts")
     with disk.written(folder), _asking(uri, "it has gone"):
         folder.mkdir(exist_ok=True)
-        got = Path(client.download_artifacts(run, path, str(folder)))
+        # Of one file it makes that file below the folder.
+        got = Path(
+            artifacts.download_artifacts(artifact_uri=f"{root}/{path}", dst_path=str(folder), tracking_uri=tracking_uri)
+        )
         _require_size(uri, got.stat().st_size, allowed)
         got.replace(target)
     shutil.rmtree(folder, ignore_errors=True)
@@ -154,12 +169,18 @@ def _artifact(client: MlflowClient, uri: str) -> tuple[str, str]:
 def _asking(uri: str, absent: str) -> Iterator[None]:
     """Failures of MLflow: what it does not have is refused, anything else is an outage."""
     from mlflow.exceptions import MlflowException
+    from requests.exceptions import RequestException  # of downloads, where MLflow's client lets them through
 
     try:
         yield
-    except MlflowException as error:
-        if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+    except (MlflowException, RequestException) as error:
+        code = getattr(error, "error_code", "")
+        if code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
             raise _invalid(f"{uri}: {absent}; correct it, or {_ELSEWHERE.removeprefix('name ')}") from None
+        if code == "PERMISSION_DENIED" or getattr(getattr(error, "response", None), "status_code", 0) == _FORBIDDEN:
+            raise _invalid(
+                f"{uri}: MLflow does not let steps of pipelines read it: {tracking.worded(error)[:500]}; {_ELSEWHERE}"
+            ) from None
         raise tracking.TrackingError(f"MLflow could not be asked for {uri}: {tracking.worded(error)}") from error
 
 
