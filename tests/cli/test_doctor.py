@@ -476,3 +476,14 @@ def test_without_any_cluster_it_says_what_to_do(tmp_path: Path, monkeypatch: pyt
 
     assert found.exit_code == 1
     assert "no cluster is known" in str(found.exception)
+
+
+async def test_the_client_of_weights_and_biases_is_optional(api: KubernetesRest, tmp_path: Path) -> None:
+    context = DoctorContext(Settings(home=tmp_path, environments=tmp_path), api, "default")
+
+    (missing,) = await look(engines.SECTION, "weights and biases", context)
+
+    assert (missing.state, missing.hint) == (State.NOTE, "make wandb")
+    (tmp_path / "wandb" / "bin").mkdir(parents=True)
+    (tmp_path / "wandb" / "bin" / "python").touch()
+    assert states(await look(engines.SECTION, "weights and biases", context)) == [State.OK]

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pelagos.engines.descriptors import Descriptor, EngineContext
 from pelagos_contract.flows import PREPARATION, TRAINING
+from pelagos_contract.weights_and_biases import ENVIRONMENT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,9 +41,15 @@ def _make(context: EngineContext) -> KfpLocal:
 
 
 async def _diagnose(context: DoctorContext) -> Iterable[Finding]:
-    from pelagos.engines.diagnosis import program
+    from pelagos.engines.diagnosis import note, ok, program
 
-    return [program("pipelines", _interpreter(context.settings))]
+    client, subject = context.settings.environments / ENVIRONMENT / "bin" / "python", "weights and biases"
+    asked = (
+        ok(subject, f"the client is in {client.parent.parent}")
+        if client.exists()
+        else note(subject, "the client is not installed; only trainings that ask for it miss it", "make wandb")
+    )
+    return [program("pipelines", _interpreter(context.settings)), asked]
 
 
 def _interpreter(settings: Settings) -> Path:
