@@ -16,6 +16,7 @@ from pelagos_contract import suppression
 from pelagos_pipelines.serving import geometry, sketches
 from pelagos_pipelines.serving.geometry import Fit, Fitted
 from pelagos_pipelines.serving.predictions import Floats, Settings, Thresholds
+from pelagos_pipelines.serving.tasks import detection
 from pelagos_pipelines.serving.tasks.detection import CLASS_OFFSET, MAX_CANDIDATES, Detections, DetectionTask
 
 
@@ -99,16 +100,16 @@ class OrientedDetectionTask(DetectionTask):
 
     def rows(self, raw: Floats) -> dict[str, Any]:
         """With the angles."""
-        return super().rows(raw[:-1]) | {"angles": raw[-1:].astype(np.float64)}
+        return detection.STRATEGY.rows(raw[:-1]) | {"angles": raw[-1:].astype(np.float64)}
 
     def sketch(self, raw: Floats) -> dict[str, Any]:
         """With the angles of the same anchors."""
-        found = super().sketch(raw[:-1])
+        found = detection.STRATEGY.sketch(raw[:-1])
         return found | {"angles": raw[-1:, self.told(raw[:-1])].astype(np.float64)}
 
     def rounding(self, raw: Floats) -> dict[str, Any]:
         """Of angles as of what their size is."""
-        return super().rounding(raw[:-1]) | {"angles": sketches.ULPS * np.abs(raw[-1:]).max(axis=1)}
+        return detection.STRATEGY.rounding(raw[:-1]) | {"angles": sketches.ULPS * np.abs(raw[-1:]).max(axis=1)}
 
 
 STRATEGY = OrientedDetectionTask()
