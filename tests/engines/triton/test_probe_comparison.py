@@ -232,3 +232,9 @@ def test_of_segments_at_another_confidence_the_surest_is_there() -> None:
     known = segmented(segment(0.9, 0), segment(0.4, 25, class_id=1))
     assert compare(known, segmented(segment(0.9, 0)), PACKAGE, want(confidence="0.5")) is None
     assert compare(known, segmented(segment(0.9, 0, class_id=1)), PACKAGE, want(confidence="0.5"))
+
+
+def test_a_known_answer_that_had_no_room_for_any_object_says_nothing_of_them() -> None:
+    """Its best mask alone is longer than a package may hold; the outputs before that are compared all the same."""
+    known = instances() | {"cut": True}
+    assert compare(known, instances(instance(0.9)), PACKAGE, want()) is None

@@ -76,7 +76,7 @@ def compare_found(
     # Either side may hold the best ones only, and thousands need not be compared.
     most = min(len(known) if expected.get("cut") else COMPARED, want.max_detections, COMPARED)
     for found in (known, got):
-        if len(found) >= most:
+        if 0 < most <= len(found):
             floor = max(floor, float(found[most - 1]["score"]))
     known, got = known[:most], got[:most]
     iou = float(want.iou)
