@@ -132,6 +132,7 @@ class _Learner(loop.Learner):
 
     heads, settles, autocast = maskrcnn_networks.HEADS, True, False
     settled_at_once, most_gradient = 1, 10.0
+    skips_weights = True  # those of masks, where no image of a batch has an object
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -140,12 +141,17 @@ class _Learner(loop.Learner):
 
     def build(self) -> nn.Module:
         """See `loop.Learner`."""
-        return maskrcnn_networks.build(self._job.request.model.architecture, len(self._job.truth.labels))
+        architecture, classes = self._job.request.model.architecture, len(self._job.truth.labels)
+        self._network = maskrcnn_networks.build(architecture, classes)
+        return self._network
 
     def prepare(self, device: torch.device) -> None:
         """Decode the images."""
         truth, request = self._job.truth, self._job.request
-        self._device, self._weights = device, loop.class_weights(truth, device)
+        self._device, weights = device, loop.class_weights(truth, device)
+        if weights is not None:
+            # Not by way of the network that losses are computed by, which may be wrapped.
+            self._network.roi_heads.class_weights = torch.cat((weights.new_ones(1), weights))
         self._train, self._validation = (
             Scenes(samples, request.hyperparameters.image_size, request.resources.cpu)
             for samples in (truth.trained_on(), truth.samples("validation"))
@@ -159,8 +165,6 @@ class _Learner(loop.Learner):
 
     def loss(self, model: nn.Module, batch: tuple[list[Tensor], Any]) -> Mapping[str, Tensor]:
         """torchvision's, with the weights of classes that the version plans; the background weighs 1."""
-        if self._weights is not None:
-            model.roi_heads.class_weights = torch.cat((self._weights.new_ones(1), self._weights))
         with _plain_operators(self._device):
             found = model(*batch)
         return {_PARTS[name]: loss for name, loss in found.items()}
