@@ -120,6 +120,7 @@ MASK2FORMER_SEMANTIC = FamilyDescription(
     normalizes=True,
     balances=True,
     augments=True,
+    schedules=True,
 )
 MASK2FORMER_INSTANCE = FamilyDescription(
     name="Mask2Former-instance",
@@ -130,6 +131,7 @@ MASK2FORMER_INSTANCE = FamilyDescription(
     normalizes=True,
     balances=True,
     augments=True,
+    schedules=True,
 )
 MASK2FORMER_PANOPTIC = FamilyDescription(
     name="Mask2Former-panoptic",
@@ -139,6 +141,7 @@ MASK2FORMER_PANOPTIC = FamilyDescription(
     normalizes=True,
     balances=True,
     augments=True,
+    schedules=True,
 )
 FAMILIES = Registry(
     "family",

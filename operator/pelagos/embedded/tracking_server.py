@@ -44,7 +44,7 @@ _STEPS = (
     ("GET", r"/api/2\.0/mlflow-artifacts/artifacts"),
     ("GET", rf"/api/2\.0/mlflow-artifacts/artifacts/[0-9]+/{_ID}/artifacts/checkpoint/[^\0]+"),
 )
-"""What a pipeline step may ask for: to fill a run that the operator made, and those below it, and for checkpoints to start from."""
+"""What a pipeline step may ask for: to fill a run that the operator made and those below it, and for checkpoints."""
 _PROGRAMS = re.compile(r"/mlflow/assistant(/|$)|/mlflow/jobs(/|$)|/gateway(/|$)|/mlflow/gateway-proxy$")
 """Routes behind which MLflow runs programs on this machine, or asks other servers for the client."""
 
@@ -121,7 +121,7 @@ class Guard:
         if user == self._steps.name and not allowed:
             return (
                 403,
-                "pipeline steps may fill the runs that the operator made and those below them, and read artifacts below checkpoint/ alone",
+                "pipeline steps may fill runs of the operator and those below them, and read artifacts below checkpoint/ alone",
             )
         return None
 
