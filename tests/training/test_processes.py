@@ -198,7 +198,6 @@ def test_the_record_says_how_many_share_it_and_nothing_that_nobody_asked_for(mon
     assert (train_step._processes(shared), train_step._processes(alone)) == ("2", "1")
     # Attempts may have other GPUs, and a parameter that MLflow has stays as it is.
     assert (
-        not {"processes", "gpus", "gradientAccumulation", "learningRateSchedule"}
-        & train_step._parameters(shared).keys()
+        not {"processes", "gpus", "gradientAccumulation", "learningRateSchedule"} & train_step.parameters(shared).keys()
     )
-    assert train_step._parameters(shared)["warmupEpochs"] == "0"
+    assert train_step.parameters(shared)["warmupEpochs"] == "0"
