@@ -20,6 +20,7 @@ from pelagos.ports.authority import Authority
 from pelagos.ports.fakes.authority import KeysFake
 from pelagos.ports.pipelines import RunName, RunResources, RunState
 from pelagos.ports.placement import Placement
+from pelagos_contract import cost
 from pelagos_contract.sealing import STEP_KEY
 from pipeline_worlds import PYTHON, reach, until
 
@@ -78,12 +79,14 @@ async def test_a_step_gets_its_threads_a_low_priority_and_no_secret(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
     monkeypatch.setenv("HTTPS_PROXY", "http://user:canary@proxy")
     monkeypatch.setenv("PYTHONPATH", "/canary")
+    monkeypatch.setenv(cost.WATTS_PER_CORE, "6.5")
     facts = await begin(world)
 
     environment = facts["environment"]
     assert "canary" not in json.dumps(environment)
     assert environment["OMP_NUM_THREADS"] == "3"
     assert environment["PYTHONUNBUFFERED"] == "1"
+    assert environment[cost.WATTS_PER_CORE] == "6.5", "what power is taken for"
     assert environment["ULTRALYTICS_SAFE_LOAD"] == "1"
     assert environment["PATH"].split(":")[0] == str(PYTHON.parent)
     assert facts["niceness"] == min(os.nice(0) + 5, 19)
