@@ -266,8 +266,8 @@ def test_pixels_have_the_colours_of_their_classes_and_a_legend_says_which(task: 
 
 def test_objects_of_one_class_that_touch_are_told_apart() -> None:
     answer = of_pixels("PanopticSegmentation", "segments", ("cod", 0, 5, 10), ("cod", 0, 15, 10), ("sand", 1, 25, 15))
-    picture = pictures.render(Image.new("RGB", (600, 400), (100,) * 3), answer)
-    assert picture.getpixel((300, 100)) != picture.getpixel((300, 200))
+    picture = pictures.render(Image.new("RGB", (60, 40), (100,) * 3), answer)
+    assert picture.getpixel((250, 85)) != picture.getpixel((250, 170))
 
 
 def test_shares_of_classes_and_of_what_is_left_are_in_the_table() -> None:
@@ -284,5 +284,14 @@ def test_shares_of_classes_and_of_what_is_left_are_in_the_table() -> None:
 def test_an_answer_with_many_classes_and_one_with_none_have_a_legend() -> None:
     many = of_pixels("SemanticSegmentation", "classes", *((f"class {index}", index, index, 1) for index in range(30)))
     none = of_pixels("SemanticSegmentation", "classes")
-    heights = [pictures.render(Image.new("RGB", (600, 400)), answer).height for answer in (none, many)]
-    assert 400 < heights[0] < heights[1] < 700
+    heights = [pictures.render(Image.new("RGB", (60, 40)), answer).height for answer in (none, many)]
+    assert 341 < heights[0] < heights[1] < 2 * 341 + 20, "twelve are named"
+
+
+@pytest.mark.parametrize(
+    ("task", "results"), [("SemanticSegmentation", "classes"), ("PanopticSegmentation", "segments")]
+)
+def test_pixels_of_another_image_are_refused(task: str, results: str) -> None:
+    answer = of_pixels(task, results, ("sand", 1, 20, 10))
+    with pytest.raises(PictureError, match="the answer does not fit the image of 61 x 40 pixels"):
+        pictures.render(Image.new("RGB", (61, 40)), answer)

@@ -185,3 +185,10 @@ def test_an_object_that_several_tiles_show_is_one_segment() -> None:
     areas = sorted((one["label"], one["area"]) for one in found["segments"])
     assert areas == [("cod", 300), ("cod", 450), ("cod", 2800), ("sand", 50 * 260)]
     assert [one["id"] for one in found["segments"]] == [1, 2, 3, 4]
+
+
+def test_pixels_that_do_not_fit_their_tile_are_refused() -> None:
+    row = rows_of(np.ones((90, 100), int), "classes")
+    answers = [Asked(LEFT, {"task": "SemanticSegmentation", "classes": row})]
+    with pytest.raises(InferenceError, match="the answer for a tile does not fit it"):
+        tiles.merged((100, 100), answers)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pelagos.engines.triton.tasks import TASKS
 from pelagos_contract.augmentation import Augmentation
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingResult
+from pelagos_pipelines.annotations import masks
 from pelagos_pipelines.evaluation import ground_truth
 from pelagos_pipelines.serving import predictor
 from pelagos_pipelines.steps.stages import perform
@@ -86,9 +88,25 @@ def test_classes_of_pixels_have_one_mask_each_and_weigh_what_the_dataset_plans(t
 
     learner.prepare(torch.device("cpu"))
     batch = learner.batch([0, 1, 2, 3], None)
-    for masks, classes in zip(batch.masks, batch.classes, strict=True):
-        assert len(masks) == len(classes) == len(set(classes.tolist())) > 0
-        assert float(masks.sum(dim=0).max()) == 1, "a pixel has one class"
+    for drawn, classes in zip(batch.masks, batch.classes, strict=True):
+        assert len(drawn) == len(classes) == len(set(classes.tolist())) > 0
+        assert float(drawn.sum(dim=0).max()) == 1, "a pixel has one class"
+
+
+def test_of_an_image_with_very_many_objects_the_largest_are_taught(tmp_path: Path) -> None:
+    truth = make_truth(tmp_path, (2, 1, 1), Task.INSTANCE_SEGMENTATION)
+    inside: Any = np.ones((2, 2), bool)
+    many = [masks.of_array("disc", inside, (3 * x, 3 * y)) for x in range(25) for y in range(18)]
+    large = masks.of_array("square", np.ones((6, 20), bool), (70, 60))
+    crowded = replace(truth.samples("train")[0], shapes=(*many, large), class_ids=np.array([0] * len(many) + [1]))
+    truth = replace(truth, by_split={**truth.by_split, "train": (crowded, *truth.samples("train")[1:])})
+    request = make_request("mask2former_tiny-instance", imageSize=96)
+    learner = mask2former.INSTANCE.learner(Job(request, truth, tmp_path, None))
+    learner.prepare(torch.device("cpu"))
+    batch = learner.batch([0], None)
+
+    assert batch.masks[0].shape == (mask2former.MOST_TAUGHT, 96, 96)
+    assert int((batch.classes[0] == 1).sum()) == 1
 
 
 def test_an_image_without_annotations_teaches_that_there_is_nothing() -> None:

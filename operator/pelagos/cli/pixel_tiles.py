@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pelagos.engines.triton import inference
 from pelagos_contract.tasks import Task
 from pelagos_contract.tiles import Place
 
@@ -67,7 +68,7 @@ def of_segments(size: tuple[int, int], found: Sequence[Tile]) -> dict[str, Any]:
 def _pairs(found: Sequence[Tile], rows: Sequence[tuple[int, Mapping[str, Any]]]) -> list[tuple[int, int]]:
     """Places of segments that are of one object, or of one class without objects."""
     pairs = []
-    masks = [_mask(row) for _, row in rows]
+    masks = [_mask(row, found[tile][0]) for tile, row in rows]
     for one, (tile, row) in enumerate(rows):
         for other in range(one):
             beside, known = rows[other]
@@ -92,8 +93,12 @@ def _agree(found: Sequence[Tile], one: tuple[int, Any], other: tuple[int, Any]) 
     return either > 0 and int((here & there).sum()) > SAME * either
 
 
-def _mask(row: Mapping[str, Any]) -> Any:
-    """Its pixels in its tile, bool [height, width]; None where an answer had no room for them."""
+def _mask(row: Mapping[str, Any], place: Place) -> Any:
+    """Its pixels in its tile, bool [height, width]; None where an answer had no room for them.
+
+    Raises:
+        InferenceError: they are none of such a tile.
+    """
     # Here, where answers have come by tritonclient: numpy is loaded already.
     import numpy as np
 
@@ -101,9 +106,12 @@ def _mask(row: Mapping[str, Any]) -> Any:
 
     if row.get("mask") is None:
         return None
-    height, width = row["mask"]["size"]
-    part = run_lengths.part_of(row["mask"]["counts"], (height, width))
-    whole: Any = np.zeros((height, width), bool)
+    try:
+        # Of the tile, whatever the server says of its size.
+        part = run_lengths.part_of(row["mask"]["counts"], (place.height, place.width))
+    except ValueError as error:
+        raise inference.InferenceError(f"the answer for a tile does not fit it: {error}") from error
+    whole: Any = np.zeros((place.height, place.width), bool)
     rows, columns = part.inside.shape
     whole[part.top : part.top + rows, part.left : part.left + columns] = part.inside
     return whole
@@ -121,7 +129,7 @@ def _pasted(
     for tile, (place, content) in enumerate(found):
         numbers: Any = np.zeros((place.height, place.width), np.int32)
         for row in content[results]:
-            if (mask := _mask(row)) is not None:
+            if (mask := _mask(row, place)) is not None:
                 numbers[mask] = number(tile, row)
         (left, right), (top, bottom) = across[place.x], down[place.y]
         whole[top:bottom, left:right] = numbers[top - place.y : bottom - place.y, left - place.x : right - place.x]

@@ -45,6 +45,8 @@ from pelagos_pipelines.training.training_history import TrainingHistory
 CACHE_BYTES = 2 * 1024**3
 LEAST = 0.001
 """Score of an object that is measured; average precision is over all scores."""
+MOST_TAUGHT = 256
+"""Segments of an image in a batch, the largest: each has a mask of the size of the canvas, in single precision."""
 VALIDATED = 8
 """Images of the validation split that go through the network at once."""
 HEADS = {Task.INSTANCE_SEGMENTATION: "mask2former"}
@@ -55,7 +57,7 @@ _IMAGENET = Scale(tuple((1 / DEVIATION).tolist()), tuple((-MEAN / DEVIATION).tol
 
 @dataclass(frozen=True)
 class _Example:
-    """An image of ``size`` (width, height) on its canvas, the map of its segments, int16 [side, side], and their class ids."""
+    """An image of ``size`` (width, height) on its canvas, the map of its segments, uint16 [side, side], and their class ids."""
 
     canvas: Pixels
     numbers: Any
@@ -226,11 +228,12 @@ class _Learner(loop.Learner):
         images = self._scale.apply(torch.from_numpy(values(np.stack([one.canvas for one in found]))))
         masks, classes = [], []
         for one in found:
-            # Those that were moved out of the image are gone.
-            there: Any = np.bincount(one.numbers.ravel(), minlength=len(one.class_ids) + 1)[1:] > 0
-            numbers: Any = np.flatnonzero(there).astype(np.int16) + 1
+            # Those that were moved out of the image are gone, and of very many the largest are taught.
+            areas: Any = np.bincount(one.numbers.ravel(), minlength=len(one.class_ids) + 1)[1:]
+            chosen = np.sort(np.argsort(-areas, kind="stable")[: min(MOST_TAUGHT, int((areas > 0).sum()))])
+            numbers: Any = chosen.astype(np.uint16) + 1
             masks.append(torch.from_numpy((one.numbers[None] == numbers[:, None, None]).astype(np.float32)))
-            classes.append(torch.from_numpy(one.class_ids[there]))
+            classes.append(torch.from_numpy(one.class_ids[chosen]))
         return _Batch(*(self._placed(each) for each in (images, masks, classes)))
 
     def _placed(self, found: Any) -> Any:
@@ -335,10 +338,12 @@ def _example(sample: Sample, size: int, joined: frozenset[int]) -> _Example:
     height, width = image.shape[:2]
     true = drawn_truth.segments(sample.shapes, sample.class_ids, (width, height), joined)
     at = geometry.fit(width, height, size, size)
-    placed: Any = np.zeros((size, size), np.int16)
-    inner = cv2.resize(true.pixels.astype(np.int16), (at.width, at.height), interpolation=cv2.INTER_NEAREST_EXACT)
+    placed: Any = np.zeros((size, size), np.uint16)
+    # Of more than there are numbers for, the smallest have none.
+    numbers = np.where(true.pixels < 2**16, true.pixels, maps.NONE).astype(np.uint16)
+    inner = cv2.resize(numbers, (at.width, at.height), interpolation=cv2.INTER_NEAREST_EXACT)
     placed[at.top : at.top + at.height, at.left : at.left + at.width] = inner
-    return _Example(geometry.square(image, size), placed, true.class_ids, (width, height))
+    return _Example(geometry.square(image, size), placed, true.class_ids[: 2**16 - 1], (width, height))
 
 
 def _outlined(canvas: Pixels, numbers: Any, class_ids: Any) -> Altered:

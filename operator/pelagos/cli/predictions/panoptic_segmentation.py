@@ -38,7 +38,7 @@ class PanopticSegmentation(Strategy):
 
     def drawn(self, image: Image.Image, answer: Answer, scale: float) -> Image.Image:
         """With colours of their classes over it, objects in lighter and darker ones, and which class each is."""
-        picture = semantic.coloured(image, answer["segments"], (answer["height"], answer["width"]), _shade)
+        picture = semantic.coloured(image, answer["segments"], scale, _shade)
         rows: dict[int, tuple[Answer, int, float]] = {}
         for row in answer["segments"]:
             _, count, share = rows.get(row["classId"], (row, 0, 0.0))

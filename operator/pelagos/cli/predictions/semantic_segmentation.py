@@ -9,9 +9,10 @@ from PIL import Image, ImageDraw
 from rich.table import Table
 from rich.text import Text
 
-from pelagos.cli.drawing import Colour, colour, font, shortened
+from pelagos.cli.drawing import Colour, PictureError, colour, font, shortened
 from pelagos.cli.predictions.strategy import Answer, Strategy, empty_table
 from pelagos_contract.tasks import Task
+from pelagos_contract.text import shown
 
 OPACITY = 0.5
 NAMED = 12
@@ -42,7 +43,7 @@ class SemanticSegmentation(Strategy):
 
     def drawn(self, image: Image.Image, answer: Answer, scale: float) -> Image.Image:
         """With colours over it, and which class each is."""
-        picture = coloured(image, answer["classes"], (answer["height"], answer["width"]))
+        picture = coloured(image, answer["classes"], scale)
         return with_legend(picture, [(row, f"{row['share']:.1%}") for row in answer["classes"]])
 
 
@@ -55,32 +56,41 @@ def left(answer: Answer) -> tuple[str, str]:
 def coloured(
     image: Image.Image,
     found: Sequence[Answer],
-    size: tuple[int, int],
+    scale: float,
     shade: Callable[[Answer], Colour] = lambda one: colour(one["classId"]),
 ) -> Image.Image:
-    """The image with the masks of what was found in one of ``size`` (height, width) over it, and dark lines around them."""
+    """The image, which was enlarged by ``scale``, with the masks of what was found over it, and dark lines around them.
+
+    Raises:
+        PictureError: a mask is none of this image.
+    """
     # Here, where an answer has come by tritonclient: numpy is loaded already.
     import numpy as np
 
     from pelagos_contract import run_lengths
 
+    size = round(image.height / scale), round(image.width / scale)
     numbers: Any = np.zeros(size, np.int32)
     shades = [(0, 0, 0)]
     for one in found:
         if one.get("mask") is None:
             continue
-        part = run_lengths.part_of(one["mask"]["counts"], size)
+        try:
+            part = run_lengths.part_of(one["mask"]["counts"], size)
+        except ValueError as error:  # whatever a server says
+            where = f"{size[1]} x {size[0]} pixels"
+            raise PictureError(f"the answer does not fit the image of {where}: {shown(str(error))}") from error
         height, width = part.inside.shape
         shades.append(shade(one))
         numbers[part.top : part.top + height, part.left : part.left + width][part.inside] = len(shades) - 1
     # Nearest, as numbers have nothing between them.
-    shown: Any = np.asarray(Image.fromarray(numbers).resize(image.size, Image.Resampling.NEAREST))
+    resized: Any = np.asarray(Image.fromarray(numbers).resize(image.size, Image.Resampling.NEAREST))
     pixels = np.asarray(image.convert("RGB")).astype(np.float32)
-    inside = shown > 0
-    pixels[inside] = (1 - OPACITY) * pixels[inside] + OPACITY * np.array(shades, np.float32)[shown[inside]]
-    edges: Any = np.zeros(shown.shape, bool)
-    edges[1:] |= shown[1:] != shown[:-1]
-    edges[:, 1:] |= shown[:, 1:] != shown[:, :-1]
+    inside = resized > 0
+    pixels[inside] = (1 - OPACITY) * pixels[inside] + OPACITY * np.array(shades, np.float32)[resized[inside]]
+    edges: Any = np.zeros(resized.shape, bool)
+    edges[1:] |= resized[1:] != resized[:-1]
+    edges[:, 1:] |= resized[:, 1:] != resized[:, :-1]
     pixels[edges] *= _DARKER
     return Image.fromarray(pixels.round().astype(np.uint8))
 

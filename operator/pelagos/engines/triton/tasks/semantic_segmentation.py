@@ -79,12 +79,14 @@ def differing(one: Found | None, other: Found | None) -> int:
     """How many pixels two entries of answers with ``area`` and ``mask`` do not share; None has no pixel."""
     if one is None or other is None:
         return int(next((found["area"] for found in (one, other) if found is not None), 0))
-    if one.get("mask") is None or other.get("mask") is None or one["mask"]["size"] != other["mask"]["size"]:
+    if one.get("mask") is None or other.get("mask") is None:  # an answer had no room for it
         return int(abs(one["area"] - other["area"]))
     # Here, where an answer has come by tritonclient: numpy is loaded already, and an idle operator has none.
     from pelagos_contract import run_lengths
 
     height, width = map(int, one["mask"]["size"])
+    if one["mask"]["size"] != other["mask"]["size"]:
+        return height * width
     try:
         common, together = run_lengths.shared(one["mask"]["counts"], other["mask"]["counts"], (height, width))
     except ValueError:
