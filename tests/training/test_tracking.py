@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from faulty_proxy import Authority, make_authority, proxied
 from mlflow_servers import MlflowServer
 from pelagos_pipelines.training import tracking
-from pelagos_pipelines.training.tracking import DatasetUse, Tracker, TrackingError
+from pelagos_pipelines.training.tracking import DatasetUse, Nested, Tracker, TrackingError
 from pelagos_pipelines.training.training_history import TrainingHistory
 
 
@@ -45,6 +45,32 @@ def test_everything_reaches_the_run(mlflow: MlflowServer, tmp_path: Path) -> Non
     (used,) = found.inputs.dataset_inputs
     assert used.dataset.name == "plankton"
     assert f"sha256:{'a' * 64}" in used.dataset.profile
+
+
+def test_a_nested_run_is_made_once_goes_on_after_it_was_ended_and_is_made_anew_when_it_is_gone(
+    mlflow: MlflowServer, tmp_path: Path
+) -> None:
+    client, run = new_run(mlflow)
+    nested = Nested("trial 3", tmp_path / "tracked.json")
+
+    def tell(step: int, *, end: str = "") -> dict[str, str]:
+        tracker = Tracker(mlflow.uri, run, nested=nested)
+        tracker.metrics({"train/loss": 1.0}, step, time.time())
+        if end:
+            tracker.end(end)
+        tracker.flush()
+        found = client.search_runs(["0"], f"tags.`mlflow.parentRunId` = '{run}'")
+        return {each.info.run_id: each.info.status for each in found}
+
+    (first,) = tell(1, end="KILLED").items()
+    assert first[1] == "KILLED"
+    assert tell(2) == {first[0]: "RUNNING"}
+    assert history(client, first[0], "train/loss") == [(1, 1.0), (2, 1.0)]
+    assert client.get_run(first[0]).info.run_name == "trial 3"
+    client.delete_run(first[0])
+    (again,) = tell(3)
+    assert again != first[0]
+    assert client.get_run(run).data.metrics == {}, "the run above it is told nothing"
 
 
 def test_a_server_that_is_killed_and_comes_back_misses_nothing(mlflow: MlflowServer) -> None:
