@@ -30,6 +30,8 @@ REDUCTION = 4
 """Pixels of the canvas that a prototype has one for, across and down."""
 ANCHORS, PLACES = 16, 64
 """Of a sketch: candidates, and places where each of their masks is told."""
+HIDDEN = 16.0
+"""How many times larger the values may be of which coefficients and prototypes are sums: early in training, they nearly cancel."""
 
 
 class YoloV8Seg(InstanceHead):
@@ -81,14 +83,14 @@ class YoloV8Seg(InstanceHead):
         return {**detection.STRATEGY.sketch(_boxes(raw)), "masks": (coefficients.T @ places).reshape(1, -1)}
 
     def rounding(self, raw: Raw) -> dict[str, Any]:
-        """Of masks, that of the products that they are the sum of."""
+        """That of the values of which each number is the sum."""
         candidates, prototypes = _boxes(raw), raw[1]
         coefficients, places = _sampled(raw)
         return {
             **detection.STRATEGY.rounding(candidates),
-            "coefficient": sketches.ULPS * np.abs(raw[0][len(candidates) :]).max(axis=1),
-            "prototype": sketches.ULPS * np.abs(prototypes).max(axis=(1, 2)),
-            "masks": sketches.ULPS * (np.abs(coefficients).T @ np.abs(places)).max(keepdims=True).ravel(),
+            "coefficient": HIDDEN * sketches.ULPS * np.abs(raw[0][len(candidates) :]).max(axis=1),
+            "prototype": HIDDEN * sketches.ULPS * np.abs(prototypes).max(axis=(1, 2)),
+            "masks": HIDDEN * sketches.ULPS * (np.abs(coefficients).T @ np.abs(places)).max(keepdims=True).ravel(),
         }
 
 
