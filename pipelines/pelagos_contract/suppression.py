@@ -145,7 +145,7 @@ def common_area(corners: Any, others: Any) -> Any:
 
 
 def _swept(edges: Any, within: Any, along_side: Any, against: Any) -> Any:
-    """Twice the area that the edges of boxes sweep as seen from the origin, as far as they lie in others.
+    """Twice the area that the edges of boxes pass over as seen from the origin, as far as they lie in others.
 
     In by so much, or more: by ``along_side`` where an edge goes the way of a side of the other, else by ``against``.
     """
