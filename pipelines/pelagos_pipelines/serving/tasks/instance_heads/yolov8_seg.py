@@ -31,7 +31,7 @@ REDUCTION = 4
 ANCHORS, PLACES = 16, 64
 """Of a sketch: candidates, and places where each of their masks is told."""
 HIDDEN = 16.0
-"""How many times larger the values may be of which coefficients and prototypes are sums: early in training these nearly cancel."""
+"""How many times larger the values may be of which coefficients and prototypes are sums: early in training they cancel."""
 
 
 class YoloV8Seg(InstanceHead):
