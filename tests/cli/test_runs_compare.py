@@ -166,3 +166,14 @@ def test_what_cannot_be_compared_is_one_line(api: ApiServer, arguments: tuple[st
 
     assert (done.exit_code, done.stdout) == (1, "")
     assert words in done.stderr
+
+
+@pytest.mark.parametrize("odd", ["NaN", "inf", "-Infinity", "1e308"])
+def test_what_is_no_number_is_not_compared(api: ApiServer, tmp_path: Path, odd: str) -> None:
+    for name, figures in (("a", LOW), ("b", HIGH)):
+        training(api, name, figures)["status"]["seeds"][1]["metrics"]["test/mAP50"] = odd if name == "b" else "0.8"
+
+    (row,) = compared("a", "b", "--save", tmp_path / "page.html")["figures"]
+
+    assert row["values"]["b"] == "-"
+    assert row["differences"]["b"] == {"words": "one of them does not have it"}

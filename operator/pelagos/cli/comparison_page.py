@@ -10,6 +10,8 @@ from typing import Any
 
 from pelagos_contract.text import shown
 
+_LARGEST = 1e100
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -28,9 +30,11 @@ class Compared:
         seeds = self.status.get("seeds") or ()
         each = [(seed.get("metrics") or {}).get(metric) for seed in seeds] or [self._figure(metric)]
         try:
-            return [float(str(value)) for value in each]
+            found = [float(str(value)) for value in each]
         except (TypeError, ValueError):  # one is undefined
             return []
+        # Nothing is said of means of what is not a number, or so large that its sum is none.
+        return found if all(abs(value) <= _LARGEST for value in found) else []
 
     def words(self, metric: str) -> str:
         """The figure, with its deviation over seeds where there are several."""
