@@ -140,8 +140,8 @@ def test_what_is_frozen_is_written_into_the_tracked_run_too() -> None:
     assert {"pelagos.dev/inputs", "pelagos.dev/dataset"} <= effect.want.tags.keys()
 
 
-def test_a_task_of_which_no_models_are_trained_says_so_and_what_can_be_done() -> None:
-    verdict = verdict_about(dataset_seen(candidate=dataset_version(task="PanopticSegmentation")))
+def test_a_task_of_another_release_of_which_no_models_are_trained_says_so_and_what_can_be_done() -> None:
+    verdict = verdict_about(dataset_seen(candidate=dataset_version(task="KeyPoints")))
 
     assert (verdict.state, verdict.reason) == (ConditionState.REFUSED, "TaskMismatch")
     assert "of which no models are trained here" in verdict.message

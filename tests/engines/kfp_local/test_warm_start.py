@@ -59,7 +59,8 @@ async def test_runs_are_forked_from_a_server_into_sessions_of_their_own(world: K
 
     assert parent(process) == server.pid
     assert os.getsid(process.pid) == process.pid
-    assert "the step is at work" in world.log(NAMES[1])
+    # A step says so after it has noted that it begins.
+    await until(lambda: "the step is at work" in world.log(NAMES[1]), "the step's words")
 
 
 async def test_the_servers_sudden_death_harms_no_run(world: KfpLocalWorld) -> None:
