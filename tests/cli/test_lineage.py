@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import subprocess
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -327,6 +329,120 @@ def test_a_store_that_lost_the_version_is_not_said_to_hold(world: ApiServer, ver
 
     link = json.loads(done.stdout)["links"][0]
     assert (link["holds"], link["words"]) == (None, "the description of the version is not there")
+
+
+def relisted(files: dict[str, bytes]) -> None:
+    """As `altered` does, of files that are no longer there, too."""
+    crate = json.loads(files["ro-crate-metadata.json"])
+    crate["@graph"] = [each for each in crate["@graph"] if each["@type"] != "File" or each["@id"] in files]
+    files["ro-crate-metadata.json"] = json.dumps(crate).encode()
+
+
+def without_package(files: dict[str, bytes]) -> None:
+    del files["model/package.json"]
+    relisted(files)
+
+
+def without_training(files: dict[str, bytes]) -> None:
+    record = json.loads(files["lineage.json"])
+    del record["training"]
+    manifest = json.loads(files["model/package.json"]) | {"dataset": {"version": "not evaluated here"}}
+    files["model/package.json"] = json.dumps(manifest).encode()
+    record["service"]["model"]["manifestSha256"] = hashlib.sha256(files["model/package.json"]).hexdigest()
+    files["lineage.json"] = json.dumps(record).encode()
+
+
+def test_links_whose_files_were_left_out_are_not_said_to_hold(bundle: Path) -> None:
+    assert run("verify", altered(bundle, without_package, listed=True), "-o", "json").exit_code == 1
+    assert broken(run("verify", altered(bundle, without_training, listed=True), "-o", "json")) == (
+        "dataset version → model package"
+    )
+
+
+def test_a_package_that_this_machine_does_not_see_is_not_checked(world: ApiServer, tmp_path: Path) -> None:
+    (tmp_path / "package" / "package.json").unlink()
+
+    found = json.loads(run("finder", "-o", "json").stdout)["links"]
+
+    unknown = {link["link"] for link in found if link["holds"] is None}
+    assert unknown == {"TrainingRun fish-1 → model package", "model package → ModelService finder"}
+
+
+def of_nothing(files: dict[str, bytes]) -> None:
+    record = json.loads(files["lineage.json"])
+    files["lineage.json"] = json.dumps({name: record[name] for name in ("schemaVersion", "madeAt", "madeBy")}).encode()
+
+
+def no_list(files: dict[str, bytes]) -> None:
+    files["ro-crate-metadata.json"] = b'{"@graph": [{"@type": "File"}]}'
+
+
+def enormous(files: dict[str, bytes]) -> None:
+    package = json.loads(files["model/package.json"]) | {"architecture": "x" * 100_000}
+    files["model/package.json"] = json.dumps(package).encode()
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        of_nothing,
+        no_list,
+        enormous,
+        replaced("lineage.json", '"seeds": [', '"seeds": [' + "9" * 5000 + ","),
+        replaced("lineage.json", '"seeds": [', '"seeds": [NaN,'),
+        replaced("lineage.json", '"seeds": [', '"seeds": ["\\ud800",'),
+        replaced("lineage.json", '"seeds": [', '"seeds": [' + "[" * 150 + "]" * 150 + ","),
+        replaced("lineage.json", '"seeds": [', '"seeds": [' + "[" * 5000 + "]" * 5000 + ","),
+    ],
+    ids=["nothing", "no list", "enormous", "huge number", "NaN", "half a character", "deep", "very deep"],
+)
+def test_whatever_a_bundle_holds_the_answer_is_short(bundle: Path, edit: Edit) -> None:
+    done = run("verify", altered(bundle, edit, listed=edit is not no_list))
+
+    assert (done.exit_code, type(done.exception)) == (1, SystemExit), done.exception
+    assert len(done.output) < 4000
+
+
+def damaged(bundle: Path) -> bytes:
+    content = bytearray(bundle.read_bytes())
+    content[60:200] = b"\xff" * 140
+    return bytes(content)
+
+
+def packed(method: int) -> bytes:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", method) as archive:
+        archive.writestr("lineage.json", b"{}" * 1000)
+    return written.getvalue()
+
+
+def many_times(bundle: Path) -> bytes:
+    """One entry, which the directory names fifty thousand times."""
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w") as archive:
+        archive.writestr("lineage.json", b"{}")
+        archive.filelist *= 50_000
+    return written.getvalue()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [damaged, lambda _: packed(zipfile.ZIP_LZMA), lambda _: packed(zipfile.ZIP_BZIP2), many_times],
+    ids=["damaged", "lzma", "bzip2", "one name very often"],
+)
+def test_archives_that_are_not_as_ours_are_refused_at_once(bundle: Path, made: Callable[[Path], bytes]) -> None:
+    bundle.write_bytes(made(bundle))
+    began = time.process_time()
+
+    done = run("verify", bundle)
+
+    assert (done.exit_code, type(done.exception)) == (1, SystemExit), done.exception
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("target", [".", "/"])
+def test_a_bundle_needs_the_name_of_a_file(world: ApiServer, target: str) -> None:
+    assert f"--to {target}" in run("export", "finder", "--to", target).stderr
 
 
 ORACLES = """

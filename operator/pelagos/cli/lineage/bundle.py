@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ from pelagos_contract import disk
 from pelagos_contract.text import shown
 
 _BLOCK = 1 << 20
+_UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What archives fail with: damaged, encrypted, or packed in a way that is not known."""
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class BundleError(Exception):
@@ -27,11 +32,16 @@ def write(record: Record, folder: Path, target: Path) -> None:
 
     The same lineage gives the same bytes but for ``madeAt``. Raises BundleError.
     """
-    _put(folder, RECORD, record.written())
-    _put(folder, PROV, crate.prov(record))
+    try:
+        _put(folder, RECORD, record.written())
+        _put(folder, PROV, crate.prov(record))
+    except (ValueError, RecursionError) as error:  # of a status that somebody wrote by hand
+        raise BundleError(f"the resources say what cannot be written: {error}") from error
     there = {name: folder / name for name in FILES if name != CRATE and (folder / name).is_file()}
     described = {name: (path.stat().st_size, records.sha256(path.read_bytes())) for name, path in there.items()}
     _put(folder, CRATE, crate.crate(record, described))
+    if not target.name:
+        raise BundleError(f"--to {target}: names no file")
     partial = target.with_name(f".{target.name}.partial")
     try:
         with disk.written(partial), zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -56,17 +66,17 @@ def unpack(bundle: Path, folder: Path) -> None:
     """
     try:
         with zipfile.ZipFile(bundle) as archive:
-            names = [entry.filename for entry in archive.infolist()]
-            odd = sorted({name for name in names if name not in FILES or names.count(name) > 1})
-            if odd:
+            names = Counter(entry.filename for entry in archive.infolist())
+            odd = min((name for name, count in names.items() if name not in FILES or count > 1), default=None)
+            if odd is not None:
                 raise BundleError(
-                    f"{bundle} holds {shown(odd[0])}, which no bundle has, or twice; a bundle has {', '.join(FILES)}"
+                    f"{bundle} holds {shown(odd)[:200]}, which no bundle has, or twice; a bundle has {', '.join(FILES)}"
                 )
             for entry in archive.infolist():
                 target = folder / entry.filename
                 target.parent.mkdir(parents=True, exist_ok=True)
                 _unpack_one(archive, entry, target)
-    except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError) as error:
+    except _UNREADABLE as error:
         raise BundleError(f"{bundle} cannot be read as a bundle: {error}") from error
     if not (folder / RECORD).is_file():
         raise BundleError(f"{bundle} has no {RECORD}: it is no bundle of pelagos lineage export")
@@ -74,6 +84,10 @@ def unpack(bundle: Path, folder: Path) -> None:
 
 def _unpack_one(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
     most = LARGEST[entry.filename]
+    if entry.compress_type not in _PACKINGS:  # others take what memory the archive says
+        raise BundleError(
+            f"{entry.filename} of {archive.filename} is packed as no bundle is: with neither store nor deflate"
+        )
     # What is unpacked is counted: what a zip file says of sizes may be anything.
     with archive.open(entry) as source, target.open("wb") as file:
         written = 0
@@ -101,7 +115,7 @@ def files_link(folder: Path) -> Link:
     name = "files of the bundle"
     try:
         listed = _listed(json.loads((folder / CRATE).read_bytes()))
-    except (OSError, ValueError, RecursionError, TypeError, AttributeError):
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
         return Link(name, False, f"{CRATE} is not there, or lists no files")
     for file in FILES:
         path = folder / file
@@ -109,10 +123,10 @@ def files_link(folder: Path) -> Link:
             continue
         digest = records.sha256(path.read_bytes())
         if listed.get(file) != digest:
-            return Link(name, False, f"{file} has the sha256 {digest} instead of {shown(str(listed.get(file)))}")
+            return Link(name, False, f"{file} has the sha256 {digest} instead of {shown(str(listed.get(file))[:200])}")
     missing = [file for file in listed if not (file in FILES and (folder / file).is_file())]
     if missing:
-        return Link(name, False, f"{shown(missing[0])} is listed, and not there")
+        return Link(name, False, f"{shown(missing[0][:200])} is listed, and not there")
     return Link(name, True, f"{len(listed)} files are as {CRATE} lists them")
 
 

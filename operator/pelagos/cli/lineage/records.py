@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pelagos.decisions import digests
 from pelagos_contract.base import Strict
@@ -22,6 +22,7 @@ RECORD, MANIFEST, ANNOTATIONS, PACKAGE = (
 )
 CRATE, PROV = "ro-crate-metadata.json", "prov.jsonld"
 FILES = (RECORD, MANIFEST, ANNOTATIONS, PACKAGE, CRATE, PROV)
+_MOST_SHOWN = 200
 LARGEST = {
     RECORD: 4 << 20,
     MANIFEST: 512 << 20,
@@ -81,7 +82,7 @@ class ServiceRecord(Named):
 
 
 class Record(Strict):
-    """A lineage; what is None is not part of it, or not known."""
+    """A lineage; what is None is not part of it, or not known. Of nothing at all there is none."""
 
     schema_version: Literal[1] = 1
     made_at: Text
@@ -89,6 +90,12 @@ class Record(Strict):
     dataset: DatasetRecord | None = None
     training: TrainingRecord | None = None
     service: ServiceRecord | None = None
+
+    @model_validator(mode="after")
+    def _is_of_something(self) -> Self:
+        if self.dataset is None and self.training is None and self.service is None:
+            raise ValueError("it is of no Dataset, no TrainingRun and no ModelService")
+        return self
 
 
 @dataclass(frozen=True)
@@ -126,8 +133,11 @@ def _training(record: Record) -> list[Link]:
     training, dataset = record.training, record.dataset
     if training is None:
         return []
-    digest = digests.digest({"inputs": training.inputs, "dataset": training.dataset})
     name = f"inputs → TrainingRun {training.name}"
+    try:
+        digest = digests.digest({"inputs": training.inputs, "dataset": training.dataset})
+    except (ValueError, RecursionError):  # half of a character, or a number of thousands of digits
+        digest = "none, as they are no JSON that Pelagos writes"
     if digest != training.inputs_digest:
         inputs = Link(name, False, f"the digest of its inputs is {digest}, and it names {training.inputs_digest}")
     else:
@@ -135,9 +145,9 @@ def _training(record: Record) -> list[Link]:
     version = training.dataset.get("version")
     name = "dataset version → inputs"
     if dataset is None:
-        trained_on = Link(name, None, f"version {version} is not part of this lineage")
+        trained_on = Link(name, None, f"version {_brief(version)} is not part of this lineage")
     elif version != dataset.version:
-        trained_on = Link(name, False, f"the inputs name {version}, and the version is {dataset.version}")
+        trained_on = Link(name, False, f"the inputs name {_brief(version)}, and the version is {dataset.version}")
     else:
         trained_on = Link(name, True, dataset.version)
     return [trained_on, inputs]
@@ -146,20 +156,30 @@ def _training(record: Record) -> list[Link]:
 def _package(record: Record, folder: Path) -> list[Link]:
     training, service = record.training, record.service
     if not (folder / PACKAGE).is_file():
-        return []
+        why = "the description of the package is not there"
+        found = [Link(f"TrainingRun {training.name} → model package", None, why)] if training is not None else []
+        return found + (
+            [Link(f"model package → ModelService {service.name}", None, why)] if service is not None else []
+        )
     content = (folder / PACKAGE).read_bytes()
     package, described = sha256(content), _object(content)
     found = []
+    version = record.dataset.version if record.dataset is not None else None
     if training is not None:
         name = f"TrainingRun {training.name} → model package"
-        found += [
-            _same(name, package, training.model.manifest_sha256, "package.json"),
+        found.append(_same(name, package, training.model.manifest_sha256, "package.json"))
+        version = training.dataset.get("version")
+    if training is not None or version is not None:
+        found.append(
             _same(
                 "dataset version → model package",
                 f"sha256:{str(_in(described, 'dataset', 'version')).removeprefix('sha256:')}",
-                str(training.dataset.get("version")),
+                str(version),
                 "the version that the package names",
-            ),
+            )
+        )
+    if training is not None:
+        found += [
             _same(
                 "architecture → model package",
                 str(described.get("architecture")),
@@ -186,8 +206,14 @@ def _package(record: Record, folder: Path) -> list[Link]:
 
 def _same(name: str, found: str, wanted: str, what: str) -> Link:
     if found == wanted:
-        return Link(name, True, found)
-    return Link(name, False, f"{what} is {found} instead of {wanted}")
+        return Link(name, True, _brief(found))
+    return Link(name, False, f"{what} is {_brief(found)} instead of {_brief(wanted)}")
+
+
+def _brief(value: Any) -> str:
+    """A value of somebody's file in a sentence."""
+    text = str(value)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def _object(content: bytes) -> Mapping[str, Any]:
