@@ -166,3 +166,32 @@ def test_what_mlflow_does_not_have_is_said_with_what_to_name_instead(
     assert "is not tracked by an MLflow server" in refusal("models:/imported/1", tmp_path)
     monkeypatch.setenv("PELAGOS_MAX_CHECKPOINT_MEBIBYTES", "1")
     assert "at most 1048576 are read" in refusal(f"runs:/{run}/mine/a.pth", tmp_path, mlflow.uri)
+
+
+def test_no_other_server_is_told_the_login_of_mlflow_and_no_file_of_the_step_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's newest server takes no such locations; others do, and databases have them from before."""
+    (tmp_path / "a.pt").write_bytes(CONTENT)
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
+    location, run = "", "0" * 32
+
+    def tracking(request: Request) -> Reply:
+        assert "runs/get" in request.path
+        about = {"run_id": run, "run_uuid": run, "experiment_id": "1", "artifact_uri": location}
+        return Reply(json.dumps({"run": {"info": about, "data": {}}}).encode())
+
+    with serving(tracking) as server, serving(lambda _: Reply(b"{}")) as stranger:
+        host = stranger.url.partition("//")[2]
+        for location in (
+            f"mlflow-artifacts://{host}/1",
+            f"mlflow-artifacts://x@{host}/1",
+            f"HTTP://{host}/1",
+            f" http://{host}/1",
+            "mlflow-artifacts://[",
+            f"file:{tmp_path}",
+            str(tmp_path),
+        ):
+            message = refusal(f"runs:/{run}/a.pt", tmp_path / "in", server.url)
+            assert "neither on that server nor in object storage" in message, location
+        assert stranger.seen == []

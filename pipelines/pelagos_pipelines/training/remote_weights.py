@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from pelagos_contract import disk, sealing
 from pelagos_contract.failures import Reason, RefusedError
@@ -32,7 +32,6 @@ ARTIFACT = "checkpoint/best.pt"
 _MODELS = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>[0-9]+)|@(?P<alias>[-A-Za-z0-9_]+))")
 _RUNS = re.compile(r"runs:/(?P<run>[A-Za-z0-9]{1,64})/(?P<path>.+)")
 _FORBIDDEN = 403
-_WEB = ("http:", "https:")
 _ELSEWHERE = "name a file of its own instead: runs:/RUN/PATH, s3://…, https://…, or put it on the data volume (path)"
 
 
@@ -110,9 +109,10 @@ def _from_mlflow(uri: str, target: Path, tracking_uri: str, allowed: int) -> Non
     run, path = _artifact(client, uri)
     with _asking(uri, f"there is no run {run}"):
         root = str(client.get_run(run).info.artifact_uri).rstrip("/")
-    if root.startswith(_WEB):
+    if _leads_elsewhere(root, tracking_uri):
         raise _invalid(
-            f"{uri}: the artifacts of run {run} are said to be on another server, which is not asked; {_ELSEWHERE}"
+            f"{uri}: the artifacts of run {run} are said to be neither on that server nor in object storage: {root[:200]!r}"
+            f" is not asked; {_ELSEWHERE}"
         )
     with _asking(uri, "there is no such artifact"):
         # The client's own listing asks for models that were logged, too, which steps may not see everywhere.
@@ -138,6 +138,17 @@ def _from_mlflow(uri: str, target: Path, tracking_uri: str, allowed: int) -> Non
         _require_size(uri, got.stat().st_size, allowed)
         got.replace(target)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _leads_elsewhere(root: str, tracking_uri: str) -> bool:
+    """Whether the client would ask another server, with our login, or read this machine: makers of experiments say where."""
+    try:
+        place = urlsplit(root)
+    except ValueError:
+        return True
+    if place.scheme == "mlflow-artifacts":
+        return place.netloc not in {"", urlsplit(tracking_uri).netloc.rpartition("@")[2]}
+    return place.scheme != "s3"
 
 
 def _artifact(client: MlflowClient, uri: str) -> tuple[str, str]:
