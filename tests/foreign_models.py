@@ -145,3 +145,34 @@ def half() -> onnx.ModelProto:
     """Of half precision."""
     nodes = [helper.make_node("GlobalAveragePool", ["images"], ["found"])]
     return model(nodes, {}, (1, 3, 64, 64), (1, 3, 1, 1), kind=TensorProto.FLOAT16)
+
+
+def choosing() -> onnx.ModelProto:
+    """A detector that gives the boxes alone that it is sure of: as many as it likes."""
+    made = detector(64)
+    made.graph.node[-1].output[0] = "all"
+    made.graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["all"], ["most"], axes=[0, 1], keepdims=0),
+            helper.make_node("ReduceMean", ["most"], ["usual"], axes=[0], keepdims=1),
+            helper.make_node("GreaterOrEqual", ["most", "usual"], ["sure"]),
+            helper.make_node("Compress", ["all", "sure"], ["found"], axis=2),
+        ]
+    )
+    return made
+
+
+def undefined() -> onnx.ModelProto:
+    """A classifier whose output is no number for what is not all of one color."""
+    made = classifier()
+    made.graph.node[-1].output[0] = "plain"
+    made.graph.node.extend(
+        [
+            helper.make_node("ReduceMax", ["images"], ["most"], keepdims=0),
+            helper.make_node("ReduceMin", ["images"], ["least"], keepdims=0),
+            helper.make_node("Sub", ["least", "most"], ["range"]),
+            helper.make_node("Sqrt", ["range"], ["nothing"]),
+            helper.make_node("Add", ["plain", "nothing"], ["found"]),
+        ]
+    )
+    return made

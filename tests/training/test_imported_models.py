@@ -21,6 +21,7 @@ from pelagos_contract.imports import EvaluationRequest, ImportRequest, ImportRes
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingResult
 from pelagos_pipelines.evaluation import relabelling
+from pelagos_pipelines.export import graph_edits
 from pelagos_pipelines.serving import images, packages, predictor
 from pelagos_pipelines.steps import importing, judging
 from pelagos_pipelines.steps.importing import ImportRefusedError
@@ -210,6 +211,8 @@ REFUSED: dict[str, tuple[Callable[[], onnx.ModelProto], dict[str, Any], str]] = 
     "an operator of somebody's": (foreign_models.foreign_operator, {}, "operators beside those of the standard"),
     "weights in another file": (foreign_models.outside, {}, "external data"),
     "memory without end": (foreign_models.huge, {"labels": ["a", "b", "c"]}, "model cannot be used"),
+    "as many boxes as it likes": (foreign_models.choosing, DETECTION, "another shape for another image"),
+    "no numbers": (foreign_models.undefined, {}, "not finite on an image"),
     "two outputs": (foreign_models.two_outputs, {}, "it has 2 outputs"),
     "half precision": (foreign_models.half, {}, "not of float32"),
     "a classifier of more classes": (lambda: foreign_models.classifier(classes=3), {}, r"is \[3\] and must be \[2\]"),
@@ -237,6 +240,19 @@ def test_what_cannot_be_served_is_refused_with_what_to_do(tmp_path: Path, pictur
         importing.run(asked(file, pictures, tmp_path / "models", **changes))
 
     assert not (tmp_path / "models").exists()
+
+
+def test_a_graph_that_was_edited_by_us_before_can_be_edited_again() -> None:
+    made = foreign_models.classifier()
+    images = np.full((1, 3, 64, 64), 8, np.float32)
+    for _ in range(2):
+        graph_edits.scale(made, [0.5, 0.5, 0.5], [1.0, 1.0, 1.0])
+        graph_edits.soften(made)
+    session = predictor.session(made.SerializeToString(), 1)
+
+    (found,) = session.run(None, {"images": images})
+
+    assert found.shape == (1, 2)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x02}q\x00.", b"\x0a" * 100_000, b"\xff" * 64])

@@ -65,6 +65,7 @@ class Confined(Predictor):
         self.task = tasks.named(settings.task)
         self.onnx_sha256 = hashlib.sha256(graph).hexdigest()
         self._graph = graph
+        self._shapes: dict[tuple[int, ...], list[int]] = {}
         limits = Limits(MEMORY + 4 * len(graph), SECONDS, 3 * SECONDS, LARGEST_OUTPUT)
         self._pool = Pool(_TASKS, limits)
 
@@ -90,6 +91,12 @@ class Confined(Predictor):
             raise GraphError("its output is not that of one image, [1, ...]")
         if int(np.prod(shape, dtype=object)) != raw.size or not raw.size:
             raise GraphError("its output is empty")
+        if self._shapes.setdefault(values.shape, shape) != shape:
+            raise GraphError(
+                "its output has another shape for another image of the same size: export it without what chooses by value"
+            )
+        if not np.isfinite(raw).all():
+            raise GraphError("its output is not finite on an image; are --values right?")
         return raw.reshape(shape)[0]
 
     def close(self) -> None:

@@ -15,15 +15,15 @@ def scale(model: Any, factors: Sequence[float], offsets: Sequence[float]) -> Non
     graph = model.graph
     constant = {tensor.name for tensor in graph.initializer}
     (given,) = [each for each in graph.input if each.name not in constant]
-    first = "pelagos_normalized"
+    first, factors_name, offsets_name, scaled = _free(graph, "normalized", "factors", "offsets", "scaled")
     for node in graph.node:
         node.input[:] = [first if name == given.name else name for name in node.input]
-    for name, numbers in (("factors", factors), ("offsets", offsets)):
+    for name, numbers in ((factors_name, factors), (offsets_name, offsets)):
         tensor = np.array(numbers, np.float32).reshape(1, 3, 1, 1)
-        graph.initializer.append(numpy_helper.from_array(tensor, f"pelagos_{name}"))
+        graph.initializer.append(numpy_helper.from_array(tensor, name))
     nodes = [
-        helper.make_node("Mul", [given.name, "pelagos_factors"], ["pelagos_scaled"]),
-        helper.make_node("Add", ["pelagos_scaled", "pelagos_offsets"], [first]),
+        helper.make_node("Mul", [given.name, factors_name], [scaled]),
+        helper.make_node("Add", [scaled, offsets_name], [first]),
     ]
     for place, node in enumerate(nodes):
         graph.node.insert(place, node)
@@ -35,5 +35,16 @@ def soften(model: Any) -> None:
 
     graph = model.graph
     (given,) = graph.output
-    graph.node.append(helper.make_node("Softmax", [given.name], ["pelagos_probabilities"], axis=1))
-    given.name = "pelagos_probabilities"
+    (softened,) = _free(graph, "probabilities")
+    graph.node.append(helper.make_node("Softmax", [given.name], [softened], axis=1))
+    given.name = softened
+
+
+def _free(graph: Any, *names: str) -> list[str]:
+    """Names of ours that nothing in the graph has: it may be one that was edited before."""
+    used = {each.name for each in (*graph.initializer, *graph.input, *graph.output)}
+    used |= {name for node in graph.node for name in (*node.input, *node.output)}
+    prefix = "pelagos_"
+    while any(prefix + name in used for name in names):
+        prefix += "_"
+    return [prefix + name for name in names]

@@ -230,21 +230,18 @@ def _images(folder: Path, settings: Settings) -> tuple[list[Pixels], list[str]]:
 
 def _outputs(predictor: Confined, pixels: Sequence[Pixels]) -> list[Floats]:
     try:
-        raws = predictor.outputs([predictor.fitted(one) for one in pixels])
+        return predictor.outputs([predictor.fitted(one) for one in pixels])
     except GraphError as error:
         raise ImportRefusedError(f"the model cannot be used: {error}") from None
-    if not all(np.isfinite(raw).all() for raw in raws):
-        raise ImportRefusedError(
-            "the model cannot be used: its output is not finite on the images; are --values right?"
-        )
-    return raws
 
 
 def _require_boxes(raws: Sequence[Floats], settings: Settings) -> None:
     """Outputs as servers decode them: [4 + classes, anchors], centre, width and height in pixels, and scores from 0 to 1."""
-    count, shape = len(settings.labels), raws[0].shape
+    count = len(settings.labels)
+    # Of canvases of other sizes, any may be odd.
+    shape = next((raw.shape for raw in raws if raw.ndim != 2 or len(raw) != 4 + count), raws[0].shape)
     wanted = f"[{4 + count}, anchors]: centre x, y, width, height in pixels of the input, and a score for each of {count} classes"
-    if raws[0].ndim != 2:
+    if len(shape) != 2:
         raise ImportRefusedError(f"its output for an image is {list(shape)} and must be {wanted}")
     if shape[0] != 4 + count:
         hint = ""
