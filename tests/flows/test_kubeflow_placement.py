@@ -1,6 +1,7 @@
 """What the control plane writes into a run by hand is what kfp-kubernetes writes into the same flow, setting by setting."""
 
 # kfp reads the annotations of a flow, so they must not be postponed.
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -384,13 +385,15 @@ def test_only_who_asks_servers_of_others_is_told_which_may_be_asked() -> None:
     )
     told = {}
     tracked = replace(REQUEST, tenant=tenant, namespace="reef", secret=SourceSecret("reef-wandb"))
-    for request in (preparation, tracked, replace(REQUEST, tenant=tenant)):
+    started = {"request": json.dumps({"model": {"weights": {"uri": "https://models.example/yolov8n.pt"}}})}
+    begun = replace(REQUEST, tenant=tenant, namespace="reef", parameters={**REQUEST.parameters, **started})
+    for request in (preparation, tracked, begun, replace(REQUEST, tenant=tenant)):
         placed = kubeflow_placement.place(documents(request), request, PLACE, COUNT)
         as_kfp_reads(placed)
         (executor,) = list(placed["pipeline_spec"]["deploymentSpec"]["executors"].values())[:1]
         variables = {each["name"]: each["value"] for each in executor["container"]["env"]}
         of_source = {name: value for name, value in variables.items() if name.startswith("PELAGOS_SOURCE")}
-        told[request.flow, request.secret is not None] = of_source
+        told[request.flow, request.secret is not None, request is begun] = of_source
 
     all_of_it = {
         "PELAGOS_SOURCE_HOSTS": "https://cvat.lab.example",
@@ -399,7 +402,8 @@ def test_only_who_asks_servers_of_others_is_told_which_may_be_asked() -> None:
         "PELAGOS_SOURCE_SECRET": "/etc/pelagos/source-secret",
     }
     assert told == {
-        ("dataset-preparation", True): all_of_it,
-        ("training", True): all_of_it,
-        ("training", False): {},
+        ("dataset-preparation", True, False): all_of_it,
+        ("training", True, False): all_of_it,
+        ("training", False, True): {name: value for name, value in all_of_it.items() if not name.endswith("SECRET")},
+        ("training", False, False): {},
     }

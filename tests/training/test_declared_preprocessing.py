@@ -178,7 +178,10 @@ def test_the_detector_is_trained_and_validated_on_that_scale(tmp_path: Path) -> 
     image = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.2, 0.4, 0.6), (0.1, 0.2, 0.3)))
 
-    found = [use({"img": image.clone()})["img"] for use in (trainer.preprocess_batch, validator.preprocess)]
+    files = ["a.png", "b.png"]
+    found = [
+        use({"img": image.clone(), "im_file": files})["img"] for use in (trainer.preprocess_batch, validator.preprocess)
+    ]
 
     for one in found:
         assert torch.allclose(one, (image / 255 - mean) / deviation, atol=1e-5)

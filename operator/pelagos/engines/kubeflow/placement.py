@@ -11,6 +11,7 @@ Seccomp profile and dropped capabilities are the server's own defaults.
 from __future__ import annotations
 
 import copy
+import json
 import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from pelagos.ports.placement import GPU_PRODUCT_LABEL, GPU_RESOURCE, processors
 from pelagos.ports.pods import NO_STEP_PODS, StepPods
 from pelagos.ports.tenants import CA_FOLDER, CA_KEY
 from pelagos_contract import source_hosts
+from pelagos_contract.flows import PREPARATION
 from pelagos_contract.remote_sources import SECRET_FOLDER, SECRET_MOUNT
 from pelagos_contract.sealing import STEP_NAMESPACE_KEY, step_identity
 from pelagos_contract.tags import RESOURCE_TAG
@@ -189,7 +191,8 @@ def _fill_container(container: Struct, request: RunRequest, pod_defaults: PodDef
     if _authorities(request, pod_defaults):
         file = f"{CA_FOLDER}/{CA_KEY}"
         variables["MLFLOW_TRACKING_SERVER_CERT_PATH"] = file
-        variables[source_hosts.AUTHORITY] = file
+        if _asks_others(request):
+            variables[source_hosts.AUTHORITY] = file
         if pod_defaults.object_storage:
             variables["AWS_CA_BUNDLE"] = file
     variables |= {name: value for name, value in pod_defaults.pods.env.items() if name not in variables}
@@ -280,9 +283,19 @@ def _secrets(request: RunRequest, pod_defaults: PodDefaults) -> list[Struct]:
 
 def _of_source(request: RunRequest) -> dict[str, str]:
     """Whom a step that reads from, or writes to, a server of others may ask, where people find that setting, and its Secret."""
+    if not _asks_others(request):
+        return {}
     told = {source_hosts.VARIABLE: request.tenant.source_hosts} if request.tenant.source_hosts else {}
     told[source_hosts.OF] = f"the ConfigMap {tenant_settings.name_of(request.namespace)} of the operator's namespace"
     return told | ({SECRET_FOLDER: SECRET_MOUNT} if request.secret is not None else {})
+
+
+def _asks_others(request: RunRequest) -> bool:
+    """Whether its steps ask servers that specs name: of sources, of weights to start from, or one that is told of a training."""
+    if request.flow == PREPARATION.name or request.secret is not None:
+        return True
+    model = json.loads(request.parameters.get("request", "{}")).get("model") or {}
+    return bool((model.get("weights") or {}).get("uri"))
 
 
 def _source_secret(request: RunRequest) -> list[Struct]:
