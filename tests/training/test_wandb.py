@@ -276,3 +276,10 @@ def test_the_client_is_given_nothing_of_the_environment_of_a_step(
     assert "secret" not in found.values()
     assert found["WANDB_ERROR_REPORTING"] == "false"
     assert found["HTTPS_PROXY"] == "http://127.0.0.1:9", "offline, no request leaves"
+
+
+def test_the_client_ends_with_the_step_that_an_engine_ends(tmp_path: Path) -> None:
+    """Engines end the session of a run; what is in none of it would write to a workspace that another attempt has."""
+    told = make(tmp_path)._run([sys.executable, "-c", "import os, sys; sys.exit(f'session {os.getsid(0)}')"], {}, "")
+
+    assert told == f"the client: session {os.getsid(0)}"

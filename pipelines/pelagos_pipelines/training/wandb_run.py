@@ -176,7 +176,7 @@ class WandbRun:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=self._environment(key),
-            start_new_session=True,
+            process_group=0,  # and in our session, which the engine ends as a whole
         ) as process:
             try:
                 said, _ = process.communicate(json.dumps(document).encode(), timeout=SECONDS)
