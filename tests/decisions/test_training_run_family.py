@@ -66,6 +66,39 @@ def test_gpus_that_would_idle_are_refused(architecture: str, gpus: int, batch: i
     assert [one.message.startswith(want or "nothing") for one in found] == ([True] if want else [])
 
 
+@pytest.mark.parametrize(
+    ("changes", "space", "want"),
+    [
+        (
+            {},
+            {"batchSize": {"values": [16, 2]}},
+            "spec.resources.gpus is 4, and the GPUs would share 2 images of a batch",
+        ),
+        (
+            {},
+            {"batchSize": {"minimum": 3, "maximum": 8}},
+            "spec.resources.gpus is 4, and the GPUs would share 3 images",
+        ),
+        ({"epochs": 3}, {"weightDecay": {"values": ["0"]}}, "spec.search.epochs: trials of 3 epochs would end before"),
+        ({}, {"epochs": {"values": [9, 2]}}, "spec.search.space.epochs: trials of 2 epochs would end before"),
+        ({}, {"epochs": {"minimum": 1, "maximum": 9}}, "spec.search.space.epochs: trials of 1 epochs would end before"),
+        ({"epochs": 4}, {"batchSize": {"values": [4]}}, None),
+        ({}, {"epochs": {"values": [9, 4]}}, None),
+    ],
+)
+def test_a_search_with_trials_that_the_rest_of_the_spec_forbids_is_refused(
+    changes: dict[str, Any], space: dict[str, Any], want: str | None
+) -> None:
+    found = judged(
+        model={"architecture": "mobilenet_v2"},
+        hyperparameters={"warmupEpochs": 3, "batchSize": 16},
+        resources={"gpus": 4},
+        search={"method": "Random", "trials": 2, "space": space} | changes,
+    )
+
+    assert [one.message.startswith(want or "nothing") for one in found] == ([True] if want else [])
+
+
 def test_what_the_page_shows_is_accepted() -> None:
     shown = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from pelagos.api import reasons
 from pelagos.decisions import durations
@@ -14,6 +15,9 @@ from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
 from pelagos.ports.pipelines import FINISHED, RunState
 from pelagos_contract.families import SCHEDULING, by_architecture
+
+if TYPE_CHECKING:
+    from pelagos_contract.search import Search
 
 
 def deadline_exceeded(seen: Observed, judged: Outcome) -> Outcome | None:
@@ -71,6 +75,26 @@ def _unheeded(seen: Observed) -> str | None:
         return (
             f"spec.resources.gpus is {gpus}, and the GPUs share the {asked.batch_size} images of a batch "
             f"(spec.hyperparameters.batchSize); set it to {asked.batch_size} at most"
+        )
+    return None if seen.spec.search is None else _untriable(seen.spec.search, gpus, asked.warmup_epochs or 0)
+
+
+def _untriable(search: Search, gpus: int, warmup: int) -> str | None:
+    """What no trial could be trained with, though the hyperparameters that are given could."""
+    batch, epochs = search.space.batch_size, search.space.epochs
+    if batch is not None and (fewest := batch.minimum or min(batch.values or (gpus,))) < gpus:
+        return (
+            f"spec.resources.gpus is {gpus}, and the GPUs would share {fewest} images of a batch in some trials "
+            f"(spec.search.space.batchSize); search from {gpus} images on, or set it to {fewest} at most"
+        )
+    if epochs is not None:
+        field, shortest = "spec.search.space.epochs", epochs.minimum or min(epochs.values or (warmup + 1,))
+    else:
+        field, shortest = "spec.search.epochs", search.epochs or warmup + 1
+    if shortest <= warmup:
+        return (
+            f"{field}: trials of {shortest} epochs would end before the learning rate has risen in {warmup} of them "
+            f"(spec.hyperparameters.warmupEpochs); set more epochs than that, or fewer for the rise"
         )
     return None
 
