@@ -12,13 +12,19 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from mlflow_servers import MlflowServer
+from pelagos_contract import sealing
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.flows import TRAINING
 from pelagos_contract.tasks import Task
-from pelagos_contract.training import TrainingRequest, TrainingResult
-from pelagos_pipelines.steps import seeds
+from pelagos_contract.training import TrainingRequest, TrainingResult, Weights
+from pelagos_pipelines.metering.meter import Meter
+from pelagos_pipelines.steps import runs, seeds
 from pelagos_pipelines.steps import train as step_of_training
 from pelagos_pipelines.steps.stages import perform
+from pelagos_pipelines.storage import Place
+from pelagos_pipelines.training import remote_weights
+from pelagos_pipelines.training.tracking import Tracker
+from pelagos_pipelines.training.training_history import TrainingHistory
 from training import killed
 from training.killed import Moment
 from training.shapes import make_request, make_version
@@ -107,6 +113,19 @@ def test_every_seed_has_a_run_below_that_of_the_training(whole: Any) -> None:
     assert above.metrics["progress/epoch"] == 4, "epochs of all trainings together"
 
 
+def test_the_run_that_models_are_registered_from_has_the_checkpoint_of_the_chosen_seed(
+    whole: Any, mlflow: MlflowServer, tmp_path: Path
+) -> None:
+    folder, result, client, parent = whole
+    chosen = folder / f"workspace/seeds/{result.seed}/checkpoints/best.pt"
+    weights = Weights(uri=f"runs:/{parent}/checkpoint/best.pt", sha256=sealing.digest_of(chosen))
+
+    got = remote_weights.bring(weights, tmp_path / "start.pt", mlflow.uri)
+
+    assert got.read_bytes() == chosen.read_bytes()
+    assert client.get_run(parent).data.tags["pelagos.dev/checkpoint-sha256"] == weights.sha256
+
+
 def test_a_run_that_is_killed_in_its_second_training_goes_on_there(
     whole: Any, version: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -139,6 +158,26 @@ def test_a_seed_that_diverges_is_named(version: tuple[str, str], tmp_path: Path)
     with pytest.raises(RefusedError, match=r"^seed 4: the loss became") as refused:
         perform(TRAINING.stages, *parameters(tmp_path, request))
     assert refused.value.failure.reason is Reason.TRAINING_DIVERGED
+
+
+def test_figures_of_a_run_that_a_seed_ended_are_said_to_be_those_of_that_seed(tmp_path: Path) -> None:
+    place = Place(str(tmp_path), tmp_path)
+    places = runs.Places("", place, place, place, tmp_path, None)
+    run = runs.Run(make_request("mobilenet_v3_small"), places, "", "", Meter(tmp_path / "cost.json"))
+    training = run.one_of(runs.Part("seeds/4", "seed 4"), run.request)
+    history = TrainingHistory(training.history, Tracker("", ""))
+    history.record(1, {"validation/F1": 0.5})
+    history.keep()
+
+    with (
+        pytest.raises(RefusedError),
+        step_of_training._keeping_what_there_is(training, history, Tracker("", "")),
+    ):
+        raise RefusedError(Reason.TRAINING_DIVERGED, "the loss became infinite")
+
+    assert run.measured["warnings"] == [
+        "the training of seed 4 ended in epoch 2: figures are those of epoch 1, its best one"
+    ]
 
 
 def test_a_metric_that_one_training_lacks_has_no_mean() -> None:

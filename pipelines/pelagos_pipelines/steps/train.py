@@ -63,9 +63,15 @@ def stage(run: runs.Run) -> None:
 
 
 def _show_chosen(run: runs.Run) -> None:
-    """The curves of the training whose model is packaged stand beside the figures of all."""
-    tracker = run.tracker()
-    tracker.file(seeds.model_of(run).events / names.TRAINING, names.FOLDER)
+    """The curves and the checkpoint of the training whose model is packaged stand beside the figures of all.
+
+    It is this run that registered models name, and whose checkpoint other trainings start from.
+    """
+    tracker, model = run.tracker(), seeds.model_of(run)
+    best_sha256 = run.read(STEP)["bestSha256"]
+    tracker.describe(starting.described(model), {CHECKPOINT_SHA256_TAG: best_sha256})
+    tracker.file(model.best(best_sha256), "checkpoint")
+    tracker.file(model.events / names.TRAINING, names.FOLDER)
     tracker.flush()
 
 
@@ -139,7 +145,7 @@ def _take(run: runs.Run, best: runs.Run, prepared: _Prepared) -> None:
     event_files.write(run.events / names.TRAINING, event_files.of_training(history.epochs))
     tracker.file(run.events / names.TRAINING, names.FOLDER)
     state = best.read(STEP)
-    tracker.describe({}, {CHECKPOINT_SHA256_TAG: state["bestSha256"]})
+    tracker.describe(starting.described(best), {CHECKPOINT_SHA256_TAG: state["bestSha256"]})
     tracker.file(run.best(state["bestSha256"]), "checkpoint")
     if run.part is None:
         trackers.told(run.meter, tracker)
@@ -298,7 +304,9 @@ def _keeping_what_there_is(run: runs.Run, history: TrainingHistory, tracker: Tra
         yield
     except (RefusedError, disk.FullError):
         if (best := history.best(run.request.task)) is not None:
-            words = f"the training ended in epoch {history.told + 1}: figures are those of epoch {best.number}, its best one"
+            name = "" if run.part is None else f" of {run.part.name}"
+            ended = f"the training{name} ended in epoch {history.told + 1}"
+            words = f"{ended}: figures are those of epoch {best.number}, its best one"
             run.measured.update(metrics=best.metrics, warnings=[words])
             with suppress(TrackingError):  # What the person has to know is in the refusal.
                 tracker.flush()
