@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ from pelagos_contract import sealing
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.sources import VolumeSource
 from pelagos_pipelines.metering.meter import Meter
-from pelagos_pipelines.steps import runs
+from pelagos_pipelines.steps import evaluate, runs
 from pelagos_pipelines.storage import Place
 from pelagos_pipelines.training import checkpoints
+from training.shapes import make_request
 
 KEY = "11" * 32
 
@@ -175,3 +177,22 @@ def test_a_result_of_an_earlier_attempt_becomes_one_of_this(run: runs.Run, monke
     document = json.loads(file.read_bytes())
     assert document["seal"]["attempt"] == 2
     assert sealing.opened(document) == {"path": "frames"}
+
+
+def test_a_checkpoint_that_was_made_anew_is_measured_anew(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training on a GPU has not the same bytes twice: the export would refuse them at each attempt."""
+    measured = []
+
+    def measure(run: runs.Run) -> None:
+        measured.append(run.read("train")["bestSha256"])
+        run.finish("measurement", {"bestSha256": measured[-1]})
+
+    monkeypatch.setattr(evaluate, "_measure", measure)
+    monkeypatch.setattr(evaluate, "_tell", lambda run, _: run.finish("evaluation", run.read("measurement")))
+    asked = replace(run, request=make_request("mobilenet_v3_small"))
+    for digest in ("first", "first", "second"):
+        asked.finish("train", {"bestSha256": digest})
+        evaluate.stage(asked)
+
+    assert measured == ["first", "second"]
+    assert asked.read("evaluation") == {"bestSha256": "second"}

@@ -17,11 +17,11 @@ from pelagos_contract.search import Trial, TrialState
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingRequest, TrainingResult
 from pelagos_pipelines.metering.meter import Meter
-from pelagos_pipelines.steps import runs, search
+from pelagos_pipelines.steps import evaluate, runs, search, train
 from pelagos_pipelines.steps.search import Trials
 from pelagos_pipelines.steps.stages import perform
 from pelagos_pipelines.storage import Place
-from pelagos_pipelines.training.tracking import Tracker
+from pelagos_pipelines.training.tracking import Tracker, TrackingError
 from pelagos_pipelines.training.training_history import TrainingHistory
 from training.shapes import make_request, make_version
 
@@ -162,18 +162,20 @@ VALUES = {"0.001": [0.2, 0.5, 0.6], "0.01": [0.1, 0.1, 0.1], "0.02": [0.3, 0.7, 
 PRUNED = GRID | {"pruning": {"startupTrials": 1, "warmUpEpochs": 0}}
 
 
-def make_trials(folder: Path, train: Any, wanted: dict[str, Any]) -> Trials:
+def make_run(folder: Path, wanted: dict[str, Any]) -> runs.Run:
     request = make_request("mobilenet_v3_small", search=wanted)
     places = runs.Places("", Place("", folder), Place("", folder), Place(str(folder), folder), folder, None)
-    run = runs.Run(request, places, "", "", Meter(folder / "cost.json"))
-    assert request.search is not None
-    return Trials(run, request.search, train, lambda number, epoch: None)
+    return runs.Run(request, places, "", "", Meter(folder / "cost.json"))
+
+
+def make_trials(folder: Path, train: Any, wanted: dict[str, Any]) -> Trials:
+    run = make_run(folder, wanted)
+    assert run.request.search is not None
+    return Trials(run, run.request.search, train, lambda number, epoch: None)
 
 
 def history_of(folder: Path, wanted: dict[str, Any]) -> list[Trial]:
-    request = make_request("mobilenet_v3_small", search=wanted)
-    places = runs.Places("", Place("", folder), Place("", folder), Place(str(folder), folder), folder, None)
-    told = search.told(runs.Run(request, places, "", "", Meter(folder / "cost.json")))
+    told = search.told(make_run(folder, wanted))
     assert told is not None
     return told.history
 
@@ -235,6 +237,35 @@ def test_a_trial_that_takes_its_process_with_it_twice_is_given_up(tmp_path: Path
     assert (first.state, first.reason) == ("Failed", "PipelineInterrupted")
     assert first.message == "its process was ended from outside 2 times in epoch 1; most likely memory ran out"
     assert second.state == "Completed"
+
+
+def test_a_trial_whose_tracker_stays_away_is_not_given_up(tmp_path: Path) -> None:
+    """Each attempt ends with words once its epochs are trained: nothing speaks against the hyperparameters."""
+
+    def away(training: runs.Run, after: Any) -> None:
+        Trainer(VALUES)(training, after)
+        raise TrackingError("MLflow did not take it")
+
+    for _ in range(4):
+        with pytest.raises(TrackingError):
+            make_trials(tmp_path, away, GRID).perform(nothing)
+    make_trials(tmp_path, Trainer(VALUES), GRID).perform(nothing)
+
+    first, *_ = history_of(tmp_path, GRID)
+    assert (first.state, first.value, first.epochs) == ("Completed", 0.6, 3)
+
+
+def test_what_follows_a_search_has_the_hyperparameters_that_won(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or Weights & Biases would be told those of the spec after the evaluation."""
+    make_trials(tmp_path, Trainer(VALUES), GRID).perform(nothing)
+    told: list[str] = []
+    monkeypatch.setattr(evaluate, "_measure", nothing)
+    monkeypatch.setattr(evaluate, "_tell", lambda run, _: told.append(train.parameters(run.request)["learningRate"]))
+    evaluate.stage(make_run(tmp_path, GRID))
+
+    assert told == ["0.02"]
 
 
 def test_a_search_of_which_no_trial_is_completed_says_why(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pelagos_contract import event_files as names
 from pelagos_contract.progress import SeedState, Stage
-from pelagos_pipelines.steps import runs, seeds, trackers, train
+from pelagos_pipelines.steps import runs, search, seeds, trackers, train
 
 if TYPE_CHECKING:
     from pelagos_contract.dataset import Split
@@ -46,22 +46,29 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 
 def stage(run: runs.Run) -> None:
     """As `evaluate`, in a step that does more."""
-    if run.finished(STEP):
+    run = search.chosen(run)
+    trainings, is_new = seeds.trainings(run), False
+    if all(_stands(each, STEP) for each in (*trainings, run)):
         return
-    trainings = seeds.trainings(run)
     told = seeds.Told(run, trainings)
     run.telling.enter(Stage.EVALUATION)
     for training in trainings:
         with seeds.named(training):
-            if not training.finished(MEASUREMENT):
+            if not _stands(training, MEASUREMENT):
                 _measure(training)
-            if not training.finished(STEP):
+                is_new = True
+            if not _stands(training, STEP):
                 _tell(training, training)
         told.becomes(training, SeedState.EVALUATED)
     if len(trainings) > 1:
-        if not run.finished(MEASUREMENT):
+        if is_new or not _stands(run, MEASUREMENT):
             run.finish(MEASUREMENT, seeds.evaluated(run, time.time()))
         _tell(run, seeds.model_of(run))
+
+
+def _stands(run: runs.Run, step: str) -> bool:
+    """Whether the state is there, and is of the checkpoint that there is: one that was altered has been made anew."""
+    return run.finished(step) and run.read(step).get("bestSha256") == run.read(train.STEP).get("bestSha256")
 
 
 def _measure(run: runs.Run) -> None:

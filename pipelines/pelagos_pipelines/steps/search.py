@@ -7,7 +7,8 @@ says what was tried and how it ended: a step that is started again goes on in th
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.search import LONGEST, Search, SearchProgress, Trial, TrialState, better
 from pelagos_contract.training import ChosenHyperparameters, TrainingRequest
 from pelagos_pipelines.steps.runs import Part, Run
+from pelagos_pipelines.storage import StorageRefusedError
 
 if TYPE_CHECKING:
     from pelagos_pipelines.training.training_history import Epoch
@@ -93,7 +95,9 @@ class Trials:
             else:
                 self._note(self._started_again(self._entries[number]))
             if self._entries[number].state is TrialState.RUNNING:
-                self._note(self._tried(self._entries[number]))
+                with self._excusing(number):
+                    tried = self._tried(self._entries[number])
+                self._note(tried)
             ended(self._entries[number], self.best())
             self._forget_weights()
         best = self.best()
@@ -108,17 +112,26 @@ class Trials:
     def training(self, entry: Entry) -> Run:
         """The training of a trial."""
         request = self._run.request.model_copy(
-            update={"seeds": [], "search": None, "hyperparameters": self.hyperparameters(entry, is_trial=True)}
+            update={
+                "seeds": [],
+                "search": None,
+                "hyperparameters": _hyperparameters(self._run.request, self._search, entry, is_trial=True),
+            }
         )
         return self._run.one_of(Part(f"{TRIALS}/{entry.number}", f"trial {entry.number}"), request)
 
-    def hyperparameters(self, entry: Entry, *, is_trial: bool = False) -> ChosenHyperparameters:
-        """With those of a trial; the model that follows has its epochs only when it is to be the trial's own."""
-        usual = self._run.request.hyperparameters.model_dump(by_alias=True)
-        shorter: Mapping[str, Any] = {}
-        if self._search.epochs is not None and (is_trial or self._search.then == "TakeBest"):
-            shorter = {"epochs": self._search.epochs}
-        return ChosenHyperparameters.model_validate({**usual, **shorter, **entry.parameters})
+    @contextmanager
+    def _excusing(self, number: int) -> Iterator[None]:
+        """What ends with words, such as a tracker that is away, was not ended from outside: it does not count as a start."""
+        try:
+            yield
+        except Exception:
+            self._entries[number] = replace(self._entries[number], starts=0)
+            # What is to be said is why it ended; where this cannot be written, the trial has one chance less.
+            with suppress(OSError, StorageRefusedError):
+                self._run.note(JOURNAL, {"trials": [asdict(each) for each in self._entries]})
+                self._run.keep_epoch()
+            raise
 
     def _tried(self, entry: Entry) -> Entry:
         """Train it, from its last checkpoint if there is one."""
@@ -235,6 +248,27 @@ class Trials:
         from pelagos_pipelines.training.training_history import TrainingHistory
 
         return TrainingHistory(training.history, Tracker("", "")).epochs
+
+
+def chosen(run: Run) -> Run:
+    """The run with the hyperparameters of the best trial, once a search has ended; the run itself when it has none."""
+    search = run.request.search
+    best = None if search is None else _best(_journal(run), search.metric_for(run.request.task))
+    if search is None or best is None:
+        return run
+    found = _hyperparameters(run.request, search, best)
+    return replace(run, request=run.request.model_copy(update={"hyperparameters": found}))
+
+
+def _hyperparameters(
+    request: TrainingRequest, search: Search, entry: Entry, *, is_trial: bool = False
+) -> ChosenHyperparameters:
+    """With those of a trial; the model that follows has its epochs only when it is to be the trial's own."""
+    usual = request.hyperparameters.model_dump(by_alias=True)
+    shorter: Mapping[str, Any] = {}
+    if search.epochs is not None and (is_trial or search.then == "TakeBest"):
+        shorter = {"epochs": search.epochs}
+    return ChosenHyperparameters.model_validate({**usual, **shorter, **entry.parameters})
 
 
 def told(run: Run) -> SearchProgress | None:

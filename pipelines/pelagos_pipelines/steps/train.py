@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -125,9 +125,8 @@ def _searched(run: runs.Run, search: Search, prepared: _Prepared, whole: Whole) 
     whole.enter(Stage.SEARCH)
     best = trials.perform(ended)
     whole.flush()
-    wanted = run.request.model_copy(update={"hyperparameters": trials.hyperparameters(best)})
-    found = replace(run, request=wanted)
-    if not _is_finished(found) and searching.take(found, trials.training(best), wanted):
+    found = searching.chosen(run)
+    if not _is_finished(found) and searching.take(found, trials.training(best), found.request):
         _take(found, trials.training(best), prepared)
         whole.enter(Stage.TRAINING)
     return found
