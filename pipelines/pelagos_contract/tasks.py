@@ -86,6 +86,7 @@ TASKS = {
             ),
             overall=("confidence",),
             primary_metric="mAP50",
+            validation=("mAP50", "precision", "recall"),
         ),
         TaskDescription(
             Task.ORIENTED_DETECTION,
@@ -95,6 +96,7 @@ TASKS = {
             metrics=("mAP50", "mAP75", "mAP50-95", "precision", "recall", "F1", "IoU"),
             overall=("confidence",),
             primary_metric="mAP50",
+            validation=("mAP50", "precision", "recall"),
         ),
         TaskDescription(
             Task.SEMANTIC_SEGMENTATION,
@@ -104,6 +106,7 @@ TASKS = {
             metrics=("IoU", "Dice", "precision", "recall", "F1"),
             overall=("pixelAccuracy",),
             primary_metric="IoU",
+            validation=("Dice", "pixelAccuracy", "loss"),
         ),
         TaskDescription(
             Task.PANOPTIC_SEGMENTATION,
@@ -113,6 +116,7 @@ TASKS = {
             metrics=("PQ", "SQ", "RQ"),
             overall=("PQ-things", "SQ-things", "RQ-things", "PQ-stuff", "SQ-stuff", "RQ-stuff"),
             primary_metric="PQ",
+            validation=("RQ", "loss"),  # SQ is of pairs, of which an epoch may have none
         ),
     )
 }

@@ -150,6 +150,9 @@ def test_the_result_has_the_whole_search() -> None:
         ("yolov8n", "validation/accuracy", False),
         ("mobilenet_v3_small", "validation/accuracy", True),
         ("mobilenet_v3_small", "validation/mAP50", False),
+        ("yolov8n-obb", "validation/recall", True),
+        ("mask2former_tiny-semantic", "validation/Dice", True),
+        ("mask2former_tiny-panoptic", "validation/SQ", False),
     ],
 )
 def test_a_search_by_a_metric_that_is_not_measured_is_refused_before_anything_is_made(

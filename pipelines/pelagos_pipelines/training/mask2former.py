@@ -312,6 +312,7 @@ class _Judge:
             samples, answers = [sample for sample, _ in self._objects], [answer for _, answer in self._objects]
             overlap = detection.score(samples, answers, self._classes, instances.places_of(samples, answers))
             named = {"mAP50": overlap.mean("map50"), "mAP50-95": overlap.mean("map50_95")}
+            named |= {name: overlap.mean(name) for name in ("precision", "recall")}
         return {f"validation/{name}": value for name, value in named.items() if np.isfinite(value)}
 
 
