@@ -111,6 +111,15 @@ def test_classes_may_be_lines_of_a_file(api: ApiServer, plane: Path) -> None:
     assert asked(plane)["labels"] == ["Salpa thompsoni", "raft, of ice"]
 
 
+def test_a_name_that_holds_the_end_of_a_line_of_old_is_not_two_names(api: ApiServer, plane: Path) -> None:
+    (plane / "classes.txt").write_bytes(b"cod\x0bray\r\nsalp\r\n")
+
+    done = imported(plane, classes=f"@{plane / 'classes.txt'}")
+
+    assert (done.exit_code, "text on one line" in done.stderr) == (1, True), done.stderr
+    assert not (plane / "asked").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "classes", "words"),
     [

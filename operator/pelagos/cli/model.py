@@ -132,7 +132,8 @@ def _labels(given: str) -> list[str]:
             content = file.read(_LARGEST_LIST + 1)
         if len(content) > _LARGEST_LIST:
             raise NotImportedError(f"--classes {given}: the file has more than {_LARGEST_LIST} bytes")
-        lines = content.decode("utf-8-sig").splitlines()
+        # Line feeds alone: what else may end a line is a character of a name, which is refused for it.
+        lines = content.decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise NotImportedError(f"--classes {given}: {path} cannot be read as text: {error}") from None
     return [line.strip() for line in lines if line.strip()]
