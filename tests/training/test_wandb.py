@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -164,6 +165,16 @@ def test_a_wrong_key_is_said_and_shown_nowhere(
     assert "was not told of this training" in missed
     assert wrong not in missed + caplog.text
     assert not [path for path in kept.files.values() if wrong.encode() in path.read_bytes()]
+
+
+def test_the_key_is_not_shown_as_it_is_sent_either(tmp_path: Path) -> None:
+    """A server or a proxy may say what it was asked with."""
+    login = base64.b64encode(f"api:{KEY}".encode()).decode()
+    echo = [sys.executable, "-c", f"raise SystemExit('400: Authorization: Basic {login}, {KEY}')"]
+
+    words = make(tmp_path, "https://wandb.example")._run(echo, {}, KEY)
+
+    assert words == "https://wandb.example: 400: Authorization: Basic ***, ***"
 
 
 def test_a_server_that_takes_no_rows_is_not_taken_for_one_that_does(

@@ -6,6 +6,7 @@ the same id, what it does not have: what was missed once is told with the next t
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import os
@@ -187,7 +188,9 @@ class WandbRun:
         if process.returncode == 0:
             return ""
         words = _NOISE.sub("", said.decode("utf-8", "replace"))
-        lines = [line.strip() for line in (words.replace(key, "***") if key else words).splitlines() if line.strip()]
+        for secret in (key, base64.b64encode(f"api:{key}".encode()).decode()) if key else ():
+            words = words.replace(secret, "***")
+        lines = [line.strip() for line in words.splitlines() if line.strip()]
         last = lines[-1] if lines else "it said nothing"
         return f"{self._asked.url or 'the client'}: {last[:_LONGEST]}"
 
