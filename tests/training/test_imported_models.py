@@ -244,13 +244,13 @@ def test_what_cannot_be_served_is_refused_with_what_to_do(tmp_path: Path, pictur
 
 def test_a_graph_that_was_edited_by_us_before_can_be_edited_again() -> None:
     made = foreign_models.classifier()
-    images: Any = np.full((1, 3, 64, 64), 8, np.float32)
+    values: Any = np.full((1, 3, 64, 64), 8, np.float32)
     for _ in range(2):
         graph_edits.scale(made, [0.5, 0.5, 0.5], [1.0, 1.0, 1.0])
         graph_edits.soften(made)
     session = predictor.session(made.SerializeToString(), 1)
 
-    (found,) = session.run(None, {"images": images})
+    (found,) = session.run(None, {"images": values})
 
     assert found.shape == (1, 2)
 
