@@ -21,6 +21,7 @@ from pelagos_pipelines.steps import evaluate, runs, search, train
 from pelagos_pipelines.steps.search import Trials
 from pelagos_pipelines.steps.stages import perform
 from pelagos_pipelines.storage import Place
+from pelagos_pipelines.training.processes import ProcessFailedError
 from pelagos_pipelines.training.tracking import Tracker, TrackingError
 from pelagos_pipelines.training.training_history import TrainingHistory
 from training.shapes import make_request, make_version
@@ -137,8 +138,10 @@ def test_the_sample_works_in_a_tiny_configuration(version: tuple[str, str], tmp_
 class Trainer:
     """Trains by writing what the test says each epoch comes to; ``die_at`` ends the process after so many epochs."""
 
-    def __init__(self, values: dict[str, list[float]], die_at: int | None = None) -> None:
-        self.values, self.left = values, die_at
+    def __init__(
+        self, values: dict[str, list[float]], die_at: int | None = None, death: type[BaseException] = KeyboardInterrupt
+    ) -> None:
+        self.values, self.left, self.death = values, die_at, death
         self.trained: list[tuple[int, int]] = []
 
     def __call__(self, training: runs.Run, after: Any) -> None:
@@ -150,7 +153,7 @@ class Trainer:
             if value == float("inf"):
                 raise RefusedError(Reason.OUT_OF_MEMORY, "memory ran out at batchSize 4", "hyperparameters.batchSize")
             if self.left == 0:
-                raise KeyboardInterrupt
+                raise self.death
             history.record(epoch, {"validation/F1": value, "validation/loss": 1.0})
             number = int(training.workspace.name)
             self.trained.append((number, epoch))
@@ -225,12 +228,13 @@ def test_the_smallest_loss_is_the_best(tmp_path: Path) -> None:
     assert best.parameters == {"learningRate": "0.001"}
 
 
-def test_a_trial_that_takes_its_process_with_it_twice_is_given_up(tmp_path: Path) -> None:
-    """As when the kernel ends it for want of memory: no child says so, the step is just started again."""
+@pytest.mark.parametrize("death", [KeyboardInterrupt, ProcessFailedError])
+def test_a_trial_that_takes_its_process_with_it_twice_is_given_up(death: type[BaseException], tmp_path: Path) -> None:
+    """As when the kernel ends it, or one of those that share it, for want of memory: the step is just started again."""
     values = VALUES | {"0.001": [0.5] * 3}
     for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            make_trials(tmp_path, Trainer(values, die_at=0), GRID).perform(nothing)
+        with pytest.raises(death):
+            make_trials(tmp_path, Trainer(values, die_at=0, death=death), GRID).perform(nothing)
     make_trials(tmp_path, Trainer(values), GRID).perform(nothing)
     first, second, *_ = history_of(tmp_path, GRID)
 

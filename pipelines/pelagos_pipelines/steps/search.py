@@ -13,11 +13,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pelagos_contract import disk
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.search import LONGEST, Search, SearchProgress, Trial, TrialState, better
 from pelagos_contract.training import ChosenHyperparameters, TrainingRequest
 from pelagos_pipelines.steps.runs import Part, Run
-from pelagos_pipelines.storage import StorageRefusedError
+from pelagos_pipelines.storage import StorageError, StorageRefusedError
+from pelagos_pipelines.training.tracking import TrackingError
 
 if TYPE_CHECKING:
     from pelagos_pipelines.training.training_history import Epoch
@@ -122,10 +124,10 @@ class Trials:
 
     @contextmanager
     def _excusing(self, number: int) -> Iterator[None]:
-        """What ends with words, such as a tracker that is away, was not ended from outside: it does not count as a start."""
+        """A tracker or a storage that is away, or refuses, says nothing of the trial: the start does not count."""
         try:
             yield
-        except Exception:
+        except (RefusedError, StorageError, StorageRefusedError, TrackingError, disk.FullError):
             self._entries[number] = replace(self._entries[number], starts=0)
             # What is to be said is why it ended; where this cannot be written, the trial has one chance less.
             with suppress(OSError, StorageRefusedError):
