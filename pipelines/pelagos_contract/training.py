@@ -76,6 +76,7 @@ class Hyperparameters(Strict):
             le=4096,
             description="Longest side of the model's input in pixels, a multiple of 32. Default: "
             + ", ".join(f"{task.image_size} to {task.verb}" for task in TASKS.values())
+            + "".join(f"; {one.pattern}: {one.image_size}" for one in families.FAMILIES if one.image_size)
             + ".",
         ),
     ] = None
@@ -94,7 +95,7 @@ class Hyperparameters(Strict):
         Literal["Cosine", "Linear", "Constant"] | None,
         Field(
             description="How the learning rate falls after it has risen: to a hundredth, along a cosine or in a line, or not. "
-            "Default: Linear for detectors of YOLO, else Cosine.",
+            "Default: Linear for YOLO, its classifiers left out, else Cosine.",
         ),
     ] = None
     warmup_epochs: Annotated[
@@ -103,7 +104,7 @@ class Hyperparameters(Strict):
             ge=0,
             le=10000,
             description="Epochs in which the learning rate rises, fewer than epochs. Default: 3, or all but the last one, for "
-            "detectors of YOLO, else a tenth of all steps.",
+            "YOLO, its classifiers left out, else a tenth of all steps.",
         ),
     ] = None
     weight_decay: Annotated[Decimal, Field(description="Weight decay.")] = "0.0005"
