@@ -153,6 +153,8 @@ async def test_a_training_that_asks_for_more_than_there_is_has_the_machine_alone
         (Room(), Share(64), [Share(64)], True),
         (Room(cores=16), Share(1, gpus=1), [Share(1)], True),
         (Room(cores=16), Share(1, gpus=1), [Share(1, gpus=1)], False),
+        (Room(cores=16, has_gpus=True), Share(1), [Share(1)], False),
+        (Room(cores=16, has_gpus=True), Share(1), [], True),
         (Room(memory=8), Share(1, memory=4), [Share(1, memory=4)], True),
         (Room(memory=8), Share(1, memory=4), [Share(1, memory=5)], False),
     ],
@@ -168,3 +170,15 @@ def test_a_training_that_does_not_say_what_memory_it_needs_counts_as_a_usual_one
 
     assert room.share(stated) == Share(2, memory=1024**3)
     assert room.share(replace(stated, resources=RunResources(2))) == Share(2, memory=room.USUAL_MEMORY)
+
+
+@pytest.mark.parametrize(("device", "found"), [("nvidia0", True), ("dxg", True), ("kfd", True), ("nvram", False)])
+def test_gpus_are_known_by_their_devices(
+    device: str, found: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / device).touch()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert room.has_gpus(tmp_path) is found
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not room.has_gpus(tmp_path), "hidden from steps, too"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def _make(context: EngineContext) -> KfpLocal:
     from pelagos.engines.kfp_local.engine import KfpLocal
     from pelagos.engines.kfp_local.launch import Login
-    from pelagos.engines.kfp_local.room import Room, cores_of_this_machine, memory_of_this_machine
+    from pelagos.engines.kfp_local.room import Room, cores_of_this_machine, has_gpus, memory_of_this_machine
     from pelagos.engines.kubernetes.secrets import SecretReader
 
     given = context.settings
@@ -33,7 +33,10 @@ def _make(context: EngineContext) -> KfpLocal:
         capacity={
             PREPARATION.name: Room(runs=given.parallel_preparations),
             TRAINING.name: Room(
-                given.parallel_trainings, given.training_cores or cores_of_this_machine(), memory_of_this_machine()
+                given.parallel_trainings,
+                given.training_cores or cores_of_this_machine(),
+                memory_of_this_machine(),
+                has_gpus(),
             ),
         },
         login=Login(given.steps_tracking_username_file, given.steps_tracking_password_file),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pelagos.engines.kubernetes.quantities import quantity
@@ -32,12 +33,14 @@ class Room:
     """What runs of a flow may take together: ``runs`` of them, ``cores``, and ``memory`` in bytes; 0 limits nothing.
 
     A run that asks for more than there is has the machine for itself: it would wait for ever otherwise. GPUs are used by one run
-    at a time: nothing divides them between processes of one machine.
+    at a time: nothing divides them between processes of one machine. ``has_gpus``: every run uses them, also one that does not
+    ask for any.
     """
 
     runs: int = 0
     cores: int = 0
     memory: int = 0
+    has_gpus: bool = False
 
     def obstacle(self, flow: str, asked: Share, taken: Collection[Share]) -> str | None:
         """Why there is no room for one more beside those that have ``taken`` theirs; None when there is."""
@@ -45,7 +48,7 @@ class Room:
             return None
         if self.runs and len(taken) >= self.runs:
             return f"of {flow}, {self.runs} at a time run on this machine"
-        if asked.gpus and any(each.gpus for each in taken):
+        if self.has_gpus or (asked.gpus and any(each.gpus for each in taken)):
             return "another run uses the GPUs of this machine, which one run at a time may use"
         cores, memory = sum(each.cores for each in taken), sum(each.memory for each in taken)
         if self.cores and cores + asked.cores > self.cores:
@@ -88,6 +91,13 @@ def cores_of_this_machine() -> int:
 def memory_of_this_machine() -> int:
     """In bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def has_gpus(devices: Path = Path("/dev")) -> bool:
+    """Whether this machine has GPUs that a framework may find: of NVIDIA, by Windows, or of AMD. Steps get our CUDA variables."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}:
+        return False
+    return any(path for pattern in ("nvidia[0-9]*", "dxg", "kfd") for path in devices.glob(pattern))
 
 
 def _cores(number: int) -> str:
