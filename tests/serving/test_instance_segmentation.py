@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any, cast
 
@@ -165,6 +166,34 @@ def test_thousands_of_objects_in_a_large_image_take_seconds_at_most() -> None:
     assert (len(got.masks), got.cut) == (2500, False)
     assert sum(map(len, got.masks)) < instance_segmentation.MASK_CHARACTERS
     assert {each["area"] for each in got.render(("a",))["instances"]} == {disc.sum()}
+
+
+def test_masks_without_a_pixel_are_work_that_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, made = Fitted(np.zeros((1, 1, 3), np.uint8), 20, 10), list[int]()
+    boxes = np.array([[0, 0, 20, 10]] * 1000, np.float32)
+    found = Candidates(np.linspace(1, 0.5, 1000, dtype=np.float32), np.zeros(1000, np.int32), boxes)
+    monkeypatch.setattr(instance_segmentation, "MASK_PIXELS", 5 * 200)
+
+    def part(place: int) -> Part:
+        made.append(place)
+        return Part(0, 0, np.zeros((10, 20), bool))
+
+    got = instance_segmentation.instances(image, found, part)
+
+    assert (len(made), got.masks, got.cut) == (5, (), True)
+
+
+def test_an_image_of_one_long_line_takes_as_little_memory_as_it_has_pixels() -> None:
+    decoded(320, 240)
+    tracemalloc.start()
+    try:
+        found = decoded(300_000, 4, confidence=0.95)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert (found.size, len(found.masks) > 0) == ((4, 300_000), True)
+    assert most < 2**26
 
 
 def test_masks_that_differ_are_no_parity_and_a_row_of_a_small_one_is() -> None:

@@ -112,13 +112,16 @@ def instances(image: Fitted, found: Candidates, part: Callable[[int], Part]) -> 
     for place in range(len(found.scores)):
         box = None if found.boxes is None else found.boxes[place]
         pixels += size[0] * size[1] if box is None else _pixels(box)
-        made = part(place) if pixels <= MASK_PIXELS or not kept else None
-        if made is not None and not made.inside.any():
+        # The best object is told whatever its size is, which that of the image bounds. Masks without a pixel are work, too.
+        if place and pixels > MASK_PIXELS:
+            cut = True
+            break
+        made = part(place)
+        if not made.inside.any():
             continue
-        text = "" if made is None else run_lengths.encoded(made, size)
+        text = run_lengths.encoded(made, size)
         characters += len(text)
-        # The best object is told whatever its size is, which that of the image bounds.
-        if kept and (made is None or characters > MASK_CHARACTERS):
+        if kept and characters > MASK_CHARACTERS:
             cut = True
             break
         masks.append(text)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,8 @@ REDUCTION = 4
 """Pixels of the canvas that a prototype has one for, across and down."""
 ANCHORS, PLACES = 16, 64
 """Of a sketch: candidates, and places where each of their masks is told."""
+AT_ONCE = 4096
+"""Pixels of a side of the part of an image for which a mask is made at once."""
 HIDDEN = 16.0
 """How many times larger the values may be of which coefficients and prototypes are sums: early in training they cancel."""
 
@@ -45,14 +48,21 @@ class YoloV8Seg(InstanceHead):
         coefficients = raw[0][len(candidates) :, anchors].T
         size = (image.height, image.width)
         wide, high = image.shown
-        down = _interpolation(prototypes.shape[1:], (high, wide), size, axis=0)
-        across = _interpolation(prototypes.shape[1:], (high, wide), size, axis=1)
+        sides = [_interpolation(prototypes.shape[1:], (high, wide), size, axis=axis) for axis in (0, 1)]
 
         def part(place: int) -> Part:
             columns, rows = columns_and_rows(found.boxes[place], size)
-            return Part(
-                columns.start, rows.start, _inside(coefficients[place], prototypes, down[rows], across[columns])
-            )
+            inside: Any = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
+            for top in range(0, inside.shape[0], AT_ONCE):
+                for left in range(0, inside.shape[1], AT_ONCE):
+                    some = inside[top : top + AT_ONCE, left : left + AT_ONCE]
+                    begin = rows.start + top, columns.start + left
+                    weights = (
+                        side.weights(slice(first, first + count))
+                        for side, first, count in zip(sides, begin, some.shape, strict=True)
+                    )
+                    some[:] = _inside(coefficients[place], prototypes, *weights)
+            return Part(columns.start, rows.start, inside)
 
         kept = Candidates(found.scores, found.class_ids, found.boxes, found.cut)
         return instances(image, kept, part)
@@ -113,23 +123,46 @@ def _spread(count: int, most: int) -> Any:
     return np.linspace(0, count - 1, min(most, count)).astype(int)
 
 
-def _inside(coefficients: Any, prototypes: Any, down: Any, across: Any) -> Any:
+def _inside(coefficients: Any, prototypes: Any, down: _Weights, across: _Weights) -> Any:
     """The pixels of a mask in a part of an image, whose rows and columns are weighted means of those of the prototypes."""
-    rows, columns = _reached(down), _reached(across)
-    window = prototypes[:, rows, columns]
+    window = prototypes[:, down.reached, across.reached]
     low = (coefficients @ window.reshape(len(window), -1)).reshape(window.shape[1:])
-    return down[:, rows] @ low @ across[:, columns].T > 0
+    return down.values @ low @ across.values.T > 0
 
 
-def _reached(weights: Any) -> slice:
-    """The columns of weights that are not 0: from the first one of the first row to the last one of the last."""
-    if not len(weights):
-        return slice(0, 0)
-    return slice(int(np.flatnonzero(weights[0])[0]), int(np.flatnonzero(weights[-1])[-1]) + 1)
+class _Weights(NamedTuple):
+    """What each of some rows, or columns, takes of those of the prototypes that are ``reached``: ``[rows, reached]``."""
+
+    reached: slice
+    values: Any
 
 
-def _interpolation(grid: tuple[int, int], shown: tuple[int, int], size: tuple[int, int], *, axis: int) -> Any:
-    """What each row (``axis`` 0) or column (1) of the original takes of each row or column of the prototypes: ``[size, grid]``.
+@dataclass(frozen=True)
+class _Interpolation:
+    """How each row of the original is made: of the rows ``before`` and ``after`` of ``finer`` ``[rows, grid]``, by ``share``.
+
+    An image may have a million rows: what each takes of the whole grid would be a gigabyte.
+    """
+
+    finer: Any
+    before: Any
+    after: Any
+    share: Any
+
+    def weights(self, rows: slice) -> _Weights:
+        """Those of some rows, one at least."""
+        before, after, share = self.before[rows], self.after[rows], self.share[rows, None]
+        cells = np.flatnonzero(self.finer[before[0] : after[-1] + 1].any(axis=0))
+        reached = slice(int(cells[0]), int(cells[-1]) + 1)
+        near = self.finer[:, reached]
+        values: Any = (1 - share) * near[before] + share * near[after]
+        return _Weights(reached, values.astype(np.float32))
+
+
+def _interpolation(
+    grid: tuple[int, int], shown: tuple[int, int], size: tuple[int, int], *, axis: int
+) -> _Interpolation:
+    """What each row (``axis`` 0) or column (1) of the original takes of each row or column of the prototypes.
 
     As ultralytics resizes masks: bilinearly, to where borders of the letterbox end between pixels, these are cut off, then to the
     original. ``grid`` is the height and width of prototypes, ``shown`` that of the image that was put on the canvas, ``size``
@@ -148,8 +181,7 @@ def _interpolation(grid: tuple[int, int], shown: tuple[int, int], size: tuple[in
     first: Any = np.zeros((sides[axis], grid[axis]))
     np.add.at(first, (np.arange(sides[axis]), finely[0]), 1 - finely[2])
     np.add.at(first, (np.arange(sides[axis]), finely[1]), finely[2])
-    weights: Any = (1 - share)[:, None] * first[start + before] + share[:, None] * first[start + after]
-    return weights.astype(np.float32)
+    return _Interpolation(first, start + before, start + after, share)
 
 
 def _bilinear(size: int, source: int) -> tuple[Any, Any, Any]:
