@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from typing import Any
 
 import numpy as np
 import pytest
 
-from pelagos.cli import tiles
+from pelagos.cli import pixel_tiles, tiles
 from pelagos.cli.tiles import Asked
 from pelagos.engines.triton.inference import InferenceError
 from pelagos_contract import run_lengths
-from pelagos_contract.tiles import Place
+from pelagos_contract.tiles import Place, places
 
 LEFT, RIGHT = Place(0, 0, 100, 100), Place(80, 0, 100, 100)
 SIZE = (180, 100)
@@ -185,6 +186,37 @@ def test_an_object_that_several_tiles_show_is_one_segment() -> None:
     areas = sorted((one["label"], one["area"]) for one in found["segments"])
     assert areas == [("cod", 300), ("cod", 450), ("cod", 2800), ("sand", 50 * 260)]
     assert [one["id"] for one in found["segments"]] == [1, 2, 3, 4]
+
+
+def test_thousands_of_segments_of_hundreds_of_tiles_are_put_together_in_seconds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By work and memory that grow with the pixels: with a map of the image for each segment they would be ten times as much."""
+    monkeypatch.setattr(pixel_tiles, "AT_ONCE", 2**18)
+    side = 1000
+    across = np.arange(side) // 20
+    whole: Any = (across[:, None] * 100 + across + 2) * (
+        (np.arange(side) % 20 > 3) & (np.arange(side)[:, None] % 20 > 3)
+    )
+    where = places(side, side, 200, 40)
+    answers = []
+    for place in where:
+        part = whole[place.y : place.y + place.height, place.x : place.x + place.width]
+        _, own = np.unique(part, return_inverse=True)
+        numbers = own.reshape(part.shape)
+        answers.append(
+            Asked(place, {"task": "PanopticSegmentation", "segments": rows_of(numbers + (numbers > 0), "segments")})
+        )
+    tracemalloc.start()
+    try:
+        found = tiles.merged((side, side), answers)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert {one["area"] for one in found["segments"]} == {16 * 16}
+    assert len(found["segments"]) == 50 * 50
+    assert most < 2**26
 
 
 def test_pixels_that_do_not_fit_their_tile_are_refused() -> None:

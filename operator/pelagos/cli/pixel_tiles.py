@@ -1,12 +1,15 @@
 """Answers of tasks that label pixels, for tiles of a large image, put together. For ``predict``, see tiles.
 
 Where tiles overlap, a pixel is what the tile says whose edges are farther away. Objects that two tiles show are one where both
-say so of most of the pixels that they share.
+say so of most of the pixels that they share. No work grows with the number of objects times that of pixels: a large image may
+have tens of thousands of objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from pelagos.engines.triton import inference
@@ -18,122 +21,170 @@ Tile = tuple[Place, Mapping[str, Any]]
 
 SAME = 0.5
 """IoU, within what two tiles share, of two segments of one class that are one object."""
+AT_ONCE = 2**24
+"""Pixels whose runs are looked for at once, about."""
+
+
+class _Tiles:
+    """What answers say of the pixels of their tiles."""
+
+    def __init__(self, found: Sequence[Tile], results: str) -> None:
+        self.found = found
+        self.rows: Sequence[Sequence[Mapping[str, Any]]] = [content[results] for _, content in found]
+        # Tiles come row by row: those of the row before are asked for again.
+        self.numbers = lru_cache(2 * len({place.x for place, _ in found}) + 2)(self._numbers)
+
+    def _numbers(self, tile: int) -> Any:
+        """Of each pixel of a tile the place of its row among ``rows`` and one more, int32 [height, width]; 0 for nothing.
+
+        Raises:
+            InferenceError: a mask is none of such a tile.
+        """
+        # Here, where answers have come by tritonclient: numpy is loaded already.
+        import numpy as np
+
+        from pelagos_contract import run_lengths
+
+        place = self.found[tile][0]
+        whole: Any = np.zeros((place.height, place.width), np.int32)
+        for number, row in enumerate(self.rows[tile], start=1):
+            if row.get("mask") is None:  # an answer had no room for it
+                continue
+            try:
+                # Of the tile, whatever the server says of its size.
+                part = run_lengths.part_of(row["mask"]["counts"], (place.height, place.width))
+            except ValueError as error:
+                raise inference.InferenceError(f"the answer for a tile does not fit it: {error}") from error
+            rows, columns = part.inside.shape
+            whole[part.top : part.top + rows, part.left : part.left + columns][part.inside] = number
+        return whole
+
+    def pasted(self, size: tuple[int, int], known: Sequence[Sequence[int]]) -> Any:
+        """What is ``known`` of the row of each pixel of the image, by tile and place, int32 [height, width]; 0 for nothing."""
+        import numpy as np
+
+        whole: Any = np.zeros((size[1], size[0]), np.int32)
+        across = _own([(place.x, place.width) for place, _ in self.found])
+        down = _own([(place.y, place.height) for place, _ in self.found])
+        for tile, (place, _) in enumerate(self.found):
+            (left, right), (top, bottom) = across[place.x], down[place.y]
+            own = self.numbers(tile)[top - place.y : bottom - place.y, left - place.x : right - place.x]
+            whole[top:bottom, left:right] = np.array([0, *known[tile]], np.int32)[own]
+        return whole
+
+    def pairs(self) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+        """Objects of two tiles, each by tile and place among its rows, that are one."""
+        import numpy as np
+
+        for tile, beside in self._neighbours():
+            places = self.found[tile][0], self.found[beside][0]
+            left, top = (max(getattr(place, side) for place in places) for side in ("x", "y"))
+            right, bottom = min(one.x + one.width for one in places), min(one.y + one.height for one in places)
+            here, there = (
+                self.numbers(one)[top - place.y : bottom - place.y, left - place.x : right - place.x].ravel()
+                for one, place in zip((tile, beside), places, strict=True)
+            )
+            both, others = (here > 0) & (there > 0), len(self.rows[beside]) + 1
+            keys, counts = np.unique(here[both].astype(np.int64) * others + there[both], return_counts=True)
+            areas = np.bincount(here), np.bincount(there)
+            for key, common in zip(keys.tolist(), counts.tolist(), strict=True):
+                one, other = divmod(key, others)
+                row, known = self.rows[tile][one - 1], self.rows[beside][other - 1]
+                alike = common > SAME * (areas[0][one] + areas[1][other] - common)
+                if alike and row["isThing"] and row["classId"] == known["classId"]:
+                    yield (beside, other - 1), (tile, one - 1)
+
+    def _neighbours(self) -> Iterator[tuple[int, int]]:
+        """Two tiles that share pixels, the later one first."""
+        at = {(place.x, place.y): tile for tile, (place, _) in enumerate(self.found)}
+        lefts, tops = (sorted({place[side] for place in at}) for side in (0, 1))
+        for tile, (place, _) in enumerate(self.found):
+            for y in tops[bisect_right(tops, place.y - place.height) : bisect_left(tops, place.y + place.height)]:
+                for x in lefts[bisect_right(lefts, place.x - place.width) : bisect_left(lefts, place.x + place.width)]:
+                    if at.get((x, y), tile) < tile:
+                        yield tile, at[x, y]
 
 
 def of_classes(size: tuple[int, int], found: Sequence[Tile]) -> dict[str, Any]:
     """One class map for an image of ``size`` (width, height)."""
-    labels: dict[int, Mapping[str, Any]] = {}
-
-    def number(_: int, row: Mapping[str, Any]) -> int:
-        labels.setdefault(row["classId"], row)
-        return int(row["classId"]) + 1
-
-    numbers = _pasted(size, found, "classes", number)
-    areas = _areas(numbers)
+    tiles = _Tiles(found, "classes")
+    labels = {int(row["classId"]): row["label"] for rows in reversed(tiles.rows) for row in reversed(rows)}
+    told = _told(tiles.pasted(size, [[int(row["classId"]) + 1 for row in rows] for rows in tiles.rows]))
     entries = [
-        {"label": labels[one - 1]["label"], "classId": one - 1, **_told(numbers, one, area)}
-        for one, area in sorted(areas.items(), key=lambda pair: -pair[1])
+        {"label": labels[one - 1], "classId": one - 1, **entry}
+        for one, entry in sorted(told.items(), key=lambda pair: -pair[1]["area"])
     ]
-    return _answer(size, found, "classes", entries, areas)
+    return _answer(size, found, "classes", entries)
 
 
 def of_segments(size: tuple[int, int], found: Sequence[Tile]) -> dict[str, Any]:
     """One map of segments for an image of ``size`` (width, height)."""
-    rows = [(tile, row) for tile, (_, content) in enumerate(found) for row in content["segments"]]
-    numbers = {(tile, row["id"]): place for place, (tile, row) in enumerate(rows)}
-    parents = list(range(len(rows)))
+    tiles = _Tiles(found, "segments")
+    every = [(tile, place) for tile, rows in enumerate(tiles.rows) for place in range(len(rows))]
+    number = {one: index for index, one in enumerate(every)}
+    parents = list(range(len(every)))
 
     def root(one: int) -> int:
         while parents[one] != one:
+            parents[one] = parents[parents[one]]
             one = parents[one]
         return one
 
-    for one, other in _pairs(found, rows):
+    def join(one: int, other: int) -> None:
         parents[max(root(one), root(other))] = min(root(one), root(other))
-    pixels = _pasted(size, found, "segments", lambda tile, row: root(numbers[tile, row["id"]]) + 1)
-    areas = _areas(pixels)
+
+    extents: dict[int, int] = {}
+    for index, (tile, place) in enumerate(every):
+        row = tiles.rows[tile][place]
+        if not row["isThing"]:
+            join(index, extents.setdefault(row["classId"], index))
+    for one, other in tiles.pairs():
+        join(number[one], number[other])
+    known = [[root(number[tile, place]) + 1 for place in range(len(rows))] for tile, rows in enumerate(tiles.rows)]
+    told = _told(tiles.pasted(size, known))
     best: dict[int, Mapping[str, Any]] = {}
-    for place, (_, row) in enumerate(rows):
-        known = best.get(root(place) + 1)
-        if known is None or row["score"] > known["score"]:
-            best[root(place) + 1] = row
+    for tile, place in every:
+        one, row = known[tile][place], tiles.rows[tile][place]
+        if one not in best or row["score"] > best[one]["score"]:
+            best[one] = row
     entries = [
-        {**{name: best[one][name] for name in ("label", "classId", "isThing", "score")}, **_told(pixels, one, area)}
-        for one, area in sorted(areas.items(), key=lambda pair: -best[pair[0]]["score"])
+        {**{name: best[one][name] for name in ("label", "classId", "isThing", "score")}, **entry}
+        for one, entry in sorted(told.items(), key=lambda pair: -best[pair[0]]["score"])
     ]
-    numbered = [{"id": place, **entry} for place, entry in enumerate(entries, start=1)]
-    return _answer(size, found, "segments", numbered, areas)
+    return _answer(size, found, "segments", [{"id": place, **entry} for place, entry in enumerate(entries, start=1)])
 
 
-def _pairs(found: Sequence[Tile], rows: Sequence[tuple[int, Mapping[str, Any]]]) -> list[tuple[int, int]]:
-    """Places of segments that are of one object, or of one class without objects."""
-    pairs = []
-    masks = [_mask(row, found[tile][0]) for tile, row in rows]
-    for one, (tile, row) in enumerate(rows):
-        for other in range(one):
-            beside, known = rows[other]
-            if row["classId"] != known["classId"]:
-                continue
-            if not row["isThing"] or (tile != beside and _agree(found, (tile, masks[one]), (beside, masks[other]))):
-                pairs.append((other, one))
-    return pairs
-
-
-def _agree(found: Sequence[Tile], one: tuple[int, Any], other: tuple[int, Any]) -> bool:
-    places = found[one[0]][0], found[other[0]][0]
-    left, top = (max(getattr(place, side) for place in places) for side in ("x", "y"))
-    right, bottom = min(place.x + place.width for place in places), min(place.y + place.height for place in places)
-    if right <= left or bottom <= top or one[1] is None or other[1] is None:
-        return False
-    here, there = (
-        mask[top - place.y : bottom - place.y, left - place.x : right - place.x]
-        for place, mask in zip(places, (one[1], other[1]), strict=True)
-    )
-    either = int((here | there).sum())
-    return either > 0 and int((here & there).sum()) > SAME * either
-
-
-def _mask(row: Mapping[str, Any], place: Place) -> Any:
-    """Its pixels in its tile, bool [height, width]; None where an answer had no room for them.
-
-    Raises:
-        InferenceError: they are none of such a tile.
-    """
-    # Here, where answers have come by tritonclient: numpy is loaded already.
+def _told(numbers: Any) -> dict[int, dict[str, Any]]:
+    """Area, share and mask of each number of a map [height, width] but 0."""
     import numpy as np
 
     from pelagos_contract import run_lengths
 
-    if row.get("mask") is None:
-        return None
-    try:
-        # Of the tile, whatever the server says of its size.
-        part = run_lengths.part_of(row["mask"]["counts"], (place.height, place.width))
-    except ValueError as error:
-        raise inference.InferenceError(f"the answer for a tile does not fit it: {error}") from error
-    whole: Any = np.zeros((place.height, place.width), bool)
-    rows, columns = part.inside.shape
-    whole[part.top : part.top + rows, part.left : part.left + columns] = part.inside
-    return whole
-
-
-def _pasted(
-    size: tuple[int, int], found: Sequence[Tile], results: str, number: Callable[[int, Mapping[str, Any]], int]
-) -> Any:
-    """The numbers of all pixels, int32 [height, width], each from the tile whose own it is; 0 for nothing."""
-    import numpy as np
-
-    whole: Any = np.zeros((size[1], size[0]), np.int32)
-    across = _own([(place.x, place.width) for place, _ in found])
-    down = _own([(place.y, place.height) for place, _ in found])
-    for tile, (place, content) in enumerate(found):
-        numbers: Any = np.zeros((place.height, place.width), np.int32)
-        for row in content[results]:
-            if (mask := _mask(row, place)) is not None:
-                numbers[mask] = number(tile, row)
-        (left, right), (top, bottom) = across[place.x], down[place.y]
-        whole[top:bottom, left:right] = numbers[top - place.y : bottom - place.y, left - place.x : right - place.x]
-    return whole
+    height, width = numbers.shape
+    step = max(1, AT_ONCE // height)
+    starts, values = [], []
+    for left in range(0, width, step):
+        down = np.ravel(numbers[:, left : left + step], order="F")
+        begin = np.concatenate(([0], np.flatnonzero(down[1:] != down[:-1]) + 1))
+        starts.append(begin + left * height)
+        values.append(down[begin])
+    begins, found = np.concatenate(starts), np.concatenate(values)
+    lengths = np.diff(begins, append=numbers.size)
+    order = np.argsort(found, kind="stable")
+    ones, first = np.unique(found[order], return_index=True)
+    told = {}
+    for one, places in zip(ones.tolist(), np.split(order, first[1:]), strict=True):
+        if one:
+            part = np.stack((begins[places], begins[places] + lengths[places]), axis=1).ravel()
+            # One that ends where columns were looked at anew goes on there.
+            apart: Any = part[1:-1:2] != part[2::2]
+            part = part[np.concatenate(([True], np.repeat(apart, 2), [True]))]
+            runs = np.diff(np.concatenate(([0], part, [numbers.size])))
+            counts = run_lengths.compressed(runs if runs[-1] else runs[:-1])
+            area = int(lengths[places].sum())
+            mask = {"size": [height, width], "counts": counts}
+            told[one] = {"area": area, "share": round(area / numbers.size, 6), "mask": mask}
+    return told
 
 
 def _own(sides: Sequence[tuple[int, int]]) -> dict[int, tuple[int, int]]:
@@ -147,25 +198,10 @@ def _own(sides: Sequence[tuple[int, int]]) -> dict[int, tuple[int, int]]:
     return found
 
 
-def _areas(numbers: Any) -> dict[int, int]:
-    import numpy as np
-
-    found, counts = np.unique(numbers, return_counts=True)
-    return {int(one): int(count) for one, count in zip(found, counts, strict=True) if one}
-
-
-def _told(numbers: Any, one: int, area: int) -> dict[str, Any]:
-    from pelagos_contract import run_lengths
-
-    size = numbers.shape
-    counts = run_lengths.encoded(run_lengths.Part(0, 0, numbers == one), size)
-    return {"area": area, "share": round(area / numbers.size, 6), "mask": {"size": list(size), "counts": counts}}
-
-
 def _answer(
-    size: tuple[int, int], found: Sequence[Tile], results: str, entries: list[dict[str, Any]], areas: Mapping[int, int]
+    size: tuple[int, int], found: Sequence[Tile], results: str, entries: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    left = size[0] * size[1] - sum(areas.values())
+    left = size[0] * size[1] - sum(entry["area"] for entry in entries)
     return {
         "task": found[0][1]["task"],
         "width": size[0],
