@@ -66,7 +66,8 @@ def runs_of(counts: str, size: tuple[int, int]) -> Any:
     values[1::2] = values[1::2].cumsum()
     values[2::2] = values[2::2].cumsum()
     height, width = size
-    if values.min() < 0 or int(values.sum()) != height * width:
+    # Each by itself first: runs that are longer than any image may add up to what 64 bits cannot hold, and begin anew.
+    if values.min() < 0 or values.max() > height * width or int(values.sum()) != height * width:
         raise ValueError(f"a mask has runs that are not those of an image of {width} x {height} pixels")
     return values
 

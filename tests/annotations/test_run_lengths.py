@@ -82,6 +82,16 @@ def test_other_texts_are_refused(text: str) -> None:
         run_lengths.runs_of(text, (10, 10))
 
 
+def test_runs_that_add_up_to_an_image_in_64_bits_alone_are_refused() -> None:
+    runs: Any = np.arange(92_682) // 2 * 2**33
+    left = 2**64 + 100 - sum(runs.tolist())
+    runs += left // len(runs)
+    runs[-1] += left % len(runs)
+    assert runs.sum() == 100
+    with pytest.raises(ValueError, match="runs that are not those of an image"):
+        run_lengths.part_of(run_lengths.compressed(runs), (10, 10))
+
+
 @settings(max_examples=200)
 @given(st.text(st.characters(min_codepoint=48, max_codepoint=111), max_size=30))
 def test_no_text_is_read_otherwise_than_by_cocos_tools(text: str) -> None:

@@ -238,3 +238,28 @@ def test_a_known_answer_that_had_no_room_for_any_object_says_nothing_of_them() -
     """Its best mask alone is longer than a package may hold; the outputs before that are compared all the same."""
     known = instances() | {"cut": True}
     assert compare(known, instances(instance(0.9)), PACKAGE, want()) is None
+
+
+BROKEN: tuple[Any, ...] = (None, 7, "copepod", [], {}, {"label": "copepod"})
+"""What stands where an object should."""
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=repr)
+def test_an_answer_that_is_none_of_the_contract_is_wrong_and_no_fault_of_the_operator(broken: Any) -> None:
+    for known, results in (
+        (KNOWN, "detections"),
+        (instances(instance(0.9)), "instances"),
+        (turns(turned(0.9)), "detections"),
+        (mapped(of_class("kelp", 5)), "classes"),
+        (segmented(segment(0.9, 5)), "segments"),
+    ):
+        assert compare(known, known | {results: [broken]}, PACKAGE, want())
+        assert compare(known, known | {results: broken}, PACKAGE, want())
+        for field in known[results][0]:  # not all of them are compared
+            compare(known, known | {results: [{**known[results][0], field: broken}]}, PACKAGE, want())
+
+
+def test_a_task_that_an_answer_says_nothing_of_is_named() -> None:
+    answer = {"task": "InstanceSegmentation", "width": 64, "height": 48}
+    told = compare(instances(instance(0.9)), answer, PACKAGE, want())
+    assert told == "the answer is none for InstanceSegmentation: KeyError: 'instances'"

@@ -49,6 +49,8 @@ async def infer(
         prediction = json.loads(values.reshape(-1)[0])
     except (ValueError, RecursionError) as error:
         raise InferenceError(f"the prediction is not JSON: {error}") from error
+    if not isinstance(prediction, dict):
+        raise InferenceError("the prediction is no JSON object")
     if why := prediction.get("error"):
         raise InferenceError(f"the image was refused: {why}")
     return prediction, latency

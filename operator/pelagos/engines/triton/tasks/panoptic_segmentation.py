@@ -94,7 +94,9 @@ def _alike(one: Found, other: Found) -> bool:
 
 
 def _same(one: Found, other: Found) -> bool:
-    return _alike(one, other) and differing(one, other) <= PART * one["area"] + FEW
+    # Masks are read last: of many segments of one class most have other areas.
+    most = PART * one["area"] + FEW
+    return _alike(one, other) and abs(one["area"] - other["area"]) <= most and differing(one, other) <= most
 
 
 def _words(found: Found) -> str:
