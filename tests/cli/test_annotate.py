@@ -147,6 +147,19 @@ def test_an_image_that_the_model_refuses_is_named_and_the_others_go_on(
     assert len(tool.tasks) == 2
 
 
+@pytest.mark.parametrize("task", ["OrientedDetection", "InstanceSegmentation", "Classification"])
+def test_a_model_of_another_task_is_refused_in_one_line(
+    world: ApiServer, tool: LabelStudio, monkeypatch: pytest.MonkeyPatch, task: str
+) -> None:
+    answer = pushed_datasets.detections(0.5) | {"task": task}
+    pushed_datasets.answer_with(monkeypatch, dict.fromkeys(SCORES, answer))
+
+    done = push()
+
+    assert (done.exit_code, tool.tasks) == (1, [])
+    assert f"the model answers {task}, and the Dataset is for Detection" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("secret", "words"),
     [

@@ -120,13 +120,14 @@ async def _push(at: access.Chosen, namespace: str, name: str, status: Mapping[st
     store = Store(uri, installed.settings())
     images = await store.images()
     async with tool.open(secret, store) as project:
-        await project.prepare(str(status.get("task")), classes)
+        task = str(status.get("task"))
+        await project.prepare(task, classes)
         known = await project.known([image.identity for image in images])
         done = Pushed(images=len(images), known=len(known), address=project.address)
         # By their digests, which is as good as by chance, and the same every time.
         left = sorted((image for image in images if image.identity not in known), key=lambda image: image.sha256)
         with forwarding.reachable(found.address, at) as address:
-            looked = [await _scored(store, image, address, found.model, done) for image in left[: asked.among]]
+            looked = [await _scored(store, image, (address, found.model, task), done) for image in left[: asked.among]]
         scored = sorted(filter(None, looked), key=lambda one: one.image.path)
         novelty = await _novelty(at, namespace, asked.service, store, scored, done)
         first = ordering.by_both([one.score for one in scored], novelty)[: asked.limit]
@@ -193,8 +194,9 @@ class _Scored:
         return Suggestion(image.identity, image.name, partial(store.content, image), model, self.found, self.score)
 
 
-async def _scored(store: Store, image: Image, address: str, model: str, done: Pushed) -> _Scored | None:
-    """None, and counted, for an image that the model refuses."""
+async def _scored(store: Store, image: Image, asked: tuple[str, str, str], done: Pushed) -> _Scored | None:
+    """None, and counted, for an image that the model refuses. ``asked``: an address, a model there, and its task."""
+    address, model, task = asked
     try:
         found, _ = await inference.infer(address, model, await store.content(image), _TIMEOUT)
     except inference.InferenceError as error:
@@ -202,6 +204,11 @@ async def _scored(store: Store, image: Image, address: str, model: str, done: Pu
         if done.refused == 1:
             done.first_refused = f"{image.path}: {error}"
         return None
+    if found.get("task") != task:
+        raise AnnotateError(
+            f"the model answers {shown(str(found.get('task')))}, and the Dataset is for {task}: name a ModelService whose model"
+            " is for the same task"
+        )
     return _Scored(image, found, score_of(found))
 
 
