@@ -194,7 +194,7 @@ def test_thousands_of_segments_of_hundreds_of_tiles_are_put_together_in_seconds(
     """By work and memory that grow with the pixels: with a map of the image for each segment they would be ten times as much."""
     monkeypatch.setattr(pixel_tiles, "AT_ONCE", 2**18)
     side = 1000
-    across = np.arange(side) // 20
+    across: Any = np.arange(side) // 20
     whole: Any = (across[:, None] * 100 + across + 2) * (
         (np.arange(side) % 20 > 3) & (np.arange(side)[:, None] % 20 > 3)
     )

@@ -144,9 +144,9 @@ def of_segments(size: tuple[int, int], found: Sequence[Tile]) -> dict[str, Any]:
     told = _told(tiles.pasted(size, known))
     best: dict[int, Mapping[str, Any]] = {}
     for tile, place in every:
-        one, row = known[tile][place], tiles.rows[tile][place]
-        if one not in best or row["score"] > best[one]["score"]:
-            best[one] = row
+        segment, row = known[tile][place], tiles.rows[tile][place]
+        if segment not in best or row["score"] > best[segment]["score"]:
+            best[segment] = row
     entries = [
         {**{name: best[one][name] for name in ("label", "classId", "isThing", "score")}, **entry}
         for one, entry in sorted(told.items(), key=lambda pair: -best[pair[0]]["score"])
