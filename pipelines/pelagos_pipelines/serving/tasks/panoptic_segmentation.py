@@ -97,7 +97,8 @@ def segments(raw: Raw, image: Fitted, settings: Settings, thresholds: Thresholds
     """
     classes, masks = raw
     labels, scores = classes.argmax(axis=1), classes.max(axis=1)
-    candidates = np.flatnonzero((labels < classes.shape[1] - 1) & (scores > thresholds.confidence))
+    is_something = (labels < classes.shape[1] - 1) & (scores > thresholds.confidence) & np.isfinite(scores)
+    candidates = np.flatnonzero(is_something)
     order = candidates[np.argsort(-scores[candidates], kind="stable")]
     kept = order[: thresholds.max_detections]
     owners: Any = np.zeros((image.height, image.width), np.uint16)
