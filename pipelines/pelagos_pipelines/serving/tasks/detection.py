@@ -91,7 +91,7 @@ def with_anchors(
         The detections, and the anchor of each.
     """
     anchors = np.flatnonzero(raw[4:].max(axis=0) > thresholds.confidence)
-    # What is no number cannot be told, and would fail all that is answered with it.
+    # What is no number has no place in an answer, and would fail all that is answered with it.
     anchors = anchors[np.isfinite(raw[:, anchors]).all(axis=0)]
     raw = raw[:, anchors].T
     scores, classes = raw[:, 4:].max(axis=1), raw[:, 4:].argmax(axis=1)
