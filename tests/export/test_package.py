@@ -141,3 +141,13 @@ def test_the_side_to_which_images_are_reduced_is_kept(content: package.Content, 
 def test_a_side_that_makes_no_sense_is_refused(content: package.Content, tmp_path: Path, longest: int) -> None:
     with pytest.raises(packages.RefusedError, match=r"'input\.resize' must hold longest"):
         package.write(replace(content, settings=replace(content.settings, longest=longest)), tmp_path / "store")
+
+
+@pytest.mark.parametrize(("size", "stride"), [(65536, 32), (64, 65536), (0, 32)])
+def test_a_canvas_that_takes_all_memory_is_refused(
+    content: package.Content, tmp_path: Path, size: int, stride: int
+) -> None:
+    with pytest.raises(packages.RefusedError, match=r"'input' must hold imageSize and stride in pixels, at most 16384"):
+        package.write(
+            replace(content, settings=replace(content.settings, image_size=size, stride=stride)), tmp_path / "store"
+        )

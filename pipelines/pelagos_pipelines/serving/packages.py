@@ -87,8 +87,12 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
     task, head = found["task"], _head(found, place)
     given = given if isinstance(given, dict) else {}
     size, stride, color = given.get("imageSize"), given.get("stride"), given.get("color")
-    if type(size) is not int or type(stride) is not int or min(size, stride) < 1:
-        _refuse(place, f"'input' must hold imageSize and stride in pixels; {_AGAIN}")
+    if (
+        type(size) is not int
+        or type(stride) is not int
+        or not 1 <= min(size, stride) <= max(size, stride) <= LARGEST_SIDE
+    ):
+        _refuse(place, f"'input' must hold imageSize and stride in pixels, at most {LARGEST_SIDE}; {_AGAIN}")
     if color not in (None, *COLORS):  # which may be anything
         _refuse(place, f"'input.color' must be one of {', '.join(COLORS)}; {_AGAIN}")
     tile = given.get("tile")
