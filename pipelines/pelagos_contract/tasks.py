@@ -1,7 +1,6 @@
 """What models do with an image, and what datasets are annotated for.
 
-A task of which models are trained has a line in ``TASKS``, and strategies in the data plane. Versions are made for the others,
-too: they are exported in the formats of other programs.
+Each has a line in ``TASKS``, and strategies in both planes.
 """
 
 from __future__ import annotations
