@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -203,3 +204,18 @@ def test_a_split_without_annotations_has_no_metrics(
     evaluation = report.evaluate(empty, answers(task, samples, finds=finds), LABELS, tmp_path / "figures")
     assert set(evaluation.metrics.values()) == {None}
     assert evaluation.warnings[0].startswith("the test split has no annotation at all")
+
+
+def test_hundreds_of_shapes_as_large_as_their_image_take_no_memory_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = [square("sand", place, 0, 500 - place) for place in range(100)]
+    want = drawn_truth.segments(shapes, np.arange(100), (500, 500))
+    monkeypatch.setattr(drawn_truth, "KEPT", 2**20)
+    tracemalloc.start()
+    try:
+        found = drawn_truth.segments(shapes, np.arange(100), (500, 500))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert np.array_equal(found.pixels, want.pixels)
+    assert most < 2**23

@@ -18,6 +18,9 @@ from pelagos_pipelines.annotations.coco_panoptic import THING
 from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.serving.maps import NONE
 
+KEPT = 2**28
+"""Pixels around shapes of an image that are held at once; thousands of shapes as large as their image are drawn twice."""
+
 
 def is_stuff(shape: Shape) -> bool:
     """Whether the shape says that its class has an extent and no objects. What says nothing is an object."""
@@ -39,13 +42,18 @@ class Drawn:
 
 def segments(shapes: Sequence[Shape], class_ids: Any, size: tuple[int, int], stuff: Collection[int] = ()) -> Drawn:
     """The segments of an image of ``size`` (width, height): one for each shape, and one for all of a class in ``stuff``."""
-    parts = [masks.part_of(shape, *size) for shape in shapes]
-    order = sorted(range(len(parts)), key=lambda place: -int(parts[place][2].sum()))
+    areas, parts, kept = list[int](), list[Any](), 0
+    for shape in shapes:
+        part = masks.part_of(shape, *size)
+        kept += part[2].size
+        areas.append(int(part[2].sum()))
+        parts.append(part if kept <= KEPT else None)
+    order = sorted(range(len(parts)), key=lambda place: -areas[place])
     pixels: Any = np.zeros((size[1], size[0]), np.int32)
     ids: list[int] = []
     extents: dict[int, int] = {}
     for place in order:
-        left, top, inside = parts[place]
+        left, top, inside = parts[place] or masks.part_of(shapes[place], *size)
         label = int(class_ids[place])
         if label in stuff and label in extents:
             number = extents[label]
