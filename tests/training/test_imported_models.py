@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -285,6 +286,26 @@ def test_what_is_missing_is_named(tmp_path: Path, pictures: Path) -> None:
     ):
         with pytest.raises(ImportRefusedError, match=words):
             importing.run(asked(file, pictures, tmp_path / "models", **changes))
+
+
+@pytest.mark.parametrize("is_other", [False, True], ids=["more classes", "another graph"])
+def test_a_package_that_says_something_else_of_its_graph_is_not_judged(
+    tmp_path: Path, pictures: Path, classified: tuple[str, str], mlflow: MlflowServer, is_other: bool
+) -> None:
+    file = foreign_models.saved(foreign_models.classifier(), tmp_path / "theirs.onnx")
+    folder = Path(importing.run(asked(file, pictures, tmp_path / "models", mlflow.uri, name="liar")).uri)
+    told = json.loads((folder / "package.json").read_text())
+    if is_other:
+        (folder / "model.onnx").write_bytes(foreign_models.foreign_operator().SerializeToString())
+        told["onnxSha256"] = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+        told["files"]["model.onnx"] = told["onnxSha256"]
+    else:
+        told["labels"] = ["star", *told["labels"]]
+    (folder / "package.json").write_text(json.dumps(told))
+    digest = hashlib.sha256((folder / "package.json").read_bytes()).hexdigest()
+
+    with pytest.raises(JudgingError, match="not what its package says"):
+        judged("", classified, mlflow, tmp_path, model=None, package=str(folder), manifest_sha256=digest)
 
 
 def test_a_model_that_is_not_what_it_was_is_not_judged(

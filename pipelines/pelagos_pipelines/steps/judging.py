@@ -6,6 +6,7 @@ input, and prints one JSON object: an `EvaluationResult`, or ``error``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -44,7 +45,7 @@ from pelagos_pipelines.training import registering
 from pelagos_pipelines.training.tracking import DatasetUse, Tracker, TrackingError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from pelagos_pipelines.evaluation.samples import GroundTruth
     from pelagos_pipelines.serving.predictions import Prediction
@@ -86,14 +87,16 @@ def run(request: EvaluationRequest) -> EvaluationResult:
     with tempfile.TemporaryDirectory(prefix="pelagos-evaluate-") as folder:
         scratch = Path(folder)
         package, manifest = _fetched(named, scratch / "package")
-        model = predictor.load(package, manifest, threads=len(os.sched_getaffinity(0)))
+        with _fitting(named):
+            model = predictor.load(package, manifest, threads=len(os.sched_getaffinity(0)))
         described, content = packages.read(package, manifest)
         truth = _truth(request, described.task, scratch / "dataset")
         renamed = relabelling.between(described.labels, truth.labels)
         samples = truth.samples("test")
         limit = _limit(content)
         thresholds = Thresholds(confidence=LOWEST_CONFIDENCE, max_detections=limit)
-        found = [renamed.of(each) for each in _predicted(model, truth, thresholds)]
+        with _fitting(named):
+            found = [renamed.of(each) for each in _predicted(model, truth, thresholds)]
         figures = scratch / "figures"
         figures.mkdir()
         measured = evaluation.evaluate(samples, found, renamed.labels, figures)
@@ -207,6 +210,20 @@ def _truth(request: EvaluationRequest, task: str, scratch: Path) -> GroundTruth:
             f"Dataset {request.dataset} has no images in its test split; give it a share in spec.split.ratios"
         )
     return truth
+
+
+@contextlib.contextmanager
+def _fitting(named: _Package) -> Iterator[None]:
+    """Around what runs a graph, which may be anybody's and fails in many ways when its package says something else of it."""
+    try:
+        yield
+    except (packages.RefusedError, RefusedError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        raise JudgingError(
+            f"the model of {named.uri} cannot be run, or its output is not what its package says ({type(error).__name__}):"
+            " import the model again"
+        ) from None
 
 
 def _predicted(model: Predictor, truth: GroundTruth, thresholds: Thresholds) -> Sequence[Prediction]:
