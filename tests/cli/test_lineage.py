@@ -23,6 +23,7 @@ from resource_servers import ApiServer, api
 
 __all__ = ["api"]
 
+ENVIRONMENTS = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[2] / ".venvs"))
 MANIFEST = {"schemaVersion": 1, "task": "Classification", "recipe": {}, "classes": ["a", "b"], "images": []}
 ANNOTATIONS = '{"images":[\n{"class":"a","path":"1.png"},\n{"class":"b","path":"2.png"}\n],"schemaVersion":1}\n'
 ONNX = "c" * 64
@@ -33,6 +34,11 @@ def run(*arguments: object) -> Result:
     return CliRunner().invoke(app, ["lineage", *map(str, arguments)])
 
 
+@pytest.fixture(autouse=True)
+def environments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PELAGOS_ENVIRONMENTS", str(ENVIRONMENTS))
+
+
 @pytest.fixture(scope="module")
 def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A version's description, in a folder of its digest."""
@@ -40,7 +46,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     (folder / "manifest.json").write_text(json.dumps(MANIFEST))
     (folder / "annotations.json").write_text(ANNOTATIONS)
-    python = Path(os.environ["PELAGOS_ENVIRONMENTS"]) / "pipelines" / "bin" / "python"
+    python = ENVIRONMENTS / "pipelines" / "bin" / "python"
     asked: list[str | Path] = [python, "-m", "pelagos_pipelines.preparation.digesting", folder]
     digest = json.loads(subprocess.run(asked, capture_output=True, check=True).stdout)["digest"].removeprefix("sha256:")
     (folder / "manifest.json").write_text(json.dumps(MANIFEST | {"digest": f"sha256:{digest}"}))
@@ -457,7 +463,7 @@ print(json.dumps({"files": sorted(file.id for file in crate.get_by_type("File"))
 
 
 def test_the_libraries_of_ro_crate_and_rdf_read_a_bundle(bundle: Path, version: Path, tmp_path: Path) -> None:
-    python = Path(os.environ["PELAGOS_ENVIRONMENTS"]) / "metadata" / "bin" / "python"
+    python = ENVIRONMENTS / "metadata" / "bin" / "python"
     if not python.exists():
         pytest.skip("the environment metadata is not installed")
     with zipfile.ZipFile(bundle) as archive:
