@@ -19,15 +19,16 @@ from cluster.platform.site import TENANT
 
 _SERVER = "import http.server as s; s.test(HandlerClass=s.SimpleHTTPRequestHandler, port=8000)"
 _FETCH = """
-import sys, time, urllib.error, urllib.request
+import errno, sys, time, urllib.error, urllib.request
 end = time.monotonic() + 30
 while True:
     try:
         print(urllib.request.urlopen(sys.argv[1], timeout=5).status)
         break
     except urllib.error.URLError as error:
-        # A Service refuses until kube-proxy has heard of its endpoints, some time after the pod is ready.
-        if not isinstance(error.reason, ConnectionRefusedError) or time.monotonic() > end:
+        # A Service refuses until kube-proxy has heard of its endpoints, some time after the pod is ready; its address leads
+        # nowhere until kube-proxy has heard of the Service itself.
+        if getattr(error.reason, "errno", None) not in (errno.ECONNREFUSED, errno.EHOSTUNREACH) or time.monotonic() > end:
             raise
         time.sleep(0.2)
 """

@@ -213,12 +213,15 @@ def test_without_such_a_counter_it_is_the_power_at_each_look(
 
 def test_on_one_machine_gpus_count_that_processes_of_the_step_use(tmp_path: Path, nothing: Machine) -> None:
     library = Library(0)
-    with Meter(tmp_path / "cost.json", machine=nothing, nvml=Nvml(library)) as metering:
-        library.pids = [1]  # of somebody else
-        assert metering.total().gpu_seconds == 0
-        library.pids = [os.getpid()]
-        time.sleep(0.01)
-        assert (metering.total().gpu_seconds or 0) > 0
+    # Of another session than this process, which process 1 of a container may not be.
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as somebody_else:
+        library.pids = [somebody_else.pid]
+        with Meter(tmp_path / "cost.json", machine=nothing, nvml=Nvml(library)) as metering:
+            assert metering.total().gpu_seconds == 0
+            library.pids = [os.getpid()]
+            time.sleep(0.01)
+            assert (metering.total().gpu_seconds or 0) > 0
+        somebody_else.kill()
 
 
 @pytest.mark.parametrize("lost", [False, True])
