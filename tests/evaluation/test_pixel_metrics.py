@@ -187,6 +187,18 @@ def test_a_report_has_the_metrics_of_the_contract_and_figures(
 
 
 @pytest.mark.parametrize("task", TASKS_OF_PIXELS)
+def test_what_is_taken_for_another_class_has_a_sheet_of_its_own(
+    task: Task, samples: list[Sample], tmp_path: Path
+) -> None:
+    others = [replace(one, class_ids=np.where(one.class_ids == 0, 1, one.class_ids)) for one in samples]
+
+    report.evaluate(samples, answers(task, others), LABELS, tmp_path / "figures")
+
+    drawn = {"confusion-matrix.png", "examples.png", "worst.png", "confident-wrong.png"}
+    assert pictures(tmp_path / "figures") == drawn
+
+
+@pytest.mark.parametrize("task", TASKS_OF_PIXELS)
 def test_a_model_that_finds_nothing_is_reported_too(task: Task, samples: list[Sample], tmp_path: Path) -> None:
     metrics = report.evaluate(samples, answers(task, samples, finds=False), LABELS, tmp_path / "figures").metrics
     assert metrics[of_test(TASKS[task].primary_metric)] == 0

@@ -13,9 +13,9 @@ import pytest
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import TASKS, Task
 from pelagos_pipelines.annotations.shapes import rectangle
-from pelagos_pipelines.evaluation import figures, report
+from pelagos_pipelines.evaluation import examples, figures, report
 from pelagos_pipelines.evaluation.samples import Sample
-from pelagos_pipelines.evaluation.tasks import detection
+from pelagos_pipelines.evaluation.tasks import classification, detection
 from pelagos_pipelines.serving.tasks.classification import Classification
 from pelagos_pipelines.serving.tasks.detection import Detections
 from pelagos_pipelines.serving.tasks.oriented_detection import OrientedDetections
@@ -37,6 +37,9 @@ EMPTY = Detections(60, 40, np.zeros((0, 4), np.float32), np.zeros(0, np.float32)
 
 def pictures(folder: Path) -> dict[str, tuple[int, int]]:
     return {path.name: cv2.imread(str(path)).shape[1::-1] for path in folder.glob("*.png")}
+
+
+SHEETS = {"examples.png", "worst.png", "confident-wrong.png"}
 
 
 def whole(metrics: Mapping[str, float | None]) -> set[str]:
@@ -67,7 +70,7 @@ def test_detection(tmp_path: Path) -> None:
     assert whole(metrics) == described(Task.DETECTION)
     assert evaluation.warnings == ("1 of 3 classes have no annotation in the test split, and no metrics: never seen",)
     sizes = pictures(tmp_path / "figures")
-    assert sizes.keys() == {"confusion-matrix.png", "precision-recall.png", "examples.png"}
+    assert sizes.keys() == {"confusion-matrix.png", "precision-recall.png", *SHEETS}
     assert all(min(size) > 300 for size in sizes.values())
 
 
@@ -79,7 +82,7 @@ def test_classification(tmp_path: Path) -> None:
     assert metrics["test/accuracy"] == 0.75
     assert metrics["test/recall/Noctiluca scintillans"] == 0.5
     assert whole(metrics) == described(Task.CLASSIFICATION)
-    assert pictures(tmp_path / "figures").keys() == {"confusion-matrix.png", "precision-recall.png", "examples.png"}
+    assert pictures(tmp_path / "figures").keys() == {"confusion-matrix.png", "precision-recall.png", *SHEETS}
 
 
 def test_oriented_detection(tmp_path: Path) -> None:
@@ -97,7 +100,7 @@ def test_oriented_detection(tmp_path: Path) -> None:
     assert metrics["test/mAP50"] == metrics["test/mAP75"] == 1
     assert metrics["test/IoU"] == pytest.approx(1)
     assert whole(metrics) == described(Task.ORIENTED_DETECTION)
-    assert pictures(tmp_path / "figures").keys() == {"confusion-matrix.png", "precision-recall.png", "examples.png"}
+    assert pictures(tmp_path / "figures").keys() == {"confusion-matrix.png", "precision-recall.png", *SHEETS}
 
 
 def test_a_detector_that_finds_nothing_is_reported_too(tmp_path: Path) -> None:
@@ -117,7 +120,32 @@ def test_a_split_without_boxes_has_no_metrics(tmp_path: Path, finds: bool) -> No
     assert set(evaluation.metrics.values()) == {None}
     (warning,) = evaluation.warnings
     assert warning.startswith("the test split has no annotation at all: its metrics are undefined")
-    assert pictures(tmp_path / "figures").keys() == {"confusion-matrix.png", "precision-recall.png", "examples.png"}
+    drawn = {"confusion-matrix.png", "precision-recall.png", *(SHEETS if finds else {examples.SPREAD})}
+    assert pictures(tmp_path / "figures").keys() == drawn, "where nothing is wrong, there is no sheet of what is"
+
+
+def test_sheets_show_what_is_worst_and_what_the_model_is_surest_of_and_wrong(tmp_path: Path) -> None:
+    samples = make_samples(tmp_path, 5)
+    # Of class 0, 1, 0, 1, 0: the last two are wrong, the last one for sure.
+    probabilities = [[0.9, 0.1, 0], [0.2, 0.8, 0], [0.6, 0.4, 0], [0.7, 0.3, 0], [0.05, 0.95, 0]]
+    found = [Classification(60, 40, np.array(row, np.float32)) for row in probabilities]
+    told = classification.pictures(samples, found, LABELS)
+
+    assert examples.worst(told.quality) == [4, 3, 2, 1, 0]
+    assert examples.most_mistaken(told.mistaken) == [4, 3]
+    assert examples.worst([1.0, 0.5, 1.0], 3) == [1], "what is perfect is not among the worst"
+
+    examples.sheets(told, tmp_path / "figures")
+    assert pictures(tmp_path / "figures").keys() == SHEETS
+    right = replace(told, quality=[1.0] * 5, mistaken=[np.nan] * 5)
+    examples.sheets(right, tmp_path / "figures")
+    assert pictures(tmp_path / "figures").keys() == {examples.SPREAD}, "nor is a sheet of an earlier measurement"
+
+
+def test_what_a_detector_is_surest_of_and_wrong_is_its_surest_false_box() -> None:
+    assert detection.surest_wrong(np.array([0.9, 0.8, 0.3]), {0}) == 0.8
+    assert np.isnan(detection.surest_wrong(np.array([0.9]), {0}))
+    assert np.isnan(detection.surest_wrong(np.zeros(0), set()))
 
 
 def test_a_classifier_of_one_class_is_right_and_tells_nothing(tmp_path: Path) -> None:

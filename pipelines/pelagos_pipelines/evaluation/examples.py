@@ -1,23 +1,81 @@
-"""Example pictures of an evaluation, from the best image to the worst one: their grid. What is drawn in it differs by task."""
+"""Sheets of example pictures of an evaluation, on one grid: from best to worst, the worst, the surest of what is wrong.
+
+What is drawn of an image differs by task.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib import pyplot as plt
+
+from pelagos_pipelines.evaluation import figures
 
 SHOWN = 12
 COLUMNS = 4
 TRUTH, FOUND, WRONG = "#FFFFFF", "#56B4E9", "#E69F00"
+SPREAD, WORST, CONFIDENT_WRONG = "examples.png", "worst.png", "confident-wrong.png"
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a task says of the images of a split.
+
+    ``quality`` [n] from 0 to 1, where 1 is perfect; ``mistaken`` [n] is how sure the model is of what is wrong, NaN where
+    nothing is; ``surest`` says what the latter are. ``draw`` draws an image with words above it.
+    """
+
+    quality: Sequence[float]
+    mistaken: Sequence[float]
+    draw: Callable[[Any, int], None]
+    measure: str
+    surest: str = "What the model is surest of, and is wrong"
+    legend: Sequence[Any] = ()
 
 
 def spread(quality: Sequence[float], count: int = SHOWN) -> list[int]:
     """Indices of ``count`` images evenly spread from the best to the worst quality."""
     order = np.argsort(-np.asarray(quality), kind="stable")
     return [int(order[place]) for place in np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(int)]
+
+
+def worst(quality: Sequence[float], count: int = SHOWN) -> list[int]:
+    """Indices of the images with the lowest quality, the worst first; perfect ones are none of them."""
+    values = np.asarray(quality, float)
+    return [int(place) for place in np.argsort(values, kind="stable")[:count] if values[place] < 1]
+
+
+def most_mistaken(mistaken: Sequence[float], count: int = SHOWN) -> list[int]:
+    """Indices of the images in which the model is surest of what is wrong, the surest first; those without are none of them."""
+    values = np.asarray(mistaken, float)
+    return [int(place) for place in np.argsort(-values, kind="stable")[:count] if np.isfinite(values[place])]
+
+
+def sheets(pictures: Pictures, folder: Path) -> None:
+    """Draw the three sheets; one without any image is not there."""
+    chosen = {
+        SPREAD: (f"Test images from best to worst ({pictures.measure})", spread(pictures.quality)),
+        WORST: (f"The worst test images ({pictures.measure})", worst(pictures.quality)),
+        CONFIDENT_WRONG: (pictures.surest, most_mistaken(pictures.mistaken)),
+    }
+    for name, (title, indices) in chosen.items():
+        if not indices:
+            (folder / name).unlink(missing_ok=True)
+            continue
+        with mpl.rc_context({**figures.STYLE, "axes.grid": False}):
+            figure, tiles = grid(len(indices))
+            for axes, index in zip(tiles, indices, strict=True):
+                pictures.draw(axes, index)
+            figure.suptitle(title, fontweight="bold", fontsize=12)
+            if pictures.legend:
+                figure.legend(handles=pictures.legend, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+            figures.save(figure, folder / name)
 
 
 def grid(count: int) -> tuple[Any, list[Any]]:
@@ -34,3 +92,8 @@ def grid(count: int) -> tuple[Any, list[Any]]:
     for axes in tiles[count:]:
         axes.set_visible(False)
     return figure, tiles[:count]
+
+
+def named(sample_name: str) -> str:
+    """The name of an image as it stands above it."""
+    return figures.shortened(Path(sample_name).name, 28)

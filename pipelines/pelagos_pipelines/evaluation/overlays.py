@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
-import matplotlib as mpl
 import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from pelagos_pipelines.evaluation import examples, figures
+from pelagos_pipelines.evaluation import figures
 from pelagos_pipelines.serving.geometry import Pixels
 
 LONGEST = 480
@@ -23,22 +21,15 @@ NAMED = 9
 """Classes in the legend."""
 
 
-def draw(title: str, tiles: Sequence[tuple[str, Any]], labels: Sequence[str], folder: Path) -> None:
-    """Pictures that `overlaid` made, each with words above, and the colours of classes below."""
+def legend(labels: Sequence[str]) -> list[Any]:
+    """The colours of classes, for below the pictures that `overlaid` makes."""
     entries: list[Any] = [
         Patch(color=colour(index), label=figures.shortened(label)) for index, label in enumerate(labels[:NAMED])
     ]
     if len(labels) > NAMED:
         entries.append(Patch(color="none", label=f"and {len(labels) - NAMED} more classes"))
     entries.append(Line2D([], [], color="0.75", linewidth=2, label="outline of the truth"))
-    with mpl.rc_context({**figures.STYLE, "axes.grid": False}):
-        figure, places = examples.grid(len(tiles))
-        for axes, (words, picture) in zip(places, tiles, strict=True):
-            axes.imshow(picture)
-            axes.set_title(words, fontsize=8)
-        figure.suptitle(title, fontweight="bold", fontsize=12)
-        figure.legend(handles=entries, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
-        figures.save(figure, folder / "examples.png")
+    return entries
 
 
 def overlaid(image: Pixels, found: Any, classes: Any, true: Any) -> Any:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import classification, doubts, examples, figures
 from pelagos_pipelines.evaluation.doubts import Doubt
+from pelagos_pipelines.evaluation.examples import Pictures
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
 from pelagos_pipelines.serving.tasks.classification import Classification as Found
@@ -39,7 +41,7 @@ class Classification(Strategy):
                 curves[label] = recall, precision
                 areas[label] = float(-np.sum(np.diff(recall) * precision[:-1]))
         figures.precision_recall(curves, areas, "one class against the others", folder)
-        draw(samples, found, labels, folder)
+        examples.sheets(pictures(samples, found, labels), folder)
         metrics = by_class({name: getattr(scores, attribute) for name, attribute in METRICS.items()}, labels)
         means = {of_test(name): scores.macro(attribute) for name, attribute in METRICS.items()}
         return {of_test("accuracy"): scores.accuracy} | means | metrics
@@ -59,22 +61,29 @@ class Classification(Strategy):
         return [line]
 
 
-def draw(samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str], folder: Path) -> None:
+def pictures(samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str]) -> Pictures:
     """Every image with its true and predicted class; a frame in orange marks a wrong one."""
-    chances = [float(item.probabilities[sample.class_ids[0]]) for sample, item in zip(samples, found, strict=True)]
-    chosen = examples.spread(chances)
-    with mpl.rc_context({**figures.STYLE, "axes.grid": False}):
-        figure, tiles = examples.grid(len(chosen))
-        for axes, index in zip(tiles, chosen, strict=True):
-            true, guess = int(samples[index].class_ids[0]), int(found[index].probabilities.argmax())
-            axes.imshow(samples[index].pixels()[..., ::-1])
-            verdict = "right" if true == guess else f"wrong, is {figures.shortened(labels[true])}"
-            chance = float(found[index].probabilities[guess])
-            axes.set_title(f"{figures.shortened(labels[guess])} {chance:.2f}\n{verdict}", fontsize=9)
-            for spine in axes.spines.values():
-                spine.set(visible=True, color=figures.PALETTE[0] if true == guess else examples.WRONG, linewidth=3)
-        figure.suptitle("Test images by probability of the true class, best first", fontweight="bold", fontsize=12)
-        figures.save(figure, folder / "examples.png")
+    truth = [int(sample.class_ids[0]) for sample in samples]
+    guesses = [int(item.probabilities.argmax()) for item in found]
+    sure = [float(item.probabilities[guess]) for item, guess in zip(found, guesses, strict=True)]
+
+    def draw(axes: Any, index: int) -> None:
+        true, guess = truth[index], guesses[index]
+        axes.imshow(samples[index].pixels()[..., ::-1])
+        verdict = "right" if true == guess else f"wrong, is {figures.shortened(labels[true])}"
+        axes.set_title(f"{figures.shortened(labels[guess])} {sure[index]:.2f}\n{verdict}", fontsize=9)
+        for spine in axes.spines.values():
+            spine.set(visible=True, color=figures.PALETTE[0] if true == guess else examples.WRONG, linewidth=3)
+
+    return Pictures(
+        quality=[float(item.probabilities[true]) for item, true in zip(found, truth, strict=True)],
+        mistaken=[
+            math.nan if true == guess else chance for true, guess, chance in zip(truth, guesses, sure, strict=True)
+        ],
+        draw=draw,
+        measure="probability of the true class",
+        surest="Wrong, and surest: by the probability of the class that was said",
+    )
 
 
 STRATEGY = Classification()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
@@ -17,7 +16,7 @@ from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import crowding, detection, doubts, examples, figures
 from pelagos_pipelines.evaluation.detection import BOXES, Places
 from pelagos_pipelines.evaluation.doubts import Doubt
-from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG
+from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG, Pictures
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
 from pelagos_pipelines.serving.predictions import Thresholds
@@ -56,7 +55,7 @@ class Detection(Strategy):
         recall = np.linspace(0, 1, scores.curves.shape[1])
         curves = {label: (recall, curve) for label, curve in zip(labels, scores.curves, strict=True)}
         figures.precision_recall(curves, dict(zip(labels, scores.map50, strict=True)), "IoU ≥ 0.50", folder)
-        self._draw_examples(samples, found, labels, confidence, folder)
+        examples.sheets(self._pictures(samples, found, labels, confidence), folder)
         metrics = by_class({name: getattr(scores, attribute) for name, attribute in self.metrics.items()}, labels)
         means = {of_test(name): scores.mean(attribute) for name, attribute in self.metrics.items()}
         return means | metrics | {of_test("confidence"): scores.confidence}
@@ -76,42 +75,40 @@ class Detection(Strategy):
         confidence = metrics.get(of_test("confidence")) or Thresholds().confidence
         return crowding.warnings(truth, truth.samples("test"), found, confidence, most)
 
-    def _draw_examples(
-        self,
-        samples: Sequence[Sample],
-        found: Sequence[Detections],
-        labels: Sequence[str],
-        confidence: float,
-        folder: Path,
-    ) -> None:
+    def _pictures(
+        self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str], confidence: float
+    ) -> Pictures:
         """True objects dashed, right predictions blue, wrong ones orange, at ``confidence``."""
         kept = [one.chosen(one.scores >= confidence) for one in found]
-        quality = [self._f1(sample, predicted) for sample, predicted in zip(samples, kept, strict=True)]
-        chosen = examples.spread(quality)
-        entries = (
-            Line2D([], [], color="0.35", linestyle="--", label="truth"),
-            Line2D([], [], color=FOUND, linewidth=2, label="found, class and place right"),
-            Line2D([], [], color=WRONG, linewidth=2, label="found, wrong"),
-        )
-        title = f"Test images from best to worst (confidence ≥ {confidence:.2f})"
-        with mpl.rc_context({**figures.STYLE, "axes.grid": False}):
-            figure, tiles = examples.grid(len(chosen))
-            for axes, index in zip(tiles, chosen, strict=True):
-                self._draw(axes, samples[index], kept[index], labels)
-                axes.set_title(
-                    f"{figures.shortened(Path(samples[index].name).name, 28)}  F1 {quality[index]:.2f}", fontsize=8
-                )
-            figure.suptitle(title, fontweight="bold", fontsize=12)
-            figure.legend(handles=entries, loc="outside lower center", ncols=3, frameon=False)
-            figures.save(figure, folder / "examples.png")
+        right = [self._right(sample, predicted) for sample, predicted in zip(samples, kept, strict=True)]
+        quality = [
+            f1(len(matched), len(sample.class_ids) + len(predicted.scores))
+            for sample, predicted, matched in zip(samples, kept, right, strict=True)
+        ]
 
-    def _draw(self, axes: Any, sample: Sample, found: Detections, labels: Sequence[str]) -> None:
+        def draw(axes: Any, index: int) -> None:
+            self._draw(axes, samples[index], kept[index], right[index], labels)
+            axes.set_title(f"{examples.named(samples[index].name)}  F1 {quality[index]:.2f}", fontsize=8)
+
+        return Pictures(
+            quality=quality,
+            mistaken=[surest_wrong(one.scores, matched) for one, matched in zip(kept, right, strict=True)],
+            draw=draw,
+            measure=f"F1 at confidence ≥ {confidence:.2f}",
+            surest="Found, wrong, and surest: by the confidence of what is wrong",
+            legend=(
+                Line2D([], [], color="0.35", linestyle="--", label="truth"),
+                Line2D([], [], color=FOUND, linewidth=2, label="found, class and place right"),
+                Line2D([], [], color=WRONG, linewidth=2, label="found, wrong"),
+            ),
+        )
+
+    def _draw(self, axes: Any, sample: Sample, found: Detections, right: set[int], labels: Sequence[str]) -> None:
         axes.imshow(sample.pixels()[..., ::-1])
         for place in self.places.true(sample):
             # Black under white is seen on bright and on dark ground.
             _outline(axes, self.places.outline(place), "black", linewidth=2.4)
             _outline(axes, self.places.outline(place), TRUTH, linewidth=1.3, linestyle="--")
-        right = self._right(sample, found)
         for index, place in enumerate(self.places.found(found)):
             colour = FOUND if index in right else WRONG
             _outline(axes, self.places.outline(place), colour, linewidth=1.8)
@@ -128,10 +125,16 @@ class Detection(Strategy):
         pairs = detection.match(self.places.true(sample), self.places.found(found), 0.5, self.places)
         return {guess for true, guess in pairs if sample.class_ids[true] == found.class_ids[guess]}
 
-    def _f1(self, sample: Sample, found: Detections) -> float:
-        """F1 of one image; an image without objects on either side is perfect."""
-        objects = len(sample.class_ids) + len(found.scores)
-        return 2 * len(self._right(sample, found)) / objects if objects else 1.0
+
+def f1(right: int, objects: int) -> float:
+    """F1 of one image with so many objects, true and found ones together; without any it is perfect."""
+    return 2 * right / objects if objects else 1.0
+
+
+def surest_wrong(scores: Any, right: Collection[int]) -> float:
+    """The highest of the scores [n] whose places are not in ``right``; NaN when there is none."""
+    wrong = [float(score) for place, score in enumerate(scores) if place not in right]
+    return max(wrong, default=math.nan)
 
 
 def _outline(axes: Any, points: Any, colour: str, **look: Any) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import matplotlib as mpl
 import numpy as np
 from matplotlib.collections import LineCollection
 from matplotlib.lines import Line2D
@@ -20,8 +19,9 @@ from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import crowding, detection, doubts, examples, figures, instances
 from pelagos_pipelines.evaluation.detection import Places
 from pelagos_pipelines.evaluation.doubts import Doubt
-from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG
+from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG, Pictures
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
+from pelagos_pipelines.evaluation.tasks.detection import f1, surest_wrong
 from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.instance_segmentation import Instances
@@ -68,7 +68,7 @@ class InstanceSegmentation(Strategy):
         curves = {label: (recall, curve) for label, curve in zip(labels, scores.curves, strict=True)}
         areas = dict(zip(labels, scores.map50, strict=True))
         figures.precision_recall(curves, areas, "IoU of masks ≥ 0.50", folder)
-        draw(samples, found, labels, confidence, folder, places)
+        examples.sheets(pictures(samples, found, labels, confidence, places), folder)
         metrics = {of_test("confidence"): scores.confidence}
         for names, measured in ((OF_MASKS, scores), (OF_BOXES, of_boxes)):
             metrics |= {of_test(name): measured.mean(attribute) for name, attribute in names.items()}
@@ -101,35 +101,33 @@ class InstanceSegmentation(Strategy):
         return lines
 
 
-def draw(
-    samples: Sequence[Sample],
-    found: Sequence[Instances],
-    labels: Sequence[str],
-    confidence: float,
-    folder: Path,
-    places: Places,
-) -> None:
+def pictures(
+    samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str], confidence: float, places: Places
+) -> Pictures:
     """True masks outlined dashed, right ones that were found blue, wrong ones orange, at ``confidence``."""
     kept = [one.chosen(one.scores >= confidence) for one in found]
     right = [_right(sample, predicted, places) for sample, predicted in zip(samples, kept, strict=True)]
-    quality = [_f1(sample, predicted, matches) for sample, predicted, matches in zip(samples, kept, right, strict=True)]
-    chosen = examples.spread(quality)
-    entries = (
-        Line2D([], [], color="0.35", linestyle="--", label="truth"),
-        Line2D([], [], color=FOUND, linewidth=2, label="found, class and mask right"),
-        Line2D([], [], color=WRONG, linewidth=2, label="found, wrong"),
+    quality = [
+        f1(len(matched), len(sample.class_ids) + len(predicted.scores))
+        for sample, predicted, matched in zip(samples, kept, right, strict=True)
+    ]
+
+    def draw(axes: Any, index: int) -> None:
+        _draw(axes, samples[index], kept[index], right[index], labels)
+        axes.set_title(f"{examples.named(samples[index].name)}  F1 {quality[index]:.2f}", fontsize=8)
+
+    return Pictures(
+        quality=quality,
+        mistaken=[surest_wrong(one.scores, matched) for one, matched in zip(kept, right, strict=True)],
+        draw=draw,
+        measure=f"F1 at confidence ≥ {confidence:.2f}",
+        surest="Found, wrong, and surest: by the confidence of what is wrong",
+        legend=(
+            Line2D([], [], color="0.35", linestyle="--", label="truth"),
+            Line2D([], [], color=FOUND, linewidth=2, label="found, class and mask right"),
+            Line2D([], [], color=WRONG, linewidth=2, label="found, wrong"),
+        ),
     )
-    title = f"Test images from best to worst (confidence ≥ {confidence:.2f})"
-    with mpl.rc_context({**figures.STYLE, "axes.grid": False}):
-        figure, tiles = examples.grid(len(chosen))
-        for axes, index in zip(tiles, chosen, strict=True):
-            _draw(axes, samples[index], kept[index], right[index], labels)
-            axes.set_title(
-                f"{figures.shortened(Path(samples[index].name).name, 28)}  F1 {quality[index]:.2f}", fontsize=8
-            )
-        figure.suptitle(title, fontweight="bold", fontsize=12)
-        figure.legend(handles=entries, loc="outside lower center", ncols=3, frameon=False)
-        figures.save(figure, folder / "examples.png")
 
 
 def _draw(axes: Any, sample: Sample, found: Instances, right: set[int], labels: Sequence[str]) -> None:
@@ -185,12 +183,6 @@ def _right(sample: Sample, found: Instances, places: Places) -> set[int]:
     """The numbers of predictions that match a true object of their class."""
     pairs = detection.match(places.true(sample), places.found(found), 0.5, places)
     return {guess for true, guess in pairs if sample.class_ids[true] == found.class_ids[guess]}
-
-
-def _f1(sample: Sample, found: Instances, right: set[int]) -> float:
-    """F1 of one image; an image without objects on either side is perfect."""
-    objects = len(sample.class_ids) + len(found.scores)
-    return 2 * len(right) / objects if objects else 1.0
 
 
 STRATEGY = InstanceSegmentation()

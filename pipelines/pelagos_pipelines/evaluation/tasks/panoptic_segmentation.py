@@ -11,7 +11,9 @@ import numpy as np
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import drawn_truth, examples, figures, overlays, panoptic, pixels
+from pelagos_pipelines.evaluation.examples import Pictures
 from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.evaluation.tasks.detection import f1, surest_wrong
 from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.panoptic_segmentation import Segments
@@ -31,26 +33,33 @@ class PanopticSegmentation(Strategy):
         """See evaluation.panoptic and evaluation.drawn_truth; confusion of pixels."""
         counted = panoptic.Counted.none(len(labels))
         confusion: Any = np.zeros((len(labels) + 1,) * 2, np.int64)
-        quality = []
+        quality, mistaken = [], []
         stuff = stuff_of(samples)
         for sample, predicted in zip(samples, found, strict=True):
             true = _truth(sample, predicted, stuff)
             numbers = predicted.segments.pixels
             pairs = counted.add((true.pixels, true.class_ids), (numbers, predicted.class_ids))
             both = len(true.class_ids) + len(predicted.class_ids)
-            quality.append(2 * len(pairs) / both if both else 1.0)
+            quality.append(f1(len(pairs), both))
+            mistaken.append(surest_wrong(predicted.scores, {guess for _, guess in pairs}))
             confusion += pixels.confusion(true.classes, _classes(predicted, numbers), len(labels))
         scores = counted.scores()
         names = [*labels, figures.BACKGROUND]
         figures.confusion(confusion, names, "Confusion on the test split", "pixels", folder)
-        tiles = [
-            (
-                f"{figures.shortened(Path(samples[index].name).name, 28)}  RQ {quality[index]:.2f}",
-                _overlaid(samples[index], found[index], stuff),
-            )
-            for index in examples.spread(quality)
-        ]
-        overlays.draw("Test images from best to worst", tiles, labels, folder)
+
+        def draw(axes: Any, index: int) -> None:
+            axes.imshow(_overlaid(samples[index], found[index], stuff))
+            axes.set_title(f"{examples.named(samples[index].name)}  RQ {quality[index]:.2f}", fontsize=8)
+
+        shown = Pictures(
+            quality=quality,
+            mistaken=mistaken,
+            draw=draw,
+            measure="recognition quality",
+            surest="Segments that are wrong, and surest: by their score",
+            legend=overlays.legend(labels),
+        )
+        examples.sheets(shown, folder)
         metrics = by_class({name: getattr(scores, attribute) for name, attribute in METRICS.items()}, labels)
         means = {of_test(name): scores.mean(attribute) for name, attribute in METRICS.items()}
         is_stuff = np.isin(np.arange(len(labels)), list(stuff))

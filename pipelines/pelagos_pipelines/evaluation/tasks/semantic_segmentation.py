@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import drawn_truth, examples, figures, overlays, pixels
+from pelagos_pipelines.evaluation.examples import Pictures
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
 from pelagos_pipelines.serving.tasks.semantic_segmentation import ClassMap
@@ -28,26 +30,43 @@ class SemanticSegmentation(Strategy):
     ) -> dict[str, float]:
         """See evaluation.pixels and evaluation.drawn_truth; confusion."""
         total: Any = np.zeros((len(labels) + 1,) * 2, np.int64)
-        quality = []
+        quality, mistaken = [], []
         for sample, predicted in zip(samples, found, strict=True):
             counts = pixels.confusion(truth(sample, predicted).classes, predicted.classes.pixels, len(labels))
             total += counts
             quality.append(float(counts.diagonal().sum() / counts.sum()))
+            other = counts[:-1, :-1].sum() - counts[:-1, :-1].diagonal().sum()
+            mistaken.append(float(other / counts.sum()) if other else math.nan)
         scores = pixels.score(total)
         names = [*labels, figures.BACKGROUND]
         figures.confusion(total, names, "Confusion on the test split", "pixels", folder)
-        chosen = examples.spread(quality)
-        tiles = [
-            (
-                f"{figures.shortened(Path(samples[index].name).name, 28)}  {quality[index]:.0%} of pixels right",
-                _overlaid(samples[index], found[index]),
-            )
-            for index in chosen
-        ]
-        overlays.draw("Test images from best to worst", tiles, labels, folder)
+        examples.sheets(self._pictures(samples, found, labels, quality, mistaken), folder)
         metrics = by_class({name: getattr(scores, attribute) for name, attribute in METRICS.items()}, labels)
         means = {of_test(name): scores.mean(attribute) for name, attribute in METRICS.items()}
         return means | metrics | {of_test("pixelAccuracy"): scores.accuracy}
+
+    def _pictures(
+        self,
+        samples: Sequence[Sample],
+        found: Sequence[ClassMap],
+        labels: Sequence[str],
+        quality: Sequence[float],
+        mistaken: Sequence[float],
+    ) -> Pictures:
+        """A map has no scores: what it mistakes is told by the share of pixels that it takes for another class."""
+
+        def draw(axes: Any, index: int) -> None:
+            axes.imshow(_overlaid(samples[index], found[index]))
+            axes.set_title(f"{examples.named(samples[index].name)}  {quality[index]:.0%} of pixels right", fontsize=8)
+
+        return Pictures(
+            quality=quality,
+            mistaken=mistaken,
+            draw=draw,
+            measure="share of pixels that are right",
+            surest="Taken for another class: by the share of such pixels",
+            legend=overlays.legend(labels),
+        )
 
 
 def truth(sample: Sample, predicted: ClassMap) -> drawn_truth.Drawn:
