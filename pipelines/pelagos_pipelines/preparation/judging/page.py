@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +11,12 @@ import numpy as np
 
 from pelagos_contract.balancing import Balanced
 from pelagos_contract.dataset import SPLITS
-from pelagos_contract.judgement import PAGE_BEGINS, Leakage, Link
+from pelagos_contract.judgement import Leakage, Link
+from pelagos_pipelines import pages
+from pelagos_pipelines.pages import words
 from pelagos_pipelines.preparation import leakage, pictures
 from pelagos_pipelines.preparation.judging import balance, drawing, slices
 from pelagos_pipelines.preparation.judging.disagreeing import Pair
-from pelagos_pipelines.preparation.judging.drawing import words
 from pelagos_pipelines.preparation.judging.figures import Figures
 from pelagos_pipelines.preparation.judging.samples import Sheet
 from pelagos_pipelines.preparation.judging.slices import Slice
@@ -23,21 +25,6 @@ from pelagos_pipelines.preparation.judging.unusual import Unusual
 
 MOST_CLASSES, MOST_VALUES = 60, 24
 """Rows of a figure, and columns: the first ones."""
-_STYLE = """
-:root{color-scheme:light}body{font:15px/1.5 system-ui,sans-serif;color:#1b2530;background:#fff;margin:0 auto;max-width:1040px;
-padding:24px}h1{font-size:26px;margin:0}h2{font-size:19px;margin:36px 0 6px;border-bottom:1px solid #d7dee5;padding-bottom:4px}
-h3{font-size:15px;margin:18px 0 4px}p{margin:6px 0;max-width:80ch}code{font:13px ui-monospace,monospace;overflow-wrap:anywhere}
-.tiles{display:flex;flex-wrap:wrap;gap:12px;margin:18px 0}.tile{border:1px solid #d7dee5;border-radius:6px;padding:8px 14px;
-min-width:96px}.tile b{display:block;font-size:21px}.note{color:#4a5866}.said{border-left:4px solid #E69F00;padding:4px 12px;
-background:#fdf6e7;margin:6px 0;overflow-wrap:anywhere}svg{max-width:100%;height:auto}svg text{font-size:11.5px;fill:#1b2530}
-svg .name{text-anchor:end}svg .light{fill:#fff}.key span{display:inline-block;width:12px;height:12px;margin:0 5px 0 14px;
-vertical-align:-1px}.pair{display:flex;flex-wrap:wrap;gap:36px}figure{margin:8px 0;max-width:360px}figcaption{color:#4a5866}
-img{max-width:100%;height:auto}.wide{overflow-x:auto}table{border-collapse:collapse;margin:8px 0}
-th,td{text-align:left;vertical-align:top;
-padding:3px 14px 3px 0;border-bottom:1px solid #e4e9ee;overflow-wrap:break-word}
-td img{max-width:none}td.n,th.n{text-align:right}
-"""
-_HEAD = PAGE_BEGINS + '<meta name="viewport" content="width=device-width"><title>Dataset report</title><style>'
 
 
 @dataclass(frozen=True)
@@ -85,9 +72,7 @@ def rendered(content: Content) -> str:
         _samples(content),
         _method(),
     )
-    return "".join(
-        (_HEAD, _STYLE, "</style></head><body>", *(part for each in parts for part in each), "</body></html>\n")
-    )
+    return pages.rendered("Dataset report", itertools.chain.from_iterable(parts))
 
 
 def _top(content: Content) -> Iterator[str]:
@@ -121,7 +106,7 @@ def _classes(content: Content) -> Iterator[str]:
     if told:
         names = [tables.classes[one] for one in told]
         colours = list(drawing.SPLIT_COLOURS.values())
-        yield f'<div class="wide">{drawing.bars(names, rows, colours, figures, "Images of each class by split")}</div>'
+        yield f'<div class="wide">{pages.bars(names, rows, colours, figures, "Images of each class by split")}</div>'
     yield '<p class="note">Images that show each class, and how many of them in train / validation / test.</p>'
     yield "<table><tr><th>split</th><th class=n>images</th><th class=n>share</th><th class=n>classes shown</th></tr>"
     for number, split in enumerate(SPLITS):
@@ -148,7 +133,7 @@ def _altered(examples: AlteredExamples | None) -> Iterator[str]:
         yield "<p>Examples could not be drawn; the log of the preparation says why.</p>"
         return
     width, height = pictures.size(examples.png)
-    yield drawing.picture(examples.png, "Training images before and after augmentation", width, height)
+    yield pages.picture(examples.png, "Training images before and after augmentation", width, height)
     yield (
         "<p class=note>On the left training images as they are, beside each what trainings of"
         f" {words(examples.family)} make of it in six epochs, by the code that they run. Where nobody would recognise an"
@@ -197,7 +182,7 @@ def _image_sizes(sizes: Any) -> Iterator[str]:
         return
     yield "<p>The most frequent ones:</p>"
     figures = [f"{count} ({count / max(len(sizes), 1):.1%})" for count in counts[order]]
-    yield drawing.bars(names, parts, [drawing.BAR], figures, "Most frequent image sizes in pixels")
+    yield pages.bars(names, parts, [pages.BAR], figures, "Most frequent image sizes in pixels")
 
 
 def _unusual(content: Content) -> Iterator[str]:
@@ -205,7 +190,7 @@ def _unusual(content: Content) -> Iterator[str]:
     yield f"<h3>{len(content.unusual)} annotations are of a size or shape that is unusual for their class</h3>"
     yield '<p class="note">Often a slip of the mouse, or another class. The most unusual ones:</p>'
     if sheet is not None:
-        yield drawing.picture(sheet.png, "Annotations of unusual size", sheet.width, sheet.height)
+        yield pages.picture(sheet.png, "Annotations of unusual size", sheet.width, sheet.height)
     shown = {one.box: None for one in sheet.drawn} if sheet is not None else {}
     rows = [one for one in content.unusual if one.row in shown]
     if not rows:
@@ -275,7 +260,7 @@ def _neighbors(told: Leakage) -> str:
 
 def _row(sheet: Sheet | None, lines: Sequence[tuple[str, str]], apart: str = "") -> str:
     """Two pictures, and what is said of each beside them."""
-    shown = drawing.picture(sheet.png, "both images", sheet.width, sheet.height) if sheet is not None else ""
+    shown = pages.picture(sheet.png, "both images", sheet.width, sheet.height) if sheet is not None else ""
     both = "<br>".join(f"<b>{words(told)}</b>: {words(path)}" for told, path in lines)
     return f"<tr><td>{shown}</td><td>{both}{apart}</td></tr>"
 
@@ -322,7 +307,7 @@ def _slice(tables: Tables, figures: Figures) -> Iterator[str]:
     names, known = list(one.values[:MOST_VALUES]), max(int(counts.sum()), 1)
     parts = counts[: len(names), None]
     told = [f"{count} ({count / known:.1%})" for count in parts[:, 0]]
-    yield f'<div class="wide">{drawing.bars(names, parts, [drawing.BAR], told, f"Images by {one.name}")}</div>'
+    yield f'<div class="wide">{pages.bars(names, parts, [pages.BAR], told, f"Images by {one.name}")}</div>'
     if len(one.values) > MOST_VALUES:
         yield f'<p class="note">The {MOST_VALUES} largest of {len(one.whole)} values.</p>'
     yield from _matrix(tables, one, figures.table)
@@ -334,7 +319,7 @@ def _matrix(tables: Tables, one: Slice, table: Any) -> Iterator[str]:
     if not order:
         return
     names, columns = [tables.classes[place] for place in order], list(one.values[:MOST_VALUES])
-    figure = drawing.matrix(names, columns, table[order][:, : len(columns)], f"Images of each class by {one.name}")
+    figure = pages.matrix(names, columns, table[order][:, : len(columns)], f"Images of each class by {one.name}")
     yield f'<div class="wide">{figure}</div><p class="note">Images of each class (rows) by {words(one.name)}; framed: none.</p>'
 
 
@@ -346,7 +331,7 @@ def _samples(content: Content) -> Iterator[str]:
     for number, sheet in content.sheets.items():
         name = content.tables.classes[number]
         yield f"<h3>{words(name)}</h3>"
-        yield drawing.picture(sheet.png, f"Samples of {name}", sheet.width, sheet.height)
+        yield pages.picture(sheet.png, f"Samples of {name}", sheet.width, sheet.height)
 
 
 def _method() -> Iterator[str]:
