@@ -171,5 +171,10 @@ def test_learning_curves(tmp_path: Path) -> None:
     epochs = [
         (number, {"train/loss": 1 / number, "validation/loss": 2 / number, "validation/F1": 0.5}) for number in (1, 2)
     ]
-    figures.learning_curves(epochs, tmp_path)
-    assert pictures(tmp_path).keys() == {"learning-curves.png"}
+    figures.learning_curves(epochs, tmp_path / "whole", best=2, planned=2)
+    figures.learning_curves(epochs, tmp_path / "stopped", best=1, planned=50)
+    assert pictures(tmp_path / "whole").keys() == {"learning-curves.png"}
+    whole_run, stopped = (
+        cv2.imread(str(tmp_path / name / "learning-curves.png")).astype(int) for name in ("whole", "stopped")
+    )
+    assert np.abs(whole_run - stopped).sum() > 0, "marks say which epoch is kept, and where it stopped"

@@ -101,13 +101,21 @@ def precision_recall(
         save(figure, folder / "precision-recall.png")
 
 
-def learning_curves(epochs: Sequence[tuple[int, Mapping[str, float]]], folder: Path) -> None:
-    """Losses and validation metrics over epochs; ``epochs`` are (number, metrics)."""
+def learning_curves(
+    epochs: Sequence[tuple[int, Mapping[str, float]]], folder: Path, best: int | None = None, planned: int = 0
+) -> None:
+    """Losses and validation metrics over epochs; ``epochs`` are (number, metrics).
+
+    A line marks the ``best`` epoch, whose model is kept, and another the last one where more were ``planned``.
+    """
     losses = ("train/loss", "validation/loss")
     names = sorted({name for _, metrics in epochs for name in metrics if name.startswith("validation/")})
     # What training has as well is a loss, or a part of it.
     trained = {name.removeprefix("train/") for _, metrics in epochs for name in metrics if name.startswith("train/")}
     parts = {"validation/loss", *(f"validation/{name}" for name in trained)}
+    last = max((number for number, _ in epochs), default=0)
+    marks = [(best, f"best epoch {best}, which is kept", ":")] if best is not None else []
+    marks += [(last, f"stopped early, after epoch {last} of {planned}", "-")] if 0 < last < planned else []
     with mpl.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2))
         _lines(left, epochs, losses)
@@ -116,7 +124,12 @@ def learning_curves(epochs: Sequence[tuple[int, Mapping[str, float]]], folder: P
         right.set(title="Validation metrics", xlabel="epoch", ylabel="metric", ylim=(-0.02, 1.02))
         for axes in (left, right):
             axes.xaxis.get_major_locator().set_params(integer=True)
-            if axes.lines:  # a validation split without boxes has no metrics
+            drawn = bool(axes.lines)  # a validation split without boxes has no metrics
+            for number, words, style in marks if drawn else ():
+                # In the legend of one of them, where all can be read.
+                label = words if axes is left else None
+                axes.axvline(number, color="0.45", linestyle=style, linewidth=1.4, label=label, zorder=1)
+            if drawn:
                 axes.legend(frameon=False)
         save(figure, folder / "learning-curves.png")
 

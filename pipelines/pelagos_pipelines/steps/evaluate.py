@@ -103,7 +103,8 @@ def _measure(run: runs.Run) -> None:
             " several tiles show counts in each"
         )
     epochs = TrainingHistory(run.history, Tracker("", "")).epochs
-    figures.learning_curves([(epoch.number, epoch.metrics) for epoch in epochs], run.figures)
+    curves, planned = [(epoch.number, epoch.metrics) for epoch in epochs], run.request.hyperparameters.epochs
+    figures.learning_curves(curves, run.figures, trained["bestEpoch"], planned)
     # With its time, and before MLflow is told: a step that is started again tells the same points, and measures nothing again.
     state = {"metrics": measured.metrics, "warnings": warnings, "at": time.time()}
     run.finish(MEASUREMENT, state | {"bestSha256": trained["bestSha256"]})
