@@ -25,6 +25,10 @@ CAPTURE_FIELDS: tuple[CaptureField, ...] = (
 GROUP_FIELDS = ("site", "deployment", "platform", "day")
 GroupField = Annotated[str, Field(pattern=f"^({'|'.join(GROUP_FIELDS)})$", max_length=16)]
 """The name of a field, by which images are told apart."""
+SLICE_FIELDS = ("site", "deployment", "platform", "day", "month", "hour", "depthBand", "positionBand", "group")
+"""By what images are told apart when a model is measured: fields of capture, what follows from them, such as bands of depth and
+of position, and the groups that a split keeps whole."""
+SliceField = Annotated[str, Field(pattern=f"^({'|'.join(SLICE_FIELDS)})$", max_length=16)]
 OFFSET = r"(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])"
 REST = "*"
 """In a pattern, what is not looked at; as its last part, however many folders there are."""

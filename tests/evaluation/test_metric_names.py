@@ -1,4 +1,4 @@
-"""Every class gets a metric name that MLflow accepts and that says which class it is, whatever other classes there are."""
+"""Every class and slice gets a metric name that MLflow accepts and that says which it is, whatever others there are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import string
 import pytest
 from mlflow.utils.validation import _validate_metric_name
 
-from pelagos_contract.metrics import LONGEST, class_name
+from pelagos_contract import metrics
+from pelagos_contract.capture import SLICE_FIELDS
+from pelagos_contract.metrics import LONGEST, UNKNOWN, Kind, Name, class_name
 
 HOSTILE = [
     "Noctiluca scintillans",
@@ -66,3 +68,64 @@ def test_other_characters_are_written_as_bytes() -> None:
 
 def test_a_long_name_ends_with_its_digest() -> None:
     assert class_name("x" * 101).startswith("x" * 72 + ":sha256-")
+
+
+@pytest.mark.parametrize("value", [*HOSTILE, None])
+def test_names_of_slices_are_accepted_and_say_what_they_are_of(value: str | None) -> None:
+    written = metrics.value_name(value)
+    want = {
+        metrics.of_slice("depthBand", value, "mAP50-95"): Name(
+            Kind.SLICE, "mAP50-95", field="depthBand", value=written
+        ),
+        metrics.of_worst("depthBand", "ECE"): Name(Kind.WORST, "ECE", field="depthBand"),
+        metrics.of_left_out("site", "F1"): Name(Kind.LEFT_OUT, "F1", field="site"),
+        metrics.of_test("F1"): Name(Kind.TEST, "F1"),
+    }
+    if value is not None:
+        want[metrics.of_left_out("site", "F1", value)] = Name(Kind.LEFT_OUT, "F1", field="site", value=written)
+        want[metrics.of_test("F1", value)] = Name(Kind.TEST, "F1", label=written)
+    for name, parts in want.items():
+        _validate_metric_name(f"deviation/{name}")
+        assert metrics.parsed(name) == parts
+    if written == UNKNOWN:
+        assert value is None, "no value is written as one that is not known"
+
+
+def test_the_longest_names_are_accepted() -> None:
+    longest = max(SLICE_FIELDS, key=len)
+    _validate_metric_name(f"deviation/{metrics.of_left_out(longest, 'box-mAP50-95-weighted', 'x' * 500)}")
+
+
+@pytest.mark.parametrize("value", [one for one in HOSTILE if len(class_name(one)) < LONGEST and one.isascii()])
+def test_people_read_values_as_they_are(value: str) -> None:
+    assert metrics.plain(class_name(value)) == value
+
+
+def test_people_read_letters_of_other_scripts_and_what_is_left_of_long_values() -> None:
+    assert metrics.plain(class_name("Größe/多毛類 50 %")) == "Größe/多毛類 50 %"
+    assert metrics.plain(UNKNOWN) is None
+    assert (metrics.plain(class_name("x" * 500)) or "").startswith("x" * 70)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "test",
+        "test/",
+        "test/a/b/c",
+        "slice/site/F1",
+        "worst/site",
+        "worst/a/b/c",
+        "loss",
+        "train/loss",
+        "slice//a/F1",
+    ],
+)
+def test_other_names_are_none(name: str) -> None:
+    assert metrics.parsed(name) is None
+
+
+def test_the_worst_is_the_highest_error_and_else_the_lowest() -> None:
+    assert metrics.worst("mAP50", [0.5, 0.25]) == 0.25
+    assert metrics.worst("ECE", [0.5, 0.25]) == 0.5

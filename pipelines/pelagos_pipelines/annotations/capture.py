@@ -25,6 +25,9 @@ EARLIEST, LATEST = 1880, 2199
 """Years: cameras whose clock was never set say 1970 or 2000, which nobody can tell from a real one, or none at all."""
 DEEPEST = 11_500.0
 """Meters: below the deepest trench nothing was ever photographed."""
+DEPTHS = (10, 30, 60, 100, 200, 500, 1000, 2000, 4000, 6000)
+"""Meters between the bands of depth: 30 for divers, 200 where light and shelf end, 1000, 4000 and 6000 as of the bathyal, abyssal
+and hadal zones."""
 UTC_SIGN = "Z"
 _DAY = timedelta(days=1)
 _TIME = re.compile(
@@ -75,6 +78,25 @@ class Capture:
     def hour(self) -> str | None:
         """The local hour, 00 to 23; None where there is a date alone."""
         return self.time[11:13] if self.has_clock and self.time else None
+
+    @property
+    def depth_band(self) -> str | None:
+        """Between the depths at which light, divers, shelves and slopes end."""
+        if self.depth is None:
+            return None
+        depth = self.depth
+        upper = next((bound for bound in DEPTHS if depth < bound), None)
+        lower = max((bound for bound in (0, *DEPTHS) if bound <= depth), default=0)
+        return f"{lower} m and deeper" if upper is None else f"{lower} to {upper} m"
+
+    @property
+    def position_band(self) -> str | None:
+        """The field of one degree of latitude and longitude, by its southwestern corner."""
+        if self.latitude is None or self.longitude is None:
+            return None
+        # The pole, and the other side of the date line, belong to the last field before them.
+        south, west = min(math.floor(self.latitude), 89), min(math.floor(self.longitude), 179)
+        return f"{abs(south)}° {'S' if south < 0 else 'N'}, {abs(west)}° {'W' if west < 0 else 'E'}"
 
     @property
     def has_clock(self) -> bool:

@@ -103,6 +103,18 @@ def _reader(version: Version) -> Callable[[ImageRecord], Sample]:
         digest = file.parent.name + file.name  # that is how a store names its blobs
         boxes = np.array(corners, float).reshape(-1, 4)
         color, times = version.preprocessing.color, repeats.get(image.path, 1)
-        return Sample(image.path, file, class_ids, boxes, digest, color, times, image.shapes)
+        return Sample(
+            image.path,
+            file,
+            class_ids,
+            boxes,
+            digest,
+            color,
+            times,
+            image.shapes,
+            source=image.file,
+            group=image.group,
+            capture=image.capture,
+        )
 
     return read_one

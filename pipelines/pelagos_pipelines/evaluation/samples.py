@@ -12,6 +12,7 @@ from pelagos_contract.augmentation import Augmentation
 from pelagos_contract.dataset import Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.preprocessing import Preprocessing, Statistics
+from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.preparation.balancing import Plan
 from pelagos_pipelines.serving import color, images
@@ -34,6 +35,12 @@ class Sample:
     """How often an epoch shows it, as the version plans it; 0: never."""
     shapes: Sequence[Shape] = ()
     """Of tasks that need more than a box: one for each of ``class_ids``, in pixels of the original."""
+    source: str | None = None
+    """The path of the file that it is, or is a tile of; None: its own name."""
+    group: str | None = None
+    """What a split keeps whole."""
+    capture: Capture | None = None
+    """When and where it was taken, as far as that is known."""
 
     def pixels(self) -> Pixels:
         """What a model sees of the image: decoded and corrected as the server does it. Raises as `stored` does."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,23 @@ import numpy as np
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import classification, doubts, examples, figures
+from pelagos_pipelines.evaluation.counting import classes as counting
+from pelagos_pipelines.evaluation.counting.tables import Table
 from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.examples import Pictures
 from pelagos_pipelines.evaluation.samples import Sample
-from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
+from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class, named
 from pelagos_pipelines.serving.tasks.classification import Classification as Found
 
 METRICS = {"precision": "precision", "recall": "recall", "F1": "f1"}
+TABLES = {"guesses": counting.GUESSES}
 
 
 class Classification(Strategy):
     """See `Strategy` for the contract of its methods."""
 
     task = Task.CLASSIFICATION
+    tables = TABLES
 
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str], folder: Path
@@ -45,6 +49,16 @@ class Classification(Strategy):
         metrics = by_class({name: getattr(scores, attribute) for name, attribute in METRICS.items()}, labels)
         means = {of_test(name): scores.macro(attribute) for name, attribute in METRICS.items()}
         return {of_test("accuracy"): scores.accuracy} | means | metrics
+
+    def evidence(self, samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str]) -> dict[str, Table]:
+        """See evaluation.counting.classes."""
+        truth = np.array([sample.class_ids[0] for sample in samples])
+        return {"guesses": counting.guesses(truth, np.stack([prediction.probabilities for prediction in found]))}
+
+    def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
+        """See evaluation.counting.classes."""
+        count = counting.counter(tables["guesses"], images, classes)
+        return named(count, METRICS | {"accuracy": "accuracy"})
 
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str]) -> list[Doubt]:
         """See evaluation.doubts."""

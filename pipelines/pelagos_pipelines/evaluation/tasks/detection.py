@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from matplotlib.patches import Polygon
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import crowding, detection, doubts, examples, figures
+from pelagos_pipelines.evaluation.counting import objects
+from pelagos_pipelines.evaluation.counting.tables import Table
 from pelagos_pipelines.evaluation.detection import BOXES, Places
 from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG, Pictures
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
-from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
+from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class, named
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.detection import Detections
 
@@ -30,6 +32,7 @@ METRICS = {
     "F1": "f1",
     "IoU": "iou",
 }
+TABLES = {"found": objects.FOUND, "true": objects.TRUE}
 
 
 class Detection(Strategy):
@@ -40,6 +43,7 @@ class Detection(Strategy):
     """The metrics that each class has, and what `detection.Scores` calls them."""
     places: Places = BOXES
     things = "boxes"
+    tables: Mapping[str, Mapping[str, str]] = TABLES
 
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str], folder: Path
@@ -59,6 +63,17 @@ class Detection(Strategy):
         metrics = by_class({name: getattr(scores, attribute) for name, attribute in self.metrics.items()}, labels)
         means = {of_test(name): scores.mean(attribute) for name, attribute in self.metrics.items()}
         return means | metrics | {of_test("confidence"): scores.confidence}
+
+    def evidence(
+        self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str]
+    ) -> dict[str, Table]:
+        """See evaluation.counting.objects."""
+        return {"found": objects.found(samples, found, self.places), "true": objects.true(samples)}
+
+    def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
+        """See evaluation.counting.objects."""
+        count = objects.counter(tables["found"], tables["true"], images, classes)
+        return named(count, {**self.metrics, "confidence": "confidence"})
 
     def without_faint(self, predicted: Detections) -> Detections:
         """See evaluation.doubts."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ from pelagos_contract.metrics import of_test
 from pelagos_contract.run_lengths import Part
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import crowding, detection, doubts, examples, figures, instances
-from pelagos_pipelines.evaluation.detection import Places
+from pelagos_pipelines.evaluation.counting import objects
+from pelagos_pipelines.evaluation.counting.tables import Table
+from pelagos_pipelines.evaluation.detection import BOXES, Places
 from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG, Pictures
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 from pelagos_pipelines.evaluation.tasks.detection import f1, surest_wrong
-from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
+from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class, named
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.instance_segmentation import Instances
 
@@ -43,12 +45,14 @@ LONGEST = 900
 """Pixels of the longer side of an image in a figure."""
 NAMED = 40
 """Objects of an image whose classes are written beside them, the best."""
+TABLES = {"found": objects.FOUND, "boxes": objects.FOUND, "true": objects.TRUE}
 
 
 class InstanceSegmentation(Strategy):
     """See `Strategy` for the contract of its methods."""
 
     task = Task.INSTANCE_SEGMENTATION
+    tables = TABLES
 
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str], folder: Path
@@ -74,6 +78,24 @@ class InstanceSegmentation(Strategy):
             metrics |= {of_test(name): measured.mean(attribute) for name, attribute in names.items()}
             metrics |= by_class({name: getattr(measured, attribute) for name, attribute in names.items()}, labels)
         return metrics
+
+    def evidence(
+        self, samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str]
+    ) -> dict[str, Table]:
+        """See evaluation.counting.objects: of masks, and of the boxes around them."""
+        return {
+            "found": objects.found(samples, found, instances.places_of(samples, found)),
+            "boxes": objects.found(samples, found, BOXES),
+            "true": objects.true(samples),
+        }
+
+    def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
+        """See evaluation.counting.objects."""
+        of_masks, of_boxes = (
+            named(objects.counter(tables[name], tables["true"], images, classes), metrics)
+            for name, metrics in (("found", OF_MASKS | {"confidence": "confidence"}), ("boxes", OF_BOXES))
+        )
+        return lambda weights: of_masks(weights) | of_boxes(weights)
 
     def without_faint(self, predicted: Any) -> Any:
         """See evaluation.doubts."""

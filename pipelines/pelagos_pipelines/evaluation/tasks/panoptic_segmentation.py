@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,24 @@ import numpy as np
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import drawn_truth, examples, figures, overlays, panoptic, pixels
+from pelagos_pipelines.evaluation.counting import areas
+from pelagos_pipelines.evaluation.counting.tables import Table
 from pelagos_pipelines.evaluation.examples import Pictures
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.evaluation.tasks.detection import f1, surest_wrong
-from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
+from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class, named
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.panoptic_segmentation import Segments
 
 METRICS = {"PQ": "pq", "SQ": "sq", "RQ": "rq"}
+TABLES = {"segments": areas.SEGMENTS, "stuff": areas.STUFF}
 
 
 class PanopticSegmentation(Strategy):
     """See `Strategy` for the contract of its methods."""
 
     task = Task.PANOPTIC_SEGMENTATION
+    tables = TABLES
     confidence = Thresholds().confidence
 
     def measure(
@@ -69,6 +73,23 @@ class PanopticSegmentation(Strategy):
             for name, attribute in METRICS.items()
         }
         return means | metrics | kinds
+
+    def evidence(self, samples: Sequence[Sample], found: Sequence[Segments], labels: Sequence[str]) -> dict[str, Table]:
+        """See evaluation.counting.areas."""
+        stuff, counted = stuff_of(samples), []
+        for sample, predicted in zip(samples, found, strict=True):
+            true, one = _truth(sample, predicted, stuff), panoptic.Counted.none(len(labels))
+            one.add((true.pixels, true.class_ids), (predicted.segments.pixels, predicted.class_ids))
+            counted.append(one)
+        return {"segments": areas.segments(counted), "stuff": {"class": np.array(sorted(stuff), "<i4")}}
+
+    def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
+        """See evaluation.counting.areas."""
+        count = areas.counter_of_segments(tables["segments"], tables["stuff"], images, classes)
+        kinds = ("", "-things", "-stuff")
+        return named(
+            count, {f"{name}{kind}": f"{attribute}{kind}" for kind in kinds for name, attribute in METRICS.items()}
+        )
 
 
 def stuff_of(samples: Sequence[Sample]) -> frozenset[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,22 @@ import numpy as np
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import drawn_truth, examples, figures, overlays, pixels
+from pelagos_pipelines.evaluation.counting import areas
+from pelagos_pipelines.evaluation.counting.tables import Table
 from pelagos_pipelines.evaluation.examples import Pictures
 from pelagos_pipelines.evaluation.samples import Sample
-from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
+from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class, named
 from pelagos_pipelines.serving.tasks.semantic_segmentation import ClassMap
 
 METRICS = {"IoU": "iou", "Dice": "dice", "precision": "precision", "recall": "recall", "F1": "f1"}
+TABLES = {"classes": areas.PIXELS, "whole": areas.WHOLE}
 
 
 class SemanticSegmentation(Strategy):
     """See `Strategy` for the contract of its methods."""
 
     task = Task.SEMANTIC_SEGMENTATION
+    tables = TABLES
 
     def measure(
         self, samples: Sequence[Sample], found: Sequence[ClassMap], labels: Sequence[str], folder: Path
@@ -67,6 +71,20 @@ class SemanticSegmentation(Strategy):
             surest="Taken for another class: by the share of such pixels",
             legend=overlays.legend(labels),
         )
+
+    def evidence(self, samples: Sequence[Sample], found: Sequence[ClassMap], labels: Sequence[str]) -> dict[str, Table]:
+        """See evaluation.counting.areas."""
+        confusions = [
+            pixels.confusion(truth(sample, predicted).classes, predicted.classes.pixels, len(labels))
+            for sample, predicted in zip(samples, found, strict=True)
+        ]
+        of_classes, whole = areas.pixels(confusions)
+        return {"classes": of_classes, "whole": whole}
+
+    def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
+        """See evaluation.counting.areas."""
+        count = areas.counter_of_pixels(tables["classes"], tables["whole"], images, classes)
+        return named(count, METRICS | {"pixelAccuracy": "accuracy"})
 
 
 def truth(sample: Sample, predicted: ClassMap) -> drawn_truth.Drawn:

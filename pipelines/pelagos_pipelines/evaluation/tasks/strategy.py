@@ -6,12 +6,13 @@ Called by evaluation.report with predictions in pixels of the original images. S
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
+from pelagos_pipelines.evaluation.counting.tables import Table
 from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 
@@ -24,6 +25,8 @@ class Strategy(ABC):
 
     task: Task
     confidence: float | None = None
+    tables: Mapping[str, Mapping[str, str]]
+    """What `evidence` makes: tables by name, and of each the columns with their types, of numpy."""
 
     @property
     def name(self) -> str:
@@ -37,6 +40,18 @@ class Strategy(ABC):
         """Metrics of the test split, those in the task's description; NaN for one that the split says nothing about.
 
         Figures go to ``folder``.
+        """
+
+    @abstractmethod
+    def evidence(self, samples: Sequence[Sample], found: Sequence[Any], labels: Sequence[str]) -> dict[str, Table]:
+        """What the model did with each image, see evaluation.evidence."""
+
+    @abstractmethod
+    def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
+        """What makes metrics of evidence: all that `measure` has and that are of no class, by their names without a split.
+
+        It takes how often each image stands in each of many multisets, whole numbers ``[multisets, images]``, and gives what
+        `measure` says of these images, ``[multisets]``.
         """
 
     def doubts(self, labels: Sequence[str]) -> list[str]:
@@ -65,3 +80,13 @@ def by_class(values: Mapping[str, Any], labels: Sequence[str]) -> dict[str, floa
         for metric, per_class in values.items()
         for index, value in enumerate(per_class)
     }
+
+
+def named(count: Callable[[Any], dict[str, Any]], names: Mapping[str, str]) -> Callable[[Any], dict[str, Any]]:
+    """What counts metrics by the names that gates know; ``names`` have behind each what the counter calls it."""
+
+    def renamed(weights: Any) -> dict[str, Any]:
+        found = count(weights)
+        return {name: found[attribute] for name, attribute in names.items()}
+
+    return renamed

@@ -23,9 +23,6 @@ from pelagos_pipelines.preparation.versions import Version
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 
 FOLDER, _, _PAGE = PAGE.partition("/")
-DEPTHS = (10, 30, 60, 100, 200, 500, 1000, 2000, 4000, 6000)
-"""Meters between the bands of depth: 30 for divers, 200 where light and shelf end, 1000, 4000 and 6000 as of the bathyal, abyssal
-and hadal zones."""
 _SHEET = SHEET.rpartition("/")[2]
 MOST_LEAKS = 12
 """Pairs of each link between splits of which there are pictures."""
@@ -152,7 +149,7 @@ def slices_of(images: Sequence[ImageRecord]) -> dict[str, list[str | None]]:
     # Local time, by which animals come and go; of a clock whose offset nobody knows it is UTC, and a warning says so.
     for name in ("site", "deployment", "platform", "month", "hour"):
         found[name] = [getattr(one, name) for one in captures]
-    found["depth band"] = [_depth_band(one.depth) for one in captures]
+    found["depth band"] = [one.depth_band for one in captures]
     found["image size"] = [_size(image) for image in images]
     return {name: values for name, values in found.items() if len({value for value in values if value is not None}) > 1}
 
@@ -166,15 +163,6 @@ def _folders(images: Sequence[ImageRecord]) -> list[str | None]:
     is_class = len(labels) <= several
     is_group = len(groups) == several == len({image.group for image in images})
     return [] if is_class or is_group or 2 * several > len(images) else list(folders)
-
-
-def _depth_band(depth: float | None) -> str | None:
-    """Between the depths at which light, divers, shelves and slopes end."""
-    if depth is None:
-        return None
-    upper = next((bound for bound in DEPTHS if depth < bound), None)
-    lower = max((bound for bound in (0, *DEPTHS) if bound <= depth), default=0)
-    return f"{lower} m and deeper" if upper is None else f"{lower} to {upper} m"
 
 
 def _size(image: ImageRecord) -> str | None:

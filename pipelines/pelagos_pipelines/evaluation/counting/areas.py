@@ -1,0 +1,90 @@
+"""Pixels of classes, and segments, as evaluation.pixels and evaluation.panoptic measure them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pelagos_pipelines.evaluation.counting import tables
+from pelagos_pipelines.evaluation.counting.tables import Sums, Table
+from pelagos_pipelines.evaluation.panoptic import Counted
+
+PIXELS = {"image": "<i4", "class": "<i4", "hits": "<i8", "actual": "<i8", "claimed": "<i8"}
+WHOLE = {"image": "<i4", "right": "<i8", "total": "<i8"}
+"""Of all pixels of an image, those of no class among them."""
+SEGMENTS = {"image": "<i4", "class": "<i4", "iou": "<f8", "pairs": "<i4", "missed": "<i4", "wrong": "<i4"}
+STUFF = {"class": "<i4"}
+
+
+def pixels(confusions: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The tables of what `pixels.confusion` counted of each image: by class, and of all pixels."""
+    rows, whole = [], []
+    for number, counts in enumerate(confusions):
+        hits, actual, claimed = counts.diagonal()[:-1], counts.sum(axis=1)[:-1], counts.sum(axis=0)[:-1]
+        ids = np.flatnonzero(actual + claimed)
+        shown = {"hits": hits[ids], "actual": actual[ids], "claimed": claimed[ids]}
+        rows.append({"image": np.full(len(ids), number), "class": ids, **shown})
+        whole.append({"image": [number], "right": [counts.diagonal().sum()], "total": [counts.sum()]})
+    return tables.stacked(rows, PIXELS), tables.stacked(whole, WHOLE)
+
+
+def counter_of_pixels(found: Table, whole: Table, images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
+    """What gives accuracy and the means of `pixels.Scores` for weights."""
+    hits_of, actual_of, claimed_of = (Sums(found, name, images, classes) for name in ("hits", "actual", "claimed"))
+    of_all = {**whole, "class": np.zeros(len(whole["image"]), int)}
+    right_of, total_of = (Sums(of_all, name, images, 1) for name in ("right", "total"))
+
+    def count(weights: Any) -> dict[str, Any]:
+        hits, actual, claimed = (each.of(weights) for each in (hits_of, actual_of, claimed_of))
+        right, total = (each.of(weights)[:, 0] for each in (right_of, total_of))
+        present = actual > 0
+        dice = tables.mean(tables.share(2 * hits, actual + claimed, present))
+        return {
+            "accuracy": tables.share(right, total, present.any(axis=1)),
+            "iou": tables.mean(tables.share(hits, actual + claimed - hits, present)),
+            "dice": dice,
+            "f1": dice,
+            "precision": tables.mean(tables.share(hits, claimed, present)),
+            "recall": tables.mean(tables.share(hits, actual, present)),
+        }
+
+    return count
+
+
+def segments(counted: Sequence[Counted]) -> dict[str, Any]:
+    """The table of what was counted of each image."""
+    rows = []
+    for number, one in enumerate(counted):
+        ids = np.flatnonzero(one.pairs + one.missed + one.wrong)
+        shown = {"iou": one.iou[ids], "pairs": one.pairs[ids], "missed": one.missed[ids], "wrong": one.wrong[ids]}
+        rows.append({"image": np.full(len(ids), number), "class": ids, **shown})
+    return tables.stacked(rows, SEGMENTS)
+
+
+def counter_of_segments(found: Table, stuff: Table, images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
+    """What gives the means of `panoptic.Scores` for weights, of all classes, and of things and stuff alone.
+
+    ``stuff`` has the classes that are stuff in the whole split, whichever images of it are counted.
+    """
+    sums = {name: Sums(found, name, images, classes) for name in ("iou", "pairs", "missed", "wrong")}
+    is_stuff = np.isin(np.arange(classes), stuff["class"])
+
+    def count(weights: Any) -> dict[str, Any]:
+        iou, pairs, missed, wrong = (each.of(weights) for each in sums.values())
+        present = pairs + missed > 0
+        total = np.maximum(pairs + (missed + wrong) / 2, 0.5)
+        values = {
+            "pq": np.where(present, iou / total, np.nan),
+            "sq": tables.share(iou, pairs, present & (pairs > 0)),
+            "rq": np.where(present, pairs / total, np.nan),
+        }
+        kinds = {"": None, "-things": ~is_stuff, "-stuff": is_stuff}
+        return {
+            f"{name}{kind}": tables.mean(of_class, chosen)
+            for kind, chosen in kinds.items()
+            for name, of_class in values.items()
+        }
+
+    return count

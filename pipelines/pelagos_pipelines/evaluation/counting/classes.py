@@ -1,0 +1,52 @@
+"""Images that have one class, as evaluation.classification measures them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from pelagos_pipelines.evaluation.counting import tables
+from pelagos_pipelines.evaluation.counting.tables import Sums, Table
+
+GUESSES = {"image": "<i4", "class": "<i4", "guess": "<i4", "rank": "<i4", "confidence": "<f8", "chance": "<f8"}
+"""``rank``: how many classes are more probable than the true one; ``confidence`` and ``chance``: the probabilities of the guess
+and of the true class."""
+
+
+def guesses(truth: Any, probabilities: Any) -> dict[str, Any]:
+    """The table of true classes ``[images]`` and probabilities ``[images, classes]``."""
+    images = np.arange(len(truth))
+    guess = probabilities.argmax(axis=1)
+    chance = probabilities[images, truth]
+    columns = {
+        "image": images,
+        "class": truth,
+        "guess": guess,
+        # Of equal ones the first class is taken, as by the guess.
+        "rank": np.argsort(np.argsort(-probabilities, axis=1, kind="stable"), axis=1)[images, truth],
+        "confidence": probabilities[images, guess],
+        "chance": chance,
+    }
+    return tables.stacked([columns], GUESSES)
+
+
+def counter(found: Table, images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
+    """What gives accuracy and the means of `classification.Scores` for weights."""
+    by_guess = {**found, "class": found["guess"], "hit": found["class"] == found["guess"]}
+    actual_of, claimed_of = (Sums(each, None, images, classes) for each in (found, by_guess))
+    hits_of = Sums(by_guess, "hit", images, classes)
+
+    def count(weights: Any) -> dict[str, Any]:
+        actual, claimed, hits = (each.of(weights) for each in (actual_of, claimed_of, hits_of))
+        present = actual > 0
+        total = actual.sum(axis=1)
+        return {
+            "accuracy": tables.share(hits.sum(axis=1), total, total > 0),
+            "precision": tables.mean(tables.share(hits, claimed, present)),
+            "recall": tables.mean(tables.share(hits, actual, present)),
+            "f1": tables.mean(tables.share(2 * hits, actual + claimed, present)),
+        }
+
+    return count

@@ -1,0 +1,46 @@
+"""Sums of tables over weighted images, and means over classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+Table = Mapping[str, Any]
+"""Columns ``[rows]`` by name."""
+
+
+def stacked(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> dict[str, Any]:
+    """Tables of single images one below the other; ``columns`` are types by name, of numpy."""
+    return {
+        name: np.concatenate([np.asarray(row[name]).astype(kind) for row in rows]) if rows else np.zeros(0, kind)
+        for name, kind in columns.items()
+    }
+
+
+class Sums:
+    """Of one column by class, for the images of each multiset."""
+
+    def __init__(self, table: Table, column: str | None, images: int, classes: int) -> None:
+        """``column``: what is added up; None: the rows are counted."""
+        values = np.ones(len(table["image"])) if column is None else np.asarray(table[column], float)
+        self._by_class = sparse.coo_array((values, (table["class"], table["image"])), (classes, images)).tocsr()
+
+    def of(self, weights: Any) -> Any:
+        """``[multisets, classes]``; whole numbers stay exact below 2^53."""
+        return (self._by_class @ weights.T.astype(float)).T
+
+
+def share(parts: Any, whole: Any, present: Any) -> Any:
+    """Parts of a whole, 0 where that is nothing; NaN where not ``present``."""
+    return np.where(present, parts / np.maximum(whole, 1), np.nan)
+
+
+def mean(values: Any, chosen: Any = None) -> Any:
+    """The unweighted mean of ``[multisets, classes]`` over classes that have a value, of those ``chosen``; NaN where none has."""
+    known = np.isfinite(values) & (True if chosen is None else chosen)
+    counts = known.sum(axis=1)
+    totals = np.where(known, values, 0.0).sum(axis=1)
+    return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)

@@ -1,0 +1,257 @@
+"""What a model did with each image of a split, small enough to be kept: metrics of any multiset of these images follow from it.
+
+Intervals, slices and comparisons of two models count metrics anew thousands of times, and need no image or prediction for that.
+A strategy says which tables its task has, makes them, and counts metrics from them (`tasks.strategy.Strategy`).
+
+The file is an npz, a zip of arrays, with ``evidence.json`` beside them. Equal evidence is equal bytes. Whoever reads one believes
+nothing in it: its size is bounded before memory is taken, and every index and number is looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pelagos_contract import disk
+from pelagos_contract.tasks import Task
+from pelagos_pipelines.evaluation.counting.tables import Table
+from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.evaluation.tasks import TASKS
+
+NAME = "evidence.npz"
+HEADER = "evidence.json"
+FORM = 1
+LARGEST = 256 * 1024**2
+"""Bytes of a file."""
+LARGEST_UNPACKED = 1024**3
+"""Bytes of its arrays."""
+LARGEST_HEADER = 64 * 1024**2
+MOST_IMAGES = 1_000_000
+MOST_LABELS = 20_000
+MOST_FIELDS = 64
+LONGEST = 4096
+"""Characters of a name or a value."""
+HELD = 2_000_000
+"""Weights of images, and cells of tables, that are counted at once."""
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+class EvidenceError(Exception):
+    """It is no evidence, or too much of it; the message says why."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Tables by name. ``fields`` are values by which images can be told apart, in their order, None where one is not known.
+
+    ``version`` is that of the dataset, ``test`` the digest of the images and of what is true of them, whichever version has them.
+    """
+
+    task: Task
+    labels: tuple[str, ...]
+    version: str
+    test: str
+    images: tuple[str, ...]
+    fields: Mapping[str, tuple[str | None, ...]]
+    tables: Mapping[str, Table]
+
+    @property
+    def rows(self) -> int:
+        """Of all tables."""
+        return sum(len(column) for table in self.tables.values() for column in [*table.values()][:1])
+
+
+def collect(
+    task: Task,
+    samples: Sequence[Sample],
+    found: Sequence[Any],
+    labels: Sequence[str],
+    version: str,
+    fields: Mapping[str, Sequence[str | None]],
+) -> Evidence:
+    """The evidence of predictions ``found`` for ``samples``, which stand in the same order."""
+    tables = TASKS.named(task).evidence(samples, found, labels)
+    values = {name: tuple(column) for name, column in fields.items()}
+    images = tuple(sample.name for sample in samples)
+    return Evidence(task, tuple(labels), version, digest_of(samples, labels), images, values, tables)
+
+
+def digest_of(samples: Sequence[Sample], labels: Sequence[str]) -> str:
+    """Of images and what is true of them: equal where two models were asked the same."""
+    found = hashlib.sha256(json.dumps(list(labels)).encode())
+    for sample in samples:
+        shapes = [repr(shape) for shape in sample.shapes]
+        truth = [sample.name, sample.sha256, np.asarray(sample.class_ids).tolist(), np.asarray(sample.boxes).tolist()]
+        found.update(json.dumps([*truth, shapes]).encode() + b"\n")
+    return f"sha256:{found.hexdigest()}"
+
+
+def counted(evidence: Evidence, weights: Any) -> dict[str, Any]:
+    """The metrics of multisets of images, those that are of no class, by their names without a split.
+
+    Args:
+        weights: how often each image stands in each multiset: whole numbers ``[multisets, images]``.
+
+    Returns:
+        ``[multisets]`` of each metric; NaN where a multiset says nothing about it.
+    """
+    count = TASKS.named(evidence.task).counter(evidence.tables, len(evidence.images), len(evidence.labels))
+    weights = np.asarray(weights, np.int32)
+    size = max(1, HELD // max(len(evidence.images), evidence.rows, len(evidence.labels), 1))
+    parts = [count(weights[start : start + size]) for start in range(0, len(weights), size)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
+
+
+def write(evidence: Evidence, path: Path) -> str:
+    """Put the file there, whole or not at all; its SHA-256.
+
+    Raises:
+        EvidenceError: it would be larger than readers take.
+        OSError: the disk is full, among others.
+    """
+    header = {
+        "form": FORM,
+        "task": evidence.task.value,
+        "labels": evidence.labels,
+        "version": evidence.version,
+        "test": evidence.test,
+        "images": evidence.images,
+        "fields": evidence.fields,
+    }
+    size = sum(column.nbytes for table in evidence.tables.values() for column in table.values())
+    if size > LARGEST_UNPACKED or len(evidence.images) > MOST_IMAGES:
+        raise EvidenceError(f"it has {len(evidence.images)} images and {size} bytes, more than is kept")
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive:
+        _add(archive, HEADER, json.dumps(header, ensure_ascii=False, sort_keys=True).encode())
+        for name, table in sorted(evidence.tables.items()):
+            for column, values in sorted(table.items()):
+                array = io.BytesIO()
+                np.lib.format.write_array(array, np.ascontiguousarray(values), version=(1, 0), allow_pickle=False)
+                _add(archive, _member(name, column), array.getvalue())
+    found = content.getvalue()
+    if len(found) > LARGEST:
+        raise EvidenceError(f"it has {len(found)} bytes, more than is kept")
+    disk.write_atomically(path, found, parents=True)
+    return f"sha256:{hashlib.sha256(found).hexdigest()}"
+
+
+def read(path: Path, sha256: str | None = None) -> Evidence:
+    """What `write` left, or a stranger; with ``sha256``, which begins with ``sha256:``, only that.
+
+    Raises:
+        EvidenceError: it is something else.
+        OSError: it is not there, or cannot be read.
+    """
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise EvidenceError(f"it has more than {LARGEST} bytes")
+    if sha256 is not None and f"sha256:{hashlib.sha256(content).hexdigest()}" != sha256:
+        raise EvidenceError(f"its SHA-256 is not {sha256}")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return _read(archive)
+    except EvidenceError:
+        raise
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        TypeError,
+        KeyError,
+        RecursionError,
+        EOFError,
+        NotImplementedError,
+    ) as error:
+        raise EvidenceError(f"it is no evidence ({type(error).__name__})") from error
+    except Exception as error:  # whatever zlib and the like make of a stranger's bytes
+        raise EvidenceError(f"it cannot be unpacked ({type(error).__name__})") from error
+
+
+def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    entry = zipfile.ZipInfo(name, _DATE)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    archive.writestr(entry, content)
+
+
+def _member(table: str, column: str) -> str:
+    return f"{table}.{column}.npy"
+
+
+def _read(archive: zipfile.ZipFile) -> Evidence:
+    header = json.loads(_unpacked(archive, HEADER, LARGEST_HEADER))
+    if header["form"] != FORM:
+        raise EvidenceError(f"it has the form {header['form']!r}, and this release knows {FORM}")
+    task = Task(header["task"])
+    labels, images = (_texts(header[name], most) for name, most in (("labels", MOST_LABELS), ("images", MOST_IMAGES)))
+    version, test = _texts([header["version"], header["test"]], 2)
+    given = header["fields"]
+    if not isinstance(given, dict) or len(given) > MOST_FIELDS:
+        raise EvidenceError("its fields are no mapping, or too many")
+    fields = {name: _values(column, len(images)) for name, column in given.items()}
+    left = LARGEST_UNPACKED
+    tables: dict[str, dict[str, Any]] = {}
+    for name, columns in TASKS.named(task).tables.items():
+        tables[name] = {}
+        for column, kind in columns.items():
+            array = _column(_unpacked(archive, _member(name, column), left), kind)
+            left -= array.nbytes
+            tables[name][column] = array
+        _require_sound(name, tables[name], len(images), len(labels))
+    return Evidence(task, labels, version, test, images, fields, tables)
+
+
+def _unpacked(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    # Read, not believed: what an archive says of sizes need not be so.
+    with archive.open(name) as member:
+        content = member.read(most + 1)
+    if len(content) > most:
+        raise EvidenceError(f"{name} unpacks to more than {most} bytes")
+    return content
+
+
+def _column(content: bytes, kind: str) -> Any:
+    stream = io.BytesIO(content)
+    if np.lib.format.read_magic(stream) != (1, 0):
+        raise EvidenceError("an array is of another version than 1.0")
+    shape, _, found = np.lib.format.read_array_header_1_0(stream, max_header_size=1024)
+    body = content[stream.tell() :]
+    if found != np.dtype(kind) or len(shape) != 1 or shape[0] * found.itemsize != len(body):
+        raise EvidenceError("an array has another type or size than it should")
+    return np.frombuffer(body, found)
+
+
+def _require_sound(name: str, table: Table, images: int, labels: int) -> None:
+    if len({len(column) for column in table.values()}) > 1:
+        raise EvidenceError(f"columns of the table {name} are not equally long")
+    for column, values in table.items():
+        bound = {"image": images, "class": labels, "guess": labels}.get(column)
+        # No column of ours has less than nothing, nor what is no number.
+        if len(values) and not (np.isfinite(values).all() and values.min() >= 0):
+            raise EvidenceError(f"{name}.{column} has a value that cannot be")
+        if bound is not None and len(values) and values.max() >= bound:
+            raise EvidenceError(f"{name}.{column} points at what is not there")
+
+
+def _texts(found: object, most: int) -> tuple[str, ...]:
+    if not isinstance(found, list) or len(found) > most or not all(_is_text(each) for each in found):
+        raise EvidenceError("its header has other names than texts, or too many")
+    return tuple(found)
+
+
+def _values(found: object, count: int) -> tuple[str | None, ...]:
+    if not isinstance(found, list) or len(found) != count or not all(each is None or _is_text(each) for each in found):
+        raise EvidenceError("a field has other values than a text or null for each image")
+    return tuple(found)
+
+
+def _is_text(found: object) -> bool:
+    return isinstance(found, str) and len(found) <= LONGEST
