@@ -15,6 +15,9 @@ How to read the tables: a cell is the median of the repeats, with their range in
 same run, in turns (A, B, A, B) with ours. **CPU time is the primary figure** (user and system time with all children, from
 /proc or wait4); wall times depend on what else the machine does. Compare ratios, not absolute figures, with other machines:
 parts may be from different ones, each tells its own at its end.
+
+What a GPU is measured with is a script of its own, which needs nothing else: `.venvs/pipelines/bin/python -m bench.gpu.measure`
+(at most eight minutes; `--rehearse` tries it on a processor). It has not been run on a GPU yet, so that no figures are here.
 """
 
 

@@ -37,20 +37,21 @@ def load(folder: Path, size: int) -> tuple[Tensor, Tensor]:
 
 def normalised(images: Tensor) -> Tensor:
     """To the scale that the field trains on."""
-    return (images.float() / 255 - MEAN) / DEVIATION
+    return (images.float() / 255 - MEAN.to(images.device)) / DEVIATION.to(images.device)
 
 
 def altered(images: Tensor) -> Tensor:
     """Turned, scaled, mirrored, with another contrast."""
-    count = len(images)
-    angle, scale = (torch.rand(count) * 2 - 1) * math.radians(15), 0.85 + torch.rand(count) * 0.3
-    flips = torch.randint(0, 2, (2, count)) * 2 - 1
+    count, device = len(images), images.device
+    angle = (torch.rand(count, device=device) * 2 - 1) * math.radians(15)
+    scale = 0.85 + torch.rand(count, device=device) * 0.3
+    flips = torch.randint(0, 2, (2, count), device=device) * 2 - 1
     cosine, sine = angle.cos() * scale, angle.sin() * scale
     rotation = torch.stack((cosine * flips[0], -sine * flips[0], sine * flips[1], cosine * flips[1]), dim=1)
-    matrix = torch.cat((rotation.view(count, 2, 2), torch.zeros(count, 2, 1)), dim=2)
+    matrix = torch.cat((rotation.view(count, 2, 2), torch.zeros(count, 2, 1, device=device)), dim=2)
     grid = functional.affine_grid(matrix, list(images.shape), align_corners=False)
     moved = functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    return moved * (0.8 + torch.rand(count, 1, 1, 1) * 0.4)
+    return moved * (0.8 + torch.rand(count, 1, 1, 1, device=device) * 0.4)
 
 
 def main() -> None:
@@ -58,8 +59,9 @@ def main() -> None:
     view, architecture, epochs, size, batch, threads, folder = sys.argv[1:]
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     train, validation = (load(Path(view) / split, int(size)) for split in ("train", "validation"))
-    model = torchvision.models.get_model(architecture, weights=None, num_classes=int(train[1].max()) + 1)
+    model = torchvision.models.get_model(architecture, weights=None, num_classes=int(train[1].max()) + 1).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.001, weight_decay=0.0005)
     steps = math.ceil(len(train[0]) / int(batch))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, int(epochs) * steps)
@@ -67,14 +69,16 @@ def main() -> None:
         model.train()
         total = 0.0
         for chosen in torch.randperm(len(train[0])).split(int(batch)):
-            loss = functional.cross_entropy(model(altered(normalised(train[0][chosen]))), train[1][chosen])
+            images, labels = train[0][chosen].to(device), train[1][chosen].to(device)
+            with torch.autocast("cuda", torch.bfloat16, enabled=device.type == "cuda"):
+                loss = functional.cross_entropy(model(altered(normalised(images))), labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             total += loss.item() * len(chosen)
         with torch.inference_mode():
-            found = nn.Module.eval(model)(normalised(validation[0]))
+            found = nn.Module.eval(model)(normalised(validation[0].to(device))).cpu()
         accuracy = (found.argmax(1) == validation[1]).float().mean().item()
         torch.save(model.state_dict(), Path(folder) / "last.pt")
         print(epoch, total / len(train[0]), accuracy)

@@ -1,0 +1,1 @@
+"""What a GPU is measured with, where one is at hand; see measure.py."""
