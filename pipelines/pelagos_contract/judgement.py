@@ -9,7 +9,9 @@ from pydantic import Field
 
 from pelagos_contract.base import Strict
 
-PAGE = "report/report.html"
+FOLDER = "report"
+"""What stands beside the files of a version for people, in its folder."""
+PAGE = f"{FOLDER}/report.html"
 """The report, in the folder of its version."""
 PAGE_BEGINS = (
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
@@ -18,6 +20,20 @@ PAGE_BEGINS = (
 """So a page of ours begins, and tells browsers to run and to fetch nothing, whatever follows."""
 LARGEST_PAGE = 64 * 1024**2
 """Bytes of it."""
+
+CLASSES, SPLITS_OF_CLASSES, POSITIONS, SIZES = "classes.png", "splits.png", "positions.png", "sizes.png"
+"""Figures beside the page, each if there is something to show."""
+SLICES = ("group", "folder", "site", "deployment", "platform", "month", "hour", "depth band", "image size")
+"""By what images can be told apart."""
+
+
+def slice_picture(name: str) -> str:
+    """The figure of the classes by a slice."""
+    return f"slice-{name.replace(' ', '-')}.png"
+
+
+PICTURES = (CLASSES, SPLITS_OF_CLASSES, POSITIONS, SIZES, *map(slice_picture, SLICES))
+"""All figures that a report may have beside it, but for samples."""
 
 
 class ValueCount(Strict):

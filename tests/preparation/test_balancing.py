@@ -16,11 +16,11 @@ import pytest
 from pelagos_contract.balancing import MOST_REPEATS, Balance, Balanced
 from pelagos_contract.dataset import PreparationRequest
 from pelagos_contract.failures import RefusedError
+from pelagos_contract.judgement import PAGE
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
 from pelagos_pipelines.preparation import balancing, versions
 from pelagos_pipelines.preparation.balancing import Plan
-from pelagos_pipelines.preparation.judging import making
 from training.shapes import make_version
 
 CLASSES = ("cod", "eel", "ray")
@@ -175,7 +175,7 @@ def test_a_version_holds_its_plan_and_its_report_shows_it(tmp_path: Path) -> Non
     assert sum(version.balance.repeats.values()) + 6 - len(version.balance.repeats) == 18
     result = json.loads((tmp_path / "preparation" / "result.json").read_text())
     assert [(one["before"], one["after"]) for one in result["balance"]["classes"]] == [(3, "9"), (3, "9")]
-    page = Path(uri, making.FOLDER, "report.html").read_text(encoding="utf-8")
+    page = Path(uri, PAGE).read_text(encoding="utf-8")
     assert "Balance of the training split" in page
     assert "An epoch shows 18 images, of 6 in the split" in page
     _, usual = make_version(tmp_path / "usual", (6, 3, 3), Task.CLASSIFICATION)

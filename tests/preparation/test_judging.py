@@ -21,7 +21,7 @@ import dataset_versions
 import untrusted_text
 from image_sources import photo
 from pelagos_contract.dataset import SPLITS
-from pelagos_contract.judgement import LARGEST_PAGE, PAGE
+from pelagos_contract.judgement import LARGEST_PAGE, PAGE, SLICES
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
@@ -139,7 +139,8 @@ def test_pictures_stand_beside_the_page_and_the_version_is_read_as_before(tmp_pa
     made = making.make(version, {}, [])
 
     names = {path.name for path in made.page.parent.iterdir()}
-    assert names == {"report.html", "samples-0000-cod.png", "samples-0001-eel.png"}
+    sheets = {"samples-0000-cod.png", "samples-0001-eel.png"}
+    assert names == {"report.html", "classes.png", "splits.png", *sheets}
     with Image.open(made.page.parent / "samples-0000-cod.png") as sheet:
         assert sheet.size == (4 * 96 + 3 * 4, 96)
         assert np.asarray(sheet).std() > 30  # there is something on it
@@ -229,8 +230,10 @@ def test_missing_combinations_and_small_values_are_counted(tmp_path: Path) -> No
     images = [detected(number, "cod", "eel", group="north") for number in range(8)]
     images += [detected(8, "cod", group="north"), detected(9, "cod", group="south")]
 
-    (group,) = making.make(version_of(tmp_path, ("cod", "eel"), images), {}, []).slices
+    made = making.make(version_of(tmp_path, ("cod", "eel"), images), {}, [])
 
+    (group,) = made.slices
+    assert (made.page.parent / "slice-group.png").exists()
     assert (group.name, group.values, group.missing, group.combinations) == ("group", 2, 1, 4)
     assert [(one.value, one.images) for one in group.smallest] == [("south", 1), ("north", 9)]
 
@@ -267,6 +270,46 @@ def test_boxes_of_another_size_than_their_class_are_found_and_no_others(tmp_path
     assert found[0].times == pytest.approx(40 / 8.5, rel=0.1)
 
 
+def coloured(png: bytes) -> dict[tuple[int, ...], int]:
+    """How many pixels of a picture have each colour."""
+    with Image.open(io.BytesIO(png)) as picture:
+        assert picture.mode == "RGB"
+        return {color: count for count, color in picture.getcolors(1 << 24) or []}
+
+
+def test_bars_are_as_long_in_the_picture_as_their_counts_are_large() -> None:
+    counts = np.array([[6, 2, 1], [1, 1, 0]])
+
+    figure = drawing.bars(["cod", "eel"], counts, {"a": "#ff0000", "b": "#00ff00", "c": "#0000ff"}, ["9", "2"], "bars")
+
+    found, key = coloured(figure.png), 24 * 24
+    red, green, blue = (found[one] - key for one in ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
+    assert red / blue == pytest.approx(7, rel=0.03)
+    assert green / blue == pytest.approx(3, rel=0.03)
+    assert "<svg" in figure.svg
+
+
+def test_what_is_missing_is_framed_in_the_picture_of_a_table_as_in_the_page() -> None:
+    framed = tuple(bytes.fromhex(drawing.MISSING[1:]))
+
+    whole = drawing.matrix(["cod"], ["north", "south"], np.array([[3, 1]]), "all there")
+    torn = drawing.matrix(["cod"], ["north", "south"], np.array([[3, 0]]), "one is not")
+
+    assert framed not in coloured(whole.png)
+    assert drawing.MISSING not in whole.svg
+    assert coloured(torn.png)[framed] > 4 * (drawing.CELL - 2)
+    assert torn.svg.count(drawing.MISSING) == 1
+
+
+def test_names_of_strangers_can_be_drawn_and_are_shown_as_in_the_page() -> None:
+    name = HOSTILE[-40:] + untrusted_text.HALF
+
+    figure = drawing.bars([name], np.array([[1]]), {"images": drawing.BAR}, ["1"], name)
+
+    assert coloured(figure.png)
+    assert untrusted_text.is_fit(figure.svg)
+
+
 def test_heat_maps_are_hot_where_boxes_are() -> None:
     boxes = np.array([[0.0, 0.0, 0.25, 0.25]] * 3 + [[0.9, 0.9, 0.5, 0.5]])
 
@@ -296,9 +339,11 @@ def test_the_report_is_found_where_its_version_is_and_another_page_in_its_place_
     assert kept.find(str(version.folder), tmp_path / "scratch") == []
 
     made = making.make(version, {}, [])
-    assert kept.find(str(version.folder), tmp_path / "scratch") == [made.page]
+    figures = [made.page.parent / f"{name}.png" for name in ("classes", "splits", "positions", "sizes")]
+    assert kept.find(str(version.folder), tmp_path / "scratch") == [made.page, *figures]
     made.page.write_text("<script>alert(1)</script>" + made.page.read_text(encoding="utf-8"), encoding="utf-8")
-    assert kept.find(str(version.folder), tmp_path / "scratch") == []
+    figures[0].write_bytes(b"GIF89a" + figures[0].read_bytes())
+    assert kept.find(str(version.folder), tmp_path / "scratch") == figures[1:]
 
 
 @pytest.mark.parametrize("put", [Path.mkdir, os.mkfifo, lambda page: page.write_bytes(bytes(LARGEST_PAGE + 1))])
@@ -448,6 +493,7 @@ def test_what_capture_says_is_a_slice_by_local_time_and_in_bands_of_depth() -> N
         "hour": ["23", "05", None, None],
         "depth band": ["0 to 10 m", "10 to 30 m", "6000 m and deeper", None],
     }
+    assert {*found} < {*SLICES}
 
 
 @pytest.mark.parametrize("part", [(0.0, 0.0, 1.0, 1.0), (0.1, 0.2, 0.5, 0.5)])

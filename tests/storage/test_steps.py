@@ -332,9 +332,9 @@ def test_only_images_of_the_splits_are_brought_and_only_once(
     published.download(prepared["uri"], tmp_path / "two", ("test", "validation"))
     assert proxy.count("GET", "/blobs/") - before == 6
 
-    (brought,) = kept.find(prepared["uri"], tmp_path / "report")
-    assert brought is not None
+    brought, *figures = kept.find(prepared["uri"], tmp_path / "report")
     assert "Dataset report" in brought.read_text(encoding="utf-8")
+    assert [figure.name for figure in figures][:2] == ["classes.png", "splits.png"]
     assert kept.find(f"{prepared['uri']}0", tmp_path / "report") == []
     (manifest,) = (
         key for key in object_storage.keys(bucket, "a/tenant/datasets/uid/") if key.endswith("manifest.json")

@@ -339,7 +339,7 @@ def test_a_version_keeps_what_is_declared_and_its_report_shows_examples(
 
     assert versions.read(uri).augmentation == Augmentation.model_validate(policy)
     assert nothing == usual != digest
-    page, drawn = kept.find(uri, tmp_path / "scratch")
+    page, drawn, *_ = kept.find(uri, tmp_path / "scratch")
     assert drawn == Path(uri, SHEET)
     assert base64.b64encode(drawn.read_bytes()).decode() in page.read_text(encoding="utf-8")
     assert "Declared: flipVertical true; rotate 90; color.hue 3." in page.read_text(encoding="utf-8")
@@ -359,7 +359,8 @@ def test_without_its_framework_a_version_has_its_report_and_no_sheet(
 
     uri, _ = make_version(tmp_path, (4, 2, 2), Task.CLASSIFICATION, augmentation={"rotate": 90})
 
-    (page,) = kept.find(uri, tmp_path / "scratch")
+    page, *others = kept.find(uri, tmp_path / "scratch")
+    assert Path(uri, SHEET) not in others
     assert "Examples could not be drawn" in page.read_text(encoding="utf-8")
 
 

@@ -8,15 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import cv2
-import matplotlib as mpl
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from pelagos_contract import disk
 from pelagos_contract.failures import RefusedError
@@ -25,6 +23,7 @@ from pelagos_pipelines.annotations import shapes
 from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.annotations.shapes import Shape, Sides
 from pelagos_pipelines.preparation.differences import Difference, Kind, Mark, Pair, Side
+from pelagos_pipelines.preparation.lettering import font
 from pelagos_pipelines.serving import images
 from pelagos_pipelines.serving.decoding import ImageRefusedError
 from pelagos_pipelines.storage import StorageError, StorageRefusedError
@@ -90,10 +89,10 @@ def draw(found: Difference, contents: Contents, target: Path) -> None:
     _head(pen, found, width)
     top = head
     if not sections:
-        pen.text((_MARGIN, top), "No image and no annotation differs.", _INK, _font(16))
+        pen.text((_MARGIN, top), "No image and no annotation differs.", _INK, font(16))
     for section in sections:
         told = f", {len(section.tiles)} of them here" if len(section.tiles) < section.count else ""
-        pen.text((_MARGIN, top + 8), f"{section.title}: {section.count}{told}", _INK, _font(17))
+        pen.text((_MARGIN, top + 8), f"{section.title}: {section.count}{told}", _INK, font(17))
         top += _HEADING
         for place, tile in enumerate(section.tiles):
             row, column = divmod(place, _COLUMNS)
@@ -145,23 +144,17 @@ def _whole(side: Side, image: ImageRecord) -> _Tile:
 # --- drawing
 
 
-@lru_cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    # With letters of most languages, and on every machine that has this environment.
-    return ImageFont.truetype(Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)
-
-
 def _head(pen: ImageDraw.ImageDraw, found: Difference, width: int) -> None:
-    pen.text((_MARGIN, 18), "What differs between two versions", _INK, _font(22))
+    pen.text((_MARGIN, 18), "What differs between two versions", _INK, font(22))
     for row, (word, side) in enumerate((("from", found.was), ("to", found.now))):
         told = f"{word}  {side.version[:19]}  {len(side.collection.images)} images"
-        pen.text((_MARGIN, 52 + 18 * row), told, _PALE, _font(13))
+        pen.text((_MARGIN, 52 + 18 * row), told, _PALE, font(13))
     place = float(_MARGIN)
     for kind, colour in COLOURS.items():
         _line(pen, [(place, 103.0), (place + 26, 103.0)], colour, is_dashed=kind is Kind.REMOVED)
-        pen.text((place + 32, 95), kind.value, _INK, _font(13))
-        place += 50 + _font(13).getlength(kind.value)
-    pen.text((place + 8, 95), "dashed: as it was", _PALE, _font(13))
+        pen.text((place + 32, 95), kind.value, _INK, font(13))
+        place += 50 + font(13).getlength(kind.value)
+    pen.text((place + 8, 95), "dashed: as it was", _PALE, font(13))
     pen.line([(_MARGIN, 116), (width - _MARGIN, 116)], _EMPTY, 1)
 
 
@@ -175,11 +168,9 @@ def _place(
         sheet.paste(picture, (left + (_WIDTH - picture.width) // 2, top + (_HEIGHT - picture.height) // 2))
     except (ImageRefusedError, RefusedError, StorageError, StorageRefusedError, OSError) as error:
         words = error.failure.message if isinstance(error, RefusedError) else str(error)
-        pen.text(
-            (left + 10, top + _HEIGHT // 2 - 8), _fitting(f"not shown: {words}", 11, _WIDTH - 20), _PALE, _font(11)
-        )
+        pen.text((left + 10, top + _HEIGHT // 2 - 8), _fitting(f"not shown: {words}", 11, _WIDTH - 20), _PALE, font(11))
     for row, (words, colour) in enumerate(zip(tile.captions, (_INK, _PALE), strict=True)):
-        pen.text((left, top + _HEIGHT + 4 + 16 * row), _fitting(words, 12, _WIDTH), colour, _font(12))
+        pen.text((left, top + _HEIGHT + 4 + 16 * row), _fitting(words, 12, _WIDTH), colour, font(12))
 
 
 def _pictured(tile: _Tile, contents: Contents) -> Image.Image:
@@ -204,9 +195,9 @@ def _pictured(tile: _Tile, contents: Contents) -> Image.Image:
                     _line(pen, [((x - left) * scale, (y - top) * scale) for x, y in outline], COLOURS[kind], is_dashed)
     words = [told for mark in tile.marks[:MOST_MARKS] if (told := _label(mark, (left, top), scale, picture.size))]
     for text, place, kind in words:
-        box = pen.textbbox(place, text, font=_font(11))
+        box = pen.textbbox(place, text, font=font(11))
         pen.rectangle((box[0] - 2, box[1] - 1, box[2] + 2, box[3] + 1), COLOURS[kind])
-        pen.text(place, text, "white" if kind is not Kind.DESCRIBED else _INK, _font(11))
+        pen.text(place, text, "white" if kind is not Kind.DESCRIBED else _INK, font(11))
     return picture
 
 
@@ -284,12 +275,12 @@ def _label(
     text = f"{was.label} → {now.label}" if kind is Kind.RELABELLED and was and now else shape.label
     text = _fitting(text, 11, size[0] - 8)
     x, y = (sides[0] - corner[0]) * scale, (sides[1] - corner[1]) * scale - 17
-    return text, (min(max(x, 3), max(size[0] - _font(11).getlength(text) - 4, 3)), max(y, 2)), kind
+    return text, (min(max(x, 3), max(size[0] - font(11).getlength(text) - 4, 3)), max(y, 2)), kind
 
 
 def _fitting(text: str, size: int, width: float) -> str:
     text = shown(text)[:_LONGEST]
-    face = _font(size)
+    face = font(size)
     if face.getlength(text) <= width:
         return text
     while text and face.getlength(f"…{text}") > width:

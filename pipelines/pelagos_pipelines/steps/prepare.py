@@ -22,7 +22,7 @@ from pelagos_contract.dataset import (
     Tiles,
 )
 from pelagos_contract.failures import RefusedError
-from pelagos_contract.judgement import SliceFigures
+from pelagos_contract.judgement import FOLDER, SliceFigures
 from pelagos_contract.labels import Labels
 from pelagos_contract.preprocessing import Preprocessing, Statistics, Tile, ToldStatistics
 from pelagos_contract.progress import Stage
@@ -230,12 +230,12 @@ def _prepare(
     report, slices = _judged(version, cleaned, warnings, judging.Known(leaks, balanced), captured)
     if gathered.taken.wanted is not None:
         lines = b"".join(gathered.taken.findings.lines)
-        disk.write_atomically(version.folder / judging.FOLDER / CAPTURE, lines, parents=True)
+        disk.write_atomically(version.folder / FOLDER / CAPTURE, lines, parents=True)
     uri = str(version.folder.resolve())
     if kept.bucket is not None:
         uri = published.publish(version, kept.bucket, confirm)
         # After the version: without them the next preparation fetches, and looks at, all images again; nothing else is lost.
-        kept.push(lambda path: path in _MEMORIES or path.startswith(f"versions/{version.digest}/{judging.FOLDER}/"))
+        kept.push(lambda path: path in _MEMORIES or path.startswith(f"versions/{version.digest}/{FOLDER}/"))
     result = _result(version, uri, cleaned, divided, balance, warnings)
     told = {
         "report": f"{uri}/{report}" if report else None,

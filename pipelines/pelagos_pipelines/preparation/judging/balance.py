@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from pelagos_contract.balancing import Balanced, BalancedClass
-from pelagos_pipelines import pages
 from pelagos_pipelines.pages import words
+from pelagos_pipelines.preparation.judging import drawing
 
 MOST = 60
 """Rows: the first and the last ones, by what is there before."""
@@ -53,8 +53,8 @@ def _table(rows: Sequence[BalancedClass], unit: str, *, weighs: bool) -> Iterato
     names = [name for one in rows for name in (f"{one.name}, before", f"{one.name}, after")]
     parts = np.array([part for one in rows for part in ((one.before, 0.0), (0.0, float(one.after)))])
     figures = [told for one in rows for told in (str(one.before), one.after)]
-    bars = pages.bars(names, parts, [BEFORE, AFTER], figures, f"Training {unit} of each class before and after")
-    yield f'<div class="wide">{bars}</div>'
+    bars = drawing.bars(names, parts, {"before": BEFORE, "after": AFTER}, figures, f"Training {unit} of each class")
+    yield f'<div class="wide">{bars.svg}</div>'
     last = "weight" if weighs else "left out"
     yield f"<table><tr><th>class</th><th class=n>{unit} before</th><th class=n>after</th><th class=n>{last}</th></tr>"
     for one in rows:

@@ -1,23 +1,87 @@
-"""Heat maps of a report, as PNG, and the colours of splits: those of Okabe and Ito, told apart by all eyes, and cividis."""
+"""Figures of a report: bars, tables and heat maps. Colours are told apart by all eyes, and never tell alone.
+
+Without a plotting library, which takes longer to load than all figures to draw. The colours are those of Okabe and Ito, and
+cividis for heat.
+"""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from pelagos_contract.dataset import SPLITS
-from pelagos_pipelines.pages import svg
+from pelagos_contract.text import shown
 from pelagos_pipelines.preparation import pictures
+from pelagos_pipelines.preparation.judging.sketch import INK, PAPER, Figure, Patch, Raster, Word
 
-SPLIT_COLOURS = dict(zip(SPLITS, ("#0072B2", "#E69F00", "#009E73"), strict=True))
+SPLIT_COLOURS: Mapping[str, str] = dict(zip(SPLITS, ("#0072B2", "#E69F00", "#009E73"), strict=True))
+BAR, MISSING, PALE_MISSING = "#0072B2", "#D55E00", "#FAECE0"
 _HEAT = np.array([(0, 34, 78), (53, 69, 108), (102, 105, 112), (148, 142, 119), (195, 180, 105), (254, 232, 56)], float)
 """Cividis (J. Nuñez, C. Anderton and R. Renslow, PLoS ONE 13, 2018), at equal distances."""
+ROW = 20
+NAMES, FIGURES = 210, 200
+"""Pixels for names on the left, and for figures on the right."""
+LONGEST = 30
+CELL = 34
 ENLARGED = 6
 """Pixels of a cell of a heat map."""
 GRID = 48
+
+Part: TypeAlias = Word | Patch | Raster
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """A name that fits beside a figure, as it is shown."""
+    text = shown(text)
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def bars(
+    names: Sequence[str], parts: Any, colours: Mapping[str, str], figures: Sequence[str], described: str
+) -> Figure:
+    """A horizontal bar for each name, of the ``parts`` [names, colours], with ``figures`` behind it.
+
+    ``colours`` by what they mean, which is said above the bars where there are several.
+    """
+    longest, room = max(float(parts.sum(axis=1).max()), 1e-9), 420
+    head = ROW + 6 if len(colours) > 1 else 0
+    drawn: list[Part] = []
+    for place, (told, colour) in enumerate(colours.items() if head else ()):
+        drawn.append(Patch(NAMES + 110 * place, 4, 12, 12, colour))
+        drawn.append(Word(NAMES + 110 * place + 18, 14, told))
+    for place, name in enumerate(names):
+        top, left = head + ROW * place + 2, float(NAMES)
+        drawn.append(Word(NAMES - 8, top + 13, shortened(name), "end", told=name))
+        for value, colour in zip(parts[place], colours.values(), strict=True):
+            length = room * float(value) / longest
+            if length > 0:
+                drawn.append(Patch(left, top + 2, length, ROW - 6, colour))
+            left += length
+        drawn.append(Word(left + 6, top + 13, figures[place]))
+    return Figure(NAMES + room + FIGURES, head + ROW * len(names) + 4, described, drawn)
+
+
+def matrix(rows: Sequence[str], columns: Sequence[str], table: Any, described: str) -> Figure:
+    """A table of counts [rows, columns]: the darker, the larger the share of its row. What is missing has a frame and a 0."""
+    head = 12 + round(5.2 * max((min(len(name), LONGEST) for name in columns), default=0))
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    drawn: list[Part] = []
+    for place, name in enumerate(columns):
+        drawn.append(Word(NAMES + CELL * place + CELL / 2 + 4, head - 6, shortened(name), turned=-50, told=name))
+    for row, name in enumerate(rows):
+        top = head + ROW * row
+        drawn.append(Word(NAMES - 8, top + 14, shortened(name), "end", told=name))
+        for column in range(len(columns)):
+            count, share = int(table[row, column]), float(shares[row, column])
+            left = NAMES + CELL * column
+            told = f"{name}, {columns[column]}: {count} images, {share:.1%} of the row"
+            colour, frame = (_blue(share), "") if count else (PALE_MISSING, MISSING)
+            drawn.append(Patch(left + 1, top + 1, CELL - 2, ROW - 2, colour, frame, told))
+            ink = PAPER if count and share > 0.55 else INK
+            drawn.append(Word(left + CELL / 2, top + 14, _brief(count), "middle", colour=ink))
+    return Figure(NAMES + CELL * len(columns) + head, head + ROW * len(rows) + 4, described, drawn)
 
 
 def position_map(boxes: Any) -> bytes:
@@ -50,16 +114,15 @@ LOGARITHMIC = {
 """By their words, where ticks stand along a side, from 0 to 1."""
 
 
-def framed(png: bytes, described: str, ticks: Mapping[str, float]) -> str:
+def framed(png: bytes, described: str, ticks: Mapping[str, float]) -> Figure:
     """A heat map with ticks below and on its left, where they are as from the top where they are not logarithms."""
     side, left, below = GRID * ENLARGED, 46, 20
-    data = base64.b64encode(png).decode("ascii")
-    parts = [f'<image href="data:image/png;base64,{data}" x="{left}" y="6" width="{side}" height="{side}"/>']
+    drawn: list[Part] = [Raster(left, 6, side, side, png)]
     for told, at in ticks.items():
         down = at if ticks is LINEAR else 1 - at
-        parts.append(f'<text x="{left - 5}" y="{6 + side * down + 4:.0f}" class="name">{told}</text>')
-        parts.append(f'<text x="{left + side * at:.0f}" y="{side + below}" text-anchor="middle">{told}</text>')
-    return svg(side + left + 24, side + below + 6, described, parts)
+        drawn.append(Word(left - 5, round(6 + side * down + 4), told, "end"))
+        drawn.append(Word(round(left + side * at), side + below, told, "middle"))
+    return Figure(side + left + 24, side + below + 6, described, drawn)
 
 
 def heat(counts: Any) -> bytes:
@@ -71,3 +134,13 @@ def heat(counts: Any) -> bytes:
     pixels = np.repeat(np.repeat(colours.round().astype(np.uint8), ENLARGED, axis=0), ENLARGED, axis=1)
     height, width = pixels.shape[:2]
     return pictures.png(np.ascontiguousarray(pixels).data.cast("B"), width, height, 3, 8)
+
+
+def _blue(share: float) -> str:
+    """From nearly white to BAR."""
+    pale, deep = np.array((235, 243, 250)), np.array((0, 114, 178))
+    return "#" + "".join(f"{round(one):02x}" for one in pale + (deep - pale) * min(share / 0.8, 1))
+
+
+def _brief(count: int) -> str:
+    return str(count) if count < 10_000 else f"{count / 1000:.0f}k"

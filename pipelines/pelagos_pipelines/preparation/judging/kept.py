@@ -5,20 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from pelagos_contract.augmentation import LARGEST_SHEET, SHEET, SHEET_BEGINS
-from pelagos_contract.judgement import LARGEST_PAGE, PAGE, PAGE_BEGINS
+from pelagos_contract.judgement import FOLDER, LARGEST_PAGE, PAGE, PAGE_BEGINS, PICTURES
 from pelagos_pipelines import storage
 from pelagos_pipelines.storage.buckets import Bucket
 
 
 def find(uri: str, scratch: Path) -> list[Path]:
-    """The report, and the sheet of the augmentation, as far as there are such that begin as ours do.
+    """The report, its figures, and the sheet of the augmentation, as far as there are such that begin as ours do.
 
     They are on this machine, brought to ``scratch`` from object storage.
 
     Raises:
         StorageError, StorageRefusedError: see storage.errors.
     """
-    wanted = ((PAGE, LARGEST_PAGE, PAGE_BEGINS.encode()), (SHEET, LARGEST_SHEET, SHEET_BEGINS))
+    wanted = [(PAGE, LARGEST_PAGE, PAGE_BEGINS.encode()), (SHEET, LARGEST_SHEET, SHEET_BEGINS)]
+    wanted += [(f"{FOLDER}/{name}", LARGEST_SHEET, SHEET_BEGINS) for name in PICTURES]
+    if storage.is_remote(uri):  # one request for all that is not there
+        there = {found.path for found in Bucket(uri).list(FOLDER)}
+        wanted = [one for one in wanted if one[0] in there]
     found = (_one(uri, scratch, name, largest, begins) for name, largest, begins in wanted)
     return [file for file in found if file is not None]
 

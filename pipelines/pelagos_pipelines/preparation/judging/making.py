@@ -11,18 +11,18 @@ from types import MappingProxyType
 from pelagos_contract import disk
 from pelagos_contract.augmentation import SHEET
 from pelagos_contract.balancing import Balanced
-from pelagos_contract.judgement import PAGE, Link, SliceFigures
+from pelagos_contract.judgement import FOLDER, PAGE, Link, SliceFigures
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.preparation import leakage
 from pelagos_pipelines.preparation.integrity import inspector_for
-from pelagos_pipelines.preparation.judging import disagreeing, drawing, figures, page, samples, slices, tables, unusual
+from pelagos_pipelines.preparation.judging import charts, disagreeing, figures, page, samples, slices, tables, unusual
 from pelagos_pipelines.preparation.judging.page import AlteredExamples, Content
 from pelagos_pipelines.preparation.judging.tables import Tables
 from pelagos_pipelines.preparation.versions import Version
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 
-FOLDER, _, _PAGE = PAGE.partition("/")
+_PAGE = PAGE.rpartition("/")[2]
 _SHEET = SHEET.rpartition("/")[2]
 MOST_LEAKS = 12
 """Pairs of each link between splits of which there are pictures."""
@@ -99,7 +99,7 @@ def make(
         sheets={number: one for number, one in sheets.items() if one is not None},
         unusual=odd,
         unusual_sheet=samples.sheet(worst, file_of, inspector),
-        maps=_maps(found),
+        charts=charts.of(found, told),
         pairs=pairs,
         pair_sheets=[samples.sheet(both, file_of, inspector) for both in seen],
         balanced=known.balanced,
@@ -108,7 +108,7 @@ def make(
         leaking=leaking,
     )
     folder = version.folder / FOLDER
-    pictures = {f"{name}.png": png for name, png in content.maps.items()}
+    pictures = {name: chart.png for name, chart in content.charts.items()}
     for number, one in content.sheets.items():
         pictures[f"samples-{number:04}-{_UNFIT.sub('-', found.classes[number])[:60]}.png"] = one.png
     if content.unusual_sheet is not None:
@@ -181,9 +181,3 @@ def _named(found: Tables) -> dict[str, object]:
     ratio = f"{largest / smallest:.3g} : 1" if smallest else "infinite"
     boxes = {"annotations": len(found.boxes)} if len(found.boxes) else {}
     return {"images": len(found.images), **boxes, "classes": len(found.classes), "largest to rarest class": ratio}
-
-
-def _maps(found: Tables) -> dict[str, bytes]:
-    if not len(found.boxes):
-        return {}
-    return {"positions": drawing.position_map(found.boxes), "sizes": drawing.size_map(found.boxes)}

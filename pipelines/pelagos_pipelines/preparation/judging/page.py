@@ -11,20 +11,17 @@ import numpy as np
 
 from pelagos_contract.balancing import Balanced
 from pelagos_contract.dataset import SPLITS
-from pelagos_contract.judgement import Leakage, Link
+from pelagos_contract.judgement import CLASSES, SPLITS_OF_CLASSES, Leakage, Link, slice_picture
 from pelagos_pipelines import pages
 from pelagos_pipelines.pages import words
 from pelagos_pipelines.preparation import leakage, pictures
-from pelagos_pipelines.preparation.judging import balance, drawing, slices
+from pelagos_pipelines.preparation.judging import balance, charts, drawing, slices
 from pelagos_pipelines.preparation.judging.disagreeing import Pair
 from pelagos_pipelines.preparation.judging.figures import Figures
 from pelagos_pipelines.preparation.judging.samples import Sheet
-from pelagos_pipelines.preparation.judging.slices import Slice
+from pelagos_pipelines.preparation.judging.sketch import Figure
 from pelagos_pipelines.preparation.judging.tables import Tables
 from pelagos_pipelines.preparation.judging.unusual import Unusual
-
-MOST_CLASSES, MOST_VALUES = 60, 24
-"""Rows of a figure, and columns: the first ones."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ class AlteredExamples:
 
 @dataclass(frozen=True)
 class Content:
-    """All that a page shows. ``sheets`` by class; ``named`` are figures with the words for them."""
+    """All that a page shows. ``sheets`` by class, ``charts`` by name; ``named`` are figures with the words for them."""
 
     version: str
     task: str
@@ -49,7 +46,7 @@ class Content:
     sheets: Mapping[int, Sheet]
     unusual: Sequence[Unusual]
     unusual_sheet: Sheet | None
-    maps: Mapping[str, bytes]
+    charts: Mapping[str, Figure]
     pairs: Sequence[Pair] = ()
     pair_sheets: Sequence[Sheet | None] = ()
     balanced: Balanced | None = None
@@ -89,25 +86,18 @@ def _top(content: Content) -> Iterator[str]:
 def _classes(content: Content) -> Iterator[str]:
     tables = content.tables
     table, totals = tables.by_class_and_split, tables.by_class
-    order = sorted(range(len(totals)), key=lambda number: (-int(totals[number]), number))
-    told = order if len(order) <= MOST_CLASSES else order[: MOST_CLASSES // 2] + order[-MOST_CLASSES // 2 :]
     yield "<h2>Classes and splits</h2>"
     if totals.size and totals.sum():
         yield (
             f"<p>Classes: {len(totals)}; by how evenly they are shown they weigh as much as {slices.effective(totals):.1f}"
             f" equally large ones ({slices.effective(totals, 1):.1f} where rare ones count for more).</p>"
         )
-    if len(told) < len(order):
-        yield f'<p class="note">Shown are the {len(told) // 2} largest and the {len(told) // 2} rarest classes.</p>'
-    yield _key()
-    splits = np.bincount(tables.splits[tables.splits >= 0], minlength=len(SPLITS))
-    rows = np.vstack((table[told], np.zeros((0, len(SPLITS)), int)))
-    figures = [f"{int(totals[one])}  ({' / '.join(str(int(part)) for part in table[one])})" for one in told]
-    if told:
-        names = [tables.classes[one] for one in told]
-        colours = list(drawing.SPLIT_COLOURS.values())
-        yield f'<div class="wide">{pages.bars(names, rows, colours, figures, "Images of each class by split")}</div>'
+    if len(totals) > charts.MOST_CLASSES:
+        half = charts.MOST_CLASSES // 2
+        yield f'<p class="note">Shown are the {half} largest and the {half} rarest classes.</p>'
+    yield from _chart(content, CLASSES)
     yield '<p class="note">Images that show each class, and how many of them in train / validation / test.</p>'
+    splits = np.bincount(tables.splits[tables.splits >= 0], minlength=len(SPLITS))
     yield "<table><tr><th>split</th><th class=n>images</th><th class=n>share</th><th class=n>classes shown</th></tr>"
     for number, split in enumerate(SPLITS):
         share = splits[number] / max(int(splits.sum()), 1)
@@ -116,13 +106,13 @@ def _classes(content: Content) -> Iterator[str]:
             f"<td class=n>{int((table[:, number] > 0).sum())} of {len(totals)}</td></tr>"
         )
     yield "</table>"
+    yield from _chart(content, SPLITS_OF_CLASSES)
+    yield '<p class="note">Images of each class (rows) by split; framed: none.</p>'
 
 
-def _key() -> str:
-    spans = "".join(
-        f'<span style="background:{colour}"></span>{split}' for split, colour in drawing.SPLIT_COLOURS.items()
-    )
-    return f'<p class="key">{spans}</p>'
+def _chart(content: Content, name: str) -> Iterator[str]:
+    if name in content.charts:
+        yield f'<div class="wide">{content.charts[name].svg}</div>'
 
 
 def _altered(examples: AlteredExamples | None) -> Iterator[str]:
@@ -145,18 +135,11 @@ def _boxes(content: Content) -> Iterator[str]:
     sizes = content.tables.sizes
     yield "<h2>Sizes and positions</h2>"
     yield from _image_sizes(sizes)
-    if not content.maps:
+    if not len(content.tables.boxes):
         return
     yield '<div class="pair">'
-    told = {
-        "positions": "Where annotations lie: all images laid on top of each other, yellow where most are. A pattern that the"
-        " camera did not make is worth a question.",
-        "sizes": f"How large annotations are: width to the right, height upwards, from {drawing.SMALLEST:.1%} of the image to all"
-        " of it, in logarithms.",
-    }
-    for name, png in content.maps.items():
-        ticks = drawing.LOGARITHMIC if name == "sizes" else drawing.LINEAR
-        yield f"<figure>{drawing.framed(png, told[name], ticks)}<figcaption>{told[name]}</figcaption></figure>"
+    for name, told in charts.MAPS.items():
+        yield f"<figure>{content.charts[name].svg}<figcaption>{told}</figcaption></figure>"
     yield "</div>"
     if content.unusual:
         yield from _unusual(content)
@@ -182,7 +165,7 @@ def _image_sizes(sizes: Any) -> Iterator[str]:
         return
     yield "<p>The most frequent ones:</p>"
     figures = [f"{count} ({count / max(len(sizes), 1):.1%})" for count in counts[order]]
-    yield pages.bars(names, parts, [pages.BAR], figures, "Most frequent image sizes in pixels")
+    yield drawing.bars(names, parts, {"images": drawing.BAR}, figures, "Most frequent image sizes in pixels").svg
 
 
 def _unusual(content: Content) -> Iterator[str]:
@@ -297,30 +280,22 @@ def _slices(content: Content) -> Iterator[str]:
         " few images, is where it may fail without anybody noticing.</p>"
     )
     for figures in content.figures:
-        yield from _slice(content.tables, figures)
+        yield from _slice(content, figures)
 
 
-def _slice(tables: Tables, figures: Figures) -> Iterator[str]:
-    one = figures.slice
+def _slice(content: Content, figures: Figures) -> Iterator[str]:
+    one, most = figures.slice, charts.MOST_VALUES
     yield f"<h3>{words(one.name)}</h3><p>{words(figures.told)}</p>"
     counts = one.counts
-    names, known = list(one.values[:MOST_VALUES]), max(int(counts.sum()), 1)
+    names, known = one.values[:most], max(int(counts.sum()), 1)
     parts = counts[: len(names), None]
     told = [f"{count} ({count / known:.1%})" for count in parts[:, 0]]
-    yield f'<div class="wide">{pages.bars(names, parts, [pages.BAR], told, f"Images by {one.name}")}</div>'
-    if len(one.values) > MOST_VALUES:
-        yield f'<p class="note">The {MOST_VALUES} largest of {len(one.whole)} values.</p>'
-    yield from _matrix(tables, one, figures.table)
-
-
-def _matrix(tables: Tables, one: Slice, table: Any) -> Iterator[str]:
-    totals = table.sum(axis=1)
-    order = sorted(range(len(totals)), key=lambda number: (-int(totals[number]), number))[:MOST_CLASSES]
-    if not order:
-        return
-    names, columns = [tables.classes[place] for place in order], list(one.values[:MOST_VALUES])
-    figure = pages.matrix(names, columns, table[order][:, : len(columns)], f"Images of each class by {one.name}")
-    yield f'<div class="wide">{figure}</div><p class="note">Images of each class (rows) by {words(one.name)}; framed: none.</p>'
+    bars = drawing.bars(names, parts, {"images": drawing.BAR}, told, f"Images by {one.name}")
+    yield f'<div class="wide">{bars.svg}</div>'
+    if len(one.values) > most:
+        yield f'<p class="note">The {most} largest of {len(one.whole)} values.</p>'
+    yield from _chart(content, slice_picture(one.name))
+    yield f'<p class="note">Images of each class (rows) by {words(one.name)}; framed: none.</p>'
 
 
 def _samples(content: Content) -> Iterator[str]:

@@ -1,0 +1,63 @@
+"""The figures that a report has, each by the name of its PNG: the page shows them, too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pelagos_contract.dataset import SPLITS
+from pelagos_contract.judgement import CLASSES, POSITIONS, SIZES, SPLITS_OF_CLASSES, slice_picture
+from pelagos_pipelines.preparation.judging import drawing
+from pelagos_pipelines.preparation.judging.figures import Figures
+from pelagos_pipelines.preparation.judging.sketch import Figure
+from pelagos_pipelines.preparation.judging.tables import Tables
+
+MOST_CLASSES, MOST_VALUES = 60, 24
+"""Rows of a figure, and columns: the first ones."""
+MAPS = {
+    POSITIONS: "Where annotations lie: all images laid on top of each other, yellow where most are. A pattern that the"
+    " camera did not make is worth a question.",
+    SIZES: f"How large annotations are: width to the right, height upwards, from {drawing.SMALLEST:.1%} of the image to all"
+    " of it, in logarithms.",
+}
+
+
+def of(tables: Tables, figures: Sequence[Figures]) -> dict[str, Figure]:
+    """All that there is something to draw for."""
+    found = {}
+    order = shown(tables.by_class)
+    if order:
+        names, table = [tables.classes[one] for one in order], tables.by_class_and_split[order]
+        totals = tables.by_class[order]
+        told = [
+            f"{total}  ({' / '.join(map(str, row))})"
+            for total, row in zip(totals.tolist(), table.tolist(), strict=True)
+        ]
+        found[CLASSES] = drawing.bars(
+            names, table, drawing.SPLIT_COLOURS, told, "Class balance: images of each class by split"
+        )
+        found[SPLITS_OF_CLASSES] = drawing.matrix(names, SPLITS, table, "Images of each class by split (framed: none)")
+    if len(tables.boxes):
+        positions, sizes = drawing.position_map(tables.boxes), drawing.size_map(tables.boxes)
+        found[POSITIONS] = drawing.framed(positions, "Where annotations lie", drawing.LINEAR)
+        found[SIZES] = drawing.framed(sizes, "Width and height of annotations", drawing.LOGARITHMIC)
+    for each in figures:
+        name, values = each.slice.name, each.slice.values[:MOST_VALUES]
+        if rows := largest(each.table.sum(axis=1))[:MOST_CLASSES]:
+            names, table = [tables.classes[place] for place in rows], each.table[rows][:, : len(values)]
+            described = f"Images of each class by {name} (framed: none)"
+            found[slice_picture(name)] = drawing.matrix(names, values, table, described)
+    return found
+
+
+def largest(counts: Any) -> list[int]:
+    """The places of ``counts``, the largest first."""
+    return [int(place) for place in np.argsort(-counts, kind="stable")]
+
+
+def shown(totals: Any) -> list[int]:
+    """Of the classes [classes], those in figures: all, or the largest and the rarest."""
+    order = largest(totals)
+    return order if len(order) <= MOST_CLASSES else order[: MOST_CLASSES // 2] + order[-MOST_CLASSES // 2 :]

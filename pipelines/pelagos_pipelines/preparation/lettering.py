@@ -1,0 +1,19 @@
+"""The letters of what is drawn for people."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from PIL import ImageFont
+
+
+@lru_cache
+def font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, ``size`` pixels high: letters of most languages, on every machine that has this environment."""
+    found = find_spec("matplotlib")
+    assert found is not None  # a requirement of ours
+    assert found.origin is not None
+    # Its data alone: to import it takes longer than to draw.
+    return ImageFont.truetype(Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf", size)
