@@ -20,6 +20,15 @@ class Task(StrEnum):
     PANOPTIC_SEGMENTATION = "PanopticSegmentation"
 
 
+AVERAGES = ("micro", "weighted")
+"""Averages over classes beside the mean: of all as if they were one, and by how often each is true."""
+
+
+def averaged(*metrics: str) -> tuple[str, ...]:
+    """Their names."""
+    return tuple(f"{metric}-{kind}" for metric in metrics for kind in AVERAGES)
+
+
 @dataclass(frozen=True)
 class TaskDescription:
     """A task in words. ``image_size``: the usual longest side of a model's input, in pixels.
@@ -51,8 +60,8 @@ TASKS = {
             verb="detect",
             image_size=640,
             fitness="mAP50-95",
-            metrics=("mAP50", "mAP50-95", "precision", "recall", "F1", "IoU"),
-            overall=("confidence",),
+            metrics=("mAP50", "mAP75", "mAP50-95", "precision", "recall", "F1", "IoU"),
+            overall=("confidence", *averaged("precision", "recall", "F1", "IoU")),
             primary_metric="mAP50",
             validation=("mAP50", "precision", "recall"),
         ),
@@ -62,7 +71,7 @@ TASKS = {
             image_size=224,
             fitness="F1",
             metrics=("precision", "recall", "F1"),
-            overall=("accuracy",),
+            overall=("accuracy", "top5", *averaged("precision", "recall", "F1")),
             primary_metric="accuracy",
             validation=("accuracy", "precision", "recall", "loss"),
         ),
@@ -76,6 +85,7 @@ TASKS = {
                 "mAP75",
                 "mAP50-95",
                 "box-mAP50",
+                "box-mAP75",
                 "box-mAP50-95",
                 "precision",
                 "recall",
@@ -83,7 +93,7 @@ TASKS = {
                 "IoU",
                 "Dice",
             ),
-            overall=("confidence",),
+            overall=("confidence", *averaged("precision", "recall", "F1", "IoU", "Dice")),
             primary_metric="mAP50",
             validation=("mAP50", "precision", "recall"),
         ),
@@ -93,7 +103,7 @@ TASKS = {
             image_size=640,
             fitness="mAP50-95",
             metrics=("mAP50", "mAP75", "mAP50-95", "precision", "recall", "F1", "IoU"),
-            overall=("confidence",),
+            overall=("confidence", *averaged("precision", "recall", "F1", "IoU")),
             primary_metric="mAP50",
             validation=("mAP50", "precision", "recall"),
         ),
@@ -103,7 +113,7 @@ TASKS = {
             image_size=512,
             fitness="IoU",
             metrics=("IoU", "Dice", "precision", "recall", "F1"),
-            overall=("pixelAccuracy",),
+            overall=("pixelAccuracy", *averaged("IoU", "Dice", "precision", "recall", "F1")),
             primary_metric="IoU",
             validation=("Dice", "pixelAccuracy", "loss"),
         ),

@@ -35,6 +35,7 @@ JUDGED: dict[str, Any] = {
         "test/mAP50/cod": 0.5,
         "test/mAP50/ray": None,
         "test/recall": 0.25,
+        "test/recall-micro": 0.625,
         "test/confidence": 0.31,
     },
     "model": "theirs/3",
@@ -180,9 +181,11 @@ def test_a_registered_model_is_judged_and_its_metrics_are_a_table(api: ApiServer
         "datasetVersion": f"sha256:{VERSION}",
         "tracked": {"uri": "https://mlflow.example.org", "namespace": "default"},
     }
-    head, every, cod, ray, below = (line.split() for line in done.stdout.strip().splitlines())
-    assert head[:3] == ["class", "mAP50", "mAP50-95"]
+    head, every, micro, weighted, cod, ray, below = (line.split() for line in done.stdout.strip().splitlines())
+    assert head[:4] == ["class", "mAP50", "mAP75", "mAP50-95"]
     assert every[:2] == ["all", "0.750"]
+    assert (micro[:2], micro[-3]) == (["all,", "micro"], "0.625"), "below recall"
+    assert (weighted[:2], weighted[-3]) == (["all,", "weighted"], "-")
     assert cod[:2] == ["cod", "0.500"]
     assert ray[:2] == ["ray", "-"]
     assert below == ["confidence", "0.310"]

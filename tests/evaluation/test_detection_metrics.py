@@ -14,6 +14,7 @@ from ultralytics.utils.metrics import ap_per_class, box_iou
 
 from pelagos_pipelines.evaluation import detection
 from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.evaluation.shares import mean
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.tasks.detection import Detections
 
@@ -38,26 +39,28 @@ def test_perfect_predictions_score_one() -> None:
     samples = [make_sample([[0, 0, 10, 10], [20, 20, 40, 60]], [0, 2]), make_sample([], [])]
     found = [make_found([[20, 20, 40, 60], [0, 0, 10, 10]], [0.9, 0.8], [2, 0]), make_found([], [], [])]
     scores = detection.score(samples, found, CLASSES)
-    for metric in ("map50", "map50_95", "precision", "recall", "f1", "iou"):
-        assert scores.mean(metric) == pytest.approx(1)
-        assert np.isnan(getattr(scores, metric)[1]), "a class without truth has no metric"
+    shares = [share.by_class for share in scores.shares.values()]
+    for values in (scores.map50, scores.map75, scores.map50_95, *shares):
+        assert values.tolist() == pytest.approx([1, math.nan, 1], nan_ok=True), "a class without truth has no metric"
 
 
 def test_nothing_found_scores_zero() -> None:
     scores = detection.score([make_sample([[0, 0, 10, 10]], [0])], [make_found([], [], [])], CLASSES)
-    assert scores.mean("map50") == scores.mean("recall") == scores.mean("f1") == 0
-    assert math.isnan(scores.mean("iou")), "no box was matched"
+    shares = scores.shares
+    assert mean(scores.map50) == shares["recall"].macro == shares["F1"].macro == shares["recall"].micro == 0
+    assert math.isnan(shares["IoU"].macro), "no box was matched"
+    assert math.isnan(shares["precision"].macro), "nothing is claimed that could be right"
 
 
 def test_half_found_and_one_invented() -> None:
     samples = [make_sample([[0, 0, 10, 10], [50, 50, 60, 60]], [0, 0])]
     found = [make_found([[0, 0, 10, 8], [100, 100, 120, 120]], [0.9, 0.8], [0, 0])]
     scores = detection.score(samples, found, 1)
-    assert scores.mean("recall") == 0.5
-    assert scores.mean("precision") == 1, "at the confidence with the best F1 the invented box is left out"
+    assert scores.shares["recall"].macro == 0.5
+    assert scores.shares["precision"].macro == 1, "at the confidence with the best F1 the invented box is left out"
     assert 0.8 < scores.confidence <= 0.9
-    assert scores.mean("iou") == pytest.approx(0.8)
-    assert scores.mean("map50") == pytest.approx(51 / 101), "precision 1 up to recall 0.5"
+    assert scores.shares["IoU"].macro == pytest.approx(0.8)
+    assert mean(scores.map50) == pytest.approx(51 / 101), "precision 1 up to recall 0.5"
 
 
 def test_a_box_of_another_class_is_a_confusion() -> None:
@@ -176,7 +179,7 @@ def test_all_objects_of_a_crowded_image_count() -> None:
     boxes = np.concatenate((corners, corners + 10), axis=1)
     sample = Sample("crowd", Path("crowd"), np.zeros(600, int), boxes)
     found = make_found(boxes.tolist(), np.linspace(0.9, 0.3, 600).tolist(), [0] * 600)
-    assert detection.score([sample], [found], 1).mean("map50") == pytest.approx(1)
+    assert mean(detection.score([sample], [found], 1).map50) == pytest.approx(1)
     assert detection.confusion([sample], [found], 1, 0.3)[0, 0] == 600
 
 
@@ -187,6 +190,6 @@ def test_the_metrics_are_those_of_ultralytics(seed: int) -> None:
     got, want = detection.score(samples, found, CLASSES), reference(samples, found)
     np.testing.assert_allclose(got.map50, want["map50"], atol=0.015)
     np.testing.assert_allclose(got.map50_95, want["map50_95"], atol=0.015)
-    np.testing.assert_allclose(got.mean("f1"), want["f1"].mean(), atol=0.01)
-    np.testing.assert_allclose(got.precision, want["precision"], atol=0.06)
-    np.testing.assert_allclose(got.recall, want["recall"], atol=0.06)
+    np.testing.assert_allclose(got.shares["F1"].macro, want["f1"].mean(), atol=0.01)
+    for metric in ("precision", "recall"):
+        np.testing.assert_allclose(got.shares[metric].by_class, want[metric], atol=0.06)

@@ -22,9 +22,11 @@ from pelagos_contract.metrics import TEST
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import masks
 from pelagos_pipelines.annotations.shapes import Shape, rectangle
-from pelagos_pipelines.evaluation import detection, drawn_truth, evidence, figures
+from pelagos_pipelines.evaluation import classification, detection, drawn_truth, evidence, figures
+from pelagos_pipelines.evaluation.counting import classes
 from pelagos_pipelines.evaluation.evidence import Evidence, EvidenceError
 from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.evaluation.shares import mean
 from pelagos_pipelines.evaluation.tasks import TASKS
 from pelagos_pipelines.serving.maps import NumberMap
 from pelagos_pipelines.serving.tasks.classification import Classification
@@ -173,6 +175,15 @@ def test_metrics_of_evidence_are_those_of_the_evaluation(
     assert sum(math.isfinite(values[0]) for values in counted.values()) > 2
 
 
+def test_the_top_5_of_evidence_is_that_of_the_evaluation() -> None:
+    generator = np.random.default_rng(0)
+    truth, chances = generator.integers(0, 9, 40), generator.integers(0, 4, (40, 9)) / 4
+    weights = generator.integers(0, 3, (3, 40))
+    count = classes.counter(classes.guesses(truth, chances), 40, 9)
+    want = [classification.top5(np.repeat(truth, row), np.repeat(chances, row, axis=0)) for row in weights]
+    assert count(weights)["top5"] == pytest.approx(want)
+
+
 @pytest.mark.parametrize("task", Task)
 def test_a_multiset_without_images_says_nothing(task: Task, file: Path) -> None:
     found = evidence.counted(collected(task, file), np.zeros((1, 12), int))
@@ -189,7 +200,7 @@ def test_a_recall_that_equals_a_point_counts_as_the_evaluator_counts_it() -> Non
         scores = np.linspace(0.9, 0.5, right).astype(np.float32)
         found = [Detections(3000, 40, boxes, scores, np.zeros(right, np.int32))]
         got = evidence.counted(evidence.collect(Task.DETECTION, samples, found, LABELS, VERSION, {}), np.ones((1, 1)))
-        assert got["mAP50"][0] == pytest.approx(detection.score(samples, found, len(LABELS)).mean("map50"), abs=1e-12)
+        assert got["mAP50"][0] == pytest.approx(mean(detection.score(samples, found, len(LABELS)).map50), abs=1e-12)
 
 
 @pytest.mark.parametrize("task", Task)

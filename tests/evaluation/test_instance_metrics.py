@@ -26,6 +26,7 @@ from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.evaluation import detection, instances, report
 from pelagos_pipelines.evaluation.detection import Scores
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
+from pelagos_pipelines.evaluation.shares import mean
 from pelagos_pipelines.evaluation.tasks import TASKS
 from pelagos_pipelines.serving.tasks.instance_segmentation import Instances
 
@@ -120,10 +121,6 @@ def score(samples: list[Sample], found: Sequence[Any]) -> Scores:
     return detection.score(samples, found, len(LABELS), instances.places_of(samples, found))
 
 
-def mean(values: Any) -> float:
-    return float(values[values > -1].mean())
-
-
 @pytest.mark.parametrize(("seed", "images", "most"), [(0, 12, 7), (1, 3, 1), (2, 25, 4), (3, 2, 120)])
 def test_average_precision_of_masks_is_that_of_cocos_evaluator(seed: int, images: int, most: int) -> None:
     samples, found = make_noisy(images, seed, most)
@@ -134,7 +131,8 @@ def test_average_precision_of_masks_is_that_of_cocos_evaluator(seed: int, images
     got = score(samples, found)
 
     for metric, places in (("map50", 0), ("map75", 5), ("map50_95", slice(None))):
-        assert got.mean(metric) == pytest.approx(mean(want[places]), abs=1e-6), metric
+        theirs = want[places]
+        assert mean(getattr(got, metric)) == pytest.approx(theirs[theirs > -1].mean(), abs=1e-6), metric
         for class_id in range(len(LABELS)):
             theirs = want[places, ..., class_id]
             ours = getattr(got, metric)[class_id]
@@ -146,10 +144,10 @@ def test_iou_and_dice_are_means_over_what_was_found_right() -> None:
     lower = shapes.polygon("alga", [10, 14, 30, 14, 30, 30, 10, 30])
     scores = score([make_sample("0", [square])], [make_found([lower], [0.9])])
 
-    assert scores.mean("iou") == pytest.approx(0.8)
-    assert scores.mean("dice") == pytest.approx(2 * 0.8 / 1.8)
-    assert scores.mean("map75") == pytest.approx(1)
-    assert scores.mean("map50_95") == pytest.approx(0.7)
+    assert scores.shares["IoU"].macro == pytest.approx(0.8)
+    assert scores.shares["Dice"].macro == pytest.approx(2 * 0.8 / 1.8)
+    assert mean(scores.map75) == pytest.approx(1)
+    assert mean(scores.map50_95) == pytest.approx(0.7)
 
 
 def test_an_outline_has_the_pixels_whose_centre_lies_in_it_and_one_at_least() -> None:

@@ -17,6 +17,7 @@ from pelagos_pipelines.annotations import shapes, yolo_shapes
 from pelagos_pipelines.evaluation import detection, turned
 from pelagos_pipelines.evaluation.detection import Places
 from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.evaluation.shares import mean
 from pelagos_pipelines.evaluation.tasks import oriented_detection
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.oriented_detection import OrientedDetections, corners
@@ -101,7 +102,7 @@ def test_an_angle_that_is_wrong_costs_precision_where_much_overlap_is_asked_for(
     places = oriented_detection.STRATEGY.places
     for turn, (map50, map75) in {0: (1, 1), 20: (1, 0), 90: (0, 0), 180: (1, 1)}.items():
         scores = detection.score([truth], [found_of([[50, 50, 40, 20, 30 + turn]], [0.9])], 1, places)
-        assert (round(scores.mean("map50"), 6), round(scores.mean("map75"), 6)) == (map50, map75), turn
+        assert (round(mean(scores.map50), 6), round(mean(scores.map75), 6)) == (map50, map75), turn
 
 
 def test_map_is_that_of_the_validation_of_ultralytics_where_overlap_is_measured_as_there(tmp_path: Path) -> None:
@@ -135,9 +136,9 @@ def test_map_is_that_of_the_validation_of_ultralytics_where_overlap_is_measured_
     theirs = Places(exact.true, exact.found, as_ultralytics, exact.outline)
     got = detection.score(samples, found, 1, theirs)
     assert want.box.map50 > 0.3, "the comparison means something"
-    assert abs(got.mean("map50") - want.box.map50) < 0.03
-    assert abs(got.mean("map50_95") - want.box.map) < 0.03
-    assert detection.score(samples, found, 1, exact).mean("map50") > 0.3
+    assert abs(mean(got.map50) - want.box.map50) < 0.03
+    assert abs(mean(got.map50_95) - want.box.map) < 0.03
+    assert mean(detection.score(samples, found, 1, exact).map50) > 0.3
 
 
 def as_ultralytics(one: Any, other: Any) -> Any:

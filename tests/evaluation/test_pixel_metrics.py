@@ -48,13 +48,17 @@ def test_metrics_of_classes_are_those_of_the_definitions() -> None:
     for index in range(CLASSES - 1):
         is_true, is_found = true == index + 1, found == index + 1
         both = (is_true & is_found).sum()
-        assert scores.iou[index] == pytest.approx(both / (is_true | is_found).sum(), abs=1e-6)
-        assert scores.dice[index] == pytest.approx(2 * both / (is_true.sum() + is_found.sum()), abs=1e-6)
-        assert scores.precision[index] == pytest.approx(both / is_found.sum(), abs=1e-6)
-        assert scores.recall[index] == pytest.approx(both / is_true.sum(), abs=1e-6)
-    for metric in ("iou", "dice", "precision", "recall", "f1"):
-        assert np.isnan(getattr(scores, metric)[-1]), "it has no true pixel"
-        assert scores.mean(metric) == pytest.approx(np.mean(getattr(scores, metric)[:-1]))
+        want = {
+            "IoU": both / (is_true | is_found).sum(),
+            "Dice": 2 * both / (is_true.sum() + is_found.sum()),
+            "precision": both / is_found.sum(),
+            "recall": both / is_true.sum(),
+        }
+        for metric, value in want.items():
+            assert scores.shares[metric].by_class[index] == pytest.approx(value, abs=1e-6)
+    for share in scores.shares.values():
+        assert np.isnan(share.by_class[-1]), "it has no true pixel"
+        assert share.macro == pytest.approx(np.mean(share.by_class[:-1]))
 
 
 def random_segments(seed: int) -> tuple[tuple[Any, Any], tuple[Any, Any]]:

@@ -65,7 +65,7 @@ def test_detection(tmp_path: Path) -> None:
     assert metrics["test/mAP50-95/Noctiluca scintillans"] == pytest.approx(1)
     assert metrics[of_test("recall", LABELS[1])] == 1
     assert {name for name, value in metrics.items() if value is None} == {
-        f"test/{metric}/never seen" for metric in detection.METRICS
+        f"test/{metric}/never seen" for metric in TASKS[Task.DETECTION].metrics
     }
     assert whole(metrics) == described(Task.DETECTION)
     assert evaluation.warnings == ("1 of 3 classes have no annotation in the test split, and no metrics: never seen",)
@@ -81,6 +81,7 @@ def test_classification(tmp_path: Path) -> None:
     metrics = report.evaluate(samples, found, LABELS, tmp_path / "figures").metrics
     assert metrics["test/accuracy"] == 0.75
     assert metrics["test/recall/Noctiluca scintillans"] == 0.5
+    assert metrics["test/top5"] is None, "among five classes or fewer every answer has the right one"
     assert whole(metrics) == described(Task.CLASSIFICATION)
     assert pictures(tmp_path / "figures").keys() == {"confusion-matrix.png", "precision-recall.png", *SHEETS}
 

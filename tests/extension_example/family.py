@@ -55,7 +55,7 @@ class Tiny:
             with torch.inference_mode():
                 guesses = model(validation).argmax(dim=1)
             scores = classification.score(expected.numpy(), guesses.numpy(), len(job.truth.labels))
-            metrics = {"train/loss": float(loss.detach()), "validation/F1": scores.macro("f1")}
+            metrics = {"train/loss": float(loss.detach()), "validation/F1": scores.shares["F1"].macro}
             progress = progress.after(history.record(progress.epoch + 1, metrics), job.request.task)
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), **progress.content()}
             checkpoints.save_atomically(state, last)

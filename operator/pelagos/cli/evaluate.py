@@ -14,7 +14,7 @@ from pelagos.api.kinds import DATASET, TRAINING_RUN
 from pelagos.cli import access, data_plane, installed, model, outputs, tracking_server
 from pelagos.cli.outputs import Output
 from pelagos_contract.imports import EvaluationRequest, Tracked
-from pelagos_contract.tasks import TASKS
+from pelagos_contract.tasks import AVERAGES, TASKS, averaged
 from pelagos_contract.text import shown
 
 _PROGRAM = "pelagos_pipelines.steps.judging"
@@ -111,15 +111,18 @@ def _meant(at: access.Chosen, namespace: str, named: str, sha256: str) -> dict[s
 
 
 def table(done: Mapping[str, Any]) -> Table:
-    """The metrics of all classes, and beneath those of each."""
+    """The metrics of all classes: their mean and other averages; beneath those of each class."""
     metrics = {name.removeprefix(_TEST): value for name, value in done["metrics"].items()}
     per_class = TASKS[done["task"]].metrics
-    overall = [name for name in metrics if "/" not in name and name not in per_class]
+    averages = averaged(*per_class)
+    overall = [name for name in metrics if "/" not in name and name not in (*per_class, *averages)]
     found = Table(box=None, pad_edge=False)
     found.add_column("class")
     for name in per_class:
         found.add_column(name, justify="right")
     found.add_row(Text("all", "bold"), *(_number(metrics.get(name)) for name in per_class))
+    for kind in AVERAGES if metrics.keys() & set(averages) else ():
+        found.add_row(Text(f"all, {kind}", "bold"), *(_number(metrics.get(f"{name}-{kind}")) for name in per_class))
     for label in done["labels"]:
         found.add_row(Text(shown(label)), *(_number(metrics.get(f"{name}/{label}")) for name in per_class))
     if overall:

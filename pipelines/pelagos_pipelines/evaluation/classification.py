@@ -7,40 +7,54 @@ from typing import Any
 
 import numpy as np
 
+from pelagos_pipelines.evaluation import shares
+from pelagos_pipelines.evaluation.shares import Share
+
+TOP = 5
+
 
 @dataclass(frozen=True)
 class Scores:
-    """Metrics in [0, 1]; arrays have one entry per class, NaN where the class has no true image.
+    """Metrics in [0, 1]: ``shares`` by name, precision, recall and F1.
 
-    ``confusion`` is ``[true class, predicted class]`` in images. A class that is never predicted has precision 0,
-    as in scikit-learn's ``zero_division=0``.
+    ``confusion`` is ``[true class, predicted class]`` in images.
     """
 
     accuracy: float
-    precision: Any
-    recall: Any
-    f1: Any
+    shares: dict[str, Share]
     confusion: Any
-
-    def macro(self, metric: str) -> float:
-        """The unweighted mean of ``precision``, ``recall`` or ``f1`` over the classes that have true images."""
-        return float(np.nanmean(getattr(self, metric)))
 
 
 def score(truth: Any, predicted: Any, classes: int) -> Scores:
-    """Metrics of ``predicted`` class ids [n] against ``truth`` [n], n >= 1.
-
-    Definitions: Sokolova and Lapalme 2009, doi:10.1016/j.ipm.2009.03.002.
-    """
+    """Metrics of ``predicted`` class ids [n] against ``truth`` [n], n >= 1."""
     confusion: Any = np.zeros((classes, classes), np.int64)
     np.add.at(confusion, (np.asarray(truth), np.asarray(predicted)), 1)
-    hits: Any = confusion.diagonal().astype(float)
-    actual, claimed = confusion.sum(axis=1), confusion.sum(axis=0)
-    present = actual > 0
-    precision = np.where(present, hits / np.maximum(claimed, 1), np.nan)
-    recall = np.where(present, hits / np.maximum(actual, 1), np.nan)
-    f1 = np.where(present, 2 * hits / np.maximum(actual + claimed, 1), np.nan)
-    return Scores(float(hits.sum() / confusion.sum()), precision, recall, f1, confusion)
+    return of_confusion(confusion)
+
+
+def of_confusion(confusion: Any) -> Scores:
+    """Metrics of images that were counted by true and predicted class: ``[classes, classes]``."""
+    right = confusion.diagonal()
+    counts = shares_of(right, confusion.sum(axis=1), confusion.sum(axis=0))
+    return Scores(float(right.sum() / confusion.sum()), counts, confusion)
+
+
+def shares_of(right: Any, true: Any, said: Any) -> dict[str, Share]:
+    """Precision, recall and F1 of images by class; IoU would be F1 in another form."""
+    counts = shares.of_counts(right, true, said)
+    return {name: counts[name] for name in ("precision", "recall", "F1")}
+
+
+def top5(truth: Any, probabilities: Any) -> float:
+    """Share of images [n] whose class is among the five most probable ones of ``probabilities`` [n, classes].
+
+    Of equally probable ones those with the lower ids come first, as where one class is predicted. NaN where there are not more
+    than five: it is 1 then, whatever the model says. Source: Russakovsky et al. 2015, doi:10.1007/s11263-015-0816-y.
+    """
+    if probabilities.shape[1] <= TOP:
+        return float("nan")
+    first = np.argsort(-probabilities, axis=1, kind="stable")[:, :TOP]
+    return float((first == np.asarray(truth)[:, None]).any(axis=1).mean())
 
 
 def precision_recall(positive: Any, probability: Any) -> tuple[Any, Any]:

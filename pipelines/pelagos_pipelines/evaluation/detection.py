@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from pelagos_pipelines.evaluation import shares
 from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.evaluation.shares import Share
 from pelagos_pipelines.serving.tasks.detection import Detections
 
 CONFIDENCES = np.linspace(0, 1, 1001)
@@ -48,29 +50,20 @@ class Places:
 
 @dataclass(frozen=True)
 class Scores:
-    """Metrics in [0, 1]; arrays have one entry per class, NaN where the class has no true box in the split.
+    """Metrics in [0, 1]; arrays have one entry per class, NaN where the class has no true object in the split.
 
-    Precision, recall and F1 hold at ``confidence``: the one with the highest F1, averaged over classes, at IoU 0.50, as
-    ultralytics reports them; NaN where the split has no true box. ``iou`` is the mean IoU of those matched there, and ``dice``
-    the mean of their Dice coefficients, 2 IoU / (1 + IoU); NaN where none is.
+    ``shares`` by name hold at ``confidence``: the one with the highest F1, averaged over classes, at IoU 0.50, as ultralytics
+    reports them; NaN where the split has no true object. Precision, recall and F1 are of objects; IoU is the mean of those that
+    are right, and Dice the mean of their Dice coefficients, 2 IoU / (1 + IoU).
     """
 
     confidence: float
     map50: Any
     map75: Any
     map50_95: Any
-    precision: Any
-    recall: Any
-    f1: Any
-    iou: Any
-    dice: Any
+    shares: dict[str, Share]
     curves: Any
     """Precision at IoU 0.50 on the 101 recall points 0, 0.01 ... 1: ``[classes, 101]``."""
-
-    def mean(self, metric: str) -> float:
-        """The unweighted mean of a per-class metric over the classes that have it; NaN where none has."""
-        values = getattr(self, metric)
-        return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
 
 
 @dataclass(frozen=True)
@@ -112,25 +105,24 @@ def score(samples: Sequence[Sample], found: Sequence[Detections], classes: int, 
     precision = _precision(by_class)  # [IoU, recall point, class]; -1 where undefined
     present = (precision > -1).any(axis=(0, 1))
     matches = [_joined(images) for images in by_class]
-    counts = [_counts(match) for match in matches]
-    f1_curves = [f1 for (_, _, f1), exists in zip(counts, present, strict=True) if exists]
-    best = int(np.mean(f1_curves, axis=0).argmax()) if f1_curves else 0
-    dice = [2 * match.iou / (1 + match.iou) for match in matches]
-    at_best = np.array([[values[best] for values in triple] for triple in counts])
-    at_best[~present] = np.nan
+    boxes = np.array([match.boxes for match in matches])
+    f1 = np.array([_f1(match) for match in matches])[boxes > 0]
+    best = float(CONFIDENCES[f1.mean(axis=0).argmax()]) if len(f1) else math.nan
+    chosen = [match.scores >= (best if len(f1) else 0) for match in matches]
+    right = [match.iou[match.right & each] for match, each in zip(matches, chosen, strict=True)]
+    said, hits = np.array([each.sum() for each in chosen]), np.array([len(each) for each in right])
+    counts = shares.of_counts(hits, boxes, said)
+    counts |= {
+        "IoU": Share(np.array([iou.sum() for iou in right]), hits, boxes),
+        "Dice": Share(np.array([(2 * iou / (1 + iou)).sum() for iou in right]), hits, boxes),
+    }
     curves = np.where(present[:, None], precision[0].T, np.nan)
     return Scores(
-        confidence=float(CONFIDENCES[best]) if f1_curves else math.nan,
+        confidence=best,
         map50=curves.mean(axis=1),
         map75=np.where(present, precision[IOUS.searchsorted(0.75)].mean(axis=0), np.nan),
         map50_95=np.where(present, precision.mean(axis=(0, 1)), np.nan),
-        precision=at_best[:, 0],
-        recall=at_best[:, 1],
-        f1=at_best[:, 2],
-        iou=np.array([_mean(match.iou, match, float(CONFIDENCES[best])) for match in matches]),
-        dice=np.array(
-            [_mean(each, match, float(CONFIDENCES[best])) for each, match in zip(dice, matches, strict=True)]
-        ),
+        shares=counts,
         curves=curves,
     )
 
@@ -248,19 +240,10 @@ def _joined(images: Sequence[dict[str, Any] | None]) -> _Matches:
     )
 
 
-def _counts(matches: _Matches) -> tuple[Any, Any, Any]:
-    """Precision, recall and F1 on ``CONFIDENCES``."""
+def _f1(matches: _Matches) -> Any:
+    """On ``CONFIDENCES``."""
     order = np.argsort(matches.scores)
     scores, right = matches.scores[order], matches.right[order]
     start = np.searchsorted(scores, CONFIDENCES)
     hits = np.concatenate((right[::-1].cumsum()[::-1], [0]))[start] if len(right) else np.zeros(len(CONFIDENCES))
-    claimed = len(scores) - start
-    precision = hits / np.maximum(claimed, 1)
-    recall = hits / max(matches.boxes, 1)
-    return precision, recall, 2 * hits / np.maximum(claimed + matches.boxes, 1)
-
-
-def _mean(values: Any, matches: _Matches, confidence: float) -> float:
-    """Of the detections that are right at a confidence."""
-    chosen = values[matches.right & (matches.scores >= confidence)] if len(matches.scores) else values
-    return float(chosen.mean()) if len(chosen) else float("nan")
+    return 2 * hits / np.maximum(len(scores) - start + matches.boxes, 1)

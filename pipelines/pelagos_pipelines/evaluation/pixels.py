@@ -1,7 +1,8 @@
 """Metrics of classes of pixels, from counts of pixels by true and predicted class. Training validates with them, too.
 
 Definitions: Long, Shelhamer and Darrell, Fully convolutional networks for semantic segmentation, CVPR 2015, section 5 (IoU, pixel
-accuracy); Dice, Measures of the amount of ecologic association between species, Ecology 26 (1945), doi:10.2307/1932409.
+accuracy; its frequency weighted IU is the weighted IoU here, of the classes alone); Dice, Measures of the amount of ecologic
+association between species, Ecology 26 (1945), doi:10.2307/1932409.
 """
 
 from __future__ import annotations
@@ -11,32 +12,21 @@ from typing import Any
 
 import numpy as np
 
+from pelagos_pipelines.evaluation import shares
+from pelagos_pipelines.evaluation.shares import Share
+
 
 @dataclass(frozen=True)
 class Scores:
-    """Metrics in [0, 1]; arrays have one entry for each class, NaN where the class has no true pixel.
+    """Metrics in [0, 1]: ``shares`` by name, IoU, Dice, precision, recall and F1, which of pixels is Dice.
 
-    ``confusion`` is ``[true, predicted]`` in pixels, with those of no class last. A class that is never predicted has precision
-    0. ``accuracy`` is of all pixels, those of no class among them; NaN where nothing is true.
+    ``confusion`` is ``[true, predicted]`` in pixels, with those of no class last. ``accuracy`` is of all pixels, those of no
+    class among them; NaN where nothing is true.
     """
 
-    iou: Any
-    dice: Any
-    precision: Any
-    recall: Any
+    shares: dict[str, Share]
     accuracy: float
     confusion: Any
-
-    @property
-    def f1(self) -> Any:
-        """The harmonic mean of precision and recall: of pixels it is Dice."""
-        return self.dice
-
-    def mean(self, metric: str) -> float:
-        """The unweighted mean over the classes that have true pixels; NaN when none has."""
-        values = getattr(self, metric)
-        known = values[np.isfinite(values)]
-        return float(known.mean()) if len(known) else float("nan")
 
 
 def confusion(truth: Any, predicted: Any, classes: int) -> Any:
@@ -52,19 +42,12 @@ def confusion(truth: Any, predicted: Any, classes: int) -> Any:
 
 def score(counts: Any) -> Scores:
     """Metrics of what `confusion` has counted, over all images of a split."""
-    hits = counts.diagonal()[:-1].astype(float)
     actual, claimed = counts.sum(axis=1)[:-1], counts.sum(axis=0)[:-1]
-    present = actual > 0
+    accuracy = float(counts.diagonal().sum() / counts.sum()) if actual.any() else float("nan")
+    return Scores(shares_of(counts.diagonal()[:-1], actual, claimed), accuracy, counts)
 
-    def share(parts: Any, whole: Any) -> Any:
-        return np.where(present, parts / np.maximum(whole, 1), np.nan)
 
-    accuracy = float(counts.diagonal().sum() / counts.sum()) if present.any() else float("nan")
-    return Scores(
-        iou=share(hits, actual + claimed - hits),
-        dice=share(2 * hits, actual + claimed),
-        precision=share(hits, claimed),
-        recall=share(hits, actual),
-        accuracy=accuracy,
-        confusion=counts,
-    )
+def shares_of(right: Any, true: Any, said: Any) -> dict[str, Share]:
+    """Of pixels by class."""
+    counts = shares.of_counts(right, true, said)
+    return counts | {"Dice": counts["F1"]}

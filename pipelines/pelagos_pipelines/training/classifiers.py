@@ -25,6 +25,7 @@ from pelagos_contract.families import FamilyDescription
 from pelagos_contract.training import Hyperparameters
 from pelagos_pipelines.evaluation import classification
 from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.evaluation.shares import of_epoch
 from pelagos_pipelines.serving import geometry
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
@@ -224,9 +225,7 @@ class _Learner(loop.Learner):
         return {
             "validation/loss": loss,
             "validation/accuracy": scores.accuracy,
-            "validation/precision": scores.macro("precision"),
-            "validation/recall": scores.macro("recall"),
-            "validation/F1": scores.macro("f1"),
+            **{f"validation/{name}": value for name, value in of_epoch(scores.shares, scores.shares).items()},
         }
 
     def content(self, model: nn.Module) -> dict[str, Any]:

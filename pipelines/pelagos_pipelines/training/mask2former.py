@@ -31,6 +31,7 @@ from pelagos_contract.tasks import Task
 from pelagos_contract.training import Hyperparameters
 from pelagos_pipelines.evaluation import detection, drawn_truth, instances, panoptic, pixels
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
+from pelagos_pipelines.evaluation.shares import mean, of_epoch
 from pelagos_pipelines.serving import geometry, maps, tasks
 from pelagos_pipelines.serving.geometry import Fitted, Pixels
 from pelagos_pipelines.serving.predictions import Prediction, Raw, Settings, Thresholds
@@ -304,15 +305,15 @@ class _Judge:
         """Those that there are of the task."""
         if self._kind is Task.SEMANTIC_SEGMENTATION:
             scores = pixels.score(self._confusion)
-            named = {"IoU": scores.mean("iou"), "Dice": scores.mean("dice"), "pixelAccuracy": scores.accuracy}
+            named = {name: scores.shares[name].macro for name in ("IoU", "Dice")} | {"pixelAccuracy": scores.accuracy}
         elif self._kind is Task.PANOPTIC_SEGMENTATION:
             quality = self._counted.scores()
             named = {"PQ": quality.mean("pq"), "SQ": quality.mean("sq"), "RQ": quality.mean("rq")}
         else:
             samples, answers = [sample for sample, _ in self._objects], [answer for _, answer in self._objects]
             overlap = detection.score(samples, answers, self._classes, instances.places_of(samples, answers))
-            named = {"mAP50": overlap.mean("map50"), "mAP50-95": overlap.mean("map50_95")}
-            named |= {name: overlap.mean(name) for name in ("precision", "recall")}
+            named = {"mAP50": mean(overlap.map50), "mAP50-95": mean(overlap.map50_95)}
+            named |= of_epoch(overlap.shares, ("precision", "recall"))
         return {f"validation/{name}": value for name, value in named.items() if np.isfinite(value)}
 
 

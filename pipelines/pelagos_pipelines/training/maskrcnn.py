@@ -27,6 +27,7 @@ from pelagos_contract.run_lengths import Part
 from pelagos_contract.training import Hyperparameters
 from pelagos_pipelines.evaluation import detection
 from pelagos_pipelines.evaluation.instances import places_of
+from pelagos_pipelines.evaluation.shares import mean, of_epoch
 from pelagos_pipelines.serving import geometry
 from pelagos_pipelines.serving.geometry import Fitted, Pixels
 from pelagos_pipelines.serving.predictions import Prediction, Raw, Settings, Thresholds
@@ -50,8 +51,6 @@ _PARTS = {
     "loss_rpn_box_reg": "proposal-boxes",
 }
 """Our names of the parts of the loss, by torchvision's."""
-_METRICS = {"mAP50": "map50", "mAP50-95": "map50_95", "precision": "precision", "recall": "recall"}
-"""Of masks on the validation split."""
 
 
 class MaskRcnn:
@@ -190,9 +189,10 @@ class _Learner(loop.Learner):
                 predictions.append(head.STRATEGY.decode(_found(found), fitted, settings, thresholds))
         places = places_of(samples, predictions)
         scores = detection.score(samples, predictions, len(settings.labels), places)
-        measured = {f"validation/{name}": scores.mean(attribute) for name, attribute in _METRICS.items()}
+        measured = {"mAP50": mean(scores.map50), "mAP50-95": mean(scores.map50_95)}
+        measured |= of_epoch(scores.shares, ("precision", "recall"))
         # A validation split without objects has none of them.
-        known = {name: value for name, value in measured.items() if math.isfinite(value)}
+        known = {f"validation/{name}": value for name, value in measured.items() if math.isfinite(value)}
         return {"validation/loss": total / len(samples), **known}
 
     def content(self, model: nn.Module) -> dict[str, Any]:

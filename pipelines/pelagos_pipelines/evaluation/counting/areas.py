@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from pelagos_pipelines.evaluation import pixels as evaluated
+from pelagos_pipelines.evaluation import shares
 from pelagos_pipelines.evaluation.counting import tables
 from pelagos_pipelines.evaluation.counting.tables import Sums, Table
 from pelagos_pipelines.evaluation.panoptic import Counted
@@ -31,7 +33,7 @@ def pixels(confusions: Sequence[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def counter_of_pixels(found: Table, whole: Table, images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
-    """What gives accuracy and the means of `pixels.Scores` for weights."""
+    """What gives accuracy and the averages of `pixels.Scores` for weights, by their names."""
     hits_of, actual_of, claimed_of = (Sums(found, name, images, classes) for name in ("hits", "actual", "claimed"))
     of_all = {**whole, "class": np.zeros(len(whole["image"]), int)}
     right_of, total_of = (Sums(of_all, name, images, 1) for name in ("right", "total"))
@@ -39,16 +41,8 @@ def counter_of_pixels(found: Table, whole: Table, images: int, classes: int) -> 
     def count(weights: Any) -> dict[str, Any]:
         hits, actual, claimed = (each.of(weights) for each in (hits_of, actual_of, claimed_of))
         right, total = (each.of(weights)[:, 0] for each in (right_of, total_of))
-        present = actual > 0
-        dice = tables.mean(tables.share(2 * hits, actual + claimed, present))
-        return {
-            "accuracy": tables.share(right, total, present.any(axis=1)),
-            "iou": tables.mean(tables.share(hits, actual + claimed - hits, present)),
-            "dice": dice,
-            "f1": dice,
-            "precision": tables.mean(tables.share(hits, claimed, present)),
-            "recall": tables.mean(tables.share(hits, actual, present)),
-        }
+        accuracy = tables.share(right, total, (actual > 0).any(axis=1))
+        return {"pixelAccuracy": accuracy, **shares.averages(evaluated.shares_of(hits, actual, claimed))}
 
     return count
 
@@ -64,7 +58,7 @@ def segments(counted: Sequence[Counted]) -> dict[str, Any]:
 
 
 def counter_of_segments(found: Table, stuff: Table, images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
-    """What gives the means of `panoptic.Scores` for weights, of all classes, and of things and stuff alone.
+    """What gives the means of `panoptic.Scores` for weights, by their names: of all classes, of things, and of stuff alone.
 
     ``stuff`` has the classes that are stuff in the whole split, whichever images of it are counted.
     """
@@ -76,13 +70,13 @@ def counter_of_segments(found: Table, stuff: Table, images: int, classes: int) -
         present = pairs + missed > 0
         total = np.maximum(pairs + (missed + wrong) / 2, 0.5)
         values = {
-            "pq": np.where(present, iou / total, np.nan),
-            "sq": tables.share(iou, pairs, present & (pairs > 0)),
-            "rq": np.where(present, pairs / total, np.nan),
+            "PQ": np.where(present, iou / total, np.nan),
+            "SQ": tables.share(iou, pairs, present & (pairs > 0)),
+            "RQ": np.where(present, pairs / total, np.nan),
         }
-        kinds = {"": None, "-things": ~is_stuff, "-stuff": is_stuff}
+        kinds: dict[str, Any] = {"": True, "-things": ~is_stuff, "-stuff": is_stuff}
         return {
-            f"{name}{kind}": tables.mean(of_class, chosen)
+            f"{name}{kind}": shares.mean(of_class, chosen)
             for kind, chosen in kinds.items()
             for name, of_class in values.items()
         }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pelagos_pipelines.evaluation import classification, shares
 from pelagos_pipelines.evaluation.counting import tables
 from pelagos_pipelines.evaluation.counting.tables import Sums, Table
 
@@ -33,20 +34,21 @@ def guesses(truth: Any, probabilities: Any) -> dict[str, Any]:
 
 
 def counter(found: Table, images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
-    """What gives accuracy and the means of `classification.Scores` for weights."""
+    """What gives accuracy, top-5 and the averages of `classification.Scores` for weights, by their names."""
     by_guess = {**found, "class": found["guess"], "hit": found["class"] == found["guess"]}
     actual_of, claimed_of = (Sums(each, None, images, classes) for each in (found, by_guess))
     hits_of = Sums(by_guess, "hit", images, classes)
+    top_of = Sums({**found, "top": found["rank"] < classification.TOP}, "top", images, classes)
 
     def count(weights: Any) -> dict[str, Any]:
         actual, claimed, hits = (each.of(weights) for each in (actual_of, claimed_of, hits_of))
-        present = actual > 0
         total = actual.sum(axis=1)
+        counts = classification.shares_of(hits, actual, claimed)
+        within = top_of.of(weights).sum(axis=1)
         return {
             "accuracy": tables.share(hits.sum(axis=1), total, total > 0),
-            "precision": tables.mean(tables.share(hits, claimed, present)),
-            "recall": tables.mean(tables.share(hits, actual, present)),
-            "f1": tables.mean(tables.share(2 * hits, actual + claimed, present)),
+            "top5": tables.share(within, total, (total > 0) & (classes > classification.TOP)),
+            **shares.averages(counts),
         }
 
     return count

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from pelagos_pipelines.evaluation import detection
+from pelagos_pipelines.evaluation import detection, shares
 from pelagos_pipelines.evaluation.counting import tables
 from pelagos_pipelines.evaluation.counting.tables import Sums, Table
 from pelagos_pipelines.evaluation.detection import CONFIDENCES, IOUS, Places
 from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.evaluation.shares import Share
 
 FOUND = {"image": "<i4", "class": "<i4", "score": "<f8", "right": "<u2", "iou": "<f8"}
 TRUE = {"image": "<i4", "class": "<i4", "count": "<i4"}
@@ -124,7 +125,7 @@ def _class_of(table: Table, label: int) -> _Class:
 
 
 def counter(found: Table, true: Table, images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
-    """What gives the metrics of `detection.Scores` for weights, as means over classes, with their ``confidence``."""
+    """What gives the metrics of `detection.Scores` for weights, by their names, with their ``confidence``."""
     of_class = [_class_of(found, label) for label in range(classes)]
     counted = Sums(true, "count", images, classes)
 
@@ -148,27 +149,25 @@ def counter(found: Table, true: Table, images: int, classes: int) -> Callable[[A
         best = (curves / np.maximum(present.sum(axis=1), 1)[:, None]).argmax(axis=1)
         rows = np.arange(samples)
         chosen, all_of = (np.stack([one[rows, best] for one in each], axis=1) for each in (hits, claimed))
-        iou, dice = (_means(of_class, overlaps, kind, best, chosen) for kind in (0, 1))
+        sums = [_up_to_best(of_class, overlaps, kind, best) for kind in (0, 1)]
+        counts = shares.of_counts(chosen, objects, all_of)
+        counts |= {name: Share(each, chosen, objects) for name, each in zip(("IoU", "Dice"), sums, strict=True)}
         return {
             "confidence": np.where(present.any(axis=1), CONFIDENCES[best], np.nan),
-            "map50": tables.mean(areas[:, :, 0]),
-            "map75": tables.mean(areas[:, :, IOUS.searchsorted(0.75)]),
-            "map50_95": tables.mean(areas.mean(axis=2)),
-            "precision": tables.mean(tables.share(chosen, all_of, present)),
-            "recall": tables.mean(tables.share(chosen, objects, present)),
-            "f1": tables.mean(tables.share(2 * chosen, all_of + objects, present)),
-            "iou": tables.mean(iou),
-            "dice": tables.mean(dice),
+            "mAP50": shares.mean(areas[:, :, 0]),
+            "mAP75": shares.mean(areas[:, :, IOUS.searchsorted(0.75)]),
+            "mAP50-95": shares.mean(areas.mean(axis=2)),
+            **shares.averages(counts),
         }
 
     return count
 
 
-def _means(of_class: Sequence[_Class], overlaps: Sequence[Sequence[Any]], kind: int, best: Any, hits: Any) -> Any:
-    """Of the overlaps of detections that are right, ``[multisets, classes]``, at the best confidence of each multiset."""
+def _up_to_best(of_class: Sequence[_Class], overlaps: Sequence[Sequence[Any]], kind: int, best: Any) -> Any:
+    """Sums over detections that are right, ``[multisets, classes]``, at the best confidence of each multiset."""
     rows = np.arange(len(best))
     totals = [
         _up_to(np.cumsum(each[kind], axis=1), one.right_above)[rows, best]
         for one, each in zip(of_class, overlaps, strict=True)
     ]
-    return tables.share(np.stack(totals, axis=1), hits, hits > 0)
+    return np.stack(totals, axis=1)

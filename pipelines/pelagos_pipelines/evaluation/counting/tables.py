@@ -36,11 +36,3 @@ class Sums:
 def share(parts: Any, whole: Any, present: Any) -> Any:
     """Parts of a whole, 0 where that is nothing; NaN where not ``present``."""
     return np.where(present, parts / np.maximum(whole, 1), np.nan)
-
-
-def mean(values: Any, chosen: Any = None) -> Any:
-    """The unweighted mean of ``[multisets, classes]`` over classes that have a value, of those ``chosen``; NaN where none has."""
-    known = np.isfinite(values) & (True if chosen is None else chosen)
-    counts = known.sum(axis=1)
-    totals = np.where(known, values, 0.0).sum(axis=1)
-    return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)

@@ -1,4 +1,4 @@
-"""Classification in evaluation: accuracy, precision, recall and F1; figures with frames around images."""
+"""Classification in evaluation: accuracy, top-5 accuracy, precision, recall and F1; figures with frames around images."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from pelagos_pipelines.evaluation.counting.tables import Table
 from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.examples import Pictures
 from pelagos_pipelines.evaluation.samples import Sample
-from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class, named
+from pelagos_pipelines.evaluation.tasks.strategy import Strategy, measured
 from pelagos_pipelines.serving.tasks.classification import Classification as Found
 
-METRICS = {"precision": "precision", "recall": "recall", "F1": "f1"}
 TABLES = {"guesses": counting.GUESSES}
 
 
@@ -46,9 +45,8 @@ class Classification(Strategy):
                 areas[label] = float(-np.sum(np.diff(recall) * precision[:-1]))
         figures.precision_recall(curves, areas, "one class against the others", folder)
         examples.sheets(pictures(samples, found, labels), folder)
-        metrics = by_class({name: getattr(scores, attribute) for name, attribute in METRICS.items()}, labels)
-        means = {of_test(name): scores.macro(attribute) for name, attribute in METRICS.items()}
-        return {of_test("accuracy"): scores.accuracy} | means | metrics
+        whole = {of_test("accuracy"): scores.accuracy, of_test("top5"): classification.top5(truth, probabilities)}
+        return whole | measured(scores.shares, labels)
 
     def evidence(self, samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str]) -> dict[str, Table]:
         """See evaluation.counting.classes."""
@@ -57,8 +55,7 @@ class Classification(Strategy):
 
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
         """See evaluation.counting.classes."""
-        count = counting.counter(tables["guesses"], images, classes)
-        return named(count, METRICS | {"accuracy": "accuracy"})
+        return counting.counter(tables["guesses"], images, classes)
 
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str]) -> list[Doubt]:
         """See evaluation.doubts."""

@@ -20,18 +20,13 @@ from pelagos_pipelines.evaluation.detection import BOXES, Places
 from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG, Pictures
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
-from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class, named
+from pelagos_pipelines.evaluation.shares import mean
+from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class, measured
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.detection import Detections
 
-METRICS = {
-    "mAP50": "map50",
-    "mAP50-95": "map50_95",
-    "precision": "precision",
-    "recall": "recall",
-    "F1": "f1",
-    "IoU": "iou",
-}
+PRECISION = {"mAP50": "map50", "mAP75": "map75", "mAP50-95": "map50_95"}
+"""Average precision at smallest overlaps, and what `detection.Scores` calls it."""
 TABLES = {"found": objects.FOUND, "true": objects.TRUE}
 
 
@@ -39,8 +34,6 @@ class Detection(Strategy):
     """See `Strategy` for the contract of its methods."""
 
     task: Task = Task.DETECTION
-    metrics: Mapping[str, str] = METRICS
-    """The metrics that each class has, and what `detection.Scores` calls them."""
     places: Places = BOXES
     things = "boxes"
     tables: Mapping[str, Mapping[str, str]] = TABLES
@@ -60,9 +53,8 @@ class Detection(Strategy):
         curves = {label: (recall, curve) for label, curve in zip(labels, scores.curves, strict=True)}
         figures.precision_recall(curves, dict(zip(labels, scores.map50, strict=True)), "IoU ≥ 0.50", folder)
         examples.sheets(self._pictures(samples, found, labels, confidence), folder)
-        metrics = by_class({name: getattr(scores, attribute) for name, attribute in self.metrics.items()}, labels)
-        means = {of_test(name): scores.mean(attribute) for name, attribute in self.metrics.items()}
-        return means | metrics | {of_test("confidence"): scores.confidence}
+        of_boxes = {name: share for name, share in scores.shares.items() if name != "Dice"}
+        return {of_test("confidence"): scores.confidence} | precise(scores, labels) | measured(of_boxes, labels)
 
     def evidence(
         self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str]
@@ -73,7 +65,7 @@ class Detection(Strategy):
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
         """See evaluation.counting.objects."""
         count = objects.counter(tables["found"], tables["true"], images, classes)
-        return named(count, {**self.metrics, "confidence": "confidence"})
+        return lambda weights: {name: each for name, each in count(weights).items() if not name.startswith("Dice")}
 
     def without_faint(self, predicted: Detections) -> Detections:
         """See evaluation.doubts."""
@@ -150,6 +142,12 @@ def surest_wrong(scores: Any, right: Collection[int]) -> float:
     """The highest of the scores [n] whose places are not in ``right``; NaN when there is none."""
     wrong = [float(score) for place, score in enumerate(scores) if place not in right]
     return max(wrong, default=math.nan)
+
+
+def precise(scores: detection.Scores, labels: Sequence[str], prefix: str = "") -> dict[str, float]:
+    """Average precision, of each class and as a mean, by its names, which begin with ``prefix``."""
+    values = {f"{prefix}{name}": getattr(scores, attribute) for name, attribute in PRECISION.items()}
+    return {of_test(name): mean(each) for name, each in values.items()} | by_class(values, labels)
 
 
 def _outline(axes: Any, points: Any, colour: str, **look: Any) -> None:

@@ -23,22 +23,11 @@ from pelagos_pipelines.evaluation.detection import BOXES, Places
 from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG, Pictures
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
-from pelagos_pipelines.evaluation.tasks.detection import f1, surest_wrong
-from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class, named
+from pelagos_pipelines.evaluation.tasks.detection import PRECISION, f1, precise, surest_wrong
+from pelagos_pipelines.evaluation.tasks.strategy import Strategy, measured
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.instance_segmentation import Instances
 
-OF_MASKS = {
-    "mAP50": "map50",
-    "mAP75": "map75",
-    "mAP50-95": "map50_95",
-    "precision": "precision",
-    "recall": "recall",
-    "F1": "f1",
-    "IoU": "iou",
-    "Dice": "dice",
-}
-OF_BOXES = {"box-mAP50": "map50", "box-mAP50-95": "map50_95"}
 COVER = 0.4
 """How much of an object its colour covers: what is below stays visible."""
 LONGEST = 900
@@ -73,11 +62,8 @@ class InstanceSegmentation(Strategy):
         areas = dict(zip(labels, scores.map50, strict=True))
         figures.precision_recall(curves, areas, "IoU of masks ≥ 0.50", folder)
         examples.sheets(pictures(samples, found, labels, confidence, places), folder)
-        metrics = {of_test("confidence"): scores.confidence}
-        for names, measured in ((OF_MASKS, scores), (OF_BOXES, of_boxes)):
-            metrics |= {of_test(name): measured.mean(attribute) for name, attribute in names.items()}
-            metrics |= by_class({name: getattr(measured, attribute) for name, attribute in names.items()}, labels)
-        return metrics
+        whole = {of_test("confidence"): scores.confidence}
+        return whole | precise(scores, labels) | precise(of_boxes, labels, "box-") | measured(scores.shares, labels)
 
     def evidence(
         self, samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str]
@@ -92,10 +78,14 @@ class InstanceSegmentation(Strategy):
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
         """See evaluation.counting.objects."""
         of_masks, of_boxes = (
-            named(objects.counter(tables[name], tables["true"], images, classes), metrics)
-            for name, metrics in (("found", OF_MASKS | {"confidence": "confidence"}), ("boxes", OF_BOXES))
+            objects.counter(tables[name], tables["true"], images, classes) for name in ("found", "boxes")
         )
-        return lambda weights: of_masks(weights) | of_boxes(weights)
+
+        def count(weights: Any) -> dict[str, Any]:
+            boxes = of_boxes(weights)
+            return of_masks(weights) | {f"box-{name}": boxes[name] for name in PRECISION}
+
+        return count
 
     def without_faint(self, predicted: Any) -> Any:
         """See evaluation.doubts."""

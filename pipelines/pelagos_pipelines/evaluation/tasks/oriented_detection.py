@@ -7,7 +7,7 @@ import numpy as np
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import turned
 from pelagos_pipelines.evaluation.detection import Places
-from pelagos_pipelines.evaluation.tasks.detection import METRICS, Detection
+from pelagos_pipelines.evaluation.tasks.detection import Detection
 from pelagos_pipelines.serving.tasks.oriented_detection import corners
 
 
@@ -15,7 +15,6 @@ class OrientedDetection(Detection):
     """See `Strategy` for the contract of its methods."""
 
     task = Task.ORIENTED_DETECTION
-    metrics = METRICS | {"mAP75": "map75"}
     places = Places(
         true=lambda sample: turned.of_shapes(sample.shapes),
         found=lambda predicted: predicted.boxes,

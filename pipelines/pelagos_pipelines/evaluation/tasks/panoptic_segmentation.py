@@ -16,7 +16,7 @@ from pelagos_pipelines.evaluation.counting.tables import Table
 from pelagos_pipelines.evaluation.examples import Pictures
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.evaluation.tasks.detection import f1, surest_wrong
-from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class, named
+from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.panoptic_segmentation import Segments
 
@@ -85,11 +85,7 @@ class PanopticSegmentation(Strategy):
 
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
         """See evaluation.counting.areas."""
-        count = areas.counter_of_segments(tables["segments"], tables["stuff"], images, classes)
-        kinds = ("", "-things", "-stuff")
-        return named(
-            count, {f"{name}{kind}": f"{attribute}{kind}" for kind in kinds for name, attribute in METRICS.items()}
-        )
+        return areas.counter_of_segments(tables["segments"], tables["stuff"], images, classes)
 
 
 def stuff_of(samples: Sequence[Sample]) -> frozenset[int]:

@@ -16,10 +16,9 @@ from pelagos_pipelines.evaluation.counting import areas
 from pelagos_pipelines.evaluation.counting.tables import Table
 from pelagos_pipelines.evaluation.examples import Pictures
 from pelagos_pipelines.evaluation.samples import Sample
-from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class, named
+from pelagos_pipelines.evaluation.tasks.strategy import Strategy, measured
 from pelagos_pipelines.serving.tasks.semantic_segmentation import ClassMap
 
-METRICS = {"IoU": "iou", "Dice": "dice", "precision": "precision", "recall": "recall", "F1": "f1"}
 TABLES = {"classes": areas.PIXELS, "whole": areas.WHOLE}
 
 
@@ -45,9 +44,7 @@ class SemanticSegmentation(Strategy):
         names = [*labels, figures.BACKGROUND]
         figures.confusion(total, names, "Confusion on the test split", "pixels", folder)
         examples.sheets(self._pictures(samples, found, labels, quality, mistaken), folder)
-        metrics = by_class({name: getattr(scores, attribute) for name, attribute in METRICS.items()}, labels)
-        means = {of_test(name): scores.mean(attribute) for name, attribute in METRICS.items()}
-        return means | metrics | {of_test("pixelAccuracy"): scores.accuracy}
+        return measured(scores.shares, labels) | {of_test("pixelAccuracy"): scores.accuracy}
 
     def _pictures(
         self,
@@ -83,8 +80,7 @@ class SemanticSegmentation(Strategy):
 
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
         """See evaluation.counting.areas."""
-        count = areas.counter_of_pixels(tables["classes"], tables["whole"], images, classes)
-        return named(count, METRICS | {"pixelAccuracy": "accuracy"})
+        return areas.counter_of_pixels(tables["classes"], tables["whole"], images, classes)
 
 
 def truth(sample: Sample, predicted: ClassMap) -> drawn_truth.Drawn:

@@ -15,6 +15,7 @@ from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation.counting.tables import Table
 from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
+from pelagos_pipelines.evaluation.shares import Share, averages
 
 
 class Strategy(ABC):
@@ -82,11 +83,7 @@ def by_class(values: Mapping[str, Any], labels: Sequence[str]) -> dict[str, floa
     }
 
 
-def named(count: Callable[[Any], dict[str, Any]], names: Mapping[str, str]) -> Callable[[Any], dict[str, Any]]:
-    """What counts metrics by the names that gates know; ``names`` have behind each what the counter calls it."""
-
-    def renamed(weights: Any) -> dict[str, Any]:
-        found = count(weights)
-        return {name: found[attribute] for name, attribute in names.items()}
-
-    return renamed
+def measured(shares: Mapping[str, Share], labels: Sequence[str]) -> dict[str, float]:
+    """Metrics that are shares, of each class and of all, by their names."""
+    means = {of_test(name): float(value) for name, value in averages(shares).items()}
+    return means | by_class({name: share.by_class for name, share in shares.items()}, labels)
