@@ -91,6 +91,7 @@ MASK_RCNN = FamilyDescription(
     balances=True,
     augments=True,
     schedules=True,
+    several_gpus=True,
 )
 YOLOV8_OBB = FamilyDescription(
     name="YOLOv8-obb",
@@ -121,6 +122,7 @@ MASK2FORMER_SEMANTIC = FamilyDescription(
     balances=True,
     augments=True,
     schedules=True,
+    several_gpus=True,
 )
 MASK2FORMER_INSTANCE = FamilyDescription(
     name="Mask2Former-instance",
@@ -132,6 +134,7 @@ MASK2FORMER_INSTANCE = FamilyDescription(
     balances=True,
     augments=True,
     schedules=True,
+    several_gpus=True,
 )
 MASK2FORMER_PANOPTIC = FamilyDescription(
     name="Mask2Former-panoptic",
@@ -142,6 +145,7 @@ MASK2FORMER_PANOPTIC = FamilyDescription(
     balances=True,
     augments=True,
     schedules=True,
+    several_gpus=True,
 )
 FAMILIES = Registry(
     "family",

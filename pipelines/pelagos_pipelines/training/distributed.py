@@ -6,7 +6,7 @@ batch normalisation compares the images of the whole batch, so that a training m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -65,16 +65,20 @@ class World:
         dist.all_reduce(values, group=self.group)
         return dict(zip(totals, values.tolist(), strict=True))
 
-    def joined(self, model: nn.Module) -> nn.Module:
-        """The network with batch normalisation over the whole batch; its tensors are the same, by the same names."""
+    def joined(self, model: nn.Module, *, of_objects: Sequence[str] = ()) -> nn.Module:
+        """The network with batch normalisation over the whole batch; its tensors are the same, by the same names.
+
+        ``of_objects`` are beginnings of the names of layers that see nothing of a batch without objects.
+        """
         if self.count == 1:
             return model
-        if self.device.type == "cuda":
-            return nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        for module in model.modules():
-            if isinstance(module, _BatchNorm):
-                module.__class__ = _WholeBatchNorm  # torch's own is for accelerators alone
-        return model
+        on_accelerator = self.device.type == "cuda"
+        found = nn.SyncBatchNorm.convert_sync_batchnorm(model) if on_accelerator else model
+        for name, module in found.named_modules():
+            # torch's own is for accelerators alone, and for batches of which one process at least has something.
+            if isinstance(module, _BatchNorm) and (not on_accelerator or name.startswith(tuple(of_objects))):
+                module.__class__ = _WholeBatchNorm
+        return found
 
     def wrapped(self, model: nn.Module, *, skips_weights: bool) -> nn.Module:
         """What losses are computed by: it gives all processes the weights of the first, and averages gradients."""
@@ -114,6 +118,22 @@ def members() -> int:
     return int(dist.get_world_size()) if dist.is_initialized() else 1
 
 
+def total(counts: Tensor) -> Tensor:
+    """What all processes have together, in double precision. All of them must ask."""
+    found = counts.double()
+    if members() > 1:
+        dist.all_reduce(found)
+    return found
+
+
+def shares(counts: Tensor) -> Tensor:
+    """Which part of that this process has; of nothing, none.
+
+    A loss that is a mean over so many things, times its share, is what this process adds to the mean over all of them.
+    """
+    return (counts.double() / total(counts).clamp(min=torch.finfo(torch.float64).tiny)).float()
+
+
 class _Sum(torch.autograd.Function):  # type: ignore[misc]  # torch is not typed here
     """The sum of a tensor that each process has; its gradient is that of all that was made of it anywhere."""
 
@@ -143,8 +163,11 @@ class _WholeBatchNorm(_BatchNorm):  # type: ignore[misc]  # torch is not typed h
             found: Tensor = super().forward(values)
             return found
         axes, shape = [0, *range(2, values.ndim)], [1, -1, *(1 for _ in range(2, values.ndim))]
-        count = torch.tensor(float(values.numel() // values.shape[1]))
+        count = values.new_tensor(values.numel() // values.shape[1])
         dist.all_reduce(count)
+        if count == 0:  # Nobody has anything: as torch does it then, no statistics change.
+            nothing: Tensor = super().forward(values)
+            return nothing
         mean = _Sum.apply(values.sum(axes)) / count
         centred = values - mean.view(shape)
         variance = _Sum.apply(centred.square().sum(axes)) / count

@@ -41,6 +41,9 @@ class Learner(ABC):
     of ``settled_at_once`` images at least. ``autocast``: the loss may be computed in bfloat16 on an accelerator.
     ``most_gradient``: the norm to which the gradients of a step are cut; None: they are not.
     ``skips_weights``: the loss of some batches says nothing about some of the weights.
+    ``of_objects``: beginnings of the names of layers that see nothing of a batch without objects.
+    ``shares_losses``: of several processes, each gives what it adds to the loss of the batch, see `distributed.shares`, and no
+    mean over images of its own.
     """
 
     heads: tuple[str, ...]
@@ -49,6 +52,8 @@ class Learner(ABC):
     autocast: bool = True
     most_gradient: float | None = None
     skips_weights: bool = False
+    of_objects: tuple[str, ...] = ()
+    shares_losses: bool = False
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -152,7 +157,7 @@ class Training:
         torch.set_num_threads(job.request.resources.cpu)
         self._device = world.device
         torch.manual_seed(self._seed)
-        model = world.joined(learner.build())
+        model = world.joined(learner.build(), of_objects=learner.of_objects)
         self._last = job.folder / LAST
         # The weights of the start have served once there is a checkpoint of ours; a continued training never reads them again.
         if job.start and world.leads and not self._last.exists():
@@ -238,7 +243,8 @@ class Training:
         self._state.optimizer.zero_grad(set_to_none=True)
         for chosen in batches:
             own = self._world.part(chosen)
-            fraction = self._learner.weight(own) / self._learner.weight(chosen)
+            shares = self._learner.shares_losses
+            fraction = 1.0 if shares else self._learner.weight(own) / self._learner.weight(chosen)
             # Processes exchange gradients once for each step, and take their mean.
             with nullcontext() if chosen is batches[-1] else self._world.apart(self._called):
                 loss, parts = self._loss(self._learner.batch(own, generator))

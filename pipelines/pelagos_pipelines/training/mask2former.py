@@ -37,7 +37,14 @@ from pelagos_pipelines.serving.geometry import Fitted, Pixels
 from pelagos_pipelines.serving.predictions import Prediction, Raw, Settings, Thresholds
 from pelagos_pipelines.serving.tasks.classification import DEVIATION, MEAN
 from pelagos_pipelines.serving.tasks.semantic_segmentation import values
-from pelagos_pipelines.training import altering, classifier_augmentation, graphs, loop, mask2former_networks
+from pelagos_pipelines.training import (
+    altering,
+    classifier_augmentation,
+    distributed,
+    graphs,
+    loop,
+    mask2former_networks,
+)
 from pelagos_pipelines.training.altering import Altered, Examples
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.normalization import Scale
@@ -156,6 +163,8 @@ class _Learner(loop.Learner):
     heads = mask2former_networks.HEADS
     autocast = False  # queries are paired with masks by numbers that half as many bits would round
     most_gradient = 0.01  # as in the paper, section 4.2
+    shares_losses = True  # images differ in how many segments they have
+    skips_weights = True  # the last normalisation of the backbone is of an output that nobody takes
 
     def __init__(self, job: Job) -> None:
         self._job, self._truth = job, job.truth
@@ -255,7 +264,7 @@ class _Examples:
 
     def __init__(self, samples: Sequence[Sample], size: int, joined: frozenset[int], threads: int) -> None:
         self._samples, self._size, self._joined, self._threads = samples, size, joined, threads
-        fits = len(samples) * size * size * 5 <= CACHE_BYTES
+        fits = len(samples) * size * size * 5 <= CACHE_BYTES // distributed.members()
         self._all = self._made(range(len(samples))) if fits else None
 
     def __len__(self) -> int:

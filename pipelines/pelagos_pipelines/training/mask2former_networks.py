@@ -11,6 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
+
+from pelagos_pipelines.training import distributed
 
 HEADS = ("class_predictor.",)
 """How the tensors are called, at their beginning, whose shape depends on the classes."""
@@ -65,6 +68,7 @@ class Network(Mask2FormerForUniversalSegmentation):  # type: ignore[misc] # tran
 
     def __init__(self, config: Mask2FormerConfig, weights: Sequence[float] | None) -> None:
         super().__init__(config)
+        self.criterion = _Loss(config, self.weight_dict)
         # Of the dataset, and no part of what is learned: weights to start from say nothing of it.
         found = self.criterion.empty_weight.clone()
         if weights is not None:
@@ -92,6 +96,28 @@ class Network(Mask2FormerForUniversalSegmentation):  # type: ignore[misc] # tran
             return self.losses(images, masks, classes)
         found = super().forward(images)
         return found.class_queries_logits.softmax(dim=-1), found.masks_queries_logits.sigmoid()
+
+
+class _Loss(Mask2FormerLoss):  # type: ignore[misc] # transformers is not typed
+    """transformers' own. In training it is what this process adds to the loss of the batch, if several share it.
+
+    What is divided by, the number of masks and the weights of the queries, is then that of all images of the batch.
+    """
+
+    def get_num_masks(self, class_labels: list[Tensor], device: torch.device) -> Tensor:
+        """Of all images, at least one."""
+        count = torch.tensor(float(sum(map(len, class_labels))), device=device)
+        return (distributed.total(count).float() if self.training else count).clamp(min=1)
+
+    def loss_labels(self, class_queries_logits: Tensor, class_labels: list[Tensor], indices: Any) -> dict[str, Tensor]:
+        """A mean over queries, each with the weight of what it is taught to be."""
+        losses: dict[str, Tensor] = super().loss_labels(class_queries_logits, class_labels, indices)
+        if self.training:
+            matched = torch.cat([classes[places] for classes, (_, places) in zip(class_labels, indices, strict=True)])
+            queries = len(class_queries_logits) * class_queries_logits.shape[1]
+            weight = self.empty_weight[matched].sum() + self.empty_weight[-1] * (queries - len(matched))
+            losses["loss_cross_entropy"] = losses["loss_cross_entropy"] * distributed.shares(weight)
+        return losses
 
 
 def _centres(shapes: Sequence[tuple[int, int]], valid_ratios: Tensor, device: Any) -> Tensor:

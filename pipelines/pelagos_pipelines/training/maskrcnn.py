@@ -33,7 +33,7 @@ from pelagos_pipelines.serving.geometry import Fitted, Pixels
 from pelagos_pipelines.serving.predictions import Prediction, Raw, Settings, Thresholds
 from pelagos_pipelines.serving.tasks.instance_heads import maskrcnn as head
 from pelagos_pipelines.serving.tasks.instance_segmentation import Candidates, Instances, instances
-from pelagos_pipelines.training import altering, graphs, loop, maskrcnn_networks, scenes
+from pelagos_pipelines.training import altering, distributed, graphs, loop, maskrcnn_networks, scenes
 from pelagos_pipelines.training.altering import Altered, Examples
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.normalization import Scale
@@ -131,7 +131,7 @@ class _Learner(loop.Learner):
 
     heads, settles, autocast = maskrcnn_networks.HEADS, True, False
     settled_at_once, most_gradient = 1, 10.0
-    skips_weights = True  # those of masks, where no image of a batch has an object
+    of_objects, shares_losses = ("roi_heads.mask_head.",), True
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -166,7 +166,10 @@ class _Learner(loop.Learner):
         """torchvision's, with the weights of classes that the version plans; the background weighs 1."""
         with _plain_operators(self._device):
             found = model(*batch)
-        return {_PARTS[name]: loss for name, loss in found.items()}
+        # Images differ in how many objects they have, and in how many anchors and regions are chosen of them.
+        counts = maskrcnn_networks.counted(self._network)
+        shares = distributed.shares(torch.stack([counts[name].float() for name in found]))
+        return {_PARTS[name]: loss * share for (name, loss), share in zip(found.items(), shares, strict=True)}
 
     def metrics(self, model: nn.Module) -> dict[str, float]:
         """Of what the network finds, as the evaluation measures it, and its loss without weights."""

@@ -14,6 +14,7 @@ import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection import MaskRCNN, maskrcnn_resnet50_fpn_v2
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
@@ -39,6 +40,8 @@ def build(architecture: str, classes: int) -> MaskRCNN:
     model: MaskRCNN = _ARCHITECTURES[architecture](classes + 1)
     model.transform = _AsItIs()
     model.roi_heads = _Heads(model.roi_heads)
+    usual = model.rpn.fg_bg_sampler
+    model.rpn.fg_bg_sampler = _Sampler(usual.batch_size_per_image, usual.positive_fraction)
     return model
 
 
@@ -52,6 +55,31 @@ class _AsItIs(nn.Module):  # type: ignore[misc]  # torch is not typed
     def postprocess(self, results: Any, *_: Any) -> Any:
         """Masks stay in their boxes."""
         return results
+
+
+class _Sampler(BalancedPositiveNegativeSampler):  # type: ignore[misc]  # torchvision is not typed
+    """torchvision's own, which remembers how many it has chosen of the latest batch."""
+
+    count = 0
+
+    def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Likewise."""
+        found: tuple[list[Tensor], list[Tensor]] = super().__call__(matched_idxs)
+        self.count = sum(int(chosen.sum()) for part in found for chosen in part)
+        return found
+
+
+def counted(model: MaskRCNN) -> dict[str, Tensor]:
+    """Of what each loss of the latest batch is a mean, as numbers of torchvision's sampling."""
+    sampled, weights = model.roi_heads.sampled, model.roi_heads.class_weights
+    anchors, regions = sampled.new_tensor(model.rpn.fg_bg_sampler.count), sampled.new_tensor(len(sampled))
+    return {
+        "loss_classifier": regions if weights is None else weights[sampled].sum(),
+        "loss_box_reg": regions,
+        "loss_mask": (sampled > 0).sum(),
+        "loss_objectness": anchors,
+        "loss_rpn_box_reg": anchors,
+    }
 
 
 class _Heads(RoIHeads):  # type: ignore[misc]  # torchvision is not typed
@@ -77,12 +105,13 @@ class _Heads(RoIHeads):  # type: ignore[misc]  # torchvision is not typed
         )
         self.class_weights: Tensor | None = None
         """Of all classes, the background first; None: all alike."""
-        self._sampled: Tensor | None = None
+        self.sampled: Tensor | None = None
+        """The classes of the regions that the losses of the latest batch are of."""
 
     def select_training_samples(self, proposals: Any, targets: Any) -> Any:
         """Remember their classes."""
         found = super().select_training_samples(proposals, targets)
-        self._sampled = torch.cat(found[2])
+        self.sampled = torch.cat(found[2])
         return found
 
     def forward(self, features: Any, proposals: Any, image_shapes: Any, targets: Any = None) -> Any:
@@ -95,7 +124,7 @@ class _Heads(RoIHeads):  # type: ignore[misc]  # torchvision is not typed
             found, losses = super().forward(features, proposals, image_shapes, targets)
         finally:
             watching.remove()
-        losses["loss_classifier"] = functional.cross_entropy(given[0], self._sampled, self.class_weights)
+        losses["loss_classifier"] = functional.cross_entropy(given[0], self.sampled, self.class_weights)
         return found, losses
 
 

@@ -22,7 +22,7 @@ from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.serving import geometry
 from pelagos_pipelines.serving.geometry import Fit, Pixels
-from pelagos_pipelines.training import altering
+from pelagos_pipelines.training import altering, distributed
 
 CACHE_BYTES = 2 * 1024**3
 USUAL: Mapping[str, float] = {
@@ -85,7 +85,7 @@ class Scenes:
     def __init__(self, samples: Sequence[Sample], size: int, threads: int) -> None:
         """Decode all images now if they fit."""
         self._samples, self._size, self._threads = samples, size, threads
-        fits = len(samples) * size * size * 3 <= CACHE_BYTES
+        fits = len(samples) * size * size * 3 <= CACHE_BYTES // distributed.members()
         with ThreadPoolExecutor(threads) as pool:
             self._kept = list(pool.map(self._decode, range(len(samples)))) if fits else None
 

@@ -1,0 +1,57 @@
+"""Families without chance, for tests: what several processes make of a batch is then what one makes of it, but for rounding."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pelagos_contract.training import TrainingRequest
+from pelagos_pipelines.training import loop
+from pelagos_pipelines.training.families import Job, family_of
+
+
+class Plain:
+    """The family of a request. Images are as they are, all candidates are learned from, and points are the same ones."""
+
+    def __init__(self, request: TrainingRequest, dies_in_batch: int | None = None) -> None:
+        self.request, self.dies_in_batch = request, dies_in_batch
+
+    def learner(self, job: Job) -> loop.Learner:
+        family: Any = family_of(self.request)
+        learner: loop.Learner = family.learner(job)
+        build, batch, asked = learner.build, learner.batch, 0
+
+        def built() -> nn.Module:
+            network = build()
+            torch.rand = _points
+            for name in ("rpn", "roi_heads"):
+                if hasattr(network, name):
+                    getattr(network, name).fg_bg_sampler.batch_size_per_image = 10**6
+            return network
+
+        def plain(chosen: Any, generator: np.random.Generator | None) -> Any:
+            nonlocal asked
+            asked += generator is not None
+            if asked == self.dies_in_batch and torch.distributed.get_rank() == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return batch(chosen, None)
+
+        learner.build, learner.batch = built, plain  # type: ignore[method-assign]
+        return learner
+
+
+_usual: Callable[..., Tensor] = torch.rand
+
+
+def _points(*shape: int, **more: Any) -> Tensor:
+    """Those that Mask2Former draws in each mask, [masks, points, 2]."""
+    if len(shape) != 3:
+        return _usual(*shape, **more)
+    drawn = _usual(shape[1:], generator=torch.Generator().manual_seed(shape[1]))
+    return drawn.expand(shape).clone()
