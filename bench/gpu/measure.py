@@ -197,6 +197,9 @@ def _train(machine: Machine, case: Case, version: Mapping[str, Any], epochs: int
 
 
 def _yolo(machine: Machine, case: Case, version: Mapping[str, Any]) -> Callable[[int], Usage]:
+    # Its trackers would write into this folder.
+    integrations = ("clearml", "comet", "dvc", "mlflow", "raytune", "sync", "vscode_msg", "openvino_msg")
+    machine.run("settings", "-c", _YOLO, "settings", *(f"{name}=False" for name in integrations))
     view, data = machine.folder / f"yolo-{case.size}", machine.folder / f"yolo-{case.size}.yaml"
     if not view.exists():
         machine.run("view", "-c", _VIEW, version["uri"], "yolo", view)
@@ -210,7 +213,7 @@ def _yolo(machine: Machine, case: Case, version: Mapping[str, Any]) -> Callable[
 
     def train(epochs: int) -> Usage:
         return machine.run(
-            "yolo", "-c", "from ultralytics.cfg import entrypoint; entrypoint()",
+            "yolo", "-c", _YOLO,
             *("detect", "train", f"model={case.architecture}.yaml", f"data={data}", f"project={machine.workspace()}"),
             *(f"epochs={epochs}", f"imgsz={case.size}", f"batch={case.batch}", f"nbs={case.batch}", f"lr0={case.rate}"),
             *("weight_decay=0.0005", "optimizer=AdamW", "mosaic=0.0", "close_mosaic=0", "patience=0", "seed=0"),
@@ -326,6 +329,7 @@ def _environment(folder: Path) -> dict[str, str]:
     return kept | paths | _OFFLINE | {"YOLO_CONFIG_DIR": str(folder / "ultralytics"), "TMPDIR": str(folder)}
 
 
+_YOLO = "from ultralytics.cfg import entrypoint; entrypoint()"
 _VIEW = """
 import sys
 from pathlib import Path
