@@ -21,6 +21,10 @@ ERRORS = frozenset({"loss", "ECE", "ECE-uncalibrated"})
 """Metrics that are better when they are lower."""
 SETTINGS = frozenset({"confidence"})
 """What others hold at, and neither good nor bad."""
+DIFFERENCE = "export/difference"
+"""The largest difference of scores, in [0, 1], between the exported model and the training framework's, over the images that the
+step export compares them on."""
+EXPORTED = (DIFFERENCE,)
 LONGEST = 100
 """Characters; MLflow takes 250 for the whole name of a metric."""
 _DIGITS = 20
@@ -117,6 +121,12 @@ def plain(written: str) -> str | None:
 def worst(metric: str, values: list[float]) -> float:
     """The worst of values, of which there is one at least."""
     return max(values) if metric in ERRORS else min(values)
+
+
+def whole(name: str, label: str | None = None) -> str:
+    """The whole name of a metric that a person may have named shortly: one without a slash is of the test split."""
+    short = name.removeprefix(TEST)
+    return of_test(short, label) if label is not None or "/" not in short else name
 
 
 def class_name(label: str) -> str:

@@ -296,6 +296,16 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.MODEL_SERVICE, {"scaling": {"min": 3, "max": 2}}, "spec.scaling"),
     (kinds.MODEL_SERVICE, {"scaling": {"min": 0}}, "spec.scaling"),
     (kinds.MODEL_SERVICE, {"scaling": {"min": 0, "deploymentMode": "Knative"}}, None),
+    (kinds.TRAINING_RUN, {"gates": [{"metric": "loss", "maximum": "0.5"}]}, None),
+    (
+        kinds.TRAINING_RUN,
+        {"gates": [{"metric": "F1", "class": "Acartia (Acanthacartia) tonsa", "minimum": "0.5"}]},
+        None,
+    ),
+    (kinds.TRAINING_RUN, {"gates": [{"metric": "F1", "minimum": "0.5", "maximum": "0.9"}]}, "spec.gates"),
+    (kinds.TRAINING_RUN, {"gates": [{"metric": "F1", "minimum": "0.5"}, {"metric": "F1"}]}, "spec.gates"),
+    (kinds.TRAINING_RUN, {"gates": [{"metric": "test/F1/a", "class": "a", "minimum": "0.5"}]}, "spec.gates"),
+    (kinds.TRAINING_RUN, {"gates": [{"metric": "export/difference", "class": "a", "maximum": "0.5"}]}, "spec.gates"),
     (kinds.MODEL_SERVICE, {"scaling": {"deploymentMode": "Knative", "target": {"concurrency": 4}}}, None),
     (kinds.MODEL_SERVICE, {"scaling": {"target": {"concurrency": 4}}}, "spec.scaling"),
     (

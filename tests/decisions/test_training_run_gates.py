@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import builders
-from builders import trained, training_result, training_run_spec
+from builders import dataset_seen, make_training_observed, trained, training_result, training_run_spec
 from pelagos.decisions import training_run
 from pelagos.decisions.effects import RegisterModel
 from pelagos.decisions.reports import Report
@@ -56,7 +56,8 @@ def test_an_unknown_metric_lists_those_that_there_are() -> None:
 
     assert summary(decision).reason == "GateMetricUnknown"
     assert summary(decision).message.startswith(
-        "spec.gates[0].metric: the run has no metric test/mAp50; it has test/mAP50, test/mAP50-95. "
+        "spec.gates[0].metric: the run has no metric test/mAp50 (did you mean 'test/mAP50' or 'test/mAP50-95'?); it has "
+        "test/mAP50, test/mAP50-95. "
     )
     assert decision.status["gates"] == [{"metric": "test/mAp50", "minimum": "0.5", "passed": False}]
 
@@ -80,9 +81,9 @@ def test_a_class_that_is_named_otherwise_is_judged_by_none_and_its_like_are_list
     decision = decide(("test/mAP50/a/b", "0.1"), **{"mAP50/a:2Fb": 0.9, "mAP50/a_b": 0.9, "recall/a_b": 0.9})
 
     assert summary(decision).reason == "GateMetricUnknown"
-    assert "no metric test/mAP50/a/b; it has test/mAP50/a:2Fb, test/mAP50/a_b, test/mAP50/copepod. " in (
-        summary(decision).message
-    )
+    message = summary(decision).message
+    assert "no metric test/mAP50/a/b (did you mean 'test/mAP50/a_b' or" in message
+    assert "?); it has test/mAP50/a:2Fb, test/mAP50/a_b, test/mAP50/copepod. " in message
 
 
 def test_of_many_classes_some_are_listed() -> None:
@@ -143,3 +144,117 @@ def test_the_primary_metric_is_the_figure_that_a_table_has_room_for(metrics: dic
     decision = training_run.decide(trained(spec=training_run_spec(gates=[]), report=Report(result=result)))
 
     assert decision.status["primaryMetric"] == want
+
+
+def judged(gate: dict[str, Any], **metrics: float | None) -> Decision:
+    result = training_result(**metrics)
+    result["metrics"] |= {"export/difference": 0.002, "test/mAP50/Acartia :28Acanthacartia:29 tonsa": 0.61}
+    result |= {
+        "intervals": {"test/mAP50/Acartia :28Acanthacartia:29 tonsa": {"low": 0.52, "high": 0.7}},
+        "resampling": {"by": "image", "groups": 40, "level": 0.95, "samples": 1000},
+    }
+    return training_run.decide(trained(spec=training_run_spec(gates=[gate]), report=Report(result=result)))
+
+
+@pytest.mark.parametrize(
+    ("maximum", "passed"), [("0.01", True), ("0.002", True), ("0.0019", False)], ids=["below", "equal", "above"]
+)
+def test_a_gate_passes_up_to_its_maximum(maximum: str, passed: bool) -> None:
+    decision = judged({"metric": "export/difference", "maximum": maximum})
+
+    (gate,) = decision.status["gates"]
+    assert gate == {"metric": "export/difference", "maximum": maximum, "value": "0.0020", "passed": passed}
+
+
+def test_a_metric_above_its_maximum_says_so_and_what_would_not_help() -> None:
+    message = summary(judged({"metric": "export/difference", "maximum": "0.001"})).message
+
+    assert message.startswith(
+        "spec.gates[0]: export/difference is 0.0020, the maximum is 0.001; other data would not help"
+    )
+
+
+def test_both_bounds_on_one_metric_are_two_gates_that_are_judged_apart() -> None:
+    spec = training_run_spec(gates=[{"metric": "mAP50", "minimum": "0.5"}, {"metric": "mAP50", "maximum": "0.7"}])
+    decision = training_run.decide(trained(spec=spec))
+
+    assert [gate["passed"] for gate in decision.status["gates"]] == [True, False]
+    assert "spec.gates[1]: test/mAP50 is 0.8000, the maximum is 0.7. " in summary(decision).message
+
+
+@pytest.mark.parametrize(
+    ("metric", "label"), [("mAP50", "copepod"), ("test/mAP50", "copepod"), ("test/mAP50/copepod", None)]
+)
+def test_a_class_is_named_beside_the_metric_or_in_its_whole_name(metric: str, label: str | None) -> None:
+    decision = judged({"metric": metric, "minimum": "0.7"} | ({"class": label} if label else {}))
+
+    (gate,) = decision.status["gates"]
+    assert (gate["metric"], gate["value"], gate["passed"]) == ("test/mAP50/copepod", "0.7000", True)
+    assert gate.get("class") == label
+
+
+def test_a_class_that_misses_its_minimum_is_told_with_its_interval_and_what_would_help() -> None:
+    decision = judged({"metric": "mAP50", "class": "Acartia (Acanthacartia) tonsa", "minimum": "0.75"})
+
+    assert summary(decision).message.startswith(
+        "spec.gates[0]: mAP50 of the class 'Acartia (Acanthacartia) tonsa' is 0.6100 (95 % interval 0.5200\u20130.7000), the "
+        "minimum is 0.75; more images of the class 'Acartia (Acanthacartia) tonsa' would help. "
+    )
+    (gate,) = decision.status["gates"]
+    assert gate["class"] == "Acartia (Acanthacartia) tonsa"
+    assert gate["interval"] == {"low": "0.5200", "high": "0.7000", "level": "0.95"}
+
+
+def before(gate: dict[str, Any], classes: tuple[str, ...] | None = ("copepod", "krill")) -> Decision:
+    """Of a TrainingRun that nothing was made for yet."""
+    spec = training_run_spec(gates=[{"metric": "F1", "minimum": "0.1"}, gate])
+    return training_run.decide(make_training_observed(spec=spec, dataset=dataset_seen(classes=classes)))
+
+
+@pytest.mark.parametrize(
+    ("gate", "want"),
+    [
+        (
+            {"metric": "F2"},
+            "metric: models that detect have no F2 (did you mean 'F1'?); they have F1, IoU, confidence, mAP50, ",
+        ),
+        ({"metric": "test/Recall"}, "metric: models that detect have no Recall (did you mean 'recall'?); they have"),
+        ({"metric": "tets/F1"}, "metric: there are no metrics of 'tets'; a gate names one of the test split: F1, "),
+        ({"metric": "export/diference"}, "metric: there is no export/diference (did you mean 'export/difference'?)"),
+        (
+            {"metric": "confidence", "class": "krill"},
+            "metric: confidence is of all classes together, and of no single one",
+        ),
+        (
+            {"metric": "F1", "class": "Copepod"},
+            "class: Dataset frames has no class 'Copepod' (did you mean 'copepod'?); its classes are copepod, krill. Correct",
+        ),
+        ({"metric": "test/F1/kril"}, "metric: Dataset frames has no class 'kril' (did you mean 'krill'?)"),
+    ],
+)
+def test_a_gate_that_no_model_could_pass_is_refused_before_anything_is_made(gate: dict[str, Any], want: str) -> None:
+    decision = before(gate | {"maximum": "0.5"})
+
+    assert decision.effects == ()
+    assert builders.conditions(decision)["GatesPassed"] == ("Refused", "GateMetricUnknown")
+    assert summary(decision).message.startswith(f"spec.gates[1].{want}")
+    assert summary(decision).message.endswith(". Correct spec.gates; nothing is trained before")
+    assert decision.recheck_after is not None
+
+
+@pytest.mark.parametrize(
+    ("gate", "classes"),
+    [
+        ({"metric": "F1", "class": "krill"}, ("copepod", "krill")),
+        ({"metric": "F1", "class": "of a Dataset with more classes than its status names"}, None),
+        ({"metric": "validation/box-loss"}, ("copepod",)),
+        ({"metric": "export/difference"}, ("copepod",)),
+    ],
+)
+def test_a_gate_that_may_be_judged_is_left_to_the_result(gate: dict[str, Any], classes: tuple[str, ...] | None) -> None:
+    assert before(gate | {"maximum": "0.5"}, classes).effects != ()
+
+
+def test_a_gate_that_was_corrected_lets_the_training_begin() -> None:
+    assert before({"metric": "F2", "minimum": "0.1"}).effects == ()
+    assert before({"metric": "F1", "minimum": "0.1"}).effects != ()

@@ -41,7 +41,8 @@ def result(**metrics: float | None) -> dict[str, Any]:
 
 
 def judge(**gate: str) -> Decision:
-    spec = training_run_spec(seeds=SEEDS, gates=[{"metric": "test/mAP50", "minimum": "0.75", **gate}])
+    bound = {} if "maximum" in gate else {"minimum": "0.75"}
+    spec = training_run_spec(seeds=SEEDS, gates=[{"metric": "test/mAP50", **bound, **gate}])
     frozen = identity.freeze(spec, dataset_version())
     return training_run.decide(trained(spec=spec, frozen=frozen, report=Report(result=result())))
 
@@ -91,6 +92,12 @@ def test_gates_judge_the_mean_unless_they_ask_for_the_worst() -> None:
     assert summary(decision).message.startswith(
         "spec.gates[0]: test/mAP50 is 0.7000 with seed 0, the minimum is 0.75. "
     )
+
+
+def test_under_a_maximum_the_worst_is_the_largest() -> None:
+    (gate,) = judge(seeds="Worst", maximum="0.85").status["gates"]
+
+    assert gate == {"metric": "test/mAP50", "maximum": "0.85", "value": "0.9000", "seed": 1, "passed": False}
 
 
 def test_the_worst_of_one_seed_is_its_value() -> None:

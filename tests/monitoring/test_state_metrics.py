@@ -64,7 +64,10 @@ STATUSES: dict[str, dict[str, Any]] = {
         "dataset": {"name": "plankton", "version": DIGEST, "uri": "/store/a", "task": "Detection"},
         "progress": {"epoch": 2, "epochs": 3, "percent": 66},
         "metrics": {"test/mAP50": "0.6100"},
-        "gates": [{"metric": "test/mAP50", "value": "0.6100", "minimum": "0.5", "passed": True}],
+        "gates": [
+            {"metric": "test/mAP50", "value": "0.6100", "minimum": "0.5", "passed": True},
+            {"metric": "test/ECE", "value": "0.2000", "maximum": "0.1", "passed": False},
+        ],
         "model": {"uri": "/store/m", "onnxSha256": "b" * 64, "name": "plankton-detector", "version": "3"},
         "startedAt": "2026-01-01T00:00:00Z",
         "finishedAt": "2026-01-01T00:02:00Z",
@@ -130,6 +133,7 @@ def test_values_are_those_of_the_status(samples: list[Sample]) -> None:
     assert value(samples, "pelagos_dataset_excluded_files", reason="NotAnImage") == 1
     assert value(samples, "pelagos_trainingrun_metric", metric="test/mAP50") == 0.61
     assert value(samples, "pelagos_trainingrun_gate_passed", metric="test/mAP50", minimum="0.5") == 1
+    assert value(samples, "pelagos_trainingrun_gate_passed", metric="test/ECE", maximum="0.1") == 0
     started = value(samples, "pelagos_trainingrun_started_timestamp_seconds")
     assert value(samples, "pelagos_trainingrun_finished_timestamp_seconds") - started == 120
     assert value(samples, "pelagos_trainingrun_model_info", model="plankton-detector", dataset="plankton") == 1

@@ -436,14 +436,15 @@ GATES_PASSED = _training_run("GatesPassed", "done", "All gates passed.")
 GATE_FAILED = _training_run(
     "GateFailed",
     "action required",
-    "A figure is below its gate.",
+    "A figure misses the bound of its gate: it is below the minimum, or above the maximum.",
     "Correct spec.gates (nothing is trained again), or train a better model as a new TrainingRun.",
 )
 GATE_METRIC_UNKNOWN = _training_run(
     "GateMetricUnknown",
     "action required",
-    "A gate names a metric that the run does not have, or that is undefined: the test split has nothing to compute it from.",
-    "Use one of the metrics that the message lists, or train on a version whose test split shows the class.",
+    "A gate names a metric or a class that there is not, which is said before anything is trained where it is known; or one that "
+    "is undefined: the test split has nothing to compute it from.",
+    "Use one of those that the message lists, or train on a version whose test split shows the class.",
 )
 REGISTERING = _training_run("Registering", "in progress", "The model is being registered.")
 REGISTERED = _training_run("Registered", "done", "The model is registered.")

@@ -146,9 +146,13 @@ def _figures(training: Mapping[str, Any]) -> Table:
     gates = {gate["metric"]: gate for gate in status.get("gates", ())}
     measured = {name: value for name, value in status["metrics"].items() if name.startswith(metrics.TEST)}
     for name, value in sorted(measured.items()):
-        gate = gates.get(name)
-        table.add_row(name, value, Text(f"at least {gate['minimum']}: passed", "green") if gate else "")
+        table.add_row(name, value, _passed(gates[name]) if name in gates else "")
     return table
+
+
+def _passed(gate: Mapping[str, Any]) -> Text:
+    bound = f"at least {gate['minimum']}" if "minimum" in gate else f"at most {gate['maximum']}"
+    return Text(f"{bound}: passed", "green")
 
 
 def _places(settings: Settings, bodies: Mapping[str, Mapping[str, Any]]) -> Panel:

@@ -314,6 +314,7 @@ def _dataset(resource: Resource, spec: TrainingRunSpec, dependencies: Dependenci
         candidate=candidate,
         known_versions=tuple(entry["version"] for entry in versions),
         empty_splits=_empty_splits(found, candidate),
+        classes=_classes(found, candidate),
         blocked=blocked,
     )
 
@@ -329,6 +330,14 @@ def _empty_splits(found: Resource, candidate: DatasetVersion | None) -> tuple[st
     if candidate is None or not splits or found.status.get("version") != candidate.version:
         return ()
     return tuple(name for name in SPLITS if not (splits.get(name) or {}).get("images"))
+
+
+def _classes(found: Resource, candidate: DatasetVersion | None) -> tuple[str, ...] | None:
+    """Those of the candidate; the Dataset's status has those of its newest version alone, and the first hundred of them."""
+    classes, cut = found.status.get("classes"), found.status.get("truncated") or ()
+    if candidate is None or not classes or found.status.get("version") != candidate.version:
+        return None
+    return None if any(each["field"] == "classes" for each in cut) else tuple(each["name"] for each in classes)
 
 
 def _frozen(resource: Resource, tracked: sealed_runs.Found | None) -> Frozen | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pelagos_contract import sealing
+from pelagos_contract.metrics import DIFFERENCE
 from pelagos_contract.progress import Stage
 from pelagos_contract.tags import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_TAG
 from pelagos_contract.training import ModelPackage, Parity, TrainingResult
@@ -78,7 +79,8 @@ def _export(run: runs.Run) -> None:
     uri = _publish(run, written.folder)
     parities = {"export/parity/boxes": parity.boxes, "export/parity/scores": parity.scores}
     # With a time of its own it would stand in MLflow twice when this step is repeated. Earlier releases have left none.
-    tracker.metrics(parities, trained["epochs"], evaluated.get("at", time.time()))
+    metrics = metrics | {DIFFERENCE: parity.scores}
+    tracker.metrics(parities | {DIFFERENCE: parity.scores}, trained["epochs"], evaluated.get("at", time.time()))
     digests = {ONNX_SHA256_TAG: written.onnx_sha256, MANIFEST_SHA256_TAG: written.manifest_sha256}
     tracker.describe({}, digests | {PACKAGE_TAG: uri})
     for name in (packages.DESCRIPTION, packages.GRAPH):

@@ -244,7 +244,7 @@ TRAINING = Dashboard(
                     (Query("pelagos_trainingrun_gate_passed{" + HERE + "}"),),
                     "table",
                     "none",
-                    columns=("namespace", "name", "metric", "minimum"),
+                    columns=("namespace", "name", "metric", "minimum", "maximum"),
                     value="Passed",
                 ),
                 Panel(

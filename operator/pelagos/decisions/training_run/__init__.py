@@ -49,6 +49,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     dataset.split_empty,  # ends: SplitImpossible
     dataset.version_blocked,  # ends: VersionBlocked
     dataset.version_frozen,  # DatasetReady: VersionFrozen
+    pipeline.unjudgeable_before_a_run,  # ends: GateMetricUnknown; nothing is made for it
     # Where is it tracked? Needed to start anything; a training that runs, or has a result, goes on without.
     tracking.unavailable_before_a_run,  # ends: TrackingUnavailable; nothing is frozen that MLflow may know otherwise
     dataset.inputs_published,  # status.inputs, inputsDigest, dataset, storagePrefix

@@ -13,7 +13,7 @@ from pelagos.decisions.training_run.observed import Observed
 OBJECTIONS: tuple[Callable[[Observed, Outcome], Outcome | None], ...] = (
     objections.deadline_exceeded,  # DeadlineExceeded: what runs is ended
     objections.limits_exceeded,  # GpuLimitExceeded, QueueNotAllowed: no attempt, and none that waits is withdrawn for one
-    objections.attempt_futile,  # CheckpointNotFound, InvalidSpec, ModelOwnedByOtherNamespace: no attempt
+    objections.attempt_futile,  # CheckpointNotFound, InvalidSpec, ModelOwnedByOtherNamespace, GateMetricUnknown: no attempt
 )
 """What speaks against what decisions/attempts.judge says of the run; the first that does replaces it."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pelagos.api.training_run import SeedStatus, TrainingRunStatus
+from pelagos.api.training_run import Interval, SeedStatus, TrainingRunStatus
 from pelagos_contract.metrics import of_test
 from pelagos_contract.progress import SeedState
 from pelagos_contract.tasks import TASKS
@@ -22,6 +22,19 @@ def known(report: Mapping[str, Any]) -> Mapping[str, float]:
     JSON has no NaN: the data plane writes null for a figure that could not be computed.
     """
     return {name: value for name, value in (report.get("metrics") or {}).items() if value is not None}
+
+
+def interval(report: Mapping[str, Any], name: str) -> Interval | None:
+    """Between which values a figure lies; None where nobody computed that."""
+    found, level = (report.get("intervals") or {}).get(name), (report.get("resampling") or {}).get("level")
+    if not found or level is None or found.get("low") is None or found.get("high") is None:
+        return None
+    return Interval(low=figure(found["low"]), high=figure(found["high"]), level=f"{level:g}")
+
+
+def percent(level: str) -> str:
+    """A confidence in words."""
+    return f"{float(level) * 100:g} %"
 
 
 def status_of(report: Mapping[str, Any]) -> TrainingRunStatus:

@@ -10,14 +10,12 @@ from pelagos.api.training_run import Gate, GateStatus, ModelStatus, TrainingRunS
 from pelagos.decisions import moments
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.effects import KeepRecord
-from pelagos.decisions.training_run import figures, progress
+from pelagos.decisions.training_run import figures, judgeable, progress
 from pelagos.decisions.training_run.conditions import EVALUATED, GATES_PASSED, REFUSED_POLL, succeeded
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict
+from pelagos_contract.metrics import EXPORTED, TEST
 from pelagos_contract.search import SearchProgress
-
-MOST_NAMED = 20
-"""Metrics that a message lists."""
 
 
 def measured_before_it_failed(seen: Observed) -> Passed | None:
@@ -83,47 +81,81 @@ def model_status(seen: Observed, name: str | None = None, version: str | None = 
 
 def evaluate(wanted: Sequence[Gate], result: Mapping[str, Any]) -> tuple[list[GateStatus], Verdict]:
     """Outcome of every gate, and the verdict about all of them. None is a metric that the test split says nothing about."""
-    metrics: Mapping[str, float | None] = result["metrics"]
-    outcomes: list[GateStatus] = []
-    failures: list[str] = []
-    reason = reasons.GATE_FAILED
-    for number, gate in enumerate(wanted):
-        value, seed = _judged_value(gate, result)
-        passed = value is not None and value >= float(gate.minimum)
-        shown = figures.figure(value) if value is not None else None
-        outcomes.append(GateStatus(metric=gate.metric, minimum=gate.minimum, passed=passed, value=shown, seed=seed))
-        if value is None:
-            reason = reasons.GATE_METRIC_UNKNOWN
-            failures.append(f"spec.gates[{number}].metric: {_lack(gate.metric, metrics)}")
-        elif not passed:
-            of_seed = "" if seed is None else f" with seed {seed}"
-            failures.append(f"spec.gates[{number}]: {gate.metric} is {shown}{of_seed}, the minimum is {gate.minimum}")
+    outcomes = [_outcome(gate, result) for gate in wanted]
+    failures = [
+        f"spec.gates[{number}]: {_missed(gate, outcome)}"
+        if outcome.value is not None
+        else f"spec.gates[{number}].metric: {_lack(gate, result['metrics'])}"
+        for number, (gate, outcome) in enumerate(zip(wanted, outcomes, strict=True))
+        if not outcome.passed
+    ]
     if not failures:
         message = f"{len(outcomes)} of {len(outcomes)} passed"
         return outcomes, Verdict(GATES_PASSED, ConditionState.DONE, reasons.GATES_PASSED, message)
+    is_known = all(outcome.value is not None for outcome in outcomes)
+    reason = reasons.GATE_FAILED if is_known else reasons.GATE_METRIC_UNKNOWN
     message = "; ".join(failures) + ". Correct spec.gates, or train a better model as a new TrainingRun"
     return outcomes, Verdict(GATES_PASSED, ConditionState.REFUSED, reason, message)
 
 
+def _outcome(gate: Gate, result: Mapping[str, Any]) -> GateStatus:
+    value, seed = _judged_value(gate, result)
+    return GateStatus(
+        metric=gate.name,
+        class_=gate.class_,
+        value=figures.figure(value) if value is not None else None,
+        interval=figures.interval(result, gate.name) if seed is None and value is not None else None,
+        minimum=gate.minimum,
+        maximum=gate.maximum,
+        passed=value is not None and _keeps(gate, value),
+        seed=seed,
+    )
+
+
+def _keeps(gate: Gate, value: float) -> bool:
+    return value >= float(gate.minimum) if gate.minimum is not None else value <= float(gate.maximum or 0)
+
+
 def _judged_value(gate: Gate, result: Mapping[str, Any]) -> tuple[float | None, int | None]:
-    """The mean, or the only value there is; or the worst of several seeds, with that."""
-    mean, seeds = result["metrics"].get(gate.metric), result.get("seeds") or ()
-    # One that a training says nothing about has no mean, and no worst.
-    if gate.seeds != "Worst" or not seeds or mean is None:
+    """The mean, or the only value there is; or the worst of several seeds, with that: the largest under a maximum."""
+    name, seeds = gate.name, result.get("seeds") or ()
+    mean = result["metrics"].get(name)
+    # One that a training says nothing about has no mean, and no worst; one of the model alone has no others.
+    if gate.seeds != "Worst" or mean is None or not any(name in each["metrics"] for each in seeds):
         return mean, None
-    worst = min(seeds, key=lambda each: each["metrics"].get(gate.metric, mean))
-    return worst["metrics"].get(gate.metric, mean), worst["seed"]
+    worst = (min if gate.minimum is not None else max)(seeds, key=lambda each: each["metrics"].get(name, mean))
+    return worst["metrics"].get(name, mean), worst["seed"]
 
 
-def _lack(metric: str, metrics: Mapping[str, float | None]) -> str:
+def _missed(gate: Gate, outcome: GateStatus) -> str:
+    """Metric, value and bound, and what would help with such a one."""
+    kind, bound = ("minimum", gate.minimum) if gate.minimum is not None else ("maximum", gate.maximum)
+    of_seed = "" if outcome.seed is None else f" with seed {outcome.seed}"
+    within = ""
+    if (known := outcome.interval) is not None:
+        within = f" ({figures.percent(known.level)} interval {known.low}\u2013{known.high})"
+    said = f"{_in_words(gate)} is {outcome.value}{of_seed}{within}, the {kind} is {bound}"
+    if gate.class_ is not None:
+        return f"{said}; more images of the class {gate.class_!r} would help"
+    if gate.name in EXPORTED:
+        return f"{said}; other data would not help: it is of the exported model, whatever it learnt"
+    return said
+
+
+def _in_words(gate: Gate) -> str:
+    if gate.class_ is None:
+        return gate.name
+    return f"{gate.metric.removeprefix(TEST)} of the class {gate.class_!r}"
+
+
+def _lack(gate: Gate, metrics: Mapping[str, float | None]) -> str:
     """Why there is no figure to judge, and which there are: of classes, when the gate names one."""
+    metric = gate.name
     if metric in metrics:
-        return (
-            f"{metric} is undefined, as the test split has nothing that it could be computed from (see status.warnings)"
-        )
+        why = "as the test split has nothing that it could be computed from (see status.warnings)"
+        return f"{_in_words(gate)} is undefined, {why}"
     parts = metric.split("/", 2)
     kin = "/".join(parts[:2]) + "/" if len(parts) > 2 else ""
     level = 2 if kin else 1
-    known = sorted(name for name in metrics if name.count("/") == level and name.startswith(kin))
-    more = f" and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
-    return f"the run has no metric {metric}; it has {', '.join(known[:MOST_NAMED]) or 'none of this kind'}{more}"
+    known = [name for name in metrics if name.count("/") == level and name.startswith(kin)]
+    return f"the run has no metric {metric}{judgeable.meant(metric, known)}; it has {judgeable.listed(known)}"

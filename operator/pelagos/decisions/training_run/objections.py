@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from pelagos.api import reasons
 from pelagos.decisions import durations
 from pelagos.decisions.attempts import Outcome
-from pelagos.decisions.training_run import registration, tenancy
-from pelagos.decisions.training_run.conditions import DATASET_POLL, EVALUATED
+from pelagos.decisions.training_run import judgeable, registration, tenancy
+from pelagos.decisions.training_run.conditions import DATASET_POLL, EVALUATED, GATES_PASSED
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
 from pelagos.ports.pipelines import FINISHED, RunState
@@ -31,7 +31,7 @@ def deadline_exceeded(seen: Observed, judged: Outcome) -> Outcome | None:
 
 def attempt_futile(seen: Observed, judged: Outcome) -> Outcome | None:
     """No further attempt while it is known beforehand that it cannot lead to anything."""
-    why = futile(seen)
+    why = futile(seen) or unjudgeable(seen)
     if why is None or judged.attempt is None:
         return None
     return Outcome(replace(why, type=EVALUATED), recheck_after=DATASET_POLL)
@@ -59,6 +59,15 @@ def futile(seen: Observed) -> Verdict | None:
     if (unheeded := _unheeded(seen)) is not None:
         return obstacle(EVALUATED, reasons.INVALID_SPEC, unheeded)
     return registration.other_owner(seen)
+
+
+def unjudgeable(seen: Observed) -> Verdict | None:
+    """Why no model could pass the gates, where that is known beforehand."""
+    lacking = judgeable.objection(seen.spec, seen.spec.dataset_ref.name, seen.classes)
+    if lacking is None:
+        return None
+    message = f"{lacking}. Correct spec.gates; nothing is trained before"
+    return obstacle(GATES_PASSED, reasons.GATE_METRIC_UNKNOWN, message)
 
 
 def _unheeded(seen: Observed) -> str | None:

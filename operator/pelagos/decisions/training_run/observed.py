@@ -43,6 +43,8 @@ class ObservedDataset:
     """All of its status.versions, the newest first."""
     empty_splits: tuple[str, ...] = ()
     """Splits of the candidate without images, by its status.splits; empty also when that is of another version."""
+    classes: tuple[str, ...] | None = None
+    """Those of the candidate, by its status.classes; None also when that is of another version, or cut short."""
     blocked: str = ""
     """Why no training may start on the candidate, by its status.versions; empty when one may."""
 
@@ -126,6 +128,13 @@ class Observed:
             return self.frozen
         assert self.dataset.candidate is not None
         return identity.freeze(self.spec, self.dataset.candidate)
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """Those of the version to train on; None: not known before it is read."""
+        candidate = self.dataset.candidate
+        is_that = candidate is not None and (self.frozen is None or self.frozen.dataset.version == candidate.version)
+        return self.dataset.classes if is_that else None
 
     @property
     def upgrade(self) -> str:

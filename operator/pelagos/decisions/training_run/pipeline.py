@@ -41,6 +41,14 @@ def futile_before_a_run(seen: Observed) -> Ended | None:
     return Ended((futile,), recheck_after=DATASET_POLL) if futile is not None else None
 
 
+def unjudgeable_before_a_run(seen: Observed) -> Ended | None:
+    """Before anything is made for it, once it is known which classes there are."""
+    if seen.run is not None or seen.report.result is not None:
+        return None
+    lacking = objections.unjudgeable(seen)
+    return Ended((lacking,), recheck_after=DATASET_POLL) if lacking is not None else None
+
+
 def run_published(seen: Observed) -> Passed | None:
     """Where the run is and, once it has ended, how: for when the engine has forgotten it."""
     if seen.run is None:

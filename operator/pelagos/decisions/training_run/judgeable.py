@@ -1,0 +1,86 @@
+"""Which metrics gates may name, as far as that is known before anything is trained. Pure.
+
+Which there are of a task, its description says; which classes there are, the status of the Dataset. What neither says is judged
+when the figures are there.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from pelagos.api.training_run import Gate, TrainingRunSpec
+from pelagos_contract import metrics
+from pelagos_contract.families import by_architecture
+from pelagos_contract.metrics import Kind
+from pelagos_contract.tasks import TASKS, Task
+
+MOST_NAMED = 20
+"""Names that a message lists."""
+_LEFT_TO_THE_RESULT = ("validation", Kind.SLICE, Kind.WORST, Kind.LEFT_OUT)
+"""Beginnings of other names of figures, of which families decide."""
+
+
+def objection(spec: TrainingRunSpec, dataset: str, classes: Sequence[str] | None) -> str | None:
+    """In words, the first gate that no training could pass, as it names what there is not; None when there is none.
+
+    ``classes`` are those of the version of ``dataset`` to train on; None: not known.
+    """
+    task = by_architecture()[spec.model.architecture].task
+    for number, gate in enumerate(spec.gates):
+        if (lack := _lack(gate, task)) is not None:
+            return f"spec.gates[{number}].metric: {lack}"
+        if classes is not None and (lack := _class_lack(gate, dataset, classes)) is not None:
+            field = "class" if gate.class_ is not None else "metric"
+            return f"spec.gates[{number}].{field}: {lack}"
+    return None
+
+
+def listed(names: Iterable[str]) -> str:
+    """As a message has them, the first of many."""
+    every = sorted(names)
+    more = f" and {len(every) - MOST_NAMED} more" if len(every) > MOST_NAMED else ""
+    return f"{', '.join(every[:MOST_NAMED]) or 'none of this kind'}{more}"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """A question after the known name that is nearest, whichever way it is cased; empty when none is near."""
+    folded = {each.casefold(): each for each in known}
+    near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
+    return f" (did you mean {' or '.join(repr(folded[each]) for each in near)}?)" if near else ""
+
+
+def _lack(gate: Gate, task: Task) -> str | None:
+    kind, _, rest = gate.name.partition("/")
+    description = TASKS[task]
+    if kind in _LEFT_TO_THE_RESULT:
+        return None
+    if kind == "export":
+        known = metrics.EXPORTED
+        return (
+            None
+            if gate.name in known
+            else f"there is no {gate.name}{meant(gate.name, known)}; there is {listed(known)}"
+        )
+    measured = (*description.metrics, *description.overall)
+    if kind != "test":
+        return f"there are no metrics of {kind!r}; a gate names one of the test split: {listed(measured)}"
+    metric, _, label = rest.partition("/")
+    if metric not in measured:
+        return f"models that {description.verb} have no {metric}{meant(metric, measured)}; they have {listed(measured)}"
+    if label and metric not in description.metrics:
+        of_class = listed(description.metrics)
+        return (
+            f"{metric} is of all classes together, and of no single one; leave out the class, or name one of {of_class}"
+        )
+    return None
+
+
+def _class_lack(gate: Gate, dataset: str, classes: Sequence[str]) -> str | None:
+    if not gate.name.startswith(metrics.TEST):
+        return None
+    label = gate.name.removeprefix(metrics.TEST).partition("/")[2]
+    if not label or label in map(metrics.class_name, classes):
+        return None
+    named = label if gate.class_ is None else gate.class_
+    return f"Dataset {dataset} has no class {named!r}{meant(named, classes)}; its classes are {listed(classes)}"
