@@ -216,9 +216,9 @@ def before(gate: dict[str, Any], classes: tuple[str, ...] | None = ("copepod", "
     [
         (
             {"metric": "F2"},
-            "metric: models that detect have no F2 (did you mean 'F1'?); they have F1, IoU, confidence, mAP50, ",
+            "metric: models that detect have no F2 (did you mean 'F1'",
         ),
-        ({"metric": "test/Recall"}, "metric: models that detect have no Recall (did you mean 'recall'?); they have"),
+        ({"metric": "test/Recall"}, "metric: models that detect have no Recall (did you mean 'recall'"),
         ({"metric": "tets/F1"}, "metric: there are no metrics of 'tets'; a gate names one of the test split: F1, "),
         ({"metric": "export/diference"}, "metric: there is no export/diference (did you mean 'export/difference'?)"),
         (
