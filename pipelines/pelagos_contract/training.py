@@ -10,6 +10,7 @@ from pelagos_contract import families
 from pelagos_contract.base import Strict
 from pelagos_contract.cost import Cost
 from pelagos_contract.families import Architecture
+from pelagos_contract.model_card import About, Document
 from pelagos_contract.search import Search, SearchProgress
 from pelagos_contract.tasks import TASKS, Task
 from pelagos_contract.values import Decimal, RelativePath, Sha256
@@ -174,6 +175,7 @@ class TrainingRequest(Strict):
     resources: Threads = Threads()
     evaluation: Evaluation = Evaluation()
     wandb: WandbRequest | None = None
+    about: About | None = None
 
 
 class Parity(Strict):
@@ -216,7 +218,7 @@ class TrainingResult(Strict):
 
     Of several seeds ``metrics`` are the means, null where one of them is, ``deviations`` the sample standard deviations
     (n - 1), and ``seed`` is that of the model.
-    ``cost`` is that of all attempts; releases of before measured none.
+    ``cost`` is that of all attempts; releases of before measured none. ``documents`` are beside the package.
     """
 
     metrics: dict[str, float | None]
@@ -228,3 +230,4 @@ class TrainingResult(Strict):
     seed: Seed | None = None
     cost: Cost | None = None
     search: SearchProgress | None = None
+    documents: list[Document] = []

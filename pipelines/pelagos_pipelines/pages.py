@@ -35,7 +35,7 @@ def words(text: object) -> str:
     return escape(shown(str(text)))
 
 
-def picture(png: bytes, described: str, width: int, height: int) -> str:
-    """An image that is a part of the page."""
-    data = base64.b64encode(png).decode("ascii")
-    return f'<img src="data:image/png;base64,{data}" alt="{words(described)}" width="{width}" height="{height}">'
+def picture(content: bytes, described: str, width: int, height: int, kind: str = "png") -> str:
+    """An image that is a part of the page, of a ``kind`` that all browsers show."""
+    data = base64.b64encode(content).decode("ascii")
+    return f'<img src="data:image/{kind};base64,{data}" alt="{words(described)}" width="{width}" height="{height}">'

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from PIL import Image
 
+import browser
 import dataset_versions
 import untrusted_text
 from pelagos_contract.tasks import Task
@@ -18,35 +15,10 @@ from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
 from pelagos_pipelines.preparation.judging import making
 from pelagos_pipelines.preparation.versions import Version
 
-CHROMIUM = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[2] / ".venvs")) / "chromium/chromium"
 HOSTILE = "</title><script>document.title='taken'</script><img src=http://evil.example/x>" + untrusted_text.HOSTILE
-OWN = ("google.com", "googleapis.com", "gvt1.com", "gstatic.com")
-"""Whom Chromium asks for updates and the time, whatever it shows."""
-OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",  # root has none
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--no-first-run",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-    "--window-size=1200,1600",
-)
 
 
-def shown(page: Path, folder: Path) -> tuple[str, Path, set[str]]:
-    """What the page became, a picture of it, and all hosts that were asked."""
-    picture, log = folder / "page.png", folder / "net.json"
-    command: list[str | Path] = [CHROMIUM, *OPTIONS, f"--user-data-dir={folder / 'profile'}", f"--log-net-log={log}"]
-    command += ["--dump-dom", f"--screenshot={picture}", page.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    events = json.loads(log.read_text(encoding="utf-8"))["events"]
-    addresses = (str(event.get("params", {}).get("url", "")) for event in events)
-    return done.stdout, picture, {urlsplit(address).hostname or "" for address in addresses} - {""}
-
-
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="no root")
+@pytest.mark.skipif(not browser.CHROMIUM.exists(), reason="no root")
 def test_a_report_is_shown_whole_and_asks_nobody_whatever_strangers_call_their_classes(tmp_path: Path) -> None:
     made = dataset_versions.write(tmp_path / "store", dataset_versions.detection(tmp_path / "source"))
     blob = next(iter(made.blobs.values()))
@@ -63,13 +35,13 @@ def test_a_report_is_shown_whole_and_asks_nobody_whatever_strangers_call_their_c
     )
     page = making.make(version, {HOSTILE: 3}, [HOSTILE]).page
 
-    became, picture, hosts = shown(page, tmp_path)
+    became, picture, hosts = browser.shown(page, tmp_path)
 
     assert "<title>Dataset report</title>" in became
     assert became.rstrip().endswith("</html>")
     assert "Sizes and positions" in became
     assert "<script" not in became
-    assert not [host for host in hosts if not host.endswith(OWN)]
+    assert not [host for host in hosts if not host.endswith(browser.OWN)]
     with Image.open(picture) as seen:
         assert seen.size[0] == 1200
         colors = seen.convert("RGB").getcolors(1 << 24)

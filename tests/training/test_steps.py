@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 
 import event_files as tensorboard
 from mlflow_servers import MlflowServer
-from pelagos_contract import event_files
+from pelagos_contract import event_files, model_card
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.families import by_architecture
 from pelagos_contract.flows import TRAINING
@@ -94,6 +94,27 @@ def require_pictures(drawn: list[str], *, declares: bool) -> None:
     assert {*SHOWN} <= {*drawn}
 
 
+def require_documents(client: MlflowClient, run: str, result: TrainingResult) -> None:
+    """Report and card stand beside the package as the result says, and in MLflow; what needs more than is known is not there."""
+    folder = Path(model_card.folder_of(result.model.uri))
+    assert {each.name for each in result.documents} == {model_card.REPORT, model_card.CARD, model_card.MLDCAT_AP}
+    for each in result.documents:
+        content = (folder / each.name).read_bytes()
+        assert (hashlib.sha256(content).hexdigest(), len(content)) == (each.sha256, each.bytes)
+    tracked = [item.path for name in ("report", "card") for item in client.list_artifacts(run, name)]
+    assert tracked == ["report/report.html", "card/mldcat-ap.jsonld", "card/model-card.md"]
+    page = (folder / model_card.REPORT).read_text(encoding="utf-8")
+    assert page.count("data:image/webp;base64,") >= len(SHOWN) - 1
+    assert "<td>disc</td><td class=n>" in page, "of each class, how often the test split has it"
+    assert "Cost until this report" in page
+
+
+def require_artifacts(client: MlflowClient, run: str, result: TrainingResult, folder: Path) -> None:
+    """What people read of the training is in MLflow."""
+    require_doubts(client, run, result, folder)
+    require_documents(client, run, result)
+
+
 def require_doubts(client: MlflowClient, run: str, result: TrainingResult, folder: Path) -> None:
     """The labels that the model doubts are listed in MLflow, and the result says so when there are some."""
     content = Path(client.download_artifacts(run, "labels/doubtful-labels.json", str(folder))).read_bytes()
@@ -164,7 +185,7 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     require_run_directory(client, place.run, is_asked_for=WANDB[architecture] is not None)
     require_pictures(shown_in(client, place.run), declares="augmentation" in DECLARED[architecture])
 
-    require_doubts(client, place.run, result, tmp_path)
+    require_artifacts(client, place.run, result, tmp_path)
     # As if the process had ended after all was told, and before that was written down.
     (place.folder / "workspace" / "evaluation.json").unlink()
     (place.folder / "report" / "result.json").unlink()

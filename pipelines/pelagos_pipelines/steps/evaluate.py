@@ -72,7 +72,7 @@ def _stands(run: runs.Run, step: str) -> bool:
 
 
 def _measure(run: runs.Run) -> None:
-    from pelagos_pipelines.evaluation import figures, ground_truth
+    from pelagos_pipelines.evaluation import counts, figures, ground_truth
     from pelagos_pipelines.evaluation import report as evaluation
     from pelagos_pipelines.evaluation.tasks import TASKS
     from pelagos_pipelines.serving.predictions import Thresholds
@@ -106,7 +106,7 @@ def _measure(run: runs.Run) -> None:
     curves, planned = [(epoch.number, epoch.metrics) for epoch in epochs], run.request.hyperparameters.epochs
     figures.learning_curves(curves, run.figures, trained["bestEpoch"], planned)
     # With its time, and before MLflow is told: a step that is started again tells the same points, and measures nothing again.
-    state = {"metrics": measured.metrics, "warnings": warnings, "at": time.time()}
+    state = {"metrics": measured.metrics, "warnings": warnings, "at": time.time(), "counts": counts.of(known)}
     run.finish(MEASUREMENT, state | {"bestSha256": trained["bestSha256"]})
 
 

@@ -15,7 +15,7 @@ from pelagos_contract.progress import Stage
 from pelagos_contract.tags import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_TAG
 from pelagos_contract.training import ModelPackage, Parity, TrainingResult
 from pelagos_pipelines.serving import packages
-from pelagos_pipelines.steps import evaluate, runs, search, seeds, trackers, train
+from pelagos_pipelines.steps import documents, evaluate, runs, search, seeds, trackers, train
 
 if TYPE_CHECKING:
     from pelagos_pipelines.export.package import Written
@@ -76,6 +76,7 @@ def _export(run: runs.Run) -> None:
         raise runs.altered("the checkpoint of the best epoch")
     packed = _pack(run, seeds.model_of(run).best(trained["bestSha256"]))
     written, parity = packed.written, packed.parity
+    described = documents.write(run, written, packed.labels, warnings, tracker)
     uri = _publish(run, written.folder)
     parities = {"export/parity/boxes": parity.boxes, "export/parity/scores": parity.scores}
     # With a time of its own it would stand in MLflow twice when this step is repeated. Earlier releases have left none.
@@ -100,8 +101,9 @@ def _export(run: runs.Run) -> None:
     )
     several = {name: evaluated[name] for name in ("deviations", "seeds") if name in evaluated}
     result = TrainingResult.model_validate(
-        {"metrics": metrics, "epochs": trained["epochs"], "model": model, "warnings": warnings, "cost": cost}
-        | {"seed": trained.get("seed"), "search": search.told(run)}
+        {"metrics": metrics, "epochs": trained["epochs"], "model": model, "cost": cost}
+        | {"warnings": [*warnings, *described.warnings]}
+        | {"seed": trained.get("seed"), "search": search.told(run), "documents": described.documents}
         | several
     )
     runs.leave(run.places.report, result)

@@ -1,0 +1,208 @@
+"""The card of a model, in Markdown: what it is for, what it was made of, how good it is on whom, and what nobody knows.
+
+Sections are those of Mitchell et al., Model Cards for Model Reporting, FAT* 2019, doi:10.1145/3287560.3287596. What nobody has
+said is named as missing; nothing is made up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from pelagos_contract import identifiers
+from pelagos_contract.cost import rounded
+from pelagos_contract.text import shown
+from pelagos_pipelines.describing.facts import TOLD, Facts, Part, Value
+
+MOST_CLASSES, MOST_PARTS, MOST_WARNINGS = 100, 20, 40
+_SPECIAL = re.compile(r"[\\`*_{}\[\]<>|~&$^@]")
+_BEGINS = re.compile(r"^(?:[#+=:-]|[0-9]+(?=[.)](?:\s|$)))")
+"""What makes a line a heading, a list or the end of a table's head."""
+_LINKED = re.compile(r"(?<=:)//|(?<=www)\.", re.IGNORECASE)
+"""What makes a link of an address that stands in a text."""
+_METHOD = (
+    "Sections after Mitchell et al., Model Cards for Model Reporting, 2019, https://doi.org/10.1145/3287560.3287596"
+)
+
+
+def plain(text: object) -> str:
+    """Anybody's text on one line of Markdown, which is shown as it is: neither HTML, nor a link, nor the end of a cell."""
+    escaped = _LINKED.sub(r"\\\g<0>", _SPECIAL.sub(r"\\\g<0>", shown(str(text))))
+    return _BEGINS.sub(lambda found: f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}", escaped)
+
+
+def link(address: str | None) -> str:
+    """An address that was checked, as a link."""
+    return f"<{address}>" if address and not re.search(r"[<>\s|\\]", address) else plain(address or "")
+
+
+def prose(text: str) -> str:
+    """Anybody's text of several paragraphs, likewise."""
+    return "\n\n".join(plain(part.strip()) for part in text.split("\n") if part.strip())
+
+
+def written(facts: Facts) -> str:
+    """The card."""
+    sections = (
+        _top(facts),
+        _use(facts),
+        _data(facts),
+        _metrics(facts),
+        _parts(facts),
+        _limits(facts),
+        _training(facts),
+        _cost(facts),
+        _origin(facts),
+    )
+    return "\n".join(line for section in sections for line in section) + "\n"
+
+
+def _top(facts: Facts) -> Iterator[str]:
+    said = facts.card
+    yield f"# {plain(facts.title)}\n"
+    yield f"{plain(facts.summary)}\n"
+    yield from _table(
+        ("", ""),
+        [
+            ("Task", plain(facts.request.task.value)),
+            ("Architecture", plain(facts.request.model.architecture)),
+            ("Classes", f"{len(facts.labels)}"),
+            ("Measured on", facts.day),
+            ("Licence of the model", plain(said.license or "not stated")),
+            ("Contact", _contact(facts)),
+            ("Citation", plain(" ".join(said.citation.split())) if said.citation else "not stated"),
+            *([("Source code", link(said.source_code))] if said.source_code else []),
+        ],
+    )
+
+
+def _contact(facts: Facts) -> str:
+    contact = facts.card.contact
+    if contact is None:
+        return "not stated"
+    return plain(", ".join(filter(None, (contact.name, contact.email, contact.url))))
+
+
+def _use(facts: Facts) -> Iterator[str]:
+    yield "\n## Intended use\n"
+    yield prose(facts.card.intended_use) if facts.card.intended_use else "Not stated by those who made it."
+
+
+def _data(facts: Facts) -> Iterator[str]:
+    said, dataset = facts.dataset, facts.request.dataset
+    images = facts.counts.get("images") or {}
+    yield "\n## Data\n"
+    yield from _table(
+        ("", ""),
+        [
+            ("Dataset", plain(said.title or dataset.name)),
+            ("Version", f"`{shown(dataset.version)}`"),
+            ("DOI of this version", link(identifiers.url(said.doi)) if said.doi else "not published"),
+            *([("DOI of the dataset", link(identifiers.url(said.identifier)))] if said.identifier else []),
+            ("Licence", plain(said.license or "not stated")),
+            *([("Made by", plain("; ".join(said.creators)))] if said.creators else []),
+            *([("Images", plain(", ".join(f"{split} {count}" for split, count in images.items())))] if images else []),
+        ],
+    )
+
+
+def _metrics(facts: Facts) -> Iterator[str]:
+    yield "\n## Metrics\n"
+    yield "On the test split, which no training has seen and which chose nothing. Means over classes count every class alike."
+    how = facts.resampling or "No intervals were computed: how much of these figures is chance, nobody has measured"
+    yield f"{plain(how)}.\n"
+    rows = [(plain(name), *_cells(value), plain(TOLD.get(name, ""))) for name, value in facts.overall.items()]
+    yield from _table(("Metric", "Value", "Interval", "What it is"), rows)
+    names = facts.class_metrics[:4]
+    if names:
+        yield "\n### Of each class, the worst first\n"
+        classes = facts.classes
+        yield from _table(
+            ("Class", "In test", *map(plain, names)),
+            [
+                (plain(label), "" if count is None else str(count), *(plain(values[name].words) for name in names))
+                for label, count, values in classes[:MOST_CLASSES]
+            ],
+        )
+        if len(classes) > MOST_CLASSES:
+            yield f"\nThe worst {MOST_CLASSES} of {len(classes)} classes."
+
+
+def _parts(facts: Facts) -> Iterator[str]:
+    titles = {"slice": "Slices of the test split", "leave-one-out": "Groups that a model did not see"}
+    for kind, title in titles.items():
+        for field, found in facts.parts(kind).items():
+            yield f"\n## {title}: {plain(field)}\n"
+            yield from _of(field, found, facts.primary)
+
+
+def _of(field: str, found: Sequence[Part], primary: str) -> Iterator[str]:
+    rows = [(plain(part.name), *_cells(part.values.get(primary, Value(None)))) for part in found[:MOST_PARTS]]
+    yield from _table((plain(field), plain(primary), "Interval"), rows)
+    if len(found) > MOST_PARTS:
+        yield f"\nThe worst {MOST_PARTS} of {len(found)}."
+
+
+def _limits(facts: Facts) -> Iterator[str]:
+    yield "\n## Limits\n"
+    yield prose(facts.card.limitations) if facts.card.limitations else "Not stated by those who made it."
+    if facts.warnings:
+        yield "\nWhat evaluation and preparation warn of:\n"
+        yield from (f"* {plain(one)}" for one in facts.warnings[:MOST_WARNINGS])
+    if facts.missing:
+        yield f"\nMissing in this card: {plain(', '.join(facts.missing))}."
+
+
+def _training(facts: Facts) -> Iterator[str]:
+    yield "\n## Training\n"
+    told = {
+        "epochs trained": facts.trained.get("epochs", "unknown"),
+        "best epoch": facts.trained.get("bestEpoch", "unknown"),
+    }
+    yield from _table(
+        ("Parameter", "Value"), [(plain(n), plain(value)) for n, value in (told | facts.parameters).items()]
+    )
+    if facts.environment:
+        yield "\n### Environment of its export\n"
+        yield from _table(("", ""), [(plain(name), plain(value)) for name, value in facts.environment.items()])
+
+
+def _cost(facts: Facts) -> Iterator[str]:
+    cost = facts.cost
+    if cost is None:
+        return
+    yield "\n## Energy\n"
+    energy = "unknown" if cost.kilowatt_hours is None else f"{rounded(cost.kilowatt_hours)} kWh"
+    carbon = "unknown" if cost.grams is None else f"{rounded(cost.grams)} g, at {cost.grams_per_kwh:g} g per kWh"
+    rows = [
+        ("Energy", plain(energy)),
+        ("CO2 equivalent", plain(carbon)),
+        ("How it was found", plain(cost.energy_method)),
+    ]
+    rows += [("Not in it", plain("; ".join(cost.missing)))] if cost.missing else []
+    yield from _table(("", ""), rows)
+
+
+def _origin(facts: Facts) -> Iterator[str]:
+    yield "\n## Where it is from\n"
+    rows = [
+        ("Model package", f"`sha256:{shown(facts.package)}`"),
+        ("ONNX graph", f"`sha256:{shown(facts.onnx)}`"),
+        ("Dataset version", f"`{shown(facts.request.dataset.version)}`"),
+    ]
+    rows += [("Tracked run", f"`{shown(facts.run)}`")] if facts.run else []
+    yield from _table(("", ""), rows)
+    yield f"\n{_METHOD}."
+
+
+def _cells(value: Value) -> tuple[str, str]:
+    number = "undefined" if value.value is None else f"{value.value:.3f}"
+    if value.low is None or value.high is None:
+        return plain(number), "" if value.deviation is None else plain(f"± {value.deviation:.3f} over seeds")
+    return plain(number), plain(f"{value.low:.3f} to {value.high:.3f}")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield "|" + "---|" * len(head)
+    yield from (f"| {' | '.join(row)} |" for row in rows)

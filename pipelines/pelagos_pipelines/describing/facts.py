@@ -1,0 +1,242 @@
+"""What is known of a training and its model when its documents are written. All of them say the same, from here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from pelagos_contract.cost import Cost
+from pelagos_contract.metrics import TEST, of_test
+from pelagos_contract.model_card import About, Card, DatasetSaid
+from pelagos_contract.tasks import TASKS
+from pelagos_contract.training import SeedResult, TrainingRequest
+
+_BYTES = re.compile(r"(?::[0-9A-F]{2})+")
+TOLD = {
+    "mAP50": "mean average precision, IoU ≥ 0.50",
+    "mAP75": "mean average precision, IoU ≥ 0.75",
+    "mAP50-95": "mean average precision, mean over IoU from 0.50 to 0.95",
+    "precision": "share of what was found that is right",
+    "recall": "share of what is there that was found",
+    "F1": "harmonic mean of precision and recall",
+    "IoU": "intersection over union",
+    "Dice": "twice the intersection by the sum of both",
+    "accuracy": "share of images whose class is right",
+    "pixelAccuracy": "share of pixels whose class is right",
+    "confidence": "the threshold at which precision, recall and F1 hold",
+    "top5": "share of images whose class is among the five likeliest",
+    "PQ": "panoptic quality",
+    "SQ": "segmentation quality: mean IoU of what was recognised",
+    "RQ": "recognition quality: F1 of segments",
+    "ECE": "expected calibration error of what is served",
+    "ECE-uncalibrated": "the same before calibration",
+    "loss": "loss on the test split",
+}
+"""Metrics in words."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """A metric: None is one that the split says nothing about. ``low`` and ``high`` bound its interval, where it has one."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    deviation: float | None = None
+
+    @property
+    def words(self) -> str:
+        """With the interval, or the deviation over seeds."""
+        if self.value is None:
+            return "undefined"
+        told = f"{self.value:.3f}"
+        if self.low is not None and self.high is not None:
+            told += f" ({self.low:.3f} to {self.high:.3f})"
+        return told if self.deviation is None else f"{told} ± {self.deviation:.3f}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A slice of the test split, or the part that a model of leave-one-group-out did not see: its metrics by name."""
+
+    name: str
+    values: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """``state`` is what the evaluation left; ``trained`` what the training did. ``counts`` are of the dataset version.
+
+    ``package`` and ``onnx`` are SHA-256; ``at`` is when the model was measured, in seconds since the Unix epoch.
+    """
+
+    request: TrainingRequest
+    labels: Sequence[str]
+    state: Mapping[str, Any]
+    trained: Mapping[str, Any]
+    warnings: Sequence[str]
+    cost: Cost | None
+    package: str
+    onnx: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    counts: Mapping[str, Any] = field(default_factory=dict)
+    run: str = ""
+
+    @property
+    def about(self) -> About:
+        """What the operator was told for documents."""
+        return self.request.about or About()
+
+    @property
+    def card(self) -> Card:
+        """What people say of the model; of what they do not say nothing."""
+        return self.about.card or Card()
+
+    @property
+    def dataset(self) -> DatasetSaid:
+        """What people say of the dataset."""
+        return self.about.dataset or DatasetSaid()
+
+    @property
+    def title(self) -> str:
+        """As people call it, or what it is."""
+        of = self.dataset.title or self.request.dataset.name
+        return self.card.title or f"{self.request.model.architecture}, trained on {of}"
+
+    @property
+    def summary(self) -> str:
+        """In a sentence."""
+        verb = TASKS[self.request.task].verb
+        count = "1 class" if len(self.labels) == 1 else f"{len(self.labels)} classes"
+        return (
+            self.card.summary
+            or f"A model that is trained to {verb} ({count}), {self.primary} {self.primary_value.words}."
+        )
+
+    @property
+    def primary(self) -> str:
+        """The metric of the task that a table has room for."""
+        return TASKS[self.request.task].primary_metric
+
+    @property
+    def primary_value(self) -> Value:
+        """Its value on the test split."""
+        return self.value(of_test(self.primary))
+
+    @property
+    def metrics(self) -> Mapping[str, float | None]:
+        """All that were measured, by name."""
+        found: Mapping[str, float | None] = self.state["metrics"]
+        return found
+
+    def value(self, name: str) -> Value:
+        """A metric by its whole name."""
+        bounds = (self.state.get("intervals") or {}).get(name) or {}
+        deviation = (self.state.get("deviations") or {}).get(name)
+        return Value(self.metrics.get(name), bounds.get("low"), bounds.get("high"), deviation)
+
+    @property
+    def resampling(self) -> str:
+        """How intervals came about, in words; empty without any."""
+        how = self.state.get("resampling") or {}
+        if not self.state.get("intervals") or not how:
+            return ""
+        unit = "images" if how.get("by") == "image" else f"groups by {how.get('by')}"
+        level, samples = float(how.get("level", 0.95)), how.get("samples")
+        drawn = f", drawn {samples} times" if samples else ""
+        return f"{level:.0%} intervals by bootstrap over {how.get('groups')} {unit} of the test split{drawn}"
+
+    @property
+    def overall(self) -> dict[str, Value]:
+        """Metrics of the test split as a whole, the primary one first."""
+        names = [name for name in self.metrics if name.startswith(TEST) and name.count("/") == 1]
+        names.sort(key=lambda name: name != of_test(self.primary))
+        return {name.removeprefix(TEST): self.value(name) for name in names}
+
+    @property
+    def class_metrics(self) -> list[str]:
+        """Those that classes have, in the order of the task's description."""
+        order = {name: place for place, name in enumerate(TASKS[self.request.task].metrics)}
+        found = {name.split("/")[1] for name in self.metrics if name.startswith(TEST) and name.count("/") == 2}
+        return sorted(found, key=lambda name: (order.get(name, len(order)), name))
+
+    @property
+    def classes(self) -> list[tuple[str, int | None, dict[str, Value]]]:
+        """Each class with its annotations in the test split and its metrics: the worst first, those without metrics last."""
+        names = self.class_metrics
+        ranked = self.primary if self.primary in names else next((one for one in ("F1", *names) if one in names), "")
+        counted = self.counts.get("test") or {}
+        rows = [
+            (label, counted.get(label), {name: self.value(of_test(name, label)) for name in names})
+            for label in self.labels
+        ]
+
+        def worst(row: tuple[str, int | None, dict[str, Value]]) -> tuple[bool, float]:
+            value = row[2][ranked].value if ranked else None
+            return value is None, value or 0.0
+
+        return sorted(rows, key=worst)
+
+    def parts(self, kind: str) -> dict[str, list[Part]]:
+        """By field the parts of names that begin with ``kind``: ``slice`` or ``leave-one-out``; the worst part first."""
+        fields: dict[str, dict[str, dict[str, Value]]] = {}
+        for name in self.metrics:
+            parts = name.split("/")
+            if parts[0] == kind and len(parts) == 4:
+                _, of, value, metric = parts
+                fields.setdefault(readable(of), {}).setdefault(readable(value), {})[metric] = self.value(name)
+        return {
+            of: sorted((Part(name, values) for name, values in found.items()), key=self._worst_part)
+            for of, found in fields.items()
+        }
+
+    def _worst_part(self, part: Part) -> tuple[bool, float, str]:
+        found = part.values.get(self.primary, Value(None)).value
+        return found is None, found or 0.0, part.name
+
+    @property
+    def seeds(self) -> list[SeedResult]:
+        """Each of several trainings."""
+        return [SeedResult.model_validate(each) for each in self.state.get("seeds") or ()]
+
+    @property
+    def day(self) -> str:
+        """When the model was measured, in UTC."""
+        return datetime.fromtimestamp(float(self.state.get("at") or 0), UTC).date().isoformat()
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What the model was trained with, as people write it."""
+        found = self.request.hyperparameters.model_dump(by_alias=True, exclude_none=True)
+        stopping = self.request.early_stopping
+        weights = self.request.model.weights
+        more = {
+            "architecture": self.request.model.architecture,
+            "seed": ", ".join(map(str, self.request.seeds)) or self.request.seed,
+            "earlyStoppingPatience": stopping.patience if stopping else "none",
+            "weights": weights.place if weights else "none: random ones",
+        }
+        applied = self.trained.get("applied") or {}
+        return {name: str(value) for name, value in (more | found | applied).items()}
+
+    @property
+    def missing(self) -> list[str]:
+        """What a card should say and nobody said, by field."""
+        said, dataset = self.card, self.dataset
+        wanted = {
+            "spec.card.intendedUse": said.intended_use,
+            "spec.card.limitations": said.limitations,
+            "spec.card.contact": said.contact,
+            "spec.card.license": said.license,
+            "spec.metadata.license of the Dataset": dataset.license,
+            "the DOI of the dataset version (spec.publish of the Dataset)": dataset.doi or dataset.identifier,
+        }
+        return [name for name, value in wanted.items() if not value]
+
+
+def readable(name: str) -> str:
+    """A part of a metric's name as people wrote it: see pelagos_contract.metrics. A shortened one stays as it is."""
+    return _BYTES.sub(lambda found: bytes.fromhex(found[0].replace(":", "")).decode(errors="replace"), name)

@@ -1,0 +1,286 @@
+"""The report of a training as one HTML page that asks for nothing outside of it. What is not known has no section."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from pelagos_contract import identifiers
+from pelagos_contract.cost import rounded
+from pelagos_pipelines import pages
+from pelagos_pipelines.describing import pictures
+from pelagos_pipelines.describing.facts import TOLD, Facts, Part, Value
+from pelagos_pipelines.describing.pictures import Picture
+from pelagos_pipelines.evaluation.examples import CONFIDENT_WRONG, SPREAD, WORST
+from pelagos_pipelines.pages import words
+
+MOST_CLASSES, MOST_PARTS, MOST_WARNINGS, MOST_ROWS = 300, 60, 60, 120
+NARROW = 900
+"""Pixels of the width of a figure that can be read on a phone as a whole."""
+SHEETS = {
+    WORST: ("The worst", "Test images that the model gets most wrong, the worst first."),
+    CONFIDENT_WRONG: (
+        "Wrong and sure",
+        "What the model is surest of, and is wrong. Labels that are wrong themselves show here, too.",
+    ),
+    SPREAD: ("From best to worst", "Evenly spread over the test split: what to expect."),
+}
+CURVES = {
+    "learning-curves.png": "How the training went",
+    "confusion-matrix.png": "What is taken for what",
+    "precision-recall.png": "Precision against recall",
+    "f1-curve.png": "F1 by confidence",
+    "reliability.png": "How far scores can be believed",
+    "slices.png": "Slices, with intervals",
+}
+"""Figures by the words above them; those that are not there are not missed."""
+_STYLE = """
+.big img{min-width:640px}table.facts th{width:11em;font-weight:600}table.facts td,table.facts th{overflow-wrap:anywhere}
+.rows th:first-child,.rows td:first-child{position:sticky;left:0;background:#fff}.head{font-size:38px;margin:6px 0 0}
+.rows td,.rows th{white-space:nowrap}.rows td:first-child,.rows th:first-child{white-space:normal;min-width:118px;
+max-width:220px;overflow-wrap:anywhere}.bar{display:inline-block;height:8px;background:#0072B2;margin-right:6px;vertical-align:1px}
+body{overflow-wrap:anywhere}.fixed{white-space:nowrap}
+.ok{color:#00664b;font-weight:600}.no{color:#a33f00;font-weight:600}
+@media(max-width:600px){body{padding:14px;font-size:14px}h1{font-size:22px}.tile{flex:1 1 40%;padding:6px 10px;min-width:0}
+.tile b{font-size:18px}table.facts th{width:38%}.pair{gap:8px}}
+"""
+
+
+def made(facts: Facts, figures: Path) -> str:
+    """The page; ``figures`` is the folder of the evaluation's."""
+    shown = pictures.read({name: figures / name for name in (*CURVES, *SHEETS)})
+    parts: tuple[Iterable[str], ...] = (
+        _top(facts),
+        _warnings(facts),
+        _data(facts),
+        _metrics(facts),
+        _gates(facts),
+        _parts(facts),
+        _curves(shown),
+        _sheets(shown),
+        _seeds(facts),
+        _cost(facts),
+        _facts("Parameters", facts.parameters),
+        _facts("Environment of its export", facts.environment),
+        _origin(facts),
+        _method(facts),
+    )
+    return pages.rendered(f"Training report: {facts.title}", itertools.chain.from_iterable(parts), _STYLE)
+
+
+def _top(facts: Facts) -> Iterator[str]:
+    request, name, value = facts.request, facts.primary, facts.primary_value
+    yield f"<h1>{words(facts.title)}</h1>"
+    said = f"{request.task.value} by {request.model.architecture}, measured on {facts.day}"
+    yield f'<p class="note">{words(f"{said}, {facts.about.resource}" if facts.about.resource else said)}</p>'
+    yield f'<p class="head"><b>{words("undefined" if value.value is None else f"{value.value:.3f}")}</b></p>'
+    yield f"<p>{words(name)} on the test split: {words(TOLD.get(name, 'see below'))}. {words(_sure(facts, value))}</p>"
+    if facts.card.summary:
+        yield f"<p>{words(facts.card.summary)}</p>"
+    tiles: dict[str, object] = {
+        each: "undefined" if one.value is None else f"{one.value:.3f}"
+        for each, one in itertools.islice(facts.overall.items(), 1, 6)
+    }
+    images = facts.counts.get("images") or {}
+    tiles |= {"images to train on": images["train"], "test images": images["test"]} if images else {}
+    tiles |= {"classes": len(facts.labels), "epochs": facts.trained.get("epochs", "unknown")}
+    yield '<div class="tiles">'
+    yield from (f'<div class="tile"><b>{words(value)}</b>{words(name)}</div>' for name, value in tiles.items())
+    yield "</div>"
+
+
+def _sure(facts: Facts, value: Value) -> str:
+    if value.low is not None and value.high is not None:
+        return f"Interval {value.low:.3f} to {value.high:.3f}: {facts.resampling}."
+    if value.deviation is not None:
+        return f"Mean of {len(facts.seeds)} seeds, standard deviation {value.deviation:.3f}."
+    return "No interval was asked for: how much of it is chance, nobody has measured."
+
+
+def _warnings(facts: Facts) -> Iterator[str]:
+    if not facts.warnings:
+        return
+    yield "<h2>What a careful reader should know</h2>"
+    yield from (f'<p class="said">{words(one)}</p>' for one in facts.warnings[:MOST_WARNINGS])
+    if len(facts.warnings) > MOST_WARNINGS:
+        yield f'<p class="note">and {len(facts.warnings) - MOST_WARNINGS} more, in status.warnings.</p>'
+
+
+def _data(facts: Facts) -> Iterator[str]:
+    said, dataset = facts.dataset, facts.request.dataset
+    images = facts.counts.get("images") or {}
+    told = {
+        "dataset": said.title or dataset.name,
+        "name": dataset.name if said.title else "",
+        "version": dataset.version,
+        "DOI of the version": said.doi and identifiers.url(said.doi),
+        "DOI of the dataset": said.identifier and identifiers.url(said.identifier),
+        "licence": said.license or "not stated",
+        "made by": "; ".join(said.creators),
+        "images": ", ".join(f"{split} {count}" for split, count in images.items()),
+    }
+    yield from _facts("What it was trained on", {name: str(value) for name, value in told.items() if value})
+
+
+def _metrics(facts: Facts) -> Iterator[str]:
+    yield "<h2>Metrics on the test split</h2>"
+    if facts.resampling:
+        yield f'<p class="note">In brackets: {words(facts.resampling)}.</p>'
+    yield "<table><tr><th>metric</th><th class=n>value</th></tr>"
+    for name, value in facts.overall.items():
+        told = f'<br><span class="note">{words(TOLD[name])}</span>' if name in TOLD else ""
+        yield f'<tr><td>{words(name)}{told}</td><td class="n fixed">{words(value.words)}</td></tr>'
+    yield "</table>"
+    names, rows = facts.class_metrics, facts.classes
+    if not names:
+        return
+    yield "<h3>Of each class, the worst first</h3>"
+    if len(rows) > MOST_CLASSES:
+        yield f'<p class="note">The worst {MOST_CLASSES} of {len(rows)} classes; all are in the tracked run.</p>'
+    head = "".join(f"<th class=n>{words(name)}</th>" for name in names)
+    yield f'<div class="wide"><table class="rows"><tr><th>class</th><th class=n>in test</th>{head}</tr>'
+    for label, count, values in rows[:MOST_CLASSES]:
+        cells = "".join(_cell(values[name], barred=name == names[0]) for name in names)
+        yield f"<tr><td>{words(label)}</td><td class=n>{'' if count is None else count}</td>{cells}</tr>"
+    yield "</table></div>"
+    if any(values[names[0]].value is None for _, _, values in rows):
+        yield '<p class="note">Undefined: the test split has nothing of the class, so that nothing can be said of it.</p>'
+
+
+def _cell(value: Value, *, barred: bool = False) -> str:
+    bar = (
+        f'<span class="bar" style="width:{48 * min(max(value.value, 0), 1):.0f}px"></span>'
+        if barred and value.value
+        else ""
+    )
+    return f"<td class=n>{bar}{words(value.words)}</td>"
+
+
+def _gates(facts: Facts) -> Iterator[str]:
+    gates = facts.state.get("gates") or ()
+    if not gates:
+        return
+    yield "<h2>Gates</h2><div class=wide><table><tr><th>gate</th><th class=n>value</th><th>outcome</th></tr>"
+    for gate in gates[:MOST_ROWS]:
+        passed = bool(gate.get("passed"))
+        outcome = f'<span class="{"ok" if passed else "no"}">{"passed" if passed else "not passed"}</span>'
+        yield f"<tr><td>{words(gate.get('metric'))}</td><td class=n>{words(gate.get('value'))}</td><td>{outcome}</td></tr>"
+    yield "</table></div>"
+
+
+_KINDS = {
+    "slice": ("Slices", "The same model on parts of the test split; the worst first."),
+    "leave-one-out": (
+        "Leave one group out",
+        "For each group a model that never saw it, measured on that group: what to expect of a new one.",
+    ),
+}
+
+
+def _parts(facts: Facts) -> Iterator[str]:
+    for kind, (title, note) in _KINDS.items():
+        fields = facts.parts(kind)
+        if not fields:
+            continue
+        yield f'<h2>{title}</h2><p class="note">{note}</p>'
+        for name, found in fields.items():
+            yield from _table_of(name, found, facts.primary)
+
+
+def _table_of(field: str, found: Sequence[Part], primary: str) -> Iterator[str]:
+    names = sorted({metric for part in found for metric in part.values}, key=lambda each: (each != primary, each))[:8]
+    head = "".join(f"<th class=n>{words(name)}</th>" for name in names)
+    yield f'<div class="wide"><table class="rows"><tr><th>{words(field)}</th>{head}</tr>'
+    for part in found[:MOST_PARTS]:
+        cells = "".join(_cell(part.values.get(name, Value(None)), barred=name == names[0]) for name in names)
+        yield f"<tr><td>{words(part.name)}</td>{cells}</tr>"
+    yield "</table></div>"
+    if len(found) > MOST_PARTS:
+        yield f'<p class="note">The worst {MOST_PARTS} of {len(found)}.</p>'
+
+
+def _curves(shown: Mapping[str, Picture]) -> Iterator[str]:
+    for name, title in CURVES.items():
+        if name in shown:
+            yield f"<h2>{title}</h2>{_picture(shown[name], title)}"
+
+
+def _sheets(shown: Mapping[str, Picture]) -> Iterator[str]:
+    there = [name for name in SHEETS if name in shown]
+    if not there:
+        return
+    yield "<h2>Pictures</h2>"
+    for name in there:
+        title, note = SHEETS[name]
+        yield f'<h3>{title}</h3><p class="note">{note}</p>{_picture(shown[name], note)}'
+
+
+def _picture(one: Picture, described: str) -> str:
+    # On a phone what is wide is scrolled in its own frame, and not made too small to be read.
+    look = "wide big" if one.width > NARROW else "wide"
+    return f'<div class="{look}">{pages.picture(one.webp, described, one.width, one.height, "webp")}</div>'
+
+
+def _seeds(facts: Facts) -> Iterator[str]:
+    if not facts.seeds:
+        return
+    yield "<h2>Seeds</h2><p class=note>Metrics above are their means; figures and pictures are of the model that is kept.</p>"
+    yield '<div class="wide"><table><tr><th class=n>seed</th><th class=n>epochs</th><th class=n>best</th>'
+    yield f"<th class=n>{words(facts.primary)}</th><th></th></tr>"
+    for one in facts.seeds:
+        value = Value(one.metrics.get(f"test/{facts.primary}"))
+        kept = "kept" if one.seed == facts.trained.get("seed") else ""
+        yield f"<tr><td class=n>{one.seed}</td><td class=n>{one.epochs}</td><td class=n>{one.best_epoch}</td>"
+        yield f"{_cell(value)}<td>{kept}</td></tr>"
+    yield "</table></div>"
+
+
+def _cost(facts: Facts) -> Iterator[str]:
+    cost = facts.cost
+    if cost is None:
+        return
+    known = {
+        "time": f"{rounded(cost.seconds / 3600)} h" if cost.seconds >= 3600 else f"{rounded(cost.seconds)} s",
+        "processors": f"{rounded(cost.cpu_seconds / 3600)} core hours",
+        "GPUs": "unknown" if cost.gpu_seconds is None else f"{rounded(cost.gpu_seconds / 3600)} hours",
+        "energy": "unknown" if cost.kilowatt_hours is None else f"{rounded(cost.kilowatt_hours)} kWh",
+        "how it was found": cost.energy_method,
+        "CO2 equivalent": "unknown" if cost.grams is None else f"{rounded(cost.grams)} g",
+        "per kWh": f"{cost.grams_per_kwh:g} g",
+        "attempts": str(cost.attempts),
+        "not in it": "; ".join(cost.missing),
+    }
+    yield from _facts("Cost until this report", {name: told for name, told in known.items() if told})
+
+
+def _origin(facts: Facts) -> Iterator[str]:
+    told = {
+        "model package": f"sha256:{facts.package}",
+        "ONNX graph": f"sha256:{facts.onnx}",
+        "checkpoint": f"sha256:{facts.trained.get('bestSha256', 'unknown')}",
+        "tracked run": facts.run,
+    }
+    yield from _facts("Where it is from", {name: value for name, value in told.items() if value})
+
+
+def _facts(title: str, told: Mapping[str, str]) -> Iterator[str]:
+    if not told:
+        return
+    yield f'<h2>{title}</h2><table class="facts">'
+    for name, value in itertools.islice(told.items(), MOST_ROWS):
+        yield f"<tr><th>{words(name)}</th><td>{words(value)}</td></tr>"
+    yield "</table>"
+
+
+def _method(facts: Facts) -> Iterator[str]:
+    yield (
+        "<h2>How to read the figures</h2><p>The test split was seen by no training and chose nothing: the best epoch is chosen on"
+        " the validation split. Means over classes count every class alike (macro), and leave those out of which the split has"
+        " nothing.</p>"
+    )
+    if facts.resampling:
+        yield (
+            "<p>Intervals: whole groups are drawn anew with replacement, and each metric is computed again (percentile bootstrap;"
+            " Efron and Tibshirani, 1993). Images of a group look alike: to draw single images would promise too much.</p>"
+        )

@@ -1,0 +1,115 @@
+"""The report of a training: one page that holds all it shows, for whoever looks, on whatever they look at it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import browser
+import described_models
+import untrusted_text
+from pelagos_contract.judgement import PAGE_BEGINS
+from pelagos_contract.model_card import LARGEST
+from pelagos_pipelines.describing import page
+
+HOSTILE = "</title><script>document.title='taken'</script><img src=http://evil.example/x>" + untrusted_text.HOSTILE
+FIGURES = (*page.CURVES, *page.SHEETS)
+
+
+class Read(HTMLParser):
+    """The words of a page, its elements, and all that a browser would fetch."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: set[str] = set()
+        self.addresses: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.addresses += [value or "" for name, value in attrs if name in {"src", "href", "srcset", "data", "action"}]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def test_a_report_says_all_that_is_known(tmp_path: Path) -> None:
+    described_models.draw(tmp_path, FIGURES)
+
+    text = page.made(described_models.facts(), tmp_path)
+
+    read = Read(text)
+    said = " ".join(read.words)
+    assert text.startswith(PAGE_BEGINS)
+    for words in ("0.500", "Interval 0.410 to 0.580: 95% intervals by bootstrap over 14 groups by site"):
+        assert words in said, "the primary metric, with its interval"
+    assert "https://doi.org/10.5281/zenodo.1234567" in said
+    assert "CC-BY-4.0" in said
+    sections = [
+        "What it was trained on", "Metrics on the test split", "Slices", "Leave one group out", "Pictures", "Parameters",
+        "Environment of its export", "Cost until this report", "Where it is from", *page.CURVES.values(),
+    ]  # fmt: skip
+    assert set(sections) <= {*read.words}
+    assert len(read.addresses) == len(FIGURES)
+    assert all(address.startswith("data:image/webp;base64,") for address in read.addresses)
+    assert not read.tags & {"script", "link", "iframe", "object", "form", "base", "a"}
+    assert read.words.index("cod") < read.words.index("eel") < len(read.words), "the worst class first"
+
+
+def test_what_is_not_known_has_no_section_and_is_never_a_zero(tmp_path: Path) -> None:
+    read = Read(page.made(described_models.unsaid(), tmp_path))
+
+    assert "undefined" in read.words
+    assert "not stated" in read.words, "the licence"
+    assert "No interval was asked for: how much of it is chance, nobody has measured." in " ".join(read.words)
+    assert not {"Slices", "Pictures", "Cost until this report", "Environment of its export", "Seeds"} & {*read.words}
+    assert "0.000" not in read.words
+
+
+def test_the_same_facts_are_the_same_bytes(tmp_path: Path) -> None:
+    described_models.draw(tmp_path, FIGURES)
+    assert page.made(described_models.facts(), tmp_path) == page.made(described_models.facts(), tmp_path)
+
+
+def test_a_report_stays_small_whatever_there_is_to_show(tmp_path: Path) -> None:
+    """Noise packs worst of all; there are thousands of classes with the longest names, and as many slices."""
+    described_models.draw(tmp_path, FIGURES[:4], side=1700)
+    labels = [f"{number} {'w' * 200}" for number in range(3000)]
+    facts = described_models.facts(labels)
+    slices = {f"slice/site/{number} {'w' * 80}/mAP50": 0.5 for number in range(3000)}
+    facts = replace(
+        facts, state=dict(facts.state) | {"metrics": dict(facts.metrics) | slices}, warnings=["w" * 2000] * 900
+    )
+
+    assert len(page.made(facts, tmp_path).encode()) < LARGEST
+
+
+@pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(100)])
+def test_a_figure_that_is_no_picture_is_left_out(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "worst.png").write_bytes(content)
+    assert "Pictures" not in Read(page.made(described_models.facts(), tmp_path)).words
+
+
+@pytest.mark.skipif(not browser.CHROMIUM.exists(), reason="no root")
+def test_a_report_asks_nobody_and_is_read_on_a_phone_whatever_names_are_in_it(tmp_path: Path) -> None:
+    described_models.draw(tmp_path / "figures", FIGURES[:4], side=1000)
+    about = described_models.ABOUT | {"resource": HOSTILE}
+    facts = described_models.facts(("w" * 300, HOSTILE, "eel"), about, site=HOSTILE)
+    facts = replace(facts, warnings=[HOSTILE, "x" * 400], environment={HOSTILE: "y" * 300})
+    path = tmp_path / "report.html"
+    path.write_text(page.made(facts, tmp_path / "figures"), encoding="utf-8")
+
+    became, _, hosts = browser.shown(path, tmp_path)
+
+    assert "<title>Training report: Fish of the bay</title>" in became
+    assert became.rstrip().endswith("</html>")
+    assert "<script" not in became
+    assert not [host for host in hosts if not host.endswith(browser.OWN)]
+    assert browser.width_on_a_phone(path, tmp_path, 360) <= 360, (
+        "nothing is scrolled to the side but within its own frame"
+    )
