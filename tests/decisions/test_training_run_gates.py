@@ -220,7 +220,10 @@ def before(gate: dict[str, Any], classes: tuple[str, ...] | None = ("copepod", "
         ),
         ({"metric": "test/Recall"}, "metric: models that detect have no Recall (did you mean 'recall'"),
         ({"metric": "tets/F1"}, "metric: there are no metrics of 'tets'; a gate names one of the test split: F1, "),
-        ({"metric": "export/diference"}, "metric: there is no export/diference (did you mean 'export/difference'?)"),
+        (
+            {"metric": "export/differences"},
+            "metric: there is no export/differences (did you mean 'export/difference'?)",
+        ),
         (
             {"metric": "confidence", "class": "krill"},
             "metric: confidence is of all classes together, and of no single one",
