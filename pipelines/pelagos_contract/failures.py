@@ -108,6 +108,11 @@ class Reason(StrEnum):
         "An annotation exceeds its image by more than a pixel, or has no area.",
         "Correct the annotations that the message names, or set spec.cleaning.outside to Clip or Drop.",
     )
+    SLICES_IMPOSSIBLE = (
+        "SlicesImpossible",
+        "spec.evaluation.slices names a field that no image of the test split has, or one with too many values.",
+        "Name fields that the message lists, or have spec.capture of the Dataset say them; then make a new TrainingRun.",
+    )
     UNKNOWN_CLASS = (
         "UnknownClass",
         "An annotation names a class that the source does not declare.",

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pelagos_contract import families
 from pelagos_contract.base import Strict
+from pelagos_contract.capture import SLICE_FIELDS, SliceField
 from pelagos_contract.cost import Cost
 from pelagos_contract.families import Architecture
 from pelagos_contract.model_card import About, Document
@@ -133,6 +134,15 @@ class Evaluation(Strict):
             "model package. Of images with more objects status.warnings tells.",
         ),
     ] = MAX_DETECTIONS
+    slices: Annotated[
+        list[SliceField] | None,
+        Field(
+            min_length=1,
+            max_length=len(SLICE_FIELDS),
+            description="What images of the test split are told apart by, as the Dataset's spec.capture has it: each value is "
+            f"measured by itself, and the worst one of each field is told. Of {', '.join(SLICE_FIELDS)}. Default: none.",
+        ),
+    ] = None
 
 
 class DatasetInput(Strict):
@@ -203,6 +213,57 @@ class ModelPackage(Strict):
     parity: Parity
 
 
+class Interval(Strict):
+    """Between which two values a metric lies, for other images of the same kind, at the level of its resampling."""
+
+    low: float
+    high: float
+
+
+class Resampling(Strict):
+    """How intervals were made: groups of images, by ``by``, were drawn with replacement ``samples`` times.
+
+    ``why`` is there when there are none, and says why.
+    """
+
+    by: str
+    groups: int
+    level: float
+    samples: int
+    why: str | None = None
+
+
+class Slice(Strict):
+    """The images of the test split with one value of a field; None: those of which it is not known.
+
+    ``by`` and ``groups``: what its interval was made of.
+    """
+
+    value: str | None = None
+    images: int
+    objects: int
+    by: str
+    groups: int
+
+
+class SlicedField(Strict):
+    """The slices of a field. ``worst`` is the value of that with the worst ``metric``, the main one of the task, among the known;
+    None where none of them has it."""
+
+    field: str
+    metric: str
+    slices: list[Slice]
+    worst: str | None = None
+
+
+class EvidenceFile(Strict):
+    """What the model did with each image of the test split, see evaluation.evidence. ``test``: digest of what it was asked."""
+
+    uri: str
+    sha256: str
+    test: str
+
+
 class SeedResult(Strict):
     """One training of several. ``fitness``: the metric of the validation split that chose its best epoch, and the model."""
 
@@ -219,6 +280,7 @@ class TrainingResult(Strict):
     Of several seeds ``metrics`` are the means, null where one of them is, ``deviations`` the sample standard deviations
     (n - 1), and ``seed`` is that of the model.
     ``cost`` is that of all attempts; releases of before measured none. ``documents`` are beside the package.
+    ``intervals`` are of metrics by their names, for those that have one, and ``evidence`` is of the model that is packaged.
     """
 
     metrics: dict[str, float | None]
@@ -226,6 +288,10 @@ class TrainingResult(Strict):
     model: ModelPackage
     warnings: list[str] = []
     deviations: dict[str, float] = {}
+    intervals: dict[str, Interval] = {}
+    resampling: Resampling | None = None
+    slices: list[SlicedField] = []
+    evidence: EvidenceFile | None = None
     seeds: list[SeedResult] = []
     seed: Seed | None = None
     cost: Cost | None = None

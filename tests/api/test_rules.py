@@ -249,6 +249,8 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.TRAINING_RUN, {"hyperparameters": {"weightDecay": "1.5"}}, "spec.hyperparameters.weightDecay"),
     (kinds.TRAINING_RUN, {"seeds": [0, 1]}, None),
     (kinds.TRAINING_RUN, {"seeds": [0, 1, 0]}, "spec.seeds"),
+    (kinds.TRAINING_RUN, {"evaluation": {"slices": ["site", "depthBand"]}}, None),
+    (kinds.TRAINING_RUN, {"evaluation": {"slices": ["site", "hour", "site"]}}, "spec.evaluation.slices"),
     *(
         (kinds.TRAINING_RUN, {"search": SEARCH | changes}, field and f"spec.search.{field}")
         for changes, field in SEARCHES

@@ -426,6 +426,7 @@ CHECKPOINT_NOT_FOUND = _training_run(
     "model.weights names a file that is not on the data volume yet. Nothing is started before it is there.",
     "Put the file there, or name another in a new TrainingRun.",
 )
+SLICES_IMPOSSIBLE = _of_steps("TrainingRun", failures.Reason.SLICES_IMPOSSIBLE)
 CHECKPOINT_INVALID = _of_steps("TrainingRun", failures.Reason.CHECKPOINT_INVALID)
 UNTRUSTED_CHECKPOINT = _of_steps("TrainingRun", failures.Reason.UNTRUSTED_CHECKPOINT)
 TRAINING_DIVERGED = _of_steps("TrainingRun", failures.Reason.TRAINING_DIVERGED)

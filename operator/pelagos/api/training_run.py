@@ -247,6 +247,13 @@ class TrainingRunSpec(BaseSpec):
             holds=lambda spec: len(set(spec.seeds)) == len(spec.seeds),
         ),
         Rule(
+            cel="!has(self.evaluation.slices) || self.evaluation.slices.all(field, "
+            "self.evaluation.slices.exists_one(other, other == field))",
+            message="spec.evaluation.slices must name each field once",
+            field="spec.evaluation.slices",
+            holds=lambda spec: len({*(spec.evaluation.slices or ())}) == len(spec.evaluation.slices or ()),
+        ),
+        Rule(
             cel="!has(self.tracking.wandb) || self.tracking.wandb.mode != 'Online' || has(self.tracking.wandb.secretRef)",
             message="spec.tracking.wandb.secretRef is needed with mode Online: it names a Secret with the key apiKey",
             field="spec.tracking.wandb.secretRef",

@@ -13,8 +13,8 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ class EvidenceError(Exception):
 
 @dataclass(frozen=True)
 class Evidence:
-    """Tables by name. ``fields`` are values by which images can be told apart, in their order, None where one is not known.
+    """Tables by name. ``objects`` are how many annotations each image has, and ``fields`` are values by which images can be told
+    apart, None where one is not known.
 
     ``version`` is that of the dataset, ``test`` the digest of the images and of what is true of them, whichever version has them.
     """
@@ -60,6 +61,7 @@ class Evidence:
     version: str
     test: str
     images: tuple[str, ...]
+    objects: tuple[int, ...]
     fields: Mapping[str, tuple[str | None, ...]]
     tables: Mapping[str, Table]
 
@@ -67,6 +69,33 @@ class Evidence:
     def rows(self) -> int:
         """Of all tables."""
         return sum(len(column) for table in self.tables.values() for column in [*table.values()][:1])
+
+    @property
+    def at_once(self) -> int:
+        """Multisets that are counted at once."""
+        return max(1, HELD // max(len(self.images), self.rows, len(self.labels), 1))
+
+    def counter(self) -> Callable[[Any], dict[str, Any]]:
+        """What `counted` counts with, for at most ``at_once`` multisets."""
+        return TASKS.named(self.task).counter(self.tables, len(self.images), len(self.labels))
+
+    def part(self, chosen: Sequence[int]) -> Evidence:
+        """Of some of its images, by their places, which ascend."""
+        places: Any = np.full(len(self.images), -1, np.int32)
+        places[list(chosen)] = np.arange(len(chosen))
+        tables: dict[str, Table] = {}
+        for name, table in self.tables.items():
+            kept = places[table["image"]] >= 0 if "image" in table else slice(None)
+            tables[name] = {column: values[kept] for column, values in table.items()}
+            if "image" in table:
+                tables[name] = {**tables[name], "image": places[tables[name]["image"]]}
+        return replace(
+            self,
+            images=tuple(self.images[place] for place in chosen),
+            objects=tuple(self.objects[place] for place in chosen),
+            fields={name: tuple(values[place] for place in chosen) for name, values in self.fields.items()},
+            tables=tables,
+        )
 
 
 def collect(
@@ -81,7 +110,8 @@ def collect(
     tables = TASKS.named(task).evidence(samples, found, labels)
     values = {name: tuple(column) for name, column in fields.items()}
     images = tuple(sample.name for sample in samples)
-    return Evidence(task, tuple(labels), version, digest_of(samples, labels), images, values, tables)
+    objects = tuple(len(sample.class_ids) for sample in samples)
+    return Evidence(task, tuple(labels), version, digest_of(samples, labels), images, objects, values, tables)
 
 
 def digest_of(samples: Sequence[Sample], labels: Sequence[str]) -> str:
@@ -103,9 +133,8 @@ def counted(evidence: Evidence, weights: Any) -> dict[str, Any]:
     Returns:
         ``[multisets]`` of each metric; NaN where a multiset says nothing about it.
     """
-    count = TASKS.named(evidence.task).counter(evidence.tables, len(evidence.images), len(evidence.labels))
+    count, size = evidence.counter(), evidence.at_once
     weights = np.asarray(weights, np.int32)
-    size = max(1, HELD // max(len(evidence.images), evidence.rows, len(evidence.labels), 1))
     parts = [count(weights[start : start + size]) for start in range(0, len(weights), size)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
@@ -124,6 +153,7 @@ def write(evidence: Evidence, path: Path) -> str:
         "version": evidence.version,
         "test": evidence.test,
         "images": evidence.images,
+        "objects": evidence.objects,
         "fields": evidence.fields,
     }
     size = sum(column.nbytes for table in evidence.tables.values() for column in table.values())
@@ -193,6 +223,13 @@ def _read(archive: zipfile.ZipFile) -> Evidence:
     task = Task(header["task"])
     labels, images = (_texts(header[name], most) for name, most in (("labels", MOST_LABELS), ("images", MOST_IMAGES)))
     version, test = _texts([header["version"], header["test"]], 2)
+    objects = header["objects"]
+    if (
+        not isinstance(objects, list)
+        or len(objects) != len(images)
+        or not all(type(n) is int and n >= 0 for n in objects)
+    ):
+        raise EvidenceError("its objects are no numbers, one for each image")
     given = header["fields"]
     if not isinstance(given, dict) or len(given) > MOST_FIELDS:
         raise EvidenceError("its fields are no mapping, or too many")
@@ -206,7 +243,7 @@ def _read(archive: zipfile.ZipFile) -> Evidence:
             left -= array.nbytes
             tables[name][column] = array
         _require_sound(name, tables[name], len(images), len(labels))
-    return Evidence(task, labels, version, test, images, fields, tables)
+    return Evidence(task, labels, version, test, images, tuple(objects), fields, tables)
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str, most: int) -> bytes:

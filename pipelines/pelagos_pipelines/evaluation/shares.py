@@ -77,7 +77,7 @@ def of_epoch(shares: Mapping[str, Share], names: Iterable[str]) -> dict[str, flo
     Where a model has said nothing yet, its precision is 0, as ultralytics has it: what is undefined could not be compared.
     """
     known = {name: shares[name].macro for name in names if np.any(shares[name].true)}
-    return {name: value if math.isfinite(value) else 0.0 for name, value in known.items()}
+    return {name: float(value) if math.isfinite(value) else 0.0 for name, value in known.items()}
 
 
 def of_counts(right: Any, true: Any, said: Any) -> dict[str, Share]:

@@ -1,15 +1,45 @@
-"""Values by which images of a split are told apart: fields of capture, what follows from them, and groups. Knows no task."""
+"""Metrics of parts of the test split: of the images with one value of a field. Knows no task.
+
+A part is measured as if it were the whole split, with its own confidence where a task chooses one. Images of which the field is
+not known are a part, too, and never the worst one: nobody knows which images these are.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+
+from pelagos_contract import metrics as names
 from pelagos_contract.capture import SLICE_FIELDS
+from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.tasks import TASKS
+from pelagos_contract.training import Interval, Slice, SlicedField
 from pelagos_pipelines.annotations.capture import Capture
+from pelagos_pipelines.annotations.untrusted_input import format_names
+from pelagos_pipelines.evaluation import evidence as counting
+from pelagos_pipelines.evaluation import resampling
+from pelagos_pipelines.evaluation.evidence import Evidence
 from pelagos_pipelines.evaluation.samples import Sample
 
+FIELD = "spec.evaluation.slices"
+MOST = 100
+"""Values of a field: a list with more of them is not read, and each is measured on next to nothing."""
 _CAPITAL = re.compile(r"[A-Z]")
+_NOT_KNOWN = "not known"
+
+
+@dataclass(frozen=True)
+class Sliced:
+    """Metrics and intervals by their names, what there is of each field, and what a reader should know."""
+
+    metrics: dict[str, float | None]
+    intervals: dict[str, Interval]
+    fields: list[SlicedField]
+    warnings: list[str]
 
 
 def values(samples: Sequence[Sample], field: str) -> tuple[str | None, ...]:
@@ -23,3 +53,117 @@ def values(samples: Sequence[Sample], field: str) -> tuple[str | None, ...]:
 def known(samples: Sequence[Sample]) -> list[str]:
     """The fields of which at least one image has a value."""
     return [field for field in SLICE_FIELDS if any(value is not None for value in values(samples, field))]
+
+
+def fields_of(samples: Sequence[Sample]) -> dict[str, tuple[str | None, ...]]:
+    """All that images can be told apart by, as evidence keeps it."""
+    files = tuple(sample.source or sample.name for sample in samples)
+    return {field: values(samples, field) for field in known(samples)} | {resampling.IMAGE: files}
+
+
+def require(samples: Sequence[Sample], fields: Sequence[str]) -> None:
+    """Refuse what cannot be measured on these images, before a model is trained for it.
+
+    Raises:
+        RefusedError: SLICES_IMPOSSIBLE.
+    """
+    for field in fields:
+        found = {*values(samples, field)} - {None}
+        if not found:
+            there = ", ".join(known(samples)) or "none: the Dataset has no spec.capture, or it says nothing of them"
+            message = f"{FIELD} names {field}, which no image of the test split has; fields that they have: {there}"
+            raise RefusedError(Reason.SLICES_IMPOSSIBLE, message, FIELD)
+        if len(found) > MOST:
+            message = (
+                f"{FIELD} names {field}, which has {len(found)} values in the test split; at most {MOST} are measured"
+            )
+            raise RefusedError(Reason.SLICES_IMPOSSIBLE, f"{message}: name a coarser field, or leave it out", FIELD)
+
+
+def measured(models: Sequence[Evidence], fields: Sequence[str]) -> Sliced:
+    """Of one model, or of several that were asked the same: then metrics are their means, None where one of them has none."""
+    found, primary = Sliced({}, {}, [], []), TASKS[models[0].task].primary_metric
+    for field in fields:
+        parts = _parts(models, field)
+        slices = []
+        for value, part in parts.items():
+            weights: Any = np.ones((1, len(part[0].images)), np.int32)
+            each = [resampling.known(counting.counted(model, weights)) for model in part]
+            found.metrics.update({names.of_slice(field, value, name): _mean(each, name) for name in each[0]})
+            slices.append(_slice(found, field, value, part))
+        found.fields.append(_judged(found, field, slices, primary))
+        found.warnings.extend(_warnings(found, found.fields[-1]))
+    return found
+
+
+def worst_of(metrics: Mapping[str, float | None], field: str, slices: Sequence[Slice]) -> dict[str, float | None]:
+    """The worst of the slices that are known, of each metric that is good or bad; None where none of them has it."""
+    told = [name for each in metrics if (name := names.parsed(each)) is not None]
+    measures = dict.fromkeys(name.metric for name in told if name.kind is names.Kind.SLICE and name.field == field)
+    found: dict[str, float | None] = {}
+    for metric in measures:
+        each = [metrics[names.of_slice(field, one.value, metric)] for one in slices if one.value is not None]
+        values = [value for value in each if value is not None]
+        if metric not in names.SETTINGS:
+            found[names.of_worst(field, metric)] = names.worst(metric, values) if values else None
+    return found
+
+
+def _parts(models: Sequence[Evidence], field: str) -> dict[str | None, list[Evidence]]:
+    """By value, in their order, with what is not known last."""
+    column = models[0].fields[field]
+    order = sorted({value for value in column if value is not None})
+    places: dict[str | None, list[int]] = {value: [] for value in order}
+    for place, value in enumerate(column):
+        places.setdefault(value, []).append(place)
+    return {value: [model.part(chosen) for model in models] for value, chosen in places.items()}
+
+
+def _slice(found: Sliced, field: str, value: str | None, part: Sequence[Evidence]) -> Slice:
+    """What it is made of; its interval is of the main metric of the task alone."""
+    primary = TASKS[part[0].task].primary_metric
+    intervals, told = resampling.intervals(part, field, names.value_name(value))
+    if primary in intervals:
+        found.intervals[names.of_slice(field, value, primary)] = intervals[primary]
+    images, objects = len(part[0].images), sum(part[0].objects)
+    return Slice(value=value, images=images, objects=objects, by=told.by, groups=told.groups)
+
+
+def _judged(found: Sliced, field: str, slices: list[Slice], metric: str) -> SlicedField:
+    worst = worst_of(found.metrics, field, slices)
+    found.metrics.update(worst)
+    least = worst[names.of_worst(field, metric)]
+    which = next(
+        (
+            one.value
+            for one in slices
+            if one.value is not None
+            and least is not None
+            and found.metrics[names.of_slice(field, one.value, metric)] == least
+        ),
+        None,
+    )
+    return SlicedField(field=field, metric=metric, slices=slices, worst=which)
+
+
+def _warnings(found: Sliced, told: SlicedField) -> list[str]:
+    lines = []
+    single = [one.value or _NOT_KNOWN for one in told.slices if one.images == 1]
+    if single:
+        lines.append(
+            f"slices of one image: {told.field} {format_names(single)}; their metrics say next to nothing, and have no interval"
+        )
+    unknown = next((one for one in told.slices if one.value is None), None)
+    if unknown is not None:
+        value = found.metrics[names.of_slice(told.field, None, told.metric)]
+        least = found.metrics[names.of_worst(told.field, told.metric)]
+        line = f"{told.field} is not known of {unknown.images} images of the test split, which are a slice of their own"
+        if value is not None and least is not None and names.worst(told.metric, [value, least]) != least:
+            line += f": with {told.metric} {value:.3f} it is worse than the worst slice, which has {least:.3f}"
+        lines.append(line)
+    return lines
+
+
+def _mean(each: Sequence[Mapping[str, float | None]], name: str) -> float | None:
+    found = [value for one in each if (value := one[name]) is not None]
+    return float(np.mean(found)) if len(found) == len(each) else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pelagos_contract import event_files as names
 from pelagos_contract.progress import SeedState, Stage
-from pelagos_pipelines.steps import runs, search, seeds, trackers, train
+from pelagos_pipelines.steps import resampled, runs, search, seeds, trackers, train
 
 if TYPE_CHECKING:
     from pelagos_contract.dataset import Split
@@ -62,7 +62,8 @@ def stage(run: runs.Run) -> None:
         told.becomes(training, SeedState.EVALUATED)
     if len(trainings) > 1:
         if is_new or not _stands(run, MEASUREMENT):
-            run.finish(MEASUREMENT, seeds.evaluated(run, time.time()))
+            together = seeds.evaluated(run, time.time())
+            run.finish(MEASUREMENT, resampled.of_models(run, trainings, together, MEASUREMENT))
         _tell(run, seeds.model_of(run))
 
 
@@ -96,7 +97,13 @@ def _measure(run: runs.Run) -> None:
     others = [strategy.without_faint(one) for one in predictions]
     measured = evaluation.evaluate(samples, found, known.labels, run.figures)
     limits = strategy.limits(known, found, measured.metrics, limit)
-    warnings = [*measured.warnings, *limits, *_doubted(run, known.labels, held_out, [*found, *others])]
+    further = resampled.of_model(run, samples, found, known.labels, measured.metrics)
+    warnings = [
+        *measured.warnings,
+        *further.warnings,
+        *limits,
+        *_doubted(run, known.labels, held_out, [*found, *others]),
+    ]
     if (tile := known.preprocessing.tile) is not None:
         warnings.append(
             f"large images of the dataset are cut into tiles of {tile.size} pixels: metrics are of tiles, and an object that"
@@ -106,8 +113,9 @@ def _measure(run: runs.Run) -> None:
     curves, planned = [(epoch.number, epoch.metrics) for epoch in epochs], run.request.hyperparameters.epochs
     figures.learning_curves(curves, run.figures, trained["bestEpoch"], planned)
     # With its time, and before MLflow is told: a step that is started again tells the same points, and measures nothing again.
-    state = {"metrics": measured.metrics, "warnings": warnings, "at": time.time(), "counts": counts.of(known)}
-    run.finish(MEASUREMENT, state | {"bestSha256": trained["bestSha256"]})
+    state = {"metrics": {**measured.metrics, **further.metrics}, "warnings": warnings, "at": time.time()}
+    state |= {"counts": counts.of(known), "bestSha256": trained["bestSha256"]}
+    run.finish(MEASUREMENT, state | further.state)
 
 
 def _some(samples: Sequence[Sample]) -> Sequence[Sample]:
@@ -176,6 +184,8 @@ def _tell(run: runs.Run, shown: runs.Run) -> None:
     events = run.events / names.EVALUATION
     event_files.write(events, event_files.of_evaluation(known, figures, epochs, measured["at"]))
     tracker.file(events, names.FOLDER)
+    for path in resampled.files(run, shown):
+        tracker.file(path, resampled.FOLDER)
     for path in sorted((shown.figures / LABELS).glob("doubtful-*")):
         tracker.file(path, LABELS)
     if run.part is not None:

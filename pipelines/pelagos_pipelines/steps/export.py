@@ -15,7 +15,7 @@ from pelagos_contract.progress import Stage
 from pelagos_contract.tags import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_TAG
 from pelagos_contract.training import ModelPackage, Parity, TrainingResult
 from pelagos_pipelines.serving import packages
-from pelagos_pipelines.steps import documents, evaluate, runs, search, seeds, trackers, train
+from pelagos_pipelines.steps import documents, evaluate, resampled, runs, search, seeds, trackers, train
 
 if TYPE_CHECKING:
     from pelagos_pipelines.export.package import Written
@@ -75,6 +75,7 @@ def _export(run: runs.Run) -> None:
     if evaluated["bestSha256"] != trained["bestSha256"]:
         raise runs.altered("the checkpoint of the best epoch")
     packed = _pack(run, seeds.model_of(run).best(trained["bestSha256"]))
+    evidence = resampled.keep(seeds.model_of(run), evaluate.STEP)
     written, parity = packed.written, packed.parity
     described = documents.write(run, written, packed.labels, warnings, tracker)
     uri = _publish(run, written.folder)
@@ -99,12 +100,12 @@ def _export(run: runs.Run) -> None:
             "parity": parity,
         }
     )
-    several = {name: evaluated[name] for name in ("deviations", "seeds") if name in evaluated}
+    told = {name: evaluated[name] for name in ("deviations", "seeds", *resampled.RESULT) if name in evaluated}
     result = TrainingResult.model_validate(
         {"metrics": metrics, "epochs": trained["epochs"], "model": model, "cost": cost}
-        | {"warnings": [*warnings, *described.warnings]}
+        | {"warnings": [*warnings, *described.warnings], "evidence": evidence}
         | {"seed": trained.get("seed"), "search": search.told(run), "documents": described.documents}
-        | several
+        | told
     )
     runs.leave(run.places.report, result)
 

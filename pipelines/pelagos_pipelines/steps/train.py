@@ -178,13 +178,14 @@ class _Prepared:
 
 
 def _prepare(run: runs.Run) -> _Prepared:
-    from pelagos_pipelines.evaluation import ground_truth
+    from pelagos_pipelines.evaluation import ground_truth, slices
     from pelagos_pipelines.training.families import family_of
 
     request = run.with_dataset("train", "validation")
     known = ground_truth.read(request, check_content=True)
     family = family_of(request)
     _require_heeded(known, family)
+    slices.require(known.samples("test"), request.evaluation.slices or [])
     return _Prepared(request, known, family, starting.bring(run))
 
 

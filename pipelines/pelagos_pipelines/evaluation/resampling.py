@@ -1,0 +1,131 @@
+"""Intervals of metrics by the bootstrap: how else they would come out, for other images of the same kind.
+
+Groups of images are drawn with replacement, as many as there are, and metrics counted anew, thousands of times; of these values
+the middle 95 % lie in the interval (percentile bootstrap: B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993,
+chapter 13). Groups are drawn, and not images: those of a station are alike, and intervals of single ones would be too narrow
+(A. C. Davison and D. V. Hinkley, Bootstrap Methods and their Application, 1997, section 3.8; C. A. Field and A. H. Welsh,
+Bootstrapping clustered data, Journal of the Royal Statistical Society B 69, 2007). Of a few groups nobody can tell that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pelagos_contract.metrics import SETTINGS
+from pelagos_contract.training import Interval, Resampling
+from pelagos_pipelines.evaluation.evidence import Evidence
+
+IMAGE = "image"
+"""The field of evidence with the files of the source: tiles of one stay together."""
+LEVEL = 0.95
+SAMPLES = 2_000
+FEWEST_SAMPLES = 200
+WORK = 400_000_000
+"""Rows of evidence that are counted in all samples together; where more are needed there are fewer samples."""
+FEWEST_GROUPS = 5
+DEFINED = 0.95
+"""How many of the samples must say something about a metric."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """What is drawn: ``numbers`` ``[images]`` say to which of ``count`` groups, by the field ``by``, an image belongs."""
+
+    by: str
+    numbers: Any
+    count: int
+
+    def why_not(self) -> str | None:
+        """Why there are no intervals; None: there are."""
+        if self.count >= FEWEST_GROUPS:
+            return None
+        what = "images" if self.by == IMAGE else f"different values of {self.by}"
+        return f"there are {self.count} {what}, and an interval needs {FEWEST_GROUPS}"
+
+
+def units_of(evidence: Evidence) -> Units:
+    """Groups that the dataset has; else sites or deployments, where they are known of all images; else images.
+
+    What all images have in common parts nothing. An image without a group is a group of its own.
+    """
+    files = evidence.fields[IMAGE]
+    groups = evidence.fields.get("group", ())
+    if len({*groups} - {None}) > 1:
+        alone = [(None, file) if group is None else (group, None) for group, file in zip(groups, files, strict=True)]
+        return _numbered("group", alone)
+    for field in ("site", "deployment"):
+        values = evidence.fields.get(field, ())
+        if None not in values and len({*values}) > 1:
+            return _numbered(field, values)
+    return _numbered(IMAGE, files)
+
+
+def samples_for(evidence: Evidence) -> int:
+    """How many samples are drawn."""
+    return max(FEWEST_SAMPLES, min(SAMPLES, WORK // max(evidence.rows, 1)))
+
+
+def seed_of(*names: str) -> int:
+    """A seed that follows from what is measured: whoever does it again draws the same."""
+    return int.from_bytes(hashlib.sha256("\0".join(names).encode()).digest()[:8], "big")
+
+
+def draws(units: Units, samples: int, seed: int, at_once: int) -> Iterator[Any]:
+    """How often each image is drawn, ``[samples, images]``, in parts of at most ``at_once`` samples."""
+    generator = np.random.default_rng(seed)
+    for start in range(0, samples, at_once):
+        size = min(at_once, samples - start)
+        drawn = generator.integers(0, units.count, (size, units.count)) + units.count * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * units.count).reshape(size, units.count)
+        yield counts[:, units.numbers].astype(np.int32)
+
+
+def resampled(models: Sequence[Evidence], units: Units, samples: int, seed: int) -> dict[str, Any]:
+    """Metrics of samples of the same images, ``[samples]`` of each, as the means of several models that were asked the same."""
+    counters = [model.counter() for model in models]
+    parts = [
+        [count(weights) for count in counters]
+        for weights in draws(units, samples, seed, min(model.at_once for model in models))
+    ]
+    return {
+        name: np.concatenate([np.mean([model[name] for model in part], axis=0) for part in parts])
+        for name in parts[0][0]
+    }
+
+
+def interval(values: Any) -> Interval | None:
+    """The middle of the values; None where too many of them say nothing."""
+    known = values[np.isfinite(values)]
+    if len(known) < DEFINED * len(values) or not len(known):
+        return None
+    low, high = np.quantile(known, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Interval(low=float(low), high=float(high))
+
+
+def intervals(models: Sequence[Evidence], *names: str) -> tuple[dict[str, Interval], Resampling]:
+    """Of the metrics of all images, by their names without a split; ``names`` tell this one from other drawings."""
+    first = models[0]
+    units, samples = units_of(first), samples_for(first)
+    why = units.why_not()
+    told = Resampling(by=units.by, groups=units.count, level=LEVEL, samples=0 if why else samples, why=why)
+    if why is not None:
+        return {}, told
+    found = resampled(models, units, samples, seed_of(first.test, *names))
+    each = {name: interval(values) for name, values in found.items() if name not in SETTINGS}
+    return {name: one for name, one in each.items() if one is not None}, told
+
+
+def known(metrics: Mapping[str, Any]) -> dict[str, float | None]:
+    """Metrics of one multiset; None for those that it says nothing about."""
+    return {name: float(values[0]) if math.isfinite(values[0]) else None for name, values in metrics.items()}
+
+
+def _numbered(by: str, values: Sequence[object]) -> Units:
+    numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
+    return Units(by, np.array([numbers[value] for value in values], np.int64), len(numbers))

@@ -1,0 +1,104 @@
+"""The main metric of each slice of the test split as bars with intervals, the worst slice first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib import pyplot as plt
+
+from pelagos_contract import metrics as names
+from pelagos_contract.training import Interval, SlicedField
+from pelagos_pipelines.evaluation import figures
+
+NAME = "slices.png"
+MOST = 25
+"""Bars of a field; the others are counted below them."""
+WORST, USUAL, UNKNOWN = figures.PALETTE[1], figures.PALETTE[0], "0.6"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A slice: what it is called, how many images it has, its metric and its interval, as far as they are known."""
+
+    words: str
+    images: int
+    value: float | None
+    interval: Interval | None
+    colour: str = USUAL
+
+
+def rows(
+    metrics: Mapping[str, float | None], intervals: Mapping[str, Interval], fields: Sequence[SlicedField]
+) -> dict[str, list[Bar]]:
+    """The bars of each field, the worst one first, and those without a metric last."""
+    found: dict[str, list[Bar]] = {}
+    for field in fields:
+        bars = []
+        for one in field.slices:
+            name = names.of_slice(field.field, one.value, field.metric)
+            words = "not known" if one.value is None else figures.shortened(one.value, 32)
+            colour = UNKNOWN if one.value is None else WORST if one.value == field.worst else USUAL
+            bars.append(Bar(words, one.images, metrics[name], intervals.get(name), colour))
+        ascending = sorted(bars, key=lambda bar: (bar.value is None, bar.value))
+        found[field.field] = ascending
+    return found
+
+
+def draw(metric: str, whole: Bar, by_field: Mapping[str, Sequence[Bar]], folder: Path) -> None:
+    """Leave the figure; without a field there is none. ``whole`` is the line that all bars are compared with."""
+    if not by_field:
+        (folder / NAME).unlink(missing_ok=True)
+        return
+    heights = [min(len(bars), MOST) + (len(bars) > MOST) + 1 for bars in by_field.values()]
+    with mpl.rc_context({**figures.STYLE, "axes.grid": False}):
+        figure, panels = plt.subplots(
+            len(heights),
+            1,
+            figsize=(8.5, 1.2 + 0.34 * sum(heights) + 0.5 * len(heights)),
+            height_ratios=heights,
+            squeeze=False,
+            sharex=True,
+        )
+        for axes, (field, bars) in zip(panels[:, 0], by_field.items(), strict=True):
+            _panel(axes, field, bars, whole)
+        panels[-1, 0].set_xlabel(
+            f"{metric} on the test split; orange: the worst, grey: not known, lines: intervals at 95 %"
+        )
+        figure.suptitle(_title(metric, whole), fontweight="bold", fontsize=12)
+        figures.save(figure, folder / NAME)
+
+
+def _title(metric: str, whole: Bar) -> str:
+    if whole.value is None:
+        return f"{metric} by slice"
+    told = f"{metric} by slice; the line is all images, {whole.value:.3f}"
+    return told if whole.interval is None else f"{told} ({whole.interval.low:.3f} to {whole.interval.high:.3f})"
+
+
+def _panel(axes: plt.Axes, field: str, bars: Sequence[Bar], whole: Bar) -> None:
+    shown = list(bars[:MOST])
+    places = np.arange(len(shown))
+    axes.barh(places, [bar.value or 0 for bar in shown], color=[bar.colour for bar in shown], height=0.68, alpha=0.85)
+    for place, bar in enumerate(shown):
+        if bar.interval is not None:
+            ends = ([bar.interval.low, bar.interval.high], [place, place])
+            axes.plot(*ends, color="black", linewidth=1.4, marker="|", markersize=7)
+        end = max(bar.value or 0, bar.interval.high if bar.interval is not None else 0)
+        told = "no objects" if bar.value is None else f"{bar.value:.2f}"
+        axes.text(end + 0.012, place, told, va="center", fontsize=8)
+    labels = [f"{bar.words}  (n = {bar.images})" for bar in shown]
+    if len(bars) > MOST:
+        labels.append(f"and {len(bars) - MOST} more, none of them worse")
+    axes.set_yticks(range(len(labels)), labels, fontsize=9)
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.set_xlim(0, 1.08)
+    axes.tick_params(axis="y", length=0)
+    if whole.value is not None:
+        axes.axvline(whole.value, color="0.25", linestyle="--", linewidth=1.2, zorder=0)
+        if whole.interval is not None:
+            axes.axvspan(whole.interval.low, whole.interval.high, color="0.5", alpha=0.15, zorder=0, linewidth=0)
+    axes.set_title(field, loc="left", fontsize=10)

@@ -1,0 +1,154 @@
+"""What follows from evidence in the stage evaluate: the file with it, slices of the test split, and intervals of metrics.
+
+With several seeds, of all their models together: their means on images that are drawn alike for all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pelagos_contract import disk, sealing
+from pelagos_contract.metrics import of_test
+from pelagos_contract.tasks import TASKS
+from pelagos_contract.training import EvidenceFile, Interval, SlicedField
+from pelagos_pipelines.steps import runs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pelagos_pipelines.evaluation.evidence import Evidence
+    from pelagos_pipelines.evaluation.samples import Sample
+    from pelagos_pipelines.serving.predictions import Prediction
+
+FOLDER = "evaluation"
+"""Of artifacts in MLflow."""
+INTERVALS, EVIDENCE = "intervals.json", "evidence.npz"
+KEPT = "evidence"
+"""The folder beside model packages."""
+RESULT = ("intervals", "resampling", "slices")
+"""What the result of a training has of the state."""
+
+
+@dataclass(frozen=True)
+class Further:
+    """What is added to the state of the stage: metrics, warnings, and what else there is by name."""
+
+    metrics: dict[str, float | None]
+    warnings: list[str]
+    state: dict[str, Any]
+
+
+def of_model(
+    run: runs.Run,
+    samples: Sequence[Sample],
+    found: Sequence[Prediction],
+    labels: Sequence[str],
+    metrics: Mapping[str, float | None],
+) -> Further:
+    """Of one training, whose evidence is left beside its figures; ``metrics`` are those of the whole split."""
+    from pelagos_pipelines.evaluation import evidence, slices
+
+    fields = slices.fields_of(samples)
+    made = evidence.collect(run.request.task, samples, found, labels, run.request.dataset.version, fields)
+    path, warnings = run.figures / EVIDENCE, []
+    try:
+        kept = {"evidence": {"sha256": evidence.write(made, path), "test": made.test}}
+    except evidence.EvidenceError as error:
+        path.unlink(missing_ok=True)
+        kept = {}
+        warnings.append(
+            f"what the model did with each image is not kept, and no other model can be compared with it: {error}"
+        )
+    further = _further(run, [made], metrics)
+    _draw(run, further, metrics)
+    return Further(further.metrics, [*warnings, *further.warnings], kept | further.state)
+
+
+def of_models(run: runs.Run, trainings: Sequence[runs.Run], state: Mapping[str, Any], step: str) -> dict[str, Any]:
+    """The ``state`` of several trainings together, whose own are of the ``step``, with what follows from their evidence."""
+    states = [training.read(step) for training in trainings]
+    if not all("evidence" in each for each in states):
+        return dict(state)
+    models = [read(training, each["evidence"]["sha256"]) for training, each in zip(trainings, states, strict=True)]
+    further = _further(run, models, state["metrics"])
+    own = {line for each in states for line in each["warnings"]}
+    deviations = {name: value for name, value in state["deviations"].items() if not name.startswith("worst/")}
+    return {
+        **state,
+        "metrics": {**state["metrics"], **further.metrics},
+        "deviations": deviations,
+        "warnings": [*state["warnings"], *(line for line in further.warnings if line not in own)],
+        **further.state,
+    }
+
+
+def read(run: runs.Run, sha256: str) -> Evidence:
+    """The evidence that the stage left of a training.
+
+    Raises:
+        RefusedError: WORKSPACE_ALTERED.
+    """
+    from pelagos_pipelines.evaluation import evidence
+
+    try:
+        return evidence.read(run.figures / EVIDENCE, sha256)
+    except (OSError, evidence.EvidenceError) as error:
+        raise runs.altered("the evidence of the evaluation") from error
+
+
+def files(run: runs.Run, shown: runs.Run) -> Iterator[Path]:
+    """What MLflow gets of a run whose packaged model is of the training ``shown``."""
+    for path in (run.figures / INTERVALS, shown.figures / EVIDENCE):
+        if path.is_file():
+            yield path
+
+
+def keep(model: runs.Run, step: str) -> EvidenceFile | None:
+    """Put the evidence of a training beside its package, by what it holds; None where there is none.
+
+    Raises:
+        RefusedError: WORKSPACE_ALTERED.
+    """
+    told = model.read(step).get("evidence")
+    if told is None:
+        return None
+    source, name = model.figures / EVIDENCE, told["sha256"].removeprefix("sha256:")
+    path = model.store / KEPT / f"{name}.npz"
+    try:
+        content = source.read_bytes() if sealing.digest_of(source) == name else b""
+    except OSError:
+        content = b""
+    if not content:
+        raise runs.altered("the evidence of the evaluation")
+    disk.write_atomically(path, content, parents=True)
+    return EvidenceFile(uri=model.places.store.kept_as(path), sha256=told["sha256"], test=told["test"])
+
+
+def _further(run: runs.Run, models: Sequence[Evidence], metrics: Mapping[str, float | None]) -> Further:
+    from pelagos_pipelines.evaluation import resampling, slices
+
+    sliced = slices.measured(models, run.request.evaluation.slices or [])
+    whole, told = resampling.intervals(models)
+    intervals = {of_test(name): one for name, one in whole.items() if metrics.get(of_test(name)) is not None}
+    found = intervals | sliced.intervals
+    state = {
+        "intervals": {name: one.model_dump() for name, one in found.items()},
+        "resampling": told.model_dump(),
+        "slices": [one.model_dump() for one in sliced.fields],
+    }
+    disk.write_atomically(run.figures / INTERVALS, json.dumps(state, indent=2, ensure_ascii=False) + "\n", parents=True)
+    return Further(sliced.metrics, sliced.warnings, state)
+
+
+def _draw(run: runs.Run, further: Further, metrics: Mapping[str, float | None]) -> None:
+    from pelagos_pipelines.evaluation import slice_figure
+
+    name = of_test(TASKS[run.request.task].primary_metric)
+    intervals = {each: Interval.model_validate(one) for each, one in further.state["intervals"].items()}
+    fields = [SlicedField.model_validate(one) for one in further.state["slices"]]
+    whole = slice_figure.Bar("all images", 0, metrics.get(name), intervals.get(name))
+    by_field = slice_figure.rows(further.metrics, intervals, fields)
+    slice_figure.draw(TASKS[run.request.task].primary_metric, whole, by_field, run.figures)
