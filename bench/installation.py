@@ -20,6 +20,7 @@ from bench.results import Cell, Section
 
 PATH = "samples/phytoplankton-crops"
 _READY_SECONDS = 120
+_FRAMEWORK = "import pelagos_pipelines.training.mobilenet_v3"
 PARTS = ("etcd", "apiserver", "mlflow", "operator", "supervisor")
 
 
@@ -38,6 +39,14 @@ class Followed:
     noticed: float
     """From its end to Ready."""
     operator: float
+
+
+@dataclass(frozen=True)
+class Started:
+    """One TrainingRun, from the start of ``kubectl apply``; seconds. ``imports``: of a process that does nothing else."""
+
+    first_batch: float
+    imports: float
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ def measure(plan: Plan) -> Section:
             "step": partial(_prepare_alone, plan),
         }
         found = measuring.alternate(candidates, repeats, plan.say)
+        started = [_first_batch(plan, number, plan.say) for number in range(repeats)]
         plan.say("at rest")
         rest = _rest(plan, seconds)
     finally:
@@ -71,12 +81,19 @@ def measure(plan: Plan) -> Section:
         title="Platform",
         reading=plan.reading(path=PATH, seconds=f"{seconds:.0f}"),
         columns=["", "s", "CPU ms per second", "memory, MiB"],
-        rows=_rows(followed, alone, rest, (up, down)),
-        details={"followed": [asdict(item) for item in followed], "step": alone, "rest": asdict(rest)},
+        rows=_rows(followed, alone, started, rest, (up, down)),
+        details={
+            "followed": [asdict(item) for item in followed],
+            "step": alone,
+            "first batch": [asdict(item) for item in started],
+            "rest": asdict(rest),
+        },
     )
 
 
-def _rows(followed: list[Followed], alone: list[float], rest: Rest, around: tuple[float, float]) -> list[list[Cell]]:
+def _rows(
+    followed: list[Followed], alone: list[float], started: list[Started], rest: Rest, around: tuple[float, float]
+) -> list[list[Cell]]:
     spans: dict[str, list[float]] = {
         "`kubectl apply` to Ready": [item.ready for item in followed],
         "the step prepare alone": alone,
@@ -88,6 +105,9 @@ def _rows(followed: list[Followed], alone: list[float], rest: Rest, around: tupl
         "... the run without the step": [item.run - step for item, step in zip(followed, alone, strict=True)],
         "... from the run's end to Ready": [item.noticed for item in followed],
         "CPU of the operator for it, without the run": [item.operator for item in followed],
+        "`kubectl apply` of a TrainingRun to its first batch": [item.first_batch for item in started],
+        "... imports of the framework alone": [item.imports for item in started],
+        "... **without them**": [item.first_batch - item.imports for item in started],
         "`pelagos up`, first start": [around[0]],
         "`pelagos down`": [around[1]],
     }
@@ -144,6 +164,36 @@ def _times_of_run(plan: Plan, name: str) -> tuple[float, float]:
     moments = (("process", "startedAt"), ("outcome", "finishedAt"))
     begun, ended = (json.loads((folder / f"{file}.json").read_text(encoding="utf-8"))[key] for file, key in moments)
     return datetime.fromisoformat(begun).timestamp(), datetime.fromisoformat(ended).timestamp()
+
+
+def _first_batch(plan: Plan, number: int, say: Callable[[str], None]) -> Started:
+    """Apply a TrainingRun on a version that is there, wait for its first batch by its own progress document, and remove it."""
+    say(f"first batch, {number + 1}")
+    body = yaml.safe_load((plan.root / "manifests/samples/classification/trainingrun.yaml").read_text(encoding="utf-8"))
+    body["metadata"]["name"] = f"bench-{number}"
+    body["spec"] |= {"datasetRef": {"name": "bench-0"}, "gates": [], "seeds": [number]}
+    del body["spec"]["register"]
+    file = plan.folder / f"training-{number}.json"
+    file.write_text(json.dumps(body), encoding="utf-8")
+    imports = measuring.run([plan.python("pipelines"), "-c", _FRAMEWORK], plan.log("imports")).wall
+    seen, began = set(_reports(plan)), time.time()
+    _kubectl(plan, "apply", "-f", str(file))
+    moments: list[float] = []
+
+    def begun() -> bool:
+        for report in set(_reports(plan)) - seen:
+            told = json.loads(report.read_text(encoding="utf-8"))
+            if told.get("stage") == "Training":
+                moments.append(told["since"])
+        return bool(moments)
+
+    measuring.wait_until(begun, "a training has begun", _READY_SECONDS)
+    _kubectl(plan, "delete", "trainingrun", f"bench-{number}")
+    return Started(first_batch=moments[0] - began, imports=imports)
+
+
+def _reports(plan: Plan) -> list[Path]:
+    return list((_home(plan) / "objects" / "reports").glob("training-*/progress.json"))
 
 
 def _prepare_alone(plan: Plan) -> float:
