@@ -383,6 +383,43 @@ class Interval(Strict):
     level: Annotated[str, Field(description="Confidence, for example 0.95.")]
 
 
+class ResamplingStatus(Strict):
+    """How intervals were made: groups of images were drawn with replacement."""
+
+    by: Annotated[
+        str, Field(description="What makes a group: group, site, deployment, or image where none of them is known.")
+    ]
+    groups: Annotated[int, Field(description="Groups of the test split.")]
+    samples: Annotated[int, Field(description="How often they were drawn; 0 where there are no intervals.")]
+    why: Annotated[str | None, Field(description="Why there are no intervals.")] = None
+
+
+class WorstSlice(Strict):
+    """The slice of a field whose main metric is worst."""
+
+    value: Annotated[str, Field(description="The value of its images.")]
+    metric: Annotated[str, Field(description="The main metric of the task.")]
+    figure: Annotated[str, Field(description="What it is on these images.")]
+    interval: Annotated[Interval | None, Field(description="Its interval; absent where there are too few groups.")] = (
+        None
+    )
+    images: Annotated[int, Field(description="Images of the slice.")]
+    objects: Annotated[int, Field(description="Annotations of the slice.")]
+
+
+class SliceStatus(Strict):
+    """The slices of one field of spec.evaluation.slices."""
+
+    field: Annotated[str, Field(description="The field.")]
+    slices: Annotated[int, Field(description="Its values in the test split.")]
+    unknown: Annotated[
+        int | None, Field(description="Images of which it is not known: a slice of their own, and never the worst one.")
+    ] = None
+    worst: Annotated[
+        WorstSlice | None, Field(description="The worst one; absent where none of them has the metric.")
+    ] = None
+
+
 class GateStatus(Strict):
     """Outcome of one gate."""
 
@@ -454,12 +491,24 @@ class TrainingRunStatus(BaseStatus):
         dict[str, str] | None,
         Field(
             description="Figures on the test split, also of a run that failed after its evaluation; one that it says nothing "
-            "about is absent. Of several seeds their means."
+            "about is absent. Of several seeds their means. Of slices, worst/<field>/<metric> for the main metric; the others, "
+            "and those of single classes, are in MLflow."
         ),
     ] = None
     deviations: Annotated[
         dict[str, str] | None,
         Field(description="Sample standard deviations (n - 1) of these figures over several seeds."),
+    ] = None
+    intervals: Annotated[
+        dict[str, Interval] | None,
+        Field(description="Between which values figures lie, for other images of the same kind."),
+    ] = None
+    resampling: Annotated[
+        ResamplingStatus | None, Field(description="How these intervals were made, or why there are none.")
+    ] = None
+    slices: Annotated[list[SliceStatus] | None, Field(description="By the fields of spec.evaluation.slices.")] = None
+    worst_slice: Annotated[
+        str | None, Field(description="The worst slice of the first field, in words: what kubectl get -o wide shows.")
     ] = None
     seeds: Annotated[list[SeedStatus] | None, Field(description="The trainings, where spec.seeds has several.")] = None
     search: Annotated[SearchStatus | None, Field(description="How far the search is, and what it found.")] = None
@@ -497,6 +546,7 @@ COLUMNS = (
     Column("Model", ".spec.model.architecture"),
     Column("Progress", ".status.progress.percent", "integer", description="Percent of the epochs done."),
     Column("Result", ".status.primaryMetric"),
+    Column("Worst", ".status.worstSlice", priority=1, description="The worst slice of the test split."),
     Column("Stage", ".status.progress.stage", priority=1, description="What the run does now."),
     Column(
         "Trials", ".status.search.finished", "integer", priority=1, description="Trials of the search that have ended."

@@ -264,6 +264,23 @@ TRAINING = Dashboard(
             ),
         ),
         Row(
+            "Slices of the test split (kube-state-metrics)",
+            (
+                Panel(
+                    "Worst slices",
+                    "Main metric of the worst site, depth band and the like, of trainings with spec.evaluation.slices.",
+                    (
+                        Query(
+                            'sort(pelagos_trainingrun_metric{metric=~"worst/.+",' + HERE + "})", "{{name}} {{metric}}"
+                        ),
+                    ),
+                    "bargauge",
+                    "none",
+                    width=24,
+                ),
+            ),
+        ),
+        Row(
             "Pipelines and tracking",
             (
                 Panel(

@@ -5,8 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pelagos.api.training_run import Interval, SeedStatus, TrainingRunStatus
-from pelagos_contract.metrics import of_test
+from pelagos.api.training_run import (
+    Interval,
+    ResamplingStatus,
+    SeedStatus,
+    SliceStatus,
+    TrainingRunStatus,
+    WorstSlice,
+)
+from pelagos_contract import metrics as names
+from pelagos_contract.metrics import TEST, of_test
 from pelagos_contract.progress import SeedState
 from pelagos_contract.tasks import TASKS
 
@@ -38,9 +46,15 @@ def percent(level: str) -> str:
 
 
 def status_of(report: Mapping[str, Any]) -> TrainingRunStatus:
-    """What status says of them; those of single classes are in MLflow."""
+    """What status says of them; those of single classes, and of slices but for the worst, are in MLflow."""
+    slices = _slices(report)
+    resampling = report.get("resampling")
     return TrainingRunStatus(
-        metrics=_overall(known(report)),
+        metrics=_overall(known(report)) | _worst(report),
+        intervals=_intervals(report) or None,
+        resampling=None if resampling is None else _resampling(resampling),
+        slices=slices or None,
+        worst_slice=next((words for one in slices if (words := _worded(one)) is not None), None),
         deviations=_overall(report.get("deviations") or {}) or None,
         primary_metric=primary_metric(report),
         warnings=report.get("warnings") or None,
@@ -49,19 +63,82 @@ def status_of(report: Mapping[str, Any]) -> TrainingRunStatus:
 
 
 def primary_metric(report: Mapping[str, Any]) -> str:
-    """The one figure that a table has room for; of several seeds with its standard deviation."""
+    """The one figure that a table has room for; of several seeds with its standard deviation, else with its interval."""
     metrics, deviations = known(report), report.get("deviations") or {}
     primary_metrics = (task.primary_metric for task in TASKS.values() if of_test(task.primary_metric) in metrics)
     name = next(primary_metrics, None)
     if name is None:
         return "no figure"
-    deviation = deviations.get(of_test(name))
-    return f"{name} {metrics[of_test(name)]:.3f}" + (f" ± {deviation:.3f}" if deviation is not None else "")
+    deviation, ends = deviations.get(of_test(name)), interval(report, of_test(name))
+    told = f"{name} {metrics[of_test(name)]:.3f}"
+    if deviation is not None:
+        return f"{told} ± {deviation:.3f}"
+    return told if ends is None else f"{told} ({_ends(ends)})"
 
 
 def _overall(metrics: Mapping[str, float]) -> dict[str, str]:
     """Without those of single classes."""
     return {name: figure(value) for name, value in metrics.items() if name.count("/") == 1}
+
+
+def _ends(ends: Interval) -> str:
+    return f"{float(ends.low):.3f}–{float(ends.high):.3f}"
+
+
+def _intervals(report: Mapping[str, Any]) -> dict[str, Interval]:
+    """Of figures in status, as far as there are any."""
+    each = {name: interval(report, name) for name in report.get("intervals") or () if name.startswith(TEST)}
+    return {name: one for name, one in each.items() if one is not None}
+
+
+def _resampling(told: Mapping[str, Any]) -> ResamplingStatus:
+    return ResamplingStatus(by=told["by"], groups=told["groups"], samples=told["samples"], why=told.get("why"))
+
+
+def _worst(report: Mapping[str, Any]) -> dict[str, str]:
+    """The main metric of the worst slice of each field."""
+    told = (names.of_worst(one["field"], one["metric"]) for one in report.get("slices") or ())
+    return {name: figure(value) for name in told if (value := known(report).get(name)) is not None}
+
+
+def _slices(report: Mapping[str, Any]) -> list[SliceStatus]:
+    found = []
+    for told in report.get("slices") or ():
+        known_ones = [one for one in told["slices"] if one.get("value") is not None]
+        unknown = next((one["images"] for one in told["slices"] if one.get("value") is None), None)
+        worst = next((one for one in known_ones if one["value"] == told.get("worst")), None)
+        found.append(
+            SliceStatus(
+                field=told["field"],
+                slices=len(known_ones),
+                unknown=unknown,
+                worst=None if worst is None else _worst_slice(report, told, worst),
+            )
+        )
+    return found
+
+
+def _worst_slice(report: Mapping[str, Any], told: Mapping[str, Any], one: Mapping[str, Any]) -> WorstSlice | None:
+    name = names.of_slice(told["field"], one["value"], told["metric"])
+    value = known(report).get(name)
+    if value is None:
+        return None
+    return WorstSlice(
+        value=one["value"],
+        metric=told["metric"],
+        figure=figure(value),
+        interval=interval(report, name),
+        images=one["images"],
+        objects=one["objects"],
+    )
+
+
+def _worded(one: SliceStatus) -> str | None:
+    worst = one.worst
+    if worst is None:
+        return None
+    ends = "" if worst.interval is None else f" ({_ends(worst.interval)})"
+    return f"{one.field} {worst.value}: {worst.metric} {float(worst.figure):.3f}{ends}, n = {worst.images}"
 
 
 def _seeds(report: Mapping[str, Any]) -> list[SeedStatus]:
