@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from ultralytics.utils.metrics import ap_per_class, box_iou
 
-from pelagos_pipelines.evaluation import detection
+from pelagos_pipelines.evaluation import detection, matching
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.evaluation.shares import mean
 from pelagos_pipelines.serving.geometry import Pixels
@@ -66,7 +71,7 @@ def test_half_found_and_one_invented() -> None:
 def test_a_box_of_another_class_is_a_confusion() -> None:
     samples = [make_sample([[0, 0, 10, 10], [50, 50, 60, 60]], [0, 1])]
     found = [make_found([[0, 0, 10, 9], [200, 200, 220, 220], [0, 0, 9, 9]], [0.9, 0.8, 0.1], [2, 1, 0])]
-    matrix = detection.confusion(samples, found, CLASSES, confidence=0.5)
+    matrix = detection.confusion(matching.objects(samples, found), CLASSES, confidence=0.5)
     want: Pixels = np.zeros((4, 4), int)
     want[0, 2] = 1  # class 0 taken for class 2
     want[1, 3] = 1  # class 1 not found
@@ -166,12 +171,78 @@ def test_average_precision_is_that_of_cocos_reference_evaluator(seed: int) -> No
     want = cocos(samples, found)
     got = detection.score(samples, found, CLASSES)
     np.testing.assert_array_equal(got.curves, want[0].T)
-    np.testing.assert_array_equal(got.map50_95, want.mean(axis=(0, 1)))
+    np.testing.assert_allclose(got.map50_95, want.mean(axis=(0, 1)), rtol=0, atol=1e-12)
+
+
+def of_tables(tables: Sequence[Any], scores: Sequence[Any], true: Any, found: Any) -> matching.Objects:
+    """Objects of images of which nothing is known but how far they overlap."""
+    samples = [Sample("", Path(), labels, np.zeros((len(labels), 4))) for labels in true]
+    predicted = [
+        Detections(1, 1, np.zeros((len(labels), 4)), each, labels) for labels, each in zip(found, scores, strict=True)
+    ]
+    places = replace(matching.BOXES, overlaps=lambda *_: iter(tables))
+    return matching.objects(samples, predicted, places)
 
 
 def test_a_detection_gets_the_nearest_box_that_is_left_and_of_equal_ones_the_last() -> None:
     table = np.array([[0.9, 0.6, 0.6], [0.8, 0.6, 0.6], [0.7, 0.0, 0.6]])
-    assert detection.assign(table, np.array([0.5, 0.65])).tolist() == [[0, 2, -1], [0, -1, -1]]
+    none: Any = np.zeros(3, int)
+    of = of_tables([table], [np.array([0.9, 0.8, 0.7])], [none], [none])
+    pairs = matching.assigned(of)
+    true = np.where(pairs >= 0, of.true[pairs], -1)
+    assert (true[0].tolist(), true[3].tolist()) == ([0, 2, -1], [0, -1, -1])
+
+
+def one_after_the_other(table: Any, scores: Any, same: Any, least: float) -> Any:
+    """COCO's matching, written out: index of the true object for each one found, or -1."""
+    given, taken = np.full(len(scores), -1), set[int]()
+    for row in np.argsort(-scores, kind="stable"):
+        best = least
+        for column in range(table.shape[1]):
+            if same[row, column] and column not in taken and table[row, column] >= best:
+                best, given[row] = table[row, column], column
+        taken.add(int(given[row]))
+    return given
+
+
+def by_overlap(table: Any, chosen: Any) -> set[tuple[int, int]]:
+    """Pairs of a true and a found object by descending overlap, one after the other."""
+    pairs: set[tuple[int, int]] = set()
+    places = [(-table[row, column], column, row) for row, column in np.argwhere(table >= 0.5) if chosen[row]]
+    for _, column, row in sorted(places):
+        if all(column != one and row != other for one, other in pairs):
+            pairs.add((column, row))
+    return pairs
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 4), st.integers(0, 14), st.integers(0, 14))
+def test_images_matched_at_once_are_as_if_objects_chose_one_after_the_other(
+    seed: int, images: int, most_found: int, most_true: int
+) -> None:
+    """With few values of overlaps and scores, so that most of them tie."""
+    generator = np.random.default_rng(seed)
+    counts = generator.integers(0, (most_found + 1, most_true + 1), (images, 2))
+    tables = [generator.integers(8, 21, shape) / 20 for shape in counts]
+    scores = [generator.integers(1, 6, count) / 5 for count in counts[:, 0]]
+    found, true = ([generator.integers(0, 2, count) for count in counts[:, side]] for side in (0, 1))
+    of = of_tables(tables, scores, true, found)
+    for least, pairs in zip(matching.IOUS, matching.assigned(of), strict=True):
+        columns = np.where(pairs >= 0, np.append(of.true, 0)[pairs], -1)
+        starts = np.cumsum(counts[:, 1]) - counts[:, 1]
+        want = []
+        for start, table, each, one, other in zip(starts, tables, scores, found, true, strict=True):
+            alone = one_after_the_other(table, each, one[:, None] == other[None], least)
+            want += np.where(alone >= 0, alone + start, -1).tolist()
+        assert columns.tolist() == want
+    nearest = set(zip(*(each.tolist() for each in matching.nearest(of, of.scores > 0.3)), strict=True))
+    starts_of = np.cumsum(counts, axis=0) - counts
+    expected = {
+        (column + starts_of[number, 1], row + starts_of[number, 0])
+        for number, table in enumerate(tables)
+        for column, row in by_overlap(table, scores[number] > 0.3)
+    }
+    assert nearest == expected
 
 
 def test_all_objects_of_a_crowded_image_count() -> None:
@@ -180,7 +251,7 @@ def test_all_objects_of_a_crowded_image_count() -> None:
     sample = Sample("crowd", Path("crowd"), np.zeros(600, int), boxes)
     found = make_found(boxes.tolist(), np.linspace(0.9, 0.3, 600).tolist(), [0] * 600)
     assert mean(detection.score([sample], [found], 1).map50) == pytest.approx(1)
-    assert detection.confusion([sample], [found], 1, 0.3)[0, 0] == 600
+    assert detection.confusion(matching.objects([sample], [found]), 1, 0.3)[0, 0] == 600
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -189,7 +189,8 @@ def test_a_large_object_in_a_large_image_is_compared_by_its_runs() -> None:
                       np.zeros(1, np.int32), (text,))  # fmt: skip
 
     places = instances.places_of([sample], [found])
-    assert places.overlaps(places.found(found), places.true(sample)) == pytest.approx(0.5)
+    (overlaps,) = places.overlaps([places.found(found)], [places.true(sample)])
+    assert overlaps == pytest.approx(0.5)
     assert places.around(places.true(sample)[0]) == (100, 100, 3099, 3099)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from ultralytics import YOLO
 from pelagos_contract import suppression
 from pelagos_pipelines.annotations import shapes, yolo_shapes
 from pelagos_pipelines.evaluation import detection, turned
-from pelagos_pipelines.evaluation.detection import Places
+from pelagos_pipelines.evaluation.matching import Places
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.evaluation.shares import mean
 from pelagos_pipelines.evaluation.tasks import oriented_detection
@@ -45,9 +46,14 @@ def iou_of_pixels(one: Any, other: Any, fine: int = 15) -> float:
     return float((inside[0] & inside[1]).sum() / (inside[0] | inside[1]).sum())
 
 
+def iou(boxes: Any, others: Any) -> Any:
+    (table,) = turned.iou([boxes], [others])
+    return table
+
+
 def test_iou_is_that_of_the_areas() -> None:
     boxes, others = make_boxes(0, 3), make_boxes(1, 3)
-    got = turned.iou(boxes, others)
+    got = iou(boxes, others)
     want = [[iou_of_pixels(one, other) for other in others] for one in boxes]
     assert np.max(want) > 0.2
     np.testing.assert_allclose(got, want, atol=2e-3)
@@ -55,7 +61,7 @@ def test_iou_is_that_of_the_areas() -> None:
 
 def test_iou_is_that_of_opencv() -> None:
     boxes, others = make_boxes(2, 60), make_boxes(3, 60)
-    got = turned.iou(boxes, others)
+    got = iou(boxes, others)
     for row, one in enumerate(corners(boxes)):
         for column, other in enumerate(corners(others)):
             shared, _ = cv2.intersectConvexConvex(one.astype(np.float32), other.astype(np.float32))
@@ -69,7 +75,7 @@ def test_a_box_and_others_of_the_same_place_have_all_in_common(scale: float) -> 
     half, quarter = np.array([0, 0, 0, 0, 180.0]), np.array([0, 0, 0, 0, 90.0])
     same = [boxes, boxes + half, boxes[:, [0, 1, 3, 2, 4]] + quarter, boxes * (1 + 1e-13)]
     for others in same:
-        np.testing.assert_allclose(np.diag(turned.iou(boxes, others)), 1, atol=1e-6)
+        np.testing.assert_allclose(np.diag(iou(boxes, others)), 1, atol=1e-6)
 
 
 def test_edges_that_touch_and_boxes_within_others_are_exact() -> None:
@@ -79,10 +85,10 @@ def test_edges_that_touch_and_boxes_within_others_are_exact() -> None:
     beside, half = square + 20 * step, square + 10 * step
     inner = square * (1, 1, 0.5, 0.5, 1)
     flat = square * (1, 1, 1, 0, 1)
-    found = [float(turned.iou(square, other)[0, 0]) for other in (beside, half, inner, flat)]
+    found = [float(iou(square, other)[0, 0]) for other in (beside, half, inner, flat)]
     np.testing.assert_allclose(found, [0, 1 / 3, 1 / 4, 0], atol=1e-7)
-    assert turned.iou(flat, flat)[0, 0] == 0
-    assert turned.iou(square, np.zeros((0, 5))).shape == (1, 0)
+    assert iou(flat, flat)[0, 0] == 0
+    assert iou(square, np.zeros((0, 5))).shape == (1, 0)
 
 
 def sample_of(boxes: list[list[float]]) -> Sample:
@@ -141,6 +147,7 @@ def test_map_is_that_of_the_validation_of_ultralytics_where_overlap_is_measured_
     assert mean(detection.score(samples, found, 1, exact).map50) > 0.3
 
 
-def as_ultralytics(one: Any, other: Any) -> Any:
-    radians = [np.concatenate((each[:, :4], np.radians(each[:, 4:])), axis=1) for each in (one, other)]
-    return suppression.turned_overlap(*radians)
+def as_ultralytics(found: Sequence[Any], truth: Sequence[Any]) -> Iterator[Any]:
+    for both in zip(found, truth, strict=True):
+        radians = [np.concatenate((each[:, :4], np.radians(each[:, 4:])), axis=1) for each in both]
+        yield suppression.turned_overlap(*radians)

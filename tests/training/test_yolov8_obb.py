@@ -66,7 +66,8 @@ def test_boxes_turn_with_their_image(tmp_path: Path, declared: dict[str, object]
     assert len(altered) > 3
     for one in altered:
         bright = np.argwhere(one.pixels[..., 0] > 0.75 * one.pixels.max())[:, ::-1]
-        assert turned.iou(around(bright + 0.5, 1.0), around(one.outlines[0], 0.0))[0, 0] > 0.8
+        (overlap,) = turned.iou([around(bright + 0.5, 1.0)], [around(one.outlines[0], 0.0)])
+        assert overlap[0, 0] > 0.8
 
 
 def test_an_image_with_boxes_beyond_its_edge_is_trained_on_and_so_are_boxes_that_cross(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pelagos_pipelines.evaluation.detection import BOXES, Places
+from pelagos_pipelines.evaluation.matching import BOXES, Places
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.serving.tasks.classification import Classification
 from pelagos_pipelines.serving.tasks.detection import Detections
@@ -151,9 +151,8 @@ def without_faint(predicted: Detections) -> Detections:
 def _compared(sample: Sample, predicted: Detections, places: Places) -> _Compared:
     clear = without_faint(predicted)
     found = places.found(clear)
-    return _Compared(
-        sample, found, clear.scores.astype(float), clear.class_ids, places.overlaps(found, places.true(sample))
-    )
+    (overlaps,) = places.overlaps([found], [places.true(sample)])
+    return _Compared(sample, found, clear.scores.astype(float), clear.class_ids, overlaps)
 
 
 def _of_image(place: int, one: _Compared, confident: Any, known: Any, places: Places) -> Iterator[Doubt]:
@@ -174,7 +173,8 @@ def _of_image(place: int, one: _Compared, confident: Any, known: Any, places: Pl
     seen: list[int] = []
     # Scores descend: of several predictions of one object, the strongest speaks.
     for row in lonely.tolist():
-        if not seen or places.overlaps(one.found[row : row + 1], one.found[seen]).max() < SAME_PLACE:
+        (others,) = places.overlaps([one.found[row : row + 1]], [one.found[seen]])
+        if others.max(initial=0.0) < SAME_PLACE:
             seen.append(row)
             score = float(one.scores[row])
             yield Doubt(place, Kind.NOT_ANNOTATED, None, int(one.class_ids[row]), score, places.around(one.found[row]))

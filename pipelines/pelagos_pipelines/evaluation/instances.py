@@ -6,7 +6,7 @@ whose centre lies in it. Knows no training framework.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import cv2
@@ -15,7 +15,7 @@ import numpy as np
 from pelagos_contract import run_lengths
 from pelagos_contract.run_lengths import Part
 from pelagos_pipelines.annotations import masks
-from pelagos_pipelines.evaluation.detection import Places
+from pelagos_pipelines.evaluation.matching import Places
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.serving.tasks.instance_segmentation import Instances
 
@@ -45,14 +45,16 @@ def places_of(samples: Sequence[Sample], found: Sequence[Instances]) -> Places:
     return Places(true, found_in, mask_iou, outline)
 
 
-def mask_iou(found: Any, truth: Any) -> Any:
-    """The reference evaluator's IoU ``[n, m]`` of n masks, texts of runs, and m true ones, as the evaluator has them."""
+def mask_iou(found: Sequence[Any], truth: Sequence[Any]) -> Iterator[Any]:
+    """COCO's IoU ``[n, m]`` of n masks, texts of runs, and m true ones, as pycocotools has them, of each image."""
     from pycocotools import mask
 
-    if not len(found) or not len(truth):
-        return np.zeros((len(found), len(truth)))
-    size = truth[0]["size"]
-    return mask.iou([{"size": size, "counts": text} for text in found], truth.tolist(), [0] * len(truth))
+    for texts, entries in zip(found, truth, strict=True):
+        if not len(texts) or not len(entries):
+            yield np.zeros((len(texts), len(entries)))
+        else:
+            size = entries[0]["size"]
+            yield mask.iou([{"size": size, "counts": text} for text in texts], entries.tolist(), [0] * len(entries))
 
 
 def outline(entry: Any) -> Any:

@@ -6,7 +6,7 @@ clockwise as one sees the image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,12 @@ def of_shapes(shapes: Sequence[Shape]) -> Any:
     return sides
 
 
-def iou(boxes: Any, others: Any) -> Any:
-    """Area in common by the area of both together, ``[n, m]``, exactly; 0 where neither has an area."""
+def iou(boxes: Sequence[Any], others: Sequence[Any]) -> Iterator[Any]:
+    """Area in common by the area of both together, ``[n, m]`` of each image, exactly; 0 where neither has an area."""
+    return (_iou(*both) for both in zip(boxes, others, strict=True))
+
+
+def _iou(boxes: Any, others: Any) -> Any:
     found = np.zeros((len(boxes), len(others)))
     one, other = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
     reach, further = (np.hypot(each[:, 2], each[:, 3]) / 2 for each in (one, other))

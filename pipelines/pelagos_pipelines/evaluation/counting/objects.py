@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from pelagos_pipelines.evaluation import detection, shares
+from pelagos_pipelines.evaluation import matching, shares
 from pelagos_pipelines.evaluation.counting import tables
 from pelagos_pipelines.evaluation.counting.tables import Sums, Table
-from pelagos_pipelines.evaluation.detection import CONFIDENCES, IOUS, Places
+from pelagos_pipelines.evaluation.detection import CONFIDENCES
+from pelagos_pipelines.evaluation.matching import IOUS, Objects
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.evaluation.shares import Share
 
@@ -30,26 +31,15 @@ _LATE = np.flatnonzero(np.arange(101) / 100 < _POINTS)
 """Recall points that the evaluator has a rounding error too high: a recall that equals what one stands for does not reach it."""
 
 
-def found(samples: Sequence[Sample], predictions: Sequence[Any], places: Places) -> dict[str, Any]:
+def found(of: Objects) -> dict[str, Any]:
     """The table of detections, by image."""
-    rows = []
-    for number, (sample, predicted) in enumerate(zip(samples, predictions, strict=True)):
-        truth, where = places.true(sample), places.found(predicted)
-        for class_id in np.unique(predicted.class_ids):
-            chosen = np.flatnonzero(predicted.class_ids == class_id)
-            scores = predicted.scores[chosen].astype(np.float64)
-            order = np.argsort(-scores, kind="stable")
-            true = truth[sample.class_ids == class_id]
-            right: Any = np.zeros(len(order), np.uint16)
-            ious = np.zeros(len(order))
-            if len(true):
-                table = places.overlaps(where[chosen][order], true)
-                given = detection.assign(table, IOUS)
-                right = ((given >= 0).astype(np.uint16) << np.arange(len(IOUS), dtype=np.uint16)[:, None]).sum(axis=0)
-                ious = np.where(given[0] >= 0, table[np.arange(len(order)), given[0]], 0.0)
-            image, label = np.full(len(order), number), np.full(len(order), class_id)
-            rows.append({"image": image, "class": label, "score": scores[order], "right": right, "iou": ious})
-    return tables.stacked(rows, FOUND)
+    given = matching.assigned(of)
+    bits: Any = np.arange(len(IOUS), dtype=np.uint16)[:, None]
+    right = ((given >= 0).astype(np.uint16) << bits).sum(axis=0)
+    iou = np.append(of.iou, 0.0)[given[0]]
+    return tables.stacked(
+        [{"image": of.images, "class": of.labels, "score": of.scores, "right": right, "iou": iou}], FOUND
+    )
 
 
 def true(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -13,12 +13,12 @@ from matplotlib.patches import Polygon
 
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.evaluation import crowding, detection, doubts, examples, figures
+from pelagos_pipelines.evaluation import crowding, detection, doubts, examples, figures, matching
 from pelagos_pipelines.evaluation.counting import objects
 from pelagos_pipelines.evaluation.counting.tables import Table
-from pelagos_pipelines.evaluation.detection import BOXES, Places
 from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG, Pictures
+from pelagos_pipelines.evaluation.matching import BOXES, Objects, Places
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 from pelagos_pipelines.evaluation.shares import mean
 from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class, measured
@@ -42,9 +42,10 @@ class Detection(Strategy):
         self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
         """See evaluation.detection; confusion, and precision against recall."""
-        scores = detection.score(samples, found, len(labels), self.places)
+        of = matching.objects(samples, found, self.places)
+        scores = detection.of_objects(of, len(labels))
         confidence = scores.confidence if math.isfinite(scores.confidence) else Thresholds().confidence
-        confusion = detection.confusion(samples, found, len(labels), confidence, self.places)
+        confusion = detection.confusion(of, len(labels), confidence)
         note = f"confidence ≥ {confidence:.2f}, IoU ≥ 0.50"
         figures.confusion(
             confusion, [*labels, figures.BACKGROUND], f"Confusion on the test split\n{note}", self.things, folder
@@ -52,7 +53,7 @@ class Detection(Strategy):
         recall = np.linspace(0, 1, scores.curves.shape[1])
         curves = {label: (recall, curve) for label, curve in zip(labels, scores.curves, strict=True)}
         figures.precision_recall(curves, dict(zip(labels, scores.map50, strict=True)), "IoU ≥ 0.50", folder)
-        examples.sheets(self._pictures(samples, found, labels, confidence), folder)
+        examples.sheets(self._pictures(samples, found, labels, confidence, of), folder)
         of_boxes = {name: share for name, share in scores.shares.items() if name != "Dice"}
         return {of_test("confidence"): scores.confidence} | precise(scores, labels) | measured(of_boxes, labels)
 
@@ -60,7 +61,7 @@ class Detection(Strategy):
         self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str]
     ) -> dict[str, Table]:
         """See evaluation.counting.objects."""
-        return {"found": objects.found(samples, found, self.places), "true": objects.true(samples)}
+        return {"found": objects.found(matching.objects(samples, found, self.places)), "true": objects.true(samples)}
 
     def counter(self, tables: Mapping[str, Table], images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
         """See evaluation.counting.objects."""
@@ -83,11 +84,16 @@ class Detection(Strategy):
         return crowding.warnings(truth, truth.samples("test"), found, confidence, most)
 
     def _pictures(
-        self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str], confidence: float
+        self,
+        samples: Sequence[Sample],
+        found: Sequence[Detections],
+        labels: Sequence[str],
+        confidence: float,
+        of: Objects,
     ) -> Pictures:
         """True objects dashed, right predictions blue, wrong ones orange, at ``confidence``."""
         kept = [one.chosen(one.scores >= confidence) for one in found]
-        right = [self._right(sample, predicted) for sample, predicted in zip(samples, kept, strict=True)]
+        right = detection.right(of, len(samples), confidence)
         quality = [
             f1(len(matched), len(sample.class_ids) + len(predicted.scores))
             for sample, predicted, matched in zip(samples, kept, right, strict=True)
@@ -126,11 +132,6 @@ class Detection(Strategy):
             below, left = y1 < 0.08 * found.height, x1 > 0.6 * found.width
             sides = {"va": "top" if below else "bottom", "ha": "right" if left else "left"}
             axes.text(x2 if left else x1, y1, text, fontsize=7, bbox=ground, clip_on=True, **sides)
-
-    def _right(self, sample: Sample, found: Detections) -> set[int]:
-        """Indices of predictions that match a true object of their class."""
-        pairs = detection.match(self.places.true(sample), self.places.found(found), 0.5, self.places)
-        return {guess for true, guess in pairs if sample.class_ids[true] == found.class_ids[guess]}
 
 
 def f1(right: int, objects: int) -> float:

@@ -16,12 +16,12 @@ from pelagos_contract import run_lengths
 from pelagos_contract.metrics import of_test
 from pelagos_contract.run_lengths import Part
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.evaluation import crowding, detection, doubts, examples, figures, instances
+from pelagos_pipelines.evaluation import crowding, detection, doubts, examples, figures, instances, matching
 from pelagos_pipelines.evaluation.counting import objects
 from pelagos_pipelines.evaluation.counting.tables import Table
-from pelagos_pipelines.evaluation.detection import BOXES, Places
 from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG, Pictures
+from pelagos_pipelines.evaluation.matching import Objects
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 from pelagos_pipelines.evaluation.tasks.detection import PRECISION, f1, precise, surest_wrong
 from pelagos_pipelines.evaluation.tasks.strategy import Strategy, measured
@@ -47,12 +47,11 @@ class InstanceSegmentation(Strategy):
         self, samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str], folder: Path
     ) -> dict[str, float]:
         """See evaluation.detection: by the overlap of masks, and of boxes for the metrics that say so."""
-        objects: Sequence[Any] = found
         places = instances.places_of(samples, found)
-        scores = detection.score(samples, objects, len(labels), places)
-        of_boxes = detection.score(samples, objects, len(labels))
+        of = matching.objects(samples, found, places)
+        scores, of_boxes = detection.of_objects(of, len(labels)), detection.score(samples, found, len(labels))
         confidence = scores.confidence if math.isfinite(scores.confidence) else Thresholds().confidence
-        confusion = detection.confusion(samples, objects, len(labels), confidence, places)
+        confusion = detection.confusion(of, len(labels), confidence)
         note = f"confidence ≥ {confidence:.2f}, IoU of masks ≥ 0.50"
         figures.confusion(
             confusion, [*labels, figures.BACKGROUND], f"Confusion on the test split\n{note}", "objects", folder
@@ -61,7 +60,7 @@ class InstanceSegmentation(Strategy):
         curves = {label: (recall, curve) for label, curve in zip(labels, scores.curves, strict=True)}
         areas = dict(zip(labels, scores.map50, strict=True))
         figures.precision_recall(curves, areas, "IoU of masks ≥ 0.50", folder)
-        examples.sheets(pictures(samples, found, labels, confidence, places), folder)
+        examples.sheets(pictures(samples, found, labels, confidence, of), folder)
         whole = {of_test("confidence"): scores.confidence}
         return whole | precise(scores, labels) | precise(of_boxes, labels, "box-") | measured(scores.shares, labels)
 
@@ -70,8 +69,8 @@ class InstanceSegmentation(Strategy):
     ) -> dict[str, Table]:
         """See evaluation.counting.objects: of masks, and of the boxes around them."""
         return {
-            "found": objects.found(samples, found, instances.places_of(samples, found)),
-            "boxes": objects.found(samples, found, BOXES),
+            "found": objects.found(matching.objects(samples, found, instances.places_of(samples, found))),
+            "boxes": objects.found(matching.objects(samples, found)),
             "true": objects.true(samples),
         }
 
@@ -114,11 +113,11 @@ class InstanceSegmentation(Strategy):
 
 
 def pictures(
-    samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str], confidence: float, places: Places
+    samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str], confidence: float, of: Objects
 ) -> Pictures:
     """True masks outlined dashed, right ones that were found blue, wrong ones orange, at ``confidence``."""
     kept = [one.chosen(one.scores >= confidence) for one in found]
-    right = [_right(sample, predicted, places) for sample, predicted in zip(samples, kept, strict=True)]
+    right = detection.right(of, len(samples), confidence)
     quality = [
         f1(len(matched), len(sample.class_ids) + len(predicted.scores))
         for sample, predicted, matched in zip(samples, kept, right, strict=True)
@@ -189,12 +188,6 @@ def _reduced(mask: str, size: tuple[int, int], scale: float) -> Part:
     height, width = (max(round(side * scale), 1) for side in part.inside.shape)
     inside = cv2.resize(part.inside.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
     return Part(int(part.left * scale), int(part.top * scale), inside.astype(bool))
-
-
-def _right(sample: Sample, found: Instances, places: Places) -> set[int]:
-    """The numbers of predictions that match a true object of their class."""
-    pairs = detection.match(places.true(sample), places.found(found), 0.5, places)
-    return {guess for true, guess in pairs if sample.class_ids[true] == found.class_ids[guess]}
 
 
 STRATEGY = InstanceSegmentation()

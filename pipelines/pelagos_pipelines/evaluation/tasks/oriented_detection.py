@@ -6,7 +6,7 @@ import numpy as np
 
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import turned
-from pelagos_pipelines.evaluation.detection import Places
+from pelagos_pipelines.evaluation.matching import Places
 from pelagos_pipelines.evaluation.tasks.detection import Detection
 from pelagos_pipelines.serving.tasks.oriented_detection import corners
 

@@ -1,0 +1,194 @@
+"""Which objects that were found are which true ones: all images of a split at once, whatever objects look like.
+
+Called by what measures and draws. Knows no training framework. Where an object is, and what two of them have in common, is said
+by `Places`: upright boxes, if nothing else is said. Only pairs of objects of one image that overlap enough are kept, so that
+what follows takes no longer for thousands of objects in an image than for as many in many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pelagos_pipelines.evaluation.samples import Sample
+
+IOUS = np.linspace(0.5, 0.95, 10)
+"""Smallest overlaps of a match, over which mAP50-95 is averaged."""
+_AT_ONCE = 4_000_000
+"""Overlaps that are looked through together."""
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where objects are, an array with an entry for each: the true ones of a sample, and those of a prediction.
+
+    ``overlaps`` gives for each of several images the IoU ``[n, m]`` of its n found and m true entries, and ``outline`` the points
+    ``[k, 2]`` around one, in pixels.
+    """
+
+    true: Callable[[Sample], Any]
+    found: Callable[[Any], Any]
+    overlaps: Callable[[Sequence[Any], Sequence[Any]], Iterator[Any]]
+    outline: Callable[[Any], Any]
+
+    def around(self, place: Any) -> tuple[float, float, float, float]:
+        """x1, y1, x2, y2 of the upright box around one."""
+        points = self.outline(place)
+        (left, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+        return float(left), float(top), float(right), float(bottom)
+
+
+def box_iou(found: Sequence[Any], truth: Sequence[Any]) -> Iterator[Any]:
+    """COCO's IoU of boxes ``[n, 4]`` and ``[m, 4]`` of each image, given as x1, y1, x2, y2."""
+    from pycocotools import mask
+
+    (ones, starts), (others, bounds) = _sides(found), _sides(truth)
+    for number in range(len(found)):
+        start, end, first, last = starts[number], starts[number + 1], bounds[number], bounds[number + 1]
+        if start == end or first == last:
+            yield np.zeros((end - start, last - first))
+        else:
+            yield mask.iou(ones[start:end], others[first:last], [0] * (last - first))
+
+
+def _sides(boxes: Sequence[Any]) -> tuple[Any, list[int]]:
+    """Corners as left, top, width and height, of all images, and where each image starts."""
+    corners = np.concatenate([np.zeros((0, 4)), *boxes])
+    corners[:, 2:] -= corners[:, :2]
+    return corners, _bounds(boxes)
+
+
+def _bounds(parts: Sequence[Any]) -> list[int]:
+    return [0, *np.cumsum([len(part) for part in parts], dtype=int).tolist()]
+
+
+BOXES = Places(
+    true=lambda sample: sample.boxes,
+    found=lambda predicted: predicted.boxes,
+    overlaps=box_iou,
+    outline=lambda box: np.asarray(box)[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2),
+)
+
+
+@dataclass(frozen=True)
+class Objects:
+    """All objects of a split, one image after the other: those ``[found]``, the ``[true]`` ones, and ``[pairs]`` of both.
+
+    Pairs overlap by IOUS[0] or more; ``found`` and ``true`` say which objects they are of, whatever their classes are.
+    """
+
+    images: Any
+    """``[found]``."""
+    labels: Any
+    scores: Any
+    true_images: Any
+    """``[true]``."""
+    true_labels: Any
+    found: Any
+    """``[pairs]``."""
+    true: Any
+    iou: Any
+
+
+def objects(samples: Sequence[Sample], found: Sequence[Any], places: Places = BOXES) -> Objects:
+    """Of ``samples`` and of what was found in them, which stands in the same order."""
+    truths, founds = [places.true(sample) for sample in samples], [places.found(one) for one in found]
+    counts, true_counts = [len(one.scores) for one in found], [len(sample.class_ids) for sample in samples]
+    ones, others, ious = _pairs(founds, truths, places)
+    nothing: Any = np.zeros(0, int)
+    return Objects(
+        images=np.repeat(np.arange(len(found)), counts),
+        labels=np.concatenate([nothing, *(one.class_ids for one in found)]),
+        scores=np.concatenate([np.zeros(0), *(one.scores for one in found)]),
+        true_images=np.repeat(np.arange(len(samples)), true_counts),
+        true_labels=np.concatenate([nothing, *(sample.class_ids for sample in samples)]),
+        found=ones,
+        true=others,
+        iou=ious,
+    )
+
+
+def _pairs(founds: Sequence[Any], truths: Sequence[Any], places: Places) -> tuple[Any, Any, Any]:
+    """Both objects and IoU of those that overlap enough, by found and true object."""
+    kept: list[tuple[Any, Any, Any]] = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
+    tables: list[Any] = []
+    cells, starts, bounds = 0, np.array(_bounds(founds)), np.array(_bounds(truths))
+    for number, table in enumerate(places.overlaps(founds, truths)):
+        tables.append(table.ravel())
+        cells += table.size
+        if cells >= _AT_ONCE or number + 1 == len(founds):
+            every, ends = np.concatenate(tables), np.cumsum([len(each) for each in tables])
+            chosen = np.flatnonzero(every >= IOUS[0])
+            within = ends.searchsorted(chosen, side="right")
+            image = within + number + 1 - len(tables)
+            row, column = np.divmod(chosen - (ends - [len(each) for each in tables])[within], np.diff(bounds)[image])
+            kept.append((starts[image] + row, bounds[image] + column, every[chosen]))
+            tables, cells = [], 0
+    one, other, iou = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    return one, other, iou
+
+
+def assigned(of: Objects) -> Any:
+    """Which pair each object that was found is right by, or -1, by threshold of IOUS: ``[thresholds, found]``.
+
+    As COCO's evaluator does it: of one class in one image those with higher scores choose first, among equal scores the first
+    of them; each takes the object with the highest IoU that none before it took; of equal ones the last.
+    """
+    rank: Any = np.empty(len(of.scores), int)
+    rank[np.argsort(-of.scores, kind="stable")] = np.arange(len(of.scores))
+    same = np.flatnonzero(of.labels[of.found] == of.true_labels[of.true])
+    # By who chooses, and of each what it likes best. What is chosen likes whoever chooses first.
+    order = same[np.lexsort((-of.true[same], -of.iou[same], rank[of.found[same]]))]
+    given = np.full((len(IOUS), len(of.scores)), -1)
+    for number, threshold in enumerate(IOUS):
+        kept = order[of.iou[order] >= threshold]
+        pairs = kept[_stable(of.found[kept], of.true[kept], np.arange(len(kept)))]
+        given[number, of.found[pairs]] = pairs
+    return given
+
+
+def nearest(of: Objects, chosen: Any) -> tuple[Any, Any]:
+    """Pairs of a true object and one of the ``chosen`` ``[found]``, by descending IoU, each at most once, of whatever classes.
+
+    Returns:
+        Their indices: those of the true ones and those of the others.
+    """
+    kept = np.flatnonzero(chosen[of.found])
+    kept = kept[np.lexsort((of.true[kept], -of.iou[kept], of.found[kept]))]
+    ranks: Any = np.empty(len(kept), int)
+    ranks[np.lexsort((of.found[kept], of.true[kept], -of.iou[kept]))] = np.arange(len(kept))
+    pairs = kept[_stable(of.found[kept], of.true[kept], ranks)]
+    return of.true[pairs], of.found[pairs]
+
+
+def _stable(found: Any, true: Any, ranks: Any) -> Any:
+    """Places of pairs, of which each object is in one at most, and no two objects like each other better than what they got.
+
+    All of ``found`` ask at once for what they like best, each true object takes who asks with the lowest rank, and the others,
+    and whoever had it before, ask for the next (Gale and Shapley 1962, doi:10.2307/2312726). Where all likings follow from one
+    order of the pairs there is but one such outcome: that of going through them one after the other.
+
+    Args:
+        found: ``[pairs]``; the pairs of one object stand together, what it likes best first.
+        true: likewise.
+        ranks: how well the true object likes the pair, a permutation.
+    """
+    starts: Any = np.flatnonzero(np.diff(found, prepend=-1))
+    ends: Any = np.append(starts[1:], len(found))
+    who: Any = np.repeat(np.arange(len(starts)), ends - starts)
+    place_of = np.argsort(ranks)
+    best = np.full(int(true.max(initial=-1)) + 1, len(found))
+    asked, asking = starts.copy(), np.arange(len(starts))
+    while len(asking):
+        wanted, offered = true[asked[asking]], ranks[asked[asking]]
+        before = best[wanted]
+        np.minimum.at(best, wanted, offered)
+        after = best[wanted]
+        left = who[place_of[before[(before < len(found)) & (before != after)]]]
+        without = np.unique(np.concatenate((asking[after != offered], left)))
+        asked[without] += 1
+        asking = without[asked[without] < ends[without]]
+    return place_of[best[best < len(found)]]
