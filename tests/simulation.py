@@ -324,7 +324,9 @@ class DataPlane:
         manifest = hashlib.sha256(self.simulation.objects.files[path].encode()).hexdigest()
         uri = f"{known.request.parameters['store']}/{onnx}"
         package = {"uri": uri, "onnxSha256": onnx, "manifestSha256": manifest}
-        return {"metrics": dict(self.metrics), "epochs": 10, "model": package}
+        self.simulation.objects.put(f"{path.removesuffix('/package.json')}.documents/report.html", {})
+        documents = [{"name": "report.html", "sha256": "0" * 64, "bytes": 2}]
+        return {"metrics": dict(self.metrics), "epochs": 10, "model": package, "documents": documents}
 
     def _path(self, known: FakeRun, parameter: str) -> str:
         path = self.simulation.objects.path(known.request.parameters[parameter])

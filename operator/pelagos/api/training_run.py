@@ -28,6 +28,7 @@ from pelagos.api.search import SearchStatus
 from pelagos.api.stages import StageProgress
 from pelagos_contract.base import Strict
 from pelagos_contract.metrics import EXPORTED, of_test, whole
+from pelagos_contract.model_card import Card
 from pelagos_contract.search import Search
 from pelagos_contract.tasks import TASKS
 from pelagos_contract.training import MOST_SEEDS, EarlyStopping, Evaluation, Hyperparameters, Model, Seed
@@ -172,7 +173,7 @@ class Register(Strict):
 
 
 class TrainingRunSpec(BaseSpec):
-    """One training. What decides its outcome is immutable; gates, register, resources, priority, deadline,
+    """One training. What decides its outcome is immutable; gates, card, register, resources, priority, deadline,
     ttlSecondsAfterFinished and suspend may change."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
@@ -307,6 +308,13 @@ class TrainingRunSpec(BaseSpec):
     tracking: Annotated[TrackingSpec, Field(description="Where the run is tracked.")] = TrackingSpec()
     evaluation: Annotated[Evaluation, Field(description="How the model is measured.")] = Evaluation()
     gates: Annotated[list[Gate], Field(max_length=32, description="All must pass for Ready and for registration.")] = []
+    card: Annotated[
+        Card | None,
+        Field(
+            description="What people say of the model. Its documents have it as it is when an attempt starts: whoever changes it "
+            "trains nothing again (docs/reports-and-cards.md)."
+        ),
+    ] = None
     register_: Annotated[
         Register | None,
         Field(alias="register", description="Where the model is registered when all gates pass; none: nowhere."),
@@ -449,6 +457,15 @@ class ModelStatus(Strict):
     version: Annotated[str | None, Field(description="Registered version.")] = None
 
 
+class DocumentStatus(Strict):
+    """A document of the model."""
+
+    name: Annotated[str, Field(description="Name of the file: report.html, model-card.md, and others for catalogues.")]
+    uri: Annotated[str, Field(description="Where it is, beside the model package.")]
+    sha256: Annotated[str, Field(description="Its digest.")]
+    url: Annotated[str | None, Field(description="Its page in MLflow.")] = None
+
+
 class CostStatus(Strict):
     """What the training took, all its attempts together. A figure has two digits, or says unknown."""
 
@@ -516,6 +533,9 @@ class TrainingRunStatus(BaseStatus):
     cost: Annotated[CostStatus | None, Field(description="What the training took, once it has ended.")] = None
     gates: Annotated[list[GateStatus] | None, Field(description="Outcome of the gates.")] = None
     model: Annotated[ModelStatus | None, Field(description="The trained model.")] = None
+    documents: Annotated[
+        list[DocumentStatus] | None, Field(description="Report and card of the model, and its entries for catalogues.")
+    ] = None
     record: Annotated[
         str | None, Field(description="Where the result is on record, by which a rebuilt cluster finds it again.")
     ] = None

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from pelagos.cli import (
     annotate,
+    card,
     control_plane,
     cost,
     dataset,
@@ -92,6 +93,7 @@ app.command()(evaluate.evaluate)
 app.command()(export.export)
 app.command()(publication.publication)
 app.command()(report.report)
+app.command()(card.card)
 app.command()(search.search)
 app.command()(tensorboard.tensorboard)
 app.command()(cost.cost)

@@ -1,23 +1,25 @@
-"""``pelagos report``: the page of figures and samples that stands beside a version of a Dataset."""
+"""``pelagos report``: the page of figures and pictures that stands beside a version of a Dataset, or a trained model."""
 
 from __future__ import annotations
 
 import asyncio
 import webbrowser
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
 from pelagos import engine_registry
-from pelagos.api.kinds import DATASET
-from pelagos.cli import access, data_plane, installed, outputs
+from pelagos.api.kinds import DATASET, TRAINING_RUN, Kind
+from pelagos.cli import access, card, data_plane, installed, outputs
 from pelagos.cli.outputs import Output
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.settings import Settings
 from pelagos_contract import disk
 from pelagos_contract.judgement import LARGEST_PAGE, PAGE, PAGE_BEGINS
+from pelagos_contract.model_card import REPORT
 from pelagos_contract.text import shown
 
 
@@ -26,7 +28,7 @@ class ReportError(Exception):
 
 
 def report(  # noqa: PLR0913, PLR0917 - options of a command
-    name: Annotated[str, typer.Argument(help="Name of the Dataset.")],
+    name: Annotated[str, typer.Argument(help="Name of the Dataset or TrainingRun.")],
     to: Annotated[
         Path | None, typer.Option("--to", help="File to write, replacing what is there. Default: NAME-report.html.")
     ] = None,
@@ -34,11 +36,18 @@ def report(  # noqa: PLR0913, PLR0917 - options of a command
     version: Annotated[
         str, typer.Option(help="Digest of one of status.versions, or how it begins. Default: the newest.")
     ] = "",
+    kind: Annotated[
+        str,
+        typer.Option(help="Dataset or TrainingRun; default: the first of these that has a resource of the name."),
+    ] = "",
     namespace: access.Namespace = "",
     context: access.Context = "",
     output: outputs.Option = Output.TABLE,
 ) -> None:
-    """Write the report of a version into a file: classes, splits, slices, sizes, unusual annotations and samples.
+    """Write the report of a version of a Dataset, or of the model of a TrainingRun, into a file.
+
+    Of a version: classes, splits, slices, sizes, unusual annotations and samples. Of a model: metrics, curves, slices, pictures
+    of what it gets wrong, what it was trained on and with, and what that cost.
 
     The file holds all that it shows, and asks nothing of any server. Versions on S3-compatible storage are read with
     AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, PELAGOS_S3_ENDPOINT and PELAGOS_S3_REGION.
@@ -48,20 +57,41 @@ def report(  # noqa: PLR0913, PLR0917 - options of a command
     at = access.chosen(installed.settings(), context)
     namespace = access.namespace_of(at, namespace)
     named, target = f"{namespace}/{name}", to or Path(f"{name}-report.html")
+    found = {"dataset": named}
     try:
-        status = access.find(at, DATASET, name, namespace).get("status", {})
-        uri = data_plane.version_uri(named, status, version, f"--version {version}")
-        _write(target, read(installed.settings(), uri))
+        of, status = _chosen(at, kind, name, namespace)
+        if of is TRAINING_RUN:
+            found = {"trainingRun": named}
+            if version:
+                raise ReportError(f"--version {version}: {named} is a TrainingRun, which has one report")
+            content, told = card.read(installed.settings(), status, REPORT), f"The report of {named} is in {target}"
+        else:
+            uri = data_plane.version_uri(named, status, version, f"--version {version}")
+            found["version"] = f"sha256:{uri.rpartition('/')[2]}"
+            content = read(installed.settings(), uri)
+            told = f"The report of version {found['version']} of {named} is in {target}"
+        _write(target, content)
         if open_browser and not webbrowser.open(target.resolve().as_uri()):
             raise ReportError(f"no browser was found; open {target} in one")
-    except (access.AskError, data_plane.DataPlaneError, ReportError) as error:
-        raise outputs.failed(error, output, {"dataset": named}) from error
-    found = {"dataset": named, "version": f"sha256:{uri.rpartition('/')[2]}", "file": str(target)}
+    except (access.AskError, data_plane.DataPlaneError, card.DocumentError, ReportError) as error:
+        raise outputs.failed(error, output, found) from error
     if output is not Output.TABLE:
-        outputs.write(found, output)
+        outputs.write({**found, "file": str(target)}, output)
         return
-    told = f"The report of version {found['version']} of {named} is in {target}"
     installed.progress_console().print(Text(shown(told)), soft_wrap=True)
+
+
+def _chosen(at: access.Chosen, asked: str, name: str, namespace: str) -> tuple[Kind, Mapping[str, Any]]:
+    """The resource that is meant, and its status. Raises AskError, ReportError."""
+    kinds = {kind.kind: kind for kind in (DATASET, TRAINING_RUN)}
+    if asked and asked not in kinds:
+        raise ReportError(f"--kind {asked}: allowed are {', '.join(kinds)}")
+    if not asked and name not in access.listed(at, DATASET, namespace):
+        if (found := access.listed(at, TRAINING_RUN, namespace).get(name)) is not None:
+            return TRAINING_RUN, found.get("status") or {}
+        asked = DATASET.kind  # which says what there is
+    of = kinds[asked or DATASET.kind]
+    return of, access.find(at, of, name, namespace).get("status") or {}
 
 
 def read(settings: Settings, uri: str) -> bytes:

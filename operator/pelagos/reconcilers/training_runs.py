@@ -40,7 +40,10 @@ from pelagos.reconcilers.storage_paths import (
     storage_seal,
     workspace,
 )
+from pelagos_contract import identifiers
 from pelagos_contract.dataset import SPLITS
+from pelagos_contract.metadata import InvalidMetadataError, Metadata, of_spec
+from pelagos_contract.model_card import folder_of
 
 _MISSING = "missing"
 
@@ -151,6 +154,7 @@ async def _delete_all(scope: Scope, tracked: sealed_runs.Found | None) -> None:
     package = (((record or {}).get("result") or {}).get("model") or {}).get("uri", "")
     if scope.is_inside(package, scope.namespace_folder(MODELS)):
         await dependencies.objects.delete(scope.path(package))
+        await dependencies.objects.delete(scope.path(folder_of(package)))
     await dependencies.objects.delete(scope.own_folder(MODELS))
     if key is not None:
         await dependencies.objects.delete(records.path(scope, key))
@@ -316,7 +320,22 @@ def _dataset(resource: Resource, spec: TrainingRunSpec, dependencies: Dependenci
         empty_splits=_empty_splits(found, candidate),
         classes=_classes(found, candidate),
         blocked=blocked,
+        metadata=_metadata(found),
+        dois={entry["version"]: entry["doi"] for entry in versions if _is_doi(entry.get("doi"))},
     )
+
+
+def _is_doi(stated: object) -> bool:
+    """Others gave it: a repository."""
+    return isinstance(stated, str) and identifiers.kind_of(stated) == "DOI"
+
+
+def _metadata(found: Resource) -> Metadata | None:
+    """What the Dataset says of itself. What an earlier release let pass is for the Dataset to complain of."""
+    try:
+        return of_spec(found.spec) if found.spec.get("metadata") else None
+    except InvalidMetadataError:
+        return None
 
 
 def _to_freeze(spec: TrainingRunSpec, dataset: ObservedDataset) -> Frozen | None:

@@ -9,6 +9,7 @@ from pelagos.decisions.reports import Report
 from pelagos.decisions.training_run import (
     costs,
     dataset,
+    documents,
     expiry,
     gates,
     pipeline,
@@ -71,6 +72,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     # Is the model good enough?
     gates.measured,  # Evaluated: Evaluated; status.metrics
     gates.model_made,  # status.model
+    documents.published,  # status.documents
     gates.result_on_record,  # status.record; keeps it
     gates.judged,  # GatesPassed: GatesPassed; or ends: GateFailed, GateMetricUnknown
     # Is it registered? Succeeded and Ready: Completed.

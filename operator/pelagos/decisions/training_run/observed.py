@@ -24,6 +24,7 @@ from pelagos.ports import registry, tracking
 from pelagos.ports.pipelines import PipelineRun
 from pelagos.ports.tenants import Tenant
 from pelagos_contract import algorithms
+from pelagos_contract.metadata import Metadata
 from pelagos_contract.progress import Progress as Told
 
 
@@ -47,6 +48,10 @@ class ObservedDataset:
     """Those of the candidate, by its status.classes; None also when that is of another version, or cut short."""
     blocked: str = ""
     """Why no training may start on the candidate, by its status.versions; empty when one may."""
+    metadata: Metadata | None = None
+    """From spec.metadata. None: it says nothing, or nothing that is valid now."""
+    dois: Mapping[str, str] = field(default_factory=dict)
+    """From its status.versions: by version the DOI under which it is published."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from pelagos.decisions.verdicts import Verdict
 from pelagos.ports.pipelines import FINISHED, RunRequest, RunResources, SourceSecret
 from pelagos_contract import families
 from pelagos_contract.flows import TRAINING
+from pelagos_contract.metadata import Metadata
+from pelagos_contract.model_card import MOST_CREATORS, About, DatasetSaid
 from pelagos_contract.progress import Stage
 from pelagos_contract.tags import RESOURCE_TAG
 from pelagos_contract.weights_and_biases import API_KEY, USUAL_URL, Mode, WandbRequest
@@ -140,6 +142,23 @@ def _what_it_does(seen: Observed, verdict: Verdict) -> Verdict:
     return replace(verdict, reason=_REASONS.get(stage, verdict.reason), message=stages.beside(seen.run, stage.words))
 
 
+def about(seen: Observed) -> About:
+    """What documents of the model say of it and of its dataset; nothing of it decides what is trained."""
+    said, version = seen.dataset.metadata, seen.keyed.dataset
+    doi = seen.dataset.dois.get(version.version)
+    dataset = None
+    if said is not None or doi is not None:
+        known = said or Metadata()
+        dataset = DatasetSaid(
+            title=known.title,
+            creators=[party.name for party in known.creators[:MOST_CREATORS]],
+            license=known.license,
+            doi=doi,
+            identifier=known.identifier,
+        )
+    return About(resource=f"{seen.namespace}/{seen.name}", card=seen.spec.card, dataset=dataset)
+
+
 def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
     inputs, dataset = seen.keyed.spec.written(), seen.keyed.dataset
     chosen = inputs["hyperparameters"]
@@ -154,6 +173,7 @@ def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
         "seed": inputs["seeds"][0],
         "resources": {"cpu": threads(seen.spec.resources)} | ({"gpus": gpus} if gpus > 1 else {}),
         "evaluation": inputs["evaluation"],
+        "about": about(seen).written(),
     }
     if len(inputs["seeds"]) > 1:
         request["seeds"] = inputs["seeds"]
