@@ -40,6 +40,7 @@ def pictures(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 SHEETS = {"examples.png", "worst.png", "confident-wrong.png"}
+OF_OBJECTS = {"confusion-matrix.png", "precision-recall.png", "f1-curve.png"}
 
 
 def whole(metrics: Mapping[str, float | None]) -> set[str]:
@@ -70,7 +71,7 @@ def test_detection(tmp_path: Path) -> None:
     assert whole(metrics) == described(Task.DETECTION)
     assert evaluation.warnings == ("1 of 3 classes have no annotation in the test split, and no metrics: never seen",)
     sizes = pictures(tmp_path / "figures")
-    assert sizes.keys() == {"confusion-matrix.png", "precision-recall.png", *SHEETS}
+    assert sizes.keys() == {*OF_OBJECTS, *SHEETS}
     assert all(min(size) > 300 for size in sizes.values())
 
 
@@ -101,7 +102,7 @@ def test_oriented_detection(tmp_path: Path) -> None:
     assert metrics["test/mAP50"] == metrics["test/mAP75"] == 1
     assert metrics["test/IoU"] == pytest.approx(1)
     assert whole(metrics) == described(Task.ORIENTED_DETECTION)
-    assert pictures(tmp_path / "figures").keys() == {"confusion-matrix.png", "precision-recall.png", *SHEETS}
+    assert pictures(tmp_path / "figures").keys() == {*OF_OBJECTS, *SHEETS}
 
 
 def test_a_detector_that_finds_nothing_is_reported_too(tmp_path: Path) -> None:
@@ -121,7 +122,7 @@ def test_a_split_without_boxes_has_no_metrics(tmp_path: Path, finds: bool) -> No
     assert set(evaluation.metrics.values()) == {None}
     (warning,) = evaluation.warnings
     assert warning.startswith("the test split has no annotation at all: its metrics are undefined")
-    drawn = {"confusion-matrix.png", "precision-recall.png", *(SHEETS if finds else {examples.SPREAD})}
+    drawn = {*OF_OBJECTS, *(SHEETS if finds else {examples.SPREAD})}
     assert pictures(tmp_path / "figures").keys() == drawn, "where nothing is wrong, there is no sheet of what is"
 
 
@@ -165,7 +166,10 @@ def test_many_classes_still_make_a_figure(tmp_path: Path) -> None:
     )
     curves = {f"species {index}": (np.array([0, 1]), np.array([1, index / count])) for index in range(count)}
     figures.precision_recall(curves, dict.fromkeys(curves, 0.5), "condition", tmp_path)
-    assert pictures(tmp_path).keys() == {"confusion-matrix.png", "precision-recall.png"}
+    confidences = np.linspace(0, 1, 11)
+    f1 = dict.fromkeys(curves, 1 - confidences)
+    figures.by_confidence(confidences, f1, {"F1": 1 - confidences}, 0.5, "condition", tmp_path)
+    assert pictures(tmp_path).keys() == OF_OBJECTS
 
 
 def test_learning_curves(tmp_path: Path) -> None:

@@ -81,17 +81,9 @@ def precision_recall(
         figure, axes = plt.subplots(figsize=(8.5, 5.2))
         for index, label in enumerate(drawn):
             recall, precision = curves[label]
-            if index < NAMED_CURVES:
-                look = {
-                    "color": PALETTE[index % len(PALETTE)],
-                    "linestyle": STYLES[index // len(PALETTE)],
-                    "linewidth": 2,
-                }
-                axes.plot(
-                    recall, precision, label=f"{shortened(label)}  {areas[label]:.2f}", drawstyle="steps-post", **look
-                )
-            else:
-                axes.plot(recall, precision, color="0.75", linewidth=1, zorder=1)
+            axes.plot(
+                recall, precision, drawstyle="steps-post", **_look(index, f"{shortened(label)}  {areas[label]:.2f}")
+            )
         mean = float(np.mean([areas[label] for label in drawn])) if drawn else 0.0
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03), xlabel="recall", ylabel="precision")
         axes.set_title(f"Precision and recall on the test split ({condition})")
@@ -99,6 +91,50 @@ def precision_recall(
             heading = f"average precision, mean {mean:.2f}"
             axes.legend(title=heading, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
         save(figure, folder / "precision-recall.png")
+
+
+def by_confidence(
+    confidences: Any, curves: Mapping[str, Any], means: Mapping[str, Any], chosen: float, condition: str, folder: Path
+) -> None:
+    """F1 over the least confidence for every class that has it, and ``means`` over classes by metric, F1 among them.
+
+    A line marks the ``chosen`` confidence; all curves stand on ``confidences``.
+    """
+    at = int(np.searchsorted(confidences, chosen)) if np.isfinite(chosen) else 0
+    drawn = sorted(
+        (label for label in curves if np.isfinite(curves[label]).any()), key=lambda label: -curves[label][at]
+    )
+    with mpl.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(12.5, 4.8), sharey=True)
+        for index, label in enumerate(drawn):
+            left.plot(confidences, curves[label], **_look(index, f"{shortened(label)}  {curves[label][at]:.2f}"))
+        left.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.03), xlabel="least confidence", ylabel="F1")
+        left.set_title("F1 of classes")
+        for index, (name, values) in enumerate(means.items()):
+            known = f"{name}  {values[at]:.2f}" if np.isfinite(values[at]) else name
+            right.plot(confidences, values, color=PALETTE[index], linestyle=STYLES[index], linewidth=2, label=known)
+        right.set(xlim=(-0.01, 1.01), xlabel="least confidence", title="Means over classes")
+        if drawn:
+            for axes in (left, right):
+                axes.axvline(chosen, color="0.35", linewidth=1, zorder=1)
+                axes.legend(
+                    title=f"at confidence {chosen:.2f}",
+                    loc="upper left",
+                    bbox_to_anchor=(0, -0.16),
+                    ncols=3,
+                    frameon=False,
+                    fontsize=8,
+                )
+        figure.suptitle(f"Metrics by confidence on the test split ({condition})", fontweight="bold", fontsize=12)
+        save(figure, folder / "f1-curve.png")
+
+
+def _look(index: int, name: str) -> dict[str, Any]:
+    """Of the curve of a class, of which there may be many: the first ones have a name."""
+    if index >= NAMED_CURVES:
+        return {"color": "0.75", "linewidth": 1, "zorder": 1}
+    colour, style = PALETTE[index % len(PALETTE)], STYLES[index // len(PALETTE)]
+    return {"color": colour, "linestyle": style, "linewidth": 2, "label": name}
 
 
 def learning_curves(

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
@@ -50,9 +49,7 @@ class Detection(Strategy):
         figures.confusion(
             confusion, [*labels, figures.BACKGROUND], f"Confusion on the test split\n{note}", self.things, folder
         )
-        recall = np.linspace(0, 1, scores.curves.shape[1])
-        curves = {label: (recall, curve) for label, curve in zip(labels, scores.curves, strict=True)}
-        figures.precision_recall(curves, dict(zip(labels, scores.map50, strict=True)), "IoU ≥ 0.50", folder)
+        draw_curves(scores, labels, "IoU ≥ 0.50", folder)
         examples.sheets(self._pictures(samples, found, labels, confidence, of), folder)
         of_boxes = {name: share for name, share in scores.shares.items() if name != "Dice"}
         return {of_test("confidence"): scores.confidence} | precise(scores, labels) | measured(of_boxes, labels)
@@ -143,6 +140,15 @@ def surest_wrong(scores: Any, right: Collection[int]) -> float:
     """The highest of the scores [n] whose places are not in ``right``; NaN when there is none."""
     wrong = [float(score) for place, score in enumerate(scores) if place not in right]
     return max(wrong, default=math.nan)
+
+
+def draw_curves(scores: detection.Scores, labels: Sequence[str], condition: str, folder: Path) -> None:
+    """Precision over recall; F1, precision and recall over confidence."""
+    curves = {label: (detection.RECALLS, curve) for label, curve in zip(labels, scores.curves, strict=True)}
+    figures.precision_recall(curves, dict(zip(labels, scores.map50, strict=True)), condition, folder)
+    f1 = dict(zip(labels, scores.by_confidence["F1"].by_class.T, strict=True))
+    means = {name: share.macro for name, share in scores.by_confidence.items()}
+    figures.by_confidence(detection.CONFIDENCES, f1, means, scores.confidence, condition, folder)
 
 
 def precise(scores: detection.Scores, labels: Sequence[str], prefix: str = "") -> dict[str, float]:

@@ -23,7 +23,7 @@ from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG, Pictures
 from pelagos_pipelines.evaluation.matching import Objects
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
-from pelagos_pipelines.evaluation.tasks.detection import PRECISION, f1, precise, surest_wrong
+from pelagos_pipelines.evaluation.tasks.detection import PRECISION, draw_curves, f1, precise, surest_wrong
 from pelagos_pipelines.evaluation.tasks.strategy import Strategy, measured
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.instance_segmentation import Instances
@@ -56,10 +56,7 @@ class InstanceSegmentation(Strategy):
         figures.confusion(
             confusion, [*labels, figures.BACKGROUND], f"Confusion on the test split\n{note}", "objects", folder
         )
-        recall = np.linspace(0, 1, scores.curves.shape[1])
-        curves = {label: (recall, curve) for label, curve in zip(labels, scores.curves, strict=True)}
-        areas = dict(zip(labels, scores.map50, strict=True))
-        figures.precision_recall(curves, areas, "IoU of masks ≥ 0.50", folder)
+        draw_curves(scores, labels, "IoU of masks ≥ 0.50", folder)
         examples.sheets(pictures(samples, found, labels, confidence, of), folder)
         whole = {of_test("confidence"): scores.confidence}
         return whole | precise(scores, labels) | precise(of_boxes, labels, "box-") | measured(scores.shares, labels)
