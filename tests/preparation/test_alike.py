@@ -87,12 +87,32 @@ def test_an_image_of_any_size_can_be_looked_at(side: tuple[int, int]) -> None:
     assert look_of(Image.fromarray(noise)) in {None, look_of(Image.fromarray(noise))}
 
 
-def test_a_look_is_the_same_whether_32_bits_hold_its_sums_or_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    grey = np.asarray(organism(3, (210, 190)).convert("L"))
-    found = looks.look(grey)
-    monkeypatch.setattr(looks, "_MOST_IN_32_BITS", 0)
-    assert found is not None
-    assert looks.look(grey) == found
+def test_looks_are_those_that_stores_have_of_the_same_images() -> None:
+    """Of whole numbers alone, so that nothing but a look decides; a change of looks raises MEMORY_VERSION and versions."""
+    told = hashlib.sha256()
+    for seed, (height, width) in enumerate([(40, 30), (160, 224), (300, 127), (90, 1500), (2600, 60), (700, 900)]):
+        down, across = np.arange(height)[:, None], np.arange(width)
+        grey = (down * across * (seed + 3) // 97 + np.random.default_rng(seed).integers(0, 40, (height, width))) % 256
+        look = looks.look(grey.astype(np.uint8))
+        assert look is not None
+        told.update(look)
+
+    assert told.hexdigest() == "91681f54edd5a0c2cc74347a058327ede350d812985f88d5489943bf5d6d3985"
+
+
+def test_sums_over_the_places_of_pixels_are_exact_of_long_pictures_too() -> None:
+    weights = np.random.default_rng(5).integers(0, 65026, (200, 5000)).astype(np.uint16)
+
+    found = looks._moments(weights)
+
+    many = weights.astype(object)
+    across, down = np.arange(5000).astype(object), np.arange(200).astype(object)
+    sums = [many.sum(axis=0), many.sum(axis=1)]
+    assert found == (
+        many.sum(),
+        ((sums[0] * across).sum(), (sums[0] * across**2).sum()),
+        ((sums[1] * down).sum(), (sums[1] * down**2).sum()),
+    )
 
 
 def drawn(count: int, seed: int = 0) -> Any:

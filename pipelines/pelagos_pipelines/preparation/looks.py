@@ -9,8 +9,9 @@ the same version.
 
 from __future__ import annotations
 
+import itertools
 import math
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import cv2
@@ -29,8 +30,9 @@ _GRAIN = 64
 """The window lies on 64ths of a pixel: sums over its cells are exact."""
 _LEAST_CONTRAST = 64
 """In 16ths of a grey level, of the window's cells: below it an image is plain, and noise would decide its look."""
-_MOST_IN_32_BITS = (1 << 31) // 256
-"""Pixels."""
+_EXACT = 512
+"""Pixels of a side whose moments, of 16 bits a pixel, 64 bits of floating point hold exactly."""
+_ENDS: Any = np.arange(_SIDE + 1, dtype=np.int64)
 _WAVE = 4096
 _COARSER = 1 << 26
 """So much less fine are numbers whose squares add up exactly."""
@@ -62,14 +64,13 @@ def look(whole: Any) -> bytes | None:
 
 def _window(grey: Any, background: int) -> tuple[int, int, int] | None:
     """Left, top and the side of a cell, in grains, of the square window around what stands out; None when nothing does."""
-    weights = cv2.LUT(grey, _squares(background))
-    along = [weights.sum(axis, dtype=np.int64) for axis in (0, 1)]
-    total = int(along[0].sum())
+    total, *moments = _moments(cv2.LUT(grey, _squares(background)))
     if total == 0:
         return None
     centres, spread = [], 0.0
-    for sums in along:
-        first, second = (int(np.dot(sums, powers)) for powers in _places(len(sums)))
+    for once, twice in moments:
+        # Of twice the middles of pixels.
+        first, second = 2 * once + total, 4 * (twice + once) + total
         centres.append(first / total / 2)
         spread += (second * total - first * first) / (total * total) / 4
     cell = max(1, round(2 * _REACH * math.sqrt(spread / 2) * _GRAIN / _SIDE))
@@ -83,30 +84,33 @@ def _squares(background: int) -> Any:
     return np.square(np.arange(256) - background).astype(np.uint16)
 
 
-@lru_cache(maxsize=512)
-def _places(length: int) -> tuple[Any, Any]:
-    """Twice the middles of pixels, and their squares."""
-    places: Any = 2 * np.arange(length, dtype=np.int64) + 1
-    return places, places**2
+def _moments(weights: Any) -> tuple[int, tuple[int, int], tuple[int, int]]:
+    """The sum of all, and those by the places of pixels and by the squares of these, across and down."""
+    total = across = across2 = down = down2 = 0
+    for top, left in itertools.product(*(range(0, side, _EXACT) for side in weights.shape)):
+        part = cv2.moments(weights[top : top + _EXACT, left : left + _EXACT])
+        found, x, x2, y, y2 = (int(part[name]) for name in ("m00", "m10", "m20", "m01", "m02"))
+        total += found
+        across, across2 = across + x + left * found, across2 + x2 + 2 * left * x + left * left * found
+        down, down2 = down + y + top * found, down2 + y2 + 2 * top * y + top * top * found
+    return total, (across, across2), (down, down2)
 
 
 def _cells(grey: Any, background: int, left: int, top: int, cell: int) -> Any:
     """By how much each cell of the window is brighter than the background, in 16ths [32, 32]; outside is background."""
-    height, width = grey.shape
-    # In as few bytes as hold the sum of all exactly: most of the time goes into memory.
-    sums = cv2.integral(grey, sdepth=cv2.CV_32S if grey.size < _MOST_IN_32_BITS else cv2.CV_64F)
-    (rows, row_share), (columns, column_share) = _edges(top, cell, height), _edges(left, cell, width)
-    bands = sums[rows] * (_GRAIN - row_share)[:, None] + sums[np.minimum(rows + 1, height)] * row_share[:, None]
-    corners = bands[:, columns] * (_GRAIN - column_share) + bands[:, np.minimum(columns + 1, width)] * column_share
-    brightness = np.diff(np.diff(corners, axis=0), axis=1)
-    covered = np.outer(np.diff(rows * _GRAIN + row_share), np.diff(columns * _GRAIN + column_share))
-    return np.floor((brightness - background * covered) * 16 / (cell * cell))
-
-
-def _edges(start: int, cell: int, side: int) -> tuple[Any, Any]:
-    """Where cells begin and end: whole pixels, and grains beyond; no place is outside of the image."""
-    places = np.clip(start + cell * np.arange(_SIDE + 1, dtype=np.int64), 0, side * _GRAIN)
-    return places // _GRAIN, places % _GRAIN
+    limits = np.array([[grey.shape[0]], [grey.shape[1]]])
+    # Whole numbers that 64 bits of floating point hold exactly, as all that is made of them.
+    sums = cv2.integral(grey, sdepth=cv2.CV_64F)
+    # Where cells begin and end, down and across, in grains: none outside of the image.
+    places = np.minimum(np.maximum(np.array([[top], [left]]) + cell * _ENDS, 0), limits * _GRAIN)
+    whole, share = places // _GRAIN, places % _GRAIN
+    after, rest = np.minimum(whole + 1, limits), _GRAIN - share
+    edges = sums.take(whole[0], 0) * rest[0][:, None] + sums.take(after[0], 0) * share[0][:, None]
+    bands = edges[1:] - edges[:-1]
+    edges = bands.take(whole[1], 1) * rest[1] + bands.take(after[1], 1) * share[1]
+    brightness = edges[:, 1:] - edges[:, :-1]
+    high, wide = places[:, 1:] - places[:, :-1]
+    return np.floor((brightness - background * high[:, None] * wide) * 16 / (cell * cell))
 
 
 @cache
