@@ -34,6 +34,8 @@ _FAR = 16
 """Bits of the longer key: looks within the usual distance differ in 5 of 64 on average, and never in so many."""
 _ROWS = 512
 _CHUNK = 1 << 16
+_ALONE = 64
+"""Rows of a product that no library divides among threads."""
 _WAYS = tuple(itertools.product((False, True), (1, -1), (1, -1)))
 """To lay an image: whether it is transposed, and by what its odd rows and columns of waves are multiplied."""
 
@@ -57,7 +59,9 @@ def pairs(looks: Sequence[bytes], distance: int) -> dict[int, list[int]]:
         for way, of_way, sketch in zip(_WAYS, keys, sketches, strict=True):
             for later, earlier in index.candidates(of_way, found.open()):
                 near = np.bitwise_count(sketch[later] ^ sketches[0][earlier]) < far
-                found.add(*comparison.close(later[near], earlier[near], way))
+                # What is alike has the same key in table after table.
+                new = found.without(later[near], earlier[near])
+                found.add(*comparison.close(*new, way))
     return found.first()
 
 
@@ -79,10 +83,22 @@ class _Found:
         """Each once, as one number, ascending."""
         self._known: Any = np.zeros(count, np.int64)
 
+    def without(self, later: Any, earlier: Any) -> tuple[Any, Any]:
+        """The pairs that have not been found yet."""
+        if not len(self._pairs) or not len(later):
+            return later, earlier
+        asked = later.astype(np.int64) * self._count + earlier
+        places = np.minimum(np.searchsorted(self._pairs, asked), len(self._pairs) - 1)
+        new = self._pairs[places] != asked
+        return later[new], earlier[new]
+
     def add(self, later: Any, earlier: Any) -> None:
+        """Pairs that have not been found yet."""
         if len(later):
-            self._pairs = np.union1d(self._pairs, later.astype(np.int64) * self._count + earlier)
-            self._known = np.bincount(self._pairs // self._count, minlength=self._count)
+            # A pair stands once in what comes at once. Sorted here: numpy's sets of numbers are made by hashing, and take longer.
+            added = later.astype(np.int64) * self._count + earlier
+            self._pairs = np.sort(np.concatenate((self._pairs, added)))
+            self._known += np.bincount(later, minlength=self._count)
 
     def open(self) -> Any:
         return np.flatnonzero(self._known < EARLIER)
@@ -105,8 +121,10 @@ class _Comparison:
 
     def close(self, later: Any, earlier: Any, way: tuple[bool, int, int]) -> tuple[Any, Any]:
         """The pairs that are within the radius when the later image is laid so."""
-        one, other = _laid(self._waves[later], way), self._waves[earlier].astype(np.float32)
-        products = np.einsum("nij,nij->n", one, other)
+        transposed, rows, columns = way
+        signs = _signs(rows)[:, None] * _signs(columns)
+        one, other = self._waves[later].astype(np.float32), self._waves[earlier] * signs
+        products = np.einsum("nji,nij->n" if transposed else "nij,nij->n", one, other)
         near = self._squares[later] + self._squares[earlier] - 2 * products <= self._radius**2
         return later[near], earlier[near]
 
@@ -150,7 +168,7 @@ class _Sides:
         """By way, a number of ``bits`` for each look. A transposed look meets planes as the look meets transposed planes."""
         planes = _planes(name, bits)
         both = np.concatenate((planes, planes.transpose(0, 2, 1)))
-        along = [part @ _part(both, *odd).T for part, odd in zip(self._parts, _PARITIES, strict=True)]
+        along = [_product(part, _part(both, *odd).T) for part, odd in zip(self._parts, _PARITIES, strict=True)]
         return [_number(along, way, bits) for way in _WAYS]
 
 
@@ -161,6 +179,21 @@ def _laid(waves: Any, way: tuple[bool, int, int]) -> Any:
     laid[:, 1::2] *= rows
     laid[:, :, 1::2] *= columns
     return laid
+
+
+def _signs(odd: int) -> Any:
+    """Of a side of a look, by what its rows or columns are multiplied."""
+    signs: Any = np.ones(KEPT, np.float32)
+    signs[1::2] = odd
+    return signs
+
+
+def _product(one: Any, other: Any) -> Any:
+    """Of matrices, a few rows at a time: of more, threads would wait for each other longer than they compute."""
+    found: Any = np.empty((len(one), other.shape[1]), np.float32)
+    for start in range(0, len(one), _ALONE):
+        np.matmul(one[start : start + _ALONE], other, out=found[start : start + _ALONE])
+    return found
 
 
 def _part(waves: Any, row: int, column: int) -> Any:
