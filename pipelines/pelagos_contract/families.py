@@ -48,6 +48,7 @@ YOLOV8 = FamilyDescription(
     balances=True,
     augments=True,
     schedules=True,
+    several_gpus=True,
 )
 MOBILENET_V3 = FamilyDescription(
     name="MobileNetV3",
@@ -102,6 +103,7 @@ YOLOV8_OBB = FamilyDescription(
     balances=True,
     augments=True,
     schedules=True,
+    several_gpus=True,
 )
 YOLOV8_SEG = FamilyDescription(
     name="YOLOv8-seg",
@@ -112,6 +114,7 @@ YOLOV8_SEG = FamilyDescription(
     balances=True,
     augments=True,
     schedules=True,
+    several_gpus=True,
 )
 MASK2FORMER_SEMANTIC = FamilyDescription(
     name="Mask2Former-semantic",

@@ -51,13 +51,15 @@ def test_a_family_that_knows_none_of_them_is_asked_for_none() -> None:
     assert not judged(model={"architecture": "tiny_cnn"})
 
 
+@pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize(
     ("architecture", "gpus", "batch", "want"),
     [
-        ("yolov8n", 2, 16, "spec.resources.gpus is 2, and trainings of yolov8n use one GPU; set it to 1"),
+        ("tiny_cnn", 2, 16, "spec.resources.gpus is 2, and trainings of tiny_cnn use one GPU; set it to 1"),
         ("mobilenet_v2", 8, 6, "spec.resources.gpus is 8, and the GPUs share the 6 images of a batch"),
         ("mobilenet_v2", 6, 6, None),
-        ("yolov8n", 1, 1, None),
+        ("yolov8n", 2, 16, None),
+        ("tiny_cnn", 1, 1, None),
     ],
 )
 def test_gpus_that_would_idle_are_refused(architecture: str, gpus: int, batch: int, want: str | None) -> None:

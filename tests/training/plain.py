@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.training import loop
+from pelagos_pipelines.training.distributed import World
 from pelagos_pipelines.training.families import Job, family_of
+from pelagos_pipelines.training.training_history import TrainingHistory
 
 
 class Plain:
@@ -55,3 +57,22 @@ def _points(*shape: int, **more: Any) -> Tensor:
         return _usual(*shape, **more)
     drawn = _usual(shape[1:], generator=torch.Generator().manual_seed(shape[1]))
     return drawn.expand(shape).clone()
+
+
+def share_without_cache(family: Any, dies_in_step: int | None, job: Job, history: TrainingHistory, world: World) -> int:
+    """What a process of ultralytics' families does, without memory for all images. The second dies after a step."""
+    from ultralytics.data.base import BaseDataset
+
+    BaseDataset.check_cache_ram = lambda *_: False
+    step, steps = torch.optim.AdamW.step, 0
+
+    def counted(self: torch.optim.AdamW, *args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == dies_in_step and world.rank == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, *args, **kwargs)
+
+    torch.optim.AdamW.step = counted
+    best: int = family.share(job, history, world)
+    return best

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 
+from extension_example import descriptions
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation.samples import GroundTruth
@@ -121,17 +122,17 @@ def test_two_processes_train_as_one_does_and_go_on_after_one_has_died(
 
 
 def test_what_a_process_refuses_is_what_the_step_refuses(tmp_path: Path, truth: GroundTruth) -> None:
-    family: Any = Calling(refuse, "the image is damaged")
+    share: Any = Calling(refuse, "the image is damaged")
 
     with pytest.raises(RefusedError, match="the image is damaged") as caught:
-        processes.train(family, *make_job(tmp_path, truth), 2)
+        processes.train(share, *make_job(tmp_path, truth), 2)
     assert (caught.value.failure.reason, caught.value.failure.field) == (Reason.DATASET_NOT_READABLE, "dataset.uri")
     assert not children(os.getpid())
 
 
 def test_a_step_that_is_killed_leaves_no_process_behind(tmp_path: Path, truth: GroundTruth) -> None:
-    family: Any = Calling(time.sleep, 600)
-    arguments = (family, *make_job(tmp_path, truth), 2)
+    share: Any = Calling(time.sleep, 600)
+    arguments = (share, *make_job(tmp_path, truth), 2)
     step = multiprocessing.get_context("fork").Process(target=processes.train, args=arguments)
     step.start()
     assert step.pid is not None
@@ -173,8 +174,9 @@ def test_the_step_ends_of_what_was_the_cause_of_the_rest(fates: dict[int, Any], 
 
 
 @pytest.mark.parametrize("offer", tuple(FAMILIES), ids=lambda offer: offer.name)
-def test_a_family_that_says_it_uses_several_gpus_trains_in_the_loop(offer: Offered) -> None:
-    assert hasattr(offer.load(), "learner") or not offer.description.several_gpus
+def test_a_family_that_says_it_uses_several_gpus_can_share_a_training(offer: Offered) -> None:
+    family = offer.load()
+    assert hasattr(family, "learner") or hasattr(family, "share") or not offer.description.several_gpus
 
 
 def test_on_processors_one_process_trains_whatever_number_of_gpus_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,11 +193,13 @@ def test_on_processors_one_process_trains_whatever_number_of_gpus_is_asked_for(m
 def test_the_record_says_how_many_share_it_and_nothing_that_nobody_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    shared, alone = (
-        make_request(name, resources={"cpu": 2, "gpus": 2}, warmupEpochs=0) for name in ("mobilenet_v2", "yolov8n")
-    )
-
-    assert (train_step._processes(shared), train_step._processes(alone)) == ("2", "1")
+    shared = make_request("mobilenet_v2", resources={"cpu": 2, "gpus": 2}, warmupEpochs=0)
+    with descriptions.registered():
+        FAMILIES.register(Offered(descriptions.FAMILY, "extension_example.family"))
+        alone = make_request("tiny_cnn", resources={"cpu": 2, "gpus": 2})
+        found = train_step._processes(shared), train_step._processes(alone)
+        FAMILIES.withdraw(descriptions.FAMILY.name)
+    assert found == ("2", "1")
     # Attempts may have other GPUs, and a parameter that MLflow has stays as it is.
     assert (
         not {"processes", "gpus", "gradientAccumulation", "learningRateSchedule"} & train_step.parameters(shared).keys()

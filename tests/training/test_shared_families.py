@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from pelagos_contract.families import by_architecture
 from pelagos_contract.training import TrainingRequest
 from pelagos_pipelines.evaluation.samples import GroundTruth
 from pelagos_pipelines.preparation.balancing import Plan
-from pelagos_pipelines.training import processes
+from pelagos_pipelines.training import loop, processes
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.tracking import Tracker
 from pelagos_pipelines.training.training_history import TrainingHistory
@@ -46,8 +46,8 @@ def train(
 ) -> TrainingHistory:
     folder.mkdir(exist_ok=True)
     history = TrainingHistory(folder / "history.json", Tracker("", ""))
-    family: Any = Plain(request, dies_in_batch)
-    processes.train(family, Job(request, truth, folder, None), history, count)
+    share = functools.partial(loop.share, Plain(request, dies_in_batch))
+    processes.train(share, Job(request, truth, folder, None), history, count)
     return history
 
 

@@ -20,7 +20,7 @@ from pelagos_pipelines.sandbox import MEBIBYTE
 from pelagos_pipelines.sandbox.ceilings import Ceilings
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.detection import Detections
-from pelagos_pipelines.training import yolov8, yolov8_trainer
+from pelagos_pipelines.training import distributed, yolov8, yolov8_sharing, yolov8_trainer
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.tracking import Tracker
 from pelagos_pipelines.training.training_history import TrainingHistory
@@ -224,7 +224,7 @@ def test_checkpoints_of_every_size_are_below_the_usual_ceiling(architecture: str
 @pytest.mark.parametrize(("images", "size"), [(1, 1), (1, 4), (2, 1), (3, 1), (5, 4), (6, 4), (8, 4)])
 def test_at_32_pixels_no_batch_has_a_single_image(images: int, size: int) -> None:
     loader = build_dataloader(list(range(images)), size, workers=0)
-    yolov8_trainer._accompany(loader)
+    yolov8_sharing.take_part(loader, distributed.ALONE, 2)
     shown = list(loader.batch_sampler.sampler)
     assert [len(batch) > 1 for batch in shown] == [True] * len(loader)
     assert {index for batch in shown for index in batch} == set(range(images))

@@ -57,6 +57,23 @@ class World:
         dist.broadcast_object_list(carried, 0, group=self.group)
         return carried[0]
 
+    def gathered(self, value: Value) -> list[Value]:
+        """Those of all processes, in their order."""
+        if self.count == 1:
+            return [value]
+        found: list[Any] = [None] * self.count
+        dist.all_gather_object(found, value, group=self.group)
+        return found
+
+    @contextmanager
+    def leader_first(self) -> Iterator[None]:
+        """What the process that leads does in it is done before the others do it."""
+        if not self.leads:
+            self.agreed(None)
+        yield
+        if self.leads:
+            self.agreed(None)
+
     def summed(self, totals: Mapping[str, float]) -> dict[str, float]:
         """Figures of the same names of all processes, added up."""
         if self.count == 1:
@@ -120,7 +137,7 @@ def members() -> int:
 
 def total(counts: Tensor) -> Tensor:
     """What all processes have together, in double precision. All of them must ask."""
-    found = counts.double()
+    found = counts.detach().to(torch.float64, copy=True)
     if members() > 1:
         dist.all_reduce(found)
     return found

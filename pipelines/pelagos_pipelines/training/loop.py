@@ -7,6 +7,7 @@ interrupted and continued ends with the same weights as one that was not.
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -106,7 +107,7 @@ def train(family: Learning, job: Job, history: TrainingHistory) -> int:
     """As `families.Family.train`, which families of this loop implement by it."""
     count = processes.wanted(job.request)
     if count > 1:
-        return processes.train(family, job, history, count)
+        return processes.train(functools.partial(share, family), job, history, count)
     return share(family, job, history, distributed.ALONE)
 
 

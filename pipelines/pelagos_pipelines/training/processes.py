@@ -1,4 +1,4 @@
-"""A training that several processes share, one for each accelerator of the machine. Called by the loop, in the step's process.
+"""A training that several processes share, one for each accelerator of the machine. Called by families, and by the loop.
 
 That one computes nothing: it starts the others, keeps the history that the first of them tells it of, and ends all of them when
 one has failed or died. So nothing waits for a process that is no more, and the step says what that one died of.
@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pelagos_contract import disk, extensions
 from pelagos_contract.failures import Reason, RefusedError
@@ -29,7 +29,7 @@ from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.training_history import TrainingHistory
 
 if TYPE_CHECKING:
-    from pelagos_pipelines.training.loop import Learning
+    from pelagos_pipelines.training.distributed import World
 
 VARIABLE = "PELAGOS_TRAINING_PROCESSES"
 """As many processes share a training on processors. For tests: one process uses all cores as well as several."""
@@ -63,8 +63,16 @@ class _Process:
     fate: tuple[Any, ...] | None = None
 
 
-def train(family: Learning, job: Job, history: TrainingHistory, count: int) -> int:
-    """As `loop.train`, by ``count`` processes.
+class Share(Protocol):
+    """What each process does: as `families.Family.train`, together with the others. It is sent there by pickle."""
+
+    def __call__(self, job: Job, history: TrainingHistory, world: World) -> int:
+        """``history`` is that of the first process."""
+        ...
+
+
+def train(share: Share, job: Job, history: TrainingHistory, count: int) -> int:
+    """As `families.Family.train`, by ``count`` processes.
 
     Raises:
         RefusedError: what one of them raised.
@@ -77,7 +85,7 @@ def train(family: Learning, job: Job, history: TrainingHistory, count: int) -> i
         try:
             started.extend(_start(rank) for rank in range(count))
             for process in started:
-                _tell(process, (family, replace(job, request=request), process.rank, count, Path(folder) / "store"))
+                _tell(process, (share, replace(job, request=request), process.rank, count, Path(folder) / "store"))
             return _follow(started, history)
         finally:
             for process in started:
@@ -194,11 +202,11 @@ def _be_one(connection: Connection, parent: int) -> None:
     output.guard_output()
     try:
         extensions.load(os.environ.get(extensions.VARIABLE, ""), extensions.Plane.DATA)
-        family, job, rank, count, store = connection.recv()
-        from pelagos_pipelines.training import distributed, loop
+        share, job, rank, count, store = connection.recv()
+        from pelagos_pipelines.training import distributed
 
         with distributed.member(rank, count, store) as world:
-            best = loop.share(family, job, cast("TrainingHistory", _Told(connection)), world)
+            best = share(job, cast("TrainingHistory", _Told(connection)), world)
         fate: tuple[Any, ...] = ("done", best)
     except RefusedError as error:
         fate = ("refused", error.failure.reason.value, error.failure.message, error.failure.field)

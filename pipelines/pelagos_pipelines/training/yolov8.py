@@ -35,8 +35,17 @@ from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
 from pelagos_pipelines.serving.tasks.detection import Detections
-from pelagos_pipelines.training import checkpoints, graphs, memory, schedules, yolov8_augmentation
+from pelagos_pipelines.training import (
+    checkpoints,
+    distributed,
+    graphs,
+    memory,
+    processes,
+    schedules,
+    yolov8_augmentation,
+)
 from pelagos_pipelines.training.altering import Altered, Examples
+from pelagos_pipelines.training.distributed import World
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.normalization import Scale
 from pelagos_pipelines.training.progress import Progress
@@ -71,21 +80,29 @@ class YoloV8:
 
     def train(self, job: Job, history: TrainingHistory) -> int:
         """Train with ultralytics' loss and augmentation; the metric that chooses the best epoch is mAP50-95 on validation."""
+        count = processes.wanted(job.request)
+        if count > 1:
+            return processes.train(self.share, job, history, count)
+        return self.share(job, history, distributed.ALONE)
+
+    def share(self, job: Job, history: TrainingHistory, world: World) -> int:
+        """Likewise, as one of the processes of a training; ``history`` is that of the first one."""
         last = job.folder / LAST
         checkpoint = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
         progress = Progress.of(checkpoint) if checkpoint else Progress()
         # The history is written before the checkpoint, so it may have a row of an epoch that is trained again now.
-        history.continue_after(progress.epoch)
+        if world.leads:
+            history.continue_after(progress.epoch)
         # The process may have ended between the two checkpoints: last.pt holds the best epoch then, and best.pt is an older one.
-        if checkpoint and progress.is_best:
+        if checkpoint and progress.is_best and world.leads:
             self.TRAINER.save_best(job, checkpoint["ema"])
         # Only now: the last epoch of all may be the one whose best checkpoint was still to be written.
         if progress.is_over(job.request):
             return progress.best_epoch
         # The weights of the start have served once there is a checkpoint of ours.
-        start = _start(job, self.TRAINER.NETWORK) if job.start and not checkpoint else None
+        start = _start(job, self.TRAINER.NETWORK) if job.start and not checkpoint and world.leads else None
         with memory.refusing(job.request.hyperparameters), showing(job.truth.preprocessing.color):
-            trainer = self.TRAINER(_arguments(job), job, history, start, checkpoint)
+            trainer = self.TRAINER(_arguments(job, world), job, history, start, checkpoint, world)
             trainer.train()
         return trainer.progress.best_epoch
 
@@ -159,7 +176,7 @@ def scale_of(model: Any) -> Scale | None:
     return Scale.kept(model.ckpt["train_args"].get(SCALE))
 
 
-def _arguments(job: Job) -> dict[str, Any]:
+def _arguments(job: Job, world: World = distributed.ALONE) -> dict[str, Any]:
     """What ultralytics is told; what it is not told keeps its published default."""
     parameters = job.request.hyperparameters
     if not 0 <= float(parameters.learning_rate) <= 1:
@@ -176,7 +193,7 @@ def _arguments(job: Job) -> dict[str, Any]:
         workers = min(job.request.resources.cpu, 8) if roomy else 0
     return {
         "model": f"{job.request.model.architecture}.yaml",
-        "data": str(_data(job)),
+        "data": world.agreed(str(_data(job)) if world.leads else ""),
         "project": str(job.folder.parent),
         "name": job.folder.name,
         "exist_ok": True,
@@ -197,7 +214,7 @@ def _arguments(job: Job) -> dict[str, Any]:
         "max_det": job.request.evaluation.max_detections,
         "cache": "ram",  # ultralytics falls back to reading files when memory is short
         "workers": workers,
-        "device": "0" if on_accelerator else "cpu",
+        "device": str(world.rank) if on_accelerator else "cpu",
         # Its check of half precision would download a model; bfloat16 needs no check.
         "amp": "bf16" if on_accelerator else False,
     }

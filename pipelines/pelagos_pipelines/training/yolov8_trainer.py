@@ -17,17 +17,26 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import BatchSampler, Sampler
 from ultralytics.data import base, utils
 from ultralytics.models.yolo.detect import DetectionPredictor, DetectionTrainer, DetectionValidator
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import nms
+from ultralytics.utils.patches import override_configs
+from ultralytics.utils.torch_utils import unwrap_model
 
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.serving import color, images
 from pelagos_pipelines.serving.decoding import ImageRefusedError
 from pelagos_pipelines.serving.geometry import Pixels
-from pelagos_pipelines.training import checkpoints, divergence, memory, yolov8_augmentation
+from pelagos_pipelines.training import (
+    checkpoints,
+    distributed,
+    divergence,
+    memory,
+    yolov8_augmentation,
+    yolov8_sharing,
+)
+from pelagos_pipelines.training.distributed import World
 from pelagos_pipelines.training.normalization import Scale
 from pelagos_pipelines.training.progress import Progress
 from pelagos_pipelines.training.training_history import TrainingHistory
@@ -84,6 +93,7 @@ def _size(file: str) -> tuple[str, tuple[int, int]]:
 
 
 base.imread = _read
+base.BaseDataset.check_cache_ram = yolov8_sharing.fits_for_all(base.BaseDataset.check_cache_ram)
 utils.check_image = _size
 # It leaves out the rest of a batch, with a line in the log, when suppression takes more than some seconds.
 nms.non_max_suppression = functools.partial(nms.non_max_suppression, max_time_img=math.inf)
@@ -134,9 +144,14 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         history: TrainingHistory,
         start: dict[str, Tensor] | None,
         checkpoint: dict[str, Any] | None,
+        world: World = distributed.ALONE,
     ) -> None:
-        """``arguments`` are ultralytics' own; ``start`` are tensors to begin with, ``checkpoint`` is ours to continue from."""
+        """``arguments`` are ultralytics' own; ``start`` are tensors to begin with, ``checkpoint`` is ours to continue from.
+
+        Of several processes the first needs the start, and writes and validates for all.
+        """
         self._job, self._journal, self._start, self._checkpoint = job, history, start, checkpoint
+        self._world = world
         self.progress = Progress.of(checkpoint) if checkpoint else Progress()
         self._loaders_built, self._batches_done = False, 0
         self._scale = Scale.to(job.truth.statistics)
@@ -145,6 +160,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         self.add_callback("on_pretrain_routine_end", lambda _: self._weigh_classes())
         self.add_callback("on_train_epoch_start", lambda _: self._seed_epoch())
         self.add_callback("on_train_batch_end", lambda _: self._refuse_divergence())
+        self.add_callback("on_train_epoch_end", lambda _: self._gather_losses())
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
         """Begin with the user's tensors, if any."""
@@ -157,6 +173,13 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         """Use the processor cores of the request: ultralytics leaves one of two idle."""
         torch.set_num_threads(self._job.request.resources.cpu)
         super()._setup_train()
+        if self._world.count > 1:
+            # Now that weights are sorted into groups of the optimizer by the kinds of their layers.
+            built: Any = self.model
+            model = self._world.joined(built)
+            usual = getattr(model, "criterion", None) or model.init_criterion()
+            model.criterion = yolov8_sharing.WholeLoss(usual, self._world)
+            self.model = self._world.wrapped(model, skips_weights=False)
 
     def _build_train_pipeline(self) -> None:
         """Refuse instead of halving the batch: the inputs of a run are frozen. A second build means that memory ran out."""
@@ -176,10 +199,17 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         return dataset
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
-        """Never train on a batch of one whose deepest level is one pixel: batch normalisation has nothing to compare it with."""
-        loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
-        if mode == "train" and self.args.imgsz < 2 * self.stride:
-            _accompany(loader)
+        """Never train on a batch of one whose deepest level is one pixel: batch normalisation has nothing to compare it with.
+
+        Several processes have an image of each batch at least. The first reads labels, and leaves them for the others; it alone
+        looks at the images of the validation.
+        """
+        pixels = {} if mode == "train" or self._world.leads else {"cache": False}
+        with self._world.leader_first(), override_configs(self.args, pixels):
+            loader = super().get_dataloader(dataset_path, batch_size, rank, mode)
+        least = 2 if self.args.imgsz < 2 * self.stride else 1
+        if mode == "train" and max(least, self._world.count) > 1:
+            yolov8_sharing.take_part(loader, self._world, least)
         return loader
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -209,9 +239,14 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         self.ema.updates = content["updates"]
         self.optimizer.load_state_dict(content["optimizer"])
         # Loading an image puts it into the dataset's buffer, in this order: what a mosaic draws by chance is then the same image.
-        for index in content["mosaicImages"]:
+        for index in self._of_this_process(content["mosaicImages"]):
             self.train_loader.dataset.load_image(index)
         self.start_epoch = self.progress.epoch
+
+    def _of_this_process(self, images: Sequence[Any]) -> Sequence[int]:
+        """Of several that saved, each has a list."""
+        nested = bool(images) and isinstance(images[0], list)
+        return images[self._world.rank % len(images)] if nested else images
 
     def set_class_weights(self) -> None:
         """Not yet: what ultralytics is given here weighs the loss of the validation, too, which is to be as it is."""
@@ -233,10 +268,11 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         self.train_loader.reset()
         self._batches_done = 0
         seed = (self.args.seed + 1_000_003 * (self.epoch + 1)) % 2**32
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
-        self.train_loader.generator.manual_seed(seed)
+        own = yolov8_sharing.own_seed(seed, self._world.rank)
+        random.seed(own)
+        np.random.seed(own)
+        torch.manual_seed(own)
+        self.train_loader.generator.manual_seed(seed)  # the order of images, which is one for all
 
     def optimizer_step(self) -> None:
         """Step after as many batches as are asked for, and after the last of an epoch: no checkpoint has to keep gradients.
@@ -254,12 +290,29 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         if not math.isfinite(loss):
             raise divergence.of_batch(loss, self.epoch + 1, self.progress.best_epoch, self._images, parameters)
 
+    def _gather_losses(self) -> None:
+        """What an epoch tells of its losses is said of whole batches."""
+        if self._world.count > 1:
+            own: Mapping[str, Tensor] = self.tloss
+            self.tloss = self._world.summed({name: float(value) for name, value in own.items()})
+
+    def validate(self) -> tuple[dict[str, float], float | None]:
+        """One process does it for all."""
+        found: tuple[dict[str, float], float | None] = super().validate() if self._world.leads else ({}, None)
+        return found
+
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """No: a loss that is no number is refused, and going back to an earlier epoch would depend on interruptions."""
         return False
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Record the epoch in our history, which precedes the checkpoint, instead of a CSV file; our patience, too."""
+        if self._world.leads:
+            self._record(metrics)
+        self.progress = self._world.agreed(self.progress)
+        self.stop |= self.progress.is_over(self._job.request)
+
+    def _record(self, metrics: dict[str, Any]) -> None:
         parts = {name.removesuffix("_loss"): float(value) for name, value in self.tloss.items()}
         row = {f"train/{name}": value for name, value in parts.items()} | {"train/loss": sum(parts.values())}
         row["train/learning-rate"] = float(metrics[RATE])
@@ -275,7 +328,6 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
             raise divergence.of_validation(loss, self.epoch + 1, self.progress.best_epoch, parameters)
         recorded = self._journal.record(self.epoch + 1, row | losses | {"validation/loss": loss})
         self.progress = self.progress.after(recorded, self._job.request.task)
-        self.stop |= self.progress.is_over(self._job.request)
 
     def read_results_csv(self) -> dict[str, Any]:
         """Nothing: the history is ours."""
@@ -283,14 +335,16 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
 
     def save_model(self) -> bool:
         """Write the checkpoint to continue from, then the best one if it has become better. Without a scaler: none is in use."""
-        dataset = self.train_loader.dataset
+        images = self._world.gathered(list(self.train_loader.dataset.buffer))
+        if not self._world.leads:
+            return True
         content = {
-            "model": self.model.state_dict(),
+            "model": unwrap_model(self.model).state_dict(),
             "ema": self.ema.ema.state_dict(),
             "updates": self.ema.updates,
             "optimizer": self.optimizer.state_dict(),
             # What a mosaic chooses from when memory is too short for all images.
-            "mosaicImages": list(dataset.buffer),
+            "mosaicImages": images if len(images) > 1 else images[0],
             **self.progress.content(),
         }
         # The one to continue from first: whoever continues makes the best one of it, if that is behind. The other way round the
@@ -353,26 +407,3 @@ def repeat(dataset: Any, times: Sequence[int]) -> None:
     # Without room for all of them, each is read when it is asked for, and held for a while.
     dataset.ims = _Repeated(dataset.ims, order) if dataset.cache == "ram" else [None] * len(order)
     dataset.ni = len(order)
-
-
-class _Accompanied(Sampler[int]):  # type: ignore[misc]  # torch's loaders are not typed
-    """The order of another sampler; when the last batch of ``size`` would have one image, the first keeps it company."""
-
-    def __init__(self, sampler: Sampler[int], size: int) -> None:
-        self._sampler, self._size = sampler, size
-
-    def __len__(self) -> int:
-        count = len(self._sampler)
-        return count + (count % self._size == 1)
-
-    def __iter__(self) -> Iterator[int]:
-        order = list(self._sampler)
-        yield from order + order[: len(self) - len(order)]
-
-
-def _accompany(loader: Any) -> None:
-    size = max(loader.batch_size, 2)
-    sampler = _Accompanied(loader.sampler, size)
-    endless = type(loader.batch_sampler)(BatchSampler(sampler, size, drop_last=False))
-    for name, value in (("batch_size", size), ("sampler", sampler), ("batch_sampler", endless)):
-        object.__setattr__(loader, name, value)  # a loader lets nobody change them otherwise

@@ -1,0 +1,122 @@
+"""What ultralytics' trainer needs where several processes share a training: parts of batches, and one loss for all of them.
+
+Used by yolov8_trainer. ultralytics has a way of its own for several GPUs, which is not taken: it starts a script that it writes,
+needs GPUs, gives each process a loss that is divided by the objects of its own images, and normalises these alone. Here each
+process has ultralytics' trainer for one device, and what they compute together is the training of one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, Sampler
+
+from pelagos_pipelines.training import distributed
+from pelagos_pipelines.training.distributed import World
+
+_OF_MASKS = {"seg_loss"}
+"""Parts of losses that are means over anchors with an object; the others are sums over these, divided by the sum of scores."""
+
+
+class WholeLoss:
+    """ultralytics' loss, as what the images of this process add to that of the whole batch, times the number of processes.
+
+    Gradients are averaged over processes. Sources: `v8DetectionLoss`, `v8SegmentationLoss` and `v8OBBLoss` of ultralytics, which
+    multiply each part by the number of images, and divide it by what is counted here.
+    """
+
+    def __init__(self, usual: Any, world: World) -> None:
+        """``usual`` is ultralytics' own."""
+        self._usual, self._world, self._counts = usual, world, torch.zeros(2)
+        usual.assigner.register_forward_hook(self._count)
+
+    def _count(self, _: Any, __: Any, found: Any) -> None:
+        scores, with_object = found[2], found[3]
+        self._counts = torch.stack((scores.sum().double(), with_object.sum().double()))
+
+    def __call__(self, predictions: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The parts of the loss, and what is told of them."""
+        loss, told = self._usual(predictions, batch)
+        images = len(batch["img"])
+        own = torch.cat((self._counts, self._counts.new_tensor([images])))
+        whole = distributed.total(own)
+        by_scores, by_objects = own[:2].clamp(min=1) / whole[:2].clamp(min=1)
+        shares = torch.stack([by_objects if name in _OF_MASKS else by_scores for name in told])
+        scaled = loss * (shares * whole[2] / images * self._world.count).to(loss.dtype)
+        return scaled, {name: value * share for (name, value), share in zip(told.items(), shares.float(), strict=True)}
+
+
+class _Filled(Sampler[int]):  # type: ignore[misc]  # torch's loaders are not typed
+    """The order of another sampler; the last batch of ``size`` has ``least`` images, some of the first ones among them."""
+
+    def __init__(self, sampler: Sampler[int], size: int, least: int) -> None:
+        self._sampler, self._size, self._least = sampler, size, least
+
+    def __len__(self) -> int:
+        count = len(self._sampler)
+        return count + max(self._least - (count % self._size or self._size), 0)
+
+    def __iter__(self) -> Iterator[int]:
+        yield from np.resize(list(self._sampler), len(self)).tolist()
+
+
+class _Parts:
+    """Of each batch, the images of this process."""
+
+    def __init__(self, batches: BatchSampler, world: World) -> None:
+        self._batches, self._world = batches, world
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Sequence[int]]:
+        for batch in self._batches:
+            yield np.asarray(self._world.part(batch)).tolist()
+
+
+def take_part(loader: Any, world: World, least: int) -> None:
+    """Have a loader of ultralytics give batches of ``least`` images at least, and of each the part of this process."""
+    least = max(least, world.count)
+    size = max(loader.batch_size, least)
+    sampler = _Filled(loader.sampler, size, least)
+    endless = type(loader.batch_sampler)(_Parts(BatchSampler(sampler, size, drop_last=False), world))
+    for name, value in (("batch_size", size), ("sampler", sampler), ("batch_sampler", endless)):
+        object.__setattr__(loader, name, value)  # a loader lets nobody change them otherwise
+    if world.count > 1:
+        loader.worker_init_fn = _Seeding(world.rank)
+
+
+class _Seeding:
+    """Seeds a process of a loader. Those of all loaders are told the same, as the order of images is the same."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+
+    def __call__(self, _: int) -> None:
+        seed = own_seed(torch.initial_seed(), self._rank)
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
+
+
+def own_seed(seed: int, rank: int) -> int:
+    """Of a process that alters its images in other ways than the others; the first has that of a training by one."""
+    return (seed + 15_485_863 * rank) % 2**32
+
+
+def fits_for_all(usual: Any) -> Any:
+    """ultralytics' question whether its images fit into memory, for as many copies as there are processes."""
+
+    def fits(dataset: Any, safety_margin: float = 1.0) -> bool:
+        # The first process reads its images before the others do, so that these find less room.
+        copies = distributed.members()
+        copies -= copies > 1 and torch.distributed.get_rank() > 0
+        found: bool = usual(dataset, copies * (1 + safety_margin) - 1)
+        return found
+
+    return fits
