@@ -70,7 +70,8 @@ class TrainingHistory:
     def record(self, epoch: int, metrics: Mapping[str, float]) -> dict[str, float]:
         """Write the metrics of a finished epoch that are numbers, and return those; call it before its checkpoint is written."""
         now = time.monotonic()  # How long an epoch takes must not change with the time of day.
-        known = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        # Plain ones: checkpoints keep the best of them, and are read by what knows no numbers of numpy.
+        known = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         seconds = round(now - self._began, 3)
         row = Epoch(epoch, time.time(), known, seconds, self._images, accelerators.memory_bytes())
         self._began = now

@@ -136,6 +136,8 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
     """As ultralytics calls it."""
     NAMES: ClassVar[Mapping[str, str]] = NAMES
     """Metrics that a validation split without annotations does not have; ultralytics gives 0 for them."""
+    model: Any
+    tloss: Any
 
     def __init__(
         self,
@@ -175,8 +177,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         super()._setup_train()
         if self._world.count > 1:
             # Now that weights are sorted into groups of the optimizer by the kinds of their layers.
-            built: Any = self.model
-            model = self._world.joined(built)
+            model = self._world.joined(self.model)
             usual = getattr(model, "criterion", None) or model.init_criterion()
             model.criterion = yolov8_sharing.WholeLoss(usual, self._world)
             self.model = self._world.wrapped(model, skips_weights=False)
@@ -293,8 +294,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
     def _gather_losses(self) -> None:
         """What an epoch tells of its losses is said of whole batches."""
         if self._world.count > 1:
-            own: Mapping[str, Tensor] = self.tloss
-            self.tloss = self._world.summed({name: float(value) for name, value in own.items()})
+            self.tloss = self._world.summed({name: float(value) for name, value in self.tloss.items()})
 
     def validate(self) -> tuple[dict[str, float], float | None]:
         """One process does it for all."""
