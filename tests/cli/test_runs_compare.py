@@ -60,6 +60,21 @@ def test_seeds_that_never_overlap_differ_by_more_than_chance(api: ApiServer) -> 
     }
 
 
+def test_of_one_seed_intervals_are_shown_and_the_worst_slices_are_compared(api: ApiServer) -> None:
+    for name, worst in (("a", "0.3000"), ("b", "0.4000")):
+        status: dict[str, Any] = {
+            "metrics": {"test/mAP50": "0.8000", "worst/site/mAP50": worst, "test/recall/cod": "0.5"},
+            "intervals": {"test/mAP50": {"low": "0.7510", "high": "0.8420", "level": "0.95"}},
+            "dataset": {"name": "fish", "version": "sha256:ab"},
+        }
+        api.add(name, status, kind="TrainingRun")
+
+    assert [(row["metric"], row["values"]) for row in compared("a", "b")["figures"]] == [
+        ("test/mAP50", dict.fromkeys("ab", "0.8000 (0.7510–0.8420)")),
+        ("worst/site/mAP50", {"a": "0.3000", "b": "0.4000"}),
+    ]
+
+
 def test_seeds_that_overlap_may_differ_by_chance(api: ApiServer) -> None:
     training(api, "a", [0.81, 0.92, 0.83, 0.94])
     training(api, "b", [0.91, 0.82, 0.93, 0.84])

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -258,8 +259,13 @@ HOSTILE: dict[str, tuple[str, Callable[[bytes], bytes], str]] = {
     "no object": (evidence.HEADER, lambda _: b"[]", "no evidence"),
     "deep nesting": (evidence.HEADER, lambda _: b"[" * 100_000, "no evidence"),
     "names that are no texts": (evidence.HEADER, with_header(images=[1] * 12), "names"),
+    "numbers of objects that are none": (evidence.HEADER, with_header(objects=[-1] * 12), "its objects"),
     "too few values": (evidence.HEADER, with_header(fields={"site": ["a"]}), "for each image"),
-    "fewer images than rows point at": (evidence.HEADER, with_header(images=["a"], fields={}), "points at"),
+    "fewer images than rows point at": (
+        evidence.HEADER,
+        with_header(images=["a"], objects=[1], fields={}),
+        "points at",
+    ),
     "an object array": ("found.image.npy", lambda _: array([{"a": 1}], "O"), "another type"),
     "another type": ("found.score.npy", lambda _: array([1], "<i4"), "another type"),
     "a shape that is not there": ("found.image.npy", lying, "another type or size"),
@@ -314,3 +320,25 @@ def test_equal_questions_have_an_equal_digest(file: Path) -> None:
     assert evidence.digest_of(samples, LABELS) == evidence.digest_of(list(samples), LABELS)
     assert len({evidence.digest_of(each, LABELS) for each in (samples, other, samples[:-1])}) == 3
     assert evidence.digest_of(samples, LABELS[:-1]) != evidence.digest_of(samples, LABELS)
+
+
+def test_many_classes_take_little_memory() -> None:
+    """Of a hundred classes on few images, curves over a thousand confidences for each of many multisets would take gigabytes."""
+    generator = np.random.default_rng(0)
+    samples, found = [], []
+    for number in range(30):
+        boxes, ids = make_boxes(generator, 10), generator.integers(0, 100, 10)
+        samples.append(Sample(f"{number}.png", Path("x"), ids, boxes))
+        scores = np.sort(generator.random(10).astype(np.float32))[::-1]
+        found.append(Detections(WIDTH, HEIGHT, boxes.astype(np.float32), scores, ids.astype(np.int32)))
+    labels = [str(number) for number in range(100)]
+    made = evidence.collect(Task.DETECTION, samples, found, labels, VERSION, {})
+    weights = generator.multinomial(30, [1 / 30] * 30, 500)
+    tracemalloc.start()
+    try:
+        counted = evidence.counted(made, weights)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert np.isfinite(counted["mAP50"]).all()
+    assert most < 200 * 2**20

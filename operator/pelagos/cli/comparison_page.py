@@ -37,12 +37,15 @@ class Compared:
         return found if all(abs(value) <= _LARGEST for value in found) else []
 
     def words(self, metric: str) -> str:
-        """The figure, with its deviation over seeds where there are several."""
+        """The figure, with its deviation over seeds where there are several, else with its interval."""
         found = self.figures(metric)
         if not found:
             return "-"
         mean = f"{statistics.fmean(found):.4f}"
-        return f"{mean} ± {statistics.stdev(found):.4f}" if len(found) > 1 else mean
+        if len(found) > 1:
+            return f"{mean} ± {statistics.stdev(found):.4f}"
+        ends = (self.status.get("intervals") or {}).get(metric)
+        return mean if not ends else f"{mean} ({ends['low']}–{ends['high']})"
 
     def _figure(self, metric: str) -> Any:
         return (self.status.get("metrics") or {}).get(metric)

@@ -90,8 +90,9 @@ def _metrics(trainings: Sequence[Compared], asked: Sequence[str]) -> list[str]:
     for name in asked:
         if name not in known:
             raise CompareError(f"--metric {name}: none of them has it; there are {', '.join(known)}")
-    # Those of a class have its name behind a second slash.
-    return list(asked) or [name for name in known if name.startswith("test/") and name.count("/") == 1]
+    # Those of a class have its name behind a second slash; of slices, status has the worst ones alone.
+    whole = [name for name in known if name.startswith("worst/") or (name.startswith("test/") and name.count("/") == 1)]
+    return list(asked) or whole
 
 
 def _environments(settings: Any, at: access.Chosen, trainings: Sequence[Compared]) -> tuple[list[dict[str, str]], str]:

@@ -40,7 +40,8 @@ MOST_FIELDS = 64
 LONGEST = 4096
 """Characters of a name or a value."""
 HELD = 2_000_000
-"""Weights of images, and cells of tables, that are counted at once."""
+"""Weights of images, cells of tables, and points of curves, that are counted at once."""
+POINTS = 1_001
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -73,7 +74,7 @@ class Evidence:
     @property
     def at_once(self) -> int:
         """Multisets that are counted at once."""
-        return max(1, HELD // max(len(self.images), self.rows, len(self.labels), 1))
+        return max(1, HELD // max(len(self.images), self.rows, 10 * len(self.labels), POINTS))
 
     def counter(self) -> Callable[[Any], dict[str, Any]]:
         """What `counted` counts with, for at most ``at_once`` multisets."""
@@ -157,11 +158,13 @@ def write(evidence: Evidence, path: Path) -> str:
         "fields": evidence.fields,
     }
     size = sum(column.nbytes for table in evidence.tables.values() for column in table.values())
-    if size > LARGEST_UNPACKED or len(evidence.images) > MOST_IMAGES:
-        raise EvidenceError(f"it has {len(evidence.images)} images and {size} bytes, more than is kept")
+    told = json.dumps(header, sort_keys=True).encode()
+    if max(size / LARGEST_UNPACKED, len(told) / LARGEST_HEADER, len(evidence.images) / MOST_IMAGES) > 1:
+        raise EvidenceError(f"it has {len(evidence.images)} images and {size + len(told)} bytes, more than is kept")
+    _texts([*evidence.labels, *evidence.images], MOST_LABELS + MOST_IMAGES)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive:
-        _add(archive, HEADER, json.dumps(header, ensure_ascii=False, sort_keys=True).encode())
+        _add(archive, HEADER, told)
         for name, table in sorted(evidence.tables.items()):
             for column, values in sorted(table.items()):
                 array = io.BytesIO()

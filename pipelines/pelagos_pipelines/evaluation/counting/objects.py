@@ -64,31 +64,50 @@ class _Class:
     right_above: Any
     """Likewise of those that are right at the first threshold."""
 
-    def precision(self, weights: Any, objects: Any) -> tuple[Any, Any]:
-        """Average precision ``[multisets, thresholds]``, and the counts of the detections that are right at the first one."""
+    def sums(self, weights: Any) -> _Sums:
+        """Up to each detection, for each multiset."""
         of_image = weights[:, self.image]
-        claimed = np.cumsum(of_image, axis=1)
-        areas, first = np.zeros((len(weights), len(IOUS))), np.zeros((len(weights), 0))
+        of_right = of_image[:, self.right[0]]
+        overlaps = (np.cumsum(of_right * each, axis=1) for each in (self.iou, 2 * self.iou / (1 + self.iou)))
+        return _Sums(of_image, np.cumsum(of_image, axis=1), np.cumsum(of_right, axis=1), *overlaps)
+
+    def precision(self, sums: _Sums, objects: Any) -> Any:
+        """Average precision ``[multisets, thresholds]``."""
+        areas = np.zeros((len(objects), len(IOUS)))
         for number, right in enumerate(self.right):
-            hits = np.cumsum(of_image[:, right], axis=1)
-            first = hits if number == 0 else first
             if not len(right):
                 continue
-            heights = hits / np.maximum(claimed[:, right], 1)
+            hits = sums.hits if number == 0 else np.cumsum(sums.of_image[:, right], axis=1)
+            heights = hits / np.maximum(sums.claimed[:, right], 1)
             np.maximum.accumulate(heights[:, ::-1], axis=1, out=heights[:, ::-1])
             reached = _reached(hits, objects)
             reached[:, 1:] -= reached[:, :-1].copy()
             areas[:, number] = np.einsum("ij,ij->i", heights, reached) / len(_POINTS)
-        return areas, first
+        return areas
 
-    def claimed(self, weights: Any) -> Any:
-        """Detections with no lower score than each confidence, ``[multisets, confidences]``."""
-        return _up_to(np.cumsum(weights[:, self.image], axis=1), self.above)
+
+@dataclass(frozen=True)
+class _Sums:
+    """Of one class, ``[multisets, detections]``: how often the image of each stands there, and sums from the best detection on.
+
+    ``claimed`` are all of them; of those that are right at the first threshold ``hits``, their IoU and their Dice coefficients.
+    """
+
+    of_image: Any
+    claimed: Any
+    hits: Any
+    iou: Any
+    dice: Any
 
 
 def _up_to(sums: Any, counts: Any) -> Any:
-    padded = np.concatenate((np.zeros((len(sums), 1), sums.dtype), sums), axis=1)
-    return padded[:, counts]
+    """What the first ``counts`` add up to, for each multiset."""
+    return np.concatenate((np.zeros((len(sums), 1), sums.dtype), sums), axis=1)[:, counts]
+
+
+def _each_up_to(sums: Any, counts: Any) -> Any:
+    """Likewise, with a count for each multiset."""
+    return np.concatenate((np.zeros((len(sums), 1), sums.dtype), sums), axis=1)[np.arange(len(sums)), counts]
 
 
 def _reached(hits: Any, objects: Any) -> Any:
@@ -99,10 +118,14 @@ def _reached(hits: Any, objects: Any) -> Any:
     return whole + 1 - exactly
 
 
-def _class_of(table: Table, label: int) -> _Class:
-    rows = np.flatnonzero(table["class"] == label)
-    rows = rows[np.argsort(table["image"][rows], kind="stable")]
-    rows = rows[np.argsort(-table["score"][rows], kind="stable")]
+def _classes_of(table: Table, classes: int) -> list[_Class]:
+    # Of each class by descending score; equal ones by image, and in one image as they stand there.
+    order = np.lexsort((table["image"], -table["score"], table["class"]))
+    ends = np.cumsum(np.bincount(table["class"], minlength=classes))[:-1]
+    return [_class_of(table, rows) for rows in np.split(order, ends)]
+
+
+def _class_of(table: Table, rows: Any) -> _Class:
     scores, right = table["score"][rows], table["right"][rows]
     by_threshold = [np.flatnonzero(right >> number & 1) for number in range(len(IOUS))]
     return _Class(
@@ -116,32 +139,32 @@ def _class_of(table: Table, label: int) -> _Class:
 
 def counter(found: Table, true: Table, images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
     """What gives the metrics of `detection.Scores` for weights, by their names, with their ``confidence``."""
-    of_class = [_class_of(found, label) for label in range(classes)]
+    of_class = _classes_of(found, classes)
     counted = Sums(true, "count", images, classes)
 
     def count(weights: Any) -> dict[str, Any]:
-        samples = len(weights)
         objects = counted.of(weights)
         present = objects > 0
-        areas = np.full((samples, classes, len(IOUS)), np.nan)
-        hits, claimed, curves = [], [], np.zeros((samples, len(CONFIDENCES)))
-        overlaps = []
-        for label, each in enumerate(of_class):
-            precision, first = each.precision(weights, objects[:, label])
-            areas[:, label][present[:, label]] = precision[present[:, label]]
-            hits.append(_up_to(first, each.right_above))
-            claimed.append(each.claimed(weights))
-            right = weights[:, each.image[each.right[0]]]
-            overlaps.append([right * each.iou, right * (2 * each.iou / (1 + each.iou))])
-            f1 = 2 * hits[-1] / np.maximum(claimed[-1] + objects[:, label, None], 1)
-            # One after the other, as a mean over classes adds them: equal heights stay equal, of which the first is taken.
-            curves += np.where(present[:, label, None], f1, 0.0)
+        areas = np.full((len(weights), classes, len(IOUS)), np.nan)
+        each, curves = [], np.zeros((len(weights), len(CONFIDENCES)))
+        for label, one in enumerate(of_class):
+            sums, known = one.sums(weights), present[:, label]
+            areas[known, label] = one.precision(sums, objects[:, label])[known]
+            each.append(sums)
+            if len(one.image):
+                claimed = _up_to(sums.claimed, one.above)
+                f1 = 2 * _up_to(sums.hits, one.right_above) / np.maximum(claimed + objects[:, label, None], 1)
+                # One after the other, as a mean over classes adds them: equal heights stay equal, of which the first is taken.
+                curves += np.where(known[:, None], f1, 0.0)
         best = (curves / np.maximum(present.sum(axis=1), 1)[:, None]).argmax(axis=1)
-        rows = np.arange(samples)
-        chosen, all_of = (np.stack([one[rows, best] for one in each], axis=1) for each in (hits, claimed))
-        sums = [_up_to_best(of_class, overlaps, kind, best) for kind in (0, 1)]
-        counts = shares.of_counts(chosen, objects, all_of)
-        counts |= {name: Share(each, chosen, objects) for name, each in zip(("IoU", "Dice"), sums, strict=True)}
+        pairs = [*zip(of_class, each, strict=True)]
+        claimed = np.stack([_each_up_to(sums.claimed, one.above[best]) for one, sums in pairs], axis=1)
+        hits, iou, dice = (
+            np.stack([_each_up_to(getattr(sums, name), one.right_above[best]) for one, sums in pairs], axis=1)
+            for name in ("hits", "iou", "dice")
+        )
+        counts = shares.of_counts(hits, objects, claimed)
+        counts |= {"IoU": Share(iou, hits, objects), "Dice": Share(dice, hits, objects)}
         return {
             "confidence": np.where(present.any(axis=1), CONFIDENCES[best], np.nan),
             "mAP50": shares.mean(areas[:, :, 0]),
@@ -151,13 +174,3 @@ def counter(found: Table, true: Table, images: int, classes: int) -> Callable[[A
         }
 
     return count
-
-
-def _up_to_best(of_class: Sequence[_Class], overlaps: Sequence[Sequence[Any]], kind: int, best: Any) -> Any:
-    """Sums over detections that are right, ``[multisets, classes]``, at the best confidence of each multiset."""
-    rows = np.arange(len(best))
-    totals = [
-        _up_to(np.cumsum(each[kind], axis=1), one.right_above)[rows, best]
-        for one, each in zip(of_class, overlaps, strict=True)
-    ]
-    return np.stack(totals, axis=1)
