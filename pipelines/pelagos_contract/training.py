@@ -171,6 +171,47 @@ MOST_SEEDS = 10
 """Trainings of one TrainingRun that differ in their seed alone."""
 
 
+MOST_CHAMPIONS = 32
+
+
+class Champion(Strict):
+    """A registered model that the trained one is compared with: ``name`` is how gates name it, ``version`` its number.
+
+    Its evidence is what it did with each image of the test split, see evaluation.evidence.
+    """
+
+    name: str
+    version: str
+    evidence_uri: str
+    evidence_sha256: str
+
+
+class Difference(Strict):
+    """Of one metric: the values of the trained model and of the champion, and the interval of their difference.
+
+    None is undefined.
+    """
+
+    value: float | None = None
+    champion: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Comparison(Strict):
+    """Of the packaged model with a champion, on the same images. ``why``: they could not be compared.
+
+    ``noInterval``: why there are no intervals, which have the confidence ``level``.
+    """
+
+    name: str
+    version: str
+    why: str | None = None
+    level: float
+    no_interval: str | None = None
+    metrics: dict[str, Difference] = {}
+
+
 class TrainingRequest(Strict):
     """The frozen inputs of one training run. ``seeds``: of all its trainings, where there are several; ``seed`` is the first."""
 
@@ -186,6 +227,7 @@ class TrainingRequest(Strict):
     evaluation: Evaluation = Evaluation()
     wandb: WandbRequest | None = None
     about: About | None = None
+    champions: Annotated[list[Champion], Field(max_length=MOST_CHAMPIONS)] = []
 
 
 class Parity(Strict):
@@ -294,6 +336,7 @@ class TrainingResult(Strict):
     evidence: EvidenceFile | None = None
     seeds: list[SeedResult] = []
     seed: Seed | None = None
+    champions: list[Comparison] = []
     cost: Cost | None = None
     search: SearchProgress | None = None
     documents: list[Document] = []

@@ -10,7 +10,8 @@ import yaml
 
 import builders
 from builders import dataset_seen, make_training_observed
-from pelagos.api.training_run import GateStatus, TrainingRunSpec
+from pelagos.api.gates import GateStatus
+from pelagos.api.training_run import TrainingRunSpec
 from pelagos.decisions import rules, training_run
 from pelagos.decisions.verdicts import summary
 

@@ -11,6 +11,7 @@ from builders import dataset_seen, make_training_observed, trained, training_res
 from pelagos.decisions import training_run
 from pelagos.decisions.effects import RegisterModel
 from pelagos.decisions.reports import Report
+from pelagos.decisions.training_run import identity
 from pelagos.decisions.verdicts import ConditionState, Decision, summary
 
 
@@ -261,3 +262,85 @@ def test_a_gate_that_may_be_judged_is_left_to_the_result(gate: dict[str, Any], c
 def test_a_gate_that_was_corrected_lets_the_training_begin() -> None:
     assert before({"metric": "F2", "minimum": "0.1"}).effects == ()
     assert before({"metric": "F1", "minimum": "0.1"}).effects != ()
+
+
+SLICED: dict[str, float | None] = {
+    "slice/site/north/F1": 0.8,
+    "slice/site/K:C3:B6ge/F1": 0.4,
+    "slice/site/:unknown/F1": 0.1,
+    "worst/site/F1": 0.4,
+    "slice/site/north/recall": None,
+}
+
+
+def sliced(*gates: dict[str, Any], fields: tuple[str, ...] = ("site",)) -> Decision:
+    result = training_result()
+    result["metrics"] |= SLICED
+    spec = training_run_spec(gates=list(gates), evaluation={"slices": list(fields)})
+    frozen = identity.freeze(spec, builders.dataset_version())
+    return training_run.decide(trained(spec=spec, frozen=frozen, report=Report(result=result)))
+
+
+def test_a_part_of_the_test_split_is_judged_by_its_value() -> None:
+    decision = sliced({"metric": "F1", "slice": {"field": "site", "value": "north"}, "minimum": "0.8"})
+
+    assert decision.status["gates"] == [
+        {
+            "metric": "slice/site/north/F1",
+            "slice": {"field": "site", "value": "north"},
+            "minimum": "0.8",
+            "value": "0.8000",
+            "passed": True,
+        }
+    ]
+
+
+def test_without_a_value_the_worst_part_that_is_known_is_judged_and_named() -> None:
+    decision = sliced({"metric": "test/F1", "slice": {"field": "site"}, "minimum": "0.5"})
+
+    (gate,) = decision.status["gates"]
+    assert (gate["metric"], gate["value"], gate["slice"]) == (
+        "worst/site/F1",
+        "0.4000",
+        {"field": "site", "value": "Köge"},
+    )
+    assert summary(decision).message.startswith(
+        "spec.gates[0]: F1 of the worst site 'Köge' is 0.4000, the minimum is 0.5; more images with site 'Köge' would help. "
+    )
+
+
+@pytest.mark.parametrize(
+    ("gate", "want"),
+    [
+        (
+            {"metric": "F1", "slice": {"field": "site", "value": "Koge"}},
+            "no image of the test split has the site 'Koge' (did you mean 'Köge'?); there are Köge, north, what is not known",
+        ),
+        (
+            {"metric": "IoU", "slice": {"field": "site"}},
+            "parts of the test split are not measured by IoU, but by F1, recall",
+        ),
+        ({"metric": "recall", "slice": {"field": "site", "value": "north"}}, "recall of the site is undefined"),
+        (
+            {"metric": "F1", "slice": {"field": "depthBand"}},
+            "the test split was not told apart by depthBand (spec.evaluation.slices); it was by site",
+        ),
+    ],
+)
+def test_a_part_that_there_is_not_passes_nobody(gate: dict[str, Any], want: str) -> None:
+    decision = sliced({**gate, "minimum": "0.1"}, fields=("site", "depthBand"))
+
+    assert summary(decision).reason == "GateMetricUnknown"
+    assert want in summary(decision).message
+
+
+def test_a_field_that_is_not_measured_is_refused_before_anything_is_made_with_the_line_to_add() -> None:
+    gate = {"metric": "F1", "slice": {"field": "depthBand"}, "minimum": "0.1"}
+    spec = training_run_spec(gates=[gate], evaluation={"slices": ["site"]})
+    decision = training_run.decide(make_training_observed(spec=spec))
+
+    assert decision.effects == ()
+    assert summary(decision).message.startswith(
+        "spec.gates[0].slice.field: the test split is not told apart by depthBand; add slices: [site, depthBand] to "
+        "spec.evaluation of a new TrainingRun. "
+    )

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import builders
+from api import test_documented_gates
 from api.test_admission import DATA
 from api.test_processors import WRITTEN
 from api.test_rules import BASES, CASES
@@ -104,6 +105,13 @@ def test_a_server_says_of_every_case_what_the_operator_says(
     broken = [field for message, field in messages.items() if any(message in each for each in found)]
     assert broken == ([want] if want else [])
     assert len(found) == len(broken)
+
+
+@pytest.mark.parametrize("written", test_documented_gates.FOUND)
+def test_a_server_takes_all_documented_gates(judge: ControlPlane, written: builders.Yaml) -> None:
+    body = of_kind(kinds.TRAINING_RUN, builders.changed(builders.TRAINING_RUN, written))
+
+    assert refusals(judge, kinds.TRAINING_RUN.plural, body) == []
 
 
 @pytest.mark.parametrize(("written", "thousandths"), [(written, thousandths) for written, _, thousandths in WRITTEN])

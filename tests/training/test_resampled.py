@@ -17,7 +17,7 @@ from pelagos_contract import disk
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.flows import TRAINING
 from pelagos_contract.tasks import Task
-from pelagos_contract.training import TrainingRequest, TrainingResult
+from pelagos_contract.training import Champion, TrainingRequest, TrainingResult
 from pelagos_pipelines.evaluation import evidence
 from pelagos_pipelines.steps import resampled
 from pelagos_pipelines.steps.stages import perform
@@ -181,3 +181,50 @@ def test_a_stage_of_an_earlier_release_left_no_evidence_and_is_exported(
     perform(TRAINING.stages, *asked)
     result = result_of(tmp_path)
     assert (result.evidence, result.resampling, result.slices) == (None, None, [])
+
+
+def champion(result: TrainingResult, number: str, **changes: str) -> Champion:
+    assert result.evidence is not None
+    asked = {"name": "fish@champion", "version": number, "evidence_uri": result.evidence.uri}
+    return Champion.model_validate({**asked, "evidence_sha256": result.evidence.sha256, **changes})
+
+
+def test_another_champion_is_compared_with_by_a_further_attempt_that_trains_and_measures_nothing(
+    whole: Any, version: tuple[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    done = ("train.json", "measurement.json", "evaluation.json", "checkpoints/best.pt", "figures/evidence.npz")
+    states = {name: (tmp_path / "workspace" / name).stat().st_mtime_ns for name in done}
+    for number in ("3", "4"):
+        asked = request_for(version).model_copy(update={"champions": [champion(whole[1], number)]})
+        perform(TRAINING.stages, *parameters(tmp_path, asked))
+        (found,) = result_of(tmp_path).champions
+        assert (found.name, found.version, found.why, found.level) == ("fish@champion", number, None, 0.95)
+        assert (
+            found.metrics["accuracy"].value == found.metrics["accuracy"].champion == whole[1].metrics["test/accuracy"]
+        )
+        assert found.no_interval == (whole[1].resampling and whole[1].resampling.why), "two sites are too few groups"
+
+    assert {name: (tmp_path / "workspace" / name).stat().st_mtime_ns for name in done} == states
+    assert result_of(tmp_path).model_copy(update={"champions": []}) == whole[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "want"),
+    [
+        ({"evidence_uri": "/nowhere/evidence.npz"}, "cannot be read: [Errno 2] No such file or directory"),
+        ({"evidence_sha256": "sha256:" + "0" * 64}, "cannot be read: its SHA-256 is not sha256:000"),
+        ({"evidence_uri": "/dev/zero"}, "cannot be read: it has more than"),
+    ],
+    ids=["gone", "altered", "endless"],
+)
+def test_a_champion_that_cannot_be_read_fails_no_training_and_says_why(
+    whole: Any, version: tuple[str, str], tmp_path: Path, changes: dict[str, str], want: str
+) -> None:
+    shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
+    asked = request_for(version).model_copy(update={"champions": [champion(whole[1], "3", **changes)]})
+    perform(TRAINING.stages, *parameters(tmp_path, asked))
+
+    (found,) = result_of(tmp_path).champions
+    assert found.metrics == {}
+    assert want in (found.why or "")

@@ -447,6 +447,23 @@ GATE_METRIC_UNKNOWN = _training_run(
     "is undefined: the test split has nothing to compute it from.",
     "Use one of those that the message lists, or train on a version whose test split shows the class.",
 )
+COMPARING = _training_run(
+    "Comparing",
+    "in progress",
+    "The model is compared again, as another version has become the champion since; nothing is trained.",
+)
+CHAMPION_NOT_COMPARABLE = _training_run(
+    "ChampionNotComparable",
+    "action required",
+    "A gate compares with a registered model of which it is not known what it does with the images of this test split.",
+    "Do what the message says: train the champion on this dataset version and register it, name another one, or judge without.",
+)
+CHAMPION_CHANGED = _training_run(
+    "ChampionChanged",
+    "action required",
+    "The model was compared with another version than the one that is the champion now, and cannot be compared again by itself.",
+    "Do what the message says: set pelagos.dev/retry, upon which it is compared again, or create a new TrainingRun.",
+)
 REGISTERING = _training_run("Registering", "in progress", "The model is being registered.")
 REGISTERED = _training_run("Registered", "done", "The model is registered.")
 NOT_REQUESTED = _training_run("NotRequested", "for information", "spec.register is not set.")

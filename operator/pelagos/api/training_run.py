@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from pelagos.api import search
+from pelagos.api import gates, search
 from pelagos.api.dataset import PipelineRunStatus
+from pelagos.api.gates import Gate, GateStatus, Interval
 from pelagos.api.meta import (
     RESOURCE_RULES,
     BaseSpec,
@@ -27,12 +27,9 @@ from pelagos.api.queueing import QueueStatus
 from pelagos.api.search import SearchStatus
 from pelagos.api.stages import StageProgress
 from pelagos_contract.base import Strict
-from pelagos_contract.metrics import EXPORTED, of_test, whole
 from pelagos_contract.model_card import Card
 from pelagos_contract.search import Search
-from pelagos_contract.tasks import TASKS
 from pelagos_contract.training import MOST_SEEDS, EarlyStopping, Evaluation, Hyperparameters, Model, Seed
-from pelagos_contract.values import Decimal
 from pelagos_contract.weights_and_biases import Mode, WandbSpec
 
 FROZEN = ("datasetRef", "model", "hyperparameters", "earlyStopping", "seeds", "search", "tracking", "evaluation")
@@ -84,78 +81,6 @@ class TrackingSpec(Strict):
     wandb: Annotated[
         WandbSpec | None, Field(description="Weights & Biases, beside MLflow. None: it is not used (docs/tracking.md).")
     ] = None
-
-
-def _judged() -> str:
-    named = {
-        task.verb: ", ".join(of_test(metric) for metric in (*task.metrics, *task.overall)) for task in TASKS.values()
-    }
-    return "; ".join(f"of models that {verb} {names}" for verb, names in named.items())
-
-
-class Gate(Strict):
-    """A bound on a metric of the test split, as a whole or of one class; or of the export."""
-
-    metric: Annotated[
-        str,
-        Field(
-            pattern=r"^[^\s].*$",
-            max_length=250,
-            description="A metric of the test split by its short name, as in F1, or by its whole one, as in status.metrics: "
-            f"{_judged()}; and of all models {', '.join(EXPORTED)}. A class may stand in the whole name, too, as in "
-            "test/recall/copepod, where characters other than letters, digits, spaces and _ - . are their UTF-8 bytes, each a "
-            "colon and two hexadecimal digits: test/recall/a:2Fb for the class a/b.",
-            examples=[next(iter(TASKS.values())).primary_metric],
-        ),
-    ]
-    class_: Annotated[
-        str | None,
-        Field(
-            alias="class",
-            min_length=1,
-            max_length=1024,
-            description="The class whose figure is judged, named as in the Dataset. Default: the metric of all.",
-        ),
-    ] = None
-    minimum: Annotated[
-        Decimal | None, Field(description="Smallest value that passes. Exactly one of minimum and maximum is set.")
-    ] = None
-    maximum: Annotated[
-        Decimal | None,
-        Field(
-            description="Largest value that passes: of losses, calibration errors and differences, which are better small."
-        ),
-    ] = None
-    seeds: Annotated[
-        Literal["Mean", "Worst"] | None,
-        Field(
-            description="Of several seeds, what is judged: their mean, or the worst of them, which is the largest under a "
-            "maximum. Default: Mean."
-        ),
-    ] = None
-
-    @property
-    def name(self) -> str:
-        """The whole name of the metric, as a training reports it."""
-        return whole(self.metric, self.class_)
-
-
-GATE_RULES = (
-    Rule(
-        cel="self.gates.all(gate, has(gate.minimum) != has(gate.maximum))",
-        message="spec.gates: set exactly one of minimum and maximum in each; two bounds on one metric are two gates",
-        field="spec.gates",
-        holds=lambda spec: all((gate.minimum is None) != (gate.maximum is None) for gate in spec.gates),
-    ),
-    Rule(
-        cel="self.gates.all(gate, !has(gate.class) || gate.metric.matches('^(test/)?[^/]+$'))",
-        message="spec.gates: class goes with a metric of the test split alone, as in {metric: F1, class: copepod}",
-        field="spec.gates",
-        holds=lambda spec: all(
-            gate.class_ is None or re.fullmatch("(test/)?[^/]+", gate.metric) is not None for gate in spec.gates
-        ),
-    ),
-)
 
 
 class Register(Strict):
@@ -265,7 +190,7 @@ class TrainingRunSpec(BaseSpec):
             ),
         ),
         *search.RULES,
-        *GATE_RULES,
+        *gates.RULES,
         *RESOURCE_RULES,
     )
 
@@ -383,14 +308,6 @@ class SeedStatus(Strict):
     chosen: Annotated[bool | None, Field(description="True of the one whose model is packaged.")] = None
 
 
-class Interval(Strict):
-    """Between which values a figure lies, by bootstrap over groups of images."""
-
-    low: Annotated[str, Field(description="Lower end.")]
-    high: Annotated[str, Field(description="Upper end.")]
-    level: Annotated[str, Field(description="Confidence, for example 0.95.")]
-
-
 class ResamplingStatus(Strict):
     """How intervals were made: groups of images were drawn with replacement."""
 
@@ -425,25 +342,6 @@ class SliceStatus(Strict):
     ] = None
     worst: Annotated[
         WorstSlice | None, Field(description="The worst one; absent where none of them has the metric.")
-    ] = None
-
-
-class GateStatus(Strict):
-    """Outcome of one gate."""
-
-    metric: Annotated[str, Field(description="Whole name of the metric.")]
-    class_: Annotated[str | None, Field(alias="class", description="The class, where the gate names one.")] = None
-    value: Annotated[
-        str | None, Field(description="Its value; absent when the run has no such metric, or it is undefined.")
-    ] = None
-    interval: Annotated[Interval | None, Field(description="The value's confidence interval, where there is one.")] = (
-        None
-    )
-    minimum: Annotated[str | None, Field(description="Smallest value that passes.")] = None
-    maximum: Annotated[str | None, Field(description="Largest value that passes.")] = None
-    passed: Annotated[bool, Field(description="Whether it passed.")]
-    seed: Annotated[
-        int | None, Field(description="The seed with this value, where the worst of several is judged.")
     ] = None
 
 

@@ -151,7 +151,10 @@ def _figures(training: Mapping[str, Any]) -> Table:
 
 
 def _passed(gate: Mapping[str, Any]) -> Text:
-    bound = f"at least {gate['minimum']}" if "minimum" in gate else f"at most {gate['maximum']}"
+    if "champion" in gate:
+        bound = "beside the champion"
+    else:
+        bound = f"at least {gate['minimum']}" if "minimum" in gate else f"at most {gate['maximum']}"
     return Text(f"{bound}: passed", "green")
 
 

@@ -25,6 +25,10 @@ class UnfinishedError(OutageError):
     """The system is doing what it was asked to, and needs longer than a pass may take: ask again."""
 
 
+class ChangedError(OutageError):
+    """What was decided by has changed since it was looked at, and nothing was done: look again, and decide anew."""
+
+
 class ForbiddenError(OutageError):
     """The system answers, and does not let us: a person must give us a right. Told apart only while cleaning up."""
 

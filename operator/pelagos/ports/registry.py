@@ -38,6 +38,9 @@ class DesiredModelVersion:
     """The tracked run."""
     tags: Mapping[str, str]
     """What the version is of: package, digests, resource and inputs."""
+    instead_of: str | None = None
+    """The version that ``alias`` must point to for anything to be made, and from which alone it moves; tags.NOBODY: none.
+    None: whichever has it. A tag says the same, for whoever finishes what a crash interrupted."""
     sharing: tuple[str, ...] = ()
     """Namespaces that have their models shared with that of ``tags``."""
 
@@ -82,7 +85,8 @@ class Registry(Protocol):
     async def register(self, want: DesiredModelVersion, ownership: Ownership) -> ModelVersion:
         """Make the version exist exactly once per uid, and its alias point to it when it is newly made.
 
-        Versions of others are left alone. Raises RejectedError for a model of another namespace than the one that ``want.tags``
+        Versions of others are left alone. Raises ChangedError, and makes nothing, when the alias points to another version than
+        ``want.instead_of``. Raises RejectedError for a model of another namespace than the one that ``want.tags``
         names, unless it is one of ``want.sharing``.
         """
 

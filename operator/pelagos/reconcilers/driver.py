@@ -17,7 +17,7 @@ from pelagos.decisions.verdicts import ConditionState, Decision, Verdict, obstac
 from pelagos.observability import metrics
 from pelagos.ports.authority import NoKeyError
 from pelagos.ports.cluster import Resource
-from pelagos.ports.errors import OutageError, RejectedError, TooLargeError, UnfinishedError
+from pelagos.ports.errors import ChangedError, OutageError, RejectedError, TooLargeError, UnfinishedError
 from pelagos.reconcilers import announcing, apply_effects, cleanup, forcing, records, reporting, version_users
 from pelagos.reconcilers.dependencies import Dependencies
 
@@ -289,10 +289,12 @@ async def _delete(reconciler: Reconciler, resource: Resource, dependencies: Depe
 def _failure(error: Exception) -> Decision:
     """What is published when an error ended a pass: the one table of errors and conditions."""
     message, pause = str(error), None
-    # From the special to the general: two of these are subclasses of the next.
+    # From the special to the general: three of these are subclasses of the next.
     match error:
         case UnfinishedError():
             verdict = Verdict("Ready", ConditionState.PROGRESSING, reasons.ENDING, message)
+        case ChangedError():
+            verdict = Verdict("Ready", ConditionState.PROGRESSING, reasons.COMPARING, message)
         case OutageError():
             verdict = Verdict("Ready", ConditionState.UNKNOWN, reasons.SYSTEM_UNAVAILABLE, message)
         case NoKeyError():

@@ -23,8 +23,11 @@ from pelagos.reconcilers.scope import Scope
 from pelagos_contract.tags import (
     ALIAS_TAG,
     DATASET_TAG,
+    EVIDENCE_SHA256_TAG,
+    EVIDENCE_URI_TAG,
     INPUTS_DIGEST_TAG,
     INPUTS_TAG,
+    INSTEAD_OF_TAG,
     MANIFEST_SHA256_TAG,
     ONNX_SHA256_TAG,
     PACKAGE_URI_TAG,
@@ -190,4 +193,7 @@ def _version_claim(model: str, uid: str, run_id: str, tags: Mapping[str, str]) -
         INPUTS_DIGEST_TAG,
         ALIAS_TAG,
     )
-    return {"model": model, "uid": uid, "run": run_id} | {name: tags.get(name, "") for name in sealed}
+    # Versions of earlier releases have none of these, and their seals stay good.
+    later = (INSTEAD_OF_TAG, EVIDENCE_URI_TAG, EVIDENCE_SHA256_TAG)
+    claim = {"model": model, "uid": uid, "run": run_id} | {name: tags.get(name, "") for name in sealed}
+    return claim | {name: tags[name] for name in later if name in tags}

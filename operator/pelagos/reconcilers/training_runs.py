@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import pydantic
 
@@ -12,7 +12,7 @@ from pelagos.api import kinds, meta, reasons
 from pelagos.api.training_run import Progress, TrainingRunSpec
 from pelagos.decisions import training_run
 from pelagos.decisions.reports import Recording, Report
-from pelagos.decisions.training_run import identity, observed
+from pelagos.decisions.training_run import champions, identity, observed
 from pelagos.decisions.training_run.identity import DatasetVersion, Frozen
 from pelagos.decisions.training_run.observed import ObservedDataset
 from pelagos.decisions.verdicts import Decision
@@ -44,6 +44,7 @@ from pelagos_contract import identifiers
 from pelagos_contract.dataset import SPLITS
 from pelagos_contract.metadata import InvalidMetadataError, Metadata, of_spec
 from pelagos_contract.model_card import folder_of
+from pelagos_contract.tags import EVIDENCE_SHA256_TAG, EVIDENCE_URI_TAG, UID_TAG
 
 _MISSING = "missing"
 
@@ -101,6 +102,7 @@ class TrainingRunReconciler:
             version=found.version,
             registry_outage=found.outage,
             model_owners=found.owners,
+            champions=found.champions,
             made_by=Recalled(resource).algorithms,
             paths=_paths(scope, name) if name else {},
             now=now,
@@ -237,21 +239,55 @@ class _Registered:
     version: ModelVersion | None = None
     outage: str | None = None
     owners: frozenset[str] = frozenset()
+    champions: Mapping[str, observed.Champion | None] = field(default_factory=dict)
 
 
 async def _registered(scope: Scope, spec: TrainingRunSpec, record: records.Record | None) -> _Registered:
+    try:
+        found = await _own_version(scope, spec, record)
+        asked = champions.references(spec)
+        # A model that is registered stands by what it was compared with then.
+        if found.version is None and asked:
+            compared = {name: await _champion(scope, each, records.lives(record)) for name, each in asked.items()}
+            found = replace(found, champions=compared)
+    except (OutageError, RejectedError) as error:  # Also credentials that have expired: what is done stays done.
+        return _Registered(outage=str(error))
+    return found
+
+
+async def _own_version(scope: Scope, spec: TrainingRunSpec, record: records.Record | None) -> _Registered:
     if spec.register_ is None:
         return _Registered()
     registry, model, version = scope.dependencies.registry, spec.register_.model, None
-    try:
-        ownership = sealed_runs.ownership(scope.dependencies.authority)
-        # By this resource or, where a cluster was rebuilt, by a former life of it: the last one first.
-        for uid in dict.fromkeys((scope.resource.uid, *reversed(records.lives(record)))):
-            version = version or await registry.find_by_uid(model, uid, ownership)
-        owner = await registry.owner(model, ownership) if version is None else None
-    except (OutageError, RejectedError) as error:  # Also credentials that have expired: what is done stays done.
-        return _Registered(outage=str(error))
+    ownership = sealed_runs.ownership(scope.dependencies.authority)
+    # By this resource or, where a cluster was rebuilt, by a former life of it: the last one first.
+    for uid in dict.fromkeys((scope.resource.uid, *reversed(records.lives(record)))):
+        version = version or await registry.find_by_uid(model, uid, ownership)
+    owner = await registry.owner(model, ownership) if version is None else None
     return _Registered(version, owners=frozenset({owner} if owner else ()) | _holders(model, scope.dependencies))
+
+
+async def _champion(scope: Scope, asked: champions.Reference, former: Sequence[str]) -> observed.Champion | None:
+    registry, model = scope.dependencies.registry, asked.model
+    if asked.version is not None:
+        found = await registry.find_by_version(model, asked.version)
+    else:
+        found = await registry.find_by_alias(model, asked.alias or "")
+    if found is None:
+        return None
+    owner = sealed_runs.ownership(scope.dependencies.authority)(found)
+    uri, sha256 = (found.tags.get(name, "") for name in (EVIDENCE_URI_TAG, EVIDENCE_SHA256_TAG))
+    who, doubt = f"version {found.version} of {model!r}", ""
+    if owner not in {scope.resource.namespace, *scope.tenant.shared_with}:
+        doubt = f"{who} was not registered by a TrainingRun of this namespace, nor of one that shares its models"
+    elif not uri or not sha256:
+        doubt = f"of {who} it was not kept what it did with each image of the test split"
+    if doubt:
+        doubt = (
+            f"{doubt}; train it on this version of the Dataset, and register it, before anything is compared with it"
+        )
+    is_own = owner is not None and found.tags.get(UID_TAG) in {scope.resource.uid, *former}
+    return observed.Champion(found.version, is_own, uri, sha256, doubt)
 
 
 def _holders(name: str, dependencies: Dependencies) -> frozenset[str]:

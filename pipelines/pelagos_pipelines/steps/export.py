@@ -15,7 +15,7 @@ from pelagos_contract.progress import Stage
 from pelagos_contract.tags import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_TAG
 from pelagos_contract.training import ModelPackage, Parity, TrainingResult
 from pelagos_pipelines.serving import packages
-from pelagos_pipelines.steps import documents, evaluate, resampled, runs, search, seeds, trackers, train
+from pelagos_pipelines.steps import comparing, documents, evaluate, resampled, runs, search, seeds, trackers, train
 
 if TYPE_CHECKING:
     from pelagos_pipelines.export.package import Written
@@ -51,6 +51,8 @@ def stage(run: runs.Run) -> None:
     if finished is None:
         run.telling.enter(Stage.EXPORT)
         _export(run)
+    elif (renewed := comparing.renewed(run, finished)) != finished:
+        runs.leave(run.places.report, renewed)
     else:
         runs.confirm(run.places.report, finished)
 
@@ -104,6 +106,7 @@ def _export(run: runs.Run) -> None:
     result = TrainingResult.model_validate(
         {"metrics": metrics, "epochs": trained["epochs"], "model": model, "cost": cost}
         | {"warnings": [*warnings, *described.warnings], "evidence": evidence}
+        | {"champions": comparing.comparisons(run, evidence)}
         | {"seed": trained.get("seed"), "search": search.told(run), "documents": described.documents}
         | told
     )

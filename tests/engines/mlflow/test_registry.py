@@ -13,11 +13,11 @@ import pytest
 from pelagos.engines.mlflow.notation import pairs
 from pelagos.engines.mlflow.registry import ALIAS_PENDING_TAG, MlflowRegistry
 from pelagos.engines.mlflow.rest import AbsentError, ExistsError, MlflowRest
-from pelagos.ports.errors import RejectedError
+from pelagos.ports.errors import ChangedError, RejectedError
 from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.leadership import NotLeadingError
 from pelagos.ports.registry import DesiredModelVersion, ModelVersion, namespace_in
-from pelagos_contract.tags import ALIAS_TAG, ONNX_SHA256_TAG, RESOURCE_TAG, SEAL_TAG, UID_TAG
+from pelagos_contract.tags import ALIAS_TAG, INSTEAD_OF_TAG, NOBODY, ONNX_SHA256_TAG, RESOURCE_TAG, SEAL_TAG, UID_TAG
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -112,6 +112,72 @@ async def test_an_alias_that_has_moved_on_is_left_where_it_is(registry: Registry
     again = await registry.register(asked, owned)
     assert (again.version, again.aliases) == ("1", ())
     assert await registry.find_by_alias(asked.model, "champion") == second
+
+
+def instead_of(number: str, asked: DesiredModelVersion) -> DesiredModelVersion:
+    """For a model that was compared with the version that had the alias."""
+    return replace(asked, instead_of=number, tags={**asked.tags, INSTEAD_OF_TAG: number})
+
+
+async def test_of_two_that_were_compared_with_the_same_one_the_second_takes_nothing(registry: Registry) -> None:
+    first = await registry.register(instead_of(NOBODY, want()), owned)
+    second = await registry.register(instead_of("1", want(first.model)), owned)
+    late = instead_of("1", want(first.model))
+
+    for _ in range(2):
+        with pytest.raises(ChangedError, match=r"the alias champion of .* is that of version 2 by now"):
+            await registry.register(late, owned)
+
+    assert await registry.find_by_alias(first.model, "champion") == second
+    assert await registry.find_by_uid(first.model, late.uid, owned) is None
+    assert (await registry.register(replace(late, instead_of="2"), owned)).version == "3"
+
+
+async def test_of_two_at_once_one_takes_the_alias(registry: Registry) -> None:
+    first = await registry.register(want(), owned)
+    racing = [instead_of("1", want(first.model)) for _ in range(4)]
+
+    made = await asyncio.gather(*(registry.register(each, owned) for each in racing), return_exceptions=True)
+
+    assert sorted(type(each).__name__ for each in made) == ["ChangedError"] * 3 + ["ModelVersion"]
+    assert await registry.find_by_version(first.model, "3") is None
+
+
+async def left_pending(rest: MlflowRest, asked: DesiredModelVersion) -> None:
+    """As an operator does that dies before it moves the alias."""
+    tags = {**asked.tags, UID_TAG: asked.uid, ALIAS_PENDING_TAG: asked.alias or ""}
+    body = {"name": asked.model, "source": asked.source, "run_id": asked.run_id, "tags": pairs(tags)}
+    await rest.post("model-versions/create", body)
+
+
+async def test_one_that_a_crash_left_without_its_alias_comes_before_others(rest: MlflowRest) -> None:
+    registry = MlflowRegistry(rest)
+    first = await registry.register(want(), owned)
+    crashed = instead_of("1", want(first.model))
+    await left_pending(rest, crashed)
+
+    with pytest.raises(ChangedError, match="is that of version 2 by now"):
+        await registry.register(instead_of("1", want(first.model)), owned)
+
+    found = await registry.find_by_uid(first.model, crashed.uid, owned)
+    assert found is not None
+    assert (found.version, found.aliases) == ("2", ("champion",))
+
+
+async def test_one_that_a_crash_delayed_takes_the_alias_from_no_other_than_it_was_compared_with(
+    rest: MlflowRest,
+) -> None:
+    registry = MlflowRegistry(rest)
+    first = await registry.register(want(), owned)
+    crashed = instead_of("1", want(first.model))
+    await left_pending(rest, crashed)
+    await rest.delete("registered-models/alias", {"name": first.model, "alias": "champion"})
+
+    found = await registry.find_by_uid(first.model, crashed.uid, owned)
+
+    assert found is not None
+    assert (found.version, found.aliases) == ("2", ())
+    assert await registry.find_by_alias(first.model, "champion") is None
 
 
 async def test_the_uid_counts_within_its_model(registry: Registry) -> None:

@@ -50,7 +50,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     dataset.split_empty,  # ends: SplitImpossible
     dataset.version_blocked,  # ends: VersionBlocked
     dataset.version_frozen,  # DatasetReady: VersionFrozen
-    pipeline.unjudgeable_before_a_run,  # ends: GateMetricUnknown; nothing is made for it
+    pipeline.unjudgeable_before_a_run,  # ends: GateMetricUnknown, ChampionNotComparable; nothing is made
     # Where is it tracked? Needed to start anything; a training that runs, or has a result, goes on without.
     tracking.unavailable_before_a_run,  # ends: TrackingUnavailable; nothing is frozen that MLflow may know otherwise
     dataset.inputs_published,  # status.inputs, inputsDigest, dataset, storagePrefix
@@ -74,7 +74,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     gates.model_made,  # status.model
     documents.published,  # status.documents
     gates.result_on_record,  # status.record; keeps it
-    gates.judged,  # GatesPassed: GatesPassed; or ends: GateFailed, GateMetricUnknown
+    gates.judged,  # GatesPassed: GatesPassed; or ends: GateFailed, GateMetricUnknown, Champion…, RegistryUnavailable
     # Is it registered? Succeeded and Ready: Completed.
     registration.not_requested,  # ends: NotRequested
     registration.registered,  # ends: Registered

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from pelagos.api import reasons
 from pelagos.decisions import attempts
 from pelagos.decisions.attempts import Outcome
-from pelagos.decisions.training_run import objections
+from pelagos.decisions.training_run import champions, objections
 from pelagos.decisions.training_run.conditions import EVALUATED
 from pelagos.decisions.training_run.observed import Observed
+from pelagos.decisions.verdicts import ConditionState, Verdict
 
 OBJECTIONS: tuple[Callable[[Observed, Outcome], Outcome | None], ...] = (
     objections.deadline_exceeded,  # DeadlineExceeded: what runs is ended
@@ -21,6 +23,12 @@ OBJECTIONS: tuple[Callable[[Observed, Outcome], Outcome | None], ...] = (
 def outcome(seen: Observed) -> Outcome:
     """What to do about the pipeline run."""
     judged = attempts.judge(EVALUATED, seen.run, seen.report, retry_key=seen.retry_key, now=seen.now)
+    if judged.succeeded and seen.run is not None and champions.are_outdated(seen):
+        message = (
+            "another version has become the champion since; the model is compared with that, and nothing is trained"
+        )
+        comparing = Verdict(EVALUATED, ConditionState.PROGRESSING, reasons.COMPARING, message)
+        judged = Outcome(comparing, attempt=seen.run.attempt + 1)
     judged = attempts.moved(judged, seen.run, seen.spec.priority or seen.tenant.priority)
     for objection in OBJECTIONS:
         instead = objection(seen, judged)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pelagos.api.gates import Interval
 from pelagos.api.training_run import (
-    Interval,
     ResamplingStatus,
     SeedStatus,
     SliceStatus,
@@ -22,6 +22,11 @@ from pelagos_contract.tasks import TASKS
 def figure(value: float) -> str:
     """A metric with the precision that matters."""
     return f"{value:.4f}"
+
+
+def signed(value: float) -> str:
+    """A difference."""
+    return f"{value:+.4f}"
 
 
 def known(report: Mapping[str, Any]) -> Mapping[str, float]:

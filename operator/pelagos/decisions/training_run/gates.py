@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from pelagos.api import reasons
-from pelagos.api.training_run import Gate, GateStatus, ModelStatus, TrainingRunStatus
+from pelagos.api.gates import Gate, GateStatus, SliceGate
+from pelagos.api.training_run import ModelStatus, TrainingRunStatus
 from pelagos.decisions import moments
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.effects import KeepRecord
-from pelagos.decisions.training_run import figures, judgeable, progress
-from pelagos.decisions.training_run.conditions import EVALUATED, GATES_PASSED, REFUSED_POLL, succeeded
+from pelagos.decisions.training_run import champions, figures, judgeable, progress
+from pelagos.decisions.training_run.conditions import EVALUATED, GATES_PASSED, OUTAGE_POLL, REFUSED_POLL, succeeded
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict
-from pelagos_contract.metrics import EXPORTED, TEST
+from pelagos_contract.metrics import EXPORTED, TEST, Kind, parsed, plain
 from pelagos_contract.search import SearchProgress
+
+_Lack = tuple[reasons.Reason, str]
+"""Why a gate does not pass, and words that follow its number."""
+_ORDER = (
+    reasons.GATE_METRIC_UNKNOWN,
+    reasons.CHAMPION_NOT_COMPARABLE,
+    reasons.CHAMPION_CHANGED,
+    reasons.GATE_FAILED,
+    reasons.REGISTRY_UNAVAILABLE,
+)
+"""Of several, the first is the reason of all: what nobody can judge comes before what is not good enough."""
 
 
 def measured_before_it_failed(seen: Observed) -> Passed | None:
@@ -59,10 +71,11 @@ def result_on_record(seen: Observed) -> Passed | None:
 
 def judged(seen: Observed) -> Passed:
     """Gates are no inputs: correcting one judges the same figures again."""
-    outcomes, verdict = evaluate(seen.spec.gates, seen.result)
+    outcomes, verdict = evaluate(seen)
     status = TrainingRunStatus(gates=outcomes)
     if verdict.stops:
-        return Ended((verdict, succeeded(verdict)), status=status, recheck_after=REFUSED_POLL)
+        again = OUTAGE_POLL if verdict.state is ConditionState.UNKNOWN else REFUSED_POLL
+        return Ended((verdict, succeeded(verdict)), status=status, recheck_after=again)
     return Passed((verdict,), status=status)
 
 
@@ -79,30 +92,43 @@ def model_status(seen: Observed, name: str | None = None, version: str | None = 
     )
 
 
-def evaluate(wanted: Sequence[Gate], result: Mapping[str, Any]) -> tuple[list[GateStatus], Verdict]:
-    """Outcome of every gate, and the verdict about all of them. None is a metric that the test split says nothing about."""
-    outcomes = [_outcome(gate, result) for gate in wanted]
-    failures = [
-        f"spec.gates[{number}]: {_missed(gate, outcome)}"
-        if outcome.value is not None
-        else f"spec.gates[{number}].metric: {_lack(gate, result['metrics'])}"
-        for number, (gate, outcome) in enumerate(zip(wanted, outcomes, strict=True))
-        if not outcome.passed
+def evaluate(seen: Observed) -> tuple[list[GateStatus], Verdict]:
+    """Outcome of every gate, and the verdict about all of them."""
+    judged = [
+        _by_champion(gate, seen) if gate.champion is not None else _by_bound(gate, seen.result)
+        for gate in seen.spec.gates
     ]
-    if not failures:
-        message = f"{len(outcomes)} of {len(outcomes)} passed"
+    outcomes = [outcome for outcome, _ in judged]
+    lacking = [(number, *lack) for number, (_, lack) in enumerate(judged) if lack is not None]
+    if not lacking:
+        first = [
+            each.champion.model for each in outcomes if each.champion is not None and each.champion.version is None
+        ]
+        aside = f"; there is no champion of {first[0]!r} yet to compare with" if first else ""
+        message = f"{len(outcomes)} of {len(outcomes)} passed{aside}"
         return outcomes, Verdict(GATES_PASSED, ConditionState.DONE, reasons.GATES_PASSED, message)
-    is_known = all(outcome.value is not None for outcome in outcomes)
-    reason = reasons.GATE_FAILED if is_known else reasons.GATE_METRIC_UNKNOWN
-    message = "; ".join(failures) + ". Correct spec.gates, or train a better model as a new TrainingRun"
+    reason = min((reason for _, reason, _ in lacking), key=_ORDER.index)
+    message = "; ".join(f"spec.gates[{number}]{words}" for number, _, words in lacking)
+    if reason is reasons.REGISTRY_UNAVAILABLE:
+        return outcomes, Verdict(GATES_PASSED, ConditionState.UNKNOWN, reason, message)
+    message = f"{message}. Correct spec.gates, or train a better model as a new TrainingRun"
     return outcomes, Verdict(GATES_PASSED, ConditionState.REFUSED, reason, message)
 
 
-def _outcome(gate: Gate, result: Mapping[str, Any]) -> GateStatus:
+def _by_champion(gate: Gate, seen: Observed) -> tuple[GateStatus, _Lack | None]:
+    found = champions.judged(gate, seen)
+    value = figures.figure(found.value) if found.value is not None else None
+    outcome = GateStatus(metric=gate.name, value=value, champion=found.status, passed=found.lack is None)
+    return outcome, (found.lack[0], f".champion: {found.lack[1]}") if found.lack is not None else None
+
+
+def _by_bound(gate: Gate, result: Mapping[str, Any]) -> tuple[GateStatus, _Lack | None]:
+    """None is a metric that the test split says nothing about."""
     value, seed = _judged_value(gate, result)
-    return GateStatus(
+    outcome = GateStatus(
         metric=gate.name,
         class_=gate.class_,
+        slice=_slice(gate, result["metrics"], value),
         value=figures.figure(value) if value is not None else None,
         interval=figures.interval(result, gate.name) if seed is None and value is not None else None,
         minimum=gate.minimum,
@@ -110,6 +136,11 @@ def _outcome(gate: Gate, result: Mapping[str, Any]) -> GateStatus:
         passed=value is not None and _keeps(gate, value),
         seed=seed,
     )
+    if outcome.passed:
+        return outcome, None
+    if value is None:
+        return outcome, (reasons.GATE_METRIC_UNKNOWN, f".metric: {_lack(gate, result['metrics'])}")
+    return outcome, (reasons.GATE_FAILED, f": {_missed(gate, outcome)}")
 
 
 def _keeps(gate: Gate, value: float) -> bool:
@@ -127,6 +158,23 @@ def _judged_value(gate: Gate, result: Mapping[str, Any]) -> tuple[float | None, 
     return worst["metrics"].get(name, mean), worst["seed"]
 
 
+def _slice(gate: Gate, metrics: Mapping[str, float | None], value: float | None) -> SliceGate | None:
+    """The part that is judged; the worst one by its name, as far as one has exactly that value."""
+    if gate.slice is None or gate.slice.value is not None or value is None:
+        return gate.slice
+    metric = gate.metric.removeprefix(TEST)
+    named = ((name, parsed(name)) for name, found in metrics.items() if found == value)
+    parts = [
+        plain(part.value)
+        for _, part in named
+        if part is not None
+        and part.kind is Kind.SLICE
+        and (part.field, part.metric) == (gate.slice.field, metric)
+        and part.value
+    ]
+    return SliceGate(field=gate.slice.field, value=next(filter(None, parts), None))
+
+
 def _missed(gate: Gate, outcome: GateStatus) -> str:
     """Metric, value and bound, and what would help with such a one."""
     kind, bound = ("minimum", gate.minimum) if gate.minimum is not None else ("maximum", gate.maximum)
@@ -134,18 +182,23 @@ def _missed(gate: Gate, outcome: GateStatus) -> str:
     within = ""
     if (known := outcome.interval) is not None:
         within = f" ({figures.percent(known.level)} interval {known.low}\u2013{known.high})"
-    said = f"{_in_words(gate)} is {outcome.value}{of_seed}{within}, the {kind} is {bound}"
+    said = f"{_in_words(gate, outcome.slice)} is {outcome.value}{of_seed}{within}, the {kind} is {bound}"
     if gate.class_ is not None:
         return f"{said}; more images of the class {gate.class_!r} would help"
+    if outcome.slice is not None and outcome.slice.value is not None:
+        return f"{said}; more images with {outcome.slice.field} {outcome.slice.value!r} would help"
     if gate.name in EXPORTED:
         return f"{said}; other data would not help: it is of the exported model, whatever it learnt"
     return said
 
 
-def _in_words(gate: Gate) -> str:
-    if gate.class_ is None:
-        return gate.name
-    return f"{gate.metric.removeprefix(TEST)} of the class {gate.class_!r}"
+def _in_words(gate: Gate, part: SliceGate | None = None) -> str:
+    metric = gate.metric.removeprefix(TEST)
+    if gate.slice is not None:
+        which = "" if part is None or part.value is None else f" {part.value!r}"
+        worst = " worst" if gate.slice.value is None else ""
+        return f"{metric} of the{worst} {gate.slice.field}{which}"
+    return gate.name if gate.class_ is None else f"{metric} of the class {gate.class_!r}"
 
 
 def _lack(gate: Gate, metrics: Mapping[str, float | None]) -> str:
@@ -154,8 +207,24 @@ def _lack(gate: Gate, metrics: Mapping[str, float | None]) -> str:
     if metric in metrics:
         why = "as the test split has nothing that it could be computed from (see status.warnings)"
         return f"{_in_words(gate)} is undefined, {why}"
+    if gate.slice is not None:
+        return _slice_lack(gate, gate.slice, metrics)
     parts = metric.split("/", 2)
     kin = "/".join(parts[:2]) + "/" if len(parts) > 2 else ""
     level = 2 if kin else 1
     known = [name for name in metrics if name.count("/") == level and name.startswith(kin)]
     return f"the run has no metric {metric}{judgeable.meant(metric, known)}; it has {judgeable.listed(known)}"
+
+
+def _slice_lack(gate: Gate, asked: SliceGate, metrics: Mapping[str, float | None]) -> str:
+    parts = [part for name in metrics if (part := parsed(name)) is not None and part.kind is Kind.SLICE]
+    of_field = [part for part in parts if part.field == asked.field]
+    if not of_field:
+        told = judgeable.listed({part.field or "" for part in parts})
+        return f"the test split was not told apart by {asked.field} (spec.evaluation.slices); it was by {told}"
+    values = sorted({plain(part.value or "") or "what is not known" for part in of_field})
+    if asked.value is not None and asked.value not in values:
+        near = judgeable.meant(asked.value, values)
+        return f"no image of the test split has the {asked.field} {asked.value!r}{near}; there are {judgeable.listed(values)}"
+    known = judgeable.listed({part.metric for part in of_field})
+    return f"parts of the test split are not measured by {gate.metric.removeprefix(TEST)}, but by {known}"

@@ -9,10 +9,11 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-from pelagos.api.training_run import Gate, TrainingRunSpec
+from pelagos.api.gates import Gate
+from pelagos.api.training_run import TrainingRunSpec
 from pelagos_contract import metrics
 from pelagos_contract.families import by_architecture
-from pelagos_contract.metrics import Kind
+from pelagos_contract.metrics import Kind, whole
 from pelagos_contract.tasks import TASKS, Task
 
 MOST_NAMED = 20
@@ -30,6 +31,12 @@ def objection(spec: TrainingRunSpec, dataset: str, classes: Sequence[str] | None
     for number, gate in enumerate(spec.gates):
         if (lack := _lack(gate, task)) is not None:
             return f"spec.gates[{number}].metric: {lack}"
+        if gate.slice is not None and gate.slice.field not in (sliced := spec.evaluation.slices or []):
+            line = f"slices: [{', '.join([*sliced, gate.slice.field])}]"
+            return (
+                f"spec.gates[{number}].slice.field: the test split is not told apart by {gate.slice.field}; add {line} to "
+                "spec.evaluation of a new TrainingRun"
+            )
         if classes is not None and (lack := _class_lack(gate, dataset, classes)) is not None:
             field = "class" if gate.class_ is not None else "metric"
             return f"spec.gates[{number}].{field}: {lack}"
@@ -51,7 +58,8 @@ def meant(name: str, known: Iterable[str]) -> str:
 
 
 def _lack(gate: Gate, task: Task) -> str | None:
-    kind, _, rest = gate.name.partition("/")
+    name = gate.name if gate.slice is None else whole(gate.metric)
+    kind, _, rest = name.partition("/")
     description = TASKS[task]
     if kind in _LEFT_TO_THE_RESULT:
         return None

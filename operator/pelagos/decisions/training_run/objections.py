@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pelagos.api import reasons
 from pelagos.decisions import durations
 from pelagos.decisions.attempts import Outcome
-from pelagos.decisions.training_run import judgeable, registration, tenancy
+from pelagos.decisions.training_run import champions, judgeable, registration, tenancy
 from pelagos.decisions.training_run.conditions import DATASET_POLL, EVALUATED, GATES_PASSED
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
@@ -63,11 +63,15 @@ def futile(seen: Observed) -> Verdict | None:
 
 def unjudgeable(seen: Observed) -> Verdict | None:
     """Why no model could pass the gates, where that is known beforehand."""
-    lacking = judgeable.objection(seen.spec, seen.spec.dataset_ref.name, seen.classes)
+    reason, lacking = (
+        reasons.GATE_METRIC_UNKNOWN,
+        judgeable.objection(seen.spec, seen.spec.dataset_ref.name, seen.classes),
+    )
+    if lacking is None:
+        reason, lacking = reasons.CHAMPION_NOT_COMPARABLE, champions.objection(seen)
     if lacking is None:
         return None
-    message = f"{lacking}. Correct spec.gates; nothing is trained before"
-    return obstacle(GATES_PASSED, reasons.GATE_METRIC_UNKNOWN, message)
+    return obstacle(GATES_PASSED, reason, f"{lacking}. Correct spec.gates; nothing is trained before")
 
 
 def _unheeded(seen: Observed) -> str | None:

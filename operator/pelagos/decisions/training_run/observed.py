@@ -55,6 +55,21 @@ class ObservedDataset:
 
 
 @dataclass(frozen=True)
+class Champion:
+    """A registered version that a gate compares with."""
+
+    version: str
+    """Its number."""
+    is_own: bool = False
+    """Whether this resource, or a former life of it, registered it."""
+    evidence_uri: str = ""
+    evidence_sha256: str = ""
+    """From its tags, under our seal: what it did with each image of the test split."""
+    doubt: str = ""
+    """In words, why nothing can be compared with it; empty: as far as is known now, it can."""
+
+
+@dataclass(frozen=True)
 class Observed:
     """All that is known about a TrainingRun, read once by reconcilers/training_runs.gather."""
 
@@ -114,6 +129,8 @@ class Observed:
     """Of a result that a former life put on record, the tracked run; empty when it named none. None: the result is our own."""
     served_by: frozenset[str] = frozenset()
     """From the watch's cache: ModelServices, as namespace/name, that refer to it or serve its model. Empty without a TTL."""
+    champions: Mapping[str, Champion | None] = field(default_factory=dict)
+    """From Registry, by the names that gates lead to. None: there is no such version. Empty: it was not asked, or is away."""
     time_of_day: datetime | None = None
     """From the clock, for people. None: ``now``."""
     told: Told | None = None

@@ -12,7 +12,7 @@ from pelagos.decisions import attempts, durations, moments, queueing, stages
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.effects import CancelRun, CreateTrackedRun, Effect, SubmitRun
 from pelagos.decisions.placing import place, threads
-from pelagos.decisions.training_run import attempt, identity, objections, progress, tracking
+from pelagos.decisions.training_run import attempt, champions, identity, objections, progress, tracking
 from pelagos.decisions.training_run.conditions import DATASET_POLL, OUTAGE_POLL, REFUSED_POLL, succeeded
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import Verdict
@@ -179,6 +179,8 @@ def _request(seen: Observed, tracked_id: str, number: int) -> RunRequest:
         request["seeds"] = inputs["seeds"]
     if "search" in inputs:
         request["search"] = inputs["search"]
+    if compared := champions.requested(seen):
+        request["champions"] = compared
     wandb = seen.keyed.spec.tracking.wandb
     is_online = wandb is not None and wandb.mode is Mode.ONLINE
     if wandb is not None:

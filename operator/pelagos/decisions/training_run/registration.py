@@ -6,7 +6,7 @@ from pelagos.api import reasons
 from pelagos.api.training_run import Register, TrainingRunStatus
 from pelagos.decisions.chains import Ended
 from pelagos.decisions.effects import RegisterModel
-from pelagos.decisions.training_run import figures, gates, progress
+from pelagos.decisions.training_run import champions, figures, gates, progress
 from pelagos.decisions.training_run.conditions import OUTAGE_POLL, REFUSED_POLL, REGISTERED, SUCCEEDED, succeeded
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import READY, ConditionState, Verdict, obstacle
@@ -14,7 +14,10 @@ from pelagos.ports import registry
 from pelagos.ports.tracking import TrackedRun
 from pelagos_contract.tags import (
     ALIAS_TAG,
+    EVIDENCE_SHA256_TAG,
+    EVIDENCE_URI_TAG,
     INPUTS_DIGEST_TAG,
+    INSTEAD_OF_TAG,
     MANIFEST_SHA256_TAG,
     ONNX_SHA256_TAG,
     PACKAGE_URI_TAG,
@@ -112,7 +115,7 @@ def is_orphan(seen: Observed) -> bool:
         return False
     if seen.tracked is not None and seen.tracked.id == seen.recorded_run:
         return False
-    return not gates.evaluate(seen.spec.gates, result)[1].stops
+    return not gates.evaluate(seen)[1].stops
 
 
 def _outage(seen: Observed) -> str | None:
@@ -144,7 +147,10 @@ def _refused(verdict: Verdict) -> Ended:
 
 
 def _wanted(seen: Observed, register: Register, tracked: TrackedRun) -> registry.DesiredModelVersion:
-    model = seen.result["model"]
+    model, evidence, before = seen.result["model"], seen.result.get("evidence"), champions.instead_of(seen)
+    told = {EVIDENCE_URI_TAG: evidence["uri"], EVIDENCE_SHA256_TAG: evidence["sha256"]} if evidence else {}
+    if before is not None:
+        told[INSTEAD_OF_TAG] = before
     return registry.DesiredModelVersion(
         uid=seen.uid,
         model=register.model,
@@ -158,6 +164,8 @@ def _wanted(seen: Observed, register: Register, tracked: TrackedRun) -> registry
             RESOURCE_TAG: f"trainingrun/{seen.namespace}/{seen.name}",
             INPUTS_DIGEST_TAG: seen.frozen.digest if seen.frozen else "",
         }
-        | ({ALIAS_TAG: register.alias} if register.alias else {}),
+        | ({ALIAS_TAG: register.alias} if register.alias else {})
+        | told,
+        instead_of=before,
         sharing=seen.tenant.shared_with,
     )

@@ -9,10 +9,10 @@ from weakref import WeakValueDictionary
 
 from pelagos.engines.mlflow import notation
 from pelagos.engines.mlflow.rest import SYSTEM, AbsentError, ExistsError, MlflowRest
-from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.errors import ChangedError, OutageError, RejectedError
 from pelagos.ports.leadership import NotLeadingError
 from pelagos.ports.registry import DesiredModelVersion, ModelVersion, namespace_in
-from pelagos_contract.tags import ALIAS_TAG, UID_TAG
+from pelagos_contract.tags import ALIAS_TAG, INSTEAD_OF_TAG, NOBODY, UID_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,6 +85,7 @@ class MlflowRegistry:
                 mine = namespace_in(want.tags)
                 if mine is not None and await self.owner(want.model, ownership) not in (None, mine, *want.sharing):
                     raise RejectedError(SYSTEM, f"model {want.model!r} belongs to another namespace")
+                await self._require_unmoved(want, ownership)
                 with contextlib.suppress(ExistsError):
                     managed = notation.pairs({MANAGED_TAG: "true"})
                     await self._rest.post("registered-models/create", {"name": want.model, "tags": managed})
@@ -116,6 +117,18 @@ class MlflowRegistry:
         """Close the connections."""
         await self._rest.close()
 
+    async def _require_unmoved(self, want: DesiredModelVersion, ownership: Ownership) -> None:
+        """Raises ChangedError when the alias points to another version than it should, or is about to."""
+        if want.alias is None or want.instead_of is None:
+            return
+        # One that a crash left without its alias has passed its gates before us.
+        for version in await self._search(f"tags.`{ALIAS_PENDING_TAG}` = {notation.quoted(want.alias)}", want.model):
+            if ownership(version) is not None:
+                await self._finished(version)
+        present = (await self._aliases(want.model)).get(want.alias, NOBODY)
+        if present != want.instead_of:
+            raise ChangedError(SYSTEM, f"the alias {want.alias} of {want.model!r} is that of version {present} by now")
+
     def _lock(self, model: str) -> asyncio.Lock:
         """Registering in a model and deleting it must not meet."""
         return self._changing.setdefault(model, asyncio.Lock())
@@ -126,9 +139,8 @@ class MlflowRegistry:
         # Anybody may have set the first tag; the second is under our seal.
         if not alias or alias != version.tags.get(ALIAS_TAG):
             return version
-        # A newer version may have taken the alias since a crash delayed us; then it stays there.
         present = (await self._aliases(version.model)).get(alias)
-        if present is None or int(present) < int(version.version):
+        if _may_move(version, present):
             body = {"name": version.model, "alias": alias, "version": version.version}
             # Who sets an alias at the same time as somebody else is told that it exists; the second time it is moved.
             try:
@@ -178,6 +190,17 @@ class MlflowRegistry:
             token = answer.get("next_page_token", "")
             if not token:
                 return sorted(found, key=lambda version: int(version.version))
+
+
+def _may_move(version: ModelVersion, present: str | None) -> bool:
+    """Whether an alias that points to ``present`` is to be moved to the version: not from one that took it since.
+
+    A version that was compared with the one that had the alias takes it from that one alone.
+    """
+    compared = version.tags.get(INSTEAD_OF_TAG)
+    if compared is not None:
+        return (present or NOBODY) == compared
+    return present is None or int(present) < int(version.version)
 
 
 def _version(found: dict[str, Any]) -> ModelVersion:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.errors import ChangedError, OutageError, RejectedError
 from pelagos.ports.registry import DesiredModelVersion, ModelVersion, namespace_in
-from pelagos_contract.tags import UID_TAG
+from pelagos_contract.tags import NOBODY, UID_TAG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,6 +72,11 @@ class RegistryFake:
         mine = namespace_in(want.tags)
         if mine is not None and await self.owner(want.model, ownership) not in (None, mine, *want.sharing):
             raise RejectedError("registry", f"model {want.model!r} belongs to another namespace")
+        has_it = self._model(want.model).aliases.get(want.alias or "", NOBODY)
+        if want.alias and want.instead_of not in {None, has_it}:
+            raise ChangedError(
+                "registry", f"the alias {want.alias} of {want.model!r} is that of version {has_it} by now"
+            )
         self.created += 1
         model = self._models.setdefault(want.model, _Model())
         number = str(max((int(known) for known in model.versions), default=0) + 1)

@@ -1,0 +1,219 @@
+"""Registered models that gates compare with: which these are, whether a result compares with those of now, and with what outcome.
+
+The data plane compares (evaluation/comparison): it has what both models did with each image. The operator says with which model
+when it submits an attempt, and judges what the result says of it. Gates are no inputs of a training, and another model may become
+the champion while it goes on: then an attempt is made that finds all stages done, and compares anew. The model is registered only
+instead of the version that it was compared with (registration): of two trainings at once, the second is judged by the first.
+
+NotWorse is a test of non-inferiority: all of the interval of the difference must be within the tolerance (G. Piaggio et al.,
+Reporting of noninferiority and equivalence randomized trials, JAMA 308, 2012, doi:10.1001/jama.2012.87802).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pelagos.api import reasons
+from pelagos.api.gates import ChampionGate, ChampionStatus, Gate, Interval
+from pelagos.api.reasons import Reason
+from pelagos.api.training_run import TrainingRunSpec
+from pelagos.decisions.training_run import figures
+from pelagos.decisions.training_run.observed import Champion, Observed
+from pelagos_contract import training
+from pelagos_contract.metrics import ERRORS, TEST
+from pelagos_contract.tags import INSTEAD_OF_TAG, NOBODY
+
+USUAL_ALIAS = "champion"
+USUAL_TOLERANCE = "0.01"
+MOST_ATTEMPTS = 10
+"""Attempts with one retry key, after which nothing is compared again by itself."""
+_BETTER = "Better"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A registered model by its alias, or by its version."""
+
+    model: str
+    alias: str | None
+    version: str | None
+
+    @property
+    def name(self) -> str:
+        """As MLflow writes it."""
+        return f"{self.model}@{self.alias}" if self.version is None else f"{self.model}/{self.version}"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """``lack`` is why it does not pass: a reason, and words that follow the number of the gate."""
+
+    status: ChampionStatus
+    value: float | None = None
+    lack: tuple[Reason, str] | None = None
+
+
+def reference(champion: ChampionGate, spec: TrainingRunSpec) -> Reference:
+    """What a gate names, with what follows from spec.register."""
+    register = spec.register_
+    model = champion.model or (register.model if register is not None else "")
+    if champion.version is not None:
+        return Reference(model, None, str(champion.version))
+    own = register.alias if register is not None and register.model == model else None
+    return Reference(model, champion.alias or own or USUAL_ALIAS, None)
+
+
+def references(spec: TrainingRunSpec) -> dict[str, Reference]:
+    """Of all gates, by their names."""
+    found = (reference(gate.champion, spec) for gate in spec.gates if gate.champion is not None)
+    return {each.name: each for each in found}
+
+
+def requested(seen: Observed) -> list[dict[str, Any]]:
+    """What an attempt is to compare with."""
+    return [
+        training.Champion(
+            name=name,
+            version=found.version,
+            evidence_uri=found.evidence_uri,
+            evidence_sha256=found.evidence_sha256,
+        ).written()
+        for name in references(seen.spec)
+        if (found := seen.champions.get(name)) is not None and not found.doubt and not found.is_own
+    ]
+
+
+def instead_of(seen: Observed) -> str | None:
+    """The version that must have the alias when the model takes it; None where no gate compares with that."""
+    register = seen.spec.register_
+    if register is None or register.alias is None:
+        return None
+    name = Reference(register.model, register.alias, None).name
+    if name not in references(seen.spec):
+        return None
+    now = seen.champions.get(name)
+    return NOBODY if now is None else now.version
+
+
+def are_outdated(seen: Observed) -> bool:
+    """Whether the result compares with another version than the one that is there now, and can be made to say more."""
+    if seen.version is not None or seen.registry_outage is not None or seen.run is None or seen.report.result is None:
+        return False
+    if seen.run.attempts_with_key >= MOST_ATTEMPTS and seen.run.retry_key == seen.retry_key:
+        return False
+    compared = _compared(seen.report.result)
+    return any(
+        now is not None
+        and not now.doubt
+        and not now.is_own
+        and (name not in compared or compared[name]["version"] != now.version)
+        for name, now in ((name, seen.champions.get(name)) for name in references(seen.spec))
+    )
+
+
+def objection(seen: Observed) -> str | None:
+    """In words, the first champion with which nothing could be compared; None when there is none."""
+    for number, gate in enumerate(seen.spec.gates):
+        if gate.champion is None:
+            continue
+        now = seen.champions.get(reference(gate.champion, seen.spec).name)
+        if now is not None and now.doubt and not now.is_own:
+            return f"spec.gates[{number}].champion: {now.doubt}"
+    return None
+
+
+def judged(gate: Gate, seen: Observed) -> Judged:
+    """The outcome of a gate that names a champion."""
+    assert gate.champion is not None
+    asked = reference(gate.champion, seen.spec)
+    compared, now = _compared(seen.result).get(asked.name), seen.champions.get(asked.name)
+    nobody = Judged(ChampionStatus(model=asked.model))
+    if _is_settled(seen, compared):
+        return _measured(gate, asked, compared) if compared is not None and not _was_other(seen, compared) else nobody
+    if seen.registry_outage is not None:
+        return _lacking(asked, None, reasons.REGISTRY_UNAVAILABLE, f"{asked.name}: {seen.registry_outage}")
+    if now is None or now.is_own:
+        if asked.version is not None and now is None:
+            why = f"the registered model {asked.model!r} has no version {asked.version}; name another one"
+            return _lacking(asked, None, reasons.CHAMPION_NOT_COMPARABLE, why)
+        return nobody
+    if now.doubt:
+        return _lacking(asked, now, reasons.CHAMPION_NOT_COMPARABLE, now.doubt)
+    if compared is None or compared["version"] != now.version:
+        before = "with none" if compared is None else f"with version {compared['version']}"
+        helps = "create a new TrainingRun: the pipeline run of this one is not known any more"
+        if seen.run is not None:
+            helps = "set pelagos.dev/retry to a new value, to have it compared again"
+        why = f"{asked.name} is version {now.version} by now, and the model was compared {before}; {helps}"
+        return _lacking(asked, now, reasons.CHAMPION_CHANGED, why)
+    return _measured(gate, asked, compared)
+
+
+def _is_settled(seen: Observed, compared: Mapping[str, Any] | None) -> bool:
+    """Whether the model is registered already: it stands by what it was compared with then."""
+    if seen.version is not None:
+        return True
+    return seen.registry_outage is not None and seen.published is not None and seen.published.version is not None
+
+
+def _was_other(seen: Observed, compared: Mapping[str, Any]) -> bool:
+    """Whether it was registered after a later comparison than that on record."""
+    said = seen.version.tags.get(INSTEAD_OF_TAG) if seen.version is not None else None
+    return said is not None and said != compared["version"]
+
+
+def _compared(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    return {each["name"]: each for each in result.get("champions") or ()}
+
+
+def _lacking(asked: Reference, now: Champion | None, reason: Reason, why: str) -> Judged:
+    version = now.version if now is not None else asked.version
+    return Judged(ChampionStatus(model=asked.model, version=version), lack=(reason, why))
+
+
+def _measured(gate: Gate, asked: Reference, compared: Mapping[str, Any]) -> Judged:
+    version = compared["version"]
+    status = ChampionStatus(model=asked.model, version=version)
+    who = f"version {version} of {asked.model!r}"
+    if compared.get("why"):
+        return Judged(status, lack=(reasons.CHAMPION_NOT_COMPARABLE, f"{who} cannot be compared: {compared['why']}"))
+    metric = gate.name.removeprefix(TEST)
+    found = compared["metrics"].get(metric)
+    if found is None:
+        known = ", ".join(sorted(compared["metrics"]))
+        return Judged(
+            status, lack=(reasons.GATE_METRIC_UNKNOWN, f"models are not compared by {metric}, but by {known}")
+        )
+    if None in {found.get("value"), found.get("champion")}:
+        why = f"{metric} is undefined of one of the two, as the test split has nothing that it could be computed from"
+        return Judged(status, found.get("value"), (reasons.GATE_METRIC_UNKNOWN, why))
+    difference, low, high = found["value"] - found["champion"], found.get("low"), found.get("high")
+    level = f"{compared['level']:g}"
+    interval = None if low is None else Interval(low=figures.signed(low), high=figures.signed(high), level=level)
+    status = status.model_copy(
+        update={
+            "value": figures.figure(found["champion"]),
+            "difference": figures.signed(difference),
+            "interval": interval,
+        }
+    )
+    if low is None:
+        because = compared.get("noInterval") or "too few of the drawings say anything about it"
+        why = f"{who}: nobody knows whether the difference is more than chance: {because}"
+        return Judged(status, found["value"], (reasons.CHAMPION_NOT_COMPARABLE, why))
+    # Of losses and errors, less is better.
+    worst = -high if metric in ERRORS else low
+    assert gate.champion is not None
+    is_better = gate.champion.require == _BETTER
+    bound = 0.0 if is_better else -float(gate.champion.tolerance or USUAL_TOLERANCE)
+    passed = worst > 0 if is_better else worst >= bound
+    said = (
+        f"{gate.name} is {figures.figure(found['value'])}, and {figures.figure(found['champion'])} of {who}: a difference of "
+        f"{figures.signed(difference)} ({figures.percent(level)} interval {figures.signed(low)} to {figures.signed(high)})"
+    )
+    wanted = "to be better" if is_better else f"to be worse by {-bound:g} at most"
+    help_ = "a larger test split would tell more" if low <= bound <= high else "it needs a better model"
+    lack = None if passed else (reasons.GATE_FAILED, f"{said}, and had {wanted}; {help_}")
+    return Judged(status, found["value"], lack)
