@@ -189,6 +189,8 @@ class DataPlane:
     metrics: dict[str, float] = field(default_factory=lambda: {"test/mAP50": 0.8, "test/mAP50-95": 0.4})
     classes: list[str] = field(default_factory=lambda: ["copepod"])
     warnings: list[str] = field(default_factory=list)
+    captured: tuple[str, ...] = ()
+    """Fields of capture that are known of all images of dataset versions; without any, versions say nothing of it."""
     empty: frozenset[str] = frozenset()
     """Splits of dataset versions without images."""
     failures: list[dict[str, str]] = field(default_factory=list)
@@ -278,6 +280,8 @@ class DataPlane:
         counts = {"images": len(files), "annotations": len(files)}
         classes = [{"name": name, **counts} for name in self.classes]
         result = {"version": f"sha256:{digest}", "uri": uri, **counts, "classes": classes, "splits": splits}
+        known_of = [{"field": name, "known": len(files), "unknown": 0} for name in self.captured]
+        result |= {"capture": {"fields": known_of, "findings": []}} if known_of else {}
         return result | {"quality": quality, "warnings": self.warnings}
 
     def _remove(self, known: FakeRun) -> dict[str, Any]:

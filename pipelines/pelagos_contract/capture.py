@@ -29,6 +29,11 @@ SLICE_FIELDS = ("site", "deployment", "platform", "day", "month", "hour", "depth
 """By what images are told apart when a model is measured: fields of capture, what follows from them, such as bands of depth and
 of position, and the groups that a split keeps whole."""
 SliceField = Annotated[str, Field(pattern=f"^({'|'.join(SLICE_FIELDS)})$", max_length=16)]
+_MADE_OF: dict[str, tuple[CaptureField, ...]] = {
+    **dict.fromkeys(("day", "month", "hour"), ("time",)),
+    "depthBand": ("depth",),
+    "positionBand": ("latitude", "longitude"),
+}
 OFFSET = r"(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])"
 REST = "*"
 """In a pattern, what is not looked at; as its last part, however many folders there are."""
@@ -55,6 +60,11 @@ def _pattern(text: str) -> str:
     if any(before.end() == after.start() for part in parts for before, after in pairwise(_PLACE.finditer(part))):
         raise ValueError("two fields follow each other in one name: nobody can tell where the first one ends")
     return text
+
+
+def made_of(field: str) -> tuple[str, ...]:
+    """The fields of capture that one of ``SLICE_FIELDS`` follows from; none of ``group``."""
+    return () if field == "group" else _MADE_OF.get(field, (field,))
 
 
 def fields_in(part: str) -> list[str]:

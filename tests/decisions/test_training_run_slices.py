@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from builders import trained, training_result, training_run_spec
+import pytest
+
+from builders import dataset_seen, make_training_observed, trained, training_result, training_run_spec
 from pelagos.decisions import training_run
 from pelagos.decisions.reports import Report
 from pelagos.decisions.training_run import figures
+from pelagos.decisions.verdicts import summary
 from pelagos_contract.training import TrainingResult
 
 INTERVALS = {
@@ -105,6 +108,30 @@ def test_where_there_are_no_intervals_it_is_said_why() -> None:
 def test_of_several_seeds_the_deviation_is_told_and_not_the_interval() -> None:
     result = sliced() | {"deviations": {"test/mAP50": 0.1}}
     assert figures.primary_metric(result) == "mAP50 0.800 ± 0.100"
+
+
+@pytest.mark.parametrize(
+    ("slices", "captured", "missing"),
+    [
+        (["site", "depthBand"], ("site", "time"), "names depthBand, and no image of"),
+        (["positionBand"], ("latitude",), "has a longitude by its spec.capture, which knows of latitude"),
+        (["site"], (), "has a site by its spec.capture, which knows of nothing"),
+        (["month", "group"], ("time",), None),
+        (["site"], None, None),
+        (None, (), None),
+    ],
+)
+def test_slices_that_no_image_has_a_value_for_are_refused_before_anything_is_made(
+    slices: list[str] | None, captured: tuple[str, ...] | None, missing: str | None
+) -> None:
+    spec = training_run_spec(evaluation={"slices": slices} if slices else {})
+    decision = training_run.decide(make_training_observed(spec=spec, dataset=dataset_seen(captured=captured)))
+    if missing is None:
+        assert decision.effects, "it goes on"
+        return
+    assert not decision.effects
+    told = summary(decision)
+    assert (told.reason, missing in told.message) == ("SlicesImpossible", True)
 
 
 def test_results_of_earlier_releases_have_neither() -> None:

@@ -355,6 +355,7 @@ def _dataset(resource: Resource, spec: TrainingRunSpec, dependencies: Dependenci
         known_versions=tuple(entry["version"] for entry in versions),
         empty_splits=_empty_splits(found, candidate),
         classes=_classes(found, candidate),
+        captured=_captured(found, candidate),
         blocked=blocked,
         metadata=_metadata(found),
         dois={entry["version"]: entry["doi"] for entry in versions if _is_doi(entry.get("doi"))},
@@ -393,6 +394,14 @@ def _classes(found: Resource, candidate: DatasetVersion | None) -> tuple[str, ..
     if candidate is None or not classes or found.status.get("version") != candidate.version:
         return None
     return None if any(each["field"] == "classes" for each in cut) else tuple(each["name"] for each in classes)
+
+
+def _captured(found: Resource, candidate: DatasetVersion | None) -> tuple[str, ...] | None:
+    """What is known of images of the candidate, as far as the Dataset's status is of that version."""
+    capture = found.status.get("capture")
+    if candidate is None or not capture or found.status.get("version") != candidate.version:
+        return None
+    return tuple(each["field"] for each in capture.get("fields") or () if each.get("known"))
 
 
 def _frozen(resource: Resource, tracked: sealed_runs.Found | None) -> Frozen | None:

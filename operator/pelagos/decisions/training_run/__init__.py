@@ -49,6 +49,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     dataset.of_another_task,  # ends: TaskMismatch
     dataset.split_empty,  # ends: SplitImpossible
     dataset.version_blocked,  # ends: VersionBlocked
+    dataset.slices_impossible,  # ends: SlicesImpossible
     dataset.version_frozen,  # DatasetReady: VersionFrozen
     pipeline.unjudgeable_before_a_run,  # ends: GateMetricUnknown, ChampionNotComparable; nothing is made
     # Where is it tracked? Needed to start anything; a training that runs, or has a result, goes on without.

@@ -8,6 +8,7 @@ from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.training_run.conditions import DATASET_POLL, DATASET_READY
 from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
+from pelagos_contract.capture import made_of
 from pelagos_contract.families import architectures_for
 
 
@@ -82,6 +83,22 @@ def version_blocked(seen: Observed) -> Ended | None:
         " Name another version, or change spec.quality of the Dataset"
     )
     return _ended(reasons.VERSION_BLOCKED, message)
+
+
+def slices_impossible(seen: Observed) -> Ended | None:
+    """The step would refuse to measure the model by what no image has."""
+    candidate, captured = seen.dataset.candidate, seen.dataset.captured
+    if seen.frozen is not None or candidate is None or captured is None:
+        return None
+    for field in seen.spec.evaluation.slices or ():
+        if missing := [name for name in made_of(field) if name not in captured]:
+            message = (
+                f"spec.evaluation.slices names {field}, and no image of {candidate.version[:19]} of Dataset {candidate.name} has"
+                f" a {' or a '.join(missing)} by its spec.capture, which knows of {', '.join(captured) or 'nothing'}. Name other"
+                " fields in a new TrainingRun, or have capture say it; the next version is looked at by itself"
+            )
+            return _ended(reasons.SLICES_IMPOSSIBLE, message)
+    return None
 
 
 def version_frozen(seen: Observed) -> Passed:

@@ -13,10 +13,12 @@ from pelagos.api.training_run import (
     TrainingRunStatus,
     WorstSlice,
 )
+from pelagos.decisions import bounds
 from pelagos_contract import metrics as names
 from pelagos_contract.metrics import TEST, of_test
 from pelagos_contract.progress import SeedState
 from pelagos_contract.tasks import TASKS
+from pelagos_contract.text import shown
 
 
 def figure(value: float) -> str:
@@ -129,7 +131,7 @@ def _worst_slice(report: Mapping[str, Any], told: Mapping[str, Any], one: Mappin
     if value is None:
         return None
     return WorstSlice(
-        value=one["value"],
+        value=bounds.short(shown(one["value"])),
         metric=told["metric"],
         figure=figure(value),
         interval=interval(report, name),

@@ -46,6 +46,8 @@ class ObservedDataset:
     """Splits of the candidate without images, by its status.splits; empty also when that is of another version."""
     classes: tuple[str, ...] | None = None
     """Those of the candidate, by its status.classes; None also when that is of another version, or cut short."""
+    captured: tuple[str, ...] | None = None
+    """Fields of capture that are known of some of its images, by its status.capture; None: the status does not say."""
     blocked: str = ""
     """Why no training may start on the candidate, by its status.versions; empty when one may."""
     metadata: Metadata | None = None
