@@ -180,7 +180,7 @@ def of_tables(tables: Sequence[Any], scores: Sequence[Any], true: Any, found: An
     predicted = [
         Detections(1, 1, np.zeros((len(labels), 4)), each, labels) for labels, each in zip(found, scores, strict=True)
     ]
-    places = replace(matching.BOXES, overlaps=lambda *_: iter(tables))
+    places = replace(matching.BOXES, overlaps=lambda *_: iter(tables), pairs=None)
     return matching.objects(samples, predicted, places)
 
 
@@ -191,6 +191,27 @@ def test_a_detection_gets_the_nearest_box_that_is_left_and_of_equal_ones_the_las
     pairs = matching.assigned(of)
     true = np.where(pairs >= 0, of.true[pairs], -1)
     assert (true[0].tolist(), true[3].tolist()) == ([0, 2, -1], [0, -1, -1])
+
+
+@pytest.mark.parametrize("most", [3, 1_000_000])
+@pytest.mark.parametrize("whole", [True, False])
+def test_pairs_of_boxes_are_those_of_their_tables(monkeypatch: pytest.MonkeyPatch, most: int, whole: bool) -> None:
+    """Boxes that end where others start, have no area, lie far outside, or are the same; many overlap by exactly a half."""
+    monkeypatch.setattr(matching, "_AT_ONCE", most)
+    generator = np.random.default_rng(most)
+    founds: list[Any] = []
+    truths: list[Any] = []
+    for number in range(20):
+        for sides, count in ((founds, 30 * (number % 5)), (truths, 20 * (number % 7))):
+            corners = generator.uniform(0, 2, (count, 2)) - 1000.0 * (number % 3)
+            boxes = np.concatenate((corners, corners + generator.integers(0, 4, (count, 2))), axis=1)
+            sides.append(boxes.round() if whole else boxes.astype(np.float32))
+    tables = replace(matching.BOXES, pairs=None)
+    got, want = matching.box_pairs(founds, truths), matching._pairs(founds, truths, tables)
+    by_object = np.lexsort((got[1], got[0]))
+    assert len(want[0]) > 50
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_array_equal(one[by_object], other)
 
 
 def one_after_the_other(table: Any, scores: Any, same: Any, least: float) -> Any:

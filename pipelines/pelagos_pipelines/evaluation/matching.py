@@ -17,8 +17,10 @@ from pelagos_pipelines.evaluation.samples import Sample
 
 IOUS = np.linspace(0.5, 0.95, 10)
 """Smallest overlaps of a match, over which mAP50-95 is averaged."""
-_AT_ONCE = 4_000_000
-"""Overlaps that are looked through together."""
+_AT_ONCE = 1_000_000
+"""Pairs that are looked at together."""
+Pairs = tuple[Any, Any, Any]
+"""``[pairs]``: which object that was found, which true one, both counted over all images, and their IoU."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Places:
     found: Callable[[Any], Any]
     overlaps: Callable[[Sequence[Any], Sequence[Any]], Iterator[Any]]
     outline: Callable[[Any], Any]
+    pairs: Callable[[Sequence[Any], Sequence[Any]], Pairs] | None = None
+    """Likewise the pairs of all images that overlap by IOUS[0] or more, where they can be had without all ``overlaps``."""
 
     def around(self, place: Any) -> tuple[float, float, float, float]:
         """x1, y1, x2, y2 of the upright box around one."""
@@ -65,11 +69,56 @@ def _bounds(parts: Sequence[Any]) -> list[int]:
     return [0, *np.cumsum([len(part) for part in parts], dtype=int).tolist()]
 
 
+def box_pairs(found: Sequence[Any], truth: Sequence[Any]) -> Pairs:
+    """Pairs of boxes with COCO's IoU.
+
+    What two boxes have in common by half is at least half as wide as each, so that the true one starts at most its own half, and
+    that is at most the width of the other, to the left, or half of that to the right; and likewise downwards.
+    """
+    (ones, starts), (others, bounds) = _sides(found), _sides(truth)
+    kept: list[Pairs] = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
+    if len(ones) and len(others):
+        # All images beside each other, so far apart that none reaches into the next.
+        left = min(ones[:, 0].min(), others[:, 0].min())
+        step = max(ones[:, 0].max(), others[:, 0].max()) - left + 2 * ones[:, 2].max() + 1
+        places, other_places = (
+            np.repeat(np.arange(len(ends) - 1), np.diff(ends)) * step + boxes[:, 0] - left
+            for boxes, ends in ((ones, starts), (others, bounds))
+        )
+        order = np.argsort(other_places, kind="stable")
+        blur = 4 * np.spacing(step * len(found))
+        first = other_places[order].searchsorted(places - ones[:, 2] - blur)
+        counts = other_places[order].searchsorted(places + ones[:, 2] / 2 + blur, side="right") - first
+        groups = np.cumsum(counts) // _AT_ONCE
+        for rows in np.split(np.arange(len(ones)), np.flatnonzero(np.diff(groups)) + 1):
+            one: Any = np.repeat(rows, counts[rows])
+            within = np.arange(len(one)) - np.repeat(np.cumsum(counts[rows]) - counts[rows], counts[rows])
+            other = order[first[one] + within]
+            below, height = others[other, 1] - ones[one, 1], ones[one, 3]
+            near = np.flatnonzero((below >= -height - blur) & (below <= height / 2 + blur))
+            one, other = one[near], other[near]
+            iou = _iou(ones[one], others[other])
+            chosen = iou >= IOUS[0]
+            kept.append((one[chosen], other[chosen], iou[chosen]))
+    one, other, iou = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+    return one, other, iou
+
+
+def _iou(ones: Any, others: Any) -> Any:
+    """Of boxes ``[n, 4]`` and as many others, left, top, width and height, as COCO rounds it."""
+    ends, other_ends = ones[:, :2] + ones[:, 2:], others[:, :2] + others[:, 2:]
+    common = np.minimum(ends, other_ends) - np.maximum(ones[:, :2], others[:, :2])
+    area = np.where((common > 0).all(axis=1), common[:, 0] * common[:, 1], 0.0)
+    whole = ones[:, 2] * ones[:, 3] + others[:, 2] * others[:, 3] - area
+    return area / np.where(whole > 0, whole, 1.0)
+
+
 BOXES = Places(
     true=lambda sample: sample.boxes,
     found=lambda predicted: predicted.boxes,
     overlaps=box_iou,
     outline=lambda box: np.asarray(box)[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2),
+    pairs=box_pairs,
 )
 
 
@@ -97,7 +146,7 @@ def objects(samples: Sequence[Sample], found: Sequence[Any], places: Places = BO
     """Of ``samples`` and of what was found in them, which stands in the same order."""
     truths, founds = [places.true(sample) for sample in samples], [places.found(one) for one in found]
     counts, true_counts = [len(one.scores) for one in found], [len(sample.class_ids) for sample in samples]
-    ones, others, ious = _pairs(founds, truths, places)
+    ones, others, ious = places.pairs(founds, truths) if places.pairs else _pairs(founds, truths, places)
     nothing: Any = np.zeros(0, int)
     return Objects(
         images=np.repeat(np.arange(len(found)), counts),
@@ -111,9 +160,9 @@ def objects(samples: Sequence[Sample], found: Sequence[Any], places: Places = BO
     )
 
 
-def _pairs(founds: Sequence[Any], truths: Sequence[Any], places: Places) -> tuple[Any, Any, Any]:
-    """Both objects and IoU of those that overlap enough, by found and true object."""
-    kept: list[tuple[Any, Any, Any]] = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
+def _pairs(founds: Sequence[Any], truths: Sequence[Any], places: Places) -> Pairs:
+    """From all overlaps."""
+    kept: list[Pairs] = [(np.zeros(0, int), np.zeros(0, int), np.zeros(0))]
     tables: list[Any] = []
     cells, starts, bounds = 0, np.array(_bounds(founds)), np.array(_bounds(truths))
     for number, table in enumerate(places.overlaps(founds, truths)):

@@ -1,0 +1,54 @@
+"""Boxes of images and what a detector that errs finds of them, in columns. Imported by the programs that score them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+CLASSES = 20
+SIDE = 2000
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """``corners`` [n, 4] x1, y1, x2, y2, and of each the image and class; of those that were found their scores."""
+
+    images: Any
+    labels: Any
+    corners: Any
+    scores: Any
+
+
+def make(images: int, each: int) -> tuple[Boxes, Boxes]:
+    """True boxes, ``each`` in an image, and found ones: moved, some missed, some of another class, and half as many invented.
+
+    Scores have two digits, so that many tie.
+    """
+    generator = np.random.default_rng(0)
+    numbers: Any = np.repeat(np.arange(images), each)
+    corners = _boxes(generator, len(numbers))
+    labels = generator.integers(0, CLASSES, len(numbers))
+    kept, other = generator.random(len(numbers)) < 0.9, generator.random(len(numbers)) < 0.1
+    guessed = np.where(other, generator.integers(0, CLASSES, len(numbers)), labels)[kept]
+    moved = np.sort((corners[kept] + generator.normal(0, 8, (kept.sum(), 4))).reshape(-1, 2, 2), axis=1).reshape(-1, 4)
+    invented = len(numbers) // 2
+    found = np.concatenate((numbers[kept], generator.integers(0, images, invented)))
+    order = np.argsort(found, kind="stable")
+    scores = np.concatenate((generator.beta(5, 2, kept.sum()), generator.beta(2, 5, invented))).round(2)
+    places = np.concatenate((moved, _boxes(generator, invented)))
+    classes = np.concatenate((guessed, generator.integers(0, CLASSES, invented)))
+    return Boxes(numbers, labels, corners, np.ones(len(numbers))), Boxes(
+        found[order], classes[order], places[order], scores[order]
+    )
+
+
+def _boxes(generator: np.random.Generator, count: int) -> Any:
+    corners = generator.uniform(0, SIDE, (count, 2))
+    return np.concatenate((corners, corners + generator.uniform(20, 160, (count, 2))), axis=1)
+
+
+def sides(corners: Any) -> Any:
+    """Left, top, width and height."""
+    return np.concatenate((corners[:, :2], corners[:, 2:] - corners[:, :2]), axis=1)
