@@ -10,6 +10,7 @@ datumaro in the environment ``oracles``. What converts prints seconds as JSON, t
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 import random
@@ -25,7 +26,7 @@ WIDTH, HEIGHT = 1280, 720
 
 
 def draw(folder: Path, number: int) -> None:
-    """Images without content: nobody opens them."""
+    """Images without content, which nobody opens; in FOLDER/blobs as a store has them, too."""
     images, annotations = folder / "source" / "images", folder / "source" / "annotations"
     images.mkdir(parents=True)
     annotations.mkdir()
@@ -34,7 +35,11 @@ def draw(folder: Path, number: int) -> None:
     marks: list[dict[str, object]] = []
     for index in range(number):
         name = f"dive-{index // 500:03}_frame-{index:06}.jpg"
-        (images / name).touch()
+        digest = _digest(f"images/{name}")
+        blob = folder / "blobs" / digest[:2] / digest[2:]
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        blob.touch()
+        (images / name).hardlink_to(blob)
         listed.append({"id": index + 1, "file_name": name, "width": WIDTH, "height": HEIGHT})
         for _ in range(BOXES):
             width, height = (round(generator.uniform(8, 300), 2) for _ in range(2))
@@ -55,11 +60,11 @@ def draw(folder: Path, number: int) -> None:
 
 
 def pelagos(folder: Path) -> dict[str, float]:
-    """As the preparation reads a source, and a training writes its view, links of the images included."""
+    """As the preparation reads a source, and a training writes its view, links of the images in a store included."""
     import child_memory
     from pelagos_contract.sources import VolumeSource
     from pelagos_contract.tasks import Task
-    from pelagos_pipelines.annotations import coco, reading, yolo
+    from pelagos_pipelines.annotations import coco, linking, reading, yolo
     from pelagos_pipelines.annotations.model import Asked
     from pelagos_pipelines.sandbox.ceilings import Ceilings
     from pelagos_pipelines.sources import volume
@@ -71,14 +76,19 @@ def pelagos(folder: Path) -> dict[str, float]:
     def used() -> float:
         return time.process_time() + child_memory.seconds_of(pool)
 
+    blobs = linking.Blobs(folder / "blobs", {path: _digest(path) for path in tree.images})
     pool.run("lines", {"where": "warm"}, b"")
     wall, cpu = time.monotonic(), used()
     found = coco.FORMAT.read(tree, lambda path: (WIDTH, HEIGHT), Asked(Task.DETECTION))
-    blobs = {image.path: folder / "source" / image.path for image in found.images}
     (folder / "pelagos").mkdir()
     assert yolo.FORMAT.write is not None
     yolo.FORMAT.write(folder / "pelagos", found, blobs)
     return {"wall": time.monotonic() - wall, "cpu": used() - cpu}
+
+
+def _digest(path: str) -> str:
+    """Images without content have one, too: here of their names."""
+    return hashlib.sha256(path.encode()).hexdigest()
 
 
 def ultralytics(folder: Path) -> dict[str, float]:

@@ -115,6 +115,22 @@ mark = st.fixed_dictionaries(
 odd = st.dictionaries(st.sampled_from(["image_id", "category_id", "bbox", "area", "iscrowd", "keypoints"]), value)
 
 
+class OneByOne(coco_document.Coco):
+    """Looks at each entry."""
+
+    def take_together(self, member: str, entries: list[Any]) -> bool:
+        return False
+
+
+def answers(content: bytes) -> list[Answer]:
+    """What is read many at a time, and one by one."""
+    found = [coco_document._Boxes("a.json"), OneByOne("a.json")]
+    for reading_ in found:
+        fill = functools.partial(coco_document.fill, reading_, most=99, most_images=99)
+        coco_document.patiently("a.json", io.BytesIO(content), fill)
+    return [reading_.answer() for reading_ in found]
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(mark, max_size=6), st.lists(odd, max_size=1), st.booleans())
 @example([{"image_id": 1, "category_id": 1, "bbox": [10, 20, 40, 60], "area": 1200}] * 4, [], False)
@@ -122,11 +138,26 @@ def test_annotations_of_all_sorts_are_read_as_one_by_one(marks: list[Any], other
     changes = others if first else []
     listed = [*({**mark, **change} for mark, change in zip(marks, changes, strict=False)), *marks, *others]
     content = plain(annotations=listed)
-    together, each = coco_document._Boxes("a.json"), coco_document.Coco("a.json")
-    for found in (together, each):
-        fill = functools.partial(coco_document.fill, found, most=99, most_images=99)
-        coco_document.patiently("a.json", io.BytesIO(content), fill)
-    assert together.answer() == each.answer()
+    together, each = answers(content)
+    assert together == each
+
+
+image = st.fixed_dictionaries(
+    {"id": st.integers(-1, 12), "file_name": st.sampled_from(["a.png", "", "b/ä.png"]), "width": st.integers(0, 9)},
+    optional={"height": st.integers(1, 9), "group": st.sampled_from(["dive", None]), "split": st.just("val")},
+)
+odd_image = st.dictionaries(st.sampled_from(["id", "file_name", "width", "height", "group", "split"]), value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(image, max_size=6), st.lists(odd_image, max_size=1), st.booleans())
+@example([{"id": 10**18 + n, "file_name": "a", "width": 1, "height": 2**31 - n} for n in range(2)], [], False)
+@example([{"id": 1, "file_name": "a", "width": 1, "height": 2}, {"id": True, "file_name": "a"}], [], False)
+def test_images_of_all_sorts_are_read_as_one_by_one(images: list[Any], others: list[Any], first: bool) -> None:
+    changes = others if first else []
+    listed = [*({**one, **change} for one, change in zip(images, changes, strict=False)), *images, *others]
+    together, each = answers(plain(images=listed))
+    assert together == each
 
 
 def test_boxes_that_repeat_are_found_among_neighbours_as_among_all() -> None:
@@ -136,6 +167,19 @@ def test_boxes_that_repeat_are_found_among_neighbours_as_among_all() -> None:
         sides = random.integers(0, spread, (600, 4)) + random.choice([0, 0, 0.3, 0.6], (600, 4)) + 1.0
         for one in (whose, classes, sides):
             one[300:400] = one[200:300]
-        found = reading._first_of_equal(whose, classes, sides, 0.5)
-        assert found.tolist() == reading._first_of_crowded(whose, classes, sides, 0.5).tolist()
-        assert len(found) < 600
+        for scale in (1.0, 2.0**-10):  # in pixels, and as fractions
+            found = reading._first_of_equal(whose, classes, sides * scale, 0.5 * scale)
+            assert found.tolist() == reading._first_of_crowded(whose, classes, sides * scale, 0.5 * scale).tolist()
+            assert len(found) < 600
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data(), st.sampled_from([0.0, 0.1, 2.5]), st.sampled_from([1.0, 1e-9, 1e300]))
+def test_no_neighbour_is_passed_over_when_few_are_looked_at(data: st.DataObject, reach: float, scale: float) -> None:
+    places = st.lists(st.integers(-30, 30).map(lambda place: place * 0.1 * scale) | st.floats(-1e300, 1e300), max_size=9)
+    where: Any = np.array(data.draw(places), float)
+    kinds: Any = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(where), max_size=len(where))), np.int64)
+    found = {*reading._may_have_neighbours(kinds, where, reach * scale).tolist()}
+    pairs = [(one, other) for one in range(len(where)) for other in range(one)]
+    near = [(a, b) for a, b in pairs if kinds[a] == kinds[b] and abs(where[a] - where[b]) <= reach * scale]
+    assert found.issuperset({one for pair in near for one in pair})

@@ -31,6 +31,7 @@ from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import (
     SPLIT_NAMES,
     Asked,
+    Box,
     Boxes,
     Collection,
     Exclusion,
@@ -262,8 +263,9 @@ def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
                 height=entry.height or None,
                 group=entry.group or untrusted_input.original_of(found),
                 split=only_split(splits),
+                boxes=entry.boxes,
             )
-            taken = entry.annotated(record, reading.altered)
+            taken = record if entry.annotated is None else entry.annotated(record, reading.altered)
             if taken is None:
                 reading.unlabelled[found] = None
                 continue
@@ -275,7 +277,7 @@ def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
 
 
 class _Entry(NamedTuple):
-    """An image as a file has it. ``annotated`` makes its record one with annotations; None when all of them are left out."""
+    """An image as a file has it. ``annotated`` makes its record one with shapes; None when all annotations are left out."""
 
     place: str
     name: str
@@ -283,7 +285,8 @@ class _Entry(NamedTuple):
     height: int | None
     group: str | None
     split: str | None
-    annotated: Callable[[ImageRecord, Altered], ImageRecord | None]
+    boxes: Sequence[Box]
+    annotated: Callable[[ImageRecord, Altered], ImageRecord | None] | None
 
 
 def _entries(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry]:
@@ -297,14 +300,12 @@ def _entries(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry
     boxes = _boxes(content)
     for number, (name, width, height, group, split) in enumerate(content.images):
         if name is not None:
-            own = None if number in content.passed and not boxes[number] else boxes[number]
-            yield _Entry(
-                f"images[{number}]", name, width, height, group, split, functools.partial(_with_boxes, boxes=own)
-            )
+            annotated = _left_out if number in content.passed and not boxes[number] else None
+            yield _Entry(f"images[{number}]", name, width, height, group, split, boxes[number], annotated)
 
 
-def _with_boxes(record: ImageRecord, _: Altered, *, boxes: Boxes | None) -> ImageRecord | None:
-    return None if boxes is None else record.with_boxes(boxes)
+def _left_out(record: ImageRecord, altered: Altered) -> None:
+    """Nothing is left of what was said of it."""
 
 
 def _shaped(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry]:
@@ -326,7 +327,7 @@ def _shaped(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry]
 
 def _entry(drawn: Drawn, reading: _Reading) -> _Entry:
     annotated = functools.partial(_with_shapes, drawn=drawn, task=reading.asked.task)
-    return _Entry(drawn.place, drawn.names[0], drawn.width, drawn.height, drawn.group, drawn.split, annotated)
+    return _Entry(drawn.place, drawn.names[0], drawn.width, drawn.height, drawn.group, drawn.split, (), annotated)
 
 
 def _with_shapes(record: ImageRecord, altered: Altered, *, drawn: Drawn, task: Task) -> ImageRecord | None:

@@ -8,6 +8,7 @@ files mostly are, else from token to token, which takes four times as long and t
 from __future__ import annotations
 
 import contextlib
+import gc
 import re
 import string
 from array import array
@@ -79,7 +80,12 @@ def read(where: str, file: BinaryIO, most: int, most_images: int, *, above: bool
         fill(reading, document, most, most_images)
         return reading.answer()
 
-    return patiently(where, file, once)
+    # Nothing of JSON refers to itself: looking for what does takes a fifth of the time, and finds nothing.
+    gc.disable()
+    try:
+        return patiently(where, file, once)
+    finally:
+        gc.enable()
 
 
 Found = TypeVar("Found")
@@ -112,7 +118,7 @@ def fill(reading: Coco, document: Document, most: int, most_images: int) -> None
         for entries in document.entries(member):
             if count + len(entries) > limit:
                 raise too_many(reading.where, limit)
-            if member != "annotations" or not reading.take_together(entries):
+            if not reading.take_together(member, entries):
                 for number, entry in enumerate(entries, start=count):
                     reading.take(member, number, entry, take)
             count += len(entries)
@@ -171,9 +177,19 @@ class Coco:
         except RefusedError as fault:
             self.faults.add(fault)
 
-    def take_together(self, annotations: list[Any]) -> bool:
+    def take_together(self, member: str, entries: list[Any]) -> bool:
         """Take all of them at once, if that is possible."""
-        return False
+        found = coco_tables.images(entries) if member == "images" else None
+        if found is None:
+            return False
+        keys = [*map(str, found[0])]
+        places = range(len(self.images), len(self.images) + len(keys))
+        if len({*keys}) < len(keys) or not self.indices.keys().isdisjoint(keys):
+            return False
+        self.images += found[1]
+        self.indices.update(zip(keys, places, strict=True))
+        self.numbers.update(zip(found[0], places, strict=True))
+        return True
 
     def category(self, number: int, entry: dict[str, Any]) -> None:
         place = f"{self.where}: categories[{number}]"
@@ -354,12 +370,14 @@ class Coco:
 class _Boxes(Coco):
     """Takes boxes many at a time where nothing is to be said of any of them."""
 
-    def take_together(self, annotations: list[Any]) -> bool:
+    def take_together(self, member: str, entries: list[Any]) -> bool:
+        if member != "annotations":
+            return super().take_together(member, entries)
         if not self.columns:
             self.number()
         if self.topmost:
             return False
-        found = coco_tables.boxes(annotations, self.numbers, self.columns, _FIRST_PIXEL, fitting.AS_GOOD_AS)
+        found = coco_tables.boxes(entries, self.numbers, self.columns, _FIRST_PIXEL, fitting.AS_GOOD_AS)
         if found is None:
             return False
         self.whose.extend(found.images)

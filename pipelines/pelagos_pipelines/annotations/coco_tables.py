@@ -1,7 +1,7 @@
 """Entries of a COCO file as nearly all are, many at a time: columns of numbers that need no words.
 
 Called by coco_document.py in a child of the sandbox. Whatever is not plain about one of the entries, be it right or wrong, is for
-the code that looks at each: `boxes` then says that it has taken none.
+the code that looks at each: `images` and `boxes` then say that they have taken none.
 """
 
 from __future__ import annotations
@@ -15,8 +15,13 @@ from operator import itemgetter
 from typing import Any
 
 _NUMBERS = frozenset({int, float})
+_SPOKEN = frozenset({str, type(None)})
+_LARGEST = 1 << 31
+"""Of the sides of an image: one pixel more than may be."""
 _TOLD = frozenset({"image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "keypoints", "attributes"})
 """The members of an annotation that are read."""
+_SHOWN = ("file_name", "width", "height", "group", "split")
+"""Those of an image, beside its id."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,24 @@ def boxes(
     return Plain(whose, which, sides, sum(area > 0 for area in areas), slight)  # type: ignore[arg-type]
 
 
+def images(entries: Sequence[Any]) -> tuple[list[int], list[tuple[object, ...]]] | None:
+    """Ids, and name, width, height, group and split of images; None when one of them is not plain.
+
+    Plain are: numbers for ids and for sizes, a name, and text for what else is told.
+    """
+    if _types(entries) != {dict}:
+        return None
+    ids, *told = ([entry.get(name) for entry in entries] for name in ("id", *_SHOWN))
+    names, widths, heights, groups, splits = told
+    if not (_types(ids) == _types(widths) == _types(heights) == {int} and _types(names) == {str}):
+        return None
+    if not _types(groups) | _types(splits) <= _SPOKEN:
+        return None
+    if min(*widths, *heights) < 0 or max(*widths, *heights) >= _LARGEST:
+        return None
+    return ids, [*zip(*told, strict=True)]
+
+
 def _say_more(columns: Mapping[str, Sequence[Any]]) -> bool:
     """Whether there is more than a box about one of them."""
     if any(any(columns.get(name, ())) for name in ("iscrowd", "segmentation", "keypoints")):
@@ -78,7 +101,8 @@ def _numbers(listed: Sequence[Any], each: int | None = None) -> array[float] | N
         found = array("d", numbers)
     except OverflowError:
         return None
-    return found if all(map(math.isfinite, found)) else None
+    # The sum is finite when all are; of numbers whose sum is too large each is looked at elsewhere.
+    return found if math.isfinite(sum(found)) else None
 
 
 def _columns(entries: Sequence[Any]) -> dict[str, tuple[Any, ...]] | None:

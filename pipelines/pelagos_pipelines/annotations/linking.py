@@ -74,13 +74,12 @@ def link(blob: str | Path, target: str | Path) -> None:
         shutil.copyfile(blob, target)
 
 
-def write(target: str, content: str) -> None:
-    """A new file of ASCII, of which a view has as many as images: without the objects that make open() slow."""
+def write(target: str, content: bytes) -> None:
+    """A new file, of which a view has as many as images: without the objects that make open() slow."""
     descriptor = os.open(target, _NEW, 0o666)
     try:
-        left = content.encode("ascii")
-        while left:
-            left = left[os.write(descriptor, left) :]
+        while content:
+            content = content[os.write(descriptor, content) :]
     finally:
         os.close(descriptor)
 

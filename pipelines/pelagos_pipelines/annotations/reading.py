@@ -43,6 +43,9 @@ _GRIDS = 5
 """One more than a box has sides: two boxes that are near fall into one cell in at least one of them."""
 _FAR = 2.0**40
 """Where cells end, which have to be whole numbers of 64 bits: no image is as large."""
+_CELLS, _BEYOND, _SMALLEST = 1 << 20, 1.01, 1e-300
+_MOST_KINDS = 1 << 41
+"""So that kind and cell are one number of 64 bits."""
 _MIXING = 0x9E3779B97F4A7C1
 """Makes one number of image, class and cell. Others may get the same, so that it only says which boxes are to be compared."""
 _COUNTED = ("crowds", "boxless", "outlined", "shaped", "rotated", "misfits", "respelt", "slight")
@@ -442,7 +445,7 @@ def _have_neighbours(kinds: Any, sides: Any, reach: float) -> Any:
     """
     import numpy as np
 
-    found: Any = np.arange(len(kinds))
+    found: Any = _may_have_neighbours(kinds, sides[:, 0], reach)
     for side in sides.T[:2]:
         those, where = kinds[found], side[found]
         order = np.lexsort((where, those))
@@ -452,6 +455,28 @@ def _have_neighbours(kinds: Any, sides: Any, reach: float) -> Any:
         beside[order[:-1]] |= near
         found = found[beside]
     return found
+
+
+def _may_have_neighbours(kinds: Any, where: Any, reach: float) -> Any:
+    """Indices, ascending, of places among which are all that have another of the same kind no farther away than ``reach``.
+
+    One number for the kind and the cell of a place is sorted in a tenth of the time that both take.
+    """
+    import numpy as np
+
+    if not len(kinds) or int(kinds.max()) >= _MOST_KINDS:
+        return np.arange(len(kinds))
+    ahead = np.clip(where, -_FAR, _FAR)
+    ahead -= ahead.min()
+    # A little more than the reach, so that rounding moves nothing by more than one cell.
+    ahead /= max(_BEYOND * reach, float(ahead.max()) / _CELLS, _SMALLEST)
+    cells = kinds.astype(np.int64) * (2 * _CELLS) + ahead.astype(np.int64)
+    order = np.argsort(cells)
+    near = np.diff(cells[order]) <= 1
+    beside: Any = np.zeros(len(kinds), bool)
+    beside[order[1:]] = near
+    beside[order[:-1]] |= near
+    return np.flatnonzero(beside)
 
 
 def _first_of_crowded(whose: Any, classes: Any, sides: Any, rounded: float) -> Any:

@@ -13,6 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -30,6 +31,7 @@ from pelagos_pipelines.annotations import (
     placing,
     reading,
     untrusted_input,
+    yolo_boxes,
     yolo_settings,
     yolo_shapes,
     yolo_splits,
@@ -280,15 +282,16 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
     """
     names = linking.numbered(collection.images)
     ids = {label: index for index, label in enumerate(collection.classes)}
-    for split in SPLITS:
-        (target / "images" / split).mkdir(parents=True)
-        (target / "labels" / split).mkdir(parents=True)
+    folders = {split: (f"{target}/images/{split}/", f"{target}/labels/{split}/") for split in SPLITS}
+    for folder in chain.from_iterable(folders.values()):
+        Path(folder).mkdir(parents=True)
     for start in range(0, len(collection.images), _AT_ONCE):
         images = collection.images[start : start + _AT_ONCE]
         for image, rows in zip(images, _rows(images, ids), strict=True):
-            name = names[image.path]
-            linking.show(blobs, image.path, f"{target}/images/{image.split}/{name}")
-            linking.write(f"{target}/labels/{image.split}/{name.rpartition('.')[0]}.txt", rows)
+            assert image.split is not None
+            name, (shown, told) = names[image.path], folders[image.split]
+            linking.show(blobs, image.path, shown + name)
+            linking.write(f"{told}{name.rpartition('.')[0]}.txt", rows)
     has_validation = any(image.split == "validation" for image in collection.images)
     content = {
         "train": "images/train",
@@ -302,26 +305,31 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
     (target / "data.yaml").write_text(text, encoding="utf-8")
 
 
-def _rows(images: Sequence[ImageRecord], ids: Mapping[str, int]) -> Iterator[str]:
+def _rows(images: Sequence[ImageRecord], ids: Mapping[str, int]) -> Iterator[bytes]:
     """The content of the label file of each image."""
     import numpy as np
 
-    classes, sides, ends, names = array("i"), array("d"), [0], tuple(ids)
+    classes, sides, counts, names = array("i"), array("d"), [0], tuple(ids)
     for image in images:
         boxes = image.boxes if isinstance(image.boxes, Boxes) else Boxes.of(image.boxes, ids, names)
         boxes.add_to(classes, sides, ids)
-        ends.append(5 * len(classes))
+        counts.append(len(classes))
     lengths: Any = np.array([(image.width, image.height) for image in images], float)
-    each = lengths.repeat(np.diff(np.array(ends)) // 5, axis=0)
+    each = lengths.repeat(np.diff(np.array(counts)), axis=0)
     starts, extents = np.frombuffer(sides).reshape(-1, 2, 2).transpose(1, 0, 2)
-    numbers = np.column_stack((classes, (starts + extents / 2) / each, extents / each)).ravel().tolist()
-    for image, start, end in zip(images, ends, ends[1:], strict=False):
-        assert image.width is not None
-        assert image.height is not None
-        size = image.width, image.height
-        shapes = "".join(f"{ids[shape.label]} {yolo_shapes.row(shape, size)}\n" for shape in image.shapes)
-        # Many numbers at once take half of the time.
-        yield shapes + "%d %.8f %.8f %.8f %.8f\n" * ((end - start) // 5) % tuple(numbers[start:end])
+    fractions = np.column_stack(((starts + extents / 2) / each, extents / each))
+    text, ends = yolo_boxes.rows(np.frombuffer(classes, np.int32), fractions)
+    ends.insert(0, 0)
+    for image, start, end in zip(images, counts, counts[1:], strict=False):
+        boxed = text[ends[start] : ends[end]]
+        yield _shapes(image, ids) + boxed if image.shapes else boxed
+
+
+def _shapes(image: ImageRecord, ids: Mapping[str, int]) -> bytes:
+    assert image.width is not None
+    assert image.height is not None
+    size = image.width, image.height
+    return "".join(f"{ids[shape.label]} {yolo_shapes.row(shape, size)}\n" for shape in image.shapes).encode("ascii")
 
 
 def _hint(tree: SourceFiles) -> str | None:
