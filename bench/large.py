@@ -1,4 +1,4 @@
-"""Large sources: time and memory against the number of images, views against copies, and a large file. Called by run.py."""
+"""Large sources: time and memory against the number of images, and a large file. Called by run.py; `do` by viewing.py, too."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from bench.results import Cell, Section
 
 _MEBIBYTE = 2**20
 _PAUSE = 0.1
-_NOTHING = 0.01
-"""Seconds of processor time that nobody can tell from none."""
 _FEW, _MANY = 25_000, 100_000
 _COCO = 150 * 10**6
 
@@ -45,22 +43,12 @@ def measure(plan: Plan) -> Section:
             plan.say(f"{number} images from {kind}")
             store, report = (plan.folder / f"{what}-{kind}-{number}" for what in ("store", "report"))
             found[f"{kind} {number}"] = do(plan, "prepare", path, data, store, report)
-    version = next((plan.folder / f"store-folder-{many}" / "versions").iterdir())
-    for what, name in (("copy", "copy"), ("view", "view"), ("view", "again"), ("links", "links")):
-        plan.say(f"{name} of {many} images")
-        found[name] = do(plan, what, version, plan.folder / what)
     size = plan.size(_COCO, _COCO // 10)
     do(plan, "coco", size, plan.folder / "coco")
     plan.say("a large COCO file")
     found["coco"] = do(plan, "read", plan.folder / "coco")
     rows = [_growth(kind, few, many, found, rest) for kind in ("folder", "archive")]
-    rows += [
-        _faster(f"copy of {many:,} images", found["copy"], None),
-        _faster("view of the same", found["view"], found["copy"]),
-        _faster("view in a training, which has read the images", found["links"], found["copy"]),
-        _faster("the same view again", found["again"], found["copy"]),
-        _large(f"COCO file of {size / 1e6:.0f} MB", found["coco"], size, rest),
-    ]
+    rows.append(_large(f"COCO file of {size / 1e6:.0f} MB", found["coco"], size, rest))
     return Section(
         title="Large sources",
         reading=plan.reading(few=f"{few:,}", many=f"{many:,}", rest=rest / _MEBIBYTE),
@@ -76,11 +64,6 @@ def _growth(kind: str, few: int, many: int, found: dict[str, Done], rest: int) -
     memory = (large.memory - rest) / max(small.memory - rest, 1)
     what = f"{many:,} images from {kind}"
     return [what, large.wall, large.cpu, large.cpu / small.cpu, large.memory / _MEBIBYTE, memory]
-
-
-def _faster(what: str, done: Done, copy: Done | None) -> list[Cell]:
-    """How many times less than a copy it takes; nothing is no ratio."""
-    return [what, done.wall, done.cpu, copy.cpu / done.cpu if copy and done.cpu > _NOTHING else None, None, None]
 
 
 def _large(what: str, done: Done, size: int, rest: int) -> list[Cell]:

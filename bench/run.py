@@ -41,6 +41,7 @@ from bench import (
     serving,
     tiling,
     training,
+    viewing,
 )
 from bench.plan import Plan
 
@@ -62,6 +63,7 @@ MEASUREMENTS = {
     "decoding": decoding.measure,
     "bombs": bombs.measure,
     "large": large.measure,
+    "views": viewing.measure,
     "tiling": tiling.measure,
     "installation": installation.measure,
     "pods": pods.measure,

@@ -2,10 +2,12 @@
 
 ``large_sources.py WHAT ARGUMENT...`` prints seconds as JSON where something is measured, without the start of Python:
 
-- ``draw NUMBER FOLDER``: that many PNG of 16 x 16 pixels, each another one, in folders by class; and FOLDER.tar with the same
+- ``draw NUMBER FOLDER [SIDE]``: that many PNG of 16 x 16 pixels, or of other sides, each another one, in folders by class; and
+  FOLDER.tar with the same
 - ``coco BYTES FOLDER``: some images and annotations.json of that size, with outlines
 - ``prepare PATH DATA STORE REPORT``: the step
-- ``view VERSION TARGET``, ``copy VERSION TARGET``: a view, and a plain copy of its images
+- ``view VERSION TARGET``: a view
+- ``copy VERSION TARGET``, ``bare VERSION TARGET``: a plain copy of its images, and plain links to them, whose names are known
 - ``links VERSION TARGET``: a view as a training makes it, which has read all images by then, before the clock starts
 - ``read FOLDER``: the annotations of ``coco``
 - ``nothing``: imports all of that
@@ -14,6 +16,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tarfile
@@ -36,14 +39,14 @@ CLASSES = 100
 _IMAGES = 1_000
 
 
-def draw(number: int, folder: Path) -> None:
+def draw(number: int, folder: Path, side: int = SIDE) -> None:
     """Noise by number: no two look alike."""
     for name in range(CLASSES):
         (folder / f"class-{name:03}").mkdir(parents=True)
     for index in range(number):
-        samples = np.random.default_rng(index).bytes(SIDE * SIDE)
+        samples = np.random.default_rng(index).bytes(side * side)
         file = folder / f"class-{index % CLASSES:03}" / f"{index:06}.png"
-        file.write_bytes(pictures.png(samples, SIDE, SIDE, 1, 8))
+        file.write_bytes(pictures.png(samples, side, side, 1, 8))
     with tarfile.open(folder.with_suffix(".tar"), "w") as archive:
         archive.add(folder, folder.name)
 
@@ -74,11 +77,18 @@ def write_coco(size: int, folder: Path) -> None:
         file.write("]}")
 
 
-def copy(version: Path, target: Path) -> None:
+def copy(files: list[str], target: Path) -> None:
     """What tools without hard links do."""
     target.mkdir(parents=True)
-    for number, file in enumerate(versions.read(version).blobs.values()):
+    for number, file in enumerate(files):
         shutil.copy2(file, target / f"{number}.png")
+
+
+def bare(files: list[str], target: Path) -> None:
+    """Nothing but the links of a view."""
+    target.mkdir(parents=True)
+    for number, file in enumerate(files):
+        os.link(file, f"{target}/{number}.png")
 
 
 def read(folder: Path) -> None:
@@ -97,15 +107,17 @@ def main() -> None:
     """See the module."""
     what, *given = sys.argv[1:]
     works: dict[str, Callable[..., object]] = {
-        "draw": lambda number, folder: draw(int(number), Path(folder)),
+        "draw": lambda number, folder, side=SIDE: draw(int(number), Path(folder), int(side)),
         "coco": lambda size, folder: write_coco(int(size), Path(folder)),
         "prepare": _prepare,
         "view": lambda version, target: versions.materialise(version, "imagefolder", Path(target)),
         "links": lambda version, target: versions.materialise(version, "imagefolder", Path(target)),
-        "copy": lambda version, target: copy(Path(version), Path(target)),
+        "copy": lambda version, target: copy(files, Path(target)),
+        "bare": lambda version, target: bare(files, Path(target)),
         "read": lambda folder: read(Path(folder)),
         "nothing": lambda: None,
     }
+    files = [*map(str, versions.read(given[0]).blobs.values())] if what in {"copy", "bare"} else []
     if what == "links":
         versions.verify(versions.read(given[0]))
     began, cpu = time.monotonic(), time.process_time()

@@ -176,7 +176,9 @@ def test_boxes_that_repeat_are_found_among_neighbours_as_among_all() -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.data(), st.sampled_from([0.0, 0.1, 2.5]), st.sampled_from([1.0, 1e-9, 1e300]))
 def test_no_neighbour_is_passed_over_when_few_are_looked_at(data: st.DataObject, reach: float, scale: float) -> None:
-    places = st.lists(st.integers(-30, 30).map(lambda place: place * 0.1 * scale) | st.floats(-1e300, 1e300), max_size=9)
+    places = st.lists(
+        st.integers(-30, 30).map(lambda place: place * 0.1 * scale) | st.floats(-1e300, 1e300), max_size=9
+    )
     where: Any = np.array(data.draw(places), float)
     kinds: Any = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(where), max_size=len(where))), np.int64)
     found = {*reading._may_have_neighbours(kinds, where, reach * scale).tolist()}

@@ -26,9 +26,11 @@ def rows(classes: Any, numbers: Any) -> tuple[bytes, list[int]]:
 
     if not len(classes):
         return b"", []
-    if not (0 <= float(numbers.min()) and float(numbers.max()) <= _MOST and int(classes.min()) >= 0):
+    if not (float(numbers.min()) >= 0 and float(numbers.max()) <= _MOST and int(classes.min()) >= 0):
         # Such as the box of an image without a size.
-        each = [b"%d %.8f %.8f %.8f %.8f\n" % (label, *box) for label, box in zip(classes, numbers.tolist(), strict=True)]
+        each = [
+            b"%d %.8f %.8f %.8f %.8f\n" % (label, *box) for label, box in zip(classes, numbers.tolist(), strict=True)
+        ]
         return b"".join(each), np.cumsum([len(one) for one in each]).tolist()
     table = np.array([b"%d" % label for label in range(int(classes.max()) + 1)], f"S{_CLASS}")
     # Four characters are one number here. Those that are none are taken out at the end.
@@ -51,7 +53,7 @@ def _rounded(numbers: Any) -> Any:
 
     products = numbers * _SCALE
     found = np.rint(products)
-    between = np.flatnonzero(abs(products - found) == 0.5)  # noqa: PLR2004 - a half
+    between = np.flatnonzero(abs(products - found) == 0.5)
     if len(between):
         exact, product = numbers.ravel()[between], products.ravel()[between]
         upper = exact * _SPLITTING
