@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import socket
 import time
@@ -16,6 +17,7 @@ from mlflow_servers import MlflowServer
 from pelagos_pipelines.training import tracking
 from pelagos_pipelines.training.tracking import DatasetUse, Nested, Tracker, TrackingError
 from pelagos_pipelines.training.training_history import TrainingHistory
+from web_servers import Reply, Request, Server, serving
 
 
 def new_run(server: MlflowServer) -> tuple[MlflowClient, str]:
@@ -45,6 +47,47 @@ def test_everything_reaches_the_run(mlflow: MlflowServer, tmp_path: Path) -> Non
     (used,) = found.inputs.dataset_inputs
     assert used.dataset.name == "plankton"
     assert f"sha256:{'a' * 64}" in used.dataset.profile
+
+
+def test_files_go_to_the_tracking_server_and_nowhere_that_an_experiment_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's newest server takes no such locations; others do, and databases have them from before."""
+    picture, kept, run, location = tmp_path / "confusion.png", tmp_path / "kept", "0" * 32, ""
+    picture.write_bytes(b"pixels")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
+
+    def answer(request: Request) -> Reply:
+        if "runs/get" not in request.path:
+            return Reply(b"{}")
+        about = {"run_id": run, "run_uuid": run, "experiment_id": "7", "artifact_uri": location}
+        return Reply(json.dumps({"run": {"info": about, "data": {}}}).encode())
+
+    def tell(server: Server) -> list[str]:
+        tracker = Tracker(server.url, run)
+        tracker.file(picture, "figures")
+        tracker.file(picture, "tensorboard")
+        tracker.flush()
+        return tracker.warnings
+
+    with serving(answer) as server, serving(lambda _: Reply(b"{}")) as stranger:
+        host = stranger.url.partition("//")[2]
+        places = (f"mlflow-artifacts://{host}/7", f"http://{host}/7", "s3://others/bay", f"file:{kept}", str(kept))
+        for place in places:
+            location = place
+            (warning,) = tell(server)
+            assert "experiment 7 says that they belong to" in warning
+            assert "they go to the tracking server alone; name another experiment" in warning
+        assert not stranger.seen
+        assert not kept.exists()
+        assert {request.path.partition("?")[0] for request in server.seen} == {"/api/2.0/mlflow/runs/get"}
+
+        for place in ("mlflow-artifacts:/7/artifacts", f"mlflow-artifacts://{server.url.partition('//')[2]}/7"):
+            location = place
+            assert tell(server) == []
+        sent = [request.path for request in server.seen if request.path.endswith(".png")]
+        assert sent[0] == "/api/2.0/mlflow-artifacts/artifacts/7/artifacts/figures/confusion.png"
+        assert len(sent) == 4
 
 
 def test_a_nested_run_is_made_once_goes_on_after_it_was_ended_and_is_made_anew_when_it_is_gone(

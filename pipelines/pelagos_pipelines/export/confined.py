@@ -1,13 +1,14 @@
-"""Runs a graph that nobody has tried yet: in children with ceilings for memory and time. Called by the import of models.
+"""Runs a graph that anybody may have made: in children with ceilings for memory and time.
 
-`outputs` is the task, which keeps the graph that a child was given last. `Confined` is a predictor whose graph runs there.
+Called by the import of models, and where packages are judged. `outputs` is the task, which keeps the graph that a child was given
+last. `Confined` is a predictor whose graph runs there.
 """
 
 from __future__ import annotations
 
 import hashlib
-import struct
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -16,7 +17,7 @@ import onnxruntime  # noqa: F401 - before children are forked
 from pelagos_pipelines.sandbox import MEBIBYTE, Answer, LimitError, Limits, Pool, SandboxError, TaskRefusedError
 from pelagos_pipelines.serving import predictor, tasks
 from pelagos_pipelines.serving.geometry import Fitted
-from pelagos_pipelines.serving.predictions import Floats, Settings
+from pelagos_pipelines.serving.predictions import Raw, Settings
 from pelagos_pipelines.serving.predictor import Predictor
 
 _TASKS = "pelagos_pipelines.export.confined"
@@ -24,8 +25,9 @@ MEMORY = 6 * 1024 * MEBIBYTE
 """For the tensors of one image on its way through."""
 SECONDS = 120
 """Of processor time for one image; the largest detectors take ten."""
-LARGEST_OUTPUT = 256 * MEBIBYTE
-_HEAD = struct.Struct("<QII")
+LARGEST_OUTPUT = 1024 * MEBIBYTE
+"""Of all outputs for one image: scores of pixels take a number for each class."""
+_ABSENT = "absent"
 _kept: dict[str, Any] = {}
 
 
@@ -34,16 +36,20 @@ class GraphError(Exception):
 
 
 def outputs(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """What the graph of ``length`` bytes at the beginning of ``file`` gives for the values behind it, of ``shape``."""
+    """What the graph gives for values of ``shape``, all outputs one after the other.
+
+    ``length`` bytes of the graph stand before the values: none where this child should have it already, by its ``sha256``.
+    """
     length, shape = arguments["length"], arguments["shape"]
+    if not length and _kept.get("digest") != arguments["sha256"]:
+        raise TaskRefusedError("the graph was not given to this child", {_ABSENT: True})
     graph = file.read(length)
-    digest = hashlib.sha256(graph).hexdigest()
     try:
-        if _kept.get("digest") != digest:
-            _kept.update(digest=digest, session=predictor.session(graph, 1))
+        if length and _kept.get("digest") != arguments["sha256"]:
+            _kept.update(digest=arguments["sha256"], session=predictor.session(graph, 1))
         session = _kept["session"]
         values = np.frombuffer(file.read(), np.float32).reshape(shape)
-        (found,) = session.run(None, {session.get_inputs()[0].name: values})
+        found = session.run(None, {session.get_inputs()[0].name: values})
     except MemoryError:
         raise
     except Exception as error:
@@ -51,54 +57,70 @@ def outputs(arguments: dict[str, Any], file: BinaryIO) -> Answer:
             f"ONNX Runtime cannot run it on an image of {shape[3]} x {shape[2]} pixels ({type(error).__name__}): its operators do"
             " not fit together, or need more memory than there is for a model"
         ) from None
-    if found.dtype != np.float32:
+    if any(getattr(one, "dtype", None) != np.float32 for one in found):
         raise TaskRefusedError("its output is not of float32: export it without half precision")
-    return Answer({"shape": list(found.shape)}, np.ascontiguousarray(found).tobytes())
+    raw = b"".join(np.ascontiguousarray(one).tobytes() for one in found)
+    return Answer({"shapes": [list(one.shape) for one in found]}, raw)
 
 
 class Confined(Predictor):
-    """A predictor whose graph runs in a child, one image at a time. Close it."""
+    """A predictor whose graph runs in children, one image at a time in each. Close it."""
 
-    def __init__(self, graph: bytes, settings: Settings) -> None:
-        """Start nothing yet."""
+    def __init__(self, graph: bytes, settings: Settings, children: int = 1, *, is_known: bool = False) -> None:
+        """Start nothing yet. ``is_known``: what it gives may be no number, as far as servers leave that out."""
         self.settings = settings
-        self.task = tasks.named(settings.task)
+        self.task = tasks.named(settings.task, settings.head)
         self.onnx_sha256 = hashlib.sha256(graph).hexdigest()
-        self._graph = graph
-        self._shapes: dict[tuple[int, ...], list[int]] = {}
+        self._graph, self._children, self._is_known = graph, children, is_known
+        self._shapes: dict[tuple[int, ...], list[list[int]]] = {}
         limits = Limits(MEMORY + 4 * len(graph), SECONDS, 3 * SECONDS, LARGEST_OUTPUT)
-        self._pool = Pool(_TASKS, limits)
+        self._pool = Pool(_TASKS, limits, children)
 
-    def outputs(self, images: Sequence[Fitted]) -> list[Floats]:
+    def outputs(self, images: Sequence[Fitted]) -> list[Raw]:
         """See `Predictor.outputs`. Raises GraphError."""
-        return [self._output(image) for image in images]
+        with ThreadPoolExecutor(self._children) as threads:
+            return list(threads.map(self._outputs, images))
 
-    def _output(self, image: Fitted) -> Floats:
+    def _outputs(self, image: Fitted) -> Raw:
         values = self.task.values(image.canvas[None])
-        arguments = {"length": len(self._graph), "shape": list(values.shape)}
         try:
-            answer = self._pool.run("outputs", arguments, self._graph + values.tobytes())
+            answer = self._asked(values)
         except TaskRefusedError as refusal:
             raise GraphError(str(refusal)) from None
         except LimitError as error:
             raise GraphError(f"it cannot be run on an image: {error}") from None
         except SandboxError as error:
             raise GraphError(f"it cannot be run on an image: {error}") from error
-        shape = answer.document.get("shape")
-        raw = np.frombuffer(answer.raw, np.float32)
+        shapes, raw = answer.document.get("shapes"), np.frombuffer(answer.raw, np.float32)
         # What a child says that its graph may have taken over.
-        if not isinstance(shape, list) or not all(type(one) is int and one >= 0 for one in shape) or shape[:1] != [1]:
+        if not isinstance(shapes, list) or not shapes or not all(map(_is_shape, shapes)):
             raise GraphError("its output is not that of one image, [1, ...]")
-        if int(np.prod(shape, dtype=object)) != raw.size or not raw.size:
+        sizes = [int(np.prod(shape, dtype=object)) for shape in shapes]
+        if sum(sizes) != raw.size or not all(sizes):
             raise GraphError("its output is empty")
-        if self._shapes.setdefault(values.shape, shape) != shape:
+        if self._shapes.setdefault(values.shape, shapes) != shapes:
             raise GraphError(
                 "its output has another shape for another image of the same size: export it without what chooses by value"
             )
-        if not np.isfinite(raw).all():
+        if not self._is_known and not np.isfinite(raw).all():
             raise GraphError("its output is not finite on an image; are --values right?")
-        return raw.reshape(shape)[0]
+        parts = np.split(raw, np.cumsum(sizes)[:-1])
+        found = [part.reshape(shape)[0] for part, shape in zip(parts, shapes, strict=True)]
+        return found[0] if len(found) == 1 else tuple(found)
+
+    def _asked(self, values: Any) -> Answer:
+        arguments = {"length": 0, "shape": list(values.shape), "sha256": self.onnx_sha256}
+        try:
+            return self._pool.run("outputs", arguments, values.tobytes())
+        except TaskRefusedError as refusal:
+            if refusal.detail.get(_ABSENT) is not True:
+                raise
+        return self._pool.run("outputs", arguments | {"length": len(self._graph)}, self._graph + values.tobytes())
 
     def close(self) -> None:
         """End the children."""
         self._pool.close()
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, list) and all(type(one) is int and one >= 0 for one in shape) and shape[:1] == [1]

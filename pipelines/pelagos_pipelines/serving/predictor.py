@@ -111,7 +111,13 @@ class Predictor:
 def load(
     folder: Path, manifest_sha256: str | None = None, threads: int = 1, batch: int = 8, gpu: int | None = None
 ) -> Predictor:
-    """The predictor of the package in a folder; what is loaded is what was compared with the package's digests.
+    """The predictor of the package in a folder. Raises as `read` does."""
+    graph, settings = read(folder, manifest_sha256)
+    return Predictor(graph, settings, threads, batch, gpu)
+
+
+def read(folder: Path, manifest_sha256: str | None = None) -> tuple[bytes, Settings]:
+    """The graph of the package in a folder, and its settings; what is given is what was compared with the package's digests.
 
     Raises packages.RefusedError for a package that is missing, altered, or another than the one with ``manifest_sha256``.
     """
@@ -121,5 +127,4 @@ def load(
         graph = file.read(packages.LARGEST[packages.GRAPH])
     packages.require_digest(folder, packages.GRAPH, graph, described.files[packages.GRAPH])
     geometry = described.image_size, described.stride, described.color, described.tile, described.longest
-    settings = Settings(described.task, described.labels, *geometry, described.head, described.stuff)
-    return Predictor(graph, settings, threads, batch, gpu)
+    return graph, Settings(described.task, described.labels, *geometry, described.head, described.stuff)

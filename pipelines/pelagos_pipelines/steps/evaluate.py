@@ -196,4 +196,4 @@ def _tell(run: runs.Run, shown: runs.Run) -> None:
         measured = {**measured, "warnings": [*measured["warnings"], *_tell_wandb(run, tracker, known)]}
     # Finished is what MLflow has: the next step does not look back.
     tracker.flush()
-    run.finish(STEP, measured)
+    run.finish(STEP, {**measured, "warnings": [*measured["warnings"], *tracker.warnings]})

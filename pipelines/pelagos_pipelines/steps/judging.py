@@ -6,13 +6,13 @@ input, and prints one JSON object: an `EvaluationResult`, or ``error``.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import sys
 import tempfile
 import time
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,7 @@ from pelagos_pipelines.evaluation import ground_truth, relabelling
 from pelagos_pipelines.evaluation import report as evaluation
 from pelagos_pipelines.evaluation.relabelling import DifferentClassesError
 from pelagos_pipelines.evaluation.tasks import TASKS
+from pelagos_pipelines.export.confined import Confined, GraphError
 from pelagos_pipelines.preparation import published, versions
 from pelagos_pipelines.serving import packages, predictor
 from pelagos_pipelines.serving.predictions import Thresholds
@@ -87,15 +88,14 @@ def run(request: EvaluationRequest) -> EvaluationResult:
     with tempfile.TemporaryDirectory(prefix="pelagos-evaluate-") as folder:
         scratch = Path(folder)
         package, manifest = _fetched(named, scratch / "package")
-        with _fitting(named):
-            model = predictor.load(package, manifest, threads=len(os.sched_getaffinity(0)))
+        graph, settings = predictor.read(package, manifest)
         described, content = packages.read(package, manifest)
         truth = _truth(request, described.task, scratch / "dataset")
         renamed = relabelling.between(described.labels, truth.labels)
         samples = truth.samples("test")
         limit = _limit(content)
         thresholds = Thresholds(confidence=LOWEST_CONFIDENCE, max_detections=limit)
-        with _fitting(named):
+        with _fitting(named), closing(Confined(graph, settings, len(os.sched_getaffinity(0)), is_known=True)) as model:
             found = [renamed.of(each) for each in _predicted(model, truth, thresholds)]
         figures = scratch / "figures"
         figures.mkdir()
@@ -212,13 +212,17 @@ def _truth(request: EvaluationRequest, task: str, scratch: Path) -> GroundTruth:
     return truth
 
 
-@contextlib.contextmanager
+@contextmanager
 def _fitting(named: _Package) -> Iterator[None]:
     """Around what runs a graph, which may be anybody's and fails in many ways when its package says something else of it."""
     try:
         yield
     except (packages.RefusedError, RefusedError, OSError, MemoryError):
         raise
+    except GraphError as error:
+        raise JudgingError(
+            f"the model of {named.uri} is not what its package says, or cannot be run: {error}; import the model again"
+        ) from None
     except Exception as error:
         raise JudgingError(
             f"the model of {named.uri} cannot be run, or its output is not what its package says ({type(error).__name__}):"

@@ -23,7 +23,7 @@ from pelagos_contract.tags import (
 )
 from pelagos_contract.text import shown
 from pelagos_pipelines.serving import packages
-from pelagos_pipelines.training import tracking
+from pelagos_pipelines.training import artifacts, tracking
 from pelagos_pipelines.training.tracking import TrackingError
 
 if TYPE_CHECKING:
@@ -64,8 +64,9 @@ def register(tracked: Tracked, model: str, made: Made) -> tuple[str, str]:
         run = begin(client, tracked, IMPORTS, f"import of {model}", tags | {PACKAGE_TAG: made.uri})
         for name, value in made.described.items():
             client.log_param(run, name, shown(str(value))[:500])
+        files = artifacts.store(client, run, tracked.uri)
         for name in (packages.DESCRIPTION, packages.GRAPH):
-            client.log_artifact(run, str(made.folder / name), "model")
+            files.log_artifact(str(made.folder / name), "model")
         client.set_terminated(run)
         if not any(found.name == model for found in client.search_registered_models(f"name = '{model}'")):
             client.create_registered_model(model)
@@ -96,3 +97,5 @@ def asking(uri: str) -> Iterator[MlflowClient]:
         yield MlflowClient(tracking_uri=uri)
     except MlflowException as error:
         raise TrackingError(f"MLflow at {uri} does not do it: {tracking.worded(error)}") from error
+    except artifacts.ElsewhereError as error:
+        raise TrackingError(str(error)) from None

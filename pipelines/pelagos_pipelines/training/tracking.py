@@ -20,10 +20,11 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pelagos_contract import disk, sealing
 from pelagos_contract.text import shown
+from pelagos_pipelines.training import artifacts
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -96,6 +97,9 @@ class Tracker:
         self._uri, self._run, self._parent, self._flush_seconds = uri, run, run, flush_seconds
         self._messages: queue.Queue[_Message] = queue.Queue()
         self._refused: list[str] = []
+        self._store: tuple[str, Any] | None = None
+        self.warnings: list[str] = []
+        """What people should know of what was not done; complete after `flush`."""
         self._last_error = ""
         if nested is not None:
             self._put(f"the run of {nested.name}", lambda client: self._enter(client, nested))
@@ -143,8 +147,23 @@ class Tracker:
         self._put(f"dataset {used.name}", send)
 
     def file(self, path: Path, folder: str) -> None:
-        """Upload a file into ``folder`` of the run's artifacts; it must stay until `flush` has returned."""
-        self._put(f"artifact {folder}/{path.name}", lambda client: client.log_artifact(self._run, str(path), folder))
+        """Upload a file into ``folder`` of the run's artifacts; it must stay until `flush` has returned.
+
+        A run whose artifacts would go elsewhere than to the tracking server gets none, and `warnings` says so.
+        """
+
+        def send(client: MlflowClient) -> None:
+            if self._store is None or self._store[0] != self._run:
+                try:
+                    self._store = (self._run, artifacts.store(client, self._run, self._uri))
+                except artifacts.ElsewhereError as error:
+                    self._store = (self._run, None)
+                    self.warnings.append(str(error))
+                    log.warning("tracking: %s", error)
+            if self._store[1] is not None:
+                self._store[1].log_artifact(str(path), folder)
+
+        self._put(f"artifact {folder}/{path.name}", send)
 
     def end(self, status: str) -> None:
         """Say how the run ended, in MLflow's words. For nested runs: the operator ends its own."""
