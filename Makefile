@@ -71,6 +71,13 @@ generate: $(VENVS)/.control-plane $(VENVS)/.pipelines ## Regenerate everything t
 bench: install $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.object-storage samples ## Measure; writes docs/benchmarks.md.
 	@$(BIN)/python bench/run.py
 
+sample-results: install samples ## Train the samples, an hour on 2 cores (ONLY="detection classification"); writes docs/sample-results.md.
+	@PELAGOS_HOME=$(CURDIR)/build/sample-results PELAGOS_DATA_ROOT=$(PELAGOS_HOME)/data \
+	  $(BIN)/python tools/sample_results.py $(addprefix --only=,$(ONLY))
+
+honest-splits: install samples ## Train on one survey that is split in three ways; writes docs/honest-splits.md.
+	@$(VENVS)/pipelines/bin/python tools/honest_splits.py $(PELAGOS_HOME)/data/samples
+
 lock: $(UV) ## Resolve requirements/*.in anew.
 	@tools/lock.sh
 

