@@ -69,6 +69,23 @@ def test_an_interval_covers_what_is_true_as_often_as_it_says() -> None:
     assert 180 <= covered <= 199, "of 200, 95 % of which are 190"
 
 
+def test_over_groups_an_interval_covers_what_one_over_images_does_not() -> None:
+    """At 20 sites a model is right more or less often, 0.8 on average: 20 images of each are no 400 independent ones."""
+    generator, covered = np.random.default_rng(0), {"site": 0, resampling.IMAGE: 0}
+    samples = make_samples(400, site=[f"s{number}" for number in range(20)])
+    for seed in range(150):
+        right = generator.random(400) < np.tile(generator.beta(8, 2, 20), 20)
+        made = made_of(samples, right.tolist())
+        alone = replace(made, fields={resampling.IMAGE: made.fields[resampling.IMAGE]})
+        for one in (made, alone):
+            units = resampling.units_of(one)
+            found = resampling.interval(resampling.resampled([one], units, 300, seed)["accuracy"])
+            assert found is not None
+            covered[units.by] += found.low <= 0.8 <= found.high
+    assert covered["site"] / 150 > 0.88
+    assert covered[resampling.IMAGE] / 150 < 0.84
+
+
 def test_images_of_a_group_are_drawn_together() -> None:
     """Ten equal images for each of 40: as many groups say no more than 40 images, whatever their number."""
     one_each, groups = answers(40), [str(number) for number in range(40)]

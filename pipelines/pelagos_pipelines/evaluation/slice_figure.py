@@ -30,6 +30,11 @@ class Bar:
     interval: Interval | None
     colour: str = USUAL
 
+    @property
+    def end(self) -> float:
+        """As far as something of it reaches."""
+        return max(self.value or 0.0, self.interval.high if self.interval is not None else 0.0)
+
 
 def rows(
     metrics: Mapping[str, float | None], intervals: Mapping[str, Interval], fields: Sequence[SlicedField]
@@ -65,6 +70,8 @@ def draw(metric: str, whole: Bar, by_field: Mapping[str, Sequence[Bar]], folder:
         )
         for axes, (field, bars) in zip(panels[:, 0], by_field.items(), strict=True):
             _panel(axes, field, bars, whole)
+        longest = max(bar.end for bars in (*by_field.values(), [whole]) for bar in bars[:MOST])
+        panels[-1, 0].set_xlim(0, max(longest, 0.05) * 1.12)
         panels[-1, 0].set_xlabel(
             f"{metric} on the test split; orange: the worst, grey: not known, lines: intervals at 95 %"
         )
@@ -87,15 +94,13 @@ def _panel(axes: plt.Axes, field: str, bars: Sequence[Bar], whole: Bar) -> None:
         if bar.interval is not None:
             ends = ([bar.interval.low, bar.interval.high], [place, place])
             axes.plot(*ends, color="black", linewidth=1.4, marker="|", markersize=7)
-        end = max(bar.value or 0, bar.interval.high if bar.interval is not None else 0)
-        told = "no objects" if bar.value is None else f"{bar.value:.2f}"
-        axes.text(end + 0.012, place, told, va="center", fontsize=8)
+        told = "undefined" if bar.value is None else f"{bar.value:.3f}"
+        axes.annotate(told, (bar.end, place), (6, 0), textcoords="offset points", va="center", fontsize=8)
     labels = [f"{bar.words}  (n = {bar.images})" for bar in shown]
     if len(bars) > MOST:
         labels.append(f"and {len(bars) - MOST} more, none of them worse")
     axes.set_yticks(range(len(labels)), labels, fontsize=9)
     axes.set_ylim(len(labels) - 0.4, -0.6)
-    axes.set_xlim(0, 1.08)
     axes.tick_params(axis="y", length=0)
     if whole.value is not None:
         axes.axvline(whole.value, color="0.25", linestyle="--", linewidth=1.2, zorder=0)
