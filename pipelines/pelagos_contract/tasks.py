@@ -71,7 +71,7 @@ TASKS = {
             image_size=224,
             fitness="F1",
             metrics=("precision", "recall", "F1"),
-            overall=("accuracy", "top5", *averaged("precision", "recall", "F1")),
+            overall=("accuracy", "loss", "top5", *averaged("precision", "recall", "F1")),
             primary_metric="accuracy",
             validation=("accuracy", "precision", "recall", "loss"),
         ),

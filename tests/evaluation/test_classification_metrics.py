@@ -84,6 +84,16 @@ def test_among_five_classes_there_is_no_top_5() -> None:
     assert classification.top5([0], np.eye(1, 6)) == 1
 
 
+def test_the_loss_is_that_of_scikit_learn_and_finite_for_what_was_held_for_impossible() -> None:
+    generator = np.random.default_rng(0)
+    truth, probabilities = generator.integers(0, 4, 300), generator.dirichlet(np.ones(4), 300).astype(np.float32)
+    probabilities[0] = np.eye(4)[(truth[0] + 1) % 4]
+    want = sklearn.log_loss(truth, probabilities, labels=range(4))
+
+    assert classification.surprise(probabilities[np.arange(300), truth]).mean() == pytest.approx(want, abs=1e-6)
+    assert classification.surprise(np.float32(1)) == pytest.approx(0, abs=1e-6)
+
+
 @pytest.mark.parametrize("steps", [3, 1000])
 def test_average_precision_of_a_class_is_that_of_scikit_learn(steps: int) -> None:
     generator = np.random.default_rng(0)

@@ -66,6 +66,7 @@ STATUSES: dict[str, dict[str, Any]] = {
         "metrics": {"test/mAP50": "0.6100"},
         "gates": [
             {"metric": "test/mAP50", "value": "0.6100", "minimum": "0.5", "passed": True},
+            {"metric": "test/mAP50", "champion": {"model": "plankton", "version": "2"}, "passed": True},
             {"metric": "test/ECE", "value": "0.2000", "maximum": "0.1", "passed": False},
         ],
         "model": {"uri": "/store/m", "onnxSha256": "b" * 64, "name": "plankton-detector", "version": "3"},
@@ -133,6 +134,7 @@ def test_values_are_those_of_the_status(samples: list[Sample]) -> None:
     assert value(samples, "pelagos_dataset_excluded_files", reason="NotAnImage") == 1
     assert value(samples, "pelagos_trainingrun_metric", metric="test/mAP50") == 0.61
     assert value(samples, "pelagos_trainingrun_gate_passed", metric="test/mAP50", minimum="0.5") == 1
+    assert value(samples, "pelagos_trainingrun_gate_passed", champion="plankton", champion_version="2") == 1
     assert value(samples, "pelagos_trainingrun_gate_passed", metric="test/ECE", maximum="0.1") == 0
     started = value(samples, "pelagos_trainingrun_started_timestamp_seconds")
     assert value(samples, "pelagos_trainingrun_finished_timestamp_seconds") - started == 120

@@ -177,3 +177,14 @@ def test_while_the_registry_is_away_nobody_knows_and_afterwards_it_is_judged(one
     one.registry.outage = True
     one.run(30)
     assert one.ready(key)["status"] == "True", "it stands by what it was compared with"
+
+
+def test_evidence_that_a_step_says_to_be_in_another_namespace_is_not_taken(world: Simulation) -> None:
+    world.create(kinds.DATASET, "frames", builders.DATASET)
+    world.data_plane.evidence_folder = "fake://objects/models/other/uid/evidence"
+    world.start()
+    key = train(world, "one", 0.7)
+    world.run_until(lambda: world.ready(key).get("reason") == "ResultNotAuthentic")
+
+    assert "names fake://objects/models/other/uid/evidence.npz, which is not below" in world.ready(key)["message"]
+    assert champion(world) is None

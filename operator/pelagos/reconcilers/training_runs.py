@@ -200,8 +200,10 @@ async def _look(scope: Scope, name: RunName, keyed: Frozen, run: PipelineRun | N
 
 
 def _checked(scope: Scope, report: Report) -> Report:
-    model = report.result.get("model") if report.result else None
-    return checked(scope, report, model, scope.namespace_folder(MODELS))
+    folder = scope.namespace_folder(MODELS)
+    report = checked(scope, report, report.result.get("model") if report.result else None, folder)
+    # Later trainings read it, by what is noted with the registered version.
+    return checked(scope, report, report.result.get("evidence") if report.result else None, folder)
 
 
 def _recording(scope: Scope, keyed: Frozen, made: _Made) -> Recording:

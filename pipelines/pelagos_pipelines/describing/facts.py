@@ -33,7 +33,7 @@ TOLD = {
     "RQ": "recognition quality: F1 of segments",
     "ECE": "expected calibration error of what is served",
     "ECE-uncalibrated": "the same before calibration",
-    "loss": "loss on the test split",
+    "loss": "log loss: how little the true class was expected",
 }
 """Metrics in words."""
 

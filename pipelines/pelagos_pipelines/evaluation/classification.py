@@ -57,6 +57,16 @@ def top5(truth: Any, probabilities: Any) -> float:
     return float((first == np.asarray(truth)[:, None]).any(axis=1).mean())
 
 
+def surprise(chance: Any) -> Any:
+    """How little each image's true class was expected: minus the natural logarithm of its probability ``chance`` [n].
+
+    Their mean is the loss (log loss, cross-entropy: Good 1952, doi:10.1111/j.2517-6161.1952.tb00104.x). A probability of 0 counts
+    as the smallest step of single precision: one image must not make it infinite.
+    """
+    least = float(np.finfo(np.float32).eps)
+    return -np.log(np.clip(np.asarray(chance, float), least, 1 - least))
+
+
 def precision_recall(positive: Any, probability: Any) -> tuple[Any, Any]:
     """Precision and recall at every threshold for one class against the others, recall descending to 0.
 

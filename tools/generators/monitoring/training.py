@@ -244,7 +244,7 @@ TRAINING = Dashboard(
                     (Query("pelagos_trainingrun_gate_passed{" + HERE + "}"),),
                     "table",
                     "none",
-                    columns=("namespace", "name", "metric", "minimum", "maximum"),
+                    columns=("namespace", "name", "metric", "minimum", "maximum", "champion"),
                     value="Passed",
                 ),
                 Panel(

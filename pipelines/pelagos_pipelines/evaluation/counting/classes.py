@@ -34,11 +34,13 @@ def guesses(truth: Any, probabilities: Any) -> dict[str, Any]:
 
 
 def counter(found: Table, images: int, classes: int) -> Callable[[Any], dict[str, Any]]:
-    """What gives accuracy, top-5 and the averages of `classification.Scores` for weights, by their names."""
+    """What gives accuracy, loss, top-5 and the averages of `classification.Scores` for weights, by their names."""
     by_guess = {**found, "class": found["guess"], "hit": found["class"] == found["guess"]}
     actual_of, claimed_of = (Sums(each, None, images, classes) for each in (found, by_guess))
     hits_of = Sums(by_guess, "hit", images, classes)
     top_of = Sums({**found, "top": found["rank"] < classification.TOP}, "top", images, classes)
+    losses = np.zeros(images)
+    np.add.at(losses, found["image"], classification.surprise(found["chance"]))
 
     def count(weights: Any) -> dict[str, Any]:
         actual, claimed, hits = (each.of(weights) for each in (actual_of, claimed_of, hits_of))
@@ -47,6 +49,7 @@ def counter(found: Table, images: int, classes: int) -> Callable[[Any], dict[str
         within = top_of.of(weights).sum(axis=1)
         return {
             "accuracy": tables.share(hits.sum(axis=1), total, total > 0),
+            "loss": tables.share(weights @ losses, total, total > 0),
             "top5": tables.share(within, total, (total > 0) & (classes > classification.TOP)),
             **shares.averages(counts),
         }

@@ -45,7 +45,9 @@ class Classification(Strategy):
                 areas[label] = float(-np.sum(np.diff(recall) * precision[:-1]))
         figures.precision_recall(curves, areas, "one class against the others", folder)
         examples.sheets(pictures(samples, found, labels), folder)
+        chances = probabilities[np.arange(len(truth)), truth]
         whole = {of_test("accuracy"): scores.accuracy, of_test("top5"): classification.top5(truth, probabilities)}
+        whole[of_test("loss")] = float(classification.surprise(chances).mean())
         return whole | measured(scores.shares, labels)
 
     def evidence(self, samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str]) -> dict[str, Table]:
