@@ -76,6 +76,17 @@ def facts(
             "intervals": intervals,
             "resampling": {"by": "site", "groups": 14, "level": 0.95, "samples": 2000},
             "at": 1_790_000_000.0,
+            "slices": [
+                {
+                    "field": "site",
+                    "metric": "mAP50",
+                    "slices": [
+                        {"value": site, "images": 12, "objects": 20, "by": "image", "groups": 12},
+                        {"value": "reef", "images": 28, "objects": 38, "by": "image", "groups": 28},
+                    ],
+                    "worst": site,
+                }
+            ],
         },
         trained={
             "epochs": 32,

@@ -18,9 +18,10 @@ from markdown_it import MarkdownIt
 
 import described_models
 import untrusted_text
+from pelagos_contract.metrics import Kind
 from pelagos_contract.model_card import Card
 from pelagos_pipelines.describing import card, catalogues
-from pelagos_pipelines.describing.facts import Facts, readable
+from pelagos_pipelines.describing.facts import Facts
 
 ROOT = Path(__file__).parents[2]
 METADATA = Path(os.environ.get("PELAGOS_ENVIRONMENTS", ROOT / ".venvs")) / "metadata/bin"
@@ -123,10 +124,21 @@ def test_only_what_means_something_in_markdown_is_escaped(text: str, want: str) 
     assert card.plain(text) == want
 
 
-def test_parts_of_names_of_metrics_are_shown_as_people_wrote_them() -> None:
-    assert readable("a:2Fb:25c") == "a/b%c"
-    assert readable("Größe :C3:A9") == "Größe é"
-    assert readable("x:sha256-0123") == "x:sha256-0123"
+def test_slices_are_named_as_people_wrote_them_with_their_images_the_worst_first() -> None:
+    facts = described_models.facts(site="Bay/5%")
+
+    found = facts.parts(Kind.SLICE)["site"]
+
+    assert [(part.name, part.images) for part in found] == [("Bay/5%", 12), ("reef", 28)]
+    assert [part.name for part in facts.parts(Kind.LEFT_OUT)["site"]] == ["Bay/5%", "reef"]
+
+
+def test_why_there_are_no_intervals_is_said() -> None:
+    known = described_models.facts()
+    why = {"by": "site", "groups": 1, "level": 0.95, "samples": 0, "why": "all images are of one site"}
+    facts = replace(known, state={**known.state, "intervals": {}, "resampling": why})
+
+    assert "No intervals: all images are of one site." in card.written(facts)
 
 
 def run(*command: str | Path) -> str:

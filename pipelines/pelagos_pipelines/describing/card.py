@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from pelagos_contract import identifiers
 from pelagos_contract.cost import rounded
+from pelagos_contract.metrics import Kind
 from pelagos_contract.text import shown
-from pelagos_pipelines.describing.facts import TOLD, Facts, Part, Value
+from pelagos_pipelines.describing.facts import Facts, Part, Value, told
 
 MOST_CLASSES, MOST_PARTS, MOST_WARNINGS = 100, 20, 40
 _SPECIAL = re.compile(r"[\\`*_{}\[\]<>|~&$^@]")
@@ -109,9 +110,9 @@ def _data(facts: Facts) -> Iterator[str]:
 def _metrics(facts: Facts) -> Iterator[str]:
     yield "\n## Metrics\n"
     yield "On the test split, which no training has seen and which chose nothing. Means over classes count every class alike."
-    how = facts.resampling or "No intervals were computed: how much of these figures is chance, nobody has measured"
+    how = facts.resampling or facts.without_intervals
     yield f"{plain(how)}.\n"
-    rows = [(plain(name), *_cells(value), plain(TOLD.get(name, ""))) for name, value in facts.overall.items()]
+    rows = [(plain(name), *_cells(value), plain(told(name))) for name, value in facts.overall.items()]
     yield from _table(("Metric", "Value", "Interval", "What it is"), rows)
     names = facts.class_metrics[:4]
     if names:
@@ -129,7 +130,7 @@ def _metrics(facts: Facts) -> Iterator[str]:
 
 
 def _parts(facts: Facts) -> Iterator[str]:
-    titles = {"slice": "Slices of the test split", "leave-one-out": "Groups that a model did not see"}
+    titles = {Kind.SLICE: "Slices of the test split", Kind.LEFT_OUT: "Groups that a model did not see"}
     for kind, title in titles.items():
         for field, found in facts.parts(kind).items():
             yield f"\n## {title}: {plain(field)}\n"

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from pelagos_contract.cost import Cost
-from pelagos_contract.metrics import TEST, of_test
+from pelagos_contract.metrics import TEST, Kind, of_test, parsed, plain, value_name
 from pelagos_contract.model_card import About, Card, DatasetSaid
 from pelagos_contract.tasks import TASKS
-from pelagos_contract.training import SeedResult, TrainingRequest
+from pelagos_contract.training import SeedResult, SlicedField, TrainingRequest
 
-_BYTES = re.compile(r"(?::[0-9A-F]{2})+")
+_MEANS = {
+    "micro": "over all that there is, whatever its class",
+    "weighted": "each class by how much there is of it",
+    "things": "of classes with objects",
+    "stuff": "of classes that have an extent alone",
+}
 TOLD = {
     "mAP50": "mean average precision, IoU ≥ 0.50",
     "mAP75": "mean average precision, IoU ≥ 0.75",
@@ -64,6 +68,7 @@ class Part:
 
     name: str
     values: Mapping[str, Value]
+    images: int | None = None
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,14 @@ class Facts:
         return f"{level:.0%} intervals by bootstrap over {how.get('groups')} {unit} of the test split{drawn}"
 
     @property
+    def without_intervals(self) -> str:
+        """Why there are none, in words; empty where there are."""
+        if self.resampling:
+            return ""
+        why = (self.state.get("resampling") or {}).get("why")
+        return f"No intervals: {why}" if why else "No intervals were computed: how much is chance, nobody has measured"
+
+    @property
     def overall(self) -> dict[str, Value]:
         """Metrics of the test split as a whole, the primary one first."""
         names = [name for name in self.metrics if name.startswith(TEST) and name.count("/") == 1]
@@ -180,18 +193,27 @@ class Facts:
 
         return sorted(rows, key=worst)
 
-    def parts(self, kind: str) -> dict[str, list[Part]]:
-        """By field the parts of names that begin with ``kind``: ``slice`` or ``leave-one-out``; the worst part first."""
+    def parts(self, kind: Kind) -> dict[str, list[Part]]:
+        """By field the slices, or the groups that models of leave-one-group-out did not see; the worst one first."""
         fields: dict[str, dict[str, dict[str, Value]]] = {}
         for name in self.metrics:
-            parts = name.split("/")
-            if parts[0] == kind and len(parts) == 4:
-                _, of, value, metric = parts
-                fields.setdefault(readable(of), {}).setdefault(readable(value), {})[metric] = self.value(name)
+            found = parsed(name)
+            if found is not None and found.kind is kind and found.field is not None and found.value is not None:
+                by_value = fields.setdefault(found.field, {})
+                by_value.setdefault(found.value, {})[found.metric] = self.value(name)
+        counts = self._images_of_slices if kind is Kind.SLICE else {}
         return {
-            of: sorted((Part(name, values) for name, values in found.items()), key=self._worst_part)
-            for of, found in fields.items()
+            field: sorted(
+                (Part(_plain(value), values, counts.get((field, value))) for value, values in by_value.items()),
+                key=self._worst_part,
+            )
+            for field, by_value in fields.items()
         }
+
+    @property
+    def _images_of_slices(self) -> dict[tuple[str, str], int]:
+        told = [SlicedField.model_validate(each) for each in self.state.get("slices") or ()]
+        return {(each.field, value_name(one.value)): one.images for each in told for one in each.slices}
 
     def _worst_part(self, part: Part) -> tuple[bool, float, str]:
         found = part.values.get(self.primary, Value(None)).value
@@ -237,6 +259,14 @@ class Facts:
         return [name for name, value in wanted.items() if not value]
 
 
-def readable(name: str) -> str:
-    """A part of a metric's name as people wrote it: see pelagos_contract.metrics. A shortened one stays as it is."""
-    return _BYTES.sub(lambda found: bytes.fromhex(found[0].replace(":", "")).decode(errors="replace"), name)
+def told(name: str) -> str:
+    """A metric of the test split in words; empty where there is no more to say than its name does."""
+    base, _, mean = name.rpartition("-")
+    if mean in _MEANS and base in TOLD:
+        return f"{TOLD[base]}, {_MEANS[mean]}"
+    return TOLD.get(name, "")
+
+
+def _plain(value: str) -> str:
+    found = plain(value)
+    return "not known" if found is None else found

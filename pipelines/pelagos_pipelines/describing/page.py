@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pelagos_contract import identifiers
 from pelagos_contract.cost import rounded
+from pelagos_contract.metrics import Kind
 from pelagos_pipelines import pages
 from pelagos_pipelines.describing import pictures
-from pelagos_pipelines.describing.facts import TOLD, Facts, Part, Value
+from pelagos_pipelines.describing.facts import Facts, Part, Value, told
 from pelagos_pipelines.describing.pictures import Picture
 from pelagos_pipelines.evaluation.examples import CONFIDENT_WRONG, SPREAD, WORST
 from pelagos_pipelines.pages import words
@@ -75,7 +76,7 @@ def _top(facts: Facts) -> Iterator[str]:
     said = f"{request.task.value} by {request.model.architecture}, measured on {facts.day}"
     yield f'<p class="note">{words(f"{said}, {facts.about.resource}" if facts.about.resource else said)}</p>'
     yield f'<p class="head"><b>{words("undefined" if value.value is None else f"{value.value:.3f}")}</b></p>'
-    yield f"<p>{words(name)} on the test split: {words(TOLD.get(name, 'see below'))}. {words(_sure(facts, value))}</p>"
+    yield f"<p>{words(name)} on the test split: {words(told(name) or 'see below')}. {words(_sure(facts, value))}</p>"
     if facts.card.summary:
         yield f"<p>{words(facts.card.summary)}</p>"
     tiles: dict[str, object] = {
@@ -95,7 +96,7 @@ def _sure(facts: Facts, value: Value) -> str:
         return f"Interval {value.low:.3f} to {value.high:.3f}: {facts.resampling}."
     if value.deviation is not None:
         return f"Mean of {len(facts.seeds)} seeds, standard deviation {value.deviation:.3f}."
-    return "No interval was asked for: how much of it is chance, nobody has measured."
+    return f"{facts.without_intervals}."
 
 
 def _warnings(facts: Facts) -> Iterator[str]:
@@ -110,7 +111,7 @@ def _warnings(facts: Facts) -> Iterator[str]:
 def _data(facts: Facts) -> Iterator[str]:
     said, dataset = facts.dataset, facts.request.dataset
     images = facts.counts.get("images") or {}
-    told = {
+    rows = {
         "dataset": said.title or dataset.name,
         "name": dataset.name if said.title else "",
         "version": dataset.version,
@@ -120,7 +121,7 @@ def _data(facts: Facts) -> Iterator[str]:
         "made by": "; ".join(said.creators),
         "images": ", ".join(f"{split} {count}" for split, count in images.items()),
     }
-    yield from _facts("What it was trained on", {name: str(value) for name, value in told.items() if value})
+    yield from _facts("What it was trained on", {name: str(value) for name, value in rows.items() if value})
 
 
 def _metrics(facts: Facts) -> Iterator[str]:
@@ -129,8 +130,8 @@ def _metrics(facts: Facts) -> Iterator[str]:
         yield f'<p class="note">In brackets: {words(facts.resampling)}.</p>'
     yield "<table><tr><th>metric</th><th class=n>value</th></tr>"
     for name, value in facts.overall.items():
-        told = f'<br><span class="note">{words(TOLD[name])}</span>' if name in TOLD else ""
-        yield f'<tr><td>{words(name)}{told}</td><td class="n fixed">{words(value.words)}</td></tr>'
+        more = f'<br><span class="note">{words(told(name))}</span>' if told(name) else ""
+        yield f'<tr><td>{words(name)}{more}</td><td class="n fixed">{words(value.words)}</td></tr>'
     yield "</table>"
     names, rows = facts.class_metrics, facts.classes
     if not names:
@@ -170,8 +171,8 @@ def _gates(facts: Facts) -> Iterator[str]:
 
 
 _KINDS = {
-    "slice": ("Slices", "The same model on parts of the test split; the worst first."),
-    "leave-one-out": (
+    Kind.SLICE: ("Slices", "The same model on parts of the test split; the worst first."),
+    Kind.LEFT_OUT: (
         "Leave one group out",
         "For each group a model that never saw it, measured on that group: what to expect of a new one.",
     ),
@@ -191,10 +192,12 @@ def _parts(facts: Facts) -> Iterator[str]:
 def _table_of(field: str, found: Sequence[Part], primary: str) -> Iterator[str]:
     names = sorted({metric for part in found for metric in part.values}, key=lambda each: (each != primary, each))[:8]
     head = "".join(f"<th class=n>{words(name)}</th>" for name in names)
-    yield f'<div class="wide"><table class="rows"><tr><th>{words(field)}</th>{head}</tr>'
+    counted = "<th class=n>images</th>" if any(part.images is not None for part in found) else ""
+    yield f'<div class="wide"><table class="rows"><tr><th>{words(field)}</th>{counted}{head}</tr>'
     for part in found[:MOST_PARTS]:
         cells = "".join(_cell(part.values.get(name, Value(None)), barred=name == names[0]) for name in names)
-        yield f"<tr><td>{words(part.name)}</td>{cells}</tr>"
+        images = "" if part.images is None else f"<td class=n>{part.images}</td>"
+        yield f"<tr><td>{words(part.name)}</td>{images}{cells}</tr>"
     yield "</table></div>"
     if len(found) > MOST_PARTS:
         yield f'<p class="note">The worst {MOST_PARTS} of {len(found)}.</p>'
