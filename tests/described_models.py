@@ -64,6 +64,7 @@ def facts(
     for value, found in ((site, 0.2), ("reef", 0.7)):
         metrics[f"slice/site/{class_name(value)}/mAP50"] = found
         metrics[f"leave-one-out/site/{class_name(value)}/mAP50"] = found - 0.1
+    metrics["leave-one-out/site/mAP50"] = 0.35
     intervals = {
         of_test("mAP50"): {"low": 0.41, "high": 0.58},
         f"slice/site/{class_name(site)}/mAP50": {"low": 0.1, "high": 0.3},

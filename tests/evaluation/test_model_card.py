@@ -62,7 +62,7 @@ def test_a_card_says_what_the_model_is_for_of_what_it_is_and_how_good() -> None:
         "Counting fish, by people who check what it says.",
         "Not tried at night.",
         "jo@example.org",
-        "95% intervals by bootstrap over 14 groups by site",
+        "Intervals are at the 95% level, by bootstrap over 14 groups by site",
         "0.410 to 0.580",
         "12 W for each busy core (Green Algorithms)",
         "Mitchell et al.",
@@ -130,7 +130,9 @@ def test_slices_are_named_as_people_wrote_them_with_their_images_the_worst_first
     found = facts.parts(Kind.SLICE)["site"]
 
     assert [(part.name, part.images) for part in found] == [("Bay/5%", 12), ("reef", 28)]
-    assert [part.name for part in facts.parts(Kind.LEFT_OUT)["site"]] == ["Bay/5%", "reef"]
+    left_out = facts.parts(Kind.LEFT_OUT)["site"]
+    assert [part.name for part in left_out] == ["mean of all groups", "Bay/5%", "reef"]
+    assert left_out[0].values["mAP50"].value == 0.35
 
 
 def test_why_there_are_no_intervals_is_said() -> None:

@@ -46,7 +46,7 @@ def test_a_report_says_all_that_is_known(tmp_path: Path) -> None:
     read = Read(text)
     said = " ".join(read.words)
     assert text.startswith(PAGE_BEGINS)
-    for words in ("0.500", "Interval 0.410 to 0.580: 95% intervals by bootstrap over 14 groups by site"):
+    for words in ("0.500", "Interval 0.410 to 0.580, at the 95% level, by bootstrap over 14 groups by site"):
         assert words in said, "the primary metric, with its interval"
     assert "https://doi.org/10.5281/zenodo.1234567" in said
     assert "CC-BY-4.0" in said

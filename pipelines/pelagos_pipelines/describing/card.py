@@ -110,7 +110,7 @@ def _data(facts: Facts) -> Iterator[str]:
 def _metrics(facts: Facts) -> Iterator[str]:
     yield "\n## Metrics\n"
     yield "On the test split, which no training has seen and which chose nothing. Means over classes count every class alike."
-    how = facts.resampling or facts.without_intervals
+    how = f"Intervals are {facts.resampling}" if facts.resampling else facts.without_intervals
     yield f"{plain(how)}.\n"
     rows = [(plain(name), *_cells(value), plain(told(name))) for name, value in facts.overall.items()]
     yield from _table(("Metric", "Value", "Interval", "What it is"), rows)

@@ -160,7 +160,7 @@ def _description(facts: Facts, fit: Callable[[str], str]) -> str:
         f"Intended use: {fit(said.intended_use)}" if said.intended_use else "",
         f"Limitations: {fit(said.limitations)}" if said.limitations else "",
         f"On the test split of {facts.request.dataset.version}: {facts.primary} {facts.primary_value.words}."
-        + (f" {facts.resampling}." if facts.resampling else ""),
+        + (f" Intervals are {facts.resampling}." if facts.resampling else ""),
         f"Classes: {', '.join(fit(label) for label in facts.labels[: card.MOST_CLASSES])}.",
     ]
     return "\n\n".join(part for part in parts if part)

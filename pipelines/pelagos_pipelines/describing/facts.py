@@ -13,6 +13,7 @@ from pelagos_contract.model_card import About, Card, DatasetSaid
 from pelagos_contract.tasks import TASKS
 from pelagos_contract.training import SeedResult, SlicedField, TrainingRequest
 
+_MEAN = "mean of all groups"
 _MEANS = {
     "micro": "over all that there is, whatever its class",
     "weighted": "each class by how much there is of it",
@@ -152,7 +153,7 @@ class Facts:
         unit = "images" if how.get("by") == "image" else f"groups by {how.get('by')}"
         level, samples = float(how.get("level", 0.95)), how.get("samples")
         drawn = f", drawn {samples} times" if samples else ""
-        return f"{level:.0%} intervals by bootstrap over {how.get('groups')} {unit} of the test split{drawn}"
+        return f"at the {level:.0%} level, by bootstrap over {how.get('groups')} {unit} of the test split{drawn}"
 
     @property
     def without_intervals(self) -> str:
@@ -194,13 +195,16 @@ class Facts:
         return sorted(rows, key=worst)
 
     def parts(self, kind: Kind) -> dict[str, list[Part]]:
-        """By field the slices, or the groups that models of leave-one-group-out did not see; the worst one first."""
+        """By field the slices, or the groups that models of leave-one-group-out did not see; the worst one first.
+
+        Before the latter is their mean.
+        """
         fields: dict[str, dict[str, dict[str, Value]]] = {}
         for name in self.metrics:
             found = parsed(name)
-            if found is not None and found.kind is kind and found.field is not None and found.value is not None:
+            if found is not None and found.kind is kind and found.field is not None:
                 by_value = fields.setdefault(found.field, {})
-                by_value.setdefault(found.value, {})[found.metric] = self.value(name)
+                by_value.setdefault(found.value or _MEAN, {})[found.metric] = self.value(name)
         counts = self._images_of_slices if kind is Kind.SLICE else {}
         return {
             field: sorted(
@@ -215,9 +219,9 @@ class Facts:
         told = [SlicedField.model_validate(each) for each in self.state.get("slices") or ()]
         return {(each.field, value_name(one.value)): one.images for each in told for one in each.slices}
 
-    def _worst_part(self, part: Part) -> tuple[bool, float, str]:
+    def _worst_part(self, part: Part) -> tuple[bool, bool, float, str]:
         found = part.values.get(self.primary, Value(None)).value
-        return found is None, found or 0.0, part.name
+        return part.name != _MEAN, found is None, found or 0.0, part.name
 
     @property
     def seeds(self) -> list[SeedResult]:

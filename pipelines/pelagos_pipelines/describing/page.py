@@ -16,6 +16,9 @@ from pelagos_pipelines.describing.pictures import Picture
 from pelagos_pipelines.evaluation.examples import CONFIDENT_WRONG, SPREAD, WORST
 from pelagos_pipelines.pages import words
 
+MOST_TILES = 5
+MEANS = ("-micro", "-weighted")
+"""Of which the means over classes tell enough at a glance."""
 MOST_CLASSES, MOST_PARTS, MOST_WARNINGS, MOST_ROWS = 300, 60, 60, 120
 NARROW = 900
 """Pixels of the width of a figure that can be read on a phone as a whole."""
@@ -79,9 +82,9 @@ def _top(facts: Facts) -> Iterator[str]:
     yield f"<p>{words(name)} on the test split: {words(told(name) or 'see below')}. {words(_sure(facts, value))}</p>"
     if facts.card.summary:
         yield f"<p>{words(facts.card.summary)}</p>"
+    others = [(each, one) for each, one in facts.overall.items() if each != name and not each.endswith(MEANS)]
     tiles: dict[str, object] = {
-        each: "undefined" if one.value is None else f"{one.value:.3f}"
-        for each, one in itertools.islice(facts.overall.items(), 1, 6)
+        each: "undefined" if one.value is None else f"{one.value:.3f}" for each, one in others[:MOST_TILES]
     }
     images = facts.counts.get("images") or {}
     tiles |= {"images to train on": images["train"], "test images": images["test"]} if images else {}
@@ -93,7 +96,7 @@ def _top(facts: Facts) -> Iterator[str]:
 
 def _sure(facts: Facts, value: Value) -> str:
     if value.low is not None and value.high is not None:
-        return f"Interval {value.low:.3f} to {value.high:.3f}: {facts.resampling}."
+        return f"Interval {value.low:.3f} to {value.high:.3f}, {facts.resampling}."
     if value.deviation is not None:
         return f"Mean of {len(facts.seeds)} seeds, standard deviation {value.deviation:.3f}."
     return f"{facts.without_intervals}."
@@ -127,7 +130,7 @@ def _data(facts: Facts) -> Iterator[str]:
 def _metrics(facts: Facts) -> Iterator[str]:
     yield "<h2>Metrics on the test split</h2>"
     if facts.resampling:
-        yield f'<p class="note">In brackets: {words(facts.resampling)}.</p>'
+        yield f'<p class="note">In brackets: intervals {words(facts.resampling)}.</p>'
     yield "<table><tr><th>metric</th><th class=n>value</th></tr>"
     for name, value in facts.overall.items():
         more = f'<br><span class="note">{words(told(name))}</span>' if told(name) else ""
