@@ -175,6 +175,41 @@ def test_a_bundle_holds_away_from_any_server(bundle: Path, monkeypatch: pytest.M
     assert "https://doi.org/10.5281/zenodo.7" in {each["@id"] for each in prov["@graph"]}
 
 
+def with_card(world: ApiServer, folder: Path, *, written: str = "# Finder\n") -> None:
+    """The training has a card of the model, which may have been altered since."""
+    (folder / "model-card.md").write_text(written)
+    training = next(body for body in world.resources["default"] if body["kind"] == "TrainingRun")
+    stated = {"name": "model-card.md", "uri": str(folder / "model-card.md")}
+    training["status"]["documents"] = [stated | {"sha256": hashlib.sha256(b"# Finder\n").hexdigest()}]
+
+
+def test_the_card_of_the_model_goes_along_and_is_one_of_the_files_that_must_hold(
+    world: ApiServer, tmp_path: Path
+) -> None:
+    with_card(world, tmp_path)
+    bundle = tmp_path / "out.zip"
+
+    assert run("export", "finder", "--to", bundle).exit_code == 0
+
+    with zipfile.ZipFile(bundle) as archive:
+        assert archive.read("model/model-card.md") == b"# Finder\n"
+    assert run("verify", bundle).exit_code == 0
+    worse = altered(bundle, lambda files: files.update({"model/model-card.md": b"# Best\n"}), listed=False)
+    assert broken(run("verify", worse, "-o", "json")) == "files of the bundle"
+
+
+def test_a_card_that_was_altered_does_not_go_along(world: ApiServer, tmp_path: Path) -> None:
+    with_card(world, tmp_path, written="# Best\n")
+
+    done = run("export", "finder", "--to", tmp_path / "out.zip", "-o", "json")
+
+    assert done.exit_code == 0, done.output
+    (note,) = (note for note in json.loads(done.stdout)["notes"] if "card" in note)
+    assert "is not what the training wrote" in note
+    with zipfile.ZipFile(tmp_path / "out.zip") as archive:
+        assert "model/model-card.md" not in archive.namelist()
+
+
 def test_a_bundle_is_compared_with_the_model_that_one_has(bundle: Path, world: ApiServer) -> None:
     service = next(body for body in world.resources["default"] if body["kind"] == "ModelService")
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pelagos.cli.lineage.records import (
     ANNOTATIONS,
+    CARD,
     CRATE,
     MANIFEST,
     PACKAGE,
@@ -27,7 +28,9 @@ _WORDS = {
     MANIFEST: "Manifest of the dataset version: images with their digests, splits, recipe",
     ANNOTATIONS: "Annotations of the dataset version",
     PACKAGE: "Description of the model package, which pins its files",
+    CARD: "Card of the model: what it is for, how good it is, its limits",
 }
+_FORMATS = {"jsonld": "application/ld+json", "md": "text/markdown"}
 _PROV: dict[str, Any] = {
     "prov": "http://www.w3.org/ns/prov#",
     "xsd": "http://www.w3.org/2001/XMLSchema#",
@@ -57,7 +60,7 @@ def crate(record: Record, files: Mapping[str, tuple[int, str]]) -> dict[str, Any
             "@id": path,
             "@type": "File",
             "name": _WORDS.get(path, "Provenance as W3C PROV"),
-            "encodingFormat": "application/ld+json" if path.endswith("ld") else "application/json",
+            "encodingFormat": _FORMATS.get(path.rpartition(".")[2], "application/json"),
             "contentSize": str(size),
             "sha256": digest,
         }

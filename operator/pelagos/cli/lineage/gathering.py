@@ -14,10 +14,11 @@ from pydantic import ValidationError
 
 from pelagos import engine_registry
 from pelagos.api.kinds import DATASET, MODEL_SERVICE, TRAINING_RUN
-from pelagos.cli import access, data_plane, tracking_server
+from pelagos.cli import access, card, data_plane, tracking_server
 from pelagos.cli.lineage.bundle import BundleError
 from pelagos.cli.lineage.records import (
     ANNOTATIONS,
+    CARD,
     LARGEST,
     MANIFEST,
     PACKAGE,
@@ -28,6 +29,7 @@ from pelagos.cli.lineage.records import (
 )
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.settings import Settings
+from pelagos_contract import model_card
 
 KINDS = {kind.kind: kind for kind in (MODEL_SERVICE, TRAINING_RUN, DATASET)}
 """In the order in which a name is looked for."""
@@ -78,7 +80,23 @@ def gather(settings: Settings, at: access.Chosen, namespace: str, name: str, kin
     for found in (model, trained):
         if found and found.get("uri") and not (folder / PACKAGE).is_file():
             _fetch(settings, str(found["uri"]), "package.json", folder / PACKAGE, notes)
+    _put_card(settings, run, folder, notes)
     return Gathered(record, tuple(notes))
+
+
+def _put_card(settings: Settings, run: Body | None, folder: Path, notes: list[str]) -> None:
+    """The card of the model, if it has one that is as it was written."""
+    status = (run or {}).get("status") or {}
+    if not any(each.get("name") == model_card.CARD for each in status.get("documents") or ()):
+        return
+    try:
+        content = card.read(settings, status, model_card.CARD)
+    except card.DocumentError as error:
+        notes.append(f"the card of the model is not in it: {error}")
+        return
+    target = folder / CARD
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
 
 
 def _kind(kinds: Mapping[str, Mapping[str, Body]], name: str, asked: str, namespace: str) -> str:

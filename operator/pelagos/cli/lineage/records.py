@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pelagos.decisions import digests
+from pelagos_contract import model_card
 from pelagos_contract.base import Strict
 
 RECORD, MANIFEST, ANNOTATIONS, PACKAGE = (
@@ -20,14 +21,16 @@ RECORD, MANIFEST, ANNOTATIONS, PACKAGE = (
     "dataset/annotations.json",
     "model/package.json",
 )
+CARD = "model/model-card.md"
 CRATE, PROV = "ro-crate-metadata.json", "prov.jsonld"
-FILES = (RECORD, MANIFEST, ANNOTATIONS, PACKAGE, CRATE, PROV)
+FILES = (RECORD, MANIFEST, ANNOTATIONS, PACKAGE, CARD, CRATE, PROV)
 _MOST_SHOWN = 200
 LARGEST = {
     RECORD: 4 << 20,
     MANIFEST: 512 << 20,
     ANNOTATIONS: 512 << 20,
     PACKAGE: 4 << 20,
+    CARD: model_card.LARGEST,
     CRATE: 1 << 20,
     PROV: 1 << 20,
 }
