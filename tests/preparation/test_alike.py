@@ -106,7 +106,8 @@ def test_sums_over_the_places_of_pixels_are_exact_of_long_pictures_too() -> None
     found = looks._moments(weights)
 
     many = weights.astype(object)
-    across, down = np.arange(5000).astype(object), np.arange(200).astype(object)
+    across: Any = np.arange(5000).astype(object)
+    down: Any = np.arange(200).astype(object)
     sums = [many.sum(axis=0), many.sum(axis=1)]
     assert found == (
         many.sum(),

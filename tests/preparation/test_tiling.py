@@ -139,6 +139,73 @@ def test_all_tiles_of_an_image_are_in_one_split_whatever_the_policy(policy: str,
     assert {count.images for count in told.splits.values()} == {24, 12}
 
 
+def mixed(folder: Path, groups: dict[str, str | None]) -> Path:
+    """A source of scans, some in a group, and of one image, in the group of the first, that fits in a tile."""
+    source(folder, {name: [] for name in groups})
+    photo(folder / "data" / "small.png", 64, 48, seed=99)
+    listed: dict[str, Any] = coco({name: [[5.0, 5.0, 20.0, 20.0]] for name in (*groups, "small.png")}, size=SIDE)
+    listed["images"][-1] |= {"width": 64, "height": 48}
+    known = {**groups, "small.png": next(iter(groups.values()))}
+    for image in listed["images"]:
+        if (group := known[image["file_name"]]) is not None:
+            image["group"] = group
+    document(folder / "data" / "boxes.json", listed)
+    return folder
+
+
+def split_of_files(version: versions.Version) -> dict[str, set[str | None]]:
+    found: dict[str, set[str | None]] = {}
+    for image in version.collection.images:
+        found.setdefault(image.file, set()).add(image.split)
+    return found
+
+
+@pytest.mark.parametrize("policy", ["Stratified", "Random", "Grouped"])
+def test_scans_of_a_group_that_is_held_out_are_the_test_split_with_all_their_tiles(policy: str, tmp_path: Path) -> None:
+    groups: dict[str, str | None] = {f"{number}.png": ("north", "south", "east")[number % 3] for number in range(6)}
+    folder = mixed(tmp_path, groups)
+
+    version, told = run(folder, split={"policy": policy, "holdout": {"group": ["north"]}})
+
+    splits = split_of_files(version)
+    assert {name for name, found in splits.items() if "test" in found} == {"0.png", "3.png", "small.png"}
+    assert all(len(found) == 1 for found in splits.values())
+    assert told.splits["test"].images == 2 * 12 + 1
+    assert {one for found in splits.values() for one in found} == {"train", "validation", "test"}
+
+
+def test_a_scan_whose_copy_is_held_out_goes_to_test_with_all_its_tiles(tmp_path: Path) -> None:
+    folder = mixed(tmp_path, {f"{number}.png": ("north", "south", "east")[number % 3] for number in range(6)})
+    (folder / "data" / "4.png").write_bytes((folder / "data" / "0.png").read_bytes())
+
+    version, told = run(
+        folder,
+        cleaning={"duplicates": {"action": "Keep"}},
+        split={"policy": "Random", "holdout": {"group": ["north"]}},
+    )
+
+    splits = split_of_files(version)
+    assert splits["4.png"] == {"test"}
+    assert all(len(found) == 1 for found in splits.values())
+    assert any("12 images go to test with what split.holdout names" in warning for warning in told.warnings)
+
+
+def test_a_scan_without_a_group_is_held_out_by_its_path(tmp_path: Path) -> None:
+    folder = source(tmp_path, {f"{number}.png": [[10, 10, 30, 30]] for number in range(4)})
+
+    version, _ = run(folder, split={"policy": "Random", "holdout": {"group": ["2.png"]}})
+
+    assert {name: found for name, found in split_of_files(version).items() if "test" in found} == {"2.png": {"test"}}
+    assert all(len(found) == 1 for found in split_of_files(version).values())
+
+
+def test_scans_without_a_group_beside_images_that_are_not_cut_are_not_guessed_into_groups(tmp_path: Path) -> None:
+    folder = mixed(tmp_path, {f"{number}.png": None for number in range(3)})
+
+    with pytest.raises(RefusedError, match=r"split\.holdout\.group divides by group, but 1 of 4 images .*: small\.png"):
+        run(folder, split={"policy": "Random", "holdout": {"group": ["2.png"]}})
+
+
 def test_plain_tiles_are_no_duplicates_of_each_other(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     Image.new("L", SIDE, 250).save(tmp_path / "data" / "scan.png")
