@@ -74,8 +74,8 @@ def test_the_lower_end_of_the_interval_decides(low: float, high: float, champion
 @pytest.mark.parametrize(("low", "high", "passed"), [(-0.05, -0.01, True), (-0.05, 0.009, True), (0.0, 0.011, False)])
 def test_of_losses_and_errors_less_is_better(low: float, high: float, passed: bool) -> None:
     known = {"value": 0.3, "champion": 0.32, "low": low, "high": high}
-    spec = training_run_spec(gates=[{"metric": "ECE", "champion": {}}])
-    decision = decide(compared(metrics={"ECE": known}), spec=spec)
+    spec = training_run_spec(gates=[{"metric": "loss", "champion": {}}])
+    decision = decide(compared(metrics={"loss": known}), spec=spec)
 
     assert decision.status["gates"][0]["passed"] is passed
 
@@ -188,6 +188,28 @@ def test_a_model_that_is_registered_stands_by_what_it_was_compared_with() -> Non
     assert decide(compared(-0.5, -0.4), version=version, champions={}).status["gates"][0]["passed"] is False
     later = decide(compared(-0.5, -0.4, version="2"), version=version, champions={})
     assert later.status["gates"][0]["passed"] is True, "on record is an earlier comparison than that which it passed by"
+
+
+def test_a_gate_that_came_after_the_registration_is_not_said_to_have_passed() -> None:
+    decision = decide(None, version=model_version(version="4"), champions={})
+
+    assert summary(decision).reason == "ChampionChanged"
+    assert "the model was registered before this gate, as version 4; create a new one" in summary(decision).message
+
+
+def test_the_first_model_stays_the_first_when_another_one_takes_its_place() -> None:
+    version = model_version(version="1", tags={**model_version().tags, INSTEAD_OF_TAG: NOBODY})
+
+    assert builders.conditions(decide(None, version=version, champions={}))["GatesPassed"] == ("Done", "GatesPassed")
+
+
+@pytest.mark.parametrize("metric", ["confidence", "ECE"])
+def test_what_models_are_not_compared_by_is_refused_before_anything_is_made(metric: str) -> None:
+    spec = training_run_spec(gates=[{"metric": metric, "champion": {}}])
+    decision = training_run.decide(make_training_observed(spec=spec))
+
+    assert decision.effects == ()
+    assert summary(decision).reason == "GateMetricUnknown"
 
 
 def test_an_outage_of_the_registry_leaves_it_open_unless_it_is_registered() -> None:

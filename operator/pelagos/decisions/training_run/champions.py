@@ -87,11 +87,8 @@ def requested(seen: Observed) -> list[dict[str, Any]]:
 
 def instead_of(seen: Observed) -> str | None:
     """The version that must have the alias when the model takes it; None where no gate compares with that."""
-    register = seen.spec.register_
-    if register is None or register.alias is None:
-        return None
-    name = Reference(register.model, register.alias, None).name
-    if name not in references(seen.spec):
+    name = _own_alias(seen)
+    if name is None or name not in references(seen.spec):
         return None
     now = seen.champions.get(name)
     return NOBODY if now is None else now.version
@@ -129,9 +126,9 @@ def judged(gate: Gate, seen: Observed) -> Judged:
     assert gate.champion is not None
     asked = reference(gate.champion, seen.spec)
     compared, now = _compared(seen.result).get(asked.name), seen.champions.get(asked.name)
+    if _is_settled(seen):
+        return _of_registered(gate, asked, seen, compared)
     nobody = Judged(ChampionStatus(model=asked.model))
-    if _is_settled(seen, compared):
-        return _measured(gate, asked, compared) if compared is not None and not _was_other(seen, compared) else nobody
     if seen.registry_outage is not None:
         return _lacking(asked, None, reasons.REGISTRY_UNAVAILABLE, f"{asked.name}: {seen.registry_outage}")
     if now is None or now.is_own:
@@ -151,17 +148,32 @@ def judged(gate: Gate, seen: Observed) -> Judged:
     return _measured(gate, asked, compared)
 
 
-def _is_settled(seen: Observed, compared: Mapping[str, Any] | None) -> bool:
+def _is_settled(seen: Observed) -> bool:
     """Whether the model is registered already: it stands by what it was compared with then."""
     if seen.version is not None:
         return True
     return seen.registry_outage is not None and seen.published is not None and seen.published.version is not None
 
 
-def _was_other(seen: Observed, compared: Mapping[str, Any]) -> bool:
-    """Whether it was registered after a later comparison than that on record."""
-    said = seen.version.tags.get(INSTEAD_OF_TAG) if seen.version is not None else None
-    return said is not None and said != compared["version"]
+def _of_registered(gate: Gate, asked: Reference, seen: Observed, compared: Mapping[str, Any] | None) -> Judged:
+    if seen.version is not None and asked.name == _own_alias(seen):
+        said = seen.version.tags.get(INSTEAD_OF_TAG)
+        if said is None:
+            why = f"the model was registered before this gate, as version {seen.version.version}; create a new one"
+            return _lacking(asked, None, reasons.CHAMPION_CHANGED, why)
+        if said == NOBODY:
+            return Judged(ChampionStatus(model=asked.model))
+        # On record may be an earlier comparison than that by which it was registered.
+        if compared is None or compared["version"] != said:
+            return Judged(ChampionStatus(model=asked.model, version=said))
+    return _measured(gate, asked, compared) if compared is not None else Judged(ChampionStatus(model=asked.model))
+
+
+def _own_alias(seen: Observed) -> str | None:
+    register = seen.spec.register_
+    if register is None or register.alias is None:
+        return None
+    return Reference(register.model, register.alias, None).name
 
 
 def _compared(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

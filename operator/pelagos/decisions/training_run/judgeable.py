@@ -18,6 +18,8 @@ from pelagos_contract.tasks import TASKS, Task
 
 MOST_NAMED = 20
 """Names that a message lists."""
+_OF_ONE_MODEL = metrics.SETTINGS | {"ECE", "ECE-uncalibrated"}
+"""Metrics that are not counted anew from what a model did with each image."""
 _LEFT_TO_THE_RESULT = ("validation", Kind.SLICE, Kind.WORST, Kind.LEFT_OUT)
 """Beginnings of other names of figures, of which families decide."""
 
@@ -31,6 +33,8 @@ def objection(spec: TrainingRunSpec, dataset: str, classes: Sequence[str] | None
     for number, gate in enumerate(spec.gates):
         if (lack := _lack(gate, task)) is not None:
             return f"spec.gates[{number}].metric: {lack}"
+        if gate.champion is not None and (metric := gate.name.removeprefix(metrics.TEST)) in _OF_ONE_MODEL:
+            return f"spec.gates[{number}].metric: models are not compared by {metric}; give it a minimum or a maximum"
         if gate.slice is not None and gate.slice.field not in (sliced := spec.evaluation.slices or []):
             line = f"slices: [{', '.join([*sliced, gate.slice.field])}]"
             return (
