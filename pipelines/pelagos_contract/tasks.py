@@ -48,10 +48,14 @@ class TaskDescription:
     validation: tuple[str, ...] = ()
     """Metrics of the validation split beside ``fitness`` that trials can be compared by: every family of the task has them after
     each epoch. Of detectors not the loss, which ultralytics gives as 0 for weights that are no numbers."""
+    calibrated: tuple[str, ...] = ()
+    """Metrics of the split as a whole that spec.evaluation.calibration adds; none: scores of the task's models say nothing of how
+    often they are right."""
     version: int = 1
     """See algorithms: raised when models are measured, or used, in another way, or by another usual size."""
 
 
+_CALIBRATED = ("ECE", "ECE-uncalibrated")
 TASKS = {
     description.task: description
     for description in (
@@ -64,6 +68,7 @@ TASKS = {
             overall=("confidence", *averaged("precision", "recall", "F1", "IoU")),
             primary_metric="mAP50",
             validation=("mAP50", "precision", "recall"),
+            calibrated=_CALIBRATED,
         ),
         TaskDescription(
             Task.CLASSIFICATION,
@@ -74,6 +79,7 @@ TASKS = {
             overall=("accuracy", "loss", "top5", *averaged("precision", "recall", "F1")),
             primary_metric="accuracy",
             validation=("accuracy", "precision", "recall", "loss"),
+            calibrated=_CALIBRATED,
         ),
         TaskDescription(
             Task.INSTANCE_SEGMENTATION,
@@ -96,6 +102,7 @@ TASKS = {
             overall=("confidence", *averaged("precision", "recall", "F1", "IoU", "Dice")),
             primary_metric="mAP50",
             validation=("mAP50", "precision", "recall"),
+            calibrated=_CALIBRATED,
         ),
         TaskDescription(
             Task.ORIENTED_DETECTION,
@@ -106,6 +113,7 @@ TASKS = {
             overall=("confidence", *averaged("precision", "recall", "F1", "IoU")),
             primary_metric="mAP50",
             validation=("mAP50", "precision", "recall"),
+            calibrated=_CALIBRATED,
         ),
         TaskDescription(
             Task.SEMANTIC_SEGMENTATION,

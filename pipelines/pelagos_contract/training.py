@@ -19,6 +19,7 @@ from pelagos_contract.weights_and_biases import WandbRequest
 
 MAX_DETECTIONS = 3_000
 """Of one image, in evaluations and of services alike, where spec says nothing else."""
+_CALIBRATED = ", ".join(task.verb for task in TASKS.values() if task.calibrated)
 MOST_DETECTIONS = 30_000
 """As many boxes of one image are looked at, the best ones, by our predictor and by ultralytics."""
 
@@ -143,6 +144,28 @@ class Evaluation(Strict):
             f"measured by itself, and the worst one of each field is told. Of {', '.join(SLICE_FIELDS)}. Default: none.",
         ),
     ] = None
+    calibration: Annotated[
+        bool | None,
+        Field(
+            description="Calibrate scores, so that of those of 0.8 four in five are right: a temperature, and of detectors an "
+            "offset, are found on the validation split, and the model package has servers apply them. test/ECE says how far off "
+            "scores are, test/ECE-uncalibrated how far without it (docs/calibration.md). "
+            f"For models that {_CALIBRATED}. Default: false."
+        ),
+    ] = None
+    per_class_thresholds: Annotated[
+        bool | None,
+        Field(
+            description="Give each class the confidence at which its F1 is highest on the validation split. The model package "
+            "has them, servers heed them where nobody asks for another confidence, and precision, recall and F1 of the test "
+            "split hold at them. For the same models. Default: false."
+        ),
+    ] = None
+
+    @property
+    def sureness(self) -> str | None:
+        """The first of the fields that ask how sure the model is; None: none does."""
+        return "calibration" if self.calibration else "perClassThresholds" if self.per_class_thresholds else None
 
 
 class DatasetInput(Strict):

@@ -110,6 +110,42 @@ def test_an_answer_that_leaves_some_out_says_so() -> None:
     assert "0 detections (the best; there are more: raise spec.maxDetections), 10 ms" in shown.get()
 
 
+def test_scores_that_are_calibrated_and_thresholds_of_classes_are_named() -> None:
+    sure = {"calibrated": True, "thresholds": "Classes"}
+    content = {"task": "Detection", "width": 64, "height": 48, "cut": False, "detections": [], **sure}
+    console = Console(width=200)
+    with console.capture() as shown:
+        console.print(predict.table(predict.Prediction("frames", "m", Path("a.png"), content, 0.01)))
+    assert "0 detections, calibrated, each class above its own threshold, 10 ms" in shown.get()
+
+
+def test_an_image_that_is_of_no_class_for_sure_is_shown_as_undecided() -> None:
+    classes = [{"label": "Größe", "classId": 0, "probability": 0.41}, {"label": "b", "classId": 1, "probability": 0.59}]
+    content = {"task": "Classification", "width": 64, "height": 48, "classes": classes[::-1], "threshold": 0.6}
+    for decided in (False, True):
+        console = Console(width=200)
+        with console.capture() as shown:
+            found = predict.Prediction("crops", "m", Path("a.png"), content | {"decided": decided}, 0.01)
+            console.print(predict.table(found))
+        assert ("undecided (no class has more than its threshold, 0.60 of the first)" in shown.get()) is not decided
+
+
+def test_less_sure_detections_are_shown_to_who_asks_for_them(
+    api: ApiServer, served: dict[str, str], image: Path
+) -> None:
+    api.add("detector", ready(served["Detection"], "Detection"))
+    for confidence, surest in ((0.85, [0.902]), (0.6, [0.902, 0.78])):
+        result = run("detector", image, "--confidence", confidence, "-o", "json")
+        assert result.exit_code == 0, result.output
+        answer = json.loads(result.stdout)
+        assert answer["thresholds"] == "Request"
+        found = [one["score"] for one in answer["detections"]]
+        assert found[: len(surest)] == pytest.approx(surest, abs=0.001)
+        assert all(score > confidence for score in found)
+        assert (len(found) == 1) == (confidence == 0.85)
+    assert run("detector", image, "--confidence", "1.5").exit_code == 2
+
+
 def test_turned_boxes_are_shown_with_their_angles() -> None:
     corners = [[82.7, 40.0], [117.3, 60.0], [112.3, 68.7], [77.7, 48.7]]
     found = {"label": "Größe", "classId": 1, "score": 0.91, "box": [97.5, 54.33, 40.0, 10.0, 30.0], "corners": corners}

@@ -46,6 +46,44 @@ def test_a_hyperparameter_that_the_family_does_not_heed_is_refused(name: str, va
     assert not judged(model={"architecture": "yolov8n"}, hyperparameters={name: value})
 
 
+@pytest.mark.parametrize("field", ["calibration", "perClassThresholds"])
+@pytest.mark.parametrize(
+    ("architecture", "words"),
+    [
+        ("mask2former_tiny-semantic", "label pixels"),
+        ("mask2former_tiny-panoptic", "label pixels and objects"),
+        ("mask2former_tiny-instance", None),
+        ("yolov8n", None),
+        ("yolov8n-obb", None),
+        ("mobilenet_v2", None),
+    ],
+)
+def test_scores_that_say_nothing_of_how_often_they_are_right_are_not_calibrated(
+    architecture: str, words: str | None, field: str
+) -> None:
+    said = [verdict.message for verdict in judged(model={"architecture": architecture}, evaluation={field: True})]
+
+    refusal = f"spec.evaluation.{field}: the scores of models that {words} ({architecture}) do not say how often they are right"
+    assert said == ([] if words is None else [f"{refusal}, and servers would not heed it; leave it out"])
+    assert not judged(model={"architecture": architecture}, evaluation={field: False})
+
+
+@pytest.mark.parametrize("metric", ["ECE", "ECE-uncalibrated"])
+def test_a_gate_on_the_calibration_error_needs_a_calibration(metric: str) -> None:
+    spec = {"gates": [{"metric": metric, "maximum": "0.05"}]}
+
+    def said(**evaluation: bool) -> list[str]:
+        seen = make_training_observed(spec=builders.training_run_spec(**spec, evaluation=evaluation))
+        verdicts = training_run.decide(seen).verdicts
+        return [verdict.message for verdict in verdicts if verdict.reason == reasons.GATE_METRIC_UNKNOWN]
+
+    (refusal,) = said()
+    assert refusal.startswith(
+        f"spec.gates[0].metric: {metric} is measured of calibrated scores; set spec.evaluation.calibr"
+    )
+    assert not said(calibration=True)
+
+
 @pytest.mark.usefixtures("tiny")
 def test_a_family_that_knows_none_of_them_is_asked_for_none() -> None:
     assert not judged(model={"architecture": "tiny_cnn"})

@@ -53,8 +53,11 @@ class Server:
             f"/v2/repository/models/{name}/load", json.dumps({"parameters": {"config": json.dumps(config)}}).encode()
         )
 
-    def infer(self, name: str, images: Sequence[bytes], *, raw: bool = False) -> dict[str, Any]:
-        """One request with ``images`` as its batch; arrays by output name. ``raw`` asks for what the network gave as well."""
+    def infer(
+        self, name: str, images: Sequence[bytes], *, raw: bool = False, confidence: object = None
+    ) -> dict[str, Any]:
+        """One request with ``images`` as its batch; arrays by output name. ``raw`` asks for what the network gave as well, and
+        ``confidence`` for what is as sure as that."""
         blob = b"".join(struct.pack("<I", len(image)) + image for image in images)
         tensor = {
             "name": "image",
@@ -62,9 +65,8 @@ class Server:
             "datatype": "BYTES",
             "parameters": {"binary_data_size": len(blob)},
         }
-        header = json.dumps(
-            {"inputs": [tensor], "parameters": {"binary_data_output": False} | ({"raw": True} if raw else {})}
-        ).encode()
+        asked = ({"raw": True} if raw else {}) | ({} if confidence is None else {"confidence": confidence})
+        header = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": False} | asked}).encode()
         answer = self._post(f"/v2/models/{name}/infer", header + blob, len(header))
         return {output["name"]: np.array(output["data"]).reshape(output["shape"]) for output in answer["outputs"]}
 

@@ -17,7 +17,8 @@ from pelagos_contract.values import Decimal
 
 def _judged() -> str:
     named = {
-        task.verb: ", ".join(of_test(metric) for metric in (*task.metrics, *task.overall)) for task in TASKS.values()
+        task.verb: ", ".join(of_test(metric) for metric in (*task.metrics, *task.overall, *task.calibrated))
+        for task in TASKS.values()
     }
     return "; ".join(f"of models that {verb} {names}" for verb, names in named.items())
 

@@ -151,6 +151,14 @@ class Thresholds(Strict):
         Decimal,
         Field(description="Boxes of one class that overlap more than this (intersection over union) are merged."),
     ] = "0.7"
+    per_class: Annotated[
+        bool | None,
+        Field(
+            description="Whether classes have the confidences that were found for them on the validation split "
+            "(spec.evaluation.perClassThresholds of the TrainingRun), and confidence is for the others alone. Default: true "
+            "where confidence is 0.25, its default; false where it is another one."
+        ),
+    ] = None
 
 
 class ModelServiceSpec(BaseSpec):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
@@ -67,6 +68,12 @@ def predict(  # noqa: PLR0913, PLR0917 - options of a command
     image: Annotated[Path, typer.Argument(help="JPEG, PNG, TIFF, BMP, WebP or JPEG 2000 file.")],
     namespace: access.Namespace = "",
     context: access.Context = "",
+    confidence: Annotated[
+        float | None,
+        typer.Option(
+            help="Show what is surer than this. Default: as the ModelService or its model package says.", min=0, max=1
+        ),
+    ] = None,
     save: Annotated[Path | None, typer.Option(help="Write the image with what was found to this PNG or JPEG.")] = None,
     output: outputs.Option = Output.TABLE,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0.1)] = TIMEOUT,
@@ -81,7 +88,8 @@ def predict(  # noqa: PLR0913, PLR0917 - options of a command
         if save is not None:
             pictures.check_target(save)
         at = access.chosen(installed.settings(), context)
-        found = predict_file(at, service, image, namespace=access.namespace_of(at, namespace), timeout=timeout)
+        where = access.namespace_of(at, namespace)
+        found = predict_file(at, service, image, namespace=where, timeout=timeout, confidence=confidence)
         if save is not None:
             draw(image, found, save)
     except (PredictError, PictureError) as error:
@@ -90,7 +98,13 @@ def predict(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 def predict_file(
-    at: access.Chosen, service: str, image: Path, *, namespace: str = "default", timeout: float = TIMEOUT
+    at: access.Chosen,
+    service: str,
+    image: Path,
+    *,
+    namespace: str = "default",
+    timeout: float = TIMEOUT,
+    confidence: float | None = None,
 ) -> Prediction:
     """What a ModelService finds in an image file. Raises PredictError.
 
@@ -101,18 +115,19 @@ def predict_file(
     found = endpoint(at, service, namespace)
     try:
         with forwarding.reachable(found.address, at) as address:
-            content, latency = asyncio.run(_ask(address, found.model, image, size, timeout))
+            infer = partial(inference.infer, address, found.model, timeout=timeout, confidence=confidence)
+            content, latency = asyncio.run(_ask(infer, image, size))
     except (inference.InferenceError, forwarding.ForwardingError) as error:
         raise PredictError(f"ModelService {namespace}/{service} at {found.address}: {error}") from error
     return Prediction(service, found.model, image, content, latency)
 
 
 async def _ask(
-    address: str, model: str, image: Path, size: tuple[int, int], timeout: float
+    infer: Callable[[bytes], Awaitable[tuple[Mapping[str, Any], float]]], image: Path, size: tuple[int, int]
 ) -> tuple[Mapping[str, Any], float]:
     """The answer to an image of ``size``, and how long it took."""
     if max(size) <= LARGEST_TILE:
-        content, latency = await inference.infer(address, model, read_image(image), timeout)
+        content, latency = await infer(read_image(image))
         tile = tiles.declared(content)
         if tile is None or max(size) <= tile.size:
             return content, latency
@@ -121,16 +136,16 @@ async def _ask(
         # Larger than any tile: a corner is enough to be told what tiles the model was taught on.
         whole = _opened(image)
         corner = tiles.encoded(whole, Place(0, 0, min(CORNER, whole.width), min(CORNER, whole.height)))
-        content, _ = await inference.infer(address, model, corner, timeout)
+        content, _ = await infer(corner)
         tile = tiles.declared(content)
         if tile is None:
-            return await inference.infer(address, model, read_image(image), timeout)
+            return await infer(read_image(image))
     begun, turns = monotonic(), asyncio.Semaphore(AT_ONCE)
 
     async def one(place: Place) -> tiles.Asked:
         async with turns:
             part = await asyncio.to_thread(tiles.encoded, whole, place)
-            return tiles.Asked(place, (await inference.infer(address, model, part, timeout))[0])
+            return tiles.Asked(place, (await infer(part))[0])
 
     where = places(whole.width, whole.height, tile.size, tile.overlap)
     try:
@@ -214,10 +229,19 @@ def table(prediction: Prediction) -> RenderableType:
     task = TASKS.named(content["task"])
     size, summary = f"{content['width']} x {content['height']} px", task.summary(content)
     told = f"{summary} in {content['tiles']} tiles, " if "tiles" in content else f"{summary}, " if summary else ""
+    told += "".join(f"{words}, " for words in _how_sure(content))
     heading = Text(
         f"{prediction.image.name} ({size}): {told}{prediction.latency * 1000:.0f} ms from {prediction.service}"
     )
     return Group(heading, task.table(content))
+
+
+def _how_sure(content: Mapping[str, Any]) -> Iterator[str]:
+    """What is to be known of scores and of which are shown."""
+    if content.get("calibrated") is True:
+        yield "calibrated"
+    if content.get("thresholds") == "Classes":
+        yield "each class above its own threshold"
 
 
 def _print(prediction: Prediction, output: Output) -> None:

@@ -82,6 +82,7 @@ def merged(size: tuple[int, int], found: Sequence[Asked]) -> dict[str, Any]:
         "cut": any(asked.content.get("cut") for asked in found),
         results: sorted((moved[place] for place in kept), key=lambda one: -one["score"]),
         "tiles": len(found),
+        **{name: found[0].content[name] for name in ("calibrated", "thresholds") if name in found[0].content},
     }
 
 

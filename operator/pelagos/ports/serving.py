@@ -15,6 +15,8 @@ from pelagos.ports.placement import Placement
 from pelagos.ports.tenants import Tenant
 from pelagos_contract.training import MAX_DETECTIONS
 
+USUAL_CONFIDENCE = 0.25
+"""What detections must have more than, when nothing else is asked for."""
 CPU_TARGET = 80
 """Percent of the requested processor time that replicas are kept at, when nothing else is asked for."""
 
@@ -90,6 +92,13 @@ class DesiredService:
     """Names what servers are made of: all but the numbers of ``scaling``, whose change replaces none. Empty: ``digest``."""
     max_detections: int = MAX_DETECTIONS
     """Of one image."""
+    per_class: bool | None = None
+    """Whether classes have the confidences that the package has for them; None: where ``confidence`` is the usual one."""
+
+    @property
+    def heeds_classes(self) -> bool:
+        """As ``per_class`` says."""
+        return float(self.confidence) == USUAL_CONFIDENCE if self.per_class is None else self.per_class
 
     @property
     def pod_template_digest(self) -> str:

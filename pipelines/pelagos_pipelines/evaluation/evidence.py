@@ -21,7 +21,9 @@ from typing import Any
 import numpy as np
 
 from pelagos_contract import disk
+from pelagos_contract.tasks import TASKS as DESCRIPTIONS
 from pelagos_contract.tasks import Task
+from pelagos_pipelines.evaluation.counting import confident
 from pelagos_pipelines.evaluation.counting.tables import Table
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.evaluation.tasks import TASKS
@@ -65,6 +67,8 @@ class Evidence:
     objects: tuple[int, ...]
     fields: Mapping[str, tuple[str | None, ...]]
     tables: Mapping[str, Table]
+    confidences: tuple[float, ...] | None = None
+    """What is said of each class needs more than this for its precision, recall and F1; None: as the task has it."""
 
     @property
     def rows(self) -> int:
@@ -78,7 +82,12 @@ class Evidence:
 
     def counter(self) -> Callable[[Any], dict[str, Any]]:
         """What `counted` counts with, for at most ``at_once`` multisets."""
-        return TASKS.named(self.task).counter(self.tables, len(self.images), len(self.labels))
+        sizes = len(self.images), len(self.labels)
+        count = TASKS.named(self.task).counter(self.tables, *sizes)
+        if self.confidences is None:
+            return count
+        at_confidences = confident.counter(self.tables, *sizes, self.confidences)
+        return lambda weights: count(weights) | at_confidences(weights)
 
     def part(self, chosen: Sequence[int]) -> Evidence:
         """Of some of its images, by their places, which ascend."""
@@ -99,20 +108,22 @@ class Evidence:
         )
 
 
-def collect(
+def collect(  # noqa: PLR0913, PLR0917 - what there is of a model
     task: Task,
     samples: Sequence[Sample],
     found: Sequence[Any],
     labels: Sequence[str],
     version: str,
     fields: Mapping[str, Sequence[str | None]],
+    confidences: tuple[float, ...] | None = None,
 ) -> Evidence:
     """The evidence of predictions ``found`` for ``samples``, which stand in the same order."""
     tables = TASKS.named(task).evidence(samples, found, labels)
     values = {name: tuple(column) for name, column in fields.items()}
     images = tuple(sample.name for sample in samples)
     objects = tuple(len(sample.class_ids) for sample in samples)
-    return Evidence(task, tuple(labels), version, digest_of(samples, labels), images, objects, values, tables)
+    test = digest_of(samples, labels)
+    return Evidence(task, tuple(labels), version, test, images, objects, values, tables, confidences)
 
 
 def digest_of(samples: Sequence[Sample], labels: Sequence[str]) -> str:
@@ -147,7 +158,7 @@ def write(evidence: Evidence, path: Path) -> str:
         EvidenceError: it would be larger than readers take.
         OSError: the disk is full, among others.
     """
-    header = {
+    header: dict[str, Any] = {
         "form": FORM,
         "task": evidence.task.value,
         "labels": evidence.labels,
@@ -157,6 +168,8 @@ def write(evidence: Evidence, path: Path) -> str:
         "objects": evidence.objects,
         "fields": evidence.fields,
     }
+    if evidence.confidences is not None:
+        header["confidences"] = evidence.confidences
     size = sum(column.nbytes for table in evidence.tables.values() for column in table.values())
     told = json.dumps(header, sort_keys=True).encode()
     if max(size / LARGEST_UNPACKED, len(told) / LARGEST_HEADER, len(evidence.images) / MOST_IMAGES) > 1:
@@ -246,7 +259,23 @@ def _read(archive: zipfile.ZipFile) -> Evidence:
             left -= array.nbytes
             tables[name][column] = array
         _require_sound(name, tables[name], len(images), len(labels))
-    return Evidence(task, labels, version, test, images, tuple(objects), fields, tables)
+    confidences = _confidences(header.get("confidences"), task, len(labels))
+    return Evidence(task, labels, version, test, images, tuple(objects), fields, tables, confidences)
+
+
+def _confidences(given: object, task: Task, labels: int) -> tuple[float, ...] | None:
+    if given is None:
+        return None
+    if (
+        not DESCRIPTIONS[task].calibrated
+        or not isinstance(given, list)
+        or len(given) != labels
+        or not all(type(each) in {int, float} and 0 <= each <= 1 for each in given)
+    ):
+        raise EvidenceError(
+            "its confidences are not one for each class, from 0 to 1, of models that are sure of something"
+        )
+    return tuple(map(float, given))
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str, most: int) -> bytes:

@@ -6,6 +6,7 @@ folder with the final name is always whole. It holds data only: what serves it i
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -67,13 +68,14 @@ def write(content: Content, store: Path) -> Written:
 
 def _put(content: Content, partial: Path, store: Path) -> Written:
     settings, thresholds = content.settings, content.thresholds
+    is_calibrated = settings.scaling is not None or bool(settings.confidences)
     shutil.copyfile(content.onnx, partial / packages.GRAPH)
     # OpenCV would say nothing of a file that it could not write.
     (partial / packages.IMAGE).write_bytes(cv2.imencode(".png", content.probe)[1].data)
     _write_json(partial / packages.ANSWER, content.known.render(settings.labels))
     digests = {name: _sha256(partial / name) for name in packages.FILES}
     description = {
-        "schemaVersion": packages.SCHEMA_VERSION,
+        "schemaVersion": packages.CALIBRATED_VERSION if is_calibrated else packages.SCHEMA_VERSION,
         "task": settings.task,
         **({"head": settings.head} if settings.head is not None else {}),
         "family": content.family,
@@ -89,7 +91,9 @@ def _put(content: Content, partial: Path, store: Path) -> Written:
             "confidence": thresholds.confidence,
             "iou": thresholds.iou,
             "maxDetections": thresholds.max_detections,
-        },
+        }
+        | ({"classes": dict(settings.confidences)} if settings.confidences else {}),
+        **({"calibration": dataclasses.asdict(settings.scaling)} if settings.scaling is not None else {}),
         "dataset": content.dataset,
         "parity": content.parity.model_dump(by_alias=True),
         "files": digests,

@@ -13,7 +13,7 @@ import json
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -52,6 +52,10 @@ class _Asked:
 
     outputs: list[str]
     raw: bool
+    confidence: float | None = None
+    """What all classes must reach, in the place of the thresholds of the service."""
+    fault: str = ""
+    """Why it cannot be answered; empty: it can."""
 
 
 class TritonPythonModel:
@@ -61,7 +65,7 @@ class TritonPythonModel:
         """Load the graph with the thresholds and threads of the model configuration."""
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config.get("parameters", {}).items()}
-        self._thresholds = predictions.Thresholds(
+        general = predictions.Thresholds(
             confidence=float(parameters.get("confidence", "0.25")),
             iou=float(parameters.get("iou", "0.7")),
             max_detections=int(parameters.get("max_detections", str(predictions.MAX_DETECTIONS))),
@@ -74,6 +78,9 @@ class TritonPythonModel:
             gpu=int(args["model_instance_device_id"]) if args.get("model_instance_kind") == "GPU" else None,
         )
         settings = self._predictor.settings
+        # Those that were found on validation, unless whoever asked for this service has named another one for all.
+        confidences = settings.confidences if parameters.get("class_confidences", "package") == "package" else None
+        self._thresholds = general.of(settings.labels, confidences)
         geometry = settings.task, settings.image_size, settings.stride
         self._decoder = Decoder(*geometry, CHILDREN, color=settings.color, longest=settings.longest, head=settings.head)
         # A model that cannot decode does not load, so that the server never says that it is ready.
@@ -150,15 +157,24 @@ class TritonPythonModel:
 
     def _answer(self, begun: list[list[Future[Any]]], asked: list[_Asked]) -> list[Any]:
         """The responses to requests whose images are decoded, by one inference batch over all of them."""
-        decoded = [[_image(future) for future in futures] for futures in begun]
+        decoded = [
+            [_Refusal(request.fault) if request.fault else _image(future) for future in futures]
+            for request, futures in zip(asked, begun, strict=True)
+        ]
         self._refused.add(sum(isinstance(image, _Refusal) for item in decoded for image in item))
         images = [image for item in decoded for image in item if not isinstance(image, _Refusal)]
         try:
             # This thread and the one of late answers: the predictor does not promise to stand both at once.
             with self._predicting:
                 raws = self._predictor.outputs(images)
-                parts = zip(raws, images, strict=True)
-                predictions = [self._predictor.decode(raw, image, self._thresholds) for raw, image in parts]
+                thresholds = [
+                    self._asked_for(request)
+                    for request, item in zip(asked, decoded, strict=True)
+                    for image in item
+                    if not isinstance(image, _Refusal)
+                ]
+                parts = zip(raws, images, thresholds, strict=True)
+                predictions = [self._predictor.decode(*part) for part in parts]
         except Exception as error:  # whatever the runtime raises must become a response
             failure = backend.TritonError(f"inference failed: {error}")
             return [_failed(_fault(item) or failure) for item in decoded]
@@ -171,12 +187,18 @@ class TritonPythonModel:
                 responses.append(_failed(fault))
                 continue
             results = [(image, None) if isinstance(image, _Refusal) else next(answers) for image in item]
-            outputs = self._outputs(results, raw=request.raw)
+            outputs = self._outputs(results, request)
             tensors = [backend.Tensor(name, outputs[name]) for name in request.outputs if name in outputs]
             responses.append(backend.InferenceResponse(output_tensors=tensors))
         return responses
 
-    def _outputs(self, answers: list[tuple[Any, Any]], *, raw: bool) -> dict[str, Any]:
+    def _asked_for(self, request: _Asked) -> predictions.Thresholds:
+        if (confidence := request.confidence) is None:
+            return self._thresholds
+        by_class = (confidence,) * len(self._predictor.settings.labels)
+        return replace(self._thresholds, confidence=confidence, by_class=by_class)
+
+    def _outputs(self, answers: list[tuple[Any, Any]], request: _Asked) -> dict[str, Any]:
         """The tensors of predictions, with refusals in between, each with what the network gave."""
         task, labels = self._predictor.task, self._predictor.settings.labels
         tile = self._predictor.settings.tile
@@ -184,15 +206,27 @@ class TritonPythonModel:
         for result, values in answers:
             is_refused = isinstance(result, _Refusal)
             rendered: dict[str, Any] = task.refused(result.message) if is_refused else result.render(labels)
-            if raw and not is_refused:
+            if request.raw and not is_refused:
                 rendered["raw"] = sketches.packed(task.sketch(values), labels)
                 rendered["onnxSha256"] = self._predictor.onnx_sha256
             if tile is not None and not is_refused:
                 rendered["tile"] = {"size": tile[0], "overlap": tile[1]}
+            rendered |= {} if is_refused else self._how_sure(request)
             texts.append(json.dumps(rendered, ensure_ascii=False))
             errors.append(result.message if is_refused else "")
             found.append(None if is_refused else result)
         return {"prediction": _texts(texts), "error": _texts(errors)} | task.tensors(found, labels)
+
+    def _how_sure(self, request: _Asked) -> dict[str, Any]:
+        """What is to be known of scores and thresholds, where they are no usual ones."""
+        known: dict[str, Any] = {}
+        if self._predictor.settings.scaling is not None:
+            known["calibrated"] = True
+        if request.confidence is not None:
+            known["thresholds"] = "Request"
+        elif self._thresholds.by_class is not None:
+            known["thresholds"] = "Classes"
+        return known
 
 
 def _texts(texts: list[str]) -> Any:
@@ -229,7 +263,23 @@ def _asked(request: Any) -> _Asked:
         parameters = json.loads(request.parameters() or "{}")
     except ValueError:
         parameters = {}
-    return _Asked(list(request.requested_output_names()), parameters.get("raw") is True)
+    outputs, raw = list(request.requested_output_names()), parameters.get("raw") is True
+    try:
+        return _Asked(outputs, raw, _confidence(parameters.get("confidence")))
+    except ValueError as error:
+        return _Asked(outputs, raw, fault=str(error))
+
+
+def _confidence(given: object) -> float | None:
+    """What a request asks for; a text, too, as older clients send no fractions. Raises ValueError."""
+    if given is None:
+        return None
+    if type(given) in {int, float, str}:
+        with suppress(ValueError):
+            confidence = float(str(given))
+            if 0 <= confidence <= 1:
+                return confidence
+    raise ValueError("the parameter 'confidence' must be a number from 0 to 1")
 
 
 class _Counter:

@@ -18,7 +18,10 @@ from typing import Any, BinaryIO, NoReturn
 
 from pelagos_pipelines.serving import tasks
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION, CALIBRATED_VERSION = 2, 3
+"""Of packages, and of those with a temperature, or with thresholds of classes: servers from before there were any refuse them."""
+TEMPERATURES, OFFSETS = (0.05, 20.0), (-20.0, 20.0)
+"""The lowest and the highest."""
 DESCRIPTION, GRAPH, IMAGE, ANSWER = "package.json", "model.onnx", "probe.png", "probe.json"
 LARGEST = {DESCRIPTION: 4 << 20, GRAPH: (2 << 30) - 1, IMAGE: 64 << 20, ANSWER: 4 << 20}
 """All files of a package, and how many bytes of each are read at most. A protobuf cannot be larger than that graph."""
@@ -52,6 +55,9 @@ class Description:
     longest: int | None = None
     head: str | None = None
     stuff: tuple[str, ...] = ()
+    scaling: tuple[float, float] | None = None
+    """Temperature and offset of its scores."""
+    confidences: Mapping[str, float] | None = None
 
 
 def describe(content: bytes, place: object, manifest_sha256: str | None) -> Description:
@@ -62,12 +68,13 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
     if manifest_sha256 is not None:
         _require_pinned(content, place, manifest_sha256)
     found = _object(content, place)
-    if found.get("schemaVersion") != SCHEMA_VERSION:
-        version = found.get("schemaVersion")
+    version = found.get("schemaVersion")
+    if type(version) is not int or version not in {SCHEMA_VERSION, CALIBRATED_VERSION}:
         said = (
             version if type(version) is int and 0 <= version < SCHEMA_VERSION else "another"
         )  # never what a file says
-        _refuse(place, f"schemaVersion is {said}, and {SCHEMA_VERSION} is served: older packages hold code; {_AGAIN}")
+        served = f"{SCHEMA_VERSION} and {CALIBRATED_VERSION} are served"
+        _refuse(place, f"schemaVersion is {said}, and {served}: older packages hold code; {_AGAIN}")
     files, given = found.get("files"), found.get("input")
     if not isinstance(files, dict) or set(files) != set(FILES):
         _refuse(place, f"'files' must list {', '.join(FILES)} and nothing else; {_AGAIN}")
@@ -105,7 +112,8 @@ def describe(content: bytes, place: object, manifest_sha256: str | None) -> Desc
     longest = resize.get("longest") if isinstance(resize, dict) and len(resize) == 1 else None
     if resize is not None and not (type(longest) is int and 1 <= longest <= LARGEST_SIDE):
         _refuse(place, f"'input.resize' must hold longest in pixels, at most {LARGEST_SIDE}; {_AGAIN}")
-    return Description(files, task, tuple(labels), size, stride, color, cut, longest, head, tuple(stuff))
+    more = _scaling(found, place), _confidences(found, labels, place)
+    return Description(files, task, tuple(labels), size, stride, color, cut, longest, head, tuple(stuff), *more)
 
 
 def read(package: Path, manifest_sha256: str | None = None) -> tuple[Description, bytes]:
@@ -200,6 +208,50 @@ def _head(found: Mapping[str, Any], place: object) -> str | None:
         told = ", ".join(map(str, known))
         _refuse(place, f"'head' of a package for {found['task']} must be {told}; serve it by a release that knows it")
     return None if head is None else str(head)
+
+
+def _scaling(found: Mapping[str, Any], place: object) -> tuple[float, float] | None:
+    """Of scores, or None where a package for a known task says nothing of it. Raises RefusedError."""
+    given = found.get("calibration")
+    if given is None:
+        return None
+    _require_calibrated(found, "calibration", place)
+    given = given if isinstance(given, dict) and given.keys() <= {"temperature", "offset"} else {}
+    temperature: Any = given.get("temperature")
+    offset: Any = given.get("offset", 0.0)
+    if not _is_number(temperature, *TEMPERATURES) or not _is_number(offset, *OFFSETS):
+        bounds = (
+            f"a temperature from {TEMPERATURES[0]} to {TEMPERATURES[1]}, an offset from {OFFSETS[0]} to {OFFSETS[1]}"
+        )
+        _refuse(place, f"'calibration' must hold {bounds} and nothing else; {_AGAIN}")
+    return float(temperature), float(offset)
+
+
+def _confidences(found: Mapping[str, Any], labels: Sequence[str], place: object) -> Mapping[str, float] | None:
+    """What the scores of classes must reach, by label; None as above. Raises RefusedError."""
+    thresholds = found.get("thresholds")
+    given = thresholds.get("classes") if isinstance(thresholds, dict) else None
+    if given is None:
+        return None
+    _require_calibrated(found, "thresholds.classes", place)
+    if not isinstance(given, dict) or not given.keys() <= set(labels):
+        _refuse(place, f"'thresholds.classes' must map some of 'labels' to numbers; {_AGAIN}")
+    if not all(_is_number(each, 0, 1) for each in given.values()):
+        _refuse(place, f"'thresholds.classes' must hold numbers from 0 to 1; {_AGAIN}")
+    return {label: float(each) for label, each in given.items()}
+
+
+def _require_calibrated(found: Mapping[str, Any], field: str, place: object) -> None:
+    """Raises RefusedError for a package that may not have a field of those that say how sure scores are."""
+    if found["schemaVersion"] != CALIBRATED_VERSION:
+        _refuse(place, f"'{field}' is of packages with schemaVersion {CALIBRATED_VERSION} alone; {_AGAIN}")
+    if found["task"] not in tasks.CALIBRATED:
+        _refuse(place, f"'{field}' is of packages for {', '.join(tasks.CALIBRATED)} alone; {_AGAIN}")
+
+
+def _is_number(given: object, low: float, high: float) -> bool:
+    """Whether it is one between two, which may be anything."""
+    return isinstance(given, int | float) and type(given) is not bool and low <= given <= high
 
 
 def _are_among(some: object, labels: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 
 from pelagos_pipelines.serving import color, packages, reducing, tasks
 from pelagos_pipelines.serving.geometry import Fitted, Pixels
-from pelagos_pipelines.serving.predictions import Prediction, Raw, Settings, Thresholds
+from pelagos_pipelines.serving.predictions import Prediction, Raw, Scaling, Settings, Thresholds
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
@@ -104,8 +104,10 @@ class Predictor:
         return [results[index] for index in range(len(images))]
 
     def decode(self, raw: Raw, image: Fitted, thresholds: Thresholds) -> Prediction:
-        """What one of ``outputs`` says of its image."""
-        return self.task.decode(raw, image, self.settings, thresholds)
+        """What one of ``outputs`` says of its image; thresholds are of scores as they are told."""
+        scaling = self.settings.scaling
+        found = self.task.decode(raw, image, self.settings, self.task.asked(thresholds, scaling))
+        return found if scaling is None and thresholds.by_class is None else found.told(thresholds, scaling)
 
 
 def load(
@@ -127,4 +129,6 @@ def read(folder: Path, manifest_sha256: str | None = None) -> tuple[bytes, Setti
         graph = file.read(packages.LARGEST[packages.GRAPH])
     packages.require_digest(folder, packages.GRAPH, graph, described.files[packages.GRAPH])
     geometry = described.image_size, described.stride, described.color, described.tile, described.longest
-    return graph, Settings(described.task, described.labels, *geometry, described.head, described.stuff)
+    scaling = None if described.scaling is None else Scaling(*described.scaling)
+    more = described.head, described.stuff, scaling, described.confidences
+    return graph, Settings(described.task, described.labels, *geometry, *more)

@@ -25,6 +25,8 @@ STEP = "evaluation"
 MEASUREMENT = "measurement"
 LABELS = "labels"
 """The folder of what the model doubts, of figures and of artifacts."""
+CALIBRATION = "calibration.json"
+"""As evaluation.calibrating calls it."""
 MOST_HELD_OUT = 10_000
 """Images of validation that are looked at once more for that."""
 LOWEST_CONFIDENCE = 0.001
@@ -73,7 +75,7 @@ def _stands(run: runs.Run, step: str) -> bool:
 
 
 def _measure(run: runs.Run) -> None:
-    from pelagos_pipelines.evaluation import counts, figures, ground_truth
+    from pelagos_pipelines.evaluation import calibrating, counts, figures, ground_truth
     from pelagos_pipelines.evaluation import report as evaluation
     from pelagos_pipelines.evaluation.tasks import TASKS
     from pelagos_pipelines.serving.predictions import Thresholds
@@ -95,14 +97,18 @@ def _measure(run: runs.Run) -> None:
     found = list(itertools.islice(predictions, len(samples)))
     # Of validation, what doubts need: faint detections are most of all, and metrics alone ask for them.
     others = [strategy.without_faint(one) for one in predictions]
-    measured = evaluation.evaluate(samples, found, known.labels, run.figures)
-    limits = strategy.limits(known, found, measured.metrics, limit)
-    further = resampled.of_model(run, samples, found, known.labels, measured.metrics)
+    sure = calibrating.choose(run.request.evaluation, strategy, known.labels, held_out["validation"], others)
+    told, others = sure.told(found), sure.told(others)
+    measured = evaluation.evaluate(samples, told, known.labels, run.figures)
+    metrics = measured.metrics | calibrating.measured(sure, strategy, samples, found, run.figures)
+    limits = strategy.limits(known, told, measured.metrics, limit)
+    further = resampled.of_model(run, samples, told, known.labels, metrics, sure.confidences)
     warnings = [
         *measured.warnings,
+        *sure.notes,
         *further.warnings,
         *limits,
-        *_doubted(run, known.labels, held_out, [*found, *others]),
+        *_doubted(run, known.labels, held_out, [*told, *others]),
     ]
     if (tile := known.preprocessing.tile) is not None:
         warnings.append(
@@ -113,8 +119,8 @@ def _measure(run: runs.Run) -> None:
     curves, planned = [(epoch.number, epoch.metrics) for epoch in epochs], run.request.hyperparameters.epochs
     figures.learning_curves(curves, run.figures, trained["bestEpoch"], planned)
     # With its time, and before MLflow is told: a step that is started again tells the same points, and measures nothing again.
-    state = {"metrics": {**measured.metrics, **further.metrics}, "warnings": warnings, "at": time.time()}
-    state |= {"counts": counts.of(known), "bestSha256": trained["bestSha256"]}
+    state = {"metrics": {**metrics, **further.metrics}, "warnings": warnings, "at": time.time()}
+    state |= {"counts": counts.of(known), "bestSha256": trained["bestSha256"], "calibration": sure.document()}
     run.finish(MEASUREMENT, state | further.state)
 
 
@@ -180,6 +186,8 @@ def _tell(run: runs.Run, shown: runs.Run) -> None:
     tracker.metrics(known | deviations, epochs, measured["at"])
     figures = sorted(shown.figures.glob("*.png"))
     for path in figures:
+        tracker.file(path, "figures")
+    for path in shown.figures.glob(CALIBRATION):
         tracker.file(path, "figures")
     events = run.events / names.EVALUATION
     event_files.write(events, event_files.of_evaluation(known, figures, epochs, measured["at"]))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pelagos_pipelines.export.package import Written
     from pelagos_pipelines.export.tasks.strategy import Strategy
     from pelagos_pipelines.serving.geometry import Fitted, Pixels
-    from pelagos_pipelines.serving.predictions import Prediction, Raw, Thresholds
+    from pelagos_pipelines.serving.predictions import Prediction, Raw, Settings, Thresholds
     from pelagos_pipelines.serving.predictor import Predictor
     from pelagos_pipelines.training.families import Family
 
@@ -118,7 +118,7 @@ def _pack(run: runs.Run, checkpoint: Path) -> _Packed:
     from pelagos_pipelines.evaluation import ground_truth
     from pelagos_pipelines.export import package
     from pelagos_pipelines.export.parity import require_labels
-    from pelagos_pipelines.serving.predictions import Thresholds
+    from pelagos_pipelines.serving.predictions import Scaling, Thresholds
     from pelagos_pipelines.serving.predictor import Predictor
     from pelagos_pipelines.training.families import family_of
 
@@ -131,19 +131,22 @@ def _pack(run: runs.Run, checkpoint: Path) -> _Packed:
     longest = None if resize is None else resize.longest
     color = known.preprocessing.color
     settings = replace(family.export(checkpoint, onnx), color=color, tile=cut, longest=longest)
+    chosen = seeds.model_of(run).read(evaluate.MEASUREMENT).get("calibration") or {}
+    scaling = None if chosen.get("scaling") is None else Scaling(**chosen["scaling"])
+    told = replace(settings, scaling=scaling, confidences=chosen.get("thresholds"))
     samples = known.samples("test")
     images = [sample.stored() for sample in samples[:: max(len(samples) // PARITY_IMAGES, 1)][:PARITY_IMAGES]]
     exported = _Exported(family, checkpoint, Predictor(onnx.read_bytes(), settings, run.request.resources.cpu), images)
     require_labels(known.labels, settings.labels)
     parity = _prove(exported)
     limit = run.request.evaluation.max_detections
-    probe, answer, outputs = _probe(exported, Thresholds(max_detections=min(limit, KNOWN)))
+    probe, answer, outputs = _probe(exported, told, Thresholds(max_detections=min(limit, KNOWN)))
     written = package.write(
         package.Content(
             family=family.DESCRIPTION.name,
             architecture=run.request.model.architecture,
             dataset={"name": run.request.dataset.name, "version": run.request.dataset.version},
-            settings=settings,
+            settings=told,
             onnx=onnx,
             parity=parity,
             probe=probe,
@@ -246,15 +249,18 @@ def _prove(exported: _Exported) -> Parity:
     return proven
 
 
-def _probe(exported: _Exported, thresholds: Thresholds) -> tuple[Pixels, Prediction, dict[str, Any]]:
-    """The image with the most telling known answer, that answer, and what comes before it."""
+def _probe(exported: _Exported, told: Settings, general: Thresholds) -> tuple[Pixels, Prediction, dict[str, Any]]:
+    """The image with the most telling known answer, that answer as it is ``told``, and what comes before it."""
     from pelagos_pipelines.export import probes
 
+    thresholds = general.of(told.labels, told.confidences)
+    asked = exported.predictor.task.asked(thresholds, told.scaling)
+    # The training framework knows one threshold for all classes.
+    asked = replace(asked, confidence=min(asked.by_class or (asked.confidence,)), by_class=None)
+    is_usual = told.scaling is None and thresholds.by_class is None
     candidates = [
-        probes.Candidate(image, raw, output, known)
-        for image, output, (raw, known) in zip(
-            exported.fitted, exported.outputs, exported.answers(thresholds), strict=True
-        )
+        probes.Candidate(image, raw, output, known if is_usual else known.told(thresholds, told.scaling))
+        for image, output, (raw, known) in zip(exported.fitted, exported.outputs, exported.answers(asked), strict=True)
     ]
     chosen, outputs = probes.choose(exported.predictor, candidates, thresholds)
     return exported.images[chosen], exported.rules.known(candidates[chosen].known), outputs

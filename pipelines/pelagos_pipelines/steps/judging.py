@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ from pelagos_contract.tags import (
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import MAX_DETECTIONS, MOST_DETECTIONS
 from pelagos_pipelines import output, storage
-from pelagos_pipelines.evaluation import ground_truth, relabelling
+from pelagos_pipelines.evaluation import calibrating, ground_truth, relabelling
 from pelagos_pipelines.evaluation import report as evaluation
 from pelagos_pipelines.evaluation.relabelling import DifferentClassesError
 from pelagos_pipelines.evaluation.tasks import TASKS
@@ -95,19 +95,20 @@ def run(request: EvaluationRequest) -> EvaluationResult:
         samples = truth.samples("test")
         limit = _limit(content)
         thresholds = Thresholds(confidence=LOWEST_CONFIDENCE, max_detections=limit)
-        with _fitting(named), closing(Confined(graph, settings, len(os.sched_getaffinity(0)), is_known=True)) as model:
+        # As the network has them: what the package says of scores is applied, and measured, below.
+        own = replace(settings, scaling=None)
+        with _fitting(named), closing(Confined(graph, own, len(os.sched_getaffinity(0)), is_known=True)) as model:
             found = [renamed.of(each) for each in _predicted(model, truth, thresholds)]
         figures = scratch / "figures"
         figures.mkdir()
-        measured = evaluation.evaluate(samples, found, renamed.labels, figures)
         strategy = TASKS.named(described.task)
-        warnings = [*renamed.warnings, *measured.warnings, *strategy.limits(truth, found, measured.metrics, limit)]
+        sure = calibrating.Chosen(renamed.labels, settings.scaling, settings.confidences)
+        told = sure.told(found)
+        measured = evaluation.evaluate(samples, told, renamed.labels, figures)
+        warnings = [*renamed.warnings, *measured.warnings, *strategy.limits(truth, told, measured.metrics, limit)]
+        known = measured.metrics | calibrating.measured(sure, strategy, samples, found, figures)
         wanted = set(truth.labels)
-        metrics = {
-            name: value
-            for name, value in measured.metrics.items()
-            if _is_of(name, wanted, set(renamed.labels) - wanted)
-        }
+        metrics = {name: value for name, value in known.items() if _is_of(name, wanted, set(renamed.labels) - wanted)}
         tags = {
             MANIFEST_SHA256_TAG: manifest,
             ONNX_SHA256_TAG: described.files[packages.GRAPH],

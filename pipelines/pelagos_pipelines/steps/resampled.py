@@ -47,12 +47,16 @@ def of_model(
     found: Sequence[Prediction],
     labels: Sequence[str],
     metrics: Mapping[str, float | None],
+    confidences: tuple[float, ...] | None = None,
 ) -> Further:
-    """Of one training, whose evidence is left beside its figures; ``metrics`` are those of the whole split."""
+    """Of one training, whose evidence is left beside its figures; ``metrics`` are those of the whole split.
+
+    ``confidences``: at which precision, recall and F1 of each class hold, where validation has decided about them.
+    """
     from pelagos_pipelines.evaluation import evidence, slices
 
     fields = slices.fields_of(samples)
-    made = evidence.collect(run.request.task, samples, found, labels, run.request.dataset.version, fields)
+    made = evidence.collect(run.request.task, samples, found, labels, run.request.dataset.version, fields, confidences)
     path, warnings = run.figures / EVIDENCE, []
     try:
         kept = {"evidence": {"sha256": evidence.write(made, path), "test": made.test}}

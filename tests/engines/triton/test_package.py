@@ -61,9 +61,11 @@ def at(*path: Any, value: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (at("schemaVersion", value=1), "schemaVersion is 1, and 2 is served: older ones hold code; train or export"),
+        (at("schemaVersion", value=1), "schemaVersion is 1, and 2 and 3 are served: older ones hold code; train or export"),
         (at("schemaVersion", value=None), "schemaVersion is None"),
         (at("schemaVersion", value="2"), "schemaVersion is '2'"),
+        (at("schemaVersion", value=True), "schemaVersion is True"),
+        (at("schemaVersion", value=4), "schemaVersion is 4, and 2 and 3 are served"),
         (at("backend", value="onnxruntime"), "backend: Extra inputs are not permitted"),
         (at("parameters", value={"EXECUTION_ENV_PATH": "/tmp/x.tar.gz"}), "parameters: Extra inputs"),
         (at("task", value="Ensemble"), "task: Input should be 'Detection', "),
@@ -165,6 +167,67 @@ def test_both_who_read_packages_know_the_same_files_and_sizes() -> None:
     assert packages.LARGEST == model_package.LARGEST
     assert packages.FILES == model_package.FILES
     assert packages.SCHEMA_VERSION == model_package.SCHEMA_VERSION
+    assert packages.CALIBRATED_VERSION == model_package.CALIBRATED_VERSION
+    assert packages.TEMPERATURES == model_package.TEMPERATURES
+    assert packages.OFFSETS == model_package.OFFSETS
+
+
+CALIBRATED: dict[str, Any] = {
+    **DESCRIPTION,
+    "schemaVersion": 3,
+    "calibration": {"temperature": 1.5, "offset": -2.0},
+    "thresholds": {**DESCRIPTION["thresholds"], "classes": {"Ceratium": 0.4}},
+}
+
+
+def test_how_sure_scores_are_is_read_by_both() -> None:
+    content = json.dumps(CALIBRATED).encode()
+    manifest, described = model_package.read(content, "here", want(content)), packages.describe(content, "here", None)
+
+    assert manifest.calibration == model_package.Calibration(temperature=1.5, offset=-2.0)
+    assert described.scaling == (1.5, -2.0)
+    assert manifest.thresholds.classes == described.confidences == {"Ceratium": 0.4}
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_package_that_says_nothing_of_it_has_the_scores_of_its_network(version: int) -> None:
+    content = json.dumps(DESCRIPTION | {"schemaVersion": version}).encode()
+
+    assert model_package.read(content, "here", want(content)).calibration is None
+    assert packages.describe(content, "here", None).scaling is None
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        *((at("calibration", "temperature", value=value), "temperature") for value in (0, -1, 0.04, 21, "1", None, True, [1])),
+        *((at("calibration", "offset", value=value), "offset") for value in (-21, 20.5, "0", None, True)),
+        *((at("calibration", "temperature", value=float(value)), "here") for value in ("nan", "inf")),
+        (at("calibration", "slope", value=1.0), "calibration"),
+        (at("calibration", value=1.5), "calibration"),
+        (at("calibration", value=[]), "calibration"),
+        (at("calibration", value={}), "calibration"),
+        *((at("thresholds", "classes", "Ceratium", value=value), "thresholds.classes") for value in (-0.1, 1.1, "0.4", True)),
+        *((at("thresholds", "classes", "Ceratium", value=float(value)), "here") for value in ("nan", "inf")),
+        (at("thresholds", "classes", "whale", value=0.4), "thresholds.classes"),
+        (at("thresholds", "classes", value=["Ceratium"]), "thresholds.classes"),
+        (at("thresholds", "classes", value=7), "thresholds.classes"),
+        (at("schemaVersion", value=2), "is of packages with schemaVersion 3 alone"),
+        (at("task", value="SemanticSegmentation"), "here"),
+        (at("task", value="PanopticSegmentation"), "here"),
+    ],
+)  # fmt: skip
+def test_what_no_package_says_of_how_sure_scores_are_is_refused_by_both(
+    change: Callable[[dict[str, Any]], object], words: str
+) -> None:
+    described = copy.deepcopy(CALIBRATED)
+    change(described)
+    content = json.dumps(described).encode()
+
+    with pytest.raises(RejectedError, match=words):
+        model_package.read(content, "here", want(content))
+    with pytest.raises(packages.RefusedError, match=words):
+        packages.describe(content, "here", None)
 
 
 def test_a_head_is_one_that_is_served() -> None:

@@ -22,6 +22,12 @@ class Classification(Strategy):
 
     task = Task.CLASSIFICATION
 
+    def summary(self, answer: Answer) -> str:
+        """Whether the most probable class is probable enough, where there is a threshold."""
+        if answer.get("decided") is not False:
+            return ""
+        return f"undecided (no class has more than its threshold, {answer.get('threshold', 0):.2f} of the first)"
+
     def table(self, answer: Answer) -> Table:
         """With a bar as long as the class is probable."""
         found = empty_table("class", "probability")

@@ -34,6 +34,7 @@ def wanted(seen: Observed, model: ResolvedModel) -> DesiredService:
         iou=spec.thresholds.iou,
         cpu=threads(spec.resources),
         max_detections=spec.max_detections,
+        per_class=spec.thresholds.per_class,
         digest="",
         scaling=Scaling(
             mode=spec.scaling.deployment_mode,

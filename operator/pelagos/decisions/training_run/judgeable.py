@@ -31,7 +31,7 @@ def objection(spec: TrainingRunSpec, dataset: str, classes: Sequence[str] | None
     """
     task = by_architecture()[spec.model.architecture].task
     for number, gate in enumerate(spec.gates):
-        if (lack := _lack(gate, task)) is not None:
+        if (lack := _lack(gate, task, is_calibrated=bool(spec.evaluation.calibration))) is not None:
             return f"spec.gates[{number}].metric: {lack}"
         if gate.champion is not None and (metric := gate.name.removeprefix(metrics.TEST)) in _OF_ONE_MODEL:
             return f"spec.gates[{number}].metric: models are not compared by {metric}; give it a minimum or a maximum"
@@ -61,7 +61,7 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f" (did you mean {' or '.join(repr(folded[each]) for each in near)}?)" if near else ""
 
 
-def _lack(gate: Gate, task: Task) -> str | None:
+def _lack(gate: Gate, task: Task, *, is_calibrated: bool) -> str | None:
     name = gate.name if gate.slice is None else whole(gate.metric)
     kind, _, rest = name.partition("/")
     description = TASKS[task]
@@ -74,10 +74,12 @@ def _lack(gate: Gate, task: Task) -> str | None:
             if gate.name in known
             else f"there is no {gate.name}{meant(gate.name, known)}; there is {listed(known)}"
         )
-    measured = (*description.metrics, *description.overall)
+    measured = (*description.metrics, *description.overall, *(description.calibrated if is_calibrated else ()))
     if kind != "test":
         return f"there are no metrics of {kind!r}; a gate names one of the test split: {listed(measured)}"
     metric, _, label = rest.partition("/")
+    if metric in description.calibrated and not is_calibrated:
+        return f"{metric} is measured of calibrated scores; set spec.evaluation.calibration: true in a new TrainingRun"
     if metric not in measured:
         return f"models that {description.verb} have no {metric}{meant(metric, measured)}; they have {listed(measured)}"
     if label and metric not in description.metrics:

@@ -15,6 +15,7 @@ from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
 from pelagos.ports.pipelines import FINISHED, RunState
 from pelagos_contract.families import SCHEDULING, by_architecture
+from pelagos_contract.tasks import TASKS
 
 if TYPE_CHECKING:
     from pelagos_contract.search import Search
@@ -82,6 +83,12 @@ def _unheeded(seen: Observed) -> str | None:
     for name in () if family.schedules else SCHEDULING:
         if values[name] is not None:
             return f"spec.hyperparameters.{name}: trainings of {architecture} do not heed it; leave it out"
+    field = seen.spec.evaluation.sureness
+    if field is not None and not TASKS[family.task].calibrated:
+        return (
+            f"spec.evaluation.{field}: the scores of models that {TASKS[family.task].verb} ({architecture}) do not say how often"
+            " they are right, and servers would not heed it; leave it out"
+        )
     if gpus > 1 and not family.several_gpus:
         return f"spec.resources.gpus is {gpus}, and trainings of {architecture} use one GPU; set it to 1"
     if gpus > 1 and asked.batch_size < gpus:

@@ -40,6 +40,8 @@ def for_service(package: Manifest, want: DesiredService) -> dict[str, Any]:
         "intra_op_threads": str(want.cpu),
         "manifest_sha256": want.manifest_sha256,
     }
+    if package.thresholds.classes is not None and not want.heeds_classes:
+        parameters["class_confidences"] = "service"
     return {
         "name": want.model_name,
         "backend": "python",

@@ -17,11 +17,11 @@ class InferenceError(Exception):
 
 
 async def infer(
-    address: str, model: str, image: bytes, timeout: float, *, raw: bool = False
+    address: str, model: str, image: bytes, timeout: float, *, raw: bool = False, confidence: float | None = None
 ) -> tuple[dict[str, Any], float]:
     """The ``prediction`` for one encoded image, and the seconds that it took on an open connection.
 
-    With ``raw`` it also has what the network gives before any threshold.
+    With ``raw`` it also has what the network gives before any threshold; ``confidence`` goes before the service's.
     """
     # The first import takes a second, in which the event loop must go on.
     await asyncio.to_thread(importlib.import_module, "tritonclient.grpc.aio")
@@ -30,13 +30,17 @@ async def infer(
     from tritonclient.grpc.aio import InferenceServerClient
     from tritonclient.utils import InferenceServerException
 
+    # Fractions as text: not every release of the client sends them.
+    asked: dict[str, Any] = {"raw": True} if raw else {}
+    if confidence is not None:
+        asked["confidence"] = str(confidence)
     tensor = InferInput("image", [1, 1], "BYTES")
     tensor.set_data_from_numpy(np.array([[image]], dtype=np.object_))
     try:
         async with asyncio.timeout(timeout), InferenceServerClient(address) as client:
             await client.is_server_live()  # opens the connection
             begun = monotonic()
-            result = await client.infer(model, [tensor], parameters={"raw": True} if raw else None)
+            result = await client.infer(model, [tensor], parameters=asked or None)
             latency = monotonic() - begun
     except TimeoutError as error:
         raise InferenceError(f"no answer within {timeout:g} s") from error

@@ -20,10 +20,14 @@ from pelagos.engines.triton.fields import Label, Number, Share, Strict
 from pelagos.engines.triton.tasks import TASKS
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import DesiredService
+from pelagos_contract import tasks
 from pelagos_contract.base import OneOf
 from pelagos_contract.preprocessing import Color
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION, CALIBRATED_VERSION = 2, 3
+"""Of packages, and of those with a temperature, or with thresholds of classes."""
+TEMPERATURES, OFFSETS = (0.05, 20.0), (-20.0, 20.0)
+"""The lowest and the highest."""
 DESCRIPTION, GRAPH, IMAGE, ANSWER = "package.json", "model.onnx", "probe.png", "probe.json"
 FILES = (GRAPH, IMAGE, ANSWER)
 """What a description lists: exactly these. Everything else in the folder is not looked at."""
@@ -67,6 +71,15 @@ class Thresholds(Strict):
     confidence: Share
     iou: Share
     max_detections: Annotated[int, Field(ge=1, le=100_000)]
+    classes: Annotated[dict[Label, Share], Field(min_length=1, max_length=100_000)] | None = None
+    """What is asked of each class in the place of ``confidence``, by its label."""
+
+
+class Calibration(Strict):
+    """What servers do to scores before they tell them (serving.calibration)."""
+
+    temperature: Annotated[float, Field(ge=TEMPERATURES[0], le=TEMPERATURES[1])]
+    offset: Annotated[float, Field(ge=OFFSETS[0], le=OFFSETS[1])] = 0.0
 
 
 class Parity(Strict):
@@ -113,7 +126,7 @@ class Files(Strict):
 class Manifest(Strict):
     """The content of ``package.json``."""
 
-    schema_version: Literal[2]
+    schema_version: Literal[2, 3]
     task: Annotated[str, OneOf(lambda: TASKS.names)]
     head: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """Of what kind its outputs are: one of its task's heads, see `read`."""
@@ -124,6 +137,7 @@ class Manifest(Strict):
     onnx_sha256: Annotated[Digest, Field(alias="onnxSha256")]
     input: Geometry
     thresholds: Thresholds
+    calibration: Calibration | None = None
     dataset: Dataset
     parity: Parity
     files: Files
@@ -158,8 +172,10 @@ def read(content: bytes, place: object, want: DesiredService) -> Manifest:
         altered = f"{place} has been altered, or is of another package: sha256 {actual} instead of"
         refuse(f"{altered} {want.manifest_sha256}; {AGAIN}")
     found = _object(content, place)
-    if (version := found.get("schemaVersion")) != SCHEMA_VERSION:
-        refuse(f"{place}: schemaVersion is {version!r}, and {SCHEMA_VERSION} is served: older ones hold code; {AGAIN}")
+    version = found.get("schemaVersion")
+    if type(version) is not int or version not in {SCHEMA_VERSION, CALIBRATED_VERSION}:
+        served = f"{SCHEMA_VERSION} and {CALIBRATED_VERSION} are served"
+        refuse(f"{place}: schemaVersion is {version!r}, and {served}: older ones hold code; {AGAIN}")
     manifest = _checked(TypeAdapter(Manifest), found, place)
     if manifest.files.graph != manifest.onnx_sha256:
         refuse(f"{place}: onnxSha256 is {manifest.onnx_sha256}, and {GRAPH} has {manifest.files.graph}; {AGAIN}")
@@ -167,6 +183,7 @@ def read(content: bytes, place: object, want: DesiredService) -> Manifest:
     if manifest.head not in (heads or (None,)):
         known = ", ".join(heads) or "none"
         refuse(f"{place}: head is {manifest.head!r}, and of {manifest.task} is served: {known}; upgrade, or {AGAIN}")
+    _require_calibrated(manifest, place)
     if want.onnx_sha256 != manifest.onnx_sha256:
         refuse(f"{place}: the graph has sha256 {manifest.onnx_sha256}, the service asks for {want.onnx_sha256}")
     return manifest
@@ -195,6 +212,20 @@ def require_digest(place: object, actual: str, digest: str) -> None:
 def refuse(message: str) -> NoReturn:
     """Raises RejectedError."""
     raise RejectedError("model package", message)
+
+
+def _require_calibrated(manifest: Manifest, place: object) -> None:
+    """Raises RejectedError for a package that may not have what it says of how sure scores are."""
+    classes = manifest.thresholds.classes
+    field = "calibration" if manifest.calibration is not None else "thresholds.classes" if classes is not None else None
+    if field is None:
+        return
+    if manifest.schema_version != CALIBRATED_VERSION:
+        refuse(f"{place}: {field} is of packages with schemaVersion {CALIBRATED_VERSION} alone; {AGAIN}")
+    if not tasks.TASKS[TASKS.named(manifest.task).task].calibrated:
+        refuse(f"{place}: {field} means nothing for {manifest.task}; {AGAIN}")
+    if classes is not None and not classes.keys() <= set(manifest.labels):
+        refuse(f"{place}: thresholds.classes names classes that are not among its labels; {AGAIN}")
 
 
 def _object(content: bytes, place: object) -> dict[str, Any]:

@@ -12,12 +12,14 @@ import numpy as np
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import classification, doubts, examples, figures
+from pelagos_pipelines.evaluation.calibration import Claims
 from pelagos_pipelines.evaluation.counting import classes as counting
 from pelagos_pipelines.evaluation.counting.tables import Table
 from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.examples import Pictures
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.evaluation.tasks.strategy import Strategy, measured
+from pelagos_pipelines.serving.calibration import logarithms
 from pelagos_pipelines.serving.tasks.classification import Classification as Found
 
 TABLES = {"guesses": counting.GUESSES}
@@ -62,6 +64,21 @@ class Classification(Strategy):
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Found], labels: Sequence[str]) -> list[Doubt]:
         """See evaluation.doubts."""
         return doubts.of_classes(samples, found)
+
+    def claims(self, samples: Sequence[Sample], found: Sequence[Found], classes: int) -> Claims:
+        """The most probable class of each image."""
+        probabilities = np.stack([one.probabilities for one in found]) if found else np.zeros((0, classes))
+        truth = np.array([sample.class_ids[0] for sample in samples], np.int64)
+        claimed = probabilities.argmax(axis=1)
+        return Claims(
+            images=len(samples),
+            logits=logarithms(probabilities),
+            claimed=claimed,
+            true=truth,
+            class_ids=claimed,
+            right=claimed == truth,
+            objects=np.bincount(truth, minlength=classes),
+        )
 
     def doubts(self, labels: Sequence[str]) -> list[str]:
         """A classifier of one class has nothing to tell apart."""

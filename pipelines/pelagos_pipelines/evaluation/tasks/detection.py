@@ -12,7 +12,8 @@ from matplotlib.patches import Polygon
 
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.evaluation import crowding, detection, doubts, examples, figures, matching
+from pelagos_pipelines.evaluation import crowding, detection, doubts, examples, figures, matching, object_claims
+from pelagos_pipelines.evaluation.calibration import Claims
 from pelagos_pipelines.evaluation.counting import objects
 from pelagos_pipelines.evaluation.counting.tables import Table
 from pelagos_pipelines.evaluation.doubts import Doubt
@@ -36,6 +37,7 @@ class Detection(Strategy):
     places: Places = BOXES
     things = "boxes"
     tables: Mapping[str, Mapping[str, str]] = TABLES
+    claimed = "detections"
 
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str], folder: Path
@@ -72,6 +74,10 @@ class Detection(Strategy):
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Detections], labels: Sequence[str]) -> list[Doubt]:
         """See evaluation.doubts."""
         return doubts.of_objects(samples, found, len(labels), self.places)
+
+    def claims(self, samples: Sequence[Sample], found: Sequence[Detections], classes: int) -> Claims:
+        """The objects that are found."""
+        return object_claims.claims(matching.objects(samples, found, self.places), len(samples), classes)
 
     def limits(
         self, truth: GroundTruth, found: Sequence[Detections], metrics: Mapping[str, float | None], most: int

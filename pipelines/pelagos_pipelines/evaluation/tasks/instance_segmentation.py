@@ -16,7 +16,17 @@ from pelagos_contract import run_lengths
 from pelagos_contract.metrics import of_test
 from pelagos_contract.run_lengths import Part
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.evaluation import crowding, detection, doubts, examples, figures, instances, matching
+from pelagos_pipelines.evaluation import (
+    crowding,
+    detection,
+    doubts,
+    examples,
+    figures,
+    instances,
+    matching,
+    object_claims,
+)
+from pelagos_pipelines.evaluation.calibration import Claims
 from pelagos_pipelines.evaluation.counting import objects
 from pelagos_pipelines.evaluation.counting.tables import Table
 from pelagos_pipelines.evaluation.doubts import Doubt
@@ -42,6 +52,7 @@ class InstanceSegmentation(Strategy):
 
     task = Task.INSTANCE_SEGMENTATION
     tables = TABLES
+    claimed = "objects"
 
     def measure(
         self, samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str], folder: Path
@@ -90,6 +101,11 @@ class InstanceSegmentation(Strategy):
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Any], labels: Sequence[str]) -> list[Doubt]:
         """See evaluation.doubts; by boxes."""
         return doubts.of_objects(samples, found, len(labels))
+
+    def claims(self, samples: Sequence[Sample], found: Sequence[Any], classes: int) -> Claims:
+        """The objects that are found, by the overlap of masks."""
+        of = matching.objects(samples, found, instances.places_of(samples, found))
+        return object_claims.claims(of, len(samples), classes)
 
     def limits(
         self, truth: GroundTruth, found: Sequence[Any], metrics: Mapping[str, float | None], most: int

@@ -12,6 +12,7 @@ from typing import Any
 
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
+from pelagos_pipelines.evaluation.calibration import Claims
 from pelagos_pipelines.evaluation.counting.tables import Table
 from pelagos_pipelines.evaluation.doubts import Doubt
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
@@ -21,13 +22,15 @@ from pelagos_pipelines.evaluation.shares import Share, averages
 class Strategy(ABC):
     """A task in evaluation. Predictions are of the kind that serving's strategy of the same task makes.
 
-    ``confidence``: the threshold of the predictions that are measured; None: the lowest that there is.
+    ``confidence``: the threshold of the predictions that are measured; None: the lowest that there is. ``claimed``: what each of
+    its `claims` is about.
     """
 
     task: Task
     confidence: float | None = None
     tables: Mapping[str, Mapping[str, str]]
     """What `evidence` makes: tables by name, and of each the columns with their types, of numpy."""
+    claimed: str = "images"
 
     @property
     def name(self) -> str:
@@ -66,6 +69,13 @@ class Strategy(ABC):
     def doubtful(self, samples: Sequence[Sample], found: Sequence[Any], labels: Sequence[str]) -> list[Doubt]:
         """Labels of images that it was not trained on, and that the model doubts; of each kind the clearest first."""
         return []
+
+    def claims(self, samples: Sequence[Sample], found: Sequence[Any], classes: int) -> Claims | None:
+        """What predictions before any scaling claim, and whether it is so, see evaluation.calibration.
+
+        None for a task whose predictions have no confidence that says how often they are right.
+        """
+        return None
 
     def limits(
         self, truth: GroundTruth, found: Sequence[Any], metrics: Mapping[str, float | None], most: int

@@ -46,7 +46,7 @@ class Detection(Strategy):
 
     def worth(self, known: Detections, thresholds: Thresholds) -> tuple[bool, float]:
         """None at the threshold."""
-        clear = (abs(known.scores - thresholds.confidence) > MARGIN).all()
+        clear = (abs(known.scores - thresholds.least(known.class_ids)) > MARGIN).all()
         return bool(clear), float(known.scores.max(initial=0.0))
 
 

@@ -63,7 +63,7 @@ class InstanceSegmentation(Strategy):
 
     def worth(self, known: Instances, thresholds: Thresholds) -> tuple[bool, float]:
         """None at the threshold."""
-        clear = (abs(known.scores - thresholds.confidence) > detection.MARGIN).all()
+        clear = (abs(known.scores - thresholds.least(known.class_ids)) > detection.MARGIN).all()
         return bool(clear), float(known.scores.max(initial=0.0))
 
     def known(self, prediction: Instances) -> Instances:

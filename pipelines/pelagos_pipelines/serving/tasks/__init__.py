@@ -22,6 +22,8 @@ MODULES = {
     "PanopticSegmentation": "panoptic_segmentation",
 }
 """By the name of the task in packages."""
+CALIBRATED = ("Detection", "Classification", "InstanceSegmentation", "OrientedDetection")
+"""Tasks whose packages may say at which temperature scores are told, and what those of classes must reach."""
 HEADS: Mapping[str, Mapping[str, str]] = {
     "InstanceSegmentation": {
         "yolov8-seg": "instance_heads.yolov8_seg",

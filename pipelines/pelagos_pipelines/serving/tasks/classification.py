@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from pelagos_pipelines.serving import geometry, sketches
+from pelagos_pipelines.serving import calibration, geometry, sketches
 from pelagos_pipelines.serving.geometry import Fitted, Pixels
-from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.predictions import Floats, Prediction, Scaling, Settings, Thresholds
 from pelagos_pipelines.serving.tasks.strategy import Strategy
 
 MEAN = np.array([0.485, 0.456, 0.406], np.float32)
@@ -21,10 +21,25 @@ DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
 
 @dataclass(frozen=True)
 class Classification(Prediction):
-    """``probabilities`` [classes] of one image; they add up to 1."""
+    """``probabilities`` [classes] of one image; they add up to 1.
+
+    ``threshold``: what that of the most probable class must have more than for the image to be of that class; None: nothing.
+    """
 
     task = "Classification"
     probabilities: Floats
+    threshold: float | None = None
+
+    def calibrated(self, scaling: Scaling) -> Self:
+        """All at the temperature."""
+        return replace(self, probabilities=calibration.softened(self.probabilities, scaling.temperature))
+
+    def told(self, thresholds: Thresholds, scaling: Scaling | None) -> Self:
+        """With the threshold of the most probable class, where there are such."""
+        found = self if scaling is None else self.calibrated(scaling)
+        if thresholds.by_class is None:
+            return found
+        return replace(found, threshold=float(thresholds.by_class[int(found.probabilities.argmax())]))
 
     def render(self, labels: Sequence[str]) -> dict[str, Any]:
         """With all classes, the most probable one first."""
@@ -33,12 +48,16 @@ class Classification(Prediction):
             {"label": labels[i], "classId": int(i), "probability": round(float(self.probabilities[i]), 6)}
             for i in order
         ]
-        return {
+        rendered = {
             "task": self.task,
             "width": self.width,
             "height": self.height,
             ClassificationTask.results: classes,
         }
+        if self.threshold is None:
+            return rendered
+        is_decided = bool(self.probabilities[order[0]] > self.threshold)
+        return rendered | {"decided": is_decided, "threshold": round(self.threshold, 6)}
 
 
 class ClassificationTask(Strategy):
@@ -59,8 +78,12 @@ class ClassificationTask(Strategy):
         """Normalised."""
         return normalise(canvases)
 
+    def asked(self, thresholds: Thresholds, scaling: Scaling | None) -> Thresholds:
+        """The same: nothing is left out by them."""
+        return thresholds
+
     def decode(self, raw: Floats, image: Fitted, settings: Settings, thresholds: Thresholds) -> Classification:
-        """The output as it is; thresholds do not apply."""
+        """The output as it is; nothing is left out by thresholds."""
         return Classification(image.width, image.height, raw)
 
     def tensors(self, predictions: Sequence[Any], labels: Sequence[str]) -> dict[str, Any]:

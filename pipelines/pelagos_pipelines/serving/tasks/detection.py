@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pelagos_contract import suppression
-from pelagos_pipelines.serving import geometry, sketches
+from pelagos_pipelines.serving import calibration, geometry, sketches
 from pelagos_pipelines.serving.geometry import Fit, Fitted, Pixels
-from pelagos_pipelines.serving.predictions import Floats, Integers, Prediction, Settings, Thresholds
+from pelagos_pipelines.serving.predictions import Floats, Integers, Prediction, Scaling, Settings, Thresholds
 from pelagos_pipelines.serving.tasks.strategy import Strategy
 
 CLASS_OFFSET = np.float32(7680)
@@ -46,6 +46,15 @@ class Detections(Prediction):
     def chosen(self, which: Any) -> Self:
         """Those that an index or a mask of rows chooses."""
         return replace(self, boxes=self.boxes[which], scores=self.scores[which], class_ids=self.class_ids[which])
+
+    def calibrated(self, scaling: Scaling) -> Self:
+        """With all scores scaled; they descend as before."""
+        return replace(self, scores=calibration.scaled(self.scores, scaling))
+
+    def told(self, thresholds: Thresholds, scaling: Scaling | None) -> Self:
+        """Those that pass."""
+        found = self if scaling is None else self.calibrated(scaling)
+        return found.chosen(found.scores > thresholds.least(found.class_ids))
 
     def placed(self, box: Any) -> dict[str, Any]:
         """Where one of its boxes is, as JSON."""
@@ -90,7 +99,7 @@ def with_anchors(
     Returns:
         The detections, and the anchor of each.
     """
-    anchors = np.flatnonzero(raw[4:].max(axis=0) > thresholds.confidence)
+    anchors = np.flatnonzero(thresholds.passed(raw[4:]))
     # What is no number has no place in an answer, and would fail all that is answered with it.
     anchors = anchors[np.isfinite(raw[:, anchors]).all(axis=0)]
     raw = raw[:, anchors].T

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from pelagos_contract import run_lengths
 from pelagos_contract.run_lengths import Part
+from pelagos_pipelines.serving import calibration
 from pelagos_pipelines.serving.geometry import Fitted, Pixels
-from pelagos_pipelines.serving.predictions import Floats, Integers, Prediction, Raw, Settings, Thresholds
+from pelagos_pipelines.serving.predictions import Floats, Integers, Prediction, Raw, Scaling, Settings, Thresholds
 from pelagos_pipelines.serving.tasks import detection
 from pelagos_pipelines.serving.tasks.strategy import Strategy
 
@@ -52,18 +53,26 @@ class Instances(Prediction):
         """Height and width of the image, as masks have it."""
         return self.height, self.width
 
-    def chosen(self, which: Any, *, cut: bool | None = None) -> Instances:
+    def chosen(self, which: Any, *, cut: bool | None = None) -> Self:
         """Those that an index or a mask of rows chooses."""
         places = np.arange(len(self.scores))[which]
-        return Instances(
-            self.width,
-            self.height,
-            self.boxes[places],
-            self.scores[places],
-            self.class_ids[places],
-            tuple(self.masks[place] for place in places.tolist()),
-            self.cut if cut is None else cut,
+        return replace(
+            self,
+            boxes=self.boxes[places],
+            scores=self.scores[places],
+            class_ids=self.class_ids[places],
+            masks=tuple(self.masks[place] for place in places.tolist()),
+            cut=self.cut if cut is None else cut,
         )
+
+    def calibrated(self, scaling: Scaling) -> Self:
+        """With all scores scaled; they descend as before."""
+        return replace(self, scores=calibration.scaled(self.scores, scaling))
+
+    def told(self, thresholds: Thresholds, scaling: Scaling | None) -> Self:
+        """Those that pass."""
+        found = self if scaling is None else self.calibrated(scaling)
+        return found.chosen(found.scores > thresholds.least(found.class_ids))
 
     def render(self, labels: Sequence[str]) -> dict[str, Any]:
         """With boxes, masks and areas, best first."""

@@ -59,7 +59,7 @@ def canonical(boxes: Any) -> Floats:
 
 def oriented_detections(raw: Floats, at: Fit, original: tuple[int, int], thresholds: Thresholds) -> OrientedDetections:
     """Turn a detector's ``[4 + classes + 1, anchors]`` into detections; arguments as of `detection.detections`."""
-    kept = raw[:, raw[4:-1].max(axis=0) > thresholds.confidence].T
+    kept = raw[:, thresholds.passed(raw[4:-1])].T
     with np.errstate(over="ignore"):
         kept = kept[np.isfinite(kept * np.float32(180)).all(axis=1)]  # what degrees can be told of
     scores, classes = kept[:, 4:-1].max(axis=1), kept[:, 4:-1].argmax(axis=1)

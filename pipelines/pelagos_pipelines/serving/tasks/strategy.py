@@ -2,7 +2,7 @@
 
 Called by the predictor, by the child that decodes images, by model.py for its responses, and by the export, which compares what
 comes out of networks. Strategies may know numpy, OpenCV, pelagos_contract.suppression and run_lengths, and of serving
-geometry, maps, predictions and sketches only.
+calibration, geometry, maps, predictions and sketches only.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 import numpy.typing as npt
 
+from pelagos_pipelines.serving import calibration
 from pelagos_pipelines.serving.geometry import Fitted, Pixels
-from pelagos_pipelines.serving.predictions import Floats, Prediction, Raw, Settings, Thresholds
+from pelagos_pipelines.serving.predictions import Floats, Prediction, Raw, Scaling, Settings, Thresholds
 
 
 class Strategy(ABC):
@@ -36,6 +37,10 @@ class Strategy(ABC):
     @abstractmethod
     def values(self, canvases: npt.NDArray[Any]) -> Floats:
         """Decoded images ``[n, h, w, 3]`` blue first as the network's input ``[n, 3, h, w]`` red first."""
+
+    def asked(self, thresholds: Thresholds, scaling: Scaling | None) -> Thresholds:
+        """What `decode` is to ask of a network's own scores, so that ``thresholds`` hold once they are scaled."""
+        return calibration.undone(thresholds, scaling)
 
     @abstractmethod
     def decode(self, raw: Raw, image: Fitted, settings: Settings, thresholds: Thresholds) -> Prediction:

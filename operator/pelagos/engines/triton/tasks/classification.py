@@ -27,6 +27,8 @@ class _Classified(Strict):
     width: int
     height: int
     classes: list[_Class]
+    decided: bool | None = None
+    threshold: Share | None = None
 
 
 class Classification(Strategy):
@@ -43,14 +45,22 @@ class Classification(Strategy):
         return exported
 
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
-        """By class; thresholds mean nothing."""
+        """By class; and whether the image is of the most probable one, where the package's threshold says so clearly."""
         got = {found["label"]: found["probability"] for found in answer["classes"]}
         for found in expected["classes"]:
             label, probability = found["label"], found["probability"]
             if abs(got.get(label, -1) - probability) > PROBABILITY:
                 return f"{label}: expected probability {probability:.4f}, got {got.get(label)}"
         count = len(expected["classes"])
-        return None if len(got) == count else f"expected {count} classes, got {len(got)}"
+        if len(got) != count:
+            return f"expected {count} classes, got {len(got)}"
+        decided, threshold = expected.get("decided"), expected.get("threshold")
+        if decided is None or threshold is None or not want.heeds_classes:
+            return None
+        is_clear = abs(expected["classes"][0]["probability"] - threshold) > PROBABILITY
+        if not is_clear or answer.get("decided") == decided:
+            return None
+        return f"decided: expected {decided} at the threshold {threshold:.4f}, got {answer.get('decided')}"
 
 
 STRATEGY = Classification()

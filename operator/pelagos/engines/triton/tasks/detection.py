@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from pydantic import Field
 
 from pelagos.engines.triton.fields import Label, Number, Share, Strict
-from pelagos.engines.triton.tasks.strategy import Found, Output, Strategy
+from pelagos.engines.triton.tasks.strategy import Found, Output, Strategy, least
 from pelagos_contract.tasks import Task
 
 if TYPE_CHECKING:
@@ -71,8 +71,7 @@ def compare_found(
     same: Callable[[Found, Found], bool],
 ) -> str | None:
     """What is wrong with an answer of objects with boxes, which are its ``results``; ``same``: whether two are one object."""
-    floor = max(float(want.confidence), float(package.get("confidence", 0)))
-    known, got = expected[results], answer[results]
+    known, got, floor = expected[results], answer[results], 0.0
     # Either side may hold the best ones only, and thousands need not be compared.
     most = min(len(known) if expected.get("cut") else COMPARED, want.max_detections, COMPARED)
     for found in (known, got):
@@ -83,11 +82,18 @@ def compare_found(
     if iou != (made_with := float(package.get("iou", iou))):
         strictest = min(iou, made_with)
         known, got = _suppressed(known, strictest), _suppressed(got, strictest)
-    return _compare_detections(known, got, floor, same)
+
+    def is_clear(found: Found) -> bool:
+        return bool(found["score"] >= max(floor, least(found["label"], package, want)) + MARGIN)
+
+    return _compare_detections(known, got, is_clear, same)
 
 
 def _compare_detections(
-    expected: Sequence[Found], answer: Sequence[Found], floor: float, same: Callable[[Found, Found], bool]
+    expected: Sequence[Found],
+    answer: Sequence[Found],
+    is_clear: Callable[[Found], bool],
+    same: Callable[[Found, Found], bool],
 ) -> str | None:
     """Pair every clear detection of either side with one of the other side."""
     left = list(answer)
@@ -95,9 +101,9 @@ def _compare_detections(
         pair = next((other for other in left if same(found, other)), None)
         if pair is not None:
             left.remove(pair)
-        elif found["score"] >= floor + MARGIN:
+        elif is_clear(found):
             return f"missing: {_words(found)}; got {len(answer)} of {len(expected)} detections"
-    extra = next((found for found in left if found["score"] >= floor + MARGIN), None)
+    extra = next((found for found in left if is_clear(found)), None)
     return f"not expected: {_words(extra)}" if extra else None
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from pelagos.engines.triton.fields import Label, Number, Share, Strict
 from pelagos.engines.triton.tasks.detection import COMPARED, MARGIN, PIXELS, SCORE, Detection
-from pelagos.engines.triton.tasks.strategy import Found, Output
+from pelagos.engines.triton.tasks.strategy import Found, Output, least
 from pelagos_contract.tasks import Task
 
 if TYPE_CHECKING:
@@ -47,8 +47,7 @@ class OrientedDetection(Detection):
 
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
         """Of two IoU, the lower one leaves fewer boxes, each of which the higher one leaves, too."""
-        floor = max(float(want.confidence), float(package.get("confidence", 0)))
-        known, got = expected["detections"], answer["detections"]
+        known, got, floor = expected["detections"], answer["detections"], 0.0
         # Either side may hold the best ones only, and thousands need not be compared.
         most = min(len(known) if expected.get("cut") else COMPARED, want.max_detections, COMPARED)
         for found in (known, got):
@@ -57,21 +56,25 @@ class OrientedDetection(Detection):
         known, got = known[:most], got[:most]
         iou = float(want.iou)
         made_with = float(package.get("iou", iou))
-        if iou >= made_with and (missing := _alone(known, got, floor)):
+
+        def is_clear(found: Found) -> bool:
+            return bool(found["score"] >= max(floor, least(found["label"], package, want)) + MARGIN)
+
+        if iou >= made_with and (missing := _alone(known, got, is_clear)):
             return f"missing: {_words(missing)}; got {len(got)} of {len(known)} detections"
-        if iou <= made_with and (extra := _alone(got, known, floor)):
+        if iou <= made_with and (extra := _alone(got, known, is_clear)):
             return f"not expected: {_words(extra)}"
         return None
 
 
-def _alone(some: Sequence[Found], others: Sequence[Found], floor: float) -> Found | None:
+def _alone(some: Sequence[Found], others: Sequence[Found], is_clear: Callable[[Found], bool]) -> Found | None:
     """The first clear detection of one side that has none like it on the other."""
     left = list(others)
     for found in some:
         pair = next((other for other in left if _same(found, other)), None)
         if pair is not None:
             left.remove(pair)
-        elif found["score"] >= floor + MARGIN:
+        elif is_clear(found):
             return found
     return None
 

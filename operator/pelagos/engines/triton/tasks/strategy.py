@@ -17,6 +17,14 @@ Output = tuple[str, str, list[int]]
 """Name, type in Triton's words, and shape without the batch dimension: -1 is a number of rows that differs between responses."""
 
 
+def least(label: str, package: Found, want: DesiredService) -> float:
+    """What a score of a class must have more than, so that both a package's known answer and a server's have it."""
+    classes, general = package.get("classes") or {}, float(want.confidence)
+    known = float(classes[label] if label in classes else package.get("confidence", 0))
+    asked = known if label in classes and want.heeds_classes else general
+    return max(known, asked)
+
+
 class Strategy(ABC):
     """A task in serving, as the control plane sees it."""
 

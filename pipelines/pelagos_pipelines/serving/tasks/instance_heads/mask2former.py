@@ -47,7 +47,7 @@ class Mask2FormerHead(InstanceHead):
         inside = masks >= panoptic.INSIDE
         sure = (masks * inside).sum(axis=(1, 2)) / np.maximum(inside.sum(axis=(1, 2)), 1)
         scores = classes[:, :-1] * sure[:, None]
-        queries, labels = np.nonzero((scores > thresholds.confidence) & np.isfinite(scores))
+        queries, labels = np.nonzero((scores > thresholds.least(np.arange(scores.shape[1]))) & np.isfinite(scores))
         order = np.argsort(-scores[queries, labels], kind="stable")
         chosen = order[: min(thresholds.max_detections, MOST)]
         queries, labels = queries[chosen], labels[chosen]

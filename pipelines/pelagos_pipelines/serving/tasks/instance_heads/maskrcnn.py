@@ -55,7 +55,8 @@ class MaskRcnn(InstanceHead):
     def decode(self, raw: Raw, image: Fitted, settings: Settings, thresholds: Thresholds) -> Instances:
         """Boxes are suppressed again where less overlap is asked for than the graph allows."""
         objects, masks = raw[0], raw[1]
-        chosen = np.flatnonzero((objects[:, 4] > max(thresholds.confidence, 0)) & np.isfinite(objects).all(axis=1))
+        chosen = np.flatnonzero((objects[:, 4] > 0) & np.isfinite(objects).all(axis=1))
+        chosen = chosen[objects[chosen, 4] > thresholds.least(objects[chosen, 5].astype(np.int32))]
         limit, cut = min(thresholds.max_detections, MOST), False
         if thresholds.iou < IOU:
             apart = objects[chosen, 5:] * CLASS_OFFSET

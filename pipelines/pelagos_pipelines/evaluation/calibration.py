@@ -1,0 +1,210 @@
+"""How sure a model is, against how often it is right; and the confidences of classes at which it is right most often.
+
+What a model claims of images is one row each: a classifier claims a class of every image, a detector one of every object that it
+finds. Nothing here knows a task: evaluation.tasks say what is claimed.
+
+* Expected calibration error (ECE): claims are sorted by their confidence into 15 bins of equal width, open below and closed
+  above; the mean of the differences between the share of claims that are right and their mean confidence, weighted by the claims
+  in a bin. Naeini, Cooper and Hauskrecht, AAAI 2015; Guo et al. 2017, arXiv:1706.04599, equation 3. Of detectors that is the
+  detection ECE by confidence of Küppers et al. 2020, arXiv:2004.13546: right is what has the class of an object and an IoU of
+  0.50 with it.
+* Scaling: temperature, and of detectors offset, with the least negative log-likelihood, which is convex in 1 / temperature and
+  offset (Guo et al.; Platt 1999).
+* Confidence of a class: that with the highest F1. For single classes and their F1 that is exact: Lipton, Elkan and
+  Naryanaswamy, Optimal thresholding of classifiers to maximize F1 measure, ECML 2014, arXiv:1402.1892.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+
+from pelagos_pipelines.evaluation import shares
+from pelagos_pipelines.evaluation.shares import Share
+from pelagos_pipelines.serving.packages import OFFSETS, TEMPERATURES
+from pelagos_pipelines.serving.predictions import Scaling
+
+BINS = 15
+AT_CONFIDENCES = ("precision", "recall", "F1")
+"""Metrics that depend on the confidences of classes."""
+_CLOSE, _STEPS = 1e-12, 60
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a model claims of ``images`` images, ``n`` times.
+
+    ``logits`` ``[n, k]`` before any scaling; ``claimed`` ``[n]`` the column that is claimed, and ``true`` ``[n]`` the one that
+    is so. ``class_ids`` ``[n]`` of what is claimed, and ``right`` ``[n]`` whether it is. ``objects`` ``[classes]``: what
+    there is to be claimed. Of claims that are less sure than ``faintest``, before any scaling, nothing is said: they are most of
+    what a detector finds, and next to none is right. ``is_own``: scores are
+    probabilities of something of their own, with logits ``[n, 2]`` of its not being so, 0, and of its being so.
+    """
+
+    images: int
+    logits: Any
+    claimed: Any
+    true: Any
+    class_ids: Any
+    right: Any
+    objects: Any
+    faintest: float = 0.0
+    is_own: bool = False
+
+    @property
+    def clear(self) -> Claims:
+        """Those that are not faint."""
+        if not self.faintest:
+            return self
+        chosen = self.confidence() >= self.faintest
+        names = ("logits", "claimed", "true", "class_ids", "right")
+        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
+    def scaled(self, scaling: Scaling | None) -> Any:
+        """The logits when they are told."""
+        logits = self.logits.astype(np.float64)
+        if scaling is None:
+            return logits
+        logits /= scaling.temperature
+        if self.is_own:
+            logits[:, 1] += scaling.offset
+        return logits
+
+    def confidence(self, scaling: Scaling | None = None) -> Any:
+        """How sure each claim is, ``[n]``."""
+        logits = self.scaled(scaling)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+        return odds[np.arange(len(odds)), self.claimed] / odds.sum(axis=1)
+
+    def unlikelihood(self, scaling: Scaling | None = None) -> float:
+        """The mean negative log-likelihood of what is so, in nats; NaN of no claims."""
+        if not len(self.logits):
+            return math.nan
+        logits = self.scaled(scaling)
+        top = logits.max(axis=1)
+        whole = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
+        return float((whole - logits[np.arange(len(logits)), self.true]).mean())
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Claims by bins of confidence, each ``[BINS]``: how many, how sure they are in the mean, and which share is right.
+
+    The latter two are NaN of an empty bin. ``error`` is the ECE; NaN of no claims.
+    """
+
+    counts: Any
+    confidence: Any
+    right: Any
+    error: float
+
+    def document(self) -> dict[str, Any]:
+        """In JSON; null is what is not known."""
+        numbers = {"confidence": self.confidence, "right": self.right}
+        known = {name: [_finite(value) for value in values.tolist()] for name, values in numbers.items()}
+        return {"counts": self.counts.tolist(), **known, "error": _finite(self.error)}
+
+
+def reliability(confidence: Any, right: Any) -> Reliability:
+    """See the module. ``confidence`` ``[n]`` from 0 to 1, ``right`` ``[n]``."""
+    confidence, right = np.asarray(confidence, np.float64), np.asarray(right, bool)
+    bins = np.digitize(confidence, np.linspace(0, 1, BINS + 1)[1:-1], right=True)
+    counts = np.bincount(bins, minlength=BINS)
+    filled = np.maximum(counts, 1)
+    mean, share = (
+        np.where(counts > 0, np.bincount(bins, weights=values, minlength=BINS) / filled, np.nan)
+        for values in (confidence, right)
+    )
+    error = float(np.nansum(counts * np.abs(share - mean)) / len(confidence)) if len(confidence) else math.nan
+    return Reliability(counts, mean, share, error)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def scaling(claims: Claims) -> Scaling | None:
+    """That by which what is so is likeliest; None where packages may have no such."""
+    if claims.is_own:
+        return _own(claims.logits[:, 1].astype(np.float64), claims.right.astype(np.float64))
+    logits = claims.logits.astype(np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
+    so = logits[np.arange(len(logits)), claims.true]
+
+    def slope(inverse: float) -> float:
+        odds = np.exp(logits * inverse)
+        return float(((odds * logits).sum(axis=1) / odds.sum(axis=1) - so).mean())
+
+    coldest, hottest = (1 / bound for bound in TEMPERATURES)
+    # Convex: its slope grows, and is 0 at the least value. Where it does not change its sign, that lies outside.
+    if not slope(hottest) < 0 < slope(coldest):
+        return None
+    return Scaling(1 / float(brentq(slope, hottest, coldest, xtol=_CLOSE)))
+
+
+def _own(logits: Any, right: Any) -> Scaling | None:
+    """By Newton's method, as the loss is convex; each step is halved until the loss falls."""
+
+    def loss(at: Any) -> float:
+        told = at[0] * logits + at[1]
+        return float((np.logaddexp(0, told) - right * told).mean())
+
+    at, both = np.array([1.0, 0.0]), np.stack((logits, np.ones(len(logits))))
+    for _ in range(_STEPS):
+        sure = 1 / (1 + np.exp(-(at[0] * logits + at[1])))
+        slope, bend = both @ (sure - right) / len(right), (both * (sure * (1 - sure))) @ both.T / len(right)
+        if np.abs(slope).max() < _CLOSE:
+            break
+        step, before = np.linalg.lstsq(bend, slope)[0], loss(at)
+        for _ in range(_STEPS):
+            if loss(at - step) < before:
+                break
+            step /= 2
+        at -= step
+    (low, high), (least, most) = TEMPERATURES, OFFSETS
+    is_within = 1 / high < at[0] < 1 / low and least < at[1] < most
+    return Scaling(1 / float(at[0]), float(at[1])) if is_within else None
+
+
+def confidences(claims: Claims, confidence: Any, faintest: float) -> dict[int, float]:
+    """By class, the confidence that its claims must have more than, so that F1 is highest; of equal ones the lowest.
+
+    ``confidence`` ``[n]`` is how sure claims are, and ``faintest`` what those have at least. Without those classes that have
+    no objects, or of which no claim is right: nothing is known of them.
+    """
+    found = {}
+    for class_id in np.flatnonzero(claims.objects).tolist():
+        chosen = claims.class_ids == class_id
+        best = _best(confidence[chosen], claims.right[chosen], int(claims.objects[class_id]), faintest)
+        if best is not None:
+            found[class_id] = best
+    return found
+
+
+def _best(confidence: Any, right: Any, objects: int, faintest: float) -> float | None:
+    order = np.argsort(-confidence, kind="stable")
+    sorted_, hits = confidence[order], np.cumsum(right[order])
+    if not len(hits) or not hits[-1]:
+        return None
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + objects)
+    # Claims that are equally sure pass together.
+    ends = np.flatnonzero(np.append(np.diff(sorted_) != 0, True))
+    last = ends[np.flatnonzero(f1[ends] == f1[ends].max())[-1]]
+    below = float(sorted_[last + 1]) if last + 1 < len(sorted_) else min(faintest, float(sorted_[last]))
+    # Halfway to the next one, which is left out: the last digits of other machines do not decide.
+    return (float(sorted_[last]) + below) / 2
+
+
+def at_confidences(claims: Claims, confidence: Any, least: Any) -> dict[str, Share]:
+    """Precision, recall and F1 where claims, as sure as ``confidence`` says, need more than ``least`` of their class."""
+    passed = confidence > np.asarray(least, np.float64)[claims.class_ids]
+    claimed, hits = (
+        np.bincount(claims.class_ids[chosen], minlength=len(claims.objects))
+        for chosen in (passed, passed & claims.right)
+    )
+    counts = shares.of_counts(hits, claims.objects, claimed)
+    return {name: counts[name] for name in AT_CONFIDENCES}

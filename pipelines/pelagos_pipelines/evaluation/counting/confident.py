@@ -1,0 +1,39 @@
+"""Precision, recall and F1 where what is said of a class needs more than its own confidence, as evaluation.calibration has them.
+
+From the tables of any task whose models say how sure they are: of images that have one class, and of objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pelagos_pipelines.evaluation import shares
+from pelagos_pipelines.evaluation.calibration import AT_CONFIDENCES
+from pelagos_pipelines.evaluation.counting.tables import Sums, Table
+
+
+def counter(
+    tables: Mapping[str, Table], images: int, classes: int, confidences: Sequence[float]
+) -> Callable[[Any], dict[str, Any]]:
+    """What gives the averages for weights, by their names; ``confidences`` are by class."""
+    if "guesses" in tables:
+        guesses = tables["guesses"]
+        right: Any = guesses["class"] == guesses["guess"]
+        said = {"image": guesses["image"], "class": guesses["guess"], "sure": guesses["confidence"], "right": right}
+        actual_of = Sums(guesses, None, images, classes)
+    else:
+        found = tables["found"]
+        said = {"image": found["image"], "class": found["class"], "sure": found["score"], "right": found["right"] & 1}
+        actual_of = Sums(tables["true"], "count", images, classes)
+    passed = said["sure"] > np.asarray(confidences)[said["class"]]
+    kept = {name: values[passed] for name, values in said.items()}
+    claimed_of, hits_of = Sums(kept, None, images, classes), Sums(kept, "right", images, classes)
+
+    def count(weights: Any) -> dict[str, Any]:
+        counts = shares.of_counts(hits_of.of(weights), actual_of.of(weights), claimed_of.of(weights))
+        return shares.averages({name: counts[name] for name in AT_CONFIDENCES})
+
+    return count
