@@ -77,6 +77,11 @@ def facts(
             "intervals": intervals,
             "resampling": {"by": "site", "groups": 14, "level": 0.95, "samples": 2000},
             "at": 1_790_000_000.0,
+            "calibration": {
+                "scaling": {"temperature": 1.234, "offset": -0.5},
+                "thresholds": dict.fromkeys(labels, 0.31),
+                "validation": {},
+            },
             "slices": [
                 {
                     "field": "site",

@@ -64,6 +64,8 @@ def test_a_card_says_what_the_model_is_for_of_what_it_is_and_how_good() -> None:
         "jo@example.org",
         "Intervals are at the 95% level, by bootstrap over 14 groups by site",
         "0.410 to 0.580",
+        "1.234",
+        "confidence of cod",
         "12 W for each busy core (Green Algorithms)",
         "Mitchell et al.",
         f"sha256:{'ab12' * 16}",

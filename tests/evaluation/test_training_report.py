@@ -51,8 +51,9 @@ def test_a_report_says_all_that_is_known(tmp_path: Path) -> None:
     assert "https://doi.org/10.5281/zenodo.1234567" in said
     assert "CC-BY-4.0" in said
     sections = [
-        "What it was trained on", "Metrics on the test split", "Slices", "Leave one group out", "Pictures", "Parameters",
-        "Environment of its export", "Cost until this report", "Where it is from", *page.CURVES.values(),
+        "What it was trained on", "Metrics on the test split", "What servers apply to scores", "Slices",
+        "Leave one group out", "Pictures", "Parameters", "Environment of its export", "Cost until this report",
+        "Where it is from", *page.CURVES.values(),
     ]  # fmt: skip
     assert set(sections) <= {*read.words}
     assert len(read.addresses) == len(FIGURES)

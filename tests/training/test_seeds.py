@@ -15,6 +15,7 @@ from mlflow_servers import MlflowServer
 from pelagos_contract import sealing
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.flows import TRAINING
+from pelagos_contract.model_card import REPORT, folder_of
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingRequest, TrainingResult, Weights
 from pelagos_pipelines.metering.meter import Meter
@@ -95,6 +96,19 @@ def test_the_model_is_that_of_the_fittest_seed_and_of_equals_of_the_lowest(whole
 
     fit = {seed: (metrics["validation/F1"], -metrics["validation/loss"]) for seed, metrics in found.items()}
     assert result.seed == min(SEEDS, key=lambda seed: (-fit[seed][0], -fit[seed][1], seed))
+
+
+def test_the_report_is_of_all_seeds_and_shows_the_model_that_is_kept(whole: Any) -> None:
+    _, result, *_ = whole
+
+    page = (Path(folder_of(result.model.uri)) / REPORT).read_text(encoding="utf-8")
+
+    assert (
+        f"Mean of 2 seeds, standard deviation {result.deviations['test/accuracy']:.3f}." in page or "Interval" in page
+    )
+    assert [f"<tr><td class=n>{seed}</td>" in page for seed in SEEDS] == [True, True]
+    assert page.count("<td>kept</td>") == 1
+    assert page.count("data:image/webp;base64,") >= 3, "its curves and its pictures"
 
 
 def test_every_seed_has_a_run_below_that_of_the_training(whole: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from pelagos_contract.families import by_architecture
 from pelagos_contract.flows import TRAINING
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingResult
+from pelagos_pipelines.describing import page
 from pelagos_pipelines.export import parity
 from pelagos_pipelines.serving import images, predictor
 from pelagos_pipelines.steps import evaluate as step_of_evaluation
@@ -406,6 +408,33 @@ def test_a_full_disk_is_reported(versions: dict[str, tuple[str, str]], tmp_path:
         train(*place.parameters(request.model_dump_json(by_alias=True)))
     assert place.failure()["reason"] == Reason.DISK_FULL
     assert not (tmp_path / "workspace" / "train.json").exists()
+
+
+def test_a_report_that_cannot_be_made_costs_no_model_and_is_said_to_lack(
+    versions: dict[str, tuple[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = make_request("mobilenet_v3_small", *versions["mobilenet_v3_small"], imageSize=32)
+    place, parameters = Place(tmp_path), Place(tmp_path).parameters(request.model_dump_json(by_alias=True))
+    for step in (train, evaluate):
+        step(*parameters)
+    measured = json.loads((tmp_path / "workspace" / "evaluation.json").read_text())
+
+    def full(*_: object) -> str:
+        raise OSError(errno.ENOSPC, "no space is left")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(page, "made", full)
+        export(*parameters)
+    without = place.result()
+    (tmp_path / "report" / "result.json").unlink()
+    export(*parameters)
+
+    assert without.documents == []
+    assert without.warnings[-1].startswith("the report and the card of this model could not be made")
+    again = place.result()
+    assert again.model == without.model, "the model is as it would be"
+    assert again.warnings == without.warnings[:-1] == measured["warnings"]
+    assert {each.name for each in again.documents} == {model_card.REPORT, model_card.CARD, model_card.MLDCAT_AP}
 
 
 def test_an_empty_split_is_reported(tmp_path: Path) -> None:

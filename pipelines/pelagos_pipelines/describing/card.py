@@ -49,6 +49,7 @@ def written(facts: Facts) -> str:
         _use(facts),
         _data(facts),
         _metrics(facts),
+        _calibration(facts),
         _parts(facts),
         _limits(facts),
         _training(facts),
@@ -127,6 +128,13 @@ def _metrics(facts: Facts) -> Iterator[str]:
         )
         if len(classes) > MOST_CLASSES:
             yield f"\nThe worst {MOST_CLASSES} of {len(classes)} classes."
+
+
+def _calibration(facts: Facts) -> Iterator[str]:
+    if facts.calibration:
+        yield "\n### What servers apply to scores\n"
+        rows = [(plain(name), plain(value)) for name, value in facts.calibration.items()]
+        yield from _table(("", ""), rows[: MOST_CLASSES + 2])
 
 
 def _parts(facts: Facts) -> Iterator[str]:

@@ -224,6 +224,16 @@ class Facts:
         return part.name != _MEAN, found is None, found or 0.0, part.name
 
     @property
+    def calibration(self) -> dict[str, str]:
+        """What servers apply to scores, and the confidence of each class, in words; empty where none was asked for."""
+        found = self.state.get("calibration") or {}
+        scaling = {name: f"{float(value):.3f}" for name, value in (found.get("scaling") or {}).items()}
+        thresholds = {
+            f"confidence of {label}": f"{float(value):.3f}" for label, value in (found.get("thresholds") or {}).items()
+        }
+        return scaling | thresholds
+
+    @property
     def seeds(self) -> list[SeedResult]:
         """Each of several trainings."""
         return [SeedResult.model_validate(each) for each in self.state.get("seeds") or ()]

@@ -59,6 +59,7 @@ def made(facts: Facts, figures: Path) -> str:
         _warnings(facts),
         _data(facts),
         _metrics(facts),
+        _facts("What servers apply to scores", facts.calibration),
         _gates(facts),
         _parts(facts),
         _curves(shown),
