@@ -19,7 +19,7 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingRequest, Weights
 from pelagos_pipelines.steps.train import train
-from pelagos_pipelines.training import remote_weights, torchvision_networks
+from pelagos_pipelines.training import checkpoints, remote_weights, torchvision_networks
 from training.shapes import make_request, make_version
 from web_servers import Reply, Request, Server, serving
 
@@ -93,10 +93,33 @@ def test_an_object_is_brought_and_one_that_is_not_there_is_said(
     assert bring(f"s3://{bucket}/weights/official.pt", tmp_path) == CONTENT
     assert "is not there" in refusal(f"s3://{bucket}/weights/absent.pt", tmp_path)
     assert "must be s3://bucket/key" in refusal(f"s3://{bucket}", tmp_path)
-    assert f"has sha256 {DIGEST}" in refusal(f"s3://{bucket}/weights/official.pt", tmp_path, sha256="0" * 64)
+    message = refusal(f"s3://{bucket}/weights/official.pt", tmp_path, sha256="0" * 64)
+    assert "has another sha256 than model.weights.sha256" in message
+    assert DIGEST not in message, "who asks may not be one who may read it"
     object_storage.put(bucket, "weights/large.pt", bytes(2**20 + 1))
     monkeypatch.setenv("PELAGOS_MAX_CHECKPOINT_MEBIBYTES", "1")
     assert "at most 1048576 are read" in refusal(f"s3://{bucket}/weights/large.pt", tmp_path)
+
+
+def test_in_object_storage_a_namespace_has_its_own_tree_alone(
+    tmp_path: Path, object_storage: ObjectStorage, bucket: str
+) -> None:
+    """Whatever the keys of its steps reach."""
+    for name in ("data/bay/weights.pt", "objects/bay/models/bay/weights.pt", "data/bayou/weights.pt", "weights.pt"):
+        object_storage.put(bucket, name, CONTENT)
+    root = f"s3://{bucket}"
+    roots = remote_weights.own_roots(f"{root}/data/bay", f"{root}/objects/bay/models/bay")
+    assert roots == (f"{root}/data/bay", f"{root}/objects/bay")
+
+    def brought(uri: str) -> bytes:
+        target = tmp_path / "in" / "start.pt"
+        return remote_weights.bring(Weights(uri=uri, sha256=DIGEST), target, "", roots).read_bytes()
+
+    assert brought(f"{root}/data/bay/weights.pt") == brought(f"{root}/objects/bay/models/bay/weights.pt") == CONTENT
+    for other in ("data/bayou/weights.pt", "weights.pt", "data/bay"):
+        with pytest.raises(RefusedError, match="no other part of object storage is read for this namespace"):
+            brought(f"{root}/{other}")
+    assert remote_weights.own_roots("/data", "/objects/models/bay") == ()
 
 
 @pytest.mark.parametrize("uri", ["s3://b/a.pt", "https://a.example/a.pt"])
@@ -137,6 +160,36 @@ def test_artifacts_of_runs_and_what_registered_models_were_made_of(tmp_path: Pat
     perform_train(request, tmp_path / "again", mlflow.uri, again)
     assert client.get_run(again).data.params["weights.taken"] == "244 of 244 tensors were taken from the checkpoint"
     assert json.loads((tmp_path / "again" / "workspace" / "train.json").read_text())["warnings"] == []
+
+
+class KilledError(Exception):
+    """The process ends here."""
+
+
+def test_a_training_that_goes_on_asks_for_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    architecture, version = "mobilenet_v3_small", make_version(tmp_path, (4, 2, 2), Task.CLASSIFICATION)
+    file = tmp_path / "data" / "start.pth"
+    torch.save(torchvision_networks.build(architecture, 2).state_dict(), file)
+    model = {"architecture": architecture, "weights": {"path": "start.pth"}}
+    request = make_request(architecture, *version, epochs=2, imageSize=32, model=model)
+    save = checkpoints.save_atomically
+
+    def saved(content: object, path: Path) -> None:
+        save(content, path)
+        if path.name == "last.pt":
+            raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "save_atomically", saved)
+        with pytest.raises(KilledError):
+            perform_train(request, tmp_path, "", "")
+    file.unlink()
+    perform_train(request, tmp_path, "", "")
+
+    assert json.loads((tmp_path / "workspace" / "train.json").read_text())["epochs"] == 2
+    (tmp_path / "other" / "data").mkdir(parents=True)
+    with pytest.raises(RefusedError, match="is not a file on the data volume"):
+        perform_train(request.model_copy(update={"seed": 7}), tmp_path / "other", "", "")
 
 
 def test_what_mlflow_does_not_have_is_said_with_what_to_name_instead(

@@ -90,6 +90,21 @@ def test_the_model_is_that_of_the_best_trial_which_is_not_trained_again(
     assert left == {str(best.number)}, "weights of other trials fill the storage"
 
 
+def test_the_seed_of_the_trials_takes_the_best_of_them_and_the_others_are_trained(
+    version: tuple[str, str], tmp_path: Path
+) -> None:
+    wanted = {"method": "Grid", "trials": 1, "space": {"learningRate": {"values": ["0.001"]}}}
+    perform(("train",), *parameters(tmp_path, request_for(version, search=wanted, seed=3, seeds=[3, 4])))
+    workspace = tmp_path / "workspace"
+
+    tried = (workspace / "trials/0/history.json").read_bytes()
+    assert (workspace / "seeds/3/history.json").read_bytes() == tried, "with the time that each epoch took"
+    assert (workspace / "seeds/4/history.json").read_bytes() != tried
+    states = [json.loads((workspace / "seeds" / seed / "train.json").read_text()) for seed in "34"]
+    assert states[0]["bestSha256"] != states[1]["bestSha256"]
+    assert json.loads((workspace / "train.json").read_text())["seed"] in (3, 4)
+
+
 def test_mlflow_has_a_run_for_each_trial_and_the_hyperparameters_that_won(whole: Any) -> None:
     _, result, client, parent = whole
     nested = client.search_runs(["0"], f"tags.`mlflow.parentRunId` = '{parent}'")

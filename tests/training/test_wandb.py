@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import os
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ import pytest
 
 from pelagos_contract import remote_sources, source_hosts
 from pelagos_contract.weights_and_biases import API_KEY, WandbRequest
+from pelagos_pipelines.fetching import pinning
+from pelagos_pipelines.fetching.policy import Policy
 from pelagos_pipelines.training import wandb_run
 from pelagos_pipelines.training.training_history import Epoch
 from pelagos_pipelines.training.wandb_run import WandbRun
@@ -104,6 +108,34 @@ def test_online_all_is_told_each_time_and_stands_there_once(tmp_path: Path, serv
     assert run["complete"]
     assert reached(server) == {"/graphql", "/files"}, "no telemetry"
     assert wandb.files == {}, "files would go to addresses that the server names"
+
+
+def test_the_client_gets_to_the_addresses_that_were_judged_whatever_the_name_leads_to_later(
+    tmp_path: Path, service: tuple[Wandb, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other program resolves this name: it is known to the judge alone."""
+    wandb, server = service
+    port = server.url.rpartition(":")[2]
+    url = f"http://wandb.lab.invalid:{port}"
+    monkeypatch.setenv(source_hosts.VARIABLE, url)
+    judge = Policy(url, resolver=lambda *_: [ipaddress.ip_address("127.0.0.1")])
+    monkeypatch.setattr(Policy, "read", lambda: judge)
+
+    assert make(tmp_path, url).finish(Kept(), EPOCHS, SUMMARY) == []  # type: ignore[arg-type]
+    assert [row["epoch"] for row in wandb.runs[ID]["history"]] == [1, 2, 3]
+
+    target = judge.target(url, "url")
+    with pinning.leading_to(target, judge.addresses(target, "url")) as proxy:
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": proxy, "https": proxy}))
+        seen = len(server.seen)
+        for other in (
+            f"http://other.invalid:{port}/",
+            f"http://wandb.lab.invalid/{port}",
+            f"https://127.0.0.1:{port}/",
+        ):
+            with pytest.raises(OSError, match="403"):
+                opener.open(other, timeout=20)
+        assert len(server.seen) == seen
 
 
 def test_a_server_that_is_away_ends_nothing_and_is_told_all_when_it_is_back(

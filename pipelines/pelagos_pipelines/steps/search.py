@@ -299,16 +299,16 @@ def _journal(run: Run) -> list[Entry]:
     return [Entry(**{**one, "state": TrialState(one["state"])}) for one in kept]
 
 
-def take(run: Run, best: Run, wanted: TrainingRequest) -> bool:
-    """Make the training of the best trial that of the run, when both are the same; whether it was.
+def take(training: Run, best: Run) -> bool:
+    """Make what the best trial has trained that of a training with the same inputs; whether it was.
 
-    A training with the same inputs would end with the same bytes.
+    It would end with the same bytes.
     """
     from pelagos_contract import sealing
     from pelagos_pipelines.training import checkpoints
 
-    same = wanted.model_copy(update={"seeds": [], "search": None})
-    if len(wanted.seeds) > 1 or same != best.request or not best.finished("train"):
+    same = training.request.model_copy(update={"seeds": [], "search": None})
+    if same != best.request or not best.finished("train"):
         return False
     try:
         weights = best.best(best.read("train")["bestSha256"])
@@ -316,9 +316,9 @@ def take(run: Run, best: Run, wanted: TrainingRequest) -> bool:
         return False
     if not sealing.is_genuine(best.history):
         return False
-    run.checkpoints.mkdir(parents=True, exist_ok=True)
-    _copy(weights, run.checkpoints / "best.pt", checkpoints.replace_durably)
-    _copy(best.history, run.history, checkpoints.replace_durably)
+    training.checkpoints.mkdir(parents=True, exist_ok=True)
+    _copy(weights, training.checkpoints / "best.pt", checkpoints.replace_durably)
+    _copy(best.history, training.history, checkpoints.replace_durably)
     return True
 
 

@@ -3,39 +3,65 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pelagos_pipelines.steps import runs
 
+if TYPE_CHECKING:
+    from pelagos_contract.training import Weights
+
+LAST = "last.pt"
+"""What trainings go on from, as families.Job has it."""
 STATE = "start"
 """What was taken of the checkpoint: only the first attempt reads it, further ones go on from our own."""
 
 
-def bring(run: runs.Run) -> Path | None:
-    """A verified copy of the checkpoint that the request names, if it names one.
+class Start:
+    """The checkpoint that the request of a run names, brought when the first training needs it."""
 
-    Raises:
-        RefusedError: CHECKPOINT_INVALID.
-        FetchError, StorageError, TrackingError: its place is away.
-    """
+    def __init__(self, run: runs.Run) -> None:
+        """Nothing is asked yet."""
+        self._run = run
+        self._brought: Path | None = None
+
+    def of(self, training: runs.Run) -> Path | None:
+        """A verified copy for a training that begins; one that has a checkpoint of ours goes on from that alone.
+
+        Raises:
+            RefusedError: CHECKPOINT_INVALID.
+            FetchError, StorageError, TrackingError: its place is away.
+        """
+        if self._run.request.model.weights is None or (training.checkpoints / LAST).is_file():
+            return None
+        if self._brought is None:
+            self._brought = _bring(self._run, self._run.request.model.weights)
+        return self._brought
+
+
+def _bring(run: runs.Run, weights: Weights) -> Path:
     from pelagos_pipelines.training import checkpoints, remote_weights
 
-    weights, places = run.request.model.weights, run.places
-    if weights is None:
-        return None
+    places, target = run.places, _copy(run)
     if weights.on_volume is None:
-        return remote_weights.bring(weights, places.scratch / "start.pt", run.tracking_uri)
+        roots = remote_weights.own_roots(places.data_root, places.store.uri)
+        return remote_weights.bring(weights, target, run.tracking_uri, roots)
     data_root = checkpoints.download(weights, places.data_root, places.scratch / "data")
-    return checkpoints.copy_checkpoint(weights, data_root, places.scratch / "start.pt")
+    return checkpoints.copy_checkpoint(weights, data_root, target)
 
 
-def note(run: runs.Run, start: Path | None) -> None:
+def _copy(run: runs.Run) -> Path:
+    return run.places.scratch / "start.pt"
+
+
+def note(run: runs.Run) -> None:
     """Keep what a family took of the checkpoint, if it has done so by now."""
     from pelagos_pipelines.training import checkpoints
 
-    if start is None or run.finished(STATE) or (taken := checkpoints.taken(start)) is None:
+    if run.request.model.weights is None or run.finished(STATE):
         return
-    run.note(STATE, {"words": str(taken), "isWhole": taken.taken == taken.wanted and not taken.unused})
+    # Of an attempt on this machine that ended before it could note that, too.
+    if (taken := checkpoints.taken(_copy(run))) is not None:
+        run.note(STATE, {"words": str(taken), "isWhole": taken.taken == taken.wanted and not taken.unused})
 
 
 def described(run: runs.Run) -> dict[str, str]:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from pelagos_contract import disk, sealing
@@ -125,10 +124,11 @@ def _searched(run: runs.Run, search: Search, prepared: _Prepared, whole: Whole) 
     whole.enter(Stage.SEARCH)
     best = trials.perform(ended)
     whole.flush()
-    found = searching.chosen(run)
-    if not _is_finished(found) and searching.take(found, trials.training(best), found.request):
-        _take(found, trials.training(best), prepared)
-        whole.enter(Stage.TRAINING)
+    found, trial = searching.chosen(run), trials.training(best)
+    for training in seeds.trainings(found):
+        if not _is_finished(training) and searching.take(training, trial):
+            _take(training, trial, prepared)
+            whole.enter(Stage.TRAINING)
     return found
 
 
@@ -143,6 +143,8 @@ def _take(run: runs.Run, best: runs.Run, prepared: _Prepared) -> None:
     history.send()
     event_files.write(run.events / names.TRAINING, event_files.of_training(history.epochs))
     tracker.file(run.events / names.TRAINING, names.FOLDER)
+    if best.finished(starting.STATE):
+        run.note(starting.STATE, best.read(starting.STATE))
     state = best.read(STEP)
     tracker.describe(starting.described(best), {CHECKPOINT_SHA256_TAG: state["bestSha256"]})
     tracker.file(run.best(state["bestSha256"]), "checkpoint")
@@ -165,12 +167,12 @@ def _is_finished(run: runs.Run) -> bool:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """What all trainings of a run begin with: the request with its dataset on this machine, the truth, the checkpoint."""
+    """What all trainings of a run begin with: the request with its dataset on this machine, the truth, a user's checkpoint."""
 
     request: TrainingRequest
     known: GroundTruth
     family: Family
-    start: Path | None
+    start: starting.Start
 
     def applied(self, request: TrainingRequest) -> dict[str, str]:
         """See `_applied`."""
@@ -186,7 +188,7 @@ def _prepare(run: runs.Run) -> _Prepared:
     family = family_of(request)
     _require_heeded(known, family)
     slices.require(known.samples("test"), request.evaluation.slices or [])
-    return _Prepared(request, known, family, starting.bring(run))
+    return _Prepared(request, known, family, starting.Start(run))
 
 
 def _train(
@@ -205,6 +207,7 @@ def _train(
     run.checkpoints.mkdir(parents=True, exist_ok=True)
     # Before history and checkpoints are read, which a family goes on from without asking where they come from.
     run.forget_strangers()
+    start = prepared.start.of(run)
     tracker = run.tracker()
     applied = prepared.applied(run.request)
     _describe(run, tracker, applied)
@@ -217,7 +220,7 @@ def _train(
         nonlocal sent
         after(history.epochs[-1])
         event_files.write(events, event_files.of_training(history.epochs))
-        starting.note(run, prepared.start)
+        starting.note(run)
         if not run.keep_epoch():
             return False
         if time.monotonic() - sent > _EVENTS_SECONDS:
@@ -230,7 +233,7 @@ def _train(
     history = TrainingHistory(run.history, tracker, keep, shown)
     begin()
     request = run.request.model_copy(update={"dataset": prepared.request.dataset})
-    job = Job(request, prepared.known, run.checkpoints, prepared.start)
+    job = Job(request, prepared.known, run.checkpoints, start)
     keeping = nullcontext() if is_trial else _keeping_what_there_is(run, history, tracker)
     try:
         with keeping:
@@ -262,7 +265,7 @@ def _leave(run: runs.Run, prepared: _Prepared, followed: _Followed, number: int,
     # The process of before may have ended between the last checkpoint and this.
     event_files.write(events, event_files.of_training(history.epochs))
     # The storage may have been away after the last epochs: MLflow is told of them when they are safe, and not before.
-    starting.note(run, prepared.start)
+    starting.note(run)
     run.keep()
     history.send()
     best_sha256 = sealing.digest_of(run.checkpoints / "best.pt")

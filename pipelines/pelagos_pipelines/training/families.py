@@ -38,7 +38,10 @@ from pelagos_pipelines.training.training_history import TrainingHistory
 
 @dataclass(frozen=True)
 class Job:
-    """What to train on and where: ``folder`` keeps checkpoints; ``start`` is a user's checkpoint, copied there and verified."""
+    """What to train on and where: ``folder`` keeps checkpoints; ``start`` is a user's checkpoint, copied there and verified.
+
+    A training that finds ``last.pt`` there, its own, is given no ``start``: it goes on from that.
+    """
 
     request: TrainingRequest
     truth: GroundTruth

@@ -9,10 +9,11 @@ import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pelagos_contract import disk, sealing
 from pelagos_contract.failures import Reason, RefusedError
@@ -21,7 +22,7 @@ from pelagos_pipelines import storage
 from pelagos_pipelines.fetching import Client, Policy, UnexpectedStatusError, Wanted, download
 from pelagos_pipelines.sandbox import MEBIBYTE
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
-from pelagos_pipelines.training import tracking
+from pelagos_pipelines.training import artifacts, tracking
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -35,8 +36,18 @@ _FORBIDDEN = 403
 _ELSEWHERE = "name a file of its own instead: runs:/RUN/PATH, s3://…, https://…, or put it on the data volume (path)"
 
 
-def bring(weights: Weights, target: Path, tracking_uri: str) -> Path:
-    """The checkpoint as ``target``.
+def own_roots(data_root: str, store: str) -> tuple[str, ...]:
+    """Of a step's places, those in object storage: what its keys may be used for. ``store`` is of the packages of a namespace.
+
+    Without any, steps have no keys but those of who runs the machine.
+    """
+    above, _, folder = store.rstrip("/").rpartition("/models/")
+    objects = above if above and "/" not in folder else store
+    return tuple(place.rstrip("/") for place in (data_root, objects) if storage.is_remote(place))
+
+
+def bring(weights: Weights, target: Path, tracking_uri: str, roots: Sequence[str] = ()) -> Path:
+    """The checkpoint as ``target``; with ``roots``, of object storage what is below one of these.
 
     Raises:
         RefusedError: CHECKPOINT_INVALID for a uri that leads nowhere, to what is too large, or to other content than its sha256.
@@ -53,15 +64,17 @@ def bring(weights: Weights, target: Path, tracking_uri: str) -> Path:
         case "https":
             _over_https(uri, target, weights.sha256, allowed)
         case "s3":
+            _require_own(uri, uri, roots)
             _from_storage(uri, target, allowed)
         case "models" | "runs":
-            _from_mlflow(uri, target, tracking_uri, allowed)
+            _from_mlflow(uri, target, _Mlflow(tracking_uri, roots), allowed)
         case _:
             raise _invalid(f"{uri!r} must begin with https://, s3://, models:/, runs:/ or file:")
     digest = sealing.digest_of(target)
     if digest != weights.sha256:
         raise _invalid(
-            f"{uri} has sha256 {digest}, but model.weights.sha256 is {weights.sha256}; correct the sum or the file",
+            # Not which: whoever writes the request may not be one who may read the file.
+            f"what is at {uri} has another sha256 than model.weights.sha256, {weights.sha256}; correct the sum or the file",
             "model.weights.sha256",
         )
     return target
@@ -97,12 +110,29 @@ def _from_storage(uri: str, target: Path, allowed: int) -> None:
         raise _invalid(f"{uri} has gone while it was read; upload it again") from None
 
 
-def _from_mlflow(uri: str, target: Path, tracking_uri: str, allowed: int) -> None:
+@dataclass(frozen=True)
+class _Mlflow:
+    """The tracking server, and where in object storage artifacts may be."""
+
+    uri: str
+    roots: Sequence[str]
+
+
+def _require_own(uri: str, place: str, roots: Sequence[str]) -> None:
+    if roots and not any(place.startswith(f"{root}/") for root in roots):
+        raise _invalid(
+            f"{uri} is not below {' or '.join(roots)}, and no other part of object storage is read for this namespace; put the"
+            " file there, or name it in another way (https://…, models:/…, runs:/…, path)"
+        )
+
+
+def _from_mlflow(uri: str, target: Path, server: _Mlflow, allowed: int) -> None:
+    tracking_uri = server.uri
     if not tracking_uri:
         raise _invalid(f"{uri}: this training is not tracked by an MLflow server; {_ELSEWHERE}")
     for name, value in tracking.CLIENT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    from mlflow import artifacts
+    from mlflow import artifacts as client_artifacts
     from mlflow.tracking import MlflowClient
 
     client = MlflowClient(tracking_uri=tracking_uri)
@@ -114,10 +144,12 @@ def _from_mlflow(uri: str, target: Path, tracking_uri: str, allowed: int) -> Non
             f"{uri}: the artifacts of run {run} are said to be neither on that server nor in object storage: {root[:200]!r}"
             f" is not asked; {_ELSEWHERE}"
         )
+    if not root.startswith("mlflow-artifacts:"):
+        _require_own(uri, f"{root}/", server.roots)
     with _asking(uri, "there is no such artifact"):
         # The client's own listing asks for models that were logged, too, which steps may not see everywhere.
         above = f"{root}/{path}".rpartition("/")[0]
-        listed = artifacts.list_artifacts(artifact_uri=above, tracking_uri=tracking_uri) or []
+        listed = client_artifacts.list_artifacts(artifact_uri=above, tracking_uri=tracking_uri) or []
     name = path.rpartition("/")[2]
     found = next((item for item in listed if item.path.rpartition("/")[2] == name), None)
     if found is None or found.is_dir:
@@ -133,7 +165,9 @@ def _from_mlflow(uri: str, target: Path, tracking_uri: str, allowed: int) -> Non
         folder.mkdir(exist_ok=True)
         # Of one file it makes that file below the folder.
         got = Path(
-            artifacts.download_artifacts(artifact_uri=f"{root}/{path}", dst_path=str(folder), tracking_uri=tracking_uri)
+            client_artifacts.download_artifacts(
+                artifact_uri=f"{root}/{path}", dst_path=str(folder), tracking_uri=tracking_uri
+            )
         )
         _require_size(uri, got.stat().st_size, allowed)
         got.replace(target)
@@ -142,13 +176,7 @@ def _from_mlflow(uri: str, target: Path, tracking_uri: str, allowed: int) -> Non
 
 def _leads_elsewhere(root: str, tracking_uri: str) -> bool:
     """Whether the client would ask another server, with our login, or read this machine: makers of experiments say where."""
-    try:
-        place = urlsplit(root)
-    except ValueError:
-        return True
-    if place.scheme == "mlflow-artifacts":
-        return place.netloc not in {"", urlsplit(tracking_uri).netloc.rpartition("@")[2]}
-    return place.scheme != "s3"
+    return artifacts.is_elsewhere(root, tracking_uri) and not root.startswith("s3://")
 
 
 def _artifact(client: MlflowClient, uri: str) -> tuple[str, str]:

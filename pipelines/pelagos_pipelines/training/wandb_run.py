@@ -16,8 +16,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,11 +27,13 @@ from typing import TYPE_CHECKING, Any
 from pelagos_contract import source_hosts, text
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.weights_and_biases import API_KEY, ENVIRONMENT, FOLDER, WandbRequest
+from pelagos_pipelines.fetching import pinning
 from pelagos_pipelines.fetching.patience import FetchError
-from pelagos_pipelines.fetching.policy import Policy
+from pelagos_pipelines.fetching.policy import Policy, Target
 from pelagos_pipelines.sources import fetched
 
 if TYPE_CHECKING:
+    from pelagos_contract.source_hosts import Address
     from pelagos_pipelines.training.tracking import Tracker
     from pelagos_pipelines.training.training_history import Epoch
 
@@ -44,6 +46,7 @@ PATIENCE = 60.0
 PERIOD = 300.0
 """At least so long lies between two times that a server is told of a training that goes on."""
 FIELD = "tracking.wandb"
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 _NOWHERE = "http://127.0.0.1:9"
 """A port that discards: what goes through this proxy goes nowhere."""
 _LONGEST = 300
@@ -131,23 +134,42 @@ class WandbRun:
             return f"its client is not installed at {python.parent.parent} (on one machine: make wandb)"
         if not told.epochs:
             return ""
-        key, why = self._login()
-        done = self._run(
-            [str(python), str(Path(__file__).with_name("wandb_program.py"))], self._document(told, key), key
-        )
-        return done or why
+        program = [str(python), str(Path(__file__).with_name("wandb_program.py"))]
+        with ExitStack() as open_meanwhile:
+            key, why = self._login()
+            way = open_meanwhile.enter_context(self._way()) if key else {}
+            return self._run(program, self._document(told, key), key, way) or why
 
     def _login(self) -> tuple[str, str]:
         """The key, and why there is none that may be used; both are empty where nobody is asked."""
         if not self._asked.url:
             return "", ""
-        policy = Policy.read()
         try:
-            policy.addresses(policy.target(self._asked.url, f"{FIELD}.url"), f"{FIELD}.url")
+            self._judged()
         except (RefusedError, FetchError) as error:
             return "", str(error)
         key = (fetched.secret_content() or {}).get(API_KEY, "").strip()
         return key, "" if key else f"the Secret of {FIELD}.secretRef was not given to this step, or has no {API_KEY}"
+
+    def _judged(self) -> tuple[Target, list[Address]]:
+        """The server, and the addresses that it has now. Raises RefusedError, FetchError."""
+        policy = Policy.read()
+        target = policy.target(self._asked.url, f"{FIELD}.url")
+        return target, policy.addresses(target, f"{FIELD}.url")
+
+    @contextmanager
+    def _way(self) -> Iterator[dict[str, str]]:
+        """How the client, which resolves names by itself, gets to the addresses that were judged: variables for it.
+
+        Where the platform has a proxy, that resolves names, and decides.
+        """
+        given = {name: os.environ[name] for name in (*_PROXIES, "NO_PROXY", "no_proxy") if os.environ.get(name)}
+        target, addresses = self._judged()
+        if not given.keys().isdisjoint(_PROXIES) or source_hosts.literal(target.host) is not None:
+            yield given
+            return
+        with pinning.leading_to(target, addresses) as proxy:
+            yield dict.fromkeys(_PROXIES, proxy)
 
     def _document(self, told: _Told, key: str) -> dict[str, Any]:
         began = datetime.fromtimestamp(told.epochs[0].at, UTC)
@@ -166,7 +188,9 @@ class WandbRun:
             "patience": PATIENCE,
         }
 
-    def _run(self, command: list[str], document: dict[str, Any], key: str) -> str:
+    def _run(
+        self, command: list[str], document: dict[str, Any], key: str, way: Mapping[str, str] = MappingProxyType({})
+    ) -> str:
         """Returns what went wrong, in words; the key is in none of them."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._home.mkdir(parents=True, exist_ok=True)
@@ -176,7 +200,7 @@ class WandbRun:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=self._environment(key),
+            env={**self._environment(key), **way},
             process_group=0,  # and in our session, which the engine ends as a whole
         ) as process:
             try:
@@ -195,7 +219,7 @@ class WandbRun:
         return f"{self._asked.url or 'the client'}: {last[:_LONGEST]}"
 
     def _environment(self, key: str) -> dict[str, str]:
-        """What the client gets of ours: nothing but the way out, and the key."""
+        """What the client gets of ours beside the way out: nothing but the key."""
         home = str(self._home)
         found = {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -210,9 +234,7 @@ class WandbRun:
             "WANDB_IGNORE_GLOBS": "*",
         }
         if not key:
-            return found | dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), _NOWHERE)
-        ways = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
-        found |= {name: os.environ[name] for name in ways if name in os.environ}
+            return found | dict.fromkeys(_PROXIES, _NOWHERE)
         if authority := os.environ.get(source_hosts.AUTHORITY):
             found |= {"SSL_CERT_FILE": authority, "REQUESTS_CA_BUNDLE": authority}
         return found | {"WANDB_BASE_URL": self._asked.url.rstrip("/"), "WANDB_API_KEY": key}

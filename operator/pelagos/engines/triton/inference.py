@@ -8,12 +8,17 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import math
 from time import monotonic
 from typing import Any
 
 
 class InferenceError(Exception):
     """There was no answer, or it was an error."""
+
+
+class NoNumberError(ValueError):
+    """What stands there in its place."""
 
 
 async def infer(
@@ -49,12 +54,29 @@ async def infer(
     values = result.as_numpy("prediction")
     if values is None or values.size != 1:
         raise InferenceError("the answer holds no prediction")
+    return answered(values.reshape(-1)[0]), latency
+
+
+def answered(content: bytes) -> dict[str, Any]:
+    """What a server's answer says. Raises InferenceError, as of one that has no numbers where these belong."""
     try:
-        prediction = json.loads(values.reshape(-1)[0])
+        prediction = json.loads(content, parse_float=_number, parse_constant=_number)
+    except NoNumberError as error:
+        raise InferenceError(
+            f"the prediction has {error} where a number belongs: the model's weights or its input are broken"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise InferenceError(f"the prediction is not JSON: {error}") from error
     if not isinstance(prediction, dict):
         raise InferenceError("the prediction is no JSON object")
     if why := prediction.get("error"):
         raise InferenceError(f"the image was refused: {why}")
-    return prediction, latency
+    return prediction
+
+
+def _number(text: str) -> float:
+    """Of JSON, which has neither NaN nor Infinity; Python's own reader takes both, and makes infinity of 1e999."""
+    found = float(text)
+    if not math.isfinite(found):
+        raise NoNumberError(text[:20])
+    return found
