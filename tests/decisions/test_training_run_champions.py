@@ -168,7 +168,8 @@ def test_the_first_model_of_a_name_passes_and_is_registered_instead_of_nobody() 
     (effect,) = decision.effects
     assert isinstance(effect, RegisterModel)
     assert effect.want.instead_of == NOBODY
-    assert decision.status["gates"] == [{"metric": "test/mAP50", "champion": {"model": "detector"}, "passed": True}]
+    (gate,) = decision.status["gates"]
+    assert gate == {"metric": "test/mAP50", "value": "0.8000", "champion": {"model": "detector"}, "passed": True}
 
 
 def test_a_gate_against_another_model_leaves_the_alias_to_whoever_has_it() -> None:

@@ -175,6 +175,15 @@ def test_a_metric_above_its_maximum_says_so_and_what_would_not_help() -> None:
     )
 
 
+def test_a_small_value_is_told_with_the_digits_that_tell_it_from_its_bound() -> None:
+    result = training_result()
+    result["metrics"] |= {"export/difference": 0.0000123}
+    spec = training_run_spec(gates=[{"metric": "export/difference", "maximum": "1e-5"}])
+    decision = training_run.decide(trained(spec=spec, report=Report(result=result)))
+
+    assert "export/difference is 1.23e-05, the maximum is 1e-5; " in summary(decision).message
+
+
 def test_both_bounds_on_one_metric_are_two_gates_that_are_judged_apart() -> None:
     spec = training_run_spec(gates=[{"metric": "mAP50", "minimum": "0.5"}, {"metric": "mAP50", "maximum": "0.7"}])
     decision = training_run.decide(trained(spec=spec))

@@ -64,7 +64,12 @@ def one(world: Simulation) -> Simulation:
     assert world.condition(key, "GatesPassed")["message"] == (
         "1 of 1 passed; there is no champion of 'detector' yet to compare with"
     )
-    assert gate_of(world, key) == {"metric": "test/mAP50", "champion": {"model": "detector"}, "passed": True}
+    assert gate_of(world, key) == {
+        "metric": "test/mAP50",
+        "value": "0.6000",
+        "champion": {"model": "detector"},
+        "passed": True,
+    }
     assert champion(world) == "1"
     return world
 

@@ -20,10 +20,18 @@ from pelagos_contract.progress import SeedState
 from pelagos_contract.tasks import TASKS
 from pelagos_contract.text import shown
 
+_SMALL = 0.001
+"""Four digits behind the point would leave one of them, or none."""
+
 
 def figure(value: float) -> str:
     """A metric with the precision that matters."""
     return f"{value:.4f}"
+
+
+def judged(value: float) -> str:
+    """A figure beside a bound, which may be small."""
+    return figure(value) if not value or abs(value) >= _SMALL else f"{value:.3g}"
 
 
 def signed(value: float) -> str:

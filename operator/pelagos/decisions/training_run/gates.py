@@ -117,7 +117,8 @@ def evaluate(seen: Observed) -> tuple[list[GateStatus], Verdict]:
 
 def _by_champion(gate: Gate, seen: Observed) -> tuple[GateStatus, _Lack | None]:
     found = champions.judged(gate, seen)
-    value = figures.figure(found.value) if found.value is not None else None
+    known = seen.result["metrics"].get(gate.name) if found.value is None else found.value
+    value = figures.judged(known) if known is not None else None
     outcome = GateStatus(metric=gate.name, value=value, champion=found.status, passed=found.lack is None)
     return outcome, (found.lack[0], f".champion: {found.lack[1]}") if found.lack is not None else None
 
@@ -129,7 +130,7 @@ def _by_bound(gate: Gate, result: Mapping[str, Any]) -> tuple[GateStatus, _Lack 
         metric=gate.name,
         class_=gate.class_,
         slice=_slice(gate, result["metrics"], value),
-        value=figures.figure(value) if value is not None else None,
+        value=figures.judged(value) if value is not None else None,
         interval=figures.interval(result, gate.name) if seed is None and value is not None else None,
         minimum=gate.minimum,
         maximum=gate.maximum,
