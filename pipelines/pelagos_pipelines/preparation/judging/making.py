@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -62,70 +62,80 @@ def make(
     Raises:
         OSError: the disk is full, among others.
     """
+    content = _drawn(_counted(version, counted, warnings, known), version, alike, known.leaks)
+    folder = version.folder / FOLDER
+    for name, png in _pictures(content):
+        disk.write_atomically(folder / name, png, parents=True)
+    disk.write_atomically(folder / _PAGE, page.rendered(content), parents=True)
+    return Made(folder / _PAGE, [one.document for one in content.figures])
+
+
+def _counted(version: Version, counted: Mapping[str, object], warnings: Sequence[str], known: Known) -> Content:
+    """All that needs no look at an image."""
     images = version.collection.images
     found = tables.of(version.collection, slices_of(images))
     groups = slices.numbered([image.group for image in images])
     told = [figures.of(found, one, groups) for one in found.slices]
-    inspector = inspector_for(Ceilings.read())
-
-    def file_of(index: int) -> Path:
-        return version.blobs[images[index].path]
-
-    sheets = {number: samples.sheet(wanted, file_of, inspector) for number, wanted in samples.of_classes(found).items()}
-    odd = unusual.boxes(found)
-    # A tenth of what the sheets of classes may take.
-    most = max(samples.FEWEST, min(unusual.MOST, samples.affordable_pictures(found) // 10))
-    worst = [samples.around(found, one.row) for one in odd[:most]]
-    pairs = disagreeing.pairs(images, alike)
-    seen = [_both(found, pair) for pair in pairs[: min(most, disagreeing.MOST)]]
-    places = {image.path: place for place, image in enumerate(images)}
-    leaking = {
-        link: [
-            (
-                pair,
-                samples.sheet([samples.Wanted(places[path]) for path in (pair.path, pair.other)], file_of, inspector),
-            )
-            for pair in shown[: min(most, MOST_LEAKS)]
-        ]
-        for link, shown in (_shown(known.leaks) if known.leaks is not None else {}).items()
-    }
-    content = Content(
+    return Content(
         version=f"sha256:{version.digest}",
         task=version.collection.task.value,
         tables=found,
         named=_named(found) | dict(counted),
         warnings=warnings,
         figures=told,
-        sheets={number: one for number, one in sheets.items() if one is not None},
-        unusual=odd,
-        unusual_sheet=samples.sheet(worst, file_of, inspector),
+        unusual=unusual.boxes(found),
         charts=charts.of(found, told),
-        pairs=pairs,
-        pair_sheets=[samples.sheet(both, file_of, inspector) for both in seen],
         balanced=known.balanced,
         altered=known.altered,
         leaks=None if known.leaks is None else known.leaks.figures,
-        leaking=leaking,
     )
-    folder = version.folder / FOLDER
-    pictures = {name: chart.png for name, chart in content.charts.items()}
+
+
+def _drawn(
+    content: Content, version: Version, alike: Mapping[str, Sequence[str]], leaks: leakage.Found | None
+) -> Content:
+    """The same with sheets of small pictures, each in its place."""
+    images, found = version.collection.images, content.tables
+    inspector = inspector_for(Ceilings.read())
+
+    def sheet(wanted: Sequence[samples.Wanted]) -> samples.Sheet | None:
+        return samples.sheet(wanted, lambda index: version.blobs[images[index].path], inspector)
+
+    sheets = {number: sheet(wanted) for number, wanted in samples.of_classes(found).items()}
+    # A tenth of what the sheets of classes may take.
+    most = max(samples.FEWEST, min(unusual.MOST, samples.affordable_pictures(found) // 10))
+    pairs = disagreeing.pairs(images, alike)
+    places = {image.path: samples.Wanted(place) for place, image in enumerate(images)}
+    return replace(
+        content,
+        sheets={number: one for number, one in sheets.items() if one is not None},
+        unusual_sheet=sheet([samples.around(found, one.row) for one in content.unusual[:most]]),
+        pairs=pairs,
+        pair_sheets=[sheet(_both(found, pair)) for pair in pairs[: min(most, disagreeing.MOST)]],
+        leaking={
+            link: [(pair, sheet([places[pair.path], places[pair.other]])) for pair in shown[: min(most, MOST_LEAKS)]]
+            for link, shown in (_shown(leaks) if leaks is not None else {}).items()
+        },
+    )
+
+
+def _pictures(content: Content) -> Iterator[tuple[str, bytes]]:
+    """What stands beside the page, by the names of files."""
+    for name, chart in content.charts.items():
+        yield name, chart.png
     for number, one in content.sheets.items():
-        pictures[f"samples-{number:04}-{_UNFIT.sub('-', found.classes[number])[:60]}.png"] = one.png
+        yield f"samples-{number:04}-{_UNFIT.sub('-', content.tables.classes[number])[:60]}.png", one.png
     if content.unusual_sheet is not None:
-        pictures["unusual.png"] = content.unusual_sheet.png
+        yield "unusual.png", content.unusual_sheet.png
     for number, pair in enumerate(content.pair_sheets):
         if pair is not None:
-            pictures[f"alike-{number:02}.png"] = pair.png
-    if known.altered is not None and known.altered.png:
-        pictures[_SHEET] = known.altered.png
-    for link, shown in leaking.items():
-        pictures |= {
-            f"leak-{link.value}-{number:02}.png": sheet.png for number, (_, sheet) in enumerate(shown) if sheet
-        }
-    for name, png in pictures.items():
-        disk.write_atomically(folder / name, png, parents=True)
-    disk.write_atomically(folder / _PAGE, page.rendered(content), parents=True)
-    return Made(folder / _PAGE, [one.document for one in told])
+            yield f"alike-{number:02}.png", pair.png
+    if content.altered is not None and content.altered.png:
+        yield _SHEET, content.altered.png
+    for link, shown in content.leaking.items():
+        for number, (_, both) in enumerate(shown):
+            if both is not None:
+                yield f"leak-{link.value}-{number:02}.png", both.png
 
 
 def _both(found: Tables, pair: disagreeing.Pair) -> list[samples.Wanted]:

@@ -43,10 +43,10 @@ class Content:
     named: Mapping[str, object]
     warnings: Sequence[str]
     figures: Sequence[Figures]
-    sheets: Mapping[int, Sheet]
     unusual: Sequence[Unusual]
-    unusual_sheet: Sheet | None
     charts: Mapping[str, Figure]
+    sheets: Mapping[int, Sheet] = field(default_factory=dict)
+    unusual_sheet: Sheet | None = None
     pairs: Sequence[Pair] = ()
     pair_sheets: Sequence[Sheet | None] = ()
     balanced: Balanced | None = None
