@@ -29,7 +29,7 @@ from pelagos_contract.progress import Stage
 from pelagos_contract.remote_sources import Origin
 from pelagos_pipelines import storage
 from pelagos_pipelines.annotations import registry
-from pelagos_pipelines.annotations.model import Asked, Collection, ImageRecord, SourceFiles
+from pelagos_pipelines.annotations.model import Asked, Collection, Exclusion, SourceFiles
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.preparation import (
     balancing,
@@ -183,67 +183,41 @@ def _prepare(
     images: Kept,
 ) -> PreparationResult:
     gathered = _gathered(request, tree, kept, telling)
-    found, cleaned, inspections = gathered.taken.collection, gathered.cleaned, gathered.inspections
-    digests = {image.path: inspections[image.path].sha256 for image in cleaned.collection.images}
-    try:
-        divided = splitting.divide(
-            cleaned.collection.images, digests, cleaned.repeats, request.split, found.overlapping, cleaned.alike
-        )
-    except RefusedError as error:
-        raise ledger.reminded(error, (*found.excluded, *cleaned.excluded)) from error
-    excluded = (*tree.excluded, *found.excluded, *cleaned.excluded, *divided.excluded)
-    balance = ledger.balance(tree, {image.file for image in divided.images}, found.annotation_files, excluded)
-    classes, declared = cleaned.collection.classes, request.balance
-    order = balancing.chance(request.split.seed, digests)
-    plan = None if declared is None else balancing.plan(divided.images, classes, found.task, declared, order)
-    statistics_of = None if gathered.wanted is None else _statistics(divided.images, inspections)
+    inspections = gathered.inspections
+    divided = _divided(request, gathered)
+    plan = _planned(request, gathered, divided)
+    balance = ledger.balance(
+        tree,
+        {image.file for image in divided.images},
+        gathered.taken.collection.annotation_files,
+        (*tree.excluded, *gathered.excluded, *divided.excluded),
+    )
     telling.enter(Stage.WRITING)
     version = versions.write(
         kept.folder,
         tree,
-        Collection(
-            found.task,
-            classes,
-            divided.images,
-            excluded=tuple(balance.excluded),
-            taxonomy=found.taxonomy and found.taxonomy.within(classes),
-        ),
+        _collection(gathered, divided, balance),
         inspections,
         _recipe(request, gathered.format) | {"sourceDigest": versions.source_digest(gathered.read, inspections)},
-        Derived(statistics_of, plan),
+        Derived(gathered.statistics(divided), plan),
     )
     # Tiles, and what was made of other encodings, are not as the source has them.
     as_they_are = (one.path for one in divided.images if one.part is None and inspections[one.path].converted is None)
     images.write({path: (inspections[path].sha256, inspections[path].size) for path in as_they_are})
-    balanced = balancing.told(plan, version.collection)
-    seen = {image.path: inspections[image.path].look for image in divided.images}
-    leaks = leakage.measure(divided.images, cleaned.repeats, cleaned.alike, seen)
-    warnings = (
-        *tree.warnings,
-        *cleaned.collection.warnings,
-        *gathered.taken.warnings,
-        *divided.warnings,
-        *balancing.warnings(balanced),
-        *leaks.warnings,
-    )
-    captured = gathered.taken.of(version.collection.images)
-    report, slices = _judged(version, cleaned, warnings, judging.Known(leaks, balanced), captured)
-    if gathered.taken.wanted is not None:
-        lines = b"".join(gathered.taken.findings.lines)
-        disk.write_atomically(version.folder / FOLDER / CAPTURE, lines, parents=True)
+    judged = _judged(version, tree, gathered, divided, plan)
     uri = str(version.folder.resolve())
     if kept.bucket is not None:
         uri = published.publish(version, kept.bucket, confirm)
         # After the version: without them the next preparation fetches, and looks at, all images again; nothing else is lost.
         kept.push(lambda path: path in _MEMORIES or path.startswith(f"versions/{version.digest}/{FOLDER}/"))
-    result = _result(version, uri, cleaned, divided, balance, warnings)
+    result = _result(version, uri, gathered.cleaned, divided, balance, judged.warnings)
     told = {
-        "report": f"{uri}/{report}" if report else None,
-        "slices": slices,
-        "leakage": leaks.figures,
-        "balance": balanced,
+        "report": f"{uri}/{judged.report}" if judged.report else None,
+        "slices": judged.slices,
+        "leakage": judged.known.leaks and judged.known.leaks.figures,
+        "balance": judged.known.balanced,
         "files": result.files.model_copy(update={"tiles": gathered.tiles}),
-        "capture": captured,
+        "capture": judged.captured,
     }
     return result.model_copy(update=told)
 
@@ -260,6 +234,34 @@ class _Gathered:
     inspections: Mapping[str, integrity.Inspection]
     tiles: Tiles | None
     wanted: Wanted | None
+
+    @property
+    def excluded(self) -> tuple[Exclusion, ...]:
+        """What was left out so far."""
+        return (*self.taken.collection.excluded, *self.cleaned.excluded)
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """The sha256 of the images that are left, by path."""
+        return {image.path: self.inspections[image.path].sha256 for image in self.cleaned.collection.images}
+
+    def statistics(self, divided: splitting.Divided) -> Statistics | None:
+        """Of the training split, which is never empty, where they are wanted."""
+        if self.wanted is None:
+            return None
+        seen = [self.inspections[image.path] for image in divided.images if image.split == "train"]
+        return statistics.of((one.channels, one.shown[0] * one.shown[1]) for one in seen if one.channels is not None)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """What a version is for people: its report, where there is one, and what is said of it besides."""
+
+    known: judging.Known
+    warnings: Sequence[str]
+    captured: Captured | None
+    report: str
+    slices: Sequence[SliceFigures]
 
 
 def _gathered(request: PreparationRequest, tree: SourceFiles, kept: Place, telling: Telling) -> _Gathered:
@@ -296,6 +298,36 @@ def _gathered(request: PreparationRequest, tree: SourceFiles, kept: Place, telli
     return _Gathered(reader.name, read, taken, cleaned, inspections, tiles, wanted)
 
 
+def _divided(request: PreparationRequest, gathered: _Gathered) -> splitting.Divided:
+    cleaned, overlapping = gathered.cleaned, gathered.taken.collection.overlapping
+    try:
+        return splitting.divide(
+            cleaned.collection.images, gathered.digests, cleaned.repeats, request.split, overlapping, cleaned.alike
+        )
+    except RefusedError as error:
+        raise ledger.reminded(error, gathered.excluded) from error
+
+
+def _planned(request: PreparationRequest, gathered: _Gathered, divided: splitting.Divided) -> balancing.Plan | None:
+    """How often trainings show each image, where a balance is declared."""
+    if request.balance is None:
+        return None
+    order = balancing.chance(request.split.seed, gathered.digests)
+    classes, task = gathered.cleaned.collection.classes, gathered.taken.collection.task
+    return balancing.plan(divided.images, classes, task, request.balance, order)
+
+
+def _collection(gathered: _Gathered, divided: splitting.Divided, balance: ledger.Balance) -> Collection:
+    found, classes = gathered.taken.collection, gathered.cleaned.collection.classes
+    return Collection(
+        found.task,
+        classes,
+        divided.images,
+        excluded=tuple(balance.excluded),
+        taxonomy=found.taxonomy and found.taxonomy.within(classes),
+    )
+
+
 def _cutter(
     tree: SourceFiles,
     inspections: Mapping[str, integrity.Inspection],
@@ -329,6 +361,33 @@ def _labelled(read: Collection, labels: Labels, tree: SourceFiles, kept: Place) 
 
 
 def _judged(
+    version: versions.Version,
+    tree: SourceFiles,
+    gathered: _Gathered,
+    divided: splitting.Divided,
+    plan: balancing.Plan | None,
+) -> _Judged:
+    cleaned, taken = gathered.cleaned, gathered.taken
+    balanced = balancing.told(plan, version.collection)
+    seen = {image.path: gathered.inspections[image.path].look for image in divided.images}
+    leaks = leakage.measure(divided.images, cleaned.repeats, cleaned.alike, seen)
+    warnings = (
+        *tree.warnings,
+        *cleaned.collection.warnings,
+        *taken.warnings,
+        *divided.warnings,
+        *balancing.warnings(balanced),
+        *leaks.warnings,
+    )
+    captured, known = taken.of(version.collection.images), judging.Known(leaks, balanced)
+    report, slices = _reported(version, cleaned, warnings, known, captured)
+    if taken.wanted is not None:
+        lines = b"".join(taken.findings.lines)
+        disk.write_atomically(version.folder / FOLDER / CAPTURE, lines, parents=True)
+    return _Judged(known, warnings, captured, report, slices)
+
+
+def _reported(
     version: versions.Version,
     cleaned: cleaning.Cleaned,
     warnings: Sequence[str],
@@ -371,12 +430,6 @@ def _recipe(request: PreparationRequest, format_name: str) -> dict[str, Any]:
         recipe |= {"labels": told["labels"] | {"taxonomy": named}}
     made_by = algorithms.canonical(algorithms.of_preparation(format_name, request.task))
     return recipe | {"format": format_name} | ({"algorithms": made_by} if made_by else {})
-
-
-def _statistics(images: Sequence[ImageRecord], inspections: Mapping[str, integrity.Inspection]) -> Statistics:
-    """Of the training split, which is never empty."""
-    seen = [inspections[image.path] for image in images if image.split == "train"]
-    return statistics.of((one.channels, one.shown[0] * one.shown[1]) for one in seen if one.channels is not None)
 
 
 def _result(
