@@ -78,61 +78,25 @@ def divide(
     Raises:
         RefusedError: SPLIT_IMPOSSIBLE, or CLASS_MISSING_FROM_TRAIN.
     """
-    warnings: list[str] = []
-    left, within = list[Exclusion](), policy
     # Of the groups that the source has, before others take their place.
     asked = frozenset[str]() if policy.holdout is None else holding_out.held(images, policy.holdout)
     if policy.group_by is not None:
         images = holding_out.grouped(images, policy.group_by)
     if policy.policy == "Provided":
-        splits = _provided(images, overlapping)
+        assigned = _Assigned(_provided(images, overlapping))
     else:
-        units = _units(images, digests, repeats, policy)
-        if policy.policy in _WHOLE and (without := [image.path for image in images if image.group is None]):
-            told = "images have no group and count as groups of one"
-            warnings.append(f"{len(without)} {told}: {format_names(without)}")
-        held, units, told_of = _held_out(asked, units, alike)
-        warnings += told_of
-        if held:
-            # The test split is what is held out, and nothing else.
-            within = policy.model_copy(update={"ratios": policy.ratios.model_copy(update={"test": 0})})
-        splits = _assign(units, within, [image for image in images if image.path not in held])
-        between = {path for unit in units for path in unit.paths} - splits.keys()
-        left += Exclusion.of(
-            sorted({image.file for image in images if image.path in between}), ExclusionReason.WITHIN_GAP
-        )
-        warnings += _between(left, len({image.file for image in images}), policy)
-        warnings += _far_from_ratios(splits, within, images)
-        splits |= dict.fromkeys(held, "test")
+        assigned = _assigned(images, _units(images, digests, repeats, policy), policy, asked, alike)
+    splits = assigned.splits
     divided = tuple(replace(image, split=splits[image.path]) for image in images if image.path in splits)
     _require_classes(divided, policy, images)
-    placed = Counter(group for group, _ in {(image.group, image.split) for image in divided} if group is not None)
-    groups = sorted(group for group, count in placed.items() if count > 1)
-    copies = sorted(
-        path for path, first in repeats.items() if {path, first} <= splits.keys() and splits[path] != splits[first]
-    )
-    if groups:
-        warnings.append(
-            f"{len(groups)} groups stand in more than one split: {format_names(groups)}; test metrics may be too good:"
-            " use split.policy Grouped"
-        )
-    if copies:
-        warnings.append(
-            f"{len(copies)} duplicates stand in another split than the image that they repeat: {format_names(copies)}"
-        )
-    near = _apart(splits, {path: alike[path] for path in alike.keys() - set(copies)})
-    if near:
-        warnings.append(
-            f"{len(near)} images look like one in another split: {format_names(near)}; test metrics may be too good: set"
-            " cleaning.duplicates.maxDistance to drop them or, with action Keep, to have them in one split"
-        )
+    leakage, leaking = _leaking(divided, splits, repeats, alike)
     missing = [split for split in SPLITS if split not in splits.values()]
-    warnings += _unseen(divided, missing)
+    warnings = [*assigned.warnings, *leaking, *_unseen(divided, missing)]
     if policy.policy != "Provided":
         warnings += _divided_anew(images, policy)
     if missing:
         warnings.append(f"no images in the split {' and '.join(missing)}: such a version cannot be trained on")
-    return Divided(divided, len(groups) + len(copies) + len(near), tuple(warnings), tuple(left))
+    return Divided(divided, leakage, tuple(warnings), tuple(assigned.excluded))
 
 
 def shares(total: int, ratios: Ratios) -> dict[Split, int]:
@@ -224,6 +188,41 @@ def _held_out(
 
 
 # --- policies
+
+
+@dataclass(frozen=True)
+class _Assigned:
+    """The split of each image by its path, what lies between splits, and what is to be said."""
+
+    splits: Mapping[str, Split]
+    excluded: Sequence[Exclusion] = ()
+    warnings: Sequence[str] = ()
+
+
+def _assigned(
+    images: Sequence[ImageRecord],
+    units: Sequence[_Unit],
+    policy: SplitPolicy,
+    asked: Set[str],
+    alike: Mapping[str, Sequence[str]],
+) -> _Assigned:
+    """By a policy that divides; ``asked`` are the images that are to be held out."""
+    warnings, within = list[str](), policy
+    if policy.policy in _WHOLE and (without := [image.path for image in images if image.group is None]):
+        told = "images have no group and count as groups of one"
+        warnings.append(f"{len(without)} {told}: {format_names(without)}")
+    held, units, told_of = _held_out(asked, units, alike)
+    warnings += told_of
+    if held:
+        # The test split is what is held out, and nothing else.
+        within = policy.model_copy(update={"ratios": policy.ratios.model_copy(update={"test": 0})})
+    splits = _assign(units, within, [image for image in images if image.path not in held])
+    between = {path for unit in units for path in unit.paths} - splits.keys()
+    files = sorted({image.file for image in images if image.path in between})
+    left = [*Exclusion.of(files, ExclusionReason.WITHIN_GAP)]
+    warnings += _between(left, len({image.file for image in images}), policy)
+    warnings += _far_from_ratios(splits, within, images)
+    return _Assigned(splits | dict.fromkeys(held, "test"), left, warnings)
 
 
 def _assign(units: Sequence[_Unit], policy: SplitPolicy, images: Sequence[ImageRecord]) -> dict[str, Split]:
@@ -423,6 +422,37 @@ def _provided(images: Sequence[ImageRecord], overlapping: Sequence[str]) -> dict
 
 
 # --- checks
+
+
+def _leaking(
+    divided: Sequence[ImageRecord],
+    splits: Mapping[str, Split],
+    repeats: Mapping[str, str],
+    alike: Mapping[str, Sequence[str]],
+) -> tuple[int, list[str]]:
+    """How many groups, duplicates and near duplicates stand in more than one split, and what is to be said of them."""
+    warnings = []
+    placed = Counter(group for group, _ in {(image.group, image.split) for image in divided} if group is not None)
+    groups = sorted(group for group, count in placed.items() if count > 1)
+    copies = sorted(
+        path for path, first in repeats.items() if {path, first} <= splits.keys() and splits[path] != splits[first]
+    )
+    if groups:
+        warnings.append(
+            f"{len(groups)} groups stand in more than one split: {format_names(groups)}; test metrics may be too good:"
+            " use split.policy Grouped"
+        )
+    if copies:
+        warnings.append(
+            f"{len(copies)} duplicates stand in another split than the image that they repeat: {format_names(copies)}"
+        )
+    near = _apart(splits, {path: alike[path] for path in alike.keys() - set(copies)})
+    if near:
+        warnings.append(
+            f"{len(near)} images look like one in another split: {format_names(near)}; test metrics may be too good: set"
+            " cleaning.duplicates.maxDistance to drop them or, with action Keep, to have them in one split"
+        )
+    return len(groups) + len(copies) + len(near), warnings
 
 
 def _require_splits(
