@@ -8,8 +8,10 @@ from typing import Annotated
 from pydantic import Field
 
 from pelagos_contract.base import Strict
+from pelagos_contract.capture import SliceField
 from pelagos_contract.class_names import NewName
 from pelagos_contract.tasks import Task
+from pelagos_contract.training import Interval, Resampling, SlicedField
 from pelagos_contract.values import Sha256
 
 MODEL_NAME = r"^[A-Za-z0-9][-A-Za-z0-9_. ]*$"
@@ -79,11 +81,12 @@ class EvaluationRequest(Strict):
     dataset: str
     dataset_uri: str
     dataset_version: str
+    slices: list[SliceField] = []
     tracked: Tracked
 
 
 class EvaluationResult(Strict):
-    """Metrics are named as those of trainings, ``test/…``; ``run`` is the MLflow run."""
+    """Metrics are named as those of trainings, ``test/…``, with intervals and slices like theirs; ``run`` is the MLflow run."""
 
     metrics: dict[str, float | None]
     model: str
@@ -94,3 +97,6 @@ class EvaluationResult(Strict):
     manifest_sha256: Sha256
     run: str
     warnings: list[str] = []
+    intervals: dict[str, Interval] = {}
+    resampling: Resampling | None = None
+    slices: list[SlicedField] = []

@@ -13,6 +13,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from pelagos.cli.main import app
+from pelagos_contract.metrics import of_slice
 from resource_servers import ApiServer, api
 
 __all__ = ["api"]
@@ -179,6 +180,7 @@ def test_a_registered_model_is_judged_and_its_metrics_are_a_table(api: ApiServer
         "dataset": "fish",
         "datasetUri": fish,
         "datasetVersion": f"sha256:{VERSION}",
+        "slices": [],
         "tracked": {"uri": "https://mlflow.example.org", "namespace": "default"},
     }
     head, every, micro, weighted, cod, ray, below = (line.split() for line in done.stdout.strip().splitlines())
@@ -191,6 +193,39 @@ def test_a_registered_model_is_judged_and_its_metrics_are_a_table(api: ApiServer
     assert below == ["confidence", "0.310"]
     assert "theirs/3 on the 7 images of the test split of default/fish" in done.stderr
     assert "Note: the model does not know 1 of 2 classes" in done.stderr
+
+
+def test_slices_are_asked_for_and_shown_with_how_sure_they_are(api: ApiServer, plane: Path, fish: str) -> None:
+    figures = {"reef": 0.4, "bank [b]": 0.25, None: None}
+    metrics = {of_slice("site", value, "mAP50"): figure for value, figure in figures.items()}
+    each = [{"value": value, "images": 3, "objects": 9, "by": "image", "groups": 3} for value in figures]
+    judged: dict[str, Any] = JUDGED | {
+        "metrics": JUDGED["metrics"] | metrics,
+        "intervals": {
+            "test/mAP50": {"low": 0.6, "high": 0.81234},
+            "slice/site/reef/mAP50": {"low": 0.3, "high": 0.5},
+        },
+        "resampling": {"by": "site", "groups": 6, "level": 0.95, "samples": 2000, "why": None},
+        "slices": [{"field": "site", "metric": "mAP50", "worst": "bank [b]", "slices": each}],
+    }
+    (plane / "answer").write_text(json.dumps(judged))
+
+    done = run("evaluate", "theirs/3", "--dataset", "fish", "--slice", "site", "--slice", "site")
+
+    assert asked(plane)["slices"] == ["site"]
+    assert "mAP50 0.600–0.812, by 2000 draws of 6 groups (site)" in done.stderr
+    rows = [line.split() for line in done.stdout.strip().splitlines()[-3:]]
+    assert rows == [
+        ["site", "bank", "[b]", "3", "0.250", "-"],
+        ["site", "reef", "3", "0.400", "0.300–0.500"],
+        ["site", "not", "known", "3", "-", "-"],
+    ]
+    why = {"by": "site", "groups": 2, "level": 0.95, "samples": 0, "why": "there are 2 different values of site"}
+    (plane / "answer").write_text(json.dumps(JUDGED | {"resampling": why}))
+    assert (
+        "no intervals, as there are 2 different values of site"
+        in run("evaluate", "theirs/3", "--dataset", "fish").stderr
+    )
 
 
 def test_a_package_and_the_model_of_a_training_run_are_judged_by_their_digests(
@@ -211,6 +246,10 @@ def test_a_package_and_the_model_of_a_training_run_are_judged_by_their_digests(
     [
         (("theirs", "--dataset", "cats"), "Dataset default/cats not found"),
         (("theirs", "--dataset", "fish@ff"), "0 versions of default/fish begin so"),
+        (
+            ("theirs", "--dataset", "fish", "--slice", "sight"),
+            "--slice names no field that images are told apart by: site,",
+        ),
         (("/models/1", "--dataset", "fish", "--sha256", "x"), "--sha256 x: must be 64 hexadecimal digits"),
         (("trainingrun/new", "--dataset", "fish"), "TrainingRun default/new has no model yet"),
     ],

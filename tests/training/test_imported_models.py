@@ -108,6 +108,7 @@ def test_a_model_of_somebody_else_is_imported_and_judged(
     assert result.metrics["test/accuracy"] == 1.0
     assert result.metrics["test/F1/disc"] == 1.0
     assert result.images == 6
+    assert (result.intervals["test/accuracy"].low, result.resampling.by if result.resampling else "") == (1, "image")
     assert client.get_model_version("shapes", done.version).tags["pelagos.dev/evaluated"] == f"shapes@{classified[1]}"
     run = client.get_run(result.run)
     assert run.data.metrics["test/accuracy"] == 1.0

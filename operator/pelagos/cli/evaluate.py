@@ -13,7 +13,9 @@ from rich.text import Text
 from pelagos.api.kinds import DATASET, TRAINING_RUN
 from pelagos.cli import access, data_plane, installed, model, outputs, tracking_server
 from pelagos.cli.outputs import Output
+from pelagos_contract.capture import SLICE_FIELDS
 from pelagos_contract.imports import EvaluationRequest, Tracked
+from pelagos_contract.metrics import of_slice, of_test
 from pelagos_contract.tasks import AVERAGES, TASKS, averaged
 from pelagos_contract.text import shown
 
@@ -40,6 +42,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - options of a command
     sha256: Annotated[
         str, typer.Option(help="Of package.json, where MODEL is a folder or uri. Default: the name of the folder.")
     ] = "",
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--slice", help=f"Measure the images of each value by themselves, too: {', '.join(SLICE_FIELDS)}."
+        ),
+    ] = None,
     store: Annotated[
         str,
         typer.Option(help="Folder for packages of the namespace in the object store. Default: models/NAMESPACE there."),
@@ -72,6 +80,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - options of a command
             dataset=name,
             dataset_uri=uri,
             dataset_version=f"sha256:{uri.rpartition('/')[2]}",
+            slices=list(dict.fromkeys(by or ())),
             tracked=Tracked(uri=tracked.tracking_uri, namespace=inside),
         )
         login = tracking_server.login(tracked)
@@ -80,7 +89,13 @@ def evaluate(  # noqa: PLR0913, PLR0917 - options of a command
     except (access.AskError, EvaluateError, tracking_server.NotReachedError, data_plane.DataPlaneError) as error:
         raise outputs.failed(error, output, {"model": named, "dataset": dataset}) from error
     except ValidationError as error:
-        wrong = EvaluateError(f"--sha256 {sha256}: must be 64 hexadecimal digits in lower case")
+        field = error.errors(include_url=False)[0]["loc"][0]
+        sliced = EvaluateError(f"--slice names no field that images are told apart by: {', '.join(SLICE_FIELDS)}")
+        wrong = (
+            sliced
+            if field == "slices"
+            else EvaluateError(f"--sha256 {sha256}: must be 64 hexadecimal digits in lower case")
+        )
         raise outputs.failed(wrong, output, {"model": named, "dataset": dataset}) from error
     if output is not Output.TABLE:
         outputs.write({"dataset": f"{inside}/{name}", "datasetVersion": request.dataset_version, **done}, output)
@@ -91,8 +106,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - options of a command
         f"{done['model']} on the {done['images']} images of the test split of {inside}/{name}, version"
         f" {request.dataset_version[:19]}; MLflow run {done['run']}"
     )
-    installed.progress_console().print(Text(shown(told)), soft_wrap=True)
+    installed.progress_console().print(Text(shown(f"{told}{sureness(done)}")), soft_wrap=True)
     installed.result_console().print(table(done))
+    if done.get("slices"):
+        installed.result_console().print(sliced_table(done))
 
 
 def _meant(at: access.Chosen, namespace: str, named: str, sha256: str) -> dict[str, Any]:
@@ -129,6 +146,41 @@ def table(done: Mapping[str, Any]) -> Table:
         words = ", ".join(f"{name} {_number(metrics[name])}" for name in overall)
         found.caption, found.caption_justify = words, "left"
     return found
+
+
+def sureness(done: Mapping[str, Any]) -> str:
+    """How sure the main metric is, or why nobody can say; empty where the step says nothing of it."""
+    how, primary = done.get("resampling"), TASKS[done["task"]].primary_metric
+    if not how:
+        return ""
+    if how.get("why"):
+        return f"; no intervals, as {how['why']}"
+    ends = _ends(done, of_test(primary))
+    return f"; {primary} {ends}, by {how['samples']} draws of {how['groups']} groups ({how['by']})" if ends else ""
+
+
+def sliced_table(done: Mapping[str, Any]) -> Table:
+    """The main metric of each slice, the worst ones of a field first."""
+    found = Table(box=None, pad_edge=False)
+    for name in ("slice", "", "images", TASKS[done["task"]].primary_metric, "interval"):
+        found.add_column(name, justify="right" if name not in {"slice", ""} else "left")
+    for field in done["slices"]:
+        named = [(one, of_slice(field["field"], one["value"], field["metric"])) for one in field["slices"]]
+        for one, name in sorted(named, key=lambda each: _last(done["metrics"].get(each[1]))):
+            value = "not known" if one["value"] is None else shown(one["value"])
+            look = "bold" if one["value"] is not None and one["value"] == field["worst"] else ""
+            figures = (str(one["images"]), _number(done["metrics"].get(name)), _ends(done, name) or "-")
+            found.add_row(field["field"], Text(value, look), *figures)
+    return found
+
+
+def _ends(done: Mapping[str, Any], name: str) -> str:
+    ends = (done.get("intervals") or {}).get(name)
+    return f"{ends['low']:.3f}–{ends['high']:.3f}" if ends else ""
+
+
+def _last(value: Any) -> tuple[bool, float]:
+    return (True, 0.0) if value is None else (False, float(value))
 
 
 def _number(value: Any) -> str:

@@ -31,7 +31,7 @@ from pelagos_contract.tags import (
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import MAX_DETECTIONS, MOST_DETECTIONS
 from pelagos_pipelines import output, storage
-from pelagos_pipelines.evaluation import calibrating, ground_truth, relabelling
+from pelagos_pipelines.evaluation import calibrating, evidence, ground_truth, relabelling, slices
 from pelagos_pipelines.evaluation import report as evaluation
 from pelagos_pipelines.evaluation.relabelling import DifferentClassesError
 from pelagos_pipelines.evaluation.tasks import TASKS
@@ -39,7 +39,7 @@ from pelagos_pipelines.export.confined import Confined, GraphError
 from pelagos_pipelines.preparation import published, versions
 from pelagos_pipelines.serving import packages, predictor
 from pelagos_pipelines.serving.predictions import Thresholds
-from pelagos_pipelines.steps import answering
+from pelagos_pipelines.steps import answering, resampled
 from pelagos_pipelines.steps.evaluate import LOWEST_CONFIDENCE
 from pelagos_pipelines.storage import StorageError, StorageRefusedError
 from pelagos_pipelines.training import registering
@@ -93,6 +93,7 @@ def run(request: EvaluationRequest) -> EvaluationResult:
         truth = _truth(request, described.task, scratch / "dataset")
         renamed = relabelling.between(described.labels, truth.labels)
         samples = truth.samples("test")
+        slices.require(samples, request.slices)
         limit = _limit(content)
         thresholds = Thresholds(confidence=LOWEST_CONFIDENCE, max_detections=limit)
         # As the network has them: what the package says of scores is applied, and measured, below.
@@ -115,6 +116,14 @@ def run(request: EvaluationRequest) -> EvaluationResult:
             PACKAGE_TAG: named.uri,
             EVALUATED_TAG: f"{request.dataset}@{request.dataset_version}",
         }
+        task = Task(described.task)
+        fields = slices.fields_of(samples)
+        made = evidence.collect(
+            task, samples, told, renamed.labels, request.dataset_version, fields, confidences=sure.confidences
+        )
+        further = resampled.of_evidence([made], request.slices, metrics, figures)
+        resampled.draw(task, further, metrics, figures)
+        metrics |= further.metrics
         run_id = _tell(request, named, tags, metrics, figures)
     return EvaluationResult(
         metrics=metrics,
@@ -122,10 +131,11 @@ def run(request: EvaluationRequest) -> EvaluationResult:
         package=named.uri,
         images=len(samples),
         labels=list(truth.labels),
-        task=Task(described.task),
+        task=task,
         manifest_sha256=manifest,
         run=run_id,
-        warnings=warnings,
+        warnings=[*warnings, *further.warnings],
+        **further.state,
     )
 
 
@@ -261,6 +271,7 @@ def _tell(
     tracker.metrics({name: value for name, value in metrics.items() if value is not None}, 0, time.time())
     for path in sorted(figures.glob("*.png")):
         tracker.file(path, "figures")
+    tracker.file(figures / resampled.INTERVALS, resampled.FOLDER)
     tracker.flush()
     with registering.asking(request.tracked.uri) as client:
         client.set_terminated(run_id)

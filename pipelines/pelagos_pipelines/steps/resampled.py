@@ -19,6 +19,7 @@ from pelagos_pipelines.steps import runs
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pelagos_contract.tasks import Task
     from pelagos_pipelines.evaluation.evidence import Evidence
     from pelagos_pipelines.evaluation.samples import Sample
     from pelagos_pipelines.serving.predictions import Prediction
@@ -66,8 +67,8 @@ def of_model(
         warnings.append(
             f"what the model did with each image is not kept, and no other model can be compared with it: {error}"
         )
-    further = _further(run, [made], metrics)
-    _draw(run, further, metrics)
+    further = of_evidence([made], run.request.evaluation.slices or [], metrics, run.figures)
+    draw(run.request.task, further, metrics, run.figures)
     return Further(further.metrics, [*warnings, *further.warnings], kept | further.state)
 
 
@@ -77,7 +78,7 @@ def of_models(run: runs.Run, trainings: Sequence[runs.Run], state: Mapping[str, 
     if not all("evidence" in each for each in states):
         return dict(state)
     models = [read(training, each["evidence"]["sha256"]) for training, each in zip(trainings, states, strict=True)]
-    further = _further(run, models, state["metrics"])
+    further = of_evidence(models, run.request.evaluation.slices or [], state["metrics"], run.figures)
     own = {line for each in states for line in each["warnings"]}
     deviations = {name: value for name, value in state["deviations"].items() if not name.startswith("worst/")}
     return {
@@ -131,10 +132,13 @@ def keep(model: runs.Run, step: str) -> EvidenceFile | None:
     return EvidenceFile(uri=model.places.store.kept_as(path), sha256=told["sha256"], test=told["test"])
 
 
-def _further(run: runs.Run, models: Sequence[Evidence], metrics: Mapping[str, float | None]) -> Further:
+def of_evidence(
+    models: Sequence[Evidence], fields: Sequence[str], metrics: Mapping[str, float | None], folder: Path
+) -> Further:
+    """Slices by ``fields``, and intervals, also of ``metrics`` of the whole split; ``INTERVALS`` is left in the folder."""
     from pelagos_pipelines.evaluation import resampling, slices
 
-    sliced = slices.measured(models, run.request.evaluation.slices or [])
+    sliced = slices.measured(models, fields)
     whole, told = resampling.intervals(models)
     intervals = {of_test(name): one for name, one in whole.items() if metrics.get(of_test(name)) is not None}
     found = intervals | sliced.intervals
@@ -143,16 +147,18 @@ def _further(run: runs.Run, models: Sequence[Evidence], metrics: Mapping[str, fl
         "resampling": told.model_dump(),
         "slices": [one.model_dump() for one in sliced.fields],
     }
-    disk.write_atomically(run.figures / INTERVALS, json.dumps(state, indent=2, ensure_ascii=False) + "\n", parents=True)
+    disk.write_atomically(folder / INTERVALS, json.dumps(state, indent=2, ensure_ascii=False) + "\n", parents=True)
     return Further(sliced.metrics, sliced.warnings, state)
 
 
-def _draw(run: runs.Run, further: Further, metrics: Mapping[str, float | None]) -> None:
+def draw(task: Task, further: Further, metrics: Mapping[str, float | None], folder: Path) -> None:
+    """Leave the figure of the slices, if there are any."""
     from pelagos_pipelines.evaluation import slice_figure
 
-    name = of_test(TASKS[run.request.task].primary_metric)
+    primary = TASKS[task].primary_metric
+    name = of_test(primary)
     intervals = {each: Interval.model_validate(one) for each, one in further.state["intervals"].items()}
     fields = [SlicedField.model_validate(one) for one in further.state["slices"]]
     whole = slice_figure.Bar("all images", 0, metrics.get(name), intervals.get(name))
     by_field = slice_figure.rows(further.metrics, intervals, fields)
-    slice_figure.draw(TASKS[run.request.task].primary_metric, whole, by_field, run.figures)
+    slice_figure.draw(primary, whole, by_field, folder)
