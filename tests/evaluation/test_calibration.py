@@ -16,7 +16,7 @@ import torch
 from pelagos_contract.tasks import TASKS as DESCRIPTIONS
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import Evaluation
-from pelagos_pipelines.evaluation import calibrating, calibration, detection, matching
+from pelagos_pipelines.evaluation import calibrating, calibration, detection, evidence, matching
 from pelagos_pipelines.evaluation.calibration import BINS, Claims
 from pelagos_pipelines.evaluation.counting import objects
 from pelagos_pipelines.evaluation.samples import Sample
@@ -371,3 +371,38 @@ def test_the_tasks_that_can_be_calibrated_are_those_whose_predictions_claim_some
     assert bool(DESCRIPTIONS[task].calibrated) == (claims is not None) == (task.value in tasks.CALIBRATED)
     kinds: list[type[Prediction]] = [Classification, Detections]
     assert all(hasattr(kind, "calibrated") for kind in kinds)
+
+
+# --- counted anew from evidence
+
+
+@pytest.mark.parametrize(("task", "make"), [(Task.CLASSIFICATION, make_images), (Task.DETECTION, make_scenes)])
+def test_intervals_are_of_the_metrics_at_the_thresholds_that_validation_chose(
+    task: Task, make: Any, tmp_path: Path
+) -> None:
+    strategy, (samples, found) = TASKS.named(task.value), make(60, seed=16)
+    chosen = calibrating.choose(BOTH, strategy, LABELS, *make(120, seed=15))
+    chosen = replace(chosen, thresholds=dict(zip(LABELS, (0.5, 0.6, 0.7), strict=True)))
+    metrics = calibrating.measured(chosen, strategy, samples, found, tmp_path)
+    told = chosen.told(found)
+    kept = evidence.collect(task, samples, told, LABELS, "sha256:1", {}, chosen.confidences)
+    evidence.write(kept, tmp_path / "evidence.npz")
+    weights = np.stack((np.ones(60, int), np.arange(60) % 3))
+    again = evidence.counted(evidence.read(tmp_path / "evidence.npz"), weights)
+    doubled = [number for number in range(60) for _ in range(number % 3)]
+    other = calibrating.measured(chosen, strategy, [samples[n] for n in doubled], [found[n] for n in doubled], tmp_path)
+
+    for name in ("precision", "recall", "F1", "F1-micro", "F1-weighted"):
+        assert again[name].tolist() == pytest.approx([metrics[f"test/{name}"], other[f"test/{name}"]], abs=1e-9)
+    unmoved = evidence.counted(evidence.collect(task, samples, told, LABELS, "sha256:1", {}), weights)
+    assert unmoved["F1"].tolist() != again["F1"].tolist()
+
+
+@pytest.mark.parametrize("confidences", [[0.5], [0.5, 0.5, 2], [0.5, 0.5, float("nan")], [0.5, 0.5, True], "0.5", {}])
+def test_confidences_of_a_stranger_that_are_none_are_refused(confidences: Any, tmp_path: Path) -> None:
+    samples, found = make_images(3, seed=17)
+    kept = evidence.collect(Task.CLASSIFICATION, samples, found, LABELS, "sha256:1", {}, confidences)
+    evidence.write(kept, tmp_path / "evidence.npz")
+
+    with pytest.raises(evidence.EvidenceError, match="its confidences are not one for each class"):
+        evidence.read(tmp_path / "evidence.npz")

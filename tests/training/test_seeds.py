@@ -31,6 +31,7 @@ from training.killed import Moment
 from training.shapes import make_request, make_version
 
 SEEDS = [3, 1]
+EVALUATION = {"perClassThresholds": True}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def whole(version: tuple[str, str], mlflow: MlflowServer, tmp_path_factory: pyte
     """A run of two seeds: its folder, its result, and MLflow with the id of its run."""
     folder, client = tmp_path_factory.mktemp("whole"), MlflowClient(mlflow.uri)
     run = client.create_run("0").info.run_id
-    request = request_for(version, seed=SEEDS[0], seeds=SEEDS, epochs=2)
+    request = request_for(version, seed=SEEDS[0], seeds=SEEDS, epochs=2, evaluation=EVALUATION)
     perform(TRAINING.stages, *parameters(folder, request, mlflow.uri, run))
     return folder, result_of(folder), client, run
 
@@ -76,7 +77,9 @@ def test_metrics_are_means_with_sample_standard_deviations(whole: Any) -> None:
 def test_each_seed_is_trained_as_if_it_were_alone(whole: Any, version: tuple[str, str], tmp_path: Path) -> None:
     folder, result, _, _ = whole
     chosen = result.seed
-    perform(("train", "evaluate"), *parameters(tmp_path, request_for(version, seed=chosen, epochs=2)))
+    perform(
+        ("train", "evaluate"), *parameters(tmp_path, request_for(version, seed=chosen, epochs=2, evaluation=EVALUATION))
+    )
 
     def left(workspace: Path, state: str) -> dict[str, Any]:
         found: dict[str, Any] = json.loads((workspace / f"{state}.json").read_text())
@@ -109,6 +112,18 @@ def test_the_report_is_of_all_seeds_and_shows_the_model_that_is_kept(whole: Any)
     assert [f"<tr><td class=n>{seed}</td>" in page for seed in SEEDS] == [True, True]
     assert page.count("<td>kept</td>") == 1
     assert page.count("data:image/webp;base64,") >= 3, "its curves and its pictures"
+
+
+def test_the_package_has_the_thresholds_of_the_chosen_seed_alone(whole: Any) -> None:
+    folder, result, _, _ = whole
+    package = json.loads((Path(result.model.uri) / "package.json").read_text())
+    found = {
+        seed: json.loads((folder / f"workspace/seeds/{seed}/measurement.json").read_text())["calibration"]["thresholds"]
+        for seed in SEEDS
+    }
+
+    assert package["thresholds"]["classes"] == found[result.seed]
+    assert found[SEEDS[0]] != found[SEEDS[1]]
 
 
 def test_every_seed_has_a_run_below_that_of_the_training(whole: Any) -> None:

@@ -100,6 +100,7 @@ def choose(
         confidence = claims.confidence(scaling)
         f1 = calibration.at_confidences(claims, confidence, _least(thresholds, labels))["F1"].by_class
         known["F1"] = {label: _finite(float(value)) for label, value in zip(labels, f1, strict=True)}
+    known["faintest"] = _faintest(claims, scaling)
     return Chosen(labels, scaling, thresholds, bool(asked.calibration), tuple(notes), known)
 
 
@@ -165,9 +166,15 @@ def _scaling(claims: Claims, labels: Sequence[str]) -> tuple[str, Scaling | None
 
 
 def _thresholds(claims: Claims, scaling: Scaling | None, labels: Sequence[str]) -> dict[str, float]:
-    faintest = claims.faintest if scaling is None else float(scaled(np.array(claims.faintest), scaling))
-    found = calibration.confidences(claims, claims.confidence(scaling), faintest)
+    found = calibration.confidences(claims, claims.confidence(scaling), _faintest(claims, scaling))
     return {labels[class_id]: value for class_id, value in found.items()}
+
+
+def _faintest(claims: Claims, scaling: Scaling | None) -> float:
+    """What the faintest score, of which something is known, is told as."""
+    if scaling is None or not claims.faintest:
+        return claims.faintest
+    return float(scaled(np.array(claims.faintest), scaling))
 
 
 def _least(thresholds: Mapping[str, float], labels: Sequence[str]) -> list[float]:
