@@ -60,6 +60,7 @@ def decide(found: dict[str, Any] | None, champion: dict[str, Any] | None = None,
         (-0.0101, 0.05, {}, False),
         (-0.02, 0.05, {"tolerance": "0.02"}, True),
         (0.0, 0.0, {"tolerance": "0"}, True),
+        (0.7 - 0.75, 0.3, {"tolerance": "0.05"}, True),
         (-0.3, -0.2, {"require": "NotWorse"}, False),
     ],
 )
@@ -78,6 +79,8 @@ def test_of_losses_and_errors_less_is_better(low: float, high: float, passed: bo
     decision = decide(compared(metrics={"loss": known}), spec=spec)
 
     assert decision.status["gates"][0]["passed"] is passed
+    said = "all of the interval must be below 0.01: a larger test split would tell more"
+    assert (said in summary(decision).message) is not passed
 
 
 def test_a_miss_says_both_values_the_interval_and_whether_more_images_would_help() -> None:
@@ -85,9 +88,9 @@ def test_a_miss_says_both_values_the_interval_and_whether_more_images_would_help
     assert wide == far
     assert wide.startswith(
         "spec.gates[0].champion: test/mAP50 is 0.8000, and 0.7700 of version 3 of 'detector': a difference of +0.0300 (95 % "
-        "interval -0.0200 to +0.0500), and had to be worse by 0.01 at most; a larger test split would tell more. "
+        "interval -0.0200 to +0.0500); all of the interval must be above -0.01: a larger test split would tell more. "
     )
-    assert "; it needs a better model. " in summary(decide(compared(-0.3, -0.2))).message
+    assert ": it needs a better model. " in summary(decide(compared(-0.3, -0.2))).message
 
 
 @pytest.mark.parametrize(
@@ -129,6 +132,15 @@ def test_a_comparison_with_another_version_is_made_again_by_a_further_attempt(fo
     assert json.loads(effect.request.parameters["request"])["champions"] == [
         {"name": NAME, "version": "3", "evidenceUri": "/objects/three.npz", "evidenceSha256": "sha256:three"}
     ]
+    assert summary(decision).reason == "Comparing"
+
+
+def test_a_further_attempt_says_that_it_compares_and_not_that_it_trains() -> None:
+    published = ModelStatus(uri="/objects/model", onnx_sha256=builders.ONNX)
+    run = make_run(RunState.RUNNING, attempt=2)
+    tracked = make_tracked(metrics={"progress/epoch": 10.0})
+    decision = training_run.decide(seen(None, run=run, published=published, tracked=tracked, report=Report()))
+
     assert summary(decision).reason == "Comparing"
 
 

@@ -94,7 +94,7 @@ def test_a_better_model_takes_its_place_and_a_worse_one_is_not_registered(one: S
     assert one.ready(worse)["reason"] == "GateFailed"
     assert one.ready(worse)["message"].startswith(
         "spec.gates[0].champion: test/mAP50 is 0.6500, and 0.7000 of version 2 of 'detector': a difference of -0.0500 (95 % "
-        "interval -0.0600 to -0.0400), and had to be better; it needs a better model"
+        "interval -0.0600 to -0.0400); all of the interval must be above 0: it needs a better model"
     )
     assert one.registry.created == 2
 

@@ -30,6 +30,8 @@ USUAL_TOLERANCE = "0.01"
 MOST_ATTEMPTS = 10
 """Attempts with one retry key, after which nothing is compared again by itself."""
 _BETTER = "Better"
+_ROUNDING = 1e-9
+"""Figures are shares, and differences of them are never exact."""
 
 
 @dataclass(frozen=True)
@@ -216,16 +218,16 @@ def _measured(gate: Gate, asked: Reference, compared: Mapping[str, Any]) -> Judg
         why = f"{who}: nobody knows whether the difference is more than chance: {because}"
         return Judged(status, found["value"], (reasons.CHAMPION_NOT_COMPARABLE, why))
     # Of losses and errors, less is better.
-    worst = -high if metric in ERRORS else low
+    worst, best = (-high, -low) if metric in ERRORS else (low, high)
     assert gate.champion is not None
     is_better = gate.champion.require == _BETTER
     bound = 0.0 if is_better else -float(gate.champion.tolerance or USUAL_TOLERANCE)
-    passed = worst > 0 if is_better else worst >= bound
+    passed = worst > _ROUNDING if is_better else worst >= bound - _ROUNDING
     said = (
         f"{gate.name} is {figures.figure(found['value'])}, and {figures.figure(found['champion'])} of {who}: a difference of "
         f"{figures.signed(difference)} ({figures.percent(level)} interval {figures.signed(low)} to {figures.signed(high)})"
     )
-    wanted = "to be better" if is_better else f"to be worse by {-bound:g} at most"
-    help_ = "a larger test split would tell more" if low <= bound <= high else "it needs a better model"
-    lack = None if passed else (reasons.GATE_FAILED, f"{said}, and had {wanted}; {help_}")
+    end = f"below {abs(bound):g}" if metric in ERRORS else f"above {bound:g}"
+    help_ = "a larger test split would tell more" if worst <= bound <= best else "it needs a better model"
+    lack = None if passed else (reasons.GATE_FAILED, f"{said}; all of the interval must be {end}: {help_}")
     return Judged(status, found["value"], lack)

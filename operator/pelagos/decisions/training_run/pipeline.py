@@ -128,6 +128,10 @@ def without_result(seen: Observed) -> Ended | None:
 def _what_it_does(seen: Observed, verdict: Verdict) -> Verdict:
     """The stage that the run is in. Steps of earlier releases do not say it: then an epoch is the last that is known."""
     stage, last, made = stages.current(seen.told, seen.run), stages.last_ended(seen.told), progress.progress_of(seen)
+    if stage is None and seen.published is not None and champions.references(seen.spec):
+        # It has a result already: what is there to be done is to compare it anew.
+        said = stages.beside(seen.run, "the model is compared with the present champion")
+        return replace(verdict, reason=reasons.COMPARING, message=said)
     if stage is None and last is not None:
         said = f"the stage {last} has ended; what follows has not begun"
         return replace(verdict, reason=_REASONS.get(last, verdict.reason), message=stages.beside(seen.run, said))
