@@ -377,6 +377,20 @@ def test_what_became_of_our_models_suggestions_is_counted(tmp_path: Path) -> Non
     ]
 
 
+def test_turned_boxes_and_masks_that_were_suggested_are_counted_too(tmp_path: Path) -> None:
+    inside: Any = np.zeros((80, 100), bool)
+    inside[60:75, 20:60] = True
+    painted = {"format": "rle", "rle": brushes.encoded(masks.of_array("cod", inside), (100, 80))}
+    guesses = region("rectanglelabels", PLACE | {"rotation": 33.3}), region("brushlabels", painted, id="m")
+    turned_on = region("rectanglelabels", PLACE | {"rotation": 50.0})
+
+    (found,) = read(
+        make(tmp_path, task(annotation(turned_on, guesses[1]), predictions=[suggested(*guesses)]))
+    ).corrections
+
+    assert (found.predicted, found.accepted, found.moved, found.removed) == (2, 1, 1, 0)
+
+
 def test_a_suggestion_that_is_none_keeps_nothing_from_being_read(tmp_path: Path) -> None:
     guess = suggested(region("rectanglelabels", {"x": "far"}))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Any
 
@@ -51,7 +51,8 @@ class _Asked:
 class Pushed:
     """What came of it: images of the version, those that the tool had before, that were added, and that the model refused.
 
-    ``order`` says in words by what those that were added were chosen.
+    ``order`` says in words by what those that were added were chosen, ``left_out`` counts what the tool could not be given
+    of the model's suggestions, by what that is.
     """
 
     images: int
@@ -61,6 +62,7 @@ class Pushed:
     first_refused: str = ""
     address: str = ""
     order: str = ""
+    left_out: dict[str, int] = field(default_factory=dict)
 
 
 @app.command()
@@ -108,6 +110,9 @@ def push(  # noqa: PLR0913, PLR0917 - options of a command
     if done.refused:
         refused = f"{done.refused} images were refused by the model, the first {done.first_refused}"
         installed.progress_console().print(Text(shown(refused)), soft_wrap=True)
+    if done.left_out:
+        listed = ", ".join(f"{count} {what}" for what, count in done.left_out.items())
+        installed.progress_console().print(Text(f"left out of the suggestions: {listed}"), soft_wrap=True)
 
 
 async def _push(at: access.Chosen, namespace: str, name: str, status: Mapping[str, Any], asked: _Asked) -> Pushed:
@@ -137,6 +142,7 @@ async def _push(at: access.Chosen, namespace: str, name: str, status: Mapping[st
             done.added += count
 
         await project.add([scored[place].suggestion(store, model) for place in first], added)
+        done.left_out = dict(sorted(project.left_out.items()))
     return done
 
 
@@ -219,7 +225,8 @@ def score_of(found: Mapping[str, Any]) -> float:
     """
     if found["task"] == Task.CLASSIFICATION:
         return max((float(each["probability"]) for each in found["classes"]), default=_HALF_SURE)
-    scores = [float(each["score"]) for each in found["detections"]]
+    listed = found["instances"] if found["task"] == Task.INSTANCE_SEGMENTATION else found["detections"]
+    scores = [float(each["score"]) for each in listed]
     return sum(scores) / len(scores) if scores else _HALF_SURE
 
 

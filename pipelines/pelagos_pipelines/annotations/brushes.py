@@ -1,23 +1,13 @@
-"""Masks as Label Studio's brush has them: a run-length code of the image's bytes of red, green, blue and alpha, in bits.
-
-32 bits say how many bytes there are, 5 how many bits one has, and four times 4 how many bits the lengths of runs have, each less
-1. Then come runs: a bit that says whether one value is repeated, 2 that choose among the four sizes, the length less 1, and the
-value or values. Alpha alone says what is painted.
-Source: the npm package ``rle-pack``, which Label Studio uses.
-"""
+"""Masks as Label Studio's brush has them: what pelagos_contract.brushes says of their code, read and written for shapes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
 from typing import Any
 
+from pelagos_contract import brushes
+from pelagos_contract.brushes import CHANNELS
 from pelagos_pipelines.annotations import masks
 from pelagos_pipelines.annotations.shapes import Shape
-
-_CHANNELS = 4
-_SIZES = (3, 4, 8, 16)
-_PAINTED = 255
 
 
 class _Bits:
@@ -62,9 +52,9 @@ def decoded(label: str, code: object, size: tuple[int, int], **rest: Any) -> Sha
         raise ValueError("a mask has more pixels than any camera, or no code")
     bits = _Bits(bytes(code))
     count, word = bits.take(32), bits.take(5) + 1
-    sizes = [bits.take(4) + 1 for _ in range(_CHANNELS)]
-    if count != _CHANNELS * width * height:
-        raise ValueError(f"a mask has {count // _CHANNELS} pixels, but {width} x {height} are {width * height}")
+    sizes = [bits.take(4) + 1 for _ in range(CHANNELS)]
+    if count != CHANNELS * width * height:
+        raise ValueError(f"a mask has {count // CHANNELS} pixels, but {width} x {height} are {width * height}")
     painted: Any = np.zeros(width * height, bool)
     place = 0
     while place < count:
@@ -73,11 +63,11 @@ def decoded(label: str, code: object, size: tuple[int, int], **rest: Any) -> Sha
         if end > count:
             raise ValueError("a mask has more pixels than its image")
         # Of the bytes from place to end, alpha is each fourth.
-        pixels = slice(place // _CHANNELS, end // _CHANNELS)
+        pixels = slice(place // CHANNELS, end // CHANNELS)
         if is_repeated:
             painted[pixels] = bits.take(word) > 0
         else:
-            alpha = bits.skip_to(word, end - place, _CHANNELS - 1 - place % _CHANNELS, _CHANNELS)
+            alpha = bits.skip_to(word, end - place, CHANNELS - 1 - place % CHANNELS, CHANNELS)
             painted[pixels] = [value > 0 for value in alpha]
         place = end
     return masks.of_array(label, painted.reshape(height, width), **rest)
@@ -85,23 +75,4 @@ def decoded(label: str, code: object, size: tuple[int, int], **rest: Any) -> Sha
 
 def encoded(shape: Shape, size: tuple[int, int]) -> list[int]:
     """The code of a mask on an image of ``size`` (width, height)."""
-    import numpy as np
-
-    width, height = size
-    pixels: Any = np.ravel(masks.on_image(shape, width, height))
-    ends: Any = np.flatnonzero(np.diff(pixels)) + 1
-    starts = [0, *ends.tolist(), width * height]
-    parts = [f"{_CHANNELS * width * height:032b}", f"{7:05b}", *(f"{bits - 1:04b}" for bits in _SIZES)]
-    for start, end in pairwise(starts):
-        parts += _runs(_CHANNELS * (end - start), _PAINTED if pixels[start] else 0)
-    text = "".join(parts)
-    text += "0" * (-len(text) % 8)
-    return list(int(text, 2).to_bytes(len(text) // 8, "big"))
-
-
-def _runs(length: int, value: int) -> Iterator[str]:
-    while length:
-        number = next((number for number, size in enumerate(_SIZES) if length <= 1 << size), len(_SIZES) - 1)
-        part = min(length, 1 << _SIZES[number])
-        yield f"1{number:02b}{part - 1:0{_SIZES[number]}b}{value:08b}"
-        length -= part
+    return brushes.encoded(masks.on_image(shape, *size))

@@ -14,6 +14,7 @@ import asyncio
 import base64
 import re
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -62,6 +63,7 @@ class _Server:
     """The parameter by which calls are about what an organization has."""
     recent: dict[str, Suggested] = field(default_factory=dict)
     """What was kept by this push, by digest."""
+    left_out: Counter[str] = field(default_factory=Counter)
 
     @property
     def address(self) -> str:
@@ -97,7 +99,7 @@ class _Server:
         return found & set(identities)
 
     async def add(self, suggestions: Sequence[Suggestion], added: Callable[[int], None]) -> None:
-        wanted = {each.identity: _suggested(each) for each in suggestions}
+        wanted = {each.identity: _suggested(each, self.left_out) for each in suggestions}
         labels = {label for each in wanted.values() for label in _labels_of(each)}
         self._require(sorted(labels), await self._labels() if labels - self.labels.keys() else {})
         size = _IMAGES if self.kind == "project" else max(1, len(suggestions))
@@ -323,8 +325,8 @@ def _labels_of(suggested: Suggested) -> set[str]:
     return {box.label for box in suggested.boxes} | ({suggested.label} if suggested.label else set())
 
 
-def _suggested(suggestion: Suggestion) -> Suggested:
-    """As it is kept; boxes end at the edges of the image, and those without area are left out."""
+def _suggested(suggestion: Suggestion, left_out: Counter[str]) -> Suggested:
+    """As it is kept; boxes end at the edges of the image, and those without area are left out, and counted."""
     found = suggestion.found
     width, height = int(found["width"]), int(found["height"])
     about = {"model": suggestion.model, "task": found["task"], "width": width, "height": height}
@@ -340,6 +342,8 @@ def _suggested(suggestion: Suggestion) -> Suggested:
         if right > left and bottom > top:
             score = round(min(max(float(each["score"]), 0.0), 1.0), 4)
             boxes.append({"label": each["label"], "sides": (left, top, right, bottom), "score": score})
+        else:
+            left_out["boxes without area on their image"] += 1
     return Suggested.model_validate({**about, "boxes": boxes})
 
 

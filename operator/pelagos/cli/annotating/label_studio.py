@@ -8,6 +8,7 @@ Source: labelstud.io/api (version 1.23): import, tasks, predictions, token refre
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,9 +25,16 @@ _PAGE = 500
 _MOST_PAGES = 10_000
 _TIMEOUT = 60.0
 _IDENTITY = re.compile(r"pelagos-([0-9a-f]{32})-")
-_CONTROLS: Mapping[str, str] = {Task.DETECTION: "RectangleLabels", Task.CLASSIFICATION: "Choices"}
+_CONTROLS: Mapping[str, str] = {
+    Task.DETECTION: "RectangleLabels",
+    Task.CLASSIFICATION: "Choices",
+    Task.ORIENTED_DETECTION: "RectangleLabels",
+    Task.INSTANCE_SEGMENTATION: "BrushLabels",
+}
 """By task, the tag of the labelling interface that its suggestions are of."""
 _PERCENT = 100.0
+_MOST_PIXELS = 100_000_000
+"""Of an image whose masks are written as the brush has them: what the served models accept."""
 
 
 class _Server:
@@ -39,6 +47,7 @@ class _Server:
         self._access = "" if self._is_personal else f"Token {token}"
         self._control: tuple[str, str] | None = None
         self._tasks: dict[str, tuple[int, bool]] = {}
+        self.left_out: Counter[str] = Counter()
 
     @property
     def address(self) -> str:
@@ -105,7 +114,7 @@ class _Server:
             "task": task,
             "model_version": suggestion.model,
             "score": round(suggestion.score, 6),
-            "result": list(_results(suggestion, *self._control)),
+            "result": list(_results(suggestion, self._control, self.left_out)),
         }
         await self._calls.json("POST", "/api/predictions/", json=body)
         self._tasks[suggestion.identity] = task, True
@@ -145,34 +154,70 @@ class _Server:
         return str(self._calls.parsed(content, "the token").get("access", ""))
 
 
-def _results(suggestion: Suggestion, control: str, target: str) -> Iterable[dict[str, Any]]:
-    """The regions of a prediction, in percent of the image."""
+def _results(suggestion: Suggestion, control: tuple[str, str], left_out: Counter[str]) -> Iterable[dict[str, Any]]:
+    """The regions of a prediction, in percent of the image; what there is no region for is counted."""
     found = suggestion.found
-    width, height = found["width"], found["height"]
-    sizes = {"original_width": width, "original_height": height, "image_rotation": 0}
-    named = {"from_name": control, "to_name": target}
+    sizes = {"original_width": found["width"], "original_height": found["height"], "image_rotation": 0}
+    named = {"from_name": control[0], "to_name": control[1]}
     if found["task"] == Task.CLASSIFICATION:
         best = max(found["classes"], key=lambda one: one["probability"])
         chosen: dict[str, Any] = {"choices": [best["label"]]}
         yield {"id": "class", "type": "choices", **named, "value": chosen, "score": best["probability"]}
         return
-    for number, detection in enumerate(found["detections"]):
-        left, top, right, bottom = detection["box"]
-        value = {
-            "x": _PERCENT * left / width,
-            "y": _PERCENT * top / height,
-            "width": _PERCENT * (right - left) / width,
-            "height": _PERCENT * (bottom - top) / height,
-            "rotation": 0,
-            "rectanglelabels": [detection["label"]],
-        }
-        region = {"id": f"p{number}", "type": "rectanglelabels", **named, **sizes, "value": value}
-        yield {**region, "score": detection["score"]}
+    is_brush = found["task"] == Task.INSTANCE_SEGMENTATION
+    kind = "brushlabels" if is_brush else "rectanglelabels"
+    for number, one in enumerate(found["instances" if is_brush else "detections"]):
+        value = _painted(one, found, left_out) if is_brush else _rectangle(one, found)
+        if value is not None:
+            region = {"id": f"p{number}", "type": kind, **named, **sizes, "value": {**value, kind: [one["label"]]}}
+            yield {**region, "score": one["score"]}
+
+
+def _rectangle(one: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """A box; a turned one is turned around its first corner, and has its own length and width."""
+    if found["task"] == Task.ORIENTED_DETECTION:
+        (left, top), (_, _, across, down, angle) = one["corners"][0], one["box"]
+    else:
+        left, top, right, bottom = one["box"]
+        across, down, angle = right - left, bottom - top, 0
+    width, height = found["width"], found["height"]
+    return {
+        "x": _PERCENT * left / width,
+        "y": _PERCENT * top / height,
+        "width": _PERCENT * across / width,
+        "height": _PERCENT * down / height,
+        "rotation": angle,
+    }
+
+
+def _painted(one: Mapping[str, Any], found: Mapping[str, Any], left_out: Counter[str]) -> dict[str, Any] | None:
+    """A mask as the brush has it."""
+    import numpy as np
+
+    from pelagos_contract import brushes, run_lengths
+
+    size = int(found["height"]), int(found["width"])
+    if size[0] * size[1] > _MOST_PIXELS:
+        left_out[f"masks of images of more than {_MOST_PIXELS // 1_000_000} million pixels"] += 1
+        return None
+    try:
+        if tuple(one["mask"]["size"]) != size:
+            raise ValueError("a mask is not of its image")
+        part = run_lengths.part_of(one["mask"]["counts"], size)
+    except ValueError as error:
+        raise ToolError(f"the model answers with {error}: import or train it again") from None
+    height, width = part.inside.shape
+    if not part.inside.any():
+        left_out["masks without pixels"] += 1
+        return None
+    painted: Any = np.zeros(size, bool)
+    painted[part.top : part.top + height, part.left : part.left + width] = part.inside
+    return {"format": "rle", "rle": brushes.encoded(painted)}
 
 
 def _interface(kind: str, classes: Sequence[str]) -> str:
     """A labelling interface for an empty project."""
-    inner = {"RectangleLabels": "Label", "Choices": "Choice"}[kind]
+    inner = "Choice" if kind == "Choices" else "Label"
     listed = "".join(f"<{inner} value={quoteattr(name)}/>" for name in classes)
     return f'<View><Image name="image" value="$image"/><{kind} name="label" toName="image">{listed}</{kind}></View>'
 

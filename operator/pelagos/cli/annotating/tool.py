@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -46,7 +47,9 @@ class Records(Protocol):
 
 
 class Project(Protocol):
-    """A project on a server."""
+    """A project on a server. ``left_out`` counts what it could not be given of suggestions, by what that is."""
+
+    left_out: Counter[str]
 
     async def prepare(self, task: str, classes: Sequence[str]) -> None:
         """Make sure that it can take the suggestions of a task and its classes.
