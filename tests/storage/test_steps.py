@@ -6,6 +6,7 @@ What comes out is compared with the same steps on folders.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from faulty_proxy import Fault, Proxy
 from object_storage import ObjectStorage
 from pelagos_contract.dataset import SPLITS, PreparationResult
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.model_card import folder_of
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingResult
 from pelagos_pipelines.preparation import published, versions
@@ -136,7 +138,18 @@ def require_alike(result: TrainingResult, report: Path, storage: ObjectStorage, 
     """The same report and package, byte for byte, as those on folders, which were made without an interruption."""
     expected = TrainingResult.model_validate_json(report.read_text())
     model = expected.model.model_copy(update={"uri": result.model.uri})
-    assert result == expected.model_copy(update={"model": model, "cost": result.cost})
+    # Documents say what the training has taken, and when.
+    taken: dict[str, Any] = {"cost": result.cost, "documents": result.documents}
+    if expected.evidence is not None:
+        assert result.evidence is not None
+        taken["evidence"] = expected.evidence.model_copy(update={"uri": result.evidence.uri})
+        evidence = storage.get(bucket, result.evidence.uri.removeprefix(f"s3://{bucket}/"))
+        assert f"sha256:{hashlib.sha256(evidence).hexdigest()}" == expected.evidence.sha256
+    assert result == expected.model_copy(update={"model": model, **taken})
+    assert [each.name for each in result.documents] == [each.name for each in expected.documents]
+    folder = folder_of(result.model.uri).removeprefix(f"s3://{bucket}/")
+    for each in result.documents:
+        assert hashlib.sha256(storage.get(bucket, f"{folder}/{each.name}")).hexdigest() == each.sha256
     prefix = result.model.uri.removeprefix(f"s3://{bucket}/")
     for file in Path(expected.model.uri).rglob("*"):
         if file.is_file():
