@@ -18,13 +18,13 @@ LIBRARIES = (PEER, "faster-coco-eval", REFERENCE)
 
 def measure(plan: Plan) -> Section:
     """See the module."""
-    scales = {"usual": (plan.size(5_000, 200), 10), "crowds": (plan.size(20, 2), plan.size(3_000, 300))}
+    scales = {"usual": (plan.size(5_000, 200), 10), "crowds": (plan.size(6, 2), plan.size(3_000, 300))}
     rows, details = [], {}
     for name, (images, each) in scales.items():
         found = measuring.alternate(
             {OURS: partial(_ours, plan, images, each)}
             | {library: partial(_theirs, plan, library, images, each) for library in LIBRARIES},
-            plan.size(5, 1),
+            plan.size(3, 1),
             plan.say,
         )
         rows += _compared(f"{images:,} images of {each:,} objects", found)

@@ -125,7 +125,7 @@ def reference(samples: list[Sample], found: list[Detections]) -> dict[str, np.nd
     return {"precision": precision, "recall": recall, "f1": f1, "map50": ap[:, 0], "map50_95": ap.mean(axis=1)}
 
 
-def cocos(samples: list[Sample], found: list[Detections]) -> Pixels:
+def cocos(samples: list[Sample], found: list[Detections], classes: int = CLASSES) -> Pixels:
     """Precision as COCO's reference evaluator has it, with its own matching."""
     boxes = [
         (image, index, box)
@@ -147,7 +147,7 @@ def cocos(samples: list[Sample], found: list[Detections]) -> Pixels:
     truth, predicted = COCO(), COCO()
     truth.dataset = {
         "images": [{"id": image} for image in range(len(samples))],
-        "categories": [{"id": index} for index in range(CLASSES)],
+        "categories": [{"id": index} for index in range(classes)],
         "annotations": [row(number, *box) for number, box in enumerate(boxes, start=1)],
     }
     predicted.dataset = truth.dataset | {
