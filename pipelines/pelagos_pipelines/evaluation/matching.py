@@ -89,14 +89,14 @@ def box_pairs(found: Sequence[Any], truth: Sequence[Any]) -> Pairs:
         blur = 4 * np.spacing(step * len(found))
         first = other_places[order].searchsorted(places - ones[:, 2] - blur)
         counts = other_places[order].searchsorted(places + ones[:, 2] / 2 + blur, side="right") - first
-        groups = np.cumsum(counts) // _AT_ONCE
+        tops, groups = others[order, 1], np.cumsum(counts) // _AT_ONCE
+        lowest, highest = ones[:, 1] - ones[:, 3] - blur, ones[:, 1] + ones[:, 3] / 2 + blur
         for rows in np.split(np.arange(len(ones)), np.flatnonzero(np.diff(groups)) + 1):
-            one: Any = np.repeat(rows, counts[rows])
-            within = np.arange(len(one)) - np.repeat(np.cumsum(counts[rows]) - counts[rows], counts[rows])
-            other = order[first[one] + within]
-            below, height = others[other, 1] - ones[one, 1], ones[one, 3]
-            near = np.flatnonzero((below >= -height - blur) & (below <= height / 2 + blur))
-            one, other = one[near], other[near]
+            times = counts[rows]
+            place: Any = np.arange(times.sum()) + np.repeat(first[rows] - np.cumsum(times) + times, times)
+            top = tops[place]
+            near = np.flatnonzero((top >= np.repeat(lowest[rows], times)) & (top <= np.repeat(highest[rows], times)))
+            one, other = np.repeat(rows, times)[near], order[place[near]]
             iou = _iou(ones[one], others[other])
             chosen = iou >= IOUS[0]
             kept.append((one[chosen], other[chosen], iou[chosen]))
