@@ -316,6 +316,18 @@ def test_more_than_readers_take_is_not_written(file: Path, tmp_path: Path, monke
     assert not list(tmp_path.iterdir())
 
 
+def test_what_readers_would_refuse_is_not_written(file: Path, tmp_path: Path) -> None:
+    found = collected(Task.DETECTION, file)
+    for changes in (
+        {"fields": {"group": ("x" * 5000,) * 12}},
+        {"images": ("y" * 5000,) * 12},
+        {"labels": ("z",) * 20_001},
+    ):
+        with pytest.raises(EvidenceError, match=r"names than texts|a text or null"):
+            evidence.write(replace(found, **changes), tmp_path / evidence.NAME)
+    assert not list(tmp_path.iterdir())
+
+
 def test_equal_questions_have_an_equal_digest(file: Path) -> None:
     samples, _ = make(Task.ORIENTED_DETECTION, 4, 0, file)
     other = [*samples[:-1], replace(samples[-1], sha256="1" * 64)]
