@@ -132,11 +132,11 @@ def test_average_precision_of_masks_is_that_of_cocos_evaluator(seed: int, images
 
     for metric, places in (("map50", 0), ("map75", 5), ("map50_95", slice(None))):
         theirs = want[places]
-        assert mean(getattr(got, metric)) == pytest.approx(theirs[theirs > -1].mean(), abs=1e-6), metric
+        assert mean(getattr(got, metric)) == pytest.approx(theirs[theirs > -1].mean(), abs=1e-9), metric
         for class_id in range(len(LABELS)):
             theirs = want[places, ..., class_id]
             ours = getattr(got, metric)[class_id]
-            assert (np.isnan(ours) and (theirs == -1).all()) or ours == pytest.approx(theirs.mean(), abs=1e-6)
+            assert (np.isnan(ours) and (theirs == -1).all()) or ours == pytest.approx(theirs.mean(), abs=1e-9)
 
 
 def test_iou_and_dice_are_means_over_what_was_found_right() -> None:
