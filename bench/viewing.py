@@ -38,7 +38,7 @@ def measure(plan: Plan) -> Section:
         ways = {way: partial(_once, plan, way, version, numbers, number) for way in _SAID}
         kilobytes = next((store / "blobs").glob("*/*")).stat().st_size / 1000
         name = f"{number:,} PNG of {side} x {side} pixels, {kilobytes:.1f} kB"
-        found[name] = measuring.alternate(ways, plan.size(5, 2), plan.say)
+        found[name] = measuring.alternate(ways, plan.size(3, 2), plan.say)
     return Section(
         title="Views",
         reading=plan.reading(),

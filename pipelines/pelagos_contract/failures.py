@@ -113,6 +113,11 @@ class Reason(StrEnum):
         "spec.evaluation.slices names a field that no image of the test split has, or one with too many values.",
         "Name fields that the message lists, or have spec.capture of the Dataset say them; then make a new TrainingRun.",
     )
+    LEAVE_ONE_OUT_IMPOSSIBLE = (
+        "LeaveOneOutImpossible",
+        "spec.evaluation.leaveOneOut names a field that no image has, one with a single value, or one with too many.",
+        "Name a field that the message lists, or have spec.capture of the Dataset say it; then make a new TrainingRun.",
+    )
     UNKNOWN_CLASS = (
         "UnknownClass",
         "An annotation names a class that the source does not declare.",

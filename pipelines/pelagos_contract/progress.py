@@ -20,6 +20,10 @@ LARGEST = 128 * 1024
 PERIOD = 10.0
 """Seconds that steps let pass before they tell of the same stage again."""
 MOST_STAGES = 16
+MOST_LEFT_OUT = 50
+"""Groups that are left out, one after the other: as many models are trained."""
+_LONGEST_VALUE = 300
+"""Characters of a value by which images are told apart."""
 _LATEST = 1e11
 _MOST = 10**9
 _MOST_BYTES = 2**60
@@ -46,6 +50,7 @@ class Stage(StrEnum):
     PREPARATION = "Preparation", "the dataset version is being read and the framework loaded"
     SEARCH = "Search", "hyperparameters are being searched"
     TRAINING = "Training", "epochs are being trained"
+    LEAVE_ONE_OUT = "LeaveOneOut", "models without one group each are being trained"
     EVALUATION = "Evaluation", "the model is being measured on the test split"
     EXPORT = "Export", "the model is being exported and proven"
     REGISTRATION = "Registration", "the model is being registered"
@@ -59,7 +64,15 @@ OF_DATASETS = (
     Stage.TILING,
     Stage.WRITING,
 )
-OF_TRAININGS = (Stage.PREPARATION, Stage.SEARCH, Stage.TRAINING, Stage.EVALUATION, Stage.EXPORT, Stage.REGISTRATION)
+OF_TRAININGS = (
+    Stage.PREPARATION,
+    Stage.SEARCH,
+    Stage.TRAINING,
+    Stage.LEAVE_ONE_OUT,
+    Stage.EVALUATION,
+    Stage.EXPORT,
+    Stage.REGISTRATION,
+)
 """In their order; the operator itself registers."""
 
 
@@ -88,10 +101,26 @@ class SeedProgress(Strict):
     fitness: Annotated[float | None, Field(allow_inf_nan=False)] = None
 
 
+class LeftOutState(Strict):
+    """The training without the images of one group."""
+
+    value: Annotated[str, Field(max_length=_LONGEST_VALUE)]
+    state: SeedState
+    epoch: Annotated[int | None, Field(ge=0, le=_MOST)] = None
+
+
+class LeftOutProgress(Strict):
+    """The trainings without one group each, by the values of a field."""
+
+    field: Annotated[str, Field(max_length=_LONGEST_VALUE)]
+    groups: Annotated[list[LeftOutState], Field(max_length=MOST_LEFT_OUT)]
+
+
 class Progress(Strict):
     """The stage now, none between two steps; ``since`` in Unix time; ``done`` of ``total`` epochs or images, or bytes.
 
-    ``ended`` are the stages of this attempt before it; ``seeds`` the trainings, where there are several; ``search`` the trials.
+    ``ended`` are the stages of this attempt before it; ``seeds`` the trainings, where there are several; ``search`` the trials;
+    ``left_out`` the trainings without one group each.
     """
 
     stage: Stage | None = None
@@ -103,6 +132,7 @@ class Progress(Strict):
     ended: Annotated[list[EndedStage], Field(max_length=MOST_STAGES)] = []
     seeds: Annotated[list[SeedProgress] | None, Field(max_length=MOST_STAGES)] = None
     search: SearchProgress | None = None
+    left_out: LeftOutProgress | None = None
 
 
 def parsed(content: bytes) -> dict[str, Any] | None:

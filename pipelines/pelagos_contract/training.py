@@ -12,6 +12,7 @@ from pelagos_contract.capture import SLICE_FIELDS, SliceField
 from pelagos_contract.cost import Cost
 from pelagos_contract.families import Architecture
 from pelagos_contract.model_card import About, Document
+from pelagos_contract.progress import MOST_LEFT_OUT
 from pelagos_contract.search import Search, SearchProgress
 from pelagos_contract.tasks import TASKS, Task
 from pelagos_contract.values import Decimal, RelativePath, Sha256
@@ -159,6 +160,15 @@ class Evaluation(Strict):
             description="Give each class the confidence at which its F1 is highest on the validation split. The model package "
             "has them, servers heed them where nobody asks for another confidence, and precision, recall and F1 of the test "
             "split hold at them. For the same models. Default: false."
+        ),
+    ] = None
+    leave_one_out: Annotated[
+        SliceField | None,
+        Field(
+            description="Field of capture by which images are told apart, of "
+            + ", ".join(SLICE_FIELDS)
+            + f": for each of its values, {MOST_LEFT_OUT} at most, another model is trained without the images that have it, and "
+            "measured on these. The model itself stays that of the whole training split. Default: none."
         ),
     ] = None
 
@@ -329,6 +339,27 @@ class EvidenceFile(Strict):
     test: str
 
 
+class LeftOutGroup(Strict):
+    """A model that was trained without the ``images`` with one value of a field; its metrics are among those of the result.
+
+    ``warnings`` are what a reader of its metrics should know.
+    """
+
+    value: str
+    images: int
+    epochs: int
+    warnings: list[str] = []
+
+
+class LeftOut(Strict):
+    """Models without one group each. ``metric`` is the main one of the task, ``unknown`` how many images have no such field."""
+
+    field: str
+    metric: str
+    unknown: int = 0
+    groups: list[LeftOutGroup]
+
+
 class SeedResult(Strict):
     """One training of several. ``fitness``: the metric of the validation split that chose its best epoch, and the model."""
 
@@ -363,3 +394,4 @@ class TrainingResult(Strict):
     cost: Cost | None = None
     search: SearchProgress | None = None
     documents: list[Document] = []
+    leave_one_out: LeftOut | None = None

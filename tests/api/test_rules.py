@@ -251,6 +251,8 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     (kinds.TRAINING_RUN, {"seeds": [0, 1, 0]}, "spec.seeds"),
     (kinds.TRAINING_RUN, {"evaluation": {"slices": ["site", "depthBand"]}}, None),
     (kinds.TRAINING_RUN, {"evaluation": {"slices": ["site", "hour", "site"]}}, "spec.evaluation.slices"),
+    (kinds.TRAINING_RUN, {"evaluation": {"leaveOneOut": "depthBand"}}, None),
+    (kinds.TRAINING_RUN, {"evaluation": {"leaveOneOut": "site"}, "search": SEARCH}, "spec.evaluation.leaveOneOut"),
     *(
         (kinds.TRAINING_RUN, {"search": SEARCH | changes}, field and f"spec.search.{field}")
         for changes, field in SEARCHES

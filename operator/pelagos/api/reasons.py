@@ -419,6 +419,7 @@ DEADLINE_EXCEEDED = _training_run(
     "Raise it, and set the annotation pelagos.dev/retry.",
 )
 DATASET_NOT_READABLE = _of_steps("TrainingRun", failures.Reason.DATASET_NOT_READABLE)
+LEAVE_ONE_OUT_IMPOSSIBLE = _of_steps("TrainingRun", failures.Reason.LEAVE_ONE_OUT_IMPOSSIBLE)
 WORKSPACE_ALTERED = _of_steps("TrainingRun", failures.Reason.WORKSPACE_ALTERED)
 CHECKPOINT_NOT_FOUND = _training_run(
     "CheckpointNotFound",

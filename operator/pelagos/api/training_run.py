@@ -180,6 +180,13 @@ class TrainingRunSpec(BaseSpec):
             holds=lambda spec: len({*(spec.evaluation.slices or ())}) == len(spec.evaluation.slices or ()),
         ),
         Rule(
+            cel="!has(self.evaluation.leaveOneOut) || !has(self.search)",
+            message="spec.evaluation.leaveOneOut and spec.search exclude each other: the trials would have seen what is left out;"
+            " search first, and name the hyperparameters",
+            field="spec.evaluation.leaveOneOut",
+            holds=lambda spec: spec.evaluation.leave_one_out is None or spec.search is None,
+        ),
+        Rule(
             cel="!has(self.tracking.wandb) || self.tracking.wandb.mode != 'Online' || has(self.tracking.wandb.secretRef)",
             message="spec.tracking.wandb.secretRef is needed with mode Online: it names a Secret with the key apiKey",
             field="spec.tracking.wandb.secretRef",
@@ -345,6 +352,38 @@ class SliceStatus(Strict):
     ] = None
 
 
+class LeftOutStatus(Strict):
+    """The model that is trained without the images with one value of a field."""
+
+    value: Annotated[str, Field(description="The value.")]
+    state: Annotated[str, Field(description="Waiting, Training, Trained or Evaluated.")]
+    epoch: Annotated[int | None, Field(description="Epochs done.")] = None
+    images: Annotated[
+        int | None, Field(description="Images with the value, of all splits: what it is measured on.")
+    ] = None
+    metric: Annotated[
+        str | None, Field(description="The main metric on these images; absent when they say nothing about it.")
+    ] = None
+
+
+class LeaveOneOutStatus(Strict):
+    """Models that are trained without one group of images each, and measured on it."""
+
+    field: Annotated[str, Field(description="By what images are told apart.")]
+    metric: Annotated[str | None, Field(description="The main metric of the task.")] = None
+    mean: Annotated[
+        str | None, Field(description="Its mean over the groups that have it, each of which counts alike.")
+    ] = None
+    deviation: Annotated[str | None, Field(description="Its sample standard deviation (n - 1) over these groups.")] = (
+        None
+    )
+    unknown: Annotated[
+        int | None,
+        Field(description="Images of which the field is not known: they are in no group, and in no such model."),
+    ] = None
+    groups: Annotated[list[LeftOutStatus], Field(description="The groups, by their values.")]
+
+
 class ModelStatus(Strict):
     """The trained model."""
 
@@ -427,6 +466,10 @@ class TrainingRunStatus(BaseStatus):
     ] = None
     seeds: Annotated[list[SeedStatus] | None, Field(description="The trainings, where spec.seeds has several.")] = None
     search: Annotated[SearchStatus | None, Field(description="How far the search is, and what it found.")] = None
+    leave_one_out: Annotated[
+        LeaveOneOutStatus | None,
+        Field(description="The models without one group each, where spec.evaluation asks for them."),
+    ] = None
     warnings: Annotated[list[str] | None, Field(description="What a careful reader should know of the figures.")] = None
     cost: Annotated[CostStatus | None, Field(description="What the training took, once it has ended.")] = None
     gates: Annotated[list[GateStatus] | None, Field(description="Outcome of the gates.")] = None

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pelagos.api.dataset import Publication, Removals
 from pelagos.api.search import SearchStatus
 from pelagos.api.stages import StageProgress
-from pelagos.api.training_run import ModelStatus, SeedStatus
+from pelagos.api.training_run import LeaveOneOutStatus, ModelStatus, SeedStatus
 from pelagos.decisions import attempts
 from pelagos.decisions.dataset import identity
 from pelagos.ports.cluster import Resource
@@ -64,6 +64,12 @@ class Recalled:
         """TrainingRun: likewise of its search, so that what was found stays known when the run is ended by its deadline."""
         stated = self.resource.status.get("search")
         return SearchStatus.model_validate(stated, extra="ignore") if stated else None
+
+    @property
+    def leave_one_out(self) -> LeaveOneOutStatus | None:
+        """TrainingRun: likewise of models without one group each."""
+        stated = self.resource.status.get("leaveOneOut")
+        return LeaveOneOutStatus.model_validate(stated, extra="ignore") if stated else None
 
     @property
     def storage_prefix(self) -> Any:

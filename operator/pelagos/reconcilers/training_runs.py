@@ -111,6 +111,7 @@ class TrainingRunReconciler:
             stated=Recalled(resource).progress(Progress),
             stated_seeds=Recalled(resource).seeds,
             stated_search=Recalled(resource).search,
+            stated_left_out=Recalled(resource).leave_one_out,
             served_by=_served_by(resource, spec, dependencies),
             published=Recalled(resource).trained_model,
             tenant=scope.tenant,

@@ -71,7 +71,8 @@ def _are_of_boxes(widths: Sequence[float], heights: Sequence[float], areas: Sequ
     if not areas:
         return True
     products = map(operator.mul, widths, heights)
-    return max(map(abs, map(operator.sub, products, areas))) <= as_good_as * min(areas)
+    farthest: float = max(map(abs, map(operator.sub, products, areas)))
+    return farthest <= as_good_as * min(areas)
 
 
 def images(entries: Sequence[Any]) -> tuple[list[int], list[tuple[object, ...]]] | None:

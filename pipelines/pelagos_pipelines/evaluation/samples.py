@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,7 @@ class GroundTruth:
     ``preprocessing`` is what it declares to be done to them; ``statistics`` are there when inputs are to be normalised by them,
     ``balance`` when it plans to show some training images more often than others, or to weigh classes, and ``augmentation`` when
     it says by how much training images are to be altered. ``stuff`` are the labels of classes that have an extent and no objects.
+    ``divided`` has the split of each image by its name, where splits are others than those of the version.
     """
 
     labels: tuple[str, ...]
@@ -81,6 +82,7 @@ class GroundTruth:
     balance: Plan | None = None
     augmentation: Augmentation | None = None
     stuff: tuple[str, ...] = ()
+    divided: Mapping[str, Split] | None = None
 
     def samples(self, split: Split) -> Sequence[Sample]:
         """The images of a split."""

@@ -7,15 +7,15 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pelagos_contract import event_files as names
 from pelagos_contract.progress import SeedState, Stage
-from pelagos_pipelines.steps import resampled, runs, search, seeds, trackers, train
+from pelagos_pipelines.steps import leaving_out, resampled, runs, search, seeds, trackers, train
 
 if TYPE_CHECKING:
     from pelagos_contract.dataset import Split
-    from pelagos_pipelines.evaluation.samples import Sample
+    from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
     from pelagos_pipelines.serving.geometry import Pixels
     from pelagos_pipelines.serving.predictions import Prediction
     from pelagos_pipelines.steps.telling import Telling
@@ -48,7 +48,12 @@ def evaluate(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 
 def stage(run: runs.Run) -> None:
     """As `evaluate`, in a step that does more."""
-    run = search.chosen(run)
+    _judge(search.chosen(run))
+    _judge_without(run)
+
+
+def _judge(run: runs.Run) -> None:
+    """The model, on the test split."""
     trainings, is_new = seeds.trainings(run), False
     if all(_stands(each, STEP) for each in (*trainings, run)):
         return
@@ -69,12 +74,36 @@ def stage(run: runs.Run) -> None:
         _tell(run, seeds.model_of(run))
 
 
+def _judge_without(run: runs.Run) -> None:
+    """The models without one group each, on that group, where that is asked for."""
+    trainings = leaving_out.trainings(run)
+    if not trainings or (leaving_out.stands(run, trainings) and leaving_out.RESULT in run.read(STEP)):
+        return
+    told, truth = leaving_out.Told(run, trainings), leaving_out.read(run)
+    run.telling.enter(Stage.EVALUATION)
+    for training in trainings:
+        with seeds.named(training):
+            if not _stands(training, MEASUREMENT):
+                _measure(training, truth.of(training, run))
+            if not _stands(training, STEP):
+                _tell(training, training)
+        told.becomes(training, SeedState.EVALUATED)
+    if not leaving_out.stands(run, trainings):
+        run.finish(leaving_out.OUTCOME, leaving_out.outcome(run, trainings, truth, time.time()))
+    found = run.read(leaving_out.OUTCOME)
+    tracker = run.tracker()
+    _tell_figures(tracker, found, run.read(train.STEP)["epochs"])
+    tracker.flush()
+    run.finish(STEP, leaving_out.joined(run.read(STEP), found))
+
+
 def _stands(run: runs.Run, step: str) -> bool:
     """Whether the state is there, and is of the checkpoint that there is: one that was altered has been made anew."""
     return run.finished(step) and run.read(step).get("bestSha256") == run.read(train.STEP).get("bestSha256")
 
 
-def _measure(run: runs.Run) -> None:
+def _measure(run: runs.Run, known: GroundTruth | None = None) -> None:
+    """On the test split of the version, or on that of ``known``."""
     from pelagos_pipelines.evaluation import calibrating, counts, figures, ground_truth
     from pelagos_pipelines.evaluation import report as evaluation
     from pelagos_pipelines.evaluation.tasks import TASKS
@@ -85,9 +114,12 @@ def _measure(run: runs.Run) -> None:
 
     family = family_of(run.request)
     trained = run.read(train.STEP)
-    known = ground_truth.read(run.with_dataset("validation", "test"), check_content=True)
+    validated = known is None  # nobody looks for doubtful labels by models without one group each
+    if known is None:
+        known = ground_truth.read(run.with_dataset("validation", "test"), check_content=True)
     samples = known.samples("test")
-    held_out: dict[Split, Sequence[Sample]] = {"test": samples, "validation": _some(known.samples("validation"))}
+    others_held_out = _some(known.samples("validation")) if validated else ()
+    held_out: dict[Split, Sequence[Sample]] = {"test": samples, "validation": others_held_out}
     pixels = _pixels([sample for some in held_out.values() for sample in some], run.telling)
     limit = run.request.evaluation.max_detections
     strategy = TASKS.named(run.request.task)
@@ -171,6 +203,14 @@ def _tell_wandb(run: runs.Run, tracker: Tracker, known: Mapping[str, float]) -> 
     return wandb.finish(tracker, epochs, known, sorted(run.figures.glob("*.png")))
 
 
+def _tell_figures(tracker: Tracker, measured: Mapping[str, Any], epochs: int) -> dict[str, float]:
+    """Metrics with their deviations, as the state ``measured`` has them; those metrics that are known."""
+    known = {name: value for name, value in measured["metrics"].items() if value is not None}
+    deviations = {f"deviation/{name}": value for name, value in measured.get("deviations", {}).items()}
+    tracker.metrics(known | deviations, epochs, measured["at"])
+    return known
+
+
 def _tell(run: runs.Run, shown: runs.Run) -> None:
     """Bring what was measured to MLflow, with the figures of the training ``shown``.
 
@@ -180,10 +220,8 @@ def _tell(run: runs.Run, shown: runs.Run) -> None:
 
     tracker = run.tracker()
     measured = run.read(MEASUREMENT)
-    known = {name: value for name, value in measured["metrics"].items() if value is not None}
     epochs = run.read(train.STEP)["epochs"]
-    deviations = {f"deviation/{name}": value for name, value in measured.get("deviations", {}).items()}
-    tracker.metrics(known | deviations, epochs, measured["at"])
+    known = _tell_figures(tracker, measured, epochs)
     figures = sorted(shown.figures.glob("*.png"))
     for path in figures:
         tracker.file(path, "figures")

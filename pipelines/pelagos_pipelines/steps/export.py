@@ -15,7 +15,18 @@ from pelagos_contract.progress import Stage
 from pelagos_contract.tags import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_TAG
 from pelagos_contract.training import ModelPackage, Parity, TrainingResult
 from pelagos_pipelines.serving import packages
-from pelagos_pipelines.steps import comparing, documents, evaluate, resampled, runs, search, seeds, trackers, train
+from pelagos_pipelines.steps import (
+    comparing,
+    documents,
+    evaluate,
+    leaving_out,
+    resampled,
+    runs,
+    search,
+    seeds,
+    trackers,
+    train,
+)
 
 if TYPE_CHECKING:
     from pelagos_pipelines.export.package import Written
@@ -102,7 +113,8 @@ def _export(run: runs.Run) -> None:
             "parity": parity,
         }
     )
-    told = {name: evaluated[name] for name in ("deviations", "seeds", *resampled.RESULT) if name in evaluated}
+    kept = ("deviations", "seeds", *resampled.RESULT, leaving_out.RESULT)
+    told = {name: evaluated[name] for name in kept if name in evaluated}
     result = TrainingResult.model_validate(
         {"metrics": metrics, "epochs": trained["epochs"], "model": model, "cost": cost}
         | {"warnings": [*warnings, *described.warnings], "evidence": evidence}

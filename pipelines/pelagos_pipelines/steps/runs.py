@@ -45,7 +45,7 @@ LONGEST_LAST_WORDS = 4096
 """Bytes that Kubernetes keeps of it."""
 LEASE = ".lease.json"
 HISTORY = "history.json"
-_PARTS = re.compile(r"^(seeds|trials)/[0-9]+/")
+_PARTS = re.compile(r"^(seeds|trials|groups)/[0-9]+/")
 """Folders of single trainings, which are as that of a run with one."""
 _REBUILT = ("ultralytics/", "checkpoints/view/", "checkpoints/data.yaml", "wandb/")
 """What a step makes anew from other things, and need not be kept."""

@@ -13,6 +13,7 @@ from pelagos_contract.progress import (
     MOST_STAGES,
     PERIOD,
     EndedStage,
+    LeftOutProgress,
     Progress,
     SeedProgress,
     Stage,
@@ -36,7 +37,7 @@ class Telling:
         before = _told_before(place) if place is not None else Progress()
         self._now = Progress(ended=before.ended)
         self._counted: dict[str, int | None] = {}
-        self._seeds, self._search = before.seeds, before.search
+        self._seeds, self._search, self._left_out = before.seeds, before.search, before.left_out
         self._began = self._told = self._again = float("-inf")
 
     def enter(self, stage: Stage, total: int | None = None) -> None:
@@ -72,6 +73,12 @@ class Telling:
         if before is None or [each.state for each in before.history] != [each.state for each in told.history]:
             self._tell()
 
+    def left_out(self, told: LeftOutProgress) -> None:
+        """How far trainings without one group each are; told at once when one of them has come to another state."""
+        before, self._left_out = self._left_out, told
+        if before is None or [each.state for each in before.groups] != [each.state for each in told.groups]:
+            self._tell()
+
     def close(self) -> None:
         """The step has done its part. One that breaks leaves where it was."""
         self._now, self._counted = Progress(ended=self._ended()), {}
@@ -89,7 +96,7 @@ class Telling:
             return
         self._told = now
         document = self._now.model_copy(
-            update={**self._counted, "seeds": self._seeds, "search": self._search}
+            update={**self._counted, "seeds": self._seeds, "search": self._search, "left_out": self._left_out}
         ).written()
         text = json.dumps(sealing.sealed(document, sealing.PROGRESS)) + "\n"
         try:

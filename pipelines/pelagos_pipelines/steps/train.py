@@ -6,15 +6,16 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from pelagos_contract import disk, sealing
 from pelagos_contract import event_files as names
+from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.progress import SeedState, Stage
 from pelagos_contract.tags import BALANCE_TAG, CHECKPOINT_SHA256_TAG, ENVIRONMENT_TAGS, SEARCH_TAG
-from pelagos_pipelines.steps import runs, seeds, starting, trackers
+from pelagos_pipelines.steps import leaving_out, runs, seeds, starting, trackers
 from pelagos_pipelines.steps import search as searching
 from pelagos_pipelines.steps.whole import Whole
 
@@ -50,6 +51,7 @@ def train(  # noqa: PLR0913, PLR0917 - the parameters of the contract
 
 def stage(run: runs.Run) -> None:
     """As `train`, in a step that does more."""
+    leaving_out.plan(run)
     if not all(map(_is_finished, seeds.trainings(run))):
         run.telling.enter(Stage.PREPARATION)
         prepared, whole = _prepare(run), Whole(run)
@@ -59,6 +61,7 @@ def stage(run: runs.Run) -> None:
     if len(run.request.seeds) > 1:
         run.finish(STEP, seeds.trained(run))
         _show_chosen(run)
+    _train_without(run)
 
 
 def _show_chosen(run: runs.Run) -> None:
@@ -100,6 +103,32 @@ def _train_all(run: runs.Run, prepared: _Prepared, whole: Whole) -> None:
         told.becomes(training, SeedState.TRAINED)
         whole.count(Stage.TRAINING, before + planned)
     whole.end()
+
+
+def _train_without(run: runs.Run) -> None:
+    """A model without each group, where that is asked for; those that are finished are left out."""
+    trainings = leaving_out.trainings(run)
+    if all(map(_is_finished, trainings)):
+        return
+    told, planned = leaving_out.Told(run, trainings), run.request.hyperparameters.epochs
+    run.telling.enter(Stage.LEAVE_ONE_OUT, len(trainings) * planned)
+    prepared = _prepare(run, *SPLITS)
+    truth = leaving_out.grouped(run, prepared.known)
+    for number, training in enumerate(trainings):
+        if _is_finished(training):
+            continue
+
+        def after(epoch: Epoch, training: runs.Run = training, before: int = number * planned) -> None:
+            told.epoch(training, epoch.number)
+            run.telling.count(before + epoch.number, len(trainings) * planned)
+
+        def begin(training: runs.Run = training) -> None:
+            told.becomes(training, SeedState.TRAINING)
+
+        with seeds.named(training):
+            _train(training, replace(prepared, known=truth.of(training, run)), after, begin, is_trial=True)
+        runs.give_back_memory()
+        told.becomes(training, SeedState.TRAINED)
 
 
 def _searched(run: runs.Run, search: Search, prepared: _Prepared, whole: Whole) -> runs.Run:
@@ -179,11 +208,11 @@ class _Prepared:
         return _applied(self.known, self.family, request.hyperparameters)
 
 
-def _prepare(run: runs.Run) -> _Prepared:
+def _prepare(run: runs.Run, *splits: Split) -> _Prepared:
     from pelagos_pipelines.evaluation import ground_truth, slices
     from pelagos_pipelines.training.families import family_of
 
-    request = run.with_dataset("train", "validation")
+    request = run.with_dataset(*(splits or ("train", "validation")))
     known = ground_truth.read(request, check_content=True)
     family = family_of(request)
     _require_heeded(known, family)

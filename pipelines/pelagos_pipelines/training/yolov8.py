@@ -223,7 +223,7 @@ def _arguments(job: Job, world: World = distributed.ALONE) -> dict[str, Any]:
 def _data(job: Job) -> Path:
     """The YOLO view of the dataset version, and the only data.yaml that ultralytics gets to see."""
     view = job.folder / "view"
-    versions.materialise(job.request.dataset.uri, "yolo", view)
+    versions.materialise(job.request.dataset.uri, "yolo", view, job.truth.divided)
     path = job.folder / "data.yaml"
     content = {
         "path": str(view.resolve()),

@@ -7,6 +7,8 @@ from typing import Any
 
 from pelagos.api.gates import Interval
 from pelagos.api.training_run import (
+    LeaveOneOutStatus,
+    LeftOutStatus,
     ResamplingStatus,
     SeedStatus,
     SliceStatus,
@@ -74,6 +76,7 @@ def status_of(report: Mapping[str, Any]) -> TrainingRunStatus:
         primary_metric=primary_metric(report),
         warnings=report.get("warnings") or None,
         seeds=_seeds(report) or None,
+        leave_one_out=_left_out(report),
     )
 
 
@@ -154,6 +157,35 @@ def _worded(one: SliceStatus) -> str | None:
         return None
     ends = "" if worst.interval is None else f" ({_ends(worst.interval)})"
     return f"{one.field} {worst.value}: {worst.metric} {float(worst.figure):.3f}{ends}, n = {worst.images}"
+
+
+def _left_out(report: Mapping[str, Any]) -> LeaveOneOutStatus | None:
+    """Of a run that has ended, its models without one group each."""
+    told = report.get("leaveOneOut")
+    if not told:
+        return None
+    metrics, deviations, field, metric = known(report), report.get("deviations") or {}, told["field"], told["metric"]
+    mean = metrics.get(main := names.of_left_out(field, metric))
+    groups = [
+        LeftOutStatus(
+            value=each["value"],
+            state=SeedState.EVALUATED.value,
+            epoch=each["epochs"],
+            images=each["images"],
+            metric=None
+            if (value := metrics.get(names.of_left_out(field, metric, each["value"]))) is None
+            else figure(value),
+        )
+        for each in told["groups"]
+    ]
+    return LeaveOneOutStatus(
+        field=field,
+        metric=metric,
+        mean=None if mean is None else figure(mean),
+        deviation=figure(deviations[main]) if main in deviations else None,
+        unknown=told.get("unknown") or None,
+        groups=groups,
+    )
 
 
 def _seeds(report: Mapping[str, Any]) -> list[SeedStatus]:

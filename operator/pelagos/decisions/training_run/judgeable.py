@@ -35,6 +35,8 @@ def objection(spec: TrainingRunSpec, dataset: str, classes: Sequence[str] | None
             return f"spec.gates[{number}].metric: {lack}"
         if gate.champion is not None and (metric := gate.name.removeprefix(metrics.TEST)) in _OF_ONE_MODEL:
             return f"spec.gates[{number}].metric: models are not compared by {metric}; give it a minimum or a maximum"
+        if (lack := _not_left_out(gate, spec)) is not None:
+            return f"spec.gates[{number}].metric: {lack}"
         if gate.slice is not None and gate.slice.field not in (sliced := spec.evaluation.slices or []):
             line = f"slices: [{', '.join([*sliced, gate.slice.field])}]"
             return (
@@ -88,6 +90,13 @@ def _lack(gate: Gate, task: Task, *, is_calibrated: bool) -> str | None:
             f"{metric} is of all classes together, and of no single one; leave out the class, or name one of {of_class}"
         )
     return None
+
+
+def _not_left_out(gate: Gate, spec: TrainingRunSpec) -> str | None:
+    name = metrics.parsed(gate.name)
+    if name is None or name.kind is not Kind.LEFT_OUT or name.field == spec.evaluation.leave_one_out:
+        return None
+    return f"no model is trained without a {name.field}; set spec.evaluation.leaveOneOut: {name.field} in a new TrainingRun"
 
 
 def _class_lack(gate: Gate, dataset: str, classes: Sequence[str]) -> str | None:

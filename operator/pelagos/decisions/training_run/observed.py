@@ -11,6 +11,7 @@ from typing import Any
 from pelagos.api.search import SearchStatus
 from pelagos.api.training_run import (
     FrozenDataset,
+    LeaveOneOutStatus,
     ModelStatus,
     Progress,
     SeedStatus,
@@ -144,6 +145,8 @@ class Observed:
     """From status: likewise of each of several trainings."""
     stated_search: SearchStatus | None = None
     """From status: likewise of the search. None: nothing yet."""
+    stated_left_out: LeaveOneOutStatus | None = None
+    """From status: likewise of models without one group each. None: nothing yet."""
 
     @cached_property
     def keyed(self) -> Frozen:

@@ -28,6 +28,7 @@ from pelagos_contract.weights_and_biases import API_KEY, USUAL_URL, Mode, WandbR
 _REASONS: Mapping[Stage, reasons.Reason] = {
     Stage.SEARCH: reasons.SEARCHING,
     Stage.TRAINING: reasons.TRAINING,
+    Stage.LEAVE_ONE_OUT: reasons.TRAINING,
     Stage.EVALUATION: reasons.EVALUATING,
     Stage.EXPORT: reasons.EXPORTING,
 }
@@ -106,6 +107,7 @@ def progress_published(seen: Observed) -> Passed | None:
             progress=made if made.written() else None,
             seeds=progress.seeds_of(seen) or None,
             search=progress.search_of(seen),
+            leave_one_out=progress.left_out_of(seen),
         )
     )
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pelagos.api.search import BestTrial, SearchStatus, TrialStatus
-from pelagos.api.training_run import Progress, SeedStatus, TrainingRunSpec
+from pelagos.api.training_run import LeaveOneOutStatus, LeftOutStatus, Progress, SeedStatus, TrainingRunSpec
 from pelagos.decisions import moments, stages
 from pelagos.decisions.training_run import figures
 from pelagos.decisions.training_run.observed import Observed
@@ -101,6 +101,15 @@ def search_status(told: SearchProgress) -> SearchStatus:
         best=BestTrial(number=best.number, value=best.value or "", parameters=best.parameters) if best else None,
         history=history or None,
     )
+
+
+def left_out_of(seen: Observed) -> LeaveOneOutStatus | None:
+    """Likewise of models without one group each."""
+    if seen.told is None or seen.told.left_out is None:
+        return seen.stated_left_out
+    told = seen.told.left_out
+    groups = [LeftOutStatus(value=each.value, state=each.state.value, epoch=each.epoch) for each in told.groups]
+    return LeaveOneOutStatus(field=told.field, groups=groups)
 
 
 def searched(found: SearchStatus) -> str:

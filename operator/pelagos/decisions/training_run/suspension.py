@@ -28,6 +28,10 @@ def suspended(seen: Observed) -> Ended | None:
     again = OUTAGE_POLL if seen.tracking_outage else None
     status = seen.frozen_status()
     if status is not None:  # what was found by now is worth looking at before anybody goes on
-        found = {"seeds": progress.seeds_of(seen) or None, "search": progress.search_of(seen)}
+        found = {
+            "seeds": progress.seeds_of(seen) or None,
+            "search": progress.search_of(seen),
+            "leave_one_out": progress.left_out_of(seen),
+        }
         status = status.model_copy(update=found)
     return Ended((paused,), tuple(effects), status, again)
