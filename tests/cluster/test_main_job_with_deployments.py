@@ -224,11 +224,69 @@ def test_a_drained_node_takes_the_service_down_and_up_again(served: Site) -> Non
     served.wait_ready("modelservice", "detector", 120)
 
 
-def test_the_deletion_of_the_three_resources_leaves_nothing(served: Site, platform: Platform) -> None:
+def test_a_version_that_a_training_has_used_stays_beyond_those_that_are_kept(served: Site, platform: Platform) -> None:
+    used = served.get("trainingrun", "detector")["status"]["dataset"]["version"]
+
+    # Whether something uses a version is looked at whenever the source is.
+    smaller = {"history": {"keep": 1}, "preprocessing": {"resize": {"longest": 64}}, "refresh": "5s"}
+    served.kubectl("patch", "dataset/frames", "--type=merge", "-p", json.dumps({"spec": smaller}))
+    told = served.wait(
+        "another version, and why the first stays",
+        lambda: (
+            (status := served.get("dataset", "frames")["status"])["version"] != used
+            and "TrainingRun" in ((status.get("removals") or {}).get("message") or "")
+            and status
+        ),
+        240,
+    )
+
+    assert {each["version"] for each in told["versions"]} == {told["version"], used}
+    assert stored(platform, told, "versions") == {digest_of(told["version"]), digest_of(used)}
+
+
+def stored(platform: Platform, status: Any, what: str) -> set[str]:
+    """Digests of ``versions``, or of ``blobs``, in the store of a Dataset."""
+    store = status["versions"][0]["uri"].removeprefix(f"s3://{BUCKET}/").rpartition("/versions/")[0]
+    keys = platform.storage().keys(BUCKET, f"{store}/{what}/")
+    parts = [key.removeprefix(f"{store}/{what}/").split("/") for key in keys]
+    # A blob is named by its digest, the first two digits of which are a folder.
+    return {each[0] if what == "versions" else "".join(each) for each in parts}
+
+
+def digest_of(version: str) -> str:
+    return version.removeprefix("sha256:")
+
+
+def test_a_version_that_nothing_uses_any_more_is_removed_with_its_images(served: Site, platform: Platform) -> None:
     served.kubectl("delete", "modelservice/detector", "--timeout=120s")
     # The training goes by itself, once nothing refers to it any more.
     served.kubectl("patch", "trainingrun/detector", "--type=merge", '--patch={"spec": {"ttlSecondsAfterFinished": 0}}')
     served.kubectl("wait", "--for=delete", "trainingrun/detector", "--timeout=120s")
+
+    told = served.wait(
+        "the removal is done",
+        lambda: (
+            (removals := (status := served.get("dataset", "frames")["status"]).get("removals") or {}).get("versions")
+            == 1
+            and not removals.get("removing")
+            and status
+        ),
+        240,
+    )
+
+    assert [each["version"] for each in told["versions"]] == [told["version"]]
+    assert stored(platform, told, "versions") == {digest_of(told["version"])}
+    # All images of the version that is left were made smaller, so that none of the other's are among them.
+    prefix = told["versions"][0]["uri"].removeprefix(f"s3://{BUCKET}/")
+    manifest = json.loads(platform.storage().get(BUCKET, f"{prefix}/manifest.json"))
+    assert stored(platform, told, "blobs") == {image["sha256"] for image in manifest["images"]}
+    removals = told["removals"]
+    assert removals["images"] > 0
+    assert removals["keptImages"] == len({image["sha256"] for image in manifest["images"]})
+    assert served.ready("dataset", "frames")["status"] == "True"
+
+
+def test_the_deletion_of_the_dataset_leaves_nothing(served: Site, platform: Platform) -> None:
     served.kubectl("delete", "dataset/frames", "--timeout=120s")
 
     # Longer than a pod may take to finish the requests in flight.
