@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -326,6 +327,21 @@ def test_what_readers_would_refuse_is_not_written(file: Path, tmp_path: Path) ->
         with pytest.raises(EvidenceError, match=r"names than texts|a text or null"):
             evidence.write(replace(found, **changes), tmp_path / evidence.NAME)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_broken_model_says_is_not_written(file: Path, tmp_path: Path) -> None:
+    samples, found = make(Task.CLASSIFICATION, 12, 0, file)
+    found[3] = replace(found[3], probabilities=np.full(len(LABELS), np.nan, np.float32))
+    broken = evidence.collect(Task.CLASSIFICATION, samples, found, LABELS, VERSION, {})
+    with pytest.raises(EvidenceError, match=r"guesses\.confidence has a value that cannot be"):
+        evidence.write(broken, tmp_path / evidence.NAME)
+    assert not list(tmp_path.iterdir())
+
+
+def test_at_a_pipe_nobody_waits_for_evidence(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / evidence.NAME)
+    with pytest.raises(EvidenceError, match="it is no file"):
+        evidence.read(tmp_path / evidence.NAME)
 
 
 def test_equal_questions_have_an_equal_digest(file: Path) -> None:

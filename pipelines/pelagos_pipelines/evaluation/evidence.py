@@ -155,7 +155,7 @@ def write(evidence: Evidence, path: Path) -> str:
     """Put the file there, whole or not at all; its SHA-256.
 
     Raises:
-        EvidenceError: it would be larger than readers take.
+        EvidenceError: it would be larger than readers take, or has what they refuse, as scores that are no numbers.
         OSError: the disk is full, among others.
     """
     header: dict[str, Any] = {
@@ -179,6 +179,8 @@ def write(evidence: Evidence, path: Path) -> str:
     _texts([*evidence.images], MOST_IMAGES)
     for of_field in evidence.fields.values():
         _values([*of_field], len(evidence.images))
+    for name, table in evidence.tables.items():
+        _require_sound(name, table, len(evidence.images), len(evidence.labels))
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED, compresslevel=3) as archive:
         _add(archive, HEADER, told)
@@ -201,6 +203,9 @@ def read(path: Path, sha256: str | None = None) -> Evidence:
         EvidenceError: it is something else.
         OSError: it is not there, or cannot be read.
     """
+    # Who can write there may put a pipe, at which reading waits for ever.
+    if path.exists() and not path.is_file():
+        raise EvidenceError("it is no file")
     with path.open("rb") as file:
         content = file.read(LARGEST + 1)
     if len(content) > LARGEST:
