@@ -11,6 +11,7 @@ import pytest
 import browser
 import described_models
 import untrusted_text
+from pelagos_contract import model_card
 from pelagos_contract.judgement import PAGE_BEGINS
 from pelagos_contract.model_card import LARGEST
 from pelagos_pipelines.describing import page
@@ -88,6 +89,17 @@ def test_a_report_stays_small_whatever_there_is_to_show(tmp_path: Path) -> None:
     )
 
     assert len(page.made(facts, tmp_path).encode()) < LARGEST
+
+
+def test_pictures_have_what_words_leave(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    described_models.draw(tmp_path, FIGURES[:4], side=500)
+    facts = replace(described_models.facts(), warnings=["'" * 2000] * 60)
+    whole, words = (len(page.made(facts, folder).encode()) for folder in (tmp_path, tmp_path / "none"))
+    monkeypatch.setattr(model_card, "LARGEST", (whole + words + page.FRAME) // 2)
+
+    text = page.made(facts, tmp_path)
+
+    assert words < len(text.encode()) < model_card.LARGEST
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(100)])

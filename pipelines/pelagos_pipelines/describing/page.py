@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pelagos_contract import identifiers
+from pelagos_contract import identifiers, model_card
 from pelagos_contract.cost import rounded
 from pelagos_contract.metrics import Kind
 from pelagos_pipelines import pages
@@ -20,6 +20,8 @@ MOST_TILES = 5
 MEANS = ("-micro", "-weighted")
 """Of which the means over classes tell enough at a glance."""
 MOST_CLASSES, MOST_PARTS, MOST_WARNINGS, MOST_ROWS = 300, 60, 60, 120
+FRAME = 20_000
+"""Bytes for the look of the page, its title, and words beside pictures."""
 NARROW = 900
 """Pixels of the width of a figure that can be read on a phone as a whole."""
 SHEETS = {
@@ -53,8 +55,7 @@ body{overflow-wrap:anywhere}.fixed{white-space:nowrap}
 
 def made(facts: Facts, figures: Path) -> str:
     """The page; ``figures`` is the folder of the evaluation's."""
-    shown = pictures.read({name: figures / name for name in (*CURVES, *SHEETS)})
-    parts: tuple[Iterable[str], ...] = (
+    before: tuple[Iterable[str], ...] = (
         _top(facts),
         _warnings(facts),
         _data(facts),
@@ -62,8 +63,8 @@ def made(facts: Facts, figures: Path) -> str:
         _facts("What servers apply to scores", facts.calibration),
         _gates(facts),
         _parts(facts),
-        _curves(shown),
-        _sheets(shown),
+    )
+    after: tuple[Iterable[str], ...] = (
         _seeds(facts),
         _cost(facts),
         _facts("Parameters", facts.parameters),
@@ -71,7 +72,13 @@ def made(facts: Facts, figures: Path) -> str:
         _origin(facts),
         _method(facts),
     )
-    return pages.rendered(f"Training report: {facts.title}", itertools.chain.from_iterable(parts), _STYLE)
+    upper, lower = ("".join(itertools.chain.from_iterable(parts)) for parts in (before, after))
+    # Pictures have what words leave; base64 makes four bytes of three.
+    left = (model_card.LARGEST - FRAME - len(upper.encode()) - len(lower.encode())) * 3 // 4
+    files = {name: figures / name for name in (*CURVES, *SHEETS)}
+    shown = pictures.read(files, min(pictures.BUDGET, max(left, 0)))
+    parts = (upper, *_curves(shown), *_sheets(shown), lower)
+    return pages.rendered(f"Training report: {facts.title}", parts, _STYLE)
 
 
 def _top(facts: Facts) -> Iterator[str]:
