@@ -137,6 +137,13 @@ def test_slices_are_named_as_people_wrote_them_with_their_images_the_worst_first
     assert left_out[0].values["mAP50"].value == 0.35
 
 
+def test_a_group_that_is_called_as_the_mean_is_told_beside_it() -> None:
+    left_out = described_models.facts(site="mean of all groups").parts(Kind.LEFT_OUT)["site"]
+
+    values = [(part.name, part.values["mAP50"].value) for part in left_out]
+    assert values == [("mean of all groups", 0.35), ("mean of all groups", 0.2 - 0.1), ("reef", 0.7 - 0.1)]
+
+
 def test_why_there_are_no_intervals_is_said() -> None:
     known = described_models.facts()
     why = {"by": "site", "groups": 1, "level": 0.95, "samples": 0, "why": "all images are of one site"}

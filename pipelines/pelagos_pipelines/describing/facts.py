@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from pelagos_contract.cost import Cost
-from pelagos_contract.metrics import TEST, Kind, of_test, parsed, plain, value_name
+from pelagos_contract.metrics import TEST, Kind, class_name, of_test, parsed, plain, value_name
 from pelagos_contract.model_card import About, Card, DatasetSaid
 from pelagos_contract.tasks import TASKS
 from pelagos_contract.training import SeedResult, SlicedField, TrainingRequest
@@ -177,15 +178,17 @@ class Facts:
         found = {name.split("/")[1] for name in self.metrics if name.startswith(TEST) and name.count("/") == 2}
         return sorted(found, key=lambda name: (order.get(name, len(order)), name))
 
-    @property
+    @cached_property
     def classes(self) -> list[tuple[str, int | None, dict[str, Value]]]:
         """Each class with its annotations in the test split and its metrics: the worst first, those without metrics last."""
         names = self.class_metrics
         ranked = self.primary if self.primary in names else next((one for one in ("F1", *names) if one in names), "")
         counted = self.counts.get("test") or {}
+        # What is written of a class takes time of long names; there may be tens of thousands.
+        written = ((label, class_name(label)) for label in self.labels)
         rows = [
-            (label, counted.get(label), {name: self.value(of_test(name, label)) for name in names})
-            for label in self.labels
+            (label, counted.get(label), {name: self.value(f"{of_test(name)}/{ending}") for name in names})
+            for label, ending in written
         ]
 
         def worst(row: tuple[str, int | None, dict[str, Value]]) -> tuple[bool, float]:
@@ -199,29 +202,32 @@ class Facts:
 
         Before the latter is their mean.
         """
-        fields: dict[str, dict[str, dict[str, Value]]] = {}
+        fields: dict[str, dict[str | None, dict[str, Value]]] = {}
         for name in self.metrics:
             found = parsed(name)
             if found is not None and found.kind is kind and found.field is not None:
                 by_value = fields.setdefault(found.field, {})
-                by_value.setdefault(found.value or _MEAN, {})[found.metric] = self.value(name)
+                by_value.setdefault(found.value, {})[found.metric] = self.value(name)
         counts = self._images_of_slices if kind is Kind.SLICE else {}
-        return {
-            field: sorted(
-                (Part(_plain(value), values, counts.get((field, value))) for value, values in by_value.items()),
-                key=self._worst_part,
+        told = dict[str, list[Part]]()
+        for field_, by_value in fields.items():
+            means = [Part(_MEAN, by_value.pop(None))] if None in by_value else []
+            each = (
+                Part(_plain(value), values, counts.get((field_, value)))
+                for value, values in by_value.items()
+                if value is not None
             )
-            for field, by_value in fields.items()
-        }
+            told[field_] = [*means, *sorted(each, key=self._worst_part)]
+        return told
 
     @property
     def _images_of_slices(self) -> dict[tuple[str, str], int]:
         told = [SlicedField.model_validate(each) for each in self.state.get("slices") or ()]
         return {(each.field, value_name(one.value)): one.images for each in told for one in each.slices}
 
-    def _worst_part(self, part: Part) -> tuple[bool, bool, float, str]:
+    def _worst_part(self, part: Part) -> tuple[bool, float, str]:
         found = part.values.get(self.primary, Value(None)).value
-        return part.name != _MEAN, found is None, found or 0.0, part.name
+        return found is None, found or 0.0, part.name
 
     @property
     def calibration(self) -> dict[str, str]:
