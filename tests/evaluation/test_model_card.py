@@ -126,6 +126,11 @@ def test_only_what_means_something_in_markdown_is_escaped(text: str, want: str) 
     assert card.plain(text) == want
 
 
+def test_a_login_in_an_address_is_not_told() -> None:
+    assert "password" not in card.link("https://user:password@git.example.org/fish")
+    assert card.link("https://git.example.org/fish") == "<https://git.example.org/fish>"
+
+
 def test_slices_are_named_as_people_wrote_them_with_their_images_the_worst_first() -> None:
     facts = described_models.facts(site="Bay/5%")
 

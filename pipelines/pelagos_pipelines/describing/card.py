@@ -34,7 +34,8 @@ def plain(text: object) -> str:
 
 def link(address: str | None) -> str:
     """An address that was checked, as a link."""
-    return f"<{address}>" if address and not re.search(r"[<>\s|\\]", address) else plain(address or "")
+    told = shown(address or "")  # without a login
+    return f"<{told}>" if told == address and not re.search(r"[<>\s|\\]", told) else plain(told)
 
 
 def prose(text: str) -> str:
