@@ -22,7 +22,7 @@ PERIOD = 10.0
 MOST_STAGES = 16
 MOST_LEFT_OUT = 50
 """Groups that are left out, one after the other: as many models are trained."""
-_LONGEST_VALUE = 300
+LONGEST_VALUE = 300
 """Characters of a value by which images are told apart."""
 _LATEST = 1e11
 _MOST = 10**9
@@ -104,7 +104,7 @@ class SeedProgress(Strict):
 class LeftOutState(Strict):
     """The training without the images of one group."""
 
-    value: Annotated[str, Field(max_length=_LONGEST_VALUE)]
+    value: Annotated[str, Field(max_length=LONGEST_VALUE)]
     state: SeedState
     epoch: Annotated[int | None, Field(ge=0, le=_MOST)] = None
 
@@ -112,7 +112,7 @@ class LeftOutState(Strict):
 class LeftOutProgress(Strict):
     """The trainings without one group each, by the values of a field."""
 
-    field: Annotated[str, Field(max_length=_LONGEST_VALUE)]
+    field: Annotated[str, Field(max_length=LONGEST_VALUE)]
     groups: Annotated[list[LeftOutState], Field(max_length=MOST_LEFT_OUT)]
 
 

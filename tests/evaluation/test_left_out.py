@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.failures import Reason, RefusedError
+from pelagos_contract.progress import LONGEST_VALUE, LeftOutState, SeedState
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.evaluation import left_out
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
@@ -37,6 +39,23 @@ def truth(sites: Mapping[Split, str]) -> GroundTruth:
 
 def names(known: GroundTruth, split: Split) -> list[str]:
     return [sample.name for sample in known.samples(split)]
+
+
+@pytest.mark.parametrize("length", [LONGEST_VALUE, LONGEST_VALUE + 1])
+def test_a_group_with_a_longer_name_than_progress_may_have_is_refused_before_anything_is_trained(length: int) -> None:
+    known = truth({"train": "aab", "validation": "ab", "test": "ba"})
+    groups = {"a": "g" * length, "b": "h"}
+    by_split = {
+        split: tuple(replace(one, group=groups[str(one.capture and one.capture.site)]) for one in samples)
+        for split, samples in known.by_split.items()
+    }
+
+    if length > LONGEST_VALUE:
+        with pytest.raises(RefusedError, match=r"group, which has a value of 301 characters, g{200}…; at most 300 are"):
+            left_out.of(replace(known, by_split=by_split), "group")
+        return
+    for value in left_out.of(replace(known, by_split=by_split), "group").images:
+        LeftOutState(value=value, state=SeedState.WAITING)
 
 
 def test_a_group_is_measured_on_from_all_splits_and_the_rest_is_trained_on() -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pelagos_contract import metrics as names
 from pelagos_contract.dataset import SPLITS, Split
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_contract.progress import MOST_LEFT_OUT
+from pelagos_contract.progress import LONGEST_VALUE, MOST_LEFT_OUT
 from pelagos_pipelines.annotations.untrusted_input import format_names, printable
 from pelagos_pipelines.evaluation import slices
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
@@ -37,7 +37,8 @@ def of(known: GroundTruth, field: str) -> Groups:
     """The groups of a version.
 
     Raises:
-        RefusedError: LEAVE_ONE_OUT_IMPOSSIBLE when they are none, one, or more than MOST_LEFT_OUT.
+        RefusedError: LEAVE_ONE_OUT_IMPOSSIBLE when they are none, one, or more than MOST_LEFT_OUT, or a value is longer than
+            LONGEST_VALUE.
     """
     samples = _all(known)
     by_value: dict[str, list[Sample]] = {}
@@ -60,6 +61,11 @@ def of(known: GroundTruth, field: str) -> Groups:
         raise _impossible(
             f"names {field}, which has {len(by_value)} values: as many models would be trained, and at most {MOST_LEFT_OUT} are;"
             " name a coarser field"
+        )
+    if len(longest := max(by_value, key=len)) > LONGEST_VALUE:
+        raise _impossible(
+            f"names {field}, which has a value of {len(longest)} characters, {printable(longest)}; at most {LONGEST_VALUE} are"
+            " told in status: give it a shorter name, or name another field"
         )
     return Groups(dict(sorted(by_value.items())), unknown)
 
