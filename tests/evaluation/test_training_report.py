@@ -14,7 +14,7 @@ import untrusted_text
 from pelagos_contract import model_card
 from pelagos_contract.judgement import PAGE_BEGINS
 from pelagos_contract.model_card import LARGEST
-from pelagos_pipelines.describing import page
+from pelagos_pipelines.describing import card, page
 
 HOSTILE = "</title><script>document.title='taken'</script><img src=http://evil.example/x>" + untrusted_text.HOSTILE
 FIGURES = (*page.CURVES, *page.SHEETS)
@@ -28,15 +28,29 @@ class Read(HTMLParser):
         self.words: list[str] = []
         self.tags: set[str] = set()
         self.addresses: list[str] = []
+        self.rows: list[list[str]] = []
+        """Of all tables, one after the other."""
+        self.in_table = False
         self.feed(text)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
+        if tag == "table":
+            self.in_table = True
+        elif tag == "tr":
+            self.rows.append([])
+        elif tag in {"td", "th"}:
+            self.rows[-1].append("")
         self.addresses += [value or "" for name, value in attrs if name in {"src", "href", "srcset", "data", "action"}]
+
+    def handle_endtag(self, tag: str) -> None:
+        self.in_table &= tag != "table"
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
+        if self.in_table and self.rows[-1]:
+            self.rows[-1][-1] += data
 
 
 def test_a_report_says_all_that_is_known(tmp_path: Path) -> None:
@@ -61,6 +75,42 @@ def test_a_report_says_all_that_is_known(tmp_path: Path) -> None:
     assert all(address.startswith("data:image/webp;base64,") for address in read.addresses)
     assert not read.tags & {"script", "link", "iframe", "object", "form", "base", "a"}
     assert read.words.index("cod") < read.words.index("eel") < len(read.words), "the worst class first"
+
+
+def test_groups_that_a_model_did_not_see_have_their_images_and_their_mean_its_deviation(tmp_path: Path) -> None:
+    """A group may be named as the line of the mean is: it is told apart from it."""
+    facts = described_models.facts(site="mean of all groups")
+    want = [
+        ["mean of all groups", "", "0.350 ± 0.354"],
+        ["mean of all groups", "130", "0.100 (0.050 to 0.150)"],
+        ["reef", "310", "0.600"],
+    ]
+
+    read = Read(page.made(facts, tmp_path))
+
+    last = max(number for number, row in enumerate(read.rows) if row == ["site", "images", "mAP50"])
+    assert read.rows[last + 1 : last + 4] == want, "the mean, then the worst first"
+    assert "After ± is the standard deviation over groups." in " ".join(read.words)
+    lines = card.written(facts).splitlines()
+    start = lines.index("## Groups that a model did not see: site")
+    assert [line for line in lines[start:] if line.startswith("|")][2:5] == [
+        "| mean of all groups |  | 0.350 | ± 0.354 over groups |",
+        "| mean of all groups | 130 | 0.100 | 0.050 to 0.150 |",
+        "| reef | 310 | 0.600 |  |",
+    ]
+
+
+def test_intervals_of_groups_are_none_of_the_test_split(tmp_path: Path) -> None:
+    facts = described_models.facts()
+    group = "leave-one-out/site/pier/mAP50"
+    why = {"by": "site", "groups": 2, "level": 0.95, "samples": 0, "why": "there are 2 different values of site"}
+    further = {"intervals": {group: facts.state["intervals"][group]}, "resampling": why}
+
+    said = " ".join(Read(page.made(replace(facts, state={**facts.state, **further}), tmp_path)).words)
+
+    assert "No intervals: there are 2 different values of site." in said
+    assert "0.100 (0.050 to 0.150)" in said
+    assert "by bootstrap over 2 groups" not in said
 
 
 def test_what_is_not_known_has_no_section_and_is_never_a_zero(tmp_path: Path) -> None:

@@ -81,6 +81,24 @@ def test_a_result_has_the_metrics_of_each_group_and_their_mean_and_deviation(who
     assert result.deviations["leave-one-out/site/accuracy"] == pytest.approx(statistics.stdev(each))
 
 
+def test_the_card_of_the_model_has_each_group_with_its_images(whole: Any) -> None:
+    folder, result, _, _ = whole
+    (path,) = (folder / "store").glob("*.documents/model-card.md")
+    lines = path.read_text().splitlines()
+    start = lines.index("## Groups that a model did not see: site")
+    mean, *groups = [line for line in lines[start:] if line.startswith("|")][2 : 3 + len(SITES)]
+
+    name = "leave-one-out/site/accuracy"
+    deviation = f"± {result.deviations[name]:.3f} over groups"
+    assert mean == f"| mean of all groups |  | {result.metrics[name]:.3f} | {deviation} |"
+    each = [(group.value, group.images) for group in result.leave_one_out.groups]
+    each.sort(key=lambda one: result.metrics[f"leave-one-out/site/{one[0]}/accuracy"])
+    assert groups == [
+        f"| {value} | {images} | {result.metrics[f'leave-one-out/site/{value}/accuracy']:.3f} |  |"
+        for value, images in each
+    ]
+
+
 def test_the_model_is_that_of_a_run_without_them(whole: Any, version: tuple[str, str], tmp_path: Path) -> None:
     folder, result, _, _ = whole
     perform(("train", "evaluate"), *parameters(tmp_path, request_for(version, None)))

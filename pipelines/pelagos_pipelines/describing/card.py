@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from pelagos_contract import identifiers
 from pelagos_contract.cost import rounded
 from pelagos_contract.metrics import Kind
 from pelagos_contract.text import shown
-from pelagos_pipelines.describing.facts import Facts, Part, Value, told
+from pelagos_pipelines.describing.facts import Facts, Part, Value, cut, notes, told
 
 MOST_CLASSES, MOST_PARTS, MOST_WARNINGS = 100, 20, 40
 _SPECIAL = re.compile(r"[\\`*_{}\[\]<>|~&$^@]")
@@ -147,10 +148,19 @@ def _parts(facts: Facts) -> Iterator[str]:
 
 
 def _of(field: str, found: Sequence[Part], primary: str) -> Iterator[str]:
-    rows = [(plain(part.name), *_cells(part.values.get(primary, Value(None)))) for part in found[:MOST_PARTS]]
-    yield from _table((plain(field), plain(primary), "Interval"), rows)
-    if len(found) > MOST_PARTS:
-        yield f"\nThe worst {MOST_PARTS} of {len(found)}."
+    if said := notes([replace(part, values={primary: part.values.get(primary, Value(None))}) for part in found]):
+        yield f"{plain(' '.join(said))}\n"
+    rows = [
+        (
+            plain(part.name),
+            "" if part.images is None else str(part.images),
+            *_cells(part.values.get(primary, Value(None)), "groups" if part.mean else "seeds"),
+        )
+        for part in found[:MOST_PARTS]
+    ]
+    yield from _table((plain(field), "Images", plain(primary), "Interval"), rows)
+    if more := cut(found, MOST_PARTS):
+        yield f"\n{more}"
 
 
 def _limits(facts: Facts) -> Iterator[str]:
@@ -205,10 +215,10 @@ def _origin(facts: Facts) -> Iterator[str]:
     yield f"\n{_METHOD}."
 
 
-def _cells(value: Value) -> tuple[str, str]:
+def _cells(value: Value, over: str = "seeds") -> tuple[str, str]:
     number = "undefined" if value.value is None else f"{value.value:.3f}"
     if value.low is None or value.high is None:
-        return plain(number), "" if value.deviation is None else plain(f"± {value.deviation:.3f} over seeds")
+        return plain(number), "" if value.deviation is None else plain(f"± {value.deviation:.3f} over {over}")
     return plain(number), plain(f"{value.low:.3f} to {value.high:.3f}")
 
 

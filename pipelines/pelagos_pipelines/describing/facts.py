@@ -12,7 +12,7 @@ from pelagos_contract.cost import Cost
 from pelagos_contract.metrics import TEST, Kind, class_name, of_test, parsed, plain, value_name
 from pelagos_contract.model_card import About, Card, DatasetSaid
 from pelagos_contract.tasks import TASKS
-from pelagos_contract.training import SeedResult, SlicedField, TrainingRequest
+from pelagos_contract.training import LeftOut, SeedResult, SlicedField, TrainingRequest
 
 _MEAN = "mean of all groups"
 _MEANS = {
@@ -55,7 +55,7 @@ class Value:
 
     @property
     def words(self) -> str:
-        """With the interval, or the deviation over seeds."""
+        """With the interval and the deviation, over seeds or over groups."""
         if self.value is None:
             return "undefined"
         told = f"{self.value:.3f}"
@@ -66,11 +66,15 @@ class Value:
 
 @dataclass(frozen=True)
 class Part:
-    """A slice of the test split, or the part that a model of leave-one-group-out did not see: its metrics by name."""
+    """A slice of the test split, or the part that a model of leave-one-group-out did not see: its metrics by name.
+
+    ``mean``: it is none of these, and has the means of all, whose deviations are over groups.
+    """
 
     name: str
     values: Mapping[str, Value]
     images: int | None = None
+    mean: bool = False
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,8 @@ class Facts:
     def resampling(self) -> str:
         """How intervals came about, in words; empty without any."""
         how = self.state.get("resampling") or {}
-        if not self.state.get("intervals") or not how:
+        # Slices and groups may have intervals where the whole split has none.
+        if not self.state.get("intervals") or not how or how.get("why"):
             return ""
         unit = "images" if how.get("by") == "image" else f"groups by {how.get('by')}"
         level, samples = float(how.get("level", 0.95)), how.get("samples")
@@ -208,10 +213,10 @@ class Facts:
             if found is not None and found.kind is kind and found.field is not None:
                 by_value = fields.setdefault(found.field, {})
                 by_value.setdefault(found.value, {})[found.metric] = self.value(name)
-        counts = self._images_of_slices if kind is Kind.SLICE else {}
+        counts = self._images_of_slices if kind is Kind.SLICE else self._images_left_out
         told = dict[str, list[Part]]()
         for field_, by_value in fields.items():
-            means = [Part(_MEAN, by_value.pop(None))] if None in by_value else []
+            means = [Part(_MEAN, by_value.pop(None), mean=True)] if None in by_value else []
             each = (
                 Part(_plain(value), values, counts.get((field_, value)))
                 for value, values in by_value.items()
@@ -224,6 +229,14 @@ class Facts:
     def _images_of_slices(self) -> dict[tuple[str, str], int]:
         told = [SlicedField.model_validate(each) for each in self.state.get("slices") or ()]
         return {(each.field, value_name(one.value)): one.images for each in told for one in each.slices}
+
+    @property
+    def _images_left_out(self) -> dict[tuple[str, str], int]:
+        told = self.state.get("leaveOneOut")
+        if told is None:
+            return {}
+        left_out = LeftOut.model_validate(told)
+        return {(left_out.field, value_name(group.value)): group.images for group in left_out.groups}
 
     def _worst_part(self, part: Part) -> tuple[bool, float, str]:
         found = part.values.get(self.primary, Value(None)).value
@@ -285,6 +298,26 @@ def told(name: str) -> str:
     if mean in _MEANS and base in TOLD:
         return f"{TOLD[base]}, {_MEANS[mean]}"
     return TOLD.get(name, "")
+
+
+def notes(found: Sequence[Part]) -> list[str]:
+    """What to know of the figures of slices or groups that are shown together, in sentences."""
+    said = []
+    if any(part.mean for part in found):
+        said.append("The mean counts every group alike, without those of which a metric is undefined.")
+    if any(value.deviation is not None for part in found if part.mean for value in part.values.values()):
+        said.append("After ± is the standard deviation over groups.")
+    if any(value.low is not None for part in found for value in part.values.values()):
+        said.append("Intervals are by bootstrap over what tells the images of each line apart.")
+    return said
+
+
+def cut(found: Sequence[Part], most: int) -> str:
+    """How many of the parts the first ``most`` lines show, in words; empty where they show all."""
+    if len(found) <= most:
+        return ""
+    shown, there = (sum(not part.mean for part in parts) for parts in (found[:most], found))
+    return f"The worst {shown} of {there}."
 
 
 def _plain(value: str) -> str:

@@ -11,7 +11,7 @@ from pelagos_contract.cost import rounded
 from pelagos_contract.metrics import Kind
 from pelagos_pipelines import pages
 from pelagos_pipelines.describing import pictures
-from pelagos_pipelines.describing.facts import Facts, Part, Value, told
+from pelagos_pipelines.describing.facts import Facts, Part, Value, cut, notes, told
 from pelagos_pipelines.describing.pictures import Picture
 from pelagos_pipelines.evaluation.examples import CONFIDENT_WRONG, SPREAD, WORST
 from pelagos_pipelines.pages import words
@@ -195,7 +195,8 @@ def _parts(facts: Facts) -> Iterator[str]:
         fields = facts.parts(kind)
         if not fields:
             continue
-        yield f'<h2>{title}</h2><p class="note">{note}</p>'
+        said = notes([part for found in fields.values() for part in found])
+        yield f'<h2>{title}</h2><p class="note">{words(" ".join((note, *said)))}</p>'
         for name, found in fields.items():
             yield from _table_of(name, found, facts.primary)
 
@@ -207,11 +208,11 @@ def _table_of(field: str, found: Sequence[Part], primary: str) -> Iterator[str]:
     yield f'<div class="wide"><table class="rows"><tr><th>{words(field)}</th>{counted}{head}</tr>'
     for part in found[:MOST_PARTS]:
         cells = "".join(_cell(part.values.get(name, Value(None)), barred=name == names[0]) for name in names)
-        images = "" if part.images is None else f"<td class=n>{part.images}</td>"
+        images = f"<td class=n>{'' if part.images is None else part.images}</td>" if counted else ""
         yield f"<tr><td>{words(part.name)}</td>{images}{cells}</tr>"
     yield "</table></div>"
-    if len(found) > MOST_PARTS:
-        yield f'<p class="note">The worst {MOST_PARTS} of {len(found)}.</p>'
+    if more := cut(found, MOST_PARTS):
+        yield f'<p class="note">{more}</p>'
 
 
 def _curves(shown: Mapping[str, Picture]) -> Iterator[str]:
