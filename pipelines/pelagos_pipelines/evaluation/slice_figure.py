@@ -73,7 +73,7 @@ def draw(metric: str, whole: Bar, by_field: Mapping[str, Sequence[Bar]], folder:
         longest = max(bar.end for bars in (*by_field.values(), [whole]) for bar in bars[:MOST])
         panels[-1, 0].set_xlim(0, max(longest, 0.05) * 1.12)
         panels[-1, 0].set_xlabel(
-            f"{metric} on the test split; orange: the worst, grey: not known, lines: intervals at 95 %"
+            f"{metric} on the test split\norange: the worst, grey: not known, lines: intervals at 95 %", fontsize=9
         )
         figure.suptitle(_title(metric, whole), fontweight="bold", fontsize=12)
         figures.save(figure, folder / NAME)
