@@ -142,7 +142,12 @@ class Search(Strict):
         int, Field(ge=1, le=MOST_TRIALS, description="Trainings that are tried; a grid ends with its last combination.")
     ]
     parallelism: Annotated[
-        int | None, Field(ge=1, description="Trials at the same time: 1, the next one learns from all before it.")
+        int | None,
+        Field(
+            ge=1,
+            description="Trials at the same time, which share the cores and GPUs of spec.resources: as many are a round, whose "
+            "trials learn from earlier rounds alone. Default: 1, each learns from all before it.",
+        ),
     ] = None
     seed: Annotated[
         int | None,
@@ -184,6 +189,15 @@ class Search(Strict):
         if self.method != "Grid":
             return self.trials
         return min(self.trials, math.prod(len(each.values or ()) for each in self.space.named().values()))
+
+    @property
+    def width(self) -> int:
+        """Trials of a round, which are trained at the same time."""
+        return self.parallelism or 1
+
+    def known_to(self, number: int) -> int:
+        """So many trials, the first ones, have ended for certain when the one with this number begins: earlier rounds."""
+        return number - number % self.width
 
     def metric_for(self, task: Task) -> str:
         """What trials are compared by."""

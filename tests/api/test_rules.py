@@ -87,7 +87,8 @@ SEARCHES: tuple[tuple[dict[str, Any], str | None], ...] = (
     ({"method": "Grid", "space": {"learningRate": {"minimum": "0.01", "maximum": "0.1"}}}, "space"),
     ({"method": "Random", "space": {"learningRate": {"minimum": "0.01", "maximum": "0.1"}}}, None),
     ({"parallelism": 1}, None),
-    ({"parallelism": 2}, "parallelism"),
+    ({"parallelism": 2}, None),
+    ({"parallelism": 3}, "parallelism"),
     ({"epochs": 5}, None),
     ({"epochs": 5, "space": {"epochs": {"values": [1, 2]}}}, "epochs"),
     ({"then": "TakeBest"}, None),
@@ -256,6 +257,16 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
     *(
         (kinds.TRAINING_RUN, {"search": SEARCH | changes}, field and f"spec.search.{field}")
         for changes, field in SEARCHES
+    ),
+    *(
+        (kinds.TRAINING_RUN, {"search": SEARCH | {"parallelism": count}, "resources": resources}, field)
+        for count, resources, field in (
+            (3, {"cpu": 3}, None),
+            (3, {"cpu": "2500m"}, "spec.search.parallelism"),
+            (1, {"cpu": "500m"}, None),
+            (2, {"gpus": 2}, None),
+            (2, {"gpus": 1}, "spec.search.parallelism"),
+        )
     ),
     (kinds.TRAINING_RUN, {"search": SEARCH, "seeds": [0, 1]}, None),
     (kinds.TRAINING_RUN, {"search": SEARCH | {"then": "TakeBest"}, "seeds": [0, 1]}, "spec.search.then"),

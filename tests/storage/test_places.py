@@ -63,6 +63,28 @@ def test_only_what_changed_goes_back(proxy: Proxy, bucket: str, object_storage: 
     assert place.kept_as(place.folder / "new") == f"s3://{bucket}/place/new"
 
 
+def test_of_a_folder_that_another_process_writes_to_nothing_is_brought_or_removed(
+    bucket: str, object_storage: ObjectStorage, tmp_path: Path
+) -> None:
+    for name in ("trials/1/last.pt", "trials/1/best.pt", "trials/10/last.pt"):
+        object_storage.put(bucket, f"place/{name}", "1")
+    place = Place(f"s3://{bucket}/place", tmp_path / "scratch")
+    place.pull()
+    for trial in ("1", "10"):
+        (place.folder / "trials" / trial / "last.pt").write_text("2")
+    (place.folder / "trials/1/best.pt").unlink()
+
+    place.changing.add("trials/1")
+    place.push(everything)
+    assert [object_storage.get(bucket, f"place/trials/{trial}/last.pt") for trial in ("1", "10")] == [b"1", b"2"]
+    assert object_storage.get(bucket, "place/trials/1/best.pt") == b"1"
+
+    place.changing.clear()
+    place.push(everything)
+    assert object_storage.keys(bucket) == ["place/trials/1/last.pt", "place/trials/10/last.pt"]
+    assert object_storage.get(bucket, "place/trials/1/last.pt") == b"2"
+
+
 def test_what_makes_it_visible_is_written_after_all_else_and_not_at_all_when_that_fails(
     proxy: Proxy, bucket: str, object_storage: ObjectStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,24 +13,20 @@ from mlflow.tracking import MlflowClient
 from mlflow_servers import MlflowServer
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.flows import TRAINING
-from pelagos_contract.search import Trial, TrialState
+from pelagos_contract.search import TrialState
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingRequest, TrainingResult
-from pelagos_pipelines.metering.meter import Meter
-from pelagos_pipelines.steps import evaluate, runs, search, train
-from pelagos_pipelines.steps.search import Trials
+from pelagos_pipelines.steps import evaluate, runs, train
 from pelagos_pipelines.steps.stages import perform
-from pelagos_pipelines.storage import Place
 from pelagos_pipelines.training.processes import ProcessFailedError
 from pelagos_pipelines.training.tracking import Tracker, TrackingError
 from pelagos_pipelines.training.training_history import TrainingHistory
+from training.searching import GRID, PRUNED, VALUES, Trainer, history_of, make_run, make_trials, nothing, parameters
 from training.shapes import make_request, make_version
 
 SAMPLE = Path(__file__).parents[2] / "manifests/samples/search/trainingrun.yaml"
 REAL = {"method": "Grid", "trials": 3, "space": {"learningRate": {"values": ["0.001", "0.02", "1e30"]}}}
 """With real trainings, of which the last diverges."""
-RATES = {"learningRate": {"values": ["0.001", "0.01", "0.02", "1e30"]}}
-GRID = {"method": "Grid", "trials": 4, "space": RATES}
 
 
 @pytest.fixture(scope="module")
@@ -40,12 +36,6 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 def request_for(version: tuple[str, str], **changes: Any) -> TrainingRequest:
     return make_request("mobilenet_v3_small", *version, imageSize=32, optimizer="SGD", **changes)
-
-
-def parameters(folder: Path, request: TrainingRequest, *tracked: str) -> tuple[str, str, str, str, str, str, str]:
-    data, store, report, workspace = (str(folder / name) for name in ("data", "store", "report", "workspace"))
-    uri, run = tracked or ("", "")
-    return request.model_dump_json(by_alias=True), data, store, report, workspace, uri, run
 
 
 def result_of(folder: Path) -> TrainingResult:
@@ -148,58 +138,6 @@ def test_the_sample_works_in_a_tiny_configuration(version: tuple[str, str], tmp_
 
 
 # ---- the journal, with trainings that take no time
-
-
-class Trainer:
-    """Trains by writing what the test says each epoch comes to; ``die_at`` ends the process after so many epochs."""
-
-    def __init__(
-        self, values: dict[str, list[float]], die_at: int | None = None, death: type[BaseException] = KeyboardInterrupt
-    ) -> None:
-        self.values, self.left, self.death = values, die_at, death
-        self.trained: list[tuple[int, int]] = []
-
-    def __call__(self, training: runs.Run, after: Any) -> None:
-        rate = training.request.hyperparameters.learning_rate
-        history = TrainingHistory(training.history, Tracker("", ""))
-        done = len(history.epochs)
-        history.continue_after(done)
-        for epoch, value in list(enumerate(self.values[rate], 1))[done:]:
-            if value == float("inf"):
-                raise RefusedError(Reason.OUT_OF_MEMORY, "memory ran out at batchSize 4", "hyperparameters.batchSize")
-            if self.left == 0:
-                raise self.death
-            history.record(epoch, {"validation/F1": value, "validation/loss": 1.0})
-            number = int(training.workspace.name)
-            self.trained.append((number, epoch))
-            self.left = None if self.left is None else self.left - 1
-            after(history.epochs[-1])
-
-
-VALUES = {"0.001": [0.2, 0.5, 0.6], "0.01": [0.1, 0.1, 0.1], "0.02": [0.3, 0.7, 0.65], "1e30": [float("inf")]}
-PRUNED = GRID | {"pruning": {"startupTrials": 1, "warmUpEpochs": 0}}
-
-
-def make_run(folder: Path, wanted: dict[str, Any]) -> runs.Run:
-    request = make_request("mobilenet_v3_small", search=wanted)
-    places = runs.Places("", Place("", folder), Place("", folder), Place(str(folder), folder), folder, None)
-    return runs.Run(request, places, "", "", Meter(folder / "cost.json"))
-
-
-def make_trials(folder: Path, train: Any, wanted: dict[str, Any]) -> Trials:
-    run = make_run(folder, wanted)
-    assert run.request.search is not None
-    return Trials(run, run.request.search, train, lambda number, epoch: None)
-
-
-def history_of(folder: Path, wanted: dict[str, Any]) -> list[Trial]:
-    told = search.told(make_run(folder, wanted))
-    assert told is not None
-    return told.history
-
-
-def nothing(*_: Any) -> None:
-    """Nobody is told."""
 
 
 def test_a_search_goes_on_where_it_was_interrupted_and_tries_the_same(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from pelagos_pipelines.samples import wheel as wheels
 from pelagos_pipelines.steps.prepare import prepare
 from pelagos_pipelines.steps.stages import perform
 from sample_wheels import make_wheel
+from training.searching import parameters
 from training.shapes import make_request
-from training.test_search import parameters, result_of
+from training.test_search import result_of
 
 SAMPLES = Path(__file__).parents[2] / "manifests/samples"
 SIZES: dict[Any, int] = {"train": 8, "validation": 3, "test": 3}

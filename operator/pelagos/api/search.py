@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from pelagos.api import processors
 from pelagos.api.meta import Rule
 from pelagos_contract.base import Strict
 
@@ -126,10 +127,22 @@ RULES = (
         holds=lambda spec: not _grid(spec) or _combinations(spec) <= spec.search.trials,
     ),
     Rule(
-        cel=f"{_NONE} || !has(self.search.parallelism) || self.search.parallelism == 1",
-        message="spec.search.parallelism must be 1: trials are trained one after the other",
+        cel=f"{_NONE} || !has(self.search.parallelism) || self.search.parallelism == 1 || "
+        f"self.search.parallelism * 1000 <= {processors.cel('self.resources.cpu')}",
+        message="spec.search.parallelism must not be above spec.resources.cpu: each trial needs a core of its own",
         field="spec.search.parallelism",
-        holds=lambda spec: spec.search is None or spec.search.parallelism in {None, 1},
+        holds=lambda spec: (
+            spec.search is None
+            or spec.search.width == 1
+            or spec.search.width * 1000 <= processors.bounds(spec.resources)[0]
+        ),
+    ),
+    Rule(
+        cel=f"{_NONE} || !has(self.search.parallelism) || self.resources.gpus == 0 || "
+        "self.search.parallelism <= self.resources.gpus",
+        message="spec.search.parallelism must not be above spec.resources.gpus where that is not 0: trials share no GPU",
+        field="spec.search.parallelism",
+        holds=lambda spec: spec.search is None or not spec.resources.gpus or spec.search.width <= spec.resources.gpus,
     ),
     Rule(
         cel=f"{_NONE} || !has(self.search.epochs) || !has({_SPACE}.epochs)",

@@ -1,7 +1,10 @@
-"""A search for hyperparameters: the trials of a run, one after the other, before its model is trained. Part of the stage train.
+"""A search for hyperparameters: the trials of a run, before its model is trained. Part of the stage train.
 
 Each trial is a training of its own, judged by the validation split; the test split is not looked at. A journal in the workspace
 says what was tried and how it ended: a step that is started again goes on in the middle of a trial, and tries nothing twice.
+
+Trials at the same time are a round. What one tries, and whether it is ended early, follows from earlier rounds, so that it is the
+same whichever of its round has ended before it.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +22,7 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.search import LONGEST, Search, SearchProgress, Trial, TrialState, better
 from pelagos_contract.training import ChosenHyperparameters, TrainingRequest
 from pelagos_pipelines.steps.runs import Part, Run
+from pelagos_pipelines.steps.side_by_side import HaltedError
 from pelagos_pipelines.storage import StorageError, StorageRefusedError
 from pelagos_pipelines.training.tracking import TrackingError
 
@@ -40,13 +45,13 @@ class PrunedError(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """A trial in the journal. ``values``: the metric by epoch. ``starts``: since ``epochs`` epochs had ended."""
+    """A trial in the journal. ``values``: the metric by epoch. ``starts``: since ``epochs`` epochs had ended; 0: it waits."""
 
     number: int
     parameters: dict[str, str]
     state: TrialState = TrialState.RUNNING
     epochs: int = 0
-    starts: int = 1
+    starts: int = 0
     value: float | None = None
     values: dict[str, float] = field(default_factory=dict)
     reason: str | None = None
@@ -67,16 +72,37 @@ class Entry:
 
 Train = Callable[[Run, Callable[["Epoch"], None]], None]
 """Train one trial, or go on with it; the function is called after each epoch and may raise PrunedError."""
+Together = Callable[[Sequence[Callable[[], None]]], None]
+"""Do all of it, at the same time or not; in the order given where not all can begin."""
+
+
+def one_after_the_other(works: Sequence[Callable[[], None]]) -> None:
+    """See `Together`."""
+    for work in works:
+        work()
 
 
 class Trials:
-    """The search of a run. ``at_epoch`` is told the number of a trial, and the epoch that it has ended."""
+    """The search of a run. ``at_epoch`` is told the number of a trial, and the epoch that it has ended.
 
-    def __init__(self, run: Run, search: Search, train: Train, at_epoch: Callable[[int, Epoch], None]) -> None:
+    ``together`` does what belongs to each trial of a round.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        search: Search,
+        train: Train,
+        at_epoch: Callable[[int, Epoch], None],
+        together: Together = one_after_the_other,
+    ) -> None:
         """Read the journal of earlier attempts."""
         self._run, self._search, self._train, self._at_epoch = run, search, train, at_epoch
+        self._together = together
         self.metric = search.metric_for(run.request.task)
         self._entries = _journal(run)
+        self._now: dict[int, Entry] = {}
+        """Of trials that are trained, as they are now. The journal says how they were when they began, or went on."""
         self._tell()
 
     def best(self) -> Entry | None:
@@ -89,19 +115,19 @@ class Trials:
         Raises:
             RefusedError: SEARCH_FAILED when none was completed; what an epoch cannot go on without.
         """
-        for number in range(self._search.size):
-            if number == len(self._entries):
+        for first in range(0, self._search.size, self._search.width):
+            numbers = range(first, min(first + self._search.width, self._search.size))
+            before = self._entries[first : numbers.stop]
+            again = [entry.number for entry in before if entry.state is TrialState.RUNNING]
+            # Which of them ended the process, nobody knows: until it has ended an epoch again, none takes others with it.
+            doubtful = [number for number in again if self._started_again(self._entries[number]).starts > 1]
+            for number in doubtful:
+                self._together([partial(self._perform, number, ended)])
+            fresh = numbers[len(before) :]
+            for number in fresh:
                 self._note(Entry(number, self._proposed(number)))
-            elif self._entries[number].state is not TrialState.RUNNING:
-                continue
-            else:
-                self._note(self._started_again(self._entries[number]))
-            if self._entries[number].state is TrialState.RUNNING:
-                with self._excusing(number):
-                    tried = self._tried(self._entries[number])
-                self._note(tried)
-            ended(self._entries[number], self.best())
-            self._forget_weights()
+            going = [*(number for number in again if number not in doubtful), *fresh]
+            self._together([partial(self._perform, number, ended) for number in going])
         best = self.best()
         if best is None:
             failed = self._failed()
@@ -110,6 +136,24 @@ class Trials:
             self._run.finish(JOURNAL, {"trials": []})
             raise failed
         return best
+
+    def _perform(self, number: int, ended: Callable[[Entry, Entry | None], None]) -> None:
+        """Train a trial that was proposed, in this attempt or an earlier one."""
+        self._note(self._started_again(self._entries[number]))
+        if self._entries[number].state is TrialState.RUNNING:
+            with self._excusing(number):
+                tried = self._tried(self._entries[number])
+            self._note(tried)
+        ended(self._entries[number], self.best())
+        self._forget_weights()
+
+    def done(self, most: int, *, but: int | None = None) -> int:
+        """Epochs of all trials, ``but`` one of them; those that have ended count as the ``most`` that one has."""
+        return sum(
+            entry.epochs if entry.state is TrialState.RUNNING else most
+            for entry in self._shown()
+            if entry.number != but
+        )
 
     def training(self, entry: Entry) -> Run:
         """The training of a trial."""
@@ -124,11 +168,14 @@ class Trials:
 
     @contextmanager
     def _excusing(self, number: int) -> Iterator[None]:
-        """A tracker or a storage that is away, or refuses, says nothing of the trial: the start does not count."""
+        """A tracker or a storage that is away, or refuses, says nothing of the trial: the start does not count.
+
+        Nor does another trial, which has ended this one.
+        """
         try:
             yield
-        except (RefusedError, StorageError, StorageRefusedError, TrackingError, disk.FullError):
-            self._entries[number] = replace(self._entries[number], starts=0)
+        except (RefusedError, StorageError, StorageRefusedError, TrackingError, disk.FullError, HaltedError):
+            self._entries[number] = replace(self._now.get(number, self._entries[number]), starts=0)
             # What is to be said is why it ended; where this cannot be written, the trial has one chance less.
             with suppress(OSError, StorageRefusedError):
                 self._run.note(JOURNAL, {"trials": [asdict(each) for each in self._entries]})
@@ -146,7 +193,7 @@ class Trials:
             self._at_epoch(entry.number, epoch)
             if self.metric in epoch.metrics:
                 values[epoch.number] = epoch.metrics[self.metric]
-            self._entries[entry.number] = replace(entry, epochs=epoch.number, value=self._value(training))
+            self._now[entry.number] = replace(entry, epochs=epoch.number, value=self._value(training))
             self._tell()
             fit = {number: self._fit(value) for number, value in values.items() if number <= epoch.number}
             if trials.is_hopeless(self._search, fit, before):
@@ -193,24 +240,31 @@ class Trials:
     def _before(self, number: int) -> list[Tried]:
         from pelagos_pipelines.training.trials import Tried
 
-        return [
+        known = self._search.known_to(number)
+        ended = [
             Tried(
                 parameters=entry.parameters,
                 state=entry.state,
                 value=None if entry.value is None else self._fit(entry.value),
                 values={int(epoch): self._fit(value) for epoch, value in entry.values.items()},
             )
-            for entry in self._entries[:number]
+            for entry in self._entries[:known]
         ]
+        beside = [Tried(entry.parameters, TrialState.RUNNING) for entry in self._entries[known:number]]
+        return ended + beside
 
     def _note(self, entry: Entry) -> None:
         """In the journal, before anything else is done."""
         self._entries[entry.number : entry.number + 1] = [entry]
+        self._now.pop(entry.number, None)
         self._run.finish(JOURNAL, {"trials": [asdict(each) for each in self._entries]})
         self._tell()
 
     def _tell(self) -> None:
-        self._run.telling.search(_told(self._search, self.metric, self._entries))
+        self._run.telling.search(_told(self._search, self.metric, self._shown()))
+
+    def _shown(self) -> list[Entry]:
+        return [self._now.get(entry.number, entry) for entry in self._entries]
 
     def _forget_weights(self) -> None:
         """Those of all trials but the best, from which the model may be made; of one that goes on nothing is touched."""

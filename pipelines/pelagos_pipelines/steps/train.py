@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from pelagos_contract import disk, sealing
@@ -17,6 +18,7 @@ from pelagos_contract.progress import SeedState, Stage
 from pelagos_contract.tags import BALANCE_TAG, CHECKPOINT_SHA256_TAG, ENVIRONMENT_TAGS, SEARCH_TAG
 from pelagos_pipelines.steps import leaving_out, runs, seeds, starting, trackers
 from pelagos_pipelines.steps import search as searching
+from pelagos_pipelines.steps.side_by_side import SideBySide
 from pelagos_pipelines.steps.whole import Whole
 
 if TYPE_CHECKING:
@@ -134,24 +136,31 @@ def _train_without(run: runs.Run) -> None:
 def _searched(run: runs.Run, search: Search, prepared: _Prepared, whole: Whole) -> runs.Run:
     """The run with the best hyperparameters, once all trials are done."""
     most = search.epochs_of_trials(run.request.hyperparameters.epochs)
+    beside = SideBySide(run, search.width) if search.width > 1 else None
 
     def train(training: runs.Run, after: Callable[[Epoch], None]) -> None:
         if not _is_finished(training):
-            _train(training, prepared, after, lambda: whole.enter(Stage.SEARCH), is_trial=True)
+            begin = partial(whole.enter, Stage.SEARCH)
+            _train(training, prepared, after, begin, is_trial=True, beside=beside)
 
     def at_epoch(number: int, epoch: Epoch) -> None:
-        whole.count(Stage.SEARCH, number * most + epoch.number, epoch.seconds)
+        whole.count(Stage.SEARCH, trials.done(most, but=number) + epoch.number, epoch.seconds)
 
     def ended(entry: searching.Entry, best: searching.Entry | None) -> None:
         runs.give_back_memory()
-        whole.count(Stage.SEARCH, (entry.number + 1) * most)
+        whole.count(Stage.SEARCH, trials.done(most))
         if best is not None and best.value is not None and whole.tracker is not None:
             whole.tracker.metrics({"search/best": best.value}, entry.number, time.time())
             whole.tracker.describe({}, {SEARCH_TAG: json.dumps(best.told().written(), sort_keys=True)})
 
-    trials = searching.Trials(run, search, train, at_epoch)
+    trials = searching.Trials(run, search, train, at_epoch, beside.perform if beside else searching.one_after_the_other)
     whole.enter(Stage.SEARCH)
+    if beside is not None and whole.tracker is not None:
+        # What the machine does is done for all trials: nothing tells which of them takes how much of it.
+        run.meter.tell(whole.tracker.metrics)
     best = trials.perform(ended)
+    if beside is not None:
+        run.meter.tell(None)
     whole.flush()
     found, trial = searching.chosen(run), trials.training(best)
     for training in seeds.trainings(found):
@@ -227,8 +236,12 @@ def _train(
     begin: Callable[[], None],
     *,
     is_trial: bool = False,
+    beside: SideBySide | None = None,
 ) -> None:
-    """Call ``begin`` before the first epoch and ``after`` each; one that raises ends the training, which MLflow is told."""
+    """Call ``begin`` before the first epoch and ``after`` each; one that raises ends the training, which MLflow is told.
+
+    ``beside``: others are trained at the same time.
+    """
     from pelagos_pipelines.training import event_files
     from pelagos_pipelines.training.families import Job
     from pelagos_pipelines.training.training_history import TrainingHistory
@@ -241,7 +254,8 @@ def _train(
     applied = prepared.applied(run.request)
     _describe(run, tracker, applied)
     wandb = trackers.wandb_of(run, parameters(run.request) | applied, is_trial=is_trial)
-    run.meter.tell(tracker.metrics)
+    if beside is None:
+        run.meter.tell(tracker.metrics)
 
     events, sent = run.events / names.TRAINING, time.monotonic()
 
@@ -266,24 +280,27 @@ def _train(
     keeping = nullcontext() if is_trial else _keeping_what_there_is(run, history, tracker)
     try:
         with keeping:
-            number = prepared.family.train(job, history)
+            number = beside.train(run, job, history) if beside else prepared.family.train(job, history)
     except (RefusedError, searching.PrunedError) as error:
-        run.meter.tell(None)
+        if beside is None:
+            run.meter.tell(None)
         if is_trial:
             history.send()
             tracker.end("KILLED" if isinstance(error, searching.PrunedError) else "FAILED")
             tracker.flush()
         raise
-    _leave(run, prepared, _Followed(tracker, wandb, history), number, is_trial=is_trial)
+    followed = _Followed(tracker, wandb, history, is_metered=beside is None)
+    _leave(run, prepared, followed, number, is_trial=is_trial)
 
 
 @dataclass(frozen=True)
 class _Followed:
-    """Who is told of a training, and of what."""
+    """Who is told of a training, and of what. ``is_metered``: of the machine, too, which it has for itself."""
 
     tracker: Tracker
     wandb: WandbRun
     history: TrainingHistory
+    is_metered: bool
 
 
 def _leave(run: runs.Run, prepared: _Prepared, followed: _Followed, number: int, *, is_trial: bool) -> None:
@@ -303,7 +320,8 @@ def _leave(run: runs.Run, prepared: _Prepared, followed: _Followed, number: int,
         # Other trainings may start from it: see remote_weights.
         tracker.file(run.best(best_sha256), "checkpoint")
     tracker.file(events, names.FOLDER)
-    run.meter.tell(None)
+    if followed.is_metered:
+        run.meter.tell(None)
     if run.part is None:
         trackers.told(run.meter, tracker)
     followed.wandb.finish(tracker, history.epochs)  # what is missed, the evaluation tells with the rest

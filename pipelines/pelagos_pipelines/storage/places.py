@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from itertools import groupby
 from pathlib import Path, PurePosixPath
 
@@ -29,6 +29,8 @@ class Place:
         self.bucket = Bucket(uri) if is_remote(uri) else None
         self.folder = scratch if self.bucket else Path(uri)
         self._kept: dict[str, Stamp] = {}
+        self.changing: set[str] = set()
+        """Folders that another process writes to at this moment: what is kept of them stays as it is."""
         if self.bucket:
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir(parents=True)
@@ -56,8 +58,9 @@ class Place:
         if self.bucket is None:
             return
         bucket = self.bucket
-        present = {path: stamp for path, stamp in _files(self.folder).items() if wanted(path)}
-        gone = sorted(self._kept.keys() - present.keys())
+        changing = tuple(f"{folder}/" for folder in self.changing)
+        present = {path: stamp for path, stamp in _files(self.folder, self.changing).items() if wanted(path)}
+        gone = sorted(path for path in self._kept.keys() - present.keys() if not path.startswith(changing))
         bucket.remove(gone)
         for path in gone:
             del self._kept[path]
@@ -104,10 +107,12 @@ def require_room(folder: Path, objects: Iterable[Object]) -> None:
         raise FullError(errno.ENOSPC, folder, wanted)
 
 
-def _files(folder: Path) -> dict[str, Stamp]:
-    """Regular files below the folder, by their path in it. Links are never kept."""
+def _files(folder: Path, but: Set[str]) -> dict[str, Stamp]:
+    """Regular files below the folder, by their path in it, ``but`` those of some folders. Links are never kept."""
     found = {}
-    for parent, _, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
+        # Not even looked at: what is written there at this moment may be gone before it is.
+        folders[:] = [name for name in folders if Path(parent, name).relative_to(folder).as_posix() not in but]
         for name in names:
             file = Path(parent, name)
             if not file.is_symlink():

@@ -1,7 +1,9 @@
 """A training that several processes share, one for each accelerator of the machine. Called by families, and by the loop.
 
-That one computes nothing: it starts the others, keeps the history that the first of them tells it of, and ends all of them when
-one has failed or died. So nothing waits for a process that is no more, and the step says what that one died of.
+Likewise, called by the step: one of several trainings at the same time, in a process of its own.
+
+The process that calls it computes nothing: it starts the others, keeps the history that the first of them tells it of, and ends
+all of them when one has failed or died. So nothing waits for a process that is no more, and the step says what that one died of.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -25,7 +28,7 @@ from pelagos_contract import disk, extensions
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import Threads, TrainingRequest
 from pelagos_pipelines import output
-from pelagos_pipelines.training.families import Job
+from pelagos_pipelines.training.families import Job, family_of
 from pelagos_pipelines.training.training_history import TrainingHistory
 
 if TYPE_CHECKING:
@@ -78,15 +81,41 @@ def train(share: Share, job: Job, history: TrainingHistory, count: int) -> int:
         RefusedError: what one of them raised.
         ProcessFailedError: one of them failed otherwise, or was ended.
     """
-    cores = max(job.request.resources.cpu // count, 1)
-    request = job.request.model_copy(update={"resources": Threads(cpu=cores)})
+    return _train(share, job, history, count, Way())
+
+
+@dataclass(frozen=True)
+class Way:
+    """How processes are started, with further variables, and listened to: as `multiprocessing.connection.wait`."""
+
+    environment: Mapping[str, str] = field(default_factory=dict)
+    wait: Callable[[Sequence[Connection], float | None], Sequence[Any]] = wait
+
+
+def train_apart(job: Job, history: TrainingHistory, way: Way) -> int:
+    """As `families.Family.train`, by another process, which is ended with this one as those that share a training are.
+
+    Raises: as `train`, and what ``way.wait`` raises.
+    """
+    return _train(_whole, job, history, 1, way)
+
+
+def _whole(job: Job, history: TrainingHistory, world: World) -> int:
+    """A share that is all of the training, which others may share in turn."""
+    return family_of(job.request).train(job, history)
+
+
+def _train(share: Share, job: Job, history: TrainingHistory, count: int, way: Way) -> int:
+    if count > 1:
+        cores = max(job.request.resources.cpu // count, 1)
+        job = replace(job, request=job.request.model_copy(update={"resources": Threads(cpu=cores)}))
     with tempfile.TemporaryDirectory(prefix="training-") as folder:
         started: list[_Process] = []
         try:
-            started.extend(_start(rank) for rank in range(count))
+            started.extend(_start(rank, way.environment) for rank in range(count))
             for process in started:
-                _tell(process, (share, replace(job, request=request), process.rank, count, Path(folder) / "store"))
-            return _follow(started, history)
+                _tell(process, (share, job, process.rank, count, Path(folder) / "store"))
+            return _follow(started, history, way)
         finally:
             for process in started:
                 process.popen.kill()
@@ -94,9 +123,9 @@ def train(share: Share, job: Job, history: TrainingHistory, count: int) -> int:
                 process.connection.close()
 
 
-def _start(rank: int) -> _Process:
+def _start(rank: int, more: Mapping[str, str]) -> _Process:
     ours, theirs = Pipe()
-    environment = {**os.environ, **_LOCAL, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment = {**os.environ, **_LOCAL, **more, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", __spec__.name, str(theirs.fileno()), str(os.getpid())]
     popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment)
     # The other end is the process's alone: once that has died, ours says so.
@@ -111,12 +140,12 @@ def _tell(process: _Process, message: Any) -> None:
         return
 
 
-def _follow(processes: Sequence[_Process], history: TrainingHistory) -> int:
+def _follow(processes: Sequence[_Process], history: TrainingHistory, way: Way) -> int:
     """Do for the first process what it asks of the history, until all are done; the number of the best epoch."""
     going, failed, deadline = list(processes), list[_Process](), math.inf
     while going and time.monotonic() < deadline:
         left = None if not failed else max(deadline - time.monotonic(), 0)
-        for connection in wait([process.connection for process in going], left):
+        for connection in way.wait([process.connection for process in going], left):
             process = next(one for one in going if one.connection is connection)
             _listen(process, history)
             if process.fate is None:
@@ -154,7 +183,7 @@ def _cause(failed: Sequence[_Process], count: int) -> Exception:
 
 
 def _error(rank: int, count: int, fate: tuple[Any, ...]) -> Exception:
-    which = f"process {rank + 1} of the {count} that share the training"
+    which = f"process {rank + 1} of the {count} that share the training" if count > 1 else "the process of the training"
     match fate:
         case ("refused", reason, message, field):
             return RefusedError(Reason(reason), message, field)
@@ -205,7 +234,7 @@ def _be_one(connection: Connection, parent: int) -> None:
         share, job, rank, count, store = connection.recv()
         from pelagos_pipelines.training import distributed
 
-        with distributed.member(rank, count, store) as world:
+        with distributed.member(rank, count, store) if count > 1 else nullcontext(distributed.ALONE) as world:
             best = share(job, cast("TrainingHistory", _Told(connection)), world)
         fate: tuple[Any, ...] = ("done", best)
     except RefusedError as error:

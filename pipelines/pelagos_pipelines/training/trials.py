@@ -1,7 +1,9 @@
 """What the trials of a search try, and which of them are ended early. Called by steps/search, which trains them.
 
 What a trial tries follows from the seed of the search, its number and the trials before it alone: no state of a generator is
-kept, and a search that was interrupted and continued tries the same as one that was not. Sampling and pruning are optuna's:
+kept, and a search that was interrupted and continued tries the same as one that was not. Of several at the same time, each is
+kept away from what the earlier ones of its round try (a constant liar: optuna's TPESampler counts running trials among those
+that are not good; Ginsbourger et al. 2010, doi:10.1007/978-3-642-10701-6_6). Sampling and pruning are optuna's:
 random; tree-structured Parzen estimators (Bergstra et al. 2011, "Algorithms for hyper-parameter optimization", NeurIPS); the
 median stopping rule (Golovin et al. 2017, "Google Vizier", KDD, doi:10.1145/3097983.3098043).
 """
@@ -25,6 +27,7 @@ _STATES = {
     TrialState.COMPLETED: optuna.trial.TrialState.COMPLETE,
     TrialState.PRUNED: optuna.trial.TrialState.PRUNED,
     TrialState.FAILED: optuna.trial.TrialState.FAIL,
+    TrialState.RUNNING: optuna.trial.TrialState.RUNNING,
 }
 
 
@@ -42,7 +45,10 @@ class Tried:
 
 
 def proposed(search: Search, number: int, before: Sequence[Tried]) -> dict[str, str]:
-    """What the trial ``number``, counted from 0, tries: hyperparameters by name, in the words of a spec."""
+    """What the trial ``number``, counted from 0, tries: hyperparameters by name, in the words of a spec.
+
+    Of those ``before``, the ones of the same round are as if they were running, whatever has become of them.
+    """
     space = search.space.named()
     if search.method == "Grid":
         combinations = itertools.product(*(each.values for each in space.values()))
