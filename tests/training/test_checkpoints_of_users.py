@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import pickle
 import resource
@@ -85,6 +86,19 @@ def test_only_the_head_may_differ() -> None:
     wanted = {"features.weight": torch.zeros(3), "head.weight": torch.zeros(5)}
     found = {"features.weight": torch.ones(3), "head.weight": torch.ones(2), "other": torch.ones(1)}
     assert checkpoints.matching(found, wanted, "head.", "any").keys() == {"features.weight"}
+
+
+def test_what_was_taken_is_never_read_in_the_middle_of_being_noted_again(tmp_path: Path) -> None:
+    """By another one of several trials that begin with the checkpoint at the same time."""
+    found = checkpoints.Found({"features.weight": torch.ones(3)})
+    found.path = tmp_path / "start.pt"
+    checkpoints.matching(found, {"features.weight": torch.zeros(3)}, "head.", "any")
+    first = checkpoints.taken(found.path)
+    (note,) = tmp_path.iterdir()
+    with note.open(encoding="utf-8") as reader:
+        checkpoints.matching(found, {"features.weight": torch.zeros(3), "head.weight": torch.zeros(1)}, "head.", "any")
+        assert checkpoints.Taken(**json.loads(reader.read())) == first
+    assert checkpoints.taken(found.path) == checkpoints.Taken(1, 2, ["head.weight"], 0)
 
 
 STATE = {

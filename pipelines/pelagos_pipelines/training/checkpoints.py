@@ -211,8 +211,8 @@ def matching(
     note = Taken(len(fitting), len(wanted), left_out, len(found.keys() - wanted.keys()))
     log.info("%s", note)
     if path is not None:
-        with disk.written(_note(path)):
-            _note(path).write_text(json.dumps(asdict(note)), encoding="utf-8")
+        # Trials at the same time begin with one copy, and the step reads what any of them has noted.
+        disk.write_atomically(_note(path), json.dumps(asdict(note)))
     return fitting
 
 
