@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pelagos_contract.failures import RefusedError
-from pelagos_pipelines.annotations import coco_document, json_lists, reading
+from pelagos_pipelines.annotations import coco_document, json_lists, repeated_boxes
 from pelagos_pipelines.sandbox import Answer
 
 NAMES = ("categories", "images", "annotations")
@@ -168,8 +168,10 @@ def test_boxes_that_repeat_are_found_among_neighbours_as_among_all() -> None:
         for one in (whose, classes, sides):
             one[300:400] = one[200:300]
         for scale in (1.0, 2.0**-10):  # in pixels, and as fractions
-            found = reading._first_of_equal(whose, classes, sides * scale, 0.5 * scale)
-            assert found.tolist() == reading._first_of_crowded(whose, classes, sides * scale, 0.5 * scale).tolist()
+            found = repeated_boxes.first_of_equal(whose, classes, sides * scale, 0.5 * scale)
+            assert (
+                found.tolist() == repeated_boxes._first_of_crowded(whose, classes, sides * scale, 0.5 * scale).tolist()
+            )
             assert len(found) < 600
 
 
@@ -181,7 +183,7 @@ def test_no_neighbour_is_passed_over_when_few_are_looked_at(data: st.DataObject,
     )
     where: Any = np.array(data.draw(places), float)
     kinds: Any = np.array(data.draw(st.lists(st.integers(0, 2), min_size=len(where), max_size=len(where))), np.int64)
-    found = {*reading._may_have_neighbours(kinds, where, reach * scale).tolist()}
+    found = {*repeated_boxes._may_have_neighbours(kinds, where, reach * scale).tolist()}
     pairs = [(one, other) for one in range(len(where)) for other in range(one)]
     near = [(a, b) for a, b in pairs if kinds[a] == kinds[b] and abs(where[a] - where[b]) <= reach * scale]
     assert found.issuperset({one for pair in near for one in pair})

@@ -14,7 +14,7 @@ import orjson
 
 from pelagos_contract.beneath import TooLargeError
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_pipelines.annotations import keypoints, many_shapes
+from pelagos_pipelines.annotations import keypoints, many_shapes, repeated_boxes
 from pelagos_pipelines.annotations.drawings import Drawings
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import SourceFiles, split_of
@@ -39,15 +39,6 @@ _BATCH_FILES = 1000
 """Label files that a child reads at a time: so many that calls cost little beside the reading, and far less than its memory."""
 _ROUNDED_PIXELS, _ROUNDED_FRACTION = 0.5, 0.0001
 """By what all sides of a box may differ from those of another of the same class and be the same, written with other digits."""
-_GRIDS = 5
-"""One more than a box has sides: two boxes that are near fall into one cell in at least one of them."""
-_FAR = 2.0**40
-"""Where cells end, which have to be whole numbers of 64 bits: no image is as large."""
-_CELLS, _BEYOND, _SMALLEST = 1 << 20, 1.01, 1e-300
-_MOST_KINDS = 1 << 41
-"""So that kind and cell are one number of 64 bits."""
-_MIXING = 0x9E3779B97F4A7C1
-"""Makes one number of image, class and cell. Others may get the same, so that it only says which boxes are to be compared."""
 _COUNTED = ("crowds", "boxless", "outlined", "shaped", "rotated", "misfits", "respelt", "slight")
 _SLOWNESS = 6
 """Real seconds for a second of processor time, when the machine is busy."""
@@ -178,7 +169,7 @@ def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
     _require_below(left, len(images))
     _require_below(classes, min(len(names), len(ids)))
     sides = np.frombuffer(parts[5], np.float64).reshape(-1, 4)
-    kept = _first_of_equal(whose, classes, sides, _ROUNDED_PIXELS)
+    kept = repeated_boxes.first_of_equal(whose, classes, sides, _ROUNDED_PIXELS)
     return Coco(
         ids=ids,
         names=names,
@@ -189,7 +180,7 @@ def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
         sides=sides[kept],
         passed=frozenset(left.tolist()),
         counts={what: int(found[what]) for what in _COUNTED}
-        | {"repeated": boxes - len(kept), "doubted": int(_are_doubted(whose[kept], sides[kept]).sum())},
+        | {"repeated": boxes - len(kept), "doubted": int(repeated_boxes.are_doubted(whose[kept], sides[kept]).sum())},
         unknown=tuple(found["unknown"]),
     )
 
@@ -251,9 +242,11 @@ def _voc(found: Sequence[Mapping[str, Any] | None], files: int) -> list[Voc | No
         raise ValueError("boxes")
     whose: Any = np.repeat(np.arange(files, dtype=np.int32), [len(one) for one in boxes])
     classes, sides = rows[:, 0].astype(np.int32), np.ascontiguousarray(rows[:, 1:])
-    kept = _first_of_equal(whose, classes, sides, _ROUNDED_PIXELS)
+    kept = repeated_boxes.first_of_equal(whose, classes, sides, _ROUNDED_PIXELS)
     left = np.bincount(whose[kept], minlength=files)
-    doubted: Any = np.bincount(whose[kept], weights=_are_doubted(whose[kept], sides[kept]), minlength=files)
+    doubted: Any = np.bincount(
+        whose[kept], weights=repeated_boxes.are_doubted(whose[kept], sides[kept]), minlength=files
+    )
     ends = np.cumsum(left).tolist()
     files_read: list[Voc | None] = []
     for index, each in enumerate(found):
@@ -410,10 +403,12 @@ def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:
     if len(outlines) != files:
         raise ValueError("outlines")
     whose: Any = np.repeat(np.arange(files, dtype=np.int32), counts)
-    kept = _first_of_equal(whose, ids, sides, _ROUNDED_FRACTION)
+    kept = repeated_boxes.first_of_equal(whose, ids, sides, _ROUNDED_FRACTION)
     left = np.bincount(whose[kept], minlength=files)
     ends = np.cumsum(left)
-    doubted: Any = np.bincount(whose[kept], weights=_are_doubted(whose[kept], sides[kept]), minlength=files)
+    doubted: Any = np.bincount(
+        whose[kept], weights=repeated_boxes.are_doubted(whose[kept], sides[kept]), minlength=files
+    )
     ids, sides = ids[kept], sides[kept]
     found = []
     for index, (end, size, count) in enumerate(zip(ends.tolist(), left.tolist(), counts.tolist(), strict=True)):
@@ -423,100 +418,6 @@ def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:
         told = (polygons, boxes, repeated, keypoints.Likeness(*alike), columns, int(doubted[index]), outlines[index])
         found.append(Labels(ids[rows_of], sides[rows_of], *told))
     return found
-
-
-def _first_of_equal(whose: Any, classes: Any, sides: Any, rounded: float) -> Any:
-    """Indices, ascending, of the boxes without those that repeat an earlier one of the same image and class, but for rounding."""
-    import numpy as np
-
-    # Only boxes that share a cell with another are sorted in all ways, and these are few.
-    kinds = whose.astype(np.int64) * (int(classes.max(initial=0)) + 1) + classes
-    crowded = _have_neighbours(kinds, sides, _GRIDS * rounded)
-    if not len(crowded):
-        return np.arange(len(whose))
-    alone: Any = np.delete(np.arange(len(whose)), crowded)
-    kept = _first_of_crowded(whose[crowded], classes[crowded], sides[crowded], rounded)
-    return np.sort(np.concatenate((alone, crowded[kept])))
-
-
-def _have_neighbours(kinds: Any, sides: Any, reach: float) -> Any:
-    """Indices, ascending, of boxes among which are all that have another of the same kind whose left and top are no farther from
-    theirs than ``reach``.
-    """
-    import numpy as np
-
-    found: Any = _may_have_neighbours(kinds, sides[:, 0], reach)
-    for side in sides.T[:2]:
-        those, where = kinds[found], side[found]
-        order = np.lexsort((where, those))
-        near = (np.diff(those[order]) == 0) & (np.diff(where[order]) <= reach)
-        beside: Any = np.zeros(len(found), bool)
-        beside[order[1:]] = near
-        beside[order[:-1]] |= near
-        found = found[beside]
-    return found
-
-
-def _may_have_neighbours(kinds: Any, where: Any, reach: float) -> Any:
-    """Indices, ascending, of places among which are all that have another of the same kind no farther away than ``reach``.
-
-    One number for the kind and the cell of a place is sorted in a tenth of the time that both take.
-    """
-    import numpy as np
-
-    if not len(kinds) or int(kinds.max()) >= _MOST_KINDS:
-        return np.arange(len(kinds))
-    ahead = np.clip(where, -_FAR, _FAR)
-    ahead -= ahead.min()
-    # A little more than the reach, so that rounding moves nothing by more than one cell.
-    ahead /= max(_BEYOND * reach, float(ahead.max()) / _CELLS, _SMALLEST)
-    cells = kinds.astype(np.int64) * (2 * _CELLS) + ahead.astype(np.int64)
-    order = np.argsort(cells)
-    near = np.diff(cells[order]) <= 1
-    beside: Any = np.zeros(len(kinds), bool)
-    beside[order[1:]] = near
-    beside[order[:-1]] |= near
-    return np.flatnonzero(beside)
-
-
-def _first_of_crowded(whose: Any, classes: Any, sides: Any, rounded: float) -> Any:
-    import numpy as np
-
-    kept: Any = np.arange(len(whose))
-    order = np.lexsort((*sides.T, classes, whose))  # stable: the first of equal ones comes first
-    rows = (whose[order], classes[order], *sides[order].T)
-    kept = np.delete(kept, order[1:][np.logical_and.reduce([column[1:] == column[:-1] for column in rows])])
-    # Of five grids, four sides fall apart in four at most. In a cell, boxes are compared with the first of those like it.
-    for shift in range(_GRIDS):
-        cells = np.clip(sides[kept] / (_GRIDS * rounded), -_FAR, _FAR) + shift / _GRIDS
-        key = whose[kept].astype(np.int64)
-        for column in (classes[kept], *np.floor(cells).astype(np.int64).T):
-            key = key * _MIXING + column
-        order = np.argsort(key, kind="stable")
-        boxes = kept[order]
-        follows = np.concatenate(([False], _are_near(boxes[1:], boxes[:-1], whose, classes, sides, rounded)))
-        first = np.maximum.accumulate(np.where(follows, 0, np.arange(len(boxes))))
-        kept = np.delete(kept, order[follows & _are_near(boxes, boxes[first], whose, classes, sides, rounded)])
-    return kept
-
-
-def _are_doubted(whose: Any, sides: Any) -> Any:
-    """Which boxes, of those that repeat none, are equal to one of their image: it is of another class."""
-    import numpy as np
-
-    found: Any = np.zeros(len(whose), bool)
-    near = _have_neighbours(whose, sides, 0.0)
-    whose, sides = whose[near], sides[near]
-    order = np.lexsort((*sides.T, whose))
-    rows = (whose[order], *sides[order].T)
-    found[near[order[1:]]] = np.logical_and.reduce([column[1:] == column[:-1] for column in rows])
-    return found
-
-
-def _are_near(some: Any, others: Any, whose: Any, classes: Any, sides: Any, rounded: float) -> Any:
-    """Of boxes and others, given by their indices, which pairs are the same but for rounding."""
-    near = (abs(sides[some] - sides[others]) <= rounded).all(axis=1)
-    return near & (whose[some] == whose[others]) & (classes[some] == classes[others])
 
 
 def _batches(tree: SourceFiles, paths: Iterable[str]) -> Iterator[list[tuple[str, bytes]]]:
