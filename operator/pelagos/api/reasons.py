@@ -1,11 +1,8 @@
 """Every reason that a condition can carry, with what it means and what to do. docs/reasons.md is generated from here.
 
-Code names a reason by its constant, never by its text. Reasons that steps of pipelines refuse with (a source that is empty, a
-checkpoint that is not one) pass through unchanged; what they mean stands in the contract of both planes.
-
-The state of a reason is also what decisions go by. What is not there yet, and comes without anybody changing the resource, is
-``waiting``: another resource, the platform, a system or an upload brings it. What is there and cannot be used, or was there and is
-lost, ``action required``.
+Code names a reason by its constant, never by its text. Reasons that steps refuse with pass through unchanged; the contract of both
+planes says what they mean. Decisions go by the state of a reason, too. What is not there yet, and comes without anybody changing the
+resource, is ``waiting``; what is there and cannot be used, or was there and is lost, ``action required``.
 """
 
 from __future__ import annotations
