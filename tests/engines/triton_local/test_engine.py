@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -130,6 +131,16 @@ async def test_a_server_that_hangs_fails_its_probe_and_is_cured(
     await triton.close()
 
 
+async def end(process: int) -> None:
+    """Kill it, and wait until it is gone: one with much memory takes its time."""
+    os.kill(process, signal.SIGKILL)
+    for _ in range(3000):
+        if not program(process):
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("it is there after 30 s")
+
+
 async def test_a_server_that_was_ended_with_the_installation_has_not_died(
     triton: TritonLocal, tmp_path: Path, uid: str, make_want: MakeWant
 ) -> None:
@@ -137,14 +148,14 @@ async def test_a_server_that_was_ended_with_the_installation_has_not_died(
     await triton.apply(want)
     await settled(triton, uid)
     orderly.mark(tmp_path)
-    os.kill(pid(tmp_path, uid), signal.SIGKILL)
+    await end(pid(tmp_path, uid))
     gone = await triton.observe(uid)
     assert gone is not None
     assert (gone.state, gone.message) == (ServiceState.ENDED, "it was ended with the installation")
     await triton.apply(want)
     again = await settled(triton, uid)
     assert (again.state, again.restarts) == (ServiceState.LOADED, 0)
-    os.kill(pid(tmp_path, uid), signal.SIGKILL)
+    await end(pid(tmp_path, uid))
     dead = await triton.observe(uid)
     assert dead is not None
     assert dead.state is ServiceState.DEAD
