@@ -205,7 +205,7 @@ async def test_a_node_that_is_drained_interrupts_the_run_and_the_next_attempt_go
 
 
 async def test_the_cluster_ends_a_run_at_its_time_limit_by_itself(pipelines: Pipelines) -> None:
-    await pipelines.engine.submit(_sized(pipelines.controllable(), memory="512Mi", time_limit=15))
+    await pipelines.engine.submit(_sized(pipelines.controllable(), memory="512Mi", time_limit=25))
     await pipelines.begun()
 
     await pipelines.reach(RunState.FAILED, words="DeadlineExceeded")
