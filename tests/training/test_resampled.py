@@ -214,7 +214,7 @@ def test_another_champion_is_compared_with_by_a_further_attempt_that_trains_and_
     [
         ({"evidence_uri": "/nowhere/evidence.npz"}, "cannot be read: [Errno 2] No such file or directory"),
         ({"evidence_sha256": "sha256:" + "0" * 64}, "cannot be read: its SHA-256 is not sha256:000"),
-        ({"evidence_uri": "/dev/zero"}, "cannot be read: it has more than"),
+        ({"evidence_uri": "/dev/zero"}, "cannot be read: it is no file"),
     ],
     ids=["gone", "altered", "endless"],
 )
