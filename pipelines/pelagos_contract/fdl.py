@@ -1,0 +1,110 @@
+"""OSCAR's Functions Definition Language: services as its REST interface and its clients take them. Pure.
+
+Both planes' words for the same service: what is written for people (`document`), and what is sent to a cluster (`service`).
+Source: docs/fdl.md and pkg/types/service.go of https://github.com/grycap/oscar (Apache-2.0), 4.1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+LONGEST_NAME = 39
+"""Characters of a name."""
+CLUSTER = "oscar-cluster"
+"""How a document calls a cluster that nobody has named: the identifier that clients know it by."""
+_NAME = re.compile(rf"[a-z]([a-z0-9-]{{0,{LONGEST_NAME - 2}}}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class Exposed:
+    """What of a container is reached from outside of the cluster, and how many of them answer.
+
+    ``cpu_threshold`` is the use of the processor in percent above which one more is started. A login is the name and the token.
+    """
+
+    port: int
+    health_path: str
+    min_scale: int = 1
+    max_scale: int = 1
+    cpu_threshold: int = 80
+    asks_for_login: bool = True
+    is_default_command: bool = True
+    """Whether the container runs its image's own command, and not the script."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """``cpu`` in cores and ``memory`` as Kubernetes writes them, ``script`` the text of what runs for each file."""
+
+    name: str
+    image: str
+    script: str
+    cpu: str = "1.0"
+    memory: str = "1Gi"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    pull_secrets: Sequence[str] = ()
+    has_gpu: bool = False
+    vo: str = ""
+    exposed: Exposed | None = None
+
+
+def name_of(wanted: str) -> str:
+    """A name that OSCAR takes, made of one of Kubernetes, which may be longer or begin with a digit."""
+    plain = re.sub(r"[^a-z0-9]+", "-", wanted.lower()).strip("-")
+    begun = plain if plain[:1].isalpha() else f"s-{plain}"
+    return begun[:LONGEST_NAME].rstrip("-")
+
+
+def service(wanted: Service) -> dict[str, Any]:
+    """The service in the shape of OSCAR's REST interface and of its documents; what is not asked for is left out.
+
+    Raises:
+        ValueError: the name is none that OSCAR takes, or image or script are missing, which it refuses.
+    """
+    if not _NAME.fullmatch(wanted.name):
+        raise ValueError(
+            f"{wanted.name!r} is no name of an OSCAR service: it begins with a letter and has up to {LONGEST_NAME} lower-case"
+            " letters, digits and '-'"
+        )
+    for name in ("image", "script"):
+        if not getattr(wanted, name).strip():
+            raise ValueError(f"an OSCAR service needs {name}, and that of {wanted.name} is empty")
+    variables = {"variables": dict(wanted.environment), "secrets": dict(wanted.secrets)}
+    optional: dict[str, Any] = {
+        "vo": wanted.vo,
+        "enable_gpu": wanted.has_gpu,
+        "image_pull_secrets": list(wanted.pull_secrets),
+        "environment": {key: values for key, values in variables.items() if values},
+        "labels": dict(wanted.labels),
+        "annotations": dict(wanted.annotations),
+        "expose": _expose(wanted.exposed),
+    }
+    # OSCAR reads texts here; YAML would make a number of a bare 1.0.
+    given = {"name": wanted.name, "cpu": str(wanted.cpu), "memory": wanted.memory, "image": wanted.image}
+    return {**given, "script": wanted.script, **{key: value for key, value in optional.items() if value}}
+
+
+def document(services: Sequence[Service], cluster: str = CLUSTER) -> dict[str, Any]:
+    """A document for OSCAR's clients, which takes each service to the cluster that they know as ``cluster``. Raises as above."""
+    return {"functions": {"oscar": [{cluster: service(each)} for each in services]}}
+
+
+def _expose(wanted: Exposed | None) -> dict[str, Any]:
+    if wanted is None:
+        return {}
+    return {
+        "api_port": wanted.port,
+        "min_scale": wanted.min_scale,
+        "max_scale": wanted.max_scale,
+        "cpu_threshold": wanted.cpu_threshold,
+        "set_auth": wanted.asks_for_login,
+        "rewrite_target": False,
+        "default_command": wanted.is_default_command,
+        "health_path": wanted.health_path,
+    }
