@@ -12,11 +12,12 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from pelagos.cli import drawing, pictures
-from pelagos.cli.drawing import PictureError
+from pelagos.cli import pictures
 from pelagos.cli.predictions import TASKS
-from pelagos.cli.predictions import detection as boxes_drawn
 from pelagos_contract import run_lengths
+from pelagos_contract.answers import detection as boxes_drawn
+from pelagos_contract.answers import drawing
+from pelagos_contract.answers.drawing import PictureError
 from pelagos_contract.run_lengths import Part, encoded
 
 

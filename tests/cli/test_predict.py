@@ -16,11 +16,11 @@ from typer.testing import CliRunner, Result
 
 from model_packages import MakeWant, altered, environments, make_want, packages
 from pelagos.cli import predict
-from pelagos.cli.drawing import colour
 from pelagos.cli.main import app
 from pelagos.engines.triton import probe
 from pelagos.engines.triton_local.engine import TritonLocal
 from pelagos.ports.serving import DesiredService, ServiceState
+from pelagos_contract.answers.drawing import colour
 from resource_servers import ApiServer, api, kubeconfig
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pelagos.cli import pixel_tiles, tiles
-from pelagos.cli.tiles import Asked
-from pelagos.engines.triton.inference import InferenceError
+from pelagos.cli import tiles
 from pelagos_contract import run_lengths
+from pelagos_contract.answers import merging, pixel_tiles
+from pelagos_contract.answers.pixel_tiles import Asked, MisfitError
 from pelagos_contract.tiles import Place, places
 
 LEFT, RIGHT = Place(0, 0, 100, 100), Place(80, 0, 100, 100)
@@ -27,7 +27,7 @@ def merged(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> list[tupl
     answers = [
         Asked(place, {"task": "Detection", "detections": listed}) for place, listed in ((LEFT, left), (RIGHT, right))
     ]
-    return [(one["score"], *one["box"]) for one in tiles.merged(SIZE, answers)["detections"]]
+    return [(one["score"], *one["box"]) for one in merging.merged(SIZE, answers)["detections"]]
 
 
 def test_what_both_tiles_show_is_there_once_with_the_better_score() -> None:
@@ -65,7 +65,7 @@ def test_what_is_dropped_drops_nothing_else() -> None:
 
 def test_nothing_found_is_nothing() -> None:
     answers = [Asked(LEFT, {"task": "Detection", "detections": [], "cut": True})]
-    content = tiles.merged((100, 100), answers)
+    content = merging.merged((100, 100), answers)
     assert content == {"task": "Detection", "width": 100, "height": 100, "cut": True, "detections": [], "tiles": 1}
 
 
@@ -84,14 +84,14 @@ def test_masks_are_of_the_whole_image() -> None:
         for place, listed in ((LEFT, []), (RIGHT, [one]))
     ]
 
-    (moved,) = tiles.merged(SIZE, answers)["instances"]
+    (moved,) = merging.merged(SIZE, answers)["instances"]
 
     assert (moved["box"], moved["mask"]["size"], moved["area"]) == ([85, 10, 95, 20], [100, 180], 100)
     one["mask"]["counts"] = "04"
     with pytest.raises(
-        InferenceError, match="does not fit it: a mask has runs that are not those of an image of 100 x 100"
+        MisfitError, match="does not fit it: a mask has runs that are not those of an image of 100 x 100"
     ):
-        tiles.merged(SIZE, answers)
+        merging.merged(SIZE, answers)
     left, top, pixels = run_lengths.part_of(moved["mask"]["counts"], (100, 180))
     assert (left, top, pixels.shape, pixels.all()) == (85, 10, (10, 10), True)
 
@@ -111,7 +111,7 @@ def bar(score: float, x: float, y: float, length: float, angle: float) -> dict[s
 def merged_turned(left: list[dict[str, Any]], right: list[dict[str, Any]]) -> list[dict[str, Any]]:
     found = ((LEFT, left), (RIGHT, right))
     answers = [Asked(place, {"task": "OrientedDetection", "detections": listed}) for place, listed in found]
-    merged: list[dict[str, Any]] = tiles.merged(SIZE, answers)["detections"]
+    merged: list[dict[str, Any]] = merging.merged(SIZE, answers)["detections"]
     return merged
 
 
@@ -156,7 +156,7 @@ def pixels_merged(whole: Any, task: str, results: str) -> dict[str, Any]:
             own = np.where(part > 1, np.searchsorted(known, part) + 2, part)
             content = {"task": task, "cut": False, results: rows_of(part if results == "classes" else own, results)}
             answers.append(Asked(Place(x, y, 100, 100), content))
-    return tiles.merged((260, 150), answers)
+    return merging.merged((260, 150), answers)
 
 
 def test_classes_of_pixels_are_what_they_are_in_the_whole_image() -> None:
@@ -209,7 +209,7 @@ def test_thousands_of_segments_of_hundreds_of_tiles_are_put_together_in_seconds(
         )
     tracemalloc.start()
     try:
-        found = tiles.merged((side, side), answers)
+        found = merging.merged((side, side), answers)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -222,5 +222,5 @@ def test_thousands_of_segments_of_hundreds_of_tiles_are_put_together_in_seconds(
 def test_pixels_that_do_not_fit_their_tile_are_refused() -> None:
     row = rows_of(np.ones((90, 100), int), "classes")
     answers = [Asked(LEFT, {"task": "SemanticSegmentation", "classes": row})]
-    with pytest.raises(InferenceError, match="the answer for a tile does not fit it"):
-        tiles.merged((100, 100), answers)
+    with pytest.raises(MisfitError, match="the answer for a tile does not fit it"):
+        merging.merged((100, 100), answers)

@@ -66,10 +66,14 @@ def test_a_name_that_oscar_does_not_take_is_refused_before_it_is_asked(name: str
         fdl.service(replace(WANTED, name=name))
 
 
-@pytest.mark.parametrize("field", ["image", "script"])
-def test_a_service_without_image_or_script_is_refused(field: str) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [(replace(WANTED, image=" "), "image"), (replace(WANTED, script="\n"), "script")],
+    ids=["image", "script"],
+)
+def test_a_service_without_image_or_script_is_refused(wanted: fdl.Service, field: str) -> None:
     with pytest.raises(ValueError, match=f"needs {field}"):
-        fdl.service(replace(WANTED, **{field: " "}))
+        fdl.service(wanted)
 
 
 @pytest.mark.parametrize(

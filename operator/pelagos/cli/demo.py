@@ -21,13 +21,13 @@ from rich.text import Text
 
 from pelagos.api.kinds import DATASET, KINDS, MODEL_SERVICE, TRAINING_RUN
 from pelagos.cli import access, down, following, installed, predict, up
-from pelagos.cli.drawing import PictureError
 from pelagos.cli.following import Followed
 from pelagos.embedded import tracking_credentials
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.settings import Settings
 from pelagos_contract import metrics
+from pelagos_contract.answers.drawing import PictureError
 
 SAMPLES = Path(__file__).with_name("samples")
 """The resources of the main job; manifests/samples has the same."""

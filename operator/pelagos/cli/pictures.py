@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image, ImageOps
 
-from pelagos.cli.drawing import SMALLEST, PictureError
-from pelagos.cli.predictions import TASKS
+from pelagos_contract.answers.drawing import PictureError
+from pelagos_contract.answers.pictures import render
 
 _SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
@@ -32,14 +32,6 @@ def draw(source: Path, prediction: Mapping[str, Any], target: Path) -> None:
         picture.save(target, _SUFFIXES[target.suffix.lower()])
     except OSError as error:
         raise PictureError(f"{target} cannot be written: {error.strerror or error}") from error
-
-
-def render(image: Image.Image, prediction: Mapping[str, Any]) -> Image.Image:
-    """A new picture with what was found in an image."""
-    scale = max(1.0, SMALLEST / max(image.size))
-    size = round(image.width * scale), round(image.height * scale)
-    picture = image if scale == 1.0 else image.resize(size, Image.Resampling.BICUBIC)
-    return TASKS.named(prediction["task"]).drawn(picture, prediction, scale)
 
 
 def opened(source: Path) -> Image.Image:

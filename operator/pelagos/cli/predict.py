@@ -16,10 +16,12 @@ from rich.text import Text
 
 from pelagos.api.kinds import MODEL_SERVICE
 from pelagos.cli import access, forwarding, installed, outputs, pictures, tiles
-from pelagos.cli.drawing import PictureError
 from pelagos.cli.outputs import Output
 from pelagos.cli.predictions import TASKS
 from pelagos.engines.triton import inference
+from pelagos_contract.answers import merging
+from pelagos_contract.answers.drawing import PictureError
+from pelagos_contract.answers.pixel_tiles import Asked, MisfitError
 from pelagos_contract.tiles import Place, places
 
 if TYPE_CHECKING:
@@ -117,7 +119,7 @@ def predict_file(
         with forwarding.reachable(found.address, at) as address:
             infer = partial(inference.infer, address, found.model, timeout=timeout, confidence=confidence)
             content, latency = asyncio.run(_ask(infer, image, size))
-    except (inference.InferenceError, forwarding.ForwardingError) as error:
+    except (inference.InferenceError, forwarding.ForwardingError, MisfitError) as error:
         raise PredictError(f"ModelService {namespace}/{service} at {found.address}: {error}") from error
     return Prediction(service, found.model, image, content, latency)
 
@@ -142,10 +144,10 @@ async def _ask(
             return await infer(read_image(image))
     begun, turns = monotonic(), asyncio.Semaphore(AT_ONCE)
 
-    async def one(place: Place) -> tiles.Asked:
+    async def one(place: Place) -> Asked:
         async with turns:
             part = await asyncio.to_thread(tiles.encoded, whole, place)
-            return tiles.Asked(place, (await infer(part))[0])
+            return Asked(place, (await infer(part))[0])
 
     where = places(whole.width, whole.height, tile.size, tile.overlap)
     try:
@@ -153,7 +155,7 @@ async def _ask(
             asked = [group.create_task(one(place)) for place in where]
     except* inference.InferenceError as errors:
         raise errors.exceptions[0] from None
-    return tiles.merged(whole.size, [task.result() for task in asked]), monotonic() - begun
+    return merging.merged(whole.size, [task.result() for task in asked]), monotonic() - begun
 
 
 def _opened(path: Path) -> Image:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from PIL import Image, ImageDraw
 from rich.table import Table
 from rich.text import Text
 
-from pelagos.cli.drawing import Box, colour, font, shortened
-from pelagos.cli.predictions.detection import Detection, label, place
-from pelagos.cli.predictions.strategy import Answer, empty_table
+from pelagos.cli.predictions.detection import Detection
+from pelagos.cli.predictions.strategy import empty_table
+from pelagos_contract.answers.drawing import Answer
 from pelagos_contract.tasks import Task
 
 
@@ -23,29 +22,6 @@ class OrientedDetection(Detection):
         for row in answer["detections"]:
             found.add_row(Text(row["label"]), f"{row['score']:.3f}", *(f"{value:.1f}" for value in row["box"]))
         return found
-
-    def drawn(self, image: Image.Image, answer: Answer, scale: float) -> Image.Image:
-        """With turned frames, and labels above them."""
-        picture = image.copy()
-        pen = ImageDraw.Draw(picture)
-        unit = max(picture.size)
-        width = max(2, round(unit / 400))
-        face = font(max(13, round(unit / 56)))
-        # The best detections are drawn last, on top of the others.
-        for found in reversed(answer["detections"]):
-            points = [(x * scale, y * scale) for x, y in found["corners"]]
-            # Coloured on dark, so that it shows on any background; to the second corner, so that the first one is joined, too.
-            for lines, shade in ((width + 2, (0, 0, 0)), (width, colour(found["classId"]))):
-                pen.line([*points, *points[:2]], fill=shade, width=lines, joint="curve")
-        placed: list[Box] = []
-        for found in answer["detections"]:
-            text = f"{shortened(found['label'], face, picture.width * 0.5)} {found['score']:.2f}"
-            xs, ys = zip(*found["corners"], strict=True)
-            around = (min(xs) * scale, min(ys) * scale, max(xs) * scale, max(ys) * scale)
-            area = place(pen.textbbox((0, 0), text, face), around, picture.size, placed)
-            placed.append(area)
-            label(pen, area, text, face, colour(found["classId"]))
-        return picture
 
 
 STRATEGY = OrientedDetection()

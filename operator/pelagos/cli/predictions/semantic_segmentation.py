@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
-
-from PIL import Image, ImageDraw
 from rich.table import Table
 from rich.text import Text
 
-from pelagos.cli.drawing import Colour, PictureError, colour, font, shortened
-from pelagos.cli.predictions.strategy import Answer, Strategy, empty_table
+from pelagos.cli.predictions.strategy import Strategy, empty_table
+from pelagos_contract.answers.drawing import Answer
 from pelagos_contract.tasks import Task
-from pelagos_contract.text import shown
-
-OPACITY = 0.5
-NAMED = 12
-"""Classes in the legend."""
-_BACKGROUND: Colour = (24, 26, 30)
-_TEXT: Colour = (240, 240, 240)
-_DARKER = 0.5
-"""How much is left of the light at the edges of what was found."""
 
 
 class SemanticSegmentation(Strategy):
@@ -41,82 +28,11 @@ class SemanticSegmentation(Strategy):
         found.add_row(Text("(no class)", style="dim"), *left(answer))
         return found
 
-    def drawn(self, image: Image.Image, answer: Answer, scale: float) -> Image.Image:
-        """With colours over it, and which class each is."""
-        picture = coloured(image, answer["classes"], scale)
-        return with_legend(picture, [(row, f"{row['share']:.1%}") for row in answer["classes"]])
-
 
 def left(answer: Answer) -> tuple[str, str]:
     """Share and area of what is of nothing, in words."""
     none = answer["unclassified"]
     return f"{none['share']:.1%}", str(none["area"])
-
-
-def coloured(
-    image: Image.Image,
-    found: Sequence[Answer],
-    scale: float,
-    shade: Callable[[Answer], Colour] = lambda one: colour(one["classId"]),
-) -> Image.Image:
-    """The image, which was enlarged by ``scale``, with the masks of what was found over it, and dark lines around them.
-
-    Raises:
-        PictureError: a mask is none of this image.
-    """
-    # Here, where an answer has come by tritonclient: numpy is loaded already.
-    import numpy as np
-
-    from pelagos_contract import run_lengths
-
-    size = round(image.height / scale), round(image.width / scale)
-    numbers: Any = np.zeros(size, np.int32)
-    shades = [(0, 0, 0)]
-    for one in found:
-        if one.get("mask") is None:
-            continue
-        try:
-            part = run_lengths.part_of(one["mask"]["counts"], size)
-        except ValueError as error:  # whatever a server says
-            where = f"{size[1]} x {size[0]} pixels"
-            raise PictureError(f"the answer does not fit the image of {where}: {shown(str(error))}") from error
-        height, width = part.inside.shape
-        shades.append(shade(one))
-        numbers[part.top : part.top + height, part.left : part.left + width][part.inside] = len(shades) - 1
-    # Nearest, as numbers have nothing between them.
-    resized: Any = np.asarray(Image.fromarray(numbers).resize(image.size, Image.Resampling.NEAREST))
-    pixels = np.asarray(image.convert("RGB")).astype(np.float32)
-    inside = resized > 0
-    pixels[inside] = (1 - OPACITY) * pixels[inside] + OPACITY * np.array(shades, np.float32)[resized[inside]]
-    edges: Any = np.zeros(resized.shape, bool)
-    edges[1:] |= resized[1:] != resized[:-1]
-    edges[:, 1:] |= resized[:, 1:] != resized[:, :-1]
-    pixels[edges] *= _DARKER
-    return Image.fromarray(pixels.round().astype(np.uint8))
-
-
-def with_legend(picture: Image.Image, rows: Sequence[tuple[Answer, str]]) -> Image.Image:
-    """The picture with the colour and label of each class below it, and words on it, as many as are read."""
-    told = rows[:NAMED]
-    size = max(15, round(picture.width / 40))
-    face, line = font(size), round(size * 1.7)
-    more = f"and {len(rows) - NAMED} more" if len(rows) > NAMED else "nothing found" if not rows else ""
-    columns = max(1, min(2, picture.width // (size * 18)))
-    lines = -(-len(told) // columns) + bool(more)
-    whole = Image.new("RGB", (picture.width, picture.height + lines * line + size), _BACKGROUND)
-    whole.paste(picture, (0, 0))
-    pen = ImageDraw.Draw(whole)
-    wide = picture.width / columns
-    for index, (row, words) in enumerate(told):
-        left, middle = (index % columns) * wide + size, picture.height + size / 2 + (index // columns + 0.5) * line
-        pen.rectangle((left, middle - size / 2, left + size, middle + size / 2), fill=colour(row["classId"]))
-        end = left + wide - 2 * size
-        label = shortened(row["label"], face, wide - 5 * size - face.getlength(words))
-        pen.text((left + 1.6 * size, middle), label, fill=_TEXT, font=face, anchor="lm")
-        pen.text((end, middle), words, fill=_TEXT, font=face, anchor="rm")
-    if more:
-        pen.text((size, whole.height - size / 2 - line / 2), more, fill=_TEXT, font=face, anchor="lm")
-    return whole
 
 
 STRATEGY = SemanticSegmentation()

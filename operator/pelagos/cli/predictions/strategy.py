@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from PIL import Image
 from rich.table import Table
 from rich.text import Text
 
+from pelagos_contract.answers.drawing import Answer
 from pelagos_contract.tasks import Task
-
-Answer = Mapping[str, Any]
 
 
 class Strategy(ABC):
@@ -32,10 +29,6 @@ class Strategy(ABC):
     @abstractmethod
     def table(self, answer: Answer) -> Table:
         """What was found, a row each."""
-
-    @abstractmethod
-    def drawn(self, image: Image.Image, answer: Answer, scale: float) -> Image.Image:
-        """A new picture with what was found in an image that was enlarged by ``scale``."""
 
 
 def empty_table(name: str, *numbers: str) -> Table:

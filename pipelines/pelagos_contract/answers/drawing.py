@@ -1,15 +1,19 @@
-"""What is needed to draw on images: colours of classes, and text in the fonts that there are. For ``predict``."""
+"""What is needed to draw on images: colours of classes, and text in the fonts that there are."""
 
 from __future__ import annotations
 
 import colorsys
 import contextlib
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 from PIL import ImageFont
 
 from pelagos_contract.text import shown
 
+Answer = Mapping[str, Any]
+"""What a model answers for an image, in the JSON shape of the service contract."""
 Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]
 

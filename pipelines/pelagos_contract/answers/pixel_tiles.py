@@ -1,4 +1,4 @@
-"""Answers of tasks that label pixels, for tiles of a large image, put together. For ``predict``, see tiles.
+"""Answers of tasks that label pixels, for tiles of a large image, put together: see merging.
 
 Where tiles overlap, a pixel is what the tile says whose edges are farther away. Objects that two tiles show are one where both
 say so of most of the pixels that they share. No work grows with the number of objects times that of pixels: a large image may
@@ -10,14 +10,10 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
-from pelagos.engines.triton import inference
 from pelagos_contract.tasks import Task
 from pelagos_contract.tiles import Place
-
-Tile = tuple[Place, Mapping[str, Any]]
-"""A place, and the answer for it in the JSON shape of the service contract."""
 
 SAME = 0.5
 """IoU, within what two tiles share, of two segments of one class that are one object."""
@@ -25,10 +21,25 @@ AT_ONCE = 2**24
 """Pixels whose runs are looked for at once, about."""
 
 
+class Asked(NamedTuple):
+    """A tile, and what a model answered for it, in the JSON shape of the service contract."""
+
+    place: Place
+    content: Mapping[str, Any]
+
+
+class MisfitError(ValueError):
+    """An answer is none for the tile that was asked about."""
+
+    def __init__(self, error: object) -> None:
+        """``error``: what is wrong with it."""
+        super().__init__(f"the answer for a tile does not fit it: {error}")
+
+
 class _Tiles:
     """What answers say of the pixels of their tiles."""
 
-    def __init__(self, found: Sequence[Tile], results: str) -> None:
+    def __init__(self, found: Sequence[Asked], results: str) -> None:
         self.found = found
         self.rows: Sequence[Sequence[Mapping[str, Any]]] = [content[results] for _, content in found]
         # Tiles come row by row: those of the row before are asked for again.
@@ -38,9 +49,9 @@ class _Tiles:
         """Of each pixel of a tile the place of its row among ``rows`` and one more, int32 [height, width]; 0 for nothing.
 
         Raises:
-            InferenceError: a mask is none of such a tile.
+            MisfitError: a mask is none of such a tile.
         """
-        # Here, where answers have come by tritonclient: numpy is loaded already.
+        # Here: the control plane has no need of numpy before answers have come.
         import numpy as np
 
         from pelagos_contract import run_lengths
@@ -54,7 +65,7 @@ class _Tiles:
                 # Of the tile, whatever the server says of its size.
                 part = run_lengths.part_of(row["mask"]["counts"], (place.height, place.width))
             except ValueError as error:
-                raise inference.InferenceError(f"the answer for a tile does not fit it: {error}") from error
+                raise MisfitError(error) from error
             rows, columns = part.inside.shape
             whole[part.top : part.top + rows, part.left : part.left + columns][part.inside] = number
         return whole
@@ -105,7 +116,7 @@ class _Tiles:
                         yield tile, at[x, y]
 
 
-def of_classes(size: tuple[int, int], found: Sequence[Tile]) -> dict[str, Any]:
+def of_classes(size: tuple[int, int], found: Sequence[Asked]) -> dict[str, Any]:
     """One class map for an image of ``size`` (width, height)."""
     tiles = _Tiles(found, "classes")
     labels = {int(row["classId"]): row["label"] for rows in reversed(tiles.rows) for row in reversed(rows)}
@@ -117,7 +128,7 @@ def of_classes(size: tuple[int, int], found: Sequence[Tile]) -> dict[str, Any]:
     return _answer(size, found, "classes", entries)
 
 
-def of_segments(size: tuple[int, int], found: Sequence[Tile]) -> dict[str, Any]:
+def of_segments(size: tuple[int, int], found: Sequence[Asked]) -> dict[str, Any]:
     """One map of segments for an image of ``size`` (width, height)."""
     tiles = _Tiles(found, "segments")
     every = [(tile, place) for tile, rows in enumerate(tiles.rows) for place in range(len(rows))]
@@ -199,7 +210,7 @@ def _own(sides: Sequence[tuple[int, int]]) -> dict[int, tuple[int, int]]:
 
 
 def _answer(
-    size: tuple[int, int], found: Sequence[Tile], results: str, entries: list[dict[str, Any]]
+    size: tuple[int, int], found: Sequence[Asked], results: str, entries: list[dict[str, Any]]
 ) -> dict[str, Any]:
     left = size[0] * size[1] - sum(entry["area"] for entry in entries)
     return {
@@ -213,7 +224,7 @@ def _answer(
     }
 
 
-MERGES: Mapping[str, Callable[[tuple[int, int], Sequence[Tile]], dict[str, Any]]] = {
+MERGES: Mapping[str, Callable[[tuple[int, int], Sequence[Asked]], dict[str, Any]]] = {
     Task.SEMANTIC_SEGMENTATION: of_classes,
     Task.PANOPTIC_SEGMENTATION: of_segments,
 }
