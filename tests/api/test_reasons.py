@@ -14,8 +14,8 @@ from pelagos.api.reasons import Reason
 from pelagos_contract import failures
 
 ROOT = Path(__file__).parents[2]
-TABLE = ROOT / "operator/pelagos/api/reasons.py"
-SOURCES = [file for file in (ROOT / "operator/pelagos").rglob("*.py") if file != TABLE]
+TABLES = ROOT / "operator/pelagos/api/reasons"
+SOURCES = [file for file in (ROOT / "operator/pelagos").rglob("*.py") if TABLES not in file.parents]
 CONSTANTS = {name: value for name, value in vars(reasons).items() if isinstance(value, Reason)}
 OTHER_THINGS = {
     # Types of conditions, in the tables of columns too.

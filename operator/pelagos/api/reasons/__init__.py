@@ -1,0 +1,26 @@
+"""Every reason that a condition can carry, with what it means and what to do. docs/reasons.md is generated from here.
+
+Code names a reason by its constant, never by its text. Reasons that steps refuse with pass through unchanged; the contract of both
+planes says what they mean. Decisions go by the state of a reason, too. What is not there yet, and comes without anybody changing the
+resource, is ``waiting``; what is there and cannot be used, or was there and is lost, ``action required``.
+"""
+
+from __future__ import annotations
+
+from pelagos.api.reasons.common import *
+from pelagos.api.reasons.datasets import *
+from pelagos.api.reasons.model_services import *
+from pelagos.api.reasons.tables import *
+from pelagos.api.reasons.training_runs import *
+
+_NAMED = {str(reason): reason for table in TABLES.values() for reason in table}
+
+
+def documented() -> frozenset[str]:
+    """Names of all reasons."""
+    return frozenset(_NAMED)
+
+
+def named(name: str) -> Reason:
+    """The reason that something outside of the operator's code names: a step, or a condition."""
+    return _NAMED.get(name) or Reason(name)
