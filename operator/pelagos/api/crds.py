@@ -43,10 +43,10 @@ def _schema(kind: kinds.Kind) -> dict[str, Any]:
     rules = [{"rule": rule.cel, "message": rule.message} for rule in kind.spec.rules()]
     for field in kind.frozen:
         schema = spec["properties"][field]
-        schema["x-kubernetes-validations"] = [{"rule": "self == oldSelf", "message": _immutable(field)}]
-        if field not in spec["required"] and "default" not in schema:
+        schema["x-kubernetes-validations"] = [{"rule": "self == oldSelf", "message": _immutable(kind, field)}]
+        if field not in spec.get("required", ()) and "default" not in schema:
             # A rule on a field is not evaluated when the field comes or goes.
-            rules.append({"rule": f"has(self.{field}) == has(oldSelf.{field})", "message": _immutable(field)})
+            rules.append({"rule": f"has(self.{field}) == has(oldSelf.{field})", "message": _immutable(kind, field)})
     spec["x-kubernetes-validations"] = rules
     return {
         "type": "object",
@@ -62,5 +62,5 @@ def _schema(kind: kinds.Kind) -> dict[str, Any]:
     }
 
 
-def _immutable(field: str) -> str:
-    return f"spec.{field} is immutable; create a new TrainingRun instead"
+def _immutable(kind: kinds.Kind, field: str) -> str:
+    return f"spec.{field} is immutable; create a new {kind.kind} instead"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pelagos.api import dataset, meta, model_service, training_run
+from pelagos.api import dataset, meta, model_service, training_run, trial
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Kind:
     plural: str
     singular: str
     short: str
-    spec: type[meta.BaseSpec]
+    spec: type[meta.RuledSpec]
     status: type[meta.BaseStatus]
     columns: tuple[meta.Column, ...]
     frozen: tuple[str, ...] = ()
@@ -49,4 +49,5 @@ MODEL_SERVICE = Kind(
     model_service.COLUMNS,
     scale=model_service.SCALE,
 )
+TRIAL = Kind("Trial", "trials", "trial", "trial", trial.TrialSpec, trial.TrialStatus, trial.COLUMNS, trial.FROZEN)
 KINDS = (DATASET, TRAINING_RUN, MODEL_SERVICE)

@@ -216,8 +216,8 @@ class BaseStatus(Strict):
         return self.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_unset=True) | set_to_none
 
 
-class BaseSpec(Strict):
-    """What every spec ends with. ``rules`` and ``COLUMNS`` are rendered into the CRD."""
+class RuledSpec(Strict):
+    """What every spec is. Its rules are rendered into the CRD."""
 
     RULES: ClassVar[tuple[Rule, ...]] = ()
 
@@ -225,6 +225,10 @@ class BaseSpec(Strict):
     def rules(cls) -> tuple[Rule, ...]:
         """The rules across fields."""
         return cls.RULES
+
+
+class BaseSpec(RuledSpec):
+    """What the spec of every kind ends with whose resources work for longer than some minutes."""
 
     suspend: Annotated[
         bool,

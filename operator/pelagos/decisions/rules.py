@@ -9,10 +9,10 @@ from pelagos.decisions import bounds
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pelagos.api.meta import BaseSpec
+    from pelagos.api.meta import RuledSpec
 
 
-def violation(spec: BaseSpec) -> str | None:
+def violation(spec: RuledSpec) -> str | None:
     """The message of the first rule that ``spec`` breaks, with the offending value; None when it keeps all."""
     for rule in spec.rules():
         if not rule.holds(spec):
@@ -50,7 +50,7 @@ def _text(value: Any) -> str:
     return "nothing" if value is None else str(bounds.short(repr(value)))
 
 
-def _value(spec: BaseSpec, field: str) -> str:
+def _value(spec: RuledSpec, field: str) -> str:
     node: Any = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
     for part in field.split(".")[1:]:
         node = node.get(part) if isinstance(node, dict) else None

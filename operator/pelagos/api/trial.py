@@ -1,0 +1,233 @@
+"""Trial: for some minutes, one person may send images to a model. Immutable, and short-lived."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from pelagos.api.meta import BaseStatus, Column, Name, Rule, RuledSpec
+from pelagos.api.model_service import RegistryRef
+from pelagos_contract import durations
+from pelagos_contract.base import Strict
+
+SHORTEST, LONGEST = "1m", "60m"
+USUAL_DURATION = "10m"
+"""Of a Trial that asks for none, where the platform does not set less."""
+DURATION = r"^([0-9]{1,4}(s|m|h))+$"
+"""In units that CEL knows, too."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Entitlement = Annotated[str, Field(pattern=r"^[!-~]+$", max_length=512)]
+Phase = Literal["Pending", "Starting", "Open", "Expired", "Refused", "Stopped"]
+ENDED = frozenset({"Expired", "Refused", "Stopped"})
+"""Phases after which there is no other."""
+
+
+class ModelServiceRef(Strict):
+    """A ModelService in the same namespace."""
+
+    name: Annotated[Name, Field(description="Name of the ModelService.")]
+
+
+def _is_within_bounds(duration: str | None) -> bool:
+    shortest, longest = durations.parse(SHORTEST), durations.parse(LONGEST)
+    return duration is None or shortest <= durations.parse(duration) <= longest
+
+
+class TrialSpec(RuledSpec):
+    """For some minutes, one person may send images to a model, by a token. Immutable: open another Trial for anything else."""
+
+    # No field has a default in the definition: what the hub signs is what the API server stores.
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="has(self.modelServiceRef) != has(self.registry)",
+            message="spec.modelServiceRef and spec.registry: set exactly one of them",
+            field="spec.modelServiceRef",
+            holds=lambda spec: (spec.model_service_ref is None) != (spec.registry is None),
+        ),
+        Rule(
+            cel="!has(self.registry) || (has(self.registry.alias) != has(self.registry.version))",
+            message="spec.registry: set exactly one of alias and version",
+            field="spec.registry",
+            holds=lambda spec: (
+                spec.registry is None or (spec.registry.alias is None) != (spec.registry.version is None)
+            ),
+        ),
+        Rule(
+            cel="!has(self.isolation) || self.isolation != 'Shared' || has(self.modelServiceRef)",
+            message="spec.isolation: Shared goes with spec.modelServiceRef, which says whose server is shared; a model of the "
+            "registry gets a server of its own (Dedicated)",
+            field="spec.isolation",
+            holds=lambda spec: spec.isolation != "Shared" or spec.model_service_ref is not None,
+        ),
+        Rule(
+            cel=f"!has(self.duration) || (duration(self.duration) >= duration('{SHORTEST}') && "
+            f"duration(self.duration) <= duration('{LONGEST}'))",
+            message=f"spec.duration must be from {SHORTEST} to {LONGEST}",
+            field="spec.duration",
+            holds=lambda spec: _is_within_bounds(spec.duration),
+        ),
+    )
+
+    model_service_ref: Annotated[
+        ModelServiceRef | None, Field(description="A ModelService whose model is tried; this or registry.")
+    ] = None
+    registry: Annotated[
+        RegistryRef | None,
+        Field(description="A registered model, which gets a server of its own for the time; this or modelServiceRef."),
+    ] = None
+    user: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z0-9]([-A-Za-z0-9._@:+/ ]*[A-Za-z0-9])?$",
+            max_length=128,
+            description="Who tries it, as a pseudonym: the limit of each user goes by it. Heeded where the hub made the Trial "
+            "(status.attested); of others it is what they say, and only the limit of the namespace holds for them.",
+        ),
+    ] = None
+    display_name: Annotated[
+        str | None,
+        Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200, description="Name of the same person, for people."),
+    ] = None
+    duration: Annotated[
+        str | None,
+        Field(
+            pattern=DURATION,
+            max_length=16,
+            examples=["10m", "1h"],
+            description=f"How long it is open, from the moment when it opens: {SHORTEST} to {LONGEST}, and no longer than the "
+            f"platform allows (trialsLongest). Default: {USUAL_DURATION}, or what the platform allows where that is less.",
+        ),
+    ] = None
+    isolation: Annotated[
+        Literal["Shared", "Dedicated"] | None,
+        Field(
+            description="Shared: on the server of modelServiceRef, at once. Dedicated: on a server of its own, which is started "
+            "for it and removed after it. Default: Shared with modelServiceRef, Dedicated with registry."
+        ),
+    ] = None
+    token_sha256: Annotated[
+        Sha256 | None,
+        Field(
+            description="SHA-256 of the token that opens it, of whoever made the Trial and keeps the token. Without it the "
+            "operator makes a token, and a Secret that holds it (status.tokenSecretRef)."
+        ),
+    ] = None
+    entitlements: Annotated[
+        list[Entitlement] | None,
+        Field(
+            max_length=16,
+            description="What the hub attests of the user, of what the namespace asks for (trialsEntitlements). Heeded where the "
+            "hub made the Trial.",
+        ),
+    ] = None
+
+    @property
+    def is_dedicated(self) -> bool:
+        """Whether it gets a server of its own."""
+        return self.registry is not None if self.isolation is None else self.isolation == "Dedicated"
+
+    def lasting(self, longest: str) -> str:
+        """How long it is open where the platform allows ``longest``; more than that where it asks for more."""
+        return self.duration or min(USUAL_DURATION, longest, key=durations.parse)
+
+
+class TrialEndpoints(Strict):
+    """Addresses at the gateway, which asks for the token."""
+
+    http: Annotated[str | None, Field(description="URL of the KServe v2 HTTP endpoint: `/v2/...` follows.")] = None
+    grpc: Annotated[str | None, Field(description="host:port of the KServe v2 gRPC endpoint.")] = None
+
+
+class TokenSecretRef(Strict):
+    """A key of a Secret in the same namespace."""
+
+    name: Annotated[str, Field(description="Name of the Secret.")]
+    key: Annotated[str, Field(description="Its key.")]
+
+
+class TriedService(Strict):
+    """What the token opens, and nothing else."""
+
+    name: Annotated[str, Field(description="Name of the ModelService.")]
+    namespace: Annotated[str, Field(description="Its namespace: that of the Trial.")]
+
+
+class TrialStatus(BaseStatus):
+    """Whether it is open, until when, and where."""
+
+    phase: Annotated[
+        Phase | None,
+        Field(
+            description="Pending: not decided on. Starting: accepted, and a server is started for it. Open: the token is good "
+            "until expiresAt. Expired, Refused, Stopped: over for good."
+        ),
+    ] = None
+    model: Annotated[str | None, Field(description="What is tried: a ModelService, or a registered model.")] = None
+    url: Annotated[str | None, Field(description="What images are sent to over HTTP, with the token.")] = None
+    endpoints: Annotated[TrialEndpoints | None, Field(description="All addresses.")] = None
+    token_sha256: Annotated[str | None, Field(description="SHA-256 of the token that opens it.")] = None
+    token_secret_ref: Annotated[
+        TokenSecretRef | None,
+        Field(
+            description="Where the token is that the operator made; absent for tokens of others, and once it is over."
+        ),
+    ] = None
+    attested: Annotated[
+        bool | None,
+        Field(description="Whether the hub made the Trial: only then spec.user and spec.entitlements are heeded."),
+    ] = None
+    duration: Annotated[
+        str | None,
+        Field(description="How long it is open: the lesser of this and of what is left until expiresAt holds."),
+    ] = None
+    accepted_at: Annotated[
+        str | None, Field(description="When it was accepted.", json_schema_extra={"format": "date-time"})
+    ] = None
+    expires_at: Annotated[
+        str | None,
+        Field(
+            description="Until when it is open: the moment when it opened, and its duration.",
+            json_schema_extra={"format": "date-time"},
+        ),
+    ] = None
+    ended_at: Annotated[
+        str | None,
+        Field(
+            description="When it was over, or refused. The object is deleted a while after (trialsKeep).",
+            json_schema_extra={"format": "date-time"},
+        ),
+    ] = None
+    service: Annotated[
+        TriedService | None, Field(description="The ModelService that the token opens, and nothing else.")
+    ] = None
+    onnx_sha256: Annotated[str | None, Field(description="Digest of the ONNX graph that answers.")] = None
+    spec_digest: Annotated[
+        str | None, Field(description="Digest of the spec that was decided on: another one ends the Trial.")
+    ] = None
+
+
+COLUMNS = (
+    Column("Ready", ".status.conditions[?(@.type=='Ready')].status"),
+    Column("Reason", ".status.conditions[?(@.type=='Ready')].reason"),
+    Column("Model", ".status.model"),
+    Column("User", ".spec.user"),
+    # Not a date: kubectl shows how long ago those are, and this one is yet to come.
+    Column("Expires", ".status.expiresAt"),
+    Column("Name", ".spec.displayName", priority=1),
+    Column("URL", ".status.url", priority=1),
+    Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),
+    Column("Age", ".metadata.creationTimestamp", "date"),
+)
+
+FROZEN = (
+    "modelServiceRef",
+    "registry",
+    "user",
+    "displayName",
+    "duration",
+    "isolation",
+    "tokenSha256",
+    "entitlements",
+)
+"""All of it."""
