@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the linters, all of them even when one fails. With an argument, writes "PASSED FAILED" into that file for tools/test.sh.
+# Runs the linters, all of them even when one fails. With an argument, writes "PASSED FAILED" into that file for tools/test.sh, and
+# the names of those that failed into the one beside it that ends with ".failed".
 set -uo pipefail
 cd "$(dirname "$0")/.."
 bin=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}/dev/bin
@@ -23,5 +24,8 @@ check "spelling" "$bin/codespell" $(git ls-files -- . ':(exclude)requirements' '
 check "words of the glossary" "$bin/python" tools/words.py
 check "Dockerfiles" "$bin/hadolint" images/*/Dockerfile
 
-[ "$#" = 0 ] || echo "$passed ${#failed[@]}" >"$1"
+if [ "$#" != 0 ]; then
+  echo "$passed ${#failed[@]}" >"$1"
+  [ "${#failed[@]}" = 0 ] || printf '%s\n' "${failed[@]}" >"$1.failed"
+fi
 [ "${#failed[@]}" = 0 ] || { printf 'failed: %s\n' "${failed[@]}" >&2; exit 1; }

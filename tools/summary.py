@@ -9,6 +9,8 @@ from collections import Counter
 from pathlib import Path
 
 _NOTHING_COLLECTED = 5
+_MOST, _LONGEST = 30, 200
+"""How many failures are named, and with how many characters of each message."""
 ALLOWED = ("no root", "no GPU")
 """Reasons for which a test may be skipped even where skipping is a failure (PELAGOS_TEST_STRICT=1)."""
 
@@ -40,6 +42,18 @@ def wrongly_skipped(suite: ElementTree.Element) -> list[str]:
     ]
 
 
+def failures(report: Path) -> list[str]:
+    """The tests that failed, each with the first line of what it says."""
+    if not report.exists():
+        return []
+    cases = ((case, bad) for case in ElementTree.parse(report).getroot().iter("testcase") for bad in case)
+    return [
+        f"failed: {case.get('classname')}::{case.get('name')}: {(bad.get('message') or '').partition(chr(10))[0][:_LONGEST]}"
+        for case, bad in cases
+        if bad.tag in ("failure", "error")
+    ]
+
+
 def count_checks(report: Path) -> Counter[str]:
     """What tools/lint.sh reports; nothing where it did not run."""
     if not report.exists():
@@ -58,12 +72,21 @@ def main(folder: Path, total: Path | None = None) -> int:
     """Print the sum, and add it to the file ``total``; returns the exit code."""
     counts = count_checks(folder / "lint")
     strict = os.environ.get("PELAGOS_TEST_STRICT") == "1"
+    named: list[str] = []
+    checks = folder / "lint.failed"
+    if checks.exists():
+        named += [f"failed: {line}" for line in checks.read_text(encoding="utf-8").splitlines()]
     for code in sorted(folder.glob("*.code")):
         counts += count_tests(code.with_suffix(".xml"), int(code.read_text(encoding="utf-8")), strict)
-    print(clock(folder))
+        named += failures(code.with_suffix(".xml"))
+    # Once more at the end, where whoever sees only the last lines finds them.
+    named = [*named[:_MOST], *([f"and {len(named) - _MOST} more"] if len(named) > _MOST else [])]
+    print(*named, clock(folder), sep="\n")
     if total is not None:
         with total.open("a", encoding="utf-8") as file:
             file.write(f"{counts['passed']} {counts['failed']} {counts['skipped']}\n")
+        with total.with_name(f"{total.name}.failed").open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in named)
     print(f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped")
     return 1 if counts["failed"] else 0
 

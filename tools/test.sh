@@ -3,7 +3,7 @@
 # `cluster`, those on a real cluster. Other arguments go to pytest.
 # Ends with one plain line, "N passed, N failed, N skipped", in which each check counts like a test, and fails on any failure.
 # PELAGOS_TEST_STRICT=1 makes a skipped test a failure, but for the reasons "no root" and "no GPU"; PELAGOS_TEST_COUNTS is a
-# file that the three numbers are added to.
+# file that the three numbers are added to; what failed is added to the one beside it that ends with ".failed".
 set -uo pipefail
 cd "$(dirname "$0")/.."
 environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}

@@ -35,6 +35,12 @@ def checkout(tmp_path: Path) -> Path:
 
 def run(checkout: Path, test: str, cluster: str) -> tuple[str, int]:
     """The last line, and the exit code."""
+    lines, code = whole(checkout, test, cluster)
+    return lines[-1], code
+
+
+def whole(checkout: Path, test: str, cluster: str) -> tuple[list[str], int]:
+    """All lines, and the exit code."""
     told = checkout.parent / "told"
     (checkout / "Makefile").write_text(MAKEFILE.format(neighbour=NEIGHBOUR, told=told, test=test, cluster=cluster))
     identity = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.org")
@@ -47,11 +53,18 @@ def run(checkout: Path, test: str, cluster: str) -> tuple[str, int]:
     }
     done = subprocess.run([checkout / ".ci/run"], env=environment, capture_output=True, text=True, check=False)
     assert not Path(told.read_text().strip()).exists(), "the clone is gone"
-    return done.stdout.splitlines()[-1], done.returncode
+    return done.stdout.splitlines(), done.returncode
 
 
 def counted(numbers: str) -> str:
     return f'echo "{numbers}" >> "$$PELAGOS_TEST_COUNTS"'
+
+
+def test_what_failed_is_named_at_the_end(checkout: Path) -> None:
+    named = 'echo "failed: tests.a::test_b" >> "$$PELAGOS_TEST_COUNTS.failed"'
+    lines, code = whole(checkout, f"{counted('1 1 0')}; {named}", counted("1 0 0"))
+
+    assert (lines[-2:], code) == (["failed: tests.a::test_b", "2 passed, 1 failed, 0 skipped"], 1)
 
 
 def test_the_sum_of_both_parts_is_the_last_line(checkout: Path) -> None:

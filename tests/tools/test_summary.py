@@ -88,3 +88,32 @@ def test_the_clock_of_each_part_is_printed_before_the_sum(tmp_path: Path) -> Non
         (tmp_path / f"{name}.seconds").write_text(f"{seconds}\n")
     done = subprocess.run([sys.executable, SUMMARY, tmp_path], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["clock: control plane 10:05, lint 0:59", "6 passed, 0 failed, 0 skipped"]
+
+
+def test_what_failed_is_named_before_the_sum_and_kept(tmp_path: Path) -> None:
+    case = '<testcase classname="tests.a.test_b" name="test_c"><{kind} message="one{more}"/></testcase>'
+    cases = case.format(kind="failure", more="&#10;two") + case.format(kind="error", more="")
+    (tmp_path / "lint.failed").write_text("spelling\n")
+    (tmp_path / "data-plane.xml").write_text(
+        f'<testsuites><testsuite tests="3" failures="1" errors="1" skipped="0">{cases}</testsuite></testsuites>'
+    )
+    (tmp_path / "lint").write_text("5 1")
+    (tmp_path / "data-plane.code").write_text("1\n")
+    command: list[str | Path] = [sys.executable, SUMMARY, tmp_path, tmp_path / "total"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+    named = ["failed: spelling", *2 * ["failed: tests.a.test_b::test_c: one"]]
+    assert done.stdout.splitlines()[:3] == named
+    assert (tmp_path / "total.failed").read_text().splitlines() == named
+
+
+def test_endless_failures_are_counted_and_a_few_are_named(tmp_path: Path) -> None:
+    case = '<testcase classname="a" name="b"><failure message="x"/></testcase>'
+    (tmp_path / "data-plane.xml").write_text(
+        f'<testsuites><testsuite tests="99" failures="99" errors="0" skipped="0">{99 * case}</testsuite></testsuites>'
+    )
+    (tmp_path / "lint").write_text("6 0")
+    (tmp_path / "data-plane.code").write_text("1\n")
+    done = subprocess.run([sys.executable, SUMMARY, tmp_path], capture_output=True, text=True, check=False)
+
+    assert done.stdout.splitlines()[30] == "and 69 more"
