@@ -22,7 +22,9 @@ at_a_time=(-n "${PELAGOS_TEST_PROCESSES:-3}" --dist loadscope --no-loadscope-reo
 
 # Tests of what runs inside pipelines and model servers: they need torch and run in the environment pipelines-dev. All other
 # folders below tests/ are about the control plane; those on a real cluster run by themselves, so that it disturbs no others.
-data_plane=(annotations evaluation export extensions fetching flows fuzz preparation publishing samples sandbox serving sources storage taxonomy training)
+data_plane=(annotations evaluation export extensions fuzz preparation serving training)
+# Those that wait for the control plane's tests, which end first: so both cores are busy until the end.
+data_plane_later=(fetching flows publishing samples sandbox sources storage taxonomy)
 
 reports=$(mktemp -d)
 # However this ends, what it started does.
@@ -59,10 +61,11 @@ else
   control_plane=("${longest[@]/#/tests/}")
   for folder in tests/*/; do
     name=$(basename "$folder")
-    [[ " ${data_plane[*]} ${longest[*]} " == *" $name "* || $name == cluster || $name == __pycache__ ]] || control_plane+=("tests/$name")
+    [[ " ${data_plane[*]} ${data_plane_later[*]} ${longest[*]} " == *" $name "* || $name == cluster || $name == __pycache__ ]] || control_plane+=("tests/$name")
   done
-  present=()
+  present=() later=()
   for name in "${data_plane[@]}"; do [ -d "tests/$name" ] && present+=("tests/$name"); done
+  for name in "${data_plane_later[@]}"; do [ -d "tests/$name" ] && later+=("tests/$name"); done
   # What only computes runs beside what mostly waits.
   {
     timed lint tools/lint.sh "$reports/lint"
@@ -70,6 +73,7 @@ else
   } >"$reports/beside" 2>&1 &
   beside=$!
   run control-plane dev "${at_a_time[@]}" "${control_plane[@]}" "$@"
+  run data-plane-later pipelines-dev "${later[@]}" "$@"
   wait "$beside"
   cat "$reports/beside"
 fi
