@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     """Names, separated by commas, that clients of local model servers may ask for beside localhost, 127.0.0.1 and [::1]: those of
     a proxy that passes requests on."""
 
+    endpoint_ca_file: Path | None = None
+    """Certificate authority of endpoints that `pelagos predict` asks by https; None: the system's."""
+
     kubeflow_url: str = ""
     """The Kubeflow Pipelines API, for example http://ml-pipeline.kubeflow:8888."""
     kubeflow_public_url: str = ""

@@ -31,6 +31,8 @@ class Exposed:
     max_scale: int = 1
     cpu_threshold: int = 80
     asks_for_login: bool = True
+    login: str = "basic"
+    """How: ``basic`` with the name of the service and its token; ``forward``, where Traefik asks OSCAR."""
     is_default_command: bool = True
     """Whether the container runs its image's own command, and not the script."""
 
@@ -99,12 +101,15 @@ def _expose(wanted: Exposed | None) -> dict[str, Any]:
     if wanted is None:
         return {}
     return {
-        "api_port": wanted.port,
+        # A list since 4.1, which refuses a number here.
+        "api_port": [wanted.port],
         "min_scale": wanted.min_scale,
         "max_scale": wanted.max_scale,
         "cpu_threshold": wanted.cpu_threshold,
         "set_auth": wanted.asks_for_login,
+        "auth_type": wanted.login,
         "rewrite_target": False,
         "default_command": wanted.is_default_command,
         "health_path": wanted.health_path,
+        "probe_mode": "direct",
     }

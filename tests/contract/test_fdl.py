@@ -28,7 +28,7 @@ def test_what_is_exposed_names_its_port_and_where_it_says_that_it_is_well() -> N
 
     found = fdl.service(replace(WANTED, exposed=exposed))["expose"]
 
-    assert found["api_port"] == 5000
+    assert found["api_port"] == [5000]
     assert found["health_path"] == "/v2/models/"
     assert (found["min_scale"], found["max_scale"]) == (1, 3)
     assert found["set_auth"] is True

@@ -15,10 +15,10 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from pelagos.api.kinds import MODEL_SERVICE
-from pelagos.cli import access, forwarding, installed, outputs, pictures, tiles
+from pelagos.cli import access, endpoint_logins, forwarding, installed, outputs, pictures, tiles
 from pelagos.cli.outputs import Output
 from pelagos.cli.predictions import TASKS
-from pelagos.engines.triton import inference
+from pelagos.engines.triton import http_inference, inference
 from pelagos_contract.answers import merging
 from pelagos_contract.answers.drawing import PictureError
 from pelagos_contract.answers.pixel_tiles import Asked, MisfitError
@@ -48,7 +48,7 @@ class PredictError(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a Ready service answers: ``host:port`` and the name of its model."""
+    """Where a Ready service answers, ``host:port`` by gRPC or a URL by HTTP, and the name of its model."""
 
     address: str
     model: str
@@ -79,6 +79,7 @@ def predict(  # noqa: PLR0913, PLR0917 - options of a command
     save: Annotated[Path | None, typer.Option(help="Write the image with what was found to this PNG or JPEG.")] = None,
     output: outputs.Option = Output.TABLE,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.", min=0.1)] = TIMEOUT,
+    login_file: endpoint_logins.Option = None,
 ) -> None:
     """Send an image to a ModelService and show what it finds in it.
 
@@ -91,15 +92,16 @@ def predict(  # noqa: PLR0913, PLR0917 - options of a command
             pictures.check_target(save)
         at = access.chosen(installed.settings(), context)
         where = access.namespace_of(at, namespace)
-        found = predict_file(at, service, image, namespace=where, timeout=timeout, confidence=confidence)
+        login = endpoint_logins.read(login_file) if login_file is not None else ""
+        found = predict_file(at, service, image, namespace=where, timeout=timeout, confidence=confidence, login=login)
         if save is not None:
             draw(image, found, save)
-    except (PredictError, PictureError) as error:
+    except (PredictError, PictureError, endpoint_logins.LoginError) as error:
         raise outputs.failed(error, output, {"service": service, "image": str(image)}) from error
     _print(found, output)
 
 
-def predict_file(
+def predict_file(  # noqa: PLR0913 - options of a command
     at: access.Chosen,
     service: str,
     image: Path,
@@ -107,18 +109,27 @@ def predict_file(
     namespace: str = "default",
     timeout: float = TIMEOUT,
     confidence: float | None = None,
+    login: str = "",
 ) -> Prediction:
-    """What a ModelService finds in an image file. Raises PredictError.
+    """What a ModelService finds in an image file. Raises PredictError, LoginError.
 
     One that is larger than the tiles that the model was taught on is cut into such, and what is found in them is put together.
-    An endpoint inside a cluster is reached by forwarding its port.
+    An endpoint inside a cluster is reached by forwarding its port. ``login`` is the header for an endpoint that is reached by
+    HTTP and asks for one.
     """
     size = measured(image)
     found = endpoint(at, service, namespace)
+    asked: dict[str, Any] = {"timeout": timeout, "confidence": confidence}
     try:
-        with forwarding.reachable(found.address, at) as address:
-            infer = partial(inference.infer, address, found.model, timeout=timeout, confidence=confidence)
-            content, latency = asyncio.run(_ask(infer, image, size))
+        if found.address.startswith(("http://", "https://")):
+            where = endpoint_logins.endpoint(found.address, login, installed.settings())
+            content, latency = asyncio.run(
+                _ask(partial(http_inference.infer, where, found.model, **asked), image, size)
+            )
+        else:
+            with forwarding.reachable(found.address, at) as address:
+                infer = partial(inference.infer, address, found.model, **asked)
+                content, latency = asyncio.run(_ask(infer, image, size))
     except (inference.InferenceError, forwarding.ForwardingError, MisfitError) as error:
         raise PredictError(f"ModelService {namespace}/{service} at {found.address}: {error}") from error
     return Prediction(service, found.model, image, content, latency)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from pelagos.engines.triton import inference, outputs
+from pelagos.engines.triton import http_inference, inference, outputs
 from pelagos.engines.triton.package import Known
 from pelagos.engines.triton.tasks import TASKS
 from pelagos.ports.serving import ProbeResult
@@ -24,12 +25,15 @@ if TYPE_CHECKING:
 TIMEOUT = 10.0
 
 
-async def probe(address: str, want: DesiredService, known: Known, timeout: float = TIMEOUT) -> ProbeResult:
-    """Send the package's probe image by gRPC, as clients do, and compare the answer with the known one."""
+async def probe(
+    address: str | http_inference.Endpoint, want: DesiredService, known: Known, timeout: float = TIMEOUT
+) -> ProbeResult:
+    """Send the package's probe image as clients do, by gRPC or HTTP, and compare the answer with the known one."""
     begun = monotonic()
     asked = known.outputs is not None
+    infer = partial(inference.infer, address) if isinstance(address, str) else partial(http_inference.infer, address)
     try:
-        answer, latency = await inference.infer(address, want.model_name, known.image, timeout, raw=asked)
+        answer, latency = await infer(want.model_name, known.image, timeout, raw=asked)
     except inference.InferenceError as error:
         return ProbeResult(correct=False, message=str(error), latency=monotonic() - begun)
     # Not on the event loop: the masks of hundreds of objects take seconds.

@@ -1,0 +1,158 @@
+"""One inference by HTTP in the service contract of model packages, for endpoints that gRPC does not reach.
+
+Called as ``inference`` is: by the synthetic probe and by ``pelagos predict``. The image goes as it is, behind a short JSON
+header: the extension for binary tensors of the KServe v2 protocol (``docs/protocol/extension_binary_data.md`` of Triton's server
+repository), which Envoy before our servers asks for as well. The login of an endpoint appears in no message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+
+from pelagos.engines.triton import inference
+from pelagos.engines.triton.inference import InferenceError
+from pelagos_contract.text import shown
+
+LARGEST_ANSWER = 256 * 1024 * 1024
+"""Bytes; hundreds of masks have megabytes."""
+_HEADER_LENGTH = "Inference-Header-Content-Length"
+_LENGTH_BYTES = 4
+"""Before each element of a tensor of texts, little-endian."""
+_AWAY = frozenset({502, 503, 504})
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a server answers and who we are there: the URL before ``/v2``, the header and an authority of certificates."""
+
+    url: str
+    authorization: str = field(default="", repr=False)
+    ca_file: Path | None = None
+
+
+def may_log_in(url: str) -> bool:
+    """Whether a login may be sent there: encrypted, on this machine, or inside of a cluster."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    is_near = host in {"localhost", "127.0.0.1", "::1"} or host.endswith((".svc", ".svc.cluster.local"))
+    return parts.scheme == "https" or (parts.scheme == "http" and is_near)
+
+
+async def infer(
+    endpoint: Endpoint, model: str, image: bytes, timeout: float, *, raw: bool = False, confidence: float | None = None
+) -> tuple[dict[str, Any], float]:
+    """The ``prediction`` for one encoded image, and the seconds that it took on an open connection. See inference.infer.
+
+    Raises InferenceError.
+    """
+    asked: dict[str, Any] = {"raw": True} if raw else {}
+    if confidence is not None:
+        asked["confidence"] = str(confidence)
+    header, body = request(image, asked)
+    url = f"{endpoint.url.rstrip('/')}/v2/models/{quote(model, safe='')}"
+    headers = {"Authorization": endpoint.authorization} if endpoint.authorization else {}
+    try:
+        async with (
+            asyncio.timeout(timeout),
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=_tls(endpoint.ca_file))) as session,
+        ):
+            async with session.get(f"{url}/ready", headers=headers, allow_redirects=False):
+                pass  # opens the connection
+            begun = monotonic()
+            async with session.post(
+                f"{url}/infer",
+                data=io.BytesIO(body),  # sent in parts: 64 MiB at once would hold up the event loop
+                headers=headers | {_HEADER_LENGTH: str(header), "Content-Type": "application/octet-stream"},
+                allow_redirects=False,
+            ) as answer:
+                content = await _read(answer)
+                latency = monotonic() - begun
+                if answer.status != 200:
+                    raise InferenceError(_refusal(answer.status, content))
+                length = answer.headers.get(_HEADER_LENGTH, "")
+    except TimeoutError as error:
+        raise InferenceError(f"no answer within {timeout:g} s") from error
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise InferenceError(f"the inference failed: {shown(str(error)) or type(error).__name__}") from error
+    return inference.answered(prediction(content, length)), latency
+
+
+def request(image: bytes, parameters: Mapping[str, Any]) -> tuple[int, bytes]:
+    """The bytes of the JSON header, and the whole body: the header, and the image as the one element of a tensor."""
+    tensor = {
+        "name": "image",
+        "shape": [1, 1],
+        "datatype": "BYTES",
+        "parameters": {"binary_data_size": _LENGTH_BYTES + len(image)},
+    }
+    outputs = [{"name": "prediction", "parameters": {"binary_data": True}}]
+    asked: dict[str, Any] = {"inputs": [tensor], "outputs": outputs}
+    if parameters:
+        asked["parameters"] = dict(parameters)
+    header = json.dumps(asked, separators=(",", ":")).encode()
+    return len(header), header + len(image).to_bytes(_LENGTH_BYTES, "little") + image
+
+
+def prediction(content: bytes, length: str) -> bytes:
+    """What the output ``prediction`` holds in an answer; ``length`` is that of its JSON header, empty when it is all JSON.
+
+    Raises InferenceError.
+    """
+    if length and not (length.isdecimal() and int(length) <= len(content)):
+        raise InferenceError("the answer cannot be read: the length of its header is wrong")
+    end = int(length) if length else len(content)
+    try:
+        outputs = json.loads(content[:end])["outputs"]
+        at = end
+        for output in outputs:
+            size = (output.get("parameters") or {}).get("binary_data_size")
+            if output["name"] == "prediction":
+                return _element(content[at : at + size]) if size is not None else str(output["data"][0]).encode()
+            at += size or 0
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InferenceError(f"the answer cannot be read: {type(error).__name__}") from error
+    raise InferenceError("the answer holds no prediction")
+
+
+def _element(tensor: bytes) -> bytes:
+    size = int.from_bytes(tensor[:_LENGTH_BYTES], "little")
+    if len(tensor) != _LENGTH_BYTES + size:
+        raise ValueError("not one element")
+    return tensor[_LENGTH_BYTES:]
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    content = bytearray()
+    async for part in answer.content.iter_any():
+        content += part
+        if len(content) > LARGEST_ANSWER:
+            raise InferenceError(f"the answer has more than {LARGEST_ANSWER} bytes")
+    return bytes(content)
+
+
+def _refusal(status: int, content: bytes) -> str:
+    try:
+        said = str(json.loads(content)["error"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        said = content[:200].decode(errors="replace")
+    words = shown(" ".join(said.split()))[:200]
+    if status in {401, 403}:
+        return f"the endpoint does not let us in: HTTP {status} {words}".rstrip()
+    if status in _AWAY:
+        return f"there is no server behind the endpoint now: HTTP {status} {words}".rstrip()
+    return f"the inference failed: HTTP {status} {words}".rstrip()
+
+
+def _tls(ca_file: Path | None) -> ssl.SSLContext | bool:
+    return ssl.create_default_context(cafile=str(ca_file)) if ca_file is not None else True
