@@ -22,7 +22,7 @@ help: ## Show the targets.
 demo: install samples ## Run the main job end to end (KEEP=1 leaves it running).
 	@$(BIN)/pelagos demo --samples manifests/samples $(if $(KEEP),--keep)
 
-install: $(VENVS)/.control-plane $(VENVS)/.pipelines $(VENVS)/.tracking $(VENVS)/.triton control-plane ## Install all environments and the embedded control plane.
+install: $(VENVS)/.control-plane $(VENVS)/.pipelines $(VENVS)/.hub $(VENVS)/.tracking $(VENVS)/.triton control-plane ## Install all environments and the embedded control plane.
 	@echo 'export PATH="$(BIN):$$PATH" PELAGOS_HOME="$(PELAGOS_HOME)" PELAGOS_ENVIRONMENTS="$(PELAGOS_ENVIRONMENTS)"' > $(VENVS)/activate
 	@echo "Installed. To use it by hand:  source .venvs/activate && pelagos up"
 
@@ -115,6 +115,10 @@ $(VENVS)/.triton: requirements/triton.txt | $(UV)
 
 $(VENVS)/.kserve: requirements/kserve.txt | $(UV)
 	@UV=$(UV) tools/environment.sh kserve $(VENVS)/kserve no-deps
+	@touch $@
+
+$(VENVS)/.hub: requirements/hub.txt pyproject.toml | $(UV)
+	@UV=$(UV) tools/environment.sh hub $(VENVS)/hub editable
 	@touch $@
 
 $(VENVS)/.object-storage: requirements/object-storage.txt | $(UV)

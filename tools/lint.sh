@@ -16,10 +16,12 @@ check() {
 check "ruff check" "$bin/ruff" check --quiet .
 check "ruff format" "$bin/ruff" format --check --quiet .
 check "types of the control plane" "$bin/mypy" -p pelagos
+check "types of the hub" "$bin/mypy" -p pelagos_hub
 check "types of the data plane" "$bin/mypy" -p pelagos_contract -p pelagos_pipelines
 check "types of the generators" "$bin/mypy" -p generators
 check "types of the tests" "$bin/mypy" tests bench
 check "import contracts" env PYTHONPATH=tools "$bin/lint-imports" --no-logo
+check "import contracts of the hub" env PYTHONPATH=hub "$bin/lint-imports" --no-logo --config hub/importlinter.toml
 check "spelling" "$bin/codespell" $(git ls-files -- . ':(exclude)requirements' ':(exclude)*.png' ':(exclude)*.svg' ':(exclude)*.json' ':(exclude)*.sum')
 check "words of the glossary" "$bin/python" tools/words.py
 check "Dockerfiles" "$bin/hadolint" images/*/Dockerfile

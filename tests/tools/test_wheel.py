@@ -19,7 +19,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy of what is tracked, as a release is."""
     folder = tmp_path_factory.mktemp("built")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    wanted = [name for name in listed.split("\0") if name.startswith(("operator/", "pipelines/")) or "/" not in name]
+    wanted = [
+        name for name in listed.split("\0") if name.startswith(("operator/", "pipelines/", "hub/")) or "/" not in name
+    ]
     for name in filter(None, wanted):
         if (ROOT / name).is_file():
             target = folder / "source" / name
@@ -57,6 +59,7 @@ def test_no_generator_and_no_test_is_in_the_wheel(wheel: Path) -> None:
     assert {name for name in packages if not name.endswith(".dist-info")} == {
         "pelagos",
         "pelagos_contract",
+        "pelagos_hub",
         "pelagos_pipelines",
     }
 
@@ -103,3 +106,8 @@ def test_what_is_needed_at_run_time_is_there(installed: Path, tmp_path: Path) ->
     done = subprocess.run([sys.executable, "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(str(installed))
     assert done.stdout.split(" ", 1)[1] == "3 ['dataset.yaml', 'modelservice.yaml', 'trainingrun.yaml']\n"
+
+
+def test_the_pages_of_the_hub_are_in_the_wheel(installed: Path) -> None:
+    assert (installed / "pelagos_hub/templates/base.html").is_file()
+    assert (installed / "pelagos_hub/static/hub.css").is_file()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from pelagos.ports.leadership import Guard, unguarded
 SYSTEM = "kubernetes"
 TIMEOUT = 10.0
 _TOO_MANY, _TOO_LARGE = 429, 413
+_LONGEST_LINE = 2**22
+"""Bytes of one event of a watch: etcd keeps no object of more than 1.5 MiB."""
 _NOT_STORED = ("too large", "larger than max")
 """Of what etcd says about objects that it, or the API server's connection to it, does not take."""
 
@@ -124,6 +126,33 @@ class KubernetesRest:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise OutageError(SYSTEM, f"GET {path}: {error or type(error).__name__}") from error
         return bytes(found)
+
+    async def events(self, path: str, *, silence: float) -> AsyncIterator[dict[str, Any]]:
+        """What a watch says, event by event, until the server ends it. A refusal is an event, too: ``ERROR`` with a Status.
+
+        Raises OutageError when the connection breaks, or nothing came for ``silence`` seconds.
+        """
+        if self._session is None:
+            self._session = aiohttp.ClientSession()
+        limit = aiohttp.ClientTimeout(total=None, connect=TIMEOUT, sock_read=silence)
+        try:
+            async with self._session.get(
+                self.server + path,
+                headers=self._headers(),
+                ssl=self._tls or True,
+                timeout=limit,
+                read_bufsize=_LONGEST_LINE,
+            ) as answer:
+                if answer.status >= 400:
+                    told = _parsed(await answer.text(), answer.status)
+                    yield {"type": "ERROR", "object": {**told, "code": answer.status}}
+                    return
+                async for line in answer.content:
+                    event = json.loads(line)
+                    if isinstance(event, dict):
+                        yield event
+        except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
+            raise OutageError(SYSTEM, f"GET {path}: {error or type(error).__name__}") from error
 
     def _headers(self) -> dict[str, str]:
         try:

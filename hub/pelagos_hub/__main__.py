@@ -1,0 +1,78 @@
+"""Serves the hub: pages on one port, /metrics, /healthz and /readyz on another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+
+import uvicorn
+from pydantic import ValidationError
+
+from pelagos.engines.kubernetes import connecting
+from pelagos_hub import health
+from pelagos_hub.app import make_app
+from pelagos_hub.settings import Settings
+from pelagos_hub.watched import WatchedCluster
+
+_STOP_SECONDS = 3
+_MOST_CONNECTIONS = 512
+
+
+class _Server(uvicorn.Server):  # type: ignore[misc]  # its types are not looked at
+    """One of two in a process, which handles the signals itself."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT."""
+    cluster = WatchedCluster(connecting.connect(settings.kubeconfig), settings.namespace)
+    app = make_app(settings, cluster)
+    common = {
+        "host": settings.listen_address,
+        "log_config": None,
+        # Its lines would have the query of every address.
+        "access_log": False,
+        "server_header": False,
+        "timeout_graceful_shutdown": _STOP_SECONDS,
+    }
+    servers = [
+        _Server(
+            uvicorn.Config(app, port=settings.port, limit_concurrency=_MOST_CONNECTIONS, proxy_headers=False, **common)
+        ),
+        _Server(
+            uvicorn.Config(health.make_app(app.state.hub), port=settings.metrics_port, proxy_headers=False, **common)
+        ),
+    ]
+
+    def stop() -> None:
+        for server in servers:
+            server.should_exit = True
+
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(sign, stop)
+    await asyncio.gather(*(server.serve() for server in servers))
+
+
+def main() -> int:
+    """Returns the exit code: 2 for settings that are wrong."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
+    # Of each call of a provider or gateway, with the address.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        settings = Settings()
+        asyncio.run(serve(settings))
+    except (ValidationError, connecting.NoClusterError) as error:
+        print(f"The hub cannot start: {error}", file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

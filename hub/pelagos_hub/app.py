@@ -1,0 +1,61 @@
+"""The application: which routes there are, and what stands around them. ``make_app`` is all that others call."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos_hub import observing, pages, problems, rendering, security
+from pelagos_hub.context import Clock, Hub, SystemClock
+from pelagos_hub.login import sessions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from pelagos_hub.cluster import Cluster
+    from pelagos_hub.settings import Settings
+
+
+def make_app(settings: Settings, cluster: Cluster, clock: Clock | None = None) -> Starlette:
+    """The hub on ``cluster``; while it serves, it keeps what it knows of it true."""
+    clock = clock or SystemClock()
+    kept = sessions.Sessions(clock.elapsed, most=settings.sessions, longest=settings.session_hours * 3600.0)
+    hub = Hub(settings, cluster, clock, kept, rendering.environment(), observing.Metrics())
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        running = asyncio.create_task(cluster.run())
+        try:
+            yield
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    app = Starlette(
+        routes=[
+            *pages.ROUTES,
+            Mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static"),
+        ],
+        # From the outside in.
+        middleware=[
+            Middleware(observing.Middleware, metrics=hub.metrics),
+            Middleware(security.AnswerHeaders, settings=settings),
+            Middleware(security.Hosts, settings=settings),
+            Middleware(security.Bodies),
+            Middleware(sessions.Middleware, sessions=kept, settings=settings),
+            Middleware(problems.Catching),
+        ],
+        exception_handlers=dict.fromkeys((HTTPException, OutageError, RejectedError), problems.answer),
+        lifespan=lifespan,
+    )
+    app.state.hub = hub
+    return app

@@ -1,0 +1,73 @@
+"""What all pages need, made once per process and found in the request."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import jinja2
+    from starlette.requests import Request
+
+    from pelagos_hub.cluster import Cluster, Listing
+    from pelagos_hub.login.sessions import Sessions
+    from pelagos_hub.observing import Metrics
+    from pelagos_hub.settings import Settings
+
+
+class Clock(Protocol):
+    """The time of day for people, and one for durations that nobody sets."""
+
+    def now(self) -> datetime:
+        """The time of day in UTC."""
+
+    def elapsed(self) -> float:
+        """Monotonic seconds."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now(self) -> datetime:
+        """See Clock."""
+        return datetime.now(UTC)
+
+    def elapsed(self) -> float:
+        """See Clock."""
+        return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+@dataclass(frozen=True)
+class Hub:
+    """Everything that a page may use."""
+
+    settings: Settings
+    cluster: Cluster
+    clock: Clock
+    sessions: Sessions
+    templates: jinja2.Environment
+    metrics: Metrics
+
+    def staleness(self, listing: Listing) -> str:
+        """How old what a page shows is and why, in words; empty while it is what there is."""
+        if not listing.problem:
+            return ""
+        if listing.heard is None:
+            return "The cluster has not been read yet. This page will show what there is as soon as it answers."
+        return f"The cluster does not answer. What you see is how it was {duration(self.clock.elapsed() - listing.heard)} ago."
+
+
+def hub(request: Request) -> Hub:
+    """The Hub that answers this request."""
+    found: Hub = request.app.state.hub
+    return found
+
+
+def duration(seconds: float) -> str:
+    """For people: ``12 s``, ``3 min``, ``5 h``, ``2 d``."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds // size:.0f} {unit}"
+    return f"{max(seconds, 0):.0f} s"

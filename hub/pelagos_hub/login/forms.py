@@ -1,0 +1,67 @@
+"""What changes something comes by POST, from a page of ours, with the token of the session: nobody else's page can send it."""
+
+from __future__ import annotations
+
+import functools
+import hmac
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from starlette.datastructures import FormData
+from starlette.formparsers import MultiPartParser
+
+from pelagos_hub.context import hub
+from pelagos_hub.login import sessions
+from pelagos_hub.problems import Problem
+from pelagos_hub.security import MOST_UPLOADED
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+Action = Callable[["Request", "sessions.Session", FormData], Awaitable["Response"]]
+
+# Nothing that is uploaded touches the disk.
+MultiPartParser.spool_max_size = MOST_UPLOADED
+_MOST_FIELDS = 20
+_LONGEST_FIELD = 16_384
+
+
+def action(handler: Action) -> Callable[[Request], Awaitable[Response]]:
+    """A route for POST: the handler gets the session and the form once both are known to be its user's."""
+
+    @functools.wraps(handler)
+    async def checked(request: Request) -> Response:
+        _from_our_page(request)
+        session = sessions.of(request)
+        if session is None or session.person is None:
+            raise Problem(401, "You are not signed in any more", "Sign in, and do this again.")
+        async with request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_LONGEST_FIELD) as form:
+            given = request.headers.get("x-csrf-token") or form.get("csrf")
+            if not isinstance(given, str) or not hmac.compare_digest(given.encode(), session.csrf.encode()):
+                raise Problem(403, "This page was too old", "Go back, load the page again, and do it once more.")
+            return await handler(request, session, form)
+
+    checked.checks_csrf = True  # type: ignore[attr-defined]  # read by the test that no route goes without
+    return checked
+
+
+def _from_our_page(request: Request) -> None:
+    """By what browsers say of where a request comes from, which pages cannot forge."""
+    origin = request.headers.get("origin")
+    site = request.headers.get("sec-fetch-site")
+    if (origin != hub(request).settings.origin) or site not in {None, "same-origin"}:
+        raise Problem(
+            403,
+            "This did not come from a page of this site",
+            "Nothing was done. If you came here by a link elsewhere, open the page here and do it again.",
+        )
+
+
+def local_path(told: str | None) -> str:
+    """Where to go after logging in: a path of ours, whatever was asked for."""
+    plain = told is not None and told.isascii() and told.isprintable() and len(told) <= 1000
+    # Browsers take \ for /, and //host for another site.
+    if not plain or told is None or not told.startswith("/") or told.startswith(("//", "/\\")) or "\\" in told:
+        return "/"
+    return told if not told.startswith(("/login", "/logout")) else "/"

@@ -1,0 +1,61 @@
+"""Who somebody is, from what an OpenID provider says: its claims are strangers' data and bounded here."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_LONGEST_NAME = 100
+_LONGEST_ENTITLEMENT = 512
+_MOST_ENTITLEMENTS = 500
+_LONGEST_KEY = 512
+
+
+class UnknownPersonError(ValueError):
+    """The provider does not say who it is; the words name the claim."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who logged in."""
+
+    key: str
+    """Pseudonym, the same at every login: what the cluster gets to see."""
+    name: str
+    """What they are called, for pages."""
+    entitlements: frozenset[str] = frozenset()
+
+
+def pseudonym(issuer: str, user: str) -> str:
+    """16 hex digits of the SHA-256 of both: says the same person again, and neither name nor address."""
+    return hashlib.sha256(f"{issuer}|{user}".encode()).hexdigest()[:16]
+
+
+def person(issuer: str, claims: Mapping[str, Any], user_claim: str, entitlements_claim: str) -> Person:
+    """From the claims of UserInfo. Values are strings or arrays of strings, as providers like. Raises UnknownPersonError."""
+    user = next(iter(_texts(claims.get(user_claim)) or _texts(claims.get("sub"))), "")
+    if not user or len(user) > _LONGEST_KEY:
+        raise UnknownPersonError(f"the claim {user_claim} is missing or longer than {_LONGEST_KEY} characters")
+    given = (_texts(claims.get(name)) for name in ("name", "preferred_username"))
+    name = next((found[0] for found in given if found and found[0].strip()), "Signed in")
+    held = _texts(_at(claims, entitlements_claim))
+    kept = [text for text in held if len(text) <= _LONGEST_ENTITLEMENT][:_MOST_ENTITLEMENTS]
+    return Person(pseudonym(issuer, user), name.strip()[:_LONGEST_NAME], frozenset(kept))
+
+
+def _at(claims: Mapping[str, Any], path: str) -> Any:
+    """The claim of this name, which may have dots of its own, or the one that the dots lead to."""
+    if path in claims:
+        return claims[path]
+    found: Any = claims
+    for step in path.split("."):
+        found = found.get(step) if isinstance(found, Mapping) else None
+    return found
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value] if value else []
+    return [text for text in value if isinstance(text, str) and text] if isinstance(value, list) else []

@@ -1,0 +1,172 @@
+"""Sessions, kept on the server: the browser has a random number, and nothing else ever leaves.
+
+They end by logging out, by age, by lying idle, and with the process. There are no more than a bound; those that nobody logged in
+to yet have one of their own, so that whoever opens the page to log in a million times logs nobody out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import cookie_parser
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from pelagos_hub.login.identity import Person
+    from pelagos_hub.settings import Settings
+
+IDLE = 3_600.0
+"""Seconds without a request after which a session has ended."""
+LOGGING_IN = 600.0
+"""Seconds that logging in may take."""
+_MOST_LOGGING_IN = 2_000
+_MOST_TOKENS = 50
+_SCOPE = "pelagos.session"
+_CHANGE = "pelagos.session.cookie"
+
+
+@dataclass
+class Session:
+    """What the hub knows of one browser."""
+
+    began: float
+    seen: float
+    person: Person | None = None
+    csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+    """What forms of this session carry."""
+    flow: dict[str, Any] = field(default_factory=dict)
+    """State, nonce and PKCE's verifier of a login that is under way."""
+    after: str = "/"
+    """Where the login leads to."""
+    id_token: str = ""
+    """For the provider when they log out."""
+    _tokens: OrderedDict[tuple[str, str, str], str] = field(default_factory=OrderedDict)
+
+    def keep_token(self, namespace: str, name: str, uid: str, token: str) -> None:
+        """Remember the token of a trial; the oldest go first."""
+        self._tokens[namespace, name, uid] = token
+        while len(self._tokens) > _MOST_TOKENS:
+            self._tokens.popitem(last=False)
+
+    def token(self, namespace: str, name: str, uid: str) -> str | None:
+        """The token of this very trial; None when another session or an earlier life of the hub made it."""
+        return self._tokens.get((namespace, name, uid))
+
+
+class Sessions:
+    """All sessions of this process, by the SHA-256 of their numbers."""
+
+    def __init__(self, clock: Callable[[], float], *, most: int, longest: float) -> None:
+        self._clock = clock
+        self._most = most
+        self._longest = longest
+        self._known: OrderedDict[bytes, Session] = OrderedDict()
+        self._logging_in: OrderedDict[bytes, Session] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def begin(self, person: Person | None = None) -> tuple[str, Session]:
+        """A new session and its number; without a person one that only logs in."""
+        number, now = secrets.token_urlsafe(32), self._clock()
+        session = Session(now, now, person)
+        kept, most = (self._known, self._most) if person else (self._logging_in, _MOST_LOGGING_IN)
+        kept[_digest(number)] = session
+        # In the order of their last use.
+        while len(kept) > most:
+            kept.popitem(last=False)
+        return number, session
+
+    def find(self, number: str) -> Session | None:
+        """The session of this number, if it has not ended."""
+        digest, now = _digest(number), self._clock()
+        if (session := self._logging_in.get(digest)) is not None:
+            if now - session.began <= LOGGING_IN:
+                return session
+            del self._logging_in[digest]
+        if (session := self._known.get(digest)) is None:
+            return None
+        if now - session.began > self._longest or now - session.seen > IDLE:
+            del self._known[digest]
+            return None
+        session.seen = now
+        self._known.move_to_end(digest)
+        return session
+
+    def end(self, number: str) -> None:
+        """End it; whoever stole the cookie has nothing any more."""
+        self._known.pop(_digest(number), None)
+        self._logging_in.pop(_digest(number), None)
+
+
+def _digest(number: str) -> bytes:
+    return hashlib.sha256(number.encode()).digest()
+
+
+def of(request: HTTPConnection) -> Session | None:
+    """The session of this request; None when there is none."""
+    found: Session | None = request.scope.get(_SCOPE)
+    return found
+
+
+def begin(request: HTTPConnection, person: Person | None = None) -> Session:
+    """Begin another session in place of this one. Its number is new, so that one that somebody else planted is worth nothing."""
+    store: Sessions = request.app.state.hub.sessions
+    end(request)
+    number, session = store.begin(person)
+    request.scope[_CHANGE], request.scope[_SCOPE] = number, session
+    request.scope["session"] = session.flow
+    return session
+
+
+def end(request: HTTPConnection) -> None:
+    """End the session of this request."""
+    number = request.scope.get(_CHANGE) or _number(request.scope, cookie_name(request.app.state.hub.settings))
+    if number:
+        request.app.state.hub.sessions.end(number)
+    request.scope[_CHANGE], request.scope[_SCOPE] = "", None
+
+
+def cookie_name(settings: Settings) -> str:
+    """With https one that no other name of the domain can set; else with the port, since cookies do not tell ports apart."""
+    return "__Host-pelagos" if settings.https else f"pelagos-{settings.origin.rpartition(':')[2].strip('/')}"
+
+
+class Middleware:
+    """Finds the session of each request, and tells the browser when there is another one."""
+
+    def __init__(self, app: ASGIApp, sessions: Sessions, settings: Settings) -> None:
+        self._app = app
+        self._sessions = sessions
+        self._name = cookie_name(settings)
+        self._marks = "; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if settings.https else "")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        number = _number(scope, self._name)
+        session = self._sessions.find(number) if number else None
+        scope[_SCOPE], scope["session"] = session, session.flow if session else {}
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start" and _CHANGE in scope:
+                changed = scope[_CHANGE]
+                lifetime = "" if changed else "; Max-Age=0"
+                MutableHeaders(scope=message).append("Set-Cookie", f"{self._name}={changed}{self._marks}{lifetime}")
+            await send(message)
+
+        return await self._app(scope, receive, told)
+
+
+def _number(scope: Scope, name: str) -> str:
+    given = [value.decode("latin-1") for key, value in scope["headers"] if key == b"cookie"]
+    return cookie_parser("; ".join(given)).get(name, "")[:100]

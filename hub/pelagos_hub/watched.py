@@ -1,0 +1,75 @@
+"""Cluster on the Kubernetes API: three watches, and two writes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pelagos.api import meta
+from pelagos.engines.kubernetes.objects import Collection
+from pelagos.engines.kubernetes.rest import SYSTEM, KubernetesRest
+from pelagos.engines.kubernetes.watching import Watched
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos_hub.cluster import Body, Listing
+
+SERVICES = Collection(meta.API_VERSION, "ModelService", "modelservices")
+TRIALS = Collection(meta.API_VERSION, "Trial", "trials")
+DATASETS = Collection(meta.API_VERSION, "Dataset", "datasets")
+_NOT_NOW = frozenset({401, 408, 409})
+_GONE = frozenset({404, 409, 410})
+"""409: another object has this name now."""
+
+
+class WatchedCluster:
+    """See cluster.Cluster. ``namespace``: that one only; empty: all."""
+
+    def __init__(self, rest: KubernetesRest, namespace: str = "") -> None:
+        self._rest = rest
+        self._services = Watched(rest, SERVICES, namespace=namespace)
+        self._trials = Watched(rest, TRIALS, namespace=namespace)
+        self._datasets = Watched(rest, DATASETS, namespace=namespace)
+
+    def services(self) -> Listing:
+        """See Cluster."""
+        return _listing(self._services)
+
+    def trials(self) -> Listing:
+        """See Cluster."""
+        return _listing(self._trials)
+
+    def datasets(self) -> Listing:
+        """See Cluster."""
+        return _listing(self._datasets)
+
+    async def create_trial(self, body: Body) -> Body:
+        """See Cluster."""
+        path = f"{TRIALS.path(body['metadata']['namespace'])}?fieldManager=pelagos-hub"
+        answer = await self._rest.ask("POST", path, body)
+        if answer.status in _NOT_NOW:
+            raise OutageError(SYSTEM, f"POST {path}: {answer.status} {answer.message}")
+        if answer.status >= 400:
+            raise RejectedError(SYSTEM, answer.message)
+        self._trials.put(answer.body)
+        return answer.body
+
+    async def delete_trial(self, namespace: str, name: str, uid: str) -> bool:
+        """See Cluster."""
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+        answer = await self._rest.ask("DELETE", TRIALS.path(namespace, name), options)
+        if answer.status in _GONE:
+            return False
+        if answer.status in _NOT_NOW:
+            raise OutageError(SYSTEM, f"DELETE of the trial {name}: {answer.status} {answer.message}")
+        if answer.status >= 400:
+            raise RejectedError(SYSTEM, answer.message)
+        return True
+
+    async def run(self) -> None:
+        """See Cluster."""
+        try:
+            await asyncio.gather(*(watched.run() for watched in (self._services, self._trials, self._datasets)))
+        finally:
+            await self._rest.close()
+
+
+def _listing(watched: Watched) -> Listing:
+    return Listing(watched.objects, watched.heard, watched.problem)

@@ -1,0 +1,98 @@
+"""A client of the API server from what is at hand: a kubeconfig, or the service account of the pod.
+
+Used by the processes beside the operator, which do without the libraries that read every form of a kubeconfig: of those it takes
+a token, a token file, or a client certificate; whoever logs in by a program makes a service account.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import ssl
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pelagos.engines.kubernetes.rest import KubernetesRest
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+class NoClusterError(ValueError):
+    """There is no API server to be found, or no way to log in; the words say what to do."""
+
+
+def connect(kubeconfig: Path | None) -> KubernetesRest:
+    """By ``kubeconfig``, else as a pod. Raises NoClusterError."""
+    if kubeconfig is not None:
+        return _by_kubeconfig(kubeconfig)
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host:
+        raise NoClusterError("this is no pod, and no kubeconfig is named. Set PELAGOS_KUBECONFIG to one")
+    host = f"[{host}]" if ":" in host else host
+    tls = ssl.create_default_context(cafile=str(SERVICE_ACCOUNT / "ca.crt"))
+    return KubernetesRest(f"https://{host}:{port}", tls=tls, token_file=SERVICE_ACCOUNT / "token")
+
+
+def _by_kubeconfig(file: Path) -> KubernetesRest:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        context = _entry(content, "contexts", content["current-context"], "context")
+        cluster = _entry(content, "clusters", context["cluster"], "cluster")
+        user = _entry(content, "users", context["user"], "user")
+        server = str(cluster["server"])
+        tls = _trusting(cluster, user, file.parent) if server.startswith("https") else None
+    except (OSError, yaml.YAMLError, LookupError, TypeError, AttributeError, binascii.Error, ssl.SSLError) as error:
+        raise NoClusterError(f"the kubeconfig {file} cannot be used: {type(error).__name__}: {error}") from error
+    token_file = user.get("tokenFile")
+    if not (user.get("token") or token_file or (tls and _has_certificate(user))):
+        raise NoClusterError(
+            f"the kubeconfig {file} names neither token, tokenFile nor a client certificate for {context['user']}. Name one of a "
+            "service account: other ways to log in need a program"
+        )
+    return KubernetesRest(
+        server, tls=tls, token=user.get("token"), token_file=file.parent / token_file if token_file else None
+    )
+
+
+def _entry(content: Mapping[str, Any], kind: str, name: str, field: str) -> Mapping[str, Any]:
+    for entry in content[kind]:
+        if entry["name"] == name:
+            found: Mapping[str, Any] = entry[field]
+            return found
+    raise LookupError(f"{kind}: there is none of the name {name}")
+
+
+def _trusting(cluster: Mapping[str, Any], user: Mapping[str, Any], folder: Path) -> ssl.SSLContext:
+    data = cluster.get("certificate-authority-data")
+    authority = cluster.get("certificate-authority")
+    tls = ssl.create_default_context(
+        cafile=str(folder / authority) if authority else None,
+        cadata=base64.b64decode(data).decode() if data else None,
+    )
+    if cluster.get("insecure-skip-tls-verify"):
+        tls.check_hostname = False
+        tls.verify_mode = ssl.CERT_NONE
+    if _has_certificate(user):
+        # The standard library reads keys from files alone.
+        with tempfile.TemporaryDirectory() as made:
+            certificate, key = (_file(user, name, folder, Path(made)) for name in ("client-certificate", "client-key"))
+            tls.load_cert_chain(str(certificate), str(key))
+    return tls
+
+
+def _has_certificate(user: Mapping[str, Any]) -> bool:
+    return all(user.get(name) or user.get(f"{name}-data") for name in ("client-certificate", "client-key"))
+
+
+def _file(user: Mapping[str, Any], name: str, folder: Path, made: Path) -> Path:
+    if data := user.get(f"{name}-data"):
+        path = made / name
+        path.touch(mode=0o600)
+        path.write_bytes(base64.b64decode(data))
+        return path
+    return folder / str(user[name])

@@ -1,0 +1,78 @@
+"""A hub in this process, asked over HTTP as a browser would: ``Site`` keeps cookies; forms carry what the last page had."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+
+from pelagos_hub.app import make_app
+from pelagos_hub.cluster import MemoryCluster
+from pelagos_hub.context import Hub
+from pelagos_hub.settings import Settings
+
+URL = "http://127.0.0.1:8088"
+
+
+class FakeClock:
+    """A clock that tests move."""
+
+    def __init__(self) -> None:
+        self.moment = datetime(2026, 6, 1, 12, tzinfo=UTC)
+        self.seconds = 1000.0
+
+    def now(self) -> datetime:
+        """See context.Clock."""
+        return self.moment
+
+    def elapsed(self) -> float:
+        """See context.Clock."""
+        return self.seconds
+
+
+class Site:
+    """One hub and its visitors."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.cluster = MemoryCluster()
+        self.clock = FakeClock()
+        self.cluster.heard = self.clock.seconds
+        self.app: Starlette = make_app(Settings(**settings), self.cluster, self.clock)
+
+    @property
+    def hub(self) -> Hub:
+        """What its pages use."""
+        hub: Hub = self.app.state.hub
+        return hub
+
+    def visitor(self, **more: Any) -> httpx.AsyncClient:
+        """A browser of its own."""
+        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url=self.hub.settings.origin, **more)
+
+
+def hidden(page: str, name: str = "csrf") -> str:
+    """The value of a hidden field."""
+    found = re.search(rf'name="{name}" value="([^"]*)"', page)
+    assert found, f"no field {name} in {page}"
+    return found[1]
+
+
+def service(name: str, namespace: str = "reef", **status: Any) -> dict[str, Any]:
+    """A ModelService that is ready."""
+    return {
+        "apiVersion": "pelagos.dev/v1alpha1",
+        "kind": "ModelService",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": f"uid-{namespace}-{name}",
+            "generation": 1,
+            "creationTimestamp": "2026-06-01T11:00:00Z",
+        },
+        "spec": {"model": {"registry": {"name": name}}},
+        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": ""}], **status},
+    }
