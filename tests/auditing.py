@@ -10,9 +10,12 @@ from typing import Any
 
 import kstatus
 from pelagos.api import reasons
+from pelagos.decisions.model_service.conditions import CARD_COMPLETE
 from pelagos.ports.cluster import Key, Resource
 
 CAMEL_CASE = re.compile(r"[A-Z][A-Za-z0-9]*")
+WHERE_ASKED_FOR = (CARD_COMPLETE,)
+"""Conditions that are there only where spec asks for what they are about."""
 
 
 class Auditor:
@@ -49,7 +52,8 @@ class Auditor:
         held = {condition.type: condition for condition in status.conditions}
         assert len(held) == len(status.conditions), "two conditions of one type"
         owned = self._owned[resource.kind.kind]
-        assert {"Ready", *owned} <= held.keys() <= {"Ready", "Reconciling", "Stalled", "Waiting", *owned}
+        at_times = {"Ready", "Reconciling", "Stalled", "Waiting", *WHERE_ASKED_FOR}
+        assert {"Ready", *owned} <= held.keys() <= {*at_times, *owned}
         assert status.observed_generation is not None
         for condition in status.conditions:
             assert CAMEL_CASE.fullmatch(condition.reason), condition

@@ -325,3 +325,33 @@ def test_a_prefix_of_the_tenant_moves_the_folder_of_its_packages(world: Simulati
     world.cluster.edit(SERVICE, {"model": {"uri": "fake://objects/institute/plankton/models/default/mine"}})
     world.make_pass(SERVICE)
     assert world.condition(SERVICE, "ModelResolved")["status"] == "True"
+
+
+@pytest.mark.parametrize("source", [{"trainingRunRef": {"name": "detector"}}, {"uri": URI}])
+def test_the_card_of_the_training_that_made_the_model_counts_for_the_service(
+    world: Simulation, source: builders.Yaml
+) -> None:
+    card = {"title": "Fish", "summary": "Finds fish.", "intendedUse": "a", "limitations": "b", "license": "CC0-1.0"}
+    world.objects.put("models/default/mine/package.json", DESCRIPTION)
+    trained(world, manifestSha256=MANIFEST)
+    training = Key("TrainingRun", "default", "detector")
+    world.cluster.edit(training, {"card": card | {"contact": {"name": "Roe, Jo"}}})
+    spec = builders.changed(builders.MODEL_SERVICE, {"model": {"trainingRunRef": None, **source}})
+    world.create(kinds.MODEL_SERVICE, "detector", spec | {"publish": {"catalogue": "Public"}})
+
+    world.make_pass(SERVICE)
+
+    assert world.condition(SERVICE, "CardComplete")["status"] == "True"
+
+
+def test_a_condition_about_the_card_goes_with_the_card(world: Simulation) -> None:
+    world.create(kinds.MODEL_SERVICE, "detector", builders.MODEL_SERVICE | {"card": {"title": "Fish"}})
+    world.make_pass(SERVICE)
+    assert world.condition(SERVICE, "CardComplete")["reason"] == "CardIncomplete"
+
+    world.cluster.edit(SERVICE, {"card": None})
+    world.make_pass(SERVICE)
+
+    service = world.cluster.get(SERVICE)
+    assert service is not None
+    assert "CardComplete" not in {each["type"] for each in service.status["conditions"]}

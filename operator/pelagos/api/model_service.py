@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
+from pydantic.alias_generators import to_camel
 
 from pelagos.api.meta import (
     RESOURCE_RULES,
@@ -19,6 +20,9 @@ from pelagos.api.meta import (
     Scale,
 )
 from pelagos_contract.base import Strict
+from pelagos_contract.identifiers import Doi
+from pelagos_contract.metadata import Described, Line
+from pelagos_contract.model_card import Card
 from pelagos_contract.training import MAX_DETECTIONS, MOST_DETECTIONS
 from pelagos_contract.values import Decimal
 
@@ -161,6 +165,60 @@ class Thresholds(Strict):
     ] = None
 
 
+class Picture(Described):
+    """A picture in a ConfigMap, so that it is versioned and applied with the rest: no page fetches pictures from elsewhere."""
+
+    config_map: Annotated[Name, Field(description="Name of a ConfigMap in the same namespace.")]
+    key: Annotated[
+        str,
+        Field(
+            pattern=r"^[-._A-Za-z0-9]+$",
+            max_length=253,
+            description="Its key in binaryData: a PNG, JPEG or WebP of at most 1 MiB, which is what a ConfigMap holds.",
+        ),
+    ]
+    description: Annotated[Line, Field(description="What it shows, for whoever does not see it.")]
+    credit: Annotated[Line | None, Field(description="Whose picture it is, and under which licence.")] = None
+
+
+class ServiceCard(Card):
+    """What people say of the model that is served."""
+
+    title: Annotated[Line | None, Field(description="Title in the catalogue.")] = None
+    doi: Annotated[Doi | None, Field(description="DOI of the model.")] = None
+    pictures: Annotated[
+        list[Picture],
+        Field(
+            max_length=8,
+            description="Pictures of what the model is for. The first stands in the catalogue; whoever tries it is offered all.",
+        ),
+    ] = []
+
+    def after(self, trained: Card | None) -> ServiceCard:
+        """With what the card of the training says where this one says nothing."""
+        if trained is None:
+            return self
+        inherited = {name: getattr(trained, name) for name in Card.model_fields if getattr(self, name) is None}
+        return self.model_copy(update=inherited)
+
+    def missing(self) -> tuple[str, ...]:
+        """Which fields strangers need and nobody has filled in, in the order of the card."""
+        needed = ("title", "summary", "intended_use", "limitations", "contact", "license")
+        return tuple(to_camel(name) for name in needed if getattr(self, name) is None)
+
+
+class PublishSpec(Strict):
+    """Who finds the service in the catalogue."""
+
+    catalogue: Annotated[
+        Literal["Private", "Namespace", "Public"],
+        Field(
+            description="Private: nobody. Namespace: whoever has signed in and is admitted to the namespace. Public: whoever "
+            "sees the catalogue. Never before the card is complete and an answer of the service was proven right."
+        ),
+    ]
+
+
 class ModelServiceSpec(BaseSpec):
     """An endpoint for one model."""
 
@@ -232,6 +290,16 @@ class ModelServiceSpec(BaseSpec):
             "Nothing is inherited from the training, whose spec.evaluation.maxDetections has the same default.",
         ),
     ] = MAX_DETECTIONS
+    card: Annotated[
+        ServiceCard | None,
+        Field(
+            description="What people say of the model; what it leaves out is as spec.card of the TrainingRun says. No server is "
+            "replaced for a change of it (docs/marketplace.md)."
+        ),
+    ] = None
+    publish: Annotated[
+        PublishSpec | None, Field(description="Who finds it in the catalogue of the hub; none: nobody.")
+    ] = None
 
     @property
     def old_first(self) -> bool:
@@ -297,6 +365,13 @@ COLUMNS = (
     Column("URL", ".status.url"),
     Column("Replicas", ".status.replicas", "integer", priority=1),
     Column("Source", ".status.model.source", priority=1),
+    Column("Catalogue", ".spec.publish.catalogue", priority=1, description="Who finds it in the catalogue."),
+    Column(
+        "Card",
+        ".status.conditions[?(@.type=='CardComplete')].status",
+        priority=1,
+        description="Whether its card is complete.",
+    ),
     Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),
     Column("Age", ".metadata.creationTimestamp", "date"),
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import replace
 from datetime import datetime
+
+from pydantic import ValidationError
 
 from pelagos.api import kinds, meta, reasons
 from pelagos.api.model_service import ModelServiceSpec, ModelSource, RegistryRef
@@ -21,6 +24,7 @@ from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.recalled import Recalled
 from pelagos.reconcilers.scope import Scope
 from pelagos.reconcilers.storage_paths import MODELS, prefixes
+from pelagos_contract.model_card import Card
 from pelagos_contract.tags import MANIFEST_SHA256_TAG, ONNX_SHA256_TAG, PACKAGE_URI_TAG
 
 _LARGEST_DESCRIPTION = 4 << 20
@@ -49,7 +53,8 @@ class ModelServiceReconciler:
             name=resource.name,
             uid=resource.uid,
             retry=resource.annotations.get(meta.RETRY_ANNOTATION, ""),
-            model=await _resolve(scope, spec),
+            model=(model := await _resolve(scope, spec)),
+            trained_card=_trained_card(scope, spec, model),
             last_model=_last_model(scope),
             last_reference=Recalled(resource).model.get("reference"),
             last_proven=Recalled(resource).model.get("proven"),
@@ -249,6 +254,24 @@ def _known_manifest(resource: Resource, uri: str, dependencies: Dependencies) ->
     for model in (*(found.status.get("model") or {} for found in trainings), Recalled(resource).model):
         if model.get("uri") == uri and model.get("manifestSha256"):
             return str(model["manifestSha256"])
+    return None
+
+
+def _trained_card(scope: Scope, spec: ModelServiceSpec, model: ResolvedModel | Unresolved) -> Card | None:
+    """What the TrainingRun of the namespace says of the model that it made; None when what it says is not valid any more."""
+    namespace, cache = scope.resource.namespace, scope.dependencies.cache
+    if spec.card is None and spec.publish is None:
+        return None
+    if spec.model.training_run_ref is not None:
+        named = cache.get(Key(kinds.TRAINING_RUN.kind, namespace, spec.model.training_run_ref.name))
+        candidates = [named] if named is not None else []
+    else:
+        candidates = [found for found in cache.all() if found.namespace == namespace]
+    uri = model.uri if isinstance(model, ResolvedModel) else Recalled(scope.resource).model.get("uri")
+    for found in candidates:
+        if found.kind is kinds.TRAINING_RUN and uri and (found.status.get("model") or {}).get("uri") == uri:
+            with contextlib.suppress(ValidationError):
+                return Card.model_validate(found.spec.get("card") or {})
     return None
 
 

@@ -39,7 +39,7 @@ def new_status(
     """The whole status after ``decision``; equal to ``previous`` when nothing changed.
 
     Ready comes first; Reconciling, Stalled and Waiting are there only while True; every owned condition is there, Unknown when it
-    was not judged.
+    was not judged; any other is there only when it was.
     """
     status = {**previous, **decision.status}
     status |= {key: shown_in(status[key]) for key in _FOR_SHOW if key in status}
@@ -70,6 +70,8 @@ def _verdicts(
     judged = {verdict.type: verdict for verdict in decision.verdicts}
     unjudged = "what comes before it is not done"
     verdicts += [judged.get(name) or Verdict(name, ConditionState.UNKNOWN, reasons.PENDING, unjudged) for name in owned]
+    there = {verdict.type for verdict in verdicts}
+    verdicts += [verdict for name, verdict in judged.items() if name not in there]
     return verdicts
 
 

@@ -118,4 +118,11 @@ PROBE_FAILED = _model_service(
 PROBE_SUCCEEDED = _model_service(
     "ProbeSucceeded", "done", "A real inference gave the answer of the training framework."
 )
+CARD_FILLED_IN = _model_service("CardFilledIn", "done", "The card says what strangers need before they use the model.")
+CARD_INCOMPLETE = _model_service(
+    "CardIncomplete",
+    "for information",
+    "The card leaves out what strangers need, and the model is in no catalogue. It is served all the same.",
+    "Fill in the fields that the message names, in spec.card of the ModelService or of the TrainingRun.",
+)
 SERVING = _model_service("Serving", "done", "The endpoint answers right.")

@@ -8,6 +8,8 @@ MODEL_LOADED = "ModelLoaded"
 """The server has loaded it."""
 PROBED = "Probed"
 """A real inference gave the answer of the training framework."""
+CARD_COMPLETE = "CardComplete"
+"""The card says what strangers need. Only where spec has a card, or asks for a place in the catalogue."""
 
 WATCH = 5.0
 """Seconds between two looks at a running endpoint."""

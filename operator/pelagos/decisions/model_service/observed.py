@@ -9,6 +9,7 @@ from pelagos.api.model_service import ModelServiceSpec
 from pelagos.api.reasons import Reason
 from pelagos.ports.serving import ObservedService, ProbeResult
 from pelagos.ports.tenants import Tenant
+from pelagos_contract.model_card import Card
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,9 @@ class Observed:
     """From status: the address that clients were told last. None: none was."""
     served_generation: int | None = None
     """From status: whose model and settings answered when we last looked. None: none did."""
+
+    trained_card: Card | None = None
+    """From the watch's cache: what spec.card of the TrainingRun says that made the model. None: nothing, or it is gone."""
 
     @property
     def is_resolved(self) -> bool:
