@@ -110,8 +110,11 @@ mark = st.fixed_dictionaries(
         "iscrowd": st.integers(0, 1),
         "segmentation": st.sampled_from([[], [[1, 1, 9, 1, 9, 9]]]),
         "attributes": st.sampled_from([{}, {"occluded": True}, {"rotation": 30}]),
+        "score": st.just(0.5),
+        "note": st.just("seen"),
     },
 )
+PLAIN = {"image_id": 1, "category_id": 1, "bbox": [10, 20, 40, 60], "area": 2400}
 odd = st.dictionaries(st.sampled_from(["image_id", "category_id", "bbox", "area", "iscrowd", "keypoints"]), value)
 
 
@@ -134,6 +137,8 @@ def answers(content: bytes) -> list[Answer]:
 @settings(max_examples=150, deadline=None)
 @given(st.lists(mark, max_size=6), st.lists(odd, max_size=1), st.booleans())
 @example([{"image_id": 1, "category_id": 1, "bbox": [10, 20, 40, 60], "area": 1200}] * 4, [], False)
+@example([PLAIN | {"note": ""}, PLAIN | {"keypoints": [1, 1, 2]}], [], False)
+@example([PLAIN, PLAIN | {"keypoints": [1, 1, 2]}], [], False)
 def test_annotations_of_all_sorts_are_read_as_one_by_one(marks: list[Any], others: list[Any], first: bool) -> None:
     changes = others if first else []
     listed = [*({**mark, **change} for mark, change in zip(marks, changes, strict=False)), *marks, *others]

@@ -226,6 +226,25 @@ def test_boxes_in_little_memory_are_like_a_tuple_of_boxes() -> None:
         kept[2]
 
 
+def test_boxes_of_several_images_share_memory_and_are_those_of_each() -> None:
+    names = ("cod", "eel", "ray")
+    every = [Box(names[number % 3], *(10.0 * number + side for side in range(4))) for number in range(6)]
+    none, first, second, third = Boxes.of(every, {"cod": 0, "eel": 1, "ray": 2}, names).divided([0, 1, 3, 6])
+
+    assert [*map(tuple, (none, first, second, third))] == [(), (every[0],), tuple(every[1:3]), tuple(every[3:])]
+    assert (second[0], second[-1], third[1:]) == (every[1], every[2], tuple(every[4:]))
+    assert second.labels == {"eel", "ray"}
+    assert [*third.rows()] == [(box.label, box.x, box.y, box.width, box.height) for box in every[3:]]
+    assert second.divided([1, 2]) == [(every[1],), (every[2],)]
+    assert second.numbered([-1, -1, 0], ["skate"]) == (Box("skate", 20.0, 21.0, 22.0, 23.0),)
+    own = Boxes.of(every[:1], {"cod": 0}, ["cod"])
+    for many in ([none, first, second, third], [third, first], [second, own, none, third]):
+        classes, sides = Boxes.together(many, {"cod": 2, "eel": 1, "ray": 0})
+        expected = [box for one in many for box in one]
+        assert classes.tolist() == [{"cod": 2, "eel": 1, "ray": 0}[box.label] for box in expected]
+        assert sides.tolist() == [side for box in expected for side in (box.x, box.y, box.width, box.height)]
+
+
 def test_a_child_that_cannot_be_started_is_no_fault_of_the_file(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "interpreter", lambda: "/bin/false")
     reading.pool.cache_clear()

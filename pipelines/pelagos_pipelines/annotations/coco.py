@@ -25,6 +25,7 @@ from pelagos_contract.formats import COCO
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import coco_panoptic, coco_writing, linking, naming, placing, untrusted_input
 from pelagos_pipelines.annotations import reading as reading_
+from pelagos_pipelines.annotations.acyclic import uncollected
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.drawings import Drawn
 from pelagos_pipelines.annotations.faults import Faults
@@ -124,6 +125,7 @@ def recognises(tree: SourceFiles) -> bool:
     return any('"annotations"' in line for _, line in lines)
 
 
+@uncollected()
 def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     """The boxes of all annotation files together; their categories are joined by name."""
     # Of a source that has no other files they are for every task, and their pictures are no images of it.
@@ -405,7 +407,7 @@ def _locate(annotations: str, name: str, reading: _Reading, place: str) -> str |
             raise
     else:
         for base in bases:
-            if (path := f"{base}/{inner}" if base != "." else inner) in reading.known:
+            if (path := base + inner) in reading.known:
                 return path
         here = PurePosixPath(annotations).parent
         alike = _alike(annotations, f"{here}/{name}", reading)
@@ -415,20 +417,20 @@ def _locate(annotations: str, name: str, reading: _Reading, place: str) -> str |
         reading.renamed.append(alike[0])
         return alike[0]
     if len(reading.orphans) < untrusted_input.MAX_NAMED:
-        reading.looked |= dict.fromkeys(f"{base}/" for base in bases)
+        reading.looked |= dict.fromkeys(base or "./" for base in bases)
         reading.orphans.append(untrusted_input.with_nearest(place, alike, reading.files.nearest(name)))
     return None
 
 
 @functools.lru_cache(maxsize=8)
 def _bases(annotations: str) -> tuple[str, ...]:
-    """The folders to which names in an annotation file may be relative."""
+    """The folders to which names in an annotation file may be relative, with a slash behind them; "" for that of the source."""
     here = PurePosixPath(annotations).parent
     bases = [here, here / "images"]
     if here.parts:
         subset = PurePosixPath(annotations).stem.removeprefix("instances_").removeprefix("panoptic_")
         bases += [above := here.parent, above / "images", above / subset, above / "images" / subset]
-    return tuple(map(str, bases))
+    return tuple(f"{base}/" if base.parts else "" for base in bases)
 
 
 def _alike(annotations: str, name: str, reading: _Reading) -> list[str]:

@@ -28,8 +28,8 @@ _SHOWN = ("file_name", "width", "height", "group", "split")
 class Plain:
     """Boxes by the index of their image and category, and their sides; ``told`` have an area, ``slight`` are below a pixel."""
 
-    images: Sequence[int]
-    classes: Sequence[int]
+    images: array[int]
+    classes: array[int]
     sides: array[float]
     told: int
     slight: int
@@ -49,30 +49,37 @@ def boxes(
         return None
     if _types(columns["image_id"]) | _types(columns["category_id"]) != {int}:
         return None
-    whose, which = [*map(images.get, columns["image_id"])], [*map(classes.get, columns["category_id"])]
-    sides, areas = _numbers(columns["bbox"], 4), _numbers([columns.get("area", ())])
-    if None in whose or None in which or sides is None or areas is None:
+    try:
+        whose = array("i", map(images.__getitem__, columns["image_id"]))
+        which = array("i", map(classes.__getitem__, columns["category_id"]))
+    except KeyError:
         return None
-    left, top, width, height = (sides[side::4] for side in range(4))
-    if min(width) <= least or min(height) <= 0:
+    found, told = _numbers(columns["bbox"], 4), _numbers([columns.get("area", ())])
+    if found is None or told is None:
         return None
-    looked = () if _are_of_boxes(width, height, areas, as_good_as) else areas
+    (sides, numbers), (_, areas) = found, told
+    left, top, width, height = (numbers[side::4] for side in range(4))
+    lowest = min(height)
+    if min(width) <= least or lowest <= 0:
+        return None
+    smallest = min(areas, default=0)
+    looked = () if _are_of_boxes(width, height, areas, as_good_as * smallest) else areas
     for x, y, right, bottom, area in zip(left, top, width, height, looked, strict=False):
         if right <= x or bottom <= y or math.isclose(right * bottom, area, rel_tol=as_good_as):
             continue
         if math.isclose((right - x) * (bottom - y), area, rel_tol=as_good_as):
             return None
-    slight = sum(side < 1 for side in height) if min(height) < 1 else 0
-    return Plain(whose, which, sides, sum(area > 0 for area in areas), slight)  # type: ignore[arg-type]
+    slight = sum(side < 1 for side in height) if lowest < 1 else 0
+    return Plain(whose, which, sides, len(areas) if smallest > 0 else sum(area > 0 for area in areas), slight)
 
 
-def _are_of_boxes(widths: Sequence[float], heights: Sequence[float], areas: Sequence[float], as_good_as: float) -> bool:
-    """Whether all areas are those of the boxes, as they nearly always are, by less than would do for the smallest of them."""
+def _are_of_boxes(widths: Sequence[float], heights: Sequence[float], areas: Sequence[float], near: float) -> bool:
+    """Whether all areas are those of the boxes, as they nearly always are, by no more than ``near``."""
     if not areas:
         return True
     products = map(operator.mul, widths, heights)
     farthest: float = max(map(abs, map(operator.sub, products, areas)))
-    return farthest <= as_good_as * min(areas)
+    return farthest <= near
 
 
 def images(entries: Sequence[Any]) -> tuple[list[int], list[tuple[object, ...]]] | None:
@@ -100,34 +107,38 @@ def _say_more(columns: Mapping[str, Sequence[Any]]) -> bool:
     return any("rotation" in one for one in columns.get("attributes", ()) if isinstance(one, dict))
 
 
-def _numbers(listed: Sequence[Any], each: int | None = None) -> array[float] | None:
-    """All that stands in the lists, if it is finite numbers, and ``each`` of them in a list."""
+def _numbers(listed: Sequence[Any], each: int | None = None) -> tuple[array[float], list[float]] | None:
+    """All that stands in the lists, packed and not, if it is finite numbers, and ``each`` of them in a list."""
     if each is not None and (_types(listed) != {list} or {*map(len, listed)} != {each}):
         return None
     numbers = [*chain.from_iterable(listed)]
-    if not _types(numbers) <= _NUMBERS:
+    kinds = _types(numbers)
+    if not kinds <= _NUMBERS:
         return None
     try:
         found = array("d", numbers)
     except OverflowError:
         return None
+    if int in kinds:
+        numbers = found.tolist()
     # The sum is finite when all are; of numbers whose sum is too large each is looked at elsewhere.
-    return found if math.isfinite(sum(found)) else None
+    return (found, numbers) if math.isfinite(sum(numbers)) else None
 
 
-def _columns(entries: Sequence[Any]) -> dict[str, tuple[Any, ...]] | None:
+def _columns(entries: Sequence[Any]) -> dict[str, list[Any]] | None:
     """What is told of the annotations, by the name of the member; None when not all have the same members of these."""
     if _types(entries) != {dict}:
         return None
-    names = sorted(_TOLD.intersection(*entries[:1]))
-    if len(names) < 2:  # what is of one name alone are no rows; and a box has three
-        return None
-    if not _TOLD.isdisjoint(set().union(*entries).difference(names)):
-        return None
+    # With as many members as the first and all of its names, each has the same: no need to look for others, which takes longer.
+    are_even = {*map(len, entries)} == {len(entries[0])}
+    names = entries[0] if are_even else _TOLD.intersection(entries[0])
     try:
-        return dict(zip(names, zip(*map(operator.itemgetter(*names), entries), strict=True), strict=True))
+        found = {name: [entry[name] for entry in entries] for name in names}
     except KeyError:
         return None
+    if not are_even and not _TOLD.isdisjoint(set().union(*entries).difference(names)):
+        return None
+    return found
 
 
 def _types(values: Collection[Any]) -> set[type]:

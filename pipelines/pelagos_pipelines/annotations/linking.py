@@ -20,6 +20,7 @@ _NO_LINK = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, 
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Blobs(Mapping[str, Path]):
@@ -33,13 +34,18 @@ class Blobs(Mapping[str, Path]):
         for one in digests.values():
             if not _SHA256.fullmatch(one):
                 raise ValueError(f"{one!r} is not a sha256")
-        self._folder = str(folder)
+        self.folder = str(folder)
         self._digests = digests
+
+    def name(self, path: str) -> str:
+        """Where below the folder the bytes of an image are."""
+        digest = self._digests[path]
+        return f"{digest[:2]}/{digest[2:]}"
 
     def file(self, path: str) -> str:
         """Where the bytes of an image are."""
         digest = self._digests[path]
-        return f"{self._folder}/{digest[:2]}/{digest[2:]}"
+        return f"{self.folder}/{digest[:2]}/{digest[2:]}"
 
     def __getitem__(self, path: str) -> Path:
         """The same."""
@@ -74,14 +80,51 @@ def link(blob: str | Path, target: str | Path) -> None:
         shutil.copyfile(blob, target)
 
 
-def write(target: str, content: bytes) -> None:
-    """A new file, of which a view has as many as images: without the objects that make open() slow."""
-    descriptor = os.open(target, _NEW, 0o666)
-    try:
-        while content:
-            content = content[os.write(descriptor, content) :]
-    finally:
-        os.close(descriptor)
+class Into:
+    """The folder of a view, and that of the blobs, held open: each name is looked up from there, and not from the root.
+
+    As many as images are written: what open() and paths from the root add takes as long as the rest.
+    """
+
+    def __init__(self, folder: Path, blobs: Mapping[str, Path]) -> None:
+        """``blobs`` are those of the images."""
+        self._folder, self._blobs = folder, blobs
+        self._into = os.open(folder, _FOLDER)
+        try:
+            self._from = os.open(blobs.folder, _FOLDER) if isinstance(blobs, Blobs) else None
+        except BaseException:
+            os.close(self._into)
+            raise
+
+    def __enter__(self) -> Into:
+        """Hold them open for the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close them."""
+        os.close(self._into)
+        if self._from is not None:
+            os.close(self._from)
+
+    def show(self, path: str, name: str) -> None:
+        """Have the image ``path`` as ``name``, a path below the folder."""
+        if isinstance(self._blobs, Blobs) and self._from is not None:
+            try:
+                os.link(self._blobs.name(path), name, src_dir_fd=self._from, dst_dir_fd=self._into)
+                return
+            except OSError as error:
+                if error.errno not in _NO_LINK:
+                    raise
+        link(file_of(self._blobs, path), self._folder / name)
+
+    def write(self, name: str, content: bytes) -> None:
+        """A new file ``name``, a path below the folder."""
+        descriptor = os.open(name, _NEW, 0o666, dir_fd=self._into)
+        try:
+            while content:
+                content = content[os.write(descriptor, content) :]
+        finally:
+            os.close(descriptor)
 
 
 def numbered(images: Iterable[ImageRecord]) -> dict[str, str]:

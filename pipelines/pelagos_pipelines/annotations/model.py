@@ -70,15 +70,25 @@ Row: TypeAlias = tuple[str, float, float, float, float]
 
 
 class Boxes(Sequence[Box]):
-    """Boxes in 36 bytes each, where an object for each would need five times as many: sources have millions."""
+    """Boxes in 36 bytes each, where an object for each would need five times as many: sources have millions.
 
-    __slots__ = ("_classes", "_names", "_sides")
+    Those of all images of a file share two arrays, of which each has a range.
+    """
 
-    def __init__(self, names: Sequence[str], classes: array[int], sides: array[float]) -> None:
-        """``classes`` are indices of ``names``, int32; ``sides`` has left, top, width and height of one box after the other."""
+    __slots__ = ("_classes", "_end", "_names", "_sides", "_start")
+
+    def __init__(
+        self, names: Sequence[str], classes: array[int], sides: array[float], start: int = 0, end: int | None = None
+    ) -> None:
+        """``classes`` are indices of ``names``, int32; ``sides`` has left, top, width and height of one box after the other.
+
+        They begin with number ``start``, and end before ``end``. Nobody changes the arrays any more.
+        """
         self._names = names
         self._classes = classes
         self._sides = sides
+        self._start = start
+        self._end = len(classes) if end is None else end
 
     @classmethod
     def of(cls, boxes: Iterable[Box], numbers: Mapping[str, int], names: Sequence[str]) -> Boxes:
@@ -95,9 +105,10 @@ class Boxes(Sequence[Box]):
         return cls(names, array("i", classes.tobytes()), array("d", sides.tobytes()))
 
     def divided(self, ends: Sequence[int]) -> list[Boxes]:
-        """Those before the first of ``ends``, those from there to the next one, and so on."""
+        """Those before the first of ``ends``, those from there to the next one, and so on; without copies."""
+        names, classes, sides, first = self._names, self._classes, self._sides, self._start
         return [
-            Boxes(self._names, self._classes[start:end], self._sides[4 * start : 4 * end])
+            Boxes(names, classes, sides, first + start, first + end)
             for start, end in zip((0, *ends), ends, strict=False)
         ]
 
@@ -109,12 +120,12 @@ class Boxes(Sequence[Box]):
         """A box, made anew."""
         if isinstance(index, slice):
             return tuple(self[one] for one in range(*index.indices(len(self))))
-        number = range(len(self))[index]
+        number = range(self._start, self._end)[index]
         return Box(self._names[self._classes[number]], *self._sides[4 * number : 4 * number + 4])
 
     def __len__(self) -> int:
         """How many there are."""
-        return len(self._classes)
+        return self._end - self._start
 
     def __eq__(self, other: object) -> bool:
         """As a tuple of the same boxes."""
@@ -133,29 +144,49 @@ class Boxes(Sequence[Box]):
         """Those that the numbers of classes stand for; not all need appear."""
         return self._names
 
+    @property
+    def classes(self) -> array[int]:
+        """The number of the class of each."""
+        return self._classes[self._start : self._end]
+
+    @property
+    def sides(self) -> array[float]:
+        """Left, top, width and height of one after the other."""
+        return self._sides[4 * self._start : 4 * self._end]
+
     def numbered(self, table: Sequence[int], names: Sequence[str]) -> Boxes:
         """With the classes ``names``, of which ``table`` has a number for each of now; boxes of those below zero are left out."""
-        classes = array("i", [table[one] for one in self._classes])
+        classes, sides = array("i", [table[one] for one in self.classes]), self.sides
         if not classes or min(classes) >= 0:
-            return Boxes(names, classes, self._sides)
+            return Boxes(names, classes, sides)
         kept = [place for place, one in enumerate(classes) if one >= 0]
-        sides = array("d", [side for place in kept for side in self._sides[4 * place : 4 * place + 4]])
+        sides = array("d", [side for place in kept for side in sides[4 * place : 4 * place + 4]])
         return Boxes(names, array("i", [classes[place] for place in kept]), sides)
 
     @property
     def labels(self) -> frozenset[str]:
         """The classes that appear."""
-        return frozenset(map(self._names.__getitem__, set(self._classes)))
+        return frozenset(map(self._names.__getitem__, set(self.classes)))
 
-    def add_to(self, classes: array[int], sides: array[float], numbers: Mapping[str, int]) -> None:
-        """Put all of them behind others, with the classes as ``numbers`` has them."""
-        classes.extend([numbers[self._names[one]] for one in self._classes])
-        sides.extend(self._sides)
+    @staticmethod
+    def together(many: Sequence[Boxes], numbers: Mapping[str, int]) -> tuple[array[int], array[float]]:
+        """Classes, as ``numbers`` has them, and sides of several, one after the other."""
+        classes, sides, place = array("i"), array("d"), 0
+        while place < len(many):
+            first = many[place]
+            end = first._start
+            # Those of a file that stand there in this order are one piece of its arrays.
+            while place < len(many) and many[place]._classes is first._classes and many[place]._start == end:
+                end, place = many[place]._end, place + 1
+            names = first._names
+            classes.extend([numbers[names[number]] for number in first._classes[first._start : end]])
+            sides.extend(first._sides[4 * first._start : 4 * end])
+        return classes, sides
 
     def rows(self) -> Iterator[Row]:
         """Class and sides of each, without an object for it."""
-        sides = self._sides
-        labels = map(self._names.__getitem__, self._classes)
+        sides = self.sides
+        labels = map(self._names.__getitem__, self.classes)
         return zip(labels, sides[::4], sides[1::4], sides[2::4], sides[3::4], strict=True)
 
 
@@ -458,8 +489,10 @@ def declared(names: Sequence[str], images: Sequence[ImageRecord]) -> tuple[tuple
     Exports often declare classes that nothing shows (Roboflow's category 0 is named after the project). A model would get
     an output that nothing can teach, so they are left out. Whether names can be told apart is judged later (labelling).
     """
-    used: set[str] = set()
-    for image in images:
-        used.update(image.labels)
     ordered = tuple(dict.fromkeys(names))
-    return tuple(name for name in ordered if name in used), tuple(name for name in ordered if name not in used)
+    unused = set(ordered)
+    for image in images:
+        unused -= image.labels
+        if not unused:
+            break
+    return tuple(name for name in ordered if name not in unused), tuple(name for name in ordered if name in unused)

@@ -9,11 +9,10 @@ data.yaml is parsed by us and never handed to a framework: ultralytics executes 
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -282,16 +281,17 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
     """
     names = linking.numbered(collection.images)
     ids = {label: index for index, label in enumerate(collection.classes)}
-    folders = {split: (f"{target}/images/{split}/", f"{target}/labels/{split}/") for split in SPLITS}
-    for folder in chain.from_iterable(folders.values()):
-        Path(folder).mkdir(parents=True)
-    for start in range(0, len(collection.images), _AT_ONCE):
-        images = collection.images[start : start + _AT_ONCE]
-        for image, rows in zip(images, _rows(images, ids), strict=True):
-            assert image.split is not None
-            name, (shown, told) = names[image.path], folders[image.split]
-            linking.show(blobs, image.path, shown + name)
-            linking.write(f"{told}{name.rpartition('.')[0]}.txt", rows)
+    for split in SPLITS:
+        (target / "images" / split).mkdir(parents=True)
+        (target / "labels" / split).mkdir(parents=True)
+    with linking.Into(target, blobs) as view:
+        for start in range(0, len(collection.images), _AT_ONCE):
+            images = collection.images[start : start + _AT_ONCE]
+            for image, rows in zip(images, _rows(images, ids), strict=True):
+                assert image.split is not None
+                name = names[image.path]
+                view.show(image.path, f"images/{image.split}/{name}")
+                view.write(f"labels/{image.split}/{name.rpartition('.')[0]}.txt", rows)
     has_validation = any(image.split == "validation" for image in collection.images)
     content = {
         "train": "images/train",
@@ -309,11 +309,10 @@ def _rows(images: Sequence[ImageRecord], ids: Mapping[str, int]) -> Iterator[byt
     """The content of the label file of each image."""
     import numpy as np
 
-    classes, sides, counts, names = array("i"), array("d"), [0], tuple(ids)
-    for image in images:
-        boxes = image.boxes if isinstance(image.boxes, Boxes) else Boxes.of(image.boxes, ids, names)
-        boxes.add_to(classes, sides, ids)
-        counts.append(len(classes))
+    names = tuple(ids)
+    packed = [image.boxes if isinstance(image.boxes, Boxes) else Boxes.of(image.boxes, ids, names) for image in images]
+    classes, sides = Boxes.together(packed, ids)
+    counts = [0, *accumulate(map(len, packed))]
     lengths: Any = np.array([(image.width, image.height) for image in images], float)
     each = lengths.repeat(np.diff(np.array(counts)), axis=0)
     starts, extents = np.frombuffer(sides).reshape(-1, 2, 2).transpose(1, 0, 2)
