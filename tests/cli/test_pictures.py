@@ -18,6 +18,7 @@ from pelagos_contract import run_lengths
 from pelagos_contract.answers import detection as boxes_drawn
 from pelagos_contract.answers import drawing
 from pelagos_contract.answers.drawing import PictureError
+from pelagos_contract.answers.pictures import render
 from pelagos_contract.run_lengths import Part, encoded
 
 
@@ -59,7 +60,7 @@ def coloured(picture: Image.Image, colour: drawing.Colour) -> tuple[int, int, in
 @pytest.mark.parametrize("shade", [0, 128, 255], ids=["black", "grey", "white"])
 def test_a_box_is_framed_in_the_colour_of_its_class(shade: int) -> None:
     image = Image.new("RGB", (800, 600), (shade,) * 3)
-    picture = pictures.render(image, detections(detection([200, 300, 400, 500], class_id=3)))
+    picture = render(image, detections(detection([200, 300, 400, 500], class_id=3)))
     assert picture.size == (800, 600)
     yellow = drawing.colour(3)
     assert picture.getpixel((200, 400)) == picture.getpixel((400, 400)) == yellow
@@ -71,7 +72,7 @@ def test_a_box_is_framed_in_the_colour_of_its_class(shade: int) -> None:
 
 def test_a_turned_box_is_framed_along_its_sides() -> None:
     found = turned(300, 60, 45, class_id=3)
-    picture = pictures.render(
+    picture = render(
         Image.new("RGB", (800, 600), (255,) * 3), detections(found) | {"task": "OrientedDetection"}
     )
     yellow, (x, y) = drawing.colour(3), (150 / math.sqrt(2), 150 / math.sqrt(2))
@@ -89,7 +90,7 @@ def test_classes_have_colours_of_their_own() -> None:
 
 
 def test_small_pictures_are_enlarged_so_that_labels_can_be_read() -> None:
-    picture = pictures.render(Image.new("RGB", (50, 40), (255,) * 3), detections(detection([10, 20, 30, 36])))
+    picture = render(Image.new("RGB", (50, 40), (255,) * 3), detections(detection([10, 20, 30, 36])))
     assert picture.size == (512, 410)
     left, _, right, bottom = coloured(picture, drawing.colour(0)) or (0, 0, 0, 0)
     assert left == pytest.approx(10 * 10.24, abs=3)
@@ -98,7 +99,7 @@ def test_small_pictures_are_enlarged_so_that_labels_can_be_read() -> None:
 
 
 def test_large_pictures_keep_their_size() -> None:
-    assert pictures.render(Image.new("RGB", (3000, 2000)), detections()).size == (3000, 2000)
+    assert render(Image.new("RGB", (3000, 2000)), detections()).size == (3000, 2000)
 
 
 def test_labels_stay_inside_the_picture_and_apart() -> None:
@@ -117,7 +118,7 @@ def test_labels_stay_inside_the_picture_and_apart() -> None:
 
 def test_boxes_of_no_size_and_at_the_edge_do_no_harm() -> None:
     image = Image.new("RGB", (600, 600))
-    picture = pictures.render(
+    picture = render(
         image, detections(detection([5, 5, 5, 5]), detection([0, 0, 600, 600]), detection([599, 599, 600, 600]))
     )
 
@@ -125,7 +126,7 @@ def test_boxes_of_no_size_and_at_the_edge_do_no_harm() -> None:
 
 
 def test_the_most_probable_classes_stand_below_the_picture() -> None:
-    picture = pictures.render(Image.new("RGB", (600, 400), (255,) * 3), classes(0.5, 0.3, 0.1, 0.06, 0.03, 0.01))
+    picture = render(Image.new("RGB", (600, 400), (255,) * 3), classes(0.5, 0.3, 0.1, 0.06, 0.03, 0.01))
     assert picture.width == 600
     assert picture.crop((0, 0, 600, 400)).getcolors() == [(600 * 400, (255, 255, 255))]
     bars = [coloured(picture, drawing.colour(class_id)) for class_id in range(6)]
@@ -197,7 +198,7 @@ def test_a_mask_is_covered_thinly_and_has_a_contour_of_its_colour() -> None:
         "height": 600,
         "instances": [instance(300, 200, ring, (600, 800), 2)],
     }
-    picture = pictures.render(Image.new("RGB", (800, 600), (200, 200, 200)), found)
+    picture = render(Image.new("RGB", (800, 600), (200, 200, 200)), found)
 
     green = drawing.colour(2)
     covered = picture.getpixel((330, 300))
@@ -211,10 +212,10 @@ def test_a_mask_is_covered_thinly_and_has_a_contour_of_its_colour() -> None:
 
 def test_small_masks_are_enlarged_with_their_picture_and_a_pixel_is_seen() -> None:
     found = {"task": "InstanceSegmentation", "instances": [instance(10, 20, np.ones((1, 1), bool), (40, 50))]}
-    picture = pictures.render(Image.new("RGB", (50, 40), (255,) * 3), found)
+    picture = render(Image.new("RGB", (50, 40), (255,) * 3), found)
     assert coloured(picture, drawing.colour(0)) is not None
     empty = {"task": "InstanceSegmentation", "instances": [instance(0, 0, np.zeros((1, 1), bool), (40, 50))]}
-    pictures.render(Image.new("RGB", (50, 40)), empty)
+    render(Image.new("RGB", (50, 40)), empty)
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,7 @@ def test_small_masks_are_enlarged_with_their_picture_and_a_pixel_is_seen() -> No
 def test_a_mask_that_is_none_of_the_image_is_refused(mask: dict[str, Any]) -> None:
     found = {**detection([0, 0, 9, 9]), "mask": mask, "area": 1}
     with pytest.raises(PictureError, match="the answer does not fit the image of 50 x 40 pixels: a mask "):
-        pictures.render(Image.new("RGB", (50, 40)), {"task": "InstanceSegmentation", "instances": [found]})
+        render(Image.new("RGB", (50, 40)), {"task": "InstanceSegmentation", "instances": [found]})
 
 
 def of_pixels(task: str, results: str, *found: tuple[str, int, int, int]) -> dict[str, Any]:
@@ -252,7 +253,7 @@ def of_pixels(task: str, results: str, *found: tuple[str, int, int, int]) -> dic
 def test_pixels_have_the_colours_of_their_classes_and_a_legend_says_which(task: str, results: str) -> None:
     answer = of_pixels(task, results, ("sand", 1, 20, 10), ("cod", 2, 5, 10))
     image = Image.new("RGB", (60, 40), (200,) * 3)
-    picture = pictures.render(image, answer)
+    picture = render(image, answer)
 
     scale = 512 / 60
     assert picture.width == 512
@@ -267,7 +268,7 @@ def test_pixels_have_the_colours_of_their_classes_and_a_legend_says_which(task: 
 
 def test_objects_of_one_class_that_touch_are_told_apart() -> None:
     answer = of_pixels("PanopticSegmentation", "segments", ("cod", 0, 5, 10), ("cod", 0, 15, 10), ("sand", 1, 25, 15))
-    picture = pictures.render(Image.new("RGB", (60, 40), (100,) * 3), answer)
+    picture = render(Image.new("RGB", (60, 40), (100,) * 3), answer)
     assert picture.getpixel((250, 85)) != picture.getpixel((250, 170))
 
 
@@ -285,7 +286,7 @@ def test_shares_of_classes_and_of_what_is_left_are_in_the_table() -> None:
 def test_an_answer_with_many_classes_and_one_with_none_have_a_legend() -> None:
     many = of_pixels("SemanticSegmentation", "classes", *((f"class {index}", index, index, 1) for index in range(30)))
     none = of_pixels("SemanticSegmentation", "classes")
-    heights = [pictures.render(Image.new("RGB", (60, 40)), answer).height for answer in (none, many)]
+    heights = [render(Image.new("RGB", (60, 40)), answer).height for answer in (none, many)]
     assert 341 < heights[0] < heights[1] < 2 * 341 + 20, "twelve are named"
 
 
@@ -295,4 +296,4 @@ def test_an_answer_with_many_classes_and_one_with_none_have_a_legend() -> None:
 def test_pixels_of_another_image_are_refused(task: str, results: str) -> None:
     answer = of_pixels(task, results, ("sand", 1, 20, 10))
     with pytest.raises(PictureError, match="the answer does not fit the image of 61 x 40 pixels"):
-        pictures.render(Image.new("RGB", (61, 40)), answer)
+        render(Image.new("RGB", (61, 40)), answer)

@@ -10,7 +10,7 @@ import typer
 import yaml
 from PIL import Image
 
-from pelagos.cli import pictures, predict, status
+from pelagos.cli import predict, status
 from pelagos.cli.outputs import Output
 from pelagos.embedded import state
 from pelagos.embedded.failures import StartError
@@ -18,6 +18,7 @@ from pelagos.embedded.layout import Layout
 from pelagos.embedded.state import PartPhase, PartState, Phase, State
 from pelagos.embedded.supervisor import lock
 from pelagos.engines.processes.groups import ProcessId
+from pelagos_contract.answers.pictures import render
 from untrusted_text import HOSTILE, is_fit
 
 FOUND = {"label": HOSTILE, "classId": 0, "score": 0.9, "box": [1.0, 2.0, 30.0, 40.0]}
@@ -41,7 +42,7 @@ def test_predictions(output: Output, capsys: pytest.CaptureFixture[str]) -> None
 def test_labels_in_pictures() -> None:
     def drawn(label: str) -> bytes:
         found = {**CONTENT, "detections": [{**FOUND, "label": label}]}
-        return bytes(pictures.render(Image.new("RGB", (900, 600)), found).tobytes())
+        return bytes(render(Image.new("RGB", (900, 600)), found).tobytes())
 
     assert drawn("\u202eab\x9b") == drawn("\\u202eab\\u009b")
 
