@@ -30,7 +30,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _TOGETHER = frozenset(
-    {"embedded", "engines/mlflow", "handlers", "integration", "leadership", "main_job", "monitoring", "tenancy"}
+    {
+        "deepaas",
+        "embedded",
+        "engines/mlflow",
+        "handlers",
+        "integration",
+        "leadership",
+        "main_job",
+        "monitoring",
+        "tenancy",
+    }
 )
 """Folders whose tests share servers that take seconds to start, and a part of a core as long as they run."""
 

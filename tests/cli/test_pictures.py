@@ -72,9 +72,7 @@ def test_a_box_is_framed_in_the_colour_of_its_class(shade: int) -> None:
 
 def test_a_turned_box_is_framed_along_its_sides() -> None:
     found = turned(300, 60, 45, class_id=3)
-    picture = render(
-        Image.new("RGB", (800, 600), (255,) * 3), detections(found) | {"task": "OrientedDetection"}
-    )
+    picture = render(Image.new("RGB", (800, 600), (255,) * 3), detections(found) | {"task": "OrientedDetection"})
     yellow, (x, y) = drawing.colour(3), (150 / math.sqrt(2), 150 / math.sqrt(2))
     assert picture.getpixel((round(400 + x), round(300 + y))) == yellow, "the far end, downwards to the right"
     assert picture.getpixel((round(400 - 30 / math.sqrt(2)), round(300 + 30 / math.sqrt(2)))) == yellow, "a long side"

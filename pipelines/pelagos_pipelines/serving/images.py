@@ -76,6 +76,15 @@ def canvas(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     return Answer({"width": image.shape[1], "height": image.shape[0]}, np.ascontiguousarray(placed.canvas).data)
 
 
+def pixels(arguments: dict[str, Any], file: BinaryIO) -> Answer:
+    """All pixels that a model sees of the image, blue first, for whoever cuts it into tiles or draws on it."""
+    try:
+        image = seen(decode(file.read()).stored)
+    except ImageRefusedError as error:
+        raise TaskRefusedError(str(error)) from None
+    return Answer({"width": image.shape[1], "height": image.shape[0]}, np.ascontiguousarray(image).data)
+
+
 def decode_known(content: bytes) -> Pixels:
     """In any process: the pixels of a JPEG or PNG that was decoded in a child before, and is known by its digest since.
 

@@ -13,7 +13,7 @@ import json
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -23,7 +23,7 @@ import triton_python_backend_utils as backend
 
 sys.path.insert(0, str(Path(__file__).parent))
 from pelagos_pipelines.sandbox import UnavailableError
-from pelagos_pipelines.serving import predictions, predictor, sketches
+from pelagos_pipelines.serving import answers, predictions, predictor, sketches
 from pelagos_pipelines.serving.decoder import Decoder
 from pelagos_pipelines.serving.decoding import ImageRefusedError
 
@@ -79,8 +79,8 @@ class TritonPythonModel:
         )
         settings = self._predictor.settings
         # Those that were found on validation, unless whoever asked for this service has named another one for all.
-        confidences = settings.confidences if parameters.get("class_confidences", "package") == "package" else None
-        self._thresholds = general.of(settings.labels, confidences)
+        of_package = parameters.get("class_confidences", "package") == "package"
+        self._thresholds = answers.thresholds(settings, general, of_package=of_package)
         geometry = settings.task, settings.image_size, settings.stride
         self._decoder = Decoder(*geometry, CHILDREN, color=settings.color, longest=settings.longest, head=settings.head)
         # A model that cannot decode does not load, so that the server never says that it is ready.
@@ -168,7 +168,7 @@ class TritonPythonModel:
             with self._predicting:
                 raws = self._predictor.outputs(images)
                 thresholds = [
-                    self._asked_for(request)
+                    answers.asked_for(self._thresholds, request.confidence, self._predictor.settings)
                     for request, item in zip(asked, decoded, strict=True)
                     for image in item
                     if not isinstance(image, _Refusal)
@@ -179,54 +179,37 @@ class TritonPythonModel:
             failure = backend.TritonError(f"inference failed: {error}")
             return [_failed(_fault(item) or failure) for item in decoded]
         self._cut.add(sum(found.is_cut for found in predictions))
-        answers = iter(zip(predictions, raws, strict=True))
+        answered = iter(zip(predictions, raws, strict=True))
         responses = []
         for request, item in zip(asked, decoded, strict=True):
             fault = _fault(item)
             if fault is not None:
                 responses.append(_failed(fault))
                 continue
-            results = [(image, None) if isinstance(image, _Refusal) else next(answers) for image in item]
+            results = [(image, None) if isinstance(image, _Refusal) else next(answered) for image in item]
             outputs = self._outputs(results, request)
             tensors = [backend.Tensor(name, outputs[name]) for name in request.outputs if name in outputs]
             responses.append(backend.InferenceResponse(output_tensors=tensors))
         return responses
 
-    def _asked_for(self, request: _Asked) -> predictions.Thresholds:
-        if (confidence := request.confidence) is None:
-            return self._thresholds
-        by_class = (confidence,) * len(self._predictor.settings.labels)
-        return replace(self._thresholds, confidence=confidence, by_class=by_class)
-
-    def _outputs(self, answers: list[tuple[Any, Any]], request: _Asked) -> dict[str, Any]:
+    def _outputs(self, results: list[tuple[Any, Any]], request: _Asked) -> dict[str, Any]:
         """The tensors of predictions, with refusals in between, each with what the network gave."""
-        task, labels = self._predictor.task, self._predictor.settings.labels
-        tile = self._predictor.settings.tile
+        task, settings, labels = self._predictor.task, self._predictor.settings, self._predictor.settings.labels
         texts, errors, found = [], [], []
-        for result, values in answers:
+        for result, values in results:
             is_refused = isinstance(result, _Refusal)
-            rendered: dict[str, Any] = task.refused(result.message) if is_refused else result.render(labels)
+            if is_refused:
+                rendered = task.refused(result.message)
+            else:
+                is_asked = request.confidence is not None
+                rendered = answers.content(result, settings, self._thresholds, is_asked=is_asked)
             if request.raw and not is_refused:
                 rendered["raw"] = sketches.packed(task.sketch(values), labels)
                 rendered["onnxSha256"] = self._predictor.onnx_sha256
-            if tile is not None and not is_refused:
-                rendered["tile"] = {"size": tile[0], "overlap": tile[1]}
-            rendered |= {} if is_refused else self._how_sure(request)
             texts.append(json.dumps(rendered, ensure_ascii=False))
             errors.append(result.message if is_refused else "")
             found.append(None if is_refused else result)
         return {"prediction": _texts(texts), "error": _texts(errors)} | task.tensors(found, labels)
-
-    def _how_sure(self, request: _Asked) -> dict[str, Any]:
-        """What is to be known of scores and thresholds, where they are no usual ones."""
-        known: dict[str, Any] = {}
-        if self._predictor.settings.scaling is not None:
-            known["calibrated"] = True
-        if request.confidence is not None:
-            known["thresholds"] = "Request"
-        elif self._thresholds.by_class is not None:
-            known["thresholds"] = "Classes"
-        return known
 
 
 def _texts(texts: list[str]) -> Any:

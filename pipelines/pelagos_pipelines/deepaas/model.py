@@ -1,0 +1,148 @@
+"""The model as DEEPaaS loads it: a module with the functions of `deepaas.model.v2.base.BaseModel`, by the entry point `pelagos`.
+
+DEEPaaS' server asks for metadata and arguments in its own process, and has `warm` and `predict` called in workers. There is no
+`train`, which it says as 501; `get_train_args` is there because its command line asks for it whatever it is to do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from webargs import fields, validate
+
+from pelagos_contract.text import shown
+from pelagos_pipelines.deepaas import settings
+from pelagos_pipelines.deepaas.answering import Answering
+from pelagos_pipelines.sandbox import UnavailableError
+from pelagos_pipelines.serving import packages
+from pelagos_pipelines.serving.decoding import NAMES, ImageRefusedError
+
+JSON, PNG = "application/json", "image/png"
+
+
+class _Said:
+    """Of errors in the shape of DEEPaaS' own ones of arguments, which come from a process of their own."""
+
+    def __init__(self, why: str) -> None:
+        """``why``: what is wrong with the image, in words."""
+        self.why = why
+        super().__init__(text=json.dumps({"image": [why]}), content_type=JSON)  # type: ignore[call-arg] # of the other base
+
+    def __str__(self) -> str:
+        """For a command line."""
+        return self.why
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it is made again where it arrives."""
+        return type(self), (self.why,)
+
+
+class UnusableImageError(_Said, web.HTTPUnprocessableEntity):
+    """An image is refused."""
+
+
+class BusyError(_Said, web.HTTPServiceUnavailable):
+    """The same image may be accepted later."""
+
+
+@cache
+def get_metadata() -> dict[str, Any]:
+    """What the package says of itself, and its card where there is one."""
+    given = settings.read(os.environ)
+    _, content = packages.read(given.package, given.manifest_sha256)
+    described, card = json.loads(content), given.card
+    dataset = described.get("dataset") or {}
+    contact = card.get("contact") or {}
+    person = contact if isinstance(contact, dict) else {"name": contact}
+    made = f"{described.get('architecture')} for {described['task']}, trained on {dataset.get('name')}"
+    told = {
+        "name": card.get("title") or made,
+        "description": card.get("summary") or f"A model of Pelagos: {made}.",
+        "license": card.get("license"),
+        "author": person.get("name"),
+        "author-email": person.get("email"),
+        "version": f"sha256:{described['onnxSha256']}",
+        "url": card.get("sourceCode"),
+        **{name: card.get(name) for name in ("intendedUse", "limitations", "citation", "doi")},
+    }
+    facts = {
+        "task": described["task"],
+        "labels": described["labels"],
+        "architecture": described.get("architecture"),
+        "dataset": dataset,
+        "input": described["input"],
+        "thresholds": {"confidence": given.thresholds.confidence, "iou": given.thresholds.iou},
+        "onnxSha256": described["onnxSha256"],
+        "manifestSha256": given.manifest_sha256,
+    }
+    return {name: value for name, value in {**told, **facts}.items() if value is not None}
+
+
+def warm() -> None:
+    """Load the model, in each process that answers. Raises packages.RefusedError."""
+    _model()
+
+
+def get_predict_args() -> dict[str, Any]:
+    """The arguments of a prediction. New ones each time: DEEPaaS changes them."""
+    accept = f"{JSON}: what is found, in the shape that Pelagos' services answer; {PNG}: the image with it drawn."
+    return {
+        "image": fields.Field(
+            required=True, location="form", metadata={"type": "file", "description": f"An image: {NAMES}."}
+        ),
+        "confidence": fields.Float(
+            load_default=None,
+            allow_none=True,
+            validate=validate.Range(min=0, max=1),
+            metadata={
+                "description": "Report what is surer than this, from 0 to 1. Default: as the service or package says."
+            },
+        ),
+        "accept": fields.Str(
+            load_default=JSON,
+            location="headers",
+            validate=validate.OneOf([JSON, PNG]),
+            metadata={"description": accept},
+        ),
+    }
+
+
+def predict(**arguments: Any) -> Any:
+    """A JSON object, or a PNG for those who accept that. The file that was sent is removed.
+
+    Raises:
+        UnusableImageError: it is no image that is served; the response is 422.
+        BusyError: no process could be started that reads it; 503.
+    """
+    sent, confidence = arguments["image"], arguments.get("confidence")
+    place = getattr(sent, "filename", None)
+    if not isinstance(place, str):
+        raise UnusableImageError("send the image as a file of multipart/form-data: curl --form image=@FILE")
+    path = Path(place)
+    try:
+        data = path.read_bytes()
+    finally:
+        path.unlink(missing_ok=True)
+    try:
+        if arguments.get("accept") == PNG:
+            return _model().picture(data, confidence)
+        return _model().answer(data, confidence)
+    except ImageRefusedError as error:
+        raise UnusableImageError(shown(str(error))) from None
+    except UnavailableError as error:
+        raise BusyError(shown(str(error))) from None
+
+
+def get_train_args() -> dict[str, Any]:
+    """None: a model is trained by a TrainingRun."""
+    return {}
+
+
+@cache
+def _model() -> Answering:
+    return Answering(settings.read(os.environ))

@@ -1,0 +1,89 @@
+"""Starts DEEPaaS' own server for the model of a package: ``deepaas-run`` in images/deepaas. Options are those of DEEPaaS.
+
+Before it listens, every file of the package is compared with its digest, as the entrypoint of model servers does; it ends with a
+line and EX_DATAERR when one is another. It ends, too, when a process that computes is killed: DEEPaaS would wait for an answer of
+it for ever, and say that all is well.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from multiprocessing import active_children, connection
+from multiprocessing.process import BaseProcess
+from typing import NoReturn
+
+from pelagos_pipelines.deepaas import settings
+from pelagos_pipelines.sandbox import MEBIBYTE
+from pelagos_pipelines.sandbox.ceilings import Ceilings
+from pelagos_pipelines.serving import entrypoint, packages
+
+FORM_BYTES = MEBIBYTE
+"""Of a request beside its image."""
+_LOOK_SECONDS = 1.0
+
+
+def main() -> None:
+    """Verify, become DEEPaaS. Ends the process with a message when that cannot be."""
+    os.umask(0o077)
+    try:
+        given = settings.read(os.environ)
+        packages.verify(given.package, given.manifest_sha256)
+        uploads = tempfile.mkdtemp(prefix="pelagos-uploads-")
+    except packages.RefusedError as error:
+        entrypoint.fail(str(error), os.EX_DATAERR)
+    except OSError as error:
+        entrypoint.fail(entrypoint.failure(error), os.EX_IOERR)
+    _set(uploads)
+    from deepaas.cmd import run
+
+    threading.Thread(target=_watch, args=(uploads,), daemon=True).start()
+    try:
+        run.main()
+    except packages.RefusedError as error:
+        entrypoint.fail(str(error), os.EX_DATAERR)
+    finally:
+        shutil.rmtree(uploads, ignore_errors=True)
+
+
+def _set(uploads: str) -> None:
+    """What DEEPaaS is told by its environment, where whoever starts it has not said otherwise."""
+    # DEEPaaS writes what it is sent into temporary files, and itself removes none.
+    os.environ["TMPDIR"] = tempfile.tempdir = uploads
+    largest = Ceilings.read().image_mebibytes * MEBIBYTE + FORM_BYTES
+    os.environ.setdefault("OS_DEFAULT__CLIENT_MAX_SIZE", str(largest))
+    os.environ["OS_DEFAULT__MODEL_NAME"] = "pelagos"
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+
+def _watch(uploads: str) -> None:
+    """End this process when one of its workers has ended."""
+    known: dict[object, BaseProcess] = {}
+    while True:
+        known |= {each.sentinel: each for each in active_children()}
+        for sentinel in (
+            connection.wait([each.sentinel for each in known.values()], timeout=_LOOK_SECONDS) if known else ()
+        ):
+            if threading.main_thread().is_alive():
+                _end(known[sentinel].exitcode, uploads)
+            return
+        if not known:
+            time.sleep(_LOOK_SECONDS)
+
+
+def _end(code: int | None, uploads: str) -> NoReturn:
+    how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
+    print(  # noqa: T201 - the container's log
+        f"pelagos: a process that computes {how}, perhaps for want of memory; the server ends, to be started again",
+        file=sys.stderr,
+    )
+    shutil.rmtree(uploads, ignore_errors=True)
+    os._exit(os.EX_SOFTWARE)
+
+
+if __name__ == "__main__":
+    main()
