@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
+import httpx2
 from starlette.applications import Starlette
 
 from pelagos_hub.app import make_app
@@ -48,10 +48,10 @@ class Site:
         hub: Hub = self.app.state.hub
         return hub
 
-    def visitor(self, **more: Any) -> httpx.AsyncClient:
+    def visitor(self, **more: Any) -> httpx2.AsyncClient:
         """A browser of its own."""
-        transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-        return httpx.AsyncClient(transport=transport, base_url=self.hub.settings.origin, **more)
+        transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False)
+        return httpx2.AsyncClient(transport=transport, base_url=self.hub.settings.origin, **more)
 
 
 def hidden(page: str, name: str = "csrf") -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
+import httpx2
 import pytest
 
 ENVIRONMENT = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[1] / ".venvs")) / "oidc"
@@ -99,11 +99,11 @@ class Provider:
 
     async def log_in(self, address: str, user: str) -> str:
         """Log in as ``user`` where ``address`` sends people, and agree to all; returns where the provider sends them back to."""
-        async with httpx.AsyncClient(timeout=30) as browser:
+        async with httpx2.AsyncClient(timeout=30) as browser:
             answer = await browser.get(address)
             for _ in range(12):
                 if answer.is_redirect:
-                    target = str(httpx.URL(str(answer.url)).join(answer.headers["location"]))
+                    target = str(httpx2.URL(str(answer.url)).join(answer.headers["location"]))
                     if not target.startswith(self.issuer):
                         return target
                     answer = await browser.get(target)
@@ -132,7 +132,7 @@ class Provider:
             "code_challenge": challenge,
             "code_challenge_method": "S256",
         } | ({"resource": resource} if resource else {})
-        came = await self.log_in(str(httpx.URL(f"{self.issuer}/auth", params=asked)), user)
+        came = await self.log_in(str(httpx2.URL(f"{self.issuer}/auth", params=asked)), user)
         form = {
             "grant_type": "authorization_code",
             "code": parse_qs(urlsplit(came).query)["code"][0],
@@ -141,9 +141,9 @@ class Provider:
         } | ({"resource": resource} if resource else {})
         secret = which.get("client_secret")
         basic = (which["client_id"], str(secret)) if secret else None
-        async with httpx.AsyncClient(timeout=30) as asker:
+        async with httpx2.AsyncClient(timeout=30) as asker:
             data = form if basic else {**form, "client_id": which["client_id"]}
-            answer = await asker.post(f"{self.issuer}/token", data=data, auth=basic or httpx.USE_CLIENT_DEFAULT)
+            answer = await asker.post(f"{self.issuer}/token", data=data, auth=basic or httpx2.USE_CLIENT_DEFAULT)
         found: dict[str, Any] = answer.json()
         assert "access_token" in found, found
         return found

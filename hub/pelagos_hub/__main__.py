@@ -64,7 +64,7 @@ def main() -> int:
     """Returns the exit code: 2 for settings that are wrong."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
     # Of each call of a provider or gateway, with the address.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:
         settings = Settings()
         asyncio.run(serve(settings))

@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos_hub import observing, pages, problems, rendering, security
 from pelagos_hub.context import Clock, Hub, SystemClock
-from pelagos_hub.login import sessions
+from pelagos_hub.login import local, oidc, routes, sessions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,10 +29,13 @@ def make_app(settings: Settings, cluster: Cluster, clock: Clock | None = None) -
     """The hub on ``cluster``; while it serves, it keeps what it knows of it true."""
     clock = clock or SystemClock()
     kept = sessions.Sessions(clock.elapsed, most=settings.sessions, longest=settings.session_hours * 3600.0)
-    hub = Hub(settings, cluster, clock, kept, rendering.environment(), observing.Metrics())
+    provider = oidc.Provider(settings) if settings.oidc_issuer else None
+    link = local.Link(settings)
+    hub = Hub(settings, cluster, clock, kept, rendering.environment(), observing.Metrics(), provider, link)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        link.renew()
         running = asyncio.create_task(cluster.run())
         try:
             yield
@@ -42,6 +45,7 @@ def make_app(settings: Settings, cluster: Cluster, clock: Clock | None = None) -
 
     app = Starlette(
         routes=[
+            *routes.ROUTES,
             *pages.ROUTES,
             Mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static"),
         ],

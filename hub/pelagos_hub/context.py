@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from pelagos_hub.cluster import Cluster, Listing
+    from pelagos_hub.login.local import Link
+    from pelagos_hub.login.oidc import Provider
     from pelagos_hub.login.sessions import Sessions
     from pelagos_hub.observing import Metrics
     from pelagos_hub.settings import Settings
@@ -49,6 +51,9 @@ class Hub:
     sessions: Sessions
     templates: jinja2.Environment
     metrics: Metrics
+    provider: Provider | None
+    """None: nobody logs in by one."""
+    link: Link
 
     def staleness(self, listing: Listing) -> str:
         """How old what a page shows is and why, in words; empty while it is what there is."""

@@ -33,11 +33,11 @@ _WORDS = {
 
 
 class Problem(HTTPException):
-    """Ends a request with a status, a headline and what to do about it."""
+    """Ends a request with a status, a summary and what to do about it."""
 
-    def __init__(self, status: int, headline: str, advice: str = "", headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(status, headline, dict(headers or {}))
-        self.headline = headline
+    def __init__(self, status: int, summary: str, advice: str = "", headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, summary, dict(headers or {}))
+        self.summary = summary
         self.advice = advice
 
 
@@ -45,23 +45,23 @@ async def answer(request: Request, error: Exception) -> Response:
     """The answer to an exception."""
     headers: Mapping[str, str] = {}
     if isinstance(error, Problem):
-        status, headline, advice, headers = error.status_code, error.headline, error.advice, error.headers or {}
+        status, summary, advice, headers = error.status_code, error.summary, error.advice, error.headers or {}
     elif isinstance(error, HTTPException):
         status, headers = error.status_code, error.headers or {}
-        headline, advice = _WORDS.get(status, (HTTPStatus(status).phrase, error.detail))
+        summary, advice = _WORDS.get(status, (HTTPStatus(status).phrase, error.detail))
     elif isinstance(error, OutageError):
         _LOG.warning("%s %s: %s", request.method, request.url.path, error)
-        status, headline = 503, "The cluster does not answer"
+        status, summary = 503, "The cluster does not answer"
         advice = "Nothing was changed that you do not see here. Try again in a minute."
     elif isinstance(error, RejectedError):
         _LOG.warning("%s %s: %s", request.method, request.url.path, error)
-        status, headline, advice = 409, "The cluster refused this", str(error)
+        status, summary, advice = 409, "The cluster refused this", str(error)
     else:
-        status, (headline, advice) = 500, _WORDS[500]
+        status, (summary, advice) = 500, _WORDS[500]
     if wants_json(request):
-        body = {"error": {"headline": headline, "advice": advice}}
+        body = {"error": {"summary": summary, "advice": advice}}
         return JSONResponse(body, status, headers={"Cache-Control": "no-store", **headers})
-    found = rendering.page(request, "problem.html", status, headline=headline, advice=advice)
+    found = rendering.page(request, "problem.html", status, summary=summary, advice=advice)
     found.headers.update(headers)
     return found
 

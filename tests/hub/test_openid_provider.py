@@ -7,7 +7,7 @@ from base64 import urlsafe_b64decode
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 import openid
@@ -37,7 +37,7 @@ async def test_entitlements_are_found_at_userinfo_alone(provider: openid.Provide
     assert told["sub"] == "alice"
     assert not {"name", "voperson_id", "eduperson_entitlement"} & told.keys()
     assert tokens["access_token"].count(".") == 0
-    async with httpx.AsyncClient() as asker:
+    async with httpx2.AsyncClient() as asker:
         bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
         found = (await asker.get(f"{provider.issuer}/me", headers=bearer)).json()
     assert found["voperson_id"] == ["a11ce@egi.eu"]

@@ -111,7 +111,7 @@ async def test_a_program_gets_a_problem_as_json(site: Site) -> None:
         answer = await visitor.get("/nothing", headers={"Accept": "application/json"})
 
     assert answer.status_code == 404
-    assert answer.json()["error"]["headline"] == "There is nothing here"
+    assert answer.json()["error"]["summary"] == "There is nothing here"
 
 
 async def test_while_the_cluster_is_away_pages_show_what_was_there_and_say_how_old_it_is(site: Site) -> None:

@@ -43,11 +43,9 @@ class Session:
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     """What forms of this session carry."""
     flow: dict[str, Any] = field(default_factory=dict)
-    """State, nonce and PKCE's verifier of a login that is under way."""
+    """State, nonce and PKCE's verifier of a login that has begun."""
     after: str = "/"
     """Where the login leads to."""
-    id_token: str = ""
-    """For the provider when they log out."""
     _tokens: OrderedDict[tuple[str, str, str], str] = field(default_factory=OrderedDict)
 
     def keep_token(self, namespace: str, name: str, uid: str, token: str) -> None:
@@ -73,6 +71,10 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def all(self) -> list[Session]:
+        """Of all who are logged in."""
+        return list(self._known.values())
 
     def begin(self, person: Person | None = None) -> tuple[str, Session]:
         """A new session and its number; without a person one that only logs in."""
