@@ -31,10 +31,10 @@ def main(images: int, each: int) -> None:
     of = matching.objects(samples, predicted)
     scores = detection.of_objects(of, CLASSES)
     confusion = detection.confusion(of, CLASSES, scores.confidence)
-    right = detection.right(of, images, scores.confidence)
+    judged = detection.judged(of, images, scores.confidence)
     averages = {name: (share.macro, share.micro, share.weighted) for name, share in scores.shares.items()}
     seconds = time.process_time() - before
-    if confusion.sum() < len(true.images) or len(right) != images or len(averages) != 5:
+    if confusion.sum() < len(true.images) or len(judged) != images or len(averages) != 5:
         sys.exit("something of it was not counted")
     print(json.dumps({"cpu": seconds, "precision": [scores.map50.mean(), scores.map50_95.mean()]}))
 

@@ -356,6 +356,7 @@ class Change(StrEnum):
     TILE_EDGE = "TileEdge"
     SEVERAL_TILES = "SeveralTiles"
     NO_TILE = "NoTile"
+    CROWD = "Crowd"
 
 
 class Alteration(Strict):
@@ -371,7 +372,8 @@ class Alteration(Strict):
             "they repeat another. WithoutExtras: what stands beside them was not kept. Cut: they exceeded the image. Outside: "
             "they do not lie on their image. ExcludedClass: labels leaves out their class. Covered: others lie on top of a part "
             "of them. Pixels: their pixels were taken, as a mask. TileEdge: they were cut at the edge of a tile. SeveralTiles: "
-            "they stand in more than one tile. NoTile: no tile shows enough of them."
+            "they stand in more than one tile. NoTile: no tile shows enough of them. Crowd: they are regions of crowds, of whose "
+            "class there are no objects, or for which the format has no place."
         ),
     ]
     annotations: Annotated[int, Field(description="How many.")]

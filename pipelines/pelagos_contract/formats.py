@@ -37,6 +37,8 @@ class FormatDescription:
     choice: str | None = None
     version: int = 1
     """See algorithms: raised when the same files are read as something else."""
+    holds_crowds: bool = False
+    """Whether its view says of a region that it has objects that nobody drew one by one."""
 
 
 IMAGE_FOLDER = FormatDescription(
@@ -53,6 +55,7 @@ COCO = FormatDescription(
     tasks=(Task.DETECTION, *SHAPED),
     view="coco",
     levels=("Supercategory",),
+    holds_crowds=True,
     layout="annotations*.json, instances_*.json, panoptic_*.json, _annotations.coco.json, labels.json, result.json or"
     " dataset.json with images, annotations and categories",
 )

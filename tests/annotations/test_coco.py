@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from image_sources import coco, document, photo, read
+from pelagos_contract.dataset import Change
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines.annotations.model import Box, Exclusion
+from pelagos_pipelines.annotations.shapes import rectangle
 
 
 def test_boxes_are_pixels_of_the_original_and_images_without_any_are_kept(tmp_path: Path) -> None:
@@ -96,7 +98,13 @@ def test_a_split_that_is_none_is_refused(tmp_path: Path) -> None:
     assert caught.value.failure.reason is Reason.FORMAT_INVALID
 
 
-def test_crowds_and_annotations_without_an_outline_are_left_out_with_a_word(tmp_path: Path) -> None:
+CROWDS = (
+    "annotations are of crowds (iscrowd): no objects, but regions in which nothing is judged that is found of their class; for"
+    " SemanticSegmentation, pixels of it"
+)
+
+
+def test_crowds_are_no_objects_and_annotations_without_an_outline_are_left_out(tmp_path: Path) -> None:
     content = coco({"a.png": [[0, 0, 5, 5], [1, 1, 2, 2], [3, 3, 4, 4]]})
     marks: Any = content["annotations"]
     marks[1] = {"id": 1, "image_id": 10, "category_id": 7, "keypoints": [1, 1, 2]}
@@ -105,10 +113,41 @@ def test_crowds_and_annotations_without_an_outline_are_left_out_with_a_word(tmp_
     document(tmp_path / "annotations.json", content)
     found = read(tmp_path)
     assert found.images[0].boxes == (Box("cod", 0, 0, 5, 5),)
+    assert found.images[0].crowds == (rectangle("cod", 3, 3, 4, 4),)
     assert set(found.warnings) == {
         "1 annotations without a bounding box are left out",
-        "1 annotations of crowds (iscrowd) are left out",
+        f"1 {CROWDS}",
     }
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"bbox": [0, 0, -3, 4]}, r"annotations\[1\].*a box without area; correct or remove it"),
+        ({"bbox": [0, 0, "wide", 4]}, r"annotations\[1\]\.bbox must hold four finite numbers"),
+        ({"iscrowd": "yes"}, r"annotations\[1\]\.iscrowd must be 0 or 1"),
+    ],
+)
+def test_a_crowd_that_is_no_region_is_refused(tmp_path: Path, said: dict[str, object], words: str) -> None:
+    content = coco({"a.png": [[0, 0, 5, 5], [1, 1, 2, 2]]})
+    marks: Any = content["annotations"]
+    marks[1] = marks[1] | {"iscrowd": 1} | said
+    photo(tmp_path / "a.png")
+    document(tmp_path / "annotations.json", content)
+    with pytest.raises(RefusedError, match=words):
+        read(tmp_path)
+
+
+def test_a_crowd_of_a_class_that_no_object_is_of_is_counted_and_left_out(tmp_path: Path) -> None:
+    content = coco({"a.png": [[0, 0, 5, 5], [1, 1, 2, 2]]})
+    content["categories"] = [{"id": 7, "name": "cod"}, {"id": 8, "name": "krill"}]
+    marks: Any = content["annotations"]
+    marks[1] |= {"iscrowd": 1, "category_id": 8}
+    photo(tmp_path / "a.png")
+    document(tmp_path / "annotations.json", content)
+    found = read(tmp_path)
+    assert (found.classes, found.images[0].crowds) == (("cod",), ())
+    assert [(each.kind, each.reason, each.annotations) for each in found.altered] == [("rectangle", Change.CROWD, 1)]
 
 
 def test_a_source_without_boxes_and_outlines_is_of_another_task(tmp_path: Path) -> None:
@@ -141,9 +180,7 @@ def test_annotations_that_are_all_left_out_are_counted_in_the_refusal(tmp_path: 
     with pytest.raises(RefusedError, match="no image has a bounding box") as caught:
         read(tmp_path)
     message = caught.value.failure.message
-    assert (
-        "(2 annotations of crowds (iscrowd) are left out; 1 annotations without a bounding box are left out)" in message
-    )
+    assert f"(2 {CROWDS}; 1 annotations without a bounding box are left out)" in message
     assert "set iscrowd to 0 where an annotation is of one object" in message
 
 

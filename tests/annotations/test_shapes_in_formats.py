@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -183,8 +184,32 @@ def test_key_points_and_crowds_are_no_objects_of_a_segmentation(tmp_path: Path) 
     found = read(tmp_path, Task.INSTANCE_SEGMENTATION)
 
     assert len(found.images[0].shapes) == 1
+    assert found.images[0].crowds == (shapes.polygon("cod", [1, 1, 5, 1, 5, 5]),)
     assert [(each.kind, each.reason) for each in found.altered] == [("key points", Change.LEFT_OUT)]
     assert any("crowds" in warning for warning in found.warnings)
+
+
+def test_the_pixels_of_a_crowd_are_of_its_class(tmp_path: Path) -> None:
+    coco_of(tmp_path, marked(segmentation=[[1, 1, 5, 1, 5, 5]], iscrowd=1))
+    (image,) = read(tmp_path, Task.SEMANTIC_SEGMENTATION).images
+    assert (image.shapes, image.crowds) == ((shapes.polygon("cod", [1, 1, 5, 1, 5, 5]),), ())
+
+
+@pytest.mark.parametrize("task", [Task.INSTANCE_SEGMENTATION, Task.ORIENTED_DETECTION, Task.PANOPTIC_SEGMENTATION])
+def test_crowds_are_the_same_after_writing_and_reading(tmp_path: Path, task: Task) -> None:
+    square = masks.of_array("cod", np.ones((6, 7)), (20, 10))
+    region = masks.of_array("cod", np.ones((12, 9)), (2, 3))
+    if task is Task.ORIENTED_DETECTION:
+        square, region = shapes.rectangle("cod", 20, 10, 7, 6), shapes.rectangle("cod", 2, 3, 9, 12, 30.0)
+    record = ImageRecord("a.png", WIDTH, HEIGHT, split="train", shapes=(square,), crowds=(region,))
+    write = registry.FORMATS.named("Coco").write
+    assert write is not None
+    write(tmp_path / "view", Collection(task, LABELS, (record,)), {"a.png": photo(tmp_path / "b.png", WIDTH, HEIGHT)})
+
+    (image,) = read(tmp_path / "view", task).images
+
+    for found, want in ((image.shapes, square), (image.crowds, region)):
+        assert [replace(shape, attributes={}) for shape in found] == [want]
 
 
 def test_an_image_of_crowds_alone_is_no_background(tmp_path: Path) -> None:
@@ -195,7 +220,7 @@ def test_an_image_of_crowds_alone_is_no_background(tmp_path: Path) -> None:
     content["annotations"].append(marked(id=5, image_id=11, segmentation=[[1, 1, 5, 1, 5, 5]]))
     document(tmp_path / "annotations.json", content)
 
-    found = read(tmp_path, Task.SEMANTIC_SEGMENTATION)
+    found = read(tmp_path, Task.INSTANCE_SEGMENTATION)
 
     assert [image.path for image in found.images] == ["b.png"]
     assert found.excluded == (Exclusion("a.png", ExclusionReason.UNLABELLED),)

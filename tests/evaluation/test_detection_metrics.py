@@ -17,7 +17,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from ultralytics.utils.metrics import ap_per_class, box_iou
 
-from pelagos_pipelines.evaluation import detection, matching
+from pelagos_pipelines.annotations.shapes import rectangle
+from pelagos_pipelines.evaluation import detection, doubts, matching, object_claims
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.evaluation.shares import mean
 from pelagos_pipelines.serving.geometry import Pixels
@@ -102,6 +103,19 @@ def make_noisy(images: int, seed: int) -> tuple[list[Sample], list[Detections]]:
     return samples, found
 
 
+def with_crowds(samples: list[Sample], seed: int) -> list[Sample]:
+    """The same with regions of any class here and there, some of which lie over each other, and objects."""
+    generator = np.random.default_rng(seed)
+    crowded = []
+    for sample in samples:
+        count = int(generator.integers(0, 4))
+        ids = generator.integers(0, CLASSES, count).tolist()
+        sides = np.concatenate((generator.uniform(0, 350, (count, 2)), generator.uniform(30, 200, (count, 2))), axis=1)
+        crowds = [rectangle(str(index), *box) for index, box in zip(ids, sides.tolist(), strict=True)]
+        crowded.append(replace(sample, crowds=crowds, crowd_ids=ids))
+    return crowded
+
+
 def reference(samples: list[Sample], found: list[Detections]) -> dict[str, np.ndarray]:
     """Metrics of ultralytics, matched as its validator does: greedily by IoU within a class, for ten IoU thresholds."""
     right, scores, guessed, truth = [], [], [], []
@@ -138,6 +152,12 @@ def cocos(samples: list[Sample], found: list[Detections], classes: int = CLASSES
         for index, box, score in zip(item.class_ids, item.boxes, item.scores, strict=True)
     ]
 
+    crowds = [
+        (image, index, np.add(crowd.sides, (0, 0, *crowd.coordinates[:2])))
+        for image, sample in enumerate(samples)
+        for index, crowd in zip(sample.crowd_ids, sample.crowds, strict=True)
+    ]
+
     def row(number: int, image: int, index: int, box: Pixels) -> dict[str, object]:
         x1, y1, x2, y2 = (float(value) for value in box)
         sides = [x1, y1, x2 - x1, y2 - y1]
@@ -148,7 +168,10 @@ def cocos(samples: list[Sample], found: list[Detections], classes: int = CLASSES
     truth.dataset = {
         "images": [{"id": image} for image in range(len(samples))],
         "categories": [{"id": index} for index in range(classes)],
-        "annotations": [row(number, *box) for number, box in enumerate(boxes, start=1)],
+        "annotations": [
+            row(number, *box) | {"iscrowd": int(number > len(boxes))}
+            for number, box in enumerate([*boxes, *crowds], start=1)
+        ],
     }
     predicted.dataset = truth.dataset | {
         "annotations": [
@@ -166,12 +189,46 @@ def cocos(samples: list[Sample], found: list[Detections], classes: int = CLASSES
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_average_precision_is_that_of_cocos_reference_evaluator(seed: int) -> None:
+@pytest.mark.parametrize("crowds", [False, True])
+def test_average_precision_is_that_of_cocos_reference_evaluator(seed: int, crowds: bool) -> None:
     samples, found = make_noisy(60, seed)
+    if crowds:
+        without = cocos(samples, found)
+        samples = with_crowds(samples, seed)
+        assert (cocos(samples, found) != without).any(), "these crowds hold something"
     want = cocos(samples, found)
     got = detection.score(samples, found, CLASSES)
     np.testing.assert_array_equal(got.curves, want[0].T)
     np.testing.assert_allclose(got.map50_95, want.mean(axis=(0, 1)), rtol=0, atol=1e-12)
+
+
+def test_what_lies_in_a_crowd_of_its_class_is_neither_right_nor_wrong() -> None:
+    crowd = rectangle("", 50, 0, 50, 100)
+    sample = replace(make_sample([[0, 0, 10, 10]], [0]), crowds=[crowd], crowd_ids=[0])
+    # Right; in the crowd; in it, but of another class; in it by less than a half.
+    boxes: list[list[float]] = [[0, 0, 10, 10], [60, 10, 80, 20], [60, 30, 80, 40], [0, 80, 60, 90]]
+    found = make_found(boxes, [0.9, 0.8, 0.7, 0.6], [0, 0, 1, 0])
+    of = matching.objects([sample], [found])
+
+    assert of.inside.tolist() == [0, 1, 0, pytest.approx(1 / 6)]
+    (judged,) = detection.judged(of, 1, 0.5)
+    assert (judged.right, judged.ignored) == ({0}, {1})
+    assert judged.surest_wrong(found.scores) == pytest.approx(0.7)
+    assert judged.f1(1, 4) == pytest.approx(2 / 4)
+    matrix = detection.confusion(of, CLASSES, 0.5)
+    assert (matrix[0, 0], matrix[CLASSES].tolist()) == (1, [1, 1, 0, 0])
+    assert detection.of_objects(of, CLASSES).shares["precision"].by_class[0] == 1, "at the best confidence"
+    (claimed,) = [object_claims.claims(of, 1, CLASSES)]
+    assert claimed.class_ids.tolist() == [0, 1, 0]
+
+
+def test_no_label_is_missed_in_a_crowd() -> None:
+    sample = make_sample([[0, 0, 10, 10], [200, 0, 210, 10]], [0, 0])
+    found = make_found([[0, 0, 10, 10], [200, 0, 210, 10], [60, 10, 80, 20]], [0.8, 0.8, 0.9], [0, 0, 0])
+    (missed,) = doubts.of_objects([sample], [found], CLASSES)
+    assert missed.kind is doubts.Kind.NOT_ANNOTATED
+    crowded = replace(sample, crowds=[rectangle("", 50, 0, 50, 100)], crowd_ids=[0])
+    assert doubts.of_objects([crowded], [found], CLASSES) == []
 
 
 def of_tables(tables: Sequence[Any], scores: Sequence[Any], true: Any, found: Any) -> matching.Objects:

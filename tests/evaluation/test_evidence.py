@@ -90,7 +90,22 @@ def of_objects(task: Task, images: int, seed: int, file: Path) -> tuple[list[Sam
             ]
             found.append(Instances(WIDTH, HEIGHT, boxes, scores, classes, tuple(texts)))
         samples.append(Sample(f"{number}.png", file, ids, truth, shapes=shapes))
-    return samples, found
+    return [crowded(task, sample, seed) for sample in samples], found
+
+
+def crowded(task: Task, sample: Sample, seed: int) -> Sample:
+    """With regions in every other image in which nothing of their class is judged, of what is found by chance, mostly."""
+    generator = np.random.default_rng([seed, int(sample.name.partition(".")[0])])
+    ids = generator.integers(0, len(LABELS), generator.integers(0, 2) * 3)
+    corners = make_boxes(generator, len(ids))
+    drawn = {Task.DETECTION: upright, Task.ORIENTED_DETECTION: turned}.get(task, covering)
+    wider = corners + np.array([-8, -8, 8, 8])
+    crowds = [drawn(LABELS[label], box) for label, box in zip(ids, wider, strict=True)]
+    return replace(sample, crowds=crowds, crowd_ids=ids.tolist())
+
+
+def upright(label: str, box: Any) -> Shape:
+    return replace(turned(label, box), coordinates=(*turned(label, box).coordinates[:4], 0.0))
 
 
 def turned(label: str, box: Any) -> Shape:
@@ -125,6 +140,11 @@ def of_areas(task: Task, images: int, seed: int, file: Path) -> tuple[list[Sampl
             for label, box in zip(ids, make_boxes(generator, count), strict=True)
         ]
         sample = Sample(f"{number}.png", file, ids, np.zeros((0, 4)), shapes=shapes)
+        if task is Task.PANOPTIC_SEGMENTATION and number % 2 and count:
+            # Of a crowd instead of an object, where the segment is found.
+            sample = replace(
+                sample, shapes=shapes[1:], class_ids=ids[1:], crowds=shapes[:1], crowd_ids=ids[:1].tolist()
+            )
         drawn = drawn_truth.segments(shapes, ids, (WIDTH, HEIGHT), {2})
         rolled = np.roll(drawn.pixels, tuple(generator.integers(-1, 2, 2)), axis=(0, 1))
         others = np.where(generator.random(len(drawn.class_ids)) < 0.8, drawn.class_ids, 3).astype(np.int32)
@@ -177,6 +197,13 @@ def test_metrics_of_evidence_are_those_of_the_evaluation(
         got = {name: float(values[number]) for name, values in counted.items()}
         assert got == pytest.approx(want, abs=1e-9, nan_ok=True)
     assert sum(math.isfinite(values[0]) for values in counted.values()) > 2
+    if any(sample.crowds for sample in samples):
+        plain = [replace(sample, crowds=(), crowd_ids=()) for sample in samples]
+        of_plain = evidence.collect(task, plain, found, LABELS, VERSION, {})
+        without = evidence.counted(of_plain, weights[:1])
+        better = {name for name, values in without.items() if counted[name][0] > values[0] + 1e-9}
+        assert better & {"mAP50", "PQ"}, "what lies in a crowd is not wrong"
+        assert of_plain.test != evidence_of.test, "other truth"
 
 
 def test_the_top_5_of_evidence_is_that_of_the_evaluation() -> None:

@@ -90,9 +90,12 @@ def reference(samples: list[Sample], found: list[Instances]) -> Any:
     truth: list[dict[str, Any]] = []
     guessed: list[dict[str, Any]] = []
     for image, (sample, predicted) in enumerate(zip(samples, found, strict=True)):
-        for class_id, text in zip(sample.class_ids, instances.true_masks(sample, SIZE), strict=True):
+        drawn = zip([*sample.class_ids, *sample.crowd_ids], [*sample.shapes, *sample.crowds], strict=True)
+        for number, (class_id, shape) in enumerate(drawn):
+            (text,) = instances.masks_of([shape], SIZE)
             mask = {"size": list(SIZE), "counts": text.encode()}
-            entry = {"id": len(truth) + 1, "image_id": image, "category_id": int(class_id), "iscrowd": 0}
+            entry: dict[str, Any] = {"id": len(truth) + 1, "image_id": image, "category_id": int(class_id)}
+            entry["iscrowd"] = int(number >= len(sample.class_ids))
             truth.append(
                 entry | {"segmentation": mask, "area": int(coco.area(mask)), "bbox": coco.toBbox(mask).tolist()}
             )
@@ -121,9 +124,27 @@ def score(samples: list[Sample], found: Sequence[Any]) -> Scores:
     return detection.score(samples, found, len(LABELS), instances.places_of(samples, found))
 
 
-@pytest.mark.parametrize(("seed", "images", "most"), [(0, 12, 7), (1, 3, 1), (2, 25, 4), (3, 2, 120)])
-def test_average_precision_of_masks_is_that_of_cocos_evaluator(seed: int, images: int, most: int) -> None:
+def with_crowds(samples: list[Sample], seed: int) -> list[Sample]:
+    """The same with large regions of any class in most images."""
+    generator = np.random.default_rng(seed)
+    crowded = []
+    for sample in samples:
+        crowds = [blob(generator, LABELS[generator.integers(3)], radius=60) for _ in range(generator.integers(0, 3))]
+        ids = [LABELS.index(crowd.label) for crowd in crowds]
+        crowded.append(replace(sample, crowds=crowds, crowd_ids=ids))
+    return crowded
+
+
+@pytest.mark.parametrize(
+    ("seed", "images", "most", "crowds"),
+    [(0, 12, 7, False), (1, 3, 1, False), (2, 25, 4, False), (3, 2, 120, False), (4, 12, 7, True), (5, 2, 120, True)],
+)
+def test_average_precision_of_masks_is_that_of_cocos_evaluator(seed: int, images: int, most: int, crowds: bool) -> None:
     samples, found = make_noisy(images, seed, most)
+    if crowds:
+        without = reference(samples, found)
+        samples = with_crowds(samples, seed)
+        assert (reference(samples, found) != without).any(), "these crowds hold something"
     if not any(len(sample.class_ids) for sample in samples):
         samples[0] = make_sample("0.png", [shapes.polygon("alga", [1, 1, 30, 1, 30, 30])])
     want = reference(samples, found)

@@ -108,6 +108,61 @@ def test_panoptic_quality_is_that_of_the_paper() -> None:
     assert scores.mean("pq") == pytest.approx(np.nanmean(scores.pq))
 
 
+def published_with_crowds(truth: tuple[Any, Any], found: tuple[Any, Any], crowds: int, label: int) -> tuple[int, ...]:
+    """Pairs, segments that are missed, and wrong ones, of an image, as panopticapi counts them."""
+    (true_map, true_ids), (found_map, found_ids) = truth, found
+    is_crowd = [number > len(true_ids) - crowds for number in range(1, len(true_ids) + 1)]
+    matched_truths, matched, wrong = set[int](), set[int](), 0
+    for one, (number, crowd) in enumerate(zip(true_ids, is_crowd, strict=True), start=1):
+        for other, guess in enumerate(found_ids, start=1):
+            if crowd or number != guess or number != label:
+                continue
+            both, either = (true_map == one) & (found_map == other), (true_map == one) | (found_map == other)
+            if both.sum() / either.sum() > 0.5:
+                matched_truths.add(one)
+                matched.add(other)
+    missed = sum(
+        number == label and not crowd and one not in matched_truths
+        for one, (number, crowd) in enumerate(zip(true_ids, is_crowd, strict=True), start=1)
+    )
+    for other, guess in enumerate(found_ids, start=1):
+        if guess != label or other in matched:
+            continue
+        inside = sum(
+            int(((true_map == one) & (found_map == other)).sum())
+            for one, (number, crowd) in enumerate(zip(true_ids, is_crowd, strict=True), start=1)
+            if crowd and number == label
+        )
+        wrong += inside / (found_map == other).sum() <= 0.5
+    return len(matched), missed, wrong
+
+
+def test_segments_in_crowds_are_counted_as_panopticapi_counts_them() -> None:
+    ignored_anywhere = 0
+    for seed in range(6):
+        truth, found = random_segments(seed)
+        # The last segments of each image are crowds, one of a class at most.
+        crowds = 2 if truth[1][-1] != truth[1][-2] else 1
+        counted = panoptic.Counted.none(CLASSES)
+        pairs, ignored = counted.add(truth, found, crowds)
+        ignored_anywhere += len(ignored)
+        for label in range(CLASSES):
+            want = published_with_crowds(truth, found, crowds, label)
+            assert (counted.pairs[label], counted.missed[label], counted.wrong[label]) == want
+        assert all(true < len(truth[1]) - crowds for true, _ in pairs)
+    assert ignored_anywhere, "there are such segments"
+
+
+def test_crowds_lie_where_no_object_is_all_of_a_class_in_one() -> None:
+    objects = [square("cod", 0, 0, 4)]
+    drawn = drawn_truth.segments(objects, np.array([0]), (12, 10))
+    crowds = [square("cod", 2, 2, 4), square("cod", 6, 6, 4), square("sand", 0, 0, 4)]
+    found = drawn_truth.with_crowds(drawn, crowds, [0, 0, 2])
+    assert found.class_ids.tolist() == [0, 0], "the third is covered by the object wholly"
+    assert found.crowds == 1
+    assert [int((found.pixels == number).sum()) for number in (1, 2)] == [16, 12 + 16]
+
+
 def test_a_class_of_which_nothing_is_found_has_no_quality_of_pairs() -> None:
     one: Any = np.ones((4, 4), int)
     scores = panoptic.score([((one, [0]), (one * 0, []))], 1)

@@ -14,8 +14,9 @@ from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import TASKS, Task
 from pelagos_pipelines.annotations.shapes import rectangle
 from pelagos_pipelines.evaluation import examples, figures, report
+from pelagos_pipelines.evaluation.detection import Judged
 from pelagos_pipelines.evaluation.samples import Sample
-from pelagos_pipelines.evaluation.tasks import classification, detection
+from pelagos_pipelines.evaluation.tasks import classification
 from pelagos_pipelines.serving.tasks.classification import Classification
 from pelagos_pipelines.serving.tasks.detection import Detections
 from pelagos_pipelines.serving.tasks.oriented_detection import OrientedDetections
@@ -145,9 +146,10 @@ def test_sheets_show_what_is_worst_and_what_the_model_is_surest_of_and_wrong(tmp
 
 
 def test_what_a_detector_is_surest_of_and_wrong_is_its_surest_false_box() -> None:
-    assert detection.surest_wrong(np.array([0.9, 0.8, 0.3]), {0}) == 0.8
-    assert np.isnan(detection.surest_wrong(np.array([0.9]), {0}))
-    assert np.isnan(detection.surest_wrong(np.zeros(0), set()))
+    assert Judged({0}).surest_wrong(np.array([0.9, 0.8, 0.3])) == 0.8
+    assert np.isnan(Judged({0}).surest_wrong(np.array([0.9])))
+    assert np.isnan(Judged().surest_wrong(np.zeros(0)))
+    assert Judged({0}, ignored={1}).surest_wrong(np.array([0.9, 0.8, 0.3])) == 0.3, "what lies in a crowd is not judged"
 
 
 def test_a_classifier_of_one_class_is_right_and_tells_nothing(tmp_path: Path) -> None:

@@ -40,6 +40,8 @@ _WORDS = {
     Change.TILE_EDGE: "{count} annotations of the kind {kind} were cut at the edge of a tile",
     Change.SEVERAL_TILES: "{count} annotations of the kind {kind} stand in more than one tile, where tiles overlap",
     Change.NO_TILE: "{count} annotations of the kind {kind} are in no tile, as none shows enough of them",
+    Change.CROWD: "{count} regions of crowds, each a {kind}, are left out: no object is of their class, or the format has"
+    " no place for crowds",
     Change.CUT: "{count} annotations of the kind {kind} exceeded their image and were cut at its edge",
 }
 

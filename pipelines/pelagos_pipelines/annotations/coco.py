@@ -41,11 +41,13 @@ from pelagos_pipelines.annotations.model import (
     Sizes,
     SourceFiles,
     declared,
+    judgeable,
     only_split,
     split_of,
     splits_above,
     suffix,
 )
+from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.sandbox.ceilings import Ceilings
@@ -62,7 +64,8 @@ _PIECE = 1 << 20
 _SAID: Mapping[str, str] = {
     "unnumbered": "pixels of pictures have a number that no segment has, and are of nothing",
     "absent": "segments have no pixel in their picture, and are left out",
-    "crowds": "annotations of crowds (iscrowd) are left out",
+    "crowds": "annotations are of crowds (iscrowd): no objects, but regions in which nothing is judged that is found of their"
+    " class; for SemanticSegmentation, pixels of it",
     "boxless": "annotations without a bounding box are left out",
     "outlined": "annotations have no bbox; theirs is the box around their polygons or mask",
     "shaped": "annotations have key points or outlines beside their box; the box alone is read",
@@ -158,6 +161,7 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
         raise untrusted_input.unannotated(
             COCO.layout, list(_counted(reading.counts)), _SINGLE if reading.counts["crowds"] else ""
         )
+    images = judgeable(images, classes, reading.altered)
     warnings = tuple(_warnings(reading, unlisted, others, unused))
     # The operator adds up all files of a source: an image that is in no record must stand among the excluded ones, with a reason.
     excluded = (
@@ -194,7 +198,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
             group = {} if image.group is None else {"group": image.group}
             entries.append({"id": index, "file_name": name, **size, "source": image.path, **group})
         annotations = [
-            {"id": number, "image_id": index, "category_id": ids[label], **shown, "iscrowd": 0}
+            {"id": number, "image_id": index, "category_id": ids[label], **shown}
             for number, (index, label, shown) in enumerate(
                 (
                     (index, label, shown)
@@ -266,6 +270,7 @@ def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
                 group=entry.group or untrusted_input.original_of(found),
                 split=only_split(splits),
                 boxes=entry.boxes,
+                crowds=tuple(entry.crowds),
             )
             taken = record if entry.annotated is None else entry.annotated(record, reading.altered)
             if taken is None:
@@ -289,6 +294,7 @@ class _Entry(NamedTuple):
     split: str | None
     boxes: Sequence[Box]
     annotated: Callable[[ImageRecord, Altered], ImageRecord | None] | None
+    crowds: Sequence[Shape] = ()
 
 
 def _entries(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry]:
@@ -303,7 +309,8 @@ def _entries(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry
     for number, (name, width, height, group, split) in enumerate(content.images):
         if name is not None:
             annotated = _left_out if number in content.passed and not boxes[number] else None
-            yield _Entry(f"images[{number}]", name, width, height, group, split, boxes[number], annotated)
+            of_image = (boxes[number], annotated, content.crowds.get(number, ()))
+            yield _Entry(f"images[{number}]", name, width, height, group, split, *of_image)
 
 
 def _left_out(record: ImageRecord, altered: Altered) -> None:
@@ -333,9 +340,11 @@ def _entry(drawn: Drawn, reading: _Reading) -> _Entry:
 
 
 def _with_shapes(record: ImageRecord, altered: Altered, *, drawn: Drawn, task: Task) -> ImageRecord | None:
-    if not drawn.shapes and (drawn.left or not drawn.is_labelled):
+    strategy = TASKS.named(task)
+    shapes = [*drawn.shapes, *drawn.crowds] if strategy.draws_crowds else drawn.shapes
+    if not shapes and (drawn.left or not drawn.is_labelled):
         return None
-    return TASKS.named(task).drawn(record, drawn.shapes, altered)
+    return strategy.drawn(replace(record, crowds=strategy.crowded(drawn.crowds)), shapes, altered)
 
 
 def _find_passed_over(tree: SourceFiles, others: Sequence[str], unlisted: frozenset[str], reading: _Reading) -> None:

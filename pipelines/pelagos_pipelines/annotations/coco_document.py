@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import string
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ import ijson
 from ijson.backends import yajl2_c
 
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_pipelines.annotations import coco_tables, fitting, json_lists, outlines
+from pelagos_pipelines.annotations import coco_tables, fitting, json_lists, lenient_json, outlines
 from pelagos_pipelines.annotations.acyclic import uncollected
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.untrusted_input import (
@@ -35,12 +34,7 @@ from pelagos_pipelines.annotations.untrusted_input import (
 from pelagos_pipelines.sandbox import Answer
 
 _LISTS = ("categories", "images", "annotations")
-_PIECE = 1 << 18
-_BOM = b"\xef\xbb\xbf"
 _OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")
-_TOO_LONG = "parse error: integer overflow"
-"""What the parser says of a whole number that 64 bits cannot hold."""
-_MOST_DIGITS = 999
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})", re.ASCII)
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,39})", re.ASCII)
 """An id that may be shown: those of some tools are hashes of up to 128 bits."""
@@ -52,10 +46,6 @@ _FIRST_PIXEL = 1.05
 """Fractions of an image, and a little more than all of it."""
 _FIRST_START = -0.5
 """A fraction that begins farther out of the image is none; nor is the pixel that some tools let begin here."""
-
-
-class _Source(Protocol):
-    def read(self, size: int = -1, /) -> bytes: ...
 
 
 class Document(Protocol):
@@ -100,7 +90,7 @@ def patiently(where: str, file: BinaryIO, read_it: Callable[[Document], Found]) 
         return read_it(json_lists.Lists(file, _LISTS))
     # A number that is too long shows on the way only.
     try:
-        return read_it(_Tokens(where, file, _has_words(file)))
+        return read_it(_Tokens(where, file, lenient_json.has_words(file)))
     except _LongNumberError:
         return read_it(_Tokens(where, file, True))
 
@@ -158,6 +148,9 @@ class Coco:
     fitting: fitting.Fitting = field(default_factory=fitting.Fitting)
     passed: array[int] = field(default_factory=lambda: array("i"))
     """Images of the crowds and of the annotations without a box."""
+    crowded: array[int] = field(default_factory=lambda: array("i"))
+    """Image and class of each crowd, and in ``surrounding`` its box."""
+    surrounding: array[float] = field(default_factory=lambda: array("d"))
     orphans: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     lacking: list[str] = field(default_factory=list)
@@ -241,8 +234,9 @@ class Coco:
         elif category not in self.columns:
             self.note("unknown", self.unknown, f"{place}.category_id", str(category))
         elif crowd:
-            self.crowds += 1  # the box around a crowd is no object: COCO's own evaluation ignores it
+            self.crowds += 1  # no object: COCO's own evaluation ignores what is found there
             self.passed.append(index)
+            self._surround(entry, f"{self.where}: {place}", index, self.columns[category])
         else:
             self._place(entry, f"{self.where}: {place}", index, self.columns[category])
 
@@ -311,9 +305,7 @@ class Coco:
                 self.boxless += 1  # key points, or a word on the whole image
                 self.passed.append(image)
                 return
-            _, width, height, _, _ = self.images[image]
-            size = (width, height) if isinstance(width, int) and isinstance(height, int) else None
-            sides = outlines.box_of(entry["segmentation"], f"{place}.segmentation", size)
+            sides = self._around(entry, place, image)
             self.outlined += 1
         else:
             sides = _sides(box, f"{place}.bbox")
@@ -326,6 +318,25 @@ class Coco:
         self.sides.extend(sides)
         self.whose.append(image)
         self.classes.append(column)
+
+    def _surround(self, entry: dict[str, Any], place: str, image: int, column: int) -> None:
+        """Take the box of a crowd: its own, or the one around its outline."""
+        box, outline = entry.get("bbox"), entry.get("segmentation")
+        if box is None or box == [] or (box == _NO_BOX and outline):
+            if not outline:
+                self.boxless += 1
+                return
+            sides = self._around(entry, place, image)
+        else:
+            sides = _sides(box, f"{place}.bbox")
+        _require_pixels(sides, place)
+        self.crowded.extend((image, column))
+        self.surrounding.extend(sides)
+
+    def _around(self, entry: dict[str, Any], place: str, image: int) -> tuple[float, float, float, float]:
+        _, width, height, _, _ = self.images[image]
+        size = (width, height) if isinstance(width, int) and isinstance(height, int) else None
+        return outlines.box_of(entry["segmentation"], f"{place}.segmentation", size)
 
     def answer(self) -> Answer:
         if len(self.names) > MAX_CLASSES:
@@ -341,6 +352,7 @@ class Coco:
             "images": len(images),
             "boxes": len(self.whose),
             "passed": len(self.passed),
+            "crowded": len(self.crowded) // 2,
             "crowds": self.crowds,
             "boxless": self.boxless,
             "outlined": self.outlined,
@@ -352,7 +364,7 @@ class Coco:
             "unknown": [self.many["unknown"], self.unknown],
             "faults": self.faults.document(),
         }
-        numbers = (self.whose, self.classes, self.passed, self.sides)
+        numbers = (self.whose, self.classes, self.passed, self.sides, self.crowded, self.surrounding)
         return Answer(document, b"".join((names, images, *(part.tobytes() for part in numbers))))
 
     def note(self, what: str, places: list[str], place: str, value: str = "", words: str = "") -> None:
@@ -391,83 +403,6 @@ class _LongNumberError(Exception):
     """The parser met a whole number that it cannot hold."""
 
 
-class _Translated:
-    """JSON as some tools write it, read as JSON that the parser can hold.
-
-    ``NaN`` and ``Infinity``, which JSON does not have, become ``null``: where a number is needed, that is none, and refused in
-    its place. Whole numbers of more than 18 digits become text, which an id may be.
-    """
-
-    _OUTSIDE = re.compile(rb'-?Infinity|NaN|(?P<mark>")|(?<![-+.0-9A-Za-z])(?P<long>-?[1-9][0-9]{18,})(?![.0-9eE])')
-    _INSIDE = re.compile(rb'[^"\\]*(?:\\.[^"\\]*)*', re.DOTALL)
-    _UNFINISHED = b"-+." + (string.digits + string.ascii_letters).encode()
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._rest = b""
-        self._in_text = False
-
-    def read(self, size: int = -1, /) -> bytes:
-        """About as much as asked for; nothing at the end alone."""
-        while True:
-            piece = self._file.read(size)
-            found = self._translated(self._rest + piece, last=not piece)
-            if found or not piece:
-                return found
-
-    def _translated(self, content: bytes, *, last: bool) -> bytes:
-        parts: list[bytes] = []
-        place = 0
-        while place < len(content):
-            if self._in_text:
-                inside = self._INSIDE.match(content, place)
-                assert inside is not None
-                end = inside.end()
-                if end == len(content) or content[end : end + 1] == b"\\":  # the text goes on in the next piece
-                    parts.append(content[place:end])
-                    place = end
-                    break
-                parts.append(content[place : end + 1])
-                place, self._in_text = end + 1, False
-                continue
-            word = self._OUTSIDE.search(content, place)
-            if word is None:
-                tail = b"" if last else content[max(place, len(content) - _MOST_DIGITS) :]
-                end = len(content) - len(tail) + len(tail.rstrip(self._UNFINISHED))
-                parts.append(content[place:end])
-                place = end
-                break
-            parts.append(content[place : word.start()])
-            if word["long"] and len(word["long"]) > _MOST_DIGITS:
-                raise ValueError(_TOO_LONG)
-            if word["long"] and word.end() == len(content) and not last:  # it may go on in the next piece
-                place = word.start()
-                break
-            self._in_text = word["mark"] is not None
-            parts.append(word[0] if self._in_text else b"null" if word["long"] is None else b'"%b"' % word["long"])
-            place = word.end()
-        self._rest = content[place:]
-        return b"".join((*parts, self._rest)) if last else b"".join(parts)
-
-
-def _has_words(file: BinaryIO) -> bool:
-    """Whether NaN or Infinity stands anywhere, be it in a text."""
-    file.seek(0)
-    before = b""
-    while piece := file.read(_PIECE):
-        if b"NaN" in before + piece or b"Infinity" in before + piece:
-            return True
-        before = piece[-8:]
-    return False
-
-
-def _opened(file: BinaryIO, translated: bool) -> _Source:
-    file.seek(0)
-    if file.read(len(_BOM)) != _BOM:
-        file.seek(0)
-    return _Translated(file) if translated else file
-
-
 class _Tokens:
     """Any file. It is gone through once for each list, so that one of gigabytes takes no more memory than its numbers do."""
 
@@ -478,16 +413,16 @@ class _Tokens:
 
     def entries(self, member: str) -> Iterator[list[Any]]:
         number = -1
-        file = _opened(self._file, self._translated)
+        file = lenient_json.opened(self._file, self._translated)
         try:
-            found = yajl2_c.items(file, f"{member}.item", use_float=True, buf_size=_PIECE)
+            found = yajl2_c.items(file, f"{member}.item", use_float=True, buf_size=lenient_json.PIECE)
             for number, entry in enumerate(found):  # noqa: B007 - the number tells where it fails
                 yield [entry]
         except (ijson.JSONError, ValueError, OverflowError, RecursionError) as error:
             words = str(error)  # those that follow the first ones quote the file, and are never shown
-            if words.startswith(_TOO_LONG) and not self._translated:
+            if words.startswith(lenient_json.TOO_LONG) and not self._translated:
                 raise _LongNumberError from error
-            if words.startswith((_TOO_LONG, "parse error: numeric (floating point) overflow")):
+            if words.startswith((lenient_json.TOO_LONG, "parse error: numeric (floating point) overflow")):
                 why = "has a number that is too large"
             elif words.removeprefix("b'").startswith("lexical error: invalid bytes in UTF8"):
                 why = "is not UTF-8 text (save it as UTF-8, as JSON is)"
@@ -495,7 +430,9 @@ class _Tokens:
                 why = "is not JSON" if isinstance(error, ijson.IncompleteJSONError) else "is not JSON that is read here"
             raise invalid(f"{self._where} {why}, at or after {member}[{max(number, 0)}]; export it again") from error
         if number < 0:  # an empty list is one, and a file without the list is none of COCO
-            events = yajl2_c.parse(_opened(self._file, self._translated), use_float=True, buf_size=_PIECE)
+            events = yajl2_c.parse(
+                lenient_json.opened(self._file, self._translated), use_float=True, buf_size=lenient_json.PIECE
+            )
             if not any(place == member and event == "start_array" for place, event, _ in events):
                 _refuse(f"{self._where} has no list {member}")
 

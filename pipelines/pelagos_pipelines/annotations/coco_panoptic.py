@@ -71,7 +71,7 @@ def _fill(tree: SourceFiles, path: str, image: Drawn, names: naming.Names) -> Ma
             f"{printable(path)}: the picture {printable(image.picture)} of {image.place} is not in a folder"
             f" {PurePosixPath(path).stem}, or more than once: add the folder that belongs to the file"
         )
-    known = {segment.number: segment for segment in image.segments if not segment.is_crowd}
+    known = {segment.number: segment for segment in image.segments}
     document, shapes = reading.pixels(_PIXELS, tree, found[0], list(known), coloured=True)
     size = (document["width"], document["height"])
     if (image.width or size[0], image.height or size[1]) != size:
@@ -82,16 +82,16 @@ def _fill(tree: SourceFiles, path: str, image: Drawn, names: naming.Names) -> Ma
     for segment, coordinates in zip(known.values(), shapes, strict=True):
         if coordinates is not None:
             attributes = {THING: str(segment.is_thing).lower()}
-            image.shapes.append(Shape(segment.label, Kind.MASK, tuple(map(float, coordinates)), attributes=attributes))
-    crowds = len(image.segments) - len(known)
-    image.left = crowds
+            shape = Shape(segment.label, Kind.MASK, tuple(map(float, coordinates)), attributes=attributes)
+            (image.crowds if segment.is_crowd else image.shapes).append(shape)
+    image.left = crowds = sum(segment.is_crowd for segment in image.segments)
     return {"crowds": crowds, "unnumbered": document["others"], "absent": sum(each is None for each in shapes)}
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Altered:
     """``images/<split>/``, ``annotations/panoptic_<split>.json`` and the pictures in ``annotations/panoptic_<split>/``.
 
-    A pixel has one segment: of shapes that overlap the smaller one lies on top, and what it covers is counted.
+    A pixel has one segment: of shapes that overlap the smaller one lies on top, and what it covers is counted. Crowds lie below.
     """
     names, altered = linking.numbered(collection.images), Altered()
     ids = {label: number for number, label in enumerate(collection.classes, start=1)}
@@ -135,9 +135,13 @@ def _draw(image: ImageRecord, ids: Mapping[str, int], file: Path, altered: Alter
 
     assert image.width is not None
     assert image.height is not None
-    covered = [(shape, masks.drawn(shape, image.width, image.height)) for shape in image.shapes]
+    width, height = image.width, image.height
+    objects, crowds = (
+        sorted(((shape, masks.drawn(shape, width, height)) for shape in each), key=lambda pair: -int(pair[1].sum()))
+        for each in (image.shapes, image.crowds)
+    )
     numbers: Any = np.zeros((image.height, image.width), np.uint32)
-    ordered = sorted(covered, key=lambda pair: -int(pair[1].sum()))
+    ordered = [*crowds, *objects]
     for number, (_, inside) in enumerate(ordered, start=1):
         numbers[inside] = number
     segments = []
@@ -150,7 +154,8 @@ def _draw(image: ImageRecord, ids: Mapping[str, int], file: Path, altered: Alter
             continue
         rows, columns = np.flatnonzero(left.any(axis=1)), np.flatnonzero(left.any(axis=0))
         box = [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
-        segments.append({"id": number, "category_id": ids[shape.label], "iscrowd": 0, "bbox": box, "area": area})
+        told = {"id": number, "category_id": ids[shape.label], "iscrowd": int(number <= len(crowds))}
+        segments.append(told | {"bbox": box, "area": area})
     colours = np.stack([numbers % 256, numbers // 256 % 256, numbers // 65536], axis=-1).astype(np.uint8)
     Image.fromarray(colours).save(file, "PNG")
     return segments

@@ -25,6 +25,7 @@ class _Shapes(Coco):
     """Takes shapes where the other takes boxes."""
 
     drawn: dict[int, Shapes] = field(default_factory=dict)
+    crowds_drawn: dict[int, Shapes] = field(default_factory=dict)
     points: dict[int, tuple[str, ...]] = field(default_factory=dict)
     """Names of key points, by category."""
 
@@ -42,6 +43,14 @@ class _Shapes(Coco):
             self.passed.append(image)
             return
         self.drawn.setdefault(image, Shapes()).append(shape)
+
+    def _surround(self, entry: dict[str, Any], place: str, image: int, column: int) -> None:
+        key = self._keys[column]
+        shape = self._shape(entry, place, image, self.names[key], key)
+        if shape is None:
+            self.boxless += 1
+            return
+        self.crowds_drawn.setdefault(image, Shapes()).append(shape)
 
     @cached_property
     def _keys(self) -> list[int]:
@@ -120,8 +129,8 @@ def _read(found: Drawings, file: BinaryIO, *, above: bool) -> None:
     left = set(reading.passed)
     for index, image in images(found, reading):
         image.left = int(index in left)
-        image.shapes = reading.drawn.get(index, Shapes())
-    found.entries += sum(len(image.shapes) for image in found.images)
+        image.shapes, image.crowds = (made.get(index, Shapes()) for made in (reading.drawn, reading.crowds_drawn))
+    found.entries += sum(len(image.shapes) + len(image.crowds) for image in found.images)
     found.counted.update({"crowds": reading.crowds, "boxless": reading.boxless, "respelt": reading.respelt})
 
 

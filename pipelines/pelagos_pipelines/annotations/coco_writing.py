@@ -30,10 +30,12 @@ def taxa(collection: Collection) -> dict[str, dict[str, Any]]:
 def marks(image: ImageRecord) -> Iterator[tuple[str, dict[str, Any]]]:
     """The class of each annotation of an image, and what COCO says of it beside its ids."""
     for box in image.boxes:
-        yield box.label, {"bbox": [box.x, box.y, box.width, box.height], "area": box.width * box.height}
-    for shape in image.shapes:
-        extras = {"attributes": dict(shape.attributes)} if shape.attributes else {}
-        yield shape.label, _shown(shape, image) | extras
+        sides = {"bbox": [box.x, box.y, box.width, box.height], "area": box.width * box.height}
+        yield box.label, sides | {"iscrowd": 0}
+    for is_crowd, shapes in enumerate((image.shapes, image.crowds)):
+        for shape in shapes:
+            extras = {"attributes": dict(shape.attributes)} if shape.attributes else {}
+            yield shape.label, _shown(shape, image) | extras | {"iscrowd": is_crowd}
 
 
 def _shown(shape: Shape, image: ImageRecord) -> dict[str, Any]:

@@ -69,6 +69,8 @@ class Drawn:
     left: int = 0
     """Annotations that the parser counts and does not read: an image of these alone is no background."""
     shapes: Shapes = field(default_factory=Shapes)
+    crowds: Shapes = field(default_factory=Shapes)
+    """Regions with objects that nobody drew one by one."""
     model: str | None = None
     """The model of ours whose suggestions, ``predicted``, somebody went through to get to the shapes."""
     predicted: Shapes = field(default_factory=Shapes)
@@ -77,7 +79,8 @@ class Drawn:
     segments: list[Segment] = field(default_factory=list)
 
 
-_PLAIN = tuple(each.name for each in fields(Drawn) if each.name not in {"shapes", "predicted", "segments"})
+_SHAPES = ("shapes", "crowds", "predicted")
+_PLAIN = tuple(each.name for each in fields(Drawn) if each.name not in {*_SHAPES, "segments"})
 
 
 @dataclass
@@ -178,14 +181,14 @@ class Drawings:
         """For the answer of the task: a line that tells of the file, and one of each image, which are gone after that."""
         labels = dict.fromkeys(self.classes)
         for image in self.images:
-            labels |= image.shapes.labels | image.predicted.labels
+            labels |= image.shapes.labels | image.crowds.labels | image.predicted.labels
         told = {"labels": list(labels), "declared": len(self.classes), "counted": dict(self.counted)}
         target.add(encoded(self.where, told | {"images": len(self.images)}))
         self.images.reverse()
         while self.images:
             image = self.images.pop()
             document: dict[str, object] = {name: getattr(image, name) for name in _PLAIN}
-            for name in ("shapes", "predicted"):
+            for name in _SHAPES:
                 document[name] = orjson.Fragment(getattr(image, name).encoded())
             document["segments"] = [vars(segment) for segment in image.segments]
             target.add(encoded(self.where, document))
@@ -241,10 +244,10 @@ def _restored(found: Mapping[str, Any], labels: Set[str]) -> Drawn:
     ]
     if any(segment.label not in labels for segment in drawn.segments):
         raise ValueError("segments")
-    drawn.shapes, drawn.predicted = (
-        Shapes(Shape.restored(each) for each in found[name]) for name in ("shapes", "predicted")
+    drawn.shapes, drawn.crowds, drawn.predicted = (
+        Shapes(Shape.restored(each) for each in found[name]) for name in _SHAPES
     )
-    if not (drawn.shapes.labels.keys() | drawn.predicted.labels.keys()) <= labels:
+    if not (drawn.shapes.labels.keys() | drawn.crowds.labels.keys() | drawn.predicted.labels.keys()) <= labels:
         raise ValueError("class")
     if not isinstance(found["model"], str | None):
         raise ValueError("model")

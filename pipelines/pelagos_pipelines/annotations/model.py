@@ -10,13 +10,13 @@ import re
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias, overload
 
 from pelagos_contract.beneath import Folder, NoFileError, Opened
-from pelagos_contract.dataset import ClassFolder, Corrections, Split
+from pelagos_contract.dataset import Change, ClassFolder, Corrections, Split
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.formats import FormatDescription
 from pelagos_contract.suggestions import Suggested
@@ -206,7 +206,8 @@ class ImageRecord:
     ``width`` and ``height`` are what the annotations were drawn on; None where the format does not say. ``label`` is the class
     of a classified image; ``boxes`` belong to detection, ``shapes`` to the tasks that need more than a box. ``group`` names what
     must not be cut by a split, such as a station. ``part`` is there of a tile; its ``path`` is no file of the source. ``capture``
-    says when and where it was taken, as far as the Dataset asks for that and it is known.
+    says when and where it was taken, as far as the Dataset asks for that and it is known. ``crowds`` are regions with objects of
+    a class that nobody drew one by one: nothing that a model finds of it there is judged, and nothing is learned of them.
     """
 
     path: str
@@ -219,6 +220,7 @@ class ImageRecord:
     shapes: Sequence[Shape] = ()
     part: Part | None = None
     capture: Capture | None = None
+    crowds: Sequence[Shape] = ()
 
     @property
     def file(self) -> str:
@@ -432,6 +434,17 @@ def boxes_of(image: ImageRecord) -> Iterator[Row]:
     if isinstance(image.boxes, Boxes):
         return image.boxes.rows()
     return ((box.label, box.x, box.y, box.width, box.height) for box in image.boxes)
+
+
+def judgeable(images: Sequence[ImageRecord], classes: Iterable[str], altered: Altered) -> tuple[ImageRecord, ...]:
+    """The images without crowds of other classes than these: no model knows them, and nothing of them can be judged."""
+    known, found = frozenset(classes), list[ImageRecord]()
+    for image in images:
+        left = [crowd for crowd in image.crowds if crowd.label not in known]
+        for crowd in left:
+            altered.add(crowd, Change.CROWD)
+        found.append(replace(image, crowds=tuple(one for one in image.crowds if one not in left)) if left else image)
+    return tuple(found)
 
 
 def suffix(path: str) -> str:

@@ -18,6 +18,7 @@ from pelagos_pipelines.annotations import keypoints, many_shapes, repeated_boxes
 from pelagos_pipelines.annotations.drawings import Drawings
 from pelagos_pipelines.annotations.faults import Faults
 from pelagos_pipelines.annotations.model import SourceFiles, split_of
+from pelagos_pipelines.annotations.shapes import Shape, rectangle
 from pelagos_pipelines.annotations.untrusted_input import invalid, printable, too_large
 from pelagos_pipelines.sandbox import MEBIBYTE, Answer, LimitError, Limits, Pool, SandboxError, TaskRefusedError
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
@@ -53,7 +54,7 @@ class Coco:
     them, or key points), ``rotated``, ``misfits`` (those that their outline contradicts) or ``slight`` (of less than a pixel), of
     annotations that are ``repeated`` and left out, or whose image was found by an id that is ``respelt``, and of boxes that are
     also one of another class (``doubted``). ``unknown`` are how many annotations name a category that is not there, and the first
-    of them.
+    of them. ``crowds`` are boxes around objects that nobody drew one by one, by the image.
     """
 
     ids: Sequence[int]
@@ -66,6 +67,7 @@ class Coco:
     passed: frozenset[int]
     counts: Mapping[str, int]
     unknown: tuple[int, Sequence[str]]
+    crowds: Mapping[int, Sequence[Shape]]
 
 
 @dataclass(frozen=True)
@@ -160,8 +162,9 @@ def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
     """What the child says, or a ValueError: lengths and indices are followed only once they are known to lead nowhere else."""
     import numpy as np
 
-    boxes, passed = found["boxes"], found["passed"]
-    parts = _cut(raw, found["names"], found["images"], 4 * boxes, 4 * boxes, 4 * passed, 32 * boxes)
+    boxes, passed, crowded = found["boxes"], found["passed"], found["crowded"]
+    lengths = (4 * boxes, 4 * boxes, 4 * passed, 32 * boxes, 8 * crowded, 32 * crowded)
+    parts = _cut(raw, found["names"], found["images"], *lengths)
     ids, names, recomposed = orjson.loads(parts[0])
     images = orjson.loads(parts[1])
     whose, classes, left = (np.frombuffer(part, np.int32) for part in parts[2:5])
@@ -170,6 +173,12 @@ def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
     _require_below(classes, min(len(names), len(ids)))
     sides = np.frombuffer(parts[5], np.float64).reshape(-1, 4)
     kept = repeated_boxes.first_of_equal(whose, classes, sides, _ROUNDED_PIXELS)
+    crowds: dict[int, list[Shape]] = {}
+    around = np.frombuffer(parts[7], np.float64).reshape(-1, 4).tolist()
+    for (image, column), box in zip(np.frombuffer(parts[6], np.int32).reshape(-1, 2).tolist(), around, strict=True):
+        if not (0 <= image < len(images) and 0 <= column < len(names)):
+            raise ValueError("indices")
+        crowds.setdefault(image, []).append(rectangle(names[column], *box))
     return Coco(
         ids=ids,
         names=names,
@@ -182,6 +191,7 @@ def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
         counts={what: int(found[what]) for what in _COUNTED}
         | {"repeated": boxes - len(kept), "doubted": int(repeated_boxes.are_doubted(whose[kept], sides[kept]).sum())},
         unknown=tuple(found["unknown"]),
+        crowds=crowds,
     )
 
 

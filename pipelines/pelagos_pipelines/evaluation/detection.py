@@ -4,14 +4,15 @@ Called by evaluation.report with predictions in pixels of the original images. K
 
 Average precision is COCO's (Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48): the mean of 101 interpolated precisions, at
 IoU 0.50 (mAP50), at 0.75 (mAP75) and averaged over IoU 0.50 to 0.95 in steps of 0.05 (mAP50-95), of all detections that are
-given: how many an image may have was decided when they were made.
+given: how many an image may have was decided when they were made. What is of no object and lies in a crowd of its class is
+neither right nor wrong, as there, in all that is computed here.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -62,12 +63,14 @@ def of_objects(of: Objects, classes: int) -> Scores:
     order = np.argsort(-of.scores, kind="stable")
     order = order[np.argsort(of.labels[order], kind="stable")]
     precision, counted, sums = np.full((classes, len(IOUS), len(RECALLS)), np.nan), [], []
+    judged = np.stack([~of.ignored(each, number) for number, each in enumerate(given)])
     for label, rows in enumerate(np.split(order, np.cumsum(np.bincount(of.labels, minlength=classes))[:-1])):
-        right = given[:, rows] >= 0
+        right = [given[number, rows[judged[number, rows]]] >= 0 for number in range(len(IOUS))]
         if boxes[label]:
             precision[label] = [_precision(np.flatnonzero(each) + 1, boxes[label]) for each in right]
-        above = len(rows) - np.searchsorted(of.scores[rows[::-1]], CONFIDENCES)
-        each = np.stack((right[0], iou[rows], 2 * iou[rows] / (1 + iou[rows])))
+        kept = rows[judged[0, rows]]
+        above = len(kept) - np.searchsorted(of.scores[kept[::-1]], CONFIDENCES)
+        each = np.stack((right[0], iou[kept], 2 * iou[kept] / (1 + iou[kept])))
         sums.append(np.concatenate((np.zeros((3, 1)), each.cumsum(axis=1)), axis=1)[:, above])
         counted.append(above)
     said, (hits, overlaps, dices) = np.stack(counted, axis=1), np.stack(sums, axis=2)
@@ -100,20 +103,39 @@ def _precision(places: Any, boxes: int) -> Any:
 def confusion(of: Objects, classes: int, confidence: float) -> Any:
     """Objects ``[true class, predicted class]`` at ``confidence`` and IoU 0.50; the last index is background.
 
-    Matching is greedy by IoU and ignores classes, so that confusions between classes become visible.
+    Matching is greedy by IoU and ignores classes, so that confusions between classes become visible. What is of no object and in
+    a crowd is not counted.
     """
     chosen = of.scores >= confidence
     true, found = matching.nearest(of, chosen)
     missed: Any = np.delete(of.true_labels, true)
-    wrong = of.labels[np.setdiff1d(np.flatnonzero(chosen), found)]
+    wrong = of.labels[np.setdiff1d(np.flatnonzero(chosen & (of.inside < IOUS[0])), found)]
     rows = np.concatenate((of.true_labels[true], missed, np.full(len(wrong), classes)))
     columns = np.concatenate((of.labels[found], np.full(len(missed), classes), wrong))
     counts = np.bincount(rows * (classes + 1) + columns, minlength=(classes + 1) ** 2)
     return counts.reshape(classes + 1, classes + 1)
 
 
-def right(of: Objects, images: int, confidence: float) -> list[set[int]]:
-    """By image, which of the predictions with at least this confidence match a true object of their class: places among them.
+@dataclass(frozen=True)
+class Judged:
+    """Places among what was found in an image: those that are right, and those that are ``ignored``, as they lie in crowds."""
+
+    right: set[int] = field(default_factory=set)
+    ignored: set[int] = field(default_factory=set)
+
+    def f1(self, true: int, found: int) -> float:
+        """Of the image, of so many objects; without any it is perfect."""
+        objects = true + found - len(self.ignored)
+        return 2 * len(self.right) / objects if objects else 1.0
+
+    def surest_wrong(self, scores: Any) -> float:
+        """The highest of the scores [n] of what is wrong; NaN when nothing is."""
+        known = self.right | self.ignored
+        return max((float(score) for place, score in enumerate(scores) if place not in known), default=math.nan)
+
+
+def judged(of: Objects, images: int, confidence: float) -> list[Judged]:
+    """By image, which of the predictions with at least this confidence match a true object of their class, or are ignored.
 
     Pairs are those of `confusion`.
     """
@@ -121,9 +143,12 @@ def right(of: Objects, images: int, confidence: float) -> list[set[int]]:
     true, found = matching.nearest(of, chosen)
     is_right: Any = np.zeros(len(chosen), bool)
     is_right[found[of.true_labels[true] == of.labels[found]]] = True
+    is_ignored = of.inside >= IOUS[0]
+    is_ignored[found] = False
     image = of.images[chosen]
-    by_image: list[set[int]] = [set() for _ in range(images)]
-    places = np.flatnonzero(is_right[chosen])
-    for number, place in zip(image[places], places - image.searchsorted(image[places]), strict=True):
-        by_image[number].add(int(place))
+    by_image = [Judged() for _ in range(images)]
+    for name, which in (("right", is_right), ("ignored", is_ignored)):
+        places = np.flatnonzero(which[chosen])
+        for number, place in zip(image[places], places - image.searchsorted(image[places]), strict=True):
+            getattr(by_image[number], name).add(int(place))
     return by_image

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from pelagos_pipelines.evaluation import matching
 from pelagos_pipelines.evaluation.matching import BOXES, Places
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.serving.tasks.classification import Classification
@@ -112,6 +113,8 @@ class _Compared:
     scores: Any
     class_ids: Any
     overlaps: Any
+    in_crowd: Any
+    """Which of the predictions lie in a crowd of their class: [predictions]."""
 
     @property
     def same_class(self) -> Any:
@@ -152,7 +155,8 @@ def _compared(sample: Sample, predicted: Detections, places: Places) -> _Compare
     clear = without_faint(predicted)
     found = places.found(clear)
     (overlaps,) = places.overlaps([found], [places.true(sample)])
-    return _Compared(sample, found, clear.scores.astype(float), clear.class_ids, overlaps)
+    in_crowd = matching.inside(places, sample, clear) >= matching.IOUS[0]
+    return _Compared(sample, found, clear.scores.astype(float), clear.class_ids, overlaps, in_crowd)
 
 
 def _of_image(place: int, one: _Compared, confident: Any, known: Any, places: Places) -> Iterator[Doubt]:
@@ -169,7 +173,7 @@ def _of_image(place: int, one: _Compared, confident: Any, known: Any, places: Pl
         elif known[class_id] and not same_place[:, annotation].any():
             nearest = float(one.overlaps[:, annotation].max(initial=0.0))
             yield Doubt(place, Kind.NOT_FOUND, class_id, None, 1 - nearest, box)
-    lonely = np.flatnonzero(sure & (one.overlaps.max(axis=1, initial=0.0) < APART))
+    lonely = np.flatnonzero(sure & ~one.in_crowd & (one.overlaps.max(axis=1, initial=0.0) < APART))
     seen: list[int] = []
     # Scores descend: of several predictions of one object, the strongest speaks.
     for row in lonely.tolist():

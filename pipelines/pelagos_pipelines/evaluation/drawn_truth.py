@@ -29,10 +29,14 @@ def is_stuff(shape: Shape) -> bool:
 
 @dataclass(frozen=True)
 class Drawn:
-    """Int32 ``pixels`` [height, width]: the place in ``class_ids`` [n] and one more, or maps.NONE. Each of them has a pixel."""
+    """Int32 ``pixels`` [height, width]: the place in ``class_ids`` [n] and one more, or maps.NONE. Each of them has a pixel.
+
+    The last ``crowds`` of them are no objects, but regions with some that nobody drew one by one.
+    """
 
     pixels: Any
     class_ids: Any
+    crowds: int = 0
 
     @property
     def classes(self) -> Any:
@@ -62,6 +66,22 @@ def segments(shapes: Sequence[Shape], class_ids: Any, size: tuple[int, int], stu
             number = extents[label] = len(ids)
         pixels[top : top + inside.shape[0], left : left + inside.shape[1]][inside] = number
     return _compact(pixels, np.array(ids, np.int64))
+
+
+def with_crowds(drawn: Drawn, crowds: Sequence[Shape], class_ids: Sequence[int]) -> Drawn:
+    """The same with crowds, all of a class in one region, where no segment is."""
+    height, width = drawn.pixels.shape
+    pixels, ids = drawn.pixels.copy(), list[int]()
+    for class_id in sorted(set(class_ids)):
+        number = len(drawn.class_ids) + len(ids) + 1
+        for crowd, of in zip(crowds, class_ids, strict=True):
+            if of == class_id:
+                left, top, inside = masks.part_of(crowd, width, height)
+                part = pixels[top : top + inside.shape[0], left : left + inside.shape[1]]
+                part[inside & (part == NONE)] = number
+        if (pixels == number).any():
+            ids.append(class_id)
+    return Drawn(pixels, np.concatenate((drawn.class_ids, np.array(ids, np.int64))), len(ids))
 
 
 def _compact(pixels: Any, ids: Any) -> Drawn:

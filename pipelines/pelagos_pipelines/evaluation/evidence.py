@@ -132,7 +132,8 @@ def digest_of(samples: Sequence[Sample], labels: Sequence[str]) -> str:
     for sample in samples:
         shapes = [repr(shape) for shape in sample.shapes]
         truth = [sample.name, sample.sha256, np.asarray(sample.class_ids).tolist(), np.asarray(sample.boxes).tolist()]
-        found.update(json.dumps([*truth, shapes]).encode() + b"\n")
+        crowds = [repr(crowd) for crowd in sample.crowds]
+        found.update(json.dumps([*truth, shapes, *([crowds] if crowds else [])]).encode() + b"\n")
     return f"sha256:{found.hexdigest()}"
 
 

@@ -19,7 +19,7 @@ from pelagos_pipelines.evaluation import figures
 
 SHOWN = 12
 COLUMNS = 4
-TRUTH, FOUND, WRONG = "#FFFFFF", "#56B4E9", "#E69F00"
+TRUTH, FOUND, WRONG, IGNORED = "#FFFFFF", "#56B4E9", "#E69F00", "#B0B0B0"
 SPREAD, WORST, CONFIDENT_WRONG = "examples.png", "worst.png", "confident-wrong.png"
 
 

@@ -115,6 +115,8 @@ def _reader(version: Version) -> Callable[[ImageRecord], Sample]:
             source=image.file,
             group=image.group,
             capture=image.capture,
+            crowds=image.crowds,
+            crowd_ids=tuple(ids[crowd.label] for crowd in image.crowds),
         )
 
     return read_one

@@ -15,6 +15,7 @@ import numpy as np
 from pelagos_contract import run_lengths
 from pelagos_contract.run_lengths import Part
 from pelagos_pipelines.annotations import masks
+from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.evaluation.matching import Places
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.serving.tasks.instance_segmentation import Instances
@@ -22,8 +23,13 @@ from pelagos_pipelines.serving.tasks.instance_segmentation import Instances
 
 def true_masks(sample: Sample, size: tuple[int, int]) -> list[str]:
     """The masks of a sample's shapes as texts of runs, on an image of ``size`` (height, width)."""
+    return masks_of(sample.shapes, size)
+
+
+def masks_of(shapes: Sequence[Shape], size: tuple[int, int]) -> list[str]:
+    """Likewise of shapes."""
     height, width = size
-    return [run_lengths.encoded(masks.part_of(shape, width, height), size) for shape in sample.shapes]
+    return [run_lengths.encoded(masks.part_of(shape, width, height), size) for shape in shapes]
 
 
 def places_of(samples: Sequence[Sample], found: Sequence[Instances]) -> Places:
@@ -42,7 +48,11 @@ def places_of(samples: Sequence[Sample], found: Sequence[Instances]) -> Places:
         texts[:] = predicted.masks
         return texts
 
-    return Places(true, found_in, mask_iou, outline)
+    def crowds(sample: Sample) -> Any:
+        size = sizes[sample.name]
+        return _entries(masks_of(sample.crowds, size), size)
+
+    return Places(true, found_in, mask_iou, outline, crowds, mask_shares)
 
 
 def mask_iou(found: Sequence[Any], truth: Sequence[Any]) -> Iterator[Any]:
@@ -55,6 +65,14 @@ def mask_iou(found: Sequence[Any], truth: Sequence[Any]) -> Iterator[Any]:
         else:
             size = entries[0]["size"]
             yield mask.iou([{"size": size, "counts": text} for text in texts], entries.tolist(), [0] * len(entries))
+
+
+def mask_shares(texts: Sequence[str], crowds: Any) -> Any:
+    """COCO's overlap ``[n, m]`` of n masks, texts of runs, with m crowds: what they have in common, by the area of the mask."""
+    from pycocotools import mask
+
+    size = crowds[0]["size"]
+    return mask.iou([{"size": size, "counts": text} for text in texts], crowds.tolist(), [1] * len(crowds))
 
 
 def outline(entry: Any) -> Any:

@@ -7,6 +7,7 @@ what follows takes no longer for thousands of objects in an image than for as ma
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,10 @@ class Places:
     found: Callable[[Any], Any]
     overlaps: Callable[[Sequence[Any], Sequence[Any]], Iterator[Any]]
     outline: Callable[[Any], Any]
+    crowds: Callable[[Sample], Any]
+    """The crowds of a sample, likewise."""
+    shares: Callable[[Any, Any], Any]
+    """Which share of each of n found entries lies in each of m crowds, ``[n, m]``; of one image."""
     pairs: Callable[[Sequence[Any], Sequence[Any]], Pairs] | None = None
     """Likewise the pairs of all images that overlap by IOUS[0] or more, where they can be had without all ``overlaps``."""
 
@@ -56,6 +61,19 @@ def box_iou(found: Sequence[Any], truth: Sequence[Any]) -> Iterator[Any]:
             yield np.zeros((end - start, last - first))
         else:
             yield mask.iou(ones[start:end], others[first:last], [0] * (last - first))
+
+
+def box_shares(found: Any, crowds: Any) -> Any:
+    """COCO's overlap of boxes ``[n, 4]`` with crowds ``[m, 4]``: what they have in common, by the area of the box."""
+    from pycocotools import mask
+
+    return mask.iou(_sides([found])[0], _sides([crowds])[0], [1] * len(crowds))
+
+
+def _crowd_boxes(sample: Sample) -> Any:
+    sides = np.array([crowd.sides for crowd in sample.crowds], float).reshape(-1, 4)
+    sides[:, 2:] += sides[:, :2]
+    return sides
 
 
 def _sides(boxes: Sequence[Any]) -> tuple[Any, list[int]]:
@@ -118,6 +136,8 @@ BOXES = Places(
     found=lambda predicted: predicted.boxes,
     overlaps=box_iou,
     outline=lambda box: np.asarray(box)[[0, 1, 2, 1, 2, 3, 0, 3]].reshape(4, 2),
+    crowds=_crowd_boxes,
+    shares=box_shares,
     pairs=box_pairs,
 )
 
@@ -140,6 +160,14 @@ class Objects:
     """``[pairs]``."""
     true: Any
     iou: Any
+    inside: Any
+    """``[found]``: the largest share of each that lies in a crowd of its class; 0 where there is none."""
+
+    def ignored(self, given: Any, number: int = 0) -> Any:
+        """``[found]``: which are neither right nor wrong at a threshold, as COCO's evaluator has it: of no true object, and in a
+        crowd. ``given`` is `assigned` at that threshold, whose ``number`` in IOUS this is.
+        """
+        return (given < 0) & (self.inside >= IOUS[number])
 
 
 def objects(samples: Sequence[Sample], found: Sequence[Any], places: Places = BOXES) -> Objects:
@@ -157,7 +185,16 @@ def objects(samples: Sequence[Sample], found: Sequence[Any], places: Places = BO
         found=ones,
         true=others,
         iou=ious,
+        inside=np.concatenate([np.zeros(0), *map(functools.partial(inside, places), samples, found)]),
     )
+
+
+def inside(places: Places, sample: Sample, predicted: Any) -> Any:
+    """See Objects.inside."""
+    if not len(sample.crowds) or not len(predicted.scores):
+        return np.zeros(len(predicted.scores))
+    same = np.asarray(predicted.class_ids)[:, None] == np.asarray(sample.crowd_ids)[None]
+    return np.where(same, places.shares(places.found(predicted), places.crowds(sample)), 0.0).max(axis=1)
 
 
 def _pairs(founds: Sequence[Any], truths: Sequence[Any], places: Places) -> Pairs:

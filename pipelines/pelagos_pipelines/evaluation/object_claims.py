@@ -14,15 +14,17 @@ from pelagos_pipelines.serving.calibration import odds
 def claims(of: Objects, images: int, classes: int) -> Claims:
     """What is right has the class of an object and IoU 0.50 with it, as average precision matches them: the surest comes first.
 
-    Faint are those that `doubts.FAINTEST` says.
+    Faint are those that `doubts.FAINTEST` says. What lies in a crowd and is of no object is no claim that can be judged.
     """
-    right = matching.assigned(of)[0] >= 0
+    given = matching.assigned(of)[0]
+    judged = ~of.ignored(given)
+    right, scores, labels = given[judged] >= 0, of.scores[judged], of.labels[judged]
     return Claims(
         images=images,
-        logits=np.stack((np.zeros(len(of.scores)), odds(of.scores)), axis=1),
-        claimed=np.ones(len(of.scores), np.int64),
+        logits=np.stack((np.zeros(len(scores)), odds(scores)), axis=1),
+        claimed=np.ones(len(scores), np.int64),
         true=right.astype(np.int64),
-        class_ids=of.labels.astype(np.int64),
+        class_ids=labels.astype(np.int64),
         right=right,
         objects=np.bincount(of.true_labels.astype(np.int64), minlength=classes),
         faintest=FAINTEST,

@@ -41,6 +41,10 @@ class Sample:
     """What a split keeps whole."""
     capture: Capture | None = None
     """When and where it was taken, as far as that is known."""
+    crowds: Sequence[Shape] = ()
+    """Regions with objects that nobody drew one by one, in pixels of the original; nothing is learned of them, and what is found
+    there is not judged. ``crowd_ids`` are their classes."""
+    crowd_ids: Sequence[int] = ()
 
     def pixels(self) -> Pixels:
         """What a model sees of the image: decoded and corrected as the server does it. Raises as `stored` does."""

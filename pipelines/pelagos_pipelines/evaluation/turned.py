@@ -6,7 +6,7 @@ clockwise as one sees the image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,20 @@ def iou(boxes: Sequence[Any], others: Sequence[Any]) -> Iterator[Any]:
     return (_iou(*both) for both in zip(boxes, others, strict=True))
 
 
+def shares(boxes: Any, crowds: Any) -> Any:
+    """Area in common by the area of the box, ``[n, m]`` of n boxes and m crowds; 0 where a box has no area."""
+    return _by_area(boxes, crowds, lambda shared, area, _: shared / np.maximum(area, np.finfo(float).tiny))
+
+
 def _iou(boxes: Any, others: Any) -> Any:
+    def by_both(shared: Any, area: Any, other_area: Any) -> Any:
+        return shared / np.maximum(area + other_area - shared, np.finfo(float).tiny)
+
+    return _by_area(boxes, others, by_both)
+
+
+def _by_area(boxes: Any, others: Any, divided: Callable[[Any, Any, Any], Any]) -> Any:
+    """What ``divided`` makes of the area in common and those of both boxes, ``[n, m]``."""
     found = np.zeros((len(boxes), len(others)))
     one, other = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
     reach, further = (np.hypot(each[:, 2], each[:, 3]) / 2 for each in (one, other))
@@ -41,6 +54,6 @@ def _iou(boxes: Any, others: Any) -> Any:
     for start in range(0, len(rows), _AT_ONCE):
         row, column = rows[start : start + _AT_ONCE], columns[start : start + _AT_ONCE]
         shared = suppression.common_area(points[row], others_points[column])
-        areas = one[row, 2] * one[row, 3] + other[column, 2] * other[column, 3]
-        found[row, column] = shared / np.maximum(areas - shared, np.finfo(float).tiny)
+        areas = (each[place, 2] * each[place, 3] for each, place in ((one, row), (other, column)))
+        found[row, column] = divided(shared, *areas)
     return found

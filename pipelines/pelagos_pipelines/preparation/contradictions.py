@@ -43,11 +43,12 @@ def settle(
             if image.label != first.label
             or not _holds(first, image)
             or not _holds(image, first)
+            or image.crowds != first.crowds
             or (image.shapes != first.shapes and strategy.stored(image) != strategy.stored(first))
         ]
         if not others:
             continue
-        richest = max(group, key=lambda image: len(image.boxes))
+        richest = max(group, key=lambda image: (len(image.boxes), len(image.crowds)))
         real = usable[richest.path]
         # Its boxes were drawn on the size that it has, as far as the source says.
         fits = (richest.width or real.width, richest.height or real.height) == (real.width, real.height)
@@ -79,7 +80,8 @@ def settle(
         f"{len(told)} images have other boxes than images that are identical; most boxes are kept: {format_names(told)}"
     )
     found = (richer.get(image.path, image) for image in images)
-    return tuple(replace(image, boxes=rich.boxes) for image, rich in zip(images, found, strict=True)), warnings
+    joined = (replace(image, boxes=rich.boxes, crowds=rich.crowds) for image, rich in zip(images, found, strict=True))
+    return tuple(joined), warnings
 
 
 def _identical(images: Sequence[ImageRecord], usable: Mapping[str, Inspection]) -> Iterable[list[ImageRecord]]:
@@ -92,7 +94,12 @@ def _identical(images: Sequence[ImageRecord], usable: Mapping[str, Inspection]) 
 
 
 def _holds(one: ImageRecord, other: ImageRecord) -> bool:
-    """Whether every box of the other image is one of this, but for rounding: by less than a pixel, and never by two."""
+    """Whether every box of the other image is one of this, but for rounding: by less than a pixel, and never by two.
+
+    Crowds must be the same.
+    """
+    if any(crowd not in one.crowds for crowd in other.crowds):
+        return False
     cells = set(map(_cell, one.boxes)) if other.boxes else set()
     for cell in map(_cell, other.boxes):
         label, x, y, width, height = cell

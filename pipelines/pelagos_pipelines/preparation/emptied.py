@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from pelagos_contract.exclusions import ExclusionReason
-from pelagos_pipelines.annotations.model import Collection, declared
+from pelagos_pipelines.annotations.altered import Altered
+from pelagos_pipelines.annotations.model import Collection, declared, judgeable
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import format_names, printable
 from pelagos_pipelines.preparation.cleaning import Cleaned
@@ -48,5 +49,12 @@ def without(found: Collection, cleaned: Cleaned) -> Cleaned:
     ]
     if len(classes) == 1 and TASKS.named(found.task).needs_several_classes:
         warnings.append(f"{format_names(classes)} is the only class that is left: a model has nothing to tell apart")
-    left = replace(cleaned.collection, classes=classes, warnings=(*cleaned.collection.warnings, *warnings))
+    altered = Altered(cleaned.collection.altered.counts.copy())
+    left = replace(
+        cleaned.collection,
+        images=judgeable(cleaned.collection.images, classes, altered),
+        classes=classes,
+        warnings=(*cleaned.collection.warnings, *warnings),
+        altered=altered,
+    )
     return replace(cleaned, collection=left)

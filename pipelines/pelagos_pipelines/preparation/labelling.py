@@ -25,7 +25,7 @@ from pelagos_contract.taxonomy import RolledUp
 from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.faults import MOST, Faults
 from pelagos_pipelines.annotations.model import Boxes, Collection, Exclusion, ImageRecord, declared
-from pelagos_pipelines.annotations.shapes import Kind
+from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import (
     format_names,
@@ -302,6 +302,10 @@ class _Made:
 
     def image(self, image: ImageRecord) -> ImageRecord:
         """The image with its annotations of classes that are left."""
+        made = self._marked(image)
+        return replace(made, crowds=tuple(self._renamed(image.crowds))) if image.crowds else made
+
+    def _marked(self, image: ImageRecord) -> ImageRecord:
         if image.label is not None:
             label, _ = self._wanted.get(image.label, (None, -1))
             if label is None:
@@ -323,12 +327,7 @@ class _Made:
         return replace(image, boxes=boxes)
 
     def _drawn(self, image: ImageRecord) -> ImageRecord:
-        shapes = []
-        for shape in image.shapes:
-            if shape.label in self._wanted:
-                shapes.append(replace(shape, label=self._wanted[shape.label][0]))
-            else:
-                self.altered.add(shape, Change.EXCLUDED_CLASS)
+        shapes = [*self._renamed(image.shapes)]
         tagged = image.shapes[0].kind is Kind.TAG  # an image with a class of its own shows no background beside it
         if not shapes:
             self.emptied.append(image.path)
@@ -336,6 +335,13 @@ class _Made:
         elif len(shapes) < len(image.shapes) and not tagged:
             self.thinned.append(image.path)
         return replace(image, shapes=tuple(shapes))
+
+    def _renamed(self, shapes: Sequence[Shape]) -> Iterator[Shape]:
+        for shape in shapes:
+            if shape.label in self._wanted:
+                yield replace(shape, label=self._wanted[shape.label][0])
+            else:
+                self.altered.add(shape, Change.EXCLUDED_CLASS)
 
     def _table(self, names: Sequence[str]) -> list[int]:
         """For each of ``names`` its number by now. One for a file: its images share the names, which may be thousands."""

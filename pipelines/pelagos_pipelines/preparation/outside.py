@@ -55,9 +55,11 @@ class Placing:
             boxes = self._placed(image, image.boxes, placing.clip, _cut_box, lambda _: _BOX)
             if boxes is not None:
                 image = replace(image, boxes=Boxes.of(boxes, numbers, self.classes))
-            drawn = self._placed(image, image.shapes, placing.clip_shape, cut_shape, lambda shape: str(shape.kind))
-            if drawn is not None:
-                image = replace(image, shapes=tuple(drawn))
+            for name in ("shapes", "crowds"):
+                marks: Sequence[Shape] = getattr(image, name)
+                drawn = self._placed(image, marks, placing.clip_shape, cut_shape, lambda shape: str(shape.kind))
+                if drawn is not None:
+                    image = replace(image, **{name: tuple(drawn)})  # type: ignore[arg-type]
             if (described.boxes or described.shapes) and not (image.boxes or image.shapes):
                 self.emptied.append(image.path)
             else:

@@ -33,9 +33,11 @@ def scaled(cleaned: Cleaned, inspections: Mapping[str, Inspection]) -> Cleaned:
         by = now[0] / before.width, now[1] / before.height
         boxes = [_box(box, by) for box in image.boxes]
         packed = Boxes.of(boxes, numbers, collection.classes) if boxes else image.boxes
-        drawn = [_shape(shape, by, now, altered) for shape in image.shapes]
-        shapes = tuple(shape for shape in drawn if shape is not None)
-        images.append(replace(image, width=now[0], height=now[1], boxes=packed, shapes=shapes))
+        shapes, crowds = (
+            tuple(each for shape in drawn if (each := _shape(shape, by, now, altered)) is not None)
+            for drawn in (image.shapes, image.crowds)
+        )
+        images.append(replace(image, width=now[0], height=now[1], boxes=packed, shapes=shapes, crowds=crowds))
     return replace(cleaned, collection=replace(collection, images=tuple(images), altered=altered))
 
 

@@ -156,11 +156,14 @@ class _Image:
         assert image.width is not None
         assert image.height is not None
         where = places(image.width, image.height, self.tile.size, self.tile.overlap)
-        boxes = self._shared(image.boxes, where, _cut_box, found)
-        drawn = self._shared(image.shapes, where, _cut_shape, found)
+        boxes = self._shared(image.boxes, where, _cut_box, found, self.share)
+        drawn = self._shared(image.shapes, where, _cut_shape, found, self.share)
+        # Of a region in which nothing is judged every part is one.
+        crowds = self._shared(image.crowds, where, _cut_shape, found, 0.0)
         kept = []
         for place in where:
-            if self.tile.empty == "Drop" and place not in boxes and place not in drawn:
+            # What shows a crowd alone is no background.
+            if (self.tile.empty == "Drop" or place in crowds) and place not in boxes and place not in drawn:
                 found.empty += 1
                 continue
             kept.append(
@@ -172,15 +175,21 @@ class _Image:
                     group=image.path if image.group is None else image.group,
                     boxes=Boxes.of(boxes.get(place, ()), self.numbers, self.classes) if image.boxes else (),
                     shapes=tuple(drawn.get(place, ())),
+                    crowds=tuple(crowds.get(place, ())),
                     part=Part(image.path, place.x, place.y),
                 )
             )
         return kept
 
     def _shared(
-        self, marks: Sequence[Any], where: Sequence[Place], cutting: Callable[[Any, Place], Any], found: _Counted
+        self,
+        marks: Sequence[Any],
+        where: Sequence[Place],
+        cutting: Callable[[Any, Place], Any],
+        found: _Counted,
+        share: float,
     ) -> dict[Place, list[Any]]:
-        """What each tile has of annotations; a tile that has none is not there."""
+        """What each tile has of annotations of which it shows ``share``; a tile that has none is not there."""
         shared: dict[Place, list[Any]] = {}
         grid = _Grid(where)
         for mark in marks:
@@ -191,7 +200,7 @@ class _Image:
             seen = cut_there = 0
             for place in grid.under(sides):
                 part = cutting(mark, place)
-                if part is None or _area(part) < self.share * whole * _ROUNDING:
+                if part is None or _area(part) < share * whole * _ROUNDING:
                     continue
                 shared.setdefault(place, []).append(part)
                 seen += 1

@@ -24,7 +24,7 @@ import orjson
 
 from pelagos_contract import disk
 from pelagos_contract.augmentation import Augmentation
-from pelagos_contract.dataset import SPLITS, Split
+from pelagos_contract.dataset import SPLITS, Change, Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.metadata import Taxon
 from pelagos_contract.preprocessing import Preprocessing, Statistics
@@ -35,6 +35,7 @@ from pelagos_pipelines.annotations.altered import Altered
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.linking import Blobs, file_of
 from pelagos_pipelines.annotations.model import Collection, ImageRecord, Part, SourceFiles
+from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.tasks.strategy import Strategy
 from pelagos_pipelines.annotations.untrusted_input import printable
@@ -361,7 +362,10 @@ def _materialise(version_uri: str | Path, view: str, target: Path, divided: Mapp
         marker.write_text("interrupted\n", encoding="utf-8")
         altered = kind.write(target, replace(version.collection, images=images), version.blobs)
         disk.write_atomically(marker, wanted, parents=True)
-    return altered or Altered()
+    altered = altered or Altered()
+    for crowd in () if kind.description.holds_crowds else (each for image in images for each in image.crowds):
+        altered.add(crowd, Change.CROWD)
+    return altered
 
 
 # --- content
@@ -376,7 +380,8 @@ def _lines(task: Task, images: Iterable[ImageRecord]) -> Iterator[bytes]:
     """The annotations of each image; sources have millions of boxes, so that nothing ever holds all of them as objects."""
     strategy = TASKS.named(task)
     for image in images:
-        yield _canonical({"path": image.path, **strategy.stored(image)})
+        crowds = {"crowds": [crowd.document() for crowd in image.crowds]} if image.crowds else {}
+        yield _canonical({"path": image.path, **strategy.stored(image), **crowds})
 
 
 def _feed(digest: Any, lines: Iterable[bytes]) -> None:
@@ -442,10 +447,15 @@ class _Marks:
         self._classes = tuple(classes)
         self._numbers = {name: number for number, name in enumerate(self._classes)}
         self._found: dict[str, ImageRecord] = {}
+        self._crowds: dict[str, tuple[Shape, ...]] = {}
 
     def take(self, mark: Any) -> bytes:
         """Note what ``mark`` says, and return it as it goes into the digest."""
         self._found[mark["path"]] = self._task.restored(mark, self._numbers, self._classes)
+        if told := mark.get("crowds"):  # which most do not have
+            self._crowds[mark["path"]] = crowds = tuple(map(Shape.restored, told))
+            if not {crowd.label for crowd in crowds} <= self._numbers.keys():
+                raise ValueError("crowds")
         return _canonical(mark)
 
     def record(self, entry: Any) -> ImageRecord:
@@ -460,7 +470,8 @@ class _Marks:
         capture = None if told is None else Capture.restored(told)
         part = None if (tile := entry.get("tile")) is None else _part(tile)
         # In a third of the time that dataclasses.replace takes.
-        return ImageRecord(known.path, *rest, known.label, known.boxes, known.shapes, part, capture)
+        crowds = self._crowds.get(known.path, ())
+        return ImageRecord(known.path, *rest, known.label, known.boxes, known.shapes, part, capture, crowds)
 
 
 def _part(tile: Any) -> Part:

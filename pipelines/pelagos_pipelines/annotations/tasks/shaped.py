@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -46,6 +46,13 @@ class _Shaped(Strategy):
         if shapes and not found:
             return None
         return replace(image, shapes=tuple(found[key] for key in sorted(found)))
+
+    def crowded(self, crowds: Iterable[Shape]) -> tuple[Shape, ...]:
+        """As `taken` has them."""
+        if self.draws_crowds:
+            return ()
+        taken = (self.taken(crowd, Altered()) for crowd in crowds)
+        return tuple(replace(one, annotator=None, origin=None, box=None) for one in taken if one is not None)
 
     def stored(self, image: ImageRecord) -> dict[str, Any]:
         """Its shapes; their order in a file says nothing."""
@@ -103,6 +110,7 @@ class SemanticSegmentation(_Segmentation):
     """The pixels of every class."""
 
     task: ClassVar[Task] = Task.SEMANTIC_SEGMENTATION
+    draws_crowds = True
 
 
 class PanopticSegmentation(_Segmentation):

@@ -7,7 +7,7 @@ annotations.model only.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pelagos_contract.tasks import Task
@@ -26,6 +26,8 @@ class Strategy(ABC):
     task: ClassVar[Task]
     needs_several_classes: ClassVar[bool]
     joins: ClassVar[bool]
+    draws_crowds: ClassVar[bool] = False
+    """Whether a region with objects that nobody drew one by one is as good as they are: of pixels of classes."""
 
     @property
     def name(self) -> str:
@@ -45,6 +47,10 @@ class Strategy(ABC):
         Raises:
             RefusedError: FORMAT_INVALID when the shapes contradict the task.
         """
+
+    def crowded(self, crowds: Iterable[Shape]) -> tuple[Shape, ...]:
+        """Regions with objects that nobody drew one by one, as the task looks at places; by its own shapes, where it has some."""
+        return ()
 
     def settled(self, image: ImageRecord) -> ImageRecord:
         """The image as it is once all its annotations are of the classes that are asked for.

@@ -13,6 +13,7 @@ import numpy as np
 from pelagos_pipelines.evaluation import shares
 from pelagos_pipelines.evaluation.calibration import AT_CONFIDENCES
 from pelagos_pipelines.evaluation.counting.tables import Sums, Table
+from pelagos_pipelines.evaluation.matching import IOUS
 
 
 def counter(
@@ -25,7 +26,10 @@ def counter(
         said = {"image": guesses["image"], "class": guesses["guess"], "sure": guesses["confidence"], "right": right}
         actual_of = Sums(guesses, None, images, classes)
     else:
-        found = tables["found"]
+        table = tables["found"]
+        # What lies in a crowd and is of no object is neither right nor wrong.
+        judged = (table["right"] & 1 > 0) | (table["right"] >> len(IOUS) == 0)
+        found = {name: values[judged] for name, values in table.items()}
         said = {"image": found["image"], "class": found["class"], "sure": found["score"], "right": found["right"] & 1}
         actual_of = Sums(tables["true"], "count", images, classes)
     passed = said["sure"] > np.asarray(confidences)[said["class"]]

@@ -1,6 +1,7 @@
 """Objects that were found and are true: average precision and what comes with it, as evaluation.detection has it.
 
 A detection is a row: its score, at which of the thresholds of IoU it is right (bit i: at the i-th), and its IoU at the first.
+Above these bits stands at how many of the thresholds, from the lowest on, it lies in a crowd, where it is not wrong, either.
 Rows of equal score stand in the order of images, as COCO's evaluator takes them; an image that stands in a multiset several times
 has all of its copies there.
 
@@ -36,6 +37,7 @@ def found(of: Objects) -> dict[str, Any]:
     given = matching.assigned(of)
     bits: Any = np.arange(len(IOUS), dtype=np.uint16)[:, None]
     right = ((given >= 0).astype(np.uint16) << bits).sum(axis=0)
+    right += (IOUS.searchsorted(of.inside, side="right") << len(IOUS)).astype(np.uint16)
     iou = np.append(of.iou, 0.0)[given[0]]
     return tables.stacked(
         [{"image": of.images, "class": of.labels, "score": of.scores, "right": right, "iou": iou}], FOUND
@@ -53,23 +55,28 @@ def true(samples: Sequence[Sample]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Class:
-    """The detections of a class by descending score: the image of each, and those that are right, by threshold."""
+    """The detections of a class by descending score: the image of each, and those that are right, by threshold.
+
+    These are places among the ``judged`` ones, which are without what lies in crowds; None: all.
+    """
 
     image: Any
+    judged: Sequence[Any]
     right: Sequence[Any]
     iou: Any
     """Of those that are right at the first threshold."""
     above: Any
-    """For each confidence, how many detections have no lower score."""
+    """For each confidence, how many detections have no lower score, of those that are judged at the first threshold."""
     right_above: Any
     """Likewise of those that are right at the first threshold."""
 
     def sums(self, weights: Any) -> _Sums:
         """Up to each detection, for each multiset."""
         of_image = weights[:, self.image]
-        of_right = of_image[:, self.right[0]]
+        of_judged = self._of_judged(of_image, 0)
+        of_right = of_judged[:, self.right[0]]
         overlaps = (np.cumsum(of_right * each, axis=1) for each in (self.iou, 2 * self.iou / (1 + self.iou)))
-        return _Sums(of_image, np.cumsum(of_image, axis=1), np.cumsum(of_right, axis=1), *overlaps)
+        return _Sums(of_image, np.cumsum(of_judged, axis=1), np.cumsum(of_right, axis=1), *overlaps)
 
     def precision(self, sums: _Sums, objects: Any) -> Any:
         """Average precision ``[multisets, thresholds]``."""
@@ -77,20 +84,27 @@ class _Class:
         for number, right in enumerate(self.right):
             if not len(right):
                 continue
-            hits = sums.hits if number == 0 else np.cumsum(sums.of_image[:, right], axis=1)
-            heights = hits / np.maximum(sums.claimed[:, right], 1)
+            is_first, of_judged = self.judged[number] is self.judged[0], self._of_judged(sums.of_image, number)
+            claimed = sums.claimed if is_first else np.cumsum(of_judged, axis=1)
+            hits = sums.hits if number == 0 else np.cumsum(of_judged[:, right], axis=1)
+            heights = hits / np.maximum(claimed[:, right], 1)
             np.maximum.accumulate(heights[:, ::-1], axis=1, out=heights[:, ::-1])
             reached = _reached(hits, objects)
             reached[:, 1:] -= reached[:, :-1].copy()
             areas[:, number] = np.einsum("ij,ij->i", heights, reached) / len(_POINTS)
         return areas
 
+    def _of_judged(self, of_image: Any, number: int) -> Any:
+        """Of those that are judged at a threshold."""
+        return of_image if self.judged[number] is None else of_image[:, self.judged[number]]
+
 
 @dataclass(frozen=True)
 class _Sums:
     """Of one class, ``[multisets, detections]``: how often the image of each stands there, and sums from the best detection on.
 
-    ``claimed`` are all of them; of those that are right at the first threshold ``hits``, their IoU and their Dice coefficients.
+    At the first threshold ``claimed`` are those that are judged, and of those that are right ``hits``, their IoU and their Dice
+    coefficients.
     """
 
     of_image: Any
@@ -126,14 +140,17 @@ def _classes_of(table: Table, classes: int) -> list[_Class]:
 
 
 def _class_of(table: Table, rows: Any) -> _Class:
-    scores, right = table["score"][rows], table["right"][rows]
-    by_threshold = [np.flatnonzero(right >> number & 1) for number in range(len(IOUS))]
+    scores, bits = table["score"][rows], table["right"][rows]
+    is_right = [(bits >> number & 1).astype(bool) for number in range(len(IOUS))]
+    is_judged = [right | (bits >> len(IOUS) <= number) for number, right in enumerate(is_right)]
+    claimed, hits = scores[is_judged[0]], scores[is_right[0]]
     return _Class(
         table["image"][rows],
-        by_threshold,
-        table["iou"][rows][by_threshold[0]],
-        len(rows) - np.searchsorted(scores[::-1], CONFIDENCES),
-        len(by_threshold[0]) - np.searchsorted(scores[by_threshold[0]][::-1], CONFIDENCES),
+        [None if judged.all() else np.flatnonzero(judged) for judged in is_judged],
+        [np.flatnonzero(right[judged]) for right, judged in zip(is_right, is_judged, strict=True)],
+        table["iou"][rows][is_right[0]],
+        len(claimed) - np.searchsorted(claimed[::-1], CONFIDENCES),
+        len(hits) - np.searchsorted(hits[::-1], CONFIDENCES),
     )
 
 

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.lines import Line2D
 from matplotlib.patches import Polygon
 
 from pelagos_contract.metrics import of_test
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.evaluation import crowding, detection, doubts, examples, figures, matching, object_claims
+from pelagos_pipelines.evaluation import (
+    crowding,
+    detection,
+    doubts,
+    examples,
+    figures,
+    matching,
+    object_claims,
+    object_pictures,
+)
 from pelagos_pipelines.evaluation.calibration import Claims
 from pelagos_pipelines.evaluation.counting import objects
 from pelagos_pipelines.evaluation.counting.tables import Table
+from pelagos_pipelines.evaluation.detection import Judged
 from pelagos_pipelines.evaluation.doubts import Doubt
-from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG, Pictures
-from pelagos_pipelines.evaluation.matching import BOXES, Objects, Places
+from pelagos_pipelines.evaluation.examples import TRUTH
+from pelagos_pipelines.evaluation.matching import BOXES, Places
+from pelagos_pipelines.evaluation.object_pictures import Draw
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 from pelagos_pipelines.evaluation.shares import mean
 from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class, measured
@@ -52,7 +62,8 @@ class Detection(Strategy):
             confusion, [*labels, figures.BACKGROUND], f"Confusion on the test split\n{note}", self.things, folder
         )
         draw_curves(scores, labels, "IoU ≥ 0.50", folder)
-        examples.sheets(self._pictures(samples, found, labels, confidence, of), folder)
+        shown = object_pictures.pictures(samples, found, of, confidence, self._drawing(labels), "place")
+        examples.sheets(shown, folder)
         of_boxes = {name: share for name, share in scores.shares.items() if name != "Dice"}
         return {of_test("confidence"): scores.confidence} | precise(scores, labels) | measured(of_boxes, labels)
 
@@ -86,66 +97,23 @@ class Detection(Strategy):
         confidence = metrics.get(of_test("confidence")) or Thresholds().confidence
         return crowding.warnings(truth, truth.samples("test"), found, confidence, most)
 
-    def _pictures(
-        self,
-        samples: Sequence[Sample],
-        found: Sequence[Detections],
-        labels: Sequence[str],
-        confidence: float,
-        of: Objects,
-    ) -> Pictures:
-        """True objects dashed, right predictions blue, wrong ones orange, at ``confidence``."""
-        kept = [one.chosen(one.scores >= confidence) for one in found]
-        right = detection.right(of, len(samples), confidence)
-        quality = [
-            f1(len(matched), len(sample.class_ids) + len(predicted.scores))
-            for sample, predicted, matched in zip(samples, kept, right, strict=True)
-        ]
+    def _drawing(self, labels: Sequence[str]) -> Draw:
+        """True objects dashed, crowds dotted, and what was found with its class."""
 
-        def draw(axes: Any, index: int) -> None:
-            self._draw(axes, samples[index], kept[index], right[index], labels)
-            axes.set_title(f"{examples.named(samples[index].name)}  F1 {quality[index]:.2f}", fontsize=8)
+        def draw(axes: Any, sample: Sample, found: Detections, judged: Judged) -> None:
+            axes.imshow(sample.pixels()[..., ::-1])
+            for places, style in ((self.places.true(sample), "--"), (self.places.crowds(sample), ":")):
+                for place in places:
+                    # Black under white is seen on bright and on dark ground.
+                    _outline(axes, self.places.outline(place), "black", linewidth=2.4)
+                    _outline(axes, self.places.outline(place), TRUTH, linewidth=1.3, linestyle=style)
+            for index, place in enumerate(self.places.found(found)):
+                colour, label = object_pictures.colour(judged, index), labels[found.class_ids[index]]
+                _outline(axes, self.places.outline(place), colour, linewidth=1.8)
+                within = (found.width, found.height)
+                object_pictures.name(axes, label, found.scores[index], self.places.around(place), within, colour)
 
-        return Pictures(
-            quality=quality,
-            mistaken=[surest_wrong(one.scores, matched) for one, matched in zip(kept, right, strict=True)],
-            draw=draw,
-            measure=f"F1 at confidence ≥ {confidence:.2f}",
-            surest="Found, wrong, and surest: by the confidence of what is wrong",
-            legend=(
-                Line2D([], [], color="0.35", linestyle="--", label="truth"),
-                Line2D([], [], color=FOUND, linewidth=2, label="found, class and place right"),
-                Line2D([], [], color=WRONG, linewidth=2, label="found, wrong"),
-            ),
-        )
-
-    def _draw(self, axes: Any, sample: Sample, found: Detections, right: set[int], labels: Sequence[str]) -> None:
-        axes.imshow(sample.pixels()[..., ::-1])
-        for place in self.places.true(sample):
-            # Black under white is seen on bright and on dark ground.
-            _outline(axes, self.places.outline(place), "black", linewidth=2.4)
-            _outline(axes, self.places.outline(place), TRUTH, linewidth=1.3, linestyle="--")
-        for index, place in enumerate(self.places.found(found)):
-            colour = FOUND if index in right else WRONG
-            _outline(axes, self.places.outline(place), colour, linewidth=1.8)
-            x1, y1, x2, _ = self.places.around(place)
-            text = f"{figures.shortened(labels[found.class_ids[index]], 14)} {found.scores[index]:.2f}"
-            ground = {"facecolor": colour, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-            # Near the upper and the right edge the text goes inside, where it is not cut off.
-            below, left = y1 < 0.08 * found.height, x1 > 0.6 * found.width
-            sides = {"va": "top" if below else "bottom", "ha": "right" if left else "left"}
-            axes.text(x2 if left else x1, y1, text, fontsize=7, bbox=ground, clip_on=True, **sides)
-
-
-def f1(right: int, objects: int) -> float:
-    """F1 of one image with so many objects, true and found ones together; without any it is perfect."""
-    return 2 * right / objects if objects else 1.0
-
-
-def surest_wrong(scores: Any, right: Collection[int]) -> float:
-    """The highest of the scores [n] whose places are not in ``right``; NaN when there is none."""
-    wrong = [float(score) for place, score in enumerate(scores) if place not in right]
-    return max(wrong, default=math.nan)
+        return draw
 
 
 def draw_curves(scores: detection.Scores, labels: Sequence[str], condition: str, folder: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import cv2
 import numpy as np
 from matplotlib.collections import LineCollection
-from matplotlib.lines import Line2D
 
 from pelagos_contract import run_lengths
 from pelagos_contract.metrics import of_test
@@ -25,15 +24,17 @@ from pelagos_pipelines.evaluation import (
     instances,
     matching,
     object_claims,
+    object_pictures,
 )
 from pelagos_pipelines.evaluation.calibration import Claims
 from pelagos_pipelines.evaluation.counting import objects
 from pelagos_pipelines.evaluation.counting.tables import Table
+from pelagos_pipelines.evaluation.detection import Judged
 from pelagos_pipelines.evaluation.doubts import Doubt
-from pelagos_pipelines.evaluation.examples import FOUND, TRUTH, WRONG, Pictures
-from pelagos_pipelines.evaluation.matching import Objects
+from pelagos_pipelines.evaluation.examples import TRUTH
+from pelagos_pipelines.evaluation.object_pictures import Draw
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
-from pelagos_pipelines.evaluation.tasks.detection import PRECISION, draw_curves, f1, precise, surest_wrong
+from pelagos_pipelines.evaluation.tasks.detection import PRECISION, draw_curves, precise
 from pelagos_pipelines.evaluation.tasks.strategy import Strategy, measured
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.instance_segmentation import Instances
@@ -68,7 +69,7 @@ class InstanceSegmentation(Strategy):
             confusion, [*labels, figures.BACKGROUND], f"Confusion on the test split\n{note}", "objects", folder
         )
         draw_curves(scores, labels, "IoU of masks ≥ 0.50", folder)
-        examples.sheets(pictures(samples, found, labels, confidence, of), folder)
+        examples.sheets(object_pictures.pictures(samples, found, of, confidence, _drawing(labels), "mask"), folder)
         whole = {of_test("confidence"): scores.confidence}
         return whole | precise(scores, labels) | precise(of_boxes, labels, "box-") | measured(scores.shares, labels)
 
@@ -125,63 +126,35 @@ class InstanceSegmentation(Strategy):
         return lines
 
 
-def pictures(
-    samples: Sequence[Sample], found: Sequence[Instances], labels: Sequence[str], confidence: float, of: Objects
-) -> Pictures:
-    """True masks outlined dashed, right ones that were found blue, wrong ones orange, at ``confidence``."""
-    kept = [one.chosen(one.scores >= confidence) for one in found]
-    right = detection.right(of, len(samples), confidence)
-    quality = [
-        f1(len(matched), len(sample.class_ids) + len(predicted.scores))
-        for sample, predicted, matched in zip(samples, kept, right, strict=True)
-    ]
+def _drawing(labels: Sequence[str]) -> Draw:
+    """What was found in colour, true masks outlined dashed, and crowds dotted."""
 
-    def draw(axes: Any, index: int) -> None:
-        _draw(axes, samples[index], kept[index], right[index], labels)
-        axes.set_title(f"{examples.named(samples[index].name)}  F1 {quality[index]:.2f}", fontsize=8)
+    def draw(axes: Any, sample: Sample, found: Instances, judged: Judged) -> None:
+        pixels = sample.pixels()
+        scale = min(1.0, LONGEST / max(pixels.shape[:2]))
+        picture = (
+            cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels.copy()
+        )
+        outlines: dict[str, list[Any]] = {}
+        # The best objects last, on top of the others.
+        for index in reversed(range(len(found.masks))):
+            colour = object_pictures.colour(judged, index)
+            outlines.setdefault(colour, []).extend(_covered(picture, found.masks[index], found.size, scale, colour))
+        axes.imshow(picture[..., ::-1])
+        for colour, lines in outlines.items():
+            axes.add_collection(LineCollection(lines, colors=colour, linewidths=1.5))
+        for drawn, style in ((sample.shapes, "--"), (sample.crowds, ":")):
+            masks = [_reduced(mask, found.size, scale) for mask in instances.masks_of(drawn, found.size)]
+            around = [line for mask in masks for line in instances.outlines(mask)]
+            # Black under white is seen on bright and on dark ground.
+            axes.add_collection(LineCollection(around, colors="black", linewidths=2.0))
+            axes.add_collection(LineCollection(around, colors=TRUTH, linewidths=1.1, linestyles=style))
+        for index in range(min(len(found.boxes), NAMED)):
+            colour, label = object_pictures.colour(judged, index), labels[found.class_ids[index]]
+            within = (picture.shape[1], picture.shape[0])
+            object_pictures.name(axes, label, found.scores[index], found.boxes[index] * scale, within, colour)
 
-    return Pictures(
-        quality=quality,
-        mistaken=[surest_wrong(one.scores, matched) for one, matched in zip(kept, right, strict=True)],
-        draw=draw,
-        measure=f"F1 at confidence ≥ {confidence:.2f}",
-        surest="Found, wrong, and surest: by the confidence of what is wrong",
-        legend=(
-            Line2D([], [], color="0.35", linestyle="--", label="truth"),
-            Line2D([], [], color=FOUND, linewidth=2, label="found, class and mask right"),
-            Line2D([], [], color=WRONG, linewidth=2, label="found, wrong"),
-        ),
-    )
-
-
-def _draw(axes: Any, sample: Sample, found: Instances, right: set[int], labels: Sequence[str]) -> None:
-    pixels = sample.pixels()
-    scale = min(1.0, LONGEST / max(pixels.shape[:2]))
-    picture = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA) if scale < 1 else pixels.copy()
-    outlines: dict[str, list[Any]] = {FOUND: [], WRONG: []}
-    # The best objects last, on top of the others.
-    for index in reversed(range(len(found.masks))):
-        colour = FOUND if index in right else WRONG
-        outlines[colour] += _covered(picture, found.masks[index], found.size, scale, colour)
-    axes.imshow(picture[..., ::-1])
-    for colour, lines in outlines.items():
-        axes.add_collection(LineCollection(lines, colors=colour, linewidths=1.5))
-    truth = [
-        line
-        for mask in instances.true_masks(sample, found.size)
-        for line in instances.outlines(_reduced(mask, found.size, scale))
-    ]
-    # Black under white is seen on bright and on dark ground.
-    axes.add_collection(LineCollection(truth, colors="black", linewidths=2.0))
-    axes.add_collection(LineCollection(truth, colors=TRUTH, linewidths=1.1, linestyles="--"))
-    for index in range(min(len(found.boxes), NAMED)):
-        x1, y1, x2, _ = found.boxes[index] * scale
-        text = f"{figures.shortened(labels[found.class_ids[index]], 14)} {found.scores[index]:.2f}"
-        ground = {"facecolor": FOUND if index in right else WRONG, "edgecolor": "none", "pad": 0.8, "alpha": 0.85}
-        # Near the upper and the right edge the text goes inside, where it is not cut off.
-        below, left = y1 < 0.08 * picture.shape[0], x1 > 0.6 * picture.shape[1]
-        place = {"va": "top" if below else "bottom", "ha": "right" if left else "left"}
-        axes.text(x2 if left else x1, y1, text, fontsize=7, bbox=ground, clip_on=True, **place)
+    return draw
 
 
 def _covered(picture: Any, mask: str, size: tuple[int, int], scale: float, colour: str) -> list[Any]:

@@ -20,6 +20,8 @@ class OrientedDetection(Detection):
         found=lambda predicted: predicted.boxes,
         overlaps=turned.iou,
         outline=lambda box: corners(np.asarray(box, float)[None])[0],
+        crowds=lambda sample: turned.of_shapes(sample.crowds),
+        shares=turned.shares,
     )
 
 

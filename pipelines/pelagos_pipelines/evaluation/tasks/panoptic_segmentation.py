@@ -13,9 +13,9 @@ from pelagos_contract.tasks import Task
 from pelagos_pipelines.evaluation import drawn_truth, examples, figures, overlays, panoptic, pixels
 from pelagos_pipelines.evaluation.counting import areas
 from pelagos_pipelines.evaluation.counting.tables import Table
+from pelagos_pipelines.evaluation.detection import Judged
 from pelagos_pipelines.evaluation.examples import Pictures
 from pelagos_pipelines.evaluation.samples import Sample
-from pelagos_pipelines.evaluation.tasks.detection import f1, surest_wrong
 from pelagos_pipelines.evaluation.tasks.strategy import Strategy, by_class
 from pelagos_pipelines.serving.predictions import Thresholds
 from pelagos_pipelines.serving.tasks.panoptic_segmentation import Segments
@@ -42,10 +42,10 @@ class PanopticSegmentation(Strategy):
         for sample, predicted in zip(samples, found, strict=True):
             true = _truth(sample, predicted, stuff)
             numbers = predicted.segments.pixels
-            pairs = counted.add((true.pixels, true.class_ids), (numbers, predicted.class_ids))
-            both = len(true.class_ids) + len(predicted.class_ids)
-            quality.append(f1(len(pairs), both))
-            mistaken.append(surest_wrong(predicted.scores, {guess for _, guess in pairs}))
+            pairs, ignored = counted.add((true.pixels, true.class_ids), (numbers, predicted.class_ids), true.crowds)
+            judged = Judged({guess for _, guess in pairs}, ignored)
+            quality.append(judged.f1(len(true.class_ids) - true.crowds, len(predicted.class_ids)))
+            mistaken.append(judged.surest_wrong(predicted.scores))
             confusion += pixels.confusion(true.classes, _classes(predicted, numbers), len(labels))
         scores = counted.scores()
         names = [*labels, figures.BACKGROUND]
@@ -79,7 +79,7 @@ class PanopticSegmentation(Strategy):
         stuff, counted = stuff_of(samples), []
         for sample, predicted in zip(samples, found, strict=True):
             true, one = _truth(sample, predicted, stuff), panoptic.Counted.none(len(labels))
-            one.add((true.pixels, true.class_ids), (predicted.segments.pixels, predicted.class_ids))
+            one.add((true.pixels, true.class_ids), (predicted.segments.pixels, predicted.class_ids), true.crowds)
             counted.append(one)
         return {"segments": areas.segments(counted), "stuff": {"class": np.array(sorted(stuff), "<i4")}}
 
@@ -99,7 +99,8 @@ def stuff_of(samples: Sequence[Sample]) -> frozenset[int]:
 
 
 def _truth(sample: Sample, predicted: Segments, stuff: frozenset[int]) -> drawn_truth.Drawn:
-    return drawn_truth.segments(sample.shapes, sample.class_ids, (predicted.width, predicted.height), stuff)
+    drawn = drawn_truth.segments(sample.shapes, sample.class_ids, (predicted.width, predicted.height), stuff)
+    return drawn_truth.with_crowds(drawn, sample.crowds, sample.crowd_ids) if sample.crowds else drawn
 
 
 def _classes(predicted: Segments, numbers: Any) -> Any:

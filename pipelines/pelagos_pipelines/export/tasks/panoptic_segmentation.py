@@ -39,7 +39,7 @@ class PanopticSegmentation(Strategy):
         classes = int(max([0, *theirs.class_ids.tolist(), *ours.class_ids.tolist()])) + 1
         one, other = theirs.segments.pixels, ours.segments.pixels
         counted = panoptic.Counted.none(classes)
-        pairs = counted.add((one, theirs.class_ids), (other, ours.class_ids))
+        pairs, _ = counted.add((one, theirs.class_ids), (other, ours.class_ids))
         scores = [abs(float(theirs.scores[left] - ours.scores[right])) for left, right in pairs]
         for side, found, seen in (
             ("training", theirs, {left for left, _ in pairs}),
