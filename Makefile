@@ -22,7 +22,7 @@ help: ## Show the targets.
 demo: install samples ## Run the main job end to end (KEEP=1 leaves it running).
 	@$(BIN)/pelagos demo --samples manifests/samples $(if $(KEEP),--keep)
 
-install: $(VENVS)/.control-plane $(VENVS)/.pipelines $(VENVS)/.hub $(VENVS)/.tracking $(VENVS)/.triton control-plane ## Install all environments and the embedded control plane.
+install: $(VENVS)/.control-plane $(VENVS)/.gateway $(VENVS)/.pipelines $(VENVS)/.hub $(VENVS)/.tracking $(VENVS)/.triton control-plane ## Install all environments and the embedded control plane.
 	@echo 'export PATH="$(BIN):$$PATH" PELAGOS_HOME="$(PELAGOS_HOME)" PELAGOS_ENVIRONMENTS="$(PELAGOS_ENVIRONMENTS)"' > $(VENVS)/activate
 	@echo "Installed. To use it by hand:  source .venvs/activate && pelagos up"
 
@@ -107,6 +107,10 @@ $(VENVS)/.pipelines-dev: requirements/pipelines-dev.txt $(VENVS)/.pipelines
 
 $(VENVS)/.tracking: requirements/tracking.txt | $(UV)
 	@UV=$(UV) tools/environment.sh tracking $(VENVS)/tracking
+	@touch $@
+
+$(VENVS)/.gateway: requirements/gateway.txt pyproject.toml | $(UV)
+	@UV=$(UV) tools/environment.sh gateway $(VENVS)/gateway editable
 	@touch $@
 
 $(VENVS)/.triton: requirements/triton.txt | $(UV)

@@ -18,6 +18,7 @@ check "ruff format" "$bin/ruff" format --check --quiet .
 check "types of the control plane" "$bin/mypy" -p pelagos
 check "types of the hub" "$bin/mypy" -p pelagos_hub
 check "types of the data plane" "$bin/mypy" -p pelagos_contract -p pelagos_pipelines
+check "types of the gateway" "$bin/mypy" -p pelagos_gateway
 check "types of the generators" "$bin/mypy" -p generators
 check "types of the tests" "$bin/mypy" tests bench
 check "import contracts" env PYTHONPATH=tools "$bin/lint-imports" --no-logo

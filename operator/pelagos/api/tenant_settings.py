@@ -103,6 +103,20 @@ TENANT_SETTINGS = (
         "a whole number from 0 to 9999",
         "Most GPUs that one resource may ask for.",
     ),
+    TenantSetting(
+        "gatewayAccess",
+        "Nobody|Authenticated|Entitled",
+        13,
+        "Nobody, Authenticated or Entitled",
+        "Who may call models through the gateway, beside whoever has a trial; default: as the gateway's settings say.",
+    ),
+    TenantSetting(
+        "gatewayEntitlements",
+        r"[!-+\--~]+([ ,]+[!-+\--~]+)*",
+        4000,
+        "entitlements as the identity provider writes them, separated by commas or spaces",
+        "For Entitled: one of these is needed.",
+    ),
 )
 MAY_BE_EMPTY = frozenset({"experimentPrefix", "storagePrefix"})
 LISTS = frozenset({"sharedWith", "queues", "priorities", "imagePullSecrets"})

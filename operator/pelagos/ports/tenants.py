@@ -52,6 +52,10 @@ class Tenant:
     """From where sources may be fetched beside public addresses, as pelagos_contract.source_hosts reads it."""
     max_gpus: int | None = None
     """Most GPUs that one resource may ask for; None: any number."""
+    gateway_access: str = ""
+    """Who may call models through the gateway, beside whoever has a trial; empty: as the gateway's settings say."""
+    gateway_entitlements: str = ""
+    """Of which one is needed where that is Entitled."""
 
     def below(self, path: str) -> str:
         """The path in the part of the object store, or of the data volume, that is the tenant's."""

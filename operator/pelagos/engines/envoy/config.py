@@ -8,6 +8,7 @@ die of does not pass either: compressed bodies, chunks (a request is buffered, a
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, replace
 from typing import Any
@@ -78,11 +79,17 @@ class Service:
     tells_config: bool = False
 
 
-def bootstrap(admin: str, limits: Limits, dynamic: str = "", services: tuple[Service, ...] = ()) -> dict[str, Any]:
+def bootstrap(
+    admin: str,
+    limits: Limits,
+    dynamic: str = "",
+    services: tuple[Service, ...] = (),
+    always: tuple[dict[str, Any], ...] = (),
+) -> dict[str, Any]:
     """The file that Envoy starts with.
 
     ``admin`` is the path of its Unix socket, for the owner alone. ``dynamic`` is a folder with ``listeners.json`` and
-    ``clusters.json``; without one, ``services`` is all that there is.
+    ``clusters.json``, beside which there are the clusters in ``always``; without one, ``services`` is all that there is.
     """
     content: dict[str, Any] = {
         "node": {"id": "pelagos", "cluster": "pelagos"},
@@ -96,6 +103,8 @@ def bootstrap(admin: str, limits: Limits, dynamic: str = "", services: tuple[Ser
             "lds_config": _watched(dynamic, "listeners.json"),
             "cds_config": _watched(dynamic, "clusters.json"),
         }
+        if always:
+            content["static_resources"] = {"clusters": list(always)}
     else:
         content["static_resources"] = {"listeners": listeners(services, limits), "clusters": clusters(services)}
     return content
@@ -111,11 +120,14 @@ def listeners(services: tuple[Service, ...], limits: Limits) -> list[dict[str, A
             ("metrics", service.ports.metrics),
         ):
             address = {"socket_address": {"address": service.address, "port_value": port}}
-            found.append(_listener(f"{service.name}-{kind}", address, _hosts(kind, service, limits), kind, limits))
+            name = f"{service.name}-{kind}"
+            behind = manager(name, _hosts(kind, service, limits), kind, limits, _filters(kind, limits))
+            found.append(listener(name, address, behind, limits))
         if service.private:
             address = {"pipe": {"path": service.private, "mode": 0o600}}
             hosts = _hosts("grpc", replace(service, hosts=()), limits)
-            private = _listener(f"{service.name}-private", address, hosts, "grpc", limits)
+            name = f"{service.name}-private"
+            private = listener(name, address, manager(name, hosts, "grpc", limits, _filters("grpc", limits)), limits)
             # Clients that take up all connections must not make a server look dead to whoever looks after it.
             found.append(private | {"ignore_global_conn_limit": True})
     return found
@@ -124,7 +136,7 @@ def listeners(services: tuple[Service, ...], limits: Limits) -> list[dict[str, A
 def clusters(services: tuple[Service, ...]) -> list[dict[str, Any]]:
     """One for each protocol of each service."""
     return [
-        _cluster(f"{service.name}-{kind}", address, is_http2=kind == "grpc")
+        cluster(f"{service.name}-{kind}", address, is_http2=kind == "grpc")
         for service in services
         for kind, address in (
             ("http", service.upstream.http),
@@ -191,9 +203,8 @@ def _hosts(kind: str, service: Service, limits: Limits) -> list[dict[str, Any]]:
     return routes.virtual_hosts(found, service.hosts or ("*",))
 
 
-def _listener(
-    name: str, address: dict[str, Any], hosts: list[dict[str, Any]], kind: str, limits: Limits
-) -> dict[str, Any]:
+def listener(name: str, address: dict[str, Any], manager: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """What takes connections at an address, and hands their requests to ``manager``."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a listener: use letters, digits, '.', '_' and '-'")
     # In this order: a connection beyond the limit is closed before anything of it is read.
@@ -204,7 +215,7 @@ def _listener(
             stat_prefix=name,
             max_connections=limits.connections,
         ),
-        _manager(name, hosts, kind, limits),
+        manager,
     ]
     return {
         "name": name,
@@ -216,55 +227,61 @@ def _listener(
     }
 
 
-def _manager(name: str, hosts: list[dict[str, Any]], kind: str, limits: Limits) -> dict[str, Any]:
-    too_long = {"op": "EQ", "value": {"default_value": 413, "runtime_key": "pelagos.too_long"}}
-    text = (
-        f"The body is too long: at most {limits.request_bytes} bytes are accepted for an inference with binary data, "
-        f"{JSON_BYTES} for one in JSON alone, and less for all others"
-    )
-    allowed = {"inline_string": text}
+def manager(
+    name: str, hosts: list[dict[str, Any]], kind: str, limits: Limits, filters: list[dict[str, Any]], **more: Any
+) -> dict[str, Any]:
+    """How requests are read, routed by ``hosts`` and filtered, whoever listens. ``more`` are other fields of it."""
     streams = {
         "max_concurrent_streams": limits.streams,
         "initial_stream_window_size": MIB,
         "initial_connection_window_size": 4 * MIB,
     }
-    return typed(
-        "envoy.filters.network.http_connection_manager",
-        "filters.network.http_connection_manager.v3.HttpConnectionManager",
-        stat_prefix=name,
-        codec_type="HTTP2" if kind == "grpc" else "HTTP1",
+    usual: dict[str, Any] = {
+        "stat_prefix": name,
+        "codec_type": "HTTP2" if kind == "grpc" else "HTTP1",
         # Clusters may come from a file of their own, which Envoy may read later than this.
-        route_config={"name": name, "validate_clusters": False, "virtual_hosts": hosts},
-        http_filters=_filters(kind, limits),
-        access_log=[_refused()],
-        # Says what is allowed to who sent too much in pieces, whose end was not announced: routes.http tells all others.
-        local_reply_config={"mappers": [{"filter": {"status_code_filter": {"comparison": too_long}}, "body": allowed}]},
+        "route_config": {"name": name, "validate_clusters": False, "virtual_hosts": hosts},
+        "http_filters": filters,
+        "access_log": [refused()],
+        "local_reply_config": {"mappers": [too_long(limits, JSON_BYTES)]},
         # The address of the client is known by its connection; its headers about that, and those to Envoy, are not believed.
-        use_remote_address=True,
-        internal_address_config={"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
-        generate_request_id=False,
-        strip_any_host_port=True,
+        "use_remote_address": True,
+        "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
+        "generate_request_id": False,
+        "strip_any_host_port": True,
         # Routes compare what is left of a path after all that a server might make of it: what is closed has one spelling.
-        normalize_path=True,
-        merge_slashes=True,
-        path_with_escaped_slashes_action="REJECT_REQUEST",
-        max_request_headers_kb=limits.header_kibibytes,
-        common_http_protocol_options={
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "max_request_headers_kb": limits.header_kibibytes,
+        "common_http_protocol_options": {
             "idle_timeout": seconds(limits.idle_seconds),
             "max_headers_count": 64,
             "headers_with_underscores_action": "REJECT_REQUEST",
         },
-        http2_protocol_options=streams,
-        request_headers_timeout=seconds(limits.headers_seconds),
-        request_timeout=seconds(limits.upload_seconds),
-        stream_idle_timeout=seconds(limits.idle_seconds),
-        drain_timeout="5s",
+        "http2_protocol_options": streams,
+        "request_headers_timeout": seconds(limits.headers_seconds),
+        "request_timeout": seconds(limits.upload_seconds),
+        "stream_idle_timeout": seconds(limits.idle_seconds),
+        "drain_timeout": "5s",
+    }
+    http = "http_connection_manager"
+    return typed(f"envoy.filters.network.{http}", f"filters.network.{http}.v3.HttpConnectionManager", **(usual | more))
+
+
+def too_long(limits: Limits, json_bytes: int) -> dict[str, Any]:
+    """Says what is allowed to who sent too much; routes.http tells who announced that."""
+    comparison = {"op": "EQ", "value": {"default_value": 413, "runtime_key": "pelagos.too_long"}}
+    text = (
+        f"The body is too long: at most {limits.request_bytes} bytes are accepted for an inference with binary data, "
+        f"{json_bytes} for one in JSON alone, and less for all others"
     )
+    return {"filter": {"status_code_filter": {"comparison": comparison}}, "body": {"inline_string": text}}
 
 
-def _filters(kind: str, limits: Limits) -> list[dict[str, Any]]:
+def limiting(kind: str, limits: Limits) -> list[dict[str, Any]]:
+    """Filters that count what is in progress and hold whole bodies, of no more than is allowed."""
     most = limits.request_bytes
-    # The script comes after the buffer, since it looks at whole bodies, and at none that is larger than allowed.
     filters = [typed("envoy.filters.http.buffer", "filters.http.buffer.v3.Buffer", max_request_bytes=most)]
     if kind == "http":
         # Before the buffer: what is counted is what would be buffered. Never more than `uploads` in progress; the filter would
@@ -278,13 +295,24 @@ def _filters(kind: str, limits: Limits) -> list[dict[str, Any]]:
         }
         counter = "filters.http.adaptive_concurrency.v3.AdaptiveConcurrency"
         filters.insert(0, typed(routes.COUNTER, counter, gradient_controller_config=controller))
+    return filters
+
+
+def router() -> dict[str, Any]:
+    """The last filter."""
+    return typed("envoy.filters.http.router", "filters.http.router.v3.Router", suppress_envoy_headers=True)
+
+
+def _filters(kind: str, limits: Limits) -> list[dict[str, Any]]:
+    # The script comes after the buffer, since it looks at whole bodies, and at none that is larger than allowed.
+    filters = limiting(kind, limits)
     if kind in _GUARDS:
         script = {"inline_string": _GUARDS[kind]}
         filters.append(typed("envoy.filters.http.lua", "filters.http.lua.v3.Lua", default_source_code=script))
-    return [*filters, typed("envoy.filters.http.router", "filters.http.router.v3.Router", suppress_envoy_headers=True)]
+    return [*filters, router()]
 
 
-def _refused() -> dict[str, Any]:
+def refused() -> dict[str, Any]:
     """A line for each request that got an error; whoever keeps the output of Envoy keeps it short."""
     comparison = {"op": "GE", "value": {"default_value": 400, "runtime_key": "pelagos.logged"}}
     log = typed(
@@ -308,27 +336,38 @@ def _refused() -> dict[str, Any]:
     return log | {"filter": {"status_code_filter": {"comparison": comparison}}}
 
 
-def _cluster(name: str, address: str, *, is_http2: bool) -> dict[str, Any]:
+def cluster(name: str, address: str, *, is_http2: bool, host: str = "") -> dict[str, Any]:
+    """A server at ``host:port`` or at the path of a Unix socket. ``host`` is what it is asked for as; empty: as by the client."""
     protocol: dict[str, Any] = {"http2_protocol_options": {}} if is_http2 else {"http_protocol_options": {}}
     options = {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
         "common_http_protocol_options": {"idle_timeout": "60s"},
         "explicit_http_config": protocol,
     }
+    kind = "STATIC"
     if address.startswith("/"):
         place: dict[str, Any] = {"pipe": {"path": address}}
     else:
-        host, _, port = address.rpartition(":")
-        place = {"socket_address": {"address": host.strip("[]"), "port_value": int(port)}}
-    endpoint = {"endpoint": {"address": place}}
+        server, _, port = address.rpartition(":")
+        place = {"socket_address": {"address": server.strip("[]"), "port_value": int(port)}}
+        kind = "STATIC" if _is_address(server.strip("[]")) else "STRICT_DNS"
+    endpoint: dict[str, Any] = {"endpoint": {"address": place} | ({"hostname": host} if host else {})}
     most = {"max_connections": 256, "max_pending_requests": 1024, "max_requests": 1024}
     return {
         "name": name,
-        "type": "STATIC",
-        # A server is on this machine, or in this pod: it takes a connection at once, or is not there.
+        "type": kind,
+        # A server is on this machine, in this pod or in this cluster: it takes a connection at once, or is not there.
         "connect_timeout": "2s",
         "per_connection_buffer_limit_bytes": 256 * 1024,
         "circuit_breakers": {"thresholds": [most]},
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
     }
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -7,6 +7,7 @@ first that matches answers.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from pelagos.engines.envoy.guards import FIELD_BYTES, JSON_BYTES
@@ -37,48 +38,86 @@ def seconds(count: float) -> str:
     return f"{count:g}s"
 
 
+@dataclass(frozen=True)
+class Way:
+    """Where requests go. ``cluster`` names it; empty: the header ``chosen`` does, which never comes from a client.
+
+    ``dropped`` are the headers that the server does not get. ``rewritten``: the two folders before /v2 are taken off the path.
+    """
+
+    cluster: str = ""
+    chosen: str = ""
+    dropped: tuple[str, ...] = ()
+    rewritten: bool = False
+
+
 def http(cluster: str, model: str, most: int, timeout: float) -> list[dict[str, Any]]:
     """Routes of the HTTP port; an inference may have ``most`` bytes."""
-    name = re.escape(model)
-    health = _pattern(r"/v2|/v2/health/(live|ready)|/v2/models/" + name + r"(/versions/[0-9]{1,9})?(/ready)?")
-    infer = _pattern(rf"/v2/models/{name}(/versions/[0-9]{{1,9}})?/infer")
+    way = Way(cluster)
+    return http_by(way, "", re.escape(model), most, timeout, json=(way, JSON_BYTES))
+
+
+def http_by(way: Way, base: str, name: str, most: int, timeout: float, json: tuple[Way, int]) -> list[dict[str, Any]]:
+    """Likewise below ``base`` and for models called ``name``, which are expressions.
+
+    ``json``: where an inference goes that has no binary data, and how many bytes it may have.
+    """
+    model = rf"/models/{name}(/versions/[0-9]{{1,9}})?"
+    health = _pattern(rf"{base}/v2(/health/(live|ready)|{model}(/ready)?)?")
+    infer = _pattern(rf"{base}/v2{model}/infer")
     binary = _matches(_HEADER_LENGTH, "0|[1-9][0-9]{0,3}")
     post = _matches(":method", "POST")
-    too_long = f"The body is too long: at most {most} bytes are accepted"
+    elsewhere, most_json = json
     # A refusal stands before the route by which the request would pass. The length of a body is looked at where it was
     # announced, so that the answer comes before the body; the buffer (config) counts what was not.
     return [
-        _to(cluster, {**health, "headers": [_matches(":method", "GET")]}, timeout, most=1024),
+        _to(way, {**health, "headers": [_matches(":method", "GET")]}, timeout, most=1024),
         _refuse({**infer, "headers": [post, _encoded("content-encoding")]}, 415, _NO_ENCODING),
-        _refuse(
-            {**infer, "headers": [post, _announced(most + 1, 2**63 - 1)]},
-            413,
-            too_long,
-        ),
-        _to(cluster, {**infer, "headers": [post, binary, _announced(0, SMALL + 1)]}, timeout, most=SMALL),
-        _to(cluster, {**infer, "headers": [post, binary]}, timeout, is_counted=True),
+        _refuse({**infer, "headers": [post, _announced(most + 1, 2**63 - 1)]}, 413, _too_long(most)),
+        _to(way, {**infer, "headers": [post, binary, _announced(0, SMALL + 1)]}, timeout, most=SMALL),
+        _to(way, {**infer, "headers": [post, binary]}, timeout, is_counted=True),
         _refuse({**infer, "headers": [post, {"name": _HEADER_LENGTH, "present_match": True}]}, 400, _BAD_LENGTH),
-        _to(cluster, {**infer, "headers": [post]}, timeout, most=JSON_BYTES),
+        *_json(elsewhere, {**infer, "headers": [post]}, timeout, most_json),
         _refuse({"prefix": "/"}, 403, _CLOSED),
     ]
+
+
+def _json(way: Way, match: dict[str, Any], timeout: float, most: int) -> list[dict[str, Any]]:
+    if most <= SMALL:
+        return [_to(way, match, timeout, most=most)]
+    headers = match["headers"]
+    return [
+        _refuse({**match, "headers": [*headers, _announced(most + 1, 2**63 - 1)]}, 413, _too_long(most)),
+        _to(way, {**match, "headers": [*headers, _announced(0, SMALL + 1)]}, timeout, most=SMALL),
+        _to(way, match, timeout, most=most, is_counted=True),
+    ]
+
+
+def _too_long(most: int) -> str:
+    return f"The body is too long: at most {most} bytes are accepted"
 
 
 def config(cluster: str, model: str, timeout: float) -> dict[str, Any]:
     """Route of the HTTP port to how the model is configured, for whoever must know which one it is."""
     path = _pattern(rf"/v2/models/{re.escape(model)}/config")
-    return _to(cluster, {**path, "headers": [_matches(":method", "GET")]}, timeout, most=1024)
+    return _to(Way(cluster), {**path, "headers": [_matches(":method", "GET")]}, timeout, most=1024)
 
 
 def grpc(cluster: str, model: str, most: int, timeout: float) -> list[dict[str, Any]]:
     """Routes of the gRPC port. The model is named inside of the message, and the server has only one."""
     del model, most
+    return grpc_by(Way(cluster), timeout)
+
+
+def grpc_by(way: Way, timeout: float) -> list[dict[str, Any]]:
+    """Likewise, wherever they go."""
     method = {"headers": [_matches(":method", "POST"), _matches("content-type", r"application/grpc(\+proto)?")]}
     asking = [f"{_GRPC}{name}" for name in _METHODS] + ["/grpc.health.v1.Health/Check"]
     return [
         _refuse({"prefix": "/", "headers": [_encoded("grpc-encoding")]}, 403, _NO_ENCODING),
         _refuse({"prefix": "/", "headers": [_encoded("content-encoding")]}, 403, _NO_ENCODING),
-        _to(cluster, {"path": f"{_GRPC}ModelInfer", **method}, timeout),
-        *(_to(cluster, {"path": path, **method}, timeout, most=FIELD_BYTES) for path in asking),
+        _to(way, {"path": f"{_GRPC}ModelInfer", **method}, timeout),
+        *(_to(way, {"path": path, **method}, timeout, most=FIELD_BYTES) for path in asking),
         _refuse({"prefix": "/"}, 403, _CLOSED),
     ]
 
@@ -88,7 +127,7 @@ def metrics(cluster: str, model: str, most: int, timeout: float) -> list[dict[st
     del model, most
     get = [_matches(":method", "GET")]
     return [
-        _to(cluster, {"path": "/metrics", "headers": get}, timeout, most=1024),
+        _to(Way(cluster), {"path": "/metrics", "headers": get}, timeout, most=1024),
         _refuse({"prefix": "/"}, 403, _CLOSED),
     ]
 
@@ -103,22 +142,24 @@ def virtual_hosts(routes: list[dict[str, Any]], hosts: tuple[str, ...]) -> list[
 
 
 def _to(
-    cluster: str, match: dict[str, Any], timeout: float, most: int | None = None, *, is_counted: bool = False
+    way: Way, match: dict[str, Any], timeout: float, most: int | None = None, *, is_counted: bool = False
 ) -> dict[str, Any]:
     """A route to the server, with a body of at most ``most`` bytes where that is less than usual.
 
     Of those that are counted, only so many may be in progress at once.
     """
-    route: dict[str, Any] = {
-        "match": match,
-        "route": {
-            "cluster": cluster,
-            "timeout": seconds(timeout),
-            "max_stream_duration": {"grpc_timeout_header_max": seconds(timeout)},
-            # Never of a request that the server has seen: one that kills it must not kill its successor.
-            "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
-        },
+    action: dict[str, Any] = {
+        **({"cluster": way.cluster} if way.cluster else {"cluster_header": way.chosen, "auto_host_rewrite": True}),
+        "timeout": seconds(timeout),
+        "max_stream_duration": {"grpc_timeout_header_max": seconds(timeout)},
+        # Never of a request that the server has seen: one that kills it must not kill its successor.
+        "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
     }
+    if way.rewritten:
+        action["regex_rewrite"] = {"pattern": {"regex": "^/[^/]+/[^/]+/"}, "substitution": "/"}
+    route: dict[str, Any] = {"match": match, "route": action}
+    if way.dropped:
+        route["request_headers_to_remove"] = list(way.dropped)
     differs = {} if is_counted else _UNCOUNTED
     if most is not None:
         differs = differs | _unlike(buffer={"max_request_bytes": most})

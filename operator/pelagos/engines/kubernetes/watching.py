@@ -36,6 +36,7 @@ Name = tuple[str, str]
 class Watched:
     """``objects`` by namespace and name, as the API server last showed them.
 
+    ``namespace`` empty: of all; with a slash and a name: that object alone.
     ``heard``: when it last said anything about this kind, by ``clock``; None before it did. ``problem``: why nothing is heard, in
     words; empty while the watch is open. ``changed`` is called after every change, with the names that changed. No more than
     ``most`` objects are kept, and ``problem`` says when there are more.
@@ -56,7 +57,8 @@ class Watched:
         self.problem = "nothing was read yet"
         self._rest = rest
         self._kind = kind
-        self._namespace = namespace
+        self._namespace, _, only = namespace.partition("/")
+        self._selected = {"fieldSelector": f"metadata.name={only}"} if only else {}
         self._changed = changed
         self._most = most
         self._clock = clock
@@ -104,7 +106,7 @@ class Watched:
 
     async def _list(self) -> None:
         found: dict[Name, Mapping[str, Any]] = {}
-        asked = {"limit": str(_PAGE)}
+        asked = {"limit": str(_PAGE), **self._selected}
         self._cut = ""
         while True:
             path = f"{self._kind.path(self._namespace)}?{urlencode(asked)}"
@@ -133,6 +135,7 @@ class Watched:
             "allowWatchBookmarks": "true",
             "resourceVersion": self._version,
             "timeoutSeconds": str(_WATCH_SECONDS),
+            **self._selected,
         }
         path = f"{self._kind.path(self._namespace)}?{urlencode(asked)}"
         async for event in self._rest.events(path, silence=SILENCE):

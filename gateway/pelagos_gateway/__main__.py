@@ -1,0 +1,40 @@
+"""``python -m pelagos_gateway``: settings come from the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+
+from pydantic import ValidationError
+
+from pelagos.engines.kubernetes import connecting
+from pelagos_gateway.app import Gateway
+from pelagos_gateway.settings import Settings
+
+
+async def _run(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
+    gateway = Gateway(settings, connecting.connect(settings.kubeconfig))
+    await gateway.run(stopping.wait())
+
+
+def main() -> int:
+    """Serve until told to end; 2 when the settings cannot be used."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        settings = Settings()
+        with contextlib.suppress(asyncio.CancelledError):
+            asyncio.run(_run(settings))
+    except (ValidationError, connecting.NoClusterError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""The program from start to end: follows the API server, tells Envoy, judges, listens. Called by __main__ and by tests."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from time import monotonic
+
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from pelagos.api import meta
+from pelagos.api.tenant_settings import name_of
+from pelagos.engines.envoy import shared
+from pelagos.engines.envoy.config import MIB, Limits
+from pelagos.engines.envoy.shared import Front
+from pelagos.engines.kubernetes.objects import Collection
+from pelagos.engines.kubernetes.rest import KubernetesRest
+from pelagos.engines.kubernetes.watching import Name, Watched
+from pelagos_gateway import callers, table
+from pelagos_gateway.authority import Authority, UnixServer
+from pelagos_gateway.callers import Callers
+from pelagos_gateway.converting import Converter
+from pelagos_gateway.envoy import Files, Process
+from pelagos_gateway.journal import Journal
+from pelagos_gateway.judging import Identities, Judge
+from pelagos_gateway.metrics import METRICS
+from pelagos_gateway.settings import LOOPBACK, Settings
+from pelagos_gateway.table import Policy, Table
+from pelagos_gateway.trials import Trials
+
+logger = logging.getLogger(__name__)
+
+SERVICES = Collection(meta.API_VERSION, "ModelService", "modelservices")
+TRIALS = Collection(meta.API_VERSION, "Trial", "trials")
+CONFIG_MAPS = Collection("v1", "ConfigMap", "configmaps")
+_LOOK_SECONDS = 1.0
+_DRAIN_SECONDS = 1.0
+_ENVOY_THREADS = 4
+
+
+class Gateway:
+    """One installation, or one namespace."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        rest: KubernetesRest,
+        identities: Identities | None = None,
+        *,
+        limits: Limits | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._settings = settings
+        self._rest = rest
+        self._clock = clock
+        self._limits = limits or Limits(connections=1024, all_connections=2048)
+        self._trials = Trials()
+        self._callers = Callers(callers.Limits(settings.requests_per_minute, settings.at_once))
+        self._judge = Judge(self._callers, self._trials, clock, identities, is_open=settings.open)
+        self._usual = Policy(settings.access, settings.entitled)
+        sockets = settings.sockets
+        most = settings.json_mebibytes * MIB
+        front = Front(
+            settings.address, settings.http_port, settings.grpc_port, str(sockets), settings.allowed_hosts, most
+        )
+        self._files = Files(settings.folder, front, self._limits)
+        threads = max(1, min(_ENVOY_THREADS, (os.cpu_count() or 1) // 2))
+        self.envoy = Process(settings.envoy, self._files, threads) if settings.envoy is not None else None
+        self._addresses: dict[str, str] = {}
+        self._converter = Converter(self._addresses.get, most, self._limits.answer_seconds)
+        self._journal = Journal(sockets / shared.JOURNAL, self._callers)
+        self._servers = (
+            UnixServer(sockets / shared.AUTHORITY, Authority(self._judge).answer),
+            UnixServer(sockets / shared.CONVERTER, self._converter.answer),
+        )
+        namespace, home = settings.namespace, settings.operator_namespace
+        self._services = Watched(rest, SERVICES, namespace=namespace, changed=self._changed)
+        self._open_trials = Watched(rest, TRIALS, namespace=namespace, changed=self._trials_changed)
+        self._tenants = None
+        if home:
+            where = f"{home}/{name_of(namespace)}" if namespace else home
+            self._tenants = Watched(rest, CONFIG_MAPS, namespace=where, changed=self._changed)
+        self._followed = {"ModelService": self._services, "Trial": self._open_trials, "ConfigMap": self._tenants}
+        self._pending = asyncio.Event()
+
+    async def run(self, until: Awaitable[object]) -> None:
+        """Serve until told to end; then let what is in progress end, and leave nothing behind."""
+        self._settings.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await self._journal.start()
+        for server in self._servers:
+            await server.start()
+        runner = await self._listen()
+        tasks: list[asyncio.Task[None]] = [
+            asyncio.create_task(each.run()) for each in self._followed.values() if each is not None
+        ]
+        tasks += [asyncio.create_task(self._apply()), asyncio.create_task(self._look())]
+        stopped = asyncio.create_task(_awaited(until))
+        try:
+            await asyncio.wait({stopped, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for task in (*tasks, stopped):
+                task.cancel()
+            await asyncio.gather(*tasks, stopped, return_exceptions=True)
+            if self.envoy is not None:
+                await self.envoy.stop(_DRAIN_SECONDS)
+            await self._converter.stop()
+            for server in self._servers:
+                await server.stop()
+            await self._journal.stop()
+            await runner.cleanup()
+            await self._rest.close()
+
+    def _changed(self, names: set[Name]) -> None:
+        del names
+        found = table.services(self._services.objects)
+        for name in self._judge.table.services.keys() - found.keys():
+            METRICS.forget(name)
+        tenants = self._tenants.objects if self._tenants is not None else {}
+        self._judge.table = Table(found, table.policies(tenants, self._usual), self._usual)
+        self._judge.is_known = all(each is None or each.heard is not None for each in (self._services, self._tenants))
+        self._addresses.clear()
+        self._addresses.update(table.addresses(found))
+        METRICS.services.set(len(found))
+        self._pending.set()
+
+    def _trials_changed(self, names: set[Name]) -> None:
+        del names
+        self._trials.take(self._open_trials.objects, datetime.now(UTC), self._clock())
+
+    async def _apply(self) -> None:
+        """Tell Envoy, once for all that changes at a time; and start it, once there is something to tell."""
+        started: asyncio.Task[None] | None = None
+        try:
+            while True:
+                await self._pending.wait()
+                self._pending.clear()
+                try:
+                    if self._files.write(tuple(self._judge.table.services.values())):
+                        logger.info("Envoy is told of %d services", len(self._judge.table.services))
+                except OSError as error:
+                    logger.error("Envoy cannot be told what to do, and goes on as before: %s", error)
+                    self._pending.set()
+                if started is None and self.envoy is not None:
+                    started = asyncio.create_task(self.envoy.run())
+                await asyncio.sleep(0.1)
+        finally:
+            if started is not None:
+                started.cancel()
+                await asyncio.gather(started, return_exceptions=True)
+
+    async def _look(self) -> None:
+        while True:
+            for kind, watched in self._followed.items():
+                if watched is not None:
+                    METRICS.stale.labels(kind).set(bool(watched.problem))
+            METRICS.trials.set(len(self._trials.open_at(self._clock())))
+            METRICS.in_progress.set(self._callers.in_progress)
+            METRICS.envoy.set(await self._files.is_ready())
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _listen(self) -> web.ServerRunner:
+        runner = web.ServerRunner(web.Server(self._told, access_log=None))
+        await runner.setup()
+        await web.TCPSite(runner, self._settings.metrics_address, self._settings.metrics_port).start()
+        return runner
+
+    async def _told(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Health and metrics."""
+        if self._settings.metrics_address in LOOPBACK and request.url.host not in LOOPBACK:
+            return web.Response(status=421, text="Ask by 127.0.0.1 or localhost\n")
+        if request.path == "/metrics":
+            return web.Response(body=generate_latest(METRICS.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        if request.path == "/healthz":
+            return web.Response(text="ok\n")
+        if request.path == "/readyz":
+            trouble = await self._trouble()
+            return web.Response(status=503 if trouble else 200, text=f"{trouble or 'ok'}\n")
+        return web.Response(status=404, text="/metrics, /healthz and /readyz are here\n")
+
+    async def _trouble(self) -> str:
+        if not self._judge.is_known:
+            return "what is served is not known yet: the API server was not reached"
+        return "" if await self._files.is_ready() else "Envoy does not answer"
+
+
+async def _awaited(until: Awaitable[object]) -> None:
+    await until

@@ -1,0 +1,87 @@
+"""What Envoy asks before it lets a request pass (its ext_authz), on a Unix socket for the owner alone. Called by the program.
+
+Should this end, nothing passes. Called on the way of every request: it does no more than it must.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from pelagos.engines.envoy import shared
+from pelagos_gateway.judging import Allowed, Asked, Judge, Refused
+from pelagos_gateway.metrics import METRICS
+
+logger = logging.getLogger(__name__)
+
+_HTTP, _GRPC = "/http", "/grpc"
+_OK = 200
+_LONGEST = 32 * 1024
+"""Bytes of a line or a header: more than Envoy takes from clients."""
+
+
+class Authority:
+    """The server. ``judge`` decides."""
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """200 with where to go, or what the client is told."""
+        # As Envoy will route it, not as it would be spelled otherwise.
+        path = request.raw_path
+        is_grpc = path.startswith(_GRPC)
+        asked = Asked(
+            is_grpc,
+            path.removeprefix(_GRPC if is_grpc else _HTTP),
+            request.headers.get(shared.CALL, ""),
+            request.headers.get(shared.SERVICE),
+            request.headers.get("Authorization"),
+        )
+        try:
+            told = await self._judge.judge(asked)
+        except Exception:
+            logger.exception("a request could not be judged")
+            told = Refused(503, "Try again: the gateway failed to judge this request")
+        if isinstance(told, Allowed):
+            headers = {
+                shared.CHOSEN: shared.cluster_name(told.service, "grpc" if is_grpc else "http"),
+                shared.LABELS: f"{told.service} {told.access}",
+            }
+            return web.Response(status=_OK, headers=headers)
+        METRICS.refused(told.status)
+        if is_grpc:
+            # The code is ours, because Envoy makes UNAVAILABLE of 429, after which clients try again at once.
+            return web.Response(status=told.status, text=told.message, headers={"grpc-status": str(told.grpc)})
+        headers = {"Content-Type": "application/json", **told.headers}
+        return web.Response(status=told.status, body=json.dumps({"error": told.message}).encode(), headers=headers)
+
+
+class UnixServer:
+    """Any handler on a Unix socket for the owner alone."""
+
+    def __init__(self, path: Path, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
+        self._path = path
+        self._answer = answer
+        self._runner: web.ServerRunner | None = None
+
+    async def start(self) -> None:
+        """Listen; what an earlier life left is removed."""
+        self._path.unlink(missing_ok=True)
+        self._runner = web.ServerRunner(
+            web.Server(self._answer, access_log=None, max_line_size=_LONGEST, max_field_size=_LONGEST),
+            shutdown_timeout=1,
+        )
+        await self._runner.setup()
+        await web.UnixSite(self._runner, str(self._path)).start()
+        self._path.chmod(0o600)
+
+    async def stop(self) -> None:
+        """End, with what is in progress."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._path.unlink(missing_ok=True)

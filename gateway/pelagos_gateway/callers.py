@@ -1,0 +1,102 @@
+"""Limits of each caller: how many requests in a minute, and how many in progress. Called by judging; told of ends by the journal.
+
+What is counted may be forgotten, with this program or with Envoy: then more passes for a moment, and never less.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+LONGEST_CALL = 600.0
+"""Seconds after which a call is no longer counted as in progress, should nobody tell of its end."""
+MOST_CALLERS = 20_000
+"""That are remembered; those who have asked longest ago are forgotten first."""
+_MOST_ENDED = 4_096
+"""Calls that are remembered to have ended, should they be said to begin after that."""
+_MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Of one caller."""
+
+    per_minute: int
+    at_once: int
+
+
+@dataclass(frozen=True)
+class Exceeded:
+    """What was too much, and in how many seconds it may be tried again."""
+
+    message: str
+    retry_after: int
+
+
+@dataclass
+class _Caller:
+    tokens: float
+    seen: float
+    calls: dict[str, float] = field(default_factory=dict)
+
+
+class Callers:
+    """All who call. Times are of a clock that only goes on."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._callers: OrderedDict[str, _Caller] = OrderedDict()
+        self._of_call: dict[str, str] = {}
+        self._ended: OrderedDict[str, None] = OrderedDict()
+
+    def begin(self, caller: str, call: str, now: float) -> Exceeded | None:
+        """A call of this name begins, or why it may not."""
+        limits = self._limits
+        known = self._callers.setdefault(caller, _Caller(float(limits.per_minute), now))
+        self._callers.move_to_end(caller)
+        known.tokens = min(limits.per_minute, known.tokens + (now - known.seen) * limits.per_minute / _MINUTE)
+        known.seen = now
+        for old in [old for old, began in known.calls.items() if now - began > LONGEST_CALL]:
+            self.end(old)
+        if len(known.calls) >= limits.at_once:
+            message = f"{len(known.calls)} of your requests are in progress, and {limits.at_once} may be at once"
+            return Exceeded(f"{message}: wait for one of them to end", 1)
+        if known.tokens < 1:
+            wait = math.ceil((1 - known.tokens) * _MINUTE / limits.per_minute)
+            message = f"you may send {limits.per_minute} requests in a minute"
+            return Exceeded(f"{message}: try again in {wait} s, and send several images in one request", wait)
+        known.tokens -= 1
+        # Its client may have gone before it was judged.
+        if call not in self._ended:
+            known.calls[call] = now
+            self._of_call[call] = caller
+        self._forget()
+        return None
+
+    def end(self, call: str) -> None:
+        """It is over, however it ended."""
+        name = self._of_call.pop(call, None)
+        if name is not None:
+            self._callers[name].calls.pop(call, None)
+            return
+        self._ended[call] = None
+        if len(self._ended) > _MOST_ENDED:
+            self._ended.popitem(last=False)
+
+    def end_all(self) -> None:
+        """Nothing is in progress any more: Envoy is gone."""
+        self._of_call.clear()
+        for caller in self._callers.values():
+            caller.calls.clear()
+
+    @property
+    def in_progress(self) -> int:
+        """Calls of callers with limits."""
+        return len(self._of_call)
+
+    def _forget(self) -> None:
+        while len(self._callers) > MOST_CALLERS:
+            _, caller = self._callers.popitem(last=False)
+            for call in caller.calls:
+                self._of_call.pop(call, None)

@@ -1,0 +1,160 @@
+"""Makes of inferences in JSON alone, with images in base64, what servers take: short JSON, and the bytes. Called by Envoy.
+
+The server behind parses only short JSON, since long or deep JSON ends it. What comes here is a stranger's: Envoy limits its size,
+the parser its depth, and every field is looked at. Judged was the request before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import logging
+import struct
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from pelagos.engines.envoy import shared
+from pelagos.engines.envoy.guards import JSON_BYTES
+
+logger = logging.getLogger(__name__)
+
+_LENGTH = "Inference-Header-Content-Length"
+_INPUTS, _VALUES = 16, 1024
+"""Most inputs of a request, and images in one of them."""
+_AT_ONCE = 4
+"""Conversions at once: each holds its request twice."""
+_BYTES, _BASE64 = "BYTES", "base64"
+_PASSED = ("content-type", "inference-header-content-length")
+
+
+class RefusedError(Exception):
+    """What is wrong with the request: field, value, what is allowed."""
+
+
+def convert(text: bytes) -> tuple[bytes, int]:
+    """The binary form of an inference in JSON, and how long the JSON before the bytes is. Raises RefusedError."""
+    try:
+        request = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise RefusedError(
+            f"the body is no JSON that can be read: {str(error)[:200] or type(error).__name__}"
+        ) from None
+    if not isinstance(request, dict) or not isinstance(request.get("inputs"), list):
+        raise RefusedError('the body must be an object with a list "inputs"')
+    inputs = request["inputs"]
+    if not 0 < len(inputs) <= _INPUTS:
+        raise RefusedError(f"inputs has {len(inputs)} elements; allowed are 1 to {_INPUTS}")
+    parts: list[bytes] = []
+    request["inputs"] = [_input(f"inputs[{index}]", each, parts) for index, each in enumerate(inputs)]
+    header = json.dumps(request, separators=(",", ":")).encode()
+    if len(header) > JSON_BYTES:
+        raise RefusedError(f"without its images the JSON has {len(header)} bytes; at most {JSON_BYTES} are accepted")
+    return b"".join((header, *parts)), len(header)
+
+
+def _input(where: str, given: object, parts: list[bytes]) -> object:
+    """An input whose texts went to ``parts``; others are left as they are, and must be short."""
+    if not isinstance(given, dict) or given.get("datatype") != _BYTES or "data" not in given:
+        return given
+    parameters = given.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise RefusedError(f"{where}.parameters must be an object")
+    kind = parameters.get("content_type", _BASE64)
+    if kind != _BASE64:
+        raise RefusedError(f"{where}.parameters.content_type is {str(kind)[:100]!r}; allowed is {_BASE64!r}")
+    tensor = bytearray()
+    for value in _flat(where, given["data"]):
+        if not isinstance(value, str):
+            raise RefusedError(f"{where}.data holds {type(value).__name__}; allowed are texts: images in base64")
+        try:
+            content = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise RefusedError(f"{where}.data is no base64 ({error}): encode the image file as it is") from None
+        tensor += struct.pack("<I", len(content)) + content
+    parts.append(bytes(tensor))
+    kept = {key: value for key, value in parameters.items() if key != "content_type"}
+    rest = {key: value for key, value in given.items() if key != "data"}
+    return {**rest, "parameters": {**kept, "binary_data_size": len(tensor)}}
+
+
+def _flat(where: str, data: object) -> list[object]:
+    """The elements of a list, or of a list of lists as a shape of two dimensions has it."""
+    if not isinstance(data, list):
+        raise RefusedError(f"{where}.data must be a list of images in base64")
+    found = [value for each in data for value in (each if isinstance(each, list) else (each,))]
+    if len(found) > _VALUES:
+        raise RefusedError(f"{where}.data has {len(found)} elements; at most {_VALUES} are accepted")
+    return found
+
+
+def _no_number(name: str) -> object:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+class Converter:
+    """The server. ``place`` tells where a cluster of Envoy leads: ``host:port``; None when it is gone."""
+
+    def __init__(self, place: Callable[[str], str | None], most_bytes: int, seconds: float) -> None:
+        self._place = place
+        self._most = most_bytes
+        self._seconds = seconds
+        self._session: aiohttp.ClientSession | None = None
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """As the service answers, or why the request is refused."""
+        place = self._place(request.headers.get(shared.CHOSEN, ""))
+        if place is None:
+            return _refused(HTTPStatus.SERVICE_UNAVAILABLE, "The service is gone: try again")
+        async with self._turns:
+            text = await _body(request, self._most)
+            if text is None:
+                return _refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"At most {self._most} bytes of JSON are accepted")
+            try:
+                body, length = await asyncio.to_thread(convert, text)
+            except RefusedError as error:
+                return _refused(HTTPStatus.BAD_REQUEST, f"{error}")
+            del text
+        return await self._ask(f"http://{place}{request.raw_path}", body, length)
+
+    async def _ask(self, url: str, body: bytes, length: int) -> web.StreamResponse:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(auto_decompress=False)
+        headers = {_LENGTH: str(length), "Content-Type": "application/octet-stream"}
+        limit = aiohttp.ClientTimeout(total=self._seconds)
+        try:
+            async with self._session.post(url, data=body, headers=headers, timeout=limit) as answer:
+                told: Mapping[str, str] = {
+                    name: value for name, value in answer.headers.items() if name.lower() in _PASSED
+                }
+                return web.Response(status=answer.status, body=await answer.read(), headers=told)
+        except TimeoutError:
+            return _refused(HTTPStatus.GATEWAY_TIMEOUT, "The service did not answer in time")
+        except (aiohttp.ClientError, OSError) as error:
+            logger.warning("%s: %s", url, error or type(error).__name__)
+            return _refused(HTTPStatus.SERVICE_UNAVAILABLE, "The service does not answer: try again")
+
+
+async def _body(request: web.BaseRequest, most: int) -> bytes | None:
+    found = bytearray()
+    async for chunk in request.content.iter_any():
+        found += chunk
+        if len(found) > most:
+            return None
+    return bytes(found)
+
+
+def _refused(status: int, message: str) -> web.Response:
+    headers: dict[str, Any] = {"Content-Type": "application/json"}
+    return web.Response(status=status, body=json.dumps({"error": message}).encode(), headers=headers)

@@ -1,0 +1,161 @@
+"""Envoy as the gateway has it: the files by which it is told what to do, and its process where this program starts it.
+
+On a cluster its process is a container of the same pod, which starts when the files are there and reads them again when they are
+replaced. In embedded mode it is a child: it ends with this program, however that ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import hashlib
+import json
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from pelagos.engines.envoy import config, shared
+from pelagos.engines.envoy.config import Limits
+from pelagos.engines.envoy.shared import Front, Served
+from pelagos_contract import disk
+
+logger = logging.getLogger(__name__)
+
+ADMIN = "admin"
+_FIRST_PAUSE, _LONGEST_PAUSE, _HEALTHY = 0.2, 10.0, 30.0
+_ADMIN_SECONDS = 2.0
+_DEATH_SIGNAL = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
+
+
+class Files:
+    """What Envoy reads. Each is replaced at one moment, and only when it differs."""
+
+    def __init__(self, folder: Path, front: Front, limits: Limits) -> None:
+        self.folder = folder
+        self.bootstrap = folder / "bootstrap.json"
+        self.admin = Path(front.sockets) / ADMIN
+        self._front = front
+        self._limits = limits
+        self._known: dict[Path, str] = {}
+
+    def write(self, services: tuple[Served, ...]) -> bool:
+        """Tell Envoy of these services; whether that differs from before. Raises OSError."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        changed = False
+        # Clusters first: nothing is sent to one that Envoy does not know.
+        for name, kind, resources in (
+            ("clusters.json", config.CLUSTER, shared.clusters(services)),
+            ("listeners.json", config.LISTENER, shared.listeners(self._front, self._limits)),
+        ):
+            version = hashlib.sha256(json.dumps(resources).encode()).hexdigest()
+            changed |= self._replace(self.folder / name, config.discovered(kind, resources, version))
+        self._replace(self.bootstrap, shared.bootstrap(str(self.admin), self._front, self._limits, str(self.folder)))
+        return changed
+
+    def _replace(self, path: Path, content: dict[str, Any]) -> bool:
+        text = json.dumps(content)
+        if self._known.get(path) == text:
+            return False
+        disk.write_atomically(path, text, mode=disk.PRIVATE)
+        self._known[path] = text
+        return True
+
+    async def is_ready(self) -> bool:
+        """Whether Envoy listens, by its administration."""
+        return await self.ask("GET", "ready") == "LIVE\n"
+
+    async def ask(self, method: str, path: str) -> str | None:
+        """What Envoy's administration answers; None when it does not."""
+        timeout = aiohttp.ClientTimeout(total=_ADMIN_SECONDS)
+        try:
+            connector = aiohttp.UnixConnector(str(self.admin), force_close=True)
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+                session.request(method, f"http://localhost/{path}") as response,
+            ):
+                return await response.text() if response.status == 200 else None
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return None
+
+
+class Process:
+    """Keeps an Envoy running that reads ``files``."""
+
+    def __init__(self, program: Path, files: Files, threads: int) -> None:
+        self._program = program
+        self._files = files
+        self._threads = threads
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of Envoy; None while none runs."""
+        return self._process.pid if self._process is not None and self._process.returncode is None else None
+
+    async def run(self) -> None:
+        """Until cancelled; then ``stop``."""
+        pause = _FIRST_PAUSE
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                self._files.admin.unlink(missing_ok=True)
+                self._process = await self._start()
+                code = await self._process.wait()
+                logger.warning("Envoy ended with code %s; it starts again", code)
+            except OSError as error:
+                logger.error("Envoy cannot be started: %s", error)
+            if loop.time() - began > _HEALTHY:
+                pause = _FIRST_PAUSE
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def stop(self, seconds: float) -> None:
+        """Let what is in progress end, for at most so long; new connections are not taken. Call after ``run`` is cancelled."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        await self._files.ask("POST", "drain_listeners?graceful&skip_exit")
+        deadline = asyncio.get_running_loop().time() + seconds
+        while asyncio.get_running_loop().time() < deadline and await self._is_busy():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.05)
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), 2)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _is_busy(self) -> bool:
+        told = await self._files.ask("GET", "stats?filter=gateway-(http|grpc).downstream_rq_active")
+        return told is not None and any(line.split(": ")[-1] != "0" for line in told.splitlines() if ": " in line)
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        parent = os.getpid()
+        # Loaded before the fork: a child of a process with threads may do little.
+        prctl = ctypes.CDLL(None, use_errno=True).prctl
+
+        def end_with_us() -> None:
+            prctl(_DEATH_SIGNAL, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+
+        variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(self._files.folder)}
+        return await asyncio.create_subprocess_exec(
+            str(self._program),
+            *("--config-path", str(self._files.bootstrap), "--disable-hot-restart"),
+            *("--concurrency", str(self._threads), "--log-level", "warning", "--drain-time-s", "5"),
+            *("--file-flush-interval-msec", "1000"),
+            env=variables,
+            cwd="/",
+            stdin=asyncio.subprocess.DEVNULL,
+            preexec_fn=end_with_us,
+        )

@@ -1,0 +1,79 @@
+"""What Envoy tells of calls that have ended, however they did. Called by the program; tells limits and metrics.
+
+Envoy speaks the forward protocol of Fluentd: arrays of MessagePack.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from pelagos_gateway.callers import Callers
+from pelagos_gateway.metrics import METRICS
+
+logger = logging.getLogger(__name__)
+
+_MOST = 16 * 1024 * 1024
+_CHUNK = 64 * 1024
+
+
+class Journal:
+    """The server, on a Unix socket for the owner alone."""
+
+    def __init__(self, path: Path, callers: Callers) -> None:
+        self._path = path
+        self._callers = callers
+        self._server: asyncio.Server | None = None
+        self._connections = 0
+
+    async def start(self) -> None:
+        """Listen."""
+        self._path.unlink(missing_ok=True)
+        self._server = await asyncio.start_unix_server(self._read, str(self._path))
+        self._path.chmod(0o600)
+
+    async def stop(self) -> None:
+        """End."""
+        if self._server is not None:
+            self._server.close()
+        self._path.unlink(missing_ok=True)
+
+    async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
+        unpacker = msgpack.Unpacker(raw=False, unicode_errors="replace", max_buffer_size=_MOST)
+        try:
+            while chunk := await reader.read(_CHUNK):
+                unpacker.feed(chunk)
+                for message in unpacker:
+                    self._take(message)
+        except (OSError, ValueError, msgpack.UnpackException) as error:
+            logger.warning("what Envoy tells of calls cannot be read: %s", error)
+        finally:
+            self._connections -= 1
+            if self._connections == 0:
+                # Each of Envoy's threads has a connection. Without any there is no Envoy, and nothing in progress.
+                self._callers.end_all()
+            with contextlib.suppress(OSError):
+                writer.close()
+
+    def _take(self, message: Any) -> None:
+        """Forward mode: a tag, and entries of a time and a record each."""
+        try:
+            for _, record in message[1]:
+                self._note(record)
+        except (TypeError, IndexError, ValueError, KeyError, AttributeError) as error:
+            logger.debug("not understood: %s", error)
+
+    def _note(self, record: Mapping[str, Any]) -> None:
+        self._callers.end(str(record["call"]))
+        service, _, access = str(record["labels"]).partition(" ")
+        if access:
+            code = str(record["grpc"]) if str(record["grpc"]).isdecimal() else str(record["status"])
+            kind = "grpc" if str(record["grpc"]).isdecimal() else "http"
+            METRICS.ended(service, access, kind, code, float(record["milliseconds"]) / 1000)

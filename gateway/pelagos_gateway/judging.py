@@ -1,0 +1,229 @@
+"""Who may call what: one question for each request, before its body is read. Knows no HTTP server and no Envoy.
+
+In this order: the token of a trial, a token of the issuer, nothing where callers on loopback need nothing. Who may not is told
+what to do; what is there is told to those alone who may call it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Protocol
+
+from pelagos_contract import entitlements
+from pelagos_gateway.callers import Callers, Exceeded
+from pelagos_gateway.table import AUTHENTICATED, ENTITLED, NOBODY, Table
+from pelagos_gateway.trials import PREFIX, Trials
+
+_NAME = r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?"
+_PATH = re.compile(rf"/({_NAME}/{_NAME})/v2(?:[/?].*)?", re.DOTALL)
+_SERVICE = re.compile(rf"{_NAME}/{_NAME}")
+_BEARER = re.compile(r"(?i:bearer) +([!-~]+) *")
+_PAUSES = (0.005, 0.02, 0.1)
+LONGEST_TOKEN = 12_288
+"""Characters; Envoy takes headers of 16 KiB in all."""
+_GRPC = {401: 16, 403: 7, 404: 5, 429: 8, 503: 14}
+"""Codes of gRPC: UNAUTHENTICATED, PERMISSION_DENIED, NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE."""
+_WHERE = "Name a service: paths begin with /<namespace>/<service>/v2"
+_WHERE_GRPC = "Name a service by the metadata pelagos-service: <namespace>/<service>"
+_SIGN_IN = "Send 'Authorization: Bearer <token>', with the token of a trial or of your login"
+
+
+class UnknownCallerError(Exception):
+    """The token is nobody's; in words."""
+
+
+class IssuerAwayError(Exception):
+    """Whether it is somebody's cannot be determined now; in words."""
+
+
+class Identity(Protocol):
+    """Somebody whom the issuer knows."""
+
+    @property
+    def key(self) -> str:
+        """By which the caller is counted."""
+
+    async def entitlements(self) -> tuple[str, ...]:
+        """What they are entitled to. Raises IssuerAwayError."""
+
+
+class Identities(Protocol):
+    """The issuer."""
+
+    async def identify(self, token: str) -> Identity:
+        """Whose token it is. Raises UnknownCallerError or IssuerAwayError."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request. ``path`` as Envoy will route it, ``call`` is its name, others are as the client sends them, if it does."""
+
+    is_grpc: bool
+    path: str
+    call: str
+    service: str | None = None
+    authorization: str | None = None
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """It passes, by what right ``access`` says."""
+
+    service: str
+    access: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """It does not. ``grpc`` is the code that clients of gRPC get."""
+
+    status: int
+    message: str
+    headers: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def grpc(self) -> int:
+        """Of gRPC."""
+        return _GRPC[self.status]
+
+
+@dataclass(frozen=True)
+class _Caller:
+    key: str
+    """Empty: one without limits."""
+    access: str
+    services: tuple[str, ...] = ()
+    """What a trial opens."""
+    identity: Identity | None = None
+
+
+class Judge:
+    """``table`` and ``trials`` are as known now, ``is_known`` tells whether they were ever read."""
+
+    def __init__(
+        self,
+        callers: Callers,
+        trials: Trials,
+        clock: Callable[[], float],
+        identities: Identities | None,
+        *,
+        is_open: bool,
+    ) -> None:
+        self.table = Table()
+        self.is_known = False
+        self._callers = callers
+        self._trials = trials
+        self._clock = clock
+        self._identities = identities
+        self._is_open = is_open
+
+    async def judge(self, asked: Asked) -> Allowed | Refused:
+        """Whether a request passes, and where it goes."""
+        if not self.is_known:
+            return _away("the gateway does not know yet what is served")
+        caller = await self._caller(asked.authorization)
+        if isinstance(caller, Refused):
+            return caller
+        service = _service(asked, caller)
+        if isinstance(service, Refused):
+            return service
+        refused = await self._permitted(service, caller)
+        if refused is not None:
+            return refused
+        if service not in self.table.services:
+            return Refused(
+                404, f"{service} is not served: see `kubectl get modelservices`, or whether its name is right"
+            )
+        if not caller.key:
+            return Allowed(service, caller.access)
+        exceeded = await self._begun(caller.key, asked.call)
+        if exceeded is not None:
+            return Refused(429, f"Too much: {exceeded.message}", {"Retry-After": str(exceeded.retry_after)})
+        return Allowed(service, caller.access)
+
+    async def _begun(self, key: str, call: str) -> Exceeded | None:
+        exceeded = self._callers.begin(key, call, self._clock())
+        for pause in _PAUSES:
+            if exceeded is None or exceeded.retry_after > 1:
+                break
+            # Who has just got an answer may ask again before Envoy has told that the call ended.
+            await asyncio.sleep(pause)
+            exceeded = self._callers.begin(key, call, self._clock())
+        return exceeded
+
+    async def _caller(self, authorization: str | None) -> _Caller | Refused:
+        if authorization is None:
+            return (
+                _Caller("", "open") if self._is_open else _unknown(f"No credentials came with the request. {_SIGN_IN}")
+            )
+        found = _BEARER.fullmatch(authorization)
+        if found is None or len(found[1]) > LONGEST_TOKEN:
+            return _unknown(f"The header Authorization cannot be used. {_SIGN_IN}", "invalid_request")
+        token = found[1]
+        if token.startswith(PREFIX):
+            trials = self._trials.opened(token, self._clock())
+            if not trials:
+                again = "begin another one, or send the token as you were given it"
+                return _unknown(f"This trial is over, or its token is another one: {again}", "invalid_token")
+            return _Caller(f"trial {trials[0].digest}", "trial", tuple(trial.service for trial in trials))
+        if self._identities is None:
+            return _unknown(f"Only tokens of trials are good here, which begin with {PREFIX}", "invalid_token")
+        try:
+            identity = await self._identities.identify(token)
+        except UnknownCallerError as error:
+            return _unknown(f"{error}", "invalid_token")
+        except IssuerAwayError as error:
+            return _away(f"{error}")
+        return _Caller(identity.key, "login", identity=identity)
+
+    async def _permitted(self, service: str, caller: _Caller) -> Refused | None:
+        """By the policy of the namespace, which says nothing about trials."""
+        if caller.identity is None:
+            return None
+        namespace, policy = service.partition("/")[0], self.table.policy(service)
+        if policy.access == AUTHENTICATED:
+            return None
+        if policy.access == ENTITLED:
+            try:
+                told = await caller.identity.entitlements()
+            except IssuerAwayError as error:
+                return _away(f"{error}")
+            if entitlements.satisfied(policy.entitlements, told):
+                return None
+            asked = ", ".join(policy.entitlements) or "one that the platform has yet to name"
+            return Refused(
+                403, f"Models of {namespace} are for those who are entitled ({asked}), and you are not: ask for it"
+            )
+        assert policy.access == NOBODY
+        ask = "begin a trial, or ask whoever runs the platform to set gatewayAccess of this namespace"
+        return Refused(403, f"Models of {namespace} are not open to callers with a login: {ask}")
+
+
+def _service(asked: Asked, caller: _Caller) -> str | Refused:
+    if asked.is_grpc:
+        named = asked.service
+        if named is not None and not _SERVICE.fullmatch(named):
+            return Refused(404, _WHERE_GRPC)
+        if named is None and len(caller.services) == 1:
+            return caller.services[0]
+    else:
+        found = _PATH.fullmatch(asked.path)
+        named = found[1] if found else None
+    if named is None:
+        return Refused(404, _WHERE_GRPC if asked.is_grpc else _WHERE)
+    if caller.access == "trial" and named not in caller.services:
+        return Refused(403, f"This trial is of {' and '.join(caller.services)}, and opens nothing else: not {named}")
+    return named
+
+
+def _unknown(message: str, error: str = "") -> Refused:
+    told = f'Bearer realm="pelagos"{f", error={chr(34)}{error}{chr(34)}" if error else ""}'
+    return Refused(HTTPStatus.UNAUTHORIZED, message, {"WWW-Authenticate": told})
+
+
+def _away(message: str) -> Refused:
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, f"Try again in some seconds: {message}", {"Retry-After": "5"})

@@ -1,0 +1,71 @@
+"""What Prometheus reads of the gateway. No label tells who called, nor with what."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """All of them, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "pelagos_gateway_requests",
+            "Requests that passed and ended, by service, by what right they passed (open, trial, login), protocol and its code.",
+            ["namespace", "service", "access", "protocol", "code"],
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "pelagos_gateway_request_seconds",
+            "From the first byte of a request that passed to the last of its answer.",
+            ["namespace", "service", "protocol"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self._refused = Counter(
+            "pelagos_gateway_refused",
+            "Requests that did not pass: 401 unknown caller, 403 not allowed, 404 no such service, 429 too much, 503 not now.",
+            ["status"],
+            registry=self.registry,
+        )
+        self.services = Gauge("pelagos_gateway_services", "Services that can be called.", registry=self.registry)
+        self.trials = Gauge("pelagos_gateway_trials", "Trials that are open.", registry=self.registry)
+        self.in_progress = Gauge(
+            "pelagos_gateway_in_progress", "Requests in progress of callers with limits.", registry=self.registry
+        )
+        self.stale = Gauge(
+            "pelagos_gateway_stale",
+            "1 while the API server cannot be followed, and what was seen last is what holds.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.envoy = Gauge("pelagos_gateway_envoy_up", "1 while Envoy answers.", registry=self.registry)
+        self.issuer = Counter(
+            "pelagos_gateway_issuer_requests",
+            "Requests to the issuer of tokens, by what for and how they ended.",
+            ["what", "outcome"],
+            registry=self.registry,
+        )
+
+    def ended(self, service: str, access: str, protocol: str, code: str, seconds: float) -> None:
+        """A request that passed is over. ``service`` is ``namespace/name``."""
+        namespace, _, name = service.partition("/")
+        self._requests.labels(namespace, name, access, protocol, code).inc()
+        self._seconds.labels(namespace, name, protocol).observe(seconds)
+
+    def refused(self, status: int) -> None:
+        """A request did not pass."""
+        self._refused.labels(str(int(status))).inc()
+
+    def forget(self, service: str) -> None:
+        """Its series end."""
+        namespace, _, name = service.partition("/")
+        for family in (self._requests, self._seconds):
+            for labels in [each for each in family._metrics if each[:2] == (namespace, name)]:
+                family.remove(*labels)
+
+
+METRICS = Metrics()

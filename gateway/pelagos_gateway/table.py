@@ -1,0 +1,80 @@
+"""What is served and who may call it, as the gateway knows it now. Pure: made of objects of the API, and asked by judging."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from pelagos.api import tenant_settings
+from pelagos.engines.envoy.shared import Served, cluster_name
+
+NOBODY, AUTHENTICATED, ENTITLED = "Nobody", "Authenticated", "Entitled"
+_PORTS = {"http": 80, "https": 443}
+
+Key = tuple[str, str]
+Body = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Who may call services of a namespace, beside whoever has a trial: Nobody, Authenticated, or Entitled by one of these."""
+
+    access: str = NOBODY
+    entitlements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """Services by ``namespace/name``; policies by namespace, ``usual`` for others."""
+
+    services: Mapping[str, Served] = field(default_factory=dict)
+    policies: Mapping[str, Policy] = field(default_factory=dict)
+    usual: Policy = Policy()
+
+    def policy(self, service: str) -> Policy:
+        """Of the namespace of a service."""
+        return self.policies.get(service.partition("/")[0], self.usual)
+
+
+def services(found: Mapping[Key, Body]) -> dict[str, Served]:
+    """Those that have addresses; one whose addresses cannot be understood is left out."""
+    made = (_served(f"{namespace}/{name}", body) for (namespace, name), body in sorted(found.items()))
+    return {each.name: each for each in made if each is not None}
+
+
+def addresses(found: Mapping[str, Served]) -> dict[str, str]:
+    """Where each service is for whoever makes JSON binary: the cluster of its HTTP, and ``host:port``."""
+    return {cluster_name(name, "http"): each.http for name, each in found.items()}
+
+
+def policies(found: Mapping[Key, Body], usual: Policy) -> dict[str, Policy]:
+    """By the ConfigMaps of tenants; who may call is nobody where they cannot be understood."""
+    made = {}
+    for (_, name), body in found.items():
+        if name.startswith(tenant_settings.PREFIX):
+            data = body.get("data") or {}
+            made[name.removeprefix(tenant_settings.PREFIX)] = _policy(data, usual)
+    return made
+
+
+def _policy(data: Mapping[str, str], usual: Policy) -> Policy:
+    if tenant_settings.problem(data) is not None:
+        return Policy()
+    access = data.get("gatewayAccess") or usual.access
+    entitlements = tuple((data.get("gatewayEntitlements") or "").replace(",", " ").split()) or usual.entitlements
+    return Policy(access, entitlements)
+
+
+def _served(name: str, body: Body) -> Served | None:
+    try:
+        endpoints = body["status"]["endpoints"]
+        parts = urlsplit(endpoints["http"])
+        http = f"{parts.hostname}:{parts.port or _PORTS[parts.scheme]}"
+        host, _, port = str(endpoints["grpc"]).rpartition(":")
+        if parts.scheme != "http" or not parts.hostname or not host or not 0 < int(port) < 65536:
+            return None
+        return Served(name, http, f"{host}:{int(port)}")
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,186 @@
+"""What Envoy is told that stands before all services of an installation or a namespace, where people come to. Pure.
+
+Called by pelagos_gateway. Whoever comes is judged first, by a small program beside Envoy (``AUTHORITY``), which also says by a
+header where the request goes: routes are the same however many services there are. Behind it is each service's own (config).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pelagos.engines.envoy import config, routes
+from pelagos.engines.envoy.config import MIB, Limits
+from pelagos.engines.envoy.routes import Way, typed
+
+SERVICE = "pelagos-service"
+"""Header (metadata of gRPC) by which a client names a service: ``namespace/name``."""
+CHOSEN, LABELS = "pelagos-cluster", "pelagos-labels"
+"""Headers that the authority sets: the cluster, and what the journal says of the call. A client's own are dropped."""
+CALL = "x-request-id"
+"""Header by which authority and journal know a call; Envoy gives each its own, whatever the client says."""
+AUTHORITY, CONVERTER, JOURNAL = "authority", "converter", "journal"
+"""Sockets in the folder of sockets, and names of their clusters after ``pelagos-``: who judges, who makes JSON binary, and who
+is told what has ended."""
+_JUDGED_SECONDS = 10
+_SECRETS = ("authorization", "proxy-authorization", "cookie")
+_NAME = "[^/]+"
+
+
+@dataclass(frozen=True)
+class Front:
+    """Where clients come to. ``hosts`` as of config.Service. ``sockets`` is a folder for the owner alone."""
+
+    address: str
+    http: int
+    grpc: int
+    sockets: str
+    hosts: tuple[str, ...] = ()
+    json_bytes: int = 24 * MIB
+
+
+@dataclass(frozen=True)
+class Served:
+    """A service. ``http`` and ``grpc`` are ``host:port``; ``host`` is the name that it is asked for."""
+
+    name: str
+    http: str
+    grpc: str
+
+
+def cluster_name(service: str, kind: str) -> str:
+    """``service`` is ``namespace/name``; ``kind`` http or grpc."""
+    return f"{service.replace('/', '.')}-{kind}"
+
+
+def listeners(front: Front, limits: Limits) -> list[dict[str, Any]]:
+    """Two: HTTP and gRPC. They change with the settings of the installation alone."""
+    return [_listener("http", front.http, _http(front, limits), front, limits),
+            _listener("grpc", front.grpc, _grpc(limits), front, limits)]  # fmt: skip
+
+
+def bootstrap(admin: str, front: Front, limits: Limits, dynamic: str) -> dict[str, Any]:
+    """The file that Envoy starts with: it knows the programs beside it from then on."""
+    ours = tuple(
+        config.cluster(f"pelagos-{name}", f"{front.sockets}/{name}", is_http2=False)
+        for name in (AUTHORITY, CONVERTER, JOURNAL)
+    )
+    return config.bootstrap(admin, limits, dynamic, always=ours)
+
+
+def clusters(services: tuple[Served, ...]) -> list[dict[str, Any]]:
+    """Two for each service."""
+    return [
+        config.cluster(cluster_name(each.name, kind), address, is_http2=kind == "grpc", host=_host(address))
+        for each in services
+        for kind, address in (("http", each.http), ("grpc", each.grpc))
+    ]
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]
+
+
+def _http(front: Front, limits: Limits) -> list[dict[str, Any]]:
+    dropped = (*_SECRETS, SERVICE, LABELS)
+    way = Way(chosen=CHOSEN, dropped=(*dropped, CHOSEN), rewritten=True)
+    converter = Way(cluster=f"pelagos-{CONVERTER}", dropped=dropped, rewritten=True)
+    base = f"/{_NAME}/{_NAME}"
+    return routes.http_by(
+        way, base, _NAME, limits.request_bytes, limits.answer_seconds, json=(converter, front.json_bytes)
+    )
+
+
+def _grpc(limits: Limits) -> list[dict[str, Any]]:
+    way = Way(chosen=CHOSEN, dropped=(*_SECRETS, SERVICE, LABELS, CHOSEN))
+    return routes.grpc_by(way, limits.answer_seconds)
+
+
+def _listener(kind: str, port: int, found: list[dict[str, Any]], front: Front, limits: Limits) -> dict[str, Any]:
+    name = f"gateway-{kind}"
+    hosts = routes.virtual_hosts(found, front.hosts or ("*",))
+    filters = [_authority(kind), *config.limiting(kind, limits), config.router()]
+    manager = config.manager(
+        name,
+        hosts,
+        kind,
+        limits,
+        filters,
+        access_log=[config.refused(), _journal()],
+        local_reply_config={"mappers": [config.too_long(limits, front.json_bytes), _unjudged(kind)]},
+        generate_request_id=True,
+        early_header_mutation_extensions=[_unsaid()],
+    )
+    address = {"socket_address": {"address": front.address, "port_value": port}}
+    return config.listener(name, address, manager, limits)
+
+
+def _unsaid() -> dict[str, Any]:
+    """What the authority alone may say is taken off each request before anything looks at it."""
+    return typed(
+        "envoy.http.early_header_mutation.header_mutation",
+        "http.early_header_mutation.header_mutation.v3.HeaderMutation",
+        mutations=[{"remove": name} for name in (CHOSEN, LABELS, "x-envoy-auth-headers-to-remove")],
+    )
+
+
+def _authority(kind: str) -> dict[str, Any]:
+    """Asked before a body is read. Nothing passes while it does not answer."""
+    told = ("www-authenticate", "retry-after", "content-type", "grpc-status")
+    service = {
+        "server_uri": {
+            "uri": f"http://pelagos-{AUTHORITY}/",
+            "cluster": f"pelagos-{AUTHORITY}",
+            "timeout": routes.seconds(_JUDGED_SECONDS),
+        },
+        "path_prefix": f"/{kind}",
+        "authorization_response": {
+            "allowed_upstream_headers": _exactly(CHOSEN),
+            "allowed_client_headers": _exactly(*told),
+            "dynamic_metadata_from_headers": _exactly(LABELS),
+        },
+    }
+    return typed(
+        "envoy.filters.http.ext_authz",
+        "filters.http.ext_authz.v3.ExtAuthz",
+        http_service=service,
+        allowed_headers=_exactly("authorization", SERVICE, CALL),
+        failure_mode_allow=False,
+        status_on_error={"code": "ServiceUnavailable"},
+        # The route by which it goes on is chosen by what the authority said.
+        clear_route_cache=True,
+    )
+
+
+def _unjudged(kind: str) -> dict[str, Any]:
+    """What is said when the authority does not answer, or cannot tell: Envoy passes on no word of answers of 500 and above."""
+    unavailable = {"op": "EQ", "value": {"default_value": 503, "runtime_key": "pelagos.unjudged"}}
+    both = [{"status_code_filter": {"comparison": unavailable}}, {"response_flag_filter": {"flags": ["UAEX"]}}]
+    text = "Who may call cannot be determined now: try again in some seconds"
+    # As inference servers say it, and clients expect it.
+    shape = {"body_format_override": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}} if kind == "http" else {}
+    return {"filter": {"and_filter": {"filters": both}}, "body": {"inline_string": text}, **shape}
+
+
+def _journal() -> dict[str, Any]:
+    """Tells the authority which call has ended, however it did: limits of callers count those that are in progress."""
+    return typed(
+        "envoy.access_loggers.fluentd",
+        "access_loggers.fluentd.v3.FluentdAccessLogConfig",
+        cluster=f"pelagos-{JOURNAL}",
+        tag="pelagos",
+        stat_prefix="journal",
+        # Each at once: a caller's next request may come as soon as this one has been answered.
+        buffer_size_bytes=1,
+        record={
+            "call": f"%REQ({CALL})%",
+            "labels": f"%DYNAMIC_METADATA(envoy.filters.http.ext_authz:{LABELS})%",
+            "status": "%RESPONSE_CODE%",
+            "grpc": "%GRPC_STATUS_NUMBER%",
+            "milliseconds": "%DURATION%",
+        },
+    )
+
+
+def _exactly(*names: str) -> dict[str, Any]:
+    return {"patterns": [{"exact": name} for name in names]}
