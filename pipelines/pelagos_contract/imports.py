@@ -11,7 +11,7 @@ from pelagos_contract.base import Strict
 from pelagos_contract.capture import SliceField
 from pelagos_contract.class_names import NewName
 from pelagos_contract.tasks import Task
-from pelagos_contract.training import Interval, Resampling, SlicedField
+from pelagos_contract.training import EvidenceFile, Interval, Resampling, SlicedField
 from pelagos_contract.values import Sha256
 
 MODEL_NAME = r"^[A-Za-z0-9][-A-Za-z0-9_. ]*$"
@@ -86,7 +86,10 @@ class EvaluationRequest(Strict):
 
 
 class EvaluationResult(Strict):
-    """Metrics are named as those of trainings, ``test/…``, with intervals and slices like theirs; ``run`` is the MLflow run."""
+    """Metrics are named as those of trainings, ``test/…``, with intervals and slices like theirs; ``run`` is the MLflow run.
+
+    ``evidence`` is what gates compare with; None where it could not be kept.
+    """
 
     metrics: dict[str, float | None]
     model: str
@@ -100,3 +103,4 @@ class EvaluationResult(Strict):
     intervals: dict[str, Interval] = {}
     resampling: Resampling | None = None
     slices: list[SlicedField] = []
+    evidence: EvidenceFile | None = None

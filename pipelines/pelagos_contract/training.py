@@ -210,13 +210,15 @@ MOST_CHAMPIONS = 32
 class Champion(Strict):
     """A registered model that the trained one is compared with: ``name`` is how gates name it, ``version`` its number.
 
-    Its evidence is what it did with each image of the test split, see evaluation.evidence.
+    Its evidence is what it did with each image of the test split, see evaluation.evidence. ``package`` is there of evidence that
+    somebody made later: the SHA-256 of the package.json of which it must be.
     """
 
     name: str
     version: str
     evidence_uri: str
     evidence_sha256: str
+    package: str | None = None
 
 
 class Difference(Strict):
@@ -234,11 +236,13 @@ class Difference(Strict):
 class Comparison(Strict):
     """Of the packaged model with a champion, on the same images. ``why``: they could not be compared.
 
-    ``noInterval``: why there are no intervals, which have the confidence ``level``.
+    ``noInterval``: why there are no intervals, which have the confidence ``level``. ``evidenceSha256``: what was known of the
+    champion; earlier results do not say it.
     """
 
     name: str
     version: str
+    evidence_sha256: str | None = None
     why: str | None = None
     level: float
     no_interval: str | None = None
@@ -329,6 +333,10 @@ class SlicedField(Strict):
     metric: str
     slices: list[Slice]
     worst: str | None = None
+
+
+EVIDENCE_FOLDER = "evidence"
+"""Below the packages of a namespace: what `pelagos evaluate` keeps, each file called by its SHA-256."""
 
 
 class EvidenceFile(Strict):

@@ -108,15 +108,15 @@ def test_groups_are_drawn_and_of_a_few_nobody_can_tell() -> None:
         ({"task": Task.DETECTION}, "its task is Detection, and not Classification"),
         (
             {"labels": ("cod", "hake")},
-            "it tells other classes apart; train it on this version of the Dataset, and register",
+            "it tells other classes apart; have it judged on this version of the Dataset by pelagos evaluate",
         ),
         (
             {"test": "sha256:other", "version": EARLIER},
-            "it was tested on other images, those of sha256:111111111111: train it",
+            "it was tested on other images, those of sha256:111111111111: have it judged",
         ),
         (
             {"test": "sha256:other"},
-            "it was tested on other images, an earlier preparation of it: train it on sha256:00000",
+            "it was tested on other images, an earlier preparation of it: have it judged on this version",
         ),
         ({"images": ("a.png",)}, "it was tested on other images"),
     ],

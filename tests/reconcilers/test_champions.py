@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -160,6 +161,58 @@ def test_a_champion_of_which_nothing_is_known_is_said_before_anything_is_made(wo
     assert attempts(world, key) == []
     world.cluster.edit(key, {"gates": []})
     world.run_until(lambda: world.ready(key).get("status") == "True")
+
+
+def test_of_a_champion_without_evidence_a_gate_states_what_pelagos_evaluate_kept(world: Simulation) -> None:
+    world.create(kinds.DATASET, "frames", builders.DATASET)
+    world.data_plane.keeps_evidence = False
+    world.start()
+    trained(world, "first", 0.6)
+    world.data_plane.keeps_evidence = True
+    key = train(world, "second", 0.7)
+    world.run_until(lambda: world.ready(key).get("status") == "False")
+
+    assert world.ready(key)["reason"] == "ChampionNotComparable"
+    assert world.ready(key)["message"].startswith(
+        "spec.gates[0].champion: of version 1 of 'detector' it was not kept what it did with each image of the test split; run "
+        "pelagos evaluate detector/1 --dataset frames, and state the evidence that it names, or train it"
+    )
+
+    digest = "e" * 64
+    stated = {"metric": "mAP50", "champion": {"alias": "champion", "require": "Better", "evidence": digest}}
+    world.cluster.edit(key, {"gates": [stated]})
+    world.run_until(lambda: "there is no evidence" in world.ready(key).get("message", ""))
+    assert attempts(world, key) == []
+
+    world.objects.put(f"models/{key.namespace}/evidence/{digest}.npz", {})
+    world.data_plane.known_answers[f"sha256:{digest}"] = {"test/mAP50": 0.6}
+    world.cluster.annotate(key, "pelagos.dev/retry", "now")
+    world.run_until(lambda: has_ended(world, key))
+
+    assert gate_of(world, key)["champion"]["difference"] == "+0.1000"
+    assert champion(world) == "2"
+    (found,) = [
+        run.request.parameters["request"]
+        for run in world.pipelines.runs.values()
+        if "second" in str(run.request.labels)
+    ]
+    (asked,) = json.loads(found)["champions"]
+    assert asked["evidenceUri"] == world.objects.uri(f"models/{key.namespace}/evidence/{digest}.npz")
+    assert asked["package"], "the step is told of which package it must be"
+
+
+def test_other_evidence_of_the_same_version_is_compared_with_anew(one: Simulation) -> None:
+    key = trained(one, "second", 0.55)
+    assert gate_of(one, key)["passed"] is False
+    digest = "e" * 64
+    one.objects.put(f"models/{key.namespace}/evidence/{digest}.npz", {})
+    one.data_plane.known_answers[f"sha256:{digest}"] = {"test/mAP50": 0.5}
+    one.cluster.edit(key, {"gates": [{"metric": "mAP50", "champion": {"evidence": digest}}]})
+    one.run_until(lambda: gate_of(one, key)["passed"])
+
+    assert gate_of(one, key)["champion"]["value"] == "0.5000"
+    assert attempts(one, key) == [2], "nothing is trained again"
+    assert champion(one) == "2"
 
 
 def test_a_version_that_there_is_not_passes_nobody(one: Simulation) -> None:

@@ -20,8 +20,10 @@ from object_storage import ObjectStorage
 from pelagos.engines.triton.package import Manifest, known
 from pelagos_contract.imports import EvaluationRequest, ImportRequest, ImportResult, Tracked
 from pelagos_contract.tasks import Task
-from pelagos_contract.training import TrainingResult
-from pelagos_pipelines.evaluation import relabelling
+from pelagos_contract.training import Champion, TrainingResult
+from pelagos_pipelines.evaluation import evidence, relabelling
+from pelagos_pipelines.evaluation import tasks as evaluation_tasks
+from pelagos_pipelines.evaluation.evidence import Evidence
 from pelagos_pipelines.export import graph_edits
 from pelagos_pipelines.serving import images, packages, predictor
 from pelagos_pipelines.steps import importing, judging
@@ -45,6 +47,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
         cv2.imwrite(str(folder / f"{number}.png"), cv2.resize(coarse, (120, 90)))
     (folder / "notes.txt").write_text("no image")
     return folder
+
+
+def tables_of_nothing(task: Task) -> dict[str, Any]:
+    of_task = evaluation_tasks.TASKS.named(task).tables
+    return {name: {column: np.zeros(0, kind) for column, kind in columns.items()} for name, columns in of_task.items()}
 
 
 def asked(
@@ -146,6 +153,33 @@ def test_a_package_of_ours_gets_the_metrics_that_its_training_had(
     of_test = {name: value for name, value in trained.metrics.items() if name.startswith("test/")}
     assert result.metrics.keys() == of_test.keys()
     assert result.metrics == pytest.approx(of_test, abs=1e-6)
+
+    # What it did with each image is kept by its digest, of the package, and a training compares with that.
+    kept = result.evidence
+    assert kept is not None
+    assert kept.uri == str(tmp_path / "models" / "evidence" / f"{kept.sha256.removeprefix('sha256:')}.npz")
+    assert evidence.read(Path(kept.uri), kept.sha256).package == result.manifest_sha256
+    told = {"name": "shapes@champion", "version": "1", "evidence_uri": kept.uri, "evidence_sha256": kept.sha256}
+    for package, why in ((result.manifest_sha256, None), ("0" * 64, "is not of the package of this version")):
+        again = request.model_copy(update={"champions": [Champion(**told, package=package)]})
+        (tmp_path / "report" / "result.json").unlink()
+        perform(("export",), again.model_dump_json(by_alias=True), data, store, report, workspace, "", "")
+        (compared,) = TrainingResult.model_validate_json((tmp_path / "report" / "result.json").read_text()).champions
+        assert compared.evidence_sha256 == kept.sha256
+        if why is None:
+            assert compared.why is None
+            assert compared.metrics["accuracy"].value == compared.metrics["accuracy"].champion
+        else:
+            assert why in str(compared.why)
+
+
+def test_where_no_evidence_can_be_kept_a_model_is_judged_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "evidence").write_text("no folder")
+    task, images = Task.CLASSIFICATION, ("a.png",)
+    made = Evidence(task, CLASSES, "sha256:1", "sha256:2", images, (1,), {}, tables_of_nothing(task))
+    kept, doubts = judging._kept(made, str(tmp_path), tmp_path / "scratch")
+    assert kept is None
+    assert f"no gate can compare with it: {tmp_path}" in doubts[0]
 
 
 @pytest.mark.parametrize(("size", "batch"), [(64, 1), ("side", "batch")])

@@ -58,6 +58,14 @@ class ChampionGate(Strict):
             description="By how much the metric may be worse, of NotWorse; to be chosen before looking. Default: 0.01."
         ),
     ] = None
+    evidence: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[0-9a-f]{64}$",
+            description="SHA-256 of what pelagos evaluate kept of that version, for one of which nothing was kept when it was "
+            "trained, or that was tested on other images. Default: what its training kept.",
+        ),
+    ] = None
 
 
 class SliceGate(Strict):

@@ -59,7 +59,8 @@ def evaluate(  # noqa: PLR0913, PLR0917 - options of a command
     """Judge a model on the test split of a Dataset's version, as models that are trained here are, and put it on record.
 
     Metrics, figures, and the digests of package and version go to MLflow, and the version of a registered model gets the tag
-    pelagos.dev/evaluated. Classes are compared by name.
+    pelagos.dev/evaluated. Classes are compared by name. What the model did with each image is kept among the packages of the
+    namespace; gates compare with it where they state its digest (champion.evidence).
 
     Where the object store and MLflow are is said as for `pelagos model import`. Versions on S3-compatible storage are read with
     AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, PELAGOS_S3_ENDPOINT and PELAGOS_S3_REGION.
@@ -108,6 +109,10 @@ def evaluate(  # noqa: PLR0913, PLR0917 - options of a command
     )
     installed.progress_console().print(Text(shown(f"{told}{sureness(done)}")), soft_wrap=True)
     installed.result_console().print(table(done))
+    if evidence := done.get("evidence"):
+        # Whole, and in a line of its own: it goes into a spec.
+        told = f"Gates compare with it by champion.evidence: {evidence['sha256'].removeprefix('sha256:')}"
+        installed.progress_console().print(Text(told), soft_wrap=True)
     if done.get("slices"):
         installed.result_console().print(sliced_table(done))
 

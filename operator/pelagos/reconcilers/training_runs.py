@@ -44,7 +44,8 @@ from pelagos_contract import identifiers
 from pelagos_contract.dataset import SPLITS
 from pelagos_contract.metadata import InvalidMetadataError, Metadata, of_spec
 from pelagos_contract.model_card import folder_of
-from pelagos_contract.tags import EVIDENCE_SHA256_TAG, EVIDENCE_URI_TAG, UID_TAG
+from pelagos_contract.tags import EVIDENCE_SHA256_TAG, EVIDENCE_URI_TAG, MANIFEST_SHA256_TAG, UID_TAG
+from pelagos_contract.training import EVIDENCE_FOLDER
 
 _MISSING = "missing"
 
@@ -251,7 +252,8 @@ async def _registered(scope: Scope, spec: TrainingRunSpec, record: records.Recor
         asked = champions.references(spec)
         # A model that is registered stands by what it was compared with then.
         if found.version is None and asked:
-            compared = {name: await _champion(scope, each, records.lives(record)) for name, each in asked.items()}
+            of, lives = spec.dataset_ref.name, records.lives(record)
+            compared = {name: await _champion(scope, each, of, lives) for name, each in asked.items()}
             found = replace(found, champions=compared)
     except (OutageError, RejectedError) as error:  # Also credentials that have expired: what is done stays done.
         return _Registered(outage=str(error))
@@ -270,7 +272,9 @@ async def _own_version(scope: Scope, spec: TrainingRunSpec, record: records.Reco
     return _Registered(version, owners=frozenset({owner} if owner else ()) | _holders(model, scope.dependencies))
 
 
-async def _champion(scope: Scope, asked: champions.Reference, former: Sequence[str]) -> observed.Champion | None:
+async def _champion(
+    scope: Scope, asked: champions.Reference, dataset: str, former: Sequence[str]
+) -> observed.Champion | None:
     registry, model = scope.dependencies.registry, asked.model
     if asked.version is not None:
         found = await registry.find_by_version(model, asked.version)
@@ -280,17 +284,26 @@ async def _champion(scope: Scope, asked: champions.Reference, former: Sequence[s
         return None
     owner = sealed_runs.ownership(scope.dependencies.authority)(found)
     uri, sha256 = (found.tags.get(name, "") for name in (EVIDENCE_URI_TAG, EVIDENCE_SHA256_TAG))
-    who, doubt = f"version {found.version} of {model!r}", ""
+    who, doubt, objects, package = f"version {found.version} of {model!r}", "", scope.dependencies.objects, None
+    evaluated = (
+        f"run pelagos evaluate {model}/{found.version} --dataset {dataset}, and state the evidence that it names"
+    )
+    if asked.evidence is not None:
+        # By its place and its digest alone: a gate names no file anywhere.
+        path = f"{scope.namespace_folder(MODELS)}/{EVIDENCE_FOLDER}/{asked.evidence}.npz"
+        uri, sha256, package = objects.uri(path), f"sha256:{asked.evidence}", found.tags.get(MANIFEST_SHA256_TAG, "")
     if owner not in {scope.resource.namespace, *scope.tenant.shared_with}:
         doubt = f"{who} was not registered by a TrainingRun of this namespace, nor of one that shares its models"
+    elif asked.evidence is not None and not await objects.exists(path):
+        doubt = f"there is no evidence {asked.evidence[:12]}… at {uri}; {evaluated}"
     elif not uri or not sha256:
-        doubt = f"of {who} it was not kept what it did with each image of the test split"
+        doubt = f"of {who} it was not kept what it did with each image of the test split; {evaluated}"
     if doubt:
         doubt = (
-            f"{doubt}; train it on this version of the Dataset, and register it, before anything is compared with it"
+            f"{doubt}, or train it on this version of the Dataset, and register it, before anything is compared with it"
         )
     is_own = owner is not None and found.tags.get(UID_TAG) in {scope.resource.uid, *former}
-    return observed.Champion(found.version, is_own, uri, sha256, doubt)
+    return observed.Champion(found.version, is_own, uri, sha256, package, doubt)
 
 
 def _holders(name: str, dependencies: Dependencies) -> frozenset[str]:

@@ -21,6 +21,10 @@ from pelagos_pipelines.evaluation import resampling
 from pelagos_pipelines.evaluation.evidence import Evidence
 
 LEVEL = resampling.LEVEL
+_EVALUATED = (
+    "have it judged on this version of the Dataset by pelagos evaluate, and state the evidence that it names in spec.gates "
+    "(champion.evidence)"
+)
 
 
 def why_not(ours: Evidence, other: Evidence) -> str | None:
@@ -28,12 +32,12 @@ def why_not(ours: Evidence, other: Evidence) -> str | None:
     if ours.task is not other.task:
         return f"its task is {other.task}, and not {ours.task}"
     if ours.labels != other.labels:
-        return "it tells other classes apart; train it on this version of the Dataset, and register it"
+        return f"it tells other classes apart; {_EVALUATED}, or train it on that, and register it"
     if ours.test != other.test or ours.images != other.images:
         before = "an earlier preparation of it" if other.version == ours.version else f"those of {other.version[:19]}"
         return (
-            f"it was tested on other images, {before}: train it on {ours.version[:19]}, the version of this training, and "
-            "register it"
+            f"it was tested on other images, {before}: {_EVALUATED}, or train it on {ours.version[:19]}, the version of this "
+            "training, and register it"
         )
     return None
 

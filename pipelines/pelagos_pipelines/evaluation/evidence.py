@@ -69,6 +69,8 @@ class Evidence:
     tables: Mapping[str, Table]
     confidences: tuple[float, ...] | None = None
     """What is said of each class needs more than this for its precision, recall and F1; None: as the task has it."""
+    package: str | None = None
+    """The SHA-256 of the package.json of the model, where it was asked as it is served; None: before it was packed."""
 
     @property
     def rows(self) -> int:
@@ -171,6 +173,8 @@ def write(evidence: Evidence, path: Path) -> str:
     }
     if evidence.confidences is not None:
         header["confidences"] = evidence.confidences
+    if evidence.package is not None:
+        header["package"] = evidence.package
     size = sum(column.nbytes for table in evidence.tables.values() for column in table.values())
     told = json.dumps(header, sort_keys=True).encode()
     if max(size / LARGEST_UNPACKED, len(told) / LARGEST_HEADER, len(evidence.images) / MOST_IMAGES) > 1:
@@ -270,7 +274,10 @@ def _read(archive: zipfile.ZipFile) -> Evidence:
             tables[name][column] = array
         _require_sound(name, tables[name], len(images), len(labels))
     confidences = _confidences(header.get("confidences"), task, len(labels))
-    return Evidence(task, labels, version, test, images, tuple(objects), fields, tables, confidences)
+    package = header.get("package")
+    if package is not None:
+        (package,) = _texts([package], 1)
+    return Evidence(task, labels, version, test, images, tuple(objects), fields, tables, confidences, package)
 
 
 def _confidences(given: object, task: Task, labels: int) -> tuple[float, ...] | None:

@@ -33,22 +33,34 @@ def comparisons(run: runs.Run, kept: EvidenceFile | None) -> list[Comparison]:
 
 def renewed(run: runs.Run, result: TrainingResult) -> TrainingResult:
     """The result of an earlier attempt, compared with the champions that there are now."""
-    asked = {each.name: each.version for each in run.request.champions}
-    if asked == {each.name: each.version for each in result.champions}:
+    known, asked = {each.name: each for each in result.champions}, run.request.champions
+    if known.keys() == {each.name for each in asked} and all(_is_of(known[each.name], each) for each in asked):
         return result
     return result.model_copy(update={"champions": comparisons(run, result.evidence)})
+
+
+def _is_of(compared: Comparison, champion: Champion) -> bool:
+    """Whether it is of that version, by that evidence. Results of earlier releases do not say by what."""
+    evidence = compared.evidence_sha256
+    by = evidence == champion.evidence_sha256 if evidence is not None else champion.package is None
+    return compared.version == champion.version and by
 
 
 def _compared(run: runs.Run, ours: Evidence | None, champion: Champion, level: float) -> Comparison:
     from pelagos_pipelines.evaluation import comparison, evidence
 
-    told = Comparison(name=champion.name, version=champion.version, level=level)
+    told = Comparison(
+        name=champion.name, version=champion.version, evidence_sha256=champion.evidence_sha256, level=level
+    )
     if ours is None:
         return told.model_copy(update={"why": "what the trained model did with each image could not be kept"})
     try:
         theirs = evidence.read(_brought(run, champion), champion.evidence_sha256)
     except (OSError, evidence.EvidenceError, storage.StorageRefusedError) as error:
         why = f"what it did with each image of its test split cannot be read: {error}; train it again, and register it"
+        return told.model_copy(update={"why": why})
+    if champion.package is not None and theirs.package != champion.package:
+        why = "the evidence that spec.gates states is not of the package of this version; have it judged by pelagos evaluate"
         return told.model_copy(update={"why": why})
     if (why_not := comparison.why_not(ours, theirs)) is not None:
         return told.model_copy(update={"why": why_not})

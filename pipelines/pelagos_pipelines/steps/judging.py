@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from pelagos_contract import disk
+from pelagos_contract.disk import FullError
 from pelagos_contract.failures import RefusedError
 from pelagos_contract.imports import EvaluationRequest, EvaluationResult
 from pelagos_contract.tags import (
@@ -29,7 +31,7 @@ from pelagos_contract.tags import (
     PACKAGE_URI_TAG,
 )
 from pelagos_contract.tasks import Task
-from pelagos_contract.training import MAX_DETECTIONS, MOST_DETECTIONS
+from pelagos_contract.training import EVIDENCE_FOLDER, MAX_DETECTIONS, MOST_DETECTIONS, EvidenceFile
 from pelagos_pipelines import output, storage
 from pelagos_pipelines.evaluation import calibrating, evidence, ground_truth, relabelling, slices
 from pelagos_pipelines.evaluation import report as evaluation
@@ -48,6 +50,7 @@ from pelagos_pipelines.training.tracking import DatasetUse, Tracker, TrackingErr
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from pelagos_pipelines.evaluation.evidence import Evidence
     from pelagos_pipelines.evaluation.samples import GroundTruth
     from pelagos_pipelines.serving.predictions import Prediction
     from pelagos_pipelines.serving.predictor import Predictor
@@ -121,6 +124,8 @@ def run(request: EvaluationRequest) -> EvaluationResult:
         made = evidence.collect(
             task, samples, told, renamed.labels, request.dataset_version, fields, confidences=sure.confidences
         )
+        made = replace(made, package=manifest)
+        kept, doubts = _kept(made, request.packages, scratch)
         further = resampled.of_evidence([made], request.slices, metrics, figures)
         resampled.draw(task, further, metrics, figures)
         metrics |= further.metrics
@@ -134,9 +139,25 @@ def run(request: EvaluationRequest) -> EvaluationResult:
         task=task,
         manifest_sha256=manifest,
         run=run_id,
-        warnings=[*warnings, *further.warnings],
+        warnings=[*warnings, *further.warnings, *doubts],
+        evidence=kept,
         **further.state,
     )
+
+
+def _kept(made: Evidence, packages_at: str, scratch: Path) -> tuple[EvidenceFile | None, list[str]]:
+    """Where operators look for what a gate states, by what it holds; and why it is not there, if so: figures do not need it."""
+    try:
+        place = storage.Place(f"{packages_at.rstrip('/')}/{EVIDENCE_FOLDER}", scratch / "evidence")
+        digest = evidence.write(made, scratch / evidence.NAME)
+        path = place.folder / f"{digest.removeprefix('sha256:')}.npz"
+        disk.write_atomically(path, (scratch / evidence.NAME).read_bytes(), parents=True)
+        place.push(lambda name: name == path.name)
+    except (evidence.EvidenceError, StorageError, StorageRefusedError, FullError, OSError) as error:
+        return None, [
+            f"what the model did with each image is not kept, and no gate can compare with it: {packages_at}: {error}"
+        ]
+    return EvidenceFile(uri=place.kept_as(path), sha256=digest, test=made.test), []
 
 
 def _limit(description: bytes) -> int:

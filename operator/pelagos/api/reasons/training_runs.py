@@ -107,7 +107,8 @@ CHAMPION_NOT_COMPARABLE = _training_run(
     "ChampionNotComparable",
     "action required",
     "A gate compares with a registered model of which it is not known what it does with the images of this test split.",
-    "Do what the message says: train the champion on this dataset version and register it, name another one, or judge without.",
+    "Do what the message says: have it judged by pelagos evaluate and state the evidence, train it on this dataset version and "
+    "register it, name another one, or judge without.",
 )
 CHAMPION_CHANGED = _training_run(
     "ChampionChanged",

@@ -36,11 +36,12 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Reference:
-    """A registered model by its alias, or by its version."""
+    """A registered model by its alias, or by its version; with the SHA-256 of evidence that a gate states."""
 
     model: str
     alias: str | None
     version: str | None
+    evidence: str | None = None
 
     @property
     def name(self) -> str:
@@ -62,15 +63,20 @@ def reference(champion: ChampionGate, spec: TrainingRunSpec) -> Reference:
     register = spec.register_
     model = champion.model or (register.model if register is not None else "")
     if champion.version is not None:
-        return Reference(model, None, str(champion.version))
+        return Reference(model, None, str(champion.version), champion.evidence)
     own = register.alias if register is not None and register.model == model else None
-    return Reference(model, champion.alias or own or USUAL_ALIAS, None)
+    return Reference(model, champion.alias or own or USUAL_ALIAS, None, champion.evidence)
 
 
 def references(spec: TrainingRunSpec) -> dict[str, Reference]:
-    """Of all gates, by their names."""
-    found = (reference(gate.champion, spec) for gate in spec.gates if gate.champion is not None)
-    return {each.name: each for each in found}
+    """Of all gates, by their names. Of gates with the same one, the first that states evidence says what is known of it."""
+    found: dict[str, Reference] = {}
+    for gate in spec.gates:
+        if gate.champion is not None:
+            each = reference(gate.champion, spec)
+            known = found.setdefault(each.name, each)
+            found[each.name] = each if known.evidence is None else known
+    return found
 
 
 def requested(seen: Observed) -> list[dict[str, Any]]:
@@ -81,6 +87,7 @@ def requested(seen: Observed) -> list[dict[str, Any]]:
             version=found.version,
             evidence_uri=found.evidence_uri,
             evidence_sha256=found.evidence_sha256,
+            package=found.package,
         ).written()
         for name in references(seen.spec)
         if (found := seen.champions.get(name)) is not None and not found.doubt and not found.is_own
@@ -107,7 +114,7 @@ def are_outdated(seen: Observed) -> bool:
         now is not None
         and not now.doubt
         and not now.is_own
-        and (name not in compared or compared[name]["version"] != now.version)
+        and (name not in compared or not _is_of(compared[name], now))
         for name, now in ((name, seen.champions.get(name)) for name in references(seen.spec))
     )
 
@@ -140,14 +147,23 @@ def judged(gate: Gate, seen: Observed) -> Judged:
         return nobody
     if now.doubt:
         return _lacking(asked, now, reasons.CHAMPION_NOT_COMPARABLE, now.doubt)
-    if compared is None or compared["version"] != now.version:
+    if compared is None or not _is_of(compared, now):
         before = "with none" if compared is None else f"with version {compared['version']}"
+        if compared is not None and compared["version"] == now.version:
+            before += ", by other evidence"
         helps = "create a new TrainingRun: the pipeline run of this one is not known any more"
         if seen.run is not None:
             helps = "set pelagos.dev/retry to a new value, to have it compared again"
         why = f"{asked.name} is version {now.version} by now, and the model was compared {before}; {helps}"
         return _lacking(asked, now, reasons.CHAMPION_CHANGED, why)
     return _measured(gate, asked, compared)
+
+
+def _is_of(compared: Mapping[str, Any], now: Champion) -> bool:
+    """Whether a comparison is with a version, by what is known of it now. Those of earlier releases do not say by what."""
+    evidence = compared.get("evidenceSha256")
+    by = evidence == now.evidence_sha256 if evidence is not None else now.package is None
+    return bool(compared["version"] == now.version and by)
 
 
 def _is_settled(seen: Observed) -> bool:

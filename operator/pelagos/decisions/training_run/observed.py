@@ -67,7 +67,9 @@ class Champion:
     """Whether this resource, or a former life of it, registered it."""
     evidence_uri: str = ""
     evidence_sha256: str = ""
-    """From its tags, under our seal: what it did with each image of the test split."""
+    """From its tags, under our seal, or as a gate states it: what it did with each image of the test split."""
+    package: str | None = None
+    """Where a gate states it: the SHA-256 of the package of which it must be."""
     doubt: str = ""
     """In words, why nothing can be compared with it; empty: as far as is known now, it can."""
 
