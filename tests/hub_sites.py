@@ -12,6 +12,8 @@ from starlette.applications import Starlette
 from pelagos_hub.app import make_app
 from pelagos_hub.cluster import MemoryCluster
 from pelagos_hub.context import Hub
+from pelagos_hub.login import sessions
+from pelagos_hub.login.identity import Person
 from pelagos_hub.settings import Settings
 
 URL = "http://127.0.0.1:8088"
@@ -48,6 +50,11 @@ class Site:
         hub: Hub = self.app.state.hub
         return hub
 
+    def signed_in(self, person: Person) -> httpx2.AsyncClient:
+        """A browser in which ``person`` has logged in."""
+        number, _ = self.hub.sessions.begin(person)
+        return self.visitor(cookies={sessions.cookie_name(self.hub.settings): number})
+
     def visitor(self, **more: Any) -> httpx2.AsyncClient:
         """A browser of its own."""
         transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False)
@@ -61,7 +68,7 @@ def hidden(page: str, name: str = "csrf") -> str:
     return found[1]
 
 
-def service(name: str, namespace: str = "reef", **status: Any) -> dict[str, Any]:
+def service(name: str, namespace: str = "reef", *, publish: str = "Public", **status: Any) -> dict[str, Any]:
     """A ModelService that is ready."""
     return {
         "apiVersion": "pelagos.dev/v1alpha1",
@@ -73,6 +80,6 @@ def service(name: str, namespace: str = "reef", **status: Any) -> dict[str, Any]
             "generation": 1,
             "creationTimestamp": "2026-06-01T11:00:00Z",
         },
-        "spec": {"model": {"registry": {"name": name}}},
+        "spec": {"model": {"registry": {"name": name}}, "publish": {"catalogue": publish}},
         "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": ""}], **status},
     }

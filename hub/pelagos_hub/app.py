@@ -16,7 +16,10 @@ from starlette.staticfiles import StaticFiles
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos_hub import observing, pages, problems, rendering, security
 from pelagos_hub.context import Clock, Hub, SystemClock
-from pelagos_hub.login import local, oidc, routes, sessions
+from pelagos_hub.login import local, oidc, sessions
+from pelagos_hub.login import routes as login_routes
+from pelagos_hub.trials import routes as trial_routes
+from pelagos_hub.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,7 +34,8 @@ def make_app(settings: Settings, cluster: Cluster, clock: Clock | None = None) -
     kept = sessions.Sessions(clock.elapsed, most=settings.sessions, longest=settings.session_hours * 3600.0)
     provider = oidc.Provider(settings) if settings.oidc_issuer else None
     link = local.Link(settings)
-    hub = Hub(settings, cluster, clock, kept, rendering.environment(), observing.Metrics(), provider, link)
+    turns = Turns(settings.uploads)
+    hub = Hub(settings, cluster, clock, kept, rendering.environment(), observing.Metrics(), provider, link, turns)
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -45,7 +49,8 @@ def make_app(settings: Settings, cluster: Cluster, clock: Clock | None = None) -
 
     app = Starlette(
         routes=[
-            *routes.ROUTES,
+            *login_routes.ROUTES,
+            *trial_routes.ROUTES,
             *pages.ROUTES,
             Mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static"),
         ],

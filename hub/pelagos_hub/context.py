@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pelagos_hub.login.sessions import Sessions
     from pelagos_hub.observing import Metrics
     from pelagos_hub.settings import Settings
+    from pelagos_hub.turns import Turns
 
 
 class Clock(Protocol):
@@ -54,6 +55,7 @@ class Hub:
     provider: Provider | None
     """None: nobody logs in by one."""
     link: Link
+    turns: Turns
 
     def staleness(self, listing: Listing) -> str:
         """How old what a page shows is and why, in words; empty while it is what there is."""

@@ -39,6 +39,11 @@ HEADERS = {
 }
 
 
+def is_upload(scope: Scope) -> bool:
+    """Whether an image may come with this request."""
+    return bool(scope["method"] == "POST" and scope["path"].endswith(("/predict", "/predict.json")))
+
+
 class Hosts:
     """Answers under the name of ``settings.url`` alone. A page on the network whose name leads to us reads nothing."""
 
@@ -92,12 +97,12 @@ class Bodies:
             return await self._app(scope, receive, send)
         if len(scope["path"]) + len(scope.get("query_string", b"")) > _LONGEST_TARGET:
             return await PlainTextResponse("The address is too long.\n", 414)(scope, receive, send)
-        is_upload = scope["method"] == "POST" and scope["path"].endswith(("/predict", "/predict.json"))
-        most = _AROUND + (MOST_UPLOADED if is_upload else 0)
+        uploads = is_upload(scope)
+        most = _AROUND + (MOST_UPLOADED if uploads else 0)
         told = Headers(scope=scope).get("content-length", "0")
         if not (told.isascii() and told.isdigit()) or int(told) > most:
             return await _too_large(most)(scope, receive, send)
-        bounded = _Bounded(receive, most, _UPLOAD_SECONDS if is_upload else _FORM_SECONDS)
+        bounded = _Bounded(receive, most, _UPLOAD_SECONDS if uploads else _FORM_SECONDS)
         began = False
 
         async def noted(message: Message) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+_MOST_ATTESTED, _LONGEST_ATTESTED = 16, 512
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -51,16 +52,21 @@ class Settings(BaseSettings):
     oidc_name: str = Field("your institution", max_length=60)
     """What the button to log in calls the provider."""
 
-    attested_entitlements: str = ""
-    """Entitlements, separated by blanks, that the hub attests in Trials of those who have them; nothing else about anybody's
-    memberships is written to the cluster."""
+    attested_entitlements: str = Field("", pattern=r"^[!-~ ]*$")
+    """Entitlements, separated by blanks, 16 at most, that the hub attests in Trials of those who have them; nothing else about
+    anybody's memberships is written to the cluster."""
     login_link_file: Path | None = None
     """Where a link that logs in once is written, for its owner only (embedded mode); None: there is none."""
     signing_key_file: Path | None = None
     """Key with which the hub signs the Trials that it makes; None: they count as handwritten ones."""
 
-    trial_duration: str = Field("10m", pattern=r"^([1-9]|[1-5][0-9]|60)m$")
-    """For how long a trial is asked for; the tenant's limit may be shorter."""
+    trial_duration: str = Field("", pattern=r"^(([1-9]|[1-5][0-9]|60)m)?$")
+    """For how long a trial is asked for; empty: 10 minutes, or what the tenant is allowed where that is less."""
+    gateway_url: str = ""
+    """How the hub itself reaches the gateway, with {namespace} where there is one in each, for example
+    http://pelagos-gateway.{namespace}.svc:8080; empty: by the address that Trials tell people."""
+    gateway_ca_file: Path | None = None
+    """Certificate authority of it; None: the system's."""
     session_hours: int = Field(8, ge=1, le=72)
     """After which everybody logs in again."""
     sessions: int = Field(10_000, ge=10, le=1_000_000)
@@ -68,7 +74,7 @@ class Settings(BaseSettings):
     uploads: int = Field(4, ge=1, le=64)
     """Most images, of up to 64 MiB each, that are in the hub's memory at once."""
 
-    @field_validator("url", "oidc_issuer")
+    @field_validator("url", "oidc_issuer", "gateway_url")
     @classmethod
     def _is_address(cls, told: str) -> str:
         parts = urlsplit(told)
@@ -84,6 +90,11 @@ class Settings(BaseSettings):
         if bool(self.oidc_issuer) != bool(self.oidc_client_id):
             raise SettingsError(
                 "PELAGOS_HUB_OIDC_ISSUER and PELAGOS_HUB_OIDC_CLIENT_ID go together; one of them is empty"
+            )
+        if len(self.attested) > _MOST_ATTESTED or any(len(each) > _LONGEST_ATTESTED for each in self.attested):
+            raise SettingsError(
+                f"PELAGOS_HUB_ATTESTED_ENTITLEMENTS has {len(self.attested)} entitlements; allowed: {_MOST_ATTESTED}, of "
+                f"{_LONGEST_ATTESTED} characters each, as a Trial takes them"
             )
         if self.oidc_issuer.startswith("http:") and urlsplit(self.oidc_issuer).hostname not in _LOOPBACK:
             raise SettingsError(
@@ -105,6 +116,6 @@ class Settings(BaseSettings):
         return self.url.startswith("https:")
 
     @property
-    def attested(self) -> frozenset[str]:
+    def attested(self) -> tuple[str, ...]:
         """See attested_entitlements."""
-        return frozenset(self.attested_entitlements.split())
+        return tuple(self.attested_entitlements.split())

@@ -19,6 +19,7 @@ from pelagos_hub.settings import Settings
         ({"oidc_client_id": "hub"}, "go together"),
         ({"oidc_issuer": "http://login.example.org", "oidc_client_id": "hub"}, "without https"),
         ({"trial_duration": "2h"}, "trial_duration"),
+        ({"attested_entitlements": "x " * 17}, "17 entitlements; allowed: 16"),
         ({"sessions": 1}, "greater than or equal to 10"),
     ],
 )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from starlette.datastructures import FormData
@@ -13,7 +14,7 @@ from starlette.formparsers import MultiPartParser
 from pelagos_hub.context import hub
 from pelagos_hub.login import sessions
 from pelagos_hub.problems import Problem
-from pelagos_hub.security import MOST_UPLOADED
+from pelagos_hub.security import MOST_UPLOADED, is_upload
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -36,7 +37,10 @@ def action(handler: Action) -> Callable[[Request], Awaitable[Response]]:
         session = sessions.of(request)
         if session is None or session.person is None:
             raise Problem(401, "You are not signed in any more", "Sign in, and do this again.")
-        async with request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_LONGEST_FIELD) as form:
+        async with (
+            _turn(request, session.person.key),
+            request.form(max_files=1, max_fields=_MOST_FIELDS, max_part_size=_LONGEST_FIELD) as form,
+        ):
             given = request.headers.get("x-csrf-token") or form.get("csrf")
             if not isinstance(given, str) or not hmac.compare_digest(given.encode(), session.csrf.encode()):
                 raise Problem(403, "This page was too old", "Go back, load the page again, and do it once more.")
@@ -44,6 +48,21 @@ def action(handler: Action) -> Callable[[Request], Awaitable[Response]]:
 
     checked.checks_csrf = True  # type: ignore[attr-defined]  # read by the test that no route goes without
     return checked
+
+
+@contextlib.asynccontextmanager
+async def _turn(request: Request, person: str) -> AsyncIterator[None]:
+    """For an upload one of the few, before its body is read; anybody has one at a time, and holds up nobody else."""
+    if not is_upload(request.scope):
+        yield
+        return
+    turns = hub(request).turns
+    if (own := turns.of(f"upload {person}")).locked():
+        raise Problem(
+            429, "Another image of yours is being looked at", "Wait for its answer, then send this one again."
+        )
+    async with own, turns.uploading:
+        yield
 
 
 def _from_our_page(request: Request) -> None:

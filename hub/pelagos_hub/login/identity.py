@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pelagos_contract import entitlements
+
 _LONGEST_NAME = 100
-_LONGEST_ENTITLEMENT = 512
-_MOST_ENTITLEMENTS = 500
 _LONGEST_KEY = 512
 
 
@@ -40,9 +40,8 @@ def person(issuer: str, claims: Mapping[str, Any], user_claim: str, entitlements
         raise UnknownPersonError(f"the claim {user_claim} is missing or longer than {_LONGEST_KEY} characters")
     given = (_texts(claims.get(name)) for name in ("name", "preferred_username"))
     name = next((found[0] for found in given if found and found[0].strip()), "Signed in")
-    held = _texts(_at(claims, entitlements_claim))
-    kept = [text for text in held if len(text) <= _LONGEST_ENTITLEMENT][:_MOST_ENTITLEMENTS]
-    return Person(pseudonym(issuer, user), name.strip()[:_LONGEST_NAME], frozenset(kept))
+    held = entitlements.listed(_at(claims, entitlements_claim))
+    return Person(pseudonym(issuer, user), name.strip()[:_LONGEST_NAME], frozenset(held))
 
 
 def _at(claims: Mapping[str, Any], path: str) -> Any:

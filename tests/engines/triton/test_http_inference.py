@@ -149,11 +149,8 @@ async def test_a_server_that_does_not_answer_in_time_is_said(answering: tuple[st
         await http_inference.infer(Endpoint("http://127.0.0.1:9"), "m", b"image", 5)
 
 
-async def test_an_answer_without_end_is_not_read(
-    answering: tuple[str, dict[str, web.Response]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_answer_without_end_is_not_read(answering: tuple[str, dict[str, web.Response]]) -> None:
     url, answers = answering
-    monkeypatch.setattr(http_inference, "LARGEST_ANSWER", 1000)
     answers["now"] = web.Response(body=bytes(1001))
     with pytest.raises(InferenceError, match="more than 1000 bytes"):
-        await http_inference.infer(Endpoint(url), "m", b"image", 5)
+        await http_inference.infer(Endpoint(url, most=1000), "m", b"image", 5)

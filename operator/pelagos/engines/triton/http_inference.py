@@ -39,6 +39,8 @@ class Endpoint:
     url: str
     authorization: str = field(default="", repr=False)
     ca_file: Path | None = None
+    most: int = LARGEST_ANSWER
+    """Bytes of an answer."""
 
 
 def may_log_in(url: str) -> bool:
@@ -76,7 +78,7 @@ async def infer(
                 headers=headers | {_HEADER_LENGTH: str(header), "Content-Type": "application/octet-stream"},
                 allow_redirects=False,
             ) as answer:
-                content = await _read(answer)
+                content = await _read(answer, endpoint.most)
                 latency = monotonic() - begun
                 if answer.status != 200:
                     raise InferenceError(_refusal(answer.status, content))
@@ -132,12 +134,12 @@ def _element(tensor: bytes) -> bytes:
     return tensor[_LENGTH_BYTES:]
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
+async def _read(answer: aiohttp.ClientResponse, most: int) -> bytes:
     content = bytearray()
     async for part in answer.content.iter_any():
         content += part
-        if len(content) > LARGEST_ANSWER:
-            raise InferenceError(f"the answer has more than {LARGEST_ANSWER} bytes")
+        if len(content) > most:
+            raise InferenceError(f"the answer has more than {most} bytes")
     return bytes(content)
 
 

@@ -1,0 +1,221 @@
+"""Pages and addresses of trials. Nobody sees those of others: they do not exist for them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.responses import JSONResponse, RedirectResponse
+from starlette.routing import Route
+
+from pelagos.engines.triton import http_inference
+from pelagos.engines.triton.inference import InferenceError
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos_hub import problems, rendering
+from pelagos_hub.context import hub
+from pelagos_hub.login import forms, sessions
+from pelagos_hub.problems import Problem
+from pelagos_hub.trials import images, making, offers, views
+from pelagos_hub.trials.views import View
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from pelagos_hub.login.identity import Person
+
+_LOG = logging.getLogger("pelagos.hub")
+_UNSTORED = {"Cache-Control": "no-store"}
+_ANSWER_SECONDS = 60.0
+_MOST_ANSWERED = 32 * 2**20
+
+
+@forms.action
+async def start(request: Request, session: sessions.Session, form: FormData) -> Response:
+    """Ask for a trial of the model that the form names; somebody who has one of it is led there."""
+    at, person = hub(request), _person(session)
+    service = (str(form.get("namespace", "")), str(form.get("service", "")))
+    # Two clicks are one trial.
+    async with at.turns.of(f"start {person.key}"):
+        if not offers.is_published(at.cluster.services().objects.get(service)):
+            raise Problem(404, "There is no such model", "It may have been removed, or it is not for everybody.")
+        for each in _own(request, person):
+            if each.is_live and (each.namespace, each.service) == service and _token(session, each):
+                return RedirectResponse(each.path, 303, _UNSTORED)
+        secret = making.token()
+        wanted = making.trial(at.settings, person, service, secret, at.clock.now())
+        try:
+            made = await at.cluster.create_trial(wanted)
+        except (OutageError, RejectedError) as error:
+            at.metrics.trials.labels("Failed" if isinstance(error, OutageError) else "Refused").inc()
+            raise
+    at.metrics.trials.labels("Made").inc()
+    metadata = made["metadata"]
+    session.keep_token(metadata["namespace"], metadata["name"], metadata["uid"], secret)
+    return RedirectResponse(f"/trials/{metadata['namespace']}/{metadata['name']}", 303, _UNSTORED)
+
+
+async def show(request: Request) -> Response:
+    """A trial: how far it is, how long it lasts, and what to do with it."""
+    session, trial = _mine(request)
+    return _page(request, session, trial)
+
+
+async def status(request: Request) -> Response:
+    """The same for the script of the page, which asks again and again."""
+    session, trial = _mine(request)
+    told = {
+        "phase": trial.phase,
+        "reason": trial.reason,
+        "message": trial.message,
+        "steps": [{"name": step.name, "state": step.state} for step in trial.steps],
+        "secondsLeft": trial.seconds_left,
+        "seconds": trial.seconds,
+        "expiresAt": trial.expires_at or None,
+        "canSend": trial.is_open and _token(session, trial) is not None,
+        "stale": hub(request).staleness(hub(request).cluster.trials()),
+    }
+    return JSONResponse(told, headers=_UNSTORED)
+
+
+@forms.action
+async def predict(request: Request, session: sessions.Session, form: FormData) -> Response:
+    """Send an image to the model, through the gateway and with the token of the trial; nothing of it is kept."""
+    is_json = problems.wants_json(request)
+    trial = _trial(request, _person(session))
+    secret = _token(session, trial)
+    if not trial.is_open:
+        raise Problem(
+            409, "This trial is not open", f"{trial.reason}: {trial.message}" if trial.reason else "It has ended."
+        )
+    if secret is None:
+        raise Problem(
+            409, "This browser session does not have the token of the trial", "Stop the trial, and start another one."
+        )
+    sent = form.get("image")
+    content = await sent.read() if isinstance(sent, UploadFile) else b""
+    try:
+        image = await asyncio.to_thread(images.measured, content)
+        found, seconds = await _asked(request, trial, secret, content)
+    except images.ImageRefusedError as error:
+        raise Problem(422, "This image is not accepted", str(error)) from error
+    except InferenceError as error:
+        _LOG.warning("trial %s/%s: %s", trial.namespace, trial.name, error)
+        raise Problem(502, "The model gave no answer", f"{error}.") from error
+    answer = {
+        "prediction": found,
+        "seconds": round(seconds, 4),
+        "image": {"width": image.width, "height": image.height, "bytes": len(content)},
+    }
+    if is_json:
+        return JSONResponse(answer, headers=_UNSTORED)
+    name = sent.filename or "" if isinstance(sent, UploadFile) else ""
+    return _page(request, session, trial, answer=answer, picture=image.in_page(), file=name[:200])
+
+
+@forms.action
+async def stop(request: Request, session: sessions.Session, _form: FormData) -> Response:
+    """End a trial before its time: the Trial is deleted, and the gateway forgets the token."""
+    trial = _trial(request, _person(session))
+    await hub(request).cluster.delete_trial(trial.namespace, trial.name, trial.uid)
+    return RedirectResponse("/me", 303, _UNSTORED)
+
+
+async def mine(request: Request) -> Response:
+    """Somebody's trials."""
+    session = sessions.of(request)
+    if session is None or session.person is None:
+        return RedirectResponse("/login?next=/me", 303, _UNSTORED)
+    own = _own(request, session.person)
+    return rendering.page(
+        request,
+        "me.html",
+        trials=own,
+        is_live=any(each.is_live for each in own),
+        stale=hub(request).staleness(hub(request).cluster.trials()),
+    )
+
+
+def _page(request: Request, session: sessions.Session, trial: View, **answered: Any) -> Response:
+    secret = _token(session, trial)
+    return rendering.page(
+        request,
+        "trial.html",
+        trial=trial,
+        token=secret or "",
+        curl=_curl(trial) if secret and trial.is_open else "",
+        refresh=2 if trial.phase in {"Pending", "Starting", "Stopping"} else 0,
+        stale=hub(request).staleness(hub(request).cluster.trials()),
+        **{"answer": None, "picture": "", "file": "", **answered},
+    )
+
+
+def _curl(trial: View) -> str:
+    """Names, addresses and models have no character that a shell reads, but for what others write into a status."""
+    address = trial.url or f"{trial.http.rstrip('/')}/v2/models/{trial.model}/infer"
+    if not address.isascii() or any(each in address for each in "'\"`$\\ \n;&|<>(){}"):
+        return ""
+    return (
+        f"curl --fail-with-body -H 'Authorization: Bearer $TOKEN' -H 'Inference-Header-Content-Length: 0' "
+        f"--data-binary @image.jpg '{address}' --output answer.bin"
+    ).replace("'Authorization: Bearer $TOKEN'", '"Authorization: Bearer $TOKEN"')
+
+
+async def _asked(request: Request, trial: View, secret: str, content: bytes) -> tuple[dict[str, Any], float]:
+    settings = hub(request).settings
+    address = trial.http
+    if settings.gateway_url:
+        address = f"{settings.gateway_url.rstrip('/')}/{trial.namespace}/{trial.behind}"
+        address = address.replace("{namespace}", trial.namespace)
+    if not address or not trial.model:
+        raise Problem(503, "The model has no address yet", "Wait a moment, and send the image again.")
+    endpoint = http_inference.Endpoint(address, f"Bearer {secret}", settings.gateway_ca_file, _MOST_ANSWERED)
+    return await http_inference.infer(endpoint, trial.model, content, _ANSWER_SECONDS)
+
+
+def _person(session: sessions.Session) -> Person:
+    assert session.person is not None  # as forms.action has seen
+    return session.person
+
+
+def _mine(request: Request) -> tuple[sessions.Session, View]:
+    """The session, and the trial of its user that the address names. Raises Problem."""
+    session = sessions.of(request)
+    if session is None or session.person is None:
+        raise Problem(401, "Sign in to see your trials", "Trials are shown to those who asked for them.")
+    return session, _trial(request, session.person)
+
+
+def _trial(request: Request, person: Person) -> View:
+    at = hub(request)
+    found = at.cluster.trials().objects.get((request.path_params["namespace"], request.path_params["name"]))
+    trial = views.view(found, at.cluster.services().objects, at.clock.now()) if found else None
+    if trial is None or trial.user != person.key:
+        raise Problem(
+            404, "There is no such trial", "A while after it has ended, a trial is removed. Start another one."
+        )
+    return trial
+
+
+def _own(request: Request, person: Person) -> list[View]:
+    at = hub(request)
+    # A copy: what is in memory changes while pages are made.
+    found = list(at.cluster.trials().objects.values())
+    return views.of(person.key, found, at.cluster.services().objects, at.clock.now())
+
+
+def _token(session: sessions.Session, trial: View) -> str | None:
+    return session.token(trial.namespace, trial.name, trial.uid)
+
+
+ROUTES = [
+    Route("/trials", start, methods=["POST"], name="trials"),
+    Route("/trials/{namespace}/{name}", show, name="trial"),
+    Route("/trials/{namespace}/{name}/status.json", status, name="trial-status"),
+    Route("/trials/{namespace}/{name}/predict", predict, methods=["POST"], name="trial-predict"),
+    Route("/trials/{namespace}/{name}/predict.json", predict, methods=["POST"], name="trial-predict-json"),
+    Route("/trials/{namespace}/{name}/stop", stop, methods=["POST"], name="trial-stop"),
+    Route("/me", mine, name="me"),
+]
