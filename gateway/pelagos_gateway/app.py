@@ -145,7 +145,7 @@ class Gateway:
                     if self._files.write(tuple(self._judge.table.services.values())):
                         logger.info("Envoy is told of %d services", len(self._judge.table.services))
                 except OSError as error:
-                    logger.error("Envoy cannot be told what to do, and goes on as before: %s", error)
+                    logger.error("what Envoy shall do could not be written, and it goes on as before: %s", error)
                     self._pending.set()
                 if started is None and self.envoy is not None:
                     started = asyncio.create_task(self.envoy.run())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import io
 import json
 import logging
 import struct
@@ -131,10 +132,10 @@ class Converter:
     async def _ask(self, url: str, body: bytes, length: int) -> web.StreamResponse:
         if self._session is None:
             self._session = aiohttp.ClientSession(auto_decompress=False)
-        headers = {_LENGTH: str(length), "Content-Type": "application/octet-stream"}
+        headers = {_LENGTH: str(length), "Content-Type": "application/octet-stream", "Accept-Encoding": "identity"}
         limit = aiohttp.ClientTimeout(total=self._seconds)
         try:
-            async with self._session.post(url, data=body, headers=headers, timeout=limit) as answer:
+            async with self._session.post(url, data=io.BytesIO(body), headers=headers, timeout=limit) as answer:
                 told: Mapping[str, str] = {
                     name: value for name, value in answer.headers.items() if name.lower() in _PASSED
                 }

@@ -148,7 +148,9 @@ class Process:
             if os.getppid() != parent:
                 os._exit(1)
 
-        variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(self._files.folder)}
+        # Of ours it gets what tells to which installation it belongs, and no credentials.
+        variables = {name: value for name, value in os.environ.items() if "PELAGOS" in name and "SECRET" not in name}
+        variables |= {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(self._files.folder)}
         return await asyncio.create_subprocess_exec(
             str(self._program),
             *("--config-path", str(self._files.bootstrap), "--disable-hot-restart"),

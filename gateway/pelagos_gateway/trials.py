@@ -87,7 +87,7 @@ def _open(body: Mapping[str, Any], now: datetime, monotonic: float) -> Trial | N
         if str(service.get("namespace") or namespace) != namespace:
             return None
         ends = datetime.fromisoformat(str(status["expiresAt"]))
-        asked = durations.parse(str(spec.get("duration") or "10m")).total_seconds()
+        asked = durations.parse(str(status.get("duration") or spec.get("duration") or "10m")).total_seconds()
         left = (ends.astimezone(UTC) - now).total_seconds()
         deadline = monotonic + min(left, asked, LONGEST_SECONDS)
         return Trial(str(metadata["uid"]), f"{namespace}/{service['name']}", digest, deadline)

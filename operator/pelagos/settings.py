@@ -96,6 +96,14 @@ class Settings(BaseSettings):
     gateway_millicores: int = Field(50, ge=0, le=1_000)
     """Thousandths of a core that the gateway beside each model server on a cluster requests, on top of the server's own."""
 
+    gateway_http: str = Field("", pattern=r"^(https?://[^\s]+)?$")
+    """Where people reach the gateway over HTTP, for example https://models.example.org; `{namespace}` in it stands for the
+    namespace of a service. Empty: there is none."""
+    gateway_grpc: str = Field("", pattern=r"^([^\s/]+:[0-9]{1,5})?$")
+    """The same over gRPC, as host:port."""
+    embedded_gateway: bool = True
+    """Whether `pelagos up` starts the gateway, by which all models are called at one address; docs/gateway.md."""
+
     serving_hosts: str = Field("", pattern=r"^[A-Za-z0-9.,:\[\]-]*$")
     """Names, separated by commas, that clients of local model servers may ask for beside localhost, 127.0.0.1 and [::1]: those of
     a proxy that passes requests on."""

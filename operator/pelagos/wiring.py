@@ -22,6 +22,7 @@ from pelagos.observability.resources import ResourceCollector
 from pelagos.observability.server import Server
 from pelagos.observability.watches import WATCHES
 from pelagos.ports.clock import SystemClock
+from pelagos.ports.gateway import Gateway
 from pelagos.ports.leadership import Guard, Leadership, Sole, unguarded
 from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.datasets import DatasetReconciler
@@ -137,6 +138,7 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
         clock=clock,
         cache=cache,
         probes=Probes(engines.serving, clock, timedelta(seconds=settings.probe_interval)),
+        gateway=Gateway(settings.gateway_http, settings.gateway_grpc),
     )
     closing = (*engines.closing, guarded.close, api.close)
     oversight = oversee(settings, api, engines.checks, leadership)

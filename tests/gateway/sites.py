@@ -57,7 +57,7 @@ class Upstream:
 
     async def start(self) -> None:
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
-            body = await request.read()
+            body = b"".join([chunk async for chunk in request.content.iter_any()])
             self.reached.append((request.raw_path, body, {k.lower(): v for k, v in request.headers.items()}))
             await asyncio.sleep(self.waits)
             return web.json_response({"model_name": self.name, "outputs": []})

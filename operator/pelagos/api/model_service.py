@@ -328,6 +328,16 @@ class Endpoints(Strict):
     grpc: Annotated[str, Field(description="host:port of the KServe v2 gRPC endpoint.")]
     http: Annotated[str, Field(description="URL of the KServe v2 HTTP endpoint.")]
     metrics: Annotated[str, Field(description="URL of the inference server's Prometheus metrics.")]
+    gateway_http: Annotated[
+        str | None, Field(description="URL of the same through the gateway, for people; absent without one.")
+    ] = None
+    gateway_grpc: Annotated[
+        str | None,
+        Field(
+            description="host:port of the gateway for gRPC; callers name the service by the metadata pelagos-service, as "
+            "namespace/name, unless the token of a trial does."
+        ),
+    ] = None
 
 
 class ModelServiceStatus(BaseStatus):

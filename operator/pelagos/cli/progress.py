@@ -15,7 +15,13 @@ from rich.text import Text
 
 from pelagos.embedded.state import PartPhase, PartState, State
 
-NAMES = {"etcd": "etcd", "apiserver": "Kubernetes API server", "mlflow": "MLflow", "operator": "Pelagos operator"}
+NAMES = {
+    "etcd": "etcd",
+    "apiserver": "Kubernetes API server",
+    "mlflow": "MLflow",
+    "operator": "Pelagos operator",
+    "gateway": "gateway",
+}
 _STYLES = {
     PartPhase.WAITING: ("·", "dim"),
     PartPhase.STARTING: ("…", "yellow"),

@@ -75,7 +75,7 @@ def bring_up(settings: Settings, console: Console) -> State:
 def prepare(settings: Settings, console: Console) -> None:
     """Check what is needed, and install the control plane where it is missing. Raises StartError."""
     layout = Layout.of(settings.home)
-    preflight.check(layout, settings.environments)
+    preflight.check(layout, settings.environments, with_gateway=settings.embedded_gateway)
     programs = store.choose(layout)
     if programs is not None:
         if words := store.kept(layout, programs):
@@ -111,6 +111,7 @@ def show_addresses(settings: Settings, console: Console) -> None:
     rows = {
         "kubectl": f"export KUBECONFIG={layout.kubeconfig}",
         "MLflow": f"{urls.get('mlflow', '')} (pelagos ui says how to log in)",
+        **({"models": urls["gateway"]} if "gateway" in urls else {}),
         "metrics": urls.get("operator", ""),
         "state": str(layout.home),
         "logs": str(layout.logs),

@@ -48,7 +48,7 @@ async def run(settings: Settings, timing: Timing | None = None, on_ready: Callab
     Raises StartError when it cannot even begin; later failures are reported in the state and make the exit code 1.
     """
     layout = Layout.of(settings.home)
-    preflight.check(layout, settings.environments)
+    preflight.check(layout, settings.environments, with_gateway=settings.embedded_gateway)
     programs = store.require(layout)
     with lock(layout):
         before = state.read(layout.state)
@@ -98,7 +98,9 @@ async def _start(
     keys.make(layout.authority)
     token = credentials.token(layout)
     assert token is not None
-    supervisor.announce(("etcd", "apiserver", "mlflow", "operator"))
+    supervisor.announce(
+        ("etcd", "apiserver", "mlflow", "operator", *(("gateway",) if settings.embedded_gateway else ()))
+    )
     store.record(layout, programs)
     etcd = supervisor.start(parts.etcd(layout, programs, ports))
     server = supervisor.start(parts.apiserver(layout, programs, ports, token))
@@ -107,7 +109,8 @@ async def _start(
     credentials.write_kubeconfig(layout, server.part.url)
     await _prepare_cluster(layout, server.part.url, token)
     operator = supervisor.start(parts.operator(layout, settings, ports))
-    await _until_ready(etcd, server, tracking, operator)
+    more = [supervisor.start(parts.gateway(layout, settings, ports))] if settings.embedded_gateway else []
+    await _until_ready(etcd, server, tracking, operator, *more)
     supervisor.ready()
     _LOG.info("all parts are ready")
 

@@ -84,6 +84,11 @@ class Layout:
         return self.home / "credentials" / "mlflow"
 
     @property
+    def front(self) -> Path:
+        """What the gateway tells its Envoy."""
+        return self.home / "front"
+
+    @property
     def logs(self) -> Path:
         """One log per part."""
         return self.home / "logs"

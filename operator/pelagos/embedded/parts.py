@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from pelagos.embedded import tracking_credentials
 from pelagos.embedded.addresses import HOST
-from pelagos.engines.processes import groups
+from pelagos.engines.processes import groups, sockets
+from pelagos.engines.triton_local.server import site_packages
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pelagos.embedded.releases import Binaries
     from pelagos.settings import Settings
 
-PORTS = ("apiserver", "etcd", "mlflow", "operator")
+PORTS = ("apiserver", "etcd", "mlflow", "operator", "gateway", "gateway-grpc", "gateway-metrics")
 """Names of the ports that an installation keeps."""
 _STORE, _PEER = "unix://client:1", "unix://peer:1"
 """Sockets in the working folder of etcd and API server, which is closed to other users: etcd knows no passwords, and whoever
@@ -169,12 +170,55 @@ def operator(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Ma
             PELAGOS_AUTHORITY_FOLDER=str(layout.authority),
             PELAGOS_METRICS_PORT=str(ports["operator"]),
             PELAGOS_LISTEN_ADDRESS=HOST,
+            **(
+                {
+                    "PELAGOS_GATEWAY_HTTP": f"http://{HOST}:{ports['gateway']}",
+                    "PELAGOS_GATEWAY_GRPC": f"{HOST}:{ports['gateway-grpc']}",
+                }
+                if settings.embedded_gateway
+                else {}
+            ),
         ),
         folder=layout.home,
         ports=(ports["operator"],),
         url=f"{url}/metrics",
         ready=f"{url}/readyz",
         alive=f"{url}/healthz",
+        start_seconds=45,
+    )
+
+
+def gateway(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> ManagedProcess:
+    """Where all models are called at one address, with its Envoy, which is that of the environment of Triton.
+
+    Callers on this machine need no credentials, as for the models themselves, unless PELAGOS_GATEWAY_OPEN says so.
+    """
+    health = f"http://{HOST}:{ports['gateway-metrics']}"
+    inherited = {name: value for name, value in os.environ.items() if name.startswith("PELAGOS_GATEWAY_")}
+    return ManagedProcess(
+        name="gateway",
+        command=(str(settings.environments / "gateway" / "bin" / "python"), "-m", "pelagos_gateway"),
+        environment=_environment(
+            layout,
+            **{
+                "PELAGOS_GATEWAY_OPEN": "true",
+                **inherited,
+                "PELAGOS_KUBECONFIG": str(layout.kubeconfig),
+                "PELAGOS_GATEWAY_FOLDER": str(layout.front),
+                "PELAGOS_GATEWAY_SOCKETS": str(sockets.folder(layout.home) / "g"),
+                "PELAGOS_GATEWAY_ENVOY": str(site_packages(settings.environments / "triton") / "envoy/_bin/envoy"),
+                "PELAGOS_GATEWAY_ADDRESS": HOST,
+                "PELAGOS_GATEWAY_HTTP_PORT": str(ports["gateway"]),
+                "PELAGOS_GATEWAY_GRPC_PORT": str(ports["gateway-grpc"]),
+                "PELAGOS_GATEWAY_METRICS_ADDRESS": HOST,
+                "PELAGOS_GATEWAY_METRICS_PORT": str(ports["gateway-metrics"]),
+            },
+        ),
+        folder=layout.home,
+        ports=(ports["gateway"], ports["gateway-grpc"], ports["gateway-metrics"]),
+        url=f"http://{HOST}:{ports['gateway']}",
+        ready=f"{health}/readyz",
+        alive=f"{health}/healthz",
         start_seconds=45,
     )
 

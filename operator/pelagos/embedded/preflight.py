@@ -19,12 +19,12 @@ NEEDED_BYTES = 500 * 10**6
 _PROGRAMS = ("tracking/bin/mlflow", "pipelines/bin/python", "triton/bin/python")
 
 
-def check(layout: Layout, environments: Path) -> None:
+def check(layout: Layout, environments: Path, *, with_gateway: bool = False) -> None:
     """Raises StartError. Makes the folders of the installation."""
     if not sys.platform.startswith("linux"):
         raise StartError(f"The embedded mode needs Linux; this is {sys.platform}.")
     check_home(layout)
-    check_environments(environments)
+    check_environments(environments, *(("gateway/bin/python",) if with_gateway else ()))
 
 
 def check_home(layout: Layout) -> None:
@@ -47,9 +47,9 @@ def check_home(layout: Layout) -> None:
         )
 
 
-def check_environments(environments: Path) -> None:
-    """The Python environments of MLflow, the pipelines and Triton are there. Raises StartError."""
-    missing = [name for name in _PROGRAMS if not os.access(environments / name, os.X_OK)]
+def check_environments(environments: Path, *more: str) -> None:
+    """The Python environments of MLflow, the pipelines and Triton are there, and ``more`` programs. Raises StartError."""
+    missing = [name for name in (*_PROGRAMS, *more) if not os.access(environments / name, os.X_OK)]
     if missing:
         names = ", ".join(sorted({name.partition("/")[0] for name in missing}))
         raise StartError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pelagos.ports.authority import Authority
 from pelagos.ports.clock import Clock
 from pelagos.ports.cluster import Cluster
+from pelagos.ports.gateway import Gateway
 from pelagos.ports.objects import Objects
 from pelagos.ports.pipelines import Pipelines
 from pelagos.ports.registry import Registry
@@ -47,3 +48,4 @@ class Dependencies:
     clock: Clock
     cache: Cache
     probes: Probes
+    gateway: Gateway = Gateway()

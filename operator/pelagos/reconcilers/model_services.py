@@ -66,6 +66,7 @@ class ModelServiceReconciler:
             wrong_probes=probed.wrong if probed else 0,
             now=_now(resource.uid, service, dependencies),
             tenant=scope.tenant,
+            gateway=dependencies.gateway,
         )
 
     def decide(self, seen: observed.Observed) -> Decision:

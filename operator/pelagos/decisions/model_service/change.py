@@ -25,7 +25,13 @@ def addresses_published(seen: Observed) -> Passed:
         return Passed()
     if service is None or not service.grpc_url:
         return Passed(status=ModelServiceStatus(url=None, endpoints=None))
-    addresses = Endpoints(grpc=service.grpc_url, http=service.http_url, metrics=service.metrics_url)
+    addresses = Endpoints(
+        grpc=service.grpc_url,
+        http=service.http_url,
+        metrics=service.metrics_url,
+        gateway_http=seen.gateway.http_of(seen.namespace, seen.name),
+        gateway_grpc=seen.gateway.grpc_of(seen.namespace),
+    )
     return Passed(status=ModelServiceStatus(url=endpoint.address(service), endpoints=addresses))
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from pelagos.api.model_service import ModelServiceSpec
 from pelagos.api.reasons import Reason
+from pelagos.ports.gateway import Gateway
 from pelagos.ports.serving import ObservedService, ProbeResult
 from pelagos.ports.tenants import Tenant
 from pelagos_contract.model_card import Card
@@ -75,6 +76,9 @@ class Observed:
 
     trained_card: Card | None = None
     """From the watch's cache: what spec.card of the TrainingRun says that made the model. None: nothing, or it is gone."""
+
+    gateway: Gateway = Gateway()
+    """From settings: where people reach the service."""
 
     @property
     def is_resolved(self) -> bool:
