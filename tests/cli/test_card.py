@@ -17,6 +17,7 @@ __all__ = ["api"]
 
 CARD, PAGE = "# Finder\n\nFinds fish.\n", "<!DOCTYPE html>\n<title>Training report</title>"
 
+ENDS = {"low": "0.61", "high": "0.89", "level": "0.95"}
 GONE = {"name": "model-card.md", "uri": "/nowhere/model-card.md", "sha256": "0"}
 
 
@@ -109,3 +110,68 @@ def test_of_a_dataset_and_a_training_of_one_name_the_kind_says_which(api: ApiSer
     assert "not visible" in failure(run("report", "fish", "--to", tmp_path / "out.html"))
     assert "allowed are Dataset, TrainingRun" in failure(run("report", "fish", "--kind", "Model"))
     assert "which has one report" in failure(run("report", "fish", "--kind", "TrainingRun", "--version", "ab"))
+
+
+GATES: dict[str, Any] = {
+    "gates": [
+        {
+            "metric": "test/F1",
+            "class": "<b>|cod",
+            "value": "0.8123",
+            "interval": ENDS,
+            "minimum": "0.75",
+            "passed": True,
+        },
+        {"metric": "slice/site/F1", "slice": {"field": "site", "value": "Faial"}, "minimum": "0.5", "passed": False},
+        {"metric": "test/loss", "value": "0.4", "maximum": "0.5", "passed": True},
+        {
+            "metric": "test/mAP50",
+            "value": "0.7000",
+            "champion": {
+                "model": "finder",
+                "version": "3",
+                "value": "0.6000",
+                "difference": "+0.1000",
+                "interval": ENDS,
+            },
+            "passed": True,
+        },
+        {"metric": "test/mAP50", "value": "0.7000", "champion": {"model": "finder"}, "passed": True},
+    ],
+    "conditions": [{"type": "GatesPassed", "status": "False", "message": "spec.gates[1].metric: it has no such slice"}],
+    "observedGeneration": 2,
+}
+
+
+def test_the_card_says_what_gates_say_now(api: ApiServer, tmp_path: Path) -> None:
+    resource = api.add("finder", made(tmp_path / "x") | GATES, kind="TrainingRun")
+    resource["metadata"]["generation"] = 2
+
+    text = run("card", "finder").stdout
+
+    assert text.startswith(CARD)
+    assert "\n## Gates\n\nAs status had them on 20" in text
+    assert "spec.gates\\[1\\].metric: it has no such slice" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert rows[2] == r"| test/F1 of the class \<b\>\|cod | 0.8123 (0.61–0.89) | 0.75 or more | passed |"
+    assert rows[3] == "| slice/site/F1 of site Faial | undefined | 0.5 or more | not passed |"
+    assert rows[4] == "| test/loss | 0.4 | 0.5 or less | passed |"
+    assert "compared with version 3 of finder, which has 0.6000: a difference of +0.1000 (0.61 to 0.89)" in rows[5]
+    assert "compared with the champion of finder: there was none" in rows[6]
+    assert "was changed since" not in text
+    resource["metadata"]["generation"] = 3
+    assert "The spec was changed since, and what follows is of the gates before." in run("card", "finder").stdout
+
+
+def test_the_report_shows_what_gates_say_now_before_its_sections(api: ApiServer, tmp_path: Path) -> None:
+    page = f"{PAGE}<h1>Finder</h1><h2>Metrics</h2></body></html>"
+    api.add("finder", made(tmp_path / "x", **{"report.html": page}) | GATES, kind="TrainingRun")
+
+    assert run("report", "finder", "--to", tmp_path / "out.html").exit_code == 0
+
+    written = (tmp_path / "out.html").read_text()
+    assert written.startswith(f"{PAGE}<h1>Finder</h1><h2>Gates</h2>")
+    assert written.endswith("</table></div><h2>Metrics</h2></body></html>")
+    assert "test/F1 of the class &lt;b&gt;|cod" in written
+    assert written.count('<span class="ok">passed</span>') == 4
+    assert written.count('<span class="no">not passed</span>') == 1

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ import typer
 
 from pelagos import engine_registry
 from pelagos.api.kinds import TRAINING_RUN
-from pelagos.cli import access, installed, outputs
+from pelagos.cli import access, gate_outcomes, installed, outputs
 from pelagos.cli.outputs import Output
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.settings import Settings
@@ -60,8 +61,8 @@ def card(
 ) -> None:
     """Show the card of the model that a TrainingRun made: what it is for, of which data, how good, its limits and its cost.
 
-    It is the file that the training wrote, whose digest status.documents has. What nobody has said of the model in spec.card, or
-    of the data in spec.metadata of the Dataset, is named as missing.
+    It is the file that the training wrote, whose digest status.documents has; the Markdown with what its gates say now. What
+    nobody has said of the model in spec.card, or of the data in spec.metadata of the Dataset, is named as missing.
 
     Exit codes: 0 when there is one, 1 when not; JSON and YAML have the reason as "error" then, and else the text as "card".
     """
@@ -70,8 +71,10 @@ def card(
     namespace = access.namespace_of(at, namespace)
     told = {"trainingRun": f"{namespace}/{name}", "format": form.value}
     try:
-        status = access.find(at, TRAINING_RUN, name, namespace).get("status") or {}
-        content = read(settings, status, _NAMES[form], _ABSENT.get(form, ""))
+        found = access.find(at, TRAINING_RUN, name, namespace)
+        content = read(settings, found.get("status") or {}, _NAMES[form], _ABSENT.get(form, ""))
+        if form is Form.MARKDOWN:
+            content = gate_outcomes.in_card(content, found, datetime.now(UTC))
         if to is not None:
             disk.write_atomically(to, content)
     except (access.AskError, DocumentError) as error:

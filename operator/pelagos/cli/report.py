@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import webbrowser
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from pelagos import engine_registry
 from pelagos.api.kinds import DATASET, TRAINING_RUN, Kind
-from pelagos.cli import access, card, data_plane, installed, outputs
+from pelagos.cli import access, card, data_plane, gate_outcomes, installed, outputs
 from pelagos.cli.outputs import Output
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.settings import Settings
@@ -47,7 +48,7 @@ def report(  # noqa: PLR0913, PLR0917 - options of a command
     """Write the report of a version of a Dataset, or of the model of a TrainingRun, into a file.
 
     Of a version: classes, splits, slices, sizes, unusual annotations and samples. Of a model: metrics, curves, slices, pictures
-    of what it gets wrong, what it was trained on and with, and what that cost.
+    of what it gets wrong, what it was trained on and with, what that cost, and what its gates say now.
 
     The file holds all that it shows, and asks nothing of any server. Versions on S3-compatible storage are read with
     AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, PELAGOS_S3_ENDPOINT and PELAGOS_S3_REGION.
@@ -59,12 +60,17 @@ def report(  # noqa: PLR0913, PLR0917 - options of a command
     named, target = f"{namespace}/{name}", to or Path(f"{name}-report.html")
     found = {"dataset": named}
     try:
-        of, status = _chosen(at, kind, name, namespace)
+        of, resource = _chosen(at, kind, name, namespace)
+        status = resource.get("status") or {}
         if of is TRAINING_RUN:
             found = {"trainingRun": named}
             if version:
                 raise ReportError(f"--version {version}: {named} is a TrainingRun, which has one report")
-            content, told = card.read(installed.settings(), status, REPORT), f"The report of {named} is in {target}"
+            written = card.read(installed.settings(), status, REPORT)
+            content, told = (
+                gate_outcomes.in_page(written, resource, datetime.now(UTC)),
+                f"The report of {named} is in {target}",
+            )
         else:
             uri = data_plane.version_uri(named, status, version, f"--version {version}")
             found["version"] = f"sha256:{uri.rpartition('/')[2]}"
@@ -82,16 +88,16 @@ def report(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 def _chosen(at: access.Chosen, asked: str, name: str, namespace: str) -> tuple[Kind, Mapping[str, Any]]:
-    """The resource that is meant, and its status. Raises AskError, ReportError."""
+    """The resource that is meant. Raises AskError, ReportError."""
     kinds = {kind.kind: kind for kind in (DATASET, TRAINING_RUN)}
     if asked and asked not in kinds:
         raise ReportError(f"--kind {asked}: allowed are {', '.join(kinds)}")
     if not asked and name not in access.listed(at, DATASET, namespace):
         if (found := access.listed(at, TRAINING_RUN, namespace).get(name)) is not None:
-            return TRAINING_RUN, found.get("status") or {}
+            return TRAINING_RUN, found
         asked = DATASET.kind  # which says what there is
     of = kinds[asked or DATASET.kind]
-    return of, access.find(at, of, name, namespace).get("status") or {}
+    return of, access.find(at, of, name, namespace)
 
 
 def read(settings: Settings, uri: str) -> bytes:

@@ -61,7 +61,6 @@ def made(facts: Facts, figures: Path) -> str:
         _data(facts),
         _metrics(facts),
         _facts("What servers apply to scores", facts.calibration),
-        _gates(facts),
         _parts(facts),
     )
     after: tuple[Iterable[str], ...] = (
@@ -167,18 +166,6 @@ def _cell(value: Value, *, barred: bool = False) -> str:
         else ""
     )
     return f"<td class=n>{bar}{words(value.words)}</td>"
-
-
-def _gates(facts: Facts) -> Iterator[str]:
-    gates = facts.state.get("gates") or ()
-    if not gates:
-        return
-    yield "<h2>Gates</h2><div class=wide><table><tr><th>gate</th><th class=n>value</th><th>outcome</th></tr>"
-    for gate in gates[:MOST_ROWS]:
-        passed = bool(gate.get("passed"))
-        outcome = f'<span class="{"ok" if passed else "no"}">{"passed" if passed else "not passed"}</span>'
-        yield f"<tr><td>{words(gate.get('metric'))}</td><td class=n>{words(gate.get('value'))}</td><td>{outcome}</td></tr>"
-    yield "</table></div>"
 
 
 _KINDS = {
