@@ -7,15 +7,12 @@ Below build/images, for CPU and GPU each: a component of kustomize and values of
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +21,13 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from pelagos.cli.container_engines import Engine, RefusedError, usable
+
 ROOT = Path(__file__).parents[1]
 PUBLISHED = "ghcr.io/pelagos"
 """The registry that manifests name."""
 _REGISTRY = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}")
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PLACES = {
     "operator": ("cpu", "gpu"),
     "trainer": ("gpu",),
@@ -38,10 +36,6 @@ _PLACES = {
     "serving-cpu": ("cpu",),
 }
 """Image -> the installations that take it."""
-
-
-class RefusedError(Exception):
-    """What whoever called must change, in words."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +99,7 @@ def known(torch_index: str = "") -> dict[str, Image]:
         Image("trainer", "cpu", ("--build-arg=VARIANT=cpu", f"--build-arg=TORCH_INDEX={torch_index}")),
         Image("serving"),
         Image("serving", "cpu", ("--target=cpu", f"--build-arg=BASE={_python()}")),
+        Image("deepaas"),
     ]
     later = (Image(name) for name in ("gateway", "hub"))
     return {image.title: image for image in (*found, *(image for image in later if image.folder.is_dir()))}
@@ -116,95 +111,12 @@ def _python() -> str:
     return next(line.removeprefix("ARG BASE=") for line in text.splitlines() if line.startswith("ARG BASE="))
 
 
-class Engine:
-    """Docker, Podman or Buildah, by their commands."""
-
-    def __init__(self, program: str, folder: Path) -> None:
-        self.program = program
-        self._folder = folder
-
-    def build(self, image: Image, reference: str, origin: Origin, options: Sequence[str]) -> str:
-        """Build; returns the image's id."""
-        written = self._folder / "id"
-        file = image.folder / "Dockerfile"
-        self._run(
-            "build",
-            *(f"--file={file}", f"--tag={reference}", f"--iidfile={written}"),
-            *(f"--build-arg=VERSION={origin.version}", f"--build-arg=REVISION={origin.revision}"),
-            *(f"--label={name}={value}" for name, value in origin.labels().items()),
-            *self._of_the_engine(file, origin),
-            *image.options,
-            *options,
-            str(ROOT),
-            environment={"DOCKER_BUILDKIT": "1", "SOURCE_DATE_EPOCH": str(origin.epoch)},
-        )
-        return written.read_text().strip()
-
-    def push(self, repository: str, reference: str) -> str:
-        """Push; returns the digest by which the registry knows the image."""
-        if self.program == "docker":
-            self._run("push", reference)
-            told = self._run("image", "inspect", "--format={{json .RepoDigests}}", reference, quiet=True)
-            named = [each.partition("@") for each in json.loads(told)]
-            digest = next((digest for name, _, digest in named if name == repository), "")
-        else:
-            written = self._folder / "digest"
-            self._run("push", f"--digestfile={written}", reference)
-            digest = written.read_text().strip()
-        if not _DIGEST.fullmatch(digest):
-            raise RefusedError(f"{self.program} pushed {reference} and names no digest for it: {digest!r}")
-        return digest
-
-    def _of_the_engine(self, file: Path, origin: Origin) -> tuple[str, ...]:
-        if self.program == "docker":
-            return ()
-        # Docker's format, since that of the Open Container Initiative has no health check.
-        ignored = file.with_name(f"{file.name}.dockerignore")
-        return "--format=docker", f"--timestamp={origin.epoch}", f"--ignorefile={ignored}"
-
-    def _run(self, *arguments: str, environment: Mapping[str, str] | None = None, quiet: bool = False) -> str:
-        output = subprocess.PIPE if quiet else sys.stderr
-        done = subprocess.run(
-            [self.program, *arguments], env={**os.environ, **(environment or {})}, stdout=output, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise RefusedError(
-                f"{self.program} {arguments[0]} failed with code {done.returncode}; its words are above."
-            )
-        return done.stdout or ""
-
-
-_PROBES = {"docker": ("version", "--format={{.Client.Version}}"), "podman": ("info",), "buildah": ("info",)}
-_FIRST_WITH_A_PLUGIN = 23
-"""Of Docker's client: what builds, BuildKit, was a part of it before."""
-
-
-def usable(named: str = "") -> str:
-    """The program that builds: the one that is named, else the first that works here."""
-    if named and named not in _PROBES:
-        raise RefusedError(f"ENGINE is {named!r}; possible are {', '.join(_PROBES)}.")
-    reasons = {program: _unusable(program) for program in ((named,) if named else _PROBES)}
-    for program, reason in reasons.items():
-        if not reason:
-            return program
-    told = "; ".join(f"{program}: {reason}" for program, reason in reasons.items())
-    raise RefusedError(
-        f"No container engine works here ({told}). Start one, or name it: ENGINE=docker, podman or buildah."
-    )
-
-
-def _unusable(program: str) -> str:
-    """Why it cannot build here; empty when it can."""
-    if not shutil.which(program):
-        return "is not installed"
-    done = subprocess.run([program, *_PROBES[program]], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        return (done.stderr.strip().splitlines() or ["does not work"])[-1]
-    major = done.stdout.partition(".")[0].strip()
-    if program == "docker" and major.isdigit() and int(major) >= _FIRST_WITH_A_PLUGIN:
-        plugin = subprocess.run([program, "buildx", "version"], capture_output=True, check=False)
-        return "has no BuildKit: install its plugin buildx" if plugin.returncode != 0 else ""
-    return ""
+def _build(engine: Engine, image: Image, reference: str, origin: Origin, options: Sequence[str]) -> str:
+    """Build an image; returns its id."""
+    labels = (f"--label={name}={value}" for name, value in origin.labels().items())
+    versions = (f"--build-arg=VERSION={origin.version}", f"--build-arg=REVISION={origin.revision}")
+    file = image.folder / "Dockerfile"
+    return engine.build(ROOT, file, reference, (*versions, *labels, *image.options, *options), origin.epoch)
 
 
 def origin(source: str) -> tuple[Origin, bool]:
@@ -311,7 +223,7 @@ def make(options: argparse.Namespace) -> list[Built]:
         raise RefusedError(
             f"TAG is {tag!r}; it has up to 101 letters, digits, '_', '.' and '-', of which the last two do not begin it."
         )
-    program = usable(options.engine)
+    program = usable(options.engine, "ENGINE")
     with tempfile.TemporaryDirectory(prefix="pelagos-images-") as folder:
         engine = Engine(program, Path(folder))
         built = [_one(engine, image, options, built_from, tag) for image in images]
@@ -324,7 +236,7 @@ def _one(engine: Engine, image: Image, options: argparse.Namespace, built_from: 
     own_tag = f"{tag}-{image.variant}" if image.variant else tag
     reference = f"{repository}:{own_tag}"
     print(f"Building {reference} with {engine.program}", file=sys.stderr)
-    identity = engine.build(image, reference, built_from, options.build_options.split())
+    identity = _build(engine, image, reference, built_from, options.build_options.split())
     digest = engine.push(repository, reference) if options.push else ""
     return Built(image, repository, own_tag, identity, digest)
 

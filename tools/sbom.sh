@@ -13,7 +13,7 @@ cp requirements/*.txt "$locks"
 # As images/trainer/Dockerfile does: without CUDA, and with builds of torch that the locked hashes do not cover.
 awk '/^[a-z]/ { torch = /^(torch|torchvision)==/; cuda = /^(cuda-|nvidia-|triton==)/ }
      /^torch(vision)?==/ { print $1 } !torch && !cuda' requirements/pipelines.txt >"$locks/pipelines-cpu.txt"
-known=(operator=control-plane serving=triton-gpu serving-cpu=triton trainer=pipelines trainer-cpu=pipelines-cpu)
+known=(operator=control-plane deepaas=deepaas serving=triton-gpu serving-cpu=triton trainer=pipelines trainer-cpu=pipelines-cpu)
 for later in gateway hub; do [ ! -e "requirements/$later.txt" ] || known+=("$later=$later"); done
 for image in "${known[@]}"; do
   [[ ${#images[@]} = 0 || " ${images[*]} " == *" ${image%%=*} "* ]] || continue

@@ -98,10 +98,11 @@ def test_every_image_is_built_labelled_and_pushed(program: str, engines: Engines
     built = images.make(options(tmp_path / "out", push=True, **ALL))
 
     assert [each.reference for each in built] == [
-        f"{REGISTRY}/{name}@sha256:{DIGEST}" for name in ("operator", "trainer", "trainer", "serving", "serving")
+        f"{REGISTRY}/{name}@sha256:{DIGEST}"
+        for name in ("operator", "trainer", "trainer", "serving", "serving", "deepaas")
     ]
     builds = engines.calls(program, "build")
-    assert len(builds) == len(engines.calls(program, "push")) == 5
+    assert len(builds) == len(engines.calls(program, "push")) == 6
     for call in builds:
         assert "--label=org.opencontainers.image.created=2026-09-21T14:13:20Z" in call
         assert f"--label=org.opencontainers.image.revision={'c0ffee' * 6}c0de" in call

@@ -12,7 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize(("image", "lock"), [("serving", "triton-gpu"), ("serving-cpu", "triton")])
+@pytest.mark.parametrize(
+    ("image", "lock"), [("serving", "triton-gpu"), ("serving-cpu", "triton"), ("deepaas", "deepaas")]
+)
 def test_every_locked_package_is_in_the_bill_with_its_version_and_hash(image: str, lock: str, tmp_path: Path) -> None:
     subprocess.run([ROOT / "tools" / "sbom.sh", tmp_path, image], check=True, capture_output=True)
     (file,) = tmp_path.iterdir()
