@@ -105,9 +105,13 @@ def start(package: Path, folder: Path, **variables: str) -> Server:
 
 
 def command(
-    package: Path, folder: Path, *arguments: str | Path, around: tuple[str, ...] = (), **variables: str
+    package: Path,
+    folder: Path,
+    *arguments: str | Path,
+    around: tuple[str, ...] = (),
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run ``deepaas-cli`` to its end."""
     line = [*around, PYTHON, "-m", "pelagos_pipelines.deepaas.command", *arguments]
-    told = environment(package, folder, **variables)
+    told = environment(package, folder, **(variables or {}))
     return subprocess.run(line, env=told, capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=folder)

@@ -102,7 +102,11 @@ def test_metadata_say_what_the_package_and_its_card_say(package: Path, tmp_path:
 
     (plain,) = detector.get("/v2/models/").json()["models"]
     done = deepaas_servers.command(
-        package, tmp_path, "--deepaas_method_output=said.json", "get_metadata", PELAGOS_CARD=str(tmp_path / "card.json")
+        package,
+        tmp_path,
+        "--deepaas_method_output=said.json",
+        "get_metadata",
+        variables={"PELAGOS_CARD": str(tmp_path / "card.json")},
     )
 
     assert done.returncode == 0, done.stderr
@@ -216,7 +220,13 @@ def test_a_large_image_is_cut_into_the_tiles_that_the_model_was_taught_on(packag
     for name, image in (("large", tmp_path / "whole.png"), ("small", package / "probe.png")):
         output = f"--deepaas_method_output={tmp_path / name}.json"
         done = deepaas_servers.command(
-            folder, tmp_path / "run", output, "predict", "--image", image, PELAGOS_MANIFEST_SHA256=manifest
+            folder,
+            tmp_path / "run",
+            output,
+            "predict",
+            "--image",
+            image,
+            variables={"PELAGOS_MANIFEST_SHA256": manifest},
         )
         assert done.returncode == 0, done.stderr
     large, small = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("large", "small"))

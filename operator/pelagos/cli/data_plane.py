@@ -58,11 +58,7 @@ def run(
 
     Raises DataPlaneError.
     """
-    python = settings.environments / "pipelines" / "bin" / "python"
-    if not python.exists():
-        raise DataPlaneError(
-            f"{python} is not there: install Pelagos' environments (make install), or set PELAGOS_ENVIRONMENTS"
-        )
+    python = _python(settings)
     for uri in versions:
         if "://" not in uri and not Path(uri).is_dir():
             raise DataPlaneError(
@@ -84,6 +80,34 @@ def run(
     if error is not None:
         raise DataPlaneError(str(error))
     return dict(answer)
+
+
+def fetch_package(settings: Settings, uri: str, manifest_sha256: str, folder: Path) -> None:
+    """Bring the model package at a uri into a folder, whole and compared with its digest. Raises DataPlaneError."""
+    if "://" not in uri and not Path(uri).is_dir():
+        raise DataPlaneError(
+            f"the model package {uri} is not visible from this machine; run this command where its folder is mounted"
+        )
+    wanted = {"PELAGOS_PACKAGE_URI": uri, "PELAGOS_PACKAGE": str(folder), "PELAGOS_MANIFEST_SHA256": manifest_sha256}
+    done = subprocess.run(
+        [_python(settings), "-m", "pelagos_pipelines.serving.fetch"],
+        stderr=subprocess.PIPE,
+        env=os.environ | _storage(settings) | wanted,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode} and no words"])[-1]
+        raise DataPlaneError(f"the model package cannot be fetched: {last.removeprefix('pelagos: ')}")
+
+
+def _python(settings: Settings) -> Path:
+    found = settings.environments / "pipelines" / "bin" / "python"
+    if not found.exists():
+        raise DataPlaneError(
+            f"{found} is not there: install Pelagos' environments (make install), or set PELAGOS_ENVIRONMENTS"
+        )
+    return found
 
 
 def _storage(settings: Settings) -> dict[str, str]:

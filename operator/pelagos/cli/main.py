@@ -37,6 +37,7 @@ from pelagos.cli import (
     ui,
     up,
 )
+from pelagos.cli.image import command as image
 from pelagos.cli.lineage import command as lineage
 from pelagos.cli.logs import command as logs
 from pelagos.embedded.failures import StartError
@@ -106,6 +107,7 @@ app.add_typer(dataset.app, name="dataset")
 app.add_typer(runs.app, name="runs")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(model.app, name="model")
+app.add_typer(image.app, name="image")
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(control_plane.app, name="control-plane")
 
