@@ -17,6 +17,7 @@ import yaml
 
 import images
 import rendering
+from pelagos.cli.container_engines import RefusedError
 from value_sets import SETS, changed
 
 REGISTRY = "registry.example:5000/marine"
@@ -169,7 +170,7 @@ def test_the_first_engine_that_works_is_taken(engines: Engines, tmp_path: Path) 
 
     images.make(options(tmp_path, images="operator"))
     assert engines.calls("buildah", "build")
-    with pytest.raises(images.RefusedError, match="docker: does not work"):
+    with pytest.raises(RefusedError, match="docker: does not work"):
         images.make(options(tmp_path, images="operator", engine="docker"))
 
 
@@ -177,7 +178,7 @@ def test_the_first_engine_that_works_is_taken(engines: Engines, tmp_path: Path) 
 def test_a_docker_that_cannot_build_is_not_taken(engines: Engines, tmp_path: Path) -> None:
     engines.put("docker", version="28.2.2")
 
-    with pytest.raises(images.RefusedError, match="docker: has no BuildKit: install its plugin buildx; podman: is not"):
+    with pytest.raises(RefusedError, match="docker: has no BuildKit: install its plugin buildx; podman: is not"):
         images.make(options(tmp_path, images="operator"))
 
 
@@ -198,7 +199,7 @@ def test_a_docker_that_cannot_build_is_not_taken(engines: Engines, tmp_path: Pat
 def test_what_is_wrong_is_said_before_anything_is_built(
     given: dict[str, str], said: str, engines: Engines, tmp_path: Path
 ) -> None:
-    with pytest.raises(images.RefusedError) as refused:
+    with pytest.raises(RefusedError) as refused:
         images.make(options(tmp_path, **given))
     assert said in str(refused.value)
     assert not (tmp_path / "bin" / "calls").exists()
@@ -206,7 +207,7 @@ def test_what_is_wrong_is_said_before_anything_is_built(
 
 def test_nothing_is_pushed_whose_source_nobody_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "_git", lambda *words: {"log": "abc 1", "status": " M x"}.get(words[0], ""))
-    with pytest.raises(images.RefusedError, match="Commit first"):
+    with pytest.raises(RefusedError, match="Commit first"):
         images.make(options(tmp_path, push=True))
     assert images.origin("")[0].revision == "abc-dirty"
 
