@@ -7,11 +7,13 @@ import contextlib
 import logging
 import signal
 import sys
+from time import monotonic
 
 from pydantic import ValidationError
 
 from pelagos.engines.kubernetes import connecting
 from pelagos_gateway.app import Gateway
+from pelagos_gateway.identities import identities_of
 from pelagos_gateway.settings import Settings
 
 
@@ -19,8 +21,13 @@ async def _run(settings: Settings) -> None:
     stopping = asyncio.Event()
     for sign in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
-    gateway = Gateway(settings, connecting.connect(settings.kubeconfig))
-    await gateway.run(stopping.wait())
+    identities = identities_of(settings, monotonic) if settings.oidc_issuer else None
+    gateway = Gateway(settings, connecting.connect(settings.kubeconfig), identities)
+    try:
+        await gateway.run(stopping.wait())
+    finally:
+        if identities is not None:
+            await identities.close()
 
 
 def main() -> int:
