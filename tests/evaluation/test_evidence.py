@@ -257,6 +257,24 @@ def test_another_file_than_the_one_that_is_asked_for_is_refused(file: Path, tmp_
         evidence.read(path, VERSION)
 
 
+def test_an_archive_of_many_files_is_refused_before_its_directory_is_read(tmp_path: Path) -> None:
+    path = tmp_path / evidence.NAME
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("1", b"")
+    # A directory of two million entries, of the bytes that one needs.
+    content = path.read_bytes()
+    entry = content[content.index(b"PK\x01\x02") : content.index(b"PK\x05\x06")]
+    end = content[content.index(b"PK\x05\x06") :]
+    listed = entry * 2_000_000
+    path.write_bytes(listed + end[:12] + len(listed).to_bytes(4, "little") + bytes(6))
+    tracemalloc.start()
+    with pytest.raises(EvidenceError, match="an archive of more than 64 files"):
+        evidence.read(path)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1.5 * evidence.LARGEST, "an object for each would take a gigabyte"
+
+
 def altered(path: Path, name: str, change: Callable[[bytes], bytes]) -> None:
     with zipfile.ZipFile(path) as archive:
         members = {entry.filename: archive.read(entry) for entry in archive.infolist()}

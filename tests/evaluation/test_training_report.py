@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import cv2
 import pytest
 
 import browser
@@ -14,7 +16,7 @@ import untrusted_text
 from pelagos_contract import model_card
 from pelagos_contract.judgement import PAGE_BEGINS
 from pelagos_contract.model_card import LARGEST
-from pelagos_pipelines.describing import card, page
+from pelagos_pipelines.describing import card, page, pictures
 
 HOSTILE = "</title><script>document.title='taken'</script><img src=http://evil.example/x>" + untrusted_text.HOSTILE
 FIGURES = (*page.CURVES, *page.SHEETS)
@@ -156,6 +158,23 @@ def test_pictures_have_what_words_leave(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_figure_that_is_no_picture_is_left_out(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "worst.png").write_bytes(content)
     assert "Pictures" not in Read(page.made(described_models.facts(), tmp_path)).words
+
+
+def test_a_small_file_of_billions_of_pixels_is_left_out_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenth of a megabyte that says, and is, 100 million pixels: 300 MB as a picture."""
+    side, chunks = 10_000, [b"\x89PNG\r\n\x1a\n"]
+    rows = zlib.compress(bytes((1 + side // 8) * side), 1)
+    header = side.to_bytes(4) * 2 + bytes((1, 0, 0, 0, 0))
+    for name, content in ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b"")):
+        chunks += [len(content).to_bytes(4), name, content, zlib.crc32(name + content).to_bytes(4)]
+    file = tmp_path / "worst.png"
+    file.write_bytes(b"".join(chunks))
+    monkeypatch.setattr(pictures.cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+
+    assert "Pictures" not in Read(page.made(described_models.facts(), tmp_path)).words
+    assert cv2.imread(str(file)).shape == (side, side, 3), "it is one"
 
 
 @pytest.mark.skipif(not browser.CHROMIUM.exists(), reason="no root")

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 LONGEST = 1500
 """Pixels of the longer side in a page."""
 BUDGET = 3_000_000
 """Bytes of all pictures of a page; base64 makes a third more of them."""
 LARGEST_FILE = 64 << 20
+MOST_PIXELS = 50_000_000
+"""Of a figure, several times as many as ours have: a small file may say that it is of billions."""
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 QUALITIES = (88, 75, 60, 40)
 """Of WebP, tried in turn until all fit."""
 SMALLER = 0.6
@@ -48,7 +52,11 @@ def _image(path: Path) -> cv2.typing.MatLike | None:
     # Who can write to the workspace may put a pipe there, at which reading waits for ever.
     if not path.is_file() or path.stat().st_size > LARGEST_FILE:
         return None
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    content = path.read_bytes()
+    sides = [int.from_bytes(content[at : at + 4]) for at in (16, 20)]
+    if not content.startswith(_PNG) or not 0 < sides[0] * sides[1] <= MOST_PIXELS:
+        return None
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     if image is None:
         return None
     scale = LONGEST / max(image.shape[:2])

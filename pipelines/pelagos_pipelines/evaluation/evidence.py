@@ -36,6 +36,8 @@ LARGEST = 256 * 1024**2
 LARGEST_UNPACKED = 1024**3
 """Bytes of its arrays."""
 LARGEST_HEADER = 64 * 1024**2
+MOST_MEMBERS = 64
+"""Of the archive: several times as many as any task has columns."""
 MOST_IMAGES = 1_000_000
 MOST_LABELS = 20_000
 MOST_FIELDS = 64
@@ -45,6 +47,8 @@ HELD = 2_000_000
 """Weights of images, cells of tables, and points of curves, that are counted at once."""
 POINTS = 1_001
 _DATE = (1980, 1, 1, 0, 0, 0)
+_LISTED = b"PK\x01\x02"
+"""How each entry of an archive's directory begins."""
 
 
 class EvidenceError(Exception):
@@ -217,6 +221,9 @@ def read(path: Path, sha256: str | None = None) -> Evidence:
         raise EvidenceError(f"it has more than {LARGEST} bytes")
     if sha256 is not None and f"sha256:{hashlib.sha256(content).hexdigest()}" != sha256:
         raise EvidenceError(f"its SHA-256 is not {sha256}")
+    # Before the directory is read, of which every entry becomes an object. What archives say of its length need not be so.
+    if content.count(_LISTED) > MOST_MEMBERS:
+        raise EvidenceError(f"it is an archive of more than {MOST_MEMBERS} files")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return _read(archive)
