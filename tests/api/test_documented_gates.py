@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 import builders
 from builders import dataset_seen, make_training_observed
@@ -34,3 +36,17 @@ def test_documented_commands_ask_for_fields_that_there_are() -> None:
 
     fields = {field.alias or name for name, field in GateStatus.model_fields.items()}
     assert {*re.findall(r"\{\.(\w+)\}", template)} <= fields
+
+
+@pytest.mark.parametrize("bound", ["1e400", "1e100", "-1", "NaN", "Infinity", "1e", ".5", "0.5 "])
+def test_a_bound_that_is_no_finite_number_is_refused_and_named(bound: str) -> None:
+    gates = {"gates": [{"metric": "loss", "maximum": bound}]}
+    with pytest.raises(ValidationError, match=r"gates\.0\.maximum"):
+        TrainingRunSpec.model_validate({**builders.TRAINING_RUN, **gates})
+
+
+@pytest.mark.parametrize("bound", ["1e99", "1e-99", "0.5", "1e-003", "999999999999e99"])
+def test_every_bound_that_is_taken_is_a_finite_number(bound: str) -> None:
+    gates = {"gates": [{"metric": "loss", "maximum": bound}]}
+    (gate,) = TrainingRunSpec.model_validate({**builders.TRAINING_RUN, **gates}).gates
+    assert math.isfinite(float(gate.maximum or ""))

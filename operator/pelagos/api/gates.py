@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -141,6 +142,27 @@ class Gate(Strict):
 
 
 _WHOLE_SPLIT = "(test/)?[^/]+"
+
+
+def _of_whole_split(name: str, apart: Sequence[str], message: str) -> Rule:
+    """That gates with the field ``name`` are of a metric of the whole test split, and have none of the fields ``apart``."""
+
+    def has(gate: Gate, field: str) -> bool:
+        return getattr(gate, "class_" if field == "class" else field) is not None
+
+    conditions = [*(f"!has(gate.{field})" for field in apart), f"gate.metric.matches('^{_WHOLE_SPLIT}$')"]
+    return Rule(
+        cel=f"self.gates.all(gate, !has(gate.{name}) || ({' && '.join(conditions)}))",
+        message=f"spec.gates: {message}",
+        field="spec.gates",
+        holds=lambda spec: all(
+            not has(gate, name)
+            or (not any(has(gate, field) for field in apart) and re.fullmatch(_WHOLE_SPLIT, gate.metric) is not None)
+            for gate in spec.gates
+        ),
+    )
+
+
 RULES = (
     Rule(
         cel="self.gates.all(gate, [has(gate.minimum), has(gate.maximum), has(gate.champion)].filter(is, is).size() == 1)",
@@ -148,33 +170,19 @@ RULES = (
         field="spec.gates",
         holds=lambda spec: all([gate.minimum, gate.maximum, gate.champion].count(None) == 2 for gate in spec.gates),
     ),
-    Rule(
-        cel=f"self.gates.all(gate, !has(gate.class) || gate.metric.matches('^{_WHOLE_SPLIT}$'))",
-        message="spec.gates: class goes with a metric of the test split alone, as in {metric: F1, class: copepod}",
-        field="spec.gates",
-        holds=lambda spec: all(gate.class_ is None or _is_of_whole_split(gate) for gate in spec.gates),
+    _of_whole_split(
+        "class", (), "class goes with a metric of the test split alone, as in {metric: F1, class: copepod}"
     ),
-    Rule(
-        cel="self.gates.all(gate, !has(gate.champion) || (!has(gate.class) && !has(gate.seeds) && "
-        f"gate.metric.matches('^{_WHOLE_SPLIT}$')))",
-        message="spec.gates: champion goes with a metric of the whole test split, without class and seeds: the packaged model is "
-        "compared",
-        field="spec.gates",
-        holds=lambda spec: all(
-            gate.champion is None or (gate.class_ is None and gate.seeds is None and _is_of_whole_split(gate))
-            for gate in spec.gates
-        ),
+    _of_whole_split(
+        "champion",
+        ("class", "seeds"),
+        "champion goes with a metric of the whole test split, without class and seeds: the packaged model is compared",
     ),
-    Rule(
-        cel="self.gates.all(gate, !has(gate.slice) || (!has(gate.class) && !has(gate.champion) && "
-        f"gate.metric.matches('^{_WHOLE_SPLIT}$')))",
-        message="spec.gates: slice goes with a metric of the test split and a bound, without class and champion, as in "
+    _of_whole_split(
+        "slice",
+        ("class", "champion"),
+        "slice goes with a metric of the test split and a bound, without class and champion, as in "
         "{metric: F1, slice: {field: site}, minimum: '0.5'}",
-        field="spec.gates",
-        holds=lambda spec: all(
-            gate.slice is None or (gate.class_ is None and gate.champion is None and _is_of_whole_split(gate))
-            for gate in spec.gates
-        ),
     ),
     Rule(
         cel="self.gates.all(gate, !has(gate.champion) || has(gate.champion.model) || has(self.register))",
@@ -204,10 +212,6 @@ RULES = (
         ),
     ),
 )
-
-
-def _is_of_whole_split(gate: Gate) -> bool:
-    return re.fullmatch(_WHOLE_SPLIT, gate.metric) is not None
 
 
 class Interval(Strict):
