@@ -18,6 +18,7 @@ from pelagos_hub import observing, pages, problems, rendering, security
 from pelagos_hub.context import Clock, Hub, SystemClock
 from pelagos_hub.login import local, oidc, sessions
 from pelagos_hub.login import routes as login_routes
+from pelagos_hub.shelf import Shelf
 from pelagos_hub.trials import routes as trial_routes
 from pelagos_hub.turns import Turns
 
@@ -35,7 +36,10 @@ def make_app(settings: Settings, cluster: Cluster, clock: Clock | None = None) -
     provider = oidc.Provider(settings) if settings.oidc_issuer else None
     link = local.Link(settings)
     turns = Turns(settings.uploads)
-    hub = Hub(settings, cluster, clock, kept, rendering.environment(), observing.Metrics(), provider, link, turns)
+    shelf = Shelf(settings, cluster)
+    hub = Hub(
+        settings, cluster, clock, kept, rendering.environment(), observing.Metrics(), provider, link, turns, shelf
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -24,7 +24,7 @@ class Listing:
 
 
 class Cluster(Protocol):
-    """``services``, ``trials`` and ``datasets`` are what is in memory; the others call the API server.
+    """``services``, ``trials``, ``trainings`` and ``datasets`` are what is in memory; the others call the API server.
 
     Those raise OutageError when it cannot now, and RejectedError when it refuses.
     """
@@ -37,6 +37,12 @@ class Cluster(Protocol):
 
     def datasets(self) -> Listing:
         """All Datasets."""
+
+    def trainings(self) -> Listing:
+        """All TrainingRuns."""
+
+    async def picture(self, namespace: str, config_map: str, key: str) -> bytes | None:
+        """What a ConfigMap has as binary data under a key; None when there is none."""
 
     async def create_trial(self, body: Body) -> Body:
         """Create a Trial; from then on ``trials`` shows it."""
@@ -52,7 +58,9 @@ class MemoryCluster:
     """A Cluster without an API server, for tests and for looking at pages: what is put into it is what there is."""
 
     def __init__(self) -> None:
-        self.kinds: dict[str, dict[Name, Body]] = {"ModelService": {}, "Trial": {}, "Dataset": {}}
+        self.kinds: dict[str, dict[Name, Body]] = {"ModelService": {}, "Trial": {}, "Dataset": {}, "TrainingRun": {}}
+        self.pictures: dict[tuple[str, str, str], bytes] = {}
+        """By namespace, ConfigMap and key."""
         self.heard: float | None = 0.0
         self.problem = ""
         self.refusal: Exception | None = None
@@ -60,7 +68,7 @@ class MemoryCluster:
         self._made = 0
 
     def put(self, body: Body) -> None:
-        """Add or replace an object, of one of the three kinds."""
+        """Add or replace an object, of one of the kinds."""
         self.kinds[body["kind"]][body["metadata"]["namespace"], body["metadata"]["name"]] = body
 
     def services(self) -> Listing:
@@ -74,6 +82,14 @@ class MemoryCluster:
     def datasets(self) -> Listing:
         """See Cluster."""
         return self._listing("Dataset")
+
+    def trainings(self) -> Listing:
+        """See Cluster."""
+        return self._listing("TrainingRun")
+
+    async def picture(self, namespace: str, config_map: str, key: str) -> bytes | None:
+        """See Cluster."""
+        return self.pictures.get((namespace, config_map, key))
 
     async def create_trial(self, body: Body) -> Body:
         """See Cluster."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pelagos_hub.login.sessions import Sessions
     from pelagos_hub.observing import Metrics
     from pelagos_hub.settings import Settings
+    from pelagos_hub.shelf import Shelf
     from pelagos_hub.turns import Turns
 
 
@@ -56,6 +57,7 @@ class Hub:
     """None: nobody logs in by one."""
     link: Link
     turns: Turns
+    shelf: Shelf
 
     def staleness(self, listing: Listing) -> str:
         """How old what a page shows is and why, in words; empty while it is what there is."""

@@ -24,6 +24,7 @@ def make_app(hub: Hub) -> Starlette:
             "ModelService": hub.cluster.services(),
             "Trial": hub.cluster.trials(),
             "Dataset": hub.cluster.datasets(),
+            "TrainingRun": hub.cluster.trainings(),
         }
         for kind, listing in listings.items():
             silence = -1.0 if listing.heard is None else hub.clock.elapsed() - listing.heard

@@ -9,6 +9,7 @@ import jinja2
 from starlette.responses import HTMLResponse
 
 from pelagos_contract.text import shown
+from pelagos_hub.catalogue.browsing import spaced
 from pelagos_hub.context import hub
 from pelagos_hub.login import sessions
 
@@ -27,6 +28,7 @@ def environment() -> jinja2.Environment:
     )
     # Control characters and the like of strangers' texts are written out, as everywhere else.
     made.filters["shown"] = shown
+    made.filters["spaced"] = spaced
     return made
 
 

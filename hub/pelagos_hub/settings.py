@@ -52,6 +52,11 @@ class Settings(BaseSettings):
     oidc_name: str = Field("your institution", max_length=60)
     """What the button to log in calls the provider."""
 
+    namespace_entitlement: str = ""
+    """Entitlement that admits to what a namespace publishes for itself, with {namespace} in it, for example
+    urn:mace:egi.eu:group:{namespace}:role=member#aai.egi.eu; empty: whoever has signed in is admitted."""
+    objects_root: Path | None = Field(None, validation_alias="PELAGOS_OBJECTS_ROOT")
+    """Folder with packages and their documents, to be read only; None: documents are not offered."""
     attested_entitlements: str = Field("", pattern=r"^[!-~ ]*$")
     """Entitlements, separated by blanks, 16 at most, that the hub attests in Trials of those who have them; nothing else about
     anybody's memberships is written to the cluster."""

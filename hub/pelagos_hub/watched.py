@@ -1,8 +1,9 @@
-"""Cluster on the Kubernetes API: three watches, and two writes."""
+"""Cluster on the Kubernetes API: four watches, pictures when they are asked for, and two writes."""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 
 from pelagos.api import meta
 from pelagos.engines.kubernetes.objects import Collection
@@ -14,7 +15,10 @@ from pelagos_hub.cluster import Body, Listing
 SERVICES = Collection(meta.API_VERSION, "ModelService", "modelservices")
 TRIALS = Collection(meta.API_VERSION, "Trial", "trials")
 DATASETS = Collection(meta.API_VERSION, "Dataset", "datasets")
+TRAININGS = Collection(meta.API_VERSION, "TrainingRun", "trainingruns")
+CONFIG_MAPS = Collection("v1", "ConfigMap", "configmaps")
 _NOT_NOW = frozenset({401, 408, 409})
+_NOT_FOUND = 404
 _GONE = frozenset({404, 409, 410})
 """409: another object has this name now."""
 
@@ -27,6 +31,7 @@ class WatchedCluster:
         self._services = Watched(rest, SERVICES, namespace=namespace)
         self._trials = Watched(rest, TRIALS, namespace=namespace)
         self._datasets = Watched(rest, DATASETS, namespace=namespace)
+        self._trainings = Watched(rest, TRAININGS, namespace=namespace)
 
     def services(self) -> Listing:
         """See Cluster."""
@@ -39,6 +44,23 @@ class WatchedCluster:
     def datasets(self) -> Listing:
         """See Cluster."""
         return _listing(self._datasets)
+
+    def trainings(self) -> Listing:
+        """See Cluster."""
+        return _listing(self._trainings)
+
+    async def picture(self, namespace: str, config_map: str, key: str) -> bytes | None:
+        """See Cluster."""
+        answer = await self._rest.get(CONFIG_MAPS.path(namespace, config_map))
+        if answer.status == _NOT_FOUND:
+            return None
+        if answer.status >= 400:
+            raise OutageError(SYSTEM, f"GET of the ConfigMap {config_map}: {answer.status} {answer.message}")
+        try:
+            told = (answer.body.get("binaryData") or {}).get(key)
+            return base64.b64decode(told, validate=True) if isinstance(told, str) else None
+        except ValueError:
+            return None
 
     async def create_trial(self, body: Body) -> Body:
         """See Cluster."""
@@ -66,7 +88,8 @@ class WatchedCluster:
     async def run(self) -> None:
         """See Cluster."""
         try:
-            await asyncio.gather(*(watched.run() for watched in (self._services, self._trials, self._datasets)))
+            kinds = (self._services, self._trials, self._datasets, self._trainings)
+            await asyncio.gather(*(watched.run() for watched in kinds))
         finally:
             await self._rest.close()
 

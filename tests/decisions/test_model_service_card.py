@@ -60,7 +60,7 @@ def test_each_field_that_strangers_need_is_named_when_it_is_missing(field: str) 
     assert "in no catalogue" in message(decision)
 
 
-def test_a_card_that_leaves_everything_out_does_not_stand_in_the_way_of_ready() -> None:
+def test_a_card_that_leaves_everything_out_blocks_nothing() -> None:
     decision = decide(spec(publish={"catalogue": "Public"}))
 
     assert "title, summary, intendedUse, limitations, contact, license" in message(decision)

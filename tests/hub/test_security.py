@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from hub_sites import Site, service
+from catalogued import served
+from hub_sites import Site
 
 PATHS = ["/", "/static/hub.css", "/no/such/page", "/api/no-such.json"]
 
@@ -98,7 +99,7 @@ async def test_an_address_that_is_too_long_is_refused(site: Site) -> None:
 
 
 async def test_names_of_strangers_are_shown_and_never_obeyed(site: Site) -> None:
-    site.cluster.put(service("<script>alert(1)</script>\x1b[31m"))
+    site.cluster.put(served("<script>alert(1)</script>\x1b[31m"))
     async with site.visitor() as visitor:
         page = (await visitor.get("/")).text
 
@@ -115,7 +116,7 @@ async def test_a_program_gets_a_problem_as_json(site: Site) -> None:
 
 
 async def test_while_the_cluster_is_away_pages_show_what_was_there_and_say_how_old_it_is(site: Site) -> None:
-    site.cluster.put(service("plankton"))
+    site.cluster.put(served("plankton"))
     async with site.visitor() as visitor:
         fresh = (await visitor.get("/")).text
         site.cluster.problem = "connection refused"

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from starlette.routing import Route
 
-from pelagos_hub import rendering
-from pelagos_hub.context import hub
+from pelagos_hub.pages import machine, models
 
-if TYPE_CHECKING:
-    from starlette.requests import Request
-    from starlette.responses import Response
-
-
-async def catalogue(request: Request) -> Response:
-    """All models."""
-    found = hub(request).cluster.services()
-    return rendering.page(request, "catalogue.html", services=list(found.objects.values()))
-
-
-ROUTES = [Route("/", catalogue, name="catalogue")]
+ROUTES = [
+    Route("/", models.catalogue, name="catalogue"),
+    Route("/models/{namespace}/{name}", models.model, name="model"),
+    Route("/models/{namespace}/{name}/pictures/{number:int}", models.picture, name="picture"),
+    Route("/models/{namespace}/{name}/{document}", models.document, name="document"),
+    Route("/api/models", machine.models, name="api-models"),
+    Route("/api/models/{namespace}/{name}", machine.model, name="api-model"),
+    Route("/sitemap.xml", machine.sitemap, name="sitemap"),
+    Route("/robots.txt", machine.robots, name="robots"),
+]

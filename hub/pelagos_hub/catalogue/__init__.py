@@ -1,0 +1,1 @@
+"""What the catalogue says of models: pure, from objects of the API server as they are in memory."""

@@ -1,0 +1,233 @@
+"""What a visitor asks of the catalogue: words, filters, order and page, all of it in the address."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from urllib.parse import urlencode
+
+from pelagos_contract.text import shown
+from pelagos_hub.catalogue.entries import Entry
+
+PER_PAGE = 24
+_CAPITAL = re.compile(r"(?<=[a-z])[A-Z]")
+_MOST_WORDS, _LONGEST_QUERY, _MOST_CHOSEN, _MOST_VALUES = 10, 200, 20, 40
+
+
+@dataclass(frozen=True)
+class Facet:
+    """Something by which models are told apart; ``values`` are those that an entry has."""
+
+    key: str
+    title: str
+    values: Callable[[Entry], Sequence[str]]
+
+    def words(self, value: str) -> str:
+        """A value for people."""
+        if self.key == "now":
+            return "Now"
+        return spaced(value) if self.key == "task" else shown(value)
+
+
+def spaced(name: str) -> str:
+    """A name as the API has it, for people: OrientedDetection is oriented detection."""
+    return shown(_CAPITAL.sub(lambda found: f" {found[0].lower()}", name))
+
+
+def _one(text: str) -> tuple[str, ...]:
+    return (text,) if text else ()
+
+
+FACETS = (
+    Facet("task", "Task", lambda entry: _one(entry.task)),
+    Facet("taxon", "Taxon", lambda entry: entry.data.taxa),
+    Facet("instrument", "Instrument", lambda entry: _one(entry.data.instrument)),
+    Facet("license", "Licence", lambda entry: _one(entry.card.license or "")),
+    Facet("family", "Family", lambda entry: _one(entry.family)),
+    Facet("namespace", "Group", lambda entry: _one(entry.namespace)),
+    Facet("now", "Can be tried", lambda entry: ("now",) if entry.is_ready else ()),
+)
+ORDERS: Mapping[str, str] = {"newest": "Newest first", "name": "By name", "proven": "Answers right for the longest"}
+
+
+@dataclass(frozen=True)
+class Query:
+    """``chosen`` by facet: values of one facet are alternatives, and of each facet one must fit."""
+
+    text: str = ""
+    chosen: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    order: str = "newest"
+    page: int = 1
+
+    @classmethod
+    def parse(cls, pairs: Iterable[tuple[str, str]]) -> Query:
+        """From the pairs of an address; what it does not know, or is too much, is left out."""
+        told: dict[str, list[str]] = {}
+        for key, value in pairs:
+            told.setdefault(key, []).append(value)
+        chosen = []
+        for facet in FACETS:
+            values = list(dict.fromkeys(value[:300] for value in told.get(facet.key, ()) if value))
+            if values:
+                chosen.append((facet.key, tuple(values[:_MOST_CHOSEN])))
+        order = told.get("sort", [""])[-1]
+        page = told.get("page", ["1"])[-1]
+        return cls(
+            text=told.get("q", [""])[-1].strip()[:_LONGEST_QUERY],
+            chosen=tuple(chosen),
+            order=order if order in ORDERS else "newest",
+            page=max(1, int(page)) if page.isascii() and page.isdigit() and len(page) < 7 else 1,
+        )
+
+    def values(self, facet: str) -> tuple[str, ...]:
+        """What is chosen of a facet."""
+        return dict(self.chosen).get(facet, ())
+
+    def toggled(self, facet: str, value: str) -> Query:
+        """With the value chosen, or not chosen any more; from the first page."""
+        before = self.values(facet)
+        after = tuple(each for each in before if each != value) if value in before else (*before, value)
+        others = tuple((key, values) for key, values in self.chosen if key != facet)
+        return replace(self, chosen=(*others, (facet, after)) if after else others, page=1)
+
+    def without_text(self) -> Query:
+        """With no words asked for; from the first page."""
+        return replace(self, text="", page=1)
+
+    def at_page(self, page: int) -> Query:
+        """Another page of the same."""
+        return replace(self, page=page)
+
+    @property
+    def is_narrowed(self) -> bool:
+        """Whether anything is left out."""
+        return bool(self.text or self.chosen)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """As an address has it; what is as usual is left out."""
+        places = {facet.key: number for number, facet in enumerate(FACETS)}
+        chosen = sorted(self.chosen, key=lambda item: places[item[0]])
+        return [
+            *([("q", self.text)] if self.text else []),
+            *((key, value) for key, values in chosen for value in values),
+            *([("sort", self.order)] if self.order != "newest" else []),
+            *([("page", str(self.page))] if self.page > 1 else []),
+        ]
+
+    def address(self, path: str = "/") -> str:
+        """The address that asks for this."""
+        return path + (f"?{urlencode(self.pairs)}" if self.pairs else "")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A value of a facet: how many models there would be with it, and the address that chooses it or takes it away."""
+
+    words: str
+    count: int
+    is_chosen: bool
+    address: str
+
+
+@dataclass(frozen=True)
+class Way:
+    """A filter that stands in the way of results: what it is, how many there are without it, and that address."""
+
+    words: str
+    count: int
+    address: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """One page of what fits; ``ways`` are told where nothing does."""
+
+    query: Query
+    entries: tuple[Entry, ...]
+    total: int
+    known: int
+    """Models that there are without any filter."""
+    pages: int
+    facets: tuple[tuple[Facet, tuple[Choice, ...]], ...]
+    ways: tuple[Way, ...]
+
+
+def browse(entries: Sequence[Entry], query: Query, per_page: int = PER_PAGE) -> Results:
+    """What fits, in order, and what else could be chosen."""
+    found = _fitting(entries, query)
+    pages = max(1, -(-len(found) // per_page))
+    page = min(query.page, pages)
+    first = (page - 1) * per_page
+    ordered = _ordered(found, query.order)
+    return Results(
+        query=replace(query, page=page),
+        entries=tuple(ordered[first : first + per_page]),
+        total=len(found),
+        known=len(entries),
+        pages=pages,
+        facets=tuple((facet, choices) for facet in FACETS if (choices := _choices(entries, query, facet))),
+        ways=() if found else tuple(_ways(entries, query)),
+    )
+
+
+def _fitting(entries: Iterable[Entry], query: Query, but: str = "") -> list[Entry]:
+    words = query.text.casefold().split()[:_MOST_WORDS]
+    asked = [(facet, query.values(facet.key)) for facet in FACETS if facet.key != but and query.values(facet.key)]
+    return [
+        entry
+        for entry in entries
+        if all(set(facet.values(entry)) & set(values) for facet, values in asked)
+        and (not words or all(word in text for text in [_text(entry)] for word in words))
+    ]
+
+
+def _text(entry: Entry) -> str:
+    card, data = entry.card, entry.data
+    texts = (entry.name, entry.namespace, card.title, card.summary, card.intended_use, entry.task, entry.architecture)
+    labels = (label for label, _ in data.classes)
+    return " ".join(filter(None, (*texts, data.title, data.instrument, *data.taxa, *labels))).casefold()
+
+
+def _ordered(entries: list[Entry], order: str) -> list[Entry]:
+    by_name = sorted(entries, key=lambda entry: (entry.title.casefold(), entry.namespace, entry.name))
+    if order == "name":
+        return by_name
+    if order == "proven":
+        return sorted(by_name, key=_since)
+    return sorted(by_name, key=lambda entry: -(entry.created.timestamp() if entry.created else 0.0))
+
+
+def _since(entry: Entry) -> float:
+    """Since when it answers right, as seconds; those that do not come last."""
+    proof = entry.proof
+    return proof.since.timestamp() if proof.state == "Right" and proof.since is not None else math.inf
+
+
+def _choices(entries: Sequence[Entry], query: Query, facet: Facet) -> tuple[Choice, ...]:
+    """Counts are of what there would be with this value and all other facets as they are."""
+    counts = Counter(value for entry in _fitting(entries, query, facet.key) for value in facet.values(entry))
+    chosen = query.values(facet.key)
+    there = {value for entry in entries for value in facet.values(entry)} | set(chosen)
+    ranked = sorted(there, key=lambda value: (value not in chosen, -counts[value], value.casefold()))
+    return tuple(
+        Choice(facet.words(value), counts[value], value in chosen, query.toggled(facet.key, value).address())
+        for value in ranked[:_MOST_VALUES]
+    )
+
+
+def _ways(entries: Sequence[Entry], query: Query) -> list[Way]:
+    found = []
+    if query.text:
+        without = query.without_text()
+        found.append(Way(f"the words “{shown(query.text)}”", len(_fitting(entries, without)), without.address()))
+    for facet in FACETS:
+        for value in query.values(facet.key):
+            without = query.toggled(facet.key, value)
+            found.append(
+                Way(f"{facet.title}: {facet.words(value)}", len(_fitting(entries, without)), without.address())
+            )
+    return sorted(found, key=lambda way: -way.count)

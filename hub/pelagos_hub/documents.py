@@ -1,0 +1,46 @@
+"""Documents that a training wrote of its model, from the store. What has another digest than status says is not shown."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pelagos.engines.folders.objects import FolderObjects
+from pelagos_contract import model_card
+
+if TYPE_CHECKING:
+    from pelagos_hub.catalogue.entries import Document
+
+TYPES = {
+    model_card.CARD: "text/markdown; charset=utf-8",
+    model_card.AI4_METADATA: "application/yaml; charset=utf-8",
+    model_card.MLDCAT_AP: "application/ld+json",
+    model_card.REPORT: "text/html; charset=utf-8",
+}
+
+
+class AlteredError(ValueError):
+    """What lies in the store is not what the training wrote."""
+
+
+class Documents:
+    """Reads below one folder alone, whatever a status says."""
+
+    def __init__(self, root: Path | None) -> None:
+        self._store = FolderObjects(root) if root is not None else None
+
+    async def read(self, document: Document) -> bytes | None:
+        """The content; None when it cannot be reached from here.
+
+        Raises:
+            AlteredError: it has another digest.
+            OutageError, RejectedError: it is there, and cannot be read.
+        """
+        if self._store is None or document.name not in TYPES:
+            return None
+        path = self._store.path(document.uri)
+        content = await self._store.read_bytes(path, limit=model_card.LARGEST) if path else None
+        if content is not None and hashlib.sha256(content).hexdigest() != document.sha256:
+            raise AlteredError(f"{document.name} in the store is not the one that the training wrote")
+        return content

@@ -1,0 +1,59 @@
+"""Markdown of strangers as HTML: no HTML of theirs, no pictures from elsewhere, links that search engines do not follow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from markupsafe import Markup
+
+_LARGEST = 400_000
+_WIDE = re.compile(r"<table>(.*?)</table>", re.DOTALL)
+_FIRST, _END = "### Of each class", "## Limits"
+
+
+class _Markdown(MarkdownIt):
+    """As CommonMark, with tables."""
+
+    def __init__(self) -> None:
+        super().__init__("commonmark", {"html": False, "maxNesting": 20})
+        self.enable("table").disable("image")
+        self.renderer.rules["link_open"] = _link_open  # type: ignore[attr-defined]  # a dict, by its documentation
+
+    def validateLink(self, url: str) -> bool:  # noqa: N802  its name for what links may lead to
+        return url.startswith(("https://", "http://", "mailto:"))
+
+
+def _link_open(tokens: Sequence[Token], index: int, options: Any, _environment: Any) -> str:
+    tokens[index].attrSet("rel", "nofollow noopener")
+    return str(_MARKDOWN.renderer.renderToken(tokens, index, options, {}))  # type: ignore[attr-defined]
+
+
+_MARKDOWN = _Markdown()
+
+
+def render(text: str) -> Markup:
+    """All its headings below one of the second rank. Wide tables can be scrolled to the side, also by keyboard."""
+    tokens = _MARKDOWN.parse(text[:_LARGEST])
+    for token in tokens:
+        if token.type in {"heading_open", "heading_close"}:
+            token.tag = "h3"
+    html = _MARKDOWN.renderer.render(tokens, _MARKDOWN.options, {})
+    scrolled = _WIDE.sub(
+        r'<div class="wide" tabindex="0" role="group" aria-label="Table"><table>\1</table></div>', html
+    )
+    return Markup(scrolled)  # noqa: S704  the renderer escapes all text, and html is off
+
+
+def figures_of_classes(card: str) -> str:
+    """The part of a model card with the figures of classes, slices and groups; empty when it has none."""
+    begin = card.find(f"\n{_FIRST}")
+    if begin < 0:
+        begin = min((place for place in (card.find("\n## Slices"), card.find("\n## Groups")) if place >= 0), default=-1)
+    if begin < 0:
+        return ""
+    end = card.find(f"\n{_END}", begin)
+    return card[begin + 1 : end if end >= 0 else len(card)]

@@ -1,0 +1,150 @@
+"""Pages for people who look for a model: the catalogue, a model, its pictures and documents."""
+
+from __future__ import annotations
+
+import shlex
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from starlette.responses import RedirectResponse, Response
+
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos_contract import model_card
+from pelagos_hub import rendering
+from pelagos_hub.catalogue import browsing
+from pelagos_hub.context import duration, hub
+from pelagos_hub.documents import TYPES, AlteredError
+from pelagos_hub.pages import machine, markdown, visible
+from pelagos_hub.pictures import UnusableError
+from pelagos_hub.problems import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from markupsafe import Markup
+    from starlette.requests import Request
+
+    from pelagos_hub.catalogue.entries import Document, Entry
+
+_KEPT = "private, max-age=3600"
+_LABELS = {
+    model_card.REPORT: ("Report of the training", "HTML, holds all that it shows"),
+    model_card.CARD: ("Model card", "Markdown"),
+    model_card.AI4_METADATA: ("Metadata of AI4OS", "YAML, ai4-metadata 2.3.0"),
+    model_card.MLDCAT_AP: ("Linked data", "JSON-LD, MLDCAT-AP"),
+}
+
+
+async def catalogue(request: Request) -> Response:
+    """The models that this visitor may see, with what the address asks for."""
+    query = browsing.Query.parse(request.query_params.multi_items())
+    found = browsing.browse(visible.entries(request), query)
+    return rendering.page(
+        request, "catalogue.html", found=found, query=found.query, orders=browsing.ORDERS, ago=_ago(request)
+    )
+
+
+async def model(request: Request) -> Response:
+    """All about one model."""
+    entry, at = visible.entry(request), hub(request)
+    classes, trouble = await _classes(request, entry)
+    return rendering.page(
+        request,
+        "model.html",
+        entry=entry,
+        ago=_ago(request),
+        classes=classes,
+        trouble=trouble,
+        documents=[(each.name, *_LABELS[each.name]) for each in entry.documents if each.name in _LABELS],
+        linked=machine.linked(entry, at.settings.origin),
+        calling=_calling(entry),
+    )
+
+
+async def picture(request: Request) -> Response:
+    """A picture of the card."""
+    entry, number = visible.entry(request), request.path_params["number"]
+    try:
+        found = await hub(request).shelf.pictures.read(entry, number, small="small" in request.query_params)
+    except UnusableError as error:
+        raise Problem(404, "This picture cannot be shown", f"spec.card.pictures[{number}]: {error}.") from error
+    if found is None:
+        raise Problem(404, "There is no such picture")
+    headers = {"ETag": found.etag, "Cache-Control": _KEPT}
+    if request.headers.get("if-none-match") == found.etag:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    return Response(found.content, media_type=found.type, headers=headers)
+
+
+async def document(request: Request) -> Response:
+    """A document of the model, as its training wrote it."""
+    entry, name = visible.entry(request), request.path_params["document"]
+    if name == "card.md":
+        return RedirectResponse(f"{entry.path}/{model_card.CARD}", HTTPStatus.FOUND)
+    found = next((each for each in entry.documents if each.name == name), None)
+    if found is None:
+        there = ", ".join(each.name for each in entry.documents) or "none"
+        raise Problem(404, f"There is no {name[:60]} of this model", f"Its training wrote: {there}.")
+    content = await _content(request, found)
+    # Never as a page of ours: whoever trained may have written anything into it.
+    headers = {"Content-Disposition": f'attachment; filename="{entry.name}-{name}"', "Cache-Control": _KEPT}
+    return Response(content, media_type=TYPES[name], headers=headers)
+
+
+async def _content(request: Request, wanted: Document) -> bytes:
+    try:
+        content = await hub(request).shelf.documents.read(wanted)
+    except AlteredError as error:
+        raise Problem(502, "This document was altered", f"{error}. Tell whoever runs this installation.") from error
+    if content is None:
+        raise Problem(404, "This document cannot be reached from here", f"`pelagos card` reads it: {wanted.name}.")
+    return content
+
+
+async def _classes(request: Request, entry: Entry) -> tuple[Markup | None, str]:
+    """Figures of classes from the card that the training wrote; or why there are none."""
+    card = next((each for each in entry.documents if each.name == model_card.CARD), None)
+    if card is None:
+        return None, "The training of this model wrote no card, so that figures of single classes are not at hand."
+    try:
+        content = await hub(request).shelf.documents.read(card)
+    except (AlteredError, OutageError, RejectedError) as error:
+        return None, f"Figures of single classes cannot be shown: {error}."
+    if content is None:
+        return None, "Figures of single classes are in the model card, which cannot be reached from here."
+    part = markdown.figures_of_classes(content.decode(errors="replace"))
+    return (markdown.render(part), "") if part else (None, "")
+
+
+def _calling(entry: Entry) -> dict[str, str]:
+    """What a caller types: through the gateway where there is one."""
+    http = entry.endpoints.get("gatewayHttp") or entry.endpoints.get("http") or ""
+    grpc = entry.endpoints.get("gatewayGrpc") or entry.endpoints.get("grpc") or ""
+    base, name = http.rstrip("/"), entry.model_name or entry.name
+    through = bool(entry.endpoints.get("gatewayHttp"))
+    token = ' -H "Authorization: Bearer $TOKEN"' if through else ""
+    curl = (
+        f"curl --silent --fail-with-body{token} -H 'Inference-Header-Content-Length: 0' \\\n"
+        f"  --data-binary @image.jpg {shlex.quote(f'{base}/v2/models/{name}/infer')} --output answer.bin\n"
+        "grep -a -o '{\"task\".*}' answer.bin"
+    )
+    headers = ', headers={"Authorization": f"Bearer {os.environ[\'TOKEN\']}"}' if through else ""
+    address = base.removeprefix("https://").removeprefix("http://")
+    ssl = ", ssl=True" if base.startswith("https://") else ""
+    python = (
+        "import json, os\nfrom pathlib import Path\n\nimport numpy as np\n"
+        "from tritonclient.http import InferenceServerClient, InferInput\n\n"
+        f"client = InferenceServerClient({address!r}{ssl})\n"
+        'image = InferInput("image", [1, 1], "BYTES")\n'
+        'image.set_data_from_numpy(np.array([[Path("image.jpg").read_bytes()]], dtype=np.object_))\n'
+        f"answer = client.infer({name!r}, [image]{headers})\n"
+        'print(json.loads(answer.as_numpy("prediction")[0, 0]))'
+    )
+    return {"http": http, "grpc": grpc, "curl": curl if http else "", "python": python if http else ""}
+
+
+def _ago(request: Request) -> Callable[[datetime | None], str]:
+    """How long ago a moment was, in words; empty for none."""
+    now = hub(request).clock.now()
+    return lambda moment: duration((now - moment).total_seconds()) if moment is not None else ""

@@ -1,0 +1,33 @@
+"""Which models a visitor is shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pelagos_hub.context import hub
+from pelagos_hub.login import sessions
+from pelagos_hub.problems import Problem
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from pelagos_hub.catalogue.entries import Entry
+
+
+def entries(request: Request) -> list[Entry]:
+    """What this visitor may see."""
+    session = sessions.of(request)
+    return hub(request).shelf.seen_by(session.person if session else None)
+
+
+def entry(request: Request) -> Entry:
+    """The model that the address names. Raises Problem: there is none that this visitor may see."""
+    wanted = (request.path_params["namespace"], request.path_params["name"])
+    for each in entries(request):
+        if (each.namespace, each.name) == wanted:
+            return each
+    session = sessions.of(request)
+    advice = "It may have been removed, or it is not for everybody."
+    if session is None or session.person is None:
+        advice += " Sign in, if you are one of its group."
+    raise Problem(404, "There is no such model", advice)
