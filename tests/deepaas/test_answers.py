@@ -186,6 +186,13 @@ def test_a_form_that_is_larger_than_any_image_is_refused_before_it_is_written(de
     assert detector.uploads() == []
 
 
+def test_a_picture_of_a_very_large_image_is_refused_with_what_to_ask_for(detector: Server) -> None:
+    large = untrusted_images.blank(4001, 4000)
+
+    assert "accept application/json" in detector.predict(large, accept="image/png").json()["image"][0]
+    assert detector.predict(large).status == 200
+
+
 def test_what_was_sent_is_removed(detector: Server) -> None:
     assert detector.predict(untrusted_images.photo()).status == 200
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
 
@@ -103,14 +104,34 @@ def test_a_setting_that_cannot_be_is_refused_by_its_name(
     assert words in line
 
 
-def test_a_server_that_is_stopped_leaves_no_files(package: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("whom", ["the server", "all processes"])
+def test_a_server_that_is_stopped_ends_and_leaves_no_files(package: Path, tmp_path: Path, whom: str) -> None:
+    """A terminal, and `timeout`, tell the workers, too."""
     server = deepaas_servers.start(package, tmp_path / "run")
     server.wait()
     assert list(server.folder.glob("pelagos-uploads-*"))
 
-    server.stop()
+    if whom == "all processes":
+        for worker in server.workers():
+            os.kill(worker, signal.SIGTERM)
 
+    assert server.stop() == 0
+    assert "perhaps for want of memory" not in server.said
     assert [each.name for each in server.folder.iterdir()] == ["log"]
+
+
+def test_nothing_goes_on_when_a_server_is_killed(package: Path, tmp_path: Path) -> None:
+    server = deepaas_servers.start(package, tmp_path / "run")
+    server.wait()
+    (worker,) = server.workers()
+
+    server.process.kill()
+
+    server.process.wait()
+    deadline = monotonic() + deepaas_servers.PATIENCE
+    while Path(f"/proc/{worker}").exists():
+        assert monotonic() < deadline
+        sleep(0.05)
 
 
 def test_a_server_ends_when_what_computes_is_killed(package: Path, tmp_path: Path) -> None:

@@ -18,11 +18,14 @@ from pelagos_contract.tiles import Place, places
 from pelagos_pipelines.deepaas.settings import Settings
 from pelagos_pipelines.serving import answers, packages, predictor
 from pelagos_pipelines.serving.decoder import Decoder
+from pelagos_pipelines.serving.decoding import ImageRefusedError
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictions import Thresholds
 
 AT_ONCE = 8
 """Tiles whose outputs are held at once."""
+DRAWN_MEGAPIXELS = 16
+"""Millions of pixels of an image that is drawn on: a PNG of more takes longer than whoever asks waits."""
 
 
 class Answering:
@@ -52,8 +55,14 @@ class Answering:
         return self._found(self._decoder.pixels(data), confidence)
 
     def picture(self, data: bytes, confidence: float | None = None) -> io.BytesIO:
-        """The image as PNG, with what the model finds drawn on it. Raises as above."""
+        """The image as PNG, with what the model finds drawn on it. Raises as above, and for one that is too large for that."""
         pixels = self._decoder.pixels(data)
+        height, width = pixels.shape[:2]
+        if width * height > DRAWN_MEGAPIXELS * 1_000_000:
+            raise ImageRefusedError(
+                f"the image has {width} x {height} pixels, and pictures are drawn of at most {DRAWN_MEGAPIXELS} megapixels; "
+                "accept application/json, which is answered for larger ones, too"
+            )
         drawn = pictures.render(
             Image.fromarray(np.ascontiguousarray(pixels[..., ::-1])), self._found(pixels, confidence)
         )

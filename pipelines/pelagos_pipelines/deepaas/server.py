@@ -13,6 +13,8 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
+from contextlib import suppress
 from multiprocessing import active_children, connection
 from multiprocessing.process import BaseProcess
 from typing import NoReturn
@@ -42,12 +44,19 @@ def main() -> None:
     from deepaas.cmd import run
 
     threading.Thread(target=_watch, args=(uploads,), daemon=True).start()
+    code: object = os.EX_SOFTWARE
     try:
         run.main()
+        code = 0
+    except SystemExit as ended:  # of a signal
+        code = ended.code
     except packages.RefusedError as error:
-        entrypoint.fail(str(error), os.EX_DATAERR)
-    finally:
-        shutil.rmtree(uploads, ignore_errors=True)
+        with suppress(SystemExit):
+            entrypoint.fail(str(error), os.EX_DATAERR)
+        code = os.EX_DATAERR
+    except Exception:
+        traceback.print_exc()
+    _end(code, uploads)
 
 
 def _set(uploads: str) -> None:
@@ -58,6 +67,8 @@ def _set(uploads: str) -> None:
     os.environ.setdefault("OS_DEFAULT__CLIENT_MAX_SIZE", str(largest))
     os.environ["OS_DEFAULT__MODEL_NAME"] = "pelagos"
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    # Python's own helper would have the last word in the log, of semaphores that end with us.
+    os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
 
 
 def _watch(uploads: str) -> None:
@@ -65,24 +76,37 @@ def _watch(uploads: str) -> None:
     known: dict[object, BaseProcess] = {}
     while True:
         known |= {each.sentinel: each for each in active_children()}
-        for sentinel in (
-            connection.wait([each.sentinel for each in known.values()], timeout=_LOOK_SECONDS) if known else ()
-        ):
-            if threading.main_thread().is_alive():
-                _end(known[sentinel].exitcode, uploads)
-            return
+        ended = connection.wait([each.sentinel for each in known.values()], timeout=_LOOK_SECONDS) if known else ()
+        for sentinel in ended:
+            print(  # noqa: T201 - the container's log
+                f"pelagos: a process that computes {_how(known[sentinel])}; the server ends, to be started again",
+                file=sys.stderr,
+            )
+            _end(os.EX_SOFTWARE, uploads)
         if not known:
             time.sleep(_LOOK_SECONDS)
 
 
-def _end(code: int | None, uploads: str) -> NoReturn:
-    how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
-    print(  # noqa: T201 - the container's log
-        f"pelagos: a process that computes {how}, perhaps for want of memory; the server ends, to be started again",
-        file=sys.stderr,
-    )
+def _how(worker: BaseProcess) -> str:
+    """How a process has ended."""
+    # The thread of DEEPaaS' pool may be the one that is told by the kernel; a moment later the code stands there.
+    deadline = time.monotonic() + _LOOK_SECONDS
+    while worker.exitcode is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    code = worker.exitcode
+    if code is not None and code < 0:
+        return f"was ended by signal {-code}, perhaps for want of memory"
+    return f"ended with code {code}"
+
+
+def _end(code: object, uploads: str) -> NoReturn:
+    """At once: DEEPaaS keeps workers that are started anew when they end, and that Python would wait for."""
+    for worker in active_children():
+        worker.kill()
     shutil.rmtree(uploads, ignore_errors=True)
-    os._exit(os.EX_SOFTWARE)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":
