@@ -25,6 +25,8 @@ hypothesis.settings.load_profile("pelagos")
 
 # Whoever tests the embedded mode for another reason starts no gateway with it.
 os.environ.setdefault("PELAGOS_EMBEDDED_GATEWAY", "false")
+# Whoever tests the embedded mode for another reason starts no hub with it.
+os.environ.setdefault("PELAGOS_EMBEDDED_HUB", "false")
 _OUTER = os.environ.get(orphans.VARIABLE, "by-hand").split(".")[0]
 # As in the pod of every step (engines/kubeflow/placement.py): threads that spin while they wait for each other only take time
 # from the tests beside them. This comes before anything imports torch.

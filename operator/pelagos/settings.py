@@ -103,6 +103,8 @@ class Settings(BaseSettings):
     """The same over gRPC, as host:port."""
     embedded_gateway: bool = True
     """Whether `pelagos up` starts the gateway, by which all models are called at one address; docs/gateway.md."""
+    embedded_hub: bool = True
+    """Whether `pelagos up` starts the hub, the pages on which people look at models and try them; docs/hub.md."""
 
     serving_hosts: str = Field("", pattern=r"^[A-Za-z0-9.,:\[\]-]*$")
     """Names, separated by commas, that clients of local model servers may ask for beside localhost, 127.0.0.1 and [::1]: those of

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,6 +116,23 @@ def is_closed_to_others(installation: Installation) -> None:
     assert open_to_others == []
 
 
+def people_sign_in_to_the_hub(installation: Installation) -> None:
+    """By a link that works once; the page comes from the API server's objects, and from nowhere else."""
+    told = json.loads(installation.run("hub", "-o", "json").stdout)
+    assert told["address"] == installation.state.parts["hub"].url
+    assert told["link"].startswith(f"{told['address']}/login/local?token=")
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with browser.open(told["link"], timeout=10) as answer:
+        assert answer.url == f"{told['address']}/"
+        assert b"Sign out" in answer.read()
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(told["link"], timeout=10)
+    assert installation.run("hub").stdout.splitlines()[1].startswith(f"sign in  {told['address']}/login/local?token=")
+    assert told["link"] not in installation.run("hub").stdout
+    token = told["link"].partition("token=")[2]
+    assert token not in (installation.layout.log("hub")).read_text()
+
+
 def shows_how_to_log_in(installation: Installation) -> None:
     """MLflow asks everybody for a login; people are told where it lies, and the operator has it."""
     assert installation.run("status").returncode == 0
@@ -128,9 +146,17 @@ def shows_how_to_log_in(installation: Installation) -> None:
     lines = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in installation.processes)
     secrets = [path.read_text().strip() for path in password.parent.iterdir() if "username" not in path.name]
     assert not [secret for secret in secrets if secret.encode() in lines]
+    people_sign_in_to_the_hub(installation)
     is_closed_to_others(installation)
 
 
+@pytest.fixture
+def with_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As users have it; other tests do without."""
+    monkeypatch.setenv("PELAGOS_EMBEDDED_HUB", "true")
+
+
+@pytest.mark.usefixtures("with_hub")
 def test_the_life_of_an_installation(installation: Installation) -> None:
     """Started, used, found running, killed, started again with the same data and addresses, stopped, and stopped again."""
     other = installation.start("up")  # somebody starts it at the same time
@@ -138,7 +164,7 @@ def test_the_life_of_an_installation(installation: Installation) -> None:
     assert up.returncode == 0, up.stderr
     assert (other.communicate(timeout=60)[0], other.returncode) == (up.stdout, 0)
     assert f"export KUBECONFIG={installation.layout.kubeconfig}" in up.stdout
-    for name in ("etcd", "Kubernetes API server", "MLflow", "Pelagos operator"):
+    for name in ("etcd", "Kubernetes API server", "MLflow", "Pelagos operator", "hub"):
         assert f"✔ {name}" in up.stderr
     first = installation.state
     config = yaml.safe_load(installation.layout.kubeconfig.read_text())

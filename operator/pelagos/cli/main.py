@@ -23,6 +23,7 @@ from pelagos.cli import (
     evaluate,
     export,
     fair,
+    hub,
     installed,
     model,
     operate,
@@ -88,6 +89,7 @@ app.command()(up.up)
 app.command()(down.down)
 app.command()(status.status)
 app.command()(ui.ui)
+app.command()(hub.hub)
 app.command()(demo.demo)
 app.command()(predict.predict)
 app.command()(evaluate.evaluate)

@@ -21,6 +21,7 @@ NAMES = {
     "mlflow": "MLflow",
     "operator": "Pelagos operator",
     "gateway": "gateway",
+    "hub": "hub",
 }
 _STYLES = {
     PartPhase.WAITING: ("·", "dim"),

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from pelagos.cli import answering, installed, progress
-from pelagos.embedded import binaries, daemon, installation, logs, preflight, store
+from pelagos.embedded import binaries, daemon, installation, logs, parts, preflight, store
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.embedded.releases import Binaries, Source
@@ -75,7 +75,7 @@ def bring_up(settings: Settings, console: Console) -> State:
 def prepare(settings: Settings, console: Console) -> None:
     """Check what is needed, and install the control plane where it is missing. Raises StartError."""
     layout = Layout.of(settings.home)
-    preflight.check(layout, settings.environments, with_gateway=settings.embedded_gateway)
+    preflight.check(layout, settings.environments, parts.beside(settings))
     programs = store.choose(layout)
     if programs is not None:
         if words := store.kept(layout, programs):
@@ -112,6 +112,7 @@ def show_addresses(settings: Settings, console: Console) -> None:
         "kubectl": f"export KUBECONFIG={layout.kubeconfig}",
         "MLflow": f"{urls.get('mlflow', '')} (pelagos ui says how to log in)",
         **({"models": urls["gateway"]} if "gateway" in urls else {}),
+        **({"hub": f"{urls['hub']} (pelagos hub prints a link that signs you in)"} if "hub" in urls else {}),
         "metrics": urls.get("operator", ""),
         "state": str(layout.home),
         "logs": str(layout.logs),

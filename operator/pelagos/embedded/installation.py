@@ -13,6 +13,7 @@ from pelagos.embedded import (
     addresses,
     cluster,
     credentials,
+    hub_credentials,
     logs,
     parts,
     preflight,
@@ -48,7 +49,7 @@ async def run(settings: Settings, timing: Timing | None = None, on_ready: Callab
     Raises StartError when it cannot even begin; later failures are reported in the state and make the exit code 1.
     """
     layout = Layout.of(settings.home)
-    preflight.check(layout, settings.environments, with_gateway=settings.embedded_gateway)
+    preflight.check(layout, settings.environments, parts.beside(settings))
     programs = store.require(layout)
     with lock(layout):
         before = state.read(layout.state)
@@ -95,12 +96,11 @@ async def _start(
 ) -> None:
     credentials.prepare(layout)
     tracking_credentials.prepare(layout)
+    hub_credentials.prepare(layout)
     keys.make(layout.authority)
     token = credentials.token(layout)
     assert token is not None
-    supervisor.announce(
-        ("etcd", "apiserver", "mlflow", "operator", *(("gateway",) if settings.embedded_gateway else ()))
-    )
+    supervisor.announce(("etcd", "apiserver", "mlflow", "operator", *parts.beside(settings)))
     store.record(layout, programs)
     etcd = supervisor.start(parts.etcd(layout, programs, ports))
     server = supervisor.start(parts.apiserver(layout, programs, ports, token))
@@ -109,7 +109,7 @@ async def _start(
     credentials.write_kubeconfig(layout, server.part.url)
     await _prepare_cluster(layout, server.part.url, token)
     operator = supervisor.start(parts.operator(layout, settings, ports))
-    more = [supervisor.start(parts.gateway(layout, settings, ports))] if settings.embedded_gateway else []
+    more = [supervisor.start(parts.BESIDE[name](layout, settings, ports)) for name in parts.beside(settings)]
     await _until_ready(etcd, server, tracking, operator, *more)
     supervisor.ready()
     _LOG.info("all parts are ready")

@@ -89,6 +89,11 @@ class Layout:
         return self.home / "front"
 
     @property
+    def hub_credentials(self) -> Path:
+        """``signing-key`` of the hub, and ``link``, which logs in once."""
+        return self.home / "credentials" / "hub"
+
+    @property
     def logs(self) -> Path:
         """One log per part."""
         return self.home / "logs"

@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pelagos.embedded import tracking_credentials
+from pelagos.embedded import hub_credentials, tracking_credentials
 from pelagos.embedded.addresses import HOST
 from pelagos.engines.processes import groups, sockets
 from pelagos.engines.triton_local.server import site_packages
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from pelagos.embedded.layout import Layout
     from pelagos.embedded.releases import Binaries
     from pelagos.settings import Settings
 
-PORTS = ("apiserver", "etcd", "mlflow", "operator", "gateway", "gateway-grpc", "gateway-metrics")
+PORTS = ("apiserver", "etcd", "mlflow", "operator", "gateway", "gateway-grpc", "gateway-metrics", "hub", "hub-metrics")
 """Names of the ports that an installation keeps."""
 _STORE, _PEER = "unix://client:1", "unix://peer:1"
 """Sockets in the working folder of etcd and API server, which is closed to other users: etcd knows no passwords, and whoever
@@ -178,6 +178,7 @@ def operator(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Ma
                 if settings.embedded_gateway
                 else {}
             ),
+            **{hub_credentials.VARIABLE: str(layout.hub_credentials / "signing-key")},
         ),
         folder=layout.home,
         ports=(ports["operator"],),
@@ -221,6 +222,42 @@ def gateway(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Man
         alive=f"{health}/healthz",
         start_seconds=45,
     )
+
+
+def hub(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> ManagedProcess:
+    """Pages for people. They log in by a link that works once, or by a provider that PELAGOS_HUB_OIDC_... name."""
+    url, health = (f"http://{HOST}:{ports[name]}" for name in ("hub", "hub-metrics"))
+    return ManagedProcess(
+        name="hub",
+        command=(str(settings.environments / "hub" / "bin" / "python"), "-m", "pelagos_hub"),
+        environment=_environment(
+            layout,
+            PELAGOS_KUBECONFIG=str(layout.kubeconfig),
+            # Behind a proxy, people know it by another address.
+            PELAGOS_HUB_URL=os.environ.get("PELAGOS_HUB_URL") or url,
+            PELAGOS_HUB_LISTEN_ADDRESS=HOST,
+            PELAGOS_HUB_PORT=str(ports["hub"]),
+            PELAGOS_HUB_METRICS_PORT=str(ports["hub-metrics"]),
+            PELAGOS_HUB_LOGIN_LINK_FILE=str(layout.hub_credentials / "link"),
+            **{hub_credentials.VARIABLE: str(layout.hub_credentials / "signing-key")},
+        ),
+        folder=layout.home,
+        ports=(ports["hub"], ports["hub-metrics"]),
+        url=url,
+        ready=f"{health}/readyz",
+        alive=f"{health}/healthz",
+        start_seconds=45,
+    )
+
+
+BESIDE: Mapping[str, Callable[[Layout, Settings, Mapping[str, int]], ManagedProcess]] = {"gateway": gateway, "hub": hub}
+"""What starts with the operator where it is wanted."""
+
+
+def beside(settings: Settings) -> tuple[str, ...]:
+    """Names of those that are wanted."""
+    wanted = {"gateway": settings.embedded_gateway, "hub": settings.embedded_hub}
+    return tuple(name for name in BESIDE if wanted[name])
 
 
 def _environment(layout: Layout, **more: str) -> dict[str, str]:

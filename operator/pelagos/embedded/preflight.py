@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pelagos.embedded.failures import StartError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from pelagos.embedded.layout import Layout
@@ -19,12 +20,12 @@ NEEDED_BYTES = 500 * 10**6
 _PROGRAMS = ("tracking/bin/mlflow", "pipelines/bin/python", "triton/bin/python")
 
 
-def check(layout: Layout, environments: Path, *, with_gateway: bool = False) -> None:
-    """Raises StartError. Makes the folders of the installation."""
+def check(layout: Layout, environments: Path, beside: Sequence[str] = ()) -> None:
+    """Raises StartError. Makes the folders of the installation. ``beside``: parts that have environments of their own."""
     if not sys.platform.startswith("linux"):
         raise StartError(f"The embedded mode needs Linux; this is {sys.platform}.")
     check_home(layout)
-    check_environments(environments, *(("gateway/bin/python",) if with_gateway else ()))
+    check_environments(environments, *(f"{name}/bin/python" for name in beside))
 
 
 def check_home(layout: Layout) -> None:
