@@ -7,7 +7,7 @@ us, so that no place that makes a message has to think of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _HIDDEN = (
@@ -32,6 +32,11 @@ def shown(text: str, *, lines: bool = False) -> str:
     return (_LINES if lines else _ONE_LINE).sub(_escaped, _LOGIN.sub("***@", text) if "@" in text else text)
 
 
+def spelt(text: str, has_letter: Callable[[str], bool]) -> str:
+    r"""The text with every character for which there is no letter written as \uXXXX: an empty box stands for any of them."""
+    return "".join(each if has_letter(each) else _escaped(each) for each in text)
+
+
 def shown_output(text: str) -> str:
     """What is to be seen of a program's output: without colours; a progress bar's states are lines of their own."""
     return shown(_COLOURS.sub("", text).replace("\r\n", "\n").replace("\r", "\n"), lines=True)
@@ -48,6 +53,6 @@ def shown_in(value: Any) -> Any:
     return value
 
 
-def _escaped(found: re.Match[str]) -> str:
+def _escaped(found: re.Match[str] | str) -> str:
     units = found[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))

@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from pelagos_contract.failures import Failure, Reason, RefusedError
 from pelagos_pipelines import local_log
-from pelagos_pipelines.evaluation import figures
+from pelagos_pipelines.evaluation import figures, report
+from pelagos_pipelines.evaluation.samples import Sample
+from pelagos_pipelines.preparation import lettering
 from untrusted_text import HALF, HOSTILE, is_fit
 
 _PROGRAM = """
@@ -70,6 +77,58 @@ def test_all_that_is_written_in_a_figure_is_fit_to_be_shown(tmp_path: Path, monk
 
     assert sum("evil" in text for text in drawn) >= 3
     assert all(is_fit(text) for text in drawn)
+
+
+@pytest.fixture
+def wide_font(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A font that has a letter of Chinese, as an operator may have installed one."""
+    outline = TTGlyphPen(None)
+    outline.moveTo((0, 0))
+    outline.lineTo((0, 800))
+    outline.lineTo((800, 0))
+    outline.closePath()
+    font = FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder([".notdef", "sea"])
+    font.setupCharacterMap({0x6D77: "sea"})
+    font.setupGlyf({".notdef": outline.glyph(), "sea": outline.glyph()})
+    font.setupHorizontalMetrics({".notdef": (1000, 0), "sea": (1000, 0)})
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": "Noto Sans Trial", "styleName": "Regular"})
+    font.setupOS2()
+    font.setupPost()
+    font.save(tmp_path / "trial.ttf")
+    entry = font_manager.ttfFontProperty(font_manager.get_font(tmp_path / "trial.ttf"))
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [*font_manager.fontManager.ttflist, entry])
+    monkeypatch.setitem(mpl.rcParams, "font.family", figures.families())
+    return str(entry.name)
+
+
+def written(text: str) -> str:
+    return str(Text(text=text).get_text())
+
+
+def test_letters_that_no_font_has_are_spelt_and_a_warning_names_the_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(mpl.rcParams, "font.family", ["DejaVu Sans"])
+    assert written("海藻 alga µm Ωé\nkrill") == r"\u6d77\u85fb alga µm Ωé" + "\nkrill"
+    assert figures.shortened("海藻のなかま", 14) == r"\u6d77\u85fb…", "whole letters"
+    assert figures.shortened("a" * 15, 14) == "a" * 13 + "…"
+    assert written("🐟") == r"\ud83d\udc1f"
+    samples = [Sample("a", Path("a"), np.arange(2), np.zeros((2, 4)))]
+    (warning,) = report.warnings(samples, ("海藻", "alga"))
+    assert warning.startswith(r"figures spell letters of 1 class names by their numbers, as in \u6d77, because no font")
+    assert "海藻" in warning
+
+
+def test_letters_that_a_font_of_the_machine_has_are_written(wide_font: str, tmp_path: Path) -> None:
+    assert mpl.rcParams["font.family"] == ["DejaVu Sans", *figures.families()[1:]]
+    assert wide_font in figures.families()
+    assert written("海 alga 藻") == r"海 alga \u85fb"
+    with warnings.catch_warnings(action="error"):  # which matplotlib gives of letters that it does not find
+        figures.confusion(np.eye(2, dtype=int), ["海", "alga"], "a title", "boxes", tmp_path)
+
+
+def test_sheets_spell_letters_that_their_font_does_not_have() -> None:
+    assert lettering.written("海 alga\x1b") == r"\u6d77 alga\u001b"
 
 
 def test_a_refusal_can_be_written_down_and_shown_whatever_it_names() -> None:

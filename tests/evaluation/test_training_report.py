@@ -16,7 +16,7 @@ import untrusted_text
 from pelagos_contract import model_card
 from pelagos_contract.judgement import PAGE_BEGINS
 from pelagos_contract.model_card import LARGEST
-from pelagos_pipelines.describing import card, page, pictures
+from pelagos_pipelines.describing import card, page
 
 HOSTILE = "</title><script>document.title='taken'</script><img src=http://evil.example/x>" + untrusted_text.HOSTILE
 FIGURES = (*page.CURVES, *page.SHEETS)
@@ -171,7 +171,7 @@ def test_a_small_file_of_billions_of_pixels_is_left_out_before_it_is_decoded(
         chunks += [len(content).to_bytes(4), name, content, zlib.crc32(name + content).to_bytes(4)]
     file = tmp_path / "worst.png"
     file.write_bytes(b"".join(chunks))
-    monkeypatch.setattr(pictures.cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
 
     assert "Pictures" not in Read(page.made(described_models.facts(), tmp_path)).words
     assert cv2.imread(str(file)).shape == (side, side, 3), "it is one"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,12 @@ import matplotlib as mpl
 import numpy as np
 
 mpl.use("Agg")
+from matplotlib import font_manager
 from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
 from pelagos_contract import disk
-from pelagos_contract.text import shown
+from pelagos_contract.text import shown, spelt
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("-", "--", ":", "-.")
@@ -36,15 +39,42 @@ STYLE = {
 }
 
 
+_OWN = "DejaVu Sans"
+_WIDER = ("Noto Sans", "Source Han Sans", "WenQuanYi", "IPA", "Takao", "Droid Sans Fallback", "Unifont")
+"""How families of fonts begin that have letters which matplotlib's own has not, such as those of Chinese and Japanese."""
+
+
+def families() -> list[str]:
+    """The fonts that text is written in, letter by letter the first of them that has it, of those that the machine has."""
+    there = {each.name for each in font_manager.fontManager.ttflist}
+    return [_OWN, *sorted(name for name in there if name.startswith(_WIDER))]
+
+
+@lru_cache(maxsize=64)
+def _letters(family: str) -> frozenset[int]:
+    return frozenset(font_manager.get_font(font_manager.findfont(family)).get_charmap())
+
+
+def has_letter(character: str) -> bool:
+    """Whether a font has it; what shows as nothing needs none."""
+    return character.isspace() or any(ord(character) in _letters(family) for family in mpl.rcParams["font.family"])
+
+
+def unwritten(words: Iterable[str]) -> list[str]:
+    """Those that a figure writes otherwise than they are, because no font has their letters."""
+    return [each for each in words if not all(map(has_letter, shown(each)))]
+
+
 _set_text = Text.set_text
 
 
 def _set_shown_text(self: Text, words: object) -> None:
-    _set_text(self, words if words is None else shown(str(words), lines=True))
+    _set_text(self, words if words is None else spelt(shown(str(words), lines=True), has_letter))
 
 
 # All text of a figure comes through here: labels of ticks are set anew whenever one is drawn.
 Text.set_text = _set_shown_text
+mpl.rcParams["font.family"] = families()
 
 
 def confusion(matrix: Any, labels: Sequence[str], title: str, unit: str, folder: Path) -> None:
@@ -186,8 +216,12 @@ def _lines(axes: Any, epochs: Sequence[tuple[int, Mapping[str, float]]], names: 
 
 
 def shortened(label: str, longest: int = 24) -> str:
-    """A label that fits beside an axis."""
-    return label if len(label) <= longest else f"{label[: longest - 1]}…"
+    """A label that fits beside an axis, as it is written there."""
+    letters = [spelt(shown(each), has_letter) for each in label]
+    if sum(map(len, letters)) <= longest:
+        return "".join(letters)
+    ends = accumulate(map(len, letters))
+    return f"{''.join(each for each, end in zip(letters, ends, strict=True) if end < longest)}…"
 
 
 def save(figure: Any, path: Path) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pelagos_pipelines.annotations.untrusted_input import format_names
-from pelagos_pipelines.evaluation import tasks
+from pelagos_pipelines.evaluation import figures, tasks
 from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.serving.predictions import Prediction
 
@@ -53,5 +53,10 @@ def warnings(samples: Sequence[Sample], labels: Sequence[str]) -> list[str]:
     elif unseen:
         said.append(
             f"{len(unseen)} of {len(labels)} classes have no annotation in the test split, and no metrics: {format_names(unseen)}"
+        )
+    if spelt := figures.unwritten(labels):
+        said.append(
+            f"figures spell letters of {len(spelt)} class names by their numbers, as in \\u6d77, because no font of the machine"
+            f" that drew them has these: {format_names(spelt)}; a font such as Noto Sans CJK where steps run has them"
         )
     return said

@@ -18,12 +18,11 @@ from PIL import Image, ImageDraw
 
 from pelagos_contract import disk
 from pelagos_contract.failures import RefusedError
-from pelagos_contract.text import shown
 from pelagos_pipelines.annotations import shapes
 from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.annotations.shapes import Shape, Sides
 from pelagos_pipelines.preparation.differences import Difference, Kind, Mark, Pair, Side
-from pelagos_pipelines.preparation.lettering import font
+from pelagos_pipelines.preparation.lettering import font, written
 from pelagos_pipelines.serving import images
 from pelagos_pipelines.serving.decoding import ImageRefusedError
 from pelagos_pipelines.storage import StorageError, StorageRefusedError
@@ -279,7 +278,7 @@ def _label(
 
 
 def _fitting(text: str, size: int, width: float) -> str:
-    text = shown(text)[:_LONGEST]
+    text = written(text)[:_LONGEST]
     face = font(size)
     if face.getlength(text) <= width:
         return text

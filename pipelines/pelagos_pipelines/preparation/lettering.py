@@ -8,6 +8,22 @@ from pathlib import Path
 
 from PIL import ImageFont
 
+from pelagos_contract.text import shown, spelt
+
+_NO_LETTER = "\uffff"
+"""No font has it."""
+
+
+def written(text: str) -> str:
+    """Anybody's text as it can be written: what would show as something else, or as an empty box, by its number."""
+    return spelt(shown(text), _has_letter)
+
+
+@lru_cache(maxsize=4096)
+def _has_letter(character: str) -> bool:
+    face = font(16)
+    return character.isspace() or bytes(face.getmask(character)) != bytes(face.getmask(_NO_LETTER))
+
 
 @lru_cache
 def font(size: int) -> ImageFont.FreeTypeFont:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw
 
-from pelagos_contract.text import shown
 from pelagos_pipelines.pages import words
 from pelagos_pipelines.preparation import pictures
-from pelagos_pipelines.preparation.lettering import font
+from pelagos_pipelines.preparation.lettering import font, written
 
 INK, PAPER = "#1b2530", "#ffffff"
 SIZE = 11.5
@@ -49,7 +48,7 @@ class Word:
 
     def draw(self, picture: Image.Image, top: float) -> None:
         """On a picture whose part of ours begins at ``top``."""
-        letters, text = font(round(SIZE * SCALE)), shown(self.text)
+        letters, text = font(round(SIZE * SCALE)), written(self.text)
         place = round(self.x * SCALE), round((self.y + top) * SCALE)
         if not self.turned:
             ImageDraw.Draw(picture).text(place, text, self.colour, letters, _ANCHORS[self.anchor])
@@ -139,7 +138,7 @@ class Figure:
     @property
     def png(self) -> bytes:
         """The same alone, under its heading."""
-        heading, title = font(HEADING * SCALE), shown(self.described)
+        heading, title = font(HEADING * SCALE), written(self.described)
         width = max(self.width * SCALE, heading.getlength(title) + 2 * _MARGIN * SCALE)
         size = round(width), round((self.height + _HEAD + _MARGIN) * SCALE)
         picture = Image.new("RGB", size, PAPER)
