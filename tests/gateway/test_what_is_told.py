@@ -1,0 +1,82 @@
+"""What the gateway tells about itself: metrics, health, and who called nowhere."""
+
+from __future__ import annotations
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.sites import BINARY, Site, until_true
+
+READY = "/reef/detector/v2/health/ready"
+
+
+async def told(site: Site, path: str, host: str = "127.0.0.1") -> tuple[int, str]:
+    url = f"http://127.0.0.1:{site.settings.metrics_port}{path}"
+    async with aiohttp.ClientSession() as session, session.get(url, headers={"Host": host}) as answer:
+        return answer.status, await answer.text()
+
+
+async def samples(site: Site) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    status, text = await told(site, "/metrics")
+    assert status == 200
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def requests(access: str, protocol: str, code: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    labels = {"namespace": "reef", "service": "detector", "access": access, "protocol": protocol, "code": code}
+    return "pelagos_gateway_requests_total", tuple(sorted(labels.items()))
+
+
+async def test_requests_are_counted_by_service_and_never_by_caller(two_services: Site) -> None:
+    site = two_services
+    before = await samples(site)
+    token = await site.trial("reef", "mine", "detector")
+    await site.ask("GET", READY, token=token)
+    await site.call(token=token)
+    await site.ask("POST", "/reef/detector/v2/models/detector/infer", b"x", token, **BINARY)
+    await site.ask("GET", READY)
+
+    async def counted() -> bool:
+        found = await samples(site)
+        return all(
+            found.get(requests("trial", *of), 0) - before.get(requests("trial", *of), 0) == count
+            for of, count in ((("http", "200"), 2), (("grpc", "0"), 1))
+        )
+
+    await until_true(counted)
+    refused = ("pelagos_gateway_refused_total", (("status", "401"),))
+    assert (await samples(site))[refused] - before.get(refused, 0) == 1
+    _, text = await told(site, "/metrics")
+    for secret in (token, token[3:20], "ada"):
+        assert secret not in text
+
+
+async def test_health_says_whether_models_can_be_called(site: Site) -> None:
+    assert await told(site, "/healthz") == (200, "ok\n")
+    assert await told(site, "/readyz") == (200, "ok\n")
+    assert (await told(site, "/readyz", host="evil.example"))[0] == 421
+    assert (await told(site, "/"))[0] == 404
+    site.gateway._judge.is_known = False
+    status, words = await told(site, "/readyz")
+    assert (status, words) == (503, "what is served is not known yet: the API server was not reached\n")
+
+
+async def test_what_is_served_and_what_is_stale_is_told(two_services: Site) -> None:
+    site = two_services
+    await site.trial("reef", "mine", "detector")
+    await site.api.stop()
+
+    async def seen() -> bool:
+        found = await samples(site)
+        stale = found[("pelagos_gateway_stale", (("kind", "ModelService"),))]
+        return (stale, found["pelagos_gateway_trials", ()]) == (1, 1)
+
+    await until_true(seen)
+    found = await samples(site)
+    assert found["pelagos_gateway_services", ()] == 2
+    assert found["pelagos_gateway_envoy_up", ()] == 1
+    await site.api.start()
