@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 from starlette.applications import Starlette
 
+import catalogued
 from pelagos_hub.app import make_app
 from pelagos_hub.cluster import MemoryCluster
 from pelagos_hub.context import Hub
@@ -69,17 +70,6 @@ def hidden(page: str, name: str = "csrf") -> str:
 
 
 def service(name: str, namespace: str = "reef", *, publish: str = "Public", **status: Any) -> dict[str, Any]:
-    """A ModelService that is ready."""
-    return {
-        "apiVersion": "pelagos.dev/v1alpha1",
-        "kind": "ModelService",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "uid": f"uid-{namespace}-{name}",
-            "generation": 1,
-            "creationTimestamp": "2026-06-01T11:00:00Z",
-        },
-        "spec": {"model": {"registry": {"name": name}}, "publish": {"catalogue": publish}},
-        "status": {"conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": ""}], **status},
-    }
+    """A ModelService that is Ready, in a catalogue unless it is Private."""
+    made = catalogued.served(name, namespace, catalogue=publish)
+    return {**made, "status": {**made["status"], **status}}

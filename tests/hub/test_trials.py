@@ -173,7 +173,7 @@ async def test_the_way_to_an_open_trial_is_shown_by_what_is_true(site: Site, ali
     made = only_trial(site)
     admitted = {"type": "Accepted", "status": "True", "reason": "Admitted", "message": ""}
     site.cluster.put({**made, "status": {"phase": "Starting", "conditions": [admitted]}})
-    assert await steps() == ["Done", "Done", "Current", "Waiting"]
+    assert await steps() == ["Done", "Done", "Done", "Current"]
     site.cluster.put(opened(site, made, "http://127.0.0.1:1"))
     assert await steps() == ["Done"] * 4
     told = (await alice.get(f"{path}/status.json")).json()
@@ -457,3 +457,31 @@ async def test_a_hub_that_was_restarted_knows_the_trials_and_asks_to_sign_in_aga
         stopped = await again.post(f"{path}/stop", data={"csrf": await csrf(again)}, headers=OURS)
         assert stopped.status_code == 303
     assert not reborn.cluster.trials().objects
+
+
+async def test_the_page_of_a_model_offers_a_trial_or_says_why_not(
+    site: Site, alice: httpx2.AsyncClient, mallory: httpx2.AsyncClient
+) -> None:
+    async with site.visitor() as stranger:
+        page = (await stranger.get("/models/reef/plankton")).text
+        assert "Sign in to try it" in page
+        assert 'href="/login?next=/models/reef/plankton"' in page
+    page = (await alice.get("/models/reef/plankton")).text
+    form = {name: hidden(page, name) for name in ("namespace", "service")} | {"csrf": hidden(page)}
+    path = (await alice.post("/trials", data=form, headers=OURS)).headers["location"]
+    assert f'href="{path}"' in (await alice.get("/models/reef/plankton")).text
+    assert "already" not in (await mallory.get("/models/reef/plankton")).text
+
+    failing = service("plankton")
+    failing["status"]["conditions"][0] |= {"status": "False", "reason": "ProbeFailed"}
+    site.cluster.put(failing)
+    assert "does not answer right" in (await mallory.get("/models/reef/plankton")).text
+
+
+async def test_what_a_namespace_publishes_for_itself_is_tried_by_its_members_alone(tmp_path: Path) -> None:
+    site = Site(namespace_entitlement="urn:group:{namespace}")
+    site.cluster.put(service("plankton", publish="Namespace"))
+    async with site.signed_in(MALLORY) as stranger:
+        assert (await ask(stranger)).status_code == 404
+    async with site.signed_in(Person("c" * 16, "Carol", frozenset({"urn:group:reef"}))) as member:
+        assert (await ask(member)).status_code == 303

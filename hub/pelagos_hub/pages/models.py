@@ -17,6 +17,7 @@ from pelagos_hub.documents import TYPES, AlteredError
 from pelagos_hub.pages import machine, markdown, visible
 from pelagos_hub.pictures import UnusableError
 from pelagos_hub.problems import Problem
+from pelagos_hub.trials import offers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +54,7 @@ async def model(request: Request) -> Response:
         request,
         "model.html",
         entry=entry,
+        offer=offers.of(request, entry),
         ago=_ago(request),
         classes=classes,
         trouble=trouble,

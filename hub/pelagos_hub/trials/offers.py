@@ -1,42 +1,38 @@
-"""Whether somebody may try a model now, and why not: what a page says beside the button."""
+"""Whether somebody may try a model now, and why not: what its page says beside the button."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pelagos_hub.context import hub
+from pelagos_hub.login import sessions
+from pelagos_hub.trials import views
 
 if TYPE_CHECKING:
-    from pelagos_hub.login.identity import Person
-    from pelagos_hub.trials.views import View
+    from starlette.requests import Request
+
+    from pelagos_hub.catalogue.entries import Entry
 
 
 @dataclass(frozen=True)
 class Offer:
-    """``reason`` is empty where the button is on; ``path`` leads to what there is to do about it."""
+    """``reason`` is empty where the button is on; ``path`` leads to what there is to do, and ``words`` are its link's."""
 
     reason: str = ""
     path: str = ""
     words: str = ""
-    """Of the link."""
 
 
-def is_published(service: Mapping[str, Any] | None) -> bool:
-    """Whether its owners let others than themselves find it."""
-    published = ((service or {}).get("spec") or {}).get("publish") or {}
-    return published.get("catalogue") in {"Namespace", "Public"}
-
-
-def offer(service: Mapping[str, Any], person: Person | None, own: Sequence[View]) -> Offer:
-    """For a ModelService that this person sees; ``own`` are their Trials."""
-    metadata = service["metadata"]
-    where = (str(metadata["namespace"]), str(metadata["name"]))
-    if person is None:
-        return Offer("Sign in to try this model", f"/login?next=/models/{where[0]}/{where[1]}", "Sign in")
-    running = next((each for each in own if each.is_live and (each.namespace, each.service) == where), None)
-    if running is not None:
-        return Offer("You are trying this model already", running.path, "Go there")
-    conditions = (service.get("status") or {}).get("conditions") or ()
-    if not any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions):
-        return Offer("This model does not answer right at the moment. Its page says why")
+def of(request: Request, entry: Entry) -> Offer:
+    """For a model that this visitor sees. Limits are not judged here: the operator does, and the page of the trial says so."""
+    at, session = hub(request), sessions.of(request)
+    if session is None or session.person is None:
+        return Offer("Sign in to try it on your own images", f"/login?next={entry.path}", "Sign in")
+    trials, services = list(at.cluster.trials().objects.values()), at.cluster.services().objects
+    for each in views.of(session.person.key, trials, services, at.clock.now()):
+        if each.is_live and (each.namespace, each.service) == (entry.namespace, entry.name):
+            return Offer("You are trying it already", each.path, "Go there")
+    if not entry.is_ready:
+        return Offer("It cannot be tried now, because it does not answer right")
     return Offer()

@@ -17,7 +17,7 @@ from pelagos_hub import problems, rendering
 from pelagos_hub.context import hub
 from pelagos_hub.login import forms, sessions
 from pelagos_hub.problems import Problem
-from pelagos_hub.trials import images, making, offers, views
+from pelagos_hub.trials import images, making, views
 from pelagos_hub.trials.views import View
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ async def start(request: Request, session: sessions.Session, form: FormData) -> 
     service = (str(form.get("namespace", "")), str(form.get("service", "")))
     # Two clicks are one trial.
     async with at.turns.of(f"start {person.key}"):
-        if not offers.is_published(at.cluster.services().objects.get(service)):
+        # What the catalogue shows this person, and nothing else.
+        if service not in {(each.namespace, each.name) for each in at.shelf.seen_by(person)}:
             raise Problem(404, "There is no such model", "It may have been removed, or it is not for everybody.")
         for each in _own(request, person):
             if each.is_live and (each.namespace, each.service) == service and _token(session, each):
