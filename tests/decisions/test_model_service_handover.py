@@ -10,7 +10,7 @@ import pytest
 import builders
 from builders import RIGHT, WRONG, make_service, make_service_observed
 from pelagos.decisions import model_service
-from pelagos.decisions.effects import ApplyService, RemoveService, RetireService
+from pelagos.decisions.effects import ApplyService, RetireService, StopService
 from pelagos.decisions.verdicts import ConditionState, Decision, summary
 from pelagos.ports.serving import ServiceState
 
@@ -63,7 +63,7 @@ def test_a_suspended_service_keeps_neither() -> None:
         spec=builders.model_service_spec(suspend=True),
     )
 
-    assert model_service.decide(seen).effects == (RemoveService("uid-3"),)
+    assert model_service.decide(seen).effects == (StopService("uid-3"),)
     assert model_service.decide(replace(seen, service=None)).status["replicas"] == 0
 
 

@@ -43,7 +43,7 @@ def test_a_server_for_an_earlier_want_is_changed() -> None:
 
 @pytest.mark.parametrize("state", [ServiceState.DEAD, ServiceState.LOADED])
 def test_an_endpoint_without_an_address_is_told_without_one(state: ServiceState) -> None:
-    decision = decide(state, digest="sha256:earlier", grpc_url="")
+    decision = decide(state, digest="sha256:earlier", grpc_url="", http_url="", metrics_url="")
 
     assert (decision.status["url"], decision.status["endpoints"]) == (None, None)
 

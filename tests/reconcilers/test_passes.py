@@ -358,11 +358,11 @@ def test_weights_that_are_not_there_yet_are_waited_for_and_nothing_is_started(wo
 def ended_kinds(world: Simulation) -> list[str]:
     """What the operator writes and ends, in its order."""
     assert world.life is not None
-    told = ("cluster.patch_status", "serving.remove", "serving.restart", "pipelines.cancel")
+    told = ("cluster.patch_status", "serving.stop", "serving.restart", "pipelines.cancel")
     return [call for call in world.life.calls if call in told]
 
 
-@pytest.mark.parametrize(("key", "ends"), [(SERVICE, "serving.remove"), (DETECTOR, "pipelines.cancel")], ids=str)
+@pytest.mark.parametrize(("key", "ends"), [(SERVICE, "serving.stop"), (DETECTOR, "pipelines.cancel")], ids=str)
 def test_what_is_ended_is_told_before(world: Simulation, key: Key, ends: str) -> None:
     simulation.apply_samples(world)
     world.start()

@@ -323,11 +323,11 @@ class ServedModel(Strict):
 
 
 class Endpoints(Strict):
-    """Addresses of the endpoint."""
+    """Addresses of the endpoint; one that is missing has no way to the servers."""
 
-    grpc: Annotated[str, Field(description="host:port of the KServe v2 gRPC endpoint.")]
-    http: Annotated[str, Field(description="URL of the KServe v2 HTTP endpoint.")]
-    metrics: Annotated[str, Field(description="URL of the inference server's Prometheus metrics.")]
+    grpc: Annotated[str | None, Field(description="host:port of the KServe v2 gRPC endpoint.")] = None
+    http: Annotated[str | None, Field(description="URL of the KServe v2 HTTP endpoint.")] = None
+    metrics: Annotated[str | None, Field(description="URL of the inference server's Prometheus metrics.")] = None
     gateway_http: Annotated[
         str | None, Field(description="URL of the same through the gateway, for people; absent without one.")
     ] = None
@@ -343,7 +343,10 @@ class Endpoints(Strict):
 class ModelServiceStatus(BaseStatus):
     """Where the endpoint is and what stands behind it."""
 
-    url: Annotated[str | None, Field(description="gRPC address for pelagos predict and tritonclient.")] = None
+    url: Annotated[
+        str | None,
+        Field(description="Address for pelagos predict and tritonclient: grpc://host:port, or a URL by HTTP alone."),
+    ] = None
     endpoints: Annotated[Endpoints | None, Field(description="All addresses.")] = None
     model: Annotated[
         ServedModel | None,

@@ -81,8 +81,8 @@ class RestartService:
 
 
 @dataclass(frozen=True)
-class RemoveService:
-    """Stop the endpoint."""
+class StopService:
+    """Serve nothing until it is applied again."""
 
     uid: str
 
@@ -125,7 +125,7 @@ Effect = (
     | KeepRecord
     | ApplyService
     | RestartService
-    | RemoveService
+    | StopService
     | RetireService
     | DeleteResource
     | PostEvent

@@ -139,7 +139,7 @@ class ObservedService:
     grpc_url: str
     http_url: str
     metrics_url: str
-    """Addresses; empty until known."""
+    """Addresses; empty until known, and those for which there is no way to the servers."""
     onnx_sha256: str
     """Digest of the graph of the model that is, or is being, loaded."""
     restarts: int
@@ -160,6 +160,8 @@ class ObservedService:
     """Labels of the servers' pods, as ``kubectl get -l`` takes them; empty: they are no pods."""
     is_alone: bool = False
     """Whether there is one server here, however many are wanted."""
+    is_stopped: bool = False
+    """Whether it was stopped, and what it is made of is kept: `apply` starts it again."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +196,13 @@ class Serving(Protocol):
     @mutating
     async def retire(self, uid: str) -> None:
         """Remove what ``observe`` tells of as ``predecessor``. Never called for an engine that tells of none."""
+
+    @mutating
+    async def stop(self, uid: str) -> None:
+        """Serve nothing for a while: what can be started again may be kept, and is told as ``is_stopped``, or all is removed.
+
+        No effect when there is none. Raises as ``remove`` does.
+        """
 
     @mutating
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:

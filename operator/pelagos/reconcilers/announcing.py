@@ -11,7 +11,7 @@ from pelagos.decisions import effects
 from pelagos.decisions.verdicts import ConditionState, Decision
 from pelagos.reconcilers import reporting
 
-_ENDING = (effects.CancelRun, effects.RestartService, effects.RemoveService)
+_ENDING = (effects.CancelRun, effects.RestartService, effects.StopService)
 _TRIED = frozenset({reasons.SYSTEM_UNAVAILABLE, reasons.SYSTEM_REJECTED, reasons.INTERNAL_ERROR, reasons.ENDING})
 """Reasons that report how the effects went the last time: they are tried again, and there is nothing new to report before."""
 

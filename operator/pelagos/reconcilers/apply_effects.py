@@ -31,8 +31,8 @@ async def act(effect: effects.Effect, dependencies: Dependencies) -> None:  # no
             await dependencies.serving.apply(service)
         case effects.RestartService(uid):
             await dependencies.serving.restart(uid)
-        case effects.RemoveService(uid):
-            await dependencies.serving.remove(uid)
+        case effects.StopService(uid):
+            await dependencies.serving.stop(uid)
             dependencies.probes.forget(uid)
         case effects.RetireService(uid):
             await dependencies.serving.retire(uid)

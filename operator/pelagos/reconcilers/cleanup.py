@@ -92,6 +92,9 @@ class NoServing:
     async def retire(self, uid: str) -> None:
         """No effect where nothing serves."""
 
+    async def stop(self, uid: str) -> None:
+        """No effect where nothing serves."""
+
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
         """No effect where nothing serves."""
 

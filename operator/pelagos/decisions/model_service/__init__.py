@@ -15,7 +15,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     # Which model is to be served?
     model.spec_breaks_a_rule,  # ends: InvalidSpec
     model.limits_exceeded_before_a_service,  # ends: GpuLimitExceeded; what serves was allowed, and stays
-    suspension.suspended,  # ends: Suspended; what serves is removed
+    suspension.suspended,  # ends: Suspended; what serves is stopped
     model.unresolved,  # ends: TrainingRunNotReady, ModelVersionNotFound, ...; nothing serves that could go on
     model.resolved,  # ModelResolved: Resolved
     model.last_one_kept,  # ModelResolved: TrainingRunNotFound, ...; what is served stays served

@@ -23,14 +23,15 @@ def addresses_published(seen: Observed) -> Passed:
     service = seen.service
     if service is not None and service.predecessor and (seen.probe is None or not seen.probe.correct):
         return Passed()
-    if service is None or not service.grpc_url:
+    if service is None or not (service.grpc_url or service.http_url):
         return Passed(status=ModelServiceStatus(url=None, endpoints=None))
     addresses = Endpoints(
-        grpc=service.grpc_url,
-        http=service.http_url,
-        metrics=service.metrics_url,
-        gateway_http=seen.gateway.http_of(seen.namespace, seen.name),
-        gateway_grpc=seen.gateway.grpc_of(seen.namespace),
+        grpc=service.grpc_url or None,
+        http=service.http_url or None,
+        metrics=service.metrics_url or None,
+        # The gateway leads to servers that are reached without a login, by both protocols.
+        gateway_http=seen.gateway.http_of(seen.namespace, seen.name) if service.grpc_url else None,
+        gateway_grpc=seen.gateway.grpc_of(seen.namespace) if service.grpc_url else None,
     )
     return Passed(status=ModelServiceStatus(url=endpoint.address(service), endpoints=addresses))
 

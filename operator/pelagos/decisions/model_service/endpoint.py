@@ -52,8 +52,8 @@ def wanted(seen: Observed, model: ResolvedModel) -> DesiredService:
 
 
 def address(service: ObservedService) -> str:
-    """What clients are told."""
-    return f"grpc://{service.grpc_url}"
+    """What clients are told: the way by gRPC, where there is one."""
+    return f"grpc://{service.grpc_url}" if service.grpc_url else service.http_url
 
 
 def _pods_digest(want: DesiredService, retry: str) -> str:

@@ -275,6 +275,10 @@ class ClusterServing(ABC):
                 for pod in view.current:
                     await self._cluster.delete(PODS, pod)
 
+    async def stop(self, uid: str) -> None:
+        """Delete all of it: there is nothing that could only be started again."""
+        await self.remove(uid)
+
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
         """Delete all that carries the uid; there are no files. No effect when there is none.
 

@@ -166,6 +166,10 @@ class TritonLocal:
     async def retire(self, uid: str) -> None:
         """No effect: what other engines make is on a cluster."""
 
+    async def stop(self, uid: str) -> None:
+        """Stop the endpoint and remove its files: they are copies of packages."""
+        await self.remove(uid)
+
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
         """Stop the endpoint and leave no process; remove its files unless told to keep them. No effect when there is none."""
         service = self._service(uid)

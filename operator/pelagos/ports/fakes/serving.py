@@ -117,6 +117,10 @@ class ServingFake:
         self._find(uid)
         self.predecessors.pop(uid, None)
 
+    async def stop(self, uid: str) -> None:
+        """Stop the endpoint; nothing is kept."""
+        await self.remove(uid)
+
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
         """Stop the endpoint. No effect when there is none."""
         if self.forbidden:
