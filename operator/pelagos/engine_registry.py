@@ -19,13 +19,16 @@ from pelagos.engines.kfp_local import descriptor as kfp_local
 from pelagos.engines.kserve import descriptor as kserve
 from pelagos.engines.kubeflow import descriptor as kubeflow
 from pelagos.engines.mlflow import descriptor as mlflow
+from pelagos.engines.oscar import descriptor as oscar
 from pelagos.engines.s3 import descriptor as s3
 from pelagos.engines.triton_local import descriptor as triton_local
 from pelagos.ports.objects import Objects
 from pelagos.settings import Settings
 
 PIPELINES = Registry("PELAGOS_PIPELINES_ENGINE", (kfp_local.DESCRIPTOR, kubeflow.DESCRIPTOR))
-SERVING = Registry("PELAGOS_SERVING_ENGINE", (triton_local.DESCRIPTOR, kserve.DESCRIPTOR, deployment.DESCRIPTOR))
+SERVING = Registry(
+    "PELAGOS_SERVING_ENGINE", (triton_local.DESCRIPTOR, kserve.DESCRIPTOR, deployment.DESCRIPTOR, oscar.DESCRIPTOR)
+)
 TRACKERS = Registry("PELAGOS_TRACKER", (mlflow.DESCRIPTOR,))
 OBJECTS = Registry("PELAGOS_OBJECTS_URI", (folders.OBJECTS, s3.OBJECTS))
 VOLUMES = Registry("PELAGOS_DATA_URI", (folders.VOLUMES, s3.VOLUMES))

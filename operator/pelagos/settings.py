@@ -124,6 +124,27 @@ class Settings(BaseSettings):
     kubeflow_ca_file: Path | None = None
     """Certificate authority of it; None: the system's."""
 
+    oscar_url: str = Field("", max_length=2_000)
+    """The OSCAR cluster as its ingress answers, for example https://oscar.example: its REST interface and exposed services."""
+    oscar_username_file: Path | None = None
+    """User of its administrator (basic auth), mounted from a Secret; read again at every call."""
+    oscar_password_file: Path | None = None
+    """Password, likewise."""
+    oscar_token_file: Path | None = None
+    """Token of an OpenID Connect provider that the cluster trusts, instead of user and password; who mounts it renews it."""
+    oscar_ca_file: Path | None = None
+    """Certificate authority of it; None: the system's."""
+    oscar_vo: str = Field("", max_length=200)
+    """Virtual organisation in which services are made, where the cluster asks for one; empty: the first that takes us."""
+    oscar_endpoint_login: Literal["basic", "forward"] = "basic"
+    """How clients log in to endpoints: with the service's name and token, or as Traefik asks OSCAR (Gateway API)."""
+    oscar_pull_secrets: str = Field("", pattern=r"^([a-z0-9.-]+(,[a-z0-9.-]+)*)?$")
+    """Secrets of the OSCAR cluster to pull the serving image with, separated by commas."""
+    oscar_storage_access_key_file: Path | None = None
+    """Access key with which services fetch packages: of somebody who may read model packages, and nothing else."""
+    oscar_storage_secret_key_file: Path | None = None
+    """Secret key, likewise; without both, the storage is asked without a login."""
+
     objects_uri: str = ""
     """Object storage for versions, packages and reports, as s3://bucket/prefix; empty: the folder objects_root.
     The scheme chooses a store in engine_registry.OBJECTS."""

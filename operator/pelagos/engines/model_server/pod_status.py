@@ -161,7 +161,7 @@ def ended(pod: Pod, now: datetime) -> Problem | None:
         if each not in _init_containers(pod):
             return _end(pod, last)
         if last.get("exitCode") != 0:
-            return _end(pod, last) if _is_refusal(last) else _unfetched(pod, each, last)
+            return _end(pod, last) if is_refusal(last) else _unfetched(pod, each, last)
     return None
 
 
@@ -170,7 +170,7 @@ def starting_again(pod: Pod, now: datetime) -> Problem | None:
     del now
     for each in _containers(pod):
         last = (each.get("lastState") or {}).get("terminated")
-        if last is not None and not each.get("ready") and _is_refusal(last):
+        if last is not None and not each.get("ready") and is_refusal(last):
             return _end(pod, last)
     return None
 
@@ -236,12 +236,12 @@ def _unfetched(pod: Pod, container: Mapping[str, Any], terminated: Mapping[str, 
 
 
 def _end(pod: Pod, terminated: Mapping[str, Any]) -> Problem:
-    state = ServiceState.LOAD_FAILED if _is_refusal(terminated) else ServiceState.DEAD
+    state = ServiceState.LOAD_FAILED if is_refusal(terminated) else ServiceState.DEAD
     words = why(terminated)
     return Problem(state, words if state is ServiceState.LOAD_FAILED else f"pod {name(pod)} ended: {words}")
 
 
-def _is_refusal(terminated: Mapping[str, Any]) -> bool:
+def is_refusal(terminated: Mapping[str, Any]) -> bool:
     """A person must correct something: the package, or a graph that the server does not take."""
     is_refused = _REFUSED_BY_SERVER.search(str(terminated.get("message", ""))) is not None
     return is_refused or terminated.get("exitCode") == os.EX_DATAERR

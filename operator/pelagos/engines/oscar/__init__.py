@@ -1,0 +1,1 @@
+"""Model servers as exposed services of an OSCAR cluster."""

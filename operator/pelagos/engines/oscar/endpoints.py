@@ -1,0 +1,73 @@
+"""Asks a model server behind OSCAR's ingress which model it serves, with the login that clients have. Called by engine."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import aiohttp
+
+from pelagos.engines.model_server.package import DIGEST_PARAMETER
+
+if TYPE_CHECKING:
+    from pelagos.engines.oscar.rest import Access
+    from pelagos.engines.triton.http_inference import Endpoint
+
+TIMEOUT = 5.0
+_LARGEST = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Answer:
+    """For which want the server was configured; empty: it does not tell."""
+
+    digest: str
+
+
+class Endpoints:
+    """Connections to the ingress, which trust whom connections to OSCAR trust."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close them."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def ask(self, endpoint: Endpoint, model: str) -> Answer | str:
+        """What the server says of the model; or in words why it says nothing, after the address."""
+        where = f"{endpoint.url}/v2/models/{quote(model, safe='')}"
+        ready = await self._get(f"{where}/ready", endpoint)
+        if ready is None:
+            return "nothing answers"
+        status, _ = ready
+        if status in {401, 403}:
+            return f"the ingress does not let the operator in with the token of the service (HTTP {status})"
+        if status != 200:
+            return f"HTTP {status} is answered"
+        config = await self._get(f"{where}/config", endpoint)
+        if config is None or config[0] != 200:
+            return "the server does not tell which model it has"
+        try:
+            parameters = json.loads(config[1]).get("parameters") or {}
+            return Answer(str(parameters.get(DIGEST_PARAMETER, {}).get("string_value", "")))
+        except (ValueError, AttributeError, RecursionError):
+            return "something answers that is no model server"
+
+    async def _get(self, url: str, endpoint: Endpoint) -> tuple[int, bytes] | None:
+        if self._session is None:
+            tls = ssl.create_default_context(cafile=str(self._access.ca_file)) if self._access.ca_file else True
+            connector = aiohttp.TCPConnector(ssl=tls, force_close=True)
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT), connector=connector)
+        headers = {"Authorization": endpoint.authorization}
+        try:
+            async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
+                return answer.status, await answer.content.read(_LARGEST)
+        except (aiohttp.ClientError, OSError):
+            return None

@@ -1,0 +1,339 @@
+"""Serving by an OSCAR cluster: one exposed service for each ModelService. Called by the reconciler of ModelServices.
+
+A service is found by a name that follows from the uid, carries its want as annotations, and is ours when this installation's seal
+is on them. It is changed in place, never deleted to be made anew. What OSCAR says of its deployment is never enough: the server
+itself must name the want that it serves, through the same ingress and with the same login as clients, and then it is probed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from pelagos.engines.model_server import marks, pod_status
+from pelagos.engines.model_server.package import Packages
+from pelagos.engines.oscar import manifests, options
+from pelagos.engines.oscar.endpoints import Endpoints
+from pelagos.engines.oscar.options import Options
+from pelagos.engines.oscar.rest import SYSTEM, ExistsError, OscarRest
+from pelagos.engines.triton import probe as model_probe
+from pelagos.engines.triton.http_inference import Endpoint
+from pelagos.ports.clock import SystemClock
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.owned import Owned
+from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult, ServiceState
+from pelagos_contract import lone_servers
+from pelagos_contract.text import shown
+
+if TYPE_CHECKING:
+    from pelagos.ports.authority import Authority
+    from pelagos.ports.leadership import Guard
+    from pelagos.ports.objects import Objects
+    from pelagos.settings import Settings
+
+STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class View:
+    """A service that is ours, as OSCAR tells of it, and the want that it was made for."""
+
+    found: Mapping[str, Any]
+    want: DesiredService
+
+    @property
+    def deployment(self) -> Mapping[str, Any]:
+        """State, reason and counts; empty when OSCAR tells nothing."""
+        told = self.found.get("deployment")
+        return told if isinstance(told, dict) else {}
+
+    @property
+    def state(self) -> str:
+        """One of OSCAR's words."""
+        return str(self.deployment.get("state", "unavailable"))
+
+    @property
+    def ready(self) -> int:
+        """Containers that serve."""
+        counts = (self.deployment.get("active_instances"), self.deployment.get("affected_instances"))
+        active, affected = (count if isinstance(count, int) else 0 for count in counts)
+        return max(active - affected, 0)
+
+
+class Oscar:
+    """Implements Serving. ``probe_timeout`` is in seconds."""
+
+    def __init__(
+        self,
+        rest: OscarRest,
+        objects: Objects,
+        given: Options,
+        authority: Authority,
+        *,
+        probe_timeout: float = model_probe.TIMEOUT,
+    ) -> None:
+        self._rest = rest
+        self._options = given
+        self._authority = authority
+        self._packages = Packages(objects)
+        self._endpoints = Endpoints(rest.access)
+        self._probe_timeout = probe_timeout
+        self._clock = SystemClock()
+        self._created = self._clock.now()
+        self._names: dict[str, str] = {}
+        self._since: dict[str, tuple[tuple[object, ...], datetime]] = {}
+        self._deaths: dict[str, tuple[str, int]] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, objects: Objects, authority: Authority, guard: Guard) -> Oscar:
+        """The engine that ``settings`` describe."""
+        rest = OscarRest(options.access(settings), guard=guard)
+        return cls(rest, objects, Options.from_settings(settings), authority)
+
+    async def observe(self, uid: str) -> ObservedService | None:
+        """Look at the endpoint; None when there is none."""
+        view = await self._view(uid)
+        if view is None:
+            return None
+        state, message = await self._look(view)
+        url = self._endpoint(view).url
+        restarts = self._counted(view, state)
+        return ObservedService(
+            digest=await self._digest(view),
+            state=state,
+            message=message,
+            grpc_url="",
+            http_url=url,
+            metrics_url="",
+            onnx_sha256=view.want.onnx_sha256,
+            restarts=restarts,
+            changed_at=self._changed_at(view, state, restarts),
+            replicas=0 if view.state == STOPPED else view.ready,
+            pods_digest=view.want.pod_template_digest,
+            lacks_room=state is ServiceState.WAITING,
+            is_stopped=view.state == STOPPED,
+        )
+
+    async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
+        """All services that are ours, wherever their ModelServices are."""
+        del namespaces
+        found = []
+        for service in await self._rest.services():
+            want = self._ours(service)
+            if want is not None:
+                self._names[want.uid] = str(service["name"])
+                found.append(Owned(str(service["name"]), want.uid, want.namespace))
+        return tuple(found)
+
+    async def apply(self, want: DesiredService) -> None:
+        """Make the service, change it in place, or start it again. Returns without waiting for the model."""
+        async with self._locks[want.uid]:
+            body = await self._wanted(want)
+            live = await self._live(want, body["name"])
+            if live is None:
+                try:
+                    await self._rest.create(body)
+                except ExistsError:
+                    # Somebody was faster: another operator of ours, or a request of ours whose answer was lost.
+                    live = await self._live(want, body["name"])
+                    if live is None:
+                        raise
+            self._names[want.uid] = body["name"]
+            if live is None:
+                return
+            if View(live, want).state == STOPPED:
+                # First: of a stopped service OSCAR has deleted what it would then change, and refuses the change.
+                await self._rest.lead(body["name"], "start")
+            if _rendered(live) != _rendered(body) or manifests.differs(live, body):
+                await self._rest.update(body)
+
+    async def probe(self, uid: str) -> ProbeResult:
+        """Send the package's probe image as clients do, and compare with what the training framework answered."""
+        view = await self._view(uid)
+        if view is None or view.state == STOPPED:
+            return ProbeResult(correct=False, message="there is no server to probe", latency=0.0)
+        package = await self._packages.find(view.want)
+        return await model_probe.probe(self._endpoint(view), view.want, package.known, self._probe_timeout)
+
+    async def restart(self, uid: str) -> None:
+        """Have OSCAR replace all containers. No effect when there is none."""
+        async with self._locks[uid]:
+            view = await self._view(uid)
+            if view is not None and view.state != STOPPED:
+                await self._rest.lead(str(view.found["name"]), "restart")
+
+    async def retire(self, uid: str) -> None:
+        """No effect: what other engines make is not in OSCAR, and is not told of."""
+
+    async def stop(self, uid: str) -> None:
+        """Have OSCAR end all containers; the service stays, with its token. No effect when there is none."""
+        async with self._locks[uid]:
+            view = await self._view(uid)
+            if view is not None and view.state != STOPPED:
+                await self._rest.lead(str(view.found["name"]), "stop")
+
+    async def remove(self, uid: str, *, keep_files: bool = False) -> None:
+        """Delete the service; it has no files, and no buckets that would go with it. No effect when there is none."""
+        del keep_files
+        async with self._locks[uid]:
+            view = await self._view(uid)
+            if view is not None:
+                await self._rest.delete(str(view.found["name"]))
+            self._names.pop(uid, None)
+            self._since.pop(uid, None)
+            self._deaths.pop(uid, None)
+        self._locks.pop(uid, None)
+
+    async def answers(self) -> None:
+        """Raise OutageError or RejectedError when OSCAR does not answer, or does not let us in."""
+        await self._rest.info()
+
+    async def close(self) -> None:
+        """Close connections. Services go on."""
+        await self._rest.close()
+        await self._endpoints.close()
+
+    async def _wanted(self, want: DesiredService) -> dict[str, Any]:
+        """What is sent, with its marks. Raises RejectedError for a package that is missing, and what OSCAR cannot do."""
+        body = manifests.service(want, await self._packages.config(want), self._options)
+        # In the digest stands a seal for the keys: what is read of it helps nobody to guess them.
+        keys = body["environment"].get("secrets", {})
+        told = self._authority.seal("oscar-storage-keys", keys) if keys else ""
+        marked = manifests.marked(body, want, manifests.digest(body, told))
+        sealed = self._authority.seal(manifests.PURPOSE, manifests.claim(marked))
+        return marked | {"annotations": marked["annotations"] | {manifests.SEAL: sealed}}
+
+    async def _live(self, want: DesiredService, name: str) -> Mapping[str, Any] | None:
+        """The service of this name, which is ours; None when there is none. Nothing of anybody else is touched."""
+        found = await self._rest.service(name)
+        if found is None:
+            return None
+        known = self._ours(found)
+        if known is None or known.uid != want.uid:
+            message = (
+                f"there is already a service {name} at {self._rest.access.url} that this installation has not made"
+            )
+            raise RejectedError(SYSTEM, f"{message}; rename the ModelService, or delete that service")
+        return found
+
+    async def _view(self, uid: str) -> View | None:
+        name = self._names.get(uid)
+        if name is None:
+            begin = manifests.prefix(uid)
+            names = [str(each.get("name", "")) for each in await self._rest.services()]
+            name = next((each for each in names if each.startswith(begin)), None)
+        found = await self._rest.service(name) if name is not None else None
+        want = self._ours(found) if found is not None else None
+        if found is None or want is None or want.uid != uid:
+            self._names.pop(uid, None)
+            return None
+        self._names[uid] = str(found["name"])
+        return View(found, want)
+
+    def _ours(self, found: Mapping[str, Any]) -> DesiredService | None:
+        """The want of a service that this installation has made; None of any other, whatever its annotations say."""
+        want = manifests.recorded(found)
+        if want is None or not str(found.get("name", "")).startswith(manifests.prefix(want.uid)):
+            return None
+        seal = manifests.annotations_of(found).get(manifests.SEAL)
+        return want if self._authority.holds(manifests.PURPOSE, manifests.claim(found), seal) else None
+
+    async def _digest(self, view: View) -> str:
+        """What is live; empty when somebody changed it, or this version of the operator would write it in another way."""
+        try:
+            body = await self._wanted(view.want)
+        except (RejectedError, OutageError):
+            # The package may be gone. What it was made into is served as before.
+            return view.want.digest
+        is_same = _rendered(view.found) == _rendered(body) and not manifests.differs(view.found, body)
+        return view.want.digest if is_same else ""
+
+    async def _look(self, view: View) -> tuple[ServiceState, str]:
+        reason = shown(str(view.deployment.get("reason", "")))[:300]
+        if view.state == STOPPED:
+            return ServiceState.ENDED, "it was stopped"
+        if view.state in {"ready", "degraded"}:
+            state, message = await self._ask(view)
+            if state is ServiceState.LOADED and view.state == "degraded":
+                return state, message or reason or "some containers do not serve"
+            return state, message
+        if view.state == "unavailable":
+            message = f"OSCAR has no containers for the service {view.found['name']}: {reason or 'it does not say why'}"
+            return ServiceState.WAITING, f"{message}. When that lasts, delete it there, and it is made again"
+        return await self._why_not(view, reason)
+
+    async def _why_not(self, view: View, reason: str) -> tuple[ServiceState, str]:
+        """Of a service without a container that serves: what the last log says, or what the cluster does."""
+        lines = await self._rest.logs(str(view.found["name"]))
+        ended = next((said for line in reversed(lines) if (said := lone_servers.read(line)) is not None), None)
+        if ended is not None:
+            what, code = ended
+            terminated = {"exitCode": code, "message": "\n".join(each for each in lines if not lone_servers.read(each))}
+            words = shown(pod_status.why(terminated))
+            if pod_status.is_refusal(terminated):
+                return ServiceState.LOAD_FAILED, words
+            if what == lone_servers.NOT_FETCHED:
+                return ServiceState.FETCH_FAILED, words
+            return ServiceState.DEAD, words
+        if view.state == "failed":
+            return ServiceState.WAITING, f"OSCAR says that its deployment failed: {reason or 'it does not say why'}"
+        if not lines:
+            waits = "no container has begun yet: its image is pulled, or there is no room for it"
+            return ServiceState.WAITING, f"{waits} ({reason})" if reason else waits
+        return ServiceState.STARTING, "the server fetches the package and loads the model"
+
+    async def _ask(self, view: View) -> tuple[ServiceState, str]:
+        """What the server itself says: OSCAR sees containers, and not which model is in them."""
+        answer = await self._endpoints.ask(self._endpoint(view), view.want.model_name)
+        known = self._since.get(view.want.uid)
+        was_loaded = known is not None and known[0][0] is ServiceState.LOADED
+        if isinstance(answer, str):
+            where = f"at {self._endpoint(view).url} {answer}"
+            if was_loaded:
+                # It had loaded the model, so it does not load now, it hangs. The probe finds out.
+                return ServiceState.LOADED, f"the server does not answer its health check: {where}"
+            return ServiceState.STARTING, f"OSCAR says that the server is ready, and {where}"
+        if answer.digest != view.want.pod_template_digest:
+            return ServiceState.STARTING, "OSCAR says that the server is ready, and it still serves another version"
+        return ServiceState.LOADED, ""
+
+    def _endpoint(self, view: View) -> Endpoint:
+        """Where clients ask, and the login that they need: the token of the service as it is now."""
+        name, token = str(view.found["name"]), str(view.found.get("token", ""))
+        url = f"{self._rest.access.url}/system/services/{name}/exposed"
+        basic = base64.b64encode(f"{name}:{token}".encode()).decode()
+        login = f"Bearer {token}" if self._options.login == "forward" else f"Basic {basic}"
+        return Endpoint(url, login, self._rest.access.ca_file)
+
+    def _counted(self, view: View, state: ServiceState) -> int:
+        """Deaths that we saw since the want last changed: OSCAR does not count them."""
+        uid, digest = view.want.uid, view.want.pod_template_digest
+        known, deaths = self._deaths.get(uid, (digest, 0))
+        if known != digest:
+            deaths = 0
+        before = self._since.get(uid)
+        was_loaded = before is not None and before[0][:2] == (ServiceState.LOADED, digest)
+        if was_loaded and state in {ServiceState.DEAD, ServiceState.STARTING, ServiceState.WAITING}:
+            deaths += 1
+        self._deaths[uid] = (digest, deaths)
+        return deaths
+
+    def _changed_at(self, view: View, state: ServiceState, restarts: int) -> datetime:
+        """When this engine first saw the endpoint in its present state."""
+        identity = (state, view.want.pod_template_digest, restarts)
+        known = self._since.get(view.want.uid)
+        if known is None or known[0] != identity:
+            begun = self._created if known is None else self._clock.now()
+            known = self._since[view.want.uid] = (identity, begun)
+        return known[1]
+
+
+def _rendered(found: Mapping[str, Any]) -> tuple[object, object]:
+    annotations = manifests.annotations_of(found)
+    return annotations.get(manifests.RENDERED), annotations.get(marks.WANT_ANNOTATION)

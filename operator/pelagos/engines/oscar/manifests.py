@@ -1,0 +1,174 @@
+"""The OSCAR service of an endpoint: from a want to what its REST interface takes, and back. Pure.
+
+Called by engine. The service runs our serving image as an exposed one: its script becomes a whole model server in one container
+(pelagos_pipelines.serving.alone), which fetches the package by its digest. It has no sections ``input`` and ``output``: their
+buckets would go with the service, and with each creation and deletion OSCAR would take notice of a bucket.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pelagos.engines.envoy import config as envoy_config
+from pelagos.engines.envoy.config import Ports, Service, Upstream
+from pelagos.engines.kubernetes import quantities
+from pelagos.engines.model_server import gateway, marks, pod_template
+from pelagos.engines.oscar.rest import SYSTEM
+from pelagos.ports.errors import RejectedError
+from pelagos.ports.placement import processors
+from pelagos.ports.serving import CPU_TARGET, DesiredService
+from pelagos_contract import fdl
+
+if TYPE_CHECKING:
+    from pelagos.engines.oscar.options import Options
+
+UID, RENDERED, SEAL = "pelagos.dev/uid", "pelagos.dev/rendered", "pelagos.dev/seal"
+"""Annotations, beside those of marks: whose it is, a digest of all that was sent, and the installation's seal on all that."""
+PURPOSE = "oscar-service"
+"""Of the seal."""
+FOLDER = "/tmp/pelagos"  # noqa: S108 - of a container, which OSCAR gives no volume to write to
+SCRIPT = """#!/bin/sh
+# The model server behind an endpoint of Pelagos: fetches the package, verifies it, and serves it.
+exec python3 -m pelagos_pipelines.serving.alone
+"""
+_UID_DIGITS = 12
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 - a pod's own network
+_FROM_VALUES = ("image", "script", "cpu", "memory")
+_FROM_EXPOSED = ("api_port", "min_scale", "max_scale", "cpu_threshold", "set_auth", "health_path", "default_command")
+
+
+def prefix(uid: str) -> str:
+    """How the names of a ModelService's services begin: of no other one."""
+    return f"p-{hashlib.sha256(uid.encode()).hexdigest()[:_UID_DIGITS]}-"
+
+
+def name_of(want: DesiredService) -> str:
+    """Begins with ``prefix`` and goes on as the ModelService is called, as far as there is room."""
+    return fdl.name_of(f"{prefix(want.uid)}{want.name}")
+
+
+def service(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
+    """What is sent, without its marks. Raises RejectedError for what OSCAR cannot do."""
+    _require_possible(want)
+    return fdl.service(
+        fdl.Service(
+            name=name_of(want),
+            image=given.image,
+            script=SCRIPT,
+            cpu=processors(want.placement, want.cpu, want.instances)[1],
+            memory=quantities.memory(want.placement, pod_template.DEFAULT_MEMORY, SYSTEM)[1],
+            environment=_environment(want, config, given),
+            secrets=given.keys(),
+            pull_secrets=given.pull_secrets,
+            has_gpu=want.placement.gpus > 0,
+            vo=given.vo,
+            exposed=fdl.Exposed(
+                port=pod_template.HTTP,
+                health_path="/v2/health/ready",
+                min_scale=want.scaling.minimum,
+                max_scale=want.scaling.maximum,
+                cpu_threshold=want.scaling.cpu or CPU_TARGET,
+                login=given.login,
+                is_default_command=False,
+            ),
+        )
+    )
+
+
+def marked(body: Mapping[str, Any], want: DesiredService, rendered: str) -> dict[str, Any]:
+    """With the annotations by which it is known again; the seal comes on top (``claim``)."""
+    return {**body, "annotations": {UID: want.uid, RENDERED: rendered, **marks.record(want)}}
+
+
+def claim(found: Mapping[str, Any]) -> dict[str, str]:
+    """What the seal of a service vouches for: nobody else's service of OSCAR passes for ours by copying annotations."""
+    annotations = annotations_of(found)
+    named = (UID, RENDERED, marks.DIGEST_ANNOTATION, marks.WANT_ANNOTATION)
+    return {"name": str(found.get("name", "")), **{name: str(annotations.get(name, "")) for name in named}}
+
+
+def annotations_of(found: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Empty where there are none."""
+    annotations = found.get("annotations")
+    return annotations if isinstance(annotations, dict) else {}
+
+
+def recorded(found: Mapping[str, Any]) -> DesiredService | None:
+    """The want that a service was made for; None when it does not tell."""
+    return marks.recorded({"metadata": {"annotations": annotations_of(found)}})
+
+
+def differs(found: Mapping[str, Any], body: Mapping[str, Any]) -> str:
+    """The first field in which a service is not as it was sent; empty: there is none. What OSCAR adds is its own."""
+    for name in _FROM_VALUES:
+        if str(found.get(name, "")) != str(body.get(name, "")):
+            return name
+    if bool(found.get("enable_gpu")) != bool(body.get("enable_gpu")):
+        return "enable_gpu"
+    have, want = found.get("expose") or {}, body["expose"]
+    for name in _FROM_EXPOSED:
+        if have.get(name) != want[name]:
+            return f"expose.{name}"
+    variables = (found.get("environment") or {}).get("variables") or {}
+    return "" if variables == body["environment"]["variables"] else "environment.variables"
+
+
+def digest(body: Mapping[str, Any], keys: str) -> str:
+    """Of all that is sent; ``keys`` stands for what is secret in it."""
+    shown = {**body, "environment": {**body["environment"], "secrets": keys}}
+    return hashlib.sha256(json.dumps(shown, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def _environment(want: DesiredService, config: str, given: Options) -> dict[str, str]:
+    authorities = given.s3_ca_file.read_text(encoding="utf-8") if given.s3_ca_file is not None else ""
+    values = {
+        "PELAGOS_MODEL_NAME": want.model_name,
+        "PELAGOS_PACKAGE": f"{FOLDER}/models",
+        "PELAGOS_PACKAGE_URI": want.package_uri,
+        "PELAGOS_MANIFEST_SHA256": want.manifest_sha256,
+        "PELAGOS_TRITON_CONFIG": config,
+        "PELAGOS_GATEWAY_CONFIG": _gateway(want),
+        "PELAGOS_SOCKETS": f"{FOLDER}/run",
+        "PELAGOS_STORAGE_CA": authorities,
+        "AWS_ENDPOINT_URL": given.s3_endpoint,
+        "AWS_REGION": given.s3_region,
+        **dict(given.ceilings),
+        **({} if want.placement.gpus else {pod_template.NO_GPUS["name"]: pod_template.NO_GPUS["value"]}),
+    }
+    return {name: value for name, value in values.items() if value}
+
+
+def _gateway(want: DesiredService) -> str:
+    """Before the server, as in a pod of ours: the way through OSCAR's ingress is by HTTP, and has any name for a host."""
+    run = f"{FOLDER}/run"
+    upstream = Upstream(f"{run}/http", f"{run}/grpc:1", f"{run}/metrics")
+    ports = Ports(pod_template.HTTP, pod_template.GRPC, pod_template.METRICS)
+    served = Service("server", want.model_name, _EVERYWHERE, ports, upstream, hosts=(), tells_config=True)
+    return json.dumps(envoy_config.bootstrap(f"{run}/admin", gateway.LIMITS, services=(served,)), sort_keys=True)
+
+
+def _require_possible(want: DesiredService) -> None:
+    """Raises RejectedError, which names the field."""
+    placement, scaling = want.placement, want.scaling
+    impossible = {
+        f"spec.scaling.deploymentMode: {scaling.mode}": scaling.mode != "Standard",
+        f"spec.scaling.target.concurrency: {scaling.concurrency}": scaling.concurrency > 0,
+        f"spec.resources.gpus: {placement.gpus}": placement.gpus > 1,
+        f"spec.resources.gpuProduct: {placement.gpu_product}": bool(placement.gpu_product),
+        "spec.resources.nodeSelector": bool(placement.node_selector),
+        "spec.resources.tolerations": bool(placement.tolerations),
+        f"spec.resources.sharedMemory: {placement.shared_memory}": bool(placement.shared_memory),
+    }
+    for field, is_asked in impossible.items():
+        if is_asked:
+            message = (
+                f"{field} cannot be had of OSCAR, which places containers by itself, gives each one GPU or none, and"
+            )
+            raise RejectedError(SYSTEM, f"{message} scales by the use of processors; leave the field out")
+    if not want.package_uri.startswith("s3://"):
+        raise RejectedError(
+            SYSTEM, f"{want.package_uri} is out of reach for OSCAR; set PELAGOS_OBJECTS_URI to s3://bucket/prefix"
+        )

@@ -1,0 +1,95 @@
+"""What the installation says of OSCAR. Read by the engine, its descriptor and `pelagos doctor`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pelagos.engines.oscar.rest import Access, secret
+from pelagos.engines.triton.http_inference import may_log_in
+
+if TYPE_CHECKING:
+    from pelagos.settings import Settings
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is the same for all services of an installation; files hold Secrets and are read whenever they are needed."""
+
+    image: str
+    vo: str = ""
+    login: str = "basic"
+    pull_secrets: tuple[str, ...] = ()
+    s3_endpoint: str = ""
+    s3_region: str = ""
+    s3_ca_file: Path | None = None
+    access_key_file: Path | None = None
+    secret_key_file: Path | None = None
+    ceilings: tuple[tuple[str, str], ...] = ()
+    """Environment variables with the ceilings for images of requests."""
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Options:
+        """What ``settings`` say."""
+        return cls(
+            image=settings.serving_image,
+            vo=settings.oscar_vo,
+            login=settings.oscar_endpoint_login,
+            pull_secrets=tuple(filter(None, settings.oscar_pull_secrets.split(","))),
+            s3_endpoint=settings.s3_endpoint,
+            s3_region=settings.s3_region,
+            s3_ca_file=settings.s3_ca_file,
+            access_key_file=settings.oscar_storage_access_key_file,
+            secret_key_file=settings.oscar_storage_secret_key_file,
+            ceilings=tuple(item for item in settings.ceilings().items() if item[0].startswith("PELAGOS_MAX_IMAGE_")),
+        )
+
+    def keys(self) -> dict[str, str]:
+        """The keys with which servers fetch packages; none: the storage asks for none. Raises RejectedError."""
+        if self.access_key_file is None or self.secret_key_file is None:
+            return {}
+        return {
+            "AWS_ACCESS_KEY_ID": secret(self.access_key_file, "PELAGOS_OSCAR_STORAGE_ACCESS_KEY_FILE"),
+            "AWS_SECRET_ACCESS_KEY": secret(self.secret_key_file, "PELAGOS_OSCAR_STORAGE_SECRET_KEY_FILE"),
+        }
+
+
+def access(settings: Settings) -> Access:
+    """Where OSCAR is, and who we are there."""
+    return Access(
+        url=settings.oscar_url.rstrip("/"),
+        username_file=settings.oscar_username_file,
+        password_file=settings.oscar_password_file,
+        token_file=settings.oscar_token_file,
+        ca_file=settings.oscar_ca_file,
+    )
+
+
+def contradiction(settings: Settings) -> str | None:
+    """The first setting that the engine cannot work with, and what to change."""
+    engine = "PELAGOS_SERVING_ENGINE is oscar"
+    parts = urlsplit(settings.oscar_url)
+    if not parts.hostname or parts.username or parts.query or parts.fragment:
+        return f"{engine}: PELAGOS_OSCAR_URL must be the address of the cluster, for example https://oscar.example"
+    if not may_log_in(settings.oscar_url):
+        return f"{engine}: PELAGOS_OSCAR_URL is {settings.oscar_url}, where a login could be read on its way; use https"
+    if settings.oscar_token_file is None and (
+        settings.oscar_username_file is None or settings.oscar_password_file is None
+    ):
+        return (
+            f"{engine}: it needs a login, PELAGOS_OSCAR_TOKEN_FILE, or PELAGOS_OSCAR_USERNAME_FILE and "
+            "PELAGOS_OSCAR_PASSWORD_FILE"
+        )
+    if not settings.objects_uri.startswith("s3://"):
+        return (
+            f"{engine}: model servers fetch packages from object storage, so that PELAGOS_OBJECTS_URI must be "
+            "s3://bucket/prefix"
+        )
+    if (settings.oscar_storage_access_key_file is None) != (settings.oscar_storage_secret_key_file is None):
+        return (
+            f"{engine}: PELAGOS_OSCAR_STORAGE_ACCESS_KEY_FILE and PELAGOS_OSCAR_STORAGE_SECRET_KEY_FILE belong together; "
+            "set both, or none"
+        )
+    return None

@@ -1,0 +1,230 @@
+"""OSCAR's REST interface over aiohttp: one request in, its answer or an error of our own out.
+
+Used by engine and invocations. Routes, fields and words are those of main.go, pkg/handlers and pkg/types of
+https://github.com/grycap/oscar (Apache-2.0), 4.1. Answers are texts where something went wrong, and OSCAR answers 500 for much
+that asking again does not help. Nothing that was sent as a login or comes as a token appears in a message.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import ssl
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+import aiohttp
+
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.leadership import Guard, unguarded
+from pelagos_contract.text import shown
+
+SYSTEM = "OSCAR"
+TIMEOUT = 30.0
+"""Seconds: to create or delete a service, OSCAR restarts its MinIO server."""
+LARGEST = 32 * 1024 * 1024
+"""Bytes of an answer: the list of all services of a cluster."""
+LOG_LINES = 200
+_NOT_NOW = frozenset({408, 425, 429, 499})
+_FOR_GOOD = re.compile(
+    r"is invalid|[Ii]nvalid value|quantities must match|NOT admitted|[Ii]nvalid workload|exceeded quota|must be equal to"
+)
+"""In answers that say 500: what Kubernetes does not take, in its words or those of OSCAR."""
+_EXISTS = re.compile(r"already exists")
+
+
+class ExistsError(RejectedError):
+    """There is a service of this name already."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """Files are read at every call, because Secrets are rotated while the operator runs.
+
+    A token is that of an OpenID Connect provider that the cluster trusts; user and password are those of its administrator.
+    """
+
+    url: str
+    username_file: Path | None = None
+    password_file: Path | None = None
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+    def authorization(self) -> str:
+        """The header; empty when nothing is configured. Raises RejectedError for a file that is missing or no login."""
+        if self.token_file is not None:
+            return f"Bearer {secret(self.token_file, 'PELAGOS_OSCAR_TOKEN_FILE')}"
+        if self.username_file is None or self.password_file is None:
+            return ""
+        username = secret(self.username_file, "PELAGOS_OSCAR_USERNAME_FILE")
+        return aiohttp.encode_basic_auth(
+            username, secret(self.password_file, "PELAGOS_OSCAR_PASSWORD_FILE"), encoding="utf-8"
+        )
+
+    @property
+    def hint(self) -> str:
+        """What to look at when OSCAR does not accept it."""
+        if self.token_file is not None:
+            return "check the token in PELAGOS_OSCAR_TOKEN_FILE: it may have expired"
+        return "check PELAGOS_OSCAR_USERNAME_FILE and PELAGOS_OSCAR_PASSWORD_FILE"
+
+
+class OscarRest:
+    """A connection to one cluster. Safe for concurrent use within one event loop.
+
+    Raises OutageError when there is no answer, or one that may be another one later; RejectedError when a person must change
+    something. ``guard`` is asked before every request that changes something.
+    """
+
+    def __init__(self, access: Access, *, guard: Guard = unguarded, timeout: float = TIMEOUT) -> None:
+        self.access = access
+        self._guard = guard
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._session: aiohttp.ClientSession | None = None
+        self._trusted: tuple[tuple[int, int], ssl.SSLContext] | None = None
+
+    async def info(self) -> dict[str, Any]:
+        """Versions; only with a login that is good."""
+        return cast("dict[str, Any]", await self._json("GET", "/system/info"))
+
+    async def services(self) -> list[dict[str, Any]]:
+        """All that we may see."""
+        found = await self._json("GET", "/system/services")
+        return [each for each in found or () if isinstance(each, dict)]
+
+    async def service(self, name: str) -> dict[str, Any] | None:
+        """One, with what its deployment is like; None when there is none. One that we may not see is a RejectedError."""
+        path = f"/system/services/{quote(name)}?include=deployment"
+        return cast("dict[str, Any] | None", await self._json("GET", path, absent=True))
+
+    async def logs(self, name: str) -> list[str]:
+        """The last lines of the containers of an exposed service, those of ended ones among them; empty when there are none."""
+        path = f"/system/services/{quote(name)}/deployment/logs?tailLines={LOG_LINES}"
+        found = await self._json("GET", path, absent=True)
+        entries = (found or {}).get("entries") or ()
+        return [str(entry.get("message", "")) for entry in entries if isinstance(entry, dict)]
+
+    async def create(self, service: dict[str, Any]) -> None:
+        """Make it. Raises ExistsError when the name is taken."""
+        await self._change("POST", "/system/services", service)
+
+    async def update(self, service: dict[str, Any]) -> None:
+        """Change it in place: nothing of it is deleted. It may have another token afterwards."""
+        await self._change("PUT", "/system/services", service)
+
+    async def lead(self, name: str, where: str) -> None:
+        """``stop``, ``start`` or ``restart`` an exposed service."""
+        await self._change("POST", f"/system/services/{quote(name)}/{where}")
+
+    async def delete(self, name: str) -> None:
+        """Delete it; no effect when there is none. What its sections input and output name goes with it: ours have none."""
+        await self._change("DELETE", f"/system/services/{quote(name)}", absent=True)
+
+    async def close(self) -> None:
+        """Close the connections; the next call opens new ones."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _change(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, absent: bool = False
+    ) -> None:
+        # At the last moment: since the pass began, another operator may have come to lead.
+        self._guard("oscar", f"{method} {path.split('?', maxsplit=1)[0]}")
+        status, content = await self._exchange(method, path, body)
+        if not (absent and status == HTTPStatus.NOT_FOUND):
+            self._require(method, path, status, content)
+
+    async def _json(self, method: str, path: str, *, absent: bool = False) -> Any:
+        status, content = await self._exchange(method, path, None)
+        if absent and status == HTTPStatus.NOT_FOUND:
+            return None
+        self._require(method, path, status, content)
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError):
+            hint = "is PELAGOS_OSCAR_URL that of OSCAR, and not of a page before it?"
+            raise OutageError(SYSTEM, f"{self.access.url}{path}: the answer is not JSON; {hint}") from None
+
+    async def _exchange(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[int, bytes]:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=self._timeout)
+        url, authorization = f"{self.access.url}{path}", self.access.authorization()
+        headers = {"Authorization": authorization} if authorization else {}
+        try:
+            async with self._session.request(
+                method, url, json=body, headers=headers, ssl=self._tls(), allow_redirects=False
+            ) as answer:
+                content = bytearray()
+                async for part in answer.content.iter_any():
+                    content += part
+                    if len(content) > LARGEST:
+                        raise OutageError(SYSTEM, f"{url}: the answer has more than {LARGEST} bytes")
+                return answer.status, _scrubbed(bytes(content), answer.status, authorization)
+        except TimeoutError:
+            raise OutageError(SYSTEM, f"{url}: no answer within {self._timeout.total:g} s") from None
+        except aiohttp.ClientConnectorCertificateError:
+            message = "its TLS certificate is not trusted; name its certificate authority in PELAGOS_OSCAR_CA_FILE"
+            raise OutageError(SYSTEM, f"{url}: {message}") from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise OutageError(SYSTEM, f"{url}: {error or type(error).__name__}") from error
+
+    def _require(self, method: str, path: str, status: int, content: bytes) -> None:
+        """Raises OutageError or RejectedError for all but success."""
+        if status in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}:
+            return
+        said = shown(" ".join(content[:1000].decode(errors="replace").split()))[:400]
+        what = f"{method} {path.split('?', maxsplit=1)[0]} at {self.access.url}: HTTP {status} {said}".rstrip()
+        if status == HTTPStatus.UNAUTHORIZED:
+            raise RejectedError(SYSTEM, f"{what}; {self.access.hint}")
+        if status == HTTPStatus.CONFLICT or (status == HTTPStatus.BAD_REQUEST and _EXISTS.search(said)):
+            raise ExistsError(SYSTEM, what)
+        if status < 400 or status in _NOT_NOW or (status >= 500 and not _FOR_GOOD.search(said)):
+            # Also a redirection to a login, and a proxy that reaches no OSCAR behind it.
+            raise OutageError(SYSTEM, what)
+        raise RejectedError(SYSTEM, what)
+
+    def _tls(self) -> ssl.SSLContext | bool:
+        """Whom to trust; made anew when the file has changed."""
+        file = self.access.ca_file
+        if file is None:
+            return True
+        try:
+            seen = file.stat()
+            stamp = (seen.st_mtime_ns, seen.st_ino)
+            if self._trusted is None or self._trusted[0] != stamp:
+                self._trusted = (stamp, ssl.create_default_context(cafile=str(file)))
+        except (OSError, ssl.SSLError) as error:
+            reason = error.strerror or type(error).__name__
+            message = f"the certificate authority {file} cannot be used: {reason}; correct PELAGOS_OSCAR_CA_FILE"
+            raise RejectedError(SYSTEM, message) from error
+        return self._trusted[1]
+
+
+def secret(file: Path, setting: str) -> str:
+    """The content of a mounted Secret, in one line. What is in it appears in no error. Raises RejectedError."""
+    try:
+        content = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise RejectedError(SYSTEM, f"{file} cannot be read: {reason}; correct {setting}") from None
+    if not content or not content.isprintable():
+        raise RejectedError(SYSTEM, f"{file} must hold one line and does not; correct {setting}")
+    return content
+
+
+def _scrubbed(content: bytes, status: int, authorization: str) -> bytes:
+    """An error's text without what we sent: some proxies quote it."""
+    _, _, sent = authorization.partition(" ")
+    if status < 400 or not sent:
+        return content
+    secrets = [sent.encode()]
+    if authorization.startswith("Basic "):
+        secrets.append(base64.b64decode(sent).partition(b":")[2])
+    for each in filter(None, secrets):
+        content = content.replace(each, b"***")
+    return content

@@ -1,0 +1,122 @@
+"""A whole model server in one container: ``python -m pelagos_pipelines.serving.alone``, where nobody makes a pod of several.
+
+Where the package is not in the image, it is brought first (fetch); then the server (entrypoint) and the Envoy before it (gateway)
+run side by side as in a pod, and when one of them ends, all ends with its code. At SIGTERM no request that came in is lost, as
+far as there is time. What fetches has the keys of the storage; this process lets go of them before strangers' requests come.
+Its variables are those of the three programs (docs/design/0004-cluster-mode.md), and ``PELAGOS_STORAGE_CA``: certificate
+authorities of the storage, in PEM. Imports the standard library only.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from pelagos_contract import lone_servers
+from pelagos_pipelines.serving import entrypoint
+
+DRAIN_SECONDS = 20.0
+"""Of the 30 that a container usually has after SIGTERM."""
+END_SECONDS = 5.0
+_PROGRAMS = "pelagos_pipelines.serving"
+_SERVE = "serve"
+
+
+def main() -> NoReturn:
+    """Fetch, forget the keys, serve. Ends the process with the code of what ended."""
+    if sys.argv[1:] == [_SERVE]:
+        sys.exit(serve(os.environ))
+    try:
+        fetch(os.environ)
+        # The memory of this process shows its first environment for as long as it lives, so another one goes on.
+        command = [sys.executable, "-m", f"{_PROGRAMS}.alone", _SERVE]
+        os.execve(sys.executable, command, without_keys(os.environ))  # noqa: S606 - arguments are a list
+    except OSError as error:
+        entrypoint.fail(entrypoint.failure(error), os.EX_IOERR)
+
+
+def fetch(variables: Mapping[str, str]) -> None:
+    """Bring the package, unless it is in the image. Ends the process with the code of what could not; that has said why."""
+    if not variables.get("PELAGOS_PACKAGE_URI"):
+        return
+    Path(variables.get("PELAGOS_PACKAGE") or entrypoint.PACKAGE).mkdir(parents=True, exist_ok=True)
+    given = dict(variables)
+    authorities = given.pop("PELAGOS_STORAGE_CA", "")
+    with tempfile.NamedTemporaryFile("w", suffix=".crt", encoding="utf-8") as file:
+        if authorities:
+            file.write(authorities)
+            file.flush()
+            given["AWS_CA_BUNDLE"] = file.name
+        done = subprocess.run([sys.executable, "-m", f"{_PROGRAMS}.fetch"], env=given, check=False)
+    if done.returncode != 0:
+        sys.exit(_told(lone_servers.NOT_FETCHED, done.returncode))
+
+
+def without_keys(variables: Mapping[str, str]) -> dict[str, str]:
+    """What the server, the gateway and this process need: neither keys of the storage, nor tokens of the platform."""
+    kept = ("PELAGOS_STORAGE_", "AWS_", "OSCAR_")
+    return {name: value for name, value in variables.items() if not name.startswith(kept)}
+
+
+def serve(variables: Mapping[str, str]) -> int:
+    """Run both until one of them ends; the code of that one. 0 after SIGTERM."""
+    sockets = entrypoint.sockets(variables)
+    sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+    children = {}
+    for name in ("entrypoint", "gateway"):
+        child = subprocess.Popen([sys.executable, "-m", f"{_PROGRAMS}.{name}"], env=dict(variables))
+        children[child.pid] = child
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _drain(variables)
+        _end(children)
+        # Not as an exception, which would come in the middle of anything.
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    while True:
+        # As the first process of a container it is told of all that end, also of what others have left to it.
+        pid, status = os.wait()
+        if pid in children:
+            code = os.waitstatus_to_exitcode(status)
+            children.pop(pid).returncode = code
+            _end(children)
+            return _told(lone_servers.ENDED, code)
+
+
+def _told(what: str, code: int) -> int:
+    """Say last in the log what happened; the code as shells have it."""
+    told = code if code >= 0 else 128 - code
+    print(lone_servers.last_words(what, told), file=sys.stderr, flush=True)  # noqa: T201 - the container's log
+    return told
+
+
+def _drain(variables: Mapping[str, str]) -> None:
+    command = [sys.executable, "-m", f"{_PROGRAMS}.gateway", "drain"]
+    try:
+        subprocess.run(command, env=dict(variables), check=False, timeout=DRAIN_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return
+
+
+def _end(children: Mapping[int, subprocess.Popen[bytes]]) -> None:
+    for child in children.values():
+        child.terminate()
+    for child in children.values():
+        try:
+            child.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+if __name__ == "__main__":
+    main()
