@@ -32,7 +32,7 @@ control-plane: $(VENVS)/.control-plane
 samples: $(VENVS)/.pipelines ## Fetch the real FlowCam images and compose the samples.
 	@PELAGOS_TOOLS=$(VENVS)/tools $(CURDIR)/tools/samples.sh $(PELAGOS_HOME)/data/samples
 
-test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.chromium $(VENVS)/.kserve $(VENVS)/.object-storage $(VENVS)/.deepaas $(VENVS)/.oidc $(VENVS)/.cvat-sdk $(VENVS)/.label-studio $(VENVS)/.metadata $(VENVS)/.oracles $(VENVS)/.tensorboard $(VENVS)/.wandb $(VENVS)/.sbom upstream-tools ## Run all checks, and all tests that need no Kubernetes node (THOROUGH=1: more simulated lives; SHUFFLE=7: in another order).
+test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.chromium $(VENVS)/.kserve $(VENVS)/.object-storage $(VENVS)/.deepaas $(VENVS)/.oidc $(VENVS)/.cvat-sdk $(VENVS)/.label-studio $(VENVS)/.metadata $(VENVS)/.oracles $(VENVS)/.oscar $(VENVS)/.tensorboard $(VENVS)/.wandb $(VENVS)/.sbom upstream-tools ## Run all checks, and all tests that need no Kubernetes node (THOROUGH=1: more simulated lives; SHUFFLE=7: in another order).
 	@$(if $(THOROUGH),PELAGOS_TEST_THOROUGH=1) $(if $(SHUFFLE),PELAGOS_TEST_SHUFFLE=$(SHUFFLE)) tools/test.sh
 
 test-cluster: install samples $(VENVS)/.dev $(VENVS)/.kserve $(VENVS)/.object-storage $(VENVS)/.sbom cluster-node ## Run the tests on a real Kubernetes of one and two nodes (needs root on Debian 12).
@@ -157,6 +157,10 @@ $(VENVS)/.wandb: requirements/wandb.txt | $(UV)
 
 $(VENVS)/.cvat-sdk: requirements/cvat-sdk.txt | $(UV)
 	@UV=$(UV) tools/environment.sh cvat-sdk $(VENVS)/cvat-sdk
+	@touch $@
+
+$(VENVS)/.oscar: requirements/oscar.txt | $(UV)
+	@UV=$(UV) tools/environment.sh oscar $(VENVS)/oscar
 	@touch $@
 
 $(VENVS)/.label-studio: requirements/label-studio.txt | $(UV)

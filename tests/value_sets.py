@@ -69,6 +69,7 @@ COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     "kubeflow-multi-user-single-namespace": {"kubeflow": {"multiUser": True}},
     "tracking-basic-auth": {"tracking": {"auth": "Basic", "tenantSecret": "pelagos-tracking"}},
     "tracking-token": {"tracking": {"auth": "Token", "tenantSecret": "pelagos-tracking"}},
+    "oscar": {"engines": {"serving": "oscar"}, "oscar": {"url": "https://oscar.example"}},
     "claims": {"storage": {"objects": "", "data": "", "objectsClaim": "pelagos-objects", "dataClaim": "pelagos-data"}},
 }
 """What each component of kustomize says, as a change of values."""
@@ -165,6 +166,7 @@ SETS: Mapping[str, Mapping[str, Any]] = {name: of_components(*parts) for name, p
     "basic auth": of_components("tracking-basic-auth"),
     "two replicas": of_components("high-availability"),
     "openshift": of_components("openshift"),
+    "oscar": of_components("oscar", "networkpolicies"),
     "two replicas of each shard": values(COMPONENTS["high-availability"], SHARDS),
     "shards": values(SHARDS),
     "everything": changed(DEFAULTS, EVERYTHING),

@@ -1,4 +1,4 @@
-"""OSCAR's manager is a stand-in (tests/oscar_stand_in); its containers are the real model server, and storage is moto.
+"""OSCAR's manager is a fake server (tests/oscar_fake_server); its containers are the real model server, and storage is moto.
 
 ``site`` is one cluster with the engine that serves on it. Packages are on object storage, from which containers fetch them.
 """
@@ -17,7 +17,7 @@ from uuid import uuid4
 import pytest
 
 from object_storage import ObjectStorage, bucket, object_storage
-from oscar_stand_in.manager import ADMIN, Manager
+from oscar_fake_server.manager import ADMIN, Manager
 from pelagos.engines.oscar.engine import Oscar
 from pelagos.engines.oscar.options import Options
 from pelagos.engines.oscar.rest import Access, OscarRest
@@ -45,12 +45,12 @@ class Site:
     folder: Path
     calls: list[str]
 
-    def put(self, want: DesiredService, **changes: object) -> DesiredService:
+    def put(self, want: DesiredService) -> DesiredService:
         """The want of a package that lies on object storage; as it was made on this machine before."""
         for path in Path(want.package_uri).iterdir():
             self.storage.put(self.bucket, f"objects/packages/{path.parent.name}/{path.name}", path.read_bytes())
         uri = f"s3://{self.bucket}/objects/packages/{Path(want.package_uri).name}"
-        return replace(want, package_uri=uri, digest=f"{want.digest} {sorted(changes.items())}", **changes)
+        return replace(want, package_uri=uri)
 
     def changes(self) -> list[str]:
         """Calls that change something, since they were asked for last."""

@@ -1,4 +1,4 @@
-"""What the stand-in answers and what we send is what OSCAR's source has: routes, fields, kinds of values (published.json)."""
+"""What the fake server answers and what we send is what OSCAR's source has: routes, fields, kinds of values (published.json)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from engines.oscar.conftest import Site
-from oscar_stand_in.manager import PUBLISHED, Manager
+from oscar_fake_server.manager import PUBLISHED, Manager
 from pelagos.engines.oscar import manifests
 from pelagos.ports.placement import Placement
 from pelagos.ports.serving import DesiredService, ServiceState
@@ -16,7 +16,7 @@ INGRESS = "/system/services/:serviceName/exposed"
 TYPES: dict[str, dict[str, str]] = PUBLISHED["types"]
 
 
-def test_every_route_of_the_stand_in_is_one_of_oscar() -> None:
+def test_every_route_of_the_fake_server_is_one_of_oscar() -> None:
     answered = {re.sub(r"{(\w+)(:.*)?}", r":\1", f"{route.method} {route.path}") for route in Manager().routes()}
     own = {route for route in answered if INGRESS not in route}
     assert own <= set(PUBLISHED["routes"])
@@ -74,9 +74,16 @@ def test_names_and_sizes_are_what_oscar_takes(want: DesiredService, site: Site) 
 
 
 def _compare(given: dict[str, Any], kind: str) -> None:
-    kinds = {"string": str, "bool": bool, "int32": int, "[]int": list, "[]string": list, "map[string]string": dict}
+    kinds: dict[str, type] = {
+        "string": str,
+        "bool": bool,
+        "int32": int,
+        "[]int": list,
+        "[]string": list,
+        "map[string]string": dict,
+    }
     for name, value in given.items():
         go = TYPES[kind][name]
         assert isinstance(value, kinds.get(go, dict)), (name, go, value)
         if go == "map[string]string":
-            assert all(isinstance(each, str) for each in value.values()), name
+            assert all(isinstance(each, str) for each in given[name].values()), name

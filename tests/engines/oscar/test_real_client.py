@@ -12,13 +12,13 @@ import yaml
 
 from engines.oscar.conftest import Site
 from model_packages import ENVIRONMENTS
-from oscar_stand_in.manager import ADMIN
+from oscar_fake_server.manager import ADMIN
 from pelagos.engines.oscar import manifests
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.serving import DesiredService
 from pelagos_contract import fdl
 
-PROGRAM = Path(__file__).parents[2] / "oscar_stand_in/client_program.py"
+PROGRAM = Path(__file__).parents[2] / "oscar_fake_server/client_program.py"
 
 
 async def told(site: Site, *calls: list[Any]) -> list[tuple[Any, str]]:

@@ -11,7 +11,7 @@ import pytest
 
 from engines.oscar.conftest import Site, access, engine
 from model_packages import MakeWant
-from oscar_stand_in.manager import ADMIN
+from oscar_fake_server.manager import ADMIN
 from pelagos.engines.oscar import manifests
 from pelagos.engines.oscar.rest import OscarRest
 from pelagos.ports.authority import Authority
@@ -100,12 +100,13 @@ async def test_an_answer_that_was_lost_makes_nothing_twice(site: Site, want: Des
 async def test_what_somebody_altered_is_put_right_in_place(site: Site, want: DesiredService) -> None:
     await site.engine.apply(want)
     (deployed,) = site.manager.services.values()
-    for change in (
+    changes: tuple[dict[str, object], ...] = (
         {"image": "other/image"},
         {"expose": deployed.service["expose"] | {"set_auth": False}},
         {"environment": {"variables": {}, "secrets": {}}},
         {"script": "#!/bin/sh\n"},
-    ):
+    )
+    for change in changes:
         deployed.service |= change
         seen = await site.engine.observe(want.uid)
         assert seen is not None
@@ -153,7 +154,7 @@ async def test_what_a_cluster_has_not_begun_is_waited_for(site: Site, want: Desi
     ("status", "text", "kind"),
     [
         (400, "The service specification is not valid: cpu", RejectedError),
-        (403, "User x doesn't have permision to modify this service", RejectedError),
+        (403, "User x doesn't have permission to modify this service", RejectedError),
         (401, "", RejectedError),
         (500, 'Error creating the service: Service "x" is invalid: metadata.labels: Invalid value', RejectedError),
         (500, "Error creating the service: quantities must match the regular expression", RejectedError),

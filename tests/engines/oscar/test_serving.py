@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from engines.oscar.conftest import Site
 from model_packages import MakeWant
-from oscar_stand_in.manager import basic
+from oscar_fake_server.manager import basic
 from pelagos.ports.serving import DesiredService, Scaling, ServiceState
 
 

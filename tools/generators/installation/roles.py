@@ -94,6 +94,8 @@ def _clusterwide(feature: str) -> list[Body]:
 
 def _in_one_namespace(feature: str) -> list[Body]:
     granted = _rules(feature, Where.KINDS, *_TENANT)
+    if not granted:
+        return []
     return [_role(name(feature), granted), _binding("Role", name(feature))]
 
 

@@ -1,4 +1,4 @@
-"""A stand-in for OSCAR's manager, made after its source: routes and fields are compared with ``published.json``.
+"""A fake server for OSCAR's manager, made after its source: routes and fields are compared with ``published.json``.
 
 It is no OSCAR: neither Kubernetes nor Knative nor MinIO is behind it, and services are kept in memory. What it answers, what it
 refuses and in which words is what pkg/handlers of the source say; containers are real processes (containers), and the ingress
@@ -21,7 +21,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from oscar_stand_in.containers import Container
+from oscar_fake_server.containers import Container
 
 PUBLISHED: dict[str, Any] = json.loads((Path(__file__).parent / "published.json").read_text())
 TICK = 0.1
@@ -97,7 +97,7 @@ class Manager:
             "POST /system/services/{serviceName}/start": self._start,
             "POST /system/services/{serviceName}/restart": self._restart,
         }
-        made = [web.route(*name.split(" ", 1), handler) for name, handler in named.items()]
+        made = [web.route(name.split(" ")[0], name.split(" ")[1], handler) for name, handler in named.items()]
         return [*made, web.route("*", "/system/services/{serviceName}/exposed{path:.*}", self._ingress)]
 
     async def __aenter__(self) -> Manager:
@@ -175,7 +175,7 @@ class Manager:
             raise web.HTTPNotFound(text="")
         user = self._user(request)
         if user not in {"cluster_admin", deployed.service["owner"]}:
-            raise web.HTTPForbidden(text=f"User {user} doesn't have permision to get this service")
+            raise web.HTTPForbidden(text=f"User {user} doesn't have permission to get this service")
         return deployed
 
     # --- services
@@ -210,7 +210,7 @@ class Manager:
             return web.Response(status=404)
         before = deployed.service
         if user not in {"cluster_admin", before["owner"]}:
-            return web.Response(status=403, text=f"User {user} doesn't have permision to modify this service")
+            return web.Response(status=403, text=f"User {user} doesn't have permission to modify this service")
         if why := _invalid(service):
             return web.Response(status=500, text=f"Error updating the service: {why}")
         if not deployed.has_autoscaler:

@@ -1,4 +1,4 @@
-"""The containers of exposed services, as processes of this machine. Called by the manager's stand-in.
+"""The containers of exposed services, as processes of this machine. Called by the fake manager.
 
 A container runs the service's own script with its own variables, by the shell, as in OSCAR; what differs is what an image and a
 network of its own would bring: the interpreter, the folder that it writes to, the address on which it listens.
