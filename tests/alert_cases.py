@@ -113,6 +113,24 @@ CASES = (
         30,
     ),
     Case(
+        "the gateway has no Envoy",
+        "PelagosGatewayDown",
+        {'pelagos_gateway_envoy_up{job="gateway",instance="a"}': "0x30"},
+        10,
+        "The gateway a has no Envoy that answers, or cannot follow the API server: models cannot be called, or those of minutes "
+        "ago alone.",
+        {"job": "gateway", "instance": "a"},
+    ),
+    Case(
+        "the gateway is well",
+        "PelagosGatewayDown",
+        {
+            'pelagos_gateway_envoy_up{job="gateway",instance="a"}': "1x30",
+            'pelagos_gateway_stale{job="gateway",instance="a",kind="Trial"}': "0x30",
+        },
+        30,
+    ),
+    Case(
         "a definition is missing",
         "PelagosKindNotServed",
         {

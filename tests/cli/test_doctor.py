@@ -487,3 +487,27 @@ async def test_the_client_of_weights_and_biases_is_optional(api: KubernetesRest,
     (tmp_path / "wandb" / "bin").mkdir(parents=True)
     (tmp_path / "wandb" / "bin" / "python").touch()
     assert states(await look(engines.SECTION, "weights and biases", context)) == [State.OK]
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "state", "words"),
+    [
+        (401, '{"error": "No credentials came with the request"}', State.OK, "the gateway judges who calls"),
+        (404, '{"error": "default/pelagos-doctor is not served"}', State.OK, "the gateway judges who calls"),
+        (404, "not found", State.FAILURE, "which the gateway would not"),
+        (200, "welcome", State.FAILURE, "which the gateway would not"),
+        (503, '{"error": "Who may call cannot be determined now"}', State.FAILURE, "nobody can call models"),
+    ],
+)
+async def test_the_gateway_is_asked_as_a_stranger_would(
+    api: KubernetesRest, serve: Serve, status: int, text: str, state: State, words: str
+) -> None:
+    url = await serve({"/default/pelagos-doctor/v2": (status, text)})
+    context = DoctorContext(Settings(gateway_http=url), api, HOME, ("default",))
+    (found,) = await engines.models(context)
+    assert (found.subject, found.state) == ("models", state)
+    assert words in found.message
+
+
+async def test_where_there_is_no_gateway_nothing_is_said_of_one(api: KubernetesRest) -> None:
+    assert await engines.models(DoctorContext(Settings(), api, HOME)) == []

@@ -11,6 +11,7 @@ import yaml
 
 from monitoring_tools import MANIFESTS, Promtool, shortened
 from pelagos.observability import metrics, resources
+from pelagos_gateway import metrics as gateway
 
 TRITON = {
     "nv_inference_request_success",
@@ -30,10 +31,10 @@ def alerts(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [rule for rule in rules if "alert" in rule]
 
 
-def of_the_operator() -> set[str]:
-    """All names under which the operator exposes samples."""
+def of_our_programs() -> set[str]:
+    """All names under which the operator and the gateway expose samples."""
     names = {family.name for family in resources.FAMILIES}
-    for metric in metrics.REGISTRY.collect():
+    for metric in (*metrics.REGISTRY.collect(), *gateway.METRICS.registry.collect()):
         suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(metric.type, ("",))
         names |= {f"{metric.name}{suffix}" for suffix in suffixes}
     return names
@@ -75,7 +76,7 @@ def test_runbooks_say_what_it_means_how_to_look_and_what_to_do(runbooks: Path) -
 
 
 def test_rules_speak_of_metrics_that_exist(rules: list[dict[str, Any]]) -> None:
-    known = of_the_operator() | TRITON | MODELS | {rule["record"] for rule in rules if "record" in rule}
+    known = of_our_programs() | TRITON | MODELS | {rule["record"] for rule in rules if "record" in rule}
     for rule in rules:
         used = set(re.findall(r"\b(?:pelagos[_:][\w:]+|nv_\w+)", rule["expr"]))
         assert used, rule

@@ -98,11 +98,12 @@ def completed(settings: Settings, context: str) -> Settings:
     ):
         return settings
     parts = json.loads(state.read_text(encoding="utf-8")).get("parts", {})
-    url = parts.get("mlflow", {}).get("url", "")
+    url, gateway = (parts.get(name, {}).get("url", "") for name in ("mlflow", "gateway"))
     kubeconfig = settings.kubeconfig or settings.home / "kubeconfig"
     folder = Layout.of(settings.home).tracking_credentials
     login = {"tracking_username_file": folder / "username", "tracking_password_file": folder / "password"}
-    return settings.model_copy(update={"tracking_uri": url, "kubeconfig": kubeconfig, **login})
+    found = {"tracking_uri": url, "kubeconfig": kubeconfig, "gateway_http": settings.gateway_http or gateway}
+    return settings.model_copy(update=found | login)
 
 
 def credentials(settings: Settings, context: str) -> Credentials:

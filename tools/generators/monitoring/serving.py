@@ -137,6 +137,29 @@ SERVING = Dashboard(
             ),
         ),
         Row(
+            "Gateway",
+            (
+                Panel(
+                    "Requests",
+                    "That people made through the gateway, and that passed.",
+                    (Query("sum(rate(pelagos_gateway_requests_total{" + HERE + "}" + SOON + ")) or vector(0)"),),
+                    unit="reqps",
+                ),
+                Panel(
+                    "Refused",
+                    "That did not pass: unknown callers, callers who may not, and too many requests.",
+                    (Query("sum(rate(pelagos_gateway_refused_total" + SOON + ")) or vector(0)"),),
+                    unit="reqps",
+                ),
+                Panel(
+                    "Open trials",
+                    "Whose tokens are good now.",
+                    (Query("sum(pelagos_gateway_trials) or vector(0)"),),
+                    unit="none",
+                ),
+            ),
+        ),
+        Row(
             "Images",
             (
                 Panel(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Any
 
 from pelagos import engine_factory, engine_registry
 from pelagos.cli.diagnosis.sections import Section
 from pelagos.engines.descriptors import Descriptor
-from pelagos.engines.diagnosis import DoctorContext, Finding, failure, note, ok
+from pelagos.engines.diagnosis import NOBODY, DoctorContext, Finding, failure, fetch, note, ok
 from pelagos.ports.errors import RejectedError
+from pelagos.ports.gateway import Gateway
 
 
 async def settings(context: DoctorContext) -> Iterable[Finding]:
@@ -84,6 +86,24 @@ async def data(context: DoctorContext) -> Iterable[Finding]:
     return await _look(context, engine_registry.chosen(context.settings).volumes, "data", port="volumes")
 
 
+async def models(context: DoctorContext) -> Iterable[Finding]:
+    """The gateway, where people call models: asked for a service that nobody has, as somebody without a token."""
+    given = Gateway(context.settings.gateway_http, context.settings.gateway_grpc)
+    base = given.http_of(context.tenants[0] if context.tenants else context.home, NOBODY)
+    if base is None:
+        return []
+    reply = await fetch(f"{base}/v2")
+    if reply.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.NOT_FOUND} and '"error"' in reply.text:
+        return [ok("models", f"the gateway judges who calls, at {given.http}")]
+    if reply.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        hint = "See the log of the gateway, and whether it reaches the API server: docs/runbooks/PelagosGatewayDown.md."
+        return [failure("models", f"nobody can call models at {given.http}: {reply.text[:200]}", hint)]
+    hint = (
+        "PELAGOS_GATEWAY_HTTP must be where the gateway answers; what stands before it must pass requests on unaltered."
+    )
+    return [failure("models", f"{base} answered {reply.status}, which the gateway would not", hint)]
+
+
 async def _look(context: DoctorContext, chosen: Descriptor[Any], subject: str, *, port: str = "") -> Iterable[Finding]:
     """As the descriptor says; when it says nothing, whether what it describes answers."""
     if chosen.diagnose is not None:
@@ -110,5 +130,6 @@ SECTION = Section(
         ("tracking", tracking),
         ("objects", objects),
         ("data", data),
+        ("models", models),
     ),
 )
