@@ -199,6 +199,20 @@ def picture(seed: int = 1, size: tuple[int, int] = (800, 500)) -> bytes:
     return out.getvalue()
 
 
+DETECTIONS = {
+    "task": "Detection",
+    "width": 800,
+    "height": 500,
+    "cut": False,
+    "detections": [
+        {"label": "Chaetoceros", "classId": 0, "score": 0.93, "box": [120.0, 80.0, 260.5, 190.25]},
+        {"label": "Rhizosolenia", "classId": 1, "score": 0.71, "box": [400.0, 200.0, 620.0, 260.0]},
+        {"label": "Chaetoceros", "classId": 0, "score": 0.44, "box": [40.0, 330.0, 110.0, 420.0]},
+        {"label": "<script>alert(1)</script>", "classId": 2, "score": 0.28, "box": [690.0, 20.0, 790.0, 120.0]},
+    ],
+}
+"""What a detector says of an image of 800 x 500 pixels; somebody has named a class to do harm."""
+
 TASKS = (
     ("Detection", "yolov8n", "mAP50"),
     ("Classification", "mobilenet_v3_small", "accuracy"),

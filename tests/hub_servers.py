@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import threading
 from collections.abc import Iterator
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +19,11 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from browser import CHROMIUM
 from hub_sites import Site
+from pelagos_hub.login.identity import Person
+
+AXE = CHROMIUM.parents[1] / "oidc/node_modules/axe-core/axe.min.js"
+PHONE, DESK = {"width": 360, "height": 740}, {"width": 1440, "height": 900}
+PERSON = Person("a" * 16, "Alice Seashore")
 
 
 @contextlib.contextmanager
@@ -81,3 +89,79 @@ class Watched:
     def picture(self, to: Path) -> None:
         """Of the whole page."""
         self.page.screenshot(path=to, full_page=True)
+
+
+class AnsweringModel(BaseHTTPRequestHandler):
+    """A model server that gives every image the same answer, as Triton does over HTTP."""
+
+    def do_GET(self) -> None:
+        """Ready."""
+        self._say(b"")
+
+    def do_POST(self) -> None:
+        """What ``server.answer`` has."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        text = json.dumps(self.server.answer)  # type: ignore[attr-defined]  # set by answering
+        output = {"name": "prediction", "datatype": "BYTES", "shape": [1, 1], "data": [text]}
+        self._say(json.dumps({"outputs": [output]}).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+    def _say(self, content: bytes) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@contextlib.contextmanager
+def answering(answer: object) -> Iterator[str]:
+    """A model server with this answer; yields its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), AnsweringModel)
+    server.answer = answer  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def attempted(
+    site: Site, http: str, name: str = "try-plankton-1", *, seconds: float = 521.0, phase: str = "Open"
+) -> str:
+    """A trial of reef/plankton by PERSON; the number of a session of theirs that has its token."""
+    number, session = site.hub.sessions.begin(PERSON)
+    expires = (site.clock.now() + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
+    body = {
+        "apiVersion": "pelagos.dev/v1alpha1",
+        "kind": "Trial",
+        "metadata": {
+            "name": name,
+            "namespace": "reef",
+            "uid": f"uid-{name}",
+            "creationTimestamp": site.clock.now().isoformat().replace("+00:00", "Z"),
+        },
+        "spec": {"modelServiceRef": {"name": "plankton"}, "user": PERSON.key, "duration": "10m"},
+        "status": {
+            "phase": phase,
+            "duration": "10m",
+            "endpoints": {"http": http, "grpc": "127.0.0.1:1"},
+            "service": {"name": "plankton", "namespace": "reef"},
+            "conditions": [{"type": "Accepted", "status": "True", "reason": "Admitted", "message": ""}],
+            **({"expiresAt": expires} if phase in {"Open", "Expired"} else {}),
+        },
+    }
+    site.cluster.put(body)
+    session.keep_token("reef", name, f"uid-{name}", "pt_" + "x" * 43)
+    return number
+
+
+def barriers(page: Page) -> list[str]:
+    """What axe finds, with the elements that it finds it in."""
+    # Past the policy, which is for pages and not for who looks at them: as the inspector of a browser does it.
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = json.loads(page.evaluate("axe.run().then((done) => JSON.stringify(done.violations))"))
+    return [f"{each['id']}: {node['html'][:200]}" for each in found for node in each["nodes"]]

@@ -35,6 +35,10 @@ class Shelf:
         """What the catalogue shows somebody."""
         return index.listed(self.all(), lambda namespace: self.admits(person, namespace))
 
+    def find(self, namespace: str, name: str) -> Entry | None:
+        """A model, whoever may see it."""
+        return next((each for each in self.all() if (each.namespace, each.name) == (namespace, name)), None)
+
     def admits(self, person: Person | None, namespace: str) -> bool:
         """Whether somebody belongs to whom a namespace publishes for itself."""
         wanted = self._settings.namespace_entitlement

@@ -319,3 +319,33 @@ async def test_the_page_carries_what_search_engines_read(site: Site) -> None:
 
 def test_the_card_of_these_tests_is_a_card() -> None:
     Card.model_validate({key: value for key, value in catalogued.CARD.items() if key != "doi"})
+
+
+@pytest.mark.parametrize(("entitlements", "status"), [((), 404), (("urn:group:reef",), 303)])
+async def test_what_a_group_publishes_for_itself_is_tried_by_it_alone(
+    entitlements: tuple[str, ...], status: int
+) -> None:
+    site = Site(namespace_entitlement="urn:group:{namespace}")
+    site.cluster.put(served(catalogue="Namespace"))
+
+    async with site.visitor(cookies=signed_in(site, *entitlements)) as visitor:
+        token = re.search(r'name="csrf" value="([^"]*)"', (await visitor.get("/me")).text)
+        assert token
+        form = {"csrf": token[1], "namespace": "reef", "service": "plankton"}
+        answer = await visitor.post("/trials", data=form, headers={"Origin": site.hub.settings.origin})
+
+    assert answer.status_code == status
+
+
+async def test_a_page_offers_a_trial_or_says_why_not(site: Site) -> None:
+    async with site.visitor() as visitor:
+        stranger = (await visitor.get("/models/reef/plankton")).text
+    async with site.visitor(cookies=signed_in(site)) as visitor:
+        offered = (await visitor.get("/models/reef/plankton")).text
+        site.cluster.put(served(status={"conditions": [catalogued.condition("Ready", "False")]}))
+        broken = (await visitor.get("/models/reef/plankton")).text
+
+    assert 'href="/login?next=/models/reef/plankton"' in stranger
+    assert "<button>Try</button>" in offered
+    assert "<button>Try</button>" not in broken
+    assert "does not answer right" in broken

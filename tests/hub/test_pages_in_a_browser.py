@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, expect
 
 import catalogued
-from browser import CHROMIUM
 from catalogued import PICTURE, collected, served, trained
-from hub_servers import Watched, chromium, listening
+from hub_servers import DESK, PHONE, Watched, barriers, chromium, listening
 from hub_sites import Site
 
-AXE = CHROMIUM.parents[1] / "oidc/node_modules/axe-core/axe.min.js"
-PHONE, DESK = {"width": 360, "height": 740}, {"width": 1440, "height": 900}
 PATHS = ("/", "/?task=Detection&sort=name", "/?q=no+such+model", "/models/reef/plankton", "/models/reef/gone")
 
 
@@ -47,14 +43,6 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def visit(browser: Browser, address: str, **options: Any) -> Watched:
     return Watched(browser, address, **{"viewport": DESK, **options})
-
-
-def barriers(page: Page) -> list[str]:
-    """What axe finds, with the elements that it finds it in."""
-    # Past the policy, which is for pages and not for who looks at them: as the inspector of a browser does it.
-    page.evaluate(AXE.read_text(encoding="utf-8"))
-    found = json.loads(page.evaluate("axe.run().then((done) => JSON.stringify(done.violations))"))
-    return [f"{each['id']}: {node['html'][:200]}" for each in found for node in each["nodes"]]
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -13,9 +13,12 @@ from starlette.routing import Route
 from pelagos.engines.triton import http_inference
 from pelagos.engines.triton.inference import InferenceError
 from pelagos.ports.errors import OutageError, RejectedError
+from pelagos_contract.text import shown
 from pelagos_hub import problems, rendering
+from pelagos_hub.catalogue import answers
 from pelagos_hub.context import hub
 from pelagos_hub.login import forms, sessions
+from pelagos_hub.pictures import UnusableError
 from pelagos_hub.problems import Problem
 from pelagos_hub.trials import images, making, views
 from pelagos_hub.trials.views import View
@@ -95,8 +98,7 @@ async def predict(request: Request, session: sessions.Session, form: FormData) -
         raise Problem(
             409, "This browser session does not have the token of the trial", "Stop the trial, and start another one."
         )
-    sent = form.get("image")
-    content = await sent.read() if isinstance(sent, UploadFile) else b""
+    content, name = await _image(request, trial, form)
     try:
         image = await asyncio.to_thread(images.measured, content)
         found, seconds = await _asked(request, trial, secret, content)
@@ -110,10 +112,16 @@ async def predict(request: Request, session: sessions.Session, form: FormData) -
         "seconds": round(seconds, 4),
         "image": {"width": image.width, "height": image.height, "bytes": len(content)},
     }
-    if is_json:
+    # The script of the page asks for the part of it that shows the answer, and puts the picture in by itself.
+    is_part = request.headers.get("x-part") == "answer"
+    if is_json and not is_part:
         return JSONResponse(answer, headers=_UNSTORED)
-    name = sent.filename or "" if isinstance(sent, UploadFile) else ""
-    return _page(request, session, trial, answer=answer, picture=image.in_page(), file=name[:200])
+    drawn = answers.answer(found, (image.width, image.height))
+    if is_part:
+        return rendering.page(
+            request, "answer.html", found=drawn, seconds=seconds, prediction=found, picture="", file=name
+        )
+    return _page(request, session, trial, answer=answer, found=drawn, picture=image.in_page(), file=name)
 
 
 @forms.action
@@ -134,22 +142,45 @@ async def mine(request: Request) -> Response:
         request,
         "me.html",
         trials=own,
+        titles={(each.namespace, each.name): each.title for each in hub(request).shelf.all()},
         is_live=any(each.is_live for each in own),
         stale=hub(request).staleness(hub(request).cluster.trials()),
     )
 
 
+async def _image(request: Request, trial: View, form: FormData) -> tuple[bytes, str]:
+    """What was sent, or the picture of the model's card that was chosen; and what it is called."""
+    sent, sample = form.get("image"), form.get("sample")
+    if isinstance(sample, str) and sample:
+        shelf = hub(request).shelf
+        entry = shelf.find(trial.namespace, trial.service)
+        number = int(sample) if sample.isascii() and sample.isdigit() and len(sample) < 4 else -1
+        try:
+            picture = await shelf.pictures.read(entry, number, small=False) if entry else None
+        except UnusableError as error:
+            raise Problem(422, "This picture cannot be sent", f"{error}.") from error
+        if entry is None or picture is None:
+            raise Problem(404, "There is no such picture", "Choose another one, or send an image of yours.")
+        return picture.content, entry.pictures[number].description
+    if isinstance(sent, UploadFile):
+        return await sent.read(), (sent.filename or "")[:200]
+    return b"", ""
+
+
 def _page(request: Request, session: sessions.Session, trial: View, **answered: Any) -> Response:
     secret = _token(session, trial)
+    entry = hub(request).shelf.find(trial.namespace, trial.service)
     return rendering.page(
         request,
         "trial.html",
         trial=trial,
+        title=entry.title if entry else shown(trial.service),
+        pictures=entry.pictures if entry else [],
         token=secret or "",
         curl=_curl(trial) if secret and trial.is_open else "",
         refresh=2 if trial.phase in {"Pending", "Starting", "Stopping"} else 0,
         stale=hub(request).staleness(hub(request).cluster.trials()),
-        **{"answer": None, "picture": "", "file": "", **answered},
+        **{"answer": None, "found": None, "picture": "", "file": "", **answered},
     )
 
 
