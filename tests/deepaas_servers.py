@@ -68,6 +68,11 @@ class Server:
         url = f"http://127.0.0.1:{self.port}/v2/models/pelagos/{path}"
         return urllib3.request("POST", url, fields=dict(form or {}), headers=headers, retries=False, timeout=PATIENCE)
 
+    def send(self, body: bytes, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        """What it answers to a body that is sent as it is, in the place of a form with an image."""
+        url = f"http://127.0.0.1:{self.port}/v2/models/pelagos/predict/"
+        return urllib3.request("POST", url, body=body, headers=headers, retries=False, timeout=PATIENCE)
+
     def predict(self, image: bytes, accept: str = "", **form: str) -> urllib3.BaseHTTPResponse:
         """What it answers to an image."""
         return self.post("predict/", {"image": ("image", image), **form}, accept)

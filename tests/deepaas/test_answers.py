@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import os
+import signal
+import socket
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 from PIL import Image
 
 import deepaas_servers
@@ -184,6 +190,39 @@ def test_a_form_that_is_larger_than_any_image_is_refused_before_it_is_written(de
 
     assert answer.status == 413
     assert detector.uploads() == []
+
+
+def test_a_form_that_unpacks_to_more_than_any_image_is_refused(detector: Server) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="image"\r\n\r\n'
+    packed = gzip.compress(head + bytes(200 << 20) + b"\r\n--x--\r\n")
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Encoding": "gzip"}
+
+    assert detector.send(packed, headers).status == 413
+    assert detector.uploads() == []
+
+
+def test_whoever_hangs_up_leaves_nothing_behind(detector: Server, package: Path) -> None:
+    image = (package / "probe.png").read_bytes()
+    form, kind = urllib3.encode_multipart_formdata({"image": ("image", image)})
+    head = f"Host: a\r\nContent-Type: {kind}\r\nContent-Length: {len(form)}\r\n\r\n"
+
+    for length in (len(form) // 2, len(form)):
+        with socket.create_connection(("127.0.0.1", detector.port)) as caller:
+            caller.sendall(f"POST /v2/models/pelagos/predict/ HTTP/1.1\r\n{head}".encode() + form[:length])
+
+    assert detector.predict(image).status == 200, "one process computes, so that the others have been answered before"
+    assert detector.uploads() == []
+
+
+def test_what_reads_images_is_started_anew_when_it_is_killed(detector: Server, package: Path) -> None:
+    (worker,) = detector.workers()
+    readers = subprocess.run(["pgrep", "--parent", str(worker)], capture_output=True, check=True).stdout.split()
+
+    for reader in readers:
+        os.kill(int(reader), signal.SIGKILL)
+
+    assert readers
+    assert detector.predict((package / "probe.png").read_bytes()).status == 200
 
 
 def test_a_picture_of_a_very_large_image_is_refused_with_what_to_ask_for(detector: Server) -> None:
