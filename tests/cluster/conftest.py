@@ -51,6 +51,12 @@ def serving_image(cluster: Cluster) -> str:
 
 
 @pytest.fixture(scope="session")
+def deepaas_image(cluster: Cluster) -> str:
+    """What images of single models begin from."""
+    return cluster.images.build("deepaas")
+
+
+@pytest.fixture(scope="session")
 def trainer_image(cluster: Cluster) -> str:
     """The trainer's image without its environment, which pods mount from this machine: see platform/environments.py."""
     return cluster.images.build("trainer")

@@ -25,11 +25,16 @@ if TYPE_CHECKING:
 
 OURS = "control-plane triton"
 """Locked requirements of our images. One image holds the wheels of both, so that whoever builds several finds their layers."""
-IMAGES = {"operator": ("", OURS), "serving": ("cpu", OURS), "trainer": ("runtime", "")}
+IMAGES = {
+    "operator": ("", OURS),
+    "serving": ("cpu", OURS),
+    "trainer": ("runtime", ""),
+    "deepaas": ("", "deepaas"),
+}
 """Folder below images/ -> (target of its Dockerfile, locked requirements that it needs). The trainer's environment of several
 gigabytes is left out: see platform/environments.py."""
 _REPOSITORY = "pelagos-test"
-_SOURCES = ("--no-binary=kfp-server-api",)
+_SOURCES = ("--no-binary=aiohttp-apispec,kfp-server-api,pyinotify",)
 """Published as source alone, which needs setuptools."""
 # The shell reacts to SIGTERM at once; `sleep` as the first process of a container would not.
 _PAUSE = 'FROM {base}\nCMD ["sh", "-c", "trap \'exit 0\' TERM; while :; do sleep 3600 & wait $!; done"]\n'
