@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
-from bench import measuring, tracking, training
-from bench.measuring import Usage
+from bench import loops, measuring, training
+from bench.loops import Data, Trained
 from bench.plan import Plan
 from bench.results import Section
 
-OURS, BARE = "step train", "plain torch"
 ARCHITECTURE = "mobilenet_v3_small"
 SIZE, BATCH, THREADS = 96, 32, 1
 TURNS = (None, Image.Transpose.ROTATE_90, Image.Transpose.ROTATE_180, Image.Transpose.FLIP_LEFT_RIGHT)
@@ -31,36 +26,25 @@ versions.materialise(sys.argv[1], "imagefolder", Path(sys.argv[2]))
 
 def measure(plan: Plan) -> Section:
     """See the module."""
-    repeats, (short, long) = plan.size(3, 1), (plan.size(2, 1), plan.size(12, 3))
-    with tracking.server(plan) as mlflow:
-        version, images = _prepare(plan)
-        workspaces = (plan.folder / f"workspace-{number}" for number in itertools.count())
-        candidates = {
-            f"{name}, {epochs} epochs": partial(train, plan, version, mlflow, epochs, workspaces)
-            for epochs in (short, long)
-            for name, train in ((OURS, _train), (BARE, _plain))
-        }
-        trained = measuring.alternate(candidates, repeats, plan.say)
-    reading = plan.reading(
-        architecture=ARCHITECTURE, images=images, size=SIZE, batch=BATCH, threads=THREADS, ours=OURS, bare=BARE,
-        short=short, long=long,
-    )  # fmt: skip
-    return Section(
+    what = Trained(
         title="Training of classifiers",
-        reading=reading,
-        columns=["", f"{OURS}, CPU s", f"{BARE}, CPU s", "ratio", f"{OURS}, wall s", f"{BARE}, wall s"],
-        rows=training.compared(trained, (OURS, BARE), short, long),
-        details={name: [vars(usage) for usage in usages] for name, usages in trained.items()},
+        task="Classification",
+        architecture=ARCHITECTURE,
+        size=SIZE,
+        batch=BATCH,
+        threads=THREADS,
+        learning_rate="0.001",
+        epochs=((2, 1), (12, 3)),
+        bare="plain torch",
+        loop=_loop,
     )
+    return loops.measure(plan, what, _prepare)
 
 
-def _prepare(plan: Plan) -> tuple[dict[str, Any], int]:
-    """A dataset version of the sample crops, each of them turned and darkened some times, and how many images it has."""
-    source = plan.data / "samples" / "phytoplankton-crops"
-    if not source.exists():
-        raise measuring.MeasurementError(f"{source} is missing; run `make samples`, or set PELAGOS_DATA_ROOT")
+def _prepare(plan: Plan) -> Data:
+    """The sample crops, each of them turned and darkened some times, and a view of them for the plain loop."""
     number = 0
-    for file in sorted(source.glob("*/*")):
+    for file in sorted(loops.source(plan, "phytoplankton-crops").glob("*/*")):
         target = plan.folder / "data" / "crops" / file.parent.name
         target.mkdir(parents=True, exist_ok=True)
         with Image.open(file) as image:
@@ -74,37 +58,12 @@ def _prepare(plan: Plan) -> tuple[dict[str, Any], int]:
         "cleaning": {"duplicates": {"action": "Keep"}},
         "split": {"policy": "Random", "ratios": {"train": 80, "validation": 10, "test": 10}, "seed": 0},
     }
-    report = plan.folder / "prepared"
-    arguments = {"request": json.dumps(request), "data_root": str(plan.folder / "data")}
-    training.task(plan, "prepare", arguments | {"store": str(plan.folder / "store"), "report": str(report)})
-    version: dict[str, Any] = json.loads((report / "result.json").read_text(encoding="utf-8"))
-    python = plan.python("pipelines")
-    measuring.run(
-        [python, "-c", _VIEW, version["uri"], plan.folder / "view"], plan.log("view"), training.environment(plan)
-    )
-    return version, number
+    version = loops.prepared(plan, request, plan.folder / "data")
+    view = [plan.python("pipelines"), "-c", _VIEW, version["uri"], plan.folder / "view"]
+    measuring.run(view, plan.log("view"), training.environment(plan))
+    return Data(version, plan.folder / "data", number)
 
 
-def _train(plan: Plan, version: dict[str, Any], mlflow: str, epochs: int, workspaces: Iterator[Path]) -> Usage:
-    workspace = next(workspaces)
-    parameters = {"imageSize": SIZE, "batchSize": BATCH, "learningRate": "0.001", "weightDecay": "0.0005"}
-    request = {
-        "dataset": {"name": "crops", "version": version["version"], "uri": version["uri"]},
-        "task": "Classification",
-        "model": {"architecture": ARCHITECTURE},
-        "hyperparameters": parameters | {"epochs": epochs, "optimizer": "AdamW"},
-        "resources": {"cpu": THREADS},
-    }
-    places = {"store": str(workspace / "store"), "report": str(workspace / "report"), "workspace": str(workspace)}
-    arguments = {"request": json.dumps(request), "data_root": str(plan.folder / "data"), **places}
-    run = {"tracking_uri": mlflow, "tracking_run": tracking.create_run(plan, mlflow)}
-    return training.task(plan, "train", arguments | run)
-
-
-def _plain(plan: Plan, version: dict[str, Any], mlflow: str, epochs: int, workspaces: Iterator[Path]) -> Usage:
-    del version, mlflow
-    workspace = next(workspaces)
-    workspace.mkdir()
-    numbers = map(str, (epochs, SIZE, BATCH, THREADS))
-    command = [plan.python("pipelines"), plan.program("train_plainly"), plan.folder / "view", ARCHITECTURE, *numbers]
-    return measuring.run([*command, workspace], plan.log("plain"), training.environment(plan))
+def _loop(plan: Plan, epochs: int, workspace: Path) -> list[object]:
+    program = plan.program("train_plainly")
+    return [program, plan.folder / "view", ARCHITECTURE, epochs, SIZE, BATCH, THREADS, workspace]
