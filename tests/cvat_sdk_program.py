@@ -53,9 +53,13 @@ def main(url: str, token: str, numbers: list[int], folder: Path) -> None:
         answer = DataUploader(client, max_request_size=1).upload_files(address, images, **order)
         client.wait_for_completion(json.loads(answer.data)["rq_id"], status_check_period=0)
         shape = LabeledShapeRequest(type="rectangle", frame=0, label_id=1, points=[1.0, 2.0, 3.0, 4.0], source="auto")
+        turned = LabeledShapeRequest(
+            type="rectangle", frame=1, label_id=1, points=[1.0, 2.0, 9.0, 4.0], rotation=30.0, source="auto"
+        )
+        mask = LabeledShapeRequest(type="mask", frame=2, label_id=1, points=[1, 2, 1, 3, 4, 4, 5], source="auto")
         tag = LabeledImageRequest(frame=1, label_id=1, source="auto")
         made.update_annotations(
-            PatchedLabeledDataRequest(shapes=[shape], tags=[tag]), action=AnnotationUpdateAction.CREATE
+            PatchedLabeledDataRequest(shapes=[shape, turned, mask], tags=[tag]), action=AnnotationUpdateAction.CREATE
         )
         made.update(PatchedTaskWriteRequest(name="renamed"))
         made.fetch()
@@ -66,6 +70,7 @@ def main(url: str, token: str, numbers: list[int], folder: Path) -> None:
             "uploaded": [[each.name for each in task.get_frames_info()] for task in (made, other)],
             "jobs": [[each.start_frame, each.stop_frame, str(each.state)] for each in made.get_jobs()],
             "drawn": [str(drawn.shapes[0].source), drawn.tags[0].frame],
+            "kinds": [[each.type.value, each.rotation, each.points] for each in drawn.shapes],
             "requests": client.api_client.requests_api.list(task_id=made.id, action="create")[0].count,
         }
         other.remove()

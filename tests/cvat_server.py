@@ -49,6 +49,10 @@ class Task:
     dimension: str = "2d"
     lost: set[str] = field(default_factory=set)
     """Images that an export leaves out, as when the share that they are on is away."""
+    turned: dict[str, list[tuple[Box, float]]] = field(default_factory=dict)
+    """Boxes that are turned, with their angles."""
+    masks: dict[str, list[tuple[str, list[int]]]] = field(default_factory=dict)
+    """Label, and runs and corners as the server has them."""
     tags: dict[str, list[str]] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
     """How the boxes of an image came to be, where it was not by hand."""
@@ -254,13 +258,17 @@ class Cvat:
                 self._draw(task, request.document)
             return Reply(request.document)
         frames = {name: frame for frame, name in enumerate(task.images)}
+        drawn: list[tuple[str, str, str, list[float], float]] = [
+            *(("rectangle", name, box[0], [*box[1:]], 0.0) for name, found in task.boxes.items() for box in found),
+            *(("rectangle", name, box[0], [*box[1:]], by) for name, all_ in task.turned.items() for box, by in all_),
+            *(
+                ("mask", name, label, [*map(float, points)], 0.0)
+                for name, all_ in task.masks.items()
+                for label, points in all_
+            ),
+        ]
         shapes = [
-            {
-                "type": "rectangle",
-                "frame": frames[name],
-                "label_id": self.labels.index(box[0]) + 1,
-                "points": [*box[1:]],
-            }
+            {"type": kind, "frame": frames[name], "label_id": self.labels.index(label) + 1, "points": points}
             | {
                 "id": count,
                 "group": 0,
@@ -268,10 +276,10 @@ class Cvat:
                 "occluded": False,
                 "outside": False,
                 "z_order": 0,
-                "rotation": 0.0,
+                "rotation": rotation,
             }
             | {"attributes": [], "elements": [], "score": 1.0}
-            for count, (name, box) in enumerate(((name, box) for name, found in task.boxes.items() for box in found), 1)
+            for count, (kind, name, label, points, rotation) in enumerate(drawn, 1)
         ]
         tags = [
             {"frame": frames[name], "label_id": self.labels.index(label) + 1, "source": "auto", "attributes": []}
@@ -284,9 +292,15 @@ class Cvat:
     def _draw(self, task: Task, added: Mapping[str, Any]) -> None:
         names = [*task.images]
         for each in added.get("shapes", ()):
-            box = (self.labels[each["label_id"] - 1], *each["points"])
-            task.boxes.setdefault(names[each["frame"]], []).append(box)
-            task.sources[names[each["frame"]]] = each.get("source", "manual")
+            name, label, points = names[each["frame"]], self.labels[each["label_id"] - 1], each["points"]
+            if each["type"] == "mask":
+                _require_mask(points)
+                task.masks.setdefault(name, []).append((label, points))
+            elif each.get("rotation"):
+                task.turned.setdefault(name, []).append(((label, *points), each["rotation"]))
+            else:
+                task.boxes.setdefault(name, []).append((label, *points))
+            task.sources[name] = each.get("source", "manual")
         for each in added.get("tags", ()):
             task.tags.setdefault(names[each["frame"]], []).append(self.labels[each["label_id"] - 1])
 
@@ -466,6 +480,8 @@ class Cvat:
                     )
                     made = task.sources.get(name, "manual")
                     lines += (_box(box, made) for box in task.boxes.get(name, ()))
+                    lines += (_box(box, made, by) for box, by in task.turned.get(name, ()))
+                    lines += (_mask(label, points, made) for label, points in task.masks.get(name, ()))
                     lines += (
                         f'<tag label={quoteattr(label)} source="{made}"></tag>' for label in task.tags.get(name, ())
                     )
@@ -482,10 +498,26 @@ class Cvat:
         return content.getvalue()
 
 
-def _box(box: Box, source: str) -> str:
+def _box(box: Box, source: str, rotation: float = 0.0) -> str:
     label, *corners = box
     told = " ".join(f'{name}="{value}"' for name, value in zip(("xtl", "ytl", "xbr", "ybr"), corners, strict=True))
+    told += f' rotation="{rotation:.2f}"' if rotation else ""
     return f'<box label={quoteattr(label)} {told} occluded="0" source="{source}" z_order="0"></box>'
+
+
+def _mask(label: str, points: list[int], source: str) -> str:
+    """As the exporter writes it: runs, and the part of the image, whose last pixel is among the points."""
+    *runs, left, top, right, bottom = map(int, points)
+    part = f'left="{left}" top="{top}" width="{right - left + 1}" height="{bottom - top + 1}"'
+    told = f'{part} rle="{", ".join(map(str, runs))}"'
+    return f'<mask label={quoteattr(label)} source="{source}" occluded="0" {told} z_order="0"></mask>'
+
+
+def _require_mask(points: list[int]) -> None:
+    """What the server's page cannot draw."""
+    *runs, left, top, right, bottom = points
+    if any(one != int(one) for one in points) or sum(runs) != (right - left + 1) * (bottom - top + 1):
+        raise ValueError("runs that are not those of the part")
 
 
 def _size(content: bytes) -> tuple[int, int]:

@@ -21,30 +21,53 @@ FOLDER = "suggested"
 """In the store of a Dataset."""
 LARGEST = 16 * 2**20
 """Bytes of a suggestion: a hundred thousand boxes."""
+MOST_RUNS = 1_000_000
+"""Of the masks of a suggestion, which so are no longer than that."""
 IDENTITY = 32
 """Digits of an image's digest that make its identity in a tool."""
 _LONGEST_NAME = 80
 _NAME = re.compile(r"pelagos-([0-9a-f]{32})-([0-9a-f]{32})\.([A-Za-z0-9][A-Za-z0-9-]{0,62})\.[A-Za-z0-9._-]+")
 _Label = Annotated[str, Field(min_length=1, max_length=1000)]
+_Place = Annotated[int, Field(ge=0, lt=2**31)]
 _Side = Annotated[float, Field(ge=-(2**31), le=2**31, allow_inf_nan=False)]
 
 
 class SuggestedBox(Strict):
-    """``sides``: left, top, right and bottom, in pixels of the upright image. ``score`` from 0 to 1."""
+    """``sides``: left, top, right and bottom, in pixels of the upright image. ``score`` from 0 to 1.
+
+    ``angle``: by how many degrees it is turned about its centre, clockwise; its sides are as they were before.
+    """
 
     label: _Label
     sides: tuple[_Side, _Side, _Side, _Side]
     score: Annotated[float, Field(ge=0, le=1)] = 0.0
+    angle: Annotated[float, Field(ge=0, lt=360)] | None = None
+
+
+class SuggestedMask(Strict):
+    """``runs`` of pixels along the rows of a part of the image, outside first; its first pixel is at ``left``, ``top``."""
+
+    label: _Label
+    left: _Place
+    top: _Place
+    width: Annotated[int, Field(ge=1, lt=2**31)]
+    height: Annotated[int, Field(ge=1, lt=2**31)]
+    runs: tuple[_Place, ...]
+    score: Annotated[float, Field(ge=0, le=1)] = 0.0
 
 
 class Suggested(Strict):
-    """What ``model`` found in an image of ``width`` x ``height`` pixels: boxes of a detector, the ``label`` of a classifier."""
+    """What ``model`` found in an image of ``width`` x ``height`` pixels: boxes, masks, or the ``label`` of a classifier.
+
+    What is None is no part of the digest: suggestions of earlier releases keep theirs.
+    """
 
     model: Annotated[str, Field(min_length=1, max_length=1000)]
     task: Task
     width: Annotated[int, Field(ge=1, lt=2**31)]
     height: Annotated[int, Field(ge=1, lt=2**31)]
     boxes: tuple[SuggestedBox, ...] = ()
+    masks: tuple[SuggestedMask, ...] | None = None
     label: _Label | None = None
 
     @property

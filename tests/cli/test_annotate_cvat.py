@@ -8,14 +8,16 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import pushed_datasets
 from cvat_server import TOKEN, Cvat, reef
 from pelagos.cli.annotating import calls, cvat
-from pelagos_contract import suggestions
+from pelagos_contract import run_lengths, suggestions
 from pelagos_contract.suggestions import Marked
 from pushed_datasets import push
 from resource_servers import ApiServer, api
@@ -214,6 +216,87 @@ def test_classes_of_whole_images_are_tags(world: ApiServer, tool: Cvat, monkeypa
 
     (task,) = tool.tasks.values()
     assert (task.tags, task.boxes) == ({next(iter(task.images)): ["eel"]}, {})
+
+
+def of_task(task: str, member: str, *found: dict[str, Any]) -> dict[str, Any]:
+    return {"task": task, "width": 100, "height": 80, member: found}
+
+
+def test_turned_boxes_are_rectangles_with_their_rotation(
+    world: ApiServer, tool: Cvat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [
+        {"label": "cod", "score": 0.7, "box": [50.0, 40.0, 30.0, 10.0, 33.333]},
+        {"label": "eel", "score": 0.6, "box": [20.0, 20.0, 8.0, 6.0, 0.0]},
+        {"label": "eel", "score": 0.5, "box": [20.0, 20.0, 8.0, 0.0, 12.0]},
+    ]
+    answer = of_task("OrientedDetection", "detections", *found)
+    pushed_datasets.answer_with(monkeypatch, dict.fromkeys(IMAGES.values(), answer))
+    world.resources["default"][0]["status"]["task"] = "OrientedDetection"
+
+    done = push("--limit", 1)
+
+    assert done.exit_code == 0, done.output
+    (task,) = tool.tasks.values()
+    (name,) = task.images
+    assert task.turned == {name: [(("cod", 35.0, 35.0, 65.0, 45.0), 33.33)]}
+    assert task.boxes == {name: [("eel", 16.0, 17.0, 24.0, 23.0)]}
+    assert "boxes without area on their image" in done.stderr
+
+
+def test_masks_are_runs_along_the_rows_of_their_part(
+    world: ApiServer, tool: Cvat, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    drawn = {"cod": [[1, 1, 0], [0, 1, 1]], "eel": [[0, 1], [1, 0]]}
+    found = [{"label": label, "score": 0.7, "mask": mask(pixels, 90, 70)} for label, pixels in drawn.items()]
+    found.append({"label": "eel", "score": 0.1, "mask": mask([[0]], 0, 0)})
+    answer = of_task("InstanceSegmentation", "instances", *found)
+    pushed_datasets.answer_with(monkeypatch, dict.fromkeys(IMAGES.values(), answer))
+    world.resources["default"][0]["status"]["task"] = "InstanceSegmentation"
+    tool.types = {"cod": "mask"}
+
+    done = push("--limit", 1)
+
+    assert done.exit_code == 0, done.output
+    (task,) = tool.tasks.values()
+    (name,) = task.images
+    assert task.masks == {
+        name: [("cod", [0, 2, 2, 2, 90, 70, 92, 71]), ("eel", [1, 2, 1, 90, 70, 91, 71])],
+    }
+    assert "masks without pixels" in done.stderr
+    marked = Marked.of(name)
+    assert marked is not None
+    kept = suggestions.read((tmp_path / marked.path).read_bytes(), marked.digest)
+    assert [one.runs for one in kept.masks or ()] == [(0, 2, 2, 2), (1, 2, 1)]
+
+
+def mask(pixels: list[list[int]], left: int, top: int) -> dict[str, Any]:
+    part = run_lengths.Part(left, top, np.array(pixels, bool))
+    return {"size": [80, 100], "counts": run_lengths.encoded(part, (80, 100))}
+
+
+def test_masks_of_more_runs_than_a_suggestion_holds_are_left_out_and_counted(
+    world: ApiServer, tool: Cvat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suggestions, "MOST_RUNS", 5)
+    found = [{"label": "cod", "score": 0.7, "mask": mask([[1, 0, 1]], left, 3)} for left in (1, 9)]
+    answer = of_task("InstanceSegmentation", "instances", *found)
+    pushed_datasets.answer_with(monkeypatch, dict.fromkeys(IMAGES.values(), answer))
+    world.resources["default"][0]["status"]["task"] = "InstanceSegmentation"
+
+    done = push("--limit", 1)
+
+    (task,) = tool.tasks.values()
+    assert [len(each) for each in task.masks.values()] == [1]
+    assert "masks beyond 5 runs of pixels in an image" in done.stderr
+
+
+def test_suggestions_of_earlier_releases_keep_their_digest() -> None:
+    box = {"label": "cod", "sides": (1.0, 2.0, 3.0, 4.0), "score": 0.5}
+    kept = suggestions.Suggested.model_validate(
+        {"model": "m", "task": "Detection", "width": 9, "height": 8, "boxes": [box]}
+    )
+    assert kept.digest == "16f212b50a5c6fa53b5cdfa0d184f64c"
 
 
 def test_a_task_without_images_may_be_named_and_one_with_images_is_left_alone(world: ApiServer, tool: Cvat) -> None:

@@ -88,6 +88,40 @@ def test_each_fate_of_a_suggestion_is_counted(step: Step, service: Cvat, tmp_pat
     assert (result.images, result.annotations) == (5, 5)
 
 
+@pytest.mark.parametrize("task", ["OrientedDetection", "InstanceSegmentation"])
+def test_the_fates_of_turned_boxes_and_masks_are_counted(step: Step, service: Cvat, tmp_path: Path, task: str) -> None:
+    """Of four images: left as it was, moved, of another class, and removed."""
+    step.request["task"] = task
+    if task == "OrientedDetection":
+        made: Any = {"boxes": [{"label": "crab", "sides": (5.0, 8.0, 25.0, 18.0), "score": 0.5, "angle": 20.0}]}
+        as_it_was: Any = (("crab", 5.0, 8.0, 25.0, 18.0), 20.0)
+        moved: Any = (("crab", 5.0, 8.0, 27.0, 18.0), 23.0)
+        other: Any = (("fish", 5.0, 8.0, 25.0, 18.0), 20.0)
+    else:
+        part = {"left": 5, "top": 8, "width": 10, "height": 10, "runs": [0, 100]}
+        made = {"masks": [{"label": "crab", "score": 0.5, **part}]}
+        as_it_was = ("crab", [0, 100, 5, 8, 14, 17])
+        moved = ("crab", [0, 120, 5, 8, 16, 17])
+        other = ("fish", [0, 100, 5, 8, 14, 17])
+    names = []
+    for number in range(4):
+        one = Suggested.model_validate({"model": MODEL, "task": task, "width": 40, "height": 30, **made})
+        marked = Marked(f"{number:032x}", one.digest, PUSHED_FROM)
+        (tmp_path / marked.path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / marked.path).write_text(json.dumps(one.written()))
+        names.append(marked.name(f"dive {number}.png"))
+    put(service, {name: [] for name in names}, (0, 3, "completed"))
+    drawn = {name: [found] for name, found in zip(names, (as_it_was, moved, other), strict=False)}
+    service.tasks[1].turned, service.tasks[1].masks = (drawn, {}) if task == "OrientedDetection" else ({}, drawn)
+
+    result = step.run()
+
+    (told,) = result.corrections
+    counts = {"accepted": 1, "moved": 1, "relabelled": 1, "removed": 1, "added": 0}
+    assert told.written() == {"model": MODEL, "images": 4, "predicted": 4} | counts
+    assert (result.images, result.annotations) == (4, 3)
+
+
 def test_images_of_jobs_that_nobody_finished_are_no_ground_truth(
     step: Step, server: Server, service: Cvat, tmp_path: Path
 ) -> None:

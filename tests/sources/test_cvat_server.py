@@ -50,6 +50,11 @@ def test_the_real_client_understands_all_that_it_answers(tmp_path: Path) -> None
     assert (told["uploaded"], told["renamed"]) == ([["2.png", "1.png", "0.png"]] * 2, "renamed")
     assert (told["jobs"], told["requests"]) == ([[0, 0, "new"], [1, 1, "new"], [2, 2, "new"]], 1)
     assert told["drawn"] == ["auto", 1]
+    assert told["kinds"] == [
+        ["rectangle", 0, [1, 2, 3, 4]],
+        ["rectangle", 30, [1, 2, 9, 4]],
+        ["mask", 0, [1, 2, 1, 3, 4, 4, 5]],
+    ]
     assert service.tasks[4].images == {f"{number}.png": images[f"{number}.png"] for number in (2, 1, 0)}
     assert 5 not in service.tasks
     with zipfile.ZipFile(tmp_path / "task.zip") as packed:

@@ -10,7 +10,7 @@ from pelagos_contract.failures import RefusedError
 from pelagos_contract.formats import CVAT
 from pelagos_contract.suggestions import Suggested
 from pelagos_contract.text import shown
-from pelagos_pipelines.annotations import cvat_writing
+from pelagos_pipelines.annotations import cvat_writing, masks
 from pelagos_pipelines.annotations.drawings import Drawings, Drawn
 from pelagos_pipelines.annotations.drawn import Tool
 from pelagos_pipelines.annotations.faults import Faults
@@ -60,11 +60,16 @@ def _shapes(suggested: Suggested) -> Shapes:
     try:
         if suggested.label is not None:
             return Shapes([Shape(class_name(suggested.label, "a suggestion"), Kind.TAG)])
-        return Shapes(
-            rectangle(class_name(box.label, "a suggestion"), left, top, right - left, bottom - top)
+        boxes = (
+            rectangle(class_name(box.label, "a suggestion"), left, top, right - left, bottom - top, box.angle or 0.0)
             for box in suggested.boxes
             for left, top, right, bottom in (box.sides,)
         )
+        drawn = (
+            masks.of_rows(class_name(one.label, "a suggestion"), one.runs, (one.left, one.top, one.width, one.height))
+            for one in suggested.masks or ()
+        )
+        return Shapes((*boxes, *drawn))
     except (RefusedError, ValueError):
         return Shapes()
 

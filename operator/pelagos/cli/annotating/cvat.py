@@ -15,7 +15,7 @@ import base64
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,8 +25,9 @@ import aiohttp
 
 from pelagos.cli.annotating.calls import TRIES, Calls
 from pelagos.cli.annotating.tool import Records, Suggestion, Tool, ToolError
+from pelagos_contract import suggestions
 from pelagos_contract.dataset import SUGGESTED_BY
-from pelagos_contract.suggestions import Marked, Suggested, SuggestedBox
+from pelagos_contract.suggestions import Marked, Suggested, SuggestedBox, SuggestedMask
 from pelagos_contract.tasks import Task
 from pelagos_contract.text import shown
 
@@ -43,8 +44,15 @@ _LONGEST_NAME = 256 - len(_UNFINISHED)
 _PAUSES = (0.2, 5.0)
 _LONGEST_WORK = 1800.0
 """Seconds for a server to look at the images of a task."""
-_KINDS: Mapping[str, str] = {Task.DETECTION: "rectangle", Task.CLASSIFICATION: "tag"}
+_KINDS: Mapping[str, str] = {
+    Task.DETECTION: "rectangle",
+    Task.ORIENTED_DETECTION: "rectangle",
+    Task.INSTANCE_SEGMENTATION: "mask",
+    Task.CLASSIFICATION: "tag",
+}
 """By task, the type of labels that its suggestions are of, beside those of any type."""
+_THINNEST = 0.01
+"""Pixels of a side of a turned box: what is less is none once it is rounded."""
 _UPLOAD = re.compile(r"[0-9a-f-]{36}")
 _ACCEPT = {"Accept": "application/vnd.cvat+json"}
 
@@ -230,7 +238,8 @@ class _Server:
             suggested = self.recent.get(marked.digest) or await self.records.find(marked.store, marked.digest)
             if suggested is None:
                 continue
-            shapes += (self._shape(frame, box) for box in suggested.boxes if box.label in self.labels)
+            drawn: list[SuggestedBox | SuggestedMask] = [*suggested.boxes, *(suggested.masks or ())]
+            shapes += (self._shape(frame, one) for one in drawn if one.label in self.labels)
             if suggested.label in self.labels:
                 tags.append({"frame": frame, "label_id": self.labels[suggested.label], "source": "auto"})
             if len(shapes) + len(tags) >= _SHAPES:
@@ -239,10 +248,14 @@ class _Server:
         await self._create(task, shapes, tags)
         await self._json("PATCH", f"/api/tasks/{task}", json={"name": name.removesuffix(_UNFINISHED)})
 
-    def _shape(self, frame: int, box: SuggestedBox) -> dict[str, Any]:
-        plain = {"occluded": False, "outside": False, "z_order": 0, "rotation": 0, "attributes": []}
-        what = {"type": "rectangle", "frame": frame, "label_id": self.labels[box.label], "points": list(box.sides)}
-        return {**what, **plain, "source": "auto", "score": box.score}
+    def _shape(self, frame: int, one: SuggestedBox | SuggestedMask) -> dict[str, Any]:
+        plain = {"occluded": False, "outside": False, "z_order": 0, "attributes": [], "source": "auto"}
+        what = {"frame": frame, "label_id": self.labels[one.label], "score": one.score}
+        if isinstance(one, SuggestedBox):
+            return {**what, **plain, "type": "rectangle", "points": list(one.sides), "rotation": one.angle or 0}
+        # Behind the runs stand the first and the last pixel of the part.
+        corners = (one.left, one.top, one.left + one.width - 1, one.top + one.height - 1)
+        return {**what, **plain, "type": "mask", "points": [*one.runs, *corners], "rotation": 0}
 
     async def _create(self, task: int, shapes: Sequence[Any], tags: Sequence[Any]) -> None:
         """Whole frames at a time, and once: one that has some of its shapes is taken for complete."""
@@ -322,17 +335,23 @@ def _listed(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def _labels_of(suggested: Suggested) -> set[str]:
-    return {box.label for box in suggested.boxes} | ({suggested.label} if suggested.label else set())
+    boxes, masks = suggested.boxes, suggested.masks or ()
+    named = {box.label for box in boxes} | {mask.label for mask in masks}
+    return named | ({suggested.label} if suggested.label else set())
 
 
 def _suggested(suggestion: Suggestion, left_out: Counter[str]) -> Suggested:
-    """As it is kept; boxes end at the edges of the image, and those without area are left out, and counted."""
+    """As it is kept; upright boxes end at the edges of the image, and what has no area is left out, and counted."""
     found = suggestion.found
     width, height = int(found["width"]), int(found["height"])
     about = {"model": suggestion.model, "task": found["task"], "width": width, "height": height}
     if found["task"] == Task.CLASSIFICATION:
         best = max(found["classes"], key=lambda one: one["probability"])
         return Suggested.model_validate({**about, "label": best["label"]})
+    if found["task"] == Task.INSTANCE_SEGMENTATION:
+        return Suggested.model_validate({**about, "masks": [*_masks(found["instances"], (height, width), left_out)]})
+    if found["task"] == Task.ORIENTED_DETECTION:
+        return Suggested.model_validate({**about, "boxes": [*_turned(found["detections"], left_out)]})
     boxes = []
     for each in found["detections"]:
         left, top, right, bottom = (
@@ -340,11 +359,65 @@ def _suggested(suggestion: Suggestion, left_out: Counter[str]) -> Suggested:
             for side, end in zip(each["box"], (width, height, width, height), strict=True)
         )
         if right > left and bottom > top:
-            score = round(min(max(float(each["score"]), 0.0), 1.0), 4)
-            boxes.append({"label": each["label"], "sides": (left, top, right, bottom), "score": score})
+            boxes.append({"label": each["label"], "sides": (left, top, right, bottom), "score": _score(each)})
         else:
             left_out["boxes without area on their image"] += 1
     return Suggested.model_validate({**about, "boxes": boxes})
+
+
+def _turned(detections: Iterable[Mapping[str, Any]], left_out: Counter[str]) -> Iterator[dict[str, Any]]:
+    """Boxes as they lay before they were turned about their centre. They may reach over an edge of the image."""
+    for each in detections:
+        x, y, width, height, angle = map(float, each["box"])
+        if min(width, height) < _THINNEST:
+            left_out["boxes without area on their image"] += 1
+            continue
+        sides = [round(side, 2) for side in (x - width / 2, y - height / 2, x + width / 2, y + height / 2)]
+        turned = {"angle": round(angle, 2) % 360}
+        yield {"label": each["label"], "sides": sides, "score": _score(each), **(turned if turned["angle"] else {})}
+
+
+def _masks(
+    instances: Iterable[Mapping[str, Any]], size: tuple[int, int], left_out: Counter[str]
+) -> Iterator[dict[str, Any]]:
+    """Masks as runs along the rows of the part that they lie in, the surest first, as they are answered."""
+    import numpy as np
+
+    from pelagos_contract import run_lengths
+
+    written = 0
+    for each in instances:
+        try:
+            if tuple(each["mask"]["size"]) != size:
+                raise ValueError("a mask is not of its image")
+            part = run_lengths.part_of(each["mask"]["counts"], size)
+        except ValueError as error:
+            raise ToolError(f"the model answers with {error}: import or train it again") from None
+        flat = part.inside.ravel()
+        if not flat.any():
+            left_out["masks without pixels"] += 1
+            continue
+        ends: Any = np.flatnonzero(np.diff(flat, append=not flat[-1])) + 1
+        # The first run is of pixels outside, of which there may be none.
+        runs = np.diff(ends, prepend=[0, 0] if flat[0] else [0]).tolist()
+        written += len(runs)
+        if written > suggestions.MOST_RUNS:
+            left_out[f"masks beyond {suggestions.MOST_RUNS} runs of pixels in an image"] += 1
+            continue
+        height, width = part.inside.shape
+        yield {
+            "label": each["label"],
+            "left": part.left,
+            "top": part.top,
+            "width": width,
+            "height": height,
+            "runs": runs,
+            "score": _score(each),
+        }
+
+
+def _score(found: Mapping[str, Any]) -> float:
+    return round(min(max(float(found["score"]), 0.0), 1.0), 4)
 
 
 @asynccontextmanager
