@@ -43,6 +43,14 @@ TRAINING_RUN: Yaml = {
     "register": {"model": "detector", "alias": "champion"},
 }
 MODEL_SERVICE: Yaml = {"model": {"trainingRunRef": {"name": "detector"}}}
+TRIAL: Yaml = {"modelServiceRef": {"name": "detector"}}
+BASES: Mapping[str, Yaml] = {
+    "Dataset": DATASET,
+    "TrainingRun": TRAINING_RUN,
+    "ModelService": MODEL_SERVICE,
+    "Trial": TRIAL,
+}
+"""By kind."""
 
 
 class ImpossibleWorldError(Exception):

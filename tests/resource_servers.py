@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 import yaml
 
+from pelagos.api.kinds import KINDS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -61,7 +63,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer({"kind": "Status", "code": refusal[0], "message": refusal[1]}, refusal[0])
         elif url.path.startswith("/apis/pelagos.dev/"):
             _, namespace, plural = url.path.rsplit("/", 2)
-            kind = {"datasets": "Dataset", "trainingruns": "TrainingRun", "modelservices": "ModelService"}[plural]
+            kind = next(known.kind for known in KINDS if known.plural == plural)
             found = self.world.resources.get(namespace, [])
             self._answer({"items": [body for body in found if body.get("kind", kind) == kind]}, self.world.status)
         elif url.path.endswith("/log"):

@@ -23,12 +23,14 @@ import auditing
 import kstatus
 from pelagos.api import kinds
 from pelagos.api.kinds import Kind
+from pelagos.decisions.moments import timestamp
 from pelagos.ports.authority import Authority
 from pelagos.ports.clock import Aging
 from pelagos.ports.cluster import Key
 from pelagos.ports.errors import OutageError
 from pelagos.ports.fakes.authority import KeysFake, reported
 from pelagos.ports.fakes.cluster import ClusterFake, Watcher
+from pelagos.ports.fakes.hub import HubKeyFake
 from pelagos.ports.fakes.objects import ObjectsFake
 from pelagos.ports.fakes.pipelines import FakeRun, PipelinesFake
 from pelagos.ports.fakes.registry import RegistryFake
@@ -36,6 +38,7 @@ from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.fakes.tenants import TenantsFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
+from pelagos.ports.gateway import Gateway
 from pelagos.ports.marks import mutating_methods
 from pelagos.ports.pipelines import RunName, RunState
 from pelagos.reconcilers import driver
@@ -48,6 +51,7 @@ from pelagos.reconcilers.loop import Loop
 from pelagos.reconcilers.model_services import ModelServiceReconciler
 from pelagos.reconcilers.probes import Probes
 from pelagos.reconcilers.training_runs import TrainingRunReconciler
+from pelagos.reconcilers.trials import TrialReconciler
 from pelagos_contract.sealing import PROGRESS, REPORT
 from pelagos_contract.sources import Source
 
@@ -58,7 +62,7 @@ DETECTOR = Key("TrainingRun", "default", "detector")
 SERVICE = Key("ModelService", "default", "detector")
 RECONCILERS = {
     reconciler.kind.kind: reconciler
-    for reconciler in (DatasetReconciler(), TrainingRunReconciler(), ModelServiceReconciler())
+    for reconciler in (DatasetReconciler(), TrainingRunReconciler(), ModelServiceReconciler(), TrialReconciler())
 }
 
 
@@ -380,6 +384,7 @@ class Simulation:
         """By how much the time of day is wrong: everybody's, since all of the embedded mode runs on one machine."""
         self.clock = self.new_clock()
         self.cluster = ClusterFake()
+        self.cluster.created = lambda: timestamp(self.clock.now())
         self.pipelines = PipelinesFake(clock=self.clock)
         self.tracking = TrackingFake()
         self.registry = RegistryFake()
@@ -388,6 +393,8 @@ class Simulation:
         self.volumes = VolumesFake()
         self.tenants = TenantsFake()
         self.keys = KeysFake()
+        self.gateway = Gateway("https://models.example.org", "models.example.org:8443")
+        self.hub_key = HubKeyFake()
         self.authority = Authority(self.keys)
         self.data_plane = DataPlane(self)
         self.auditor = auditing.Auditor({kind: known.conditions for kind, known in RECONCILERS.items()})
@@ -415,6 +422,8 @@ class Simulation:
             cache=Cache(),
             authority=self.authority,
             probes=Probes(self.fragile("serving"), clock, timedelta(seconds=20)),
+            gateway=self.gateway,
+            hub_key=self.hub_key,
             **{name: self.fragile(name) for name in PORTS},
         )
         loop = Loop(world, RECONCILERS, workers)

@@ -13,11 +13,13 @@ from typing import Protocol, runtime_checkable
 
 from pelagos import engine_registry
 from pelagos.engines.descriptors import EngineContext, Tracker
+from pelagos.engines.folders.hub_key import HubKeyFile
 from pelagos.engines.folders.keys import FolderKeys
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.observability.readiness import Check
 from pelagos.ports.authority import Authority
 from pelagos.ports.errors import OutageError, RejectedError
+from pelagos.ports.hub import HubKey, NoHubKey
 from pelagos.ports.leadership import Guard, unguarded
 from pelagos.ports.objects import Objects
 from pelagos.ports.pipelines import Pipelines
@@ -87,6 +89,11 @@ def keeper(settings: Settings) -> Authority:
     """What seals, and believes seals, by the keys of this installation."""
     hint = KEY_ON_CLUSTER if engine_registry.is_on_cluster(settings) else KEY_ON_MACHINE
     return Authority(FolderKeys(settings.authority, hint))
+
+
+def hub_key(settings: Settings) -> HubKey:
+    """The key of the hub's signatures, where there is a hub."""
+    return HubKeyFile(settings.hub_signing_key_file) if settings.hub_signing_key_file is not None else NoHubKey()
 
 
 def compiled_flows() -> Path:

@@ -105,6 +105,9 @@ class Settings(BaseSettings):
     """Whether `pelagos up` starts the gateway, by which all models are called at one address; docs/gateway.md."""
     embedded_hub: bool = True
     """Whether `pelagos up` starts the hub, the pages on which people look at models and try them; docs/hub.md."""
+    hub_signing_key_file: Path | None = None
+    """Key of the hub's signatures of Trials, mounted from the Secret pelagos-hub; read again at every use. None: nothing that is
+    told of the users of Trials is believed."""
 
     serving_hosts: str = Field("", pattern=r"^[A-Za-z0-9.,:\[\]-]*$")
     """Names, separated by commas, that clients of local model servers may ask for beside localhost, 127.0.0.1 and [::1]: those of

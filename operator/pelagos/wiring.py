@@ -31,6 +31,7 @@ from pelagos.reconcilers.loop import Loop
 from pelagos.reconcilers.model_services import ModelServiceReconciler
 from pelagos.reconcilers.probes import Probes
 from pelagos.reconcilers.training_runs import TrainingRunReconciler
+from pelagos.reconcilers.trials import TrialReconciler
 from pelagos.settings import Settings
 from pelagos_contract import disk
 
@@ -126,7 +127,7 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
     guarded = rest_client(credentials, guard)  # apart from ``api``, by which the Lease is sought and held
     engines = engine_factory.choose(settings, guarded, cache.namespace_of, guard)
     dependencies = Dependencies(
-        cluster=KubernetesApi(guarded),
+        cluster=KubernetesApi(guarded, collects=engine_registry.is_on_cluster(settings)),
         pipelines=engines.pipelines,
         tracking=engines.tracking,
         registry=engines.registry,
@@ -139,6 +140,7 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
         cache=cache,
         probes=Probes(engines.serving, clock, timedelta(seconds=settings.probe_interval)),
         gateway=Gateway(settings.gateway_http, settings.gateway_grpc),
+        hub_key=engine_factory.hub_key(settings),
     )
     closing = (*engines.closing, guarded.close, api.close)
     oversight = oversee(settings, api, engines.checks, leadership)
@@ -156,7 +158,7 @@ async def operate(
     dependencies = wrapped(settings, dependencies, oversight.leadership)
     reconcilers = {
         reconciler.kind.kind: reconciler
-        for reconciler in (DatasetReconciler(), TrainingRunReconciler(), ModelServiceReconciler())
+        for reconciler in (DatasetReconciler(), TrainingRunReconciler(), ModelServiceReconciler(), TrialReconciler())
     }
     loop = Loop(dependencies, reconcilers, settings.concurrent_reconciles)
     loop.start(leading=False)

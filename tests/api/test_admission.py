@@ -92,8 +92,7 @@ def test_the_limit_is_about_the_kinds_that_ask_for_gpus() -> None:
 
 
 def _asks_for_gpus(kind: kinds.Kind) -> bool:
-    base = {"Dataset": builders.DATASET, "TrainingRun": builders.TRAINING_RUN, "ModelService": builders.MODEL_SERVICE}
-    spec = kind.spec.model_validate(base[kind.kind])
+    spec = kind.spec.model_validate(builders.BASES[kind.kind])
     return hasattr(getattr(spec, "resources", None), "gpus")
 
 

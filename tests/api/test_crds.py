@@ -164,7 +164,7 @@ def test_names_are_distinct_and_in_one_category() -> None:
     names = [crds.render(kind)["spec"]["names"] for kind in kinds.KINDS]
     shorts = [short for name in names for short in name["shortNames"]]
 
-    assert shorts == ["imgds", "trun", "msvc"]
+    assert shorts == ["imgds", "trun", "msvc", "trial"]
     assert all(name["categories"] == ["pelagos"] for name in names)
     assert [name["plural"] for name in names] == [name["singular"] + "s" for name in names]
 

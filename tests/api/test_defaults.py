@@ -16,6 +16,7 @@ MINIMAL = [
         kinds.TRAINING_RUN, {"datasetRef": {"name": "a"}, "model": {"architecture": "yolov8n"}}, id="TrainingRun"
     ),
     pytest.param(kinds.MODEL_SERVICE, builders.MODEL_SERVICE, id="ModelService"),
+    pytest.param(kinds.TRIAL, builders.TRIAL, id="Trial"),
 ]
 
 
@@ -61,4 +62,4 @@ def test_specs_cannot_be_changed_once_parsed(kind: Kind, spec: builders.Yaml) ->
     parsed = kind.spec.model_validate(spec)
 
     with pytest.raises(ValueError, match="frozen"):
-        setattr(parsed, "suspend", True)  # noqa: B010
+        setattr(parsed, next(iter(kind.spec.model_fields)), None)

@@ -18,13 +18,15 @@ TABLES = ROOT / "operator/pelagos/api/reasons"
 SOURCES = [file for file in (ROOT / "operator/pelagos").rglob("*.py") if TABLES not in file.parents]
 CONSTANTS = {name: value for name, value in vars(reasons).items() if isinstance(value, Reason)}
 OTHER_THINGS = {
+    # Types of conditions and phases of a Trial.
+    "Accepted", "Open", "Expired",
     # Types of conditions, in the tables of columns too.
     "Ready", "Evaluated", "GatesPassed", "Published", "QualityPassed", "Registered", "Succeeded",
     # States of pipeline runs, pods, claims, servers and of the supervisor's children; a type, and a panel.
     "Pending", "Running", "Starting", "Loaded", "Found", "Queued",
 }  # fmt: skip
 """Reasons whose names are those of other things as well. That no literal is taken for one of them, mypy sees."""
-REASONS_OF_OTHERS = {"InvalidSpec", "Preempted", "RegistryUnavailable"}
+REASONS_OF_OTHERS = {"Admitted", "InvalidSpec", "Preempted", "RegistryUnavailable"}
 """What KServe, the scheduler and the kubelet call reasons of their own."""
 REASON_IN_A_QUERY = re.compile(r"reason[!=~]+\"[^{]")
 

@@ -350,12 +350,40 @@ CASES: list[tuple[Kind, builders.Yaml, str | None]] = [
         {"scaling": {"deploymentMode": "Knative", "target": {"concurrency": 4, "cpu": 5}}},
         "spec.scaling",
     ),
+    (kinds.TRIAL, {}, None),
+    (kinds.TRIAL, {"modelServiceRef": None}, "spec.modelServiceRef"),
+    (kinds.TRIAL, {"registry": {"model": "a", "alias": "b"}}, "spec.modelServiceRef"),
+    *(
+        (kinds.TRIAL, {"modelServiceRef": None, "registry": {"model": "a"} | which, **more}, broken)
+        for which, more, broken in (
+            ({"alias": "b"}, {}, None),
+            ({"version": "1"}, {"isolation": "Dedicated"}, None),
+            ({"version": "1"}, {"isolation": "Shared"}, "spec.isolation"),
+            ({}, {}, "spec.registry"),
+            ({"alias": "b", "version": "1"}, {}, "spec.registry"),
+        )
+    ),
+    (kinds.TRIAL, {"isolation": "Shared"}, None),
+    (kinds.TRIAL, {"isolation": "Dedicated"}, None),
+    *(
+        (kinds.TRIAL, {"duration": duration}, None if is_allowed else "spec.duration")
+        for duration, is_allowed in (
+            ("1m", True),
+            ("59s", False),
+            ("60s", True),
+            ("60m", True),
+            ("1h", True),
+            ("61m", False),
+            ("59m60s", True),
+            ("9999h", False),
+            ("0m", False),
+        )
+    ),
 ]
-BASES = {"Dataset": builders.DATASET, "TrainingRun": builders.TRAINING_RUN, "ModelService": builders.MODEL_SERVICE}
 
 
 def parsed(kind: Kind, changes: builders.Yaml) -> Any:
-    return kind.spec.model_validate(builders.changed(BASES[kind.kind], changes))
+    return kind.spec.model_validate(builders.changed(builders.BASES[kind.kind], changes))
 
 
 @pytest.mark.parametrize(("kind", "changes", "want"), CASES)

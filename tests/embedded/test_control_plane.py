@@ -33,8 +33,9 @@ async def test_resources_are_served_and_a_second_time_changes_nothing(control_pl
             for item in (await api.get(_DEFINITIONS))["items"]
         }
     assert first == second
-    assert set(first) == {"datasets.pelagos.dev", "trainingruns.pelagos.dev", "modelservices.pelagos.dev"}
-    for plural in ("datasets", "trainingruns", "modelservices"):
+    plurals = {"datasets", "trainingruns", "modelservices", "trials"}
+    assert set(first) == {f"{plural}.pelagos.dev" for plural in plurals}
+    for plural in plurals:
         assert control_plane.request("GET", f"/apis/pelagos.dev/v1alpha1/namespaces/default/{plural}")["items"] == []
 
 

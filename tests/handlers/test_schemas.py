@@ -31,11 +31,11 @@ async def test_schemas_that_fit_are_looked_at_again_after_ten_minutes() -> None:
     for second in (0, 10, 599):
         now[0] = second
         assert await served.outdated() is None
-    assert api.asked == 3
+    assert api.asked == len(kinds.KINDS)
 
     now[0] = 601
     assert await served.outdated() is None
-    assert api.asked == 6
+    assert api.asked == 2 * len(kinds.KINDS)
 
 
 async def test_schemas_that_do_not_fit_are_looked_at_every_time() -> None:

@@ -15,7 +15,7 @@ import builders
 from api import test_documented_gates
 from api.test_admission import DATA
 from api.test_processors import WRITTEN
-from api.test_rules import BASES, CASES
+from api.test_rules import CASES
 from control_plane import ControlPlane
 from pelagos.api import admission, kinds, meta, tenant_settings
 from pelagos.api.kinds import Kind
@@ -99,7 +99,7 @@ def of_kind(kind: Kind, spec: Mapping[str, Any]) -> dict[str, Any]:
 def test_a_server_says_of_every_case_what_the_operator_says(
     judge: ControlPlane, kind: Kind, changes: builders.Yaml, want: str | None
 ) -> None:
-    found = refusals(judge, kind.plural, of_kind(kind, builders.changed(BASES[kind.kind], changes)))
+    found = refusals(judge, kind.plural, of_kind(kind, builders.changed(builders.BASES[kind.kind], changes)))
 
     messages = {rule.message: rule.field for rule in kind.spec.rules()}
     broken = [field for message, field in messages.items() if any(message in each for each in found)]
@@ -175,7 +175,7 @@ def resource(kind: Kind, gpus: int | None, scaling: Mapping[str, int] | None = N
     changes: dict[str, Any] = {} if gpus is None else {"resources": {"gpus": gpus}}
     if scaling is not None:
         changes["scaling"] = scaling
-    return of_kind(kind, builders.changed(BASES[kind.kind], changes))
+    return of_kind(kind, builders.changed(builders.BASES[kind.kind], changes))
 
 
 @pytest.mark.parametrize("limit", LIMITS)

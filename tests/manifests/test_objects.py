@@ -99,7 +99,7 @@ def test_for_all_namespaces_the_operator_has_its_own_kinds_and_nothing_of_others
     everywhere = {(grant.group, grant.resource) for grant in granted if not grant.namespace and not grant.name}
     assert everywhere == {
         ("pelagos.dev", plural + part)
-        for plural in ("datasets", "trainingruns", "modelservices")
+        for plural in ("datasets", "trainingruns", "modelservices", "trials")
         for part in ("", "/status")
     } | {("kueue.x-k8s.io", "workloadpriorityclasses")}  # of no namespace, and only to be listed
     # By name, and only to be read: definitions, and what of ours is KServe's for all.

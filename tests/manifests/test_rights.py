@@ -21,6 +21,7 @@ SPECS: Mapping[str, Mapping[str, Any]] = {
     "Dataset": {"source": {"volume": {"path": "plankton"}}, "task": "Detection"},
     "TrainingRun": {"datasetRef": {"name": "plankton"}, "model": {"architecture": "yolov8n"}},
     "ModelService": {"model": {"trainingRunRef": {"name": "plankton"}}},
+    "Trial": {"registry": {"model": "plankton", "alias": "champion"}},
 }
 
 
@@ -49,6 +50,7 @@ def test_the_operator_uses_all_of_its_rights_and_needs_no_other(
 ) -> None:
     site.apply(OVERLAYS / overlay)
     settings = {} if overlay == "cluster" else {"PELAGOS_NAMESPACE": SYSTEM}
+    settings |= {"PELAGOS_GATEWAY_HTTP": "https://models.example.org"}
     if overlay == "cluster":
         site.admit(namespace)
     before = len(site.log.read_text().splitlines())
@@ -65,7 +67,9 @@ def test_the_operator_uses_all_of_its_rights_and_needs_no_other(
             site.until("Dataset", "plankton", is_begun, tmp_path, namespace=namespace)
             for kind in SPECS:
                 site.until(kind, "plankton", is_judged, tmp_path, namespace=namespace)
-            site.kubectl("delete", "modelservices,trainingruns,datasets", "--all", "--all-namespaces", "--timeout=60s")
+            site.kubectl(
+                "delete", "trials,modelservices,trainingruns,datasets", "--all", "--all-namespaces", "--timeout=60s"
+            )
     finally:
         site.remove(OVERLAYS / overlay)
 
@@ -76,11 +80,13 @@ def test_the_operator_uses_all_of_its_rights_and_needs_no_other(
 
 
 def with_launches(seen: Trace) -> Trace:
-    """And what is asked before a training or a server starts, as it is before a preparation, and when a training was over for
-    long: none gets so far here. See test_life_of_a_training."""
+    """And what is asked before a training or a server starts, as it is before a preparation, and when a training or a Trial
+    was over for long: none gets so far here. See test_life_of_a_training."""
     asked = [act for act in seen.done if act.verb == "get" and act.resource == "datasets"]
     others = {dataclasses.replace(act, resource=name) for act in asked for name in ("trainingruns", "modelservices")}
-    expired = {dataclasses.replace(act, resource="trainingruns", verb="delete") for act in asked}
+    expired = {
+        dataclasses.replace(act, resource=name, verb="delete") for act in asked for name in ("trainingruns", "trials")
+    }
     return Trace(seen.done | others | expired | with_nodes(asked), seen.forbidden)
 
 
@@ -125,7 +131,7 @@ def is_begun(body: Mapping[str, Any]) -> bool:
 def without_schema_check(seen: Trace) -> Trace:
     """The operator asks for its definitions and goes on when it may not see them: no Role of a namespace can allow it."""
     asked = {act for act in seen.forbidden if act.resource == "customresourcedefinitions" and act.verb == "get"}
-    assert len(asked) == 3
+    assert len(asked) == 4
     return dataclasses.replace(seen, forbidden=seen.forbidden - asked)
 
 

@@ -50,4 +50,4 @@ MODEL_SERVICE = Kind(
     scale=model_service.SCALE,
 )
 TRIAL = Kind("Trial", "trials", "trial", "trial", trial.TrialSpec, trial.TrialStatus, trial.COLUMNS, trial.FROZEN)
-KINDS = (DATASET, TRAINING_RUN, MODEL_SERVICE)
+KINDS = (DATASET, TRAINING_RUN, MODEL_SERVICE, TRIAL)

@@ -70,6 +70,18 @@ PERMISSIONS = (
         ("delete",),
         "Delete a TrainingRun that is over, when its spec.ttlSecondsAfterFinished says so.",
     ),
+    Permission(
+        meta.GROUP,
+        (kinds.TRIAL.plural,),
+        ("delete",),
+        "Delete a Trial a while after its end (trialsKeep).",
+    ),
+    Permission(
+        meta.GROUP,
+        (kinds.MODEL_SERVICE.plural,),
+        ("create", "delete"),
+        "Make the ModelService of a Trial that gets a server of its own, and remove it at its end.",
+    ),
     Permission("", ("events",), ("create",), "Report transitions."),
     Permission(
         "",
@@ -82,7 +94,7 @@ PERMISSIONS = (
         "",
         ("secrets",),
         ("create",),
-        "Give pipeline steps the key that their reports are sealed with.",
+        "Give pipeline steps the key that their reports are sealed with, and people the tokens of their Trials.",
         where=Where.STEPS,
     ),
     Permission(

@@ -112,14 +112,52 @@ TENANT_SETTINGS = (
     ),
     TenantSetting(
         "gatewayEntitlements",
-        r"[!-+\--~]+([ ,]+[!-+\--~]+)*",
+        r"[!-+.-~-]+([ ,]+[!-+.-~-]+)*",
         4000,
         "entitlements as the identity provider writes them, separated by commas or spaces",
         "For Entitled: one of these is needed.",
     ),
+    TenantSetting("trialsEnabled", r"true|false", 5, "true or false", "Whether models may be tried; default: true."),
+    TenantSetting(
+        "trialsPerUser",
+        r"[0-9]{1,4}",
+        4,
+        "a whole number from 0 to 9999",
+        "Most trials that one user has at once, of those that the hub made; default: 3.",
+    ),
+    TenantSetting(
+        "trialsAtOnce",
+        r"[0-9]{1,4}",
+        4,
+        "a whole number from 0 to 9999",
+        "Most trials in the namespace at once, whoever made them; default: 5.",
+    ),
+    TenantSetting(
+        "trialsLongest",
+        r"[1-9][0-9]{0,3}(s|m|h)",
+        5,
+        "a duration, such as 90s, 10m or 1h",
+        "How long a trial may last; default: 10m.",
+    ),
+    TenantSetting(
+        "trialsEntitlements",
+        r"[!-+.-~-]+([ ,]+[!-+.-~-]+)*",
+        2000,
+        "entitlements without spaces, separated by commas",
+        "Who may try models: users of whom the hub attests one of these; default: anyone.",
+    ),
+    TenantSetting(
+        "trialsKeep",
+        r"[0-9]{1,4}(s|m|h)",
+        5,
+        "a duration, such as 90s, 10m or 1h",
+        "How long after its end a Trial is kept to be read; default: 10m.",
+    ),
 )
 MAY_BE_EMPTY = frozenset({"experimentPrefix", "storagePrefix"})
-LISTS = frozenset({"sharedWith", "queues", "priorities", "imagePullSecrets"})
+LISTS = frozenset({"sharedWith", "queues", "priorities", "imagePullSecrets", "trialsEntitlements"})
+NUMBERS = frozenset({"maxGpus", "trialsPerUser", "trialsAtOnce"})
+SWITCHES = frozenset({"trialsEnabled"})
 KEYS = tuple(setting.key for setting in TENANT_SETTINGS)
 
 
@@ -131,6 +169,15 @@ def name_of(namespace: str) -> str:
 def listed(value: str) -> tuple[str, ...]:
     """The names in a value that holds several."""
     return tuple(part for part in re.split(r"[ ,]+", value) if part)
+
+
+def read(key: str, value: str) -> bool | int | str | tuple[str, ...]:
+    """What a value that its key may have says."""
+    if key in LISTS:
+        return listed(value)
+    if key in NUMBERS:
+        return int(value)
+    return value == "true" if key in SWITCHES else value
 
 
 def problem(data: Mapping[str, str]) -> str | None:

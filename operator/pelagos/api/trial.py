@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+import hashlib
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -21,6 +23,8 @@ Entitlement = Annotated[str, Field(pattern=r"^[!-~]+$", max_length=512)]
 Phase = Literal["Pending", "Starting", "Open", "Expired", "Refused", "Stopped"]
 ENDED = frozenset({"Expired", "Refused", "Stopped"})
 """Phases after which there is no other."""
+_LONGEST_NAME = 46
+"""Of what names of other objects are made from."""
 
 
 class ModelServiceRef(Strict):
@@ -205,6 +209,29 @@ class TrialStatus(BaseStatus):
     spec_digest: Annotated[
         str | None, Field(description="Digest of the spec that was decided on: another one ends the Trial.")
     ] = None
+
+
+def service_name(name: str) -> str:
+    """Name of the ModelService that is made for a Trial of this name: short enough for all that is made of it."""
+    if len(name) <= _LONGEST_NAME:
+        return f"trial-{name}"
+    return f"trial-{name[: _LONGEST_NAME - 9].rstrip('-.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def service_of(name: str, spec: Mapping[str, Any]) -> str:
+    """Name of the ModelService whose state the Trial ``name`` follows; its spec may be malformed."""
+    reference = spec.get("modelServiceRef")
+    named = reference.get("name") if isinstance(reference, dict) else None
+    return named if isinstance(named, str) and spec.get("isolation") != "Dedicated" else service_name(name)
+
+
+def token_secret(name: str, token_sha256: str) -> str:
+    """Name of the Secret of a token that the operator made: it says what is in it, and is one that nobody else gives.
+
+    The operator makes and deletes Secrets that it cannot read. Whoever may make Trials, and no more, must not have it take or
+    delete the Secret of others by calling a Trial like it.
+    """
+    return f"{name[:_LONGEST_NAME].rstrip('-.')}-token-{token_sha256[:12]}"
 
 
 COLUMNS = (

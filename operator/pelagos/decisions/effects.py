@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from pelagos.api.kinds import Kind
 from pelagos.ports import pipelines, registry, serving, tracking
 from pelagos.ports.cluster import Key
 
@@ -105,6 +106,46 @@ class DeleteResource:
 
 
 @dataclass(frozen=True)
+class CreateOwned:
+    """Make a resource that goes with another one, by whose ``key`` and ``uid`` it is owned."""
+
+    key: Key
+    uid: str
+    kind: Kind
+    name: str
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class RemoveOwned:
+    """Have such a resource deleted; one of its name that is not owned stays."""
+
+    key: Key
+    uid: str
+    kind: Kind
+    name: str
+
+
+@dataclass(frozen=True)
+class IssueToken:
+    """Put a token into a Secret of this name, which goes with the resource."""
+
+    key: Key
+    uid: str
+    name: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class RevokeToken:
+    """Delete such a Secret."""
+
+    key: Key
+    uid: str
+    name: str
+
+
+@dataclass(frozen=True)
 class PostEvent:
     """Say about a resource what its conditions do not say. After a crash it may be said twice."""
 
@@ -128,5 +169,9 @@ Effect = (
     | StopService
     | RetireService
     | DeleteResource
+    | CreateOwned
+    | RemoveOwned
+    | IssueToken
+    | RevokeToken
     | PostEvent
 )

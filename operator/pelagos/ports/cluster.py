@@ -10,6 +10,9 @@ from typing import Any, Literal, Protocol
 from pelagos.api.kinds import Kind
 from pelagos.ports.marks import mutating
 
+TOKEN_KEY = "token"  # noqa: S105  a name
+"""Of the Secrets of tokens."""
+
 
 @dataclass(frozen=True)
 class Key:
@@ -37,6 +40,10 @@ class Resource:
     status: Mapping[str, Any] = field(default_factory=dict)
     deleted_at: datetime | None = None
     """metadata.deletionTimestamp; the resource stays until its finalizers are gone."""
+    created_at: datetime | None = None
+    """metadata.creationTimestamp, by the API server's clock."""
+    owners: tuple[str, ...] = ()
+    """Uids in metadata.ownerReferences."""
 
     @property
     def key(self) -> Key:
@@ -47,7 +54,7 @@ class Resource:
 def from_body(kind: Kind, body: Mapping[str, Any]) -> Resource:
     """The resource that the API server describes by ``body``."""
     metadata = body["metadata"]
-    deleted = metadata.get("deletionTimestamp")
+    deleted, created = metadata.get("deletionTimestamp"), metadata.get("creationTimestamp")
     return Resource(
         kind=kind,
         namespace=metadata.get("namespace", ""),
@@ -61,6 +68,8 @@ def from_body(kind: Kind, body: Mapping[str, Any]) -> Resource:
         spec=dict(body.get("spec", {})),
         status=dict(body.get("status", {})),
         deleted_at=datetime.fromisoformat(deleted) if deleted else None,
+        created_at=datetime.fromisoformat(created) if created else None,
+        owners=tuple(str(owner.get("uid")) for owner in metadata.get("ownerReferences") or ()),
     )
 
 
@@ -76,6 +85,26 @@ class Cluster(Protocol):
 
     async def read(self, kind: Kind, namespace: str, name: str) -> Resource | None:
         """The resource of this name as the API server has it at this moment."""
+
+    async def list(self, kind: Kind, namespace: str) -> tuple[Resource, ...]:
+        """All resources of a kind in a namespace as the API server has them at this moment."""
+
+    @mutating
+    async def create_owned(self, owner: Resource, kind: Kind, name: str, spec: Mapping[str, Any]) -> None:
+        """Make a resource beside ``owner``, which owns it. No effect when there is one of this name, whosever it is.
+
+        Raises RejectedError for what the API server refuses.
+        """
+
+    @mutating
+    async def issue_token(self, owner: Resource, name: str, token: str) -> None:
+        """Make the Secret ``name`` beside ``owner``, which owns it, with ``token``. No effect when it is there: Secrets are not
+        read, so the name must say what is in it.
+        """
+
+    @mutating
+    async def revoke_token(self, owner: Resource, name: str) -> None:
+        """Delete such a Secret, where the cluster does not do that after its owner. No effect when there is none."""
 
     @mutating
     async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:

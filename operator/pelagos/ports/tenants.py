@@ -8,7 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from pelagos.api import trial
+
 SYSTEM = "tenants"
+LONGEST_TRIAL = trial.LONGEST
 CA_FOLDER, CA_KEY = "/etc/pelagos/ca", "ca.crt"
 """Where steps and model servers find the certificate authorities of their tenant, and their file there."""
 
@@ -56,6 +59,18 @@ class Tenant:
     """Who may call models through the gateway, beside whoever has a trial; empty: as the gateway's settings say."""
     gateway_entitlements: str = ""
     """Of which one is needed where that is Entitled."""
+    trials_enabled: bool = True
+    """Whether models may be tried."""
+    trials_per_user: int = 3
+    """Most trials that one user has at once, of those that the hub made."""
+    trials_at_once: int = 5
+    """Most trials in the namespace at once."""
+    trials_longest: str = "10m"
+    """How long one may last."""
+    trials_entitlements: tuple[str, ...] = ()
+    """Users of whom one of these is attested may try models; none: anyone."""
+    trials_keep: str = "10m"
+    """How long after its end a Trial is kept."""
 
     def below(self, path: str) -> str:
         """The path in the part of the object store, or of the data volume, that is the tenant's."""
@@ -68,7 +83,8 @@ class OneTenant:
     async def find(self, namespace: str) -> Tenant:
         """The installation's tenant settings."""
         del namespace
-        return Tenant(any_priority=True)
+        # Whoever has started all this decides for themselves how long a model is tried.
+        return Tenant(any_priority=True, trials_longest=LONGEST_TRIAL)
 
 
 class Tenants(Protocol):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from pelagos.decisions import effects
-from pelagos.reconcilers import sealed_runs
+from pelagos.reconcilers import owned, sealed_runs
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos_contract.tags import SEAL_TAG
 
 
-async def act(effect: effects.Effect, dependencies: Dependencies) -> None:  # noqa: C901  one case for each effect
+async def act(effect: effects.Effect, dependencies: Dependencies) -> None:  # noqa: C901, PLR0912  one case for each effect
     """Bring about one effect."""
     match effect:
         case effects.SubmitRun(request):
@@ -40,6 +40,8 @@ async def act(effect: effects.Effect, dependencies: Dependencies) -> None:  # no
             await _delete(effect, dependencies)
         case effects.PostEvent():
             await _post(effect, dependencies)
+        case effects.CreateOwned() | effects.RemoveOwned() | effects.IssueToken() | effects.RevokeToken():
+            await owned.act(effect, dependencies)
 
 
 async def _delete(effect: effects.DeleteResource, dependencies: Dependencies) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 
-from pelagos.api import kinds
+from pelagos.api import kinds, trial
 from pelagos.ports.cluster import Key, Resource
 
 
@@ -153,6 +153,8 @@ def refers_to(resource: Resource) -> Key | None:
         model = resource.spec.get("model")
         reference = model.get("trainingRunRef") if isinstance(model, dict) else None
         return _key(kinds.TRAINING_RUN, resource.namespace, reference)
+    if resource.kind is kinds.TRIAL:
+        return Key(kinds.MODEL_SERVICE.kind, resource.namespace, trial.service_of(resource.name, resource.spec))
     return None
 
 

@@ -16,7 +16,7 @@ from pelagos.ports.cluster import Resource
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 from pelagos.ports.volumes import Fingerprint
-from pelagos.reconcilers import publications, records, version_users
+from pelagos.reconcilers import publications, records, turns, version_users
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.recalled import Recalled
 from pelagos.reconcilers.scope import Scope
@@ -48,7 +48,7 @@ class _Made:
     is_gone: bool = False
 
 
-class DatasetReconciler:
+class DatasetReconciler(turns.AnyTime):
     """See driver.Reconciler."""
 
     kind = kinds.DATASET

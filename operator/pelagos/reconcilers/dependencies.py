@@ -9,6 +9,7 @@ from pelagos.ports.authority import Authority
 from pelagos.ports.clock import Clock
 from pelagos.ports.cluster import Cluster
 from pelagos.ports.gateway import Gateway
+from pelagos.ports.hub import HubKey, NoHubKey
 from pelagos.ports.objects import Objects
 from pelagos.ports.pipelines import Pipelines
 from pelagos.ports.registry import Registry
@@ -49,3 +50,6 @@ class Dependencies:
     cache: Cache
     probes: Probes
     gateway: Gateway = Gateway()
+    """Where people reach what is served; by default nowhere."""
+    hub_key: HubKey = NoHubKey()
+    """By which the hub's Trials are known; by default none are."""

@@ -30,7 +30,14 @@ GONE_RETRY = 2.0
 _ACCEPTED = Decision(
     (Verdict("Ready", ConditionState.PROGRESSING, reasons.ACCEPTED, "seen, and waiting for its first pass"),)
 )
-_LAUNCHES = (effects.CreateTrackedRun, effects.SubmitRun, effects.RegisterModel, effects.ApplyService)
+_LAUNCHES = (
+    effects.CreateTrackedRun,
+    effects.SubmitRun,
+    effects.RegisterModel,
+    effects.ApplyService,
+    effects.CreateOwned,
+    effects.IssueToken,
+)
 """Effects that make something outside, which nobody would clean up after a resource that is gone."""
 
 
@@ -48,6 +55,9 @@ class Reconciler(Protocol):
     @property
     def conditions(self) -> Sequence[str]:
         """Types of the conditions that this kind always has, beside Ready."""
+
+    def turn(self, resource: Resource) -> contextlib.AbstractAsyncContextManager[object]:
+        """What a pass over the resource is made in, from looking until it is reported: others may have to wait for its end."""
 
     async def gather(self, resource: Resource, spec: Any, dependencies: Dependencies) -> Any:
         """Read all that the decision needs, once."""
@@ -90,6 +100,11 @@ async def reconcile(
             return Pass("gone", None)
         dependencies.cache.put_written(written)
         resource = written  # as it is now: somebody else may have changed it since the watch showed it
+    async with reconciler.turn(resource):
+        return await _pass(reconciler, resource, dependencies, initialized=initialized)
+
+
+async def _pass(reconciler: Reconciler, resource: Resource, dependencies: Dependencies, *, initialized: bool) -> Pass:
     try:
         decision = await _decide_and_act(reconciler, resource, dependencies)
     except GoneError as error:

@@ -19,7 +19,7 @@ from pelagos.decisions.verdicts import Decision
 from pelagos.ports.cluster import Key, Resource
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.serving import ObservedService, ServiceState
-from pelagos.reconcilers import reporting, sealed_runs
+from pelagos.reconcilers import reporting, sealed_runs, turns
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.recalled import Recalled
 from pelagos.reconcilers.scope import Scope
@@ -34,7 +34,7 @@ NOT_SEALED = (
 )
 
 
-class ModelServiceReconciler:
+class ModelServiceReconciler(turns.AnyTime):
     """See driver.Reconciler."""
 
     kind = kinds.MODEL_SERVICE

@@ -15,6 +15,7 @@ from pelagos.api.dataset import Publication, Removals
 from pelagos.api.search import SearchStatus
 from pelagos.api.stages import StageProgress
 from pelagos.api.training_run import LeaveOneOutStatus, ModelStatus, SeedStatus
+from pelagos.api.trial import ENDED, TrialStatus
 from pelagos.decisions import attempts
 from pelagos.decisions.dataset import identity
 from pelagos.ports.cluster import Resource
@@ -159,6 +160,16 @@ class Recalled:
     def url(self) -> Any:
         """ModelService: clients are told the address of what takes over before what had the other one goes."""
         return self.resource.status.get("url")
+
+    @property
+    def trial(self) -> TrialStatus:
+        """Trial: what was decided is final; and nobody else knows when it opened."""
+        return TrialStatus.model_validate(self.resource.status, extra="ignore")
+
+    @property
+    def is_decided_trial(self) -> bool:
+        """Trial: whether it was accepted or refused."""
+        return bool(self.resource.status.get("acceptedAt")) or self.resource.status.get("phase") in ENDED
 
     @property
     def served_generation(self) -> Any:

@@ -21,7 +21,7 @@ from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 from pelagos.ports.registry import ModelVersion
 from pelagos.ports.tracking import Outcome
-from pelagos.reconcilers import records, reporting, sealed_runs
+from pelagos.reconcilers import records, reporting, sealed_runs, turns
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.recalled import Recalled
 from pelagos.reconcilers.scope import Scope
@@ -50,7 +50,7 @@ from pelagos_contract.training import EVIDENCE_FOLDER
 _MISSING = "missing"
 
 
-class TrainingRunReconciler:
+class TrainingRunReconciler(turns.AnyTime):
     """See driver.Reconciler."""
 
     kind = kinds.TRAINING_RUN

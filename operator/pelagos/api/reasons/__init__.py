@@ -12,6 +12,7 @@ from pelagos.api.reasons.datasets import *
 from pelagos.api.reasons.model_services import *
 from pelagos.api.reasons.tables import *
 from pelagos.api.reasons.training_runs import *
+from pelagos.api.reasons.trials import *
 
 _NAMED = {str(reason): reason for table in TABLES.values() for reason in table}
 

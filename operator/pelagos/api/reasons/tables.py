@@ -28,7 +28,7 @@ class Reason(str):
         return reason
 
 
-TABLES: dict[str, list[Reason]] = {"All kinds": [], "Dataset": [], "TrainingRun": [], "ModelService": []}
+TABLES: dict[str, list[Reason]] = {"All kinds": [], "Dataset": [], "TrainingRun": [], "ModelService": [], "Trial": []}
 """All reasons, by the kind whose resources carry them first of all, in the order of docs/reasons.md."""
 
 

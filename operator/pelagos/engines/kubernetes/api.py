@@ -1,4 +1,4 @@
-"""Cluster on the Kubernetes API: five calls, by the client that all parts of the operator share."""
+"""Cluster on the Kubernetes API, by the client that all parts of the operator share."""
 
 from __future__ import annotations
 
@@ -7,26 +7,36 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Literal
+from urllib.parse import urlencode
 
 from pelagos.api import meta
 from pelagos.api.kinds import Kind
 from pelagos.engines.kubernetes.rest import SYSTEM, Answer, KubernetesRest
-from pelagos.ports.cluster import Resource, from_body
-from pelagos.ports.errors import OutageError
+from pelagos.ports.cluster import TOKEN_KEY, Resource, from_body
+from pelagos.ports.errors import OutageError, RejectedError, UnboundError
 from pelagos_contract.text import shown
 
 logger = logging.getLogger("pelagos.kubernetes")
 
 TIMEOUT = 15.0
+PAGE = 500
+"""Resources that are listed by one request."""
 GONE = frozenset({404, 410})
+_NOT_NOW = frozenset({401, 404, 408, 409})
+"""An expired token is read anew, and a namespace that is gone takes the resource with it."""
 MERGE_PATCH = "application/merge-patch+json"
 
 
 class KubernetesApi:
-    """See ports.cluster.Cluster. Writes through ``rest``, whose guard is asked right before each request."""
+    """See ports.cluster.Cluster. Writes through ``rest``, whose guard is asked right before each request.
 
-    def __init__(self, rest: KubernetesRest) -> None:
+    ``collects``: the cluster removes what is owned by a resource after it. There the operator needs no right to delete Secrets,
+    which Kubernetes cannot limit to some; on one machine nobody else removes them.
+    """
+
+    def __init__(self, rest: KubernetesRest, *, collects: bool = True) -> None:
         self._rest = rest
+        self._collects = collects
 
     async def read(self, kind: Kind, namespace: str, name: str) -> Resource | None:
         """See ports.cluster.Cluster."""
@@ -34,6 +44,58 @@ class KubernetesApi:
         answer = await self._rest.get(path, timeout=TIMEOUT)
         found = _found(answer, "GET", path, name)
         return from_body(kind, found) if found else None
+
+    async def list(self, kind: Kind, namespace: str) -> tuple[Resource, ...]:
+        """See ports.cluster.Cluster."""
+        found: list[Resource] = []
+        rest: str | None = ""
+        while rest is not None:
+            query = urlencode({"limit": str(PAGE)} | ({"continue": rest} if rest else {}))
+            path = f"{_path(kind, namespace)}?{query}"
+            # A list of many pages may expire in between (410): an outage, after which it is asked for anew.
+            answer = await self._rest.get(path, timeout=TIMEOUT)
+            if answer.status != HTTPStatus.OK:
+                raise OutageError(SYSTEM, f"GET {path}: {answer.status} {answer.message}")
+            found += (from_body(kind, item) for item in answer.body.get("items") or ())
+            rest = (answer.body.get("metadata") or {}).get("continue") or None
+        return tuple(found)
+
+    async def create_owned(self, owner: Resource, kind: Kind, name: str, spec: Mapping[str, Any]) -> None:
+        """See ports.cluster.Cluster."""
+        body = {
+            "apiVersion": meta.API_VERSION,
+            "kind": kind.kind,
+            "metadata": _owned(owner, name),
+            "spec": dict(spec),
+        }
+        await self._make(_path(kind, owner.namespace), body, name)
+
+    async def issue_token(self, owner: Resource, name: str, token: str) -> None:
+        """See ports.cluster.Cluster."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": _owned(owner, name),
+            "type": "Opaque",
+            "immutable": True,
+            "stringData": {TOKEN_KEY: token},
+        }
+        await self._make(f"/api/v1/namespaces/{owner.namespace}/secrets", body, name)
+
+    async def revoke_token(self, owner: Resource, name: str) -> None:
+        """See ports.cluster.Cluster."""
+        if self._collects:
+            return
+        path = f"/api/v1/namespaces/{owner.namespace}/secrets/{name}"
+        answer = await self._rest.ask("DELETE", path, timeout=TIMEOUT)
+        if answer.status not in GONE:
+            _granted(answer, "DELETE", path)
+
+    async def _make(self, path: str, body: Mapping[str, Any], name: str) -> None:
+        answer = await self._rest.ask("POST", f"{path}?fieldManager={meta.FIELD_MANAGER}", body, timeout=TIMEOUT)
+        if answer.status == HTTPStatus.CONFLICT and (answer.body.get("details") or {}).get("name") == name:
+            return
+        _granted(answer, "POST", path)
 
     async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:
         """See ports.cluster.Cluster."""
@@ -109,9 +171,32 @@ def _found(answer: Answer, method: str, path: str, name: str) -> Mapping[str, An
     return answer.body
 
 
+def _granted(answer: Answer, method: str, path: str) -> None:
+    """Raise what the answer to a change of something that is beside a resource of ours means."""
+    if answer.status == HTTPStatus.FORBIDDEN and "cannot" in answer.message:
+        raise UnboundError(SYSTEM, f"{answer.message}. Apply the roles of this version in the namespace again")
+    if answer.status in _NOT_NOW:
+        raise OutageError(SYSTEM, f"{method} {path}: {answer.status} {answer.message}")
+    if answer.status >= 400:
+        raise RejectedError(SYSTEM, answer.message)
+
+
+def _owned(owner: Resource, name: str) -> dict[str, Any]:
+    """Metadata of what goes with ``owner``."""
+    reference = {
+        "apiVersion": meta.API_VERSION,
+        "kind": owner.kind.kind,
+        "name": owner.name,
+        "uid": owner.uid,
+        "controller": True,
+    }
+    labels = {"app.kubernetes.io/managed-by": meta.FIELD_MANAGER, meta.UID_LABEL: owner.uid}
+    return {"name": name, "namespace": owner.namespace, "labels": labels, "ownerReferences": [reference]}
+
+
 def _path_of(resource: Resource) -> str:
     return _path(resource.kind, resource.namespace, resource.name)
 
 
-def _path(kind: Kind, namespace: str, name: str) -> str:
-    return f"/apis/{meta.API_VERSION}/namespaces/{namespace}/{kind.plural}/{name}"
+def _path(kind: Kind, namespace: str, name: str = "") -> str:
+    return "/".join([f"/apis/{meta.API_VERSION}/namespaces/{namespace}/{kind.plural}", *((name,) if name else ())])

@@ -169,7 +169,7 @@ class KubernetesTenants:
         """Where the resources of all namespaces are stored, by their status."""
         found: set[Begun] = set()
         scope = f"namespaces/{self._place.watches}/" if self._place.watches else ""
-        for kind in kinds.KINDS:
+        for kind in (kind for kind in kinds.KINDS if "storage_prefix" in kind.status.model_fields):
             rest: str | None = ""
             while rest is not None:
                 query = urlencode({"limit": str(PAGE)} | ({"continue": rest} if rest else {}))
@@ -194,10 +194,8 @@ def admitting(namespace: str, home: str) -> str:
 
 def _tenant(data: Mapping[str, str], namespace: str, defaults: Tenant) -> Tenant:
     given: dict[str, Any] = {
-        to_snake(key): tenant_settings.listed(value) if key in tenant_settings.LISTS else value
+        to_snake(key): tenant_settings.read(key, value)
         for key, value in (tenancy.usual(namespace) | dict(data)).items()
         if value or key in tenant_settings.MAY_BE_EMPTY
     }
-    if "max_gpus" in given:
-        given["max_gpus"] = int(given["max_gpus"])
     return replace(defaults, **given)

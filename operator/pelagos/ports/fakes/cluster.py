@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pelagos.api import kinds, merge_patches, schemas
 from pelagos.api.kinds import Kind
 from pelagos.ports.cluster import Key, Resource, from_body
-from pelagos.ports.errors import OutageError, TooLargeError
+from pelagos.ports.errors import OutageError, TooLargeError, UnboundError
 from pelagos_contract.base import Strict
 from pelagos_contract.sources import SOURCES
 
@@ -75,6 +75,12 @@ class ClusterFake:
         self.status_patches = 0
         self.finalizer_writes = 0
         self.events: list[Event] = []
+        self.tokens: dict[tuple[str, str], str] = {}
+        """Of Secrets, by namespace and name."""
+        self.refusal: str | None = None
+        """Why whatever is made beside a resource is refused; None: it is not."""
+        self.created: Callable[[], str] = lambda: "2026-01-01T00:00:00Z"
+        """When resources are made."""
         self._kinds: dict[str, Kind] = {}
         self._bodies: dict[Key, Body] = {}
         self._watchers: list[Watcher] = []
@@ -86,6 +92,38 @@ class ClusterFake:
         if self.outage:
             raise OutageError("kubernetes", "connection refused")
         return self.get(Key(kind.kind, namespace, name))
+
+    async def list(self, kind: Kind, namespace: str) -> tuple[Resource, ...]:
+        """All of a kind in a namespace as they are now."""
+        if self.outage:
+            raise OutageError("kubernetes", "connection refused")
+        return tuple(
+            found
+            for key in self._bodies
+            if (key.kind, key.namespace) == (kind.kind, namespace) and (found := self.get(key))
+        )
+
+    async def create_owned(self, owner: Resource, kind: Kind, name: str, spec: Mapping[str, Any]) -> None:
+        """Make a resource that ``owner`` owns."""
+        self._allow()
+        if Key(kind.kind, owner.namespace, name) not in self._bodies:
+            self.create(kind, name, spec, namespace=owner.namespace, owner=owner.uid)
+
+    async def issue_token(self, owner: Resource, name: str, token: str) -> None:
+        """Keep a token; one of this name is replaced."""
+        self._allow()
+        self.tokens[owner.namespace, name] = token
+
+    async def revoke_token(self, owner: Resource, name: str) -> None:
+        """Forget a token."""
+        self._allow()
+        self.tokens.pop((owner.namespace, name), None)
+
+    def _allow(self) -> None:
+        if self.outage:
+            raise OutageError("kubernetes", "connection refused")
+        if self.refusal is not None:
+            raise UnboundError("kubernetes", self.refusal)
 
     async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:
         """Merge ``patch`` into status; other fields are not touched."""
@@ -144,7 +182,16 @@ class ClusterFake:
         """Every resource as it is now, in the order of creation."""
         return tuple(found for key in self._bodies if (found := self.get(key)) is not None)
 
-    def create(self, kind: Kind, name: str, spec: Mapping[str, Any], *, namespace: str = "default") -> Resource:
+    def create(
+        self,
+        kind: Kind,
+        name: str,
+        spec: Mapping[str, Any],
+        *,
+        namespace: str = "default",
+        owner: str = "",
+        annotations: Mapping[str, str] | None = None,
+    ) -> Resource:
         """What a user does with ``kubectl create``."""
         key = Key(kind.kind, namespace, name)
         if key in self._bodies:
@@ -155,7 +202,10 @@ class ClusterFake:
             "name": name,
             "uid": f"00000000-0000-4000-8000-{self._serial + 1:012x}",
             "generation": 1,
+            "creationTimestamp": self.created(),
         }
+        metadata |= {"annotations": dict(annotations)} if annotations else {}
+        metadata |= {"ownerReferences": [{"uid": owner}]} if owner else {}
         self._store(key, {"metadata": metadata, "spec": _structured(_schema(kind.spec), dict(spec))})
         return self._now(key)
 

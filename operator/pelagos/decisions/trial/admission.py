@@ -1,0 +1,170 @@
+"""Whether a Trial gets a place. Decided once, in the turn of its namespace; what is refused stays refused."""
+
+from __future__ import annotations
+
+from pelagos.api import reasons
+from pelagos.api.reasons import Reason
+from pelagos.api.trial import TrialStatus
+from pelagos.decisions import rules
+from pelagos.decisions.chains import Ended, Passed
+from pelagos.decisions.moments import timestamp
+from pelagos.decisions.trial.conditions import ACCEPTED
+from pelagos.decisions.trial.observed import Observed, Other, is_longer
+from pelagos.decisions.verdicts import ConditionState, Verdict
+
+
+def refused(seen: Observed, reason: Reason, message: str) -> Ended:
+    """For good: the object stays for a while, to be read."""
+    verdict = Verdict(ACCEPTED, ConditionState.REFUSED, reason, message)
+    status = TrialStatus(
+        phase="Refused",
+        model=seen.model,
+        attested=seen.attested,
+        ended_at=timestamp(seen.now),
+        spec_digest=seen.spec_digest,
+    )
+    return Ended((verdict,), status=status, recheck_after=0)
+
+
+def spec_breaks_a_rule(seen: Observed) -> Ended | None:
+    """Only where the API server does not know CEL."""
+    broken = None if seen.is_decided else rules.violation(seen.spec)
+    if broken is None:
+        return None
+    verdict = Verdict(ACCEPTED, ConditionState.REFUSED, reasons.INVALID_SPEC, broken)
+    status = TrialStatus(phase="Refused", ended_at=timestamp(seen.now), spec_digest=seen.spec_digest)
+    return Ended((verdict,), status=status, recheck_after=0)
+
+
+def not_offered(seen: Observed) -> Ended | None:
+    """The platform says so."""
+    if seen.is_decided or seen.tenant.trials_enabled:
+        return None
+    message = (
+        f"models of namespace {seen.namespace} cannot be tried (trialsEnabled is false, which the platform sets). Ask whoever "
+        "runs it"
+    )
+    return refused(seen, reasons.TRIALS_NOT_OFFERED, message)
+
+
+def no_gateway(seen: Observed) -> Ended | None:
+    """Nothing would ask for the token."""
+    if seen.is_decided or seen.gateway.is_there:
+        return None
+    message = (
+        "trials go through the gateway, and the operator knows of none. Whoever runs the platform sets one up (docs/trials.md), "
+        "and PELAGOS_GATEWAY_HTTP and PELAGOS_GATEWAY_GRPC to where people reach it"
+    )
+    return refused(seen, reasons.GATEWAY_NOT_SET_UP, message)
+
+
+def too_long(seen: Observed) -> Ended | None:
+    """It asks for more than the platform allows."""
+    longest = seen.tenant.trials_longest
+    if seen.is_decided or not is_longer(seen.duration, longest):
+        return None
+    message = (
+        f"spec.duration is {seen.duration}, and the namespace allows at most {longest} (trialsLongest, which the platform sets). "
+        "Make another Trial that is no longer"
+    )
+    return refused(seen, reasons.DURATION_NOT_ALLOWED, message)
+
+
+def not_entitled(seen: Observed) -> Ended | None:
+    """Entitlements are what the hub attests; of other Trials nobody does."""
+    wanted = seen.tenant.trials_entitlements
+    if seen.is_decided or not wanted or (seen.attested and set(wanted) & set(seen.spec.entitlements or ())):
+        return None
+    who = (
+        "the hub attests none of these of the user. Sign in with an account that has one"
+        if seen.attested
+        else "the hub, which attests them, did not make this Trial (or its signature does not hold). Try the model there"
+    )
+    message = f"the namespace lets users try models who have one of the entitlements {', '.join(wanted)}, and {who}"
+    return refused(seen, reasons.NOT_ENTITLED, message)
+
+
+def model_not_ready(seen: Observed) -> Ended | None:
+    """What is shared must answer now; what a server of its own is made like must be there."""
+    reference = seen.spec.model_service_ref
+    if seen.is_decided or reference is None:
+        return None
+    lead = "spec.modelServiceRef.name:"
+    if seen.named is None or seen.named.is_leaving:
+        message = (
+            f'{lead} there is no ModelService "{reference.name}" in namespace {seen.namespace}. Name one that is served'
+        )
+        return refused(seen, reasons.MODEL_NOT_READY, message)
+    if seen.spec.is_dedicated or seen.named.is_ready:
+        return None
+    message = (
+        f"{lead} ModelService {reference.name} is not Ready: {seen.named.message}. When it is, make another Trial; or ask for "
+        "a server of its own (spec.isolation: Dedicated)"
+    )
+    return refused(seen, reasons.MODEL_NOT_READY, message)
+
+
+def name_taken(seen: Observed) -> Ended | None:
+    """Somebody's own ModelService is never taken for the Trial's."""
+    if seen.is_decided or not seen.spec.is_dedicated or seen.child is None or seen.child.is_own:
+        return None
+    message = (
+        f"the server for this Trial would be the ModelService {seen.child.name}, and there is one that was not made for it. "
+        "Make another Trial under another name"
+    )
+    return refused(seen, reasons.MODEL_NOT_READY, message)
+
+
+def user_limit(seen: Observed) -> Ended | None:
+    """Only of those whom the hub attests: anybody may write anybody into spec.user."""
+    if seen.is_decided or not seen.attested:
+        return None
+    mine = [other for other in seen.others if other.user is not None and other.user == (seen.spec.user or "")]
+    most = seen.tenant.trials_per_user
+    if len(mine) < most:
+        return None
+    names = ", ".join(other.name for other in mine[:10])
+    todo = f"Stop one of {names}, or wait: {_next(mine)}" if mine else "Ask whoever runs the platform"
+    message = f"{len(mine)} of {most} trials of this user are in use (trialsPerUser). {todo}"
+    return refused(seen, reasons.USER_LIMIT, message)
+
+
+def capacity_exhausted(seen: Observed) -> Ended | None:
+    """Of all, whoever made them."""
+    most = seen.tenant.trials_at_once
+    if seen.is_decided or len(seen.others) < most:
+        return None
+    todo = f"Try again later: {_next(seen.others)}" if seen.others else "Ask whoever runs the platform"
+    message = (
+        f"no room: {len(seen.others)} of {most} trials of namespace {seen.namespace} are in use (trialsAtOnce). {todo}"
+    )
+    return refused(seen, reasons.CAPACITY_EXHAUSTED, message)
+
+
+def admitted(seen: Observed) -> Passed | None:
+    """It has its place when this is written, and only then; what is made for it is made afterwards."""
+    if seen.told.accepted_at is not None:
+        return Passed((_ADMITTED,))
+    status = TrialStatus(
+        phase="Starting",
+        model=seen.model,
+        attested=seen.attested,
+        duration=seen.duration,
+        accepted_at=timestamp(seen.now),
+        spec_digest=seen.spec_digest,
+    )
+    if not (seen.spec.is_dedicated or seen.own_token):
+        return Passed((_ADMITTED,), status=status)
+    begun = Verdict("Ready", ConditionState.PROGRESSING, reasons.STARTING, "accepted; what it needs is being made")
+    return Ended((_ADMITTED, begun), status=status, recheck_after=0)
+
+
+_ADMITTED = Verdict(ACCEPTED, ConditionState.DONE, reasons.ADMITTED, "has its place until it is over")
+
+
+def _next(others: list[Other] | tuple[Other, ...]) -> str:
+    """When the first of them is over."""
+    open_ones = [other.left for other in others if other.left is not None]
+    if not open_ones:
+        return "they are being started"
+    return f"the next one is over in {max(round(min(open_ones).total_seconds()), 1)} s"

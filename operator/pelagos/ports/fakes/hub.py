@@ -1,0 +1,19 @@
+"""The hub's key, in memory. For tests of reconcilers."""
+
+from __future__ import annotations
+
+from pelagos.ports.errors import RejectedError
+
+
+class HubKeyFake:
+    """Implements HubKey over ``key``; ``problem`` is why it cannot be used."""
+
+    def __init__(self, key: bytes | None = b"k" * 32) -> None:
+        self.key = key
+        self.problem = ""
+
+    def read(self) -> bytes | None:
+        """The key."""
+        if self.problem:
+            raise RejectedError("hub", self.problem)
+        return self.key

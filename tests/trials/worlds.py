@@ -1,0 +1,78 @@
+"""Trials in a world in memory, whose time is virtual: what they need to be there, and what is asked of them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from pelagos.api import kinds
+from pelagos.ports.cluster import Key, Resource
+from pelagos.ports.tenants import Tenant
+from pelagos_contract import trial_signature
+from simulation import SERVICE, Simulation, apply_samples, simulation
+
+TOKEN = hashlib.sha256(b"pt_secret").hexdigest()
+
+
+class Trials:
+    """What tests do with Trials of the namespace ``default``."""
+
+    def __init__(self, world: Simulation) -> None:
+        self.world = world
+
+    def create(self, name: str, **spec: Any) -> Key:
+        """As somebody who may write Trials does."""
+        return self.world.cluster.create(kinds.TRIAL, name, _spec(spec)).key
+
+    def sign_and_create(self, name: str, user: str, *, key: bytes = b"k" * 32, late: int = 0, **spec: Any) -> Key:
+        """As the hub does."""
+        spec = _spec({"user": user, "tokenSha256": TOKEN, **spec})
+        seconds = int(self.world.clock.now().timestamp()) + late
+        signature = trial_signature.sign(key, namespace="default", name=name, spec=spec, seconds=seconds)
+        annotations = {trial_signature.ANNOTATION: signature}
+        return self.world.cluster.create(kinds.TRIAL, name, spec, annotations=annotations).key
+
+    def allow(self, **settings: Any) -> None:
+        """What the platform says of the namespace."""
+        known = self.world.tenants.known.get("default", Tenant())
+        self.world.tenants.known["default"] = replace(known, **settings)
+
+    def get(self, key: Key) -> Resource:
+        """As it is now."""
+        found = self.world.cluster.get(key)
+        assert found is not None, f"{key} is gone"
+        return found
+
+    def status(self, key: Key) -> Mapping[str, Any]:
+        """Its status."""
+        return self.get(key).status
+
+    def phase(self, key: Key) -> str:
+        """Where it is; empty before it was looked at, Gone when it is no more."""
+        found = self.world.cluster.get(key)
+        return "Gone" if found is None else str(found.status.get("phase", ""))
+
+    def reason(self, key: Key) -> str:
+        """Of Ready."""
+        return str(self.world.ready(key).get("reason"))
+
+    def message(self, key: Key) -> str:
+        """Of Ready."""
+        return str(self.world.ready(key).get("message"))
+
+
+def _spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {**({} if "registry" in spec else {"modelServiceRef": {"name": SERVICE.name}}), **spec}
+
+
+@contextmanager
+def trials() -> Iterator[Trials]:
+    """A world in which a model was trained, registered and is served, and the operator lives."""
+    with simulation() as world:
+        world.start()
+        apply_samples(world)
+        world.run_until(lambda: world.ready(SERVICE).get("status") == "True")
+        yield Trials(world)
