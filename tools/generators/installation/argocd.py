@@ -21,7 +21,8 @@ def patch() -> str:
     data: dict[str, str] = {}
     for kind in kinds.KINDS:
         data[f"resource.customizations.health.{meta.GROUP}_{kind.kind}"] = health
-        data[f"resource.customizations.actions.{meta.GROUP}_{kind.kind}"] = actions
+        if issubclass(kind.spec, meta.BaseSpec):  # A Trial can neither be suspended nor tried again.
+            data[f"resource.customizations.actions.{meta.GROUP}_{kind.kind}"] = actions
     return _dump(
         {
             "apiVersion": "v1",
