@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -133,6 +134,13 @@ def test_arguments_say_how_the_model_is_asked(detector: Server) -> None:
     (arguments,) = (paths[path]["post"]["parameters"] for path in paths if path.endswith("/predict/"))
 
     assert {each["name"] for each in arguments} == {"image", "confidence", "accept"}
+
+
+def test_the_page_about_the_api_asks_nobody_else(detector: Server) -> None:
+    page, described = detector.get("/api").data.decode(), detector.get("/swagger.json").json()["info"]["description"]
+
+    assert "swagger" in page
+    assert re.findall(r"(?:src|href)=.?(?:https?:)?//", page + described) == []
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ from pelagos_pipelines.serving import entrypoint, packages
 FORM_BYTES = MEBIBYTE
 """Of a request beside its image."""
 _LOOK_SECONDS = 1.0
+_DESCRIPTION = "One model of Pelagos: `GET /v2/models/` says which. `POST /v2/models/pelagos/predict/` takes an image."
+"""At the top of the page /api: DEEPaaS' own has browsers fetch a picture from elsewhere."""
 
 
 def main() -> None:
@@ -43,6 +45,9 @@ def main() -> None:
     _set(uploads)
     from deepaas.cmd import run
 
+    from deepaas import api
+
+    api.API_DESCRIPTION = _DESCRIPTION
     threading.Thread(target=_watch, args=(uploads,), daemon=True).start()
     code: object = os.EX_SOFTWARE
     try:
