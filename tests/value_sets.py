@@ -70,10 +70,15 @@ COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     "tracking-basic-auth": {"tracking": {"auth": "Basic", "tenantSecret": "pelagos-tracking"}},
     "tracking-token": {"tracking": {"auth": "Token", "tenantSecret": "pelagos-tracking"}},
     "oscar": {"engines": {"serving": "oscar"}, "oscar": {"url": "https://oscar.example"}},
+    "hub": {"hub": {"enabled": True}},
+    "hub-single-namespace": {"hub": {"enabled": True}},
+    "hub-networkpolicies": {"networkPolicies": {"identity": {"peers": [{"ipBlock": {"cidr": "192.0.2.2/32"}}]}}},
     "claims": {"storage": {"objects": "", "data": "", "objectsClaim": "pelagos-objects", "dataClaim": "pelagos-data"}},
 }
 """What each component of kustomize says, as a change of values."""
 BENEATH: Mapping[str, tuple[str, ...]] = {
+    "hub-single-namespace": ("single-namespace",),
+    "hub-networkpolicies": ("networkpolicies", "hub"),
     "kserve-single-namespace": ("single-namespace",),
     "kubeflow-multi-user-single-namespace": ("single-namespace",),
 }
@@ -141,11 +146,23 @@ EVERYTHING: Mapping[str, Any] = {
         "enabled": True,
         "apiServer": {"peers": [{"ipBlock": {"cidr": "10.1.2.3/32"}}], "ports": [{"protocol": "TCP", "port": 6443}]},
         "storage": {"peers": [{"ipBlock": {"cidr": "10.9.0.0/24"}}], "ports": [{"protocol": "TCP", "port": 443}]},
+        "identity": {"peers": [{"ipBlock": {"cidr": "10.8.0.0/24"}}], "ports": [{"protocol": "TCP", "port": 443}]},
+        "hubClients": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "traefik"}}}],
         "clients": [{"podSelector": {}}, {"namespaceSelector": {"matchLabels": {"gateway": "yes"}}}],
         "monitoringNamespace": "prometheus",
     },
     "admission": {"enabled": True},
     "monitoring": {"enabled": True},
+    "hub": {
+        "enabled": True,
+        "url": "https://models.example:8443",
+        "image": "registry.example/hub@sha256:" + "c3" * 32,
+        "secret": "hub",
+        "oidc": {"issuer": "https://aai.example", "clientId": "hub", "name": "EGI Check-in"},
+        "attestedEntitlements": "urn:mace:egi.eu:group:imagine:role=member#aai.egi.eu",
+        "gatewayUrl": "http://pelagos-gateway.{namespace}.svc:8080",
+        "env": [{"name": "PELAGOS_HUB_SESSION_HOURS", "value": "4"}],
+    },
     "tenants": [
         {"namespace": "marine-lab", "experimentPrefix": "marine/", "queue": "gpus", "quota": {"requests.cpu": "8"}},
         {"namespace": "plankton", "maxGpus": "0"},

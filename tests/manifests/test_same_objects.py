@@ -15,7 +15,7 @@ from value_sets import BENEATH, COMPONENTS, DEFAULTS, NAMESPACE, OVERLAYS, SETS,
 
 GENERATED = ("charts/pelagos/crds", "charts/pelagos/files", "schemas")
 """Folders of nothing else."""
-ROLE_OF_A_COMPONENT = "pelagos-operator-kubeflow"
+ROLES_OF_COMPONENTS = {"pelagos-operator-kubeflow", "pelagos-hub"}
 """Other roles are chosen by an overlay."""
 
 
@@ -26,7 +26,7 @@ def comparable(bodies: Iterable[rendering.Body]) -> dict[Any, Any]:
 
 def without_roles(bodies: Iterable[rendering.Body]) -> list[rendering.Body]:
     return [
-        body for body in bodies if "rbac" not in body["apiVersion"] or body["metadata"]["name"] == ROLE_OF_A_COMPONENT
+        body for body in bodies if "rbac" not in body["apiVersion"] or body["metadata"]["name"] in ROLES_OF_COMPONENTS
     ]
 
 
