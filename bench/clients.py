@@ -1,11 +1,15 @@
-"""Clients of a model service: threads that send JPEGs by gRPC, one request after the other. For serving.py."""
+"""Clients of a model service: threads that send JPEGs, one request after the other. For serving.py and gateway.py."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import http.client
 import json
+import socket
+import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -34,28 +38,71 @@ class Answers:
         return dataclasses.replace(self, cpu=cpu)
 
 
-def ask(address: str, model: str, images: Sequence[bytes], at_once: int, number: int) -> Answers:
+@dataclass(frozen=True)
+class Asked:
+    """A model at an address, by gRPC or HTTP."""
+
+    address: str
+    model: str
+    protocol: str = "grpc"
+    headers: Mapping[str, str] | None = None
+
+
+def ask(asked: Asked, images: Sequence[bytes], at_once: int, number: int) -> Answers:
     """Send ``number`` images, ``at_once`` of them at any time; raises what the client raises."""
     share = number // at_once
     with ThreadPoolExecutor(at_once) as pool:
         wall, cpu = time.monotonic(), time.process_time()
-        parts = list(pool.map(partial(_one_client, address, model, images, share), range(at_once)))
+        parts = list(pool.map(partial(_one_client, asked, images, share), range(at_once)))
         wall, cpu = time.monotonic() - wall, time.process_time() - cpu
     seconds = [second for part, _ in parts for second in part]
     boxes = sum(found for _, found in parts)
     return Answers(seconds, wall, cpu=0.0, client=cpu, images=share * at_once, boxes=boxes)
 
 
-def _one_client(address: str, model: str, images: Sequence[bytes], number: int, offset: int) -> tuple[list[float], int]:
+def _one_client(asked: Asked, images: Sequence[bytes], number: int, offset: int) -> tuple[list[float], int]:
     seconds, boxes = [], 0
-    with InferenceServerClient(address) as client:
-        client.is_server_live()  # opens the connection
+    with _by_http(asked) if asked.protocol == "http" else _by_grpc(asked) as predict:
         for index in range(number):
             began = time.monotonic()
-            tensor = InferInput("image", [1, 1], "BYTES")
-            image = images[(index + offset * number) % len(images)]
-            tensor.set_data_from_numpy(np.array([[image]], dtype=np.object_))
-            result = client.infer(model, [tensor], outputs=[InferRequestedOutput("prediction")])
-            boxes += len(json.loads(result.as_numpy("prediction").item())["detections"])
+            found = predict(images[(index + offset * number) % len(images)])
+            boxes += len(json.loads(found)["detections"])
             seconds.append(time.monotonic() - began)
     return seconds, boxes
+
+
+@contextlib.contextmanager
+def _by_grpc(asked: Asked) -> Iterator[Callable[[bytes], str]]:
+    with InferenceServerClient(asked.address) as client:
+
+        def predict(image: bytes) -> str:
+            tensor = InferInput("image", [1, 1], "BYTES")
+            tensor.set_data_from_numpy(np.array([[image]], dtype=np.object_))
+            wanted = [InferRequestedOutput("prediction")]
+            result = client.infer(asked.model, [tensor], outputs=wanted, headers=asked.headers)
+            return str(result.as_numpy("prediction").item().decode())
+
+        client.is_model_ready(asked.model, headers=asked.headers)  # opens the connection
+        yield predict
+
+
+@contextlib.contextmanager
+def _by_http(asked: Asked) -> Iterator[Callable[[bytes], str]]:
+    """As tritonclient sends it: short JSON, then the image."""
+    host, _, base = asked.address.partition("/")
+    with contextlib.closing(http.client.HTTPConnection(host, timeout=60)) as connection:
+        connection.connect()
+        connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def predict(image: bytes) -> str:
+            tensor = struct.pack("<I", len(image)) + image
+            size = {"binary_data_size": len(tensor)}
+            given = [{"name": "image", "shape": [1, 1], "datatype": "BYTES", "parameters": size}]
+            said = json.dumps({"inputs": given, "outputs": [{"name": "prediction"}]}).encode()
+            headers = {"Inference-Header-Content-Length": str(len(said)), **(asked.headers or {})}
+            path = f"{f'/{base}' if base else ''}/v2/models/{asked.model}/infer"
+            connection.request("POST", path, said + tensor, headers)
+            answer = json.loads(connection.getresponse().read())
+            return str(answer["outputs"][0]["data"][0])
+
+        yield predict

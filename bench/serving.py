@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import clients, measuring
-from bench.clients import Answers
+from bench.clients import Answers, Asked
 from bench.plan import Plan
 from bench.results import Cell, Section, middle
 from pelagos.api.model_service import Runtime
@@ -41,6 +41,7 @@ class Endpoint:
     uid: str
     address: str
     alone: str
+    http: str
     process: int
     envoy: int
 
@@ -85,20 +86,20 @@ def measure(plan: Plan) -> Section:
     images = frames(plan)
     made = package(plan, images)
     default = durations.microseconds(Runtime().max_queue_delay)
-    wants = {_name(delay): _want(made, delay) for delay in (default, WAITING)}
+    wants = {_name(delay): wanted(made, delay) for delay in (default, WAITING)}
     here = Here(plan, Path(made["uri"]), images)
     try:
-        endpoints = {name: asyncio.run(_start(plan, want)) for name, want in wants.items()}
+        endpoints = {name: asyncio.run(start(plan, want)) for name, want in wants.items()}
         encoded = [path.read_bytes() for path in sorted(images.iterdir())]
         candidates: dict[str, Callable[[], Answers]] = {}
         for at_once in CONCURRENCY:
             candidates[f"{HERE}, {at_once}"] = partial(here.measure, at_once, number)
             for name, endpoint in endpoints.items():
-                ask = partial(clients.ask, endpoint.address, endpoint.name, encoded, at_once, number)
+                ask = partial(clients.ask, Asked(endpoint.address, endpoint.name), encoded, at_once, number)
                 processes = (endpoint.process, endpoint.envoy)
                 candidates[f"{name}, {at_once}"] = partial(_served, processes, ask)
             endpoint = endpoints[_name(default)]
-            ask = partial(clients.ask, endpoint.alone, endpoint.name, encoded, at_once, number)
+            ask = partial(clients.ask, Asked(endpoint.alone, endpoint.name), encoded, at_once, number)
             candidates[f"{_name(default)}, without Envoy, {at_once}"] = partial(_served, (endpoint.process,), ask)
         for warm_up in candidates.values():
             warm_up()
@@ -107,7 +108,7 @@ def measure(plan: Plan) -> Section:
     finally:
         here.close()
         for want in wants.values():
-            asyncio.run(_remove(plan, want))
+            asyncio.run(remove(plan, want))
     return _section(plan, number, found, resident)
 
 
@@ -139,7 +140,7 @@ def package(plan: Plan, images: Path) -> dict[str, str]:
     return made
 
 
-def _want(package: dict[str, str], delay: int) -> DesiredService:
+def wanted(package: dict[str, str], delay: int) -> DesiredService:
     """The want of a service with the defaults of ModelService, but for threads and ``delay`` (microseconds)."""
     return DesiredService(
         uid=f"bench-{delay}",
@@ -159,7 +160,7 @@ def _want(package: dict[str, str], delay: int) -> DesiredService:
     )
 
 
-async def _start(plan: Plan, want: DesiredService) -> Endpoint:
+async def start(plan: Plan, want: DesiredService) -> Endpoint:
     triton = TritonLocal(plan.folder / "home", plan.environments)
     plan.say(f"start Triton with a queue delay of {want.max_queue_delay} µs")
     try:
@@ -177,10 +178,10 @@ async def _start(plan: Plan, want: DesiredService) -> Endpoint:
     if server is None or server.process is None or envoy is None:
         raise measuring.MeasurementError("the server is gone, or Envoy before it")
     alone = f"unix:{triton.folder(want.uid, server).upstream.grpc}"
-    return Endpoint(want.model_name, want.uid, seen.grpc_url, alone, server.process.pid, envoy.pid)
+    return Endpoint(want.model_name, want.uid, seen.grpc_url, alone, seen.http_url, server.process.pid, envoy.pid)
 
 
-async def _remove(plan: Plan, want: DesiredService) -> None:
+async def remove(plan: Plan, want: DesiredService) -> None:
     triton = TritonLocal(plan.folder / "home", plan.environments)
     await triton.remove(want.uid)
     await triton.close()

@@ -25,6 +25,7 @@ import grpc.aio
 from aiohttp import web
 
 from gateway.api_server import ApiServer
+from pelagos.engines.envoy.config import Limits
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos_gateway.app import Gateway
 from pelagos_gateway.settings import Settings
@@ -76,7 +77,7 @@ class Upstream:
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.http = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
-        self._server = grpc.aio.server()
+        self._server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
         self._server.add_generic_rpc_handlers((Handler(),))
         self.grpc = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
         await self._server.start()
@@ -169,7 +170,7 @@ class Site:
         told = [(key.replace("_", "-"), value) for key, value in metadata.items()]
         if token:
             told.append(("authorization", f"Bearer {token}"))
-        async with grpc.aio.insecure_channel(self.grpc) as channel:
+        async with grpc.aio.insecure_channel(self.grpc, [("grpc.max_send_message_length", -1)]) as channel:
             try:
                 await channel.unary_unary(method)(body, timeout=20, metadata=told)
             except grpc.aio.AioRpcError as error:
@@ -224,7 +225,9 @@ def envoy_program(environments: Path) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def running(environments: Path, identities: Any = None, **given: Any) -> AsyncIterator[Site]:
+async def running(
+    environments: Path, identities: Any = None, limits: Limits | None = None, **given: Any
+) -> AsyncIterator[Site]:
     """A gateway that is ready, with settings of its own."""
     folder = Path(tempfile.mkdtemp(prefix="pelagos-"))
     http, rpc, metrics = free_ports(3)
@@ -241,7 +244,7 @@ async def running(environments: Path, identities: Any = None, **given: Any) -> A
     api = ApiServer()
     await api.start()
     clock = Clock()
-    gateway = Gateway(settings, KubernetesRest(api.url, tls=None), identities, clock=clock)
+    gateway = Gateway(settings, KubernetesRest(api.url, tls=None), identities, limits=limits, clock=clock)
     stopping = asyncio.Event()
     task = asyncio.create_task(gateway.run(stopping.wait()))
     site = Site(api, gateway, settings, clock, folder)

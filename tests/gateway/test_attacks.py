@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.sites import BINARY, Site, running, talk, until_true
+from pelagos.engines.envoy.config import MIB, Limits
 
 READY = "/reef/detector/v2/health/ready"
 MODEL = "/reef/detector/v2/models/detector"
@@ -158,6 +159,28 @@ async def test_a_body_is_as_long_as_allowed_and_comes_in_time(open_site: Site) -
     packed = await site.ask("POST", f"{MODEL}/infer", b"x", **BINARY, Content_Encoding="gzip")
     assert packed.status == 415
     assert upstream.reached == []
+
+
+async def test_who_is_slow_is_told_so_and_holds_no_connection(environments: Path) -> None:
+    limits = Limits(headers_seconds=1, upload_seconds=1)
+    async with running(environments, open=True, limits=limits) as site:
+        upstream = await site.serve("reef", "detector")
+        request = f"POST {MODEL}/infer HTTP/1.1\r\nHost: localhost\r\nInference-Header-Content-Length: 0\r\n".encode()
+        never_told = await talk(site.http, request + b"X: 1")
+        never_sent = await talk(site.http, request + b"Content-Length: 2000000\r\n\r\nx")
+        assert (never_told.status, never_sent.status) == (408, 408)
+        assert upstream.reached == []
+
+
+async def test_the_largest_images_pass(open_site: Site) -> None:
+    upstream = await open_site.serve("reef", "detector")
+    image = bytes(40 * MIB)
+    assert (await open_site.ask("POST", f"{MODEL}/infer", image, **BINARY)).status == 200
+    assert await open_site.call(body=image, pelagos_service="reef/detector") == ("OK", "")
+    assert [len(body) for _, body, _ in upstream.reached] == [len(image)] * 2
+    code, _ = await open_site.call(body=bytes(66 * MIB), pelagos_service="reef/detector")
+    assert code in {"RESOURCE_EXHAUSTED", "UNKNOWN"}
+    assert len(upstream.reached) == 2
 
 
 async def test_a_token_is_judged_before_its_body_comes(site: Site) -> None:
