@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import (
     alike,
     bombs,
+    browsing,
     classifying,
     converting,
     decoding,
@@ -69,6 +70,7 @@ MEASUREMENTS = {
     "tiling": tiling.measure,
     "installation": installation.measure,
     "pods": pods.measure,
+    "catalogue": browsing.measure,
 }
 
 

@@ -44,12 +44,15 @@ def make_app(settings: Settings, cluster: Cluster, clock: Clock | None = None) -
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         link.renew()
-        running = asyncio.create_task(cluster.run())
+        for name in hub.templates.list_templates():
+            hub.templates.get_template(name)  # compiled now, and not while somebody waits for the first page
+        running = [asyncio.create_task(each.run()) for each in (cluster, shelf)]
         try:
             yield
         finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     app = Starlette(
         routes=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from pelagos_hub.catalogue import index
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from pelagos_hub.settings import Settings
 
 
+_PAUSE = 1.0
+
+
 class Shelf:
     """One per hub."""
 
@@ -24,6 +28,12 @@ class Shelf:
         self._index = index.Index()
         self.pictures = Pictures(cluster)
         self.documents = Documents(settings.objects_root)
+
+    async def run(self) -> None:
+        """Make entries soon after their objects have come, so that nobody's page waits for that. Until cancelled."""
+        while True:
+            self.all()
+            await asyncio.sleep(_PAUSE)
 
     def all(self) -> list[Entry]:
         """Whoever may see them."""

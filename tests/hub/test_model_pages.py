@@ -170,12 +170,17 @@ async def test_a_picture_is_drawn_anew_and_small_where_many_are_shown(site: Site
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 99])
-async def test_a_picture_that_is_not_there_or_none_is_a_problem_page(site: Site, number: int) -> None:
+async def test_a_picture_that_is_not_there_or_none_is_told_or_drawn_as_absent(site: Site, number: int) -> None:
+    path = f"/models/reef/plankton/pictures/{number}"
     async with site.visitor() as visitor:
-        answer = await visitor.get(f"/models/reef/plankton/pictures/{number}")
+        opened = await visitor.get(path)
+        shown = await visitor.get(path, headers={"Sec-Fetch-Dest": "image"}, follow_redirects=True)
 
-    assert answer.status_code == 404
-    assert "onload" not in answer.text
+    assert opened.status_code == 404
+    assert "cannot be shown" in opened.text
+    assert "onload" not in opened.text
+    assert shown.headers["content-type"].startswith("image/svg+xml")
+    assert "not there" in shown.text
 
 
 async def test_where_a_picture_was_taken_does_not_go_out(site: Site) -> None:

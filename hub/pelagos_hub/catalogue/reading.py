@@ -23,8 +23,8 @@ Model = TypeVar("Model", bound=BaseModel)
 def at(body: object, *path: str) -> Mapping[str, Any]:
     """The object that a path of keys leads to; empty when there is none."""
     for step in path:
-        body = body.get(step) if isinstance(body, Mapping) else None
-    return body if isinstance(body, Mapping) else _EMPTY
+        body = body.get(step) if isinstance(body, dict) else None
+    return body if isinstance(body, dict) else _EMPTY
 
 
 def each(value: object, most: int) -> Iterator[Mapping[str, Any]]:

@@ -70,9 +70,14 @@ async def picture(request: Request) -> Response:
     try:
         found = await hub(request).shelf.pictures.read(entry, number, small="small" in request.query_params)
     except UnusableError as error:
-        raise Problem(404, "This picture cannot be shown", f"spec.card.pictures[{number}]: {error}.") from error
+        found, why = None, f"spec.card.pictures[{number}]: {error}."
+    else:
+        why = "The ConfigMap that the card names, or its key, is not there."
+    if found is None and request.headers.get("sec-fetch-dest") == "image":
+        # Shown all the same, where else a broken picture would stand.
+        return RedirectResponse("/static/absent.svg", HTTPStatus.FOUND, {"Cache-Control": "no-store"})
     if found is None:
-        raise Problem(404, "There is no such picture")
+        raise Problem(404, "This picture cannot be shown", why)
     headers = {"ETag": found.etag, "Cache-Control": _KEPT}
     if request.headers.get("if-none-match") == found.etag:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)

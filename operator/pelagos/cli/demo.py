@@ -20,9 +20,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pelagos.api.kinds import DATASET, KINDS, MODEL_SERVICE, TRAINING_RUN
-from pelagos.cli import access, down, following, installed, predict, up
+from pelagos.cli import access, browsing, down, following, installed, predict, up
 from pelagos.cli.following import Followed
-from pelagos.embedded import tracking_credentials
+from pelagos.embedded import daemon, tracking_credentials
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.settings import Settings
@@ -84,6 +84,7 @@ def run(settings: Settings, samples: Path, console: Console) -> None:
     bodies = {resource.kind.kind: body for resource, body in ending.bodies.items()}
     _heading(console, 4, "Send an image of the test split to the served model")
     _try_model(settings, bodies, console)
+    _look(settings, console)
     _heading(console, 5, "What was measured on the test split, and where everything is")
     console.print(_figures(bodies[TRAINING_RUN.kind]))
     console.print(_places(settings, bodies))
@@ -127,6 +128,26 @@ def _try_model(settings: Settings, bodies: Mapping[str, Mapping[str, Any]], cons
     console.print(f"image      {image}\nannotated  {picture}", highlight=False)
 
 
+def _hub(settings: Settings) -> str:
+    """Address of the pages for people; empty where they were left out."""
+    found = daemon.look(Layout.of(settings.home))
+    part = found.state.parts.get("hub") if found.state is not None else None
+    return part.url if part is not None else ""
+
+
+def _look(settings: Settings, console: Console) -> None:
+    """Leave a picture of the catalogue; that there is none is no failure of the demo."""
+    address, picture = _hub(settings), settings.home / "demo" / "hub.png"
+    if not address:
+        return
+    try:
+        browsing.take(address, picture, settings.environments)
+    except browsing.NoPictureError as error:
+        console.print(f"catalogue  {address} (no picture of it: {error})", highlight=False)
+    else:
+        console.print(f"catalogue  {picture}, a picture of {address}", highlight=False)
+
+
 def unseen_image(version_uri: str, folder: Path) -> Path:
     """A copy, under its own name, of the image of the test split with the most annotations."""
     version = Path(version_uri.removeprefix("file://"))
@@ -168,7 +189,9 @@ def _places(settings: Settings, bodies: Mapping[str, Mapping[str, Any]]) -> Pane
     operator = json.loads((settings.home / "operator.json").read_text(encoding="utf-8"))
     registered = training["model"]
     password = Layout.of(settings.home).tracking_credentials / "password"
+    hub = _hub(settings)
     rows = {
+        **({"hub": f"{hub}, and `pelagos hub` prints a link that signs in"} if hub else {}),
         "kubectl": f"export KUBECONFIG={access.kubeconfig(settings)}",
         "MLflow run": training["tracking"]["url"],
         "MLflow login": f"user {tracking_credentials.USER}, password in {password}",
