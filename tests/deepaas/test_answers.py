@@ -19,6 +19,7 @@ import urllib3
 from PIL import Image
 
 import deepaas_servers
+import local_triton
 import model_packages
 import untrusted_images
 from deepaas.conftest import TASKS
@@ -64,38 +65,61 @@ def test_whoever_accepts_png_is_sent_the_image_with_what_was_found_drawn(
         assert len(shown) > len(set(image.convert("RGB").get_flattened_data()))
 
 
+SURE = {"schemaVersion": 3, "calibration": {"temperature": 2.0, "offset": -1.0}}
+OF_CLASSES = {"confidence": 0.25, "iou": 0.7, "maxDetections": 3000, "classes": {"Ceratium": 0.4}}
+
+
+@pytest.mark.parametrize(
+    ("said", "confidence", "told"),
+    [
+        ({}, None, {}),
+        ({}, 0.1, {"thresholds": "Request"}),
+        ({**SURE, "thresholds": OF_CLASSES}, None, {"calibrated": True, "thresholds": "Classes"}),
+        ({**SURE, "thresholds": OF_CLASSES}, 0.1, {"calibrated": True, "thresholds": "Request"}),
+    ],
+    ids=["plain", "plain, with a confidence", "calibrated", "calibrated, with a confidence"],
+)
 async def test_a_service_and_its_image_answer_the_same(
-    detector: Server, make_want: MakeWant, tmp_path: Path, environments: Path
+    package: Path,
+    make_want: MakeWant,
+    tmp_path: Path,
+    environments: Path,
+    *,
+    said: dict[str, Any],
+    confidence: float | None,
+    told: dict[str, Any],
 ) -> None:
-    """A photo that is turned, of odd sides, which a real Triton decodes, too; with the confidence of the request."""
-    photo = untrusted_images.photo(side=(157, 93), exif=_turned())
-    triton, want = TritonLocal(tmp_path, environments), make_want()
+    """A photo that is turned, of odd sides, which a real Triton decodes, too."""
+    photo, folder = tmp_path / "photo.jpg", tmp_path / "package"
+    photo.write_bytes(untrusted_images.photo(side=(157, 93), exif=_turned()))
+    manifest, _ = model_packages.altered(package, folder, {}, **said)
+    triton = TritonLocal(tmp_path / "home", environments)
+    want = make_want(package_uri=str(folder), manifest_sha256=manifest)
     try:
         await triton.apply(want)
-        seen = await _loaded(triton, want.uid)
-        served, _ = await inference.infer(seen, want.model_name, photo, timeout=30, confidence=0.1)
+        seen = await local_triton.loaded(triton, want.uid)
+        address, data = seen.grpc_url, photo.read_bytes()
+        served, _ = await inference.infer(address, want.model_name, data, timeout=30, confidence=confidence)
     finally:
         await triton.remove(want.uid)
         await triton.close()
 
-    answer = detector.predict(photo, confidence="0.1").json()["predictions"]
+    asked = ["predict", f"--image={photo}", *([f"--confidence={confidence}"] if confidence is not None else [])]
+    output, variables = f"--deepaas_method_output={tmp_path / 'found.json'}", {"PELAGOS_MANIFEST_SHA256": manifest}
+    done = deepaas_servers.command(folder, tmp_path / "run", output, *asked, variables=variables)
 
-    assert served["detections"]
+    assert done.returncode == 0, done.stderr
+    answer = json.loads((tmp_path / "found.json").read_text())
     assert answer == served
-    assert (answer["width"], answer["height"], answer["thresholds"]) == (93, 157, "Request")
+    assert answer["detections"]
+    assert (answer["width"], answer["height"]) == (93, 157)
+    assert {name: answer.get(name) for name in told} == told
 
 
 def _turned() -> Image.Exif:
     exif = Image.Exif()
     exif[274] = 6
     return exif
-
-
-async def _loaded(triton: TritonLocal, uid: str) -> str:
-    import local_triton
-
-    seen = await local_triton.loaded(triton, uid)
-    return seen.grpc_url
 
 
 def test_metadata_say_what_the_package_and_its_card_say(package: Path, tmp_path: Path, detector: Server) -> None:
