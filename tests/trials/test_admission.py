@@ -1,0 +1,177 @@
+"""Who gets a place. Every refusal is final, and says what to do next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pelagos.api import kinds
+from pelagos.ports.cluster import Key
+from pelagos.ports.gateway import Gateway
+from simulation import SERVICE
+from trials.worlds import TOKEN, Trials
+
+VO = "urn:mace:egi.eu:group:vo.imagine-ai.eu:role=member#aai.egi.eu"
+
+
+def refused(trials: Trials, key: Key) -> tuple[str, str]:
+    """Why it was refused, and in which words; it is not asked about again, whatever becomes of the cause."""
+    trials.world.run(1)
+    assert trials.phase(key) == "Refused"
+    assert trials.world.ready(key)["status"] == "False"
+    (accepted,) = [each for each in trials.status(key)["conditions"] if each["type"] == "Accepted"]
+    assert (accepted["status"], accepted["reason"]) == ("False", trials.reason(key))
+    assert not {"url", "tokenSha256", "expiresAt"} & trials.status(key).keys()
+    return trials.reason(key), trials.message(key)
+
+
+def test_three_trials_of_a_user_are_open_and_the_fourth_is_refused_for_good(trials: Trials) -> None:
+    first, *_ = [trials.sign_and_create(f"t{number}", "jane") for number in range(3)]
+    fourth = trials.sign_and_create("t3", "jane")
+    reason, message = refused(trials, fourth)
+
+    assert reason == "UserLimit"
+    assert message.startswith(
+        "3 of 3 trials of this user are in use (trialsPerUser). Stop one of t0, t1, t2, or wait: the next"
+    )
+    other = trials.sign_and_create("of-john", "john")
+    trials.world.cluster.delete(first)
+    trials.world.run(2)
+    assert trials.phase(other) == "Open"
+    assert trials.phase(fourth) == "Refused"
+    assert trials.phase(trials.sign_and_create("t4", "jane")) == ""
+    trials.world.run(1)
+    assert trials.phase(Key("Trial", "default", "t4")) == "Open"
+
+
+def test_a_namespace_has_five_whoever_made_them(trials: Trials) -> None:
+    opened = [trials.sign_and_create(f"s{number}", f"user{number}") for number in range(2)]
+    opened += [trials.create(f"t{number}", tokenSha256=TOKEN, user="jane") for number in range(3)]
+    trials.world.run(1)
+    reason, message = refused(trials, trials.sign_and_create("late", "late"))
+
+    assert [trials.phase(key) for key in opened] == ["Open"] * 5
+    assert reason == "CapacityExhausted"
+    assert (
+        "5 of 5 trials of namespace default are in use (trialsAtOnce). Try again later: the next one is over in"
+        in message
+    )
+
+
+def test_a_forged_user_takes_nothing_from_that_user(trials: Trials) -> None:
+    """Whoever writes Trials by hand writes anybody into spec.user; a signature of another Trial, key or time is none."""
+    trials.allow(trials_per_user=1, trials_at_once=10)
+    forged = [
+        trials.create("forged", user="jane", tokenSha256=TOKEN),
+        trials.sign_and_create("of-another-key", "jane", key=b"x" * 32),
+        trials.sign_and_create("of-long-ago", "jane", late=-301),
+    ]
+    copied = trials.get(trials.sign_and_create("hers", "jane")).annotations
+    trials.world.cluster.annotate(trials.create("copied", user="jane", tokenSha256=TOKEN), *next(iter(copied.items())))
+    trials.world.run(1)
+
+    assert [(trials.phase(key), trials.status(key)["attested"]) for key in forged] == [("Open", False)] * 3
+    assert trials.status(Key("Trial", "default", "hers"))["attested"] is True
+    assert trials.status(Key("Trial", "default", "copied"))["attested"] is False
+    assert refused(trials, trials.sign_and_create("second", "jane"))[0] == "UserLimit"
+
+
+def test_who_lacks_the_entitlement_is_told_which_is_asked_for(trials: Trials) -> None:
+    trials.allow(trials_entitlements=(VO, "urn:other"))
+    entitled = trials.sign_and_create("member", "jane", entitlements=[VO])
+    reason, message = refused(trials, trials.sign_and_create("guest", "john", entitlements=["urn:mine"]))
+    by_hand, said = refused(trials, trials.create("by-hand", user="jane", entitlements=[VO]))
+
+    assert trials.phase(entitled) == "Open"
+    assert (reason, by_hand) == ("NotEntitled", "NotEntitled")
+    assert f"one of the entitlements {VO}, urn:other, and the hub attests none of these" in message
+    assert "did not make this Trial" in said
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason", "words"),
+    [
+        (
+            {"modelServiceRef": {"name": "nothing"}},
+            "ModelNotReady",
+            'there is no ModelService "nothing" in namespace default',
+        ),
+        ({"duration": "11m"}, "DurationNotAllowed", "spec.duration is 11m, and the namespace allows at most 10m"),
+        ({"duration": "61m"}, "InvalidSpec", "spec.duration must be from 1m to 60m"),
+    ],
+)
+def test_what_cannot_be_tried_is_refused_with_the_next_step(
+    trials: Trials, spec: dict[str, Any], reason: str, words: str
+) -> None:
+    found = refused(trials, trials.create("t", **spec))
+
+    assert found[0] == reason
+    assert words in found[1]
+
+
+def test_a_service_that_is_not_ready_is_not_shared(trials: Trials) -> None:
+    trials.world.cluster.edit(SERVICE, {"suspend": True})
+    trials.world.run(5)
+    reason, message = refused(trials, trials.create("t"))
+
+    assert reason == "ModelNotReady"
+    assert "ModelService detector is not Ready: spec.suspend is true" in message
+    assert "Dedicated" in message
+
+
+def test_without_a_gateway_nothing_could_be_tried_and_it_is_said_how_to_set_one_up(trials: Trials) -> None:
+    trials.world.stop()
+    trials.world.gateway = Gateway()
+    trials.world.start()
+    reason, message = refused(trials, trials.create("t"))
+
+    assert reason == "GatewayNotSetUp"
+    assert "PELAGOS_GATEWAY_HTTP" in message
+
+
+def test_a_platform_may_offer_no_trials(trials: Trials) -> None:
+    trials.allow(trials_enabled=False)
+    assert refused(trials, trials.create("t"))[0] == "TrialsNotOffered"
+
+
+def test_the_limit_of_nobody_is_none(trials: Trials) -> None:
+    trials.allow(trials_at_once=0)
+    reason, message = refused(trials, trials.create("t"))
+    assert (reason, "Ask whoever runs the platform" in message) == ("CapacityExhausted", True)
+
+
+def test_a_service_of_somebody_is_never_taken_for_that_of_a_trial(trials: Trials) -> None:
+    trials.world.cluster.create(kinds.MODEL_SERVICE, "trial-t", {"model": {"trainingRunRef": {"name": "detector"}}})
+    key = trials.create("t", isolation="Dedicated")
+    reason, message = refused(trials, key)
+
+    assert (reason, "not made for it" in message) == ("ModelNotReady", True)
+    trials.world.cluster.delete(key)
+    trials.world.run(3)
+    assert trials.phase(key) == "Gone"
+    assert trials.world.cluster.get(Key("ModelService", "default", "trial-t")) is not None
+
+
+def test_a_server_that_cannot_be_started_gives_its_place_back(trials: Trials) -> None:
+    key = trials.create("t", registry={"model": "unknown", "alias": "champion"})
+    trials.world.run(30)
+    assert trials.phase(key) == "Starting"
+    trials.world.run(15 * 60)
+
+    assert (trials.phase(key), trials.reason(key)) == ("Refused", "ModelNotReady")
+    assert (
+        "did not answer right within 15 minutes: spec.model.registry: the registry has no model unknown"
+        in trials.message(key)
+    )
+    assert trials.world.cluster.get(Key("ModelService", "default", "trial-t")) is None
+
+
+def test_a_key_that_cannot_be_used_decides_nothing_until_it_can(trials: Trials) -> None:
+    trials.world.hub_key.problem = "the key has 5 bytes"
+    key = trials.sign_and_create("t", "jane")
+    trials.world.run(1)
+    assert (trials.phase(key), "the key has 5 bytes" in trials.message(key)) == ("", True)
+    trials.world.hub_key.problem = ""
+    trials.world.run(20)
+    assert trials.phase(key) == "Open"
