@@ -143,6 +143,11 @@ class Settings(BaseSettings):
     """How clients log in to endpoints: with the service's name and token, or as Traefik asks OSCAR (Gateway API)."""
     oscar_pull_secrets: str = Field("", pattern=r"^([a-z0-9.-]+(,[a-z0-9.-]+)*)?$")
     """Secrets of the OSCAR cluster to pull the serving image with, separated by commas."""
+    oscar_bucket: str = Field("", pattern=r"^([a-z0-9][a-z0-9-]{1,61}[a-z0-9])?$")
+    """Bucket of OSCAR's MinIO for images and results of asynchronous invocations, made when it is missing; empty: none are taken.
+    No service names it, so that OSCAR never deletes it with one."""
+    oscar_storage_url: str = Field("", max_length=2_000)
+    """Address of that MinIO, as OSCAR's signed addresses begin."""
     oscar_storage_access_key_file: Path | None = None
     """Access key with which services fetch packages: of somebody who may read model packages, and nothing else."""
     oscar_storage_secret_key_file: Path | None = None

@@ -22,6 +22,7 @@ import aiohttp
 from aiohttp import web
 
 from oscar_fake_server.containers import Container
+from oscar_fake_server.jobs import Jobs
 
 PUBLISHED: dict[str, Any] = json.loads((Path(__file__).parent / "published.json").read_text())
 TICK = 0.1
@@ -78,6 +79,7 @@ class Manager:
         self.calls: list[str] = []
         self.tokens = {"an-oidc-token": "ada@example.org"}
         self.url = ""
+        self.jobs = Jobs(self)
         self.app = web.Application(client_max_size=2**27, middlewares=[self._guard])
         self.app.router.add_routes(self.routes())
 
@@ -98,7 +100,11 @@ class Manager:
             "POST /system/services/{serviceName}/restart": self._restart,
         }
         made = [web.route(name.split(" ")[0], name.split(" ")[1], handler) for name, handler in named.items()]
-        return [*made, web.route("*", "/system/services/{serviceName}/exposed{path:.*}", self._ingress)]
+        return [
+            *made,
+            *self.jobs.routes(),
+            web.route("*", "/system/services/{serviceName}/exposed{path:.*}", self._ingress),
+        ]
 
     async def __aenter__(self) -> Manager:
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10))
@@ -115,6 +121,7 @@ class Manager:
             await self._work
         for deployed in self.services.values():
             await asyncio.gather(*(each.end() for each in (*deployed.containers, *deployed.leaving)))
+        await self.jobs.close()
         await self._session.close()
         await self._runner.cleanup()
 
@@ -169,7 +176,8 @@ class Manager:
             return "cluster_admin"
         return self.tokens.get(login.removeprefix("Bearer ")) if login.startswith("Bearer ") else None
 
-    def _found(self, request: web.Request) -> Deployed:
+    def found(self, request: web.Request) -> Deployed:
+        """The service that is asked about, if there is one and the login may see it."""
         deployed = self.services.get(request.match_info["serviceName"])
         if deployed is None:
             raise web.HTTPNotFound(text="")
@@ -230,24 +238,24 @@ class Manager:
         return web.Response(status=204)
 
     async def _read(self, request: web.Request) -> web.Response:
-        deployed = self._found(request)
+        deployed = self.found(request)
         told = dict(deployed.service)
         if "deployment" in request.query.get("include", "").split(","):
             told["deployment"] = _summary(deployed)
         return web.json_response(told)
 
     async def _delete(self, request: web.Request) -> web.Response:
-        deployed = self._found(request)
+        deployed = self.found(request)
         del self.services[deployed.service["name"]]
         await asyncio.gather(*(each.end() for each in (*deployed.containers, *deployed.leaving)))
         return web.Response(status=204)
 
     async def _status(self, request: web.Request) -> web.Response:
-        deployed = self._found(request)
+        deployed = self.found(request)
         return web.json_response({"service_name": deployed.service["name"], **_summary(deployed)})
 
     async def _logs(self, request: web.Request) -> web.Response:
-        deployed = self._found(request)
+        deployed = self.found(request)
         lines = [line for each in (*deployed.leaving, *deployed.containers) for line in each.lines()]
         kept = lines[-min(int(request.query.get("tailLines", "200")), 1000) :]
         told: dict[str, Any] = {"service_name": deployed.service["name"], "available": bool(kept)}
@@ -256,18 +264,18 @@ class Manager:
         return web.json_response(told | {"entries": [{"message": line} for line in kept]})
 
     async def _stop(self, request: web.Request) -> web.Response:
-        deployed = self._found(request)
+        deployed = self.found(request)
         deployed.replicas, deployed.has_autoscaler = 0, False
         return await self._status(request)
 
     async def _start(self, request: web.Request) -> web.Response:
-        deployed = self._found(request)
+        deployed = self.found(request)
         deployed.replicas = max(deployed.service["expose"]["min_scale"], 1)
         deployed.has_autoscaler = True
         return await self._status(request)
 
     async def _restart(self, request: web.Request) -> web.Response:
-        deployed = self._found(request)
+        deployed = self.found(request)
         deployed.leaving += deployed.containers
         deployed.containers = []
         return await self._status(request)

@@ -25,6 +25,7 @@ from pelagos.cli import (
     fair,
     hub,
     installed,
+    invocation,
     model,
     operate,
     orphans,
@@ -110,6 +111,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(lineage.app, name="lineage")
 app.add_typer(model.app, name="model")
 app.add_typer(image.app, name="image")
+app.add_typer(invocation.app, name="invocation")
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(control_plane.app, name="control-plane")
 

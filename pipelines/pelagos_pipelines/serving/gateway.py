@@ -30,16 +30,18 @@ _POLL_SECONDS = 0.1
 _ANSWER_SECONDS = 2.0
 
 
-class _Connection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
+class Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket; ``seconds`` is how long an answer may take."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_ANSWER_SECONDS)
+    def __init__(self, path: Path, seconds: float = _ANSWER_SECONDS) -> None:
+        super().__init__("localhost", timeout=seconds)
         self._path = path
+        self._seconds = seconds
 
     def connect(self) -> None:
+        """Called by the base."""
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(_ANSWER_SECONDS)
+        self.sock.settimeout(self._seconds)
         self.sock.connect(str(self._path))
 
 
@@ -78,28 +80,28 @@ def launch(variables: Mapping[str, str]) -> list[str]:
 
 def await_server(folder: Path, pause: Callable[[float], None] = time.sleep) -> None:
     """Return when the server has loaded its model. The cluster's probes end a pod in which that takes too long."""
-    while _ask(folder / "http", "GET", "/v2/health/ready") is None:
+    while ask(folder / "http", "GET", "/v2/health/ready") is None:
         pause(_POLL_SECONDS)
 
 
 def drain(folder: Path) -> None:
     """Send clients elsewhere, and return when no request is in progress, or after LONGEST_SECONDS."""
     admin = folder / ADMIN
-    _ask(admin, "POST", "/drain_listeners?graceful")
+    ask(admin, "POST", "/drain_listeners?graceful")
     time.sleep(DRAIN_SECONDS)
     until = time.monotonic() + LONGEST_SECONDS
     while time.monotonic() < until:
         # Requests in progress, by listener; those to the admin are our own questions.
-        answer = _ask(admin, "GET", "/stats?filter=http%5C..%2A%5C.downstream_rq_active%24") or ""
+        answer = ask(admin, "GET", "/stats?filter=http%5C..%2A%5C.downstream_rq_active%24") or ""
         counts = (line.rpartition(": ")[2] for line in answer.splitlines() if not line.startswith("http.admin."))
         if not any(count.isdecimal() and int(count) for count in counts):
             return
         time.sleep(_POLL_SECONDS)
 
 
-def _ask(path: Path, method: str, target: str) -> str | None:
+def ask(path: Path, method: str, target: str) -> str | None:
     """The answer; None when there is none, or not the one that was asked for."""
-    connection = _Connection(path)
+    connection = Connection(path)
     try:
         connection.request(method, target)
         answer = connection.getresponse()

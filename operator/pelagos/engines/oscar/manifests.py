@@ -31,7 +31,8 @@ PURPOSE = "oscar-service"
 """Of the seal."""
 FOLDER = "/tmp/pelagos"  # noqa: S108 - of a container, which OSCAR gives no volume to write to
 SCRIPT = """#!/bin/sh
-# The model server behind an endpoint of Pelagos: fetches the package, verifies it, and serves it.
+# In a job of OSCAR, one asynchronous invocation; else the model server behind an endpoint of Pelagos.
+[ -z "$TMP_OUTPUT_DIR" ] || exec python3 -m pelagos_pipelines.serving.invocation
 exec python3 -m pelagos_pipelines.serving.alone
 """
 _UID_DIGITS = 12
@@ -133,6 +134,7 @@ def _environment(want: DesiredService, config: str, given: Options) -> dict[str,
         "PELAGOS_GATEWAY_CONFIG": _gateway(want),
         "PELAGOS_SOCKETS": f"{FOLDER}/run",
         "PELAGOS_STORAGE_CA": authorities,
+        "PELAGOS_INVOCATIONS_URL": given.invocations_url,
         "AWS_ENDPOINT_URL": given.s3_endpoint,
         "AWS_REGION": given.s3_region,
         **dict(given.ceilings),

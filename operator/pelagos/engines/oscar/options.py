@@ -27,6 +27,8 @@ class Options:
     s3_ca_file: Path | None = None
     access_key_file: Path | None = None
     secret_key_file: Path | None = None
+    invocations_url: str = ""
+    """How the addresses begin where images and results of asynchronous invocations lie; empty: there are none."""
     ceilings: tuple[tuple[str, str], ...] = ()
     """Environment variables with the ceilings for images of requests."""
 
@@ -43,6 +45,7 @@ class Options:
             s3_ca_file=settings.s3_ca_file,
             access_key_file=settings.oscar_storage_access_key_file,
             secret_key_file=settings.oscar_storage_secret_key_file,
+            invocations_url=invocations_url(settings),
             ceilings=tuple(item for item in settings.ceilings().items() if item[0].startswith("PELAGOS_MAX_IMAGE_")),
         )
 
@@ -67,6 +70,13 @@ def access(settings: Settings) -> Access:
     )
 
 
+def invocations_url(settings: Settings) -> str:
+    """Of the bucket for asynchronous invocations; empty when there is none."""
+    if not settings.oscar_bucket:
+        return ""
+    return f"{settings.oscar_storage_url.rstrip('/')}/{settings.oscar_bucket}/"
+
+
 def contradiction(settings: Settings) -> str | None:
     """The first setting that the engine cannot work with, and what to change."""
     engine = "PELAGOS_SERVING_ENGINE is oscar"
@@ -86,6 +96,11 @@ def contradiction(settings: Settings) -> str | None:
         return (
             f"{engine}: model servers fetch packages from object storage, so that PELAGOS_OBJECTS_URI must be "
             "s3://bucket/prefix"
+        )
+    if settings.oscar_bucket and not may_log_in(settings.oscar_storage_url):
+        return (
+            f"{engine}: with PELAGOS_OSCAR_BUCKET, PELAGOS_OSCAR_STORAGE_URL must be the https address of the cluster's MinIO, "
+            "for example https://minio.oscar.example"
         )
     if (settings.oscar_storage_access_key_file is None) != (settings.oscar_storage_secret_key_file is None):
         return (

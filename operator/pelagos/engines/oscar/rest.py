@@ -29,6 +29,8 @@ TIMEOUT = 30.0
 LARGEST = 32 * 1024 * 1024
 """Bytes of an answer: the list of all services of a cluster."""
 LOG_LINES = 200
+MOST_PAGES = 20
+"""Of jobs: OSCAR tells some at a time."""
 _NOT_NOW = frozenset({408, 425, 429, 499})
 _FOR_GOOD = re.compile(
     r"is invalid|[Ii]nvalid value|quantities must match|NOT admitted|[Ii]nvalid workload|exceeded quota|must be equal to"
@@ -124,6 +126,51 @@ class OscarRest:
         """Delete it; no effect when there is none. What its sections input and output name goes with it: ours have none."""
         await self._change("DELETE", f"/system/services/{quote(name)}", absent=True)
 
+    async def has_bucket(self, bucket: str) -> bool:
+        """Whether OSCAR's MinIO has it, and shows it to us."""
+        return await self._json("GET", f"/system/buckets/{quote(bucket)}", absent=True) is not None
+
+    async def make_bucket(self, bucket: str) -> None:
+        """Make a private bucket, of no service. Raises ExistsError when there is one."""
+        await self._change("POST", "/system/buckets", {"bucket_name": bucket, "visibility": "private"})
+
+    async def signed(self, bucket: str, key: str, operation: str, seconds: int) -> str:
+        """An address of MinIO by which anybody may ``upload`` or ``download`` the object for so long."""
+        path = f"/system/buckets/{quote(bucket)}/presign"
+        body = {"object_key": key, "operation": operation, "expires_in": seconds}
+        status, content = await self._exchange("POST", path, body)
+        self._require("POST", path, status, content)
+        try:
+            return str(json.loads(content)["url"])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise OutageError(SYSTEM, f"{self.access.url}{path}: the answer holds no address") from None
+
+    async def invoke(self, name: str, token: str, event: str) -> None:
+        """Have a job made of the service. ``token`` is the service's. OSCAR does not tell which job it is."""
+        path = f"/job/{quote(name)}"
+        self._guard("oscar", f"POST {path}")
+        status, content = await self._exchange("POST", path, event, f"Bearer {token}")
+        self._require("POST", path, status, content)
+
+    async def jobs(self, name: str) -> dict[str, dict[str, Any]]:
+        """The jobs of a service by name, with their status; those that ended long ago are not told any more."""
+        found: dict[str, dict[str, Any]] = {}
+        page = ""
+        for _ in range(MOST_PAGES):
+            told = await self._json("GET", f"/system/logs/{quote(name)}?page={quote(page, safe='')}", absent=True) or {}
+            jobs = told.get("jobs") or {}
+            found |= {str(job): each for job, each in jobs.items() if isinstance(each, dict)}
+            page = str(told.get("next_page") or "")
+            if not page:
+                break
+        return found
+
+    async def job_log(self, name: str, job: str) -> str:
+        """What a job has written; empty when OSCAR has it no more."""
+        path = f"/system/logs/{quote(name)}/{quote(job)}"
+        status, content = await self._exchange("GET", path, None)
+        return content.decode(errors="replace") if status == HTTPStatus.OK else ""
+
     async def close(self) -> None:
         """Close the connections; the next call opens new ones."""
         if self._session is not None:
@@ -150,14 +197,17 @@ class OscarRest:
             hint = "is PELAGOS_OSCAR_URL that of OSCAR, and not of a page before it?"
             raise OutageError(SYSTEM, f"{self.access.url}{path}: the answer is not JSON; {hint}") from None
 
-    async def _exchange(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[int, bytes]:
+    async def _exchange(
+        self, method: str, path: str, body: dict[str, Any] | str | None, authorization: str = ""
+    ) -> tuple[int, bytes]:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
-        url, authorization = f"{self.access.url}{path}", self.access.authorization()
+        url, authorization = f"{self.access.url}{path}", authorization or self.access.authorization()
+        sent = {"data": body.encode()} if isinstance(body, str) else {"json": body}
         headers = {"Authorization": authorization} if authorization else {}
         try:
             async with self._session.request(
-                method, url, json=body, headers=headers, ssl=self._tls(), allow_redirects=False
+                method, url, headers=headers, ssl=self._tls(), allow_redirects=False, **sent
             ) as answer:
                 content = bytearray()
                 async for part in answer.content.iter_any():

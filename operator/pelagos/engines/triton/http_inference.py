@@ -11,7 +11,6 @@ import asyncio
 import io
 import json
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -22,13 +21,11 @@ import aiohttp
 
 from pelagos.engines.triton import inference
 from pelagos.engines.triton.inference import InferenceError
+from pelagos_contract import kserve_v2
 from pelagos_contract.text import shown
 
 LARGEST_ANSWER = 256 * 1024 * 1024
 """Bytes; hundreds of masks have megabytes."""
-_HEADER_LENGTH = "Inference-Header-Content-Length"
-_LENGTH_BYTES = 4
-"""Before each element of a tensor of texts, little-endian."""
 _AWAY = frozenset({502, 503, 504})
 
 
@@ -61,7 +58,7 @@ async def infer(
     asked: dict[str, Any] = {"raw": True} if raw else {}
     if confidence is not None:
         asked["confidence"] = str(confidence)
-    header, body = request(image, asked)
+    header, body = kserve_v2.request(image, asked)
     url = f"{endpoint.url.rstrip('/')}/v2/models/{quote(model, safe='')}"
     headers = {"Authorization": endpoint.authorization} if endpoint.authorization else {}
     try:
@@ -75,63 +72,22 @@ async def infer(
             async with session.post(
                 f"{url}/infer",
                 data=io.BytesIO(body),  # sent in parts: 64 MiB at once would hold up the event loop
-                headers=headers | {_HEADER_LENGTH: str(header), "Content-Type": "application/octet-stream"},
+                headers=headers | {kserve_v2.HEADER_LENGTH: str(header), "Content-Type": "application/octet-stream"},
                 allow_redirects=False,
             ) as answer:
                 content = await _read(answer, endpoint.most)
                 latency = monotonic() - begun
                 if answer.status != 200:
                     raise InferenceError(_refusal(answer.status, content))
-                length = answer.headers.get(_HEADER_LENGTH, "")
+                length = answer.headers.get(kserve_v2.HEADER_LENGTH, "")
     except TimeoutError as error:
         raise InferenceError(f"no answer within {timeout:g} s") from error
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise InferenceError(f"the inference failed: {shown(str(error)) or type(error).__name__}") from error
-    return inference.answered(prediction(content, length)), latency
-
-
-def request(image: bytes, parameters: Mapping[str, Any]) -> tuple[int, bytes]:
-    """The bytes of the JSON header, and the whole body: the header, and the image as the one element of a tensor."""
-    tensor = {
-        "name": "image",
-        "shape": [1, 1],
-        "datatype": "BYTES",
-        "parameters": {"binary_data_size": _LENGTH_BYTES + len(image)},
-    }
-    outputs = [{"name": "prediction", "parameters": {"binary_data": True}}]
-    asked: dict[str, Any] = {"inputs": [tensor], "outputs": outputs}
-    if parameters:
-        asked["parameters"] = dict(parameters)
-    header = json.dumps(asked, separators=(",", ":")).encode()
-    return len(header), header + len(image).to_bytes(_LENGTH_BYTES, "little") + image
-
-
-def prediction(content: bytes, length: str) -> bytes:
-    """What the output ``prediction`` holds in an answer; ``length`` is that of its JSON header, empty when it is all JSON.
-
-    Raises InferenceError.
-    """
-    if length and not (length.isdecimal() and int(length) <= len(content)):
-        raise InferenceError("the answer cannot be read: the length of its header is wrong")
-    end = int(length) if length else len(content)
     try:
-        outputs = json.loads(content[:end])["outputs"]
-        at = end
-        for output in outputs:
-            size = (output.get("parameters") or {}).get("binary_data_size")
-            if output["name"] == "prediction":
-                return _element(content[at : at + size]) if size is not None else str(output["data"][0]).encode()
-            at += size or 0
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise InferenceError(f"the answer cannot be read: {type(error).__name__}") from error
-    raise InferenceError("the answer holds no prediction")
-
-
-def _element(tensor: bytes) -> bytes:
-    size = int.from_bytes(tensor[:_LENGTH_BYTES], "little")
-    if len(tensor) != _LENGTH_BYTES + size:
-        raise ValueError("not one element")
-    return tensor[_LENGTH_BYTES:]
+        return inference.answered(kserve_v2.prediction(content, length)), latency
+    except ValueError as error:
+        raise InferenceError(str(error)) from error
 
 
 async def _read(answer: aiohttp.ClientResponse, most: int) -> bytes:

@@ -1,0 +1,183 @@
+"""Asynchronous invocations: an image in, a job, and the status and result that it left. Called by ``pelagos invocation``.
+
+OSCAR answers 201 without saying which job it has made, says ``Succeeded`` of a job whose script failed, and forgets ended jobs
+after a while. So each invocation has a key of its own, below which image, result and status lie in a bucket of MinIO that no
+service names; addresses that OSCAR signs let the job read and write these three objects, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import aiohttp
+
+from pelagos.engines.oscar.rest import SYSTEM, ExistsError, OscarRest
+from pelagos.engines.triton import inference
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos_contract import invocations
+from pelagos_contract.text import shown
+
+LIFETIME = 24 * 3600
+"""Seconds for which a job may use its addresses; it may wait that long for its turn."""
+_SOON = 300
+"""Seconds of the addresses that we use at once."""
+LARGEST_RESULT = 256 * 1024 * 1024
+_MOST_LOGS = 50
+_ENDED = frozenset({"Succeeded", "Failed"})
+
+
+class State(Enum):
+    """How an invocation is."""
+
+    WAITING = "Waiting"
+    """There is no status yet, and jobs of the service have not ended."""
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    LOST = "Lost"
+    """There is no status, and no job that could still write one."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of an invocation; ``content`` is the prediction of one that succeeded."""
+
+    key: str
+    state: State
+    message: str = ""
+    content: Mapping[str, Any] | None = None
+    finished_at: str = ""
+
+
+class Invocations:
+    """Of all services of one cluster. ``begin`` is how addresses of the bucket begin; no other one is asked."""
+
+    def __init__(self, rest: OscarRest, bucket: str, begin: str) -> None:
+        self._rest = rest
+        self._bucket = bucket
+        self._begin = begin
+
+    async def start(self, service: str, image: bytes, confidence: str = "", key: str = "") -> str:
+        """Have an image looked at, and return the key to ask with. One that was started already is not started again.
+
+        Raises OutageError, or RejectedError.
+        """
+        found = await self._rest.service(service)
+        if found is None:
+            raise RejectedError(SYSTEM, f"there is no service {service} at {self._rest.access.url}")
+        key = key or secrets.token_hex(12)
+        if not invocations.KEY.fullmatch(key):
+            raise RejectedError(
+                SYSTEM,
+                f"the key {shown(key)[:80]!r} must have 8 to 64 lower-case letters, digits and '-', and not begin with '-'",
+            )
+        if not await self._rest.has_bucket(self._bucket):
+            try:
+                await self._rest.make_bucket(self._bucket)
+            except ExistsError as error:
+                raise RejectedError(SYSTEM, f"the bucket {self._bucket} is somebody else's: {error}") from error
+        known = await self._get(service, key, invocations.IMAGE, invocations.LARGEST_IMAGE)
+        # One that was interrupted before its job was made is begun again.
+        if known is not None and (await self.look(service, key)).state is not State.LOST:
+            return key
+        told = invocations.Invocation(
+            key=key,
+            image_url=await self._signed(service, key, invocations.IMAGE, "download", LIFETIME),
+            image_sha256=hashlib.sha256(image).hexdigest(),
+            result_url=await self._signed(service, key, invocations.RESULT, "upload", LIFETIME),
+            status_url=await self._signed(service, key, invocations.STATUS, "upload", LIFETIME),
+            confidence=confidence,
+        )
+        await self._put(service, key, invocations.IMAGE, image)
+        await self._rest.invoke(service, str(found.get("token", "")), invocations.event(told))
+        return key
+
+    async def look(self, service: str, key: str) -> Seen:
+        """How an invocation is. Raises OutageError, or RejectedError."""
+        if not invocations.KEY.fullmatch(key):
+            raise RejectedError(SYSTEM, f"{shown(key)[:64]!r} is no key of an invocation")
+        written = await self._get(service, key, invocations.STATUS, invocations.LARGEST_STATUS)
+        if written is not None:
+            return await self._told(service, key, written)
+        jobs = await self._rest.jobs(service)
+        left = [job for job, each in jobs.items() if each.get("status") not in _ENDED]
+        # A job that could not write its status has it in its log, for as long as OSCAR keeps that.
+        for job in [each for each in jobs if each not in left][-_MOST_LOGS:]:
+            for line in (await self._rest.job_log(service, job)).splitlines():
+                if (at := line.find(invocations.LOGGED)) >= 0 and f'"{key}"' in line:
+                    return await self._told(service, key, line[at + len(invocations.LOGGED) :].encode())
+        if left:
+            return Seen(key, State.WAITING, f"{len(left)} jobs of the service wait or run")
+        message = "no job of the service is left that could answer, and none has left a status: it ended before its script could "
+        return Seen(
+            key, State.LOST, f"{message}write one, or it was never begun. OSCAR forgets ended jobs; start it again"
+        )
+
+    async def _told(self, service: str, key: str, written: bytes) -> Seen:
+        try:
+            status = invocations.read_status(written, key)
+        except ValueError as error:
+            return Seen(key, State.FAILED, f"what lies at its status is none of ours: {error}")
+        if status.state == invocations.FAILED:
+            return Seen(key, State.FAILED, shown(status.message), None, shown(status.finished_at))
+        result = await self._get(service, key, invocations.RESULT, LARGEST_RESULT)
+        if result is None:
+            return Seen(key, State.LOST, "its result was removed from the bucket", None, shown(status.finished_at))
+        if hashlib.sha256(result).hexdigest() != status.result_sha256:
+            return Seen(
+                key, State.FAILED, "its result was altered: the sha256 is another", None, shown(status.finished_at)
+            )
+        try:
+            content = inference.answered(result)
+        except inference.InferenceError as error:
+            return Seen(key, State.FAILED, str(error), None, shown(status.finished_at))
+        return Seen(key, State.SUCCEEDED, "", content, shown(status.finished_at))
+
+    async def _signed(self, service: str, key: str, name: str, operation: str, seconds: int) -> str:
+        url = await self._rest.signed(self._bucket, f"{service}/{key}/{name}", operation, seconds)
+        if not url.startswith(self._begin):
+            place = url.partition("?")[0][:200]
+            message = f"OSCAR signs addresses that begin otherwise: {shown(place)}"
+            raise RejectedError(
+                SYSTEM, f"{message}; set PELAGOS_OSCAR_STORAGE_URL so that it begins with {self._begin}"
+            )
+        return url
+
+    async def _put(self, service: str, key: str, name: str, content: bytes) -> None:
+        url = await self._signed(service, key, name, "upload", _SOON)
+        status, _ = await self._ask("PUT", url, content, 0)
+        if status not in {200, 201, 204}:
+            raise OutageError(SYSTEM, f"the storage answers HTTP {status} to the image")
+
+    async def _get(self, service: str, key: str, name: str, limit: int) -> bytes | None:
+        """An object; None when it is not there."""
+        url = await self._signed(service, key, name, "download", _SOON)
+        status, content = await self._ask("GET", url, None, limit)
+        if status == 404:
+            return None
+        if status != 200:
+            raise OutageError(SYSTEM, f"the storage answers HTTP {status} when asked for {name}")
+        return content
+
+    async def _ask(self, method: str, url: str, content: bytes | None, limit: int) -> tuple[int, bytes]:
+        ca = self._rest.access.ca_file
+        tls: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(ca)) if ca is not None else True
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120)) as session,
+                session.request(method, url, data=content, ssl=tls, allow_redirects=False) as answer,
+            ):
+                found = bytearray()
+                async for part in answer.content.iter_any():
+                    found += part
+                    if limit and len(found) > limit:
+                        raise OutageError(SYSTEM, f"the storage holds more than the {limit} bytes that are expected")
+                return answer.status, bytes(found)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            # The address is not told: whoever has it may use it.
+            raise OutageError(SYSTEM, f"the storage does not answer: {type(error).__name__}") from None
