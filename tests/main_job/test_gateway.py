@@ -161,6 +161,38 @@ def test_a_change_of_the_model_loses_no_request(called: Called) -> None:
     assert all(loop.answers > 20 for loop in loops)
 
 
+def status_of(called: Called, token: str, service: str = NAME) -> int:
+    """Of a request with the token of a trial."""
+    url = called.http.replace(f"/{NAME}", f"/{service}") + "/v2/health/ready"
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_the_token_of_a_trial_opens_its_service_until_it_is_stopped(called: Called) -> None:
+    site = called.site
+    body = {
+        "apiVersion": "pelagos.dev/v1alpha1",
+        "kind": "Trial",
+        "metadata": {"name": "mine"},
+        "spec": {"modelServiceRef": {"name": NAME}, "user": "ada", "duration": "5m"},
+    }
+    site.apply(body)
+    site.wait("the trial is open", lambda: site.get("trial", "mine").get("status", {}).get("phase") == "Open")
+    secret = site.get("secret", site.get("trial", "mine")["status"]["tokenSecretRef"]["name"])
+    token = base64.b64decode(secret["data"]["token"]).decode()
+    site.wait("the token is good", lambda: status_of(called, token) == 200, 5)
+    assert status_of(called, token, "another") == 403
+    assert status_of(called, token[:-1] + ("a" if token[-1] != "a" else "b")) == 401
+    site.kill(site.part("operator"))
+    assert status_of(called, token) == 200
+    site.kubectl("delete", "trial", "mine", "--wait=false")
+    site.wait("the token is good no more", lambda: status_of(called, token) == 401, 5)
+
+
 @pytest.mark.parametrize("what", ["pelagos_gateway", "front/bootstrap.json"])
 def test_what_is_killed_of_the_gateway_is_back_at_the_same_addresses(called: Called, what: str) -> None:
     ask = called.client("grpc")
