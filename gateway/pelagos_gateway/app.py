@@ -38,6 +38,8 @@ SERVICES = Collection(meta.API_VERSION, "ModelService", "modelservices")
 TRIALS = Collection(meta.API_VERSION, "Trial", "trials")
 CONFIG_MAPS = Collection("v1", "ConfigMap", "configmaps")
 _LOOK_SECONDS = 1.0
+_AGAIN_SECONDS = 2.0
+"""After which it is tried again to write what Envoy shall do, on a disk that was full."""
 _DRAIN_SECONDS = 1.0
 _ENVOY_THREADS = 4
 
@@ -147,6 +149,7 @@ class Gateway:
                 except OSError as error:
                     logger.error("what Envoy shall do could not be written, and it goes on as before: %s", error)
                     self._pending.set()
+                    await asyncio.sleep(_AGAIN_SECONDS)
                 if started is None and self.envoy is not None:
                     started = asyncio.create_task(self.envoy.run())
                 await asyncio.sleep(0.1)

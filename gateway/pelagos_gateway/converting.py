@@ -13,7 +13,7 @@ import io
 import json
 import logging
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -28,8 +28,8 @@ logger = logging.getLogger(__name__)
 _LENGTH = "Inference-Header-Content-Length"
 _INPUTS, _VALUES = 16, 1024
 """Most inputs of a request, and images in one of them."""
-_AT_ONCE = 4
-"""Conversions at once: each holds its request twice."""
+_AT_ONCE = 2
+"""Conversions at once: each holds its request several times."""
 _BYTES, _BASE64 = "BYTES", "base64"
 _PASSED = ("content-type", "inference-header-content-length")
 
@@ -127,23 +127,39 @@ class Converter:
             except RefusedError as error:
                 return _refused(HTTPStatus.BAD_REQUEST, f"{error}")
             del text
-        return await self._ask(f"http://{place}{request.raw_path}", body, length)
+        return await self._ask(request, f"http://{place}{request.raw_path}", body, length)
 
-    async def _ask(self, url: str, body: bytes, length: int) -> web.StreamResponse:
+    async def _ask(self, request: web.BaseRequest, url: str, body: bytes, length: int) -> web.StreamResponse:
         if self._session is None:
-            self._session = aiohttp.ClientSession(auto_decompress=False)
-        headers = {_LENGTH: str(length), "Content-Type": "application/octet-stream", "Accept-Encoding": "identity"}
+            self._session = aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+        headers = {
+            _LENGTH: str(length),
+            "Content-Type": "application/octet-stream",
+            "Accept-Encoding": "identity",
+        }
         limit = aiohttp.ClientTimeout(total=self._seconds)
+        response: web.StreamResponse | None = None
         try:
-            async with self._session.post(url, data=io.BytesIO(body), headers=headers, timeout=limit) as answer:
-                told: Mapping[str, str] = {
-                    name: value for name, value in answer.headers.items() if name.lower() in _PASSED
-                }
-                return web.Response(status=answer.status, body=await answer.read(), headers=told)
-        except TimeoutError:
-            return _refused(HTTPStatus.GATEWAY_TIMEOUT, "The service did not answer in time")
-        except (aiohttp.ClientError, OSError) as error:
+            async with self._session.post(
+                url, data=io.BytesIO(body), headers=headers, timeout=limit, allow_redirects=False
+            ) as answer:
+                told = {name: value for name, value in answer.headers.items() if name.lower() in _PASSED}
+                response = web.StreamResponse(status=answer.status, headers=told)
+                response.content_length = answer.content_length
+                await response.prepare(request)
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+                await response.write_eof()
+                return response
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             logger.warning("%s: %s", url, error or type(error).__name__)
+            if response is not None:
+                # What was begun cannot be taken back: the client sees that it ends too early.
+                if request.transport is not None:
+                    request.transport.abort()
+                return response
+            if isinstance(error, TimeoutError):
+                return _refused(HTTPStatus.GATEWAY_TIMEOUT, "The service did not answer in time")
             return _refused(HTTPStatus.SERVICE_UNAVAILABLE, "The service does not answer: try again")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import struct
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from tritonclient import utils
 
-from gateway.sites import Site
+from gateway.sites import Site, until
 from pelagos_gateway import converting
 from pelagos_gateway.converting import RefusedError
 
@@ -110,3 +111,23 @@ async def test_a_service_that_does_not_answer_is_said_to_be_away(open_site: Site
     answer = await open_site.ask("POST", INFER, json.dumps(request(b"x")).encode())
     assert (answer.status, answer.error) == (503, "The service does not answer: try again")
     await upstream.start()
+
+
+async def test_an_answer_that_breaks_off_is_not_taken_for_a_whole_one(open_site: Site) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    upstream = await open_site.serve("reef", "detector")
+    endpoints = upstream.status()["endpoints"] | {"http": f"http://127.0.0.1:{port}"}
+    await open_site.api.put("modelservices", "reef", "detector", status={"endpoints": endpoints})
+    await until(lambda: open_site.gateway._addresses.get("reef.detector-http") == f"127.0.0.1:{port}")
+    try:
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+            await open_site.ask("POST", INFER, json.dumps(request(b"x")).encode())
+    finally:
+        server.close()
