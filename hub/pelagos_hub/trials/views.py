@@ -49,8 +49,6 @@ class View:
     http: str
     """URL before ``/v2``; empty while there is none."""
     grpc: str
-    url: str
-    """What images are sent to."""
     model: str
     """Its name on the server."""
     onnx_sha256: str
@@ -116,7 +114,6 @@ def view(trial: Body, services: Mapping[tuple[str, str], Body], now: datetime) -
         expires_at=_text(status, "expiresAt"),
         http=_address(endpoints.get("http")),
         grpc=_text(endpoints, "grpc"),
-        url=_address(status.get("url")),
         model=_text(_at(behind or {}, "status", "model"), "name"),
         onnx_sha256=_text(status, "onnxSha256"),
         made_at=_text(metadata, "creationTimestamp"),
