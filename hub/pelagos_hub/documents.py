@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING
 
 from pelagos.engines.folders.objects import FolderObjects
+from pelagos.engines.s3.client import Service
+from pelagos.engines.s3.objects import S3Objects
 from pelagos_contract import model_card
 
 if TYPE_CHECKING:
     from pelagos_hub.catalogue.entries import Document
+    from pelagos_hub.settings import Settings
 
 TYPES = {
     model_card.CARD: "text/markdown; charset=utf-8",
@@ -25,10 +28,16 @@ class AlteredError(ValueError):
 
 
 class Documents:
-    """Reads below one folder alone, whatever a status says."""
+    """Reads below one folder or prefix alone, whatever a status says."""
 
-    def __init__(self, root: Path | None) -> None:
-        self._store = FolderObjects(root) if root is not None else None
+    def __init__(self, settings: Settings) -> None:
+        self._store: FolderObjects | S3Objects | None = None
+        if settings.objects_uri:
+            endpoint = settings.s3_endpoint or os.environ.get("AWS_ENDPOINT_URL", "")
+            service = Service(endpoint, settings.s3_region, settings.s3_ca_file)
+            self._store = S3Objects(settings.objects_uri, service)
+        elif settings.objects_root is not None:
+            self._store = FolderObjects(settings.objects_root)
 
     async def read(self, document: Document) -> bytes | None:
         """The content; None when it cannot be reached from here.

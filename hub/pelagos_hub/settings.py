@@ -56,7 +56,16 @@ class Settings(BaseSettings):
     """Entitlement that admits to what a namespace publishes for itself, with {namespace} in it, for example
     urn:mace:egi.eu:group:{namespace}:role=member#aai.egi.eu; empty: whoever has signed in is admitted."""
     objects_root: Path | None = Field(None, validation_alias="PELAGOS_OBJECTS_ROOT")
-    """Folder with packages and their documents, to be read only; None: documents are not offered."""
+    """Folder with packages and their documents, to be read only; None: documents are offered from object storage, or not."""
+    objects_uri: str = Field("", pattern=r"^(s3://.+)?$", validation_alias="PELAGOS_OBJECTS_URI")
+    """Object storage with them, as s3://bucket/prefix, in place of the folder. Credentials are those of AWS_ACCESS_KEY_ID and
+    AWS_SECRET_ACCESS_KEY; they need read objects only."""
+    s3_endpoint: str = Field("", validation_alias="PELAGOS_S3_ENDPOINT")
+    """Address of an S3-compatible service; empty: AWS_ENDPOINT_URL, or AWS itself."""
+    s3_region: str = Field("us-east-1", validation_alias="PELAGOS_S3_REGION")
+    """Region of the buckets."""
+    s3_ca_file: Path | None = Field(None, validation_alias="PELAGOS_S3_CA_FILE")
+    """Certificates of the authority that the service is trusted by; None: those of the system."""
     attested_entitlements: str = Field("", pattern=r"^[!-~ ]*$")
     """Entitlements, separated by blanks, 16 at most, that the hub attests in Trials of those who have them; nothing else about
     anybody's memberships is written to the cluster."""

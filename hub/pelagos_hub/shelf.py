@@ -27,7 +27,7 @@ class Shelf:
         self._cluster = cluster
         self._index = index.Index()
         self.pictures = Pictures(cluster)
-        self.documents = Documents(settings.objects_root)
+        self.documents = Documents(settings)
 
     async def run(self) -> None:
         """Make entries soon after their objects have come, so that nobody's page waits for that. Until cancelled."""

@@ -17,12 +17,14 @@ from PIL import Image
 import catalogued
 from catalogued import PICTURE, collected, served, trained
 from hub_sites import Site
+from object_storage import ObjectStorage
 from pelagos.ports.errors import RejectedError
 from pelagos_contract.model_card import Card
 from pelagos_hub.catalogue.entries import Document
 from pelagos_hub.documents import AlteredError, Documents
 from pelagos_hub.login.identity import Person
 from pelagos_hub.pages import markdown
+from pelagos_hub.settings import Settings
 
 
 @pytest.fixture
@@ -224,6 +226,25 @@ async def test_a_document_is_handed_out_as_the_training_wrote_it(site: Site, tmp
     assert short.headers["location"] == "/models/reef/plankton/model-card.md"
 
 
+async def test_a_document_is_read_from_object_storage(object_storage: ObjectStorage, bucket: str) -> None:
+    site = Site(PELAGOS_OBJECTS_URI=f"s3://{bucket}/objects", PELAGOS_S3_ENDPOINT=object_storage.url)
+    site.cluster.put(served())
+    told = {"name": "model-card.md", "sha256": hashlib.sha256(b"card").hexdigest()}
+    object_storage.put(bucket, "objects/models/card.documents/model-card.md", "card")
+    object_storage.put(bucket, "secret", "card")
+
+    async with site.visitor() as visitor:
+        for uri, status in (
+            (f"s3://{bucket}/objects/models/card.documents/model-card.md", 200),
+            (f"s3://{bucket}/secret", 404),
+            (f"s3://{bucket}/objects/../secret", 404),
+            ("s3://other/objects/model-card.md", 404),
+        ):
+            site.cluster.put(trained(documents=[{**told, "uri": uri}]))
+            answer = await visitor.get("/models/reef/plankton/model-card.md")
+            assert (answer.status_code, answer.text == "card") == (status, status == 200), uri
+
+
 async def test_a_document_with_another_digest_is_not_handed_out(site: Site, tmp_path: Path) -> None:
     site.cluster.put(trained(documents=[catalogued.written(tmp_path) | {"sha256": "a" * 64}]))
 
@@ -242,7 +263,7 @@ async def test_a_status_opens_no_file_outside_of_the_store(tmp_path: Path, uri: 
     asked = Document("model-card.md", str(tmp_path / uri) if uri == "link/passwd" else uri, PASSWD)
 
     with contextlib.suppress(AlteredError, RejectedError):
-        assert await Documents(tmp_path).read(asked) is None
+        assert await Documents(Settings(PELAGOS_OBJECTS_ROOT=tmp_path)).read(asked) is None
 
 
 async def test_figures_of_classes_come_from_the_card_of_the_training_without_what_it_may_hide(

@@ -1,0 +1,81 @@
+"""Pictures of the hub for docs/marketplace.md, of an installation that runs: `pelagos demo --keep` leaves one.
+
+Run with the interpreter of the environment ``dev``: hub_pictures.py SAMPLES CHROMIUM FOLDER, with its PELAGOS_HOME set.
+The service of the samples gets two frames of them as pictures of its card; then a browser signs in by the link that works
+once, looks at the catalogue and at the model, tries it on one of the frames, and stops.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+SERVICE, PICTURES = "phytoplankton-detector", "phytoplankton-pictures"
+_WIDE = {"width": 1280, "height": 900}
+_SECONDS = 60_000
+
+
+def main() -> None:
+    """Write hub-catalogue.png, hub-model.png and hub-trial.png."""
+    samples, chromium, folder = map(Path, sys.argv[1:])
+    frames = sorted((samples / "phytoplankton-frames" / "images").glob("*.jpg"))[:2]
+    _publish(frames)
+    told = json.loads(_run("pelagos", "hub", "-o", "json"))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(chromium), args=["--no-sandbox"])
+        page = browser.new_page(viewport=_WIDE)  # type: ignore[arg-type]  # a dict of that shape
+        page.set_default_timeout(_SECONDS)
+        page.goto(told["link"])
+        if page.get_by_role("button").filter(has_text="Sign in").count():
+            page.get_by_role("button").filter(has_text="Sign in").click()
+        page.goto(told["address"])
+        page.get_by_role("link", name="Phytoplankton in FlowCam frames").wait_for()
+        _picture(page, folder / "hub-catalogue.png")
+        page.get_by_role("link", name="Phytoplankton in FlowCam frames").click()
+        _picture(page, folder / "hub-model.png")
+        page.get_by_role("button", name="Try", exact=True).click()
+        page.locator("[data-drop]").wait_for()
+        page.locator(".sample").first.click()
+        page.locator("[data-answer]").wait_for()
+        page.mouse.move(0, 0)
+        _picture(page, folder / "hub-trial.png")
+        page.get_by_role("button", name="Stop").click()
+        browser.close()
+
+
+def _publish(frames: list[Path]) -> None:
+    """The card of the service gets the frames, from a ConfigMap as its owners would make it."""
+    files = [f"--from-file={frame.name}={frame}" for frame in frames]
+    made = _run("kubectl", "create", "configmap", PICTURES, *files, "--dry-run=client", "-o", "json")
+    subprocess.run(["kubectl", "apply", "-f", "-"], input=made, text=True, check=True)
+    pictures = [
+        {
+            "configMap": PICTURES,
+            "key": frame.name,
+            "description": f"Frame {frame.stem} of the samples, with phytoplankton",
+        }
+        for frame in frames
+    ]
+    patch = json.dumps({"spec": {"card": {"pictures": pictures}}})
+    _run("kubectl", "patch", "modelservice", SERVICE, "--type", "merge", "-p", patch)
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def _picture(page: Page, to: Path) -> None:
+    page.wait_for_load_state("networkidle")
+    taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+    # Of few colours: a quarter of the bytes, and no difference that is seen.
+    taken.quantize(192, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(to, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
