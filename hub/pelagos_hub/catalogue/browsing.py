@@ -135,7 +135,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Way:
-    """A filter that stands in the way of results: what it is, how many there are without it, and that address."""
+    """A filter without which there are results: what it is, how many there are then, and that address."""
 
     words: str
     count: int
@@ -230,4 +230,4 @@ def _ways(entries: Sequence[Entry], query: Query) -> list[Way]:
             found.append(
                 Way(f"{facet.title}: {facet.words(value)}", len(_fitting(entries, without)), without.address())
             )
-    return sorted(found, key=lambda way: -way.count)
+    return sorted((way for way in found if way.count), key=lambda way: -way.count)
