@@ -131,6 +131,37 @@ CASES = (
         30,
     ),
     Case(
+        "every tenth answer of the hub is a failure",
+        "PelagosHubFailing",
+        {
+            'pelagos_hub_requests_total{job="hub",instance="a",route="/",code="200"}': "0+54x40",
+            'pelagos_hub_requests_total{job="hub",instance="a",route="/trials",code="503"}': "0+6x40",
+        },
+        20,
+        "The hub a answers with failures, or cannot follow the API server: people see old pages, or cannot try models.",
+        {"job": "hub", "instance": "a"},
+    ),
+    Case(
+        "the hub hears nothing of Trials",
+        "PelagosHubFailing",
+        {
+            'pelagos_hub_cluster_silence_seconds{job="hub",instance="a",kind="Trial"}': "-1x30",
+            'pelagos_hub_cluster_silence_seconds{job="hub",instance="a",kind="ModelService"}': "3x30",
+        },
+        15,
+        "The hub a answers with failures, or cannot follow the API server: people see old pages, or cannot try models.",
+        {"job": "hub", "instance": "a"},
+    ),
+    Case(
+        "nobody asks the hub for anything, and it is well",
+        "PelagosHubFailing",
+        {
+            'pelagos_hub_requests_total{job="hub",instance="a",route="/",code="503"}': "7x40",
+            'pelagos_hub_cluster_silence_seconds{job="hub",instance="a",kind="Trial"}': "60x40",
+        },
+        30,
+    ),
+    Case(
         "a definition is missing",
         "PelagosKindNotServed",
         {

@@ -12,6 +12,7 @@ import yaml
 from monitoring_tools import MANIFESTS, Promtool, shortened
 from pelagos.observability import metrics, resources
 from pelagos_gateway import metrics as gateway
+from pelagos_hub.observing import Metrics
 
 TRITON = {
     "nv_inference_request_success",
@@ -32,9 +33,10 @@ def alerts(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def of_our_programs() -> set[str]:
-    """All names under which the operator and the gateway expose samples."""
+    """All names under which the operator, the gateway and the hub expose samples."""
     names = {family.name for family in resources.FAMILIES}
-    for metric in (*metrics.REGISTRY.collect(), *gateway.METRICS.registry.collect()):
+    others = (*gateway.METRICS.registry.collect(), *Metrics().registry.collect())
+    for metric in (*metrics.REGISTRY.collect(), *others):
         suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum")}.get(metric.type, ("",))
         names |= {f"{metric.name}{suffix}" for suffix in suffixes}
     return names

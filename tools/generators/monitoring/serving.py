@@ -160,6 +160,32 @@ SERVING = Dashboard(
             ),
         ),
         Row(
+            "Hub",
+            (
+                Panel(
+                    "Pages",
+                    "Requests that the hub answered, and those among them that failed.",
+                    (
+                        Query("sum(rate(pelagos_hub_requests_total" + SOON + ")) or vector(0)", "answered"),
+                        Query('sum(rate(pelagos_hub_requests_total{code=~"5.."}' + SOON + ")) or vector(0)", "failed"),
+                    ),
+                    unit="reqps",
+                ),
+                Panel(
+                    "Trials asked for",
+                    "By people in the hub, in the last hour.",
+                    (Query("sum by (result) (increase(pelagos_hub_trials_total[1h]))", "{{result}}"),),
+                    unit="none",
+                ),
+                Panel(
+                    "Signed in",
+                    "People with a session.",
+                    (Query("sum(pelagos_hub_sessions) or vector(0)"),),
+                    unit="none",
+                ),
+            ),
+        ),
+        Row(
             "Images",
             (
                 Panel(
