@@ -112,7 +112,8 @@ class Jobs:
         await self.turn.wait()
         job.status, service = "Running", deployed.service
         containers.prepare(job.folder)
-        config = {"name": service["name"], "input": service["input"] or [], "output": service["output"] or []}
+        config = {name: service[name] or [] for name in ("input", "output")}
+        config |= {"name": service["name"], "storage_providers": service["storage_providers"] or {}}
         environment = {
             **containers.variables(service, self.manager.image, deployed.secrets, job.folder, "127.0.0.1"),
             **self.environment,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import logging
 from dataclasses import replace
 
@@ -288,3 +290,35 @@ def test_one_gpu_is_asked_for_and_cores_are_text(site: Site, want: DesiredServic
     assert body["enable_gpu"] is True
     assert "NVIDIA_VISIBLE_DEVICES" not in body["environment"]["variables"]
     assert isinstance(body["cpu"], str)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "[]",
+        "{}",
+        "null",
+        '{"name": 5, "annotations": [], "expose": "x", "environment": [], "deployment": 7}',
+        '[{"name": null}, 5, {"name": "p-", "annotations": "x"}]',
+    ],
+)
+async def test_whatever_is_answered_is_no_service_of_ours(site: Site, want: DesiredService, answer: str) -> None:
+    site.manager.faults.answers = {"GET /system": (200, answer)}
+    assert await site.engine.owned(()) == ()
+    for call in (site.engine.observe(want.uid), site.engine.remove(want.uid), site.engine.stop(want.uid)):
+        with contextlib.suppress(OutageError):
+            assert await call is None
+    with contextlib.suppress(OutageError, RejectedError):
+        await site.engine.apply(want)
+
+
+async def test_a_service_of_ours_that_is_told_of_in_another_form_is_put_right(site: Site, want: DesiredService) -> None:
+    await site.engine.apply(want)
+    (deployed,) = site.manager.services.values()
+    deployed.service |= {"expose": "x", "environment": []}
+    site.manager.faults.answers = {
+        f"GET /system/services/{deployed.service['name']}": (200, json.dumps(deployed.service | {"deployment": []}))
+    }
+    seen = await site.engine.observe(want.uid)
+    assert seen is not None
+    assert (seen.digest, seen.state, seen.replicas) == ("", ServiceState.WAITING, 0)

@@ -93,8 +93,7 @@ def claim(found: Mapping[str, Any]) -> dict[str, str]:
 
 def annotations_of(found: Mapping[str, Any]) -> Mapping[str, Any]:
     """Empty where there are none."""
-    annotations = found.get("annotations")
-    return annotations if isinstance(annotations, dict) else {}
+    return _mapping(found.get("annotations"))
 
 
 def recorded(found: Mapping[str, Any]) -> DesiredService | None:
@@ -109,11 +108,11 @@ def differs(found: Mapping[str, Any], body: Mapping[str, Any]) -> str:
             return name
     if bool(found.get("enable_gpu")) != bool(body.get("enable_gpu")):
         return "enable_gpu"
-    have, want = found.get("expose") or {}, body["expose"]
+    have, want = _mapping(found.get("expose")), body["expose"]
     for name in _FROM_EXPOSED:
         if have.get(name) != want[name]:
             return f"expose.{name}"
-    variables = (found.get("environment") or {}).get("variables") or {}
+    variables = _mapping(_mapping(found.get("environment")).get("variables"))
     return "" if variables == body["environment"]["variables"] else "environment.variables"
 
 
@@ -123,8 +122,12 @@ def digest(body: Mapping[str, Any], keys: str) -> str:
     return hashlib.sha256(json.dumps(shown, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
+def _mapping(found: Any) -> Mapping[str, Any]:
+    return found if isinstance(found, dict) else {}
+
+
 def _environment(want: DesiredService, config: str, given: Options) -> dict[str, str]:
-    authorities = given.s3_ca_file.read_text(encoding="utf-8") if given.s3_ca_file is not None else ""
+    authorities = given.authorities()
     values = {
         "PELAGOS_MODEL_NAME": want.model_name,
         "PELAGOS_PACKAGE": f"{FOLDER}/models",

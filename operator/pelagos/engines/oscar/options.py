@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pelagos.engines.oscar.rest import Access, secret
+from pelagos.engines.oscar.rest import SYSTEM, Access, secret
 from pelagos.engines.triton.http_inference import may_log_in
+from pelagos.ports.errors import RejectedError
 
 if TYPE_CHECKING:
     from pelagos.settings import Settings
@@ -48,6 +49,19 @@ class Options:
             invocations_url=invocations_url(settings),
             ceilings=tuple(item for item in settings.ceilings().items() if item[0].startswith("PELAGOS_MAX_IMAGE_")),
         )
+
+    def authorities(self) -> str:
+        """Whom servers trust as the storage, in PEM; empty: whom their system trusts. Raises RejectedError."""
+        if self.s3_ca_file is None:
+            return ""
+        try:
+            return self.s3_ca_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            message = (
+                f"the certificate authority {self.s3_ca_file} cannot be read: {reason}; correct PELAGOS_S3_CA_FILE"
+            )
+            raise RejectedError(SYSTEM, message) from error
 
     def keys(self) -> dict[str, str]:
         """The keys with which servers fetch packages; none: the storage asks for none. Raises RejectedError."""

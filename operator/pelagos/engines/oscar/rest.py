@@ -14,7 +14,7 @@ import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
@@ -91,24 +91,27 @@ class OscarRest:
 
     async def info(self) -> dict[str, Any]:
         """Versions; only with a login that is good."""
-        return cast("dict[str, Any]", await self._json("GET", "/system/info"))
+        return _mapping(await self._json("GET", "/system/info"))
 
     async def services(self) -> list[dict[str, Any]]:
         """All that we may see."""
         found = await self._json("GET", "/system/services")
-        return [each for each in found or () if isinstance(each, dict)]
+        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
     async def service(self, name: str) -> dict[str, Any] | None:
         """One, with what its deployment is like; None when there is none. One that we may not see is a RejectedError."""
         path = f"/system/services/{quote(name)}?include=deployment"
-        return cast("dict[str, Any] | None", await self._json("GET", path, absent=True))
+        found = await self._json("GET", path, absent=True)
+        if found is not None and not isinstance(found, dict):
+            raise OutageError(SYSTEM, f"{self.access.url}{path}: the answer is no service")
+        return found
 
     async def logs(self, name: str) -> list[str]:
         """The last lines of the containers of an exposed service, those of ended ones among them; empty when there are none."""
         path = f"/system/services/{quote(name)}/deployment/logs?tailLines={LOG_LINES}"
-        found = await self._json("GET", path, absent=True)
-        entries = (found or {}).get("entries") or ()
-        return [str(entry.get("message", "")) for entry in entries if isinstance(entry, dict)]
+        entries = _mapping(await self._json("GET", path, absent=True)).get("entries")
+        told = entries if isinstance(entries, list) else []
+        return [str(entry.get("message", "")) for entry in told if isinstance(entry, dict)]
 
     async def create(self, service: dict[str, Any]) -> None:
         """Make it. Raises ExistsError when the name is taken."""
@@ -157,8 +160,9 @@ class OscarRest:
         found: dict[str, dict[str, Any]] = {}
         page = ""
         for _ in range(MOST_PAGES):
-            told = await self._json("GET", f"/system/logs/{quote(name)}?page={quote(page, safe='')}", absent=True) or {}
-            jobs = told.get("jobs") or {}
+            path = f"/system/logs/{quote(name)}?page={quote(page, safe='')}"
+            told = _mapping(await self._json("GET", path, absent=True))
+            jobs = _mapping(told.get("jobs"))
             found |= {str(job): each for job, each in jobs.items() if isinstance(each, dict)}
             page = str(told.get("next_page") or "")
             if not page:
@@ -265,6 +269,11 @@ def secret(file: Path, setting: str) -> str:
     if not content or not content.isprintable():
         raise RejectedError(SYSTEM, f"{file} must hold one line and does not; correct {setting}")
     return content
+
+
+def _mapping(found: Any) -> dict[str, Any]:
+    """Empty for what is none."""
+    return found if isinstance(found, dict) else {}
 
 
 def _scrubbed(content: bytes, status: int, authorization: str) -> bytes:
