@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from pelagos_pipelines.training import loop, processes
 from pelagos_pipelines.training.families import Job
 from pelagos_pipelines.training.tracking import Tracker
 from pelagos_pipelines.training.training_history import TrainingHistory
+from training import forked
 from training.plain import Plain
 from training.shapes import make_request, make_truth
 
@@ -26,6 +28,12 @@ BOUND = 1e-5
 """By as much may losses of training, and weights, differ from those of one process."""
 BOUND_OF_STATISTICS = 1e-3
 """Likewise what batch normalisation has counted, and what follows from it: the deepest layers see a handful of values."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forking() -> Iterator[None]:
+    with forked.starting():
+        yield
 
 
 def make_uneven(folder: Path, architecture: str) -> GroundTruth:

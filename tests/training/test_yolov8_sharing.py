@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from pelagos_pipelines.training import processes
 from pelagos_pipelines.training.families import Job, family_of
 from pelagos_pipelines.training.tracking import Tracker
 from pelagos_pipelines.training.training_history import TrainingHistory
+from training import forked
 from training.plain import share_without_cache
 from training.shapes import make_request, make_version
 
@@ -29,6 +31,12 @@ BOUND = 1e-5
 """By as much may weights differ from those of one process; 7e-6 are measured, in statistics of normalisation."""
 BOUND_OF_METRICS = 3e-4
 """Likewise figures: the smallest parts of losses, such as that of angles, are differences of larger numbers."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forking() -> Iterator[None]:
+    with forked.starting():
+        yield
 
 
 @pytest.fixture(autouse=True)
