@@ -113,6 +113,7 @@ class Site:
     settings: Settings
     clock: Clock
     folder: Path
+    stopping: asyncio.Event
     upstreams: dict[str, Upstream] = field(default_factory=dict)
 
     async def serve(self, namespace: str, name: str) -> Upstream:
@@ -165,12 +166,15 @@ class Site:
         lines = [f"{method} {path} HTTP/1.1", *(f"{key}: {value}" for key, value in given.items()), "", ""]
         return await talk(self.http, "\r\n".join(lines).encode() + (body or b""))
 
-    async def call(self, method: str = INFER, body: bytes = b"", token: str = "", **metadata: Any) -> tuple[str, str]:
+    async def call(
+        self, method: str = INFER, body: bytes = b"", token: str = "", authority: str = "", **metadata: Any
+    ) -> tuple[str, str]:
         """The name of the status of a gRPC call, and what it says."""
+        options = [("grpc.max_send_message_length", -1), ("grpc.default_authority", authority or self.grpc)]
         told = [(key.replace("_", "-"), value) for key, value in metadata.items()]
         if token:
             told.append(("authorization", f"Bearer {token}"))
-        async with grpc.aio.insecure_channel(self.grpc, [("grpc.max_send_message_length", -1)]) as channel:
+        async with grpc.aio.insecure_channel(self.grpc, options) as channel:
             try:
                 await channel.unary_unary(method)(body, timeout=20, metadata=told)
             except grpc.aio.AioRpcError as error:
@@ -247,11 +251,11 @@ async def running(
     gateway = Gateway(settings, KubernetesRest(api.url, tls=None), identities, limits=limits, clock=clock)
     stopping = asyncio.Event()
     task = asyncio.create_task(gateway.run(stopping.wait()))
-    site = Site(api, gateway, settings, clock, folder)
+    site = Site(api, gateway, settings, clock, folder, stopping)
     try:
         await until_true(gateway._files.is_ready)
         yield site
-        assert not task.done(), task.result()
+        assert stopping.is_set() or not task.done(), task.result()
     finally:
         stopping.set()
         await task

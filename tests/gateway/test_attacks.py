@@ -142,8 +142,11 @@ async def test_a_page_of_another_name_reaches_nothing(open_site: Site) -> None:
     answer = await open_site.ask("GET", READY, Host="evil.example")
     assert answer.status == 403
     assert b"must be one of 127.0.0.1, localhost" in answer.body
+    code, words = await open_site.call(authority="evil.example", pelagos_service="reef/detector")
+    assert (code, words.split(",")[0]) == ("PERMISSION_DENIED", "The Host header")
+    assert upstream.reached == []
     assert (await open_site.ask("GET", READY, Host="127.0.0.1:1234")).status == 200
-    assert len(upstream.reached) == 1
+    assert await open_site.call(authority="localhost:1234", pelagos_service="reef/detector") == ("OK", "")
 
 
 async def test_a_body_is_as_long_as_allowed_and_comes_in_time(open_site: Site) -> None:
