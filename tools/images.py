@@ -34,8 +34,11 @@ _PLACES = {
     "trainer-cpu": ("cpu",),
     "serving": ("gpu",),
     "serving-cpu": ("cpu",),
+    "hub": ("cpu", "gpu"),
 }
 """Image -> the installations that take it."""
+_STARTED = {"trainer", "serving"}
+"""What the operator starts, by settings of its own."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ def kustomization(built: Iterable[Built], place: str) -> dict[str, Any]:
     for each in _of(built, place):
         named = {"digest": each.digest} if each.digest else {"newTag": each.tag}
         images.append({"name": f"{PUBLISHED}/{each.image.name}", "newName": each.repository, **named})
-        if each.image.name != "operator":
+        if each.image.name in _STARTED:
             variables.append({"name": f"PELAGOS_{each.image.name.upper()}_IMAGE", "value": each.reference})
     body = {"apiVersion": "kustomize.config.k8s.io/v1alpha1", "kind": "Component", "images": images}
     if not variables:
@@ -169,8 +172,10 @@ def values(built: Iterable[Built], place: str) -> dict[str, Any]:
     for each in _of(built, place):
         if each.image.name == "operator":
             found["image"] = {"repository": each.repository, "tag": each.tag, "digest": each.digest}
-        else:
+        elif each.image.name in _STARTED:
             found.setdefault("engines", {})[f"{each.image.name}Image"] = each.reference
+        else:
+            found[each.image.name] = {"image": each.reference}
     return found
 
 

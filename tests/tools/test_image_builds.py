@@ -147,6 +147,30 @@ def test_what_is_written_installs_what_was_built(
     assert images.PUBLISHED not in json.dumps(rendering.kustomize(folder))
 
 
+@pytest.mark.usefixtures("_clean")
+def test_the_hub_is_installed_from_its_own_image(
+    engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines.put("docker")
+    built = images.make(options(tmp_path / "out", images="hub", push=True))
+    monkeypatch.undo()
+
+    folder = tmp_path / "installation"
+    folder.mkdir()
+    rendering.kustomization(folder, resources=["base"], components=["components/hub"])
+    body = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    components = [*body["components"], "../out/cpu"]
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump(body | {"components": components}))
+    values = yaml.safe_load((tmp_path / "out/cpu/values.yaml").read_text())
+    by_helm = rendering.helm(changed(values, {"hub": {"enabled": True}}), namespace="pelagos-system")
+    for found in (rendering.kustomize(folder), by_helm):
+        (deployment,) = (
+            body for body in found if body["kind"] == "Deployment" and body["metadata"]["name"] == "pelagos-hub"
+        )
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == built[0].reference
+
+
 def variables(container: Mapping[str, Any]) -> dict[str, str]:
     return {each["name"]: each.get("value", "") for each in container["env"]}
 
