@@ -25,6 +25,7 @@ MINIMAL: dict[str, dict[str, Any]] = {
     "Dataset": {"source": {"volume": {"path": "fish"}}, "task": "Detection"},
     "TrainingRun": {"datasetRef": {"name": "fish"}, "model": {"architecture": "yolov8n"}},
     "ModelService": {"model": {"trainingRunRef": {"name": "fish"}}},
+    "Trial": {"modelServiceRef": {"name": "fish"}},
 }
 
 

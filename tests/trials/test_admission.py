@@ -175,3 +175,31 @@ def test_a_key_that_cannot_be_used_decides_nothing_until_it_can(trials: Trials) 
     trials.world.hub_key.problem = ""
     trials.world.run(20)
     assert trials.phase(key) == "Open"
+
+
+def test_after_a_restart_nobody_is_refused_because_the_model_is_looked_at_anew(trials: Trials) -> None:
+    trials.world.stop()
+    key = trials.create("t", tokenSha256=TOKEN)
+    conditions = [
+        {**each, "status": "Unknown", "reason": "Probing", "message": "the first inference is in progress"}
+        if each["type"] == "Ready"
+        else each
+        for each in trials.get(SERVICE).status["conditions"]
+    ]
+    (ready,) = [each for each in conditions if each["type"] == "Ready"]
+    conditions.append({**ready, "type": "Reconciling", "status": "True"})
+    trials.world.cluster.change_status(SERVICE, {"conditions": conditions})
+    trials.world.start()
+    trials.world.run(3)
+    assert trials.phase(key) == "Open"
+
+
+def test_a_model_that_never_comes_is_waited_for_half_a_minute_without_a_place(trials: Trials) -> None:
+    trials.world.serving.automatic = False
+    trials.world.create(kinds.MODEL_SERVICE, "slow", {"model": {"trainingRunRef": {"name": "detector"}}})
+    trials.world.run(1)
+    key = trials.create("t", modelServiceRef={"name": "slow"})
+    trials.world.run(20)
+    assert (trials.phase(key), "acceptedAt" in trials.status(key)) == ("Pending", False)
+    trials.world.run(12)
+    assert (trials.phase(key), trials.reason(key)) == ("Refused", "ModelNotReady")

@@ -36,6 +36,7 @@ from pelagos.cli import (
     search,
     status,
     tensorboard,
+    trial,
     ui,
     up,
 )
@@ -112,6 +113,7 @@ app.add_typer(lineage.app, name="lineage")
 app.add_typer(model.app, name="model")
 app.add_typer(image.app, name="image")
 app.add_typer(invocation.app, name="invocation")
+app.add_typer(trial.app, name="trial")
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(control_plane.app, name="control-plane")
 

@@ -83,6 +83,9 @@ class TrialReconciler:
             else "",
             now=dependencies.clock.now(),
             left=_left(resource.uid, told.expires_at, told.duration, dependencies),
+            waited=dependencies.clock.age((resource.uid, "made"), resource.created_at, once=True)
+            if resource.created_at is not None
+            else timedelta(),
             starting_for=_since(resource.uid, "accepted", told.accepted_at, dependencies),
             over_for=_since(resource.uid, "ended", told.ended_at, dependencies),
         )
@@ -170,6 +173,7 @@ def _seen(found: Resource, uid: str) -> Service:
     return Service(
         name=found.name,
         is_ready=ready.get("status") == "True",
+        is_coming=ready.get("status", "Unknown") == "Unknown" and "Waiting" not in types,
         is_stalled="Stalled" in types,
         lacks_room=ready.get("reason") in _NO_ROOM,
         message=str(ready.get("message") or "it has no status yet"),

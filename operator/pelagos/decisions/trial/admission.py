@@ -8,7 +8,7 @@ from pelagos.api.trial import TrialStatus
 from pelagos.decisions import rules
 from pelagos.decisions.chains import Ended, Passed
 from pelagos.decisions.moments import timestamp
-from pelagos.decisions.trial.conditions import ACCEPTED
+from pelagos.decisions.trial.conditions import ACCEPTED, PATIENCE
 from pelagos.decisions.trial.observed import Observed, Other, is_longer
 from pelagos.decisions.verdicts import ConditionState, Verdict
 
@@ -82,6 +82,18 @@ def not_entitled(seen: Observed) -> Ended | None:
     )
     message = f"the namespace lets users try models who have one of the entitlements {', '.join(wanted)}, and {who}"
     return refused(seen, reasons.NOT_ENTITLED, message)
+
+
+def model_coming(seen: Observed) -> Ended | None:
+    """After a restart of the operator every answer is looked at anew: nobody is refused for good because of that."""
+    service = seen.named
+    if seen.is_decided or seen.spec.is_dedicated or service is None or service.is_leaving or not service.is_coming:
+        return None
+    if seen.waited >= PATIENCE:
+        return None
+    message = f"ModelService {service.name} is not Ready yet: {service.message}"
+    waiting = Verdict(ACCEPTED, ConditionState.PROGRESSING, reasons.PENDING, message)
+    return Ended((waiting,), status=TrialStatus(phase="Pending", model=seen.model), recheck_after=1)
 
 
 def model_not_ready(seen: Observed) -> Ended | None:

@@ -19,6 +19,8 @@ class Service:
 
     name: str
     is_ready: bool
+    is_coming: bool
+    """It is not Ready yet, and on its way."""
     is_stalled: bool
     """A person must change something."""
     lacks_room: bool
@@ -73,6 +75,8 @@ class Observed:
     """The time of day, for people."""
     left: timedelta | None = None
     """Until it is over, by our clock; None: it is not open."""
+    waited: timedelta = timedelta()
+    """Since it was made."""
     starting_for: timedelta = timedelta()
     """Since it was accepted."""
     over_for: timedelta = timedelta()
