@@ -7,11 +7,11 @@ import contextlib
 import logging
 import signal
 import sys
-from time import monotonic
 
 from pydantic import ValidationError
 
 from pelagos.engines.kubernetes import connecting
+from pelagos.ports.clock import monotonic
 from pelagos_gateway.app import Gateway
 from pelagos_gateway.identities import identities_of
 from pelagos_gateway.settings import Settings

@@ -7,7 +7,6 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from time import monotonic
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -20,6 +19,7 @@ from pelagos.engines.envoy.shared import Front
 from pelagos.engines.kubernetes.objects import Collection
 from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.engines.kubernetes.watching import Name, Watched
+from pelagos.ports.clock import monotonic
 from pelagos_gateway import callers, table
 from pelagos_gateway.authority import Authority, UnixServer
 from pelagos_gateway.callers import Callers
