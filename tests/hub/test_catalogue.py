@@ -86,6 +86,7 @@ def test_a_training_of_another_namespace_is_not_asked() -> None:
     [
         ([condition("Ready"), condition("Probed")], "Right"),
         ([condition("Ready", reason="ScaledToZero"), condition("Probed", "Unknown")], "Idle"),
+        ([condition("Ready", "False", "Suspended"), condition("Probed", "Unknown")], "Off"),
         ([condition("Ready", "False"), condition("Probed", "False")], "Wrong"),
         ([condition("Ready", "False"), condition("Probed", "Unknown")], "Wrong"),
         ([condition("Ready", "Unknown"), condition("Probed", "True")], "Unknown"),

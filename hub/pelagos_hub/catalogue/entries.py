@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from pelagos.api import reasons
 from pelagos.api.model_service import Picture, ServiceCard
 from pelagos_contract import families, identifiers
 from pelagos_contract.metadata import Metadata
@@ -25,7 +26,7 @@ class Proof:
     ``since`` is when it became so; None when that is not told.
     """
 
-    state: Literal["Right", "Idle", "Wrong", "Unknown"]
+    state: Literal["Right", "Idle", "Off", "Wrong", "Unknown"]
     words: str
     since: datetime | None = None
 
@@ -219,15 +220,19 @@ def _conditions(status: Body) -> list[tuple[str, str, str, str, datetime | None]
 def _proof(conditions: tuple[tuple[str, str, str, str, datetime | None], ...]) -> Proof:
     by_type = {each[0]: each for each in conditions}
     ready, probed = by_type.get("Ready"), by_type.get("Probed")
-    if ready is not None and ready[1] == "True" and ready[2] == "ScaledToZero":
-        return Proof("Idle", "Idle: answered right before, and the next request starts it", ready[4])
+    if ready is not None and ready[1] == "True" and ready[2] == reasons.SCALED_TO_ZERO:
+        return Proof("Idle", "Idle, starts when asked", ready[4])
+    if ready is not None and ready[1] == "False" and ready[2] == reasons.SUSPENDED:
+        return Proof("Off", "Switched off by its owners", ready[4])
     if ready is None or probed is None or (ready[1] == "Unknown" and probed[1] != "False"):
-        return Proof("Unknown", "Unknown: nobody has told whether it answers right now")
+        return Proof("Unknown", "Unknown whether it answers")
     if probed[1] == "True" and ready[1] == "True":
-        return Proof("Right", "Answers right: a known image gets the known answer, again and again", probed[4])
+        return Proof("Right", "Answers right", probed[4])
     if probed[1] == "False":
-        return Proof("Wrong", "Answers wrong, or not at all", probed[4])
-    return Proof("Wrong" if ready[1] == "False" else "Unknown", "Does not answer now", ready[4])
+        return Proof("Wrong", "Does not answer right", probed[4])
+    if ready[1] == "False":
+        return Proof("Wrong", "Does not answer right", ready[4])
+    return Proof("Unknown", "Unknown whether it answers")
 
 
 def _data(trained: Body, dataset: Body | None) -> Data:
