@@ -18,7 +18,7 @@ from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.annotations.model import Box, Collection, ImageRecord
 from pelagos_pipelines.annotations.shapes import Kind as ShapeKind
-from pelagos_pipelines.annotations.shapes import Shape, polygon
+from pelagos_pipelines.annotations.shapes import Shape, polygon, rectangle
 from pelagos_pipelines.preparation import comparing, difference_sheet, differences, versions
 from pelagos_pipelines.preparation.differences import Difference, Side
 
@@ -333,3 +333,21 @@ def test_a_version_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.
     assert comparing.main([str(version.folder), str(tmp_path / "gone")]) == 1
 
     assert "is missing, incomplete or changed" in json.loads(capsys.readouterr().out)["error"]
+
+
+def test_regions_of_crowds_are_compared_beside_objects() -> None:
+    region, small = rectangle("cod", 0, 0, 40, 30), rectangle("cod", 10, 10, 20, 20)
+    was = side(image("a", COD, crowds=(region,)), image("b", COD), image("c", COD))
+    now = side(image("a", COD), image("b", COD, crowds=(region,)), image("c", crowds=(small,)))
+
+    found = differences.between(was, now)
+
+    told = {
+        pair.now.path: [(kind.value, one and one.label, other and other.label) for kind, one, other in pair.marks]
+        for pair in found.marked
+    }
+    assert told == {
+        "a": [("removed", "cod (crowd)", None)],
+        "b": [("added", None, "cod (crowd)")],
+        "c": [("relabelled", "cod", "cod (crowd)")],
+    }

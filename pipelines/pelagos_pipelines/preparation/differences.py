@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, TypeAlias
 
@@ -178,9 +178,10 @@ def _couples(was: Side, now: Side) -> _Couples:
 def _compared(was: Side, now: Side, before: ImageRecord, after: ImageRecord) -> tuple[list[Mark], int]:
     """What became of the annotations of an image, and how many are as they were."""
     task = TASKS.named(was.collection.task)
-    if was.collection.task is now.collection.task and task.stored(before) == task.stored(after):
+    is_stored_alike = was.collection.task is now.collection.task and task.stored(before) == task.stored(after)
+    if is_stored_alike and before.crowds == after.crowds:
         return [], len(task.marks(before))
-    ones, others = list(before.marks), list(after.marks)
+    ones, others = ([*image.marks, *_crowds(image)] for image in (before, after))
     same = Counter(map(_key, ones)) & Counter(map(_key, others))
     left, right = list(_without(ones, same)), list(_without(others, same))
     pairs = [*corrections.matched(left, right), *_tags(left, right)]
@@ -189,6 +190,11 @@ def _compared(was: Side, now: Side, before: ImageRecord, after: ImageRecord) -> 
     found += [(Kind.REMOVED, shape, None) for place, shape in enumerate(left) if place not in gone]
     found += [(Kind.ADDED, None, shape) for place, shape in enumerate(right) if place not in new]
     return found, same.total()
+
+
+def _crowds(image: ImageRecord) -> Iterator[Shape]:
+    """Regions of crowds, told apart from objects of their class."""
+    return (replace(crowd, label=f"{crowd.label} (crowd)") for crowd in image.crowds)
 
 
 def _tags(left: Sequence[Shape], right: Sequence[Shape]) -> Iterator[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,9 @@ def _classes(predicted: Segments, numbers: Any) -> Any:
 
 def _overlaid(sample: Sample, predicted: Segments, stuff: frozenset[int]) -> object:
     numbers = predicted.segments.pixels
-    return overlays.overlaid(
-        sample.pixels(), numbers, _classes(predicted, numbers), _truth(sample, predicted, stuff).pixels
-    )
+    # Crowds are no true segments, and have no outline of one.
+    true = _truth(replace(sample, crowds=()), predicted, stuff)
+    return overlays.overlaid(sample.pixels(), numbers, _classes(predicted, numbers), true.pixels)
 
 
 STRATEGY = PanopticSegmentation()
