@@ -183,7 +183,18 @@ SETS: Mapping[str, Mapping[str, Any]] = {name: of_components(*parts) for name, p
     "basic auth": of_components("tracking-basic-auth"),
     "two replicas": of_components("high-availability"),
     "openshift": of_components("openshift"),
-    "oscar": of_components("oscar", "networkpolicies"),
+    "oscar": values(
+        COMPONENTS["oscar"],
+        COMPONENTS["networkpolicies"],
+        {
+            "oscar": {
+                "auth": "RefreshToken",
+                "vo": "vo.imagine-ai.eu",
+                "bucket": "later",
+                "storageUrl": "https://s3.example",
+            }
+        },
+    ),
     "two replicas of each shard": values(COMPONENTS["high-availability"], SHARDS),
     "shards": values(SHARDS),
     "everything": changed(DEFAULTS, EVERYTHING),

@@ -135,6 +135,14 @@ class Settings(BaseSettings):
     """Password, likewise."""
     oscar_token_file: Path | None = None
     """Token of an OpenID Connect provider that the cluster trusts, instead of user and password; who mounts it renews it."""
+    oscar_refresh_token_file: Path | None = None
+    """Refresh token, by which the operator asks the provider for tokens by itself; in the place of the others."""
+    oscar_token_url: str = Field("https://aai.egi.eu/auth/realms/egi/protocol/openid-connect/token", max_length=2_000)
+    """Token endpoint of the provider; default: that of EGI Check-in."""
+    oscar_client_id: str = Field("token-portal", max_length=200)
+    """Client that the refresh token was made for; default: EGI's token portal."""
+    oscar_scopes: str = Field("openid email profile voperson_id eduperson_entitlement", max_length=1_000)
+    """What is asked for with it: OSCAR reads the VO from entitlements."""
     oscar_ca_file: Path | None = None
     """Certificate authority of it; None: the system's."""
     oscar_vo: str = Field("", max_length=200)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 from dataclasses import replace
+from datetime import timedelta
 
 import aiohttp
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from engines.oscar.conftest import Site, access, engine
 from model_packages import MakeWant
 from oscar_fake_server.manager import ADMIN
+from pelagos.engines.oscar import engine as oscar_engine
 from pelagos.engines.oscar import manifests
 from pelagos.engines.oscar.rest import OscarRest
 from pelagos.ports.authority import Authority
@@ -322,3 +324,35 @@ async def test_a_service_of_ours_that_is_told_of_in_another_form_is_put_right(si
     seen = await site.engine.observe(want.uid)
     assert seen is not None
     assert (seen.digest, seen.state, seen.replicas) == ("", ServiceState.WAITING, 0)
+
+
+async def test_a_server_that_loads_for_long_is_left_to_oscar(
+    site: Site, want: DesiredService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who starts it anew every two minutes never sees a large package arrive."""
+    await site.engine.apply(want)
+    name = manifests.name_of(want)
+    logs = json.dumps({"available": True, "entries": [{"message": "fetching"}]})
+    site.manager.faults.answers = {f"GET /system/services/{name}/deployment/logs": (200, logs)}
+    seen = await site.engine.observe(want.uid)
+    assert seen is not None
+    assert (seen.state, seen.message) == (ServiceState.STARTING, "the server fetches the package and loads the model")
+    monkeypatch.setattr(oscar_engine, "LOADING_PATIENCE", timedelta(seconds=-1))
+    seen = await site.engine.observe(want.uid)
+    assert seen is not None
+    assert seen.state is ServiceState.WAITING
+    assert "OSCAR starts it anew when it is not ready after 180 s" in seen.message
+
+
+async def test_an_ingress_that_asks_for_another_login_is_told(site: Site, want: DesiredService) -> None:
+    await site.engine.apply(want)
+    (deployed,) = site.manager.services.values()
+    told = deployed.service | {"deployment": {"state": "ready", "active_instances": 1}}
+    where = f"GET /system/services/{told['name']}"
+    # The longer beginning first: the first that fits answers.
+    site.manager.faults.answers = {f"{where}/exposed": (401, ""), where: (200, json.dumps(told))}
+    seen = await site.engine.observe(want.uid)
+    assert seen is not None
+    assert seen.state is ServiceState.WAITING
+    assert "HTTP 401" in seen.message
+    assert "PELAGOS_OSCAR_ENDPOINT_LOGIN" in seen.message

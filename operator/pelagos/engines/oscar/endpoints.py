@@ -27,6 +27,13 @@ class Answer:
     digest: str
 
 
+@dataclass(frozen=True)
+class Closed:
+    """The ingress asks for another login."""
+
+    status: int
+
+
 class Endpoints:
     """Connections to the ingress, which trust whom connections to OSCAR trust."""
 
@@ -40,7 +47,7 @@ class Endpoints:
             await self._session.close()
             self._session = None
 
-    async def ask(self, endpoint: Endpoint, model: str) -> Answer | str:
+    async def ask(self, endpoint: Endpoint, model: str) -> Answer | Closed | str:
         """What the server says of the model; or in words why it says nothing, after the address."""
         where = f"{endpoint.url}/v2/models/{quote(model, safe='')}"
         ready = await self._get(f"{where}/ready", endpoint)
@@ -48,7 +55,7 @@ class Endpoints:
             return "nothing answers"
         status, _ = ready
         if status in {401, 403}:
-            return f"the ingress does not let the operator in with the token of the service (HTTP {status})"
+            return Closed(status)
         if status != 200:
             return f"HTTP {status} is answered"
         config = await self._get(f"{where}/config", endpoint)

@@ -12,13 +12,13 @@ import base64
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pelagos.engines.model_server import marks, pod_status
 from pelagos.engines.model_server.package import Packages
 from pelagos.engines.oscar import manifests, options
-from pelagos.engines.oscar.endpoints import Endpoints
+from pelagos.engines.oscar.endpoints import Closed, Endpoints
 from pelagos.engines.oscar.options import Options
 from pelagos.engines.oscar.rest import SYSTEM, ExistsError, OscarRest
 from pelagos.engines.triton import probe as model_probe
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
 STOPPED = "stopped"
+LOADING_PATIENCE = timedelta(seconds=60)
+"""Then a server that fetches or loads is waited for: OSCAR ends one that is not ready after 180 s, and nobody else should."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class Oscar:
         self._names: dict[str, str] = {}
         self._since: dict[str, tuple[tuple[object, ...], datetime]] = {}
         self._deaths: dict[str, tuple[str, int]] = {}
+        self._loading: dict[str, tuple[str, datetime]] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @classmethod
@@ -116,7 +119,7 @@ class Oscar:
             changed_at=self._changed_at(view, state, restarts),
             replicas=0 if view.state == STOPPED else view.ready,
             pods_digest=view.want.pod_template_digest,
-            lacks_room=state is ServiceState.WAITING,
+            lacks_room=state is ServiceState.WAITING and view.ready == 0,
             is_stopped=view.state == STOPPED,
         )
 
@@ -188,6 +191,7 @@ class Oscar:
             self._names.pop(uid, None)
             self._since.pop(uid, None)
             self._deaths.pop(uid, None)
+            self._loading.pop(uid, None)
         self._locks.pop(uid, None)
 
     async def answers(self) -> None:
@@ -286,6 +290,14 @@ class Oscar:
         if not lines:
             waits = "no container has begun yet: its image is pulled, or there is no room for it"
             return ServiceState.WAITING, f"{waits} ({reason})" if reason else waits
+        uid, digest, now = view.want.uid, view.want.pod_template_digest, self._clock.now()
+        known, since = self._loading.get(uid, ("", now))
+        if known != digest:
+            since = now
+        self._loading[uid] = (digest, since)
+        if now - since > LOADING_PATIENCE:
+            message = f"the server fetches the package and loads the model since {since:%Y-%m-%dT%H:%M:%SZ}"
+            return ServiceState.WAITING, f"{message}; OSCAR starts it anew when it is not ready after 180 s"
         return ServiceState.STARTING, "the server fetches the package and loads the model"
 
     async def _ask(self, view: View) -> tuple[ServiceState, str]:
@@ -293,6 +305,15 @@ class Oscar:
         answer = await self._endpoints.ask(self._endpoint(view), view.want.model_name)
         known = self._since.get(view.want.uid)
         was_loaded = known is not None and known[0][0] is ServiceState.LOADED
+        self._loading.pop(view.want.uid, None)
+        if isinstance(answer, Closed):
+            message = (
+                f"the ingress of OSCAR does not let the operator in with the token of the service: HTTP {answer.status}"
+            )
+            return (
+                ServiceState.WAITING,
+                f"{message}. See whether PELAGOS_OSCAR_ENDPOINT_LOGIN is what that cluster asks for",
+            )
         if isinstance(answer, str):
             where = f"at {self._endpoint(view).url} {answer}"
             if was_loaded:

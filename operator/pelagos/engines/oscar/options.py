@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pelagos.engines.oscar.rest import SYSTEM, Access, secret
+from pelagos.engines.oscar.tokens import Provider
 from pelagos.engines.triton.http_inference import may_log_in
 from pelagos.ports.errors import RejectedError
 
@@ -75,12 +76,17 @@ class Options:
 
 def access(settings: Settings) -> Access:
     """Where OSCAR is, and who we are there."""
+    refresh = settings.oscar_refresh_token_file
+    asks = refresh is not None and settings.oscar_token_file is None
     return Access(
         url=settings.oscar_url.rstrip("/"),
         username_file=settings.oscar_username_file,
         password_file=settings.oscar_password_file,
         token_file=settings.oscar_token_file,
         ca_file=settings.oscar_ca_file,
+        provider=Provider(settings.oscar_token_url, settings.oscar_client_id, refresh, settings.oscar_scopes)
+        if asks and refresh is not None
+        else None,
     )
 
 
@@ -99,13 +105,14 @@ def contradiction(settings: Settings) -> str | None:
         return f"{engine}: PELAGOS_OSCAR_URL must be the address of the cluster, for example https://oscar.example"
     if not may_log_in(settings.oscar_url):
         return f"{engine}: PELAGOS_OSCAR_URL is {settings.oscar_url}, where a login could be read on its way; use https"
-    if settings.oscar_token_file is None and (
-        settings.oscar_username_file is None or settings.oscar_password_file is None
-    ):
+    has_token = settings.oscar_token_file is not None or settings.oscar_refresh_token_file is not None
+    if not has_token and (settings.oscar_username_file is None or settings.oscar_password_file is None):
         return (
-            f"{engine}: it needs a login, PELAGOS_OSCAR_TOKEN_FILE, or PELAGOS_OSCAR_USERNAME_FILE and "
-            "PELAGOS_OSCAR_PASSWORD_FILE"
+            f"{engine}: it needs a login, PELAGOS_OSCAR_TOKEN_FILE, PELAGOS_OSCAR_REFRESH_TOKEN_FILE, or "
+            "PELAGOS_OSCAR_USERNAME_FILE and PELAGOS_OSCAR_PASSWORD_FILE"
         )
+    if settings.oscar_refresh_token_file is not None and not may_log_in(settings.oscar_token_url):
+        return f"{engine}: PELAGOS_OSCAR_TOKEN_URL is {settings.oscar_token_url}; use https"
     if not settings.objects_uri.startswith("s3://"):
         return (
             f"{engine}: model servers fetch packages from object storage, so that PELAGOS_OBJECTS_URI must be "

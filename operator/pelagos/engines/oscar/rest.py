@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from pelagos.engines.oscar.tokens import Provider, Tokens
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.leadership import Guard, unguarded
 from pelagos_contract.text import shown
@@ -55,6 +56,8 @@ class Access:
     password_file: Path | None = None
     token_file: Path | None = None
     ca_file: Path | None = None
+    provider: Provider | None = None
+    """Who makes tokens by a refresh token; None: nobody is asked."""
 
     def authorization(self) -> str:
         """The header; empty when nothing is configured. Raises RejectedError for a file that is missing or no login."""
@@ -70,6 +73,8 @@ class Access:
     @property
     def hint(self) -> str:
         """What to look at when OSCAR does not accept it."""
+        if self.provider is not None:
+            return "see whether the cluster trusts the provider PELAGOS_OSCAR_TOKEN_URL, and whether you are in its VO"
         if self.token_file is not None:
             return "check the token in PELAGOS_OSCAR_TOKEN_FILE: it may have expired"
         return "check PELAGOS_OSCAR_USERNAME_FILE and PELAGOS_OSCAR_PASSWORD_FILE"
@@ -88,6 +93,7 @@ class OscarRest:
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
         self._trusted: tuple[tuple[int, int], ssl.SSLContext] | None = None
+        self._tokens = Tokens(access.provider, secret) if access.provider is not None else None
 
     async def info(self) -> dict[str, Any]:
         """Versions; only with a login that is good."""
@@ -206,7 +212,7 @@ class OscarRest:
     ) -> tuple[int, bytes]:
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
-        url, authorization = f"{self.access.url}{path}", authorization or self.access.authorization()
+        url, authorization = f"{self.access.url}{path}", authorization or await self._authorization()
         sent = {"data": body.encode()} if isinstance(body, str) else {"json": body}
         headers = {"Authorization": authorization} if authorization else {}
         try:
@@ -227,6 +233,12 @@ class OscarRest:
         except (aiohttp.ClientError, OSError) as error:
             raise OutageError(SYSTEM, f"{url}: {error or type(error).__name__}") from error
 
+    async def _authorization(self) -> str:
+        if self._tokens is None:
+            return self.access.authorization()
+        # The provider is not the cluster: its certificate is of an authority that the system trusts.
+        return f"Bearer {await self._tokens.current(True)}"
+
     def _require(self, method: str, path: str, status: int, content: bytes) -> None:
         """Raises OutageError or RejectedError for all but success."""
         if status in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}:
@@ -234,6 +246,8 @@ class OscarRest:
         said = shown(" ".join(content[:1000].decode(errors="replace").split()))[:400]
         what = f"{method} {path.split('?', maxsplit=1)[0]} at {self.access.url}: HTTP {status} {said}".rstrip()
         if status == HTTPStatus.UNAUTHORIZED:
+            if self._tokens is not None:
+                self._tokens.forget()
             raise RejectedError(SYSTEM, f"{what}; {self.access.hint}")
         if status == HTTPStatus.CONFLICT or (status == HTTPStatus.BAD_REQUEST and _EXISTS.search(said)):
             raise ExistsError(SYSTEM, what)

@@ -1,0 +1,104 @@
+"""Access tokens of an OpenID Connect provider, by a refresh token that lasts for months (RFC 6749, section 6). Called by rest.
+
+Tokens are kept in memory until shortly before they expire, and are in no message. A provider that hands out another refresh token
+with each access token is followed for as long as this process lives; in the file there is then one that is used up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from pelagos.ports.errors import OutageError, RejectedError
+from pelagos_contract.text import shown
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+
+SYSTEM = "OSCAR's login"
+_TIMEOUT = aiohttp.ClientTimeout(total=20)
+_EARLY = 60.0
+"""Seconds before its end a token is not used any more."""
+_USUAL = 300.0
+"""Seconds that a token lasts whose provider does not say how long."""
+_LARGEST = 256 * 1024
+
+
+@dataclass(frozen=True)
+class Provider:
+    """``url`` is the token endpoint; ``scopes`` are separated by blanks."""
+
+    url: str
+    client_id: str
+    refresh_token_file: Path
+    scopes: str = ""
+
+
+class Tokens:
+    """One at a time; ``read`` reads a mounted Secret, and raises RejectedError."""
+
+    def __init__(self, provider: Provider, read: Callable[[Path, str], str]) -> None:
+        self._provider = provider
+        self._read = read
+        self._token, self._until = "", 0.0
+        self._successor: tuple[str, str] = ("", "")
+        self._lock = asyncio.Lock()
+
+    async def current(self, tls: ssl.SSLContext | bool) -> str:
+        """An access token that is good for a while. Raises OutageError, or RejectedError when a person must log in again."""
+        async with self._lock:
+            if monotonic() >= self._until:
+                await self._renew(tls)
+            return self._token
+
+    def forget(self) -> None:
+        """The token was refused: ask for another one before the next call."""
+        self._until = 0.0
+
+    async def _renew(self, tls: ssl.SSLContext | bool) -> None:
+        given = self._read(self._provider.refresh_token_file, "PELAGOS_OSCAR_REFRESH_TOKEN_FILE")
+        known, successor = self._successor
+        form = {
+            "grant_type": "refresh_token",
+            "client_id": self._provider.client_id,
+            "refresh_token": successor if known == given else given,
+        }
+        if self._provider.scopes:
+            form["scope"] = self._provider.scopes
+        status, content = await self._ask(form, tls)
+        try:
+            found = json.loads(content)
+            told = found if isinstance(found, dict) else {}
+        except (ValueError, RecursionError):
+            told = {}
+        token, lasts = told.get("access_token"), told.get("expires_in")
+        if status == 200 and isinstance(token, str) and token.isprintable() and token:
+            self._token = token
+            seconds = float(lasts) if isinstance(lasts, int | float) and not isinstance(lasts, bool) else _USUAL
+            self._until = monotonic() + max(seconds - _EARLY, 1.0)
+            if isinstance(told.get("refresh_token"), str) and told["refresh_token"] != form["refresh_token"]:
+                self._successor = (given, told["refresh_token"])
+            return
+        why = shown(f"{told.get('error', '')} {told.get('error_description', '')}".strip())[:200]
+        what = f"{self._provider.url}: HTTP {status} {why}".rstrip()
+        if status in {400, 401, 403} and told.get("error"):
+            hint = "log in again and bring the new refresh token to PELAGOS_OSCAR_REFRESH_TOKEN_FILE"
+            raise RejectedError(SYSTEM, f"{what}; {hint}")
+        raise OutageError(SYSTEM, f"{what}: no token was given")
+
+    async def _ask(self, form: dict[str, str], tls: ssl.SSLContext | bool) -> tuple[int, bytes]:
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+                session.post(self._provider.url, data=form, ssl=tls, allow_redirects=False) as answer,
+            ):
+                return answer.status, await answer.content.read(_LARGEST)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise OutageError(SYSTEM, f"{self._provider.url}: no answer ({type(error).__name__})") from None
