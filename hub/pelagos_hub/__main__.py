@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pelagos.engines.kubernetes import connecting
 from pelagos_hub import health
 from pelagos_hub.app import make_app
+from pelagos_hub.connections import Impatient
 from pelagos_hub.settings import Settings
 from pelagos_hub.watched import WatchedCluster
 
@@ -37,6 +38,7 @@ async def serve(settings: Settings) -> None:
     common = {
         "host": settings.listen_address,
         "log_config": None,
+        "http": Impatient,
         # Its lines would have the query of every address.
         "access_log": False,
         "server_header": False,
@@ -68,7 +70,7 @@ def main() -> int:
     try:
         settings = Settings()
         asyncio.run(serve(settings))
-    except (ValidationError, connecting.NoClusterError) as error:
+    except (ValidationError, connecting.NoClusterError, OSError) as error:
         print(f"The hub cannot start: {error}", file=sys.stderr)  # noqa: T201
         return 2
     return 0

@@ -511,3 +511,24 @@ async def test_the_gateway_is_asked_as_a_stranger_would(
 
 async def test_where_there_is_no_gateway_nothing_is_said_of_one(api: KubernetesRest) -> None:
     assert await engines.models(DoctorContext(Settings(), api, HOME)) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "state", "words"),
+    [
+        (b"k" * 32, State.OK, "the operator knows which Trials the hub made"),
+        (b"short", State.FAILURE, "has 5 bytes"),
+        (None, State.FAILURE, "there is no key"),
+    ],
+    ids=["there", "short", "absent"],
+)
+async def test_without_the_key_of_the_hub_its_trials_count_as_handwritten_ones(
+    api: KubernetesRest, tmp_path: Path, key: bytes | None, state: State, words: str
+) -> None:
+    file = tmp_path / "signing-key"
+    if key is not None:
+        file.write_bytes(key)
+    (found,) = await engines.trials(DoctorContext(Settings(hub_signing_key_file=file), api, HOME))
+    assert (found.subject, found.state) == ("trials", state)
+    assert words in found.message
+    assert await engines.trials(DoctorContext(Settings(), api, HOME)) == []

@@ -103,6 +103,8 @@ def completed(settings: Settings, context: str) -> Settings:
     folder = Layout.of(settings.home).tracking_credentials
     login = {"tracking_username_file": folder / "username", "tracking_password_file": folder / "password"}
     found = {"tracking_uri": url, "kubeconfig": kubeconfig, "gateway_http": settings.gateway_http or gateway}
+    if "hub" in parts:
+        found["hub_signing_key_file"] = Layout.of(settings.home).hub_credentials / "signing-key"
     return settings.model_copy(update=found | login)
 
 

@@ -13,6 +13,7 @@ from pelagos.engines.descriptors import Descriptor
 from pelagos.engines.diagnosis import NOBODY, DoctorContext, Finding, failure, fetch, note, ok
 from pelagos.ports.errors import RejectedError
 from pelagos.ports.gateway import Gateway
+from pelagos_contract import trial_signature
 
 
 async def settings(context: DoctorContext) -> Iterable[Finding]:
@@ -104,6 +105,21 @@ async def models(context: DoctorContext) -> Iterable[Finding]:
     return [failure("models", f"{base} answered {reply.status}, which the gateway would not", hint)]
 
 
+async def trials(context: DoctorContext) -> Iterable[Finding]:
+    """The key by which the operator tells Trials of the hub from handwritten ones."""
+    file = context.settings.hub_signing_key_file
+    if file is None:
+        return []
+    hint = "Give operator and hub the same key, of 32 random bytes: docs/hub.md."
+    try:
+        key = trial_signature.read_key(file)
+    except (OSError, ValueError) as error:
+        return [failure("trials", f"Trials of the hub count as handwritten ones: {error}", hint)]
+    if key is None:
+        return [failure("trials", f"Trials of the hub count as handwritten ones: there is no key {file}", hint)]
+    return [ok("trials", "the operator knows which Trials the hub made")]
+
+
 async def _look(context: DoctorContext, chosen: Descriptor[Any], subject: str, *, port: str = "") -> Iterable[Finding]:
     """As the descriptor says; when it says nothing, whether what it describes answers."""
     if chosen.diagnose is not None:
@@ -131,5 +147,6 @@ SECTION = Section(
         ("objects", objects),
         ("data", data),
         ("models", models),
+        ("trials", trials),
     ),
 )
