@@ -192,3 +192,12 @@ def test_no_neighbour_is_passed_over_when_few_are_looked_at(data: st.DataObject,
     pairs = [(one, other) for one in range(len(where)) for other in range(one)]
     near = [(a, b) for a, b in pairs if kinds[a] == kinds[b] and abs(where[a] - where[b]) <= reach * scale]
     assert found.issuperset({one for pair in near for one in pair})
+
+
+def test_a_file_of_more_crowds_than_are_kept_is_refused_with_what_may_be_meant() -> None:
+    reading = coco_document._Boxes("a.json")
+    reading.crowded.extend([0, 0] * (coco_document.MOST_CROWDS + 1))
+    with pytest.raises(
+        RefusedError, match=r"has 200001 annotations of crowds .* at most 200000 .*: set iscrowd to 0 where"
+    ):
+        reading.answer()

@@ -157,3 +157,11 @@ def test_an_image_without_objects_has_none(samples: list[Sample], tmp_path: Path
     (scene,) = Scenes([sample], SIZE, threads=1).plain([0])
 
     assert (scene.boxes.shape, scene.class_ids.shape, scene.masks.shape) == ((0, 4), (0,), (0, SIZE, SIZE))
+
+
+def test_a_crowd_is_nothing_to_learn(samples: list[Sample]) -> None:
+    crowded = replace(samples[0], crowds=(shapes.rectangle("disc", 0, 0, 40, 40),), crowd_ids=(0,))
+    (with_crowd,), (without,) = (Scenes([one], SIZE, threads=1).plain([0]) for one in (crowded, samples[0]))
+
+    assert np.array_equal(with_crowd.boxes, without.boxes)
+    assert np.array_equal(with_crowd.masks, without.masks)

@@ -42,6 +42,8 @@ _DECIMAL = re.compile(r"([0-9]{1,40})(?:\.0*)?", re.ASCII)
 _LARGEST = 10**18
 _NO_BOX = [0, 0, 0, 0]
 """What some tools write beside an outline."""
+MOST_CROWDS = 200_000
+"""Of a file: twenty times as many as COCO itself has. Each is an object in memory, which boxes are not."""
 _FIRST_PIXEL = 1.05
 """Fractions of an image, and a little more than all of it."""
 _FIRST_START = -0.5
@@ -341,6 +343,11 @@ class Coco:
     def answer(self) -> Answer:
         if len(self.names) > MAX_CLASSES:
             raise invalid(f"{self.where} declares more than {MAX_CLASSES} categories; remove unused ones")
+        if len(self.crowded) > 2 * MOST_CROWDS:
+            raise invalid(
+                f"{self.where} has {len(self.crowded) // 2} annotations of crowds (iscrowd), and at most {MOST_CROWDS} are kept:"
+                " set iscrowd to 0 where an annotation is of one object, as many tools mark every mask as a crowd; or remove them"
+            )
         self.judge()
         if fault := self.fitting.fault(len(self.whose)):
             self.faults.add(fault)
