@@ -4,11 +4,13 @@
 
 - ``draw NUMBER FOLDER [SIDE]``: that many PNG of 16 x 16 pixels, or of other sides, each another one, in folders by class; and
   FOLDER.tar with the same
+- ``objects NUMBER FOLDER SIDE``: such PNG, in one folder, with a box of YOLO each
 - ``coco BYTES FOLDER``: some images and annotations.json of that size, with outlines
-- ``prepare PATH DATA STORE REPORT``: the step
-- ``view VERSION TARGET``: a view
+- ``prepare PATH DATA STORE REPORT [FORMAT TASK]``: the step
+- ``view VERSION TARGET``: a folder with links and label files
 - ``copy VERSION TARGET``, ``bare VERSION TARGET``: a plain copy of its images, and plain links to them, whose names are known
-- ``links VERSION TARGET``: a view as a training makes it, which has read all images by then, before the clock starts
+- ``links VERSION TARGET``: the same where all images were read before the clock starts
+- ``training VERSION``: what a training of ultralytics' networks makes of a version that it has read and compared with its digests
 - ``read FOLDER``: the annotations of ``coco``
 - ``nothing``: imports all of that
 """
@@ -44,11 +46,45 @@ def draw(number: int, folder: Path, side: int = SIDE) -> None:
     for name in range(CLASSES):
         (folder / f"class-{name:03}").mkdir(parents=True)
     for index in range(number):
-        samples = np.random.default_rng(index).bytes(side * side)
-        file = folder / f"class-{index % CLASSES:03}" / f"{index:06}.png"
-        file.write_bytes(pictures.png(samples, side, side, 1, 8))
+        _draw_one(folder / f"class-{index % CLASSES:03}" / f"{index:06}.png", index, side)
     with tarfile.open(folder.with_suffix(".tar"), "w") as archive:
         archive.add(folder, folder.name)
+
+
+def _draw_one(file: Path, index: int, side: int) -> None:
+    file.write_bytes(pictures.png(np.random.default_rng(index).bytes(side * side), side, side, 1, 8))
+
+
+def draw_objects(number: int, folder: Path, side: int) -> None:
+    """The same with a box each."""
+    images, labels = folder / "images", folder / "labels"
+    images.mkdir(parents=True)
+    labels.mkdir()
+    for index in range(number):
+        _draw_one(images / f"{index:06}.png", index, side)
+        (labels / f"{index:06}.txt").write_text(f"{index % 2} 0.5 0.5 0.{index % 4 + 1} 0.25\n", encoding="ascii")
+    (folder / "data.yaml").write_text("train: images\nnames: [cod, eel]\n", encoding="ascii")
+
+
+def training(version: str) -> Callable[[], object]:
+    """Reads it as the step train does; then what ultralytics' dataset is given of it."""
+    from pelagos_pipelines.evaluation import ground_truth
+    from pelagos_pipelines.training import yolov8, yolov8_view
+
+    assert yolov8.FAMILY
+    found = versions.read(version)
+    versions.verify(found)
+    truth = ground_truth.of_version(found)
+
+    def view() -> None:
+        data = yolov8_view.data(truth)
+        for place in (yolov8_view.TRAIN, yolov8_view.VALIDATION):
+            samples = yolov8_view.samples_of(data, place)
+            files = [str(sample.file) for sample in samples]
+            labels = yolov8_view.labels(samples, {name: number for number, name in data["names"].items()})
+            assert len(files) == len(labels)
+
+    return view
 
 
 def write_coco(size: int, folder: Path) -> None:
@@ -98,8 +134,10 @@ def read(folder: Path) -> None:
     assert len(found.images) == _IMAGES
 
 
-def _prepare(path: str, data: str, store: str, report: str) -> None:
-    request = {"source": {"volume": {"path": path}}, "format": "ImageFolder", "task": "Classification"}
+def _prepare(
+    path: str, data: str, store: str, report: str, written: str = "ImageFolder", task: str = "Classification"
+) -> None:
+    request = {"source": {"volume": {"path": path}}, "format": written, "task": task}
     prepare(json.dumps(request), data, store, report)
 
 
@@ -108,10 +146,11 @@ def main() -> None:
     what, *given = sys.argv[1:]
     works: dict[str, Callable[..., object]] = {
         "draw": lambda number, folder, side=SIDE: draw(int(number), Path(folder), int(side)),
+        "objects": lambda number, folder, side: draw_objects(int(number), Path(folder), int(side)),
         "coco": lambda size, folder: write_coco(int(size), Path(folder)),
         "prepare": _prepare,
-        "view": lambda version, target: versions.materialise(version, "imagefolder", Path(target)),
-        "links": lambda version, target: versions.materialise(version, "imagefolder", Path(target)),
+        "view": lambda version, target: versions.materialise(version, "yolo", Path(target)),
+        "links": lambda version, target: versions.materialise(version, "yolo", Path(target)),
         "copy": lambda version, target: copy(files, Path(target)),
         "bare": lambda version, target: bare(files, Path(target)),
         "read": lambda folder: read(Path(folder)),
@@ -120,6 +159,8 @@ def main() -> None:
     files = [*map(str, versions.read(given[0]).blobs.values())] if what in {"copy", "bare"} else []
     if what == "links":
         versions.verify(versions.read(given[0]))
+    if what == "training":
+        works[what], given = training(given[0]), []
     began, cpu = time.monotonic(), time.process_time()
     works[what](*given)
     print(json.dumps({"wall": time.monotonic() - began, "cpu": time.process_time() - cpu}))

@@ -12,11 +12,15 @@ import yaml
 
 import dataset_versions
 import image_sources
+from pelagos_contract import disk
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import imagefolder, pairing
 from pelagos_pipelines.annotations.model import Collection, ImageRecord
 from pelagos_pipelines.preparation import versions
+from small_volumes import small
+
+__all__ = ["small"]
 
 
 @pytest.fixture
@@ -123,6 +127,14 @@ def test_images_are_copied_to_another_file_system(version: versions.Version) -> 
         assert images == {blob.read_bytes() for blob in version.blobs.values()}
     finally:
         shutil.rmtree(target)
+
+
+def test_a_view_for_which_there_is_no_room_says_where_and_nothing_of_it_stays(small: Path, tmp_path: Path) -> None:
+    source = dataset_versions.detection(tmp_path / "source", images=18)
+    version = dataset_versions.write(tmp_path / "store", source)  # with labels more files than the volume takes
+    with pytest.raises(disk.FullError, match=f"on the volume {small}"):
+        versions.materialise(version.folder, "yolo", small / "view")
+    assert list(small.iterdir()) == []
 
 
 def test_names_that_mislead_tools_become_plain_and_stay_apart(tmp_path: Path) -> None:

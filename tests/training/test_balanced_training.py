@@ -81,7 +81,7 @@ def epochs_of_detector(
     save = checkpoints.save_atomically
 
     def note(self: Any, batch: dict[str, Any]) -> Any:
-        seen[-1] += [Path(file).name for file in batch["im_file"]]
+        seen[-1] += batch["im_file"]
         return prepare(self, batch)
 
     def begun(self: Any) -> None:
@@ -117,7 +117,7 @@ def test_an_epoch_of_the_detector_shows_what_is_planned_and_goes_on_where_it_was
     first = epochs_of_detector(*make_job(tmp_path / "cut", truth, request), monkeypatch, last=1)
     rest = epochs_of_detector(*make_job(tmp_path / "cut", truth, request), monkeypatch)
 
-    names = sorted(path.name for path in (tmp_path / "whole/view/images/train").iterdir())
+    names = [sample.name for sample in truth.samples("train")]
     want = Counter({name: many for name, many in zip(names, TIMES, strict=True) if many})
     assert [Counter(one) for one in whole] == [want, want]
     assert whole[0] != whole[1], "each epoch has an order of its own"
@@ -140,9 +140,8 @@ def test_mosaics_choose_among_what_is_shown(
 
     dataset = trainer.build_dataset(trainer.data["train"], "train", 4)
 
-    held = [Path(file).name for file in dataset.im_files]
-    names = sorted(path.name for path in (job.folder / "view/images/train").iterdir())
-    assert held == [name for name, many in zip(names, TIMES, strict=True) for _ in range(many)]
+    files = [str(sample.file) for sample in job.truth.samples("train")]
+    assert dataset.im_files == [file for file, many in zip(files, TIMES, strict=True) for _ in range(many)]
     assert len(dataset) == 8
     images = [dataset.load_image(index)[0] for index in range(8)]
     assert np.array_equal(images[0], images[2])

@@ -187,16 +187,16 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
     ids = {label: index + 1 for index, label in enumerate(collection.classes)}
     (target / "annotations").mkdir(parents=True)
     for split in SPLITS:
-        folder = target / "images" / split
-        folder.mkdir(parents=True)
+        (target / "images" / split).mkdir(parents=True)
         images = [image for image in collection.images if image.split == split]
         entries: list[dict[str, object]] = []
-        for index, image in enumerate(images):
-            name = names[image.path]
-            linking.show(blobs, image.path, f"{folder}/{name}")
-            size = {"width": image.width, "height": image.height}
-            group = {} if image.group is None else {"group": image.group}
-            entries.append({"id": index, "file_name": name, **size, "source": image.path, **group})
+        with linking.Into(target, blobs) as view:
+            for index, image in enumerate(images):
+                name = names[image.path]
+                view.show(image.path, f"images/{split}/{name}")
+                size = {"width": image.width, "height": image.height}
+                group = {} if image.group is None else {"group": image.group}
+                entries.append({"id": index, "file_name": name, **size, "source": image.path, **group})
         annotations = [
             {"id": number, "image_id": index, "category_id": ids[label], **shown}
             for number, (index, label, shown) in enumerate(

@@ -165,10 +165,11 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
     for split in SPLITS:  # a class without an image in one split would give the classes after it another number there
         for label in collection.classes:
             (target / split / label).mkdir(parents=True, exist_ok=True)
-    for image in collection.images:
-        assert image.split is not None
-        assert image.label is not None
-        linking.show(blobs, image.path, f"{target}/{image.split}/{image.label}/{names[image.path]}")
+    with linking.Into(target, blobs) as view:
+        for image in collection.images:
+            assert image.split is not None
+            assert image.label is not None
+            view.show(image.path, f"{image.split}/{image.label}/{names[image.path]}")
 
 
 # --- what folders are

@@ -114,17 +114,24 @@ class Into:
                 return
             except OSError as error:
                 if error.errno not in _NO_LINK:
-                    raise
+                    raise self._named(error, name) from error
         link(file_of(self._blobs, path), self._folder / name)
 
     def write(self, name: str, content: bytes) -> None:
         """A new file ``name``, a path below the folder."""
-        descriptor = os.open(name, _NEW, 0o666, dir_fd=self._into)
         try:
-            while content:
-                content = content[os.write(descriptor, content) :]
-        finally:
-            os.close(descriptor)
+            descriptor = os.open(name, _NEW, 0o666, dir_fd=self._into)
+            try:
+                while content:
+                    content = content[os.write(descriptor, content) :]
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise self._named(error, name) from error
+
+    def _named(self, error: OSError, name: str) -> OSError:
+        """The same of the whole path: people are told of the volume that it is on."""
+        return OSError(error.errno, error.strerror, str(self._folder / name))
 
 
 def numbered(images: Iterable[ImageRecord]) -> dict[str, str]:

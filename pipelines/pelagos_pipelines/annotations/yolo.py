@@ -305,19 +305,26 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
     (target / "data.yaml").write_text(text, encoding="utf-8")
 
 
-def _rows(images: Sequence[ImageRecord], ids: Mapping[str, int]) -> Iterator[bytes]:
-    """The content of the label file of each image."""
+def fractions(images: Sequence[ImageRecord], ids: Mapping[str, int]) -> tuple[Any, Any, list[int]]:
+    """Of the boxes of images of known size: classes int32 [n]; centre and size as fractions of their image, float64 [n, 4]; and
+    before how many the boxes of each image begin, and the last ones end.
+    """
     import numpy as np
 
     names = tuple(ids)
     packed = [image.boxes if isinstance(image.boxes, Boxes) else Boxes.of(image.boxes, ids, names) for image in images]
     classes, sides = Boxes.together(packed, ids)
     counts = [0, *accumulate(map(len, packed))]
-    lengths: Any = np.array([(image.width, image.height) for image in images], float)
+    lengths: Any = np.array([(image.width, image.height) for image in images], float).reshape(-1, 2)
     each = lengths.repeat(np.diff(np.array(counts)), axis=0)
     starts, extents = np.frombuffer(sides).reshape(-1, 2, 2).transpose(1, 0, 2)
-    fractions = np.column_stack(((starts + extents / 2) / each, extents / each))
-    text, ends = yolo_boxes.rows(np.frombuffer(classes, np.int32), fractions)
+    return np.frombuffer(classes, np.int32), np.column_stack(((starts + extents / 2) / each, extents / each)), counts
+
+
+def _rows(images: Sequence[ImageRecord], ids: Mapping[str, int]) -> Iterator[bytes]:
+    """The content of the label file of each image."""
+    classes, numbers, counts = fractions(images, ids)
+    text, ends = yolo_boxes.rows(classes, numbers)
     ends.insert(0, 0)
     for image, start, end in zip(images, counts, counts[1:], strict=False):
         boxed = text[ends[start] : ends[end]]

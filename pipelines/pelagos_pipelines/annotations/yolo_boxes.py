@@ -1,6 +1,7 @@
 """Boxes as rows of YOLO, thousands at a time: to the byte what ``"%d %.8f %.8f %.8f %.8f\\n"`` gives, in a sixth of its time.
 
-Called by yolo.py. A number becomes a whole one of a hundred-millionth, whose digits are looked up four at a time.
+Called by yolo.py, and by trainings, which take the numbers of rows that nobody writes. A number becomes a whole one of a
+hundred-millionth, whose digits are looked up four at a time.
 """
 
 from __future__ import annotations
@@ -26,8 +27,7 @@ def rows(classes: Any, numbers: Any) -> tuple[bytes, list[int]]:
 
     if not len(classes):
         return b"", []
-    if not (float(numbers.min()) >= 0 and float(numbers.max()) <= _MOST and int(classes.min()) >= 0):
-        # Such as the box of an image without a size.
+    if not _are_usual(numbers) or int(classes.min()) < 0:
         each = [
             b"%d %.8f %.8f %.8f %.8f\n" % (label, *box) for label, box in zip(classes, numbers.tolist(), strict=True)
         ]
@@ -45,6 +45,20 @@ def rows(classes: Any, numbers: Any) -> tuple[bytes, list[int]]:
     lines[:, -1] = _fours("\0\0\0\n", 1)
     lengths = np.strings.str_len(table)[classes] + (4 * _CELL + 1)
     return lines.tobytes().translate(None, b"\0"), np.cumsum(lengths).tolist()
+
+
+def written(numbers: Any) -> Any:
+    """The numbers, float64 [n, 4], that whoever reads ``rows`` finds there."""
+    import numpy as np
+
+    if not len(numbers) or _are_usual(numbers):
+        return _rounded(numbers) / _SCALE
+    return np.array([[float(f"{number:.8f}") for number in box] for box in numbers.tolist()])
+
+
+def _are_usual(numbers: Any) -> bool:
+    """Such as the box of an image without a size is not."""
+    return float(numbers.min()) >= 0 and float(numbers.max()) <= _MOST
 
 
 def _rounded(numbers: Any) -> Any:

@@ -117,6 +117,7 @@ def _reader(version: Version) -> Callable[[ImageRecord], Sample]:
             capture=image.capture,
             crowds=image.crowds,
             crowd_ids=tuple(ids[crowd.label] for crowd in image.crowds),
+            record=image,
         )
 
     return read_one

@@ -91,8 +91,7 @@ def without(known: GroundTruth, groups: Groups, value: str) -> GroundTruth:
             f"leaves {len(rest)} images without {printable(value)}, which cannot be divided into some to train on and some to"
             " validate on"
         )
-    divided = {sample.name: split for split, samples in by_split.items() for sample in samples}
-    return replace(known, by_split=by_split, divided=divided)
+    return replace(known, by_split=by_split)
 
 
 def untaught(truth: GroundTruth) -> list[str]:

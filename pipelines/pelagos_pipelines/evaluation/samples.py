@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from pelagos_contract.dataset import Split
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.preprocessing import Preprocessing, Statistics
 from pelagos_pipelines.annotations.capture import Capture
+from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.preparation.balancing import Plan
 from pelagos_pipelines.serving import color, images
@@ -45,6 +46,8 @@ class Sample:
     """Regions with objects that nobody drew one by one, in pixels of the original; nothing is learned of them, and what is found
     there is not judged. ``crowd_ids`` are their classes."""
     crowd_ids: Sequence[int] = ()
+    record: ImageRecord | None = None
+    """What the version says of it, to the digit; None: it is no image of a version."""
 
     def pixels(self) -> Pixels:
         """What a model sees of the image: decoded and corrected as the server does it. Raises as `stored` does."""
@@ -76,7 +79,6 @@ class GroundTruth:
     ``preprocessing`` is what it declares to be done to them; ``statistics`` are there when inputs are to be normalised by them,
     ``balance`` when it plans to show some training images more often than others, or to weigh classes, and ``augmentation`` when
     it says by how much training images are to be altered. ``stuff`` are the labels of classes that have an extent and no objects.
-    ``divided`` has the split of each image by its name, where splits are others than those of the version.
     """
 
     labels: tuple[str, ...]
@@ -86,7 +88,6 @@ class GroundTruth:
     balance: Plan | None = None
     augmentation: Augmentation | None = None
     stuff: tuple[str, ...] = ()
-    divided: Mapping[str, Split] | None = None
 
     def samples(self, split: Split) -> Sequence[Sample]:
         """The images of a split."""

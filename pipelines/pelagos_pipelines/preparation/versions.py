@@ -24,7 +24,7 @@ import orjson
 
 from pelagos_contract import disk
 from pelagos_contract.augmentation import Augmentation
-from pelagos_contract.dataset import SPLITS, Change, Split
+from pelagos_contract.dataset import SPLITS, Change
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.metadata import Taxon
 from pelagos_contract.preprocessing import Preprocessing, Statistics
@@ -313,12 +313,8 @@ def verify(version: Version) -> None:
     verifying.verified[version.digest] = before
 
 
-def materialise(
-    version_uri: str | Path, view: str, target: Path, divided: Mapping[str, Split] | None = None
-) -> Altered:
+def materialise(version_uri: str | Path, view: str, target: Path) -> Altered:
     """Make a view, such as ``yolo`` or ``coco``, in ``target``: hard links to verified blobs, annotations beside them.
-
-    ``divided`` has the split of each image by its path, where these are others than the version's; others are not in the view.
 
     Returns at once when the view is there already; begins anew when it is of another version or was interrupted. The answer says
     of which annotations a view that was made does not hold everything.
@@ -330,13 +326,12 @@ def materialise(
         ValueError: there is no such view.
     """
     with read_below(version_uri):
-        return _materialise(version_uri, view, target, divided)
+        return _materialise(version_uri, view, target)
 
 
-def _materialise(version_uri: str | Path, view: str, target: Path, divided: Mapping[str, Split] | None) -> Altered:
+def _materialise(version_uri: str | Path, view: str, target: Path) -> Altered:
     kind = registry.of_view(view)
-    parts = "" if divided is None else f" {hashlib.sha256(_canonical(divided)).hexdigest()}"
-    wanted = f"{view} {Path(version_uri).resolve().name}{parts}\n"
+    wanted = f"{view} {Path(version_uri).resolve().name}\n"
     marker = target / MARKER
     if marker.exists():
         if marker.read_text(encoding="utf-8") == wanted and Path(version_uri, "manifest.json").exists():
@@ -354,8 +349,6 @@ def _materialise(version_uri: str | Path, view: str, target: Path, divided: Mapp
     # Blob by blob, before links under other names are made of them, which nobody compares any more.
     verify(version)
     images = tuple(image for image in version.collection.images if version.holds(image))
-    if divided is not None:
-        images = tuple(replace(one, split=divided[one.path]) for one in images if one.path in divided)
     with disk.written(target):
         target.mkdir(parents=True, exist_ok=True)
         # First, so that a view that was interrupted is known as one of ours, and begun anew.

@@ -1,7 +1,7 @@
 """YOLOv8 detectors (Jocher et al. 2023), built from ultralytics' architecture files, trained from scratch; nothing is downloaded.
 
 Steps use `FAMILY` through families.Family. ultralytics is kept from the network, from installing packages, from executing
-what a checkpoint holds, and from reading any data.yaml but the one written here.
+what a checkpoint holds, and from reading any data.yaml: the trainer hands it the images of the version (yolov8_view).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="ultralytics-")
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 from ultralytics import YOLO
 from ultralytics.nn import tasks
@@ -31,7 +30,6 @@ from pelagos_contract.augmentation import Augmentation
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.families import YOLOV8, FamilyDescription
 from pelagos_contract.training import Hyperparameters
-from pelagos_pipelines.preparation import versions
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.predictions import Floats, Prediction, Settings, Thresholds
 from pelagos_pipelines.serving.tasks.detection import Detections
@@ -193,7 +191,6 @@ def _arguments(job: Job, world: World = distributed.ALONE) -> dict[str, Any]:
         workers = min(job.request.resources.cpu, 8) if roomy else 0
     return {
         "model": f"{job.request.model.architecture}.yaml",
-        "data": world.agreed(str(_data(job)) if world.leads else ""),
         "project": str(job.folder.parent),
         "name": job.folder.name,
         "exist_ok": True,
@@ -218,37 +215,6 @@ def _arguments(job: Job, world: World = distributed.ALONE) -> dict[str, Any]:
         # Its check of half precision would download a model; bfloat16 needs no check.
         "amp": "bf16" if on_accelerator else False,
     }
-
-
-def _data(job: Job) -> Path:
-    """The YOLO view of the dataset version, and the only data.yaml that ultralytics gets to see."""
-    view = job.folder / "view"
-    versions.materialise(job.request.dataset.uri, "yolo", view, job.truth.divided)
-    path = job.folder / "data.yaml"
-    content = {
-        "path": str(view.resolve()),
-        "train": _train_images(job, view.resolve()),
-        "val": "images/validation",
-        "names": dict(enumerate(job.truth.labels)),
-    }
-    with disk.written(path):
-        path.write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
-    return path
-
-
-def _train_images(job: Job, view: Path) -> str:
-    """The folder of the training images; a list of them where the version leaves some out."""
-    folder = "images/train"
-    samples = job.truth.samples("train")
-    if all(sample.repeats for sample in samples):
-        return folder
-    # Named in the order of the version's images, as the samples are.
-    files = sorted((view / folder).iterdir())
-    chosen = [str(file) for file, sample in zip(files, samples, strict=True) if sample.repeats]
-    listed = job.folder / "train.txt"
-    with disk.written(listed):
-        listed.write_text("\n".join(chosen), encoding="utf-8")
-    return str(listed.resolve())
 
 
 def _start(job: Job, network: Any = DetectionModel) -> dict[str, Tensor]:

@@ -13,8 +13,6 @@ import torch
 from torch import Tensor
 
 from pelagos_contract import suppression
-from pelagos_contract.dataset import Split
-from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.families import YOLOV8_OBB
 from pelagos_pipelines.serving.geometry import Pixels
 from pelagos_pipelines.serving.tasks.oriented_detection import OrientedDetections, canonical
@@ -56,21 +54,6 @@ utils.segments2boxes = _around_what_is_inside
 class _Trainer(Trainer, OBBTrainer):  # type: ignore[misc]  # ultralytics is not typed
     NETWORK: ClassVar[Any] = OBBModel
     TASK: ClassVar[str] = "obb"
-
-    def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """Refuse labels that ultralytics cannot use: it leaves out their images, with a line in the log."""
-        dataset = super().build_dataset(img_path, mode, batch)
-        split: Split = "train" if mode == "train" else "validation"
-        samples = self._job.truth.samples(split)
-        wanted = sum(sample.repeats for sample in samples) if mode == "train" else len(samples)
-        if dataset.ni != wanted:
-            raise RefusedError(
-                Reason.DATASET_NOT_READABLE,
-                f"ultralytics reads {dataset.ni} of {wanted} images of the split {split}; see the log for those that it leaves"
-                " out, and correct their annotations",
-                "dataset.uri",
-            )
-        return dataset
 
 
 class _Scaled(Scaled, OBBPredictor):  # type: ignore[misc]

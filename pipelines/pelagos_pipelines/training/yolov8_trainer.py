@@ -35,6 +35,7 @@ from pelagos_pipelines.training import (
     memory,
     yolov8_augmentation,
     yolov8_sharing,
+    yolov8_view,
 )
 from pelagos_pipelines.training.distributed import World
 from pelagos_pipelines.training.normalization import Scale
@@ -73,9 +74,11 @@ def showing(method: str | None) -> Iterator[None]:
 
 
 def _read(file: str, flags: int | None = None) -> Pixels:
-    """An image of the view as the server sees it. ultralytics cuts samples of 16 bits to their upper 8, whatever they use."""
+    """An image as the server sees it. ultralytics cuts samples of 16 bits to their upper 8, whatever they use."""
+    content = Path(file).read_bytes()
+    yolov8_view.require_same(file, content)
     try:
-        pixels = images.decode_known(Path(file).read_bytes())
+        pixels = images.decode_known(content)
     except ImageRefusedError as error:
         raise RefusedError(
             Reason.DATASET_NOT_READABLE,
@@ -189,11 +192,15 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         self._loaders_built = True
         super()._build_train_pipeline()
 
+    def get_dataset(self) -> dict[str, Any]:
+        """The images of the version, instead of what a data.yaml names."""
+        return yolov8_view.data(self._job.truth)
+
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
         """Show training images as often as the version plans it, also where a mosaic chooses by chance, and alter them so."""
         dataset = super().build_dataset(img_path, mode, batch)
         if mode == "train":
-            times = [sample.repeats for sample in self._job.truth.trained_on()]
+            times = [sample.repeats for sample in yolov8_view.samples_of(self.data, img_path)]
             if set(times) != {1}:
                 repeat(dataset, times)
             yolov8_augmentation.impose(dataset, self._job.truth.augmentation, self.args)
@@ -202,8 +209,8 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         """Never train on a batch of one whose deepest level is one pixel: batch normalisation has nothing to compare it with.
 
-        Several processes have an image of each batch at least. The first reads labels, and leaves them for the others; it alone
-        looks at the images of the validation.
+        Several processes have an image of each batch at least. The first reads its images before the others do; it alone looks at
+        those of the validation.
         """
         pixels = {} if mode == "train" or self._world.leads else {"cache": False}
         with self._world.leader_first(), override_configs(self.args, pixels):
