@@ -25,7 +25,7 @@ COMPLETE = {
 
 
 def spec(**fields: Any) -> ModelServiceSpec:
-    return ModelServiceSpec.model_validate(builders.MODEL_SERVICE | fields)
+    return ModelServiceSpec.model_validate({**builders.MODEL_SERVICE, **fields})
 
 
 def decide(of: ModelServiceSpec, trained: Card | None = None) -> Decision:

@@ -337,7 +337,7 @@ def test_the_card_of_the_training_that_made_the_model_counts_for_the_service(
     training = Key("TrainingRun", "default", "detector")
     world.cluster.edit(training, {"card": card | {"contact": {"name": "Roe, Jo"}}})
     spec = builders.changed(builders.MODEL_SERVICE, {"model": {"trainingRunRef": None, **source}})
-    world.create(kinds.MODEL_SERVICE, "detector", spec | {"publish": {"catalogue": "Public"}})
+    world.create(kinds.MODEL_SERVICE, "detector", {**spec, "publish": {"catalogue": "Public"}})
 
     world.make_pass(SERVICE)
 
@@ -345,7 +345,7 @@ def test_the_card_of_the_training_that_made_the_model_counts_for_the_service(
 
 
 def test_a_condition_about_the_card_goes_with_the_card(world: Simulation) -> None:
-    world.create(kinds.MODEL_SERVICE, "detector", builders.MODEL_SERVICE | {"card": {"title": "Fish"}})
+    world.create(kinds.MODEL_SERVICE, "detector", {**builders.MODEL_SERVICE, "card": {"title": "Fish"}})
     world.make_pass(SERVICE)
     assert world.condition(SERVICE, "CardComplete")["reason"] == "CardIncomplete"
 
