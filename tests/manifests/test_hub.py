@@ -1,0 +1,90 @@
+"""The hub as it is installed: its settings exist, its files are mounted, and it may do what it does and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rendering
+from installed import Site
+from pelagos.api import kinds, meta
+from pelagos_hub.settings import Settings
+from value_sets import SETS, objects, of_components
+
+ACCOUNT = "system:serviceaccount:pelagos-system:pelagos-hub"
+SHOWN = {"modelservices", "trials", "trainingruns", "datasets"}
+VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
+
+
+def container(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The hub's, and its variables."""
+    found = next(
+        body for body in objects(values) if body["kind"] == "Deployment" and body["metadata"]["name"] == "pelagos-hub"
+    )
+    (only,) = found["spec"]["template"]["spec"]["containers"]
+    return only, {entry["name"]: entry["value"] for entry in only["env"]}
+
+
+@pytest.mark.parametrize("values", [of_components("hub"), SETS["everything"]], ids=["as it is", "everything"])
+def test_every_setting_exists_and_is_understood(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    deployed, variables = container(values)
+
+    known = {f"PELAGOS_HUB_{name.upper()}" for name in Settings.model_fields}
+    assert variables.keys() <= known
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    understood = Settings()
+    assert understood.port in {port["containerPort"] for port in deployed["ports"]}
+    mounted = {mount["mountPath"] for mount in deployed["volumeMounts"]}
+    files = [value for value in variables.values() if value.startswith("/")]
+    assert files
+    assert {str(Path(file).parent) for file in files} <= mounted
+
+
+def test_the_operator_reads_the_same_key() -> None:
+    bodies = objects(of_components("hub"))
+    (operator,) = (
+        body for body in bodies if body["metadata"]["name"] == "pelagos-operator" and body["kind"] == "Deployment"
+    )
+    pod = operator["spec"]["template"]["spec"]
+    (volume,) = (each for each in pod["volumes"] if each["name"] == "hub")
+    # And nothing of what else is in the Secret.
+    assert volume["secret"]["items"] == [{"key": "signing-key", "path": "signing-key"}]
+
+
+@pytest.fixture(scope="module")
+def installed(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """With the component of kustomize."""
+    folder = tmp_path_factory.mktemp("with-hub")
+    rendering.kustomization(folder, resources=["overlays/cluster"], components=["components/hub"])
+    site.apply(folder)
+    yield site
+    site.remove(folder)
+
+
+def allowed(site: Site, resource: str, *, group: str = meta.GROUP, namespace: str = "reef") -> set[str]:
+    """The verbs that the hub's account may use."""
+    plural, _, part = resource.partition("/")
+    found = set()
+    for verb in VERBS:
+        about = {"namespace": namespace, "verb": verb, "group": group, "resource": plural, "subresource": part}
+        body = {"spec": {"user": ACCOUNT, "resourceAttributes": about}}
+        answer = site.plane.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", body)
+        if answer["status"]["allowed"]:
+            found.add(verb)
+    return found
+
+
+def test_it_reads_our_kinds_makes_and_ends_trials_and_may_nothing_else(installed: Site) -> None:
+    for kind in kinds.KINDS:
+        writes = {"create", "delete"} if kind.plural == "trials" else set()
+        assert allowed(installed, kind.plural) == {"get", "list", "watch"} | writes
+        assert allowed(installed, f"{kind.plural}/status") == set()
+    assert {kind.plural for kind in kinds.KINDS} == SHOWN
+    assert allowed(installed, "configmaps", group="") == {"get"}
+    for resource in ("secrets", "pods", "pods/exec", "serviceaccounts", "serviceaccounts/token", "events"):
+        assert allowed(installed, resource, group="") == set()
+    assert allowed(installed, "rolebindings", group="rbac.authorization.k8s.io") == set()
