@@ -46,21 +46,23 @@ class Clock:
 
 @dataclass
 class Upstream:
-    """A server of one service: what reached it, and how it answers."""
+    """A server of one service: what reached it. It answers while ``gate`` is open."""
 
     name: str
     http: str = ""
     grpc: str = ""
     reached: list[tuple[str, bytes, dict[str, str]]] = field(default_factory=list)
-    waits: float = 0.0
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
     _runner: web.ServerRunner | None = None
     _server: Any = None
 
     async def start(self) -> None:
+        self.gate.set()
+
         async def answer(request: web.BaseRequest) -> web.StreamResponse:
             body = b"".join([chunk async for chunk in request.content.iter_any()])
             self.reached.append((request.raw_path, body, {k.lower(): v for k, v in request.headers.items()}))
-            await asyncio.sleep(self.waits)
+            await self.gate.wait()
             return web.json_response({"model_name": self.name, "outputs": []})
 
         class Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -68,7 +70,7 @@ class Upstream:
                 async def call(body: bytes, context: Any) -> bytes:
                     metadata = {key: str(value) for key, value in context.invocation_metadata()}
                     self.reached.append((str(details.method), body, metadata))
-                    await asyncio.sleep(self.waits)
+                    await self.gate.wait()
                     return b""
 
                 return grpc.unary_unary_rpc_method_handler(call)

@@ -87,10 +87,12 @@ async def test_a_gateway_that_starts_while_the_api_server_is_away_lets_nobody_in
 
 async def test_who_is_being_answered_when_it_ends_is_answered(open_site: Site) -> None:
     upstream = await open_site.serve("reef", "detector")
-    upstream.waits = 0.4
+    upstream.gate.clear()
     answers = [asyncio.create_task(open_site.ask("GET", READY)), asyncio.create_task(_call(open_site))]
     await until(lambda: len(upstream.reached) == 2)
     open_site.stopping.set()
+    await asyncio.sleep(0.05)
+    upstream.gate.set()
     assert [answer.status if isinstance(answer, Answer) else answer for answer in await asyncio.gather(*answers)] == [
         200,
         "OK",
