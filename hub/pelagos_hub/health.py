@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from pelagos_hub.context import Hub
 
@@ -41,4 +45,35 @@ def make_app(hub: Hub) -> Starlette:
             return PlainTextResponse(f"the models have not been read yet: {known.problem}\n", 503)
         return PlainTextResponse("ok\n")
 
-    return Starlette(routes=[Route("/metrics", metrics), Route("/healthz", alive), Route("/readyz", ready)])
+    routes = [Route("/metrics", metrics), Route("/healthz", alive), Route("/readyz", ready)]
+    return Starlette(routes=routes, middleware=[Middleware(_NearBy)])
+
+
+class _NearBy:
+    """Answers to addresses and to names of Services alone: a page on the network whose name leads here reads nothing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] == "http":
+            given = [value.decode("latin-1") for key, value in scope["headers"] if key == b"host"]
+            if len(given) != 1 or not _is_near(given[0]):
+                words = "This server answers by its address, or by the name of its Service, alone.\n"
+                return await PlainTextResponse(words, 421)(scope, receive, send)
+        return await self._app(scope, receive, send)
+
+
+def _is_near(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if name == "localhost" or name.endswith((".svc", ".svc.cluster.local")):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

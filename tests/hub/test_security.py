@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import httpx2
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,6 +13,7 @@ from starlette.routing import Route
 
 from catalogued import served
 from hub_sites import Site
+from pelagos_hub import health
 
 PATHS = ["/", "/static/hub.css", "/no/such/page", "/api/no-such.json"]
 
@@ -58,6 +60,27 @@ async def test_the_hub_answers_under_its_own_name_alone(site: Site, host: str) -
 
     assert answer.status_code == 421
     assert "PELAGOS_HUB_URL" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8080", 200),
+        ("10.1.2.3:8080", 200),
+        ("[::1]:8080", 200),
+        ("localhost:1", 200),
+        ("pelagos-hub.pelagos-system.svc:8080", 200),
+        ("evil.example:8080", 421),
+        ("10.1.2.3.evil.example", 421),
+        ("evil.svc.example", 421),
+        ("[::1", 421),
+        ("", 421),
+    ],
+)
+async def test_metrics_are_told_to_addresses_and_names_that_no_page_has(site: Site, host: str, status: int) -> None:
+    transport = httpx2.ASGITransport(health.make_app(site.hub))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://hub") as asker:
+        assert (await asker.get("/metrics", headers={"Host": host})).status_code == status
 
 
 async def test_behind_https_the_port_may_be_said_or_left_out() -> None:
