@@ -309,6 +309,20 @@ CASES = (
         1450,
     ),
     Case(
+        "nobody ends trials",
+        "PelagosTrialsOverdue",
+        {'pelagos_trials_overdue{job="pelagos-operator"}': "0 2x10"},
+        5,
+        "2 trials are open although their time was over. The gateway lets nobody in by their tokens; their places are not free.",
+        {"job": "pelagos-operator"},
+    ),
+    Case(
+        "a trial is ended a little late",
+        "PelagosTrialsOverdue",
+        {'pelagos_trials_overdue{job="pelagos-operator"}': "0 1 0x10"},
+        4,
+    ),
+    Case(
         "a removal does not end",
         "PelagosRemovalStuck",
         {f"pelagos_dataset_removing_timestamp_seconds{{{RUN_LABELS}}}": "0x200"},

@@ -144,6 +144,21 @@ def test_trials_of_searches_are_counted_by_state(resource: Make) -> None:
     assert {name: found.get_sample_value("pelagos_training_trials", {"state": name}) for name in want} == want
 
 
+def test_trials_are_counted_by_phase_and_those_that_nobody_has_ended(resource: Make) -> None:
+    def open_until(name: str, second: int) -> Resource:
+        return resource(kinds.TRIAL, name, phase="Open", expiresAt=f"2026-01-01T00:00:{second:02}Z")
+
+    trials = [open_until("over", 9), open_until("just-over", 20), open_until("open", 59)]
+    trials += [resource(kinds.TRIAL, "new"), resource(kinds.TRIAL, "no", phase="Refused")]
+    made = CollectorRegistry()
+    made.register(ResourceCollector(lambda: trials, now=lambda: 1767225600.0 + 25))
+
+    counted = values(made, "pelagos_trials")
+    assert {phase: number for (phase,), number in counted.items() if number} == {"Open": 3, "Pending": 1, "Refused": 1}
+    assert ("Expired",) in counted
+    assert values(made, "pelagos_trials_overdue") == {(): 1}
+
+
 def test_publications_are_counted_and_those_that_are_stuck_named_since_when(resource: Make) -> None:
     def dataset(name: str, status: str, reason: str, **publication: Any) -> Resource:
         made = resource(kinds.DATASET, name, publication=publication)

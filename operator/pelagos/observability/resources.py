@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from pelagos.api import kinds, reasons
+from pelagos.api.trial import Phase
 from pelagos.decisions.training_run import costs
 from pelagos.ports.cluster import Resource
 from pelagos_contract import failures
@@ -143,6 +144,11 @@ PUBLICATIONS = Family(
     "Datasets with spec.publish by what became of that: published, draft, stuck, or pending.",
     ("state",),
 )
+TRIAL_PHASES = Family("pelagos_trials", "Trials by phase.", ("phase",))
+TRIALS_OVERDUE = Family(
+    "pelagos_trials_overdue",
+    "Trials that are open although their time was over more than ten seconds ago, by the time of day.",
+)
 UNNAMED = Family(
     "pelagos_resources_unnamed", "Resources that metrics should name and do not, because there are too many."
 )
@@ -179,8 +185,11 @@ FAMILIES = (
     CORRECTIONS,
     PUBLICATION_STUCK,
     PUBLICATIONS,
+    TRIAL_PHASES,
+    TRIALS_OVERDUE,
     UNNAMED,
 )
+OVERDUE_SECONDS = 10.0
 OUTCOMES = ("accepted", "moved", "relabelled", "removed", "added")
 _OF_FETCHING = frozenset({reasons.PIPELINE_FAILED, *(each for each in failures.Reason if each.startswith("Source"))})
 """Reasons of a preparation that may have ended while its source was fetched."""
@@ -244,6 +253,7 @@ class ResourceCollector(Collector):
         _fetched([resource for resource in resources if resource.kind is kinds.DATASET], samples)
         _publications([resource for resource in resources if resource.kind is kinds.DATASET], samples)
         _costs([resource for resource in resources if resource.kind is kinds.TRAINING_RUN], samples)
+        self._trials([resource for resource in resources if resource.kind is kinds.TRIAL], samples)
         samples[UNNAMED].add((), max(sample.left_out for sample in samples.values()))
         yield from (sample.gauge for sample in samples.values())
 
@@ -269,6 +279,13 @@ class ResourceCollector(Collector):
                 epoch = _Epoch(started, known.epoch if number is None else number, stage, self._now())
             running[resource.uid] = epoch
             samples[LAST_PROGRESS].add(name, epoch.since)
+
+    def _trials(self, trials: Sequence[Resource], samples: Mapping[Family, _Samples]) -> None:
+        phases = Tally(str(trial.status.get("phase") or "Pending") for trial in trials)
+        for phase in get_args(Phase):
+            samples[TRIAL_PHASES].add((phase,), phases[phase])
+        due = (trial.status.get("expiresAt") for trial in trials if trial.status.get("phase") == "Open")
+        samples[TRIALS_OVERDUE].add((), sum(self._now() - _unix(str(at)) > OVERDUE_SECONDS for at in due))
 
     def _service(self, resource: Resource, samples: Mapping[Family, _Samples]) -> None:
         if resource.spec.get("suspend"):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from generators.monitoring.panels import HERE, SOON, Dashboard, Panel, Query, Row
+from pelagos.api import reasons
+
+_NOT_REFUSED = (reasons.OPEN, reasons.EXPIRED, reasons.STARTING, reasons.PENDING, reasons.SERVICE_NOT_READY)
 
 
 def _share(counter: str) -> str:
@@ -249,6 +252,35 @@ SERVING = Dashboard(
                             "{{namespace}}/{{model}}",
                         ),
                     ),
+                ),
+            ),
+        ),
+        Row(
+            "Trials",
+            (
+                Panel(
+                    "Trials by phase",
+                    "Those that are over are kept for a while; Refused ones say why.",
+                    (Query("max by (phase) (pelagos_trials)", "{{phase}}"),),
+                ),
+                Panel(
+                    "Refused, by reason",
+                    "As long as they are kept.",
+                    (
+                        Query(
+                            'sum by (reason) (pelagos_resource_reasons{kind="Trial",reason!~"'
+                            + "|".join(_NOT_REFUSED)
+                            + '"})',
+                            "{{reason}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    "Not ended in time",
+                    "Open although their time was over; the gateway lets nobody in by their tokens.",
+                    (Query("max(pelagos_trials_overdue) or vector(0)"),),
+                    "stat",
+                    steps=((1, "red"),),
                 ),
             ),
         ),
