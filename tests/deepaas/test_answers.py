@@ -12,6 +12,7 @@ import socket
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import pytest
@@ -242,8 +243,11 @@ def test_whoever_hangs_up_leaves_nothing_behind(detector: Server, package: Path)
         with socket.create_connection(("127.0.0.1", detector.port)) as caller:
             caller.sendall(f"POST /v2/models/pelagos/predict/ HTTP/1.1\r\n{head}".encode() + form[:length])
 
-    assert detector.predict(image).status == 200, "one process computes, so that the others have been answered before"
-    assert detector.uploads() == []
+    assert detector.predict(image).status == 200
+    deadline = monotonic() + deepaas_servers.PATIENCE
+    while detector.uploads():  # the one that was sent whole is answered all the same
+        assert monotonic() < deadline
+        sleep(0.05)
 
 
 def test_what_reads_images_is_started_anew_when_it_is_killed(detector: Server, package: Path) -> None:

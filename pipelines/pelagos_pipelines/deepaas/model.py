@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from functools import cache
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +85,6 @@ def get_metadata() -> dict[str, Any]:
 
 def warm() -> None:
     """Load the model, in each process that answers. Raises packages.RefusedError."""
-    # Whoever ends a group of processes, as a terminal does, ends the server, and that ends its workers.
-    if parent_process() is not None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
     _model()
 
 

@@ -7,8 +7,10 @@ it for ever, and say that all is well.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -27,6 +29,9 @@ from pelagos_pipelines.serving import entrypoint, packages
 FORM_BYTES = MEBIBYTE
 """Of a request beside its image."""
 _LOOK_SECONDS = 1.0
+_PR_SET_PDEATHSIG = 1
+_SERVER = "PELAGOS_DEEPAAS_SERVER"
+"""Variable of workers: whose they are."""
 _DESCRIPTION = "One model of Pelagos: `GET /v2/models/` says which. `POST /v2/models/pelagos/predict/` takes an image."
 """At the top of the page /api: DEEPaaS' own has browsers fetch a picture from elsewhere."""
 
@@ -71,6 +76,7 @@ def _set(uploads: str) -> None:
     largest = Ceilings.read().image_mebibytes * MEBIBYTE + FORM_BYTES
     os.environ.setdefault("OS_DEFAULT__CLIENT_MAX_SIZE", str(largest))
     os.environ["OS_DEFAULT__MODEL_NAME"] = "pelagos"
+    os.environ[_SERVER] = str(os.getpid())
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     # Python's own helper would have the last word in the log, of semaphores that end with us.
     os.environ["PYTHONWARNINGS"] = "ignore:resource_tracker"
@@ -105,14 +111,25 @@ def _how(worker: BaseProcess) -> str:
 
 
 def _end(code: object, uploads: str) -> NoReturn:
-    """At once: DEEPaaS keeps workers that are started anew when they end, and that Python would wait for."""
-    for worker in active_children():
-        worker.kill()
+    """At once, and workers with it: Python would wait for them, and DEEPaaS start others in the place of those that ended."""
     shutil.rmtree(uploads, ignore_errors=True)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     os._exit(code if isinstance(code, int) else 0)
 
 
+def _follow() -> None:
+    """Of a worker: end with the server, however that ends, and not before it."""
+    # Whoever ends a group of processes, as a terminal does, ends the server.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(os.environ[_SERVER]):  # it has ended before
+        os._exit(os.EX_SOFTWARE)
+
+
+# As multiprocessing calls the program in its workers.
+if __name__ == "__mp_main__":
+    _follow()
 if __name__ == "__main__":
     main()
