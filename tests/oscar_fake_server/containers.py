@@ -25,6 +25,7 @@ from model_packages import ENVIRONMENTS
 from pelagos_pipelines.serving import entrypoint
 
 PORTS = (8080, 9000, 8002)
+FAILURES = 3
 PAUSES = (0.2, 0.6, 2.0)
 """Seconds before a container that ended is started again, of the kubelet's 10 to 300."""
 
@@ -41,6 +42,7 @@ class Container:
         self.is_ready = False
         self._port, self._health = service["expose"]["api_port"][0], service["expose"]["health_path"]
         self._again_at = 0.0
+        self._failures = 0
         self._service = service
         self._variables = variables(service, image, secrets, self.folder, self.address)
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,9 +66,12 @@ class Container:
             return
         try:
             async with session.get(f"http://{self.address}:{self._port}{self._health}") as answer:
-                self.is_ready = answer.status < 400
+                is_well = answer.status < 400
         except (aiohttp.ClientError, OSError):
-            self.is_ready = False
+            is_well = False
+        self._failures = 0 if is_well else self._failures + 1
+        # As kubelets do: one late answer of three takes nobody's requests away.
+        self.is_ready = is_well or (self.is_ready and self._failures < FAILURES)
 
     def lines(self) -> list[str]:
         return self.log.read_text(errors="replace").splitlines() if self.log.exists() else []

@@ -83,13 +83,14 @@ class Jobs:
 
     async def close(self) -> None:
         for job in (job for jobs in self.of.values() for job in jobs.values()):
-            if job.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(job.pid, signal.SIGKILL)
-            if job.task is not None:
+            if job.task is not None and job.status == "Pending":
                 job.task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await job.task
+            # One that has begun is waited for: its process would be nobody's.
+            while job.task is not None and not job.task.done():
+                if job.pid:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(job.pid, signal.SIGKILL)
+                await asyncio.wait([job.task], timeout=0.5)
             rmtree(job.folder, ignore_errors=True)
 
     async def _invoke(self, request: web.Request) -> web.Response:

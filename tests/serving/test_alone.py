@@ -134,7 +134,8 @@ def test_when_a_part_of_it_dies_all_ends_with_its_code(container: Container, par
 @pytest.mark.parametrize("container", [{"PELAGOS_MANIFEST_SHA256": "0" * 64}], indirect=True)
 def test_another_package_than_the_one_that_is_asked_for_is_not_served(container: Container) -> None:
     assert container.process.wait(30) == os.EX_DATAERR
-    line, last = container.log.read_text().splitlines()
+    first, line, last = container.log.read_text().splitlines()
+    assert first.startswith("pelagos: brings the model package /")
     assert line.startswith("pelagos: ")
     assert lone_servers.read(last) == (lone_servers.NOT_FETCHED, os.EX_DATAERR)
     assert "has been altered, or is of another package" in line

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import NoReturn
 
 from pelagos_contract import lone_servers
+from pelagos_contract.text import shown
 from pelagos_pipelines.serving import entrypoint
 
 DRAIN_SECONDS = 20.0
@@ -46,6 +47,7 @@ def fetch(variables: Mapping[str, str]) -> None:
     """Bring the package, unless it is in the image. Ends the process with the code of what could not; that has said why."""
     if not variables.get("PELAGOS_PACKAGE_URI"):
         return
+    _say(f"brings the model package {shown(variables['PELAGOS_PACKAGE_URI'])}")
     Path(variables.get("PELAGOS_PACKAGE") or entrypoint.PACKAGE).mkdir(parents=True, exist_ok=True)
     given = dict(variables)
     authorities = given.pop("PELAGOS_STORAGE_CA", "")
@@ -67,6 +69,8 @@ def without_keys(variables: Mapping[str, str]) -> dict[str, str]:
 
 def serve(variables: Mapping[str, str]) -> int:
     """Run both until one of them ends; the code of that one. 0 after SIGTERM."""
+    # A server that is well says nothing: whoever has the log alone must see that it has begun.
+    _say("starts the server")
     sockets = entrypoint.sockets(variables)
     sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
     children = {}
@@ -90,6 +94,10 @@ def serve(variables: Mapping[str, str]) -> int:
             children.pop(pid).returncode = code
             _end(children)
             return _told(lone_servers.ENDED, code)
+
+
+def _say(what: str) -> None:
+    print(f"pelagos: {what}", file=sys.stderr, flush=True)  # noqa: T201 - the container's log
 
 
 def _told(what: str, code: int) -> int:

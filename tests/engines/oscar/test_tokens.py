@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from aiohttp import web
@@ -62,7 +63,7 @@ async def test_one_token_is_asked_for_and_used_until_shortly_before_its_end(
         assert (await rest.info())["version"] == "v4.1.2"
     expected = {"grant_type": "refresh_token", "client_id": "token-portal", "refresh_token": "a-refresh-token"}
     assert issuer.forms == [expected | {"scope": "openid"}]
-    later = tokens.monotonic() + 3600 - 30
+    later = monotonic() + 3600 - 30
     monkeypatch.setattr(tokens, "monotonic", lambda: later)
     await rest.info()
     assert len(issuer.forms) == 2
