@@ -140,19 +140,38 @@ def require_events(client: MlflowClient, run: str, result: TrainingResult, folde
     assert {"figures/confusion-matrix", "figures/examples", "figures/learning-curves"} <= found["images"].keys()
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_a_training_becomes_a_package_and_a_tracked_run(
-    architecture: str, versions: dict[str, tuple[str, str]], mlflow: MlflowServer, tmp_path: Path
-) -> None:
-    client = MlflowClient(mlflow.uri)
-    place = Place(tmp_path, mlflow.uri, client.create_run("0").info.run_id)
-    request = make_request(architecture, *versions[architecture], epochs=2, wandb=WANDB[architecture])
-    parameters = place.parameters(request.model_dump_json(by_alias=True))
+@dataclass(frozen=True)
+class Apart:
+    """A training whose steps were called one by one, each twice, with what they left."""
+
+    architecture: str
+    place: Place
+    parameters: tuple[str, str, str, str, str, str, str]
+    result: TrainingResult
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def apart(
+    request: pytest.FixtureRequest,
+    versions: dict[str, tuple[str, str]],
+    mlflow: MlflowServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Apart:
+    architecture: str = request.param
+    place = Place(tmp_path_factory.mktemp("apart"), mlflow.uri, MlflowClient(mlflow.uri).create_run("0").info.run_id)
+    asked = make_request(architecture, *versions[architecture], epochs=2, wandb=WANDB[architecture])
+    parameters = place.parameters(asked.model_dump_json(by_alias=True))
     for step in (train, evaluate, export):
         step(*parameters)
         step(*parameters)
+    return Apart(architecture, place, parameters, place.result())
 
-    result = place.result()
+
+def test_a_training_becomes_a_package_and_a_tracked_run(
+    apart: Apart, versions: dict[str, tuple[str, str]], mlflow: MlflowServer, tmp_path: Path
+) -> None:
+    architecture, place, parameters, result = apart.architecture, apart.place, apart.parameters, apart.result
+    client = MlflowClient(mlflow.uri)
     assert result.epochs == 2
     assert result.model.labels == ["disc", "square"]
     assert (result.model.parity.images, result.model.parity.scores < 0.001, result.metrics["export/difference"]) == (
@@ -243,19 +262,16 @@ def require_record(architecture: str, parameters: dict[str, str], tags: dict[str
     assert len(tags["pelagos.dev/environment.packages.sha256"]) == 64
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_one_step_for_all_stages_makes_what_a_step_for_each_makes(
-    architecture: str, versions: dict[str, tuple[str, str]], tmp_path: Path
+    apart: Apart, versions: dict[str, tuple[str, str]], tmp_path: Path
 ) -> None:
-    together, apart = Place(tmp_path / "together"), Place(tmp_path / "apart")
-    request = make_request(architecture, *versions[architecture], epochs=2).model_dump_json(by_alias=True)
+    together = Place(tmp_path)
+    request = make_request(apart.architecture, *versions[apart.architecture], epochs=2).model_dump_json(by_alias=True)
     perform(TRAINING.stages, *together.parameters(request))
-    for stage in TRAINING.stages:
-        perform([stage], *apart.parameters(request))
 
     made = together.result()
-    assert made.model.manifest_sha256 == apart.result().model.manifest_sha256
-    assert made.metrics == apart.result().metrics
+    assert made.model.manifest_sha256 == apart.result.model.manifest_sha256
+    assert made.metrics == apart.result.metrics
 
 
 def test_a_step_that_is_started_again_goes_on_with_the_stage_that_is_not_finished(
