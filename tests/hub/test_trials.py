@@ -20,9 +20,8 @@ from PIL import Image
 import openid
 from hub_sites import URL, Site, hidden, service
 from pelagos.api.trial import TrialSpec
-from pelagos.engines.triton import http_inference
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos_contract import trial_signature
+from pelagos_contract import kserve_v2, trial_signature
 from pelagos_hub.login.identity import Person
 
 KEY = b"k" * 32
@@ -324,7 +323,7 @@ async def test_an_image_goes_through_the_gateway_with_the_token_of_the_trial(
     ((_, authorization, body),) = gateway.asked
     digest = hashlib.sha256(authorization.removeprefix("Bearer ").encode()).hexdigest()
     assert digest == only_trial(site)["spec"]["tokenSha256"]
-    assert body == http_inference.request(content, {})[1]
+    assert body == kserve_v2.request(content, {})[1]
 
 
 async def test_without_a_script_the_answer_is_a_page_with_the_image_in_it(alice: httpx2.AsyncClient, path: str) -> None:
