@@ -21,6 +21,7 @@ from pelagos.ports.fakes.registry import RegistryFake
 from pelagos.ports.fakes.serving import ServingFake
 from pelagos.ports.fakes.tracking import TrackingFake
 from pelagos.ports.fakes.volumes import VolumesFake
+from pelagos.ports.gateway import Gateway
 from pelagos.ports.pipelines import PipelineRun, RunRequest
 from pelagos.ports.tenants import Tenant
 from pelagos.reconcilers.cache import Cache
@@ -62,6 +63,7 @@ async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.O
         clock=clock,
         cache=Cache(),
         probes=Probes(serving, clock, timedelta(seconds=settings.probe_interval)),
+        gateway=Gateway(settings.gateway_http, settings.gateway_grpc),
     )
     closing = (api.close,)
     return await wiring.operate(settings, world, closing=closing, oversight=wiring.oversee(settings, api, {}))

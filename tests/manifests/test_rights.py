@@ -67,6 +67,7 @@ def test_the_operator_uses_all_of_its_rights_and_needs_no_other(
             site.until("Dataset", "plankton", is_begun, tmp_path, namespace=namespace)
             for kind in SPECS:
                 site.until(kind, "plankton", is_judged, tmp_path, namespace=namespace)
+            site.until("ModelService", "trial-plankton", is_judged, tmp_path, namespace=namespace)
             site.kubectl(
                 "delete", "trials,modelservices,trainingruns,datasets", "--all", "--all-namespaces", "--timeout=60s"
             )

@@ -201,6 +201,36 @@ def test_people_open_list_and_stop_trials_by_commands(site: Site) -> None:
     until(lambda: "mine" not in site.kubectl("get", "trials"), "it is gone")
 
 
+def test_what_the_page_has_people_type_works(site: Site, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/trials.md").read_text(encoding="utf-8")
+    by_command, by_yaml = re.findall(r"(?ms)^```console\n(.*?)^```", page)
+    (document,) = re.findall(r"(?ms)^```yaml\n(.*?)^```", page)
+    (tmp_path / "trial.yaml").write_text(document, encoding="utf-8")
+    config = yaml.safe_load(site.plane.kubeconfig.read_text(encoding="utf-8"))
+    config["contexts"][0]["context"]["namespace"] = NAMESPACE
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(config), encoding="utf-8")
+    (tmp_path / "pelagos").write_text(
+        f'#!/bin/sh\nexec {sys.executable} -c "from pelagos.cli.main import app; app()" "$@"\n'
+    )
+    (tmp_path / "pelagos").chmod(0o700)
+    script = "set -euo pipefail\n" + re.sub(r"(?m)^\$ ", "", by_command + by_yaml)
+    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {
+        **os.environ,
+        "PATH": path,
+        "KUBECONFIG": str(tmp_path / "kubeconfig"),
+        "PELAGOS_HOME": str(tmp_path),
+    }
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, env=environment, cwd=tmp_path, check=False, timeout=200
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall(r"^pt_[A-Za-z0-9_-]{43}", done.stdout, re.M)) == 1, "the token in the Secret"
+    assert re.search(r"^jane +True +Open +plankton +jane", done.stdout, re.M)
+    assert re.search(r"^open +for 0[45]:", done.stdout, re.M)
+
+
 @pytest.mark.parametrize(
     ("words", "why"),
     [
