@@ -189,4 +189,4 @@ def test_the_command_line_and_the_resource_definitions_are_in_the_operator(
 ) -> None:
     assert "Usage" in run(cluster, operator_image, "pelagos --help")
     script = "from pelagos.embedded import cluster; print(len(cluster.definitions()))"
-    assert run(cluster, operator_image, f'python3 -c "{script}"') == "3\n"
+    assert run(cluster, operator_image, f'python3 -c "{script}"') == "4\n"

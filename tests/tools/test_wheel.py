@@ -105,7 +105,7 @@ def test_what_is_needed_at_run_time_is_there(installed: Path, tmp_path: Path) ->
     code = f"import sys; sys.path[:0] = [{str(installed)!r}, {libraries!r}]; {script}"
     done = subprocess.run([sys.executable, "-S", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.startswith(str(installed))
-    assert done.stdout.split(" ", 1)[1] == "3 ['dataset.yaml', 'modelservice.yaml', 'trainingrun.yaml']\n"
+    assert done.stdout.split(" ", 1)[1] == "4 ['dataset.yaml', 'modelservice.yaml', 'trainingrun.yaml']\n"
 
 
 def test_the_pages_of_the_hub_are_in_the_wheel(installed: Path) -> None:
