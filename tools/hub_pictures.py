@@ -1,4 +1,4 @@
-"""Pictures of the hub for docs/marketplace.md, of an installation that runs: `pelagos demo --keep` leaves one.
+"""Pictures of the hub as docs/marketplace.md describes it, of an installation that runs: `pelagos demo --keep` leaves one.
 
 Run with the interpreter of the environment ``dev``: hub_pictures.py SAMPLES CHROMIUM FOLDER, with its PELAGOS_HOME set.
 The service of the samples gets two frames of them as pictures of its card; then a browser signs in by the link that works
@@ -58,7 +58,7 @@ def _publish(frames: list[Path]) -> None:
         {
             "configMap": PICTURES,
             "key": frame.name,
-            "description": f"Frame {frame.stem} of the samples, with phytoplankton",
+            "description": f"Phytoplankton in {frame.stem} of the samples",
         }
         for frame in frames
     ]

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Draws docs/images/hub-*.png from the installation that runs below PELAGOS_HOME: `make demo KEEP=1` leaves one.
+# Draws pages of the hub into the folder $1 (build/hub), from the installation below PELAGOS_HOME: `make demo KEEP=1` leaves one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}
+target=${1:-build/hub}
+mkdir -p "$target"
 export PELAGOS_HOME=${PELAGOS_HOME:-$PWD/.pelagos}
 export PATH=$environments/control-plane/bin:$PATH KUBECONFIG=$PELAGOS_HOME/kubeconfig
-"$environments/dev/bin/python" tools/hub_pictures.py "${PELAGOS_SAMPLES:-.pelagos/data/samples}" "$environments/chromium/chromium" docs/images
+"$environments/dev/bin/python" tools/hub_pictures.py "${PELAGOS_SAMPLES:-.pelagos/data/samples}" "$environments/chromium/chromium" "$target"
