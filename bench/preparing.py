@@ -32,6 +32,7 @@ def measure(plan: Plan) -> Section:
     found = measuring.alternate(steps, repeats, plan.say)
     size = sum(file.stat().st_size for file in images.rglob("*.jpg")) / number / 1000
     rows = [_row(name, number, found[name], found[LIMIT]) for name in (FRESH, AGAIN, LIMIT)]
+    rows.insert(1, _children(number, found[FRESH], found[LIMIT]))
     return Section(
         title="Preparation",
         reading=plan.reading(number=number, side=SIDE, bytes=size),
@@ -43,8 +44,16 @@ def measure(plan: Plan) -> Section:
 
 def _row(name: str, number: int, found: list[dict[str, float]], limit: list[dict[str, float]]) -> list[Cell]:
     cpu = [item["cpu"] * 1000 / number for item in found]
-    least = middle([item["cpu"] * 1000 / number for item in limit])
-    return [name, cpu, [number / item["wall"] for item in found], middle(cpu) / least]
+    return [name, cpu, [number / item["wall"] for item in found], middle(cpu) / _least(number, limit)]
+
+
+def _children(number: int, found: list[dict[str, float]], limit: list[dict[str, float]]) -> list[Cell]:
+    cpu = [item["children"] * 1000 / number for item in found]
+    return ["... of which in the children that decode", cpu, None, middle(cpu) / _least(number, limit)]
+
+
+def _least(number: int, limit: list[dict[str, float]]) -> float:
+    return middle([item["cpu"] * 1000 / number for item in limit])
 
 
 def _prepare(plan: Plan, number: int, numbers: itertools.count[int], *, fresh: bool) -> dict[str, float]:
