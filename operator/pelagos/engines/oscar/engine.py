@@ -11,7 +11,7 @@ import asyncio
 import base64
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,8 @@ LOADING_PATIENCE = timedelta(seconds=60)
 class View:
     """A service that is ours, as OSCAR tells of it, and the want that it was made for."""
 
-    found: Mapping[str, Any]
+    found: Mapping[str, Any] = field(repr=False)
+    """With the token of the service."""
     want: DesiredService
 
     @property
