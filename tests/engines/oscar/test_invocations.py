@@ -14,6 +14,7 @@ import pytest
 
 from engines.oscar.conftest import Site
 from oscar_fake_server.jobs import Job
+from oscar_fake_server.manager import PUBLISHED
 from pelagos.engines.oscar import manifests
 from pelagos.engines.oscar.invocations import Invocations, Seen, State
 from pelagos.ports.errors import OutageError, RejectedError
@@ -132,6 +133,12 @@ async def test_a_job_that_waits_for_its_turn_is_waited_for(
     key = await later.start(service, probe_image(packages))
     seen = await later.look(service, key)
     assert (seen.state, seen.message) == (State.WAITING, "1 jobs of the service wait or run")
+    names = {service: ":serviceName", later._bucket: ":bucket"}
+    called = set(site.manager.calls)
+    for name, placeholder in names.items():
+        called = {call.replace(name, placeholder) for call in called}
+    assert called <= set(PUBLISHED["routes"])
+    assert {"POST /job/:serviceName", "POST /system/buckets/:bucket/presign", "GET /system/logs/:serviceName"} < called
 
 
 async def test_a_job_asks_nobody_but_the_storage_of_the_operator(
