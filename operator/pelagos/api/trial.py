@@ -241,7 +241,7 @@ COLUMNS = (
     Column("User", ".spec.user"),
     # Not a date: kubectl shows how long ago those are, and this one is yet to come.
     Column("Expires", ".status.expiresAt"),
-    Column("Name", ".spec.displayName", priority=1),
+    Column("Person", ".spec.displayName", priority=1),
     Column("URL", ".status.url", priority=1),
     Column("Message", ".status.conditions[?(@.type=='Ready')].message", priority=1),
     Column("Age", ".metadata.creationTimestamp", "date"),
