@@ -94,7 +94,7 @@ def datasets(draw: st.DrawFn) -> dataset_observed.Observed:
 @st.composite
 def training_specs(draw: st.DrawFn) -> Any:
     gates = st.fixed_dictionaries(
-        {"metric": st.sampled_from(["test/mAP50", "test/none"]), "minimum": st.sampled_from(["0", "0.9", "1e999"])}
+        {"metric": st.sampled_from(["test/mAP50", "test/none"]), "minimum": st.sampled_from(["0", "0.9", "1e99"])}
     )
     return builders.training_run_spec(
         suspend=draw(st.booleans()),

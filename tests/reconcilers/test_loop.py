@@ -21,10 +21,11 @@ from pelagos.ports.fakes.cluster import Watcher
 from pelagos.reconcilers import loop as loops
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.loop import Loop
+from pelagos.reconcilers.turns import AnyTime
 from simulation import Simulation
 
 
-class Scripted:
+class Scripted(AnyTime):
     """A reconciler that does what a test says, and remembers when it began and ended."""
 
     kind = kinds.DATASET
