@@ -139,6 +139,6 @@ def test_what_is_said_of_missing_definitions_installs_them_on_a_server_without_c
     program, *arguments = shlex.split(served_kinds.HINT)
 
     assert program == "kubectl"
-    assert len(site.kubectl(*arguments).splitlines()) == 3
+    assert len(site.kubectl(*arguments).splitlines()) == 4
     assert len(site.kubectl("get", "customresourcedefinitions", "--output=name").splitlines()) >= 3
     site.kubectl("delete", "-k", definitions)

@@ -230,4 +230,4 @@ async def test_what_is_uninstalled_leaves_the_resources_of_people(lab: Deployed,
     release.helm("uninstall", RELEASE, "--cascade=orphan")
 
     assert condition(await lab.get("Dataset", "plankton"), "Ready")["reason"] == "Queued"
-    assert len(release.definitions()) == 3
+    assert len(release.definitions()) == 4
