@@ -21,6 +21,7 @@ import rendering
 import sites
 import upstream
 from integration.test_life_of_a_training import DATASET, PREPARED, SERVICE, TRAINING, run_of, succeed, trained
+from pelagos.api import kinds
 from pelagos.engines.kubernetes.tenants import KubernetesTenants, Place
 from pelagos.ports.tenants import Tenant
 from pelagos.settings import Settings
@@ -216,7 +217,9 @@ async def test_an_upgrade_and_a_rollback_keep_what_is_in_progress(lab: Deployed,
     after = await lab.wait("ModelService", "detector", is_ready)
     assert after["status"]["url"] == served["status"]["url"]
 
-    assert release.server.acts().forbidden == frozenset()
+    # The earlier roles know no Trials, which this operator asks for; the earlier operator would not.
+    forbidden = release.server.acts().forbidden
+    assert {act for act in forbidden if act.resource != "trials" and act.name != kinds.TRIAL.crd} == set()
     assert release.definitions().keys() == earlier_definitions.keys()
 
 
