@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 _LENGTH = "Inference-Header-Content-Length"
 _INPUTS, _VALUES = 16, 1024
 """Most inputs of a request, and images in one of them."""
+_MARKS = 50_000
+"""Commas and brackets of a request, of which text in base64 has none: each may be an object that takes far more than its byte."""
 _AT_ONCE = 2
 """Conversions at once: each holds its request several times."""
 _BYTES, _BASE64 = "BYTES", "base64"
@@ -40,6 +42,12 @@ class RefusedError(Exception):
 
 def convert(text: bytes) -> tuple[bytes, int]:
     """The binary form of an inference in JSON, and how long the JSON before the bytes is. Raises RefusedError."""
+    marks = sum(text.count(mark) for mark in (b",", b"[", b"{"))
+    if marks > _MARKS:
+        raise RefusedError(
+            f"the body has {marks} commas and brackets; at most {_MARKS} are accepted: images in base64 have "
+            "none, and it may hold little else"
+        )
     try:
         request = json.loads(text, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
