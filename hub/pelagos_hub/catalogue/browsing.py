@@ -71,8 +71,10 @@ class Query:
         chosen = []
         for facet in FACETS:
             values = list(dict.fromkeys(value[:300] for value in told.get(facet.key, ()) if value))
+            # Of all facets together: where nothing fits, everything is counted without each of them.
+            values = values[: _MOST_CHOSEN - sum(len(each) for _, each in chosen)]
             if values:
-                chosen.append((facet.key, tuple(values[:_MOST_CHOSEN])))
+                chosen.append((facet.key, tuple(values)))
         order = told.get("sort", [""])[-1]
         page = told.get("page", ["1"])[-1]
         return cls(
@@ -176,20 +178,13 @@ def browse(entries: Sequence[Entry], query: Query, per_page: int = PER_PAGE) -> 
 
 def _fitting(entries: Iterable[Entry], query: Query, but: str = "") -> list[Entry]:
     words = query.text.casefold().split()[:_MOST_WORDS]
-    asked = [(facet, query.values(facet.key)) for facet in FACETS if facet.key != but and query.values(facet.key)]
+    asked = [(facet, set(query.values(facet.key))) for facet in FACETS if facet.key != but and query.values(facet.key)]
     return [
         entry
         for entry in entries
-        if all(set(facet.values(entry)) & set(values) for facet, values in asked)
-        and (not words or all(word in text for text in [_text(entry)] for word in words))
+        if not any(values.isdisjoint(facet.values(entry)) for facet, values in asked)
+        and all(word in entry.text for word in words)
     ]
-
-
-def _text(entry: Entry) -> str:
-    card, data = entry.card, entry.data
-    texts = (entry.name, entry.namespace, card.title, card.summary, card.intended_use, entry.task, entry.architecture)
-    labels = (label for label, _ in data.classes)
-    return " ".join(filter(None, (*texts, data.title, data.instrument, *data.taxa, *labels))).casefold()
 
 
 def _ordered(entries: list[Entry], order: str) -> list[Entry]:

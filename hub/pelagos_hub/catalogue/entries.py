@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal
 
 from pelagos.api import reasons
@@ -128,6 +129,14 @@ class Entry:
     def pictures(self) -> list[Picture]:
         """Those of its card."""
         return self.card.pictures
+
+    @cached_property
+    def text(self) -> str:
+        """What words are looked for in."""
+        card, data = self.card, self.data
+        texts = (self.name, self.namespace, card.title, card.summary, card.intended_use, self.task, self.architecture)
+        labels = (label for label, _ in data.classes)
+        return " ".join(filter(None, (*texts, data.title, data.instrument, *data.taxa, *labels))).casefold()
 
     @property
     def is_ready(self) -> bool:
