@@ -232,9 +232,13 @@ def test_a_query_survives_its_address() -> None:
 
 def test_what_an_address_says_too_much_or_wrongly_is_left_out() -> None:
     pairs = [("page", "-1"), ("sort", "evil"), ("unknown", "x"), ("q", "x" * 5000)]
-    query = Query.parse([*pairs, *[("task", f"t{number}") for number in range(1000)]])
+    many_values = [(facet, f"{facet}{number}") for number in range(1000) for facet in ("taxon", "license")]
+    query = Query.parse([*pairs, ("task", "Detection"), *many_values])
 
-    assert (query.page, query.order, len(query.text), len(query.values("task"))) == (1, "newest", 200, 20)
+    assert (query.page, query.order, len(query.text)) == (1, "newest", 200)
+    # Of all filters together: each costs a look at all models where nothing fits.
+    assert query.values("task") == ("Detection",)
+    assert sum(len(values) for _, values in query.chosen) == 20
     assert browse(many(3), Query.parse([("page", "²")])).query.page == 1
 
 

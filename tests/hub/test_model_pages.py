@@ -111,6 +111,25 @@ async def test_who_sees_a_model(catalogue: str) -> None:
         assert listed == (1 if who in expected else 0)
 
 
+@pytest.mark.parametrize(
+    ("catalogue", "kept"), [("Public", "private, max-age=3600"), ("Namespace", "private, no-cache")]
+)
+async def test_what_is_not_for_everybody_is_not_shown_again_to_whoever_comes_next(catalogue: str, kept: str) -> None:
+    site = Site()
+    site.cluster.put(served(catalogue=catalogue, card={"pictures": [PICTURE]}))
+    site.cluster.pictures["reef", "pictures", "frame.png"] = catalogued.picture()
+
+    async with site.visitor(cookies=signed_in(site)) as visitor:
+        picture = await visitor.get("/models/reef/plankton/pictures/0")
+    async with site.visitor() as visitor:
+        again = await visitor.get(
+            "/models/reef/plankton/pictures/0", headers={"If-None-Match": picture.headers["etag"]}
+        )
+
+    assert picture.headers["cache-control"] == kept
+    assert again.status_code == {"Public": 304, "Namespace": 404}[catalogue]
+
+
 async def test_without_a_rule_whoever_signed_in_is_admitted_to_every_group() -> None:
     site = Site()
     site.cluster.put(served(catalogue="Namespace"))
@@ -197,9 +216,10 @@ async def test_where_a_picture_was_taken_does_not_go_out(site: Site) -> None:
     assert b"CANARY" not in content
 
 
-async def test_a_picture_of_too_many_pixels_is_not_decoded(site: Site) -> None:
+@pytest.mark.parametrize("size", [(8_000, 8_000), (4_001, 4_000)])
+async def test_a_picture_of_too_many_pixels_is_not_decoded(site: Site, size: tuple[int, int]) -> None:
     out = io.BytesIO()
-    Image.new("1", (8_000, 8_000)).save(out, "PNG")
+    Image.new("1", size).save(out, "PNG")
     site.cluster.pictures["reef", "pictures", "frame.png"] = out.getvalue()
 
     async with site.visitor() as visitor:
@@ -287,6 +307,12 @@ def test_a_card_of_any_size_is_rendered_in_bounds() -> None:
     deep = "> " * 5000 + "x\n" + "[" * 20_000 + "\n" + "| a " * 5000
 
     assert len(markdown.render(deep * 10)) < 3_000_000
+
+
+def test_a_card_is_made_into_a_page_once() -> None:
+    card = "| *a* " * 1000
+
+    assert markdown.render(card) is markdown.render("".join(card))
 
 
 # For programs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from markdown_it import MarkdownIt
@@ -35,8 +36,12 @@ def _link_open(tokens: Sequence[Token], index: int, options: Any, _environment: 
 _MARKDOWN = _Markdown()
 
 
+@lru_cache(maxsize=32)
 def render(text: str) -> Markup:
-    """All its headings below one of the second rank. Wide tables can be scrolled to the side, also by keyboard."""
+    """All its headings below one of the second rank. Wide tables can be scrolled to the side, also by keyboard.
+
+    Takes seconds for the longest texts, or those that are written to: it is remembered, and no place for the event loop.
+    """
     tokens = _MARKDOWN.parse(text[:_LARGEST])
     for token in tokens:
         if token.type in {"heading_open", "heading_close"}:

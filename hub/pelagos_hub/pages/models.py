@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from pelagos_hub.catalogue.entries import Document, Entry
 
-_KEPT = "private, max-age=3600"
+_KEPT, _ASKED = "private, max-age=3600", "private, no-cache"
 _LABELS = {
     model_card.REPORT: ("Report of the training", "HTML, holds all that it shows"),
     model_card.CARD: ("Model card", "Markdown"),
@@ -78,7 +79,7 @@ async def picture(request: Request) -> Response:
         return RedirectResponse("/static/absent.svg", HTTPStatus.FOUND, {"Cache-Control": "no-store"})
     if found is None:
         raise Problem(404, "This picture cannot be shown", why)
-    headers = {"ETag": found.etag, "Cache-Control": _KEPT}
+    headers = {"ETag": found.etag, "Cache-Control": _keeping(entry)}
     if request.headers.get("if-none-match") == found.etag:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     return Response(found.content, media_type=found.type, headers=headers)
@@ -95,8 +96,13 @@ async def document(request: Request) -> Response:
         raise Problem(404, f"There is no {name[:60]} of this model", f"Its training wrote: {there}.")
     content = await _content(request, found)
     # Never as a page of ours: whoever trained may have written anything into it.
-    headers = {"Content-Disposition": f'attachment; filename="{entry.name}-{name}"', "Cache-Control": _KEPT}
+    headers = {"Content-Disposition": f'attachment; filename="{entry.name}-{name}"', "Cache-Control": _keeping(entry)}
     return Response(content, media_type=TYPES[name], headers=headers)
+
+
+def _keeping(entry: Entry) -> str:
+    """How a browser may keep what belongs to it: what is not for everybody is never shown again without asking who it is now."""
+    return _KEPT if entry.visibility == "Public" else _ASKED
 
 
 async def _content(request: Request, wanted: Document) -> bytes:
@@ -121,7 +127,11 @@ async def _classes(request: Request, entry: Entry) -> tuple[Markup | None, str]:
     if content is None:
         return None, "Figures of single classes are in the model card, which cannot be reached from here."
     part = markdown.figures_of_classes(content.decode(errors="replace"))
-    return (markdown.render(part), "") if part else (None, "")
+    if not part:
+        return None, ""
+    # Whoever else looks at it meanwhile waits for the same.
+    async with hub(request).turns.of(f"card {card.sha256}"):
+        return await asyncio.to_thread(markdown.render, part), ""
 
 
 def _calling(entry: Entry) -> dict[str, str]:
