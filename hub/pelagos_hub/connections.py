@@ -9,21 +9,48 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class Impatient(H11Protocol):  # type: ignore[misc]  # its types are not looked at
-    """Ends a connection on which no whole head of a request came in time."""
+    """Ends a connection on which no whole head of a request came in time: of the first one, or of another one after it."""
 
     seconds: ClassVar[float] = 15.0
+    _patience: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         super().connection_made(transport)
-        self._patience = self.loop.call_later(self.seconds, self._give_up)
+        self._look()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        """See uvicorn: another request may come, or have come already."""
+        super().on_response_complete()
+        self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        self._patience.cancel()
+        self._rest()
         super().connection_lost(exc)
 
-    def _give_up(self) -> None:
+    def _look(self) -> None:
+        if not self._is_waiting():
+            self._rest()
+        elif self._patience is None and not self.transport.is_closing():
+            self._patience = self.loop.call_later(self.seconds, self._give_up)
+
+    def _is_waiting(self) -> bool:
+        """Whether what comes next is the head of a request."""
         request: Any = self.cycle
-        if request is None and not self.transport.is_closing():
+        return request is None or bool(request.response_complete)
+
+    def _rest(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _give_up(self) -> None:
+        self._patience = None
+        if self._is_waiting() and not self.transport.is_closing():
             self.transport.close()

@@ -129,5 +129,12 @@ async def test_a_connection_on_which_nobody_asks_anything_is_ended() -> None:
         told.write(b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8088\r\nConnection: close\r\n\r\n")
         assert (await asked.read()).startswith(b"HTTP/1.1 200 ")
         told.close()
+        # Whoever has asked once, and goes on with half of a head.
+        second, told = await asyncio.open_connection("127.0.0.1", port)
+        told.write(b"GET /robots.txt HTTP/1.1\r\nHost: 127.0.0.1:8088\r\n\r\n")
+        answered = await second.readuntil(b"sitemap.xml\n")
+        told.write(b"GET / HTTP/1.1\r\nX")
+        assert (answered.startswith(b"HTTP/1.1 200 "), await second.read()) == (True, b"")
+        told.close()
     server.should_exit = True
     await running
