@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 import catalogued
@@ -19,6 +20,7 @@ from catalogued import PICTURE, collected, served, trained
 from hub_sites import Site
 from object_storage import ObjectStorage
 from pelagos.ports.errors import RejectedError
+from pelagos_contract import model_image
 from pelagos_contract.model_card import Card
 from pelagos_hub.catalogue.entries import Document
 from pelagos_hub.documents import AlteredError, Documents
@@ -401,3 +403,28 @@ async def test_a_page_offers_a_trial_or_says_why_not(site: Site) -> None:
     assert "<button>Try</button>" in offered
     assert "<button>Try</button>" not in broken
     assert "does not answer right" in broken
+
+
+async def test_a_model_whose_card_names_an_image_has_a_description_for_oscar(site: Site) -> None:
+    image = f"registry.example/marine/plankton@sha256:{64 * 'c'}"
+    async with site.visitor() as visitor:
+        absent = await visitor.get("/models/reef/plankton/fdl.yaml")
+        site.cluster.put(served(card={"image": image}))
+        found = await visitor.get("/models/reef/plankton/fdl.yaml")
+        page = (await visitor.get("/models/reef/plankton")).text
+        told = (await visitor.get("/api/models/reef/plankton")).json()
+
+    assert absent.status_code == 404
+    (service,) = yaml.safe_load(found.text)["functions"]["oscar"]
+    assert service["oscar-cluster"]["image"] == image
+    assert service["oscar-cluster"]["name"] == "plankton"
+    assert service["oscar-cluster"]["script"] == model_image.SCRIPT
+    assert f"127.0.0.1:5000:5000 {image}" in page
+    assert 'href="/models/reef/plankton/fdl.yaml"' in page
+    assert told["image"] == image
+
+
+async def test_an_image_that_is_not_named_by_its_digest_is_shown_nowhere(site: Site) -> None:
+    site.cluster.put(served(card={"image": "registry.example/marine/plankton:latest"}))
+    async with site.visitor() as visitor:
+        assert (await visitor.get("/models/reef/plankton/fdl.yaml")).status_code == 404

@@ -114,6 +114,8 @@ class Entry:
     """Type, status, reason, message and when the status last changed."""
     thresholds: tuple[str, str] = ("", "")
     """Confidence and IoU at which it reports."""
+    cpu: str = "1"
+    """Cores of one server."""
 
     @property
     def path(self) -> str:
@@ -194,6 +196,7 @@ def entry(service: Body, training: Body | None, dataset: Body | None) -> Entry:
         created=reading.moment(metadata.get("creationTimestamp")),
         conditions=conditions,
         thresholds=(reading.line(thresholds.get("confidence"), 10), reading.line(thresholds.get("iou"), 10)),
+        cpu=reading.line(str(reading.at(spec, "resources").get("cpu") or 1), 20),
     )
 
 

@@ -88,6 +88,7 @@ def described(entry: Entry, origin: str) -> dict[str, Any]:
         "onnxSha256": entry.onnx_sha256 or None,
         "manifestSha256": entry.manifest_sha256 or None,
         "endpoints": dict(entry.endpoints),
+        "image": card.image,
         "documents": [f"{origin}{entry.path}/{each.name}" for each in entry.documents],
         "pictures": [
             {

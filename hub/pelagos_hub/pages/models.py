@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import RedirectResponse, Response
 
 from pelagos.ports.errors import OutageError, RejectedError
-from pelagos_contract import model_card
+from pelagos_contract import model_card, model_image
 from pelagos_hub import rendering
 from pelagos_hub.catalogue import browsing
 from pelagos_hub.context import duration, hub
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from pelagos_hub.catalogue.entries import Document, Entry
 
+FDL = "fdl.yaml"
+"""Description of the image of a model for OSCAR, where the card names one."""
 _KEPT, _ASKED = "private, max-age=3600", "private, no-cache"
 _LABELS = {
     model_card.REPORT: ("Report of the training", "HTML, holds all that it shows"),
@@ -60,6 +62,7 @@ async def model(request: Request) -> Response:
         classes=classes,
         trouble=trouble,
         documents=[(each.name, *_LABELS[each.name]) for each in entry.documents if each.name in _LABELS],
+        fdl=FDL if entry.card.image and entry.onnx_sha256 else "",
         linked=machine.linked(entry, at.settings.origin),
         calling=_calling(entry),
     )
@@ -88,6 +91,10 @@ async def picture(request: Request) -> Response:
 async def document(request: Request) -> Response:
     """A document of the model, as its training wrote it."""
     entry, name = visible.entry(request), request.path_params["document"]
+    if name == FDL and entry.card.image and entry.onnx_sha256:
+        text = model_image.description(entry.name, entry.card.image, entry.onnx_sha256, entry.cpu)
+        headers = {"Content-Disposition": f'attachment; filename="{entry.name}-{name}"', "Cache-Control": "no-store"}
+        return Response(text, media_type="application/yaml; charset=utf-8", headers=headers)
     if name == "card.md":
         return RedirectResponse(f"{entry.path}/{model_card.CARD}", HTTPStatus.FOUND)
     found = next((each for each in entry.documents if each.name == name), None)

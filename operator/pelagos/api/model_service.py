@@ -186,6 +186,15 @@ class ServiceCard(Card):
 
     title: Annotated[Line | None, Field(description="Title in the catalogue.")] = None
     doi: Annotated[Doi | None, Field(description="DOI of the model.")] = None
+    image: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/]*@sha256:[0-9a-f]{64}$",
+            max_length=400,
+            description="Container image of the model with the DEEPaaS API, by its digest, as pelagos image build --push "
+            "prints it. With it the catalogue hands out a description for OSCAR.",
+        ),
+    ] = None
     pictures: Annotated[
         list[Picture],
         Field(

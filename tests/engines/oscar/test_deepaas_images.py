@@ -13,8 +13,7 @@ import yaml
 from engines.oscar.conftest import Site
 from engines.oscar.test_real_client import told
 from model_packages import ENVIRONMENTS
-from pelagos.cli.image import recipe
-from pelagos_contract import fdl
+from pelagos_contract import fdl, model_image
 
 
 async def test_files_that_come_are_answered_and_said_how(
@@ -36,7 +35,7 @@ async def test_files_that_come_are_answered_and_said_how(
         "PELAGOS_MANIFEST_SHA256": package.name,
     }
     # As a person writes it from `pelagos image fdl`: the buckets, and the storage in which they are.
-    described = fdl.service(fdl.Service("urchins", "registry.example/urchins", recipe.SCRIPT))
+    described = fdl.service(fdl.Service("urchins", "registry.example/urchins", model_image.SCRIPT))
     for section, folder in (("input", "in"), ("output", "out")):
         described[section] = [{"storage_provider": "minio.local", "path": f"{site.bucket}/{folder}"}]
     key, secret = site.storage.access
@@ -48,7 +47,7 @@ async def test_files_that_come_are_answered_and_said_how(
         "verify": False,
     }
     described["storage_providers"] = {"minio": {"local": minio}}
-    (tmp_path / "script.sh").write_text(recipe.SCRIPT)
+    (tmp_path / "script.sh").write_text(model_image.SCRIPT)
     document = {"functions": {"oscar": [{"marine": described | {"script": "script.sh"}}]}}
     (tmp_path / "fdl.yaml").write_text(yaml.safe_dump(document))
     site.manager.jobs.storage = site.storage

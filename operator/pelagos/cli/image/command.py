@@ -22,7 +22,7 @@ from pelagos.cli.image import recipe
 from pelagos.cli.image.recipe import Model
 from pelagos.cli.outputs import Output
 from pelagos.settings import Settings
-from pelagos_contract import disk, fdl
+from pelagos_contract import disk, fdl, model_image
 from pelagos_contract.model_card import Card
 
 BASE = "ghcr.io/pelagos/deepaas"
@@ -52,7 +52,7 @@ def build(  # noqa: PLR0913, PLR0917 - options of a command
     description: Annotated[
         Path | None, typer.Option("--fdl", help="File for OSCAR's description of it, replacing what is there.")
     ] = None,
-    memory: Memory = "2Gi",
+    memory: Memory = model_image.USUAL_MEMORY,
     cluster: Cluster = fdl.CLUSTER,
     namespace: access.Namespace = "",
     context: access.Context = "",
@@ -118,7 +118,7 @@ def fdl_(
         str,
         typer.Option("--image", help="The image that was built of it, as OSCAR is to fetch it: best by its digest."),
     ],
-    memory: Memory = "2Gi",
+    memory: Memory = model_image.USUAL_MEMORY,
     cluster: Cluster = fdl.CLUSTER,
     namespace: access.Namespace = "",
     context: access.Context = "",
@@ -198,7 +198,7 @@ def _context(settings: Settings, folder: Path, uri: str, model: Model, base: str
 
 
 def _described(model: Model, built: str, memory: str, cluster: str) -> str:
-    return recipe.written(fdl.document([recipe.described(model, built, memory)], cluster))
+    return model_image.description(model.name, built, model.onnx_sha256, str(model.spec.resources.cpu), memory, cluster)
 
 
 def _require_memory(given: str) -> None:

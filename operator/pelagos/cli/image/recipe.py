@@ -1,4 +1,4 @@
-"""What an image of one model is made of, and how OSCAR is told of it. Pure.
+"""What an image of one model is made of. Pure.
 
 What the variables mean is in pelagos_pipelines.deepaas.settings, which reads them in the container.
 """
@@ -6,34 +6,17 @@ What the variables mean is in pelagos_pipelines.deepaas.settings, which reads th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import yaml
 
 from pelagos.api.model_service import ModelServiceSpec, ServiceCard
 from pelagos.cli.container_engines import RefusedError
 from pelagos.ports.serving import USUAL_CONFIDENCE
-from pelagos_contract import fdl
 from pelagos_contract.text import shown
 
-PORT, HEALTH = 5000, "/v2/models/"
 PACKAGE, CARD = "package", "card.json"
 """Of the folder that an image is built from."""
 FILES = "/opt/model"
 """Where they are in the image."""
-SCRIPT = """#!/bin/sh
-# For an image NAME: NAME.json with what is found, and NAME.status.json, which alone says whether that went well: OSCAR says of
-# every script that it did.
-name=$(basename "$INPUT_FILE_PATH")
-deepaas-cli --deepaas_method_output="$TMP_OUTPUT_DIR/$name.json" predict --image="$INPUT_FILE_PATH"
-code=$?
-if [ "$code" = 0 ]; then state=Succeeded; else state=Failed; fi
-printf '{"state": "%s", "exitCode": %d}\\n' "$state" "$code" >"$TMP_OUTPUT_DIR/$name.status.json"
-exit "$code"
-"""
-"""Of an OSCAR service, for each file that it is sent."""
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?"
 _REFERENCE = re.compile(
@@ -102,31 +85,3 @@ def labels(model: Model) -> dict[str, str]:
         "dev.pelagos.model-license": card.license or "",
     }
     return {name: shown(value)[:_LONGEST_LABEL] for name, value in told.items() if value}
-
-
-def described(model: Model, image: str, memory: str) -> fdl.Service:
-    """The image as a service of OSCAR, which is exposed, and answers files that it is sent, too."""
-    return fdl.Service(
-        name=fdl.name_of(model.name),
-        image=image,
-        script=SCRIPT,
-        cpu=str(model.spec.resources.cpu),
-        memory=memory,
-        labels={"pelagos.dev/onnx": model.onnx_sha256[:_TOLD]},
-        exposed=fdl.Exposed(port=PORT, health_path=HEALTH),
-    )
-
-
-def written(document: Mapping[str, Any]) -> str:
-    """A document for people to read: scripts line by line."""
-    return yaml.dump(document, Dumper=_Lines, sort_keys=False, width=1000)
-
-
-class _Lines(yaml.SafeDumper):
-    """Writes texts of several lines as blocks."""
-
-
-_Lines.add_representer(
-    str,
-    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
-)
