@@ -58,6 +58,14 @@ def test_masks_are_drawn_pixel_by_pixel_as_coco_means_them(seed: int) -> None:
     assert found.shape.stretched == (800 / width, 500 / height)
 
 
+def test_a_mask_of_empty_runs_is_none_and_costs_no_time() -> None:
+    mask = {"size": [4000, 4000], "counts": "0" * 60_000}
+    found = answer({"instances": [{"label": "weed", "mask": mask}] * 500}, (4000, 4000))
+
+    assert not found.has_shapes
+    assert any("too large to be drawn" in note for note in found.notes)
+
+
 def test_long_runs_that_go_over_several_columns_are_drawn_in_each() -> None:
     pixels: Any = np.zeros((7, 500), bool)
     pixels[:, 30:480] = True

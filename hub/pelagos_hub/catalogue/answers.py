@@ -151,7 +151,8 @@ def _path(mask: Mapping[str, Any], strokes: int) -> str | None:
     parts: list[str] = []
     place, is_inside = 0, False
     for length in itertools.islice(_runs(counts), _MOST_RUNS):
-        if length < 0 or place + length > height * width:
+        # None but the first is empty in what an encoder writes: others would cost time, and no stroke.
+        if length < (1 if place or is_inside else 0) or place + length > height * width:
             return None
         if is_inside:
             for column, top, rows in _columns(place, length, height):
