@@ -20,7 +20,7 @@ from pelagos_hub.login import local, oidc, sessions
 from pelagos_hub.login import routes as login_routes
 from pelagos_hub.shelf import Shelf
 from pelagos_hub.trials import routes as trial_routes
-from pelagos_hub.turns import Turns
+from pelagos_hub.turns import Starts, Turns
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -35,10 +35,20 @@ def make_app(settings: Settings, cluster: Cluster, clock: Clock | None = None) -
     kept = sessions.Sessions(clock.elapsed, most=settings.sessions, longest=settings.session_hours * 3600.0)
     provider = oidc.Provider(settings) if settings.oidc_issuer else None
     link = local.Link(settings)
-    turns = Turns(settings.uploads)
+    turns, starts = Turns(settings.uploads), Starts(clock.elapsed)
     shelf = Shelf(settings, cluster)
     hub = Hub(
-        settings, cluster, clock, kept, rendering.environment(), observing.Metrics(), provider, link, turns, shelf
+        settings,
+        cluster,
+        clock,
+        kept,
+        rendering.environment(),
+        observing.Metrics(),
+        provider,
+        link,
+        turns,
+        starts,
+        shelf,
     )
 
     @contextlib.asynccontextmanager

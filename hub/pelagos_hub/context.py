@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pelagos_hub.observing import Metrics
     from pelagos_hub.settings import Settings
     from pelagos_hub.shelf import Shelf
-    from pelagos_hub.turns import Turns
+    from pelagos_hub.turns import Starts, Turns
 
 
 class Clock(Protocol):
@@ -57,6 +57,7 @@ class Hub:
     """None: nobody logs in by one."""
     link: Link
     turns: Turns
+    starts: Starts
     shelf: Shelf
 
     def staleness(self, listing: Listing) -> str:

@@ -1,9 +1,15 @@
-"""Who may do what at the same time: one thing after the other of each person, and few uploads of all."""
+"""Who may do what at the same time: one thing after the other of each person, and few uploads of all; and how often."""
 
 from __future__ import annotations
 
 import asyncio
 import weakref
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+MOST_STARTS, STARTS_SECONDS = 20, 600.0
+"""Trials that the hub makes for one person in so long: also one that is refused stays in the cluster for a while."""
+_MOST_PEOPLE = 20_000
 
 
 class Turns:
@@ -19,3 +25,24 @@ class Turns:
         if lock is None:
             lock = self._locks[what] = asyncio.Lock()
         return lock
+
+
+class Starts:
+    """Counts what each person begins. ``clock`` only goes on."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._begun: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def take(self, person: str) -> bool:
+        """Whether one more may begin now, which then counts."""
+        now, begun = self._clock(), self._begun.setdefault(person, deque())
+        self._begun.move_to_end(person)
+        while len(self._begun) > _MOST_PEOPLE:
+            self._begun.popitem(last=False)
+        while begun and now - begun[0] >= STARTS_SECONDS:
+            begun.popleft()
+        if len(begun) >= MOST_STARTS:
+            return False
+        begun.append(now)
+        return True

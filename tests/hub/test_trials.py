@@ -140,6 +140,20 @@ async def test_two_clicks_are_one_trial(site: Site, alice: httpx2.AsyncClient) -
     }
 
 
+async def test_nobody_fills_the_cluster_with_trials_that_are_refused(site: Site, alice: httpx2.AsyncClient) -> None:
+    form = {"csrf": await csrf(alice), "namespace": "reef", "service": "plankton"}
+    statuses = []
+    for _ in range(22):
+        statuses.append((await alice.post("/trials", data=form, headers=OURS)).status_code)
+        for name, trial in site.cluster.trials().objects.items():
+            site.cluster.kinds["Trial"][name] = {**trial, "status": {"phase": "Refused"}}
+
+    assert statuses == [303] * 20 + [429] * 2
+    assert len(site.cluster.trials().objects) == 20
+    site.clock.seconds += 600
+    assert (await alice.post("/trials", data=form, headers=OURS)).status_code == 303
+
+
 async def test_nobody_sees_or_stops_the_trials_of_others(
     site: Site, alice: httpx2.AsyncClient, mallory: httpx2.AsyncClient
 ) -> None:

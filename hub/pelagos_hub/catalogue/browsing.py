@@ -68,7 +68,7 @@ class Query:
         told: dict[str, list[str]] = {}
         for key, value in pairs:
             told.setdefault(key, []).append(value)
-        chosen = []
+        chosen: list[tuple[str, tuple[str, ...]]] = []
         for facet in FACETS:
             values = list(dict.fromkeys(value[:300] for value in told.get(facet.key, ()) if value))
             # Of all facets together: where nothing fits, everything is counted without each of them.

@@ -14,9 +14,9 @@ from pelagos.engines.triton import http_inference
 from pelagos.engines.triton.inference import InferenceError
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos_contract.text import shown
-from pelagos_hub import problems, rendering
+from pelagos_hub import problems, rendering, turns
 from pelagos_hub.catalogue import answers
-from pelagos_hub.context import hub
+from pelagos_hub.context import duration, hub
 from pelagos_hub.login import forms, sessions
 from pelagos_hub.pictures import UnusableError
 from pelagos_hub.problems import Problem
@@ -48,6 +48,12 @@ async def start(request: Request, session: sessions.Session, form: FormData) -> 
         for each in _own(request, person):
             if each.is_live and (each.namespace, each.service) == service and _token(session, each):
                 return RedirectResponse(each.path, 303, _UNSTORED)
+        if not at.starts.take(person.key):
+            raise Problem(
+                429,
+                "You have begun many trials in a short time",
+                f"At most {turns.MOST_STARTS} are made in {duration(turns.STARTS_SECONDS)}. Wait, then try again.",
+            )
         secret = making.token()
         wanted = making.trial(at.settings, person, service, secret, at.clock.now())
         try:
@@ -116,7 +122,7 @@ async def predict(request: Request, session: sessions.Session, form: FormData) -
     is_part = request.headers.get("x-part") == "answer"
     if is_json and not is_part:
         return JSONResponse(answer, headers=_UNSTORED)
-    drawn = answers.answer(found, (image.width, image.height))
+    drawn = await asyncio.to_thread(answers.answer, found, (image.width, image.height))
     if is_part:
         return rendering.page(
             request, "answer.html", found=drawn, seconds=seconds, prediction=found, picture="", file=name
