@@ -56,6 +56,22 @@ async def test_a_service_of_somebody_else_is_never_touched(site: Site, want: Des
     assert site.changes() == []
 
 
+async def test_a_service_that_is_called_almost_as_ours_does_not_hide_it(site: Site, want: DesiredService) -> None:
+    await site.engine.apply(want)
+    rest = OscarRest(access(site.folder, site.manager.url))
+    name = f"{manifests.prefix(want.uid)}0"
+    await rest.create({"name": name, "image": "other/image", "script": "exit 0", "cpu": "1", "memory": "1Gi"})
+    await rest.close()
+    services = site.manager.services
+    site.manager.services = {name: services.pop(name), **services}
+    later = engine(site.manager, site.storage, site.bucket, site.folder)
+
+    assert await later.observe(want.uid) is not None
+    await later.remove(want.uid)
+    assert list(site.manager.services) == [name]
+    await later.close()
+
+
 async def test_annotations_that_were_copied_or_altered_are_nobodys_word(
     site: Site, want: DesiredService, make_want: MakeWant
 ) -> None:

@@ -230,9 +230,10 @@ class Oscar:
     async def _view(self, uid: str) -> View | None:
         name = self._names.get(uid)
         if name is None:
-            begin = manifests.prefix(uid)
-            names = [str(each.get("name", "")) for each in await self._rest.services()]
-            name = next((each for each in names if each.startswith(begin)), None)
+            # Anybody may call a service almost as ours is called: ours is the one with our seal.
+            for each in await self._rest.services():
+                if (known := self._ours(each)) is not None and known.uid == uid:
+                    name = str(each["name"])
         found = await self._rest.service(name) if name is not None else None
         want = self._ours(found) if found is not None else None
         if found is None or want is None or want.uid != uid:
