@@ -115,7 +115,7 @@ class OpenIdentities:
         now = self._clock()
         if kept.told is None or now >= kept.told_until:
             try:
-                user = await self._issuer.user(kept.token)
+                user = await self._issuer.user(kept.token, is_known=True)
             except UnknownCallerError:
                 # As for a JWT that was made for us: it is good here, and UserInfo tells nothing about it.
                 user = {}
@@ -163,7 +163,7 @@ class OpenIdentities:
             raise UnknownCallerError(
                 f"The token is no JWT: ask {self._issuer.name} for one with the audience {' or '.join(self._audiences)}"
             )
-        claims = await self._issuer.user(token)
+        claims = await self._issuer.user(token, is_known=False)
         now = self._clock()
         kept = _Kept(self, token, claims, now + KEPT_SECONDS)
         kept.told, kept.told_until = self._told(claims) or (), kept.until

@@ -52,7 +52,7 @@ class Issuer:
         self._fetched: float | None = None
         self._tried: float | None = None
         self._lock = asyncio.Lock()
-        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._turns = {is_known: asyncio.Semaphore(_AT_ONCE) for is_known in (True, False)}
 
     async def close(self) -> None:
         """Close the connections."""
@@ -80,14 +80,18 @@ class Issuer:
         is_unknown = kid is not None and kid not in self._known
         return (is_old or is_unknown) and (self._tried is None or now - self._tried >= AGAIN_SECONDS)
 
-    async def user(self, token: str) -> Mapping[str, Any]:
-        """What it tells of whose token it is. Raises UnknownCallerError when it does not know it, and IssuerAwayError."""
+    async def user(self, token: str, *, is_known: bool) -> Mapping[str, Any]:
+        """What it tells of whose token it is. Raises UnknownCallerError when it does not know it, and IssuerAwayError.
+
+        ``is_known``: the token was found to be good. Those that anybody may send do not hold up these.
+        """
         if not self._document:
             async with self._lock:
                 await self._discover()
-        if self._turns.locked():
+        turns = self._turns[is_known]
+        if turns.locked():
             raise IssuerAwayError("too many tokens are being asked about")
-        async with self._turns:
+        async with turns:
             url = self._address("userinfo_endpoint")
             return await self._get("userinfo", url, {"Authorization": f"Bearer {token}"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import time
 from collections.abc import Mapping
@@ -22,13 +23,15 @@ def key(kid: str, number: int = 0) -> RSAKey:
 
 
 class MadeIssuer:
-    """``asked`` counts requests by path; ``answers`` take the place of what it would say."""
+    """``asked`` counts requests by path; ``answers`` take the place of what it would say. Of slow tokens nothing is said before
+    ``gate`` is open."""
 
     def __init__(self) -> None:
         self.keys: list[Key] = [key("first")]
         self.asked: dict[str, int] = {}
         self.answers: dict[str, web.Response] = {}
         self.users: dict[str, Mapping[str, Any]] = {}
+        self.gate = asyncio.Event()
         self.name = ""
         self._runner: web.ServerRunner | None = None
 
@@ -62,7 +65,10 @@ class MadeIssuer:
             )
         if path == "/keys":
             return web.json_response(KeySet(self.keys).as_dict(private=False))
-        user = self.users.get(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        token = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token.startswith("slow"):
+            await self.gate.wait()
+        user = self.users.get(token)
         return web.json_response(user) if user is not None else web.Response(status=401)
 
 

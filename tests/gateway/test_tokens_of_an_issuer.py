@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
@@ -13,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from gateway.issuers import AUDIENCE, ECKey, MadeIssuer, OctKey, key
-from gateway.sites import Clock
+from gateway.sites import Clock, until
 from pelagos_gateway.identities import KEPT_SECONDS, UNKNOWN_SECONDS, OpenIdentities
 from pelagos_gateway.issuer import AGAIN_SECONDS, LONGEST_SECONDS, Issuer
 from pelagos_gateway.issuer import KEPT_SECONDS as KEPT_KEYS_SECONDS
@@ -254,6 +255,20 @@ async def test_opaque_tokens_are_asked_about_and_unknown_ones_not_again_at_once(
     world.issuer.users["unknown"] = {"sub": "bob"}
     world.clock.ahead = UNKNOWN_SECONDS + 1
     assert (await world.identities.identify("unknown")).key != made.key
+
+
+async def test_tokens_that_anybody_may_send_hold_up_nobody_whose_token_is_good(opaque_world: World) -> None:
+    world = opaque_world
+    sent = [asyncio.create_task(world.identities.identify(f"slow {number}")) for number in range(16)]
+    await until(lambda: world.issuer.asked.get("/me") == 16)
+    with pytest.raises(IssuerAwayError):
+        await world.identities.identify("one more")
+
+    token = world.issuer.token()
+    world.issuer.users[token] = {"sub": "ada", "eduperson_entitlement": [GROUP]}
+    assert await (await world.identities.identify(token)).entitlements() == (GROUP,)
+    world.issuer.gate.set()
+    assert all(isinstance(each, UnknownCallerError) for each in await asyncio.gather(*sent, return_exceptions=True))
 
 
 async def test_a_person_is_the_same_by_every_token(opaque_world: World) -> None:
