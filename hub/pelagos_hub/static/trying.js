@@ -83,7 +83,7 @@ function sending(root, form) {
       });
       if (!answer.ok) {
         const { error } = await answer.json();
-        busy.textContent = `${error.headline}. ${error.advice}`;
+        busy.textContent = `${error.summary}. ${error.advice}`;
         return;
       }
       // From our own server, which has escaped all that the model said.
