@@ -56,6 +56,17 @@ def test_figures_of_sites_that_were_not_trained_on_are_sorted_with_the_worst_fir
     assert group.parts[2].figure is None
 
 
+def test_what_lies_behind_the_gateway_is_told_to_nobody() -> None:
+    service = served()
+    behind = {"http": "http://server.reef.svc:8080", "grpc": "server.reef.svc:9000"}
+    before = {"gatewayHttp": "https://models.example.org/reef/plankton", "gatewayGrpc": "models.example.org:443"}
+
+    service["status"]["endpoints"] = {**behind, "metrics": "http://server.reef.svc:8082/metrics"}
+    assert the(service).endpoints == behind
+    service["status"]["endpoints"] = {**behind, **before}
+    assert the(service).endpoints == before
+
+
 def test_a_model_that_no_training_of_its_namespace_made_has_no_figures() -> None:
     found = entry(served(), None, None)
 

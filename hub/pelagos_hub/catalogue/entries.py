@@ -188,16 +188,22 @@ def entry(service: Body, training: Body | None, dataset: Body | None) -> Entry:
         origin=_origin(training),
         documents=tuple(_documents(trained)),
         warnings=tuple(reading.line(each) for each in _texts(trained.get("warnings"), _MOST_WARNINGS)),
-        endpoints={
-            name: reading.line(address)
-            for name, address in reading.at(status, "endpoints").items()
-            if isinstance(address, str) and name in {"http", "grpc", "gatewayHttp", "gatewayGrpc"}
-        },
+        endpoints=_endpoints(reading.at(status, "endpoints")),
         created=reading.moment(metadata.get("creationTimestamp")),
         conditions=conditions,
         thresholds=(reading.line(thresholds.get("confidence"), 10), reading.line(thresholds.get("iou"), 10)),
         cpu=reading.line(str(reading.at(spec, "resources").get("cpu") or 1), 20),
     )
+
+
+def _endpoints(told: Body) -> dict[str, str]:
+    """Where callers come to: what lies behind the gateway is told to nobody."""
+    found = {}
+    for behind, before in (("http", "gatewayHttp"), ("grpc", "gatewayGrpc")):
+        name = before if told.get(before) else behind
+        if address := reading.line(told.get(name)):
+            found[name] = address
+    return found
 
 
 def _card(spec: Body, training: Body | None) -> ServiceCard:
