@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +20,22 @@ from pelagos.ports.errors import OutageError, RejectedError
 
 @dataclass
 class Issuer:
-    """``answers`` come in turn, the last one again and again; ``forms`` are what was asked."""
+    """``answers`` come in turn, the last one again and again, tuples part by part; ``forms`` are what was asked."""
 
     answers: list[tuple[int, object]]
     forms: list[dict[str, str]] = field(default_factory=list)
     url: str = ""
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         self.forms.append({name: str(value) for name, value in (await request.post()).items()})
         status, body = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(body, tuple):
+            parts = web.StreamResponse(status=status)
+            await parts.prepare(request)
+            for part in body:
+                await parts.write(part)
+                await asyncio.sleep(0.05)
+            return parts
         return (
             web.Response(text=body, status=status) if isinstance(body, str) else web.json_response(body, status=status)
         )
@@ -54,6 +62,12 @@ async def rest(issuer: Issuer, tmp_path: Path) -> AsyncIterator[OscarRest]:
         made = OscarRest(Access(manager.url, provider=provider))
         yield made
         await made.close()
+
+
+async def test_an_answer_may_come_in_parts(rest: OscarRest, issuer: Issuer) -> None:
+    issuer.answers = [(200, (b'{"access_token": "an-oidc-', b'token", "expires_in": 3600}'))]
+
+    assert "version" in await rest.info()
 
 
 async def test_one_token_is_asked_for_and_used_until_shortly_before_its_end(

@@ -75,6 +75,10 @@ class Endpoints:
         headers = {"Authorization": endpoint.authorization}
         try:
             async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
-                return answer.status, await answer.content.read(_LARGEST)
+                content = b""
+                # One read is what has come, which may be a part.
+                while len(content) < _LARGEST and (more := await answer.content.read(_LARGEST - len(content))):
+                    content += more
+                return answer.status, content
         except (aiohttp.ClientError, OSError):
             return None

@@ -99,6 +99,10 @@ class Tokens:
                 aiohttp.ClientSession(timeout=_TIMEOUT) as session,
                 session.post(self._provider.url, data=form, ssl=tls, allow_redirects=False) as answer,
             ):
-                return answer.status, await answer.content.read(_LARGEST)
+                content = b""
+                # One read is what has come, which may be a part.
+                while len(content) < _LARGEST and (more := await answer.content.read(_LARGEST - len(content))):
+                    content += more
+                return answer.status, content
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise OutageError(SYSTEM, f"{self._provider.url}: no answer ({type(error).__name__})") from None
