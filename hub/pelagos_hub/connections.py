@@ -1,4 +1,4 @@
-"""Connections on which nobody asks anything: uvicorn would keep them for ever, and counts them against its bound."""
+"""Connections on which nobody asks or reads anything: uvicorn would keep them for ever, and counts them against its bound."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 class Impatient(H11Protocol):  # type: ignore[misc]  # its types are not looked at
-    """Ends a connection on which no whole head of a request came in time: of the first one, or of another one after it."""
+    """Ends a connection on which no whole head of a request came in time: of the first one, or of another one after it.
+
+    And one on which nothing of an answer is taken for ``stalled`` seconds.
+    """
 
     seconds: ClassVar[float] = 15.0
+    stalled: ClassVar[float] = 60.0
     _patience: asyncio.TimerHandle | None = None
+    _stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -32,7 +37,18 @@ class Impatient(H11Protocol):  # type: ignore[misc]  # its types are not looked 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._rest()
+        self._flow()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol: what was sent is not taken."""
+        super().pause_writing()
+        self._stall = self.loop.call_later(self.stalled, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol: some of it was."""
+        self._flow()
+        super().resume_writing()
 
     def _look(self) -> None:
         if not self._is_waiting():
@@ -49,6 +65,11 @@ class Impatient(H11Protocol):  # type: ignore[misc]  # its types are not looked 
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+
+    def _flow(self) -> None:
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
 
     def _give_up(self) -> None:
         self._patience = None

@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvicorn
@@ -136,5 +137,35 @@ async def test_a_connection_on_which_nobody_asks_anything_is_ended() -> None:
         told.write(b"GET / HTTP/1.1\r\nX")
         assert (answered.startswith(b"HTTP/1.1 200 "), await second.read()) == (True, b"")
         told.close()
+    server.should_exit = True
+    await running
+
+
+async def test_a_connection_on_which_nobody_takes_the_answer_is_ended() -> None:
+    class Hasty(Impatient):
+        stalled = 0.05
+
+    ended = asyncio.Event()
+
+    async def large(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(1000):
+            await send({"type": "http.response.body", "body": bytes(2**20), "more_body": True})
+        ended.set()
+
+    config = uvicorn.Config(large, port=0, http=Hasty, log_config=None, lifespan="off")
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext
+    running = asyncio.create_task(server.serve())
+    async with asyncio.timeout(30):
+        while not server.started:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        _, told = await asyncio.open_connection("127.0.0.1", port, limit=1024)
+        told.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        # What is sent to nobody is dropped, so that the application comes to its end.
+        await ended.wait()
+        assert not server.server_state.connections
+        told.transport.abort()
     server.should_exit = True
     await running
