@@ -210,3 +210,20 @@ async def test_what_was_just_written_is_there_before_the_watch_tells_it(rest: Ku
     watched.put(map_("made", "5"))
     watched.put(map_("made", "4"))
     assert watched.objects["sea", "made"]["metadata"]["resourceVersion"] == "5"
+
+
+async def test_what_was_deleted_meanwhile_does_not_come_back_by_the_answer_to_a_write(
+    api: KubernetesRest, plane: ControlPlane
+) -> None:
+    watched = Watched(api, MAPS)
+    async with following(watched):
+        await until(lambda: watched.heard is not None and not watched.problem)
+        path = MAPS.path("default")
+        made = (
+            await api.ask("POST", path, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "brief"}})
+        ).body
+        await until(lambda: ("default", "brief") in watched.objects)
+        await api.ask("DELETE", MAPS.path("default", "brief"), {})
+        await until(lambda: ("default", "brief") not in watched.objects)
+        watched.put(made)
+        assert ("default", "brief") not in watched.objects

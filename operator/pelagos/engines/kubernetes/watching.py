@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -28,6 +29,8 @@ _WATCH_SECONDS = 300
 """After which the server ends a watch; another goes on where it ended."""
 _LONGEST_PAUSE = 30.0
 _EXPIRED = 410
+_MOST_GONE = 1000
+"""Objects that are remembered to have been deleted, should the answer to a write of ours tell of them after that."""
 
 Name = tuple[str, str]
 """Namespace and name."""
@@ -64,6 +67,7 @@ class Watched:
         self._clock = clock
         self._version = ""
         self._cut = ""
+        self._gone: deque[object] = deque(maxlen=_MOST_GONE)
 
     async def run(self) -> None:
         """Follow until cancelled. Whatever the server says or does not say, this goes on."""
@@ -90,6 +94,8 @@ class Watched:
         metadata = body["metadata"]
         name = (str(metadata.get("namespace", "")), str(metadata["name"]))
         before = self.objects.get(name)
+        if metadata.get("uid") in self._gone:
+            return
         # The watch may have been faster: then what it told is newer than the answer.
         if before is None or before["metadata"].get("uid") != metadata.get("uid"):
             self._set(name, body)
@@ -155,6 +161,7 @@ class Watched:
             name = _name(body)
             if kind == "DELETED":
                 self.objects.pop(name, None)
+                self._gone.append(body["metadata"].get("uid"))
             else:
                 self._set(name, self._slim(body))
             self._changed({name})
