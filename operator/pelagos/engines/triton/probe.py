@@ -9,7 +9,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from pelagos.engines.triton import http_inference, inference, outputs
+from pelagos.engines.triton import inference, outputs
 from pelagos.engines.triton.package import Known
 from pelagos.engines.triton.tasks import TASKS
 from pelagos.ports.serving import ProbeResult
@@ -18,6 +18,7 @@ from pelagos_contract.text import shown
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pelagos.engines.triton.http_inference import Endpoint
     from pelagos.ports.serving import DesiredService
 
     Found = Mapping[str, Any]
@@ -25,13 +26,17 @@ if TYPE_CHECKING:
 TIMEOUT = 10.0
 
 
-async def probe(
-    address: str | http_inference.Endpoint, want: DesiredService, known: Known, timeout: float = TIMEOUT
-) -> ProbeResult:
+async def probe(address: str | Endpoint, want: DesiredService, known: Known, timeout: float = TIMEOUT) -> ProbeResult:
     """Send the package's probe image as clients do, by gRPC or HTTP, and compare the answer with the known one."""
     begun = monotonic()
     asked = known.outputs is not None
-    infer = partial(inference.infer, address) if isinstance(address, str) else partial(http_inference.infer, address)
+    if isinstance(address, str):
+        infer = partial(inference.infer, address)
+    else:
+        # Loaded where a server is asked by HTTP: most are by gRPC, and what only compares answers has no HTTP client.
+        from pelagos.engines.triton import http_inference
+
+        infer = partial(http_inference.infer, address)
     try:
         answer, latency = await infer(want.model_name, known.image, timeout, raw=asked)
     except inference.InferenceError as error:
