@@ -96,7 +96,7 @@ class _Caller:
     key: str
     """Empty: one without limits."""
     access: str
-    services: tuple[str, ...] = ()
+    service: str = ""
     """What a trial opens."""
     identity: Identity | None = None
 
@@ -165,11 +165,11 @@ class Judge:
             return _unknown(f"The header Authorization cannot be used. {_SIGN_IN}", "invalid_request")
         token = found[1]
         if token.startswith(PREFIX):
-            trials = self._trials.opened(token, self._clock())
-            if not trials:
+            trial = self._trials.opened(token, self._clock())
+            if trial is None:
                 again = "begin another one, or send the token as you were given it"
                 return _unknown(f"This trial is over, or its token is another one: {again}", "invalid_token")
-            return _Caller(f"trial {trials[0].digest}", "trial", tuple(trial.service for trial in trials))
+            return _Caller(f"trial {trial.digest}", "trial", trial.service)
         if self._identities is None:
             return _unknown(f"Only tokens of trials are good here, which begin with {PREFIX}", "invalid_token")
         try:
@@ -208,15 +208,15 @@ def _service(asked: Asked, caller: _Caller) -> str | Refused:
         named = asked.service
         if named is not None and not _SERVICE.fullmatch(named):
             return Refused(404, _WHERE_GRPC)
-        if named is None and len(caller.services) == 1:
-            return caller.services[0]
+        if named is None and caller.service:
+            return caller.service
     else:
         found = _PATH.fullmatch(asked.path)
         named = found[1] if found else None
     if named is None:
         return Refused(404, _WHERE_GRPC if asked.is_grpc else _WHERE)
-    if caller.access == "trial" and named not in caller.services:
-        return Refused(403, f"This trial is of {' and '.join(caller.services)}, and opens nothing else: not {named}")
+    if caller.access == "trial" and named != caller.service:
+        return Refused(403, f"This trial is of {caller.service}, and opens nothing else: not {named}")
     return named
 
 

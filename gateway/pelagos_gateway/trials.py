@@ -2,6 +2,9 @@
 
 A token is known by its SHA-256 alone. It is good from when its Trial was first seen Open, for no longer than the Trial has left
 by the clock of the day and for no longer than it was made for; what is written into the Trial later makes that no longer.
+
+A token is of one Trial. Whoever reads a Trial can copy the digest into one of theirs, in any namespace: a copy opens nothing,
+also when the Trial that came first is over or gone.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -39,12 +42,15 @@ class Trials:
     """Those that are open. ``take`` tells what the API server says, and the times of now by both clocks."""
 
     def __init__(self) -> None:
-        self._by_digest: dict[str, list[Trial]] = {}
+        self._by_digest: dict[str, Trial] = {}
+        self._first: dict[str, str] = {}
+        """By digest, the uid of the Trial that came first; kept while any Trial has that digest."""
         self._deadlines: dict[str, float] = {}
 
     def take(self, found: Mapping[Key, Mapping[str, Any]], now: datetime, monotonic: float) -> None:
         """Replace what is known; what ended stays ended, as long as its Trial is there."""
-        by_digest: dict[str, list[Trial]] = {}
+        first = _first(found.values(), self._first)
+        by_digest: dict[str, Trial] = {}
         deadlines: dict[str, float] = {}
         for body in found.values():
             trial = _open(body, now, monotonic)
@@ -57,23 +63,45 @@ class Trials:
                 continue
             deadline = trial.deadline if known is None else min(known, trial.deadline)
             deadlines[uid] = deadline
-            by_digest.setdefault(trial.digest, []).append(Trial(trial.uid, trial.service, trial.digest, deadline))
-        self._by_digest, self._deadlines = by_digest, deadlines
+            if first.get(trial.digest) == trial.uid:
+                by_digest[trial.digest] = Trial(trial.uid, trial.service, trial.digest, deadline)
+        self._by_digest, self._first, self._deadlines = by_digest, first, deadlines
 
-    def opened(self, token: str, monotonic: float) -> tuple[Trial, ...]:
-        """The trials that a token opens now; none when it is nobody's, or its time is over."""
+    def opened(self, token: str, monotonic: float) -> Trial | None:
+        """The trial that a token opens now; None when it is nobody's, or its time is over."""
         if not _TOKEN.fullmatch(token):
-            return ()
+            return None
         digest = hashlib.sha256(token.encode("ascii")).hexdigest()
-        return tuple(
-            trial
-            for trial in self._by_digest.get(digest, ())
-            if hmac.compare_digest(trial.digest, digest) and monotonic < trial.deadline
-        )
+        trial = self._by_digest.get(digest)
+        if trial is None or not hmac.compare_digest(trial.digest, digest) or monotonic >= trial.deadline:
+            return None
+        return trial
 
     def open_at(self, monotonic: float) -> list[Trial]:
         """Those whose time is not over."""
-        return [each for found in self._by_digest.values() for each in found if monotonic < each.deadline]
+        return [each for each in self._by_digest.values() if monotonic < each.deadline]
+
+
+def _first(found: Iterable[Mapping[str, Any]], known: Mapping[str, str]) -> dict[str, str]:
+    """By digest, the uid of the Trial that came first, whatever became of it: as is known, or else as the API server dates it.
+
+    One that was refused never had the token, so that whoever made it may ask again with the same.
+    """
+    claims: dict[str, tuple[str, str]] = {}
+    for body in found:
+        metadata, spec, status = (_part(body, name) for name in ("metadata", "spec", "status"))
+        digest = spec.get("tokenSha256") or status.get("tokenSha256")
+        if not isinstance(digest, str) or not _DIGEST.fullmatch(digest) or status.get("phase") == "Refused":
+            continue
+        # The times of the API server are all of one form, which sorts as they do.
+        claim = (str(metadata.get("creationTimestamp") or ""), str(metadata.get("uid") or ""))
+        claims[digest] = min(claim, claims.get(digest, claim))
+    return {digest: known.get(digest, claim[1]) for digest, claim in claims.items()}
+
+
+def _part(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = body.get(name)
+    return part if isinstance(part, Mapping) else {}
 
 
 def _open(body: Mapping[str, Any], now: datetime, monotonic: float) -> Trial | None:

@@ -133,7 +133,14 @@ class Site:
         return f"{cluster}::" in (await self.gateway._files.ask("GET", "clusters") or "")
 
     async def trial(
-        self, namespace: str, name: str, service: str, seconds: float = 600, duration: str = "10m", **status: Any
+        self,
+        namespace: str,
+        name: str,
+        service: str,
+        seconds: float = 600,
+        duration: str = "10m",
+        metadata: dict[str, Any] | None = None,
+        **status: Any,
     ) -> str:
         """An open one; returns its token."""
         token = f"pt_{secrets.token_urlsafe(32)}"
@@ -146,8 +153,9 @@ class Site:
             "service": {"name": service, "namespace": namespace},
             **status,
         }
-        await self.api.put("trials", namespace, name, spec={"user": "ada", "duration": duration}, status=told)
-        await until(lambda: self.gateway._trials.opened(token, 0) != ())
+        spec = {"user": "ada", "duration": duration}
+        await self.api.put("trials", namespace, name, metadata=metadata or {}, spec=spec, status=told)
+        await until(lambda: self.gateway._trials.opened(token, 0) is not None)
         return token
 
     @property

@@ -112,6 +112,55 @@ async def test_nothing_that_is_written_later_gives_a_trial_more_time(site: Site,
     assert (await site.ask("GET", READY, token=token)).status == 401
 
 
+COPIED = {"metadata": {"creationTimestamp": "2026-11-29T12:00:01Z"}}
+
+
+@pytest.mark.parametrize("namespace", ["lagoon", "reef"])
+async def test_who_copies_the_digest_of_a_token_gets_nothing_of_what_is_sent_with_it(
+    site: Site, namespace: str
+) -> None:
+    hers = await site.serve("reef", "detector")
+    his = await site.serve(namespace, "copier")
+    token = await site.trial("reef", "mine", "detector", metadata={"creationTimestamp": "2026-11-29T12:00:00Z"})
+    spec = {"tokenSha256": hashlib.sha256(token.encode()).hexdigest()}
+    status = site.api.objects["trials", "reef", "mine"]["status"] | {"service": {"name": "copier"}}
+    await site.api.put("trials", namespace, "a-copy", **COPIED, spec=spec, status=status)
+    await site.trial("reef", "marker", "detector")
+
+    assert await site.call(INFER, b"image", token) == ("OK", "")
+    assert [body for _, body, _ in hers.reached] == [b"image"]
+    # Nor does the copy inherit it, while the gateway lives.
+    await site.api.delete("trials", "reef", "mine")
+    await site.trial("reef", "another-marker", "detector")
+    assert (await site.call(INFER, b"image", token))[0] == "UNAUTHENTICATED"
+    assert his.reached == []
+
+
+@pytest.mark.parametrize("phase", ["Open", "Expired"])
+def test_of_several_trials_with_one_token_the_first_has_it_whatever_became_of_it(phase: str) -> None:
+    now = datetime.now(UTC)
+    first, copy, token = opened(0, now, phase=phase), opened(0, now), f"pt_{0:043d}"
+    first["spec"]["tokenSha256"] = copy["spec"]["tokenSha256"] = copy["status"]["tokenSha256"]
+    for ours, theirs, uid in (("12:00:00Z", "12:00:01Z", "a"), ("12:00:01Z", "12:00:01Z", "x")):
+        first["metadata"] |= {"creationTimestamp": f"2026-11-29T{ours}", "uid": "b"}
+        copy["metadata"] |= {"creationTimestamp": f"2026-11-29T{theirs}", "uid": uid}
+        for order in ((first, copy), (copy, first)):
+            trials = Trials()
+            trials.take({("reef", str(number)): body for number, body in enumerate(order)}, now, 0.0)
+            found = trials.opened(token, 0.0)
+            assert (found.uid if found is not None else None) == ("b" if phase == "Open" else None)
+
+
+def test_a_token_of_a_trial_that_was_refused_may_be_used_again() -> None:
+    now = datetime.now(UTC)
+    refused, again = opened(0, now, phase="Refused"), opened(0, now)
+    refused["spec"]["tokenSha256"] = again["spec"]["tokenSha256"] = again["status"]["tokenSha256"]
+    again["metadata"]["uid"] = "again"
+    trials = Trials()
+    trials.take({("reef", "0"): refused, ("reef", "again"): again}, now, 0.0)
+    assert trials.opened(f"pt_{0:043d}", 0.0) is not None
+
+
 def opened(number: int, now: datetime, **status: Any) -> dict[str, Any]:
     digest = hashlib.sha256(f"pt_{number:043d}".encode()).hexdigest()
     ends = (now + timedelta(seconds=60 + number)).isoformat()
@@ -126,8 +175,9 @@ def test_of_a_thousand_trials_none_outlives_its_time() -> None:
     trials.take(found, now, 0.0)
     for number in range(1000):
         token = f"pt_{number:043d}"
-        assert [each.service for each in trials.opened(token, 60 + number - 0.001)] == ["reef/detector"]
-        assert trials.opened(token, 60.0 + number) == ()
+        assert (found_now := trials.opened(token, 60 + number - 0.001)) is not None
+        assert found_now.service == "reef/detector"
+        assert trials.opened(token, 60.0 + number) is None
     assert len(trials.open_at(559.5)) == 500
 
 
@@ -137,14 +187,14 @@ def test_a_clock_that_is_set_while_the_gateway_lives_changes_nothing(moved: time
     found = {("reef", "0"): opened(0, now)}
     trials.take(found, now, 0.0)
     trials.take(found, now + moved, 10.0)
-    assert trials.opened(f"pt_{0:043d}", 60.0) == ()
+    assert trials.opened(f"pt_{0:043d}", 60.0) is None
 
 
 def test_after_a_restart_with_a_clock_that_was_set_back_a_trial_has_its_duration_at_most() -> None:
     now, trials = datetime.now(UTC), Trials()
     trials.take({("reef", "0"): opened(0, now)}, now - timedelta(days=365), 0.0)
-    assert trials.opened(f"pt_{0:043d}", 3599.0) != ()
-    assert trials.opened(f"pt_{0:043d}", 3600.0) == ()
+    assert trials.opened(f"pt_{0:043d}", 3599.0) is not None
+    assert trials.opened(f"pt_{0:043d}", 3600.0) is None
 
 
 @pytest.mark.parametrize(
@@ -169,4 +219,4 @@ def test_what_is_not_open_or_cannot_be_understood_opens_nothing(status: dict[str
 def test_a_token_is_as_it_was_given_or_is_none(token: str) -> None:
     now, trials = datetime.now(UTC), Trials()
     trials.take({("reef", "0"): opened(0, now)}, now, 0.0)
-    assert trials.opened(token, 0.0) == ()
+    assert trials.opened(token, 0.0) is None

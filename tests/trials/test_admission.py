@@ -10,7 +10,7 @@ from pelagos.api import kinds
 from pelagos.ports.cluster import Key
 from pelagos.ports.gateway import Gateway
 from simulation import SERVICE
-from trials.worlds import TOKEN, Trials
+from trials.worlds import TOKEN, Trials, token_of
 
 VO = "urn:mace:egi.eu:group:vo.imagine-ai.eu:role=member#aai.egi.eu"
 
@@ -47,7 +47,7 @@ def test_three_trials_of_a_user_are_open_and_the_fourth_is_refused_for_good(tria
 
 def test_a_namespace_has_five_whoever_made_them(trials: Trials) -> None:
     opened = [trials.sign_and_create(f"s{number}", f"user{number}") for number in range(2)]
-    opened += [trials.create(f"t{number}", tokenSha256=TOKEN, user="jane") for number in range(3)]
+    opened += [trials.create(f"t{number}", tokenSha256=token_of(f"t{number}"), user="jane") for number in range(3)]
     trials.world.run(1)
     reason, message = refused(trials, trials.sign_and_create("late", "late"))
 
@@ -63,18 +63,56 @@ def test_a_forged_user_takes_nothing_from_that_user(trials: Trials) -> None:
     """Whoever writes Trials by hand writes anybody into spec.user; a signature of another Trial, key or time is none."""
     trials.allow(trials_per_user=1, trials_at_once=10)
     forged = [
-        trials.create("forged", user="jane", tokenSha256=TOKEN),
+        trials.create("forged", user="jane", tokenSha256=token_of("forged")),
         trials.sign_and_create("of-another-key", "jane", key=b"x" * 32),
         trials.sign_and_create("of-long-ago", "jane", late=-301),
     ]
     copied = trials.get(trials.sign_and_create("hers", "jane")).annotations
-    trials.world.cluster.annotate(trials.create("copied", user="jane", tokenSha256=TOKEN), *next(iter(copied.items())))
+    trials.world.cluster.annotate(trials.create("copied", user="jane"), *next(iter(copied.items())))
     trials.world.run(1)
 
     assert [(trials.phase(key), trials.status(key)["attested"]) for key in forged] == [("Open", False)] * 3
     assert trials.status(Key("Trial", "default", "hers"))["attested"] is True
     assert trials.status(Key("Trial", "default", "copied"))["attested"] is False
     assert refused(trials, trials.sign_and_create("second", "jane"))[0] == "UserLimit"
+
+
+def test_a_token_is_of_one_trial_so_that_a_copy_of_its_digest_opens_nothing(trials: Trials) -> None:
+    hers = trials.sign_and_create("hers", "jane", duration="1m")
+    made = trials.create("made-here")
+    trials.world.run(2)
+    copies = [
+        trials.create("a-copy", tokenSha256=token_of("hers")),
+        trials.create("another", tokenSha256=trials.status(made)["tokenSha256"]),
+    ]
+    for copy, name in zip(copies, ("hers", "made-here"), strict=True):
+        reason, message = refused(trials, copy)
+        assert reason == "TokenTaken"
+        assert f"spec.tokenSha256 is of the token of Trial {name}, and a token is of one Trial only" in message
+        assert "Make another Trial with a new token, or without spec.tokenSha256" in message
+    assert trials.phase(hers) == "Open"
+    # What was given away once is not given to somebody else later.
+    trials.world.run(61)
+    assert trials.phase(hers) == "Expired"
+    assert refused(trials, trials.create("later", tokenSha256=token_of("hers")))[0] == "TokenTaken"
+
+
+def test_of_two_that_are_not_decided_on_the_first_has_the_token(trials: Trials) -> None:
+    trials.world.stop()
+    first = trials.create("z-first", tokenSha256=TOKEN)
+    trials.world.run(1)
+    second = trials.create("a-second", tokenSha256=TOKEN)
+    trials.world.start()
+    trials.world.run(2)
+    assert trials.phase(first) == "Open"
+    assert refused(trials, second)[0] == "TokenTaken"
+
+
+def test_who_was_refused_may_ask_again_with_the_same_token(trials: Trials) -> None:
+    assert refused(trials, trials.create("long", tokenSha256=TOKEN, duration="11m"))[0] == "DurationNotAllowed"
+    again = trials.create("again", tokenSha256=TOKEN)
+    trials.world.run(1)
+    assert trials.phase(again) == "Open"
 
 
 def test_who_lacks_the_entitlement_is_told_which_is_asked_for(trials: Trials) -> None:

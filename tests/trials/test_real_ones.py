@@ -23,6 +23,7 @@ from control_plane import ControlPlane
 from pelagos.api import meta
 from plane_fixtures import plane
 from trials.operator_program import AT_ONCE, PACKAGE, URI
+from trials.worlds import token_of
 
 __all__ = ["plane"]
 
@@ -124,15 +125,15 @@ def site(plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 def test_fifty_open_at_once_survive_a_kill_and_none_outlives_its_time(site: Site) -> None:
     """The 51st is refused; and what is typed twice is unchanged."""
-    spec = {"modelServiceRef": {"name": "plankton"}, "tokenSha256": "0" * 64, "duration": "1m"}
+    spec = {"modelServiceRef": {"name": "plankton"}, "duration": "1m"}
     names = [f"t{number:02}" for number in range(AT_ONCE)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda name: site.create("Trial", "trials", name, spec), names))
+        list(pool.map(lambda name: site.create("Trial", "trials", name, spec | {"tokenSha256": token_of(name)}), names))
     site.kill()  # Some are decided on by now, others are not.
     site.start()
     until(lambda: all(site.is_decided(name) for name in names), "all are decided on", seconds=100)
     states = {name: site.status(name)["phase"] for name in names}
-    site.create("Trial", "trials", "late", spec)
+    site.create("Trial", "trials", "late", spec | {"tokenSha256": token_of("late")})
     until(lambda: site.is_decided("late"), "it is decided on")
 
     assert set(states.values()) <= {"Open", "Expired"}, states

@@ -9,7 +9,7 @@ import pytest
 
 from pelagos.api import kinds
 from simulation import SERVICE, CrashError, Fault, faults
-from trials.worlds import TOKEN, Trials
+from trials.worlds import TOKEN, Trials, token_of
 from trials.worlds import trials as made
 
 
@@ -41,7 +41,7 @@ def test_who_races_at_the_limit_gets_it_once(trials: Trials, *, signed: bool) ->
     trials.allow(trials_per_user=3, trials_at_once=100 if signed else 3)
     trials.world.cluster.lagging = True
     make = trials.sign_and_create if signed else trials.create
-    keys = [make(f"t{number}", user="jane", tokenSha256=TOKEN) for number in range(20)]
+    keys = [make(f"t{number}", user="jane", tokenSha256=token_of(f"t{number}")) for number in range(20)]
     trials.world.cluster.catch_up()
     trials.world.cluster.lagging = True
     trials.world.run(5)
@@ -53,10 +53,10 @@ def test_who_races_at_the_limit_gets_it_once(trials: Trials, *, signed: bool) ->
 
 
 def test_places_are_counted_anew_when_the_operator_was_killed(trials: Trials) -> None:
-    first = [trials.create(f"t{number}", tokenSha256=TOKEN) for number in range(5)]
+    first = [trials.create(f"t{number}", tokenSha256=token_of(f"t{number}")) for number in range(5)]
     trials.world.run(1)
     trials.world.restart()
-    late = trials.create("late", tokenSha256=TOKEN)
+    late = trials.create("late", tokenSha256=token_of("late"))
     trials.world.run(1)
 
     assert [trials.phase(key) for key in first] == ["Open"] * 5
@@ -147,7 +147,7 @@ def test_while_the_operator_was_away_its_time_went_on(trials: Trials) -> None:
     trials.world.stop()
     trials.world.run(600)
     trials.allow(trials_at_once=1)
-    late = trials.create("late", tokenSha256=TOKEN)
+    late = trials.create("late", tokenSha256=token_of("late"))
     trials.world.start()
     trials.world.run(1)
     assert trials.phase(key) == "Expired"

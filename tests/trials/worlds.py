@@ -17,6 +17,11 @@ from simulation import SERVICE, Simulation, apply_samples, simulation
 TOKEN = hashlib.sha256(b"pt_secret").hexdigest()
 
 
+def token_of(name: str) -> str:
+    """Digest of a token of its own."""
+    return hashlib.sha256(f"pt_{name}".encode()).hexdigest()
+
+
 class Trials:
     """What tests do with Trials of the namespace ``default``."""
 
@@ -29,7 +34,7 @@ class Trials:
 
     def sign_and_create(self, name: str, user: str, *, key: bytes = b"k" * 32, late: int = 0, **spec: Any) -> Key:
         """As the hub does."""
-        spec = _spec({"user": user, "tokenSha256": TOKEN, **spec})
+        spec = _spec({"user": user, "tokenSha256": token_of(name), **spec})
         seconds = int(self.world.clock.now().timestamp()) + late
         signature = trial_signature.sign(key, namespace="default", name=name, spec=spec, seconds=seconds)
         annotations = {trial_signature.ANNOTATION: signature}

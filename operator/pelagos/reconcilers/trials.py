@@ -53,7 +53,7 @@ class TrialReconciler:
 
     async def gather(self, resource: Resource, spec: TrialSpec, dependencies: Dependencies) -> Observed:
         """Count, while it is not decided on, and look at what it opens."""
-        told, others, fresh = Recalled(resource).trial, [], False
+        told, others, fresh, first = Recalled(resource).trial, [], False, ""
         if not Recalled(resource).is_decided_trial:
             # From the API server, in its turn: the cache may not know yet what was decided just before, also by another life of
             # the operator; of this very Trial, too, if the answer to that write was lost.
@@ -61,8 +61,11 @@ class TrialReconciler:
             for known in await dependencies.cluster.list(kinds.TRIAL, resource.namespace):
                 if known.uid == resource.uid:
                     told = Recalled(known).trial
-                elif (other := _other(known, dependencies)) is not None:
+                    continue
+                if (other := _other(known, dependencies)) is not None:
                     others.append(other)
+                if _has_token_before(known, resource):
+                    first = known.name
         named = spec.model_service_ref.name if spec.model_service_ref is not None else None
         child = trial.service_name(resource.name) if spec.is_dedicated else None
         return Observed(
@@ -76,6 +79,7 @@ class TrialReconciler:
             tenant=await dependencies.tenants.find(resource.namespace),
             gateway=dependencies.gateway,
             others=tuple(others),
+            token_is_of=first,
             named=await _service(resource, named, dependencies, fresh=fresh),
             child=await _service(resource, child, dependencies, fresh=fresh),
             new_token=_token(resource.uid, dependencies)
@@ -139,6 +143,22 @@ def _other(known: Resource, dependencies: Dependencies) -> Other | None:
         return None  # Nobody has come to say so yet.
     user = str(known.spec.get("user") or "") if status.get("attested") is True else None
     return Other(known.name, user, left)
+
+
+def _has_token_before(known: Resource, resource: Resource) -> bool:
+    """Whether another Trial came first with the same token, be it over by now; one that was refused never had it."""
+    digest = resource.spec.get("tokenSha256")
+    if digest is None or digest != (known.spec.get("tokenSha256") or known.status.get("tokenSha256")):
+        return False
+    if known.status.get("phase") == "Refused":
+        return False
+    return bool(known.status.get("acceptedAt")) or _came(known) < _came(resource)
+
+
+def _came(found: Resource) -> tuple[bool, float, str]:
+    """Which came first: the API server says when in whole seconds."""
+    at = found.created_at
+    return at is None, at.timestamp() if at is not None else 0.0, found.uid
 
 
 def _left(uid: str, expires_at: str | None, duration: str | None, dependencies: Dependencies) -> timedelta | None:

@@ -45,6 +45,12 @@ MODEL_NOT_READY = _trial(
     "There is no such ModelService, it does not answer right, or no server could be started for the Trial.",
     "Follow the message; when the model is served, make another Trial.",
 )
+TOKEN_TAKEN = _trial(
+    "TokenTaken",
+    "action required",
+    "spec.tokenSha256 is of a token that opens an earlier Trial: a token is of one Trial only.",
+    "Make another Trial with a new token, or without spec.tokenSha256, so that the operator makes one.",
+)
 USER_LIMIT = _trial(
     "UserLimit",
     "action required",

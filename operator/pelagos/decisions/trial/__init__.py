@@ -20,6 +20,7 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     admission.no_gateway,  # ends: GatewayNotSetUp
     admission.too_long,  # ends: DurationNotAllowed
     admission.not_entitled,  # ends: NotEntitled
+    admission.token_taken,  # ends: TokenTaken
     admission.model_coming,  # ends: Pending, for half a minute at most; it has no place meanwhile
     admission.model_not_ready,  # ends: ModelNotReady
     admission.name_taken,  # ends: ModelNotReady

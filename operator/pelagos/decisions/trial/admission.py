@@ -84,6 +84,17 @@ def not_entitled(seen: Observed) -> Ended | None:
     return refused(seen, reasons.NOT_ENTITLED, message)
 
 
+def token_taken(seen: Observed) -> Ended | None:
+    """Whoever reads a Trial reads the digest of its token, and must not have that token open something of theirs."""
+    if seen.is_decided or not seen.token_is_of:
+        return None
+    message = (
+        f"spec.tokenSha256 is of the token of Trial {seen.token_is_of}, and a token is of one Trial only. Make another Trial "
+        "with a new token, or without spec.tokenSha256: the operator makes one then"
+    )
+    return refused(seen, reasons.TOKEN_TAKEN, message)
+
+
 def model_coming(seen: Observed) -> Ended | None:
     """After a restart of the operator every answer is looked at anew: nobody is refused for good because of that."""
     service = seen.named

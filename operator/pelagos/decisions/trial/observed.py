@@ -65,6 +65,8 @@ class Observed:
     """From settings."""
     others: tuple[Other, ...]
     """From the API server, in the turn of this Trial; read while it is not decided on."""
+    token_is_of: str
+    """The Trial of the namespace that spec.tokenSha256 was first of; empty: it is ours. Likewise."""
     named: Service | None
     """What spec.modelServiceRef names; None: nothing, or there is no such ModelService."""
     child: Service | None
