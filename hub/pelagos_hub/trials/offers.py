@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pelagos_hub.context import hub
 from pelagos_hub.login import sessions
-from pelagos_hub.trials import views
+from pelagos_hub.trials import owning
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -26,11 +25,10 @@ class Offer:
 
 def of(request: Request, entry: Entry) -> Offer:
     """For a model that this visitor sees. Limits are not judged here: the operator does, and the page of the trial says so."""
-    at, session = hub(request), sessions.of(request)
+    session = sessions.of(request)
     if session is None or session.person is None:
         return Offer("Sign in to try it on your own images", f"/login?next={entry.path}", "Sign in")
-    trials, services = list(at.cluster.trials().objects.values()), at.cluster.services().objects
-    for each in views.of(session.person.key, trials, services, at.clock.now()):
+    for each in owning.own(request, session):
         if each.is_live and (each.namespace, each.service) == (entry.namespace, entry.name):
             return Offer("You are trying it already", each.path, "Go there")
     if not entry.is_ready:

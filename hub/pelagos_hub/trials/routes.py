@@ -20,14 +20,13 @@ from pelagos_hub.context import duration, hub
 from pelagos_hub.login import forms, sessions
 from pelagos_hub.pictures import UnusableError
 from pelagos_hub.problems import Problem
-from pelagos_hub.trials import images, making, views
+from pelagos_hub.trials import images, making, owning, views
 from pelagos_hub.trials.views import View
 
 if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from pelagos_hub.login.identity import Person
 
 _LOG = logging.getLogger("pelagos.hub")
 _UNSTORED = {"Cache-Control": "no-store"}
@@ -38,14 +37,15 @@ _MOST_ANSWERED = 32 * 2**20
 @forms.action
 async def start(request: Request, session: sessions.Session, form: FormData) -> Response:
     """Ask for a trial of the model that the form names; somebody who has one of it is led there."""
-    at, person = hub(request), _person(session)
+    at, person = hub(request), session.person
+    assert person is not None  # as forms.action has seen
     service = (str(form.get("namespace", "")), str(form.get("service", "")))
     # Two clicks are one trial.
     async with at.turns.of(f"start {person.key}"):
         # What the catalogue shows this person, and nothing else.
         if service not in {(each.namespace, each.name) for each in at.shelf.seen_by(person)}:
             raise Problem(404, "There is no such model", "It may have been removed, or it is not for everybody.")
-        for each in _own(request, person):
+        for each in owning.own(request, session):
             if each.is_live and (each.namespace, each.service) == service and _token(session, each):
                 return RedirectResponse(each.path, 303, _UNSTORED)
         if not at.starts.take(person.key):
@@ -94,7 +94,7 @@ async def status(request: Request) -> Response:
 async def predict(request: Request, session: sessions.Session, form: FormData) -> Response:
     """Send an image to the model, through the gateway and with the token of the trial; nothing of it is kept."""
     is_json = problems.wants_json(request)
-    trial = _trial(request, _person(session))
+    trial = _trial(request, session)
     secret = _token(session, trial)
     if not trial.is_open:
         raise Problem(
@@ -133,7 +133,7 @@ async def predict(request: Request, session: sessions.Session, form: FormData) -
 @forms.action
 async def stop(request: Request, session: sessions.Session, _form: FormData) -> Response:
     """End a trial before its time: the Trial is deleted, and the gateway forgets the token."""
-    trial = _trial(request, _person(session))
+    trial = _trial(request, session)
     await hub(request).cluster.delete_trial(trial.namespace, trial.name, trial.uid)
     return RedirectResponse("/me", 303, _UNSTORED)
 
@@ -143,7 +143,7 @@ async def mine(request: Request) -> Response:
     session = sessions.of(request)
     if session is None or session.person is None:
         return RedirectResponse("/login?next=/me", 303, _UNSTORED)
-    own = _own(request, session.person)
+    own = owning.own(request, session)
     return rendering.page(
         request,
         "me.html",
@@ -213,35 +213,22 @@ async def _asked(request: Request, trial: View, secret: str, content: bytes) -> 
     return await http_inference.infer(endpoint, trial.model, content, _ANSWER_SECONDS)
 
 
-def _person(session: sessions.Session) -> Person:
-    assert session.person is not None  # as forms.action has seen
-    return session.person
-
-
 def _mine(request: Request) -> tuple[sessions.Session, View]:
     """The session, and the trial of its user that the address names. Raises Problem."""
     session = sessions.of(request)
     if session is None or session.person is None:
         raise Problem(401, "Sign in to see your trials", "Trials are shown to those who asked for them.")
-    return session, _trial(request, session.person)
+    return session, _trial(request, session)
 
 
-def _trial(request: Request, person: Person) -> View:
+def _trial(request: Request, session: sessions.Session) -> View:
     at = hub(request)
     found = at.cluster.trials().objects.get((request.path_params["namespace"], request.path_params["name"]))
-    trial = views.view(found, at.cluster.services().objects, at.clock.now()) if found else None
-    if trial is None or trial.user != person.key:
+    if found is None or not owning.is_of(request, session, found):
         raise Problem(
             404, "There is no such trial", "A while after it has ended, a trial is removed. Start another one."
         )
-    return trial
-
-
-def _own(request: Request, person: Person) -> list[View]:
-    at = hub(request)
-    # A copy: what is in memory changes while pages are made.
-    found = list(at.cluster.trials().objects.values())
-    return views.of(person.key, found, at.cluster.services().objects, at.clock.now())
+    return views.view(found, at.cluster.services().objects, at.clock.now())
 
 
 def _token(session: sessions.Session, trial: View) -> str | None:

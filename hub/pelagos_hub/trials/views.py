@@ -78,12 +78,12 @@ class View:
 
 def view(trial: Body, services: Mapping[tuple[str, str], Body], now: datetime) -> View:
     """Of a Trial; ``services`` are those in memory. Fields that are not as the API says count as absent."""
-    metadata, spec, status = trial["metadata"], _at(trial, "spec"), _at(trial, "status")
+    metadata, spec, status = trial["metadata"], at(trial, "spec"), at(trial, "status")
     namespace = str(metadata["namespace"])
     ready, accepted = _condition(trial, "Ready"), _condition(trial, "Accepted")
-    endpoints = _at(status, "endpoints")
+    endpoints = at(status, "endpoints")
     seconds = _seconds(status.get("duration")) or _seconds(spec.get("duration"))
-    expires = _moment(status.get("expiresAt"))
+    expires = moment(status.get("expiresAt"))
     phase = _text(status, "phase") or "Pending"
     left = None
     if phase == "Open" and expires is not None:
@@ -94,8 +94,8 @@ def view(trial: Body, services: Mapping[tuple[str, str], Body], now: datetime) -
         phase = "Expired" if left == 0 else phase
     if metadata.get("deletionTimestamp") and phase not in ENDED:
         phase = "Stopping"
-    service = _text(_at(spec, "modelServiceRef"), "name")
-    opened = _text(_at(status, "service"), "name") or service
+    service = _text(at(spec, "modelServiceRef"), "name")
+    opened = _text(at(status, "service"), "name") or service
     behind = services.get((namespace, opened))
     told = accepted if phase == "Refused" and accepted else ready or accepted or {}
     return View(
@@ -114,15 +114,15 @@ def view(trial: Body, services: Mapping[tuple[str, str], Body], now: datetime) -
         expires_at=_text(status, "expiresAt"),
         http=_address(endpoints.get("http")),
         grpc=_text(endpoints, "grpc"),
-        model=_text(_at(behind or {}, "status", "model"), "name"),
+        model=_text(at(behind or {}, "status", "model"), "name"),
         onnx_sha256=_text(status, "onnxSha256"),
         made_at=_text(metadata, "creationTimestamp"),
     )
 
 
-def of(person: str, trials: Iterable[Body], services: Mapping[tuple[str, str], Body], now: datetime) -> list[View]:
-    """The Trials of somebody, the newest first."""
-    found = [view(trial, services, now) for trial in trials if _at(trial, "spec").get("user") == person]
+def newest_first(trials: Iterable[Body], services: Mapping[tuple[str, str], Body], now: datetime) -> list[View]:
+    """Of several Trials."""
+    found = [view(trial, services, now) for trial in trials]
     return sorted(found, key=lambda each: (each.made_at, each.name), reverse=True)
 
 
@@ -143,13 +143,14 @@ def _steps(phase: str, was_open: bool, accepted: Body | None, behind: Body | Non
 
 
 def _condition(body: Body, kind: str) -> Body | None:
-    for each in _at(body, "status").get("conditions") or ():
+    for each in at(body, "status").get("conditions") or ():
         if isinstance(each, Mapping) and each.get("type") == kind:
             return each
     return None
 
 
-def _at(body: object, *path: str) -> Body:
+def at(body: object, *path: str) -> Body:
+    """A part of an object; empty where it is not as the API says."""
     for step in path:
         body = body.get(step) if isinstance(body, Mapping) else None
     return body if isinstance(body, Mapping) else {}
@@ -172,7 +173,8 @@ def _seconds(value: object) -> float | None:
         return None
 
 
-def _moment(value: object) -> datetime | None:
+def moment(value: object) -> datetime | None:
+    """A moment that an object tells; None for what is none."""
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
