@@ -44,6 +44,13 @@ def test_every_setting_exists_and_is_understood(values: dict[str, Any], monkeypa
     assert {str(Path(file).parent) for file in files} <= mounted
 
 
+@pytest.mark.parametrize("values", [of_components("hub"), SETS["everything"]], ids=["as it is", "everything"])
+def test_its_memory_is_bounded_however_it_is_installed(values: dict[str, Any]) -> None:
+    # Four images of 64 MiB at once, each with an answer of up to 32 MiB that is read as JSON and drawn: 1 GiB does not hold them.
+    resources = container(values)[0]["resources"]
+    assert (resources["requests"]["memory"], resources["limits"]["memory"]) == ("128Mi", "2Gi")
+
+
 def test_the_operator_reads_the_same_key() -> None:
     bodies = objects(of_components("hub"))
     (operator,) = (
