@@ -405,6 +405,53 @@ async def test_a_page_offers_a_trial_or_says_why_not(site: Site) -> None:
     assert "does not answer right" in broken
 
 
+@pytest.mark.parametrize(
+    ("entitlements", "sees"),
+    [(None, False), ((), False), (("urn:group:lagoon",), False), (("urn:group:reef",), True)],
+    ids=["anonymous", "signed in", "of another namespace", "member"],
+)
+async def test_words_of_the_operator_are_for_members_and_reasons_for_everybody(
+    tmp_path: Path, entitlements: tuple[str, ...] | None, *, sees: bool
+) -> None:
+    site = Site(PELAGOS_OBJECTS_ROOT=tmp_path, namespace_entitlement="urn:group:{namespace}")
+    message = "no answer from http://10.96.0.17:8000; see http://mlflow.internal:5000/#/experiments/1"
+    conditions = [
+        catalogued.condition("Ready", "False", "ProbeFailed", message),
+        catalogued.condition("Probed", "False", "ProbeFailed", message),
+    ]
+    body = served()
+    site.cluster.put({**body, "status": {**body["status"], "conditions": conditions, "endpoints": {}}})
+    cookies = {} if entitlements is None else signed_in(site, *entitlements)
+    async with site.visitor(cookies=cookies) as visitor:
+        page = (await visitor.get("/models/reef/plankton")).text
+        told = (await visitor.get("/api/models/reef/plankton")).text + (await visitor.get("/")).text
+
+    assert "ProbeFailed" in page
+    assert "12 min ago" in page
+    assert ("10.96.0.17" in page, "mlflow.internal" in page) == (sees, sees)
+    assert "internal" not in told
+
+
+@pytest.mark.parametrize("member", [False, True])
+async def test_what_the_store_says_of_itself_is_not_for_everybody(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, member: bool
+) -> None:
+    site.cluster.put(trained(documents=[catalogued.written(tmp_path)]))
+
+    async def refuse(_: Document) -> bytes | None:
+        raise RejectedError("object storage", "http://minio.internal:9000: AccessDenied")
+
+    monkeypatch.setattr(site.hub.shelf.documents, "read", refuse)
+    async with site.visitor(cookies=signed_in(site) if member else {}) as visitor:
+        page = await visitor.get("/models/reef/plankton")
+        document = await visitor.get("/models/reef/plankton/model-card.md")
+
+    assert "cannot be shown" in page.text
+    assert ("minio.internal" in page.text) == member
+    assert document.status_code == 503
+    assert "minio.internal" not in document.text
+
+
 async def test_a_model_whose_card_names_an_image_has_a_description_for_oscar(site: Site) -> None:
     image = f"registry.example/marine/plankton@sha256:{64 * 'c'}"
     async with site.visitor() as visitor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shlex
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from pelagos_hub.catalogue.entries import Document, Entry
 
+_LOG = logging.getLogger("pelagos.hub")
 FDL = "fdl.yaml"
 """Description of the image of a model for OSCAR, where the card names one."""
 _KEPT, _ASKED = "private, max-age=3600", "private, no-cache"
@@ -57,6 +59,7 @@ async def model(request: Request) -> Response:
         request,
         "model.html",
         entry=entry,
+        is_inside=visible.is_inside(request, entry),
         offer=offers.of(request, entry),
         ago=_ago(request),
         classes=classes,
@@ -117,6 +120,13 @@ async def _content(request: Request, wanted: Document) -> bytes:
         content = await hub(request).shelf.documents.read(wanted)
     except AlteredError as error:
         raise Problem(502, "This document was altered", f"{error}. Tell whoever runs this installation.") from error
+    except (OutageError, RejectedError) as error:
+        # What the store says of itself is for whoever runs it.
+        _LOG.warning("%s of %s: %s", wanted.name, request.url.path, error)
+        advice = (
+            "Try again in a minute. If it stays so, tell whoever runs this installation; the hub's log has the cause."
+        )
+        raise Problem(503, "This document cannot be read now", advice) from error
     if content is None:
         raise Problem(404, "This document cannot be reached from here", f"`pelagos card` reads it: {wanted.name}.")
     return content
@@ -130,7 +140,9 @@ async def _classes(request: Request, entry: Entry) -> tuple[Markup | None, str]:
     try:
         content = await hub(request).shelf.documents.read(card)
     except (AlteredError, OutageError, RejectedError) as error:
-        return None, f"Figures of single classes cannot be shown: {error}."
+        _LOG.warning("%s: figures of single classes cannot be shown: %s", entry.path, error)
+        why = f": {error}" if visible.is_inside(request, entry) else " now"
+        return None, f"Figures of single classes cannot be shown{why}."
     if content is None:
         return None, "Figures of single classes are in the model card, which cannot be reached from here."
     part = markdown.figures_of_classes(content.decode(errors="replace"))

@@ -20,6 +20,15 @@ def entries(request: Request) -> list[Entry]:
     return hub(request).shelf.seen_by(session.person if session else None)
 
 
+def is_inside(request: Request, entry: Entry) -> bool:
+    """Whether this visitor signed in and belongs to the namespace: others are shown no words of the operator or of errors.
+
+    These name addresses, buckets and objects of the platform. Reasons, states and times are for everybody.
+    """
+    session = sessions.of(request)
+    return session is not None and hub(request).shelf.admits(session.person, entry.namespace)
+
+
 def entry(request: Request) -> Entry:
     """The model that the address names. Raises Problem: there is none that this visitor may see."""
     wanted = (request.path_params["namespace"], request.path_params["name"])
