@@ -16,6 +16,7 @@ from pelagos.cli import access, installed, outputs, predict
 from pelagos.cli.outputs import Output
 from pelagos.cli.predict import PredictError, Prediction
 from pelagos.ports.errors import OutageError, RejectedError
+from pelagos_contract.text import shown
 
 if TYPE_CHECKING:
     from pelagos.engines.oscar.invocations import Invocations, Seen
@@ -58,9 +59,10 @@ def start(  # noqa: PLR0913, PLR0917 - options of a command
     told = {"service": service, "image": str(image)}
     try:
         content = predict.read_image(image)
-        name, settings = _named(service, namespace, context), installed.settings()
+        settings = installed.settings()
+        name, uid = _named(settings, service, namespace, context)
         asked = "" if confidence is None else f"{confidence:g}"
-        made = _run(settings, lambda all_of: all_of.start(name, content, asked, key))
+        made = _run(settings, lambda all_of: all_of.start(name, uid, content, asked, key))
     except (PredictError, OutageError, RejectedError) as error:
         raise outputs.failed(error, output, told) from error
     if output is Output.TABLE:
@@ -84,7 +86,8 @@ def show(
     """
     told = {"service": service, "key": key}
     try:
-        name, settings = _named(service, namespace, context), installed.settings()
+        settings = installed.settings()
+        name, _ = _named(settings, service, namespace, context)
         seen = _run(settings, lambda all_of: _ended(all_of, name, key, wait))
     except (PredictError, OutageError, RejectedError) as error:
         raise outputs.failed(error, output, told) from error
@@ -111,15 +114,23 @@ async def _ended(all_of: Invocations, name: str, key: str, wait: float) -> Seen:
         await asyncio.sleep(_LOOKED_EVERY)
 
 
-def _named(service: str, namespace: str, context: str) -> str:
-    """The service of OSCAR that serves a ModelService. Raises PredictError."""
-    at = access.chosen(installed.settings(), context)
+def _named(settings: Settings, service: str, namespace: str, context: str) -> tuple[str, str]:
+    """The service of OSCAR that serves a ModelService, and the uid of the latter. Raises PredictError."""
+    at = access.chosen(settings, context)
     where = access.namespace_of(at, namespace)
-    url = predict.endpoint(at, service, where).address
+    found_at = predict.endpoint(at, service, where)
+    url = found_at.address
     found = _SERVICE.fullmatch(urlsplit(url).path) if url.startswith(("http://", "https://")) else None
     if found is None:
         raise PredictError(f"ModelService {where}/{service} is not served by OSCAR; ask it at once: pelagos predict")
-    return found[1]
+    # A service of the same name at another OSCAR is another service.
+    own = settings.oscar_url.rstrip("/")
+    if own and not url.startswith(f"{own}/system/services/"):
+        raise PredictError(
+            f"ModelService {where}/{service} is served by another OSCAR, at {shown(url)[:200]}: set PELAGOS_OSCAR_URL, which is "
+            f"{own}, to that one, and your login to it"
+        )
+    return found[1], found_at.uid
 
 
 def _run(settings: Settings, call: Callable[[Invocations], Awaitable[Given]]) -> Given:

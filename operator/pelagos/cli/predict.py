@@ -48,10 +48,11 @@ class PredictError(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a Ready service answers, ``host:port`` by gRPC or a URL by HTTP, and the name of its model."""
+    """Where a Ready ModelService of this uid answers, ``host:port`` by gRPC or a URL by HTTP, and the name of its model."""
 
     address: str
     model: str
+    uid: str
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,8 @@ def endpoint(at: access.Chosen, service: str, namespace: str) -> Endpoint:
     if ready["status"] != "True":
         raise PredictError(f"ModelService {name} is not Ready: {ready['reason']}: {ready['message']}")
     url = status.get("url") or ""
-    return Endpoint(address=url.removeprefix("grpc://"), model=status["model"]["name"])
+    uid = str(found["metadata"].get("uid", ""))
+    return Endpoint(address=url.removeprefix("grpc://"), model=status["model"]["name"], uid=uid)
 
 
 def table(prediction: Prediction) -> RenderableType:

@@ -41,6 +41,7 @@ async def test_a_model_of_oscar_is_asked_at_once_and_later(
     image.write_bytes(probe_image(packages))
     ready = {"type": "Ready", "status": "True", "reason": "Serving", "message": ""}
     api.add("detector", {"url": seen.http_url, "model": {"name": "detector"}, "conditions": [ready]})
+    api.resources["default"][0]["metadata"]["uid"] = want.uid
 
     # At once, with the token of the service.
     refused = await run("predict", "detector", image)
@@ -65,6 +66,11 @@ async def test_a_model_of_oscar_is_asked_at_once_and_later(
         "OSCAR_STORAGE_URL": site.storage.url,
     }.items():
         monkeypatch.setenv(f"PELAGOS_{setting}", value)
+    api.resources["default"][0]["metadata"]["uid"] = "another"
+    foreign = await run("invocation", "start", "detector", image)
+    assert foreign.exit_code == 1
+    assert "was not made for this ModelService, and is sent no image" in foreign.stderr
+    api.resources["default"][0]["metadata"]["uid"] = want.uid
     started = await run("invocation", "start", "detector", image, "--key", "frame-of-monday")
     assert (started.exit_code, started.stdout) == (0, "frame-of-monday\n"), started.output
     later = await run("invocation", "show", "detector", "frame-of-monday", "--wait", 60, "-o", "json")
@@ -77,6 +83,18 @@ async def test_a_model_of_oscar_is_asked_at_once_and_later(
     none = await run("invocation", "show", "detector", "frame-of-tuesday")
     assert none.exit_code == 1
     assert "Lost: no job of the service is left that could answer" in none.stdout
+
+
+async def test_a_model_of_another_oscar_is_not_asked_for_at_ours(
+    api: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = {"type": "Ready", "status": "True", "reason": "Serving", "message": ""}
+    url = "https://theirs.example.org/system/services/p-1-detector/exposed"
+    api.add("detector", {"url": url, "model": {"name": "detector"}, "conditions": [ready]})
+    monkeypatch.setenv("PELAGOS_OSCAR_URL", "https://ours.example.org/")
+    found = await run("invocation", "show", "detector", "frame-of-monday")
+    assert found.exit_code == 1
+    assert f"is served by another OSCAR, at {url}: set PELAGOS_OSCAR_URL" in found.stderr
 
 
 async def test_a_model_of_another_engine_is_not_asked_later(api: ApiServer, site: Site) -> None:

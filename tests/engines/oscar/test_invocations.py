@@ -62,13 +62,13 @@ def probe_image(packages: dict[str, tuple[str, str]]) -> bytes:
 
 
 async def test_a_job_answers_as_the_server_would_and_leaves_it_where_only_its_key_leads(
-    site: Site, service: str, later: Invocations, packages: dict[str, tuple[str, str]]
+    site: Site, service: str, uid: str, later: Invocations, packages: dict[str, tuple[str, str]]
 ) -> None:
     image = probe_image(packages)
     expected = json.loads((Path(packages["Detection"][0]) / "probe.json").read_text())
-    key = await later.start(service, image)
+    key = await later.start(service, uid, image)
     assert (await later.look(service, key)).state is State.WAITING
-    again = await later.start(service, image, key=key)
+    again = await later.start(service, uid, image, key=key)
     assert again == key
     seen = await ended(later, service, key)
     job = await job_of(site, service)
@@ -79,7 +79,7 @@ async def test_a_job_answers_as_the_server_would_and_leaves_it_where_only_its_ke
     assert job.status == "Succeeded"
     for secret in (*site.storage.access, site.manager.services[service].service["token"]):
         assert secret not in job.log()
-    assert await later.start(service, image, key=key) == key
+    assert await later.start(service, uid, image, key=key) == key
     assert len(site.manager.jobs.of[service]) == 1, "one that was answered is not started again"
 
     # What OSCAR forgets is not needed, and what somebody altered is not believed.
@@ -95,9 +95,9 @@ async def test_a_job_answers_as_the_server_would_and_leaves_it_where_only_its_ke
 
 
 async def test_a_script_that_fails_is_told_though_oscar_calls_it_a_success(
-    site: Site, service: str, later: Invocations
+    site: Site, service: str, uid: str, later: Invocations
 ) -> None:
-    key = await later.start(service, b"no image at all")
+    key = await later.start(service, uid, b"no image at all")
     seen = await ended(later, service, key)
     job = await job_of(site, service)
     assert job.status == "Succeeded", "as faas-supervisor has it"
@@ -107,10 +107,10 @@ async def test_a_script_that_fails_is_told_though_oscar_calls_it_a_success(
 
 
 async def test_a_status_that_could_not_be_written_is_read_from_the_log_until_that_is_forgotten(
-    site: Site, service: str, later: Invocations, packages: dict[str, tuple[str, str]]
+    site: Site, service: str, uid: str, later: Invocations, packages: dict[str, tuple[str, str]]
 ) -> None:
     site.manager.jobs.environment = {"PELAGOS_PACKAGE_URI": "s3://none/none"}
-    key = await later.start(service, probe_image(packages))
+    key = await later.start(service, uid, probe_image(packages))
     seen = await ended(later, service, key)
     await job_of(site, service)
     assert seen.state is State.FAILED
@@ -122,15 +122,15 @@ async def test_a_status_that_could_not_be_written_is_read_from_the_log_until_tha
     assert lost.state is State.LOST
     assert "OSCAR forgets ended jobs; start it again" in lost.message
     site.manager.jobs.environment = {}
-    assert await later.start(service, probe_image(packages), key=key) == key
+    assert await later.start(service, uid, probe_image(packages), key=key) == key
     assert len(site.manager.jobs.of[service]) == 1, "what is lost is started again"
 
 
 async def test_a_job_that_waits_for_its_turn_is_waited_for(
-    site: Site, service: str, later: Invocations, packages: dict[str, tuple[str, str]]
+    site: Site, service: str, uid: str, later: Invocations, packages: dict[str, tuple[str, str]]
 ) -> None:
     site.manager.jobs.turn.clear()
-    key = await later.start(service, probe_image(packages))
+    key = await later.start(service, uid, probe_image(packages))
     seen = await later.look(service, key)
     assert (seen.state, seen.message) == (State.WAITING, "1 jobs of the service wait or run")
     names = {service: ":serviceName", later._bucket: ":bucket"}
@@ -158,19 +158,19 @@ async def test_a_job_asks_nobody_but_the_storage_of_the_operator(
         await site.engine._rest.invoke(service, "another token", invocations.event(told))
 
 
-async def test_what_cannot_be_started_is_refused(site: Site, service: str, later: Invocations) -> None:
+async def test_what_cannot_be_started_is_refused(site: Site, service: str, uid: str, later: Invocations) -> None:
     with pytest.raises(RejectedError, match="there is no service none"):
-        await later.start("none", b"")
+        await later.start("none", uid, b"")
     with pytest.raises(RejectedError, match="must have 8 to 64 lower-case letters"):
-        await later.start(service, b"", key="../../x")
+        await later.start(service, uid, b"", key="../../x")
     with pytest.raises(RejectedError, match="is no key"):
         await later.look(service, "../../x")
     other = Invocations(site.engine._rest, later._bucket, "https://minio.example/later/")
     with pytest.raises(RejectedError, match="set PELAGOS_OSCAR_STORAGE_URL"):
-        await other.start(service, b"")
+        await other.start(service, uid, b"")
     site.manager.faults.answers = {"POST /job": (500, "dial tcp: connection refused")}
     with pytest.raises(OutageError, match="HTTP 500"):
-        await later.start(service, b"")
+        await later.start(service, uid, b"")
 
 
 @pytest.mark.parametrize(
@@ -202,3 +202,21 @@ def test_an_event_with_another_value_is_refused_with_its_field(changes: dict[str
     assert invocations.read_event(json.dumps(event)).key == "a-key-of-mine"
     with pytest.raises(ValueError, match=words):
         invocations.read_event(json.dumps(event | changes))
+
+
+@pytest.mark.parametrize("changed", ["annotation", "name"])
+async def test_no_image_goes_to_a_service_that_was_not_made_for_the_model(
+    site: Site, later: Invocations, service: str, uid: str, changed: str
+) -> None:
+    """Whoever may make services at OSCAR can take the name of one that is gone, or have a status lead to theirs."""
+    found = site.manager.services[service].service
+    asked = service
+    if changed == "annotation":
+        found["annotations"] = {**found["annotations"], manifests.UID: "another"}
+    else:
+        asked = "anybodys"
+        site.manager.services[asked] = site.manager.services.pop(service)
+        found["name"] = asked
+    with pytest.raises(RejectedError, match="was not made for this ModelService, and is sent no image"):
+        await later.start(asked, uid, b"image")
+    assert not site.manager.jobs.of.get(asked)

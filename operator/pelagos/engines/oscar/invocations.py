@@ -17,6 +17,7 @@ from typing import Any
 
 import aiohttp
 
+from pelagos.engines.oscar import manifests
 from pelagos.engines.oscar.rest import SYSTEM, ExistsError, OscarRest
 from pelagos.engines.triton import inference
 from pelagos.ports.errors import OutageError, RejectedError
@@ -62,14 +63,21 @@ class Invocations:
         self._bucket = bucket
         self._begin = begin
 
-    async def start(self, service: str, image: bytes, confidence: str = "", key: str = "") -> str:
+    async def start(self, service: str, uid: str, image: bytes, confidence: str = "", key: str = "") -> str:
         """Have an image looked at, and return the key to ask with. One that was started already is not started again.
 
-        Raises OutageError, or RejectedError.
+        ``uid`` is that of the ModelService whose service it must be. Our seal, which the operator asks for, is not for callers to
+        check. Raises OutageError, or RejectedError.
         """
         found = await self._rest.service(service)
         if found is None:
             raise RejectedError(SYSTEM, f"there is no service {service} at {self._rest.access.url}")
+        if not service.startswith(manifests.prefix(uid)) or manifests.annotations_of(found).get(manifests.UID) != uid:
+            raise RejectedError(
+                SYSTEM,
+                f"the service {service} at {self._rest.access.url} was not made for this ModelService, and is sent no image: it "
+                f"does not have its uid {shown(uid)[:64]} in its name and its annotation {manifests.UID}. Look whose it is",
+            )
         key = key or secrets.token_hex(12)
         if not invocations.KEY.fullmatch(key):
             raise RejectedError(
