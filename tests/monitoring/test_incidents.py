@@ -26,6 +26,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 import yaml
+from prometheus_client import start_http_server
 
 from control_plane import start_control_plane
 from generators.monitoring.dashboards import DASHBOARDS
@@ -35,6 +36,7 @@ from monitored_sites import BROKEN, MODEL, REFUSED, MonitoredSite, StateMetrics,
 from monitoring_tools import Prometheus, Promtool, shortened
 from pelagos.api.kinds import KINDS
 from pelagos.ports.pipelines import FINISHED, Queueing, RunName
+from pelagos_hub.observing import Metrics as HubMetrics
 from sites import has_reason, is_ready
 
 pytestmark = [
@@ -245,6 +247,9 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, rules_file: Path) -> A
     site = MonitoredSite(plane, "plankton", folder / "home")
     triton, state, prometheus = Triton(folder / "triton"), StateMetrics(site), Prometheus(folder / "prometheus")
     made = Stage(site, triton, state, prometheus, port)
+    hub_port = free_port()
+    # What a hub tells that nobody has come to yet.
+    hub, _ = start_http_server(hub_port, "127.0.0.1", HubMetrics().registry)
     try:
         await asyncio.to_thread(plane.apply_crds)
         await asyncio.to_thread(plane.create_namespace, site.namespace)
@@ -257,6 +262,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, rules_file: Path) -> A
                 "targets": [f"127.0.0.1:{triton.metrics_port}"],
                 "labels": {"namespace": "plankton"},
             },
+            "pelagos-hub": {"targets": [f"127.0.0.1:{hub_port}"]},
             "kube-state-metrics": {"targets": [f"127.0.0.1:{state.port}"]},
         }
         await asyncio.to_thread(prometheus.start, rules, targets)
@@ -266,6 +272,8 @@ async def stage(tmp_path_factory: pytest.TempPathFactory, rules_file: Path) -> A
         if before is None:
             os.environ.pop("PELAGOS_METRICS_PORT")
         await site.stop_operator()
+        await asyncio.to_thread(hub.shutdown)
+        hub.server_close()
         await asyncio.gather(triton.stop(), state.stop(), *map(asyncio.to_thread, (prometheus.stop, plane.stop)))
 
 
@@ -311,6 +319,8 @@ async def incidents(well: Stage) -> Stage:
     await well.create(
         "TrainingRun", "misfit", {"datasetRef": {"name": "plankton"}, "model": {"architecture": "mobilenet_v3_small"}}
     )
+    await well.create("Trial", "early", {"modelServiceRef": {"name": "plankton-service"}})
+    await site.wait("Trial", "early", has_reason("GatewayNotSetUp"))
     site.volumes.cursed.add("cursed")
     await well.create("Dataset", "cursed", {"source": {"volume": {"path": "cursed"}}, "task": "Detection"})
     await finish(well, await launch(well, "poor"), 0.31)

@@ -77,6 +77,7 @@ STATUSES: dict[str, dict[str, Any]] = {
         "model": {"name": "detector", "uri": "/store/m", "onnxSha256": "b" * 64, "source": "TrainingRun detector"},
         "restarts": 1,
     },
+    "Trial": {"phase": "Open", "model": "ModelService detector"},
 }
 
 
