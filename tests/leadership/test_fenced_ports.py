@@ -24,9 +24,9 @@ LOOKING = {
     "objects": {"uri", "path", "names", "read_json", "read_bytes", "exists", "written_at"},
     "volumes": {"root", "fingerprint"},
     "tenants": {"find"},
-    "cluster": {"read"},
+    "cluster": {"read", "list"},
 }
-NO_PORTS = {"clock", "cache", "probes", "authority"}
+NO_PORTS = {"clock", "cache", "probes", "authority", "gateway", "hub_key"}
 REQUEST = RunRequest(RunName("a-run"), "training", {})
 
 
