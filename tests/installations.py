@@ -119,6 +119,11 @@ class Installation:
         found |= {path for process in self.processes() for path in _temporary_files(process)}
         return sorted(str(path) for path in {self.home, *found} if _is_open(path))
 
+    def close_to_others(self, folder: Path) -> None:
+        """As whatever Pelagos itself wrote: for what a test puts below the home folder."""
+        for path in (folder, *folder.rglob("*"), *(each for each in folder.parents if self.home in each.parents)):
+            path.chmod(path.stat().st_mode & 0o700)
+
     def kill(self, process: int) -> None:
         """kill -9."""
         os.kill(process, signal.SIGKILL)

@@ -52,8 +52,9 @@ def test_every_status_is_read_as_it_is_meant(bodies: list[Body]) -> None:
 def test_all_that_can_be_read_was_seen(bodies: list[Body]) -> None:
     seen = {(body["kind"], kstatus.read_body(body)) for body in bodies if body["status"]}
 
+    # No repository holds Trials, which are deleted when they are over.
     states = (Kstatus.CURRENT, Kstatus.IN_PROGRESS, Kstatus.FAILED)
-    assert seen >= {(kind.kind, state) for kind in kinds.KINDS for state in states}
+    assert seen >= {(kind.kind, state) for kind in kinds.KINDS if kind is not kinds.TRIAL for state in states}
     assert len(bodies) > 25
 
 

@@ -80,6 +80,7 @@ def called(site: Installation, packages: dict[str, tuple[str, str]]) -> Iterator
     scratch = store / "scratch"
     other, _ = model_packages.altered(made, scratch, {}, dataset={"name": "colours", "version": "sha256:1"})
     scratch.rename(store / other)
+    site.close_to_others(store)
     sources = [{"uri": str(store / name), "manifestSha256": name} for name in (made.name, other)]
     site.apply(service(NAME, sources[0], deletionPolicy="Delete"))
     site.wait_ready("modelservice", NAME, 120)

@@ -105,6 +105,7 @@ def tried(site: Installation, packages: dict[str, tuple[str, str]]) -> Iterator[
     store.mkdir(parents=True, exist_ok=True)
     if not (store / made.name).exists():
         shutil.copytree(made, store / made.name)
+    site.close_to_others(store)
     wanted = service(NAME, {"uri": str(store / made.name), "manifestSha256": made.name}, deletionPolicy="Delete")
     wanted["spec"] |= {"card": CARD, "publish": {"catalogue": "Public"}}
     site.apply(wanted)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from datetime import timedelta
-from typing import Any
 
 import pelagos.__main__  # noqa: F401  keeps kopf from importing the official client, here as well
 from pelagos import wiring
@@ -27,10 +26,7 @@ from pelagos.reconcilers.cache import Cache
 from pelagos.reconcilers.dependencies import Dependencies
 from pelagos.reconcilers.probes import Probes
 from pelagos.settings import Settings
-
-PACKAGE: dict[str, Any] = {"onnxSha256": "a" * 64}
-URI = "fake://objects/models/{namespace}/plankton"
-AT_ONCE = 50
+from trials.memory import AT_ONCE, PACKAGE
 
 
 async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:

@@ -22,7 +22,7 @@ import yaml
 from control_plane import ControlPlane
 from pelagos.api import meta
 from plane_fixtures import plane
-from trials.operator_program import AT_ONCE, PACKAGE, URI
+from trials.memory import AT_ONCE, PACKAGE, URI
 from trials.worlds import token_of
 
 __all__ = ["plane"]
@@ -57,10 +57,14 @@ class Site:
             "PELAGOS_KUBECONFIG": str(self.plane.kubeconfig),
             "PELAGOS_NAMESPACE": NAMESPACE,
             "NO_PROXY": "127.0.0.1",
+            "PYTHONPATH": str(PROGRAM.parents[1]),
         }
         with (home / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(PROGRAM)], env={**os.environ, **ours}, stdout=log, stderr=log
+                [sys.executable, str(PROGRAM)],
+                env={**os.environ, **ours},
+                stdout=log,
+                stderr=log,
             )
 
     def kill(self) -> None:
