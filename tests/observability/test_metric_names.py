@@ -20,6 +20,7 @@ BOUNDED = {
     "reason": "the reasons of conditions, all documented",
     "source": "the places of sources that are fetched",
     "state": "published, draft, stuck, pending; of trials four",
+    "phase": "of trials six",
     "stage": "the stages of pipeline runs, all in one enumeration",
     "version": "one",
     "queue": "at most MOST_QUEUES, or one for each resource that is named",
@@ -35,7 +36,7 @@ TYPES_WITH_UNIT = {
         *("_depth", "_resources", "_stalled", "_waiting", "_unnamed", "_reasons", "_gates", "_stages"),
         *("_ratio", "_seconds", "_bytes", "_info"),
         *("_leader", "_ready", "_correct", "_served", "_position"),
-        *("_unfetched", "_suggestions", "_publications", "_trials"),
+        *("_unfetched", "_suggestions", "_publications", "_trials", "_overdue"),
         *("_joules", "_grams", "_unknown"),
     ),
 }

@@ -150,11 +150,12 @@ async def test_an_answer_is_good_for_half_a_minute(
 
     assert before.queue == ""
     assert (await tenants.find(namespace)).queue == "gpu"
-    # Twice its own namespace and the platform's, and where resources of the three kinds are: anew, since something has changed.
-    assert api.asked == 2 * (2 + 3)
+    # Twice its own namespace and the platform's, and where resources of the two kinds are that store anything: anew, since
+    # something has changed.
+    assert api.asked == 2 * (2 + 2)
     clock.now = 60.3
     await tenants.find(namespace)
-    assert api.asked == 2 * (2 + 3) + 2
+    assert api.asked == 2 * (2 + 2) + 2
     await api.close()
 
 
