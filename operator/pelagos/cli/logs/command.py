@@ -60,7 +60,9 @@ def logs(  # noqa: PLR0913, PLR0917 - options of a command
         if follow and previous:
             raise LogError("what has ended cannot be followed: name either --follow or --previous")
         at = access.chosen(installed.settings(), context)
-        wanted = kinds.KINDS if kind is None else [each for each in kinds.KINDS if each.singular == kind.value]
+        # Nothing runs for a Trial that does not run for a ModelService.
+        known = [each for each in kinds.KINDS if each is not kinds.TRIAL]
+        wanted = known if kind is None else [each for each in known if each.singular == kind.value]
         found, body = _find(at, wanted, name, access.namespace_of(at, namespace))
         _print(_lines(at, found, body, Wish(step, tail, previous, follow)))
     except (access.AskError, LogError) as error:
