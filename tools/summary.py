@@ -24,8 +24,6 @@ def count_tests(report: Path, code: int, strict: bool) -> Counter[str]:
             skipped = int(suite.get("skipped", 0))
             good = max(0, int(suite.get("tests", 0)) - bad - skipped)
             wrongly = wrongly_skipped(suite) if strict else []
-            for line in wrongly:
-                print(f"skipped, which is a failure here: {line}")
             counts += Counter(passed=good, failed=bad + len(wrongly), skipped=skipped - len(wrongly))
     if code not in (0, _NOTHING_COLLECTED) and not counts["failed"]:
         counts["failed"] += 1
@@ -42,12 +40,14 @@ def wrongly_skipped(suite: ElementTree.Element) -> list[str]:
     ]
 
 
-def failures(report: Path) -> list[str]:
-    """The tests that failed, each with the first line of what it says."""
+def failures(report: Path, strict: bool) -> list[str]:
+    """The tests that failed, each with the first line of what it says, and those that must not be skipped."""
     if not report.exists():
         return []
-    cases = ((case, bad) for case in ElementTree.parse(report).getroot().iter("testcase") for bad in case)
-    return [
+    root = ElementTree.parse(report).getroot()
+    skipped = wrongly_skipped(root) if strict else []
+    cases = ((case, bad) for case in root.iter("testcase") for bad in case)
+    return [f"skipped, which is a failure here: {line}" for line in skipped] + [
         f"failed: {case.get('classname')}::{case.get('name')}: {(bad.get('message') or '').partition(chr(10))[0][:_LONGEST]}"
         for case, bad in cases
         if bad.tag in ("failure", "error")
@@ -78,7 +78,7 @@ def main(folder: Path, total: Path | None = None) -> int:
         named += [f"failed: {line}" for line in checks.read_text(encoding="utf-8").splitlines()]
     for code in sorted(folder.glob("*.code")):
         counts += count_tests(code.with_suffix(".xml"), int(code.read_text(encoding="utf-8")), strict)
-        named += failures(code.with_suffix(".xml"))
+        named += failures(code.with_suffix(".xml"), strict)
     # Once more at the end, where whoever sees only the last lines finds them.
     named = [*named[:_MOST], *([f"and {len(named) - _MOST} more"] if len(named) > _MOST else [])]
     print(*named, clock(folder), sep="\n")

@@ -71,6 +71,8 @@ def test_a_skipped_test_is_a_failure_where_nothing_may_be_missing(
     (tmp_path / "data-plane.xml").write_text(skipped_for(reason))
 
     assert summarize(tmp_path, codes=(5, 0), strict=True) == last
+    is_named = f"skipped, which is a failure here: a::b: {reason}\n" == (tmp_path / "total.failed").read_text()
+    assert is_named is bool(last[1])
     assert summarize(tmp_path, codes=(5, 0)) == ("7 passed, 0 failed, 1 skipped", 0)
 
 
