@@ -104,7 +104,8 @@ class Controller:
         has_it = FINALIZER in others
         if going == has_it and not (going and metadata["name"] in self.faults.held):
             wanted = [name for name in others if name != FINALIZER] if going else [*others, FINALIZER]
-            patch = {"metadata": {"finalizers": wanted}}
+            # With the version that was read: the list is whole in a patch, and others put theirs on it as well.
+            patch = {"metadata": {"finalizers": wanted, "resourceVersion": metadata["resourceVersion"]}}
             await self.cluster.patch(INFERENCE_SERVICES, metadata["namespace"], metadata["name"], patch)
         return not going
 

@@ -77,7 +77,7 @@ STATUSES: dict[str, dict[str, Any]] = {
         "model": {"name": "detector", "uri": "/store/m", "onnxSha256": "b" * 64, "source": "TrainingRun detector"},
         "restarts": 1,
     },
-    "Trial": {"phase": "Open", "model": "ModelService detector"},
+    "Trial": {"phase": "Open", "model": "ModelService detector", "expiresAt": "2026-01-01T00:10:00Z"},
 }
 
 
@@ -137,6 +137,8 @@ def test_values_are_those_of_the_status(samples: list[Sample]) -> None:
     assert value(samples, "pelagos_trainingrun_gate_passed", metric="test/mAP50", minimum="0.5") == 1
     assert value(samples, "pelagos_trainingrun_gate_passed", champion="plankton", champion_version="2") == 1
     assert value(samples, "pelagos_trainingrun_gate_passed", metric="test/ECE", maximum="0.1") == 0
+    assert value(samples, "pelagos_trial_phase", phase="Open") == 1
+    assert value(samples, "pelagos_trial_phase", phase="Expired") == 0
     started = value(samples, "pelagos_trainingrun_started_timestamp_seconds")
     assert value(samples, "pelagos_trainingrun_finished_timestamp_seconds") - started == 120
     assert value(samples, "pelagos_trainingrun_model_info", model="plankton-detector", dataset="plankton") == 1

@@ -43,6 +43,7 @@ class Container:
         self._port, self._health = service["expose"]["api_port"][0], service["expose"]["health_path"]
         self._again_at = 0.0
         self._failures = 0
+        self._is_ended = False
         self._service = service
         self._variables = variables(service, image, secrets, self.folder, self.address)
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,7 +54,9 @@ class Container:
         return self._process.pid
 
     async def keep(self, session: aiohttp.ClientSession) -> None:
-        """Start it, start it again, and ask whether it is well."""
+        """Start it, start it again, and ask whether it is well. What was ended in the meantime stays so."""
+        if self._is_ended:
+            return
         if self._process is None:
             self._start()
         elif self._process.poll() is not None:
@@ -78,6 +81,7 @@ class Container:
 
     async def end(self) -> None:
         """As a pod ends: in order, and after a while anyhow."""
+        self._is_ended = True
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)

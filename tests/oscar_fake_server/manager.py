@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
 import re
 import secrets
@@ -112,13 +111,14 @@ class Manager:
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", 0).start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self._is_over = False
         self._work = asyncio.create_task(self._keep())
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._work.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._work
+        # Not cancelled: what it is about to end would be forgotten.
+        self._is_over = True
+        await self._work
         for deployed in self.services.values():
             await asyncio.gather(*(each.end() for each in (*deployed.containers, *deployed.leaving)))
         await self.jobs.close()
@@ -129,7 +129,7 @@ class Manager:
 
     async def _keep(self) -> None:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
-            while True:
+            while not self._is_over:
                 for deployed in list(self.services.values()):
                     await self._roll(deployed, session)
                 await asyncio.sleep(TICK)
