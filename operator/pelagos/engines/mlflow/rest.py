@@ -6,10 +6,8 @@ client blocks for minutes when the server is away. API: https://mlflow.org/docs/
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
 from time import monotonic
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from pelagos.api import reasons
+from pelagos.engines import credentials
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.leadership import unguarded
 
@@ -112,7 +111,7 @@ class MlflowRest:
         self._guard = guard
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
-        self._trusted: tuple[tuple[int, int], ssl.SSLContext] | None = None
+        self._trusted = credentials.Trusted(SYSTEM, self._access.ca_file, "PELAGOS_TRACKING_CA_FILE")
 
     @classmethod
     def from_settings(cls, settings: Settings, observe: Observe | None = None, guard: Guard = unguarded) -> MlflowRest:
@@ -184,7 +183,7 @@ class MlflowRest:
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         url, what = f"{self.uri}/{path}", f"{self.uri} {operation}"
         authorization = self._access.authorization()
-        arguments |= {"headers": {"Authorization": authorization} if authorization else {}, "ssl": self._tls()}
+        arguments |= {"headers": {"Authorization": authorization} if authorization else {}, "ssl": self._trusted.tls()}
         try:
             async with self._session.request(method, url, allow_redirects=False, **arguments) as response:
                 if limit is None or response.status != HTTPStatus.OK:
@@ -194,7 +193,7 @@ class MlflowRest:
                     while len(content) <= limit and (more := await response.content.read(limit + 1 - len(content))):
                         content += more
                 if response.status in {401, 403}:
-                    said = _scrubbed(content, authorization)
+                    said = _said(content, authorization)
                     message = f"{what}: HTTP {response.status} {said}".rstrip()
                     raise RejectedError(SYSTEM, f"{message}; {self._access.hint}")
                 return response.status, content
@@ -207,46 +206,14 @@ class MlflowRest:
         except (aiohttp.ClientError, OSError) as error:
             raise OutageError(SYSTEM, f"{self.uri} {operation}: {error or type(error).__name__}") from error
 
-    def _tls(self) -> ssl.SSLContext | bool:
-        """Whom to trust; made anew when the file has changed."""
-        file = self._access.ca_file
-        if file is None:
-            return True
-        try:
-            seen = file.stat()
-            stamp = (seen.st_mtime_ns, seen.st_ino)
-            if self._trusted is None or self._trusted[0] != stamp:
-                self._trusted = (stamp, ssl.create_default_context(cafile=str(file)))
-        except (OSError, ssl.SSLError) as error:
-            reason = error.strerror or type(error).__name__
-            message = f"the certificate authority {file} cannot be used: {reason}; correct PELAGOS_TRACKING_CA_FILE"
-            raise RejectedError(SYSTEM, message) from error
-        return self._trusted[1]
-
 
 def _secret(file: Path, setting: str) -> str:
-    """The content of a mounted Secret, in one line. What is in it appears in no error."""
-    try:
-        content = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise RejectedError(SYSTEM, f"{file} cannot be read: {reason}; correct {setting}") from None
-    if not content or not content.isprintable():
-        raise RejectedError(
-            SYSTEM, f"{file} must hold one line and is {'empty' if not content else 'not one'}; correct {setting}"
-        )
-    return content
+    return credentials.secret(SYSTEM, file, setting)
 
 
-def _scrubbed(content: bytes, authorization: str) -> str:
-    """The beginning of an answer, without what we sent: some proxies quote it."""
-    text = content[:400].decode(errors="replace")
-    _, _, sent = authorization.partition(" ")
-    secrets = [sent]
-    if authorization.startswith("Basic "):
-        secrets.append(base64.b64decode(sent).decode().partition(":")[2])
-    for secret in filter(None, secrets):
-        text = text.replace(secret, "***")
+def _said(content: bytes, authorization: str) -> str:
+    """The beginning of an answer, without what we sent."""
+    text = credentials.scrubbed(content, authorization)[:400].decode(errors="replace")
     return " ".join(text.split())[:200]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -13,7 +12,7 @@ import aiohttp
 from pelagos.engines.model_server.package import DIGEST_PARAMETER
 
 if TYPE_CHECKING:
-    from pelagos.engines.oscar.rest import Access
+    from pelagos.engines.credentials import Trusted
     from pelagos.engines.triton.http_inference import Endpoint
 
 TIMEOUT = 5.0
@@ -37,8 +36,8 @@ class Closed:
 class Endpoints:
     """Connections to the ingress, which trust whom connections to OSCAR trust."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    def __init__(self, trusted: Trusted) -> None:
+        self._trusted = trusted
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -69,12 +68,11 @@ class Endpoints:
 
     async def _get(self, url: str, endpoint: Endpoint) -> tuple[int, bytes] | None:
         if self._session is None:
-            tls = ssl.create_default_context(cafile=str(self._access.ca_file)) if self._access.ca_file else True
-            connector = aiohttp.TCPConnector(ssl=tls, force_close=True)
+            connector = aiohttp.TCPConnector(force_close=True)
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT), connector=connector)
-        headers = {"Authorization": endpoint.authorization}
+        headers, tls = {"Authorization": endpoint.authorization}, self._trusted.tls()
         try:
-            async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
+            async with self._session.get(url, headers=headers, ssl=tls, allow_redirects=False) as answer:
                 content = b""
                 # One read is what has come, which may be a part.
                 while len(content) < _LARGEST and (more := await answer.content.read(_LARGEST - len(content))):

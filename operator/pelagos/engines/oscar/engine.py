@@ -84,7 +84,7 @@ class Oscar:
         self._options = given
         self._authority = authority
         self._packages = Packages(objects)
-        self._endpoints = Endpoints(rest.access)
+        self._endpoints = Endpoints(rest.trusted)
         self._probe_timeout = probe_timeout
         self._clock = SystemClock()
         self._created = self._clock.now()

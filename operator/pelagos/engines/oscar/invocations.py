@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -173,8 +172,7 @@ class Invocations:
         return content
 
     async def _ask(self, method: str, url: str, content: bytes | None, limit: int) -> tuple[int, bytes]:
-        ca = self._rest.access.ca_file
-        tls: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(ca)) if ca is not None else True
+        tls = self._rest.trusted.tls()
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120)) as session,

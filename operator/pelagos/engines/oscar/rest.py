@@ -7,10 +7,8 @@ that asking again does not help. Nothing that was sent as a login or comes as a 
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -19,6 +17,8 @@ from urllib.parse import quote
 
 import aiohttp
 
+from pelagos.engines import credentials
+from pelagos.engines.credentials import Trusted
 from pelagos.engines.oscar.tokens import Provider, Tokens
 from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.leadership import Guard, unguarded
@@ -29,6 +29,7 @@ TIMEOUT = 30.0
 """Seconds: to create or delete a service, OSCAR restarts its MinIO server."""
 LARGEST = 32 * 1024 * 1024
 """Bytes of an answer: the list of all services of a cluster."""
+CA_FILE = "PELAGOS_OSCAR_CA_FILE"
 LOG_LINES = 200
 MOST_PAGES = 20
 """Of jobs: OSCAR tells some at a time."""
@@ -92,7 +93,7 @@ class OscarRest:
         self._guard = guard
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._session: aiohttp.ClientSession | None = None
-        self._trusted: tuple[tuple[int, int], ssl.SSLContext] | None = None
+        self.trusted = Trusted(SYSTEM, access.ca_file, CA_FILE)
         self._tokens = Tokens(access.provider, secret) if access.provider is not None else None
 
     async def info(self) -> dict[str, Any]:
@@ -217,18 +218,19 @@ class OscarRest:
         headers = {"Authorization": authorization} if authorization else {}
         try:
             async with self._session.request(
-                method, url, headers=headers, ssl=self._tls(), allow_redirects=False, **sent
+                method, url, headers=headers, ssl=self.trusted.tls(), allow_redirects=False, **sent
             ) as answer:
                 content = bytearray()
                 async for part in answer.content.iter_any():
                     content += part
                     if len(content) > LARGEST:
                         raise OutageError(SYSTEM, f"{url}: the answer has more than {LARGEST} bytes")
-                return answer.status, _scrubbed(bytes(content), answer.status, authorization)
+                found = bytes(content)
+                return answer.status, found if answer.status < 400 else credentials.scrubbed(found, authorization)
         except TimeoutError:
             raise OutageError(SYSTEM, f"{url}: no answer within {self._timeout.total:g} s") from None
         except aiohttp.ClientConnectorCertificateError:
-            message = "its TLS certificate is not trusted; name its certificate authority in PELAGOS_OSCAR_CA_FILE"
+            message = f"its TLS certificate is not trusted; name its certificate authority in {CA_FILE}"
             raise OutageError(SYSTEM, f"{url}: {message}") from None
         except (aiohttp.ClientError, OSError) as error:
             raise OutageError(SYSTEM, f"{url}: {error or type(error).__name__}") from error
@@ -256,48 +258,12 @@ class OscarRest:
             raise OutageError(SYSTEM, what)
         raise RejectedError(SYSTEM, what)
 
-    def _tls(self) -> ssl.SSLContext | bool:
-        """Whom to trust; made anew when the file has changed."""
-        file = self.access.ca_file
-        if file is None:
-            return True
-        try:
-            seen = file.stat()
-            stamp = (seen.st_mtime_ns, seen.st_ino)
-            if self._trusted is None or self._trusted[0] != stamp:
-                self._trusted = (stamp, ssl.create_default_context(cafile=str(file)))
-        except (OSError, ssl.SSLError) as error:
-            reason = error.strerror or type(error).__name__
-            message = f"the certificate authority {file} cannot be used: {reason}; correct PELAGOS_OSCAR_CA_FILE"
-            raise RejectedError(SYSTEM, message) from error
-        return self._trusted[1]
-
 
 def secret(file: Path, setting: str) -> str:
-    """The content of a mounted Secret, in one line. What is in it appears in no error. Raises RejectedError."""
-    try:
-        content = file.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise RejectedError(SYSTEM, f"{file} cannot be read: {reason}; correct {setting}") from None
-    if not content or not content.isprintable():
-        raise RejectedError(SYSTEM, f"{file} must hold one line and does not; correct {setting}")
-    return content
+    """The content of a mounted Secret. Raises RejectedError."""
+    return credentials.secret(SYSTEM, file, setting)
 
 
 def _mapping(found: Any) -> dict[str, Any]:
     """Empty for what is none."""
     return found if isinstance(found, dict) else {}
-
-
-def _scrubbed(content: bytes, status: int, authorization: str) -> bytes:
-    """An error's text without what we sent: some proxies quote it."""
-    _, _, sent = authorization.partition(" ")
-    if status < 400 or not sent:
-        return content
-    secrets = [sent.encode()]
-    if authorization.startswith("Basic "):
-        secrets.append(base64.b64decode(sent).partition(b":")[2])
-    for each in filter(None, secrets):
-        content = content.replace(each, b"***")
-    return content
