@@ -191,6 +191,10 @@ def text(words: str) -> bytes:
 
 
 COMMAND = "touch trace"
+STORAGE = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"K\x04tQ"
+REBUILT = b"ctorch._utils\n_rebuild_tensor_v2\n"
+WEIGHTS = REBUILT + b"(" + STORAGE + b"K\x00K\x04\x85K\x01\x85tR"
+"""Four numbers, as a tensor."""
 HOSTILE = {
     "a function of the shell": b"\x80\x02cos\nsystem\n" + text(COMMAND) + b"\x85R.",
     "eval of Python": b"\x80\x02cbuiltins\neval\n" + text("open('trace','w')") + b"\x85R.",
@@ -221,6 +225,13 @@ HOSTILE = {
     "a frame larger than the file": b"\x80\x04\x95" + struct.pack("<Q", 2**62) + b"N.",
     "a mark too few": b"\x80\x02tR.",
     "a mapping that holds itself as its key": b"\x80\x02}q\x00h\x00Ns.",
+    "a key of millions of nested tuples": b"\x80\x02})" + b"\x85" * 3_000_000 + b"Ns.",
+    "a module within itself": b"\x80\x02cacme\nNet\n)\x81q\x01}" + text("_modules") + b"}" + text("a") + b"h\x01ssb.",
+    "code of a function that reads it": b"\x80\x02" + REBUILT + b"N}" + text("__code__") + text(COMMAND) + b"s\x86b.",
+    "a method of a class that is built": b"\x80\x02ccollections\nOrderedDict\nN}" + text("get") + text(COMMAND) + b"s\x86b.",
+    "a name longer than a header": b"\x80\x02}" + text("w" * 5_000_000) + WEIGHTS + b"s.",
+    "an empty tensor with sides beyond all numbers": b"\x80\x02}(" + text("w") + WEIGHTS + text("z") + REBUILT + b"(" + STORAGE
+    + b"K\x00(K\x00" + b"\x8a\x06\xff\xff\xff\xff\xff\x7f" * 15 + b"t(" + b"K\x01" * 16 + b"ttRu.",
 }  # fmt: skip
 
 

@@ -26,6 +26,8 @@ ITEM_BYTES = {
 """Bytes of a number by type."""
 MAX_HEADER = 4 * 1024 * 1024
 MAX_TENSORS = 20_000
+_MOST_NUMBERS = 2**48
+"""In a tensor, counting an empty side as one of 1: frameworks multiply the sides of empty tensors, too."""
 _LENGTH = 8
 
 
@@ -83,6 +85,8 @@ def _tensor(described: object, numbers: memoryview) -> Tensor:
     sides, ends = _counts(shape), _counts(place)
     if sides is None or ends is None or len(sides) > 16 or len(ends) != 2:
         raise FormatError("a tensor has no shape or no place")
+    if math.prod(max(side, 1) for side in sides) > _MOST_NUMBERS:
+        raise FormatError("a tensor has a shape that no file can fill")
     begin, end = ends
     if not begin <= end <= len(numbers) or end - begin != math.prod(sides) * ITEM_BYTES[kind]:
         raise FormatError("a tensor is longer than the file, or than its shape says")
