@@ -365,3 +365,12 @@ class TestShapes:
 
         assert found[0, 0] == ()
         assert found[44, 0] == (shapes.moved(self.TURNED, -44, 0),)
+
+    def test_a_turned_rectangle_of_which_its_tile_shows_too_little_is_in_none(self) -> None:
+        """A chain of cells across the image: its centre is in all tiles, and the largest part that one shows is 250 long."""
+        chain = shapes.rectangle("cod", 20, 145, 260, 10, 30)
+        longer = shapes.rectangle("cod", -200, 145, 700, 10, 30)
+
+        assert self.tiles(chain, Task.ORIENTED_DETECTION)[0, 0] == (chain,)
+        assert not any(self.tiles(longer, Task.ORIENTED_DETECTION).values())
+        assert all(self.tiles(longer, Task.ORIENTED_DETECTION, minShare=20).values())

@@ -200,7 +200,7 @@ class _Image:
             seen = cut_there = 0
             for place in grid.under(sides):
                 part = cutting(mark, place)
-                if part is None or _area(part) < share * whole * _ROUNDING:
+                if part is None or _shown(part, place) < share * whole * _ROUNDING:
                     continue
                 shared.setdefault(place, []).append(part)
                 seen += 1
@@ -254,6 +254,15 @@ def _cut_shape(shape: Shape, place: Place) -> Shape | None:
     if left >= 0 and top >= 0 and left + width <= place.width and top + height <= place.height:
         return moved
     return outside.cut_shape(moved, place.width, place.height)
+
+
+def _shown(part: Box | Shape, place: Place) -> float:
+    """In square pixels, what a tile shows of what it has: of a turned rectangle, which stays whole, the part in the tile."""
+    if isinstance(part, Box) or part.kind is not Kind.RECTANGLE or not part.angle % 360:
+        return _area(part)
+    outline = shapes.outlined(part)
+    inside = None if outline is None else outside.cut_shape(outline, place.width, place.height)
+    return 0.0 if inside is None else _area(inside)
 
 
 def _area(mark: Box | Shape) -> float:
