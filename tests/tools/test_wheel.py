@@ -20,7 +20,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     wanted = [
-        name for name in listed.split("\0") if name.startswith(("operator/", "pipelines/", "hub/")) or "/" not in name
+        name
+        for name in listed.split("\0")
+        if name.startswith(("operator/", "pipelines/", "gateway/", "hub/")) or "/" not in name
     ]
     for name in filter(None, wanted):
         if (ROOT / name).is_file():
@@ -59,9 +61,17 @@ def test_no_generator_and_no_test_is_in_the_wheel(wheel: Path) -> None:
     assert {name for name in packages if not name.endswith(".dist-info")} == {
         "pelagos",
         "pelagos_contract",
+        "pelagos_gateway",
         "pelagos_hub",
         "pelagos_pipelines",
     }
+
+
+def test_each_package_says_that_it_has_types(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as content:
+        files = content.namelist()
+    packages = {name.split("/")[0] for name in files if name.endswith("/__init__.py")}
+    assert [package for package in packages if f"{package}/py.typed" not in files] == []
 
 
 def test_what_the_control_plane_is_built_from_is_in_the_wheel(installed: Path, tmp_path: Path) -> None:
