@@ -32,7 +32,7 @@ control-plane: $(VENVS)/.control-plane
 samples: $(VENVS)/.pipelines ## Fetch the real FlowCam images and compose the samples.
 	@PELAGOS_TOOLS=$(VENVS)/tools $(CURDIR)/tools/samples.sh $(PELAGOS_HOME)/data/samples
 
-test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.chromium $(VENVS)/.kserve $(VENVS)/.object-storage $(VENVS)/.deepaas $(VENVS)/.oidc $(VENVS)/.cvat-sdk $(VENVS)/.label-studio $(VENVS)/.metadata $(VENVS)/.oracles $(VENVS)/.oscar $(VENVS)/.tensorboard $(VENVS)/.wandb $(VENVS)/.sbom upstream-tools ## Run all checks, and all tests that need no Kubernetes node (THOROUGH=1: more simulated lives; SHUFFLE=7: in another order).
+test: install samples $(VENVS)/.dev $(VENVS)/.pipelines-dev $(VENVS)/.prometheus $(VENVS)/.chromium $(VENVS)/.kserve $(VENVS)/.object-storage $(VENVS)/.deepaas $(VENVS)/.oidc $(VENVS)/.cvat-sdk $(VENVS)/.label-studio $(VENVS)/.metadata $(VENVS)/.oracles $(VENVS)/.oscar $(VENVS)/.tensorboard $(VENVS)/.wandb $(VENVS)/.sbom $(VENVS)/.site upstream-tools ## Run all checks, and all tests that need no Kubernetes node (THOROUGH=1: more simulated lives; SHUFFLE=7: in another order).
 	@$(if $(THOROUGH),PELAGOS_TEST_THOROUGH=1) $(if $(SHUFFLE),PELAGOS_TEST_SHUFFLE=$(SHUFFLE)) tools/test.sh
 
 test-cluster: install samples $(VENVS)/.dev $(VENVS)/.kserve $(VENVS)/.object-storage $(VENVS)/.sbom cluster-node ## Run the tests on a real Kubernetes of one and two nodes (needs root on Debian 12).
@@ -77,6 +77,9 @@ sample-results: install samples ## Train the samples, an hour on 2 cores (ONLY="
 
 honest-splits: install samples ## Train on one survey that is split in three ways; writes docs/honest-splits.md.
 	@$(VENVS)/pipelines/bin/python tools/honest_splits.py $(PELAGOS_HOME)/data/samples
+
+site: $(VENVS)/.site ## Build the documentation site into build/site (SOURCE=https://...: where links to files lead).
+	@SOURCE="$(SOURCE)" tools/site.sh
 
 lock: $(UV) ## Resolve requirements/*.in anew.
 	@tools/lock.sh
@@ -172,6 +175,10 @@ $(VENVS)/.sbom: requirements/sbom.txt | $(UV)
 	@UV=$(UV) tools/environment.sh sbom $(VENVS)/sbom
 	@touch $@
 
+$(VENVS)/.site: requirements/site.txt | $(UV)
+	@UV=$(UV) tools/environment.sh site $(VENVS)/site
+	@touch $@
+
 $(VENVS)/.prometheus: tools/prometheus.sh | control-plane # one after the other, since both may call apt-get
 	@tools/prometheus.sh $(VENVS)/prometheus
 	@touch $@
@@ -180,4 +187,4 @@ $(VENVS)/.chromium: tools/chromium.sh | $(VENVS)/.prometheus # one after the oth
 	@tools/chromium.sh $(VENVS)/chromium
 	@touch $@
 
-.PHONY: help demo install control-plane samples test test-cluster cluster-node images upstream-tools tensorboard wandb sbom lint generate bench lock clean
+.PHONY: help demo install control-plane samples test test-cluster cluster-node images upstream-tools tensorboard wandb sbom lint generate bench site lock clean
