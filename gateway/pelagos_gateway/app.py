@@ -29,6 +29,7 @@ from pelagos_gateway.journal import Journal
 from pelagos_gateway.judging import Identities, Judge
 from pelagos_gateway.metrics import METRICS
 from pelagos_gateway.settings import LOOPBACK, Settings
+from pelagos_gateway.streaming import Streams
 from pelagos_gateway.table import Policy, Table
 from pelagos_gateway.trials import Trials
 
@@ -78,6 +79,9 @@ class Gateway:
         self._servers = (
             UnixServer(sockets / shared.AUTHORITY, Authority(self._judge).answer),
             UnixServer(sockets / shared.CONVERTER, self._converter.answer),
+            Streams(
+                sockets / shared.STREAMS, settings.own_grpc, self._limits.answer_seconds, self._limits.stream_seconds
+            ),
         )
         namespace, home = settings.namespace, settings.operator_namespace
         self._services = Watched(rest, SERVICES, namespace=namespace, changed=self._changed)

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgpack
 
+from pelagos.engines.envoy import shared
 from pelagos_gateway.callers import Callers
 from pelagos_gateway.metrics import METRICS
 
@@ -73,7 +74,8 @@ class Journal:
     def _note(self, record: Mapping[str, Any]) -> None:
         self._callers.end(str(record["call"]))
         service, _, access = str(record["labels"]).partition(" ")
-        if access:
+        # What a stream was for is told of each of its messages.
+        if access and record.get("path") != shared.STREAM:
             code = str(record["grpc"]) if str(record["grpc"]).isdecimal() else str(record["status"])
             kind = "grpc" if str(record["grpc"]).isdecimal() else "http"
             METRICS.ended(service, access, kind, code, float(record["milliseconds"]) / 1000)

@@ -23,6 +23,8 @@ _PATH = re.compile(rf"/({_NAME}/{_NAME})/v2(?:[/?].*)?", re.DOTALL)
 _SERVICE = re.compile(rf"{_NAME}/{_NAME}")
 _BEARER = re.compile(r"(?i:bearer) +([!-~]+) *")
 _PAUSES = (0.005, 0.02, 0.1)
+TOO_MUCH = "Too much"
+"""How what is said begins to whom may ask again later."""
 LONGEST_TOKEN = 12_288
 """Characters; Envoy takes headers of 16 KiB in all."""
 _GRPC = {401: 16, 403: 7, 404: 5, 429: 8, 503: 14}
@@ -142,7 +144,7 @@ class Judge:
             return Allowed(service, caller.access)
         exceeded = await self._begun(caller.key, asked.call)
         if exceeded is not None:
-            return Refused(429, f"Too much: {exceeded.message}", {"Retry-After": str(exceeded.retry_after)})
+            return Refused(429, f"{TOO_MUCH}: {exceeded.message}", {"Retry-After": str(exceeded.retry_after)})
         return Allowed(service, caller.access)
 
     async def _begun(self, key: str, call: str) -> Exceeded | None:

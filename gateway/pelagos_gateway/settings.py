@@ -96,6 +96,12 @@ class Settings(BaseSettings):
         return _listed(self.entitlements)
 
     @property
+    def own_grpc(self) -> str:
+        """Where this program reaches Envoy as clients do, for gRPC."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.address, self.address)  # noqa: S104 - what is said of it
+        return f"[{host}]:{self.grpc_port}" if ":" in host else f"{host}:{self.grpc_port}"
+
+    @property
     def allowed_hosts(self) -> tuple[str, ...]:
         """What Envoy lets clients ask for; empty: anything."""
         given = _listed(self.hosts)

@@ -53,6 +53,7 @@ class Upstream:
     grpc: str = ""
     reached: list[tuple[str, bytes, dict[str, str]]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: tuple[Any, str] | None = None
     _runner: web.ServerRunner | None = None
     _server: Any = None
 
@@ -71,6 +72,8 @@ class Upstream:
                     metadata = {key: str(value) for key, value in context.invocation_metadata()}
                     self.reached.append((str(details.method), body, metadata))
                     await self.gate.wait()
+                    if self.failure is not None:
+                        await context.abort(*self.failure)
                     return b""
 
                 return grpc.unary_unary_rpc_method_handler(call)

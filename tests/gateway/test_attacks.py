@@ -87,7 +87,7 @@ async def test_only_health_metadata_and_inference_pass(open_site: Site) -> None:
         answer = await site.ask(method, path, b"{}" if method == "POST" else None)
         assert answer.status == 403, path
     for name in ("RepositoryIndex", "RepositoryModelLoad", "RepositoryModelUnload", "ModelConfig", "ModelStatistics",
-                 "SystemSharedMemoryRegister", "LogSettings", "TraceSetting", "ModelStreamInfer"):  # fmt: skip
+                 "SystemSharedMemoryRegister", "LogSettings", "TraceSetting"):  # fmt: skip
         told = await site.call(f"{SERVICE}/{name}", pelagos_service="reef/detector")
         assert told[0] == "PERMISSION_DENIED", name
     assert upstream.reached == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import queue
 import shutil
 import threading
 import time
@@ -120,6 +121,23 @@ def test_metadata_and_health_hold_through_the_gateway(called: Called) -> None:
     assert rpc.is_model_ready(NAME, headers={"pelagos-service": f"default/{NAME}"})
     with pytest.raises(tritonclient.utils.InferenceServerException, match="This is closed"):
         http.unload_model(NAME)
+
+
+def test_a_stream_has_an_answer_for_each_image(called: Called) -> None:
+    want, answers = called.client("grpc")(), queue.SimpleQueue[Any]()
+    with tritonclient.grpc.InferenceServerClient(called.grpc) as client:
+        client.start_stream(
+            lambda result, error: answers.put(error or result), headers={"pelagos-service": f"default/{NAME}"}
+        )
+        for number, image in enumerate((called.image, b"no image", called.image)):
+            given = tritonclient.grpc.InferInput("image", [1, 1], "BYTES")
+            given.set_data_from_numpy(np.array([[image]], dtype=np.object_))
+            client.async_stream_infer(NAME, [given], request_id=str(number))
+        first, second, third = (answers.get(timeout=60) for _ in range(3))
+    assert isinstance(second, tritonclient.utils.InferenceServerException), "the server has no word for it but an error"
+    for number, answer in ((0, first), (2, third)):
+        assert answer.get_response().id == str(number)
+        assert json.loads(answer.as_numpy("prediction")[0, 0]) == want
 
 
 @dataclass

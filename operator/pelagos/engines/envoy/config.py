@@ -40,6 +40,7 @@ class Limits:
     upload_seconds: int = 120
     answer_seconds: int = 300
     idle_seconds: int = 300
+    stream_seconds: int = 600
 
 
 @dataclass(frozen=True)

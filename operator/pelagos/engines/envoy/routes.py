@@ -16,6 +16,9 @@ SMALL = 1024 * 1024
 """Announced bodies up to this size are not counted: connections have a limit, and these need not much more."""
 _HEADER_LENGTH = "inference-header-content-length"
 _GRPC = "/inference.GRPCInferenceService/"
+STREAM = f"{_GRPC}ModelStreamInfer"
+STREAM_IDLE_SECONDS = 60
+"""In which neither a client nor its answer says anything."""
 _METHODS = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata")
 _CLOSED = (
     "This is closed: only inference, metadata and health of the served model pass. "
@@ -109,17 +112,31 @@ def grpc(cluster: str, model: str, most: int, timeout: float) -> list[dict[str, 
     return grpc_by(Way(cluster), timeout)
 
 
-def grpc_by(way: Way, timeout: float) -> list[dict[str, Any]]:
-    """Likewise, wherever they go."""
+def grpc_by(way: Way, timeout: float, stream: tuple[Way, float] | None = None) -> list[dict[str, Any]]:
+    """Likewise, wherever they go.
+
+    ``stream``: where streams of inferences go, and how many seconds they may last; None: nowhere, as no filter sees them whole.
+    """
     method = {"headers": [_matches(":method", "POST"), _matches("content-type", r"application/grpc(\+proto)?")]}
     asking = [f"{_GRPC}{name}" for name in _METHODS] + ["/grpc.health.v1.Health/Check"]
     return [
         _refuse({"prefix": "/", "headers": [_encoded("grpc-encoding")]}, 403, _NO_ENCODING),
         _refuse({"prefix": "/", "headers": [_encoded("content-encoding")]}, 403, _NO_ENCODING),
         _to(way, {"path": f"{_GRPC}ModelInfer", **method}, timeout),
+        *([_streaming(*stream, {"path": STREAM, **method})] if stream is not None else []),
         *(_to(way, {"path": path, **method}, timeout, most=FIELD_BYTES) for path in asking),
         _refuse({"prefix": "/"}, 403, _CLOSED),
     ]
+
+
+def _streaming(way: Way, most_seconds: float, match: dict[str, Any]) -> dict[str, Any]:
+    """A route for what is passed on as it comes; it ends when nothing has come for a while, and after ``most_seconds``."""
+    route = _to(way, match, 0)
+    limits = {"max_stream_duration": seconds(most_seconds), "grpc_timeout_header_max": seconds(most_seconds)}
+    route["route"] |= {"idle_timeout": seconds(STREAM_IDLE_SECONDS), "max_stream_duration": limits}
+    route["route"].pop("retry_policy")
+    route["typed_per_filter_config"] = _UNCOUNTED | _unlike(disabled=True)
+    return route
 
 
 def metrics(cluster: str, model: str, most: int, timeout: float) -> list[dict[str, Any]]:

@@ -19,9 +19,10 @@ CHOSEN, LABELS = "pelagos-cluster", "pelagos-labels"
 """Headers that the authority sets: the cluster, and what the journal says of the call. A client's own are dropped."""
 CALL = "x-request-id"
 """Header by which authority and journal know a call; Envoy gives each its own, whatever the client says."""
-AUTHORITY, CONVERTER, JOURNAL = "authority", "converter", "journal"
-"""Sockets in the folder of sockets, and names of their clusters after ``pelagos-``: who judges, who makes JSON binary, and who
-is told what has ended."""
+AUTHORITY, CONVERTER, JOURNAL, STREAMS = "authority", "converter", "journal", "streams"
+"""Sockets in the folder of sockets, and names of their clusters after ``pelagos-``: who judges, who makes JSON binary, who is
+told what has ended, and who makes calls of streams."""
+STREAM = routes.STREAM
 _JUDGED_SECONDS = 10
 _SECRETS = ("authorization", "proxy-authorization", "cookie")
 _NAME = "[^/]+"
@@ -62,8 +63,8 @@ def listeners(front: Front, limits: Limits) -> list[dict[str, Any]]:
 def bootstrap(admin: str, front: Front, limits: Limits, dynamic: str) -> dict[str, Any]:
     """The file that Envoy starts with: it knows the programs beside it from then on."""
     ours = tuple(
-        config.cluster(f"pelagos-{name}", f"{front.sockets}/{name}", is_http2=False)
-        for name in (AUTHORITY, CONVERTER, JOURNAL)
+        config.cluster(f"pelagos-{name}", f"{front.sockets}/{name}", is_http2=name == STREAMS)
+        for name in (AUTHORITY, CONVERTER, JOURNAL, STREAMS)
     )
     return config.bootstrap(admin, limits, dynamic, always=ours)
 
@@ -93,7 +94,10 @@ def _http(front: Front, limits: Limits) -> list[dict[str, Any]]:
 
 def _grpc(limits: Limits) -> list[dict[str, Any]]:
     way = Way(chosen=CHOSEN, dropped=(*_SECRETS, SERVICE, LABELS, CHOSEN))
-    return routes.grpc_by(way, limits.answer_seconds)
+    # With what its calls shall be judged by.
+    stream = Way(cluster=f"pelagos-{STREAMS}", dropped=("proxy-authorization", "cookie", LABELS, CHOSEN))
+    # Who takes streams ends them, in words; this is for when it does not.
+    return routes.grpc_by(way, limits.answer_seconds, (stream, limits.stream_seconds + 10))
 
 
 def _listener(kind: str, port: int, found: list[dict[str, Any]], front: Front, limits: Limits) -> dict[str, Any]:
@@ -175,6 +179,7 @@ def _journal() -> dict[str, Any]:
         record={
             "call": f"%REQ({CALL})%",
             "labels": f"%DYNAMIC_METADATA(envoy.filters.http.ext_authz:{LABELS})%",
+            "path": "%REQ(:PATH):100%",
             "status": "%RESPONSE_CODE%",
             "grpc": "%GRPC_STATUS_NUMBER%",
             "milliseconds": "%DURATION%",

@@ -1,0 +1,173 @@
+"""Streams of inferences (ModelStreamInfer): each message goes on as a call of its own, by the gateway's own gRPC port.
+
+So each is judged and counted like any other call, with the token that the stream came with, and the service sees it whole: what
+holds of a call holds of a message. A server of models gets no streams. Messages of a stream are answered one after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from pelagos.engines.envoy import shared
+from pelagos.engines.envoy.config import MIB
+from pelagos_gateway.judging import TOO_MUCH
+
+logger = logging.getLogger(__name__)
+
+MESSAGE_BYTES = 16 * MIB
+"""Of one message: this program holds each whole, of as many streams as there may be."""
+AT_ONCE, AT_ONCE_OF_ONE = 16, 2
+"""Streams, and those with the same credentials: each holds a place as long as it lasts."""
+_UNARY = "/inference.GRPCInferenceService/ModelInfer"
+_ENDING = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
+"""Answers after which no other message of the stream would fare better."""
+_PAUSE_SECONDS = 1.0
+_PASSED = ("authorization", shared.SERVICE)
+_LENGTHS = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", -1)]
+_ANY_LENGTH = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+_ID, _MOST_FIELDS = 3, 1000
+"""Field of the id in a request and in an answer."""
+
+
+class Streams:
+    """The server, on a Unix socket for the owner alone. ``gateway`` is where Envoy listens for gRPC.
+
+    A call takes at most ``answer_seconds``, a stream ``stream_seconds``.
+    """
+
+    def __init__(self, path: Path, gateway: str, answer_seconds: float, stream_seconds: float) -> None:
+        self._path = path
+        self._gateway = gateway
+        self._answer_seconds = answer_seconds
+        self._stream_seconds = stream_seconds
+        self._open: Counter[str] = Counter()
+        self._server: Any = None
+
+    async def start(self) -> None:
+        """Listen; what an earlier life left is removed."""
+        self._path.unlink(missing_ok=True)
+        self._server = grpc.aio.server(options=_LENGTHS)
+        self._server.add_generic_rpc_handlers((_Handler(self),))
+        self._server.add_insecure_port(f"unix:{self._path}")
+        await self._server.start()
+        self._path.chmod(0o600)
+
+    async def stop(self) -> None:
+        """End, with what is in progress."""
+        if self._server is not None:
+            await self._server.stop(None)
+        self._path.unlink(missing_ok=True)
+
+    async def answer(self, messages: AsyncIterator[bytes], context: Any) -> None:
+        """An answer for each message, until the client has no more, or its stream or right to call is over."""
+        metadata = {str(key): str(value) for key, value in context.invocation_metadata()}
+        with self._place(metadata.get("authorization", "")) as trouble:
+            if trouble:
+                await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, trouble)
+            # Envoy waits for the end of a request for a while, unless its answer has begun.
+            await context.send_initial_metadata(())
+            passed = [(name, metadata[name]) for name in _PASSED if name in metadata]
+            try:
+                async with (
+                    asyncio.timeout(self._stream_seconds),
+                    grpc.aio.insecure_channel(self._gateway, _ANY_LENGTH) as channel,
+                ):
+                    call = channel.unary_unary(_UNARY)
+                    async for message in messages:
+                        await context.write(await self._ask(call, message, passed))
+            except TimeoutError:
+                await context.abort(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    f"A stream may last {self._stream_seconds:g} s: open another one, and go on in that",
+                )
+            except grpc.aio.AioRpcError as error:
+                await context.abort(error.code(), error.details() or "")
+
+    async def _ask(self, call: Any, message: bytes, metadata: list[tuple[str, str]]) -> bytes:
+        """As ModelStreamInferResponse. Raises AioRpcError for what ends the stream."""
+        while True:
+            try:
+                return _field(2, await call(message, timeout=self._answer_seconds, metadata=metadata))
+            except grpc.aio.AioRpcError as error:
+                details = error.details() or error.code().name
+                if error.code() in _ENDING:
+                    raise
+                if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and details.startswith(TOO_MUCH):
+                    # Not passed on: a stream that is faster than allowed is made slower, and its client waits.
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                    continue
+                return _field(1, details.encode()) + _field(2, _field(_ID, _identifier(message)))
+
+    @contextlib.contextmanager
+    def _place(self, authorization: str) -> Iterator[str]:
+        """A place for a stream while it lasts, or why there is none."""
+        whose = hashlib.sha256(authorization.encode()).hexdigest() if authorization else ""
+        if self._open.total() >= AT_ONCE:
+            yield f"{AT_ONCE} streams are open, which is all that may be: send single calls, or try again later"
+            return
+        if whose and self._open[whose] >= AT_ONCE_OF_ONE:
+            yield f"{AT_ONCE_OF_ONE} streams of yours are open, and no more may be: end one, or send single calls"
+            return
+        self._open[whose] += 1
+        try:
+            yield ""
+        finally:
+            self._open[whose] -= 1
+            self._open += Counter()  # forgets those without any
+
+
+class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
+    def __init__(self, streams: Streams) -> None:
+        self._streams = streams
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        if details.method != shared.STREAM:
+            return None
+        return grpc.stream_stream_rpc_method_handler(self._streams.answer)
+
+
+def _field(number: int, content: bytes) -> bytes:
+    """Of a message of protocol buffers: text, bytes or another message."""
+    length, size = bytearray(), len(content)
+    while True:
+        size, low = size >> 7, size & 0x7F
+        length.append(low | (0x80 if size else 0))
+        if not size:
+            return bytes((number << 3 | 2, *length)) + content
+
+
+def _identifier(message: bytes) -> bytes:
+    """The id of a request, by which its client knows it; empty where it has none, or cannot be read."""
+    at = 0
+    try:
+        for _ in range(_MOST_FIELDS):
+            tag, at = _varint(message, at)
+            size, wire = {1: 8, 5: 4}.get(tag & 7, 0), tag & 7
+            if wire in {0, 2}:
+                size, at = _varint(message, at)
+            if tag == _ID << 3 | 2 and at + size <= len(message):
+                return message[at : at + size]
+            at += size if wire else 0
+    except IndexError:
+        pass
+    return b""
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for place in range(10):
+        byte = message[at + place]
+        value |= (byte & 0x7F) << 7 * place
+        if byte < 0x80:
+            return value, at + place + 1
+    raise IndexError
