@@ -78,8 +78,10 @@ def pin(root: int, cores: set[int]) -> None:
                 os.sched_setaffinity(int(thread.name), cores)
 
 
-def run(command: Sequence[object], log: Path, environment: Mapping[str, str] | None = None) -> Usage:
-    """Run a command (texts and paths) to its end. Raises MeasurementError when it fails, with the end of its log."""
+def run(
+    command: Sequence[object], log: Path, environment: Mapping[str, str] | None = None, *, ends_with: int = 0
+) -> Usage:
+    """Run a command (texts and paths) to its end. Raises MeasurementError, with the end of its log, when it ends otherwise."""
     began = time.monotonic()
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -93,7 +95,7 @@ def run(command: Sequence[object], log: Path, environment: Mapping[str, str] | N
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     wall = time.monotonic() - began
-    if process.returncode != 0:
+    if process.returncode != ends_with:
         raise MeasurementError(f"{command[0]} ended with {process.returncode}. The end of {log}:\n{_end_of(log)}")
     return Usage(wall, used.ru_utime + used.ru_stime)
 

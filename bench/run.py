@@ -23,6 +23,7 @@ from bench import (
     bombs,
     browsing,
     classifying,
+    commands,
     converting,
     decoding,
     evaluating,
@@ -69,6 +70,7 @@ MEASUREMENTS = {
     "views": viewing.measure,
     "tiling": tiling.measure,
     "installation": installation.measure,
+    "commands": commands.measure,
     "pods": pods.measure,
     "catalogue": browsing.measure,
 }

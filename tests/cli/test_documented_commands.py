@@ -13,6 +13,7 @@ import yaml
 
 from pelagos.api import kinds
 from pelagos.api.kinds import Kind
+from pelagos.cli.commands import Deferred
 from pelagos.cli.main import app
 from pelagos.decisions import rules
 
@@ -49,6 +50,7 @@ def test_a_command_is_one_of_pelagos(page: str, command: str) -> None:
     while hasattr(found, "commands"):
         assert words[0] in found.commands, f"docs/{page}: {command}: {words[0]} is none of {', '.join(found.commands)}"
         found = found.commands[words.pop(0)]
+        found = found.command if isinstance(found, Deferred) else found
     try:
         found.make_context(found.name, words)
     except typer.TyperException as error:

@@ -15,8 +15,8 @@ from pelagos.cli.outputs import Output
 from pelagos.embedded import state
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
+from pelagos.embedded.locking import lock
 from pelagos.embedded.state import PartPhase, PartState, Phase, State
-from pelagos.embedded.supervisor import lock
 from pelagos.engines.processes.groups import ProcessId
 from pelagos_contract.answers.pictures import render
 from untrusted_text import HOSTILE, is_fit

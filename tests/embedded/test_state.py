@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pelagos.embedded import daemon, logs, state
-from pelagos.embedded import supervisor as supervisors
+from pelagos.embedded import daemon, locking, logs, state
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
 from pelagos.embedded.state import PartState, Phase, State
@@ -53,12 +52,12 @@ async def test_a_full_disk_does_not_stop_supervision(
 
 
 def test_one_home_has_one_supervisor(layout: Layout) -> None:
-    assert not supervisors.is_locked(layout)
-    with supervisors.lock(layout):
-        assert supervisors.is_locked(layout)
-        with pytest.raises(supervisors.AlreadyRunningError, match="already runs"):
-            supervisors.lock(layout, patience=0.1)
-    assert not supervisors.is_locked(layout)
+    assert not locking.is_locked(layout)
+    with locking.lock(layout):
+        assert locking.is_locked(layout)
+        with pytest.raises(locking.AlreadyRunningError, match="already runs"):
+            locking.lock(layout, patience=0.1)
+    assert not locking.is_locked(layout)
 
 
 def test_a_stale_report_of_a_machine_that_went_down(layout: Layout) -> None:
@@ -79,7 +78,7 @@ def test_a_stale_report_of_a_machine_that_went_down(layout: Layout) -> None:
 
 
 def test_a_lock_without_a_report_says_how_to_find_its_holder(layout: Layout) -> None:
-    with supervisors.lock(layout), pytest.raises(StartError, match="fuser"):
+    with locking.lock(layout), pytest.raises(StartError, match="fuser"):
         daemon.stop(layout)
 
 

@@ -81,11 +81,11 @@ import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])  # the tests' helpers
 from supervised import FakeParts, QUICK
-from pelagos.embedded import supervisor
+from pelagos.embedded import locking, supervisor
 from pelagos.embedded.layout import Layout
 layout = Layout.of(Path(sys.argv[1]))
 async def main():
-    lock = supervisor.lock(layout)
+    lock = locking.lock(layout)
     running = supervisor.Supervisor(layout, {}, QUICK)
     fake = FakeParts(layout)
     await running.start(fake("etcd", fake.worker_file("etcd"))).until_ready()

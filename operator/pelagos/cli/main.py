@@ -4,45 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
-from importlib import metadata
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.text import Text
 
-from pelagos.cli import (
-    annotate,
-    card,
-    control_plane,
-    cost,
-    dataset,
-    demo,
-    doctor,
-    down,
-    evaluate,
-    export,
-    fair,
-    hub,
-    installed,
-    invocation,
-    model,
-    operate,
-    orphans,
-    predict,
-    publication,
-    report,
-    runs,
-    search,
-    status,
-    tensorboard,
-    trial,
-    ui,
-    up,
-)
-from pelagos.cli.image import command as image
-from pelagos.cli.lineage import command as lineage
-from pelagos.cli.logs import command as logs
+from pelagos.cli.commands import Commands
 from pelagos.embedded.failures import StartError
 from pelagos_contract import extensions
 from pelagos_contract.extensions import ExtensionError, Plane
@@ -55,15 +21,24 @@ class _App(typer.Typer):
         try:
             return super().__call__(*arguments, **options)
         except (StartError, ExtensionError) as error:
-            words = Text.assemble(("Error: ", "bold red"), str(error))
-            installed.progress_console().print(words, soft_wrap=True)
-            sys.exit(1)
+            from rich.text import Text
+
+            _say(Text.assemble(("Error: ", "bold red"), str(error)))
         except Exception:
-            installed.progress_console().print(traceback.format_exc(), soft_wrap=True)
-            sys.exit(1)
+            import traceback
+
+            _say(traceback.format_exc())
+
+
+def _say(problem: Any) -> NoReturn:
+    from pelagos.cli import installed
+
+    installed.progress_console().print(problem, soft_wrap=True)
+    sys.exit(1)
 
 
 app = _App(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     help="Image collections and image-analysis models of the aquatic sciences, as Kubernetes resources.",
@@ -73,6 +48,8 @@ app = _App(
 
 def _print_version(is_asked: bool) -> None:
     if is_asked:
+        from importlib import metadata
+
         sys.stdout.write(f"pelagos {metadata.version('pelagos')}\n")
         raise typer.Exit
 
@@ -85,37 +62,6 @@ def pelagos(
 ) -> None:
     """Image collections and image-analysis models of the aquatic sciences, as Kubernetes resources."""
     extensions.load(os.environ.get(extensions.VARIABLE, ""), Plane.CONTROL)
-
-
-app.command()(up.up)
-app.command()(down.down)
-app.command()(status.status)
-app.command()(ui.ui)
-app.command()(hub.hub)
-app.command()(demo.demo)
-app.command()(predict.predict)
-app.command()(evaluate.evaluate)
-app.command()(export.export)
-app.command()(publication.publication)
-app.command()(report.report)
-app.command()(card.card)
-app.command()(search.search)
-app.command()(tensorboard.tensorboard)
-app.command()(cost.cost)
-app.command()(fair.fair)
-app.command()(logs.logs)
-app.command()(doctor.doctor)
-app.command()(orphans.orphans)
-app.command()(operate.operator)
-app.add_typer(dataset.app, name="dataset")
-app.add_typer(runs.app, name="runs")
-app.add_typer(lineage.app, name="lineage")
-app.add_typer(model.app, name="model")
-app.add_typer(image.app, name="image")
-app.add_typer(invocation.app, name="invocation")
-app.add_typer(trial.app, name="trial")
-app.add_typer(annotate.app, name="annotate")
-app.add_typer(control_plane.app, name="control-plane")
 
 
 if __name__ == "__main__":

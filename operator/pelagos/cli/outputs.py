@@ -9,7 +9,6 @@ from enum import Enum
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.text import Text
 
 from pelagos.cli import installed
@@ -40,6 +39,8 @@ def failed(error: Exception, output: Output, told: Mapping[str, Any]) -> typer.E
 def write(content: Any, output: Output) -> None:
     """Print a document for programs, fit to be shown."""
     if output is Output.YAML:
+        import yaml  # of few commands' runs
+
         # YAML knows the escapes in quotes only, and quotes what is not ASCII then.
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=shown_in(content) == content)
     else:

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pelagos.embedded import logs, orphans, state, supervisor
+from pelagos.embedded import locking, logs, orphans, state
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.state import Phase, State
 from pelagos.engines.processes import groups
@@ -47,7 +47,7 @@ class Found:
 
 def look(layout: Layout) -> Found:
     """What there is now."""
-    runs = supervisor.is_locked(layout)
+    runs = locking.is_locked(layout)
     return Found(state.read(layout.state), runs, 0 if runs else len(orphans.find(layout.home)))
 
 
@@ -79,7 +79,7 @@ def stop(layout: Layout) -> bool:
 
     Also cleans up after a supervisor that was killed. Raises StartError when the supervisor cannot be found or ended.
     """
-    ran = supervisor.is_locked(layout)
+    ran = locking.is_locked(layout)
     if ran:
         _end_supervisor(layout)
     swept = asyncio.run(orphans.end(layout.home, _GRACE_SECONDS))

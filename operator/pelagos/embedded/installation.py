@@ -23,8 +23,9 @@ from pelagos.embedded import (
 )
 from pelagos.embedded.failures import StartError
 from pelagos.embedded.layout import Layout
+from pelagos.embedded.locking import lock
 from pelagos.embedded.state import Phase
-from pelagos.embedded.supervisor import Supervisor, lock
+from pelagos.embedded.supervisor import Supervisor
 from pelagos.engines.folders import keys
 
 if TYPE_CHECKING:

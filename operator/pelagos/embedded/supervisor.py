@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 from dataclasses import dataclass, replace
-from time import monotonic, sleep
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from pelagos.embedded import orphans, state
 from pelagos.embedded.child import Child, Timing
-from pelagos.embedded.failures import StartError
 from pelagos.embedded.state import PartPhase, Phase, State
 from pelagos.engines.processes import groups
 from pelagos.engines.processes.groups import ProcessId
@@ -29,11 +26,6 @@ if TYPE_CHECKING:
     from pelagos.embedded.state import PartState
 
 _LOG = logging.getLogger(__name__)
-_LOCK_SECONDS = 0.05
-
-
-class AlreadyRunningError(StartError):
-    """Another supervisor has this home folder."""
 
 
 @dataclass(frozen=True)
@@ -45,38 +37,6 @@ class Grace:
     server: float = 2.0
     """Of API server and MLflow, which stop while the detached processes do."""
     store: float = 1.5
-
-
-def lock(layout: Layout, patience: float = 1.0) -> TextIO:
-    """Become the one supervisor of this home folder, until the returned file is closed. Raises AlreadyRunningError.
-
-    ``patience``: seconds to try, because ``is_locked`` holds the lock for a moment, too.
-    """
-    # Held by the open file and not by a process id in it: the system releases it with the process, however that ends. Opened to
-    # append, since a process that does not get the lock must not truncate the file of the one that has it.
-    stream = layout.lock.open("a+")
-    deadline = monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if monotonic() >= deadline:
-                stream.close()
-                raise AlreadyRunningError(f"Pelagos already runs with its state in {layout.home}.") from None
-            sleep(_LOCK_SECONDS)
-        else:
-            return stream
-
-
-def is_locked(layout: Layout) -> bool:
-    """Whether a supervisor has this home folder."""
-    try:
-        lock(layout, patience=0).close()
-    except AlreadyRunningError:
-        return True
-    except OSError:
-        return False  # no such folder, or not ours
-    return False
 
 
 class Supervisor:

@@ -1,0 +1,149 @@
+"""The table of commands: what `pelagos --help` says of each, and the module that is imported when one is called.
+
+All of them together take a second of processor time to import, a command alone a fraction of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command. ``attribute`` is its function, or the Typer of its commands; ``help`` is the first line of what that says."""
+
+    name: str
+    module: str
+    attribute: str
+    help: str
+
+
+def _command(name: str, words: str, module: str = "") -> Entry:
+    return Entry(name, f"pelagos.cli.{module or name}", name, words)
+
+
+def _group(name: str, words: str, module: str = "") -> Entry:
+    return Entry(name, f"pelagos.cli.{module or name}", "app", words)
+
+
+ENTRIES = (
+    _command(
+        "up", "Start Pelagos on this machine: API server, MLflow and the operator. Continues where it was stopped."
+    ),
+    _command("down", "Stop Pelagos with its pipelines and model servers. State stays; `pelagos up` continues from it."),
+    _command("status", "Show the parts of the installation, their restarts and how they last ended."),
+    _command(
+        "ui",
+        "Show address and user of MLflow, and the file with the password. "
+        "The address carries no secret; the browser asks for both.",
+    ),
+    _command(
+        "hub",
+        "Show the address of the hub, and a link that signs its first user in, and no other: run this again for another one.",
+    ),
+    _command(
+        "demo",
+        "Start everything, train and serve a detector of phytoplankton, and try it on an image it has never seen.",
+    ),
+    _command("predict", "Send an image to a ModelService and show what it finds in it."),
+    _command(
+        "evaluate",
+        "Judge a model on the test split of a Dataset's version, as models that are trained here are, and put it on record.",
+    ),
+    _command(
+        "export",
+        "Write a version of a Dataset as files of another format, with documents of its metadata, or those alone.",
+    ),
+    _command(
+        "publication",
+        "Show what of a Dataset is published, or would be: the repository, the version, its files, and what must hold before.",
+    ),
+    _command("report", "Write the report of a version of a Dataset, or of the model of a TrainingRun, into a file."),
+    _command(
+        "card",
+        "Show the card of the model that a TrainingRun made: what it is for, of which data, how good, its limits and its cost.",
+    ),
+    _command(
+        "search",
+        "Show the trials of a search for hyperparameters: what each tried, and how it ended. The best one stands first.",
+    ),
+    _command(
+        "tensorboard",
+        "Bring the event files of TrainingRuns from MLflow, and show them in TensorBoard, for this machine alone, until Ctrl+C.",
+    ),
+    _command("cost", "Show what trainings took: time of processors and GPUs, energy, and its CO2 equivalent."),
+    _command(
+        "fair",
+        "Evaluate a Dataset by the 41 indicators of the RDA FAIR Data Maturity Model, and say what would give more points.",
+    ),
+    _command(
+        "logs",
+        "Print the log of a resource: of its pipeline run, step by step, or of its model servers.",
+        "logs.command",
+    ),
+    _command(
+        "doctor",
+        "Check the installation that is found: by KUBECONFIG or --context as kubectl does, in a pod, or the embedded one.",
+    ),
+    _command(
+        "orphans",
+        "List pipeline runs, model servers, folders, tracked runs and registered versions that belong to no resource.",
+    ),
+    _command(
+        "operator",
+        "Run the operator in the foreground, with settings from the environment (PELAGOS_...). SIGTERM stops it in order.",
+        "operate",
+    ),
+    _group("dataset", "Image collections: what is in a version, and what is not."),
+    _group("runs", "Trainings beside each other."),
+    _group(
+        "lineage",
+        "Where a model comes from: source, dataset version, inputs, run, package, service, each link by its digest.",
+        "lineage.command",
+    ),
+    _group("model", "Models that were trained elsewhere."),
+    _group("image", "Served models as container images with the DEEPaaS API.", "image.command"),
+    _group("invocation", "Images that are looked at later, by jobs of OSCAR."),
+    _group("trial", "Models that are tried for some minutes."),
+    _group("annotate", "Annotation tools: images with a model's suggestions go there."),
+    _group("control-plane", "The programs of the embedded Kubernetes API server.", "control_plane"),
+)
+
+
+class Deferred(TyperCommand):
+    """A command that is known by its entry until it is called."""
+
+    def __init__(self, entry: Entry) -> None:
+        super().__init__(entry.name, help=entry.help)
+        self._entry = entry
+
+    @cached_property
+    def command(self) -> TyperCommand | TyperGroup:
+        """The command itself, or the group of commands."""
+        found: Any = getattr(import_module(self._entry.module), self._entry.attribute)
+        if isinstance(found, typer.Typer):
+            made: Any = typer.main.get_group(found)
+        else:
+            alone = typer.Typer(add_completion=False)
+            alone.command(self._entry.name)(found)
+            made = typer.main.get_command(alone)
+        made.name = self._entry.name
+        assert isinstance(made, TyperCommand | TyperGroup)
+        return made
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """That of the command itself: whoever calls it, or completes its words, goes on with that."""
+        return self.command.make_context(info_name, args, parent, **extra)
+
+
+class Commands(TyperGroup):
+    """All of the table."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings | {"commands": {entry.name: Deferred(entry) for entry in ENTRIES}})
