@@ -1,6 +1,7 @@
 """Both flows with one step that obeys a test: `python controllable_flows.py FOLDER` compiles them, in the pipelines environment.
 
-The step notes facts about itself and that it began, then waits for the file ``succeed`` or ``fail``.
+The step notes facts about itself and that it began, then waits for the file ``succeed`` or ``fail``. It ends at SIGTERM, but
+where there is a file ``stubborn``.
 """
 
 import sys
@@ -25,6 +26,8 @@ def work(folder: str) -> None:
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     place = pathlib.Path(folder)
+    if (place / "stubborn").exists():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     litter = tempfile.mkdtemp()
     child = subprocess.Popen(["sleep", "600"])
     facts = {

@@ -48,6 +48,30 @@ def test_a_training_is_ended_by_its_deadline_and_not_by_the_clock(world: Simulat
     assert (states(world), world.pipelines.attempts_begun) == ([RunState.CANCELED], 2)
 
 
+PROMPTLY = 5.0
+"""Seconds in which a run is ended; an engine on one machine takes 3 more at most until nothing of it is left."""
+
+
+def test_a_training_at_its_deadline_is_ended_promptly(world: Simulation) -> None:
+    training(world, deadline="10m")
+    (run,) = (known.run for known in world.pipelines.runs.values() if known.request.flow == "training")
+    assert run.started_at is not None
+
+    world.run_until(lambda: states(world) == [RunState.CANCELED], within=11 * 60)
+
+    late = world.clock.now() - run.started_at - timedelta(minutes=10)
+    assert timedelta() <= late <= timedelta(seconds=PROMPTLY)
+
+
+def test_a_training_that_is_suspended_is_ended_promptly(world: Simulation) -> None:
+    training(world)
+    found = world.cluster.get(DETECTOR)
+    assert found is not None
+
+    world.cluster.edit(DETECTOR, {**found.spec, "suspend": True})
+    world.run_until(lambda: states(world) == [RunState.CANCELED], within=PROMPTLY)
+
+
 def test_a_clock_that_was_set_back_while_nobody_looked_gives_one_more_deadline_at_most(world: Simulation) -> None:
     training(world, deadline="10m")
     world.stop()

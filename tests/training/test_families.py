@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import resource
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -187,6 +188,11 @@ def test_the_exported_graph_answers_as_the_checkpoint_does_and_a_probe_tells_it_
     chosen, sketch = probes.choose(predictor, candidates, THRESHOLDS)
     assert chosen in range(3)
     assert sketch["labels"] == list(classes_of(trained.request.task))
+
+
+def test_nothing_that_it_imports_holds_up_the_end_of_the_process(trained: Trained) -> None:
+    """Whoever ends a step sends SIGTERM: accelerators are free at once, and resuming takes what checkpoints hold."""
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_it_goes_on_from_its_own_model_where_users_give_it_as_weights(trained: Trained, tmp_path: Path) -> None:

@@ -139,6 +139,17 @@ async def test_canceling_leaves_no_process_and_no_temporary_file_but_the_log(wor
     assert "the step is at work" in world.log(NAME)
 
 
+async def test_a_step_that_heeds_no_sigterm_is_ended_all_the_same(world: KfpLocalWorld) -> None:
+    """What it holds, such as a GPU, is free when canceling returns: `kfp_local.engine.GRACE_SECONDS` after the first signal."""
+    (world.step(NAME) / "stubborn").touch()
+    facts = await begin(world)
+
+    await world.engine.cancel(NAME)
+
+    assert not alive(facts["pid"])
+    await reach(world, NAME, RunState.CANCELED)
+
+
 async def test_deleting_leaves_nothing(world: KfpLocalWorld) -> None:
     facts = await begin(world)
 
