@@ -62,7 +62,11 @@ class Gateway:
         self._clock = clock
         self._limits = limits or Limits(connections=1024, all_connections=2048)
         self._trials = Trials()
-        self._callers = Callers(callers.Limits(settings.requests_per_minute, settings.at_once))
+        self._callers = Callers(
+            callers.Limits(
+                settings.requests_per_minute, settings.at_once, settings.uploads_at_once, self._limits.uploads
+            )
+        )
         self._judge = Judge(self._callers, self._trials, clock, identities, is_open=settings.open)
         self._usual = Policy(settings.access, settings.entitled)
         sockets = settings.sockets

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from pelagos.engines.envoy import shared
+from pelagos.engines.envoy import routes, shared
 from pelagos_gateway.judging import Allowed, Asked, Judge, Refused
 from pelagos_gateway.metrics import METRICS
 
@@ -41,6 +41,7 @@ class Authority:
             request.headers.get(shared.CALL, ""),
             request.headers.get(shared.SERVICE),
             request.headers.get("Authorization"),
+            is_upload=not is_grpc and request.method == "POST" and _is_long(request.headers.get(shared.LENGTH, "")),
         )
         try:
             told = await self._judge.judge(asked)
@@ -59,6 +60,11 @@ class Authority:
             return web.Response(status=told.status, text=told.message, headers={"grpc-status": str(told.grpc)})
         headers = {"Content-Type": "application/json", **told.headers}
         return web.Response(status=told.status, body=json.dumps({"error": told.message}).encode(), headers=headers)
+
+
+def _is_long(length: str) -> bool:
+    """Whether Envoy counts such bodies: of more than a little, or of a length that nobody says."""
+    return not (length.isascii() and length.isdecimal() and len(length) < 20) or int(length) > routes.SMALL
 
 
 class UnixServer:

@@ -16,6 +16,8 @@ MOST_CALLERS = 20_000
 _MOST_ENDED = 4_096
 """Calls that are remembered to have ended, should they be said to begin after that."""
 _MINUTE = 60.0
+_SHARED = 2 / 3
+"""Of the places for long bodies; the others are for callers who have none yet."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,8 @@ class Limits:
 
     per_minute: int
     at_once: int
+    uploads: int = 3
+    all_uploads: int = 12
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,7 @@ class _Caller:
     tokens: float
     seen: float
     calls: dict[str, float] = field(default_factory=dict)
+    uploads: set[str] = field(default_factory=set)
 
 
 class Callers:
@@ -49,8 +54,9 @@ class Callers:
         self._callers: OrderedDict[str, _Caller] = OrderedDict()
         self._of_call: dict[str, str] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
+        self._uploading: dict[str, float] = {}
 
-    def begin(self, caller: str, call: str, now: float) -> Exceeded | None:
+    def begin(self, caller: str, call: str, now: float, *, is_upload: bool = False) -> Exceeded | None:
         """A call of this name begins, or why it may not."""
         limits = self._limits
         known = self._callers.setdefault(caller, _Caller(float(limits.per_minute), now))
@@ -62,6 +68,8 @@ class Callers:
         if len(known.calls) >= limits.at_once:
             message = f"{len(known.calls)} of your requests are in progress, and {limits.at_once} may be at once"
             return Exceeded(f"{message}: wait for one of them to end", 1)
+        if is_upload and (too_many := self._uploads(known, now)):
+            return too_many
         if known.tokens < 1:
             wait = math.ceil((1 - known.tokens) * _MINUTE / limits.per_minute)
             message = f"you may send {limits.per_minute} requests in a minute"
@@ -71,6 +79,9 @@ class Callers:
         if call not in self._ended:
             known.calls[call] = now
             self._of_call[call] = caller
+            if is_upload:
+                known.uploads.add(call)
+                self._uploading[call] = now
         self._forget()
         return None
 
@@ -79,6 +90,8 @@ class Callers:
         name = self._of_call.pop(call, None)
         if name is not None:
             self._callers[name].calls.pop(call, None)
+            self._callers[name].uploads.discard(call)
+            self._uploading.pop(call, None)
             return
         self._ended[call] = None
         if len(self._ended) > _MOST_ENDED:
@@ -87,16 +100,35 @@ class Callers:
     def end_all(self) -> None:
         """Nothing is in progress any more: Envoy is gone."""
         self._of_call.clear()
+        self._uploading.clear()
         for caller in self._callers.values():
             caller.calls.clear()
+            caller.uploads.clear()
 
     @property
     def in_progress(self) -> int:
         """Calls of callers with limits."""
         return len(self._of_call)
 
+    def _uploads(self, known: _Caller, now: float) -> Exceeded | None:
+        """Whether this caller has to wait with another long body, so that places are left for others."""
+        limits, mine = self._limits, len(known.uploads)
+        if mine >= limits.uploads:
+            why = f"{limits.uploads} may be at once"
+        elif (
+            mine
+            and sum(now - began <= LONGEST_CALL for began in self._uploading.values()) >= limits.all_uploads * _SHARED
+        ):
+            why = "others wait, too"
+        else:
+            return None
+        return Exceeded(
+            f"{mine} of your bodies of more than a mebibyte are on their way, and {why}: wait for one of them", 1
+        )
+
     def _forget(self) -> None:
         while len(self._callers) > MOST_CALLERS:
             _, caller = self._callers.popitem(last=False)
             for call in caller.calls:
                 self._of_call.pop(call, None)
+                self._uploading.pop(call, None)

@@ -62,13 +62,17 @@ class Identities(Protocol):
 
 @dataclass(frozen=True)
 class Asked:
-    """One request. ``path`` as Envoy will route it, ``call`` is its name, others are as the client sends them, if it does."""
+    """One request. ``path`` as Envoy will route it, ``call`` is its name, others are as the client sends them, if it does.
+
+    ``is_upload``: its body takes one of the places that Envoy has for long ones.
+    """
 
     is_grpc: bool
     path: str
     call: str
     service: str | None = None
     authorization: str | None = None
+    is_upload: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,19 +146,19 @@ class Judge:
             )
         if not caller.key:
             return Allowed(service, caller.access)
-        exceeded = await self._begun(caller.key, asked.call)
+        exceeded = await self._begun(caller.key, asked)
         if exceeded is not None:
             return Refused(429, f"{TOO_MUCH}: {exceeded.message}", {"Retry-After": str(exceeded.retry_after)})
         return Allowed(service, caller.access)
 
-    async def _begun(self, key: str, call: str) -> Exceeded | None:
-        exceeded = self._callers.begin(key, call, self._clock())
+    async def _begun(self, key: str, asked: Asked) -> Exceeded | None:
+        exceeded = self._callers.begin(key, asked.call, self._clock(), is_upload=asked.is_upload)
         for pause in _PAUSES:
             if exceeded is None or exceeded.retry_after > 1:
                 break
             # Who has just got an answer may ask again before Envoy has told that the call ended.
             await asyncio.sleep(pause)
-            exceeded = self._callers.begin(key, call, self._clock())
+            exceeded = self._callers.begin(key, asked.call, self._clock(), is_upload=asked.is_upload)
         return exceeded
 
     async def _caller(self, authorization: str | None) -> _Caller | Refused:

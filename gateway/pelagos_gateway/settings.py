@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     """Most requests of one caller."""
     at_once: int = Field(8, ge=1, le=10_000)
     """Most requests of one caller that are in progress."""
+    uploads_at_once: int = Field(3, ge=1, le=1000)
+    """Most requests of one caller that are in progress with more than a mebibyte, or of a length that is not said, over HTTP."""
     json_mebibytes: int = Field(24, ge=1, le=64)
     """Most MiB of a request in JSON alone, with its images in base64."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from gateway.sites import Site, running, until
+from gateway.sites import BINARY, Site, running, until
 from pelagos_gateway.callers import LONGEST_CALL, MOST_CALLERS, Callers, Exceeded, Limits
 
 READY = "/reef/detector/v2/health/ready"
@@ -61,6 +61,65 @@ async def test_a_caller_who_asks_too_often_is_told_when_to_ask_again(environment
         assert "you may send 3 requests in a minute: try again in" in answer.error
         site.clock.ahead = 21
         assert (await site.ask("GET", READY, token=token)).status == 200
+
+
+INFER = "/reef/detector/v2/models/detector/infer"
+SLOW = ("Content-Length: 2000000", "Transfer-Encoding: chunked", "Content-Length: 60000000")
+
+
+async def test_who_sends_slowly_leaves_places_for_others(two_services: Site) -> None:
+    site, detector = two_services, two_services.upstreams["reef/detector"]
+    token, other = await site.trial("reef", "mine", "detector"), await site.trial("reef", "other", "detector")
+    writers = []
+    for length in SLOW:
+        _, writer = await asyncio.open_connection(*site.http.split(":"))
+        lines = [f"POST {INFER} HTTP/1.1", "Host: localhost", f"Authorization: Bearer {token}", length]
+        writer.write("\r\n".join([*lines, "Inference-Header-Content-Length: 0", "", "1\r\nx\r\n"]).encode())
+        writers.append(writer)
+    await until(lambda: site.gateway._callers.in_progress == len(SLOW))
+    long = bytes(2_000_000)
+    refused = await site.ask("POST", INFER, long, token=token, **BINARY)
+    assert (refused.status, refused.headers["retry-after"]) == (429, "1")
+    assert "3 of your bodies of more than a mebibyte are on their way, and 3 may be at once" in refused.error
+    assert (await site.ask("POST", INFER, b"short", token=token, **BINARY)).status == 200
+    assert (await site.ask("POST", INFER, long, token=other, **BINARY)).status == 200
+    for writer in writers:
+        writer.close()
+    await until(lambda: site.gateway._callers.in_progress == 0)
+    assert (await site.ask("POST", INFER, long, token=token, **BINARY)).status == 200
+    assert not [name for _, _, headers in detector.reached for name in headers if name.startswith("pelagos")]
+
+
+async def test_a_client_does_not_say_how_long_the_gateway_takes_its_body_for(two_services: Site) -> None:
+    site = two_services
+    token = await site.trial("reef", "mine", "detector")
+    site.upstreams["reef/detector"].gate.clear()
+    long = bytes(2_000_000)
+    asked = {**BINARY, "pelagos-length": "1"}
+    calls = [asyncio.create_task(site.ask("POST", INFER, long, token=token, **asked)) for _ in range(3)]
+    await until(lambda: len(site.upstreams["reef/detector"].reached) == 3)
+    assert (await site.ask("POST", INFER, long, token=token, **asked)).status == 429
+    site.upstreams["reef/detector"].gate.set()
+    assert [answer.status for answer in await asyncio.gather(*calls)] == [200] * 3
+
+
+def test_while_places_for_long_bodies_are_few_each_caller_has_one() -> None:
+    callers = Callers(Limits(per_minute=100, at_once=8, uploads=3, all_uploads=6))
+    for call in ("a1", "a2", "b1", "b2"):
+        assert callers.begin(call[0], call, 0.0, is_upload=True) is None
+    told = callers.begin("a", "a3", 0.0, is_upload=True)
+    assert told is not None
+    assert told.message.startswith("2 of your bodies of more than a mebibyte are on their way, and others wait, too")
+    assert callers.begin("a", "short", 0.0) is None
+    assert callers.begin("c", "c1", 0.0, is_upload=True) is None
+    callers.end("b1")
+    callers.end("c1")
+    assert callers.begin("a", "a3", 0.0, is_upload=True) is None
+    for call in ("a4", "a5"):
+        assert callers.begin("a", call, LONGEST_CALL + 1, is_upload=True) is None, "nobody told of the end of others"
+    callers.end_all()
+    for call in ("a6", "a7", "a8"):
+        assert callers.begin("a", call, LONGEST_CALL + 2, is_upload=True) is None
 
 
 def test_a_call_whose_end_nobody_tells_is_forgotten() -> None:

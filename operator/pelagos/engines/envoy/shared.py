@@ -17,6 +17,8 @@ SERVICE = "pelagos-service"
 """Header (metadata of gRPC) by which a client names a service: ``namespace/name``."""
 CHOSEN, LABELS = "pelagos-cluster", "pelagos-labels"
 """Headers that the authority sets: the cluster, and what the journal says of the call. A client's own are dropped."""
+LENGTH = "pelagos-length"
+"""Header by which Envoy tells the authority how long a body is said to be; ``-``: nobody says."""
 CALL = "x-request-id"
 """Header by which authority and journal know a call; Envoy gives each its own, whatever the client says."""
 AUTHORITY, CONVERTER, JOURNAL, STREAMS = "authority", "converter", "journal", "streams"
@@ -26,6 +28,7 @@ STREAM = routes.STREAM
 _JUDGED_SECONDS = 10
 _SECRETS = ("authorization", "proxy-authorization", "cookie")
 _NAME = "[^/]+"
+_REPLACED = "OVERWRITE_IF_EXISTS_OR_ADD"
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def _host(address: str) -> str:
 
 
 def _http(front: Front, limits: Limits) -> list[dict[str, Any]]:
-    dropped = (*_SECRETS, SERVICE, LABELS)
+    dropped = (*_SECRETS, SERVICE, LABELS, LENGTH)
     way = Way(chosen=CHOSEN, dropped=(*dropped, CHOSEN), rewritten=True)
     converter = Way(cluster=f"pelagos-{CONVERTER}", dropped=dropped, rewritten=True)
     base = f"/{_NAME}/{_NAME}"
@@ -93,9 +96,9 @@ def _http(front: Front, limits: Limits) -> list[dict[str, Any]]:
 
 
 def _grpc(limits: Limits) -> list[dict[str, Any]]:
-    way = Way(chosen=CHOSEN, dropped=(*_SECRETS, SERVICE, LABELS, CHOSEN))
+    way = Way(chosen=CHOSEN, dropped=(*_SECRETS, SERVICE, LABELS, LENGTH, CHOSEN))
     # With what its calls shall be judged by.
-    stream = Way(cluster=f"pelagos-{STREAMS}", dropped=("proxy-authorization", "cookie", LABELS, CHOSEN))
+    stream = Way(cluster=f"pelagos-{STREAMS}", dropped=("proxy-authorization", "cookie", LABELS, LENGTH, CHOSEN))
     # Who takes streams ends them, in words; this is for when it does not.
     return routes.grpc_by(way, limits.answer_seconds, (stream, limits.stream_seconds + 10))
 
@@ -124,7 +127,11 @@ def _unsaid() -> dict[str, Any]:
     return typed(
         "envoy.http.early_header_mutation.header_mutation",
         "http.early_header_mutation.header_mutation.v3.HeaderMutation",
-        mutations=[{"remove": name} for name in (CHOSEN, LABELS, "x-envoy-auth-headers-to-remove")],
+        mutations=[
+            *({"remove": name} for name in (CHOSEN, LABELS, "x-envoy-auth-headers-to-remove")),
+            # The question to the authority has no body, and a length of its own.
+            {"append": {"header": {"key": LENGTH, "value": "%REQ(content-length)%"}, "append_action": _REPLACED}},
+        ],
     )
 
 
@@ -148,7 +155,7 @@ def _authority(kind: str) -> dict[str, Any]:
         "envoy.filters.http.ext_authz",
         "filters.http.ext_authz.v3.ExtAuthz",
         http_service=service,
-        allowed_headers=_exactly("authorization", SERVICE, CALL),
+        allowed_headers=_exactly("authorization", SERVICE, CALL, LENGTH),
         failure_mode_allow=False,
         status_on_error={"code": "ServiceUnavailable"},
         # The route by which it goes on is chosen by what the authority said.
