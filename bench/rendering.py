@@ -9,7 +9,9 @@ from bench.results import Cell, Record, Results, middle
 _HEAD = """# Benchmarks
 
 Written by `make bench`; do not edit by hand. `bench/run.py --only NAME` measures one part again, `--quick` tries everything with
-small sizes and writes to `build/bench` instead. All samples are in `bench/results.json`.
+small sizes and writes to `build/bench` instead. All samples are in `bench/results.json`, of which this page is made.
+`bench/run.py --check` measures anew, leaves both files as they are, and tells which ratios got worse by more than the samples of
+either run differ; it then ends with 1. It takes as long as measuring, and wants a machine that does nothing else.
 
 How to read the tables: a cell is the median of the repeats, with their range in brackets. Peers and limits were measured in the
 same run, in turns (A, B, A, B) with ours. **CPU time is the primary figure** (user and system time with all children, from

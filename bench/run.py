@@ -1,7 +1,10 @@
 """Measures Pelagos and writes docs/benchmarks.md and bench/results.json. Run by `make bench`, with the control plane's Python.
 
 Options: ``--only NAME`` (may be repeated) measures one part and keeps the others' results; ``--quick`` takes small
-sizes, ends in about three minutes and writes to build/bench.
+sizes, ends in about three minutes and writes to build/bench. ``--check`` changes none of the committed files: it writes to
+build/bench/check, and tells which ratios are worse than the committed ones by more than their spread.
+
+Exit codes: 0; 1 when a part could not be measured or, with ``--check``, when a ratio is worse or was not measured.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,6 +26,7 @@ from bench import (
     alike,
     bombs,
     browsing,
+    checking,
     classifying,
     commands,
     converting,
@@ -36,6 +41,7 @@ from bench import (
     pods,
     preparing,
     queueing,
+    ratios,
     refreshing,
     rendering,
     results,
@@ -49,6 +55,7 @@ from bench import (
 from bench.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
+COMMITTED = ROOT / "bench" / "results.json"
 MEASUREMENTS = {
     "operator": operators.measure,
     "scale": scale.measure,
@@ -79,13 +86,13 @@ MEASUREMENTS = {
 def main() -> int:
     """Measure, and write the page anew after each part: what is done is not lost when a later part fails."""
     options = _options()
-    into = ROOT / "build" / "bench" if options.quick else None
+    into = ROOT / "build" / "bench" / ("check" if options.check else "") if options.quick or options.check else None
     page = into / "benchmarks.md" if into else ROOT / "docs" / "benchmarks.md"
-    store = into / "results.json" if into else ROOT / "bench" / "results.json"
-    before = results.read(store)
+    store = into / "results.json" if into else COMMITTED
+    before = None if options.check else results.read(store)
     records = dict(before.records) if before is not None else {}
-    failed = []
-    for name in options.only or MEASUREMENTS:
+    parts, failed = options.only or list(MEASUREMENTS), []
+    for name in parts:
         try:
             records[name] = _measure(name, quick=options.quick)
         except Exception as error:  # the other parts are worth having
@@ -96,7 +103,16 @@ def main() -> int:
         results.write(store, found)
         page.write_text(rendering.render(found, MEASUREMENTS), encoding="utf-8")
     print(f"{page}\n{store}")
-    return 1 if failed else 0
+    return 1 if failed or (options.check and not _holds(records, parts)) else 0
+
+
+def _holds(records: Mapping[str, results.Record], parts: Sequence[str]) -> bool:
+    """Whether no ratio is worse than the committed one; tells all that differ."""
+    committed = results.read(COMMITTED)
+    before = committed.records if committed is not None else {}
+    found = checking.compared(before, records, ratios.JUDGED, parts)
+    print(checking.told(found))
+    return not any(each.verdict in checking.FAILURES for each in found)
 
 
 def _measure(name: str, *, quick: bool) -> results.Record:
@@ -116,7 +132,11 @@ def _measure(name: str, *, quick: bool) -> results.Record:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench/run.py", description="Measure Pelagos.")
     parser.add_argument("--only", action="append", choices=list(MEASUREMENTS), help="measure this part only")
-    parser.add_argument("--quick", action="store_true", help="small sizes; writes to build/bench")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_true", help="small sizes; writes to build/bench")
+    how.add_argument(
+        "--check", action="store_true", help="compare with the committed ratios; writes to build/bench/check"
+    )
     return parser.parse_args()
 
 

@@ -1,0 +1,85 @@
+"""Which cells of the results are ratios that must not get worse, in which direction, and whose samples tell how they scatter.
+
+A ratio is a share of a peer or limit that was measured in the same run, so that it means the same on another machine.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class Better(enum.Enum):
+    """The direction."""
+
+    LESS = "less"
+    MORE = "more"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A column of ratios, with the rows for which it is ours to say.
+
+    ``rows``: beginnings of their names; none: all. ``but``: beginnings of names that are left out, such as the peers'.
+    ``scatter``: the columns whose samples a ratio that is one figure was made of; none: the ratio's own samples, if it has some.
+    """
+
+    column: str
+    better: Better = Better.LESS
+    rows: tuple[str, ...] = ()
+    but: tuple[str, ...] = ()
+    scatter: tuple[str, ...] = ()
+
+    def takes(self, row: str) -> bool:
+        """Whether a row is judged."""
+        return (not self.rows or row.startswith(self.rows)) and not (self.but and row.startswith(self.but))
+
+
+def _loops(bare: str) -> tuple[Judged, ...]:
+    return (Judged("ratio", scatter=("step train, CPU s", f"{bare}, CPU s")),)
+
+
+_FLEETS = ("100", "1000", "5000", "10000")
+_PER_IMAGE = "images/s, ratio"
+JUDGED: dict[str, tuple[Judged, ...]] = {
+    "operator": (
+        Judged("ratio", but=("Datasets/s",), scatter=("Pelagos", "kopf alone")),
+        Judged("ratio", Better.MORE, rows=("Datasets/s",), scatter=("Pelagos", "kopf alone")),
+    ),
+    "scale": tuple(Judged(fleet, Better.MORE, rows=("Datasets/s to Ready, ratio",)) for fleet in _FLEETS),
+    "queue": (Judged("median, or all", rows=("seconds until all are Ready, ratio",)),),
+    "training": _loops("yolo train"),
+    "classifiers": _loops("plain torch"),
+    "segmenters": _loops("plain transformers"),
+    "serving": (Judged(_PER_IMAGE, Better.MORE, but=("in process",), scatter=("images/s",)),),
+    "gateway": (Judged(_PER_IMAGE, Better.MORE, scatter=("images/s",)),),
+    "preparation": (Judged("CPU, ratio to the limit", but=("read + sha256 + decode",), scatter=("CPU ms per image",)),),
+    "refresh": (
+        Judged("CPU, ratio to the first", but=("first version",), scatter=("CPU s",)),
+        Judged("ratio to the first", but=("first version",)),
+    ),
+    "conversion": (Judged("CPU, ratio to Pelagos", Better.MORE, but=("pelagos",), scatter=("CPU s",)),),
+    "alike": (Judged("looks, distance 4", rows=("both, ratio",)),),
+    "judging": (Judged("ratio to the limit"),),
+    "evaluation": (
+        Judged(
+            "ratio to hotcoco",
+            rows=("5,000 images of 10 objects: Pelagos", "6 images of 3,000 objects: Pelagos"),
+            scatter=("CPU seconds",),
+        ),
+    ),
+    "decoding": (Judged("ratio", scatter=("CPU ms per image, in the same process", "in children")),),
+    "large": (Judged("ratio of CPU seconds"), Judged("ratio of memory")),
+    "views": (
+        Judged("times less than a copy", Better.MORE, but=("copy", "links alone"), scatter=("CPU µs per image",)),
+    ),
+    "tiling": (Judged("ratio of CPU seconds"), Judged("ratio of seconds"), Judged("memory to decoded pixels")),
+    "commands": (
+        Judged("ratio to the libraries", rows=("pelagos",), scatter=("CPU ms",)),
+        Judged("ratio to the interpreter", rows=("pelagos",), scatter=("CPU ms",)),
+        Judged("ratio to the goal"),
+    ),
+    "pods": tuple(Judged(kind, rows=("... of the goal",)) for kind in ("Dataset, s", "TrainingRun, s")),
+    "catalogue": (Judged("ratio to the limit"),),
+}
+"""By part. A part that is not named has no ratio."""
