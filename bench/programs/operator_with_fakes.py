@@ -98,10 +98,15 @@ class Obliging(PipelinesFake):
         self._accept(request, attempts_with_key=1)
         self.succeed(request.name)
         if request.name not in _REPORTS:
-            store = ROOT + "/datasets/" + request.namespace + "/" + request.labels[UID_LABEL]
-            result = RESULT | {"uri": f"{store}/versions/{'a' * 64}"}
+            result = RESULT | {"uri": f"{ROOT}/{_version(request)}"}
             _REPORTS[request.name] = json.dumps(reported(AUTHORITY, request, result))
         self._objects.files[f"{report_folder(request.name, Tenant())}/result.json"] = _REPORTS[request.name]
+        self._objects.files[f"{_version(request)}/manifest.json"] = "{}"
+
+
+def _version(request: RunRequest) -> str:
+    """The folder of the version that the run makes."""
+    return f"datasets/{request.namespace}/{request.labels[UID_LABEL]}/versions/{'a' * 64}"
 
 
 class OnServer:
@@ -116,6 +121,7 @@ class OnServer:
         store, folder = request.parameters["store"], self._objects.path(request.parameters["report"])
         if request.flow == "dataset-preparation":
             result = RESULT | {"uri": f"{store}/versions/a"}
+            self._objects.put(f"{self._objects.path(store)}/versions/a/manifest.json", {})
         else:
             result = TRAINED | {"model": TRAINED["model"] | {"uri": f"{store}/models/m"}}
         self._objects.put(f"{folder}/result.json", reported(AUTHORITY, request, result))

@@ -84,7 +84,7 @@ class ObjectsFake:
     async def exists(self, path: str) -> bool:
         """Whether there is a file or a folder."""
         self._answer()
-        return bool(self._below(_checked(path)))
+        return _checked(path) in self.files or bool(self._below(path))
 
     async def delete(self, path: str) -> None:
         """Remove a file or a folder."""
