@@ -28,6 +28,7 @@ mapfile -t scripts < <(git ls-files -- '*.sh' .ci/run images/deepaas/deep-start)
 check "spelling" "$bin/codespell" "${texts[@]}"
 check "words of the glossary" "$bin/python" tools/words.py
 check "shell scripts" "$bin/shellcheck" "${scripts[@]}"
+check "one version" "$bin/python" tools/version.py
 check "Dockerfiles" "$bin/hadolint" images/*/Dockerfile
 
 if [ "$#" != 0 ]; then

@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", ROOT / ".pelagos/data/samples"))
-PAGES = [ROOT / "README.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from generators import documents
+from generators import documents, examples
 from generators.installation import generated, writing
 from pelagos.api import crds, kinds
 from pelagos.api.training_run import TrainingRunSpec
@@ -44,7 +44,7 @@ def main() -> None:
     """Write all files."""
     extensions.load(os.environ.get(extensions.VARIABLE, ""), Plane.CONTROL)
     root = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
-    for name, text in rendered().items():
+    for name, text in (rendered() | examples.pages()).items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
