@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 CRDS = Path(__file__).parents[1] / "manifests" / "crds"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
+_REMINDER_SECONDS = 10.0
 _OLDEST_WITH_RULES = (1, 25)
 _BREAKS_A_RULE = {
     "apiVersion": meta.API_VERSION,
@@ -50,6 +51,7 @@ class ControlPlane:
     authority: Path
     """Certificate to trust."""
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _reminded: float = field(default=0.0, init=False)
 
     @property
     def kubeconfig(self) -> Path:
@@ -103,10 +105,29 @@ class ControlPlane:
                 self._finalize(definition["spec"])
                 self.request("DELETE", f"{collection}/{definition['metadata']['name']}")
         if name:
-            _wait_until(lambda: self._is_gone(f"{collection}/{name}"), f"{name} is gone")
+            _wait_until(lambda: name not in self.definitions_left(), f"{name} is gone")
             return
-        _wait_until(lambda: not any(map(_is_ours, self.request("GET", collection)["items"])), "our kinds are gone")
+        _wait_until(lambda: not self.definitions_left(), "our kinds are gone")
         _wait_until(self._serves_no_group, "our group is gone")
+
+    def definitions_left(self) -> list[str]:
+        """Names of ours that are still there. The server is reminded of those that are being deleted.
+
+        Its finalizer controller often fails at first, since the storage of a kind starts with the first question to it. When it
+        looks again before it sees what it wrote of that itself, it forgets the definition until its next resync, minutes later;
+        any other change of the definition makes it look again.
+        """
+        collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        left = [each["metadata"] for each in self.request("GET", collection)["items"] if _is_ours(each)]
+        if time.monotonic() - self._reminded > _REMINDER_SECONDS:
+            self._reminded = time.monotonic()
+            reminder = {"metadata": {"annotations": {"pelagos.dev/reminded": str(self._reminded)}}}
+            for metadata in left:
+                if "deletionTimestamp" in metadata:
+                    with contextlib.suppress(urllib.error.HTTPError):
+                        path = f"{collection}/{metadata['name']}"
+                        self.request("PATCH", path, reminder, kind="application/merge-patch+json")
+        return [metadata["name"] for metadata in left]
 
     @contextlib.contextmanager
     def without_rules(self) -> Iterator[None]:
@@ -159,13 +180,6 @@ class ControlPlane:
                 raise
             return False
         return True
-
-    def _is_gone(self, path: str) -> bool:
-        try:
-            self.request("GET", path)
-        except urllib.error.HTTPError as error:
-            return error.code == 404
-        return False
 
     def _serves(self, spec: dict[str, Any]) -> bool:
         try:

@@ -31,6 +31,7 @@ ACCOUNT = "pelagos-operator"
 USER = f"system:serviceaccount:{SYSTEM}:{ACCOUNT}"
 PROGRAM = Path(__file__).parent / "manifests" / "operator_program.py"
 _VALIDATING = (1, 25)
+_LEFT = ("the server doesn't have a resource type", "the server could not find the requested resource")
 _LOOKS = 20
 _VOLATILE = {
     "events",
@@ -95,7 +96,7 @@ class Site:
                     for body in json.loads(found.stdout)["items"]
                 }
             # A kind that is being uninstalled may leave between the two questions.
-            assert "the server doesn't have a resource type" in found.stderr, found.stderr
+            assert any(words in found.stderr for words in _LEFT), found.stderr
         raise AssertionError(f"kinds leave at each look: {found.stderr}")
 
     def finalize(self, namespace: str) -> None:
@@ -165,12 +166,10 @@ class Site:
         self.until_gone("pelagos")
 
     def until_gone(self, *words: str) -> None:
-        """Wait until no object's path holds one of the words.
-
-        A definition may take more than a minute: once the server fails to list its objects, it asks again after that time.
-        """
+        """Wait until no object's path holds one of the words."""
         deadline = time.monotonic() + 150
         while left := [name for name in self.everything() if any(word in name for word in words)]:
+            self.plane.definitions_left()
             assert time.monotonic() < deadline, f"still there: {left}"
 
     def until(

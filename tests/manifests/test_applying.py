@@ -141,4 +141,5 @@ def test_what_is_said_of_missing_definitions_installs_them_on_a_server_without_c
     assert program == "kubectl"
     assert len(site.kubectl(*arguments).splitlines()) == 4
     assert len(site.kubectl("get", "customresourcedefinitions", "--output=name").splitlines()) >= 3
-    site.kubectl("delete", "-k", definitions)
+    site.kubectl("delete", "-k", definitions, "--wait=false")
+    site.until_gone("pelagos")

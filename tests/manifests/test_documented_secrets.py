@@ -43,7 +43,8 @@ def site_of_the_page(site: Site) -> Iterator[Site]:
     yield site
     site.kubectl("delete", "secret", *CREATING)
     site.kubectl("delete", "datasets", "--all")
-    site.kubectl("delete", "-k", str(rendering.MANIFESTS / "crds"))
+    site.kubectl("delete", "-k", str(rendering.MANIFESTS / "crds"), "--wait=false")
+    site.until_gone("pelagos")
 
 
 @pytest.mark.parametrize("name", CREATING)

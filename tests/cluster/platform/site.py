@@ -99,8 +99,10 @@ class Site:
 
     def uninstall(self) -> None:
         """As docs/installing.md says: resources first, then the rest."""
-        self.kubectl("delete", "datasets,trainingruns,modelservices", "--all", "--timeout=120s")
-        self.cluster.kubectl("delete", "-k", self.folder, "--timeout=120s", seconds=180)
+        for plurals in ("trials", "datasets,trainingruns,modelservices"):
+            self.kubectl("delete", plurals, "--all", "--timeout=120s")
+        # A definition may wait for a resync of the API server: see ControlPlane.definitions_left.
+        self.cluster.kubectl("delete", "-k", self.folder, "--timeout=330s", seconds=360)
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
         """kubectl in the tenant's namespace."""
