@@ -18,6 +18,7 @@ from pelagos_hub import observing, pages, problems, rendering, security
 from pelagos_hub.context import Clock, Hub, SystemClock
 from pelagos_hub.login import local, oidc, sessions
 from pelagos_hub.login import routes as login_routes
+from pelagos_hub.probes import Probes
 from pelagos_hub.shelf import Shelf
 from pelagos_hub.trials import routes as trial_routes
 from pelagos_hub.turns import Starts, Turns
@@ -37,6 +38,7 @@ def make_app(settings: Settings, cluster: Cluster, clock: Clock | None = None) -
     link = local.Link(settings)
     turns, starts = Turns(settings.uploads), Starts(clock.elapsed)
     shelf = Shelf(settings, cluster)
+    probes = Probes(settings.operator_metrics, clock.now)
     hub = Hub(
         settings,
         cluster,
@@ -49,6 +51,7 @@ def make_app(settings: Settings, cluster: Cluster, clock: Clock | None = None) -
         turns,
         starts,
         shelf,
+        probes,
     )
 
     @contextlib.asynccontextmanager
@@ -56,7 +59,7 @@ def make_app(settings: Settings, cluster: Cluster, clock: Clock | None = None) -
         link.renew()
         for name in hub.templates.list_templates():
             hub.templates.get_template(name)  # compiled now, and not while somebody waits for the first page
-        running = [asyncio.create_task(each.run()) for each in (cluster, shelf)]
+        running = [asyncio.create_task(each.run()) for each in (cluster, shelf, probes)]
         try:
             yield
         finally:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pelagos_hub.login.oidc import Provider
     from pelagos_hub.login.sessions import Sessions
     from pelagos_hub.observing import Metrics
+    from pelagos_hub.probes import Probes
     from pelagos_hub.settings import Settings
     from pelagos_hub.shelf import Shelf
     from pelagos_hub.turns import Starts, Turns
@@ -59,6 +60,7 @@ class Hub:
     turns: Turns
     starts: Starts
     shelf: Shelf
+    probes: Probes
 
     def staleness(self, listing: Listing) -> str:
         """How old what a page shows is and why, in words; empty while it is what there is."""

@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     """Region of the buckets."""
     s3_ca_file: Path | None = Field(None, validation_alias="PELAGOS_S3_CA_FILE")
     """Certificates of the authority that the service is trusted by; None: those of the system."""
+    operator_metrics: str = Field("", pattern=r"^(https?://[!-~]+)?$")
+    """Address of the operator's metrics, which tell when a model was last asked; empty: pages do not say that."""
     attested_entitlements: str = Field("", pattern=r"^[!-~ ]*$")
     """Entitlements, separated by blanks, 16 at most, that the hub attests in Trials of those who have them; nothing else about
     anybody's memberships is written to the cluster."""

@@ -342,7 +342,7 @@ async def test_a_model_for_programs_says_null_for_what_nobody_says(site: Site) -
         bare = (await visitor.get("/api/models/reef/bare")).json()
 
     assert full["metrics"]["mAP50"] == {"value": 0.8534, "low": 0.8102, "high": 0.8911, "deviation": None}
-    assert full["proof"] == {"state": "Right", "since": "2026-06-01T11:48:00Z"}
+    assert full["proof"] == {"state": "Right", "since": "2026-06-01T11:48:00Z", "asked": None}
     assert (bare["doi"], bare["dataset"], bare["metrics"]) == (None, None, {})
 
 

@@ -27,21 +27,23 @@ async def models(request: Request) -> Response:
     """A page of the catalogue, with the filters of the page for people."""
     query = browsing.Query.parse(request.query_params.multi_items())
     found = browsing.browse(visible.entries(request), query)
-    origin = hub(request).settings.origin
+    origin, probes = hub(request).settings.origin, hub(request).probes
     following = query.at_page(found.query.page + 1).address("/api/models") if found.query.page < found.pages else None
     body = {
         "total": found.total,
         "page": found.query.page,
         "pages": found.pages,
         "next": origin + following if following else None,
-        "items": [described(each, origin) for each in found.entries],
+        "items": [described(each, origin, probes.last(each.namespace, each.name)) for each in found.entries],
     }
     return JSONResponse(body, headers=_CACHED)
 
 
 async def model(request: Request) -> Response:
     """One model."""
-    return JSONResponse(described(visible.entry(request), hub(request).settings.origin), headers=_CACHED)
+    entry, at = visible.entry(request), hub(request)
+    asked = at.probes.last(entry.namespace, entry.name)
+    return JSONResponse(described(entry, at.settings.origin, asked), headers=_CACHED)
 
 
 async def sitemap(request: Request) -> Response:
@@ -59,7 +61,7 @@ async def robots(request: Request) -> Response:
     return PlainTextResponse("\n".join([*lines, f"Sitemap: {hub(request).settings.origin}/sitemap.xml", ""]))
 
 
-def described(entry: Entry, origin: str) -> dict[str, Any]:
+def described(entry: Entry, origin: str, asked: datetime | None) -> dict[str, Any]:
     """A model for programs. What nobody says is null."""
     card, data, origins = entry.card, entry.data, entry.origin
     return {
@@ -78,7 +80,7 @@ def described(entry: Entry, origin: str) -> dict[str, Any]:
         "task": entry.task or None,
         "architecture": entry.architecture or None,
         "ready": entry.ready,
-        "proof": {"state": entry.proof.state, "since": _time(entry.proof.since)},
+        "proof": {"state": entry.proof.state, "since": _time(entry.proof.since), "asked": _time(asked)},
         "metrics": {figure.name: _figure(figure) for figure in entry.numbers.overall},
         "primaryMetric": entry.numbers.primary.name if entry.numbers.primary else None,
         "dataset": {"name": data.name, "version": data.digest, "license": data.license or None, "doi": data.doi or None}

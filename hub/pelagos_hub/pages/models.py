@@ -47,7 +47,13 @@ async def catalogue(request: Request) -> Response:
     query = browsing.Query.parse(request.query_params.multi_items())
     found = browsing.browse(visible.entries(request), query)
     return rendering.page(
-        request, "catalogue.html", found=found, query=found.query, orders=browsing.ORDERS, ago=_ago(request)
+        request,
+        "catalogue.html",
+        found=found,
+        query=found.query,
+        orders=browsing.ORDERS,
+        ago=_ago(request),
+        asked=_asked(request),
     )
 
 
@@ -62,6 +68,7 @@ async def model(request: Request) -> Response:
         is_inside=visible.is_inside(request, entry),
         offer=offers.of(request, entry),
         ago=_ago(request),
+        asked=_asked(request),
         classes=classes,
         trouble=trouble,
         documents=[(each.name, *_LABELS[each.name]) for each in entry.documents if each.name in _LABELS],
@@ -178,6 +185,12 @@ def _calling(entry: Entry) -> dict[str, str]:
         'print(json.loads(answer.as_numpy("prediction")[0, 0]))'
     )
     return {"http": http, "grpc": grpc, "curl": curl if http else "", "python": python if http else ""}
+
+
+def _asked(request: Request) -> Callable[[Entry], datetime | None]:
+    """When the operator last asked a model about a known image; None: nobody says."""
+    probes = hub(request).probes
+    return lambda entry: probes.last(entry.namespace, entry.name)
 
 
 def _ago(request: Request) -> Callable[[datetime | None], str]:

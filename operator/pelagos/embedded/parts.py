@@ -235,6 +235,8 @@ def hub(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Managed
             PELAGOS_KUBECONFIG=str(layout.kubeconfig),
             # Documents of models, which it hands out.
             PELAGOS_OBJECTS_ROOT=str(settings.objects),
+            # When it last asked a model.
+            PELAGOS_HUB_OPERATOR_METRICS=f"http://{HOST}:{ports['operator']}/metrics",
             # Behind a proxy, people know it by another address.
             PELAGOS_HUB_URL=os.environ.get("PELAGOS_HUB_URL") or url,
             PELAGOS_HUB_LISTEN_ADDRESS=HOST,
