@@ -81,8 +81,9 @@ class Pair:
     seconds: int
     operators: list[OperatorProcess] = field(default_factory=list)
 
-    def start(self) -> OperatorProcess:
-        """Start an operator; returns when it is ready, leading or standing by."""
+    def start(self, namespace: str = "") -> OperatorProcess:
+        """Start an operator of a namespace, with the Lease in it; returns when it is ready, leading or standing by."""
+        namespace = namespace or self.namespace
         home = self.folder / f"home-{len(self.operators)}"
         shared = self.folder / "shared"
         home.mkdir()
@@ -90,9 +91,9 @@ class Pair:
         ours = {
             "PELAGOS_HOME": str(home),
             "PELAGOS_KUBECONFIG": str(self.plane.kubeconfig),
-            "PELAGOS_NAMESPACE": self.namespace,
+            "PELAGOS_NAMESPACE": namespace,
             "PELAGOS_LEADER_ELECTION": "true",
-            "PELAGOS_LEASE_NAMESPACE": self.namespace,
+            "PELAGOS_LEASE_NAMESPACE": namespace,
             "PELAGOS_LEASE_SECONDS": str(self.seconds),
             "SHARED_FOLDER": str(shared),
             "NO_PROXY": "127.0.0.1",
@@ -111,16 +112,21 @@ class Pair:
         until(lambda: first.leads, "the first leads")
         return first, self.start()
 
-    def create(self, name: str) -> None:
-        """A Dataset: a run is to be submitted for it, once."""
+    def create(self, name: str, namespace: str = "") -> str:
+        """A Dataset: a run is to be submitted for it, once. Returns its uid."""
         body = {"apiVersion": meta.API_VERSION, "kind": "Dataset", "metadata": {"name": name}, "spec": SPEC}
-        path = f"/apis/{meta.API_VERSION}/namespaces/{self.namespace}/datasets"
-        self.plane.request("POST", path, body)
+        path = f"/apis/{meta.API_VERSION}/namespaces/{namespace or self.namespace}/datasets"
+        return str(self.plane.request("POST", path, body)["metadata"]["uid"])
 
     def journal(self) -> list[dict[str, Any]]:
         """What was changed outside, in order."""
         file = self.folder / "shared" / "journal.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def done_by(self, operator: OperatorProcess) -> set[str]:
+        """The uids of the Datasets whose runs an operator submitted."""
+        names = [entry["name"] for entry in self.journal() if entry["pid"] == operator.pid]
+        return {name.removeprefix("dataset-").rpartition("-")[0] for name in names}
 
     def stall(self, operator: OperatorProcess, name: str) -> None:
         """Bring an operator to the point right before a change, and stop it there."""
@@ -180,6 +186,28 @@ def test_a_killed_leader_is_followed_within_fifteen_seconds_by_default(pair: Pai
 
     assert took <= 15
     assert pair.journal()[0]["pid"] == second.pid
+
+
+def test_two_operators_have_half_of_the_namespaces_each_and_a_third_follows_the_one_that_dies(pair: Pair) -> None:
+    north, south = pair.namespace, f"{pair.namespace}-south"
+    pair.plane.create_namespace(south)
+    leader, doomed = pair.start(north), pair.start(south)
+    until(lambda: leader.leads and doomed.leads, "each leads its half")
+    spare = pair.start(south)
+
+    first = {place: {pair.create(f"plankton-{number}", place) for number in range(4)} for place in (north, south)}
+    until(lambda: len(pair.journal()) == 8, "every Dataset has its run")
+    assert pair.done_by(leader) == first[north]
+    assert pair.done_by(doomed) == first[south]
+    assert not spare.leads
+
+    doomed.signal(signal.SIGKILL)
+    second = {place: pair.create("medusae", place) for place in (north, south)}
+    until(lambda: len(pair.journal()) == 10, "the spare has done the work")
+    assert pair.done_by(spare) == {second[south]}
+    assert pair.done_by(leader) == first[north] | {second[north]}
+    assert (leader.leads, spare.leads) == (True, True)
+    assert len({entry["name"] for entry in pair.journal()}) == 10
 
 
 def test_a_leader_that_is_told_to_stop_is_followed_at_once(pair: Pair) -> None:
