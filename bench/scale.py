@@ -46,6 +46,8 @@ class Found:
     """And to its having looked at every one of them."""
     again_rss: int
     """Of that process then."""
+    stored: int
+    """Of a Ready Dataset, as the API server keeps it."""
     limit: fleet.Limit
 
 
@@ -76,6 +78,7 @@ async def _observe(plan: Plan, plane: ControlPlane, number: int) -> Found:
         await stage.users.until(lambda seen: fleet.EARLY in seen.ready, "one is Ready", 60)
         burst = await _burst(stage, number)
         status = await stage.users.read_status(fleet.EARLY)
+        stored = await stage.users.read_size(fleet.EARLY)
     with fleet.operating(plan, plane, OURS, stage.operator.namespace, cores) as operator:
         listed = await asyncio.to_thread(operator.until, number + 1)
         looked = await asyncio.to_thread(operator.until, number + 1, passes=True)
@@ -87,6 +90,7 @@ async def _observe(plan: Plan, plane: ControlPlane, number: int) -> Found:
         start_full=listed - operator.began,
         passes_full=looked - operator.began,
         again_rss=again_rss,
+        stored=stored,
         limit=await fleet.limit(plane, min(number, 1000), status),
         **asdict(burst),
     )
@@ -162,6 +166,7 @@ def _section(plan: Plan, sizes: list[int], found: list[Found]) -> Section:
             row("memory with all, after a start, MB", lambda item: item.again_rss / 1e6),
             row("memory per Dataset, after the burst, kB", lambda item: (item.full_rss - item.rss) / item.number / 1e3),
             row("memory per Dataset, after a start, kB", lambda item: (item.again_rss - item.rss) / item.number / 1e3),
+            row("kB of a Ready Dataset in the API server's store", lambda item: item.stored / 1e3),
         ],
         details={"found": [asdict(item) for item in found]},
     )

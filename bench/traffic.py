@@ -71,6 +71,11 @@ class Traffic:
         async with self._session.get(f"{self._plane.url}{self._path}/{name}") as answer:
             return dict((await answer.json())["status"])
 
+    async def read_size(self, name: str) -> int:
+        """Bytes of a Dataset as the API server answers: it keeps them as such, JSON without spaces."""
+        async with self._session.get(f"{self._plane.url}{self._path}/{name}") as answer:
+            return len(await answer.read())
+
     async def patch_status(self, number: int, status: Mapping[str, Any]) -> float:
         """Patch the status of every Dataset once; patches per second. The limit of any operator."""
 
