@@ -18,7 +18,10 @@ from pelagos.cli.main import app
 from pelagos.decisions import rules
 
 ROOT = Path(__file__).parents[2]
-PAGES = {path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"))}
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in sorted((*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")))
+}
 _COMMAND = re.compile(r"^ *(?:\$ )?((?:pelagos|kubectl) (?:[^\n]*\\\n)*[^\n]*)$", re.M)
 _BLOCK = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.M | re.S)
 _KINDS = {word: kind for kind in kinds.KINDS for word in (kind.kind.lower(), kind.plural)}
@@ -48,13 +51,13 @@ def test_a_command_is_one_of_pelagos(page: str, command: str) -> None:
     found: Any = typer.main.get_command(app)
     words = shlex.split(command)[1:]
     while hasattr(found, "commands"):
-        assert words[0] in found.commands, f"docs/{page}: {command}: {words[0]} is none of {', '.join(found.commands)}"
+        assert words[0] in found.commands, f"{page}: {command}: {words[0]} is none of {', '.join(found.commands)}"
         found = found.commands[words.pop(0)]
         found = found.command if isinstance(found, Deferred) else found
     try:
         found.make_context(found.name, words)
     except typer.TyperException as error:
-        pytest.fail(f"docs/{page}: {command}: {error}")
+        pytest.fail(f"{page}: {command}: {error}")
 
 
 def read_fields() -> list[tuple[str, Kind, str]]:
@@ -66,7 +69,8 @@ def read_fields() -> list[tuple[str, Kind, str]]:
         loops = re.findall(r"{range (\.[A-Za-z.]+)\[\*\]}(.*?){end}", command)
         paths = [f"{start}{path}" for start, inner in loops for path in re.findall(r"{(\.[A-Za-z.]+)}", inner)]
         paths += re.findall(r"{(\.[A-Za-z.]+)}", re.sub(r"{range.*?{end}", "", command))
-        found += [(page, kind, path) for path in paths if kind is not None]
+        # All resources have the same metadata.
+        found += [(page, kind, path) for path in paths if kind is not None and not path.startswith(".metadata.")]
     return found
 
 
@@ -77,7 +81,7 @@ def test_a_field_that_a_command_reads_is_one_of_the_kind(page: str, kind: Kind, 
     place: Any = schema
     for name in names:
         place = _followed(place, schema)
-        assert name in place["properties"], f"docs/{page}: {path}: {kind.kind} has no {name}"
+        assert name in place["properties"], f"{page}: {path}: {kind.kind} has no {name}"
         place = place["properties"][name]
 
 
@@ -125,4 +129,10 @@ def test_a_resource_is_valid(page: str, document: dict[str, Any]) -> None:
         else:
             assert rules.violation(spec) is None
             return
-    pytest.fail(f"docs/{page}: {document}: {faults}")
+    pytest.fail(f"{page}: {document}: {faults}")
+
+
+def test_the_first_lesson_shows_the_sample_that_it_applies() -> None:
+    (shown,) = [document for page, document in written() if page == "docs/tutorials/first-detector.md"]
+
+    assert shown == yaml.safe_load((ROOT / "manifests/samples/dataset.yaml").read_text(encoding="utf-8"))
