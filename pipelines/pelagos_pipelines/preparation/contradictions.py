@@ -89,7 +89,7 @@ def _identical(images: Sequence[ImageRecord], usable: Mapping[str, Inspection]) 
     groups: dict[str, list[ImageRecord]] = {}
     for image in sorted(images, key=lambda image: image.path):
         if image.path in usable:
-            groups.setdefault(usable[image.path].pixels, []).append(image)
+            groups.setdefault(usable[image.path].identity, []).append(image)
     return [group for group in groups.values() if len(group) > 1]
 
 

@@ -55,7 +55,7 @@ def find(inspections: Mapping[str, Inspection], max_distance: int) -> Found:
     first: dict[str, str] = {}
     distinct: list[str] = []
     for path in sorted(inspections):
-        identity = inspections[path].pixels
+        identity = inspections[path].identity
         if identity in first:
             exact[path] = first[identity]
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,7 +18,7 @@ from pathlib import Path
 import orjson
 
 from pelagos_contract import disk
-from pelagos_contract.beneath import TooLargeError
+from pelagos_contract.beneath import ChangedError, TooLargeError
 from pelagos_contract.preprocessing import Tile
 from pelagos_pipelines.annotations import kinds
 from pelagos_pipelines.annotations.model import SourceFiles
@@ -30,7 +30,7 @@ from pelagos_pipelines.sandbox import MEBIBYTE, Answer, Pool, SandboxError, Task
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 from pelagos_pipelines.serving import decoding, reducing
 
-MEMORY_VERSION = 9
+MEMORY_VERSION = 10
 """Raised when an inspection of the same bytes would find something else."""
 MAX_CHILDREN = 4
 REMARKS: Mapping[str, str] = {
@@ -56,6 +56,11 @@ LOOK_BYTES = 100
 """Of a look; looks.py is for children, which have OpenCV."""
 _BEGINNING = 1024**2
 """Bytes of an image that is too large to be read."""
+_AT_ONCE = 16
+"""Images that a thread is given at once; a child is, too, while they are small: to ask for each takes as long as a small one."""
+_SMALL = MEBIBYTE
+_TOGETHER = 4 * _SMALL
+"""Bytes of an image that a child is given with others, and of all that it is given at once, about."""
 OTHER_KIND = f"it is not {decoding.NAMES}, which is what is read"
 """The problem of an image that nobody tried to decode."""
 _TASKS = "pelagos_pipelines.preparation.inspection"
@@ -77,7 +82,8 @@ Keep = Callable[[Blob, bytes], None]
 class Inspection:
     """What an image file is. ``size`` in bytes; ``width`` and ``height`` in pixels, upright as training sees it.
 
-    ``pixels`` is the sha256 of the decoded pixels and ``look`` what looks.py makes of them, None where nothing is to be seen.
+    ``pixels`` is the sha256 of the decoded pixels, empty where no other image of the source can have the same; ``look`` is what
+    looks.py makes of them, None where nothing is to be seen.
     ``problem`` says in words why the file cannot be used; width and height are then 0. ``remarks``, of REMARKS, say what is odd
     about one that can be used. ``converted`` is the PNG with the same pixels that versions hold in place of one that is neither
     JPEG nor PNG. ``measures`` are there of every image that can be used, ``channels`` where
@@ -97,6 +103,11 @@ class Inspection:
     channels: Channels | None = None
     reduced: tuple[int, int] | None = None
     """Width and height in versions, of an image that is made smaller; ``converted`` is then of that size."""
+
+    @property
+    def identity(self) -> str:
+        """What images have in common that show the same."""
+        return self.pixels or self.sha256
 
     @property
     def shown(self) -> tuple[int, int]:
@@ -153,6 +164,26 @@ class Inspector:
             self.unsure.add(digest)
             return Inspection(digest, len(content), problem=decoding.explain(error, self.ceilings))
 
+    def inspect_each(self, contents: Mapping[str, bytes], wanted: Wanted | None = None) -> dict[str, Inspection]:
+        """What images are, by their digests, but for the digests of their pixels; without those that must be looked at alone.
+
+        All within the ceilings of one. When a child fails, nobody knows by which image: none is judged by that.
+        """
+        asked: dict[str, object] = {"sizes": [len(content) for content in contents.values()]}
+        asked |= {} if wanted is None else {"channels": {"color": wanted.color}}
+        try:
+            told = self.pool.run("inspect_each", asked, b"".join(contents.values())).document.get("found")
+        except (TaskRefusedError, SandboxError):
+            return {}
+        if not isinstance(told, list) or len(told) != len(contents):
+            return {}
+        found = {
+            digest: _inspection(digest, len(content), one, wanted=wanted is not None, digested=False)
+            for (digest, content), one in zip(contents.items(), told, strict=True)
+            if isinstance(one, dict)
+        }
+        return {digest: one for digest, one in found.items() if one.problem is None}
+
     def version(self) -> str:
         """By what, and below which ceilings, images are judged."""
         decoders = self.pool.run("version", {}).document["version"]
@@ -193,10 +224,18 @@ def inspect_tree(  # noqa: PLR0913 - all that decides what is found
         known = _recall(memory, version, longest)
         paths, found = tree.readable, list[Inspection]()
         looking = _Looking(tree, known, inspector, keep, wanted, tile, longest)
-        for inspection in threads.map(looking.at, paths):
-            found.append(inspection)
-            count(len(found), len(paths))
-    if any(inspection.sha256 not in known for inspection in found):
+        # Of a few, as many for each child.
+        many = max(1, min(_AT_ONCE, len(paths) // (2 * inspector.children)))
+        for some in threads.map(looking.at, [paths[start : start + many] for start in range(0, len(paths), many)]):
+            for inspection in some:
+                found.append(inspection)
+                count(len(found), len(paths))
+        doubtful = _doubtful(paths, found)
+        # Of equal files, one may have been looked at alone.
+        digested = {one.sha256: one for one in found if one.pixels}
+        digested |= zip(doubtful, threads.map(looking.again, doubtful.values(), doubtful), strict=True)
+        found = [one if one.problem is not None else digested.get(one.sha256, one) for one in found]
+    if any(known.get(inspection.sha256) is not inspection for inspection in found):
         # Not what another look may judge otherwise: it is looked at again next time.
         sure = {one.sha256: one for one in found if one.sha256 not in inspector.unsure}
         rows = []
@@ -215,16 +254,37 @@ def inspect_tree(  # noqa: PLR0913 - all that decides what is found
     return inspections
 
 
+def _doubtful(paths: Sequence[str], found: Sequence[Inspection]) -> dict[str, str]:
+    """By digest, one path each of images whose pixels have no digest and may be those of another one: all else is the same."""
+    alike: dict[tuple[object, ...], dict[str, str]] = {}
+    for path, one in zip(paths, found, strict=True):
+        if one.problem is None:
+            alike.setdefault((one.width, one.height, one.look, one.measures), {})[one.sha256] = path
+    digested = {one.sha256 for one in found if one.pixels}
+    groups = (group for group in alike.values() if len(group) > 1)
+    return {digest: path for group in groups for digest, path in group.items() if digest not in digested}
+
+
 def _inspection(
-    digest: str, size: int, found: Mapping[str, object], *, wanted: bool = False, longest: int | None = None
+    digest: str,
+    size: int,
+    found: Mapping[str, object],
+    *,
+    wanted: bool = False,
+    longest: int | None = None,
+    digested: bool = True,
 ) -> Inspection:
     """What a child found, if it can be true: it may have been taken over by the image."""
     width, height, pixels = (found.get(name) for name in ("width", "height", "pixels"))
+    if not digested:
+        pixels = ""
     if not (isinstance(width, int) and isinstance(height, int) and min(width, height) > 0):
         return Inspection(digest, size, problem="the image cannot be decoded: its content is hostile")
     look, told = _look(found.get("look")), found.get("measures")
     measured = measures.believed(told, width * height) if isinstance(told, dict) else None
-    if not (isinstance(pixels, str) and len(pixels) == 64) or (look is not None and len(look) != LOOK_BYTES):
+    if not (isinstance(pixels, str) and len(pixels) == (64 if digested else 0)) or (
+        look is not None and len(look) != LOOK_BYTES
+    ):
         return Inspection(digest, size, problem="the image cannot be decoded: its content is hostile")
     sums = found.get("channels")
     wide, high = reducing.size(width, height, longest)
@@ -298,8 +358,38 @@ class _Looking:
     tile: Tile | None
     longest: int | None
 
-    def at(self, path: str) -> Inspection:
-        """One of them."""
+    def at(self, paths: Sequence[str]) -> list[Inspection]:
+        """Some of them."""
+        found, waiting, size = dict[str, Inspection](), dict[str, tuple[str, bytes]](), 0
+        for path in paths:
+            seen = self._seen(path)
+            if isinstance(seen, Inspection):
+                found[path] = seen
+                continue
+            digest, content = seen
+            # Of a scan the pixels have a digest anyway. What is made smaller, or of another encoding, is answered, too.
+            alone = self.tile is not None or self.longest is not None or not decoding.is_common(content)
+            if alone or len(content) > _SMALL:
+                found[path] = self._alone(path, digest, content)
+                continue
+            waiting[path] = seen
+            size += len(content)
+            if size >= _TOGETHER:
+                found |= self._inspected(waiting)
+                waiting, size = {}, 0
+        found |= self._inspected(waiting)
+        return [found[path] for path in paths]
+
+    def again(self, path: str, before: str) -> Inspection:
+        """One that was looked at with others, whose content had the digest ``before``: now with the digest of its pixels."""
+        content = self.tree.read(path, self.inspector.ceilings.image_mebibytes * MEBIBYTE)
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != before:
+            raise ChangedError(f"{path!r} changed while it was read; try again")
+        return self._alone(path, digest, content)
+
+    def _seen(self, path: str) -> Inspection | tuple[str, bytes]:
+        """What is known of an image, or its digest and content."""
         try:
             content = self.tree.read(path, self.inspector.ceilings.image_mebibytes * MEBIBYTE)
         except TooLargeError as error:
@@ -310,7 +400,17 @@ class _Looking:
         digest = hashlib.sha256(content).hexdigest()
         if kinds.is_other(content[: kinds.BEGINNING]):
             return Inspection(digest, len(content), problem=OTHER_KIND)
-        found = self.known.get(digest) or self.inspector.inspect(content, digest, self.keep, self.wanted, self.longest)
+        return self.known.get(digest) or (digest, content)
+
+    def _inspected(self, waiting: Mapping[str, tuple[str, bytes]]) -> dict[str, Inspection]:
+        contents = dict(waiting.values())
+        found = self.inspector.inspect_each(contents, self.wanted) if len(contents) > 1 else {}
+        return {
+            path: found.get(digest) or self._alone(path, digest, content) for path, (digest, content) in waiting.items()
+        }
+
+    def _alone(self, path: str, digest: str, content: bytes) -> Inspection:
+        found = self.inspector.inspect(content, digest, self.keep, self.wanted, self.longest)
         if found.problem is not None and self.tile is not None and digest in self.inspector.larger:
             del content
             return self._scan(path, self.tile, found.problem)

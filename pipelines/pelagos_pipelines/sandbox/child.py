@@ -69,6 +69,12 @@ def complaints() -> str:
     return os.pread(2, _COMPLAINT_BYTES, 0).decode(errors="replace")
 
 
+def forget_complaints() -> None:
+    """Begin anew: what libraries said of the file before is none of the next one's faults."""
+    os.ftruncate(2, 0)
+    os.lseek(2, 0, os.SEEK_SET)
+
+
 def took_share() -> float:
     """The largest share of its memory that this child has ever taken."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -135,9 +141,7 @@ def _serve(place: _Place) -> None:
             used = resource.getrusage(resource.RUSAGE_SELF)
             soft = int(used.ru_utime + used.ru_stime) + 1 + place.limits["cpu"]
             resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
-            # What libraries said of the file before is none of this one's faults.
-            os.ftruncate(2, 0)
-            os.lseek(2, 0, os.SEEK_SET)
+            forget_complaints()
             try:
                 answer = _answer(place, message, passed)
             finally:

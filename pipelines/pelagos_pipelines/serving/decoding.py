@@ -10,6 +10,8 @@ from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 
 NAMES = "JPEG, PNG, TIFF, BMP, WebP or JPEG 2000"
 """What is read, in words."""
+PNG, JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
+"""How they begin."""
 TOO_MANY_PIXELS = "tooManyPixels"
 """What a task says beside its refusal of an image for that."""
 
@@ -40,6 +42,11 @@ def environment(ceilings: Ceilings) -> dict[str, str]:
     # The C library would give back the memory of every image, and take it anew for the next one: a third of the time of a decode.
     kept = {"MALLOC_MMAP_THRESHOLD_": str(8 * MEBIBYTE), "MALLOC_TRIM_THRESHOLD_": str(32 * MEBIBYTE)}
     return ours | kept | ceilings.variables()
+
+
+def is_common(content: bytes) -> bool:
+    """Whether it begins as a JPEG or PNG."""
+    return content.startswith((PNG, JPEG))
 
 
 def require_pixels(width: int, height: int) -> None:

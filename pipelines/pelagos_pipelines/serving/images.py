@@ -16,7 +16,7 @@ import numpy as np
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError, child
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 from pelagos_pipelines.serving import color, encodings, reducing, scans, tasks
-from pelagos_pipelines.serving.decoding import NAMES, ImageRefusedError, TooManyPixelsError
+from pelagos_pipelines.serving.decoding import JPEG, NAMES, PNG, ImageRefusedError, TooManyPixelsError, is_common
 from pelagos_pipelines.serving.geometry import Pixels
 
 tasks.load()  # before children are forked
@@ -33,7 +33,6 @@ REDUCTIONS = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _OUT_OF_MEMORY = re.compile(r"insufficient memory|out of memory|bad_alloc", re.I)
 _DAMAGE = re.compile(
     r"premature end|bad Huffman|instead of RST|Inconsistent progression|Corrupt JPEG data: (?!\d+ extraneous)"
@@ -134,14 +133,9 @@ def decode(content: bytes, *, narrow: bool = False, reduction: int = 1) -> Decod
         raise ImageRefusedError(
             "the image cannot be decoded: its content is damaged, or ends too early; send a complete JPEG or PNG"
         )
-    if content.startswith(_JPEG):
+    if content.startswith(JPEG):
         return Decoded(stored, _remarks(content, said))
     return Decoded(stored, (ANIMATED,) if encodings.is_animated_png(content) else ())
-
-
-def is_common(content: bytes) -> bool:
-    """Whether it begins as a JPEG or PNG."""
-    return content.startswith((_PNG, _JPEG))
 
 
 def _other(content: bytes, *, narrow: bool) -> Decoded:
@@ -203,12 +197,12 @@ def _stored(content: bytes, *, narrow: bool = False, reduction: int = 1) -> Any:
     OpenCV waits for more of a file without an end. With one, libjpeg gives what there is, and complains when that is not all.
     """
     flags = cv2.IMREAD_ANYCOLOR if narrow else cv2.IMREAD_COLOR
-    if content.startswith(_PNG):
+    if content.startswith(PNG):
         flags |= cv2.IMREAD_ANYDEPTH
     elif not narrow:
         flags = REDUCTIONS[reduction]
     stored = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
-    if stored is None and content.startswith(_JPEG) and scans.lack_end(content):
+    if stored is None and content.startswith(JPEG) and scans.lack_end(content):
         stored = cv2.imdecode(np.frombuffer(content + scans.END, np.uint8), flags)
     return stored[..., None] if stored is not None and stored.ndim == 2 else stored
 

@@ -37,7 +37,7 @@ def without_tail(content: bytes) -> bytes:
 
 def lack_end(content: bytes) -> bool:
     """Whether there is no end marker behind the last scan."""
-    return content.rfind(END) < content.rfind(_START_OF_SCAN)
+    return not content.endswith(END) and content.rfind(END) < content.rfind(_START_OF_SCAN)
 
 
 def end_in_zeros(content: bytes) -> bool:
@@ -51,8 +51,11 @@ def have_other_line_ends(content: bytes) -> bool:
     Every 256th byte of a scan is a line feed, and of these every 256th has one by chance.
     """
     start = content.find(_START_OF_SCAN)
+    first = content.find(b"\n", start)
+    if start < 0 or content[first - 1 : first] != b"\r":  # as of nearly all, which need not be counted in then
+        return False
     feeds = content.count(b"\n", start)
-    return start >= 0 and feeds >= _FEEDS and feeds == content.count(b"\r\n", start)
+    return feeds >= _FEEDS and feeds == content.count(b"\r\n", start)
 
 
 def are_missing(content: bytes) -> bool:
