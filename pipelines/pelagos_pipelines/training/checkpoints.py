@@ -6,14 +6,14 @@ Family modules call this before they look into a file. A child takes the tensors
 from __future__ import annotations
 
 import contextlib
-import io
+import hashlib
 import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pelagos_contract import beneath, disk, sealing, text
 from pelagos_contract.beneath import ChangedError, Folder, NoFileError, TooLargeError
@@ -242,25 +242,55 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
+class _Digested:
+    """A file that torch writes to: what went into it has the ``digest``; ``failed`` is why something could not.
+
+    torch reports that as an error of its zip writer.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._sum = file, hashlib.sha256()
+        self.failed: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        """Behind what is there."""
+        self._sum.update(content)
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self.failed = self.failed or error
+            raise
+
+    def flush(self) -> None:
+        """Nothing: closing the file does it."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that was written."""
+        return self._sum.hexdigest()
+
+
 def save_atomically(content: Any, path: Path) -> None:
     """Write with torch.save so that a crash leaves the old file or the new one."""
     import torch
 
-    # torch.save to a file reports a full disk as an error of its zip writer; writing bytes reports it as what it is.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
     with disk.written(path.with_name(f".{path.name}.partial")) as partial:
-        partial.write_bytes(buffer.getbuffer())
-        replace_durably(partial, path)
+        with partial.open("wb", buffering=MEBIBYTE) as file:
+            writing = _Digested(file)
+            try:
+                torch.save(content, writing)
+            except RuntimeError as error:
+                raise writing.failed or error from None
+        replace_durably(partial, path, writing.digest)
 
 
-def replace_durably(partial: Path, path: Path) -> None:
-    """Move a written file over ``path`` after its bytes have reached the disk."""
+def replace_durably(partial: Path, path: Path, digest: str | None = None) -> None:
+    """Move a written file over ``path`` after its bytes have reached the disk; ``digest`` is its SHA-256 where that is known."""
     with disk.written(partial):
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         # The seal first: a file that has none yet counts as a stranger's. The one of before keeps its own until it is replaced.
-        sealing.vouch(path, sealing.digest_of(partial))
+        sealing.vouch(path, digest or sealing.digest_of(partial))
         partial.replace(path)
 
 

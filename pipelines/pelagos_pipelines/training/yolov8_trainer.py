@@ -366,9 +366,9 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
     def save_best(cls, job: Job, ema: Mapping[str, Tensor]) -> None:
         """Write ``job.best``, as ultralytics reads it, from averaged weights: with nothing in it but them and what they are."""
         request = job.request
-        model = cls.NETWORK(f"{request.model.architecture}.yaml", nc=len(job.truth.labels), verbose=False)
+        model = _empty(cls.NETWORK, request.model.architecture, len(job.truth.labels))
         model.load_state_dict(ema)
-        model.eval().half().requires_grad_(False)
+        model.eval()  # once more: networks of ultralytics share their activations, also with the one that trains
         for tensor in model.state_dict().values():
             if tensor.is_floating_point():
                 torch.nan_to_num_(tensor)  # what half precision cannot hold
@@ -382,6 +382,13 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
 
     def final_eval(self) -> None:
         """Nothing: the best epoch is validated already, and the test split is for the evaluation."""
+
+
+@functools.lru_cache(maxsize=1)
+def _empty(network: Any, architecture: str, classes: int) -> Any:
+    """A network in half precision, to be filled: ultralytics takes as long to build one as to write it."""
+    model = network(f"{architecture}.yaml", nc=classes, verbose=False)
+    return model.half().requires_grad_(False)
 
 
 class _Repeated:
