@@ -9,8 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 GLOSSARY = Path("docs/glossary.md")
-_ELSEWHERE = (GLOSSARY, Path("docs/installing.md"), Path("tests/tools/test_words.py"))
-"""They name retired words: to list them, to say what became of them, to try this."""
+_ELSEWHERE = (
+    GLOSSARY,
+    Path("docs/installing.md"),
+    Path("tests/tools/test_words.py"),
+    Path("tests/reconcilers/lives_golden.json"),
+)
+"""They name retired words: to list them, to say what became of them, to try this, as earlier releases said them."""
 _TEXT = {".py", ".md", ".sh", ".yaml", ".yml", ".toml", ".json", ".tpl", ""}
 
 
