@@ -78,6 +78,9 @@ sample-results: install samples ## Train the samples, an hour on 2 cores (ONLY="
 honest-splits: install samples ## Train on one survey that is split in three ways; writes docs/honest-splits.md.
 	@$(VENVS)/pipelines/bin/python tools/honest_splits.py $(PELAGOS_HOME)/data/samples
 
+pictures: install samples $(VENVS)/.dev $(VENVS)/.prometheus $(VENVS)/.chromium ## Draw the pictures of docs/ again, a quarter of an hour on 2 cores.
+	@PELAGOS_SAMPLES=$(PELAGOS_HOME)/data/samples tools/pictures.sh
+
 site: $(VENVS)/.site ## Build the documentation site into build/site (SOURCE=https://...: where links to files lead).
 	@SOURCE="$(SOURCE)" tools/site.sh
 
@@ -187,4 +190,4 @@ $(VENVS)/.chromium: tools/chromium.sh | $(VENVS)/.prometheus # one after the oth
 	@tools/chromium.sh $(VENVS)/chromium
 	@touch $@
 
-.PHONY: help demo install control-plane samples test test-cluster cluster-node images upstream-tools tensorboard wandb sbom lint generate bench site lock clean
+.PHONY: help demo install control-plane samples test test-cluster cluster-node images upstream-tools tensorboard wandb sbom lint generate bench pictures site lock clean
