@@ -22,8 +22,8 @@ class DocumentDescription:
 
     def lacking(self, metadata: Metadata) -> tuple[str, ...]:
         """The fields that it needs and that are not set, as they stand in YAML."""
-        names = ((name, Metadata.model_fields[name].alias) for name in self.needs)
-        return tuple(f"spec.metadata.{alias}" for name, alias in names if not getattr(metadata, name))
+        missing = (name for name in self.needs if not getattr(metadata, name))
+        return tuple(f"spec.metadata.{Metadata.model_fields[name].alias}" for name in missing)
 
 
 IFDO = DocumentDescription(

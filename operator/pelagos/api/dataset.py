@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, ClassVar
 
 from pydantic import ConfigDict, Field
@@ -48,6 +49,12 @@ class PreparationResources(PlacementSpec):
     queue: Annotated[
         Name | None, Field(description="Kueue LocalQueue. Default: that which the platform gives the namespace.")
     ] = None
+
+
+@functools.lru_cache(maxsize=4)
+def _of_places(places: tuple[SourceDescription, ...]) -> tuple[Rule, ...]:
+    """Their own rules: asked for in every pass, and others only when somebody registers a place."""
+    return (*filter(None, map(_below_root, places)), *filter(None, map(_one_of, places)))
 
 
 def _below_root(place: SourceDescription) -> Rule | None:
@@ -226,8 +233,7 @@ class DatasetSpec(Recipe, BaseSpec):
     @classmethod
     def rules(cls) -> tuple[Rule, ...]:
         """With those of the places."""
-        places = sources.SOURCES
-        return (*filter(None, map(_below_root, places)), *filter(None, map(_one_of, places)), *cls.RULES)
+        return (*_of_places(tuple(sources.SOURCES)), *cls.RULES)
 
     refresh: Annotated[
         Duration | None,

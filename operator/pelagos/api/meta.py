@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -197,6 +198,10 @@ class Condition(Strict):
     ]
 
 
+_camel = functools.cache(to_camel)
+"""Every pass asks for the same names."""
+
+
 class BaseStatus(Strict):
     """What every status begins with."""
 
@@ -212,7 +217,7 @@ class BaseStatus(Strict):
 
     def patch(self) -> dict[str, Any]:
         """What the fields that were set change in a status: None removes one. Those that were not set stay as they are."""
-        set_to_none = {to_camel(name): None for name in self.model_fields_set if getattr(self, name) is None}
+        set_to_none = {_camel(name): None for name in self.model_fields_set if getattr(self, name) is None}
         return self.model_dump(by_alias=True, mode="json", exclude_none=True, exclude_unset=True) | set_to_none
 
 

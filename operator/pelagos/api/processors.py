@@ -27,7 +27,9 @@ def plain(value: Any) -> Any:
 
 def millicores(value: int | str) -> int:
     """Thousandths of a core."""
-    text = str(value)
+    if isinstance(value, int):
+        return value * 1000
+    text = value
     return int(text[:-1]) if text.endswith("m") else int(Decimal(text) * 1000)
 
 

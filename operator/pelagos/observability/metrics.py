@@ -6,6 +6,7 @@ limits that are stated there.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -188,10 +189,14 @@ def resource_collector(resources: Callable[[], Iterable[Resource]]) -> ResourceC
     return ResourceCollector(resources, _probes)
 
 
+_call_seconds = functools.cache(CALL_SECONDS.labels)
+"""Each call would look its labels up again."""
+
+
 @contextmanager
 def timed(system: str, operation: str) -> Iterator[None]:
     """Measure one call to another system."""
-    with CALL_SECONDS.labels(system, operation).time():
+    with _call_seconds(system, operation).time():
         try:
             yield
         except RejectedError:

@@ -65,10 +65,11 @@ class DatasetReconciler(turns.AnyTime):
             if error.reason.state == "waiting":
                 raise
             source_error = f"{spec.source.field}: {error}"
-        run, name, digest, made = None, "", "", _Made()
+        run, name, digest, made, inputs = None, "", "", _Made(), None
         earlier = await _earlier(scope)
         if fingerprint is not None:
-            digest = identity.keyed(spec, fingerprint, resource.generation, earlier).digest
+            inputs = identity.keyed(spec, fingerprint, resource.generation, earlier)
+            digest = inputs.digest
             name = identity.name_run(resource.uid, digest)
             run = Recalled(resource).known(await dependencies.pipelines.find(name), name)
             made = await _look(scope, name, digest, run)
@@ -103,6 +104,7 @@ class DatasetReconciler(turns.AnyTime):
             now=now,
             generation=resource.generation,
             earlier=earlier,
+            keyed=inputs,
             time_of_day=dependencies.clock.now(),
             told=await read_progress(scope, run),
             stated=Recalled(resource).progress(Progress),

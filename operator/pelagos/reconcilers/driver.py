@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -24,6 +26,8 @@ from pelagos.reconcilers.dependencies import Dependencies
 logger = logging.getLogger("pelagos.reconcile")
 
 REJECTED_RETRY = 15.0
+FRESH = 1.0
+"""Seconds for which the answer to our own write confirms that a resource is there."""
 GONE_RETRY = 2.0
 """Seconds until the next pass over a resource for which nothing could be launched; by then the watch should have caught up."""
 
@@ -92,6 +96,7 @@ async def reconcile(
     """
     if resource.deleting:
         return await _delete(reconciler, resource, dependencies)
+    shown_at = -math.inf
     if meta.FINALIZER not in resource.finalizers:
         # Before the first external effect. Without it, a resource that is deleted while its run is being submitted would be gone
         # at once, and the run would stay with nobody to end it.
@@ -100,13 +105,16 @@ async def reconcile(
             return Pass("gone", None)
         dependencies.cache.put_written(written)
         resource = written  # as it is now: somebody else may have changed it since the watch showed it
+        shown_at = asyncio.get_running_loop().time()
     async with reconciler.turn(resource):
-        return await _pass(reconciler, resource, dependencies, initialized=initialized)
+        return await _pass(reconciler, resource, dependencies, initialized=initialized, shown_at=shown_at)
 
 
-async def _pass(reconciler: Reconciler, resource: Resource, dependencies: Dependencies, *, initialized: bool) -> Pass:
+async def _pass(
+    reconciler: Reconciler, resource: Resource, dependencies: Dependencies, *, initialized: bool, shown_at: float
+) -> Pass:
     try:
-        decision = await _decide_and_act(reconciler, resource, dependencies)
+        decision = await _decide_and_act(reconciler, resource, dependencies, shown_at)
     except GoneError as error:
         # Nothing is reported, because there is nobody to read it. The pass comes back for the case that only what the resource
         # refers to is gone; a watch that is behind should have caught up by then.
@@ -135,8 +143,13 @@ async def write_initial_status(reconciler: Reconciler, resource: Resource, depen
     return Pass("accepted", 0)
 
 
-async def _decide_and_act(reconciler: Reconciler, resource: Resource, dependencies: Dependencies) -> Decision:
-    """Returns the decision, less what could not be done and need not be. Raises what the ports raise."""
+async def _decide_and_act(
+    reconciler: Reconciler, resource: Resource, dependencies: Dependencies, shown_at: float
+) -> Decision:
+    """Returns the decision, less what could not be done and need not be. Raises what the ports raise.
+
+    ``shown_at``: when, by the event loop's clock, the API server showed in this pass that it has the resource.
+    """
     try:
         # Servers without CEL admit what breaks the rules across fields, and any server admits what an older CRD allowed.
         spec = reconciler.kind.spec.model_validate(resource.spec)
@@ -146,7 +159,7 @@ async def _decide_and_act(reconciler: Reconciler, resource: Resource, dependenci
     decision = reconciler.decide(seen)
     if any(isinstance(effect, _LAUNCHES) for effect in decision.effects):
         # After deciding and not before: most passes launch nothing, and asking costs a request to the API server.
-        await _confirm(resource, decision, dependencies)
+        await _confirm(resource, decision, dependencies, shown_at)
     announced = announcing.announcement(decision, resource.status)
     if announced is not None:
         # Before acting: ending a run may take longer than this pass, and the operator may die in the middle of it.
@@ -190,8 +203,10 @@ async def _submit_aside(effect: effects.SubmitRun, decision: Decision, dependenc
     return decision
 
 
-async def _confirm(resource: Resource, decision: Decision, dependencies: Dependencies) -> None:
+async def _confirm(resource: Resource, decision: Decision, dependencies: Dependencies, shown_at: float) -> None:
     """Ask the API server whether it still has the resource and what it is made from. Raises GoneError.
+
+    A resource that has just got our finalizer is there, and cannot go without a pass of ours: it is not asked for again.
 
     The cache may be behind: a watch can expire, or fall silent without an error. What is gone is then dropped from the cache,
     but what is new is left to the watch. If it were put into the cache here, the watch's own event would look like old news, and
@@ -199,7 +214,8 @@ async def _confirm(resource: Resource, decision: Decision, dependencies: Depende
     deletion may take long, and holds up nobody who can do without it.
     """
     referred = dependencies.cache.referred_to(resource)
-    for known in (resource, *([referred] if referred and not referred.deleting else ())):
+    is_fresh = asyncio.get_running_loop().time() - shown_at < FRESH
+    for known in (*(() if is_fresh else (resource,)), *([referred] if referred and not referred.deleting else ())):
         found = await _found(known, dependencies)
         if found is None or found.deleting:
             raise GoneError(known.key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from pelagos_contract.fair import checks
@@ -24,7 +25,7 @@ class Indicator:
     title: str
     check: Callable[[Facts], Found]
 
-    @property
+    @cached_property
     def principle(self) -> Principle:
         """The letter after RDA."""
         return next(name for name in PRINCIPLES if name[0].upper() == self.code[4])

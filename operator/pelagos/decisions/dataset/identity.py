@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from pelagos.api.dataset import DatasetSpec, MadeFrom
@@ -26,7 +27,7 @@ class Inputs:
     source: str
     algorithms: algorithms.Versions
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Key of the one pipeline run."""
         versions = algorithms.canonical(self.algorithms)

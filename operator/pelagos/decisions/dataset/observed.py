@@ -95,6 +95,8 @@ class Observed:
     earlier: Earlier | None = None
     """From status or, in a resource without any, from the record that was kept last: what the last run was made from. None: there
     was none."""
+    keyed: Inputs | None = None
+    """What ``inputs`` are, as the name of ``run`` follows from them. None: not found out yet, or there is no fingerprint."""
     metadata_digest: str | None = None
     """From status: of the metadata that is on record with the newest version. None: there is none."""
     time_of_day: datetime | None = None
@@ -120,7 +122,7 @@ class Observed:
     @cached_property
     def inputs(self) -> Inputs:
         """What ``run`` is made from. For checks after source.missing."""
-        return identity.keyed(self.spec, self.content, self.generation, self.earlier)
+        return self.keyed or identity.keyed(self.spec, self.content, self.generation, self.earlier)
 
     @property
     def result(self) -> Mapping[str, Any]:
