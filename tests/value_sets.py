@@ -161,6 +161,7 @@ EVERYTHING: Mapping[str, Any] = {
         "oidc": {"issuer": "https://aai.example", "clientId": "hub", "name": "EGI Check-in"},
         "attestedEntitlements": "urn:mace:egi.eu:group:imagine:role=member#aai.egi.eu",
         "gatewayUrl": "http://pelagos-gateway.{namespace}.svc:8080",
+        "storageSecret": "hub-s3",
         "env": [{"name": "PELAGOS_HUB_SESSION_HOURS", "value": "4"}],
     },
     "tenants": [

@@ -522,6 +522,9 @@ async def test_the_page_of_a_model_offers_a_trial_or_says_why_not(
     path = (await alice.post("/trials", data=form, headers=OURS)).headers["location"]
     assert f'href="{path}"' in (await alice.get("/models/reef/plankton")).text
     assert "already" not in (await mallory.get("/models/reef/plankton")).text
+    site.cluster.put(service("seagrass"))
+    assert "1 other trial of yours in reef is not over" in (await alice.get("/models/reef/seagrass")).text
+    assert "of yours" not in (await mallory.get("/models/reef/seagrass")).text
 
     failing = service("plankton")
     failing["status"]["conditions"][0] |= {"status": "False", "reason": "ProbeFailed"}

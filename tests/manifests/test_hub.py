@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,22 @@ SHOWN = {"modelservices", "trials", "trainingruns", "datasets"}
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 
 
-def container(values: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+def container(values: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """The hub's, and its variables."""
     found = next(
         body for body in objects(values) if body["kind"] == "Deployment" and body["metadata"]["name"] == "pelagos-hub"
     )
     (only,) = found["spec"]["template"]["spec"]["containers"]
-    return only, {entry["name"]: entry["value"] for entry in only["env"]}
+    return only, {entry["name"]: entry["value"] for entry in only["env"] if "value" in entry}
 
 
 @pytest.mark.parametrize("values", [of_components("hub"), SETS["everything"]], ids=["as it is", "everything"])
 def test_every_setting_exists_and_is_understood(values: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     deployed, variables = container(values)
 
-    known = {f"PELAGOS_HUB_{name.upper()}" for name in Settings.model_fields}
+    known = {
+        str(field.validation_alias or f"PELAGOS_HUB_{name.upper()}") for name, field in Settings.model_fields.items()
+    }
     assert variables.keys() <= known
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -49,6 +51,15 @@ def test_its_memory_is_bounded_however_it_is_installed(values: dict[str, Any]) -
     # Four images of 64 MiB at once, each with an answer of up to 32 MiB that is read as JSON and drawn: 1 GiB does not hold them.
     resources = container(values)[0]["resources"]
     assert (resources["requests"]["memory"], resources["limits"]["memory"]) == ("128Mi", "2Gi")
+
+
+def test_it_reads_documents_in_object_storage_with_a_login_of_its_own() -> None:
+    deployed, variables = container(SETS["everything"])
+    login = {entry["name"]: entry["valueFrom"]["secretKeyRef"] for entry in deployed["env"] if "valueFrom" in entry}
+    keys = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    assert login == {key: {"name": "hub-s3", "key": key} for key in keys}
+    assert variables["PELAGOS_OBJECTS_URI"].startswith("s3://")
+    assert not [entry for entry in container(of_components("hub"))[0]["env"] if "AWS" in entry["name"]]
 
 
 def test_the_operator_reads_the_same_key() -> None:

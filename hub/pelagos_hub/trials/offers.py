@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Offer:
-    """``reason`` is empty where the button is on; ``path`` leads to what there is to do, and ``words`` are its link's."""
+    """``reason`` is empty where the button is on; ``path`` leads to what there is to do, and ``words`` are its link's.
+
+    ``others`` counts trials of theirs in the namespace that are not over: the namespace may have a limit for each person.
+    """
 
     reason: str = ""
     path: str = ""
     words: str = ""
+    others: int = 0
 
 
 def of(request: Request, entry: Entry) -> Offer:
@@ -28,9 +32,10 @@ def of(request: Request, entry: Entry) -> Offer:
     session = sessions.of(request)
     if session is None or session.person is None:
         return Offer("Sign in to try it on your own images", f"/login?next={entry.path}", "Sign in")
-    for each in owning.own(request, session):
-        if each.is_live and (each.namespace, each.service) == (entry.namespace, entry.name):
+    live = [each for each in owning.own(request, session) if each.is_live and each.namespace == entry.namespace]
+    for each in live:
+        if each.service == entry.name:
             return Offer("You are trying it already", each.path, "Go there")
     if not entry.is_ready:
         return Offer("It cannot be tried now, because it does not answer right")
-    return Offer()
+    return Offer(others=len(live))
