@@ -193,7 +193,7 @@ def _table(axes: Axes, panel: dict[str, Any], series: list[dict[str, Any]]) -> N
     unit = panel["fieldConfig"]["defaults"]["unit"]
     rows = [
         [
-            written(float(entry["value"][1]), unit) if column == "Value" else entry["metric"][column]
+            written(float(entry["value"][1]), unit) if column == "Value" else entry["metric"].get(column, "")
             for column in columns
         ]
         for entry in series[:MOST_ROWS]
@@ -234,7 +234,13 @@ def written(value: float, unit: str) -> str:
     if unit == "bytes":
         return f"{value / 2**20:.3g} MiB"
     if unit == "s":
-        return f"{value * 1000:.3g} ms" if 0 < abs(value) < 1 else f"{value:.3g} s"
+        if 0 < abs(value) < 1:
+            return f"{value * 1000:.3g} ms"
+        # Axes of some minutes stay in seconds throughout.
+        scale, name = next(
+            ((size, name) for size, name in ((86_400, "d"), (3600, "h")) if abs(value) >= 2 * size), (1, "s")
+        )
+        return f"{value / scale:.3g} {name}"
     suffix = {"ops": " ops/s", "reqps": " req/s"}.get(unit, "")
     return f"{value:.4g}{suffix}"
 
