@@ -1,9 +1,8 @@
 """What the way to split a survey does to the figure that is reported: writes docs/honest-splits.md and its picture.
 
-``honest_splits.py SAMPLES`` with the interpreter of the environment ``pipelines``; run by `make honest-splits`. Five sites of
-five hauls are composed from the organisms of the real sample crops: each organism belongs to one haul and is in several of its
-images, as one animal, colony or dive is in those of a real survey. The same images are then split at random, by hauls, and by
-leaving out one site after the other, and the same classifier is trained on each.
+``honest_splits.py SAMPLES`` with the interpreter of the environment ``pipelines``; run by `make honest-splits`. The survey of the
+samples (pelagos_pipelines.samples.survey) is split at random, by hauls, and by leaving out one site after the other, and the same
+classifier is trained on each.
 """
 
 from __future__ import annotations
@@ -17,16 +16,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
 from pelagos_pipelines.evaluation import figures
-from pelagos_pipelines.samples import frames, organisms
-from pelagos_pipelines.samples.organisms import Organism
-from pelagos_pipelines.samples.wheel import Crop
+from pelagos_pipelines.samples import survey
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, PICTURE, RECORD = (
@@ -34,11 +30,7 @@ PAGE, PICTURE, RECORD = (
     ROOT / "docs/images/honest-splits.png",
     ROOT / "tools/honest_splits.json",
 )
-SITES, HAULS, IMAGES = 5, 5, 32
-"""Hauls of a site, and images of a haul."""
 EPOCHS, SIZE = 12, 96
-MARGIN = 6
-"""Pixels of water around an organism."""
 METRIC = "accuracy"
 SPLITS: Mapping[str, Mapping[str, Any]] = {
     "at random": {"policy": "Random", "seed": 0},
@@ -60,12 +52,12 @@ def main() -> int:
 
 
 def _measured(samples: Path, folder: Path) -> dict[str, Any]:
-    count = _compose(samples / "phytoplankton-crops", folder / "data" / "survey")
+    count = len(list((samples / "phytoplankton-survey").glob("*/*.png")))
     found: dict[str, Any] = {"images": count, "splits": {}}
     for name, split in SPLITS.items():
-        version = _step(folder, "prepare", _prepare(folder, name, split))
+        version = _step(folder, "prepare", _prepare(samples, folder, name, split))
         evaluation = {"leaveOneOut": "site"} if split["policy"] == "Grouped" else {}
-        result = _train(folder, name, version, evaluation)
+        result = _train(samples, folder, name, version, evaluation)
         metric = f"test/{METRIC}"
         found["splits"][name] = _figure(result, metric) | {"images": version["splits"]["test"]["images"]}
         if evaluation:
@@ -91,68 +83,27 @@ def _over_sites(values: Sequence[float]) -> dict[str, float]:
     return {"low": float(low), "high": float(high)}
 
 
-def _compose(crops: Path, target: Path) -> int:
-    """Images in a folder for each class, and the table that says where each was taken; their number."""
-    cut = [_organism(file) for file in sorted(crops.glob("*/*"))]
-    generator = np.random.default_rng(0)
-    rows = ["path,site,deployment"]
-    for haul, members in enumerate(_hauls(cut, generator)):
-        site = f"site-{haul % SITES + 1}"
-        number = 0
-        # Each frame has several organisms, and each of them becomes an image.
-        for frame in frames.compose(members, IMAGES, generator, turned=True):
-            for placed in frame.placed:
-                left, top, width, height = placed.box
-                box = frame.pixels[
-                    max(0, top - MARGIN) : top + height + MARGIN, max(0, left - MARGIN) : left + width + MARGIN
-                ]
-                path = f"{placed.label}/haul-{haul + 1:02d}-{number:03d}.png"
-                (target / placed.label).mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(target / path), box)
-                rows.append(f"{path},{site},haul-{haul + 1:02d}")
-                number += 1
-                if number == IMAGES:
-                    break
-            if number == IMAGES:
-                break
-    (target / "survey.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    return len(rows) - 1
-
-
-def _organism(file: Path) -> Organism:
-    encoded = file.read_bytes()
-    pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_GRAYSCALE)
-    return organisms.cut_out(Crop(file.parent.name, file.name, encoded, pixels))
-
-
-def _hauls(cut: Sequence[Organism], generator: np.random.Generator) -> list[list[Organism]]:
-    """Each organism in one haul; the classes are spread over all of them as evenly as they go."""
-    divided: list[list[Organism]] = [[] for _ in range(SITES * HAULS)]
-    order = [cut[place] for place in generator.permutation(len(cut))]
-    for place, organism in enumerate(sorted(order, key=lambda each: each.label)):
-        divided[place % len(divided)].append(organism)
-    return divided
-
-
-def _prepare(folder: Path, name: str, split: Mapping[str, Any]) -> dict[str, str]:
+def _prepare(samples: Path, folder: Path, name: str, split: Mapping[str, Any]) -> dict[str, str]:
     request = {
-        "source": {"volume": {"path": "survey"}},
+        "source": {"volume": {"path": "phytoplankton-survey"}},
         "format": "ImageFolder",
         "task": "Classification",
-        "capture": {"from": "Csv", "file": "survey.csv"},
+        "capture": {"from": "Csv", "file": survey.TABLE},
         # Views of one organism may look alike; that is what this is about.
         "cleaning": {"duplicates": {"action": "Keep"}},
         "split": {"ratios": {"train": 60, "validation": 20, "test": 20}, **split},
     }
     places = {
-        "data_root": str(folder / "data"),
+        "data_root": str(samples),
         "store": str(folder / "store"),
         "report": str(folder / "prepared" / name),
     }
     return {"request": json.dumps(request), **places}
 
 
-def _train(folder: Path, name: str, version: Mapping[str, Any], evaluation: Mapping[str, Any]) -> dict[str, Any]:
+def _train(
+    samples: Path, folder: Path, name: str, version: Mapping[str, Any], evaluation: Mapping[str, Any]
+) -> dict[str, Any]:
     workspace = folder / "trained" / name
     request = {
         "dataset": {"name": "survey", "version": version["version"], "uri": version["uri"]},
@@ -169,7 +120,7 @@ def _train(folder: Path, name: str, version: Mapping[str, Any], evaluation: Mapp
         "evaluation": evaluation,
     }
     places = {"store": str(workspace / "store"), "report": str(workspace / "report"), "workspace": str(workspace)}
-    arguments = {"request": json.dumps(request), "data_root": str(folder / "data"), **places}
+    arguments = {"request": json.dumps(request), "data_root": str(samples), **places}
     for step in ("train", "evaluate", "export"):
         _step(folder, step, arguments | {"tracking_uri": "", "tracking_run": ""})
     result: dict[str, Any] = json.loads((workspace / "report" / "result.json").read_text(encoding="utf-8"))
@@ -210,7 +161,7 @@ def _draw(record: Mapping[str, Any]) -> None:
 
 
 def _page(record: Mapping[str, Any]) -> str:
-    lines = [_HEAD.format(images=record["images"], sites=SITES, hauls=SITES * HAULS)]
+    lines = [_HEAD.format(images=record["images"], sites=survey.SITES, hauls=survey.SITES * survey.HAULS)]
     lines += [f"| split | images that judge | {METRIC} | 95 % interval |", "|---|---:|---:|---|"]
     for name, one in record["splits"].items():
         interval = f"{one['interval']['low']:.2f} to {one['interval']['high']:.2f}" if one["interval"] else "unknown"
@@ -238,6 +189,9 @@ Intervals are by bootstrap over hauls, not over images: images of a haul are ali
 ([Evaluating](evaluating.md) says how). That of the last row is by Student's t over the sites. They overlap: five hauls in a test
 split do not tell the first two figures apart for certain, and only an interval over groups shows that. The images are
 composed: read the differences, not the values.
+
+The survey is among the samples: [manifests/samples/evaluation](../manifests/samples/evaluation) prepares it by haul, trains with
+slices, calibration and each site left out, and has gates on all of that and against a champion.
 
 This page is written by `make honest-splits`.
 """

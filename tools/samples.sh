@@ -7,7 +7,7 @@ target=$1
 tools=${PELAGOS_TOOLS:-$PWD/.venvs/tools}
 python=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}/pipelines/bin/python
 # They are part of what appears in one rename, so they stand for all of it.
-[ -f "$target/README.md" ] && [ -d "$target/formats" ] && [ -d "$target/phytoplankton-scenes" ] && exit 0
+[ -f "$target/README.md" ] && [ -d "$target/formats" ] && [ -d "$target/phytoplankton-survey" ] && exit 0
 
 mkdir -p "$(dirname "$target")"
 work=$(mktemp -d "$(dirname "$target")/.samples.XXXXXX")

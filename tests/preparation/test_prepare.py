@@ -330,7 +330,10 @@ def test_composed_frames_are_split_as_their_organisms_were(tmp_path: Path) -> No
     """The samples' promise: by group, three groups become the three splits by their sizes alone."""
     place = Place(tmp_path)
     wheel = make_wheel(tmp_path / "planktonclas.whl")
-    writing.write(wheels.read(wheel), place.data / "samples", {"train": 20, "validation": 4, "test": 4})
+    content, folder = wheels.read(wheel), place.data / "samples"
+    writing.write(
+        content, folder, {"train": 20, "validation": 4, "test": 4}, {"train": 1, "validation": 1, "test": 1}, 1
+    )
 
     result = place.prepare(
         source={"volume": {"path": "samples/phytoplankton-frames"}},

@@ -36,6 +36,7 @@ def data(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         root / "samples",
         {"train": 7, "validation": 3, "test": 3},
         {"train": 2, "validation": 1, "test": 1},
+        1,
     )
     return root
 

@@ -35,6 +35,7 @@ def test_the_folder_appears_complete_and_nothing_else_is_left(tmp_path: Path, wh
         "phytoplankton-crops",
         "phytoplankton-frames",
         "phytoplankton-scenes",
+        "phytoplankton-survey",
     }
     assert len(list((target / "phytoplankton-frames" / "images").iterdir())) == 448
     assert hidden(target.parent) == []
@@ -42,7 +43,7 @@ def test_the_folder_appears_complete_and_nothing_else_is_left(tmp_path: Path, wh
 
 def test_a_complete_folder_is_left_as_it_is(tmp_path: Path) -> None:
     target = tmp_path / "samples"
-    for name in ("formats", "phytoplankton-scenes"):
+    for name in ("formats", "phytoplankton-survey"):
         (target / name).mkdir(parents=True)
     (target / "README.md").write_text("complete")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,8 @@ from pelagos_contract.sources import VolumeSource
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations import coco
 from pelagos_pipelines.annotations.model import Asked
+from pelagos_pipelines.samples import survey, writing
 from pelagos_pipelines.samples import wheel as wheels
-from pelagos_pipelines.samples import writing
 from pelagos_pipelines.sources import volume
 
 
@@ -22,7 +24,11 @@ from pelagos_pipelines.sources import volume
 def samples(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "samples"
     writing.write(
-        wheels.read(wheel), folder, {"train": 8, "validation": 3, "test": 3}, {"train": 2, "validation": 1, "test": 1}
+        wheels.read(wheel),
+        folder,
+        {"train": 8, "validation": 3, "test": 3},
+        {"train": 2, "validation": 1, "test": 1},
+        4,
     )
     return folder
 
@@ -60,6 +66,18 @@ def test_no_organism_is_in_frames_of_two_groups(samples: Path) -> None:
     assert all(len(found) == 1 for found in groups.values())
 
 
+def test_no_organism_of_the_survey_is_in_two_hauls_and_no_haul_at_two_sites(samples: Path) -> None:
+    folder = samples / "phytoplankton-survey"
+    rows = list(csv.DictReader((folder / survey.TABLE).read_text().splitlines()))
+
+    assert {row["path"] for row in rows} == {str(file.relative_to(folder)) for file in folder.glob("*/*.png")}
+    for one, other in (("organism", "deployment"), ("deployment", "site")):
+        of = {(row[one], row[other]) for row in rows}
+        assert len(of) == len({row[one] for row in rows})
+    assert Counter(row["site"] for row in rows) == {f"site-{number}": 5 * 4 for number in range(1, 6)}
+    assert {row["path"].split("/")[0] for row in rows} == {*wheels.EXPECTED}
+
+
 def test_the_licence_comes_along(samples: Path) -> None:
     assert (samples / "LICENSE.txt").read_text() == "Apache License"
 
@@ -67,7 +85,14 @@ def test_the_licence_comes_along(samples: Path) -> None:
 def test_the_readme_says_what_is_composed(samples: Path) -> None:
     text = (samples / "README.md").read_text()
 
-    for said in ("**Real.** 105 images", "**Composed.** 14 frames", "Apache-2.0", "VLIZ", "say nothing about real"):
+    for said in (
+        "**Real.** 105 images",
+        "**Composed.** 14 frames",
+        "100 crops of such frames, from 25 hauls at 5 sites",
+        "Apache-2.0",
+        "VLIZ",
+        "say nothing about real",
+    ):
         assert said in text
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from pelagos_contract.dataset import SPLITS, Split
 from pelagos_pipelines.annotations import shapes
 from pelagos_pipelines.annotations.shapes import Shape
-from pelagos_pipelines.samples import formats, frames, organisms, scenes
+from pelagos_pipelines.samples import formats, frames, organisms, scenes, survey
 from pelagos_pipelines.samples.wheel import EXPECTED, Content
 
 SEED = 20
@@ -32,6 +32,7 @@ Phytoplankton, imaged by a FlowCam, which photographs particles as they flow by.
 | `phytoplankton-crops/` | **Real.** {crops} images in six classes, byte for byte as published. One folder per class. |
 | `phytoplankton-frames/` | **Composed.** {frames} frames of {side} x {side} pixels; each organism is cut out of a real crop. |
 | `phytoplankton-scenes/` | **Composed.** {scenes} frames like these with organisms at any angle, and the owner of each pixel. |
+| `phytoplankton-survey/` | **Composed.** {survey} crops of such frames, from {hauls} hauls at {sites} sites, by class. |
 | `formats/` | The first of these frames and crops in every format that is read. Outlines follow the masks within a pixel. |
 
 ## What is composed
@@ -45,6 +46,10 @@ Every class appears about equally often. Boxes are the extent of the organism's 
 The scenes are composed in the same way, but organisms are turned by any angle. Their pictures (COCO's panoptic layout) say of
 each pixel to which organism it belongs, or to the water: that is the organism's mask, cut out of its own crop by its contrast,
 and turned with it. For OrientedDetection the smallest rectangle around each mask is taken.
+
+The survey has a crop of each organism of such frames, with the water around it. `survey.csv` says for each image at which site
+and in which haul (`deployment`) its organism was caught. Sites and hauls are made up: they say which images show the same
+organisms, as they do in real surveys. No organism is in two hauls.
 
 **Figures that a model reaches on these frames say that the machinery works. They say nothing about real samples of water.**
 
@@ -67,10 +72,12 @@ def write(
     into: Path,
     sizes: Mapping[Split, int] = FRAMES,
     composed: Mapping[Split, int] = scenes.FRAMES,
+    surveyed: int = survey.IMAGES,
 ) -> None:
     """Write all collections, the licence and, last, the README.
 
-    ``sizes`` and ``composed`` are the numbers of frames with boxes, and with masks, by split.
+    ``sizes`` and ``composed`` are the numbers of frames with boxes, and with masks, by split; ``surveyed`` is that of images of
+    each haul of the survey.
     """
     crops = content.crops
     log = logging.getLogger(__name__)
@@ -79,7 +86,8 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / crop.name).write_bytes(crop.encoded)
     log.info("wrote %d real images in %d classes", len(crops), len(EXPECTED))
-    divided = organisms.divide([organisms.cut_out(crop) for crop in crops], SEED)
+    cut = [organisms.cut_out(crop) for crop in crops]
+    divided = organisms.divide(cut, SEED)
     folder = into / "phytoplankton-frames"
     (folder / "images").mkdir(parents=True, exist_ok=True)
     coco, marked = _compose(divided, folder, sizes)
@@ -87,6 +95,8 @@ def write(
     log.info("composed %d frames with %d organisms", len(coco["images"]), len(coco["annotations"]))
     shown = scenes.write(into / "phytoplankton-scenes", divided, composed)
     log.info("composed %d scenes with %d organisms", sum(composed.values()), shown)
+    caught = survey.write(into / "phytoplankton-survey", cut, surveyed)
+    log.info("composed a survey of %d images", caught)
     formats.write(into / "formats", marked, formats.of_crops(crops))
     division = ", ".join(f"{len(divided[split])} {split}" for split in SPLITS)
     smallest, largest = frames.EXTENT
@@ -94,6 +104,9 @@ def write(
         "crops": len(crops),
         "frames": len(coco["images"]),
         "scenes": sum(composed.values()),
+        "survey": caught,
+        "hauls": survey.SITES * survey.HAULS,
+        "sites": survey.SITES,
         "side": frames.SIDE,
         "seed": SEED,
     }
