@@ -19,6 +19,10 @@ from pelagos_pipelines.evaluation import figures
 
 SHOWN = 12
 COLUMNS = 4
+LEGENDS = 3
+"""Entries of a legend in a line."""
+TITLE, TILE, WORDS = 0.35, 2.7, 0.5
+"""Inches of the title of a sheet, of a row of images, and of the words above them in it."""
 TRUTH, FOUND, WRONG, IGNORED = "#FFFFFF", "#56B4E9", "#E69F00", "#B0B0B0"
 SPREAD, WORST, CONFIDENT_WRONG = "examples.png", "worst.png", "confident-wrong.png"
 
@@ -69,29 +73,41 @@ def sheets(pictures: Pictures, folder: Path) -> None:
             (folder / name).unlink(missing_ok=True)
             continue
         with mpl.rc_context({**figures.STYLE, "axes.grid": False}):
-            figure, tiles = grid(len(indices))
+            figure, tiles = grid(len(indices), math.ceil(len(pictures.legend) / LEGENDS))
             for axes, index in zip(tiles, indices, strict=True):
                 pictures.draw(axes, index)
             figure.suptitle(title, fontweight="bold", fontsize=12)
             if pictures.legend:
-                figure.legend(handles=pictures.legend, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+                figure.legend(handles=pictures.legend, loc="lower center", ncols=LEGENDS, frameon=False, fontsize=8)
             figures.save(figure, folder / name)
 
 
-def grid(count: int) -> tuple[Any, list[Any]]:
-    """A figure, and axes for so many images."""
+def grid(count: int, lines_below: int = 0) -> tuple[Any, list[Any]]:
+    """A figure with a title, axes for so many images with up to two lines above each, and room for lines of a legend.
+
+    Where they are is reckoned: a layout that looks for itself draws everything once more, and takes longer than the pictures.
+    """
     columns = min(COLUMNS, count)
     rows = math.ceil(count / columns)
-    figure, table = plt.subplots(rows, columns, figsize=(3.1 * max(columns, 2), 2.6 * rows + 0.9), squeeze=False)
-    tiles = list(table.flat)
-    for axes in tiles:
-        axes.set_xticks([])
-        axes.set_yticks([])
+    width, bottom = 3.1 * max(columns, 2), 0.1 + 0.25 * lines_below
+    height = TITLE + rows * TILE + bottom
+    figure = plt.figure(figsize=(width, height), layout="none")
+    across = 1 / max(columns, 2)
+    left = (1 - columns * across) / 2
+    tiles = []
+    for place in range(count):
+        row, column = divmod(place, columns)
+        place_of = (
+            left + (column + 0.03) * across,
+            (bottom + (rows - row - 1) * TILE + 0.05) / height,
+            0.94 * across,
+            (TILE - WORDS) / height,
+        )
+        axes = figure.add_axes(place_of, xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set_visible(False)
-    for axes in tiles[count:]:
-        axes.set_visible(False)
-    return figure, tiles[:count]
+        tiles.append(axes)
+    return figure, tiles
 
 
 def named(sample_name: str) -> str:
