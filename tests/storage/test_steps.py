@@ -211,6 +211,32 @@ def test_a_killed_training_goes_on_from_its_last_epoch_on_another_machine(
     assert not [key for key in object_storage.keys(bucket) if "view" in key or key.endswith(".partial")]
 
 
+def test_models_without_one_group_each_are_trained_on_one_machine_and_measured_on_another(
+    source: Callable[[bool], Path],
+    upload: Callable[[Path], None],
+    bucket: str,
+    object_storage: ObjectStorage,
+    scratch: Path,
+) -> None:
+    upload(source(False))
+    site = Site(f"s3://{bucket}/a/tenant")
+    capture = {"capture": {"from": "Folder", "pattern": "{*}/{site}/{*}"}}
+    request = json.dumps(PREPARATION | capture | {"task": "Classification"})
+    prepare(request, site.at("data"), site.at("datasets/uid"), site.at("reports/preparation"))
+    prepared = PreparationResult.model_validate(read(object_storage, bucket, "reports/preparation/result.json"))
+    asked = {"epochs": 1, "imageSize": 32, "evaluation": {"leaveOneOut": "site", "slices": ["site"]}}
+    training = make_request("mobilenet_v3_small", prepared.uri, prepared.version, **asked)
+    for step in (train, evaluate):
+        step(*site.training(training.model_dump_json(by_alias=True)))
+        shutil.rmtree(scratch / "pelagos")
+
+    metrics = read(object_storage, bucket, "workspaces/training/evaluation.json")["metrics"]
+    for number, value in enumerate(("disc", "square")):
+        kept = read(object_storage, bucket, f"workspaces/training/groups/{number}/evaluation.json")
+        assert metrics[f"leave-one-out/site/{value}/accuracy"] == kept["metrics"]["test/accuracy"]
+        assert f"slice/site/{value}/accuracy" in metrics
+
+
 def test_what_is_left_on_object_storage_is_in_the_list_of_what_is_excluded(
     source: Callable[[bool], Path], upload: Callable[[Path], None], bucket: str, object_storage: ObjectStorage
 ) -> None:
