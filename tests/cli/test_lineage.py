@@ -217,6 +217,58 @@ def test_a_bundle_is_compared_with_the_model_that_one_has(bundle: Path, world: A
     assert broken(run("verify", bundle, "--model", "e" * 64, "-o", "json")) == "the model asked for"
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_prediction_belongs_to_the_lineage_whose_graph_it_names(bundle: Path, tmp_path: Path, nested: bool) -> None:
+    files = {}
+    for name, graph in (("ours", ONNX), ("theirs", "e" * 64)):
+        answer = {"task": "Classification", "onnxSha256": graph}
+        files[name] = tmp_path / f"{name}.json"
+        files[name].write_text(json.dumps({"prediction": answer} if nested else answer))
+
+    held = run("verify", bundle, "--prediction", files["ours"], "-o", "json")
+    assert held.exit_code == 0, held.output
+    assert json.loads(held.stdout)["links"][-1] == {
+        "link": "graph → prediction ours.json",
+        "holds": True,
+        "words": ONNX,
+    }
+    both = ("--prediction", files["ours"], "--prediction", files["theirs"])
+    assert broken(run("verify", bundle, *both, "-o", "json")) == "graph → prediction theirs.json"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'{"task": "Classification"}', "does not say which graph it is of: it has no onnxSha256; ask the model with"),
+        (b'{"prediction": 7, "onnxSha256": 7}', "does not say which graph it is of"),
+        (b"[]", "is no prediction: a JSON object was expected"),
+        (b"[" * 100_000, "is no JSON"),
+        (b"\xff", "is no JSON"),
+        (None, "cannot be read: No such file or directory"),
+    ],
+)
+def test_a_file_that_is_no_prediction_is_refused_in_one_line(
+    bundle: Path, tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    file = tmp_path / "\x1b[2Janswer.json"
+    if content is not None:
+        file.write_bytes(content)
+
+    done = run("verify", bundle, "--prediction", file, "-o", "json")
+
+    assert done.exit_code == 1
+    assert words in json.loads(done.stdout)["error"]
+    assert "\x1b" not in done.output
+
+
+def test_a_pipe_is_no_prediction_and_nobody_waits_at_it(bundle: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+
+    done = run("verify", bundle, "--prediction", tmp_path / "pipe", "-o", "json")
+
+    assert (done.exit_code, json.loads(done.stdout)["error"]) == (1, f"{tmp_path}/pipe is no file")
+
+
 def altered(bundle: Path, edit: Edit, *, listed: bool) -> Path:
     """The bundle after somebody has been at it, who corrects the list of files as well, or does not."""
     with zipfile.ZipFile(bundle) as archive:

@@ -13,7 +13,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from pelagos.cli import access, data_plane, installed, outputs
-from pelagos.cli.lineage import bundle, gathering, records
+from pelagos.cli.lineage import answers, bundle, gathering, records
 from pelagos.cli.lineage.bundle import BundleError
 from pelagos.cli.lineage.records import MANIFEST, Link, Record
 from pelagos.cli.outputs import Output
@@ -89,12 +89,18 @@ def verify(
     model: Annotated[
         str, typer.Option(help="sha256 of the model package that it must be of, as status.model.manifestSha256.")
     ] = "",
+    prediction: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="A file with what a model answered, when it was asked with raw: true; may be given several times.",
+        ),
+    ] = None,
     output: outputs.Option = Output.TABLE,
 ) -> None:
     """Check a bundle offline: every digest is computed again, and the first link that does not hold is named.
 
     A bundle is not signed: that its links hold says that it is whole, not who made it. Compare the digest of the model with
-    that of the model you have, by --model.
+    that of the model you have, by --model, and predictions that you have, by the graph that they name, by --prediction.
 
     Exit codes: 0 when all links hold, 1 when one does not, or cannot be checked here.
     """
@@ -103,6 +109,7 @@ def verify(
             bundle.unpack(file, Path(folder))
             record = bundle.read(Path(folder))
             found = [bundle.files_link(Path(folder)), *_links(installed.settings(), record, Path(folder))]
+            found += [answers.link(record, each) for each in prediction or ()]
         except _ERRORS as error:
             raise outputs.failed(error, output, {"bundle": str(file)}) from error
     if model:

@@ -170,11 +170,11 @@ def _package(record: Record, folder: Path) -> list[Link]:
     version = record.dataset.version if record.dataset is not None else None
     if training is not None:
         name = f"TrainingRun {training.name} → model package"
-        found.append(_same(name, package, training.model.manifest_sha256, "package.json"))
+        found.append(same(name, package, training.model.manifest_sha256, "package.json"))
         version = training.dataset.get("version")
     if training is not None or version is not None:
         found.append(
-            _same(
+            same(
                 "dataset version → model package",
                 f"sha256:{str(_in(described, 'dataset', 'version')).removeprefix('sha256:')}",
                 str(version),
@@ -183,21 +183,21 @@ def _package(record: Record, folder: Path) -> list[Link]:
         )
     if training is not None:
         found += [
-            _same(
+            same(
                 "architecture → model package",
                 str(described.get("architecture")),
                 str(_in(training.inputs, "model", "architecture")),
                 "its architecture",
             ),
-            _same(
+            same(
                 "model package → graph", str(described.get("onnxSha256")), training.model.onnx_sha256, "the ONNX graph"
             ),
         ]
     if service is not None:
         name = f"model package → ModelService {service.name}"
         found += [
-            _same(name, service.model.manifest_sha256, package, "what it serves"),
-            _same(
+            same(name, service.model.manifest_sha256, package, "what it serves"),
+            same(
                 "graph → ModelService",
                 service.model.onnx_sha256,
                 str(described.get("onnxSha256")),
@@ -207,7 +207,8 @@ def _package(record: Record, folder: Path) -> list[Link]:
     return found
 
 
-def _same(name: str, found: str, wanted: str, what: str) -> Link:
+def same(name: str, found: str, wanted: str, what: str) -> Link:
+    """Holds when ``found``, which is called ``what``, is what is ``wanted``."""
     if found == wanted:
         return Link(name, True, _brief(found))
     return Link(name, False, f"{what} is {_brief(found)} instead of {_brief(wanted)}")
