@@ -23,6 +23,8 @@ STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """A pipe without a writer must not make us wait."""
+_LINKS = frozenset({errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENODEV, errno.EMLINK})
+"""With what the opening of links, and of what is no file, ends."""
 _CHUNK = 1024**2
 
 
@@ -134,11 +136,16 @@ class Folder:
             ChangedError: it is not there any more.
             OSError: it may not be opened.
         """
-        with contextlib.ExitStack() as stack:
-            above, name = stack.enter_context(self._above(path))
-            with _missing(path):
-                opened = stack.enter_context(_opened(above, name, path))
+        # Of what is opened by the thousand: without a block for each thing that can go wrong.
+        try:
+            with _above(self._descriptor, path) as (above, name):
+                opened = _open(above, name, path)
+        except FileNotFoundError as error:
+            raise ChangedError(f"{path!r} is not there any more") from error
+        try:
             yield opened
+        finally:
+            os.close(opened.descriptor)
 
     def read(self, path: str, limit: int) -> bytes:
         """The content of a regular file of at most ``limit`` bytes, as it was at one time.
@@ -150,9 +157,12 @@ class Folder:
         with self.open(path) as opened:
             if opened.size > limit:
                 raise TooLargeError(opened.size)
-            with os.fdopen(os.dup(opened.descriptor), "rb") as file:
-                content = file.read(opened.size + 1)
+            pieces, left = [], opened.size + 1
+            while left and (piece := os.read(opened.descriptor, left)):
+                pieces.append(piece)
+                left -= len(piece)
             opened.require_same()
+        content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         if len(content) != opened.size:
             raise ChangedError(f"{path!r} changed while it was read; try again")
         return content
@@ -164,18 +174,16 @@ class Folder:
             TooLargeError: it has more than ``limit`` bytes; nothing was written.
             ChangedError, NoFileError, OSError: see open.
         """
-        digest = hashlib.sha256()
-        copied = 0
-        with self.open(path) as opened, contextlib.ExitStack() as stack:
+        with self.open(path) as opened:
             if limit is not None and opened.size > limit:
                 raise TooLargeError(opened.size)
-            file = stack.enter_context(target.open("wb"))
-            while copied <= opened.size and (chunk := os.read(opened.descriptor, _CHUNK)):
-                digest.update(chunk)
-                file.write(chunk)
-                copied += len(chunk)
-            _require_same(opened.seen, os.fstat(opened.descriptor), copied, path)
-        return digest.hexdigest()
+            with target.open("wb", buffering=0) as file:
+                return _poured(opened, file.fileno())
+
+    def pour(self, path: str, descriptor: int) -> str:
+        """Likewise into the open file ``descriptor``, without a limit."""
+        with self.open(path) as opened:
+            return _poured(opened, descriptor)
 
     @contextlib.contextmanager
     def _above(self, path: str) -> Iterator[tuple[int, str]]:
@@ -370,15 +378,17 @@ def _above(descriptor: int, path: str) -> Iterator[tuple[int, str]]:
     parts = [part for part in path.split("/") if part not in ("", ".")] or ["."]
     if ".." in parts or path.startswith("/") or "\0" in path:
         raise NoFileError(f"{path!r} does not stay below the folder")
-    current = os.open(".", STEP, dir_fd=descriptor)
+    current = descriptor
     try:
         for part in parts[:-1]:
             following = _step(current, part, path)
-            os.close(current)
+            if current != descriptor:
+                os.close(current)
             current = following
         yield current, parts[-1]
     finally:
-        os.close(current)
+        if current != descriptor:
+            os.close(current)
 
 
 def _step(folder: int, name: str, path: str) -> int:
@@ -394,16 +404,46 @@ def _step(folder: int, name: str, path: str) -> int:
 @contextlib.contextmanager
 def _opened(folder: int, name: str, path: str) -> Iterator[Opened]:
     """The regular file ``name`` in an open folder, of which people speak as ``path``; a pipe is not waited for."""
-    with _telling_links(path):
+    opened = _open(folder, name, path)
+    try:
+        yield opened
+    finally:
+        os.close(opened.descriptor)
+
+
+def _open(folder: int, name: str, path: str) -> Opened:
+    try:
         # Merely opening a device may do something; only then is the descriptor judged, which cannot be swapped.
         _require_file(os.stat(name, dir_fd=folder, follow_symlinks=False), path)
         descriptor = os.open(name, _FILE, dir_fd=folder)
+    except OSError as error:
+        if error.errno in _LINKS:
+            raise NoFileError(_no_file(path)) from error
+        raise
     try:
         seen = os.fstat(descriptor)
         _require_file(seen, path)
-        yield Opened(descriptor, path, seen)
-    finally:
+    except BaseException:
         os.close(descriptor)
+        raise
+    return Opened(descriptor, path, seen)
+
+
+def _poured(opened: Opened, descriptor: int) -> str:
+    digest, copied = hashlib.sha256(), 0
+    while copied <= opened.size and (chunk := os.read(opened.descriptor, _CHUNK)):
+        digest.update(chunk)
+        write(descriptor, chunk)
+        copied += len(chunk)
+    _require_same(opened.seen, os.fstat(opened.descriptor), copied, opened.path)
+    return digest.hexdigest()
+
+
+def write(descriptor: int, content: bytes) -> None:
+    """Write all of it into an open file. Raises OSError."""
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
 
 
 @contextlib.contextmanager
@@ -411,7 +451,7 @@ def _telling_links(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENODEV, errno.EMLINK}:
+        if error.errno in _LINKS:
             raise NoFileError(_no_file(path)) from error
         raise
 

@@ -19,7 +19,7 @@ import other_images
 from other_images import DEEP, DRAWN, GREY, saved, tiff, with_alpha
 from pelagos_contract.beneath import ChangedError
 from pelagos_contract.tasks import Task
-from pelagos_pipelines.preparation import integrity, pictures, versions
+from pelagos_pipelines.preparation import blobs, integrity, pictures, versions
 from pelagos_pipelines.preparation.integrity import Inspection
 from pelagos_pipelines.sandbox import Answer
 from pelagos_pipelines.sandbox.ceilings import Ceilings
@@ -135,8 +135,8 @@ def test_a_file_that_is_another_one_by_now_is_no_version(tmp_path: Path, source:
     (source / "cod" / "a.tif").write_bytes(tiff(GREY))
     content = inspections["cod/a.tif"]
 
-    with pytest.raises((versions.SourceChangedError, ChangedError)):
-        versions._write_blobs(tmp_path / "blobs", tree, {content.blob: "cod/a.tif"}, inspections)
+    with pytest.raises((blobs.SourceChangedError, ChangedError)):
+        blobs.write(tmp_path / "blobs", tree, {content.blob: "cod/a.tif"}, inspections)
 
 
 def test_one_picture_in_any_encoding_without_loss_is_the_same() -> None:

@@ -21,7 +21,7 @@ import image_sources
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Collection, Part
-from pelagos_pipelines.preparation import integrity, locks, verifying, versions
+from pelagos_pipelines.preparation import blobs, integrity, locks, verifying, versions
 
 WRITER = """
 import sys, pathlib
@@ -33,6 +33,26 @@ def slow(folder, files):
     print("writing", flush=True)
     sys.stdin.read()
 versions._write_folder = slow
+dataset_versions.write(pathlib.Path({store!r}), pathlib.Path({source!r}))
+"""
+
+
+KILLED = """
+import os, pathlib, signal, sys
+sys.path[:0] = {path!r}
+import dataset_versions
+from pelagos_pipelines.preparation import blobs
+real, calls = os.{call}, []
+def counted(*arguments, **more):
+    calls.append(arguments)
+    if len(calls) == {number}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments, **more)
+write = blobs.write
+def begun(*arguments):
+    os.{call} = counted
+    write(*arguments)
+blobs.write = begun
 dataset_versions.write(pathlib.Path({store!r}), pathlib.Path({source!r}))
 """
 
@@ -51,6 +71,26 @@ def test_a_killed_writer_leaves_no_version_and_the_next_one_clears_up(tmp_path: 
     (left,) = (store / "versions").iterdir()
     assert left.name.startswith(".partial-")
     assert dataset_versions.write(store, source).folder.is_dir()
+    assert _unfinished(store) == []
+
+
+@pytest.mark.parametrize("call", ["write", "fsync", "replace"])
+@pytest.mark.parametrize("number", [1, 4, 8])
+def test_whatever_image_a_writer_is_killed_at_none_is_there_in_part(tmp_path: Path, call: str, number: int) -> None:
+    """Several are written before the first of them is synced and gets its name."""
+    source, store = dataset_versions.detection(tmp_path / "source"), tmp_path / "store"
+    script = KILLED.format(
+        path=[str(Path(__file__).parents[1])], store=str(store), source=str(source), call=call, number=number
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -signal.SIGKILL
+    there = [path for path in (store / "blobs").rglob("*") if path.is_file()]
+    assert [path.name.startswith(".partial-") for path in there].count(True) > 0
+    for path in there:
+        if not path.name.startswith("."):
+            assert hashlib.sha256(path.read_bytes()).hexdigest() == path.parent.name + path.name
+    assert not any((store / "versions").glob("*"))
+    versions.verify(dataset_versions.write(store, source))
     assert _unfinished(store) == []
 
 
@@ -93,7 +133,7 @@ def test_an_image_that_changes_while_the_version_is_made_stops_it(tmp_path: Path
     inspections = integrity.inspect_tree(tree, store / "inspections.json")
     found = image_sources.read(source)
     image_sources.photo(source / "images" / "3.png", 43, 30, seed=77)
-    with pytest.raises(versions.SourceChangedError, match=r"3\.png changed"), locks.locked(store):
+    with pytest.raises(blobs.SourceChangedError, match=r"3\.png changed"), locks.locked(store):
         versions.write(store, tree, Collection(Task.DETECTION, found.classes, found.images), inspections, {})
     assert not any((store / "versions").iterdir())
 

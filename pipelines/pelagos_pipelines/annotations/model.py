@@ -350,10 +350,10 @@ class SourceFiles:
         with self.refusing(path):
             return self.folder.read(self.links.get(path, path), limit)
 
-    def copy(self, path: str, target: Path) -> str:
-        """Copy a file of the tree; the sha256 of the bytes that were written. Raises as ``open`` does."""
+    def pour(self, path: str, descriptor: int) -> str:
+        """Copy a file of the tree into an open one; the sha256 of the bytes that were written. Raises as ``open`` does."""
         with self.refusing(path):
-            return self.folder.copy(self.links.get(path, path), target)
+            return self.folder.pour(self.links.get(path, path), descriptor)
 
     @contextmanager
     def open(self, path: str) -> Iterator[Opened]:

@@ -16,7 +16,7 @@ import orjson
 
 from pelagos_contract.collection import CollectionResult
 from pelagos_contract.failures import Reason, RefusedError
-from pelagos_pipelines.preparation import locks, versions
+from pelagos_pipelines.preparation import blobs, locks, versions
 from pelagos_pipelines.storage import Bucket
 
 AT_ONCE = 200
@@ -124,7 +124,7 @@ def _images(manifests: Iterable[tuple[str, Path, str]]) -> frozenset[str]:
             if manifest["digest"] != f"sha256:{name}":
                 raise _unreadable(where, "its manifest.json is of another version")
             for entry in manifest["images"]:
-                versions.blob(file.parent, entry["sha256"])
+                blobs.path(file.parent, entry["sha256"])
                 found.add(entry["sha256"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise _unreadable(where, f"its manifest.json cannot be read ({type(error).__name__})") from error
@@ -138,7 +138,7 @@ def _remove_version(folder: Path) -> int:
     # With all that lies beside its own files, such as a report.
     size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
     folder.rename(gone)
-    versions.sync_folder(folder.parent)  # before its images go: after a power cut there is no version without them
+    blobs.sync_folder(folder.parent)  # before its images go: after a power cut there is no version without them
     shutil.rmtree(gone)
     return size
 

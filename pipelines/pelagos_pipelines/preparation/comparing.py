@@ -18,7 +18,7 @@ import orjson
 from pelagos_contract.disk import FullError
 from pelagos_contract.failures import RefusedError
 from pelagos_pipelines import storage
-from pelagos_pipelines.preparation import difference_sheet, differences, locks, published, versions
+from pelagos_pipelines.preparation import blobs, difference_sheet, differences, locks, published, versions
 from pelagos_pipelines.preparation.differences import Side
 from pelagos_pipelines.storage import StorageError, StorageRefusedError
 
@@ -68,7 +68,7 @@ def _blob(side: Side, sha256: str) -> bytes:
     """The content of an image, which is what its name says. Raises OSError, RefusedError, StorageError or ChangedError."""
     if storage.is_remote(side.uri):
         return published.image(side.uri, sha256)
-    return versions.content(Path(side.uri).resolve().parent.parent / "blobs", sha256)
+    return blobs.content(Path(side.uri).resolve().parent.parent / "blobs", sha256)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ import orjson
 from pelagos_contract import disk
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_pipelines import storage
-from pelagos_pipelines.preparation import versions
+from pelagos_pipelines.preparation import blobs, versions
 from pelagos_pipelines.preparation.versions import Version
 from pelagos_pipelines.storage import buckets, places
 from pelagos_pipelines.storage.buckets import Bucket, Object
@@ -74,7 +74,7 @@ def download(uri: str, scratch: Path, splits: Collection[str]) -> Path:
     for entry in _entries(folder, uri):
         if entry["split"] in splits:
             # Blobs get their names after they were verified; a size tells what a full disk or a person did to one.
-            file = versions.blob(cache, entry["sha256"])
+            file = blobs.path(cache, entry["sha256"])
             if not file.exists() or file.stat().st_size != entry["size"]:
                 missing[entry["sha256"]] = Object(_key(entry["sha256"]), entry["size"], "")
     places.require_room(cache, missing.values())
@@ -112,9 +112,9 @@ def image(uri: str, sha256: str) -> bytes:
     store, _ = _store_of(uri)
     cache = storage.scratch() / "blobs"
     cache.mkdir(parents=True, exist_ok=True)
-    if not versions.blob(cache, sha256).exists():
+    if not blobs.path(cache, sha256).exists():
         _bring_blob(store, sha256, cache, uri)
-    return versions.content(cache, sha256)
+    return blobs.content(cache, sha256)
 
 
 def _store_of(uri: str) -> tuple[Bucket, str]:
@@ -148,7 +148,7 @@ def _entries(folder: Path, uri: str) -> Iterable[Mapping[str, Any]]:
     try:
         entries = orjson.loads((folder / "manifest.json").read_bytes())["images"]
         for entry in entries:
-            versions.blob(folder, entry["sha256"])
+            blobs.path(folder, entry["sha256"])
             if not isinstance(entry["size"], int) or not isinstance(entry["path"], str):
                 raise TypeError("size or path")
             entry["split"]
@@ -160,7 +160,7 @@ def _entries(folder: Path, uri: str) -> Iterable[Mapping[str, Any]]:
 
 def _bring_blob(store: Bucket, sha256: str, cache: Path, uri: str) -> None:
     try:
-        file = versions.blob(cache, sha256)
+        file = blobs.path(cache, sha256)
         store.download(_key(sha256), file, sha256=sha256)
         file.chmod(file.stat().st_mode & 0o444)  # views are links to it
     except FileNotFoundError as error:
@@ -189,7 +189,7 @@ def _is_md5(etag: str) -> bool:
 
 
 def _key(sha256: str) -> str:
-    return versions.blob(Path("blobs"), sha256).as_posix()
+    return blobs.path(Path("blobs"), sha256).as_posix()
 
 
 def _unreadable(uri: str, why: str) -> RefusedError:

@@ -7,15 +7,10 @@ code may read them, only this module writes them.
 from __future__ import annotations
 
 import contextlib
-import errno
-import functools
 import hashlib
 import os
-import re
 import shutil
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -38,10 +33,9 @@ from pelagos_pipelines.annotations.model import Collection, ImageRecord, Part, S
 from pelagos_pipelines.annotations.shapes import Shape
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.tasks.strategy import Strategy
-from pelagos_pipelines.annotations.untrusted_input import printable
-from pelagos_pipelines.preparation import integrity, ledger, verifying
+from pelagos_pipelines.preparation import blobs, ledger, verifying
 from pelagos_pipelines.preparation.balancing import Plan
-from pelagos_pipelines.preparation.integrity import Blob, Inspection
+from pelagos_pipelines.preparation.integrity import Inspection
 from pelagos_pipelines.preparation.locks import PARTIAL, read_below
 
 SCHEMA_VERSION = 1
@@ -57,14 +51,7 @@ LARGEST = {"manifest.json": 512 * 1024**2, "annotations.json": 1024**3, EXCLUDED
 """Bytes: a million images with long names, and a million boxes several times over."""
 MOST_PIXELS = 2**31
 """Of a side of an image: more than any format that is read can have."""
-_THREADS = 8
-"""Syncing waits for the disk, not for the processor; file systems write the journal for several files at once."""
-_keeping = threading.Lock()
 _READABLE = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
-
-
-class SourceChangedError(Exception):
-    """A file of the source changed while a version was made of it. Trying again helps."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +151,7 @@ def write(
     folder = store / "versions" / digest
     # Blobs first: what carries a version's name has all of them, whenever this process ends. A killed one leaves blobs that no
     # version names, and the next preparation finds and uses them.
-    _write_blobs(store / "blobs", tree, {inspections[image.path].blob: image.path for image in images}, inspections)
+    blobs.write(store / "blobs", tree, {inspections[image.path].blob: image.path for image in images}, inspections)
     beside = {EXCLUDED: b"".join(ledger.lines(collection.excluded))}
     if collection.taxonomy is not None:
         beside[TAXONOMY] = orjson.dumps(collection.taxonomy.written(), option=_READABLE)
@@ -185,19 +172,6 @@ def write(
     return read(folder)
 
 
-def keep(store: Path, one: Blob, content: bytes) -> None:
-    """Have a blob in the store of which a version may be made. Raises OSError when the disk is full, among others."""
-    target = blob(store / "blobs", one.sha256)
-
-    def fill(partial: Path) -> str:
-        partial.write_bytes(content)
-        return one.sha256
-
-    with _keeping:  # two files of a source may become the same
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write_blob(fill, target, one.sha256, one.sha256)
-
-
 def _described(inspection: Inspection, image: ImageRecord) -> dict[str, Any]:
     """What a manifest says of the file of an image, of the one in the source where that is another one, and of where in it it
     lies, as a tile.
@@ -210,21 +184,6 @@ def _described(inspection: Inspection, image: ImageRecord) -> dict[str, Any]:
     if image.part is not None:
         described["tile"] = asdict(image.part)
     return described
-
-
-def _write_blobs(
-    blobs: Path, tree: SourceFiles, sources: Mapping[Blob, str], inspections: Mapping[str, Inspection]
-) -> None:
-    """Have in ``blobs`` all images of ``sources``, paths in the tree by what they become."""
-    targets = {one: blob(blobs, one.sha256) for one in sources}
-    fills = {one: functools.partial(_fill, tree, path, inspections[path]) for one, path in sources.items()}
-    folders = [blobs, *sorted({target.parent for target in targets.values()})]
-    for folder in folders:
-        folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(lambda one: _write_blob(fills[one], targets[one], one.sha256, sources[one]), sources))
-        # Their names are in the folders, which are synced once all are there, not once for each.
-        list(pool.map(sync_folder, folders))
 
 
 def read(uri: str | Path, *, are_verified: bool = False) -> Version:
@@ -483,25 +442,6 @@ def _preprocessing(recipe: Mapping[str, Any]) -> Preprocessing:
     return found
 
 
-def blob(blobs: Path, sha256: str) -> Path:
-    """Where a blob is in the folder ``blobs`` of a store. ValueError for what is no sha256."""
-    if not re.fullmatch(r"[0-9a-f]{64}", sha256):
-        raise ValueError(f"{sha256!r} is not a sha256")
-    return blobs / f"{sha256[:2]}/{sha256[2:]}"
-
-
-def content(blobs: Path, sha256: str) -> bytes:
-    """What a blob holds, which is what its name says.
-
-    Raises:
-        OSError: it is not there, or damaged.
-    """
-    found = blob(blobs, sha256).read_bytes()
-    if hashlib.sha256(found).hexdigest() != sha256:
-        raise OSError(errno.EIO, "the image is damaged", f"{sha256[:12]}")
-    return found
-
-
 def _require_plausible(folder: Path) -> None:
     """Before anything is read: whoever can write to the store may have put anything there."""
     for name, limit in LARGEST.items():
@@ -533,34 +473,6 @@ def _is_intact(folder: Path) -> bool:
     return True
 
 
-def _fill(tree: SourceFiles, source: str, inspection: Inspection, target: Path) -> str:
-    """Write what versions hold of an image of the source; its sha256."""
-    if inspection.converted is None:
-        return tree.copy(source, target)
-    if source not in tree.known:
-        raise SourceChangedError(f"{printable(source)} went from the store while the version was made; try again")
-    longest = None if inspection.reduced is None else max(inspection.reduced)
-    content = integrity.convert(tree, source, longest)
-    target.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
-
-
-def _write_blob(fill: Callable[[Path], str], target: Path, digest: str, source: str) -> None:
-    """Copy, unless an undamaged copy is there. Never a link: the owner of the source may edit a file in place."""
-    if target.exists() and _sha256(target) == digest:
-        return
-    # What did not fit on a full disk must not keep it full.
-    with disk.written(target.with_name(f"{PARTIAL}{target.name}")) as partial:
-        # The digest is of the bytes that were copied, not of the source: it may change between two looks at it.
-        if fill(partial) != digest:
-            raise SourceChangedError(f"{printable(source)} changed while the version was made; try again")
-        # Synced before it has its name: whoever finds a blob by it in full size takes it for whole.
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.chmod(partial.stat().st_mode & 0o444)  # what the umask leaves
-        partial.replace(target)
-
-
 def _write_folder(folder: Path, files: Mapping[str, Iterable[bytes]]) -> None:
     partial = folder.with_name(f"{PARTIAL}{folder.name}")  # beside it: only within a file system is renaming one step
     shutil.rmtree(partial, ignore_errors=True)
@@ -572,20 +484,6 @@ def _write_folder(folder: Path, files: Mapping[str, Iterable[bytes]]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         # The name comes last, when content and entries are on the disk: after a power cut there is a whole version or none.
-        sync_folder(partial)
+        blobs.sync_folder(partial)
         partial.rename(folder)
-    sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    blobs.sync_folder(folder.parent)

@@ -33,6 +33,7 @@ from pelagos_pipelines.annotations.model import Asked, Collection, Exclusion, So
 from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.preparation import (
     balancing,
+    blobs,
     cleaning,
     emptied,
     integrity,
@@ -272,7 +273,7 @@ def _gathered(request: PreparationRequest, tree: SourceFiles, kept: Place, telli
     declared = request.preprocessing or Preprocessing()
     tile, longest = declared.tile, None if declared.resize is None else declared.resize.longest
     inspections: Mapping[str, integrity.Inspection] = integrity.inspect_tree(
-        tree, store / INSPECTIONS, telling.count, partial(versions.keep, store), wanted, tile=tile, longest=longest
+        tree, store / INSPECTIONS, telling.count, partial(blobs.keep, store), wanted, tile=tile, longest=longest
     )
 
     def size(path: str) -> tuple[int, int] | None:
@@ -291,7 +292,7 @@ def _gathered(request: PreparationRequest, tree: SourceFiles, kept: Place, telli
     tiles = None
     if tile is not None:
         telling.enter(Stage.TILING)
-        keep = partial(versions.keep, store)
+        keep = partial(blobs.keep, store)
         tiled = tiling.cut(cleaned, inspections, tile, _cutter(tree, inspections, tile, keep, wanted), telling.count)
         cleaned, inspections, tiles = tiled.cleaned, tiled.inspections, tiled.tiles
     cleaned = emptied.without(taken.collection, cleaned)
