@@ -14,6 +14,7 @@ _VERSION = r"(?P<version>\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?)"
 _REPEATED = (
     (re.compile(rf"ghcr\.io/pelagos/[a-z-]+:{_VERSION}"), ""),
     (re.compile(rf"registry\.example\.org/pelagos/[a-z-]+:{_VERSION}"), ""),
+    (re.compile(rf"pelagos\.git//\S+\?ref=v{_VERSION}"), ""),
     (re.compile(rf"app\.kubernetes\.io/version: {_VERSION}"), ""),
     (re.compile(rf"org\.opencontainers\.image\.version={_VERSION}"), ""),
     (re.compile(rf"^ARG VERSION={_VERSION}$", re.MULTILINE), "Dockerfile"),
