@@ -74,11 +74,11 @@ class Gateway:
         front = Front(
             settings.address, settings.http_port, settings.grpc_port, str(sockets), settings.allowed_hosts, most
         )
-        self._files = Files(settings.folder, front, self._limits)
+        self._files = Files(settings.folder, front, self._limits, settings.services_ca_file)
         threads = max(1, min(_ENVOY_THREADS, (os.cpu_count() or 1) // 2))
         self.envoy = Process(settings.envoy, self._files, threads) if settings.envoy is not None else None
         self._addresses: dict[str, str] = {}
-        self._converter = Converter(self._addresses.get, most, self._limits.answer_seconds)
+        self._converter = Converter(self._addresses.get, most, self._limits.answer_seconds, settings.services_ca_file)
         self._journal = Journal(sockets / shared.JOURNAL, self._callers)
         self._servers = (
             UnixServer(sockets / shared.AUTHORITY, Authority(self._judge).answer),

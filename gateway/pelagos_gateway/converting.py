@@ -12,9 +12,11 @@ import binascii
 import io
 import json
 import logging
+import ssl
 import struct
 from collections.abc import Callable
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -107,12 +109,16 @@ def _no_number(name: str) -> object:
 
 
 class Converter:
-    """The server. ``place`` tells where a cluster of Envoy leads: ``host:port``; None when it is gone."""
+    """The server. ``place`` tells where a cluster of Envoy leads: ``http://host:port``, or https; None when it is gone.
 
-    def __init__(self, place: Callable[[str], str | None], most_bytes: int, seconds: float) -> None:
+    ``authorities``: file with those whose certificates are believed.
+    """
+
+    def __init__(self, place: Callable[[str], str | None], most_bytes: int, seconds: float, authorities: Path) -> None:
         self._place = place
         self._most = most_bytes
         self._seconds = seconds
+        self._authorities = authorities
         self._session: aiohttp.ClientSession | None = None
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
@@ -135,11 +141,15 @@ class Converter:
             except RefusedError as error:
                 return _refused(HTTPStatus.BAD_REQUEST, f"{error}")
             del text
-        return await self._ask(request, f"http://{place}{request.raw_path}", body, length)
+        return await self._ask(request, f"{place}{request.raw_path}", body, length)
 
     async def _ask(self, request: web.BaseRequest, url: str, body: bytes, length: int) -> web.StreamResponse:
         if self._session is None:
-            self._session = aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
+            tls = ssl.create_default_context(cafile=str(self._authorities)) if self._authorities.exists() else True
+            connector = aiohttp.TCPConnector(ssl=tls)
+            self._session = aiohttp.ClientSession(
+                connector=connector, auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar()
+            )
         headers = {
             _LENGTH: str(length),
             "Content-Type": "application/octet-stream",

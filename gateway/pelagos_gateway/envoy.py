@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import hashlib
 import json
 import logging
 import os
-import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +22,25 @@ from pelagos.engines.envoy import config, shared
 from pelagos.engines.envoy.config import Limits
 from pelagos.engines.envoy.shared import Front, Served
 from pelagos_contract import disk
+from pelagos_gateway import ending_with_parent
 
 logger = logging.getLogger(__name__)
 
 ADMIN = "admin"
 _FIRST_PAUSE, _LONGEST_PAUSE, _HEALTHY = 0.2, 10.0, 30.0
 _ADMIN_SECONDS = 2.0
-_DEATH_SIGNAL = 1
-"""PR_SET_PDEATHSIG of prctl(2)."""
 
 
 class Files:
     """What Envoy reads. Each is replaced at one moment, and only when it differs."""
 
-    def __init__(self, folder: Path, front: Front, limits: Limits) -> None:
+    def __init__(self, folder: Path, front: Front, limits: Limits, authorities: Path) -> None:
         self.folder = folder
         self.bootstrap = folder / "bootstrap.json"
         self.admin = Path(front.sockets) / ADMIN
         self._front = front
         self._limits = limits
+        self._authorities = str(authorities)
         self._known: dict[Path, str] = {}
 
     def write(self, services: tuple[Served, ...]) -> bool:
@@ -50,7 +49,7 @@ class Files:
         changed = False
         # Clusters first: nothing is sent to one that Envoy does not know.
         for name, kind, resources in (
-            ("clusters.json", config.CLUSTER, shared.clusters(services)),
+            ("clusters.json", config.CLUSTER, shared.clusters(services, self._authorities)),
             ("listeners.json", config.LISTENER, shared.listeners(self._front, self._limits)),
         ):
             version = hashlib.sha256(json.dumps(resources).encode()).hexdigest()
@@ -139,19 +138,11 @@ class Process:
         return told is not None and any(line.split(": ")[-1] != "0" for line in told.splitlines() if ": " in line)
 
     async def _start(self) -> asyncio.subprocess.Process:
-        parent = os.getpid()
-        # Loaded before the fork: a child of a process with threads may do little.
-        prctl = ctypes.CDLL(None, use_errno=True).prctl
-
-        def end_with_us() -> None:
-            prctl(_DEATH_SIGNAL, signal.SIGKILL)
-            if os.getppid() != parent:
-                os._exit(1)
-
         # Of ours it gets what tells to which installation it belongs, and no credentials.
         variables = {name: value for name, value in os.environ.items() if "PELAGOS" in name and "SECRET" not in name}
         variables |= {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(self._files.folder)}
         return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", "-S", ending_with_parent.__file__, str(os.getpid())),
             str(self._program),
             *("--config-path", str(self._files.bootstrap), "--disable-hot-restart"),
             *("--concurrency", str(self._threads), "--log-level", "warning", "--drain-time-s", "5"),
@@ -159,5 +150,4 @@ class Process:
             env=variables,
             cwd="/",
             stdin=asyncio.subprocess.DEVNULL,
-            preexec_fn=end_with_us,
         )

@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     json_mebibytes: int = Field(24, ge=1, le=64)
     """Most MiB of a request in JSON alone, with its images in base64."""
 
+    services_ca_file: Path = Path("/etc/ssl/certs/ca-certificates.crt")
+    """Certificate authorities of services whose address is https, where this program and Envoy see them."""
+
     oidc_issuer: str = Field("", pattern=r"^(https?://[^\s?#]+)?$")
     """Whose tokens are good beside those of trials, for example https://aai.egi.eu/auth/realms/egi; empty: nobody's."""
     oidc_audience: str = ""

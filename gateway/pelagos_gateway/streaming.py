@@ -24,7 +24,7 @@ from pelagos_gateway.judging import TOO_MUCH
 
 logger = logging.getLogger(__name__)
 
-MESSAGE_BYTES = 16 * MIB
+MESSAGE_BYTES = 8 * MIB
 """Of one message: this program holds each whole, of as many streams as there may be."""
 AT_ONCE, AT_ONCE_OF_ONE = 16, 2
 """Streams, and those with the same credentials: each holds a place as long as it lasts."""
@@ -32,11 +32,17 @@ _UNARY = "/inference.GRPCInferenceService/ModelInfer"
 _ENDING = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
 """Answers after which no other message of the stream would fare better."""
 _PAUSE_SECONDS = 1.0
+IDLE_SECONDS = 60.0
+"""In which a whole message must have come."""
 _PASSED = ("authorization", shared.SERVICE)
 _LENGTHS = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", -1)]
 _ANY_LENGTH = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 _ID, _MOST_FIELDS = 3, 1000
 """Field of the id in a request and in an answer."""
+
+
+class _IdleError(Exception):
+    """A client has sent nothing for too long."""
 
 
 class Streams:
@@ -83,8 +89,13 @@ class Streams:
                     grpc.aio.insecure_channel(self._gateway, _ANY_LENGTH) as channel,
                 ):
                     call = channel.unary_unary(_UNARY)
-                    async for message in messages:
+                    while (message := await _next(messages)) is not None:
                         await context.write(await self._ask(call, message, passed))
+            except _IdleError:
+                await context.abort(
+                    grpc.StatusCode.DEADLINE_EXCEEDED,
+                    f"No whole message came for {IDLE_SECONDS:g} s: open another stream when there is one",
+                )
             except TimeoutError:
                 await context.abort(
                     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -134,6 +145,19 @@ class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
         if details.method != shared.STREAM:
             return None
         return grpc.stream_stream_rpc_method_handler(self._streams.answer)
+
+
+async def _next(messages: AsyncIterator[bytes]) -> bytes | None:
+    """None: there are no more. Raises _IdleError."""
+    waited = asyncio.ensure_future(anext(messages, None))
+    try:
+        done, _ = await asyncio.wait((waited,), timeout=IDLE_SECONDS)
+    finally:
+        if not waited.done():
+            waited.cancel()
+    if not done:
+        raise _IdleError
+    return waited.result()
 
 
 def _field(number: int, content: bytes) -> bytes:

@@ -45,8 +45,8 @@ def services(found: Mapping[Key, Body]) -> dict[str, Served]:
 
 
 def addresses(found: Mapping[str, Served]) -> dict[str, str]:
-    """Where each service is for whoever makes JSON binary: the cluster of its HTTP, and ``host:port``."""
-    return {cluster_name(name, "http"): each.http for name, each in found.items()}
+    """Where each service is for whoever makes JSON binary: the cluster of its HTTP, and ``http://host:port``."""
+    return {cluster_name(name, "http"): f"http{'s' if each.tls else ''}://{each.http}" for name, each in found.items()}
 
 
 def policies(found: Mapping[Key, Body], usual: Policy) -> dict[str, Policy]:
@@ -73,8 +73,8 @@ def _served(name: str, body: Body) -> Served | None:
         parts = urlsplit(endpoints["http"])
         http = f"{parts.hostname}:{parts.port or _PORTS[parts.scheme]}"
         host, _, port = str(endpoints["grpc"]).rpartition(":")
-        if parts.scheme != "http" or not parts.hostname or not host or not 0 < int(port) < 65536:
+        if parts.scheme not in _PORTS or not parts.hostname or not host or not 0 < int(port) < 65536:
             return None
-        return Served(name, http, f"{host}:{int(port)}")
+        return Served(name, http, f"{host}:{int(port)}", tls=parts.scheme == "https")
     except (KeyError, TypeError, ValueError):
         return None

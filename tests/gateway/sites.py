@@ -12,6 +12,7 @@ import json
 import secrets
 import shutil
 import socket
+import ssl
 import tempfile
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -49,11 +50,14 @@ class Upstream:
     """A server of one service: what reached it. It answers while ``gate`` is open."""
 
     name: str
+    host: str = "127.0.0.1"
     http: str = ""
     grpc: str = ""
     reached: list[tuple[str, bytes, dict[str, str]]] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     failure: tuple[Any, str] | None = None
+    certificate: tuple[Path, Path] | None = None
+    """With its key, where it speaks TLS."""
     _runner: web.ServerRunner | None = None
     _server: Any = None
 
@@ -80,11 +84,20 @@ class Upstream:
 
         self._runner = web.ServerRunner(web.Server(answer, access_log=None), shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.http = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        tls = None
+        if self.certificate is not None:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            tls.load_cert_chain(*self.certificate)
+        await web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=tls).start()
+        self.http = f"http{'s' if tls else ''}://{self.host}:{self._runner.addresses[0][1]}"
         self._server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
         self._server.add_generic_rpc_handlers((Handler(),))
-        self.grpc = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        if self.certificate is not None:
+            pair = [(self.certificate[1].read_bytes(), self.certificate[0].read_bytes())]
+            port = self._server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials(pair))
+        else:
+            port = self._server.add_insecure_port("127.0.0.1:0")
+        self.grpc = f"{self.host}:{port}"
         await self._server.start()
 
     async def stop(self) -> None:
@@ -121,9 +134,9 @@ class Site:
     stopping: asyncio.Event
     upstreams: dict[str, Upstream] = field(default_factory=dict)
 
-    async def serve(self, namespace: str, name: str) -> Upstream:
+    async def serve(self, namespace: str, name: str, **given: Any) -> Upstream:
         """A service that the gateway knows when this returns."""
-        upstream = Upstream(name)
+        upstream = Upstream(name, **given)
         await upstream.start()
         self.upstreams[f"{namespace}/{name}"] = upstream
         await self.api.put("modelservices", namespace, name, status=upstream.status())

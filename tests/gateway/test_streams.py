@@ -163,6 +163,18 @@ async def test_a_compressed_stream_is_not_taken(two_services: Site) -> None:
     assert two_services.upstreams["reef/detector"].reached == []
 
 
+async def test_a_stream_in_which_nothing_comes_is_ended_in_words(
+    two_services: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streaming, "IDLE_SECONDS", 0.5)
+    token = await two_services.trial("reef", "mine", "detector")
+    async with stream(two_services, token) as ours:
+        await ours.ask(request(1))
+        code, words = await ours.status()
+        assert (code, words.split(":")[0]) == ("DEADLINE_EXCEEDED", "No whole message came for 0.5 s")
+    await until(lambda: not two_services.gateway._servers[2]._open)
+
+
 @pytest.mark.parametrize("message", [b"", b"\xff" * 30, b"\x1a\xff\x01", b"\x00" * 5000, b"\x0b\x0c", b"\x1a\x7fabc"])
 def test_a_message_that_cannot_be_read_has_no_id(message: bytes) -> None:
     assert streaming._identifier(message) == b""

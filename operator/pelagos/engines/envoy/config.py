@@ -351,7 +351,7 @@ def cluster(name: str, address: str, *, is_http2: bool, host: str = "") -> dict[
     else:
         server, _, port = address.rpartition(":")
         place = {"socket_address": {"address": server.strip("[]"), "port_value": int(port)}}
-        kind = "STATIC" if _is_address(server.strip("[]")) else "STRICT_DNS"
+        kind = "STATIC" if is_address(server.strip("[]")) else "STRICT_DNS"
     endpoint: dict[str, Any] = {"endpoint": {"address": place} | ({"hostname": host} if host else {})}
     most = {"max_connections": 256, "max_pending_requests": 1024, "max_requests": 1024}
     return {
@@ -366,7 +366,8 @@ def cluster(name: str, address: str, *, is_http2: bool, host: str = "") -> dict[
     }
 
 
-def _is_address(host: str) -> bool:
+def is_address(host: str) -> bool:
+    """Whether it is one by numbers, and no name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

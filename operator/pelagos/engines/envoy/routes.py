@@ -17,8 +17,6 @@ SMALL = 1024 * 1024
 _HEADER_LENGTH = "inference-header-content-length"
 _GRPC = "/inference.GRPCInferenceService/"
 STREAM = f"{_GRPC}ModelStreamInfer"
-STREAM_IDLE_SECONDS = 60
-"""In which neither a client nor its answer says anything."""
 _METHODS = ("ServerLive", "ServerReady", "ServerMetadata", "ModelReady", "ModelMetadata")
 _CLOSED = (
     "This is closed: only inference, metadata and health of the served model pass. "
@@ -130,10 +128,10 @@ def grpc_by(way: Way, timeout: float, stream: tuple[Way, float] | None = None) -
 
 
 def _streaming(way: Way, most_seconds: float, match: dict[str, Any]) -> dict[str, Any]:
-    """A route for what is passed on as it comes; it ends when nothing has come for a while, and after ``most_seconds``."""
+    """A route for what is passed on as it comes, for at most ``most_seconds``."""
     route = _to(way, match, 0)
     limits = {"max_stream_duration": seconds(most_seconds), "grpc_timeout_header_max": seconds(most_seconds)}
-    route["route"] |= {"idle_timeout": seconds(STREAM_IDLE_SECONDS), "max_stream_duration": limits}
+    route["route"]["max_stream_duration"] = limits
     route["route"].pop("retry_policy")
     route["typed_per_filter_config"] = _UNCOUNTED | _unlike(disabled=True)
     return route

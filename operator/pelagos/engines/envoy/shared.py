@@ -45,11 +45,12 @@ class Front:
 
 @dataclass(frozen=True)
 class Served:
-    """A service. ``http`` and ``grpc`` are ``host:port``; ``host`` is the name that it is asked for."""
+    """A service. ``http`` and ``grpc`` are ``host:port``; it is asked for by that host. ``tls``: both speak it."""
 
     name: str
     http: str
     grpc: str
+    tls: bool = False
 
 
 def cluster_name(service: str, kind: str) -> str:
@@ -72,17 +73,36 @@ def bootstrap(admin: str, front: Front, limits: Limits, dynamic: str) -> dict[st
     return config.bootstrap(admin, limits, dynamic, always=ours)
 
 
-def clusters(services: tuple[Served, ...]) -> list[dict[str, Any]]:
-    """Two for each service."""
+def clusters(services: tuple[Served, ...], authorities: str) -> list[dict[str, Any]]:
+    """Two for each service. ``authorities``: file with those whose certificates are believed, as Envoy sees it."""
     return [
-        config.cluster(cluster_name(each.name, kind), address, is_http2=kind == "grpc", host=_host(address))
+        _cluster(each, kind, address, authorities)
         for each in services
         for kind, address in (("http", each.http), ("grpc", each.grpc))
     ]
 
 
-def _host(address: str) -> str:
-    return address.rpartition(":")[0]
+def _cluster(service: Served, kind: str, address: str, authorities: str) -> dict[str, Any]:
+    host, is_http2 = address.rpartition(":")[0], kind == "grpc"
+    made = config.cluster(cluster_name(service.name, kind), address, is_http2=is_http2, host=host)
+    if not service.tls:
+        return made
+    name = host.strip("[]")
+    # Of whom it is: whoever has any certificate of these authorities is not yet this service. For DNS, * of a certificate counts.
+    whose = {"san_type": "IP_ADDRESS" if config.is_address(name) else "DNS", "matcher": {"exact": name}}
+    context: dict[str, Any] = {
+        "common_tls_context": {
+            "alpn_protocols": ["h2" if is_http2 else "http/1.1"],
+            "validation_context": {
+                "trusted_ca": {"filename": authorities},
+                "match_typed_subject_alt_names": [whose],
+            },
+        }
+    }
+    if not config.is_address(name):
+        context["sni"] = name
+    tls = typed("envoy.transport_sockets.tls", "transport_sockets.tls.v3.UpstreamTlsContext", **context)
+    return made | {"transport_socket": tls}
 
 
 def _http(front: Front, limits: Limits) -> list[dict[str, Any]]:
