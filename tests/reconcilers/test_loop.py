@@ -302,3 +302,21 @@ def conditions(world: Simulation, key: Key) -> list[dict[str, Any]]:
     found = world.cluster.get(key)
     assert found is not None
     return list(found.status.get("conditions", ()))
+
+
+def test_a_tenant_with_many_failing_resources_does_not_hold_up_another(world: Simulation) -> None:
+    with scene(world, workers=1) as stage:
+        crowd = [stage.add_dataset(f"failing-{number}") for number in range(20)]
+        one = world.cluster.create(kinds.DATASET, "one", builders.DATASET, namespace="other").key
+        stage.show(one)
+        stage.run(1)
+        stage.scripted.takes = 1
+        stage.scripted.errors = [OutageError("objects", "away") for _ in crowd]
+        for key in crowd:
+            stage.loop.add(key)
+        stage.loop.add(one)
+        asked = world.event_loop.time()
+        stage.run(30)
+
+        began = next(began for began in stage.scripted.began(one) if began >= asked)
+        assert began - asked <= 2, "behind the pass in progress and one more"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import random
 import time
@@ -20,6 +19,7 @@ from pelagos.ports.errors import OutageError, TooLargeError
 from pelagos.reconcilers import driver
 from pelagos.reconcilers.cache import intent
 from pelagos.reconcilers.dependencies import Dependencies
+from pelagos.reconcilers.fair_queue import FairQueue
 
 logger = logging.getLogger("pelagos.loop")
 
@@ -39,8 +39,7 @@ class Loop:
     def __init__(self, dependencies: Dependencies, reconcilers: Mapping[str, driver.Reconciler], workers: int) -> None:
         self._dependencies = dependencies
         self._reconcilers = reconcilers
-        self._ready: asyncio.PriorityQueue[tuple[int, int, Key]] = asyncio.PriorityQueue()
-        self._order = itertools.count()  # Keys of one priority go first in, first out, and are never compared.
+        self._ready = FairQueue()
         self._queued: set[Key] = set()
         self._working: set[Key] = set()
         self._again: set[Key] = set()
@@ -144,7 +143,7 @@ class Loop:
         elif key not in self._queued:
             self._queued.add(key)
             # New resources go first, so that none of a burst is without a status for long.
-            self._ready.put_nowait((0 if self._is_new(key) else 1, next(self._order), key))
+            self._ready.put_nowait((key, self._is_new(key)))
             metrics.QUEUE_DEPTH.set(len(self._queued))
 
     def _is_new(self, key: Key) -> bool:
@@ -169,7 +168,7 @@ class Loop:
     async def _work(self) -> None:
         while True:
             await self._leading.wait()
-            _, _, key = await self._ready.get()
+            key, _ = await self._ready.get()
             # Out of ``_queued`` before the pass begins: a change from now on must lead to another pass.
             self._queued.discard(key)
             self._silence(key)
