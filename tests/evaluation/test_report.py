@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -185,3 +186,12 @@ def test_learning_curves(tmp_path: Path) -> None:
         cv2.imread(str(tmp_path / name / "learning-curves.png")).astype(int) for name in ("whole", "stopped")
     )
     assert np.abs(whole_run - stopped).sum() > 0, "marks say which epoch is kept, and where it stopped"
+
+
+def test_the_axis_of_a_single_epoch_has_no_parts_of_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(figures, "save", lambda figure, _: drawn.append(figure))
+    figures.learning_curves([(1, {"train/loss": 1.0, "validation/F1": 0.5})], tmp_path, best=1, planned=1)
+    for axes in drawn[0].axes:
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]

@@ -125,6 +125,29 @@ def test_what_is_not_known_has_no_section_and_is_never_a_zero(tmp_path: Path) ->
     assert "0.000" not in read.words
 
 
+def test_what_a_split_says_nothing_about_is_in_the_table_and_not_at_the_top(tmp_path: Path) -> None:
+    known = described_models.facts()
+    (name, *_) = [each for each in known.overall if each != known.primary]
+    facts = replace(known, state={**known.state, "metrics": {**known.metrics, f"test/{name}": None}})
+
+    top, _, below = page.made(facts, tmp_path).partition("<h2>")
+    was, _, _ = page.made(known, tmp_path).partition("<h2>")
+
+    assert (f"</b>{name}</div>" in was, f"</b>{name}</div>" in top) == (True, False)
+    assert "undefined" in Read(below).words
+
+
+def test_an_interval_without_width_is_not_told_as_certainty(tmp_path: Path) -> None:
+    known = described_models.facts()
+    name = next(each for each in known.state["intervals"] if each.startswith("slice/"))
+    alike = {**known.state["intervals"], name: {"low": 1.0, "high": 1.0, "level": 0.95}}
+
+    one = "One without width says that these all gave the same, and not that others will."
+    assert one not in " ".join(Read(page.made(known, tmp_path)).words)
+    facts = replace(known, state={**known.state, "intervals": alike})
+    assert one in " ".join(Read(page.made(facts, tmp_path)).words)
+
+
 def test_the_same_facts_are_the_same_bytes(tmp_path: Path) -> None:
     described_models.draw(tmp_path, FIGURES)
     assert page.made(described_models.facts(), tmp_path) == page.made(described_models.facts(), tmp_path)

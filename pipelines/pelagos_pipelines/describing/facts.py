@@ -307,8 +307,11 @@ def notes(found: Sequence[Part]) -> list[str]:
         said.append("The mean counts every group alike, without those of which a metric is undefined.")
     if any(value.deviation is not None for part in found if part.mean for value in part.values.values()):
         said.append("After ± is the standard deviation over groups.")
-    if any(value.low is not None for part in found for value in part.values.values()):
+    bounds = {(value.low, value.high) for part in found for value in part.values.values() if value.low is not None}
+    if bounds:
         said.append("Intervals are by bootstrap over what tells the images of each line apart.")
+    if any(low == high for low, high in bounds):
+        said.append("One without width says that these all gave the same, and not that others will.")
     return said
 
 

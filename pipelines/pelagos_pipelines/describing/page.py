@@ -89,10 +89,10 @@ def _top(facts: Facts) -> Iterator[str]:
     yield f"<p>{words(name)} on the test split: {words(told(name) or 'see below')}. {words(_sure(facts, value))}</p>"
     if facts.card.summary:
         yield f"<p>{words(facts.card.summary)}</p>"
-    others = [(each, one) for each, one in facts.overall.items() if each != name and not each.endswith(MEANS)]
-    tiles: dict[str, object] = {
-        each: "undefined" if one.value is None else f"{one.value:.3f}" for each, one in others[:MOST_TILES]
-    }
+    others = [(each, one.value) for each, one in facts.overall.items() if each != name and not each.endswith(MEANS)]
+    # What the split says nothing about is in the table below.
+    told_of = [(each, known) for each, known in others if known is not None]
+    tiles: dict[str, object] = {each: f"{known:.3f}" for each, known in told_of[:MOST_TILES]}
     images = facts.counts.get("images") or {}
     tiles |= {"images to train on": images["train"], "test images": images["test"]} if images else {}
     tiles |= {"classes": len(facts.labels), "epochs": facts.trained.get("epochs", "unknown")}
@@ -284,5 +284,6 @@ def _method(facts: Facts) -> Iterator[str]:
     if facts.resampling:
         yield (
             "<p>Intervals: whole groups are drawn anew with replacement, and each metric is computed again (percentile bootstrap;"
-            " Efron and Tibshirani, 1993). Images of a group look alike: to draw single images would promise too much.</p>"
+            " Efron and Tibshirani, 1993). Images of a group look alike: to draw single images would promise too much."
+            " An interval without width says that all groups gave the same, and not that others will.</p>"
         )

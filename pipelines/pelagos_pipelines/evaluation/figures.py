@@ -189,7 +189,7 @@ def learning_curves(
         _lines(right, epochs, [name for name in names if name not in parts])
         right.set(title="Validation metrics", xlabel="epoch", ylabel="metric", ylim=(-0.02, 1.02))
         for axes in (left, right):
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
             drawn = bool(axes.lines)  # a validation split without boxes has no metrics
             for number, words, style in marks if drawn else ():
                 # In the legend of one of them, where all can be read.
