@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from faulty_proxy import Authority, make_authority
-from gateway.sites import BINARY, running
+from gateway.sites import BINARY, Upstream, running, until
 from gateway.test_streams import request, stream
 
 INFER = "/reef/detector/v2/models/detector/infer"
@@ -62,3 +62,18 @@ async def test_nobody_is_called_who_has_another_certificate(
             assert (await site.ask("POST", path, body.encode(), Content_Type="application/json")).status == 503, name
             assert (await site.call(pelagos_service=f"reef/{name}"))[0] == "UNAVAILABLE", name
             assert upstream.reached == []
+
+
+async def test_without_authorities_the_others_are_called_all_the_same(
+    environments: Path, authority: Authority, tmp_path: Path
+) -> None:
+    async with running(environments, open=True, services_ca_file=tmp_path / "absent.pem") as site:
+        await site.serve("reef", "plain")
+        closed = Upstream("closed", certificate=authority.server)
+        await closed.start()
+        site.upstreams["reef/closed"] = closed
+        await site.api.put("modelservices", "reef", "closed", status=closed.status())
+        await until(lambda: "reef.closed-http" in site.gateway._addresses)
+        await site.serve("reef", "later")
+        for name, status in (("plain", 200), ("later", 200), ("closed", 503)):
+            assert (await site.ask("GET", f"/reef/{name}/v2/health/ready")).status == status, name
