@@ -82,7 +82,7 @@ def do(plan: Plan, *arguments: object, program: str = "large_sources") -> Done:
     def watch() -> None:
         nonlocal peak, children
         while not ended.wait(_PAUSE):
-            peak = max(peak, sum(map(_proportional, measuring.tree(process.pid))))
+            peak = max(peak, sum(map(proportional, measuring.tree(process.pid))))
             both, alone = measuring.cpu_seconds(process.pid), measuring.cpu_seconds(process.pid, alone=True)
             children = max(children, both - alone)
 
@@ -100,7 +100,7 @@ def do(plan: Plan, *arguments: object, program: str = "large_sources") -> Done:
     return Done(found["wall"], found["cpu"] + (0.0 if found.get("children") else children), peak)
 
 
-def _proportional(pid: int) -> int:
+def proportional(pid: int) -> int:
     """Bytes of a process in memory, of each page that is shared its part; 0 when the process is gone."""
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():

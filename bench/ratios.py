@@ -49,9 +49,14 @@ JUDGED: dict[str, tuple[Judged, ...]] = {
     "scale": tuple(Judged(fleet, Better.MORE, rows=("Datasets/s to Ready, ratio",)) for fleet in _FLEETS),
     "queue": (Judged("median, or all", rows=("seconds until all are Ready, ratio",)),),
     "training": _loops("yolo train"),
+    "starting": (Judged("ratio to its framework", scatter=("CPU s",)), Judged("ratio to torch", scatter=("CPU s",))),
     "classifiers": _loops("plain torch"),
     "segmenters": _loops("plain transformers"),
     "serving": (Judged(_PER_IMAGE, Better.MORE, but=("in process",), scatter=("images/s",)),),
+    "loading": (
+        Judged("ratio to in process", rows=("server",)),
+        Judged("ratio of memory", rows=("server",)),
+    ),
     "gateway": (Judged(_PER_IMAGE, Better.MORE, scatter=("images/s",)),),
     "preparation": (Judged("CPU, ratio to the limit", but=("read + sha256 + decode",), scatter=("CPU ms per image",)),),
     "refresh": (
@@ -61,6 +66,11 @@ JUDGED: dict[str, tuple[Judged, ...]] = {
     "conversion": (Judged("CPU, ratio to Pelagos", Better.MORE, but=("pelagos",), scatter=("CPU s",)),),
     "alike": (Judged("looks, distance 4", rows=("both, ratio",)),),
     "judging": (Judged("ratio to the limit"),),
+    "versioning": (
+        Judged("ratio of growth to linear"),
+        Judged("ratio to the limit of time"),
+        Judged("ratio to the limit of memory"),
+    ),
     "evaluation": (
         Judged(
             "ratio to hotcoco",

@@ -59,6 +59,11 @@ class Here:
             text=True,
         )
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def measure(self, batch: int, number: int) -> Answers:
         """``number`` images in batches; the latency is that of a call."""
         assert self._process.stdin is not None

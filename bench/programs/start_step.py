@@ -1,0 +1,22 @@
+"""Does what a training does before its first line of work: imports the step, reads the request, imports the family's framework.
+
+Started by starting.py with the interpreter of the environment ``pipelines``: start_step.py REQUEST.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from pelagos_contract.training import TrainingRequest
+from pelagos_pipelines.steps import train
+from pelagos_pipelines.training import families
+
+
+def main() -> None:
+    """Import it."""
+    families.family_of(TrainingRequest.model_validate_json(sys.argv[1]))
+    assert train.STEP == "train"
+
+
+if __name__ == "__main__":
+    main()
