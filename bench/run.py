@@ -30,6 +30,7 @@ from bench import (
     classifying,
     commands,
     converting,
+    crowding,
     decoding,
     evaluating,
     gateway,
@@ -62,6 +63,7 @@ COMMITTED = ROOT / "bench" / "results.json"
 MEASUREMENTS = {
     "operator": operators.measure,
     "scale": scale.measure,
+    "crowds": crowding.measure,
     "queue": queueing.measure,
     "training": training.measure,
     "starting": starting.measure,

@@ -56,13 +56,13 @@ class Traffic:
         self._path = f"/apis/{meta.API_VERSION}/namespaces/{namespace}/datasets"
         self.seen = Seen()
 
-    async def create(self, number: int) -> None:
+    async def create(self, number: int, spec: Mapping[str, Any] = SPEC) -> None:
         """Create this many Datasets, as fast as the server takes them."""
-        await _all(self.create_one, number)
+        await _all(lambda name: self.create_one(name, spec), number)
 
-    async def create_one(self, name: str) -> None:
+    async def create_one(self, name: str, spec: Mapping[str, Any] = SPEC) -> None:
         """Create a Dataset."""
-        body = {"apiVersion": meta.API_VERSION, "kind": "Dataset", "metadata": {"name": name}, "spec": SPEC}
+        body = {"apiVersion": meta.API_VERSION, "kind": "Dataset", "metadata": {"name": name}, "spec": dict(spec)}
         self.seen.created[name] = time.monotonic()
         await self._call("POST", self._path, body)
 
