@@ -69,6 +69,8 @@ async def _observe(plan: Plan, plane: ControlPlane, crowd: int, probes: int) -> 
                 await others.until(
                     lambda seen: len(seen.first) >= crowd, "all of the crowd have a status", 60 + crowd / 5
                 )
+                # A first status each, and a first pass.
+                await asyncio.to_thread(operator.until, 2 * crowd, passes=True, seconds=60 + crowd / 5)
                 return Found(idle, await _probe(user, operator, "beside", probes))
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import kopf
+import uvloop
 
 from pelagos import engine_factory, wiring
 from pelagos.api.meta import UID_LABEL
@@ -180,7 +181,7 @@ def main() -> None:
     settings = Settings()
     assert settings.namespace is not None
     logs.configure()
-    kopf.run(**resources.prepared(settings, functools.partial(start, settings)))
+    kopf.run(loop=uvloop.new_event_loop(), **resources.prepared(settings, functools.partial(start, settings)))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ def main() -> None:
     import functools
 
     import kopf
+    import uvloop
 
     from pelagos import engine_factory, engine_registry, wiring
     from pelagos.handlers import resources
@@ -34,7 +35,8 @@ def main() -> None:
     ):  # there, steps and model servers of other users read what we write on claims
         os.umask(0o077)
     logs.configure()
-    kopf.run(**resources.prepared(settings, functools.partial(wiring.start, settings)))
+    # What passes through sockets and TLS costs a good part of a pass in Python's own event loop.
+    kopf.run(loop=uvloop.new_event_loop(), **resources.prepared(settings, functools.partial(wiring.start, settings)))
 
 
 if __name__ == "__main__":
