@@ -98,6 +98,18 @@ def test_within_a_slice_what_is_drawn_is_what_parts_it() -> None:
     assert {(one.by, one.groups) for one in field.slices} == {("deployment", 10)}
 
 
+def test_a_site_with_a_single_deployment_has_no_interval_as_one_with_a_few_has_none() -> None:
+    deployments = [f"d{number if number % 3 else 0}" for number in range(60)]
+    evidence = made_of(make_images(60, site=["a", "b", "c"], deployment=deployments), answers(60))
+
+    found = slices.measured([evidence], ["site", "deployment"])
+
+    sites = {one.value: (one.by, one.groups) for one in found.fields[0].slices}
+    assert sites == {"a": ("deployment", 1), "b": ("deployment", 20), "c": ("deployment", 20)}
+    assert [name for name in ("a", "b", "c") if f"slice/site/{name}/accuracy" in found.intervals] == ["b", "c"]
+    assert "slice/deployment/d0/accuracy" in found.intervals, "that is of its images, and of no other deployment"
+
+
 def test_images_of_which_the_field_is_not_known_are_a_slice_and_never_the_worst() -> None:
     right = [n % 4 != 3 and n % 8 != 0 for n in range(40)]
     found = slices.measured([of_sites(["azores", "madeira", "faial", None], right)], ["site"])

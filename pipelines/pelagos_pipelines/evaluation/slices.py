@@ -123,9 +123,13 @@ def _slice(found: Sliced, field: str, value: str | None, part: Sequence[Evidence
     """What it is made of; its interval is of the main metric of the task alone."""
     primary = TASKS[part[0].task].primary_metric
     intervals, told = resampling.intervals(part, field, names.value_name(value))
+    images, objects = len(part[0].images), sum(part[0].objects)
+    deployments = {*part[0].fields.get("deployment", (None,))}
+    if field not in {"deployment", "group"} and len(deployments) == 1 and None not in deployments:
+        # Its images resemble each other: they say how they vary, and not how another deployment there would.
+        return Slice(value=value, images=images, objects=objects, by="deployment", groups=1)
     if primary in intervals:
         found.intervals[names.of_slice(field, value, primary)] = intervals[primary]
-    images, objects = len(part[0].images), sum(part[0].objects)
     return Slice(value=value, images=images, objects=objects, by=told.by, groups=told.groups)
 
 
