@@ -15,6 +15,7 @@ from bench.results import Cell, Section, middle
 
 SIDE = 320
 FRESH, LIMIT, AGAIN = "first version", "read + sha256 + decode", "unchanged source"
+APART, STORED = "limit, decoded in children with ceilings", "limit, and each written and synced"
 
 
 def measure(plan: Plan) -> Section:
@@ -27,11 +28,13 @@ def measure(plan: Plan) -> Section:
     steps = {
         FRESH: partial(_prepare, plan, number, numbers, fresh=True),
         LIMIT: partial(work, plan, "limit", _source(plan), Path("unused"), Path("unused")),
+        APART: partial(work, plan, "apart", _source(plan), Path("unused"), Path("unused")),
+        STORED: partial(_store, plan, numbers),
         AGAIN: partial(_prepare, plan, number, numbers, fresh=False),
     }
     found = measuring.alternate(steps, repeats, plan.say)
     size = sum(file.stat().st_size for file in images.rglob("*.jpg")) / number / 1000
-    rows = [_row(name, number, found[name], found[LIMIT]) for name in (FRESH, AGAIN, LIMIT)]
+    rows = [_row(name, number, found[name], found[LIMIT]) for name in (FRESH, AGAIN, LIMIT, APART, STORED)]
     rows.insert(1, _children(number, found[FRESH], found[LIMIT]))
     return Section(
         title="Preparation",
@@ -68,6 +71,10 @@ def _prepare(plan: Plan, number: int, numbers: itertools.count[int], *, fresh: b
     if found["images"] != number:
         raise measuring.MeasurementError(f"the version holds {found['images']} images of {number}")
     return found
+
+
+def _store(plan: Plan, numbers: itertools.count[int]) -> dict[str, float]:
+    return work(plan, "stored", _source(plan), plan.folder / f"stored-{next(numbers)}", Path("unused"))
 
 
 def work(plan: Plan, what: str, source: tuple[str, Path], store: Path, report: Path) -> dict[str, float]:

@@ -100,6 +100,17 @@ def test_looks_are_those_that_stores_have_of_the_same_images() -> None:
     assert told.hexdigest() == "91681f54edd5a0c2cc74347a058327ede350d812985f88d5489943bf5d6d3985"
 
 
+def test_looks_that_are_found_together_are_those_that_are_found_alone() -> None:
+    noise = np.random.default_rng(9)
+    images: list[Any] = [noise.integers(0, 256, side, np.uint8) for side in [(1, 1), (5, 700), (300, 40), (2000, 129)]]
+    images.insert(2, np.full((30, 40), 7, np.uint8))
+
+    assert looks.of(images) == [looks.look(image) for image in images]
+    assert looks.of(images)[2] is None
+    assert looks.of(images[2:3]) == [None]
+    assert looks.of([]) == []
+
+
 def test_sums_over_the_places_of_pixels_are_exact_of_long_pictures_too() -> None:
     weights = np.random.default_rng(5).integers(0, 65026, (200, 5000)).astype(np.uint16)
 

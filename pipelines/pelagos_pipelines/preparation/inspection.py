@@ -80,8 +80,7 @@ def inspect_each(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 def _describe(opened: Sequence[tuple[dict[str, Any], Any]]) -> None:
     """Add what their grey levels tell to the documents: one kind of work after the other, each of which the processor's cache
     holds. In turns they take a fifth longer."""
-    for document, grey in opened:
-        look = looks.look(grey)
+    for (document, _), look in zip(opened, looks.of(grey for _, grey in opened), strict=True):
         document["look"] = None if look is None else look.hex()
     for document, grey in opened:
         document["measures"] = measuring.measure(grey)
