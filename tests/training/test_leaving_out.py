@@ -7,8 +7,10 @@ import shutil
 import signal
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -20,7 +22,9 @@ from pelagos_contract.flows import TRAINING
 from pelagos_contract.progress import DOCUMENT, Progress, SeedState, Stage
 from pelagos_contract.tasks import Task
 from pelagos_contract.training import TrainingRequest, TrainingResult
+from pelagos_pipelines.annotations.capture import Capture
 from pelagos_pipelines.evaluation import ground_truth
+from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.steps import evaluate, leaving_out
 from pelagos_pipelines.steps.stages import perform
 from pelagos_pipelines.training import yolov8, yolov8_view
@@ -243,6 +247,26 @@ def test_yolo_sees_nothing_of_the_group_that_is_left_out(tmp_path: Path) -> None
         assert seen["train"] == sorted(seen["train"])
         assert not any(name.endswith(f"-{value}") for name in (*seen["train"], *seen["validation"]))
         assert len([*seen["train"], *seen["validation"]]) == sum(COUNTS) - 3
+
+
+@pytest.mark.parametrize(
+    ("deployments", "has_interval"), [(["dive-1"], False), (["dive-1", "dive-2"], True), ([None], True)]
+)
+def test_a_group_of_a_single_deployment_has_no_interval(deployments: list[str | None], has_interval: bool) -> None:
+    samples = [
+        Sample(
+            f"{n}.png",
+            Path("x"),
+            np.zeros(1, int),
+            np.zeros((0, 4)),
+            capture=Capture("a", deployments[n % len(deployments)]),
+        )
+        for n in range(6)
+    ]
+    truth: Any = SimpleNamespace(groups=SimpleNamespace(images={"a": samples}))
+    measured = {"a": {"intervals": {"test/accuracy": {"low": 0.1, "high": 0.9}}}}
+    found = leaving_out._intervals("site", measured, truth)
+    assert found.keys() == ({"leave-one-out/site/a/accuracy"} if has_interval else set())
 
 
 def test_of_a_run_without_groups_nothing_is_planned(alone: Path) -> None:

@@ -124,13 +124,18 @@ def _slice(found: Sliced, field: str, value: str | None, part: Sequence[Evidence
     primary = TASKS[part[0].task].primary_metric
     intervals, told = resampling.intervals(part, field, names.value_name(value))
     images, objects = len(part[0].images), sum(part[0].objects)
-    deployments = {*part[0].fields.get("deployment", (None,))}
-    if field not in {"deployment", "group"} and len(deployments) == 1 and None not in deployments:
-        # Its images resemble each other: they say how they vary, and not how another deployment there would.
+    if is_of_one_deployment(field, part[0].fields.get("deployment", ())):
         return Slice(value=value, images=images, objects=objects, by="deployment", groups=1)
     if primary in intervals:
         found.intervals[names.of_slice(field, value, primary)] = intervals[primary]
     return Slice(value=value, images=images, objects=objects, by=told.by, groups=told.groups)
+
+
+def is_of_one_deployment(field: str, deployments: Sequence[str | None]) -> bool:
+    """Whether images with one value of ``field`` are known to be of a single deployment, and have no interval for that: they
+    resemble each other, and say how they vary, not how those of another deployment would.
+    """
+    return field not in {"deployment", "group"} and len({*deployments}) == 1 and None not in deployments
 
 
 def _judged(found: Sliced, field: str, slices: list[Slice], metric: str) -> SlicedField:

@@ -149,7 +149,7 @@ def outcome(run: Run, each: Sequence[Run], truth: Truth, at: float) -> dict[str,
     return {
         "metrics": metrics,
         "deviations": deviations,
-        "intervals": _intervals(field, measured),
+        "intervals": _intervals(field, measured, truth),
         "warnings": [
             *left_out.excluded(field, noted["unknown"], noted["unknowns"]),
             *_undefined(field, primary, undefined),
@@ -194,10 +194,14 @@ def _undefined(field: str, metric: str, values: Sequence[str]) -> list[str]:
     ]
 
 
-def _intervals(field: str, measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _intervals(field: str, measured: Mapping[str, Mapping[str, Any]], truth: Truth) -> dict[str, Any]:
     """Those of single groups, as far as there are some."""
+    from pelagos_pipelines.evaluation import slices
+
     found = {}
     for value, state in measured.items():
+        if slices.is_of_one_deployment(field, slices.values(truth.groups.images[value], "deployment")):
+            continue
         for name, interval in state.get("intervals", {}).items():
             first, _, metric = name.partition("/")
             if first == "test" and "/" not in metric:
