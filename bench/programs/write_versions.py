@@ -19,7 +19,7 @@ from pelagos_contract.dataset import SPLITS
 from pelagos_contract.exclusions import ExclusionReason
 from pelagos_contract.tasks import Task
 from pelagos_pipelines.annotations.model import Box, Collection, Exclusion, ImageRecord
-from pelagos_pipelines.preparation import locks, versions
+from pelagos_pipelines.preparation import blobs, locks, versions
 from pelagos_pipelines.preparation.integrity import Inspection
 
 CLASSES, BOXES, PIXELS, SEED = 50, 3, 320, 14
@@ -68,7 +68,7 @@ def write(store: Path, images: list[ImageRecord]) -> Path:
 
 def _file(store: Path, content: str) -> Inspection:
     digest = hashlib.sha256(content.encode()).hexdigest()
-    target = versions.blob(store / "blobs", digest)
+    target = blobs.path(store / "blobs", digest)
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content, encoding="utf-8")
