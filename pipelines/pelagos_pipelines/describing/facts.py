@@ -156,7 +156,7 @@ class Facts:
         # Slices and groups may have intervals where the whole split has none.
         if not self.state.get("intervals") or not how or how.get("why"):
             return ""
-        unit = "images" if how.get("by") == "image" else f"groups by {how.get('by')}"
+        unit = {"image": "images", "group": "groups"}.get(how.get("by", ""), f"groups by {how.get('by')}")
         level, samples = float(how.get("level", 0.95)), how.get("samples")
         drawn = f", drawn {samples} times" if samples else ""
         return f"at the {level:.0%} level, by bootstrap over {how.get('groups')} {unit} of the test split{drawn}"
