@@ -1,1 +1,1 @@
-"""What kopf calls, and what it hears: every event of every kind goes to the one loop."""
+"""kopf decorators only: every event of a kind leads to the same reconcile call."""

@@ -1,4 +1,4 @@
-"""What kopf calls: start, stop and login."""
+"""What kopf calls: start, stop, login, and every event of every kind."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import kopf
 
 from pelagos import wiring
-from pelagos.api import meta
+from pelagos.api import kinds, meta
 from pelagos.handlers import listening, watched
+from pelagos.ports.cluster import from_body, identity
 from pelagos.settings import Settings
 
 logger = logging.getLogger("pelagos.handlers")
@@ -23,8 +24,8 @@ async def login(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> k
     """Log in as a pod, else with the kubeconfig."""
     found = _log_in(settings)
     # Kept across sessions: kopf logs in again when a token has expired, perhaps between two pages of a list.
-    shown = memo.setdefault("shown", listening.Shown(lambda: memo.operator.loop, lambda: memo.operator.working))
-    return listening.session(found, shown) if found else None
+    pages = memo.setdefault("pages", listening.Pages(lambda: memo.operator.loop))
+    return listening.session(found, pages) if found else None
 
 
 def _log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo | None:
@@ -64,9 +65,14 @@ def watch_only(settings: kopf.OperatorSettings, selector: str = "") -> None:
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10
     settings.watching.chunk_size = 500
+    settings.queueing.idle_timeout = 1
     # ``watched`` decides which kinds are watched; kopf would need permission to list all definitions and namespaces.
     settings.scanning.disabled = True
     settings.process.ultimate_exiting_timeout = 20
+    # Not our own finalizer: kopf removes the one that is named here from every object that no handler of kopf's needs it for.
+    settings.persistence.finalizer = f"{meta.GROUP}/kopf"
+    settings.persistence.diffbase_storage = _NoDiffs()
+    settings.persistence.progress_storage = _NoProgress()
 
 
 @kopf.on.cleanup()
@@ -74,6 +80,49 @@ async def stop(memo: kopf.Memo, **_: Any) -> None:
     """Stop reconciling. Pipelines and model servers keep running."""
     memo.following.cancel()
     await memo.operator.stop()
+
+
+class _NoDiffs(kopf.DiffBaseStorage):
+    """kopf copies every object at every event to find out what changed; we look at what is there instead."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        """Nothing is worth comparing."""
+        return kopf.BodyEssence({})
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        """Nothing was stored."""
+        return None
+
+    def store(self, **_: Any) -> None:
+        """Nothing is stored."""
+
+
+class _NoProgress(kopf.StatusProgressStorage):
+    """Nor does kopf have annotations of its own to remove from objects that it has not copied."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        """There are none."""
+        return essence
+
+
+def _watch(kind: kinds.Kind) -> None:
+    def is_news(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> bool:
+        """Most events are about our own writes, known from the replies: for those kopf need not set up a handler."""
+        if event["type"] == "DELETED":
+            return True
+        return kind.kind in memo.operator.working and memo.operator.loop.is_news(*identity(kind, event["object"]))
+
+    @kopf.on.event(meta.GROUP, meta.VERSION, kind.plural, when=is_news)
+    async def seen(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> None:
+        resource = from_body(kind, event["object"])
+        if event["type"] == "DELETED":
+            memo.operator.loop.gone(resource.key, resource.uid)
+        else:
+            memo.operator.loop.seen(resource)
+
+
+for _kind in kinds.KINDS:
+    _watch(_kind)
 
 
 def _credentials(settings: kopf.OperatorSettings) -> wiring.Credentials:
