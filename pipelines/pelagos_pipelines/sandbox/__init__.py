@@ -1,12 +1,12 @@
-"""Parsers of what strangers wrote run here: in child processes with ceilings for memory, processor time and real time.
+"""Parses untrusted input in child processes that have ceilings for memory, processor time and wall-clock time.
 
-Whoever has to decode an image, an annotation file or a checkpoint keeps a `Pool` and calls `Pool.run` with the name of a task: a
-function ``(arguments, file) -> Answer`` of the one module that the pool was made for. The standard library is all that it
-knows, because the environment of the model server runs it, too.
+A caller that decodes images, annotation files or checkpoints keeps a `Pool` and calls `Pool.run` with the name of a task: a
+function ``(arguments, file) -> Answer`` in the module that the pool was created for. This package imports only the standard
+library, because it also runs in the model server's environment.
 
-The process that is served starts a clean interpreter, the zygote (zygote.py), which loads the module of the tasks once and forks
-a child (child.py) whenever one is needed. A child may be taken over by what it reads: it holds no secret and no connection, and
-of what it says only JSON and raw bytes of bounded size are believed to be an answer.
+The calling process starts a clean interpreter, the zygote (zygote.py), which loads the module of tasks once and forks a child
+(child.py) whenever one is needed. Hostile input may take over a child. So a child holds no secrets and no connections, and its
+answers are accepted only as JSON and raw bytes of bounded size.
 """
 
 from pelagos_pipelines.sandbox.limits import (

@@ -1,6 +1,6 @@
-"""The ceilings for what strangers hand in: settings of the operator, which reach steps and model servers as variables.
+"""The ceilings for untrusted input: settings of the operator, passed to steps and model servers as environment variables.
 
-Whoever refuses something for its size says what the ceiling is and, by `raise_it`, which setting that was.
+A message that refuses something for its size states the ceiling and, by `raise_it`, the setting behind it.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ _PREFIX = "PELAGOS_MAX_"
 
 @dataclass(frozen=True)
 class Ceilings:
-    """One field for each setting of the operator that begins with ``max_``; the defaults are the same there."""
+    """One field for each operator setting that begins with ``max_``, with the same defaults."""
 
     image_megapixels: int = 50
-    """Millions of pixels of an image."""
+    """Millions of pixels that an image may have."""
     image_mebibytes: int = 64
-    """MiB of an image file."""
+    """MiB that an image file may have."""
     image_memory: int = 640
     """MiB that decoding one image may take."""
     image_seconds: int = 10
     """Seconds of processor time that decoding one image may take."""
     scan_megapixels: int = 500
-    """Millions of pixels of an image of a source that is cut into tiles."""
+    """Millions of pixels that an image may have when its source is cut into tiles."""
     scan_mebibytes: int = 2048
-    """MiB of such an image file."""
+    """MiB that the file of an image to be tiled may have."""
     checkpoint_mebibytes: int = 1024
-    """MiB of a checkpoint to start from, and of the tensors in it."""
+    """MiB that a checkpoint to start from, and the tensors in it, may have."""
 
     annotation_mebibytes: int = 256
-    """MiB of one file of annotations."""
+    """MiB that one annotation file may have."""
     annotations: int = 1_000_000
-    """Boxes, and images, that the annotation files of one source may list."""
+    """How many boxes, and how many images, the annotation files of one source may list."""
     annotation_seconds: int = 120
     """Seconds of processor time that parsing one annotation file may take."""
     archive_gibibytes: int = 200
-    """GiB that an archive may hold, unpacked."""
+    """GiB that an archive may hold when unpacked."""
     archive_seconds: int = 3600
-    """Seconds of processor time that unpacking one may take."""
+    """Seconds of processor time that unpacking an archive may take."""
 
     @classmethod
     def read(cls, variables: Mapping[str, str] | None = None) -> Ceilings:
-        """From the environment. Raises ValueError for anything but whole numbers from 1."""
+        """Read the ceilings from ``variables``, by default the environment. Raises ValueError unless all are whole and >= 1."""
         given = os.environ if variables is None else variables
         values = {}
         for field in fields(cls):
@@ -57,15 +57,15 @@ class Ceilings:
         return cls(**values)
 
     def variables(self) -> dict[str, str]:
-        """The environment that `read` reads."""
+        """The environment variables that `read` turns back into these ceilings."""
         return {setting(name): str(value) for name, value in asdict(self).items()}
 
 
 def setting(name: str) -> str:
-    """The setting, which is the environment variable, of a field."""
+    """The operator setting, and environment variable, for a field."""
     return _PREFIX + name.upper()
 
 
 def raise_it(name: str) -> str:
-    """What a person can do about a ceiling that was reached."""
+    """The hint for a message about a ceiling that was reached."""
     return f"the operator's setting {setting(name)} is the ceiling"

@@ -1,10 +1,10 @@
-"""A child: gives up what it does not need, then answers one task after the other until its socket closes.
+"""A child process: drops what it does not need, then answers one task after another until its socket closes.
 
-Forked by zygote.py. What it reads may be hostile, so it limits itself before it looks at anything. A message in is
-``{"task", "arguments", "size"}``, with the descriptor of a file where the content is not in the shared file, and that of a folder
-where the task writes files, which it finds in its arguments as ``into``; a message out is
-``{"document", "size"}``, ``{"refused", "detail"}``, ``{"limit"}`` or ``{"error"}``. Larger things go through two shared files
-in memory, one for each direction.
+Forked by zygote.py. Its input may be hostile, so it limits itself before it reads anything. A request is
+``{"task", "arguments"}``. It carries the descriptor of a file unless the content is in the shared input file, and that of a
+folder if the task writes files; the task finds the folder in its arguments as ``into``. A reply is ``{"document", "size"}``,
+``{"refused", "detail"}``, ``{"limit"}`` or ``{"error"}``. Content goes through two shared files in memory, one for each
+direction.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _COMPLAINT_BYTES = 4096
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
 _libc = ctypes.CDLL(None, use_errno=True)
 _began_with = 0
-"""Bytes of address space that this child was born with."""
+"""Bytes of address space that were mapped when this child set its limits."""
 
 
 @dataclass(frozen=True)
 class Descriptors:
-    """What a child is given: its socket, and the files in memory for what goes in and what comes out."""
+    """The descriptors a child is given: its socket, and the files in memory for input and output."""
 
     socket: int
     input: int
@@ -56,44 +56,45 @@ class _Place:
 
 
 def load(module: str) -> ModuleType:
-    """Import the tasks' module; what it loads is shared by all children."""
+    """Import the module of tasks, whose memory all children share."""
     tasks = importlib.import_module(module)
+    # Collections in a child then leave these objects alone: touching them would copy pages that are shared.
     gc.collect()
     gc.freeze()
     return tasks
 
 
 def complaints() -> str:
-    """What libraries have written to standard error during this task, which is how many decoders speak of damage."""
+    """What libraries have written to standard error during this task. Many decoders report damage only there."""
     sys.stderr.flush()
     return os.pread(2, _COMPLAINT_BYTES, 0).decode(errors="replace")
 
 
 def forget_complaints() -> None:
-    """Begin anew: what libraries said of the file before is none of the next one's faults."""
+    """Empty the captured standard error, so that complaints about one file are not blamed on the next."""
     os.ftruncate(2, 0)
     os.lseek(2, 0, os.SEEK_SET)
 
 
 def took_share() -> float:
-    """The largest share of its memory that this child has ever taken."""
+    """The child's peak memory use as a fraction of its limit."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     peak = int(status.partition("VmPeak:")[2].split()[0]) * 1024
     return (peak - _began_with) / max(resource.getrlimit(resource.RLIMIT_AS)[0] - _began_with, 1)
 
 
 def become(descriptors: Descriptors, limits: dict[str, int], tasks: ModuleType) -> NoReturn:
-    """Be a child from now on."""
+    """Turn this freshly forked process into a child, which serves tasks until its socket closes."""
     code = 1
     try:
         zygote = os.getppid()
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        # It may have ended just before: then nobody would ever end this one.
+        # The death signal is not sent for a parent that ended before prctl was called. Then nobody would ever end this child.
         if os.getppid() == zygote:
             _give_up(descriptors, limits)
             _serve(_Place(descriptors, limits, tasks))
         code = 0
-    except MemoryError:  # outside of a task: the pool takes an end without an answer for a lack of memory
+    except MemoryError:  # outside of a task: the pool reads code 0 without an answer as a memory limit
         code = 0
     finally:
         os._exit(code)
@@ -102,16 +103,16 @@ def become(descriptors: Descriptors, limits: dict[str, int], tasks: ModuleType) 
 def _give_up(descriptors: Descriptors, limits: dict[str, int]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    with contextlib.suppress(OSError):  # when memory is short on the machine, it is us
+    with contextlib.suppress(OSError):  # when the machine runs out of memory, the kernel kills this process first
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
     os.dup2(os.memfd_create("said"), 2)
     os.set_inheritable(2, False)
-    # What libraries opened when the zygote loaded them is not for code that a file may have taken over.
+    # Libraries may have opened files when the zygote loaded them. Code that a hostile file has taken over must not reach those.
     kept = {0, 1, 2, descriptors.socket, descriptors.input, descriptors.output}
-    for one in [int(name) for name in os.listdir("/proc/self/fd")]:  # noqa: PTH208 - a list before any is closed
+    for one in [int(name) for name in os.listdir("/proc/self/fd")]:  # noqa: PTH208 - listed before any is closed
         if one not in kept:
             with contextlib.suppress(OSError):
                 os.close(one)
@@ -121,8 +122,8 @@ def _give_up(descriptors: Descriptors, limits: dict[str, int]) -> None:
     largest = max(limits["result"], limits["file"])
     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))  # no further processes or threads
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # it is an error of the call then
-    # Last: what is mapped by now, most of it shared with the zygote, is not taken by a task.
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # so that the write fails with EFBIG instead
+    # Last, because what is mapped by now, most of it shared with the zygote, does not count against a task's memory.
     global _began_with  # noqa: PLW0603 - a child is a process of its own
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     _began_with = pages * resource.getpagesize()
@@ -137,7 +138,8 @@ def _serve(place: _Place) -> None:
             if not content:
                 return
             message = json.loads(content)
-            # The limit counts from the start of the process, so every task moves it; the hard one could not be raised again.
+            # RLIMIT_CPU counts from the start of the process, so every task moves the soft limit up. The hard limit stays
+            # unlimited, because once lowered it could not be raised for the next task.
             used = resource.getrusage(resource.RUSAGE_SELF)
             soft = int(used.ru_utime + used.ru_stime) + 1 + place.limits["cpu"]
             resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
@@ -151,10 +153,10 @@ def _serve(place: _Place) -> None:
 
 
 def _answer(place: _Place, message: dict[str, Any], passed: list[int]) -> bytes:
-    """What becomes of a task, as a message; larger results are in the shared file by then."""
+    """Run a task and return the reply; raw results are in the shared output file by then."""
     try:
         task: Task = getattr(place.tasks, message["task"])
-        # Left open: the shared file serves all tasks, and `_serve` closes what was passed, however the task ends.
+        # Neither descriptor is closed here: the shared file serves all tasks, and `_serve` closes those that were passed.
         if passed:
             with open(passed[0], "rb", closefd=False) as file:
                 file.seek(0)
@@ -176,7 +178,7 @@ def _answer(place: _Place, message: dict[str, Any], passed: list[int]) -> bytes:
     except TaskRefusedError as refusal:
         return _encode({"refused": str(refusal)[:4000], "detail": refusal.detail})
     except Exception as error:
-        # Type and place alone: the text of an exception may quote the file.
+        # Only type and place: the text of an exception may quote the file.
         frames = traceback.extract_tb(error.__traceback__)
         where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
         return _encode({"error": f"{type(error).__name__}{where}"})

@@ -1,4 +1,4 @@
-"""What a task in a child may use, what it answers, and how it can fail. Known to the pool and to the child."""
+"""The limits, the answer and the errors of a task in a child. Shared by the pool and the child."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _CEILINGS_OF_CONTAINERS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/m
 class Limits:
     """Ceilings of one task.
 
-    ``memory``: bytes of address space beside what the child had when it was started; ``cpu``: seconds of processor time;
-    ``deadline``: seconds until the child is killed; ``result``: bytes that the task may answer with, or write anywhere.
-    ``file``: bytes of a file that it may write, where that is more.
+    ``memory``: bytes of address space beyond what the child had when it started. ``cpu``: seconds of processor time.
+    ``deadline``: seconds until the child is killed. ``result``: bytes that the task may answer with, or
+    write to any file. ``file``: bytes that a file it writes may have, if that is more.
     """
 
     memory: int
@@ -29,28 +29,28 @@ class Limits:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a task returns: a small document of JSON, and bytes of any size below the ceiling."""
+    """What a task returns: a small JSON document, and raw bytes of at most ``Limits.result``."""
 
     document: dict[str, Any] = field(default_factory=dict)
     raw: bytes | bytearray | memoryview = b""
 
 
 class SandboxError(Exception):
-    """A task gave no answer; the message says why, and never what the file holds."""
+    """A task gave no answer. The message says why, and never quotes the file."""
 
 
 class UnavailableError(Exception):
-    """No child could be started: the fault is this machine's or this installation's, and no file's. Trying again may help.
+    """No child could be started. The cause is this machine or installation, not the file. Trying again may help.
 
-    It is no SandboxError on purpose, so that nobody takes it for a verdict about what was to be read.
+    Deliberately not a SandboxError, so that no caller takes it for a verdict on the file.
     """
 
 
 class LimitError(SandboxError):
-    """The task wanted more than its ceiling; ``kind`` is memory, cpu, deadline or result."""
+    """The task exceeded a ceiling; ``kind`` is memory, cpu, deadline or result."""
 
     def __init__(self, kind: str, limits: Limits) -> None:
-        """Say which ceiling it was, and where it is."""
+        """Build the message, which names the ceiling and its value."""
         self.kind = kind
         self.limits = limits
         super().__init__(
@@ -68,23 +68,23 @@ class CrashError(SandboxError):
 
 
 class TaskError(SandboxError):
-    """The task failed in a way that nobody foresaw; the message names the exception's type and place alone."""
+    """The task raised an unexpected exception; the message gives only its type and place."""
 
 
 class TaskRefusedError(Exception):
-    """Raised by a task that refuses its input, and in the process that asked; the message is for people.
+    """Raised by a task that refuses its input, and again in the calling process. The message is for people.
 
-    ``detail`` is a small document of JSON for those that want to say more.
+    ``detail`` is a small JSON document for callers that report more than the message.
     """
 
     def __init__(self, message: str, detail: dict[str, Any] | None = None) -> None:
-        """Refuse for the reason that ``message`` gives."""
+        """Refuse the input for the reason in ``message``."""
         self.detail = detail or {}
         super().__init__(message)
 
 
 def children_for(limits: Limits, at_most: int) -> int:
-    """How many tasks may run at once: what processors and half of the memory of this container or machine allow."""
+    """How many tasks may run at once, by the processors and half of the memory of this container or machine; at least 1."""
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     for path in map(Path, _CEILINGS_OF_CONTAINERS):
         text = path.read_text(encoding="ascii").strip() if path.is_file() else "max"

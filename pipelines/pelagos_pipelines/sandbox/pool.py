@@ -1,6 +1,6 @@
-"""The side that asks: keeps a zygote and up to so many children, and turns every way to fail into an error of its own.
+"""The calling side: keeps a zygote and a bounded number of children, and raises a distinct error for each kind of failure.
 
-Threads may share a pool. A pool that is carried over into a forked process starts anew there.
+Threads may share a pool. A pool that is inherited by a forked process starts a zygote of its own there.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from pelagos_pipelines.sandbox.zygote import MESSAGE_BYTES
 
 _START_SECONDS = 60.0
 _KEPT_BYTES = 16 * MEBIBYTE
-"""Shared files that grew beyond this are given back after the task."""
+"""Shared files that grew beyond this are emptied after the task."""
 _TASKS_OF_ONE_CHILD = 5_000
-"""A child that was used often is replaced, so that nothing accumulates."""
+"""A child is replaced after this many tasks, so that nothing accumulates in it."""
 _PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
-"""All that children see of our environment, which holds passwords."""
+"""The only environment variables that children inherit, because ours hold passwords."""
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _KEPT_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * MEBIBYTE),
     "MALLOC_TRIM_THRESHOLD_": str(64 * MEBIBYTE),
 }
-"""What glibc comes to by itself for large tasks. For small ones it gives memory back after each; to be given it again, page by
-page, takes half as long as an image takes to decode."""
+"""The thresholds that glibc reaches by itself with large tasks. With small ones it returns memory after each task, and faulting
+it in again page by page takes half as long as decoding an image."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ class _Child:
     tasks: int = 0
 
     def shrink(self) -> None:
-        """Give back memory that one large task needed."""
+        """Empty shared files that one large task let grow."""
         for shared in (self.input, self.output):
             if os.fstat(shared).st_size > _KEPT_BYTES:
                 os.ftruncate(shared, 0)
@@ -69,7 +69,7 @@ class _Child:
 
 
 class _ZygoteGoneError(Exception):
-    """Somebody has ended the zygote, and with it all children."""
+    """The zygote has ended, and with it all children."""
 
 
 class Pool:
@@ -85,7 +85,7 @@ class Pool:
     def __init__(
         self, module: str, limits: Limits, children: int = 1, environment: Mapping[str, str] | None = None
     ) -> None:
-        """Nothing is started before the first task."""
+        """Start nothing yet: the first task starts the zygote."""
         self.limits = limits
         self._module = module
         self._children = children
@@ -101,7 +101,7 @@ class Pool:
         self._zygote: _Zygote | None = None
 
     def __enter__(self) -> Pool:
-        """Close the pool at the end of the block."""
+        """Return the pool, which is closed at the end of the block."""
         return self
 
     def __exit__(
@@ -118,18 +118,19 @@ class Pool:
         file: int | None = None,
         into: int | None = None,
     ) -> Answer:
-        """Run a task of the module on ``content``, or on the open ``file``, which the child reads by its descriptor.
+        """Run a task of the module on ``content``, or on the open ``file``, whose descriptor is passed to the child.
 
-        With a file, the task may be given the open folder ``into``, in which it writes others.
+        With a file, ``into`` may be the descriptor of a folder, in which the task writes files.
 
         Raises:
-            TaskRefusedError: by the task.
+            TaskRefusedError: the task refused its input.
             LimitError: the task reached a ceiling.
             CrashError: the child ended during the task.
             TaskError: the task raised something else.
             UnavailableError: no process could be started; that says nothing about the content.
         """
-        # What the process that we were forked from has is still its own: two that ask on one socket read each other's answers.
+        # After a fork, the inherited sockets still belong to the parent. Two processes that ask on one socket would read each
+        # other's answers.
         if self._owner != os.getpid():
             self._begin()
         request = json.dumps({"task": task, "arguments": dict(arguments)}).encode()
@@ -139,7 +140,7 @@ class Pool:
         with self._turns:
             try:
                 return self._run(request, content, descriptors)
-            except _ZygoteGoneError:  # somebody ended it; our task may have had nothing to do with that
+            except _ZygoteGoneError:  # our task may have had nothing to do with that, so it gets a second try
                 try:
                     return self._run(request, content, descriptors)
                 except _ZygoteGoneError:
@@ -147,7 +148,7 @@ class Pool:
 
     def _run(self, request: bytes, content: bytes | memoryview, passed: Sequence[int]) -> Answer:
         child = self._take()
-        # Until it has answered in a way that shows it sound: after a limit or a lie nobody knows what state it is in.
+        # False until the child has given a sound answer. After a reached limit or a malformed reply its state is unknown.
         usable = False
         try:
             answer = _judge(self._ask(child, request, content, passed), child, self.limits)
@@ -178,7 +179,7 @@ class Pool:
             try:
                 return self._zygote.fork(self.limits)
             except (OSError, EOFError) as error:
-                # Its children have ended with it, or will: none of those that wait here can be used.
+                # Its children have ended with it, or will soon: none of the free ones can be used.
                 self._drop()
                 raise _ZygoteGoneError from error
 
@@ -197,7 +198,7 @@ class Pool:
                 view, position = memoryview(content), 0
                 while position < len(view):
                     position += os.pwrite(child.input, view[position:], position)
-                os.ftruncate(child.input, len(view))  # of the task before, more may be there
+                os.ftruncate(child.input, len(view))  # the previous task's content may have been longer
                 child.socket.sendall(request)
             else:
                 socket.send_fds(child.socket, [request], passed)
@@ -219,16 +220,16 @@ class Pool:
         return message
 
     def _death(self, child: _Child) -> Exception:
-        """The error for a child that ended in the middle of a task."""
+        """The error to raise for a child that ended in the middle of a task."""
         with self._lock:
             code = self._zygote.end(child.pid) if self._zygote is not None else None
-        # It has been waited for: its number may be another process's from now on.
+        # The child has been reaped, so its process id may be another process's from now on.
         child.pid = 0
         if code is None:
             return _ZygoteGoneError()
         if code == -signal.SIGXCPU:
             return LimitError("cpu", self.limits)
-        # Nobody here has killed it: the kernel does when the machine or the container has no memory left.
+        # Nothing here has killed it. The kernel does so when the machine or the container runs out of memory.
         if code in (0, -signal.SIGKILL):
             return LimitError("memory", self.limits)
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
@@ -238,7 +239,7 @@ class Pool:
         child.tasks += 1
         if usable:
             child.shrink()
-        # A child that is not used again is killed here: it may be in the middle of the task, for as long as it likes.
+        # A child that is not reused is killed here, because it may still be in the middle of its task and never end by itself.
         with self._lock:
             if usable and child.tasks < _TASKS_OF_ONE_CHILD and self._zygote is not None:
                 self._free.append(child)
@@ -249,13 +250,13 @@ class Pool:
 
 
 class _Zygote:
-    """The process that forks children, seen from ours."""
+    """Our handle on the process that forks children."""
 
     def __init__(self, module: str, environment: Mapping[str, str]) -> None:
-        # Of whole messages: what is sent at once is received at once, or not at all.
+        # SOCK_SEQPACKET keeps message boundaries: a message is received whole or not at all.
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-        # Closed here once it is theirs: while we have it too, nothing would tell us that they have ended.
+        # We close their end once they have it. While we held a copy, we would not see end of file when they end.
         with theirs:
             self._process = subprocess.Popen(
                 [
@@ -281,7 +282,7 @@ class _Zygote:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         shared = [os.memfd_create(name) for name in ("input", "output")]
         try:
-            # A pair for each child: what it says reaches nobody else, and its end shows at once, in the middle of a task, too.
+            # One socket pair for each child: no other process receives its replies, and its end shows at once, even mid-task.
             message = {"fork": True, "limits": asdict(limits)}
             pid = self._talk(message, [theirs.fileno(), *shared])["pid"]
         except BaseException:
@@ -294,7 +295,7 @@ class _Zygote:
         return _Child(pid, ours, *shared)
 
     def end(self, pid: int) -> int | None:
-        """Kill the child if it lives; how it ended, as `os.waitstatus_to_exitcode` says it. None when the zygote is gone."""
+        """Kill and reap the child; its exit code as by `os.waitstatus_to_exitcode`, or None when the zygote has ended."""
         try:
             status: int = self._talk({"end": pid})["status"]
         except (OSError, EOFError):
@@ -305,7 +306,7 @@ class _Zygote:
         return self._process.poll() is None
 
     def close(self) -> None:
-        # This alone ends it, and its children; by force only what does not see that.
+        # The zygote ends, and ends its children, when it sees the socket close. It is killed only if it does not.
         self._socket.close()
         try:
             self._process.wait(5)
@@ -323,7 +324,7 @@ class _Zygote:
 
 
 def interpreter() -> str:
-    """The Python of this environment; inside of Triton's Python backend ``sys.executable`` is not it."""
+    """The path of this environment's Python; in Triton's Python backend ``sys.executable`` is something else."""
     named = f"python{sys.version_info.major}.{sys.version_info.minor}"
     candidates = [Path(sys.executable), *(Path(prefix) / "bin" / named for prefix in (sys.prefix, sys.base_prefix))]
     for candidate in candidates:
@@ -333,7 +334,7 @@ def interpreter() -> str:
 
 
 def _judge(message: dict[str, Any], child: _Child, limits: Limits) -> Answer:
-    """What a child's message means. Everything in it may be a lie, so only the types that we expect are taken."""
+    """Turn a child's message into an answer or an error. All of it may be forged, so only the expected types are accepted."""
     detail, size, limit = message.get("detail"), message.get("size"), message.get("limit")
     if isinstance(refused := message.get("refused"), str):
         raise TaskRefusedError(_printable(refused), detail if isinstance(detail, dict) else None)
@@ -348,7 +349,7 @@ def _judge(message: dict[str, Any], child: _Child, limits: Limits) -> Answer:
 
 
 def _read(descriptor: int, size: int) -> bytearray:
-    """The bytes are copied: what the child does to the file afterwards concerns nobody."""
+    """Copy ``size`` bytes out of the shared file, so that the child cannot change them once they have been checked."""
     content = bytearray(size)
     view, position = memoryview(content), 0
     while position < size:

@@ -1,12 +1,12 @@
-"""The process that children are forked from: clean, single-threaded, with the tasks' module loaded.
+"""The process that children are forked from: clean, single-threaded, with the module of tasks loaded.
 
-Started by pool.py as ``python -I zygote.py DESCRIPTOR PARENT``; the descriptor is one end of a SOCK_SEQPACKET pair, on which
-it is told first what to load, and then:
+Started by pool.py as ``python -I zygote.py DESCRIPTOR PARENT``. The descriptor is one end of a SOCK_SEQPACKET pair. The first
+message on it says what to load; the following ones are:
 
 - ``{"fork": true}`` with the descriptors of a child: answered with ``{"pid": ...}``
-- ``{"end": pid}``: kill the child if it lives, and answer how it ended, ``{"status": ...}``
+- ``{"end": pid}``: kill and reap the child, and answer how it ended, ``{"status": ...}``
 
-It ends when the other end closes or when the parent is gone, and its children end with it.
+It ends when the other end closes or the parent ends, and its children end with it.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ MESSAGE_BYTES = 64 * 1024
 
 
 def main(descriptor: int, parent: int) -> None:
-    """Serve until nobody can ask any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that we serve
+    """Serve until the parent ends or closes its end of the socket."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     control = socket.socket(fileno=descriptor)
     watched = os.pidfd_open(parent)
-    if os.getppid() != parent:  # it ended before we could watch it, and the number may be another process's by now
+    if os.getppid() != parent:  # it ended before we could watch it, and its id may be another process's by now
         return
     first = json.loads(control.recv(MESSAGE_BYTES))
     sys.path[:] = first["path"]
     sys.dont_write_bytecode = True
-    # After the path is that of the parent: `-I` leaves it out of ours, so that no variable decides what is imported here.
+    # Imported only now that the path is the parent's. `-I` keeps PYTHONPATH and the current folder out of our own.
     from pelagos_pipelines.sandbox import child
 
     tasks = child.load(first["module"])
@@ -53,7 +53,7 @@ def _serve(control: socket.socket, watched: int, children: set[int], tasks: Modu
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(watched, select.POLLIN)
-    # The parent may end without closing its end, which other children of it can have inherited.
+    # The parent is watched as well, because its end of the socket stays open when other children of it have inherited it.
     while all(descriptor != watched for descriptor, _ in poll.poll()):
         content, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES, 4)
         if not content:
@@ -65,11 +65,11 @@ def _serve(control: socket.socket, watched: int, children: set[int], tasks: Modu
             continue
         pid = os.fork()
         if pid == 0:
-            # The child must not be able to ask for others, or for the end of one.
+            # The child must not be able to ask for other children, or to have one ended.
             control.close()
             os.close(watched)
             child.become(child.Descriptors(*descriptors), message["limits"], tasks)
-        # Here they are copies; while this process had one, the parent would not see that the child has ended.
+        # These are copies of what the child has. While this process held one, the parent would not see the child end.
         for one in descriptors:
             os.close(one)
         children.add(pid)
@@ -77,7 +77,7 @@ def _serve(control: socket.socket, watched: int, children: set[int], tasks: Modu
 
 
 def _end(pid: int) -> int:
-    os.kill(pid, signal.SIGKILL)  # it is ours and not waited for: the number is nobody else's
+    os.kill(pid, signal.SIGKILL)  # our own child, not yet reaped, so its id cannot be another process's
     _, status = os.waitpid(pid, 0)
     return os.waitstatus_to_exitcode(status)
 
