@@ -1,7 +1,8 @@
-"""Folders and object storage behind one face, for everything that runs inside pipeline steps and model servers.
+"""One interface to folders and object storage, for everything that runs inside pipeline steps and model servers.
 
-A step's parameters name each place as an absolute path or as ``s3://bucket/prefix``. Steps open them as `places.Place` and go on
-with folders. Imports nothing but obstore and the standard library: the init container of a model server uses it.
+A step's parameters name each place as an absolute path or as ``s3://bucket/prefix``. Steps open them as `places.Place` and work
+with folders from then on. Imports only obstore, pelagos_contract and the standard library: a model server's init container uses
+it.
 """
 
 from __future__ import annotations
@@ -34,5 +35,5 @@ __all__ = [
 
 
 def scratch() -> Path:
-    """The folder below which everything that is kept on object storage has its copy on this machine."""
+    """The local folder below which everything that is kept on object storage has its copy."""
     return Path(tempfile.gettempdir()) / "pelagos"

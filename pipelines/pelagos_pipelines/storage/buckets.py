@@ -1,8 +1,8 @@
-"""One prefix of a bucket of S3-compatible storage, over obstore: read, write, list, and conditional writes.
+"""One prefix of a bucket in S3-compatible storage, by way of obstore: reads, writes, listings and conditional writes.
 
 Used by places, leases and the modules that know what is stored. Service and credentials come from the environment
 (AWS_ENDPOINT_URL, AWS_REGION, AWS_CA_BUNDLE, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN). Every method may raise
-the errors of storage.errors; bodies that break off are fetched again.
+the errors of storage.errors. Downloads whose body breaks off are repeated.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from obstore.store import S3Store
 
 AT_ONCE = 8
-"""Transfers at once."""
+"""Concurrent transfers."""
 TRIES = 4
-"""Of a download whose body breaks off; requests are tried again below that."""
+"""Attempts at a download whose body breaks off. obstore retries failed requests below that."""
 TIMEOUTS = Timeouts(timeout=3600, connect=5, read=30, retries=6, retry_timeout=90, first_pause=0.2, longest_pause=10)
-"""A large object takes its time, but no half minute without a byte."""
+"""Seconds: a large object may take an hour, but never 30 seconds without a byte."""
 _CHUNK = 1 << 20
 
 Given = TypeVar("Given")
@@ -38,7 +38,7 @@ Given = TypeVar("Given")
 
 @dataclass(frozen=True)
 class Object:
-    """What a listing says of an object: ``path`` below the prefix, ``size`` in bytes."""
+    """A listed object: ``path`` below the prefix, ``size`` in bytes."""
 
     path: str
     size: int
@@ -47,7 +47,7 @@ class Object:
 
 @dataclass(frozen=True)
 class Login:
-    """How a storage of somebody else is reached; without ``credentials``, by obstore's names of them, as nobody."""
+    """How to reach somebody else's storage. ``credentials`` by obstore's names; without any, requests are not signed."""
 
     endpoint: str
     region: str
@@ -55,7 +55,10 @@ class Login:
     authority: bytes = b""
 
     def connect(self, place: tuple[str, str]) -> S3Store:
-        """A client. What our own storage has in the environment must not go to a stranger's: obstore would take it there."""
+        """A client for the bucket and prefix ``place``.
+
+        Our own AWS_ variables are removed while it is created: obstore would read them, and send our credentials to a stranger.
+        """
         ours = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("AWS_")}
         try:
             login = self.credentials or {"skip_signature": "true"}
@@ -65,7 +68,7 @@ class Login:
 
 
 def is_remote(uri: str) -> bool:
-    """Whether it is object storage; everything else is a folder. StorageRefusedError for another scheme."""
+    """Whether ``uri`` names object storage; False for a folder. Raises StorageRefusedError for any other scheme."""
     if uri.startswith(s3.SCHEME):
         return True
     if "://" in uri:
@@ -74,7 +77,7 @@ def is_remote(uri: str) -> bool:
 
 
 def parse(uri: str) -> tuple[str, str]:
-    """Bucket and prefix of ``s3://bucket/prefix``. StorageRefusedError when it is not one."""
+    """The bucket and the prefix in ``s3://bucket/prefix``. Raises StorageRefusedError for anything else."""
     place = s3.parse(uri)
     if place is None:
         raise StorageRefusedError(f"{uri!r} must be s3://bucket/prefix")
@@ -82,18 +85,18 @@ def parse(uri: str) -> tuple[str, str]:
 
 
 class Bucket:
-    """All objects of a bucket below the prefix that ``uri`` names. Safe for use by several threads."""
+    """All objects below the prefix that ``uri`` names. Threads may share it."""
 
     def __init__(self, uri: str, login: Login | None = None) -> None:
-        """Make no connection. StorageRefusedError for what is no s3:// uri, and without credentials.
+        """Open no connection. Raises StorageRefusedError unless it is an s3:// uri and there are credentials.
 
-        ``login``: of a storage that is not ours; nothing of the environment is used then.
+        ``login`` is for a storage that is not ours; the environment is not used then.
         """
         self.uri = uri.rstrip("/")
         self._store = _connect(parse(uri)) if login is None else login.connect(parse(uri))
 
     def list(self, folder: str = "") -> Sequence[Object]:
-        """Everything below ``folder``, sorted by path."""
+        """All objects below ``folder``, sorted by path."""
         import obstore
 
         found: list[Object] = []
@@ -103,7 +106,7 @@ class Bucket:
         return sorted(found, key=lambda entry: entry.path)
 
     def find(self, path: str) -> Object | None:
-        """The object of exactly this name."""
+        """The object with exactly this name, or None."""
         import obstore
 
         with worded(self.uri, f"looking for {path}"):
@@ -114,7 +117,7 @@ class Bucket:
         return Object(path, found["size"], found["e_tag"] or "")
 
     def read(self, path: str) -> tuple[bytes, str] | None:
-        """Content and ETag; None when it is not there. For small objects."""
+        """Content and ETag, or None when there is no such object. For small objects: the content is read into memory."""
         import obstore
 
         def once() -> tuple[bytes, str] | None:
@@ -137,8 +140,8 @@ class Bucket:
 
         Raises:
             FileNotFoundError: there is no such object.
-            ChangedError: it is not the one with ``etag``, or its content not the one with ``sha256``.
-            OSError: the disk is full, among others.
+            ChangedError: its ETag is not ``etag``, or its content does not have ``sha256``.
+            OSError: the file could not be written, for example because the disk is full.
         """
         import obstore
 
@@ -163,21 +166,21 @@ class Bucket:
             partial.replace(target)
 
     def upload(self, file: Path, path: str) -> None:
-        """Write a file; readers see the old object or the new one."""
+        """Upload a file; readers see either the old object or the new one."""
         import obstore
 
         with worded(self.uri, f"writing {path}"):
             obstore.put(self._store, path, file)
 
     def write(self, path: str, content: bytes) -> None:
-        """Write bytes; readers see the old object or the new one."""
+        """Write bytes; readers see either the old object or the new one."""
         import obstore
 
         with worded(self.uri, f"writing {path}"):
             obstore.put(self._store, path, content)
 
     def write_if(self, path: str, content: bytes, etag: str) -> str | None:
-        """Write only over the object with ``etag``, or with "" only where there is none: the new ETag, None when it is not so."""
+        """Write only if the object still has ``etag``, or for "" only if there is none. Returns the new ETag, None if refused."""
         import obstore
         from obstore import exceptions
 
@@ -189,7 +192,7 @@ class Bucket:
         return written["e_tag"] or ""
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Remove objects; no effect on those that are gone."""
+        """Remove objects; absent ones are ignored."""
         import obstore
 
         if listed := list(paths):
@@ -198,7 +201,7 @@ class Bucket:
 
 
 def at_once(work: Callable[[Given], None], items: Iterable[Given]) -> None:
-    """Do ``work`` for all items, several at once; the first error ends it."""
+    """Call ``work`` for all items, up to ``AT_ONCE`` concurrently. The first error cancels those not yet started."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         futures = [pool.submit(work, item) for item in items]
         try:
@@ -210,7 +213,7 @@ def at_once(work: Callable[[Given], None], items: Iterable[Given]) -> None:
 
 
 def _trying(once: Callable[[], Given]) -> Given:
-    """Again when a body broke off; an object that changed stays changed."""
+    """Call ``once``, up to ``TRIES`` times when it raises StorageError. ChangedError is final: the object stays changed."""
     for left in reversed(range(TRIES)):
         try:
             return once()
@@ -224,7 +227,7 @@ def _trying(once: Callable[[], Given]) -> Given:
 
 
 def _connect(place: tuple[str, str]) -> S3Store:
-    # Refused here, because obstore would wait for the metadata service of a cloud, and then speak of that instead.
+    # Refused here, because obstore would wait for a cloud's metadata service and then complain about that instead.
     own = all(os.environ.get(name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"))
     if not own and not s3.platform_has_credentials():
         raise StorageRefusedError(

@@ -1,4 +1,4 @@
-"""How object storage fails, in words of our own: vendors' messages are long and quote what they were sent."""
+"""Failures of object storage, in our own words: vendors' messages are long and quote the request."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from pelagos_contract.s3 import Failing
 
 
 class StorageError(Exception):
-    """The storage does not answer, or cannot now. Trying the step again helps."""
+    """The storage does not answer, or cannot serve the request now. Trying the step again helps."""
 
 
 class StorageRefusedError(Exception):
-    """The storage refuses credentials, bucket or name. A person must change something."""
+    """The storage refuses the credentials, the bucket or a name. A person must change something."""
 
 
 class ChangedError(StorageError):
-    """An object is not the one that was listed. Trying the step again helps."""
+    """An object was replaced after it was listed. Trying the step again helps."""
 
 
 class TakenOverError(Exception):
-    """Another process works in the same place now; this one must end and leave it alone."""
+    """Another process has taken over the place. This one must end without writing there again."""
 
 
 @contextmanager
 def worded(where: str, doing: str) -> Iterator[None]:
-    """Raise our errors for obstore's; FileNotFoundError passes for an absent object, not for an absent bucket.
+    """Translate obstore's errors into ours. FileNotFoundError passes through for an absent object, not for an absent bucket.
 
     Raises:
-        StorageError, StorageRefusedError, ChangedError: see there.
+        StorageError, StorageRefusedError, ChangedError: as each class says.
     """
     from obstore import exceptions
 

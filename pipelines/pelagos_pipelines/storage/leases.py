@@ -1,7 +1,8 @@
-"""Who may write to a place on object storage: an object that only its holder renews, by conditional writes.
+"""Decides who may write to a place on object storage: a lease is an object that only its holder renews, by conditional writes.
 
-No clocks are compared: who waits watches the object, and takes it over when it has not changed for ``TTL`` seconds of its own
-time. The service must know conditional writes (If-None-Match, If-Match), and is refused when it says that it does not.
+Clocks of different machines are never compared. A waiting process watches the object, and takes it over when it has not changed
+for ``TTL`` seconds of the waiting process's own time. The service must support conditional writes (If-None-Match, If-Match); one
+that reports that it does not is refused.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from pelagos_pipelines.storage.buckets import Bucket
 from pelagos_pipelines.storage.errors import StorageError, TakenOverError
 
 TTL = 45.0
-"""Seconds without a sign of life after which a holder counts as gone."""
+"""Seconds without a renewal after which a holder counts as dead."""
 POLL = 2.0
+"""Seconds between two looks at a lease that another process holds."""
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ class Lease:
     """One holder's claim on the object ``path``."""
 
     def __init__(self, bucket: Bucket, path: str) -> None:
-        """Claim nothing yet."""
+        """Prepare a claim on the object; nothing is written yet."""
         self._bucket, self._path = bucket, path
         self._holder = uuid4().hex
         self._etag = ""
@@ -36,12 +38,13 @@ class Lease:
         self._lock = threading.Lock()
 
     def take(self) -> None:
-        """Take it now, whoever holds it: the last one who takes it is the one who may go on."""
+        """Take the lease at once, from any holder. The last process to take it is the one that may continue."""
+        # A claim fails when another process wrote between our read and our write: read again, and claim over that.
         while not self._claim(self._seen()[1]):
             pass
 
     def wait(self) -> None:
-        """Take it when nobody holds it, or its holder has shown no sign of life for ``TTL`` seconds."""
+        """Take the lease when nobody holds it, or its holder has not renewed it for ``TTL`` seconds."""
         holder, etag = self._seen()
         since = time.monotonic()
         if holder:
@@ -53,22 +56,23 @@ class Lease:
             time.sleep(POLL)
             before = etag
             holder, etag = self._seen()
+            # Each renewal writes a new number, so a live holder's object changes its ETag.
             if etag != before:
                 since = time.monotonic()
 
     def confirm(self) -> None:
-        """Renew it. Raises TakenOverError when somebody else has it."""
+        """Renew the lease. Raises TakenOverError when another process holds it."""
         with self._lock:
             if self._claim(self._etag):
                 return
             holder, etag = self._seen()
-            # Ours after all: the answer to an earlier renewal was lost on the way.
+            # Still ours: an earlier renewal was written, but its answer was lost, so we compared with an old ETag.
             if holder == self._holder and self._claim(etag):
                 return
         raise TakenOverError(f"{self._bucket.uri}: another process has taken over; this one ends")
 
     def release(self) -> None:
-        """Let the next one in at once. Errors are left to time."""
+        """Free the lease for the next process at once. If that fails, the lease expires by itself."""
         with self._lock:
             try:
                 self._bucket.write_if(self._path, b'{"holder": ""}\n', self._etag)
@@ -77,7 +81,7 @@ class Lease:
 
     @contextmanager
     def renewed(self) -> Iterator[None]:
-        """Show signs of life meanwhile."""
+        """Renew the lease in a thread for as long as the block runs."""
         ended = threading.Event()
 
         def renew() -> None:
@@ -86,7 +90,7 @@ class Lease:
                     self.confirm()
                 except StorageError as error:
                     log.warning("a lease was not renewed, will be tried again: %s", error)
-                except Exception:  # whoever confirms next is told
+                except Exception:  # taken over, for example: the next `confirm` raises it to the caller
                     return
 
         thread = threading.Thread(target=renew, name="lease", daemon=True)
@@ -106,11 +110,11 @@ class Lease:
         return written is not None
 
     def _seen(self) -> tuple[str, str]:
-        """Holder and ETag; both empty when there is no lease."""
+        """Holder and ETag of the stored lease; both empty when there is none."""
         found = self._bucket.read(self._path)
         if found is None:
             return "", ""
         try:
             return str(json.loads(found[0])["holder"]), found[1]
         except (ValueError, KeyError, TypeError):
-            return "", found[1]  # whatever it is, it is no claim
+            return "", found[1]  # unreadable content is no claim; its ETag lets us write over it

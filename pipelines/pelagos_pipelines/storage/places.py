@@ -1,6 +1,6 @@
-"""A folder in which a step works, and where it is kept: in itself, or below a prefix of a bucket.
+"""A folder in which a step works, and the place where its files are kept: that folder itself, or a prefix of a bucket.
 
-Opened by steps for each of their parameters that names a place. For a folder every method but ``kept_as`` does nothing.
+Steps open one for each parameter that names a place. For a plain folder, `pull` and `push` do nothing.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ Stamp = tuple[int, int, int]
 
 
 class Place:
-    """``folder`` is on this machine; ``bucket`` is where it is kept, None for a folder."""
+    """``folder`` is on this machine. ``bucket`` is where its files are kept, None when they are kept in the folder itself."""
 
     def __init__(self, uri: str, scratch: Path) -> None:
-        """Make no connection yet. ``scratch`` becomes the folder of a place on object storage, emptied of what is left there."""
+        """Open no connection yet. For a place on object storage, ``scratch`` becomes the folder, and is emptied first."""
         self.uri = uri.rstrip("/") if is_remote(uri) else uri
         self.bucket = Bucket(uri) if is_remote(uri) else None
         self.folder = scratch if self.bucket else Path(uri)
         self._kept: dict[str, Stamp] = {}
         self.changing: set[str] = set()
-        """Folders that another process writes to at this moment: what is kept of them stays as it is."""
+        """Folders that another process is writing to: `push` neither uploads nor removes anything below them."""
         if self.bucket:
             shutil.rmtree(scratch, ignore_errors=True)
             scratch.mkdir(parents=True)
 
     def kept_as(self, path: Path) -> str:
-        """What others call ``path``, which is in the folder."""
+        """The address of ``path``, a file in the folder, for other steps: below the uri, or the path itself."""
         return f"{self.uri}/{path.relative_to(self.folder).as_posix()}" if self.bucket else str(path)
 
     def pull(self, wanted: Callable[[str], bool] = lambda path: True) -> None:
-        """Bring what is kept and ``wanted`` (by its path below the place). For places that only our own steps write to."""
+        """Download the kept files that ``wanted`` accepts by their path. For places that only our own steps write to."""
         if self.bucket is None:
             return
         bucket = self.bucket
@@ -51,9 +51,9 @@ class Place:
         self._kept |= {path: _stamp(target) for path, target in targets.items()}
 
     def push(self, wanted: Callable[[str], bool], rank: Callable[[str], int] = lambda path: 0) -> None:
-        """Keep what changed since ``pull`` or the last ``push``, and remove what is gone.
+        """Upload what changed since `pull` or the last `push`, and remove kept files that no longer exist in the folder.
 
-        ``wanted`` says which paths are to be kept. Those with a lower ``rank`` are there before one with a higher is written.
+        ``wanted`` decides which paths are kept. All files of a lower ``rank`` are uploaded before any of a higher one.
         """
         if self.bucket is None:
             return
@@ -71,22 +71,22 @@ class Place:
             self._kept |= {path: present[path] for path in paths}
 
     def remove(self, path: str) -> None:
-        """Remove a file from where it is kept, and from the folder."""
+        """Remove a file from the folder and from the bucket."""
         (self.folder / path).unlink(missing_ok=True)
         if self.bucket:
             self.bucket.remove([path])
 
     def write(self, path: str, content: bytes) -> None:
-        """Keep a file that is not in the folder, whose disk may be full."""
+        """Write a file to the bucket alone, for when the folder's disk may be full. Only for places on object storage."""
         assert self.bucket is not None
         self.bucket.write(path, content)
 
 
 def safe_targets(objects: Mapping[str, Object], folder: Path) -> dict[str, Path]:
-    """Where each object goes below ``folder``. Names of objects are hostile until they have passed here.
+    """The path below ``folder`` for each object. Object names are untrusted until this has checked them.
 
     Raises:
-        StorageRefusedError: a name that a folder cannot hold, or a name that is a file and a folder at once.
+        StorageRefusedError: a name cannot be a path in a folder, or names an object and a folder of others.
     """
     parents = {str(parent) for path in objects for parent in PurePosixPath(path).parents}
     for path in objects:
@@ -99,7 +99,7 @@ def safe_targets(objects: Mapping[str, Object], folder: Path) -> dict[str, Path]
 
 
 def require_room(folder: Path, objects: Iterable[Object]) -> None:
-    """FullError before the first byte, when the volume of ``folder`` cannot hold the objects."""
+    """Raise FullError, before the first byte is written, when the volume of ``folder`` cannot hold the objects."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = sum(entry.size for entry in objects)
     free = shutil.disk_usage(folder).free
@@ -108,10 +108,10 @@ def require_room(folder: Path, objects: Iterable[Object]) -> None:
 
 
 def _files(folder: Path, but: Set[str]) -> dict[str, Stamp]:
-    """Regular files below the folder, by their path in it, ``but`` those of some folders. Links are never kept."""
+    """Stamps of the files below the folder, by path, except those in the folders ``but``. Symbolic links are never kept."""
     found = {}
     for parent, folders, names in os.walk(folder):
-        # Not even looked at: what is written there at this moment may be gone before it is.
+        # These folders are not even listed: a file that is being written there may be deleted before we stat it.
         folders[:] = [name for name in folders if Path(parent, name).relative_to(folder).as_posix() not in but]
         for name in names:
             file = Path(parent, name)
