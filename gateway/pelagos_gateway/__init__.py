@@ -1,1 +1,1 @@
-"""The gateway: where people call models. It tells an Envoy what to let through, and judges who comes."""
+"""The gateway: where people call models. It configures an Envoy proxy and authorizes every request that passes through it."""

@@ -31,7 +31,7 @@ async def _run(settings: Settings) -> None:
 
 
 def main() -> int:
-    """Serve until told to end; 2 when the settings cannot be used."""
+    """Serve until SIGINT or SIGTERM; returns the exit code, 2 when the settings are invalid or no cluster is configured."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         settings = Settings()

@@ -1,4 +1,4 @@
-"""The program from start to end: follows the API server, tells Envoy, judges, listens. Called by __main__ and by tests."""
+"""The whole program: watches the API server, configures Envoy, authorizes requests, serves metrics. Called by __main__, tests."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ TRIALS = Collection(meta.API_VERSION, "Trial", "trials")
 CONFIG_MAPS = Collection("v1", "ConfigMap", "configmaps")
 _LOOK_SECONDS = 1.0
 _AGAIN_SECONDS = 2.0
-"""After which it is tried again to write what Envoy shall do, on a disk that was full."""
+"""Wait before another attempt to write Envoy's configuration, for example after a full disk."""
 _DRAIN_SECONDS = 1.0
 _ENVOY_THREADS = 4
 
 
 class Gateway:
-    """One installation, or one namespace."""
+    """The gateway of a whole installation, or of one namespace."""
 
     def __init__(
         self,
@@ -98,7 +98,7 @@ class Gateway:
         self._pending = asyncio.Event()
 
     async def run(self, until: Awaitable[object]) -> None:
-        """Serve until told to end; then let what is in progress end, and leave nothing behind."""
+        """Serve until ``until`` completes or a task fails; then drain Envoy for ``_DRAIN_SECONDS`` and release everything."""
         self._settings.sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._journal.start()
         for server in self._servers:
@@ -118,6 +118,7 @@ class Gateway:
             for task in (*tasks, stopped):
                 task.cancel()
             await asyncio.gather(*tasks, stopped, return_exceptions=True)
+            # Envoy first: the requests that it drains still go through the converter and the stream server.
             if self.envoy is not None:
                 await self.envoy.stop(_DRAIN_SECONDS)
             await self._converter.stop()
@@ -145,7 +146,7 @@ class Gateway:
         self._trials.take(self._open_trials.objects, datetime.now(UTC), self._clock())
 
     async def _apply(self) -> None:
-        """Tell Envoy, once for all that changes at a time; and start it, once there is something to tell."""
+        """Write Envoy's configuration, once per burst of changes, and start Envoy after the first attempt."""
         started: asyncio.Task[None] | None = None
         try:
             while True:
@@ -183,7 +184,8 @@ class Gateway:
         return runner
 
     async def _told(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Health and metrics."""
+        """Answer /metrics, /healthz and /readyz."""
+        # A web page whose name resolves to 127.0.0.1 (DNS rebinding) must not read this through a browser.
         if self._settings.metrics_address in LOOPBACK and request.url.host not in LOOPBACK:
             return web.Response(status=421, text="Ask by 127.0.0.1 or localhost\n")
         if request.path == "/metrics":

@@ -1,6 +1,6 @@
-"""What Envoy asks before it lets a request pass (its ext_authz), on a Unix socket for the owner alone. Called by the program.
+"""Envoy's external authorization (ext_authz), on a Unix socket that only the owner can open. Started by ``app``.
 
-Should this end, nothing passes. Called on the way of every request: it does no more than it must.
+It fails closed: without it, no request passes. It is on the path of every request, so it does as little as it can.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ logger = logging.getLogger(__name__)
 _HTTP, _GRPC = "/http", "/grpc"
 _OK = 200
 _LONGEST = 32 * 1024
-"""Bytes of a line or a header: more than Envoy takes from clients."""
+"""Longest line or header in bytes: more than Envoy accepts from clients."""
 
 
 class Authority:
-    """The server. ``judge`` decides."""
+    """Translates between Envoy's requests and ``judge``, which decides."""
 
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """200 with where to go, or what the client is told."""
-        # As Envoy will route it, not as it would be spelled otherwise.
+        """200 with the chosen cluster in a header, or the refusal that Envoy sends to the client."""
+        # The raw path, which Envoy routes by: decoded or normalized, it could name another service than the one authorized.
         path = request.raw_path
         is_grpc = path.startswith(_GRPC)
         asked = Asked(
@@ -56,19 +56,19 @@ class Authority:
             return web.Response(status=_OK, headers=headers)
         METRICS.refused(told.status)
         if is_grpc:
-            # The code is ours, because Envoy makes UNAVAILABLE of 429, after which clients try again at once.
+            # The gRPC code is set here because Envoy maps 429 to UNAVAILABLE, which clients retry at once.
             return web.Response(status=told.status, text=told.message, headers={"grpc-status": str(told.grpc)})
         headers = {"Content-Type": "application/json", **told.headers}
         return web.Response(status=told.status, body=json.dumps({"error": told.message}).encode(), headers=headers)
 
 
 def _is_long(length: str) -> bool:
-    """Whether Envoy counts such bodies: of more than a little, or of a length that nobody says."""
+    """Whether Envoy counts a body of this length as an upload: longer than ``routes.SMALL``, or of unknown length."""
     return not (length.isascii() and length.isdecimal() and len(length) < 20) or int(length) > routes.SMALL
 
 
 class UnixServer:
-    """Any handler on a Unix socket for the owner alone."""
+    """Serves a handler on a Unix socket that only the owner can open."""
 
     def __init__(self, path: Path, answer: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> None:
         self._path = path
@@ -76,7 +76,7 @@ class UnixServer:
         self._runner: web.ServerRunner | None = None
 
     async def start(self) -> None:
-        """Listen; what an earlier life left is removed."""
+        """Listen; removes a socket left by an earlier process."""
         self._path.unlink(missing_ok=True)
         self._runner = web.ServerRunner(
             web.Server(self._answer, access_log=None, max_line_size=_LONGEST, max_field_size=_LONGEST),
@@ -87,7 +87,7 @@ class UnixServer:
         self._path.chmod(0o600)
 
     async def stop(self) -> None:
-        """End, with what is in progress."""
+        """Stop, and abort requests in progress after one second."""
         if self._runner is not None:
             await self._runner.cleanup()
         self._path.unlink(missing_ok=True)

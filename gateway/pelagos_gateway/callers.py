@@ -1,6 +1,6 @@
-"""Limits of each caller: how many requests in a minute, and how many in progress. Called by judging; told of ends by the journal.
+"""Limits per caller: requests per minute, and requests in progress. Called by ``judging``; the journal reports when calls end.
 
-What is counted may be forgotten, with this program or with Envoy: then more passes for a moment, and never less.
+The counts do not survive a restart of this program or of Envoy. After one, callers can briefly exceed their limits, never less.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 LONGEST_CALL = 600.0
-"""Seconds after which a call is no longer counted as in progress, should nobody tell of its end."""
+"""Seconds after which a call no longer counts as in progress, in case its end is never reported."""
 MOST_CALLERS = 20_000
-"""That are remembered; those who have asked longest ago are forgotten first."""
+"""Most callers kept in memory; the least recently active are dropped first."""
 _MOST_ENDED = 4_096
-"""Calls that are remembered to have ended, should they be said to begin after that."""
+"""Ended calls kept in memory, because the end of a call can be reported before its begin."""
 _MINUTE = 60.0
 _SHARED = 2 / 3
-"""Of the places for long bodies; the others are for callers who have none yet."""
+"""Share of the upload places open to callers that already hold one; the rest are for callers without any."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Of one caller."""
+    """Limits of one caller; ``all_uploads`` is that of all callers together."""
 
     per_minute: int
     at_once: int
@@ -32,7 +32,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Exceeded:
-    """What was too much, and in how many seconds it may be tried again."""
+    """Which limit was exceeded, and after how many seconds to try again."""
 
     message: str
     retry_after: int
@@ -47,7 +47,7 @@ class _Caller:
 
 
 class Callers:
-    """All who call. Times are of a clock that only goes on."""
+    """All callers and their calls. Times are of a monotonic clock, in seconds."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -57,7 +57,7 @@ class Callers:
         self._uploading: dict[str, float] = {}
 
     def begin(self, caller: str, call: str, now: float, *, is_upload: bool = False) -> Exceeded | None:
-        """A call of this name begins, or why it may not."""
+        """Count the call as begun and return None, or return the limit that forbids it."""
         limits = self._limits
         known = self._callers.setdefault(caller, _Caller(float(limits.per_minute), now))
         self._callers.move_to_end(caller)
@@ -75,7 +75,7 @@ class Callers:
             message = f"you may send {limits.per_minute} requests in a minute"
             return Exceeded(f"{message}: try again in {wait} s, and send several images in one request", wait)
         known.tokens -= 1
-        # Its client may have gone before it was judged.
+        # The client may have disconnected before this decision; then the journal has already reported the end.
         if call not in self._ended:
             known.calls[call] = now
             self._of_call[call] = caller
@@ -86,7 +86,7 @@ class Callers:
         return None
 
     def end(self, call: str) -> None:
-        """It is over, however it ended."""
+        """Count the call as ended, whatever its outcome."""
         name = self._of_call.pop(call, None)
         if name is not None:
             self._callers[name].calls.pop(call, None)
@@ -98,7 +98,7 @@ class Callers:
             self._ended.popitem(last=False)
 
     def end_all(self) -> None:
-        """Nothing is in progress any more: Envoy is gone."""
+        """Count all calls as ended: Envoy has disconnected."""
         self._of_call.clear()
         self._uploading.clear()
         for caller in self._callers.values():
@@ -107,11 +107,11 @@ class Callers:
 
     @property
     def in_progress(self) -> int:
-        """Calls of callers with limits."""
+        """Number of calls in progress, of callers with limits."""
         return len(self._of_call)
 
     def _uploads(self, known: _Caller, now: float) -> Exceeded | None:
-        """Whether this caller has to wait with another long body, so that places are left for others."""
+        """The upload limit that this caller would exceed with another long body; None when it may send one."""
         limits, mine = self._limits, len(known.uploads)
         if mine >= limits.uploads:
             why = f"{limits.uploads} may be at once"

@@ -1,7 +1,8 @@
-"""Makes of inferences in JSON alone, with images in base64, what servers take: short JSON, and the bytes. Called by Envoy.
+"""Converts pure JSON inference requests, with images in base64, into the binary form that servers accept. Called by Envoy.
 
-The server behind parses only short JSON, since long or deep JSON ends it. What comes here is a stranger's: Envoy limits its size,
-the parser its depth, and every field is looked at. Judged was the request before.
+The binary form is short JSON followed by the bytes. The model server parses only short JSON, since long or deep JSON crashes it.
+Requests are untrusted input: Envoy limits their size, the parser their depth, and every field is checked. Envoy has had them
+authorized before they arrive here.
 """
 
 from __future__ import annotations
@@ -29,21 +30,21 @@ logger = logging.getLogger(__name__)
 
 _LENGTH = "Inference-Header-Content-Length"
 _INPUTS, _VALUES = 16, 1024
-"""Most inputs of a request, and images in one of them."""
+"""Most inputs in a request, and most images in one input."""
 _MARKS = 50_000
-"""Commas and brackets of a request, of which text in base64 has none: each may be an object that takes far more than its byte."""
+"""Most commas and brackets in a request. Base64 has none; each can become a Python object that is far larger than its byte."""
 _AT_ONCE = 2
-"""Conversions at once: each holds its request several times."""
+"""Most concurrent conversions: each holds several copies of its request in memory."""
 _BYTES, _BASE64 = "BYTES", "base64"
 _PASSED = ("content-type", "inference-header-content-length")
 
 
 class RefusedError(Exception):
-    """What is wrong with the request: field, value, what is allowed."""
+    """The request is invalid. The message names the field, its value and what is allowed."""
 
 
 def convert(text: bytes) -> tuple[bytes, int]:
-    """The binary form of an inference in JSON, and how long the JSON before the bytes is. Raises RefusedError."""
+    """The binary form of a JSON inference request, and the length of its JSON header in bytes. Raises RefusedError."""
     marks = sum(text.count(mark) for mark in (b",", b"[", b"{"))
     if marks > _MARKS:
         raise RefusedError(
@@ -70,7 +71,7 @@ def convert(text: bytes) -> tuple[bytes, int]:
 
 
 def _input(where: str, given: object, parts: list[bytes]) -> object:
-    """An input whose texts went to ``parts``; others are left as they are, and must be short."""
+    """The input without its data, whose decoded bytes are appended to ``parts``; inputs of other datatypes are returned as is."""
     if not isinstance(given, dict) or given.get("datatype") != _BYTES or "data" not in given:
         return given
     parameters = given.get("parameters") or {}
@@ -95,7 +96,7 @@ def _input(where: str, given: object, parts: list[bytes]) -> object:
 
 
 def _flat(where: str, data: object) -> list[object]:
-    """The elements of a list, or of a list of lists as a shape of two dimensions has it."""
+    """The elements of a list, flattened by one level for inputs of two dimensions."""
     if not isinstance(data, list):
         raise RefusedError(f"{where}.data must be a list of images in base64")
     found = [value for each in data for value in (each if isinstance(each, list) else (each,))]
@@ -109,9 +110,10 @@ def _no_number(name: str) -> object:
 
 
 class Converter:
-    """The server. ``place`` tells where a cluster of Envoy leads: ``http://host:port``, or https; None when it is gone.
+    """Converts requests and forwards them to their service.
 
-    ``authorities``: file with those whose certificates are believed.
+    ``place`` maps an Envoy cluster to its ``http://host:port`` or ``https://host:port``; None when it no longer exists.
+    ``authorities`` is a file of trusted CA certificates.
     """
 
     def __init__(self, place: Callable[[str], str | None], most_bytes: int, seconds: float, authorities: Path) -> None:
@@ -128,7 +130,7 @@ class Converter:
             await self._session.close()
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        """As the service answers, or why the request is refused."""
+        """The service's response, or the reason why the request is refused."""
         place = self._place(request.headers.get(shared.CHOSEN, ""))
         if place is None:
             return _refused(HTTPStatus.SERVICE_UNAVAILABLE, "The service is gone: try again")
@@ -172,7 +174,7 @@ class Converter:
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             logger.warning("%s: %s", url, error or type(error).__name__)
             if response is not None:
-                # What was begun cannot be taken back: the client sees that it ends too early.
+                # The status is already sent. Abort the connection, so that the client notices a truncated response.
                 if request.transport is not None:
                     request.transport.abort()
                 return response

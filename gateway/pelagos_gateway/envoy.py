@@ -1,7 +1,7 @@
-"""Envoy as the gateway has it: the files by which it is told what to do, and its process where this program starts it.
+"""The gateway's Envoy: its configuration files, and its process where this program starts it.
 
-On a cluster its process is a container of the same pod, which starts when the files are there and reads them again when they are
-replaced. In embedded mode it is a child: it ends with this program, however that ends.
+On a cluster Envoy is a container of the same pod, which starts when the files exist and reloads them when they are replaced. In
+embedded mode it is a child process that ends with this program, even if this program is killed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _ADMIN_SECONDS = 2.0
 
 
 class Files:
-    """What Envoy reads. Each is replaced at one moment, and only when it differs."""
+    """Envoy's configuration files. Each is replaced atomically, and only when its content differs."""
 
     def __init__(self, folder: Path, front: Front, limits: Limits, authorities: Path) -> None:
         self.folder = folder
@@ -44,10 +44,10 @@ class Files:
         self._known: dict[Path, str] = {}
 
     def write(self, services: tuple[Served, ...]) -> bool:
-        """Tell Envoy of these services; whether that differs from before. Raises OSError."""
+        """Write the configuration for these services; returns whether it has changed. Raises OSError."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         changed = False
-        # Clusters first: nothing is sent to one that Envoy does not know.
+        # Clusters first, so that no listener ever routes to a cluster that Envoy does not know.
         for name, kind, resources in (
             ("clusters.json", config.CLUSTER, shared.clusters(services, self._authorities)),
             ("listeners.json", config.LISTENER, shared.listeners(self._front, self._limits)),
@@ -66,11 +66,11 @@ class Files:
         return True
 
     async def is_ready(self) -> bool:
-        """Whether Envoy listens, by its administration."""
+        """Whether Envoy's admin interface reports that it is live."""
         return await self.ask("GET", "ready") == "LIVE\n"
 
     async def ask(self, method: str, path: str) -> str | None:
-        """What Envoy's administration answers; None when it does not."""
+        """The answer of Envoy's admin interface; None when it fails or does not answer within ``_ADMIN_SECONDS``."""
         timeout = aiohttp.ClientTimeout(total=_ADMIN_SECONDS)
         try:
             connector = aiohttp.UnixConnector(str(self.admin), force_close=True)
@@ -94,11 +94,11 @@ class Process:
 
     @property
     def pid(self) -> int | None:
-        """Of Envoy; None while none runs."""
+        """Envoy's process id; None while it does not run."""
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     async def run(self) -> None:
-        """Until cancelled; then ``stop``."""
+        """Start Envoy, and restart it with growing pauses whenever it ends, until cancelled. Call ``stop`` after that."""
         pause = _FIRST_PAUSE
         loop = asyncio.get_running_loop()
         while True:
@@ -116,7 +116,7 @@ class Process:
             pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def stop(self, seconds: float) -> None:
-        """Let what is in progress end, for at most so long; new connections are not taken. Call after ``run`` is cancelled."""
+        """Drain for at most ``seconds`` without accepting connections, then end Envoy. Call after ``run`` is cancelled."""
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -138,7 +138,7 @@ class Process:
         return told is not None and any(line.split(": ")[-1] != "0" for line in told.splitlines() if ": " in line)
 
     async def _start(self) -> asyncio.subprocess.Process:
-        # Of ours it gets what tells to which installation it belongs, and no credentials.
+        # It inherits the variables that name its installation, so that its process can be recognized, and no credentials.
         variables = {name: value for name, value in os.environ.items() if "PELAGOS" in name and "SECRET" not in name}
         variables |= {"PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(self._files.folder)}
         return await asyncio.create_subprocess_exec(

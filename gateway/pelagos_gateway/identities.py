@@ -1,7 +1,7 @@
-"""Whose token of the issuer it is, and what they are entitled to. Called by judging, for every request with such a token.
+"""Whom a token of the issuer belongs to, and their entitlements. Called by ``judging`` for every request with such a token.
 
-A JWT is checked here: signature, algorithm, issuer, audience, times. What it does not say, as those of EGI Check-in do not tell
-of groups, is asked at UserInfo and kept for a while, never longer than the token is good.
+A JWT is checked here: signature, algorithm, issuer, audience, times. UserInfo is asked for entitlements that it lacks, since
+tokens of EGI Check-in do not list groups. The answer is kept for ``KEPT_SECONDS``, but never past the token's expiry.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from pelagos_gateway.judging import Identity, IssuerAwayError, UnknownCallerErro
 from pelagos_gateway.settings import Settings
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
-"""None by which a public key could be a secret, and not `none`."""
+"""No HMAC, for which a public key could be misused as the secret, and not `none`."""
 KEPT_SECONDS = 300.0
-"""For which an answer of UserInfo is good, and a token that was found to be good."""
+"""How long an answer of UserInfo and the result of a valid token are cached."""
 UNKNOWN_SECONDS = 30.0
-"""For which a token that the issuer does not know is not asked about again."""
+"""How long a rejected token is remembered, so that the issuer is not asked about it again."""
 MOST_KEPT = 5_000
 _LEEWAY = 30
-"""Seconds by which the issuer's clock may be ahead of ours."""
+"""How many seconds the issuer's clock may be ahead of ours."""
 _LONGEST_OPAQUE = 4_096
 _PARTS = 3
 
 
 @dataclass
 class _Kept:
-    """Somebody, by a token."""
+    """The cached identity of a token."""
 
     identities: OpenIdentities
     token: str
     claims: Mapping[str, Any]
     until: float
-    """Of the clock that only goes on: when the token is over, or is looked at anew."""
+    """On the monotonic clock: when the token expires or is checked again, whichever is first."""
     told: tuple[str, ...] | None = None
     told_until: float = 0.0
     key: str = field(init=False)
@@ -99,7 +99,7 @@ class OpenIdentities:
         return found
 
     def pseudonym(self, claims: Mapping[str, Any]) -> str:
-        """The same for a person at every login."""
+        """A pseudonym that is the same for a person at every login."""
         for name in ("voperson_id", "sub"):
             found = claims.get(name)
             text = found[0] if isinstance(found, list) and found else found
@@ -108,7 +108,7 @@ class OpenIdentities:
         raise UnknownCallerError("The token does not say whose it is: it has no claim sub")
 
     async def entitlements_of(self, kept: _Kept) -> tuple[str, ...]:
-        """Of the token itself, else of UserInfo. Raises IssuerAwayError."""
+        """Entitlements from the token itself, else from UserInfo. Raises IssuerAwayError."""
         own = self._told(kept.claims)
         if own is not None:
             return own
@@ -117,7 +117,7 @@ class OpenIdentities:
             try:
                 user = await self._issuer.user(kept.token, is_known=True)
             except UnknownCallerError:
-                # As for a JWT that was made for us: it is good here, and UserInfo tells nothing about it.
+                # The JWT is valid here, but UserInfo does not accept it, for example because it was issued for us alone.
                 user = {}
             if user and user.get("sub") != kept.claims.get("sub"):
                 raise IssuerAwayError(f"{self._issuer.name} tells of somebody else than the token")
@@ -170,13 +170,13 @@ class OpenIdentities:
         return kept
 
     def _told(self, claims: Mapping[str, Any]) -> tuple[str, ...] | None:
-        """What the claims say; None when they say nothing about it."""
+        """Entitlements in the claims; None when none of the configured claims is present."""
         found = [value for value in (_at(claims, path) for path in self._claims) if value is not None]
         return tuple(each for value in found for each in entitlements.listed(value)) if found else None
 
 
 def identities_of(settings: Settings, clock: Callable[[], float]) -> OpenIdentities:
-    """As settings say."""
+    """The identities that the settings describe; they must name an issuer."""
     issuer = Issuer(settings.oidc_issuer, settings.oidc_ca_file, clock)
     return OpenIdentities(
         issuer, settings.audiences, settings.entitlement_claims, clock, accepts_opaque=settings.oidc_opaque
@@ -191,7 +191,7 @@ def _keep(kept: OrderedDict[str, Any], digest: str, value: object) -> None:
 
 
 def _at(claims: Mapping[str, Any], path: str) -> object:
-    """The claim of this name, or where its dots lead to."""
+    """The claim of this name, else the nested value that the dotted path leads to; None when there is neither."""
     if path in claims:
         return claims[path]
     found: object = claims

@@ -1,6 +1,6 @@
-"""The issuer of tokens: what it publishes about itself, its keys, and what it tells of a person. All that it says is bounded.
+"""The OpenID Connect issuer: its discovery document, its keys and its UserInfo. The size of all answers is bounded.
 
-Called by ``identities``. Asked seldom: keys are kept, and who sends tokens that nobody made does not make us ask for each.
+Called by ``identities``. Requests to it are rare: keys are cached, and a flood of forged tokens does not cause a request each.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from pelagos_gateway.metrics import METRICS
 logger = logging.getLogger(__name__)
 
 KEPT_SECONDS = 600.0
-"""After which keys are fetched anew when they are next needed, so that withdrawn ones end."""
+"""Age after which keys are fetched again when next needed, so that withdrawn keys stop being accepted."""
 LONGEST_SECONDS = 24 * 3600.0
-"""For which keys are good while the issuer is away."""
+"""How long keys are accepted while the issuer cannot be reached."""
 AGAIN_SECONDS = 30.0
-"""At least, between two fetches of keys for tokens of unknown ones, and after a failure."""
+"""Least time between two attempts to fetch keys, also when tokens name unknown keys or the last attempt failed."""
 _SECONDS = 5.0
 _MOST_BYTES = 1024 * 1024
 _MOST_KEYS = 64
 _AT_ONCE = 16
 _DISCOVERY = "/.well-known/openid-configuration"
 _KINDS = frozenset({"RSA", "EC", "OKP"})
-"""Of keys: none by which whoever checks could sign."""
+"""Accepted key types: asymmetric ones only, since a symmetric key would allow the verifier to sign."""
 
 
 class Issuer:
-    """One. ``clock`` only goes on."""
+    """A client for one issuer. ``clock`` is monotonic."""
 
     def __init__(self, name: str, ca_file: Path | None, clock: Callable[[], float]) -> None:
         self.name = name.rstrip("/")
@@ -60,10 +60,10 @@ class Issuer:
             await self._session.close()
 
     async def keys(self, kid: str | None) -> KeySet:
-        """Those that are good now, fetched anew when ``kid`` is none of them. Raises IssuerAwayError without any."""
+        """The keys that are valid now, fetched again when ``kid`` is unknown. Raises IssuerAwayError when there are none."""
         if self._is_due(kid):
             async with self._lock:
-                # Whoever had the lock may have fetched them.
+                # Another task may have fetched them while this one waited for the lock.
                 if self._is_due(kid):
                     self._tried = self._clock()
                     try:
@@ -81,9 +81,10 @@ class Issuer:
         return (is_old or is_unknown) and (self._tried is None or now - self._tried >= AGAIN_SECONDS)
 
     async def user(self, token: str, *, is_known: bool) -> Mapping[str, Any]:
-        """What it tells of whose token it is. Raises UnknownCallerError when it does not know it, and IssuerAwayError.
+        """The claims of UserInfo. Raises UnknownCallerError when the issuer rejects the token, and IssuerAwayError.
 
-        ``is_known``: the token was found to be good. Those that anybody may send do not hold up these.
+        ``is_known``: the token has been verified. Such requests have places of their own, so that a flood of unverified tokens
+        cannot delay them.
         """
         if not self._document:
             async with self._lock:
@@ -97,14 +98,14 @@ class Issuer:
 
     async def _discover(self) -> None:
         found = await self._get("discovery", self.name + _DISCOVERY, {})
-        # With or without a slash at its end, as those write it who set it up; in tokens it must be as the issuer says it.
+        # The configured name may differ by a trailing slash; in tokens it must be exactly as the issuer states it.
         if str(found.get("issuer", "")).rstrip("/") != self.name:
             raise IssuerAwayError(f"{self.name} says that it is {str(found.get('issuer'))[:200]!r}")
         self._document = found
 
     @property
     def stated(self) -> str:
-        """Its name as tokens must have it."""
+        """The issuer's name exactly as tokens must have it in the claim iss."""
         return str(self._document.get("issuer") or self._stated)
 
     async def _fetch(self) -> None:
@@ -124,7 +125,7 @@ class Issuer:
 
     def _address(self, field: str) -> str:
         url = str(self._document.get(field) or "")
-        # What is said over a connection that nobody can alter must not lead to one that somebody can.
+        # A document that was fetched over TLS must not lead to an address without TLS.
         if urlsplit(url).scheme != urlsplit(self.name).scheme or not urlsplit(url).hostname:
             raise IssuerAwayError(f"{field} of {self.name} is {url[:200]!r}, which cannot be used")
         return url

@@ -1,6 +1,6 @@
-"""What Envoy tells of calls that have ended, however they did. Called by the program; tells limits and metrics.
+"""Receives Envoy's access log, one record for each call that ended, and updates limits and metrics. Started by ``app``.
 
-Envoy speaks the forward protocol of Fluentd: arrays of MessagePack.
+Envoy sends it by Fluentd's forward protocol: arrays in MessagePack.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHUNK = 64 * 1024
 
 
 class Journal:
-    """The server, on a Unix socket for the owner alone."""
+    """The server, on a Unix socket that only the owner can open."""
 
     def __init__(self, path: Path, callers: Callers) -> None:
         self._path = path
@@ -34,13 +34,13 @@ class Journal:
         self._connections = 0
 
     async def start(self) -> None:
-        """Listen."""
+        """Listen; removes a socket left by an earlier process."""
         self._path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._read, str(self._path))
         self._path.chmod(0o600)
 
     async def stop(self) -> None:
-        """End."""
+        """Stop listening."""
         if self._server is not None:
             self._server.close()
         self._path.unlink(missing_ok=True)
@@ -58,13 +58,13 @@ class Journal:
         finally:
             self._connections -= 1
             if self._connections == 0:
-                # Each of Envoy's threads has a connection. Without any there is no Envoy, and nothing in progress.
+                # Each of Envoy's threads keeps a connection. Without any, Envoy does not run, and no call is in progress.
                 self._callers.end_all()
             with contextlib.suppress(OSError):
                 writer.close()
 
     def _take(self, message: Any) -> None:
-        """Forward mode: a tag, and entries of a time and a record each."""
+        """Process a message in forward mode: a tag, and entries of a time and a record each."""
         try:
             for _, record in message[1]:
                 self._note(record)
@@ -74,7 +74,7 @@ class Journal:
     def _note(self, record: Mapping[str, Any]) -> None:
         self._callers.end(str(record["call"]))
         service, _, access = str(record["labels"]).partition(" ")
-        # What a stream was for is told of each of its messages.
+        # A stream is not counted itself: each of its messages is a call with a record of its own.
         if access and record.get("path") != shared.STREAM:
             code = str(record["grpc"]) if str(record["grpc"]).isdecimal() else str(record["status"])
             kind = "grpc" if str(record["grpc"]).isdecimal() else "http"

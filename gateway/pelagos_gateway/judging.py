@@ -1,7 +1,7 @@
-"""Who may call what: one question for each request, before its body is read. Knows no HTTP server and no Envoy.
+"""Who may call what: one decision per request, before its body is read. Independent of the HTTP server and of Envoy.
 
-In this order: the token of a trial, a token of the issuer, nothing where callers on loopback need nothing. Who may not is told
-what to do; what is there is told to those alone who may call it.
+Accepted are the token of a trial, a token of the issuer, and no token where the gateway is open to callers on loopback. A refusal
+says what the caller can do. Only callers with permission learn whether a service exists.
 """
 
 from __future__ import annotations
@@ -24,47 +24,47 @@ _SERVICE = re.compile(rf"{_NAME}/{_NAME}")
 _BEARER = re.compile(r"(?i:bearer) +([!-~]+) *")
 _PAUSES = (0.005, 0.02, 0.1)
 TOO_MUCH = "Too much"
-"""How what is said begins to whom may ask again later."""
+"""First words of a refusal after which the caller may try again later; ``streaming`` recognizes it by them."""
 LONGEST_TOKEN = 12_288
-"""Characters; Envoy takes headers of 16 KiB in all."""
+"""Longest token in characters; Envoy accepts 16 KiB of headers in all."""
 _GRPC = {401: 16, 403: 7, 404: 5, 429: 8, 503: 14}
-"""Codes of gRPC: UNAUTHENTICATED, PERMISSION_DENIED, NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE."""
+"""gRPC codes by HTTP status: UNAUTHENTICATED, PERMISSION_DENIED, NOT_FOUND, RESOURCE_EXHAUSTED, UNAVAILABLE."""
 _WHERE = "Name a service: paths begin with /<namespace>/<service>/v2"
 _WHERE_GRPC = "Name a service by the metadata pelagos-service: <namespace>/<service>"
 _SIGN_IN = "Send 'Authorization: Bearer <token>', with the token of a trial or of your login"
 
 
 class UnknownCallerError(Exception):
-    """The token is nobody's; in words."""
+    """The token is not valid. The message is for the caller."""
 
 
 class IssuerAwayError(Exception):
-    """Whether it is somebody's cannot be determined now; in words."""
+    """The token cannot be checked now, because the issuer does not answer usefully. The message is for the caller."""
 
 
 class Identity(Protocol):
-    """Somebody whom the issuer knows."""
+    """A caller whom the issuer knows."""
 
     @property
     def key(self) -> str:
-        """By which the caller is counted."""
+        """The key under which the caller's requests are counted."""
 
     async def entitlements(self) -> tuple[str, ...]:
-        """What they are entitled to. Raises IssuerAwayError."""
+        """The caller's entitlements. Raises IssuerAwayError."""
 
 
 class Identities(Protocol):
-    """The issuer."""
+    """Checks tokens of the issuer."""
 
     async def identify(self, token: str) -> Identity:
-        """Whose token it is. Raises UnknownCallerError or IssuerAwayError."""
+        """The caller to whom the token belongs. Raises UnknownCallerError or IssuerAwayError."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One request. ``path`` as Envoy will route it, ``call`` is its name, others are as the client sends them, if it does.
+    """One request. ``path`` is as Envoy will route it, ``call`` is its id; ``service`` and ``authorization`` are client headers.
 
-    ``is_upload``: its body takes one of the places that Envoy has for long ones.
+    ``is_upload``: its body takes one of Envoy's places for long bodies.
     """
 
     is_grpc: bool
@@ -77,7 +77,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Allowed:
-    """It passes, by what right ``access`` says."""
+    """The request passes. ``access`` names the right by which it does: open, trial or login."""
 
     service: str
     access: str
@@ -85,7 +85,7 @@ class Allowed:
 
 @dataclass(frozen=True)
 class Refused:
-    """It does not. ``grpc`` is the code that clients of gRPC get."""
+    """The request does not pass. ``status`` is for HTTP clients, ``grpc`` for gRPC clients."""
 
     status: int
     message: str
@@ -93,22 +93,22 @@ class Refused:
 
     @property
     def grpc(self) -> int:
-        """Of gRPC."""
+        """The gRPC status code for ``status``."""
         return _GRPC[self.status]
 
 
 @dataclass(frozen=True)
 class _Caller:
     key: str
-    """Empty: one without limits."""
+    """The key under which requests are counted; empty for a caller without limits."""
     access: str
     service: str = ""
-    """What a trial opens."""
+    """The only service that a trial opens; empty otherwise."""
     identity: Identity | None = None
 
 
 class Judge:
-    """``table`` and ``trials`` are as known now, ``is_known`` tells whether they were ever read."""
+    """Decides about requests by the current ``table`` and trials. ``is_known``: the table has been read from the API server."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Judge:
         self._is_open = is_open
 
     async def judge(self, asked: Asked) -> Allowed | Refused:
-        """Whether a request passes, and where it goes."""
+        """Decide whether a request passes, and to which service."""
         if not self.is_known:
             return _away("the gateway does not know yet what is served")
         caller = await self._caller(asked.authorization)
@@ -137,6 +137,7 @@ class Judge:
         service = _service(asked, caller)
         if isinstance(service, Refused):
             return service
+        # Permission before existence, so that callers without permission cannot probe which services exist.
         refused = await self._permitted(service, caller)
         if refused is not None:
             return refused
@@ -156,7 +157,7 @@ class Judge:
         for pause in _PAUSES:
             if exceeded is None or exceeded.retry_after > 1:
                 break
-            # Who has just got an answer may ask again before Envoy has told that the call ended.
+            # A caller that has just received an answer may call again before Envoy has reported the end of that call.
             await asyncio.sleep(pause)
             exceeded = self._callers.begin(key, asked.call, self._clock(), is_upload=asked.is_upload)
         return exceeded
@@ -187,7 +188,7 @@ class Judge:
         return _Caller(identity.key, "login", identity=identity)
 
     async def _permitted(self, service: str, caller: _Caller) -> Refused | None:
-        """By the policy of the namespace, which says nothing about trials."""
+        """The refusal by the namespace's policy, if any. The policy does not apply to trials."""
         if caller.identity is None:
             return None
         namespace, policy = service.partition("/")[0], self.table.policy(service)

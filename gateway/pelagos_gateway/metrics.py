@@ -1,4 +1,4 @@
-"""What Prometheus reads of the gateway. No label tells who called, nor with what."""
+"""The gateway's Prometheus metrics. No label identifies callers or their tokens."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300
 
 
 class Metrics:
-    """All of them, in a registry of their own."""
+    """All metrics of the gateway, in a registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -51,17 +51,17 @@ class Metrics:
         )
 
     def ended(self, service: str, access: str, protocol: str, code: str, seconds: float) -> None:
-        """A request that passed is over. ``service`` is ``namespace/name``."""
+        """Count a request that passed and has ended. ``service`` is ``namespace/name``."""
         namespace, _, name = service.partition("/")
         self._requests.labels(namespace, name, access, protocol, code).inc()
         self._seconds.labels(namespace, name, protocol).observe(seconds)
 
     def refused(self, status: int) -> None:
-        """A request did not pass."""
+        """Count a request that did not pass."""
         self._refused.labels(str(int(status))).inc()
 
     def forget(self, service: str) -> None:
-        """Its series end."""
+        """Remove the series of a service, ``namespace/name``, that is no longer served."""
         namespace, _, name = service.partition("/")
         for family in (self._requests, self._seconds):
             for labels in [each for each in family._metrics if each[:2] == (namespace, name)]:

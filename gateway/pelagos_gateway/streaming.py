@@ -1,7 +1,7 @@
-"""Streams of inferences (ModelStreamInfer): each message goes on as a call of its own, by the gateway's own gRPC port.
+"""Streams of inferences (ModelStreamInfer): each message is forwarded as a unary call, through the gateway's own gRPC port.
 
-So each is judged and counted like any other call, with the token that the stream came with, and the service sees it whole: what
-holds of a call holds of a message. A server of models gets no streams. Messages of a stream are answered one after the other.
+So each message is authorized and counted like any other call, with the token of its stream, and all rules for calls apply to it.
+Model servers never see streams. The messages of a stream are answered one after the other.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from pelagos_gateway.judging import TOO_MUCH
 logger = logging.getLogger(__name__)
 
 MESSAGE_BYTES = 8 * MIB
-"""Of one message: this program holds each whole, of as many streams as there may be."""
+"""Longest message: this program holds one whole message in memory for each open stream."""
 AT_ONCE, AT_ONCE_OF_ONE = 16, 2
-"""Streams, and those with the same credentials: each holds a place as long as it lasts."""
+"""Most open streams in all, and most with the same credentials. A stream holds its place as long as it is open."""
 _UNARY = "/inference.GRPCInferenceService/ModelInfer"
 _ENDING = frozenset({grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED})
-"""Answers after which no other message of the stream would fare better."""
+"""Codes that end a stream, since its next messages would be refused for the same reason."""
 _PAUSE_SECONDS = 1.0
 IDLE_SECONDS = 60.0
-"""In which a whole message must have come."""
+"""Time within which a whole message must arrive."""
 _PASSED = ("authorization", shared.SERVICE)
 _LENGTHS = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", -1)]
 _ANY_LENGTH = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 _ID, _MOST_FIELDS = 3, 1000
-"""Field of the id in a request and in an answer."""
+"""Number of the protobuf field ``id`` in requests and responses; and most fields of a message that are searched for it."""
 
 
 class _IdleError(Exception):
-    """A client has sent nothing for too long."""
+    """No message arrived within ``IDLE_SECONDS``."""
 
 
 class Streams:
-    """The server, on a Unix socket for the owner alone. ``gateway`` is where Envoy listens for gRPC.
+    """The server, on a Unix socket that only the owner can open. ``gateway`` is ``host:port`` where Envoy listens for gRPC.
 
-    A call takes at most ``answer_seconds``, a stream ``stream_seconds``.
+    A call may take ``answer_seconds``, a stream ``stream_seconds``.
     """
 
     def __init__(self, path: Path, gateway: str, answer_seconds: float, stream_seconds: float) -> None:
@@ -60,7 +60,7 @@ class Streams:
         self._server: Any = None
 
     async def start(self) -> None:
-        """Listen; what an earlier life left is removed."""
+        """Listen; removes a socket left by an earlier process."""
         self._path.unlink(missing_ok=True)
         self._server = grpc.aio.server(options=_LENGTHS)
         self._server.add_generic_rpc_handlers((_Handler(self),))
@@ -69,18 +69,18 @@ class Streams:
         self._path.chmod(0o600)
 
     async def stop(self) -> None:
-        """End, with what is in progress."""
+        """Stop, and abort open streams."""
         if self._server is not None:
             await self._server.stop(None)
         self._path.unlink(missing_ok=True)
 
     async def answer(self, messages: AsyncIterator[bytes], context: Any) -> None:
-        """An answer for each message, until the client has no more, or its stream or right to call is over."""
+        """Answer each message, until the client ends the stream, the time limit is reached or the right to call ends."""
         metadata = {str(key): str(value) for key, value in context.invocation_metadata()}
         with self._place(metadata.get("authorization", "")) as trouble:
             if trouble:
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, trouble)
-            # Envoy waits for the end of a request for a while, unless its answer has begun.
+            # Start the response now: otherwise Envoy times out while it waits for the end of the request.
             await context.send_initial_metadata(())
             passed = [(name, metadata[name]) for name in _PASSED if name in metadata]
             try:
@@ -105,7 +105,7 @@ class Streams:
                 await context.abort(error.code(), error.details() or "")
 
     async def _ask(self, call: Any, message: bytes, metadata: list[tuple[str, str]]) -> bytes:
-        """As ModelStreamInferResponse. Raises AioRpcError for what ends the stream."""
+        """The answer to one message, as an encoded ModelStreamInferResponse. Raises AioRpcError when the stream must end."""
         while True:
             try:
                 return _field(2, await call(message, timeout=self._answer_seconds, metadata=metadata))
@@ -114,14 +114,14 @@ class Streams:
                 if error.code() in _ENDING:
                     raise
                 if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and details.startswith(TOO_MUCH):
-                    # Not passed on: a stream that is faster than allowed is made slower, and its client waits.
+                    # Not reported to the client: a stream that exceeds its rate is slowed down instead.
                     await asyncio.sleep(_PAUSE_SECONDS)
                     continue
                 return _field(1, details.encode()) + _field(2, _field(_ID, _identifier(message)))
 
     @contextlib.contextmanager
     def _place(self, authorization: str) -> Iterator[str]:
-        """A place for a stream while it lasts, or why there is none."""
+        """Hold a place for a stream; yields an empty string, or the reason why no place is free."""
         whose = hashlib.sha256(authorization.encode()).hexdigest() if authorization else ""
         if self._open.total() >= AT_ONCE:
             yield f"{AT_ONCE} streams are open, which is all that may be: send single calls, or try again later"
@@ -134,7 +134,7 @@ class Streams:
             yield ""
         finally:
             self._open[whose] -= 1
-            self._open += Counter()  # forgets those without any
+            self._open += Counter()  # drops credentials whose count is zero
 
 
 class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -148,7 +148,7 @@ class _Handler(grpc.GenericRpcHandler):  # type: ignore[misc]
 
 
 async def _next(messages: AsyncIterator[bytes]) -> bytes | None:
-    """None: there are no more. Raises _IdleError."""
+    """The next message; None at the end of the stream. Raises _IdleError."""
     waited = asyncio.ensure_future(anext(messages, None))
     try:
         done, _ = await asyncio.wait((waited,), timeout=IDLE_SECONDS)
@@ -161,7 +161,7 @@ async def _next(messages: AsyncIterator[bytes]) -> bytes | None:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """Of a message of protocol buffers: text, bytes or another message."""
+    """Encode a length-delimited protobuf field: text, bytes or another message."""
     length, size = bytearray(), len(content)
     while True:
         size, low = size >> 7, size & 0x7F
@@ -171,7 +171,7 @@ def _field(number: int, content: bytes) -> bytes:
 
 
 def _identifier(message: bytes) -> bytes:
-    """The id of a request, by which its client knows it; empty where it has none, or cannot be read."""
+    """The id that the client gave an encoded request; empty where there is none or it cannot be read."""
     at = 0
     try:
         for _ in range(_MOST_FIELDS):

@@ -1,4 +1,4 @@
-"""What is served and who may call it, as the gateway knows it now. Pure: made of objects of the API, and asked by judging."""
+"""Which services exist and who may call them. Pure functions of API objects; read by ``judging``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Policy:
-    """Who may call services of a namespace, beside whoever has a trial: Nobody, Authenticated, or Entitled by one of these."""
+    """Who may call the services of a namespace without a trial: Nobody, Authenticated, or Entitled by one of ``entitlements``."""
 
     access: str = NOBODY
     entitlements: tuple[str, ...] = ()
@@ -27,30 +27,30 @@ class Policy:
 
 @dataclass(frozen=True)
 class Table:
-    """Services by ``namespace/name``; policies by namespace, ``usual`` for others."""
+    """Services by ``namespace/name``, and policies by namespace; ``usual`` holds for all other namespaces."""
 
     services: Mapping[str, Served] = field(default_factory=dict)
     policies: Mapping[str, Policy] = field(default_factory=dict)
     usual: Policy = Policy()
 
     def policy(self, service: str) -> Policy:
-        """Of the namespace of a service."""
+        """The policy of the service's namespace."""
         return self.policies.get(service.partition("/")[0], self.usual)
 
 
 def services(found: Mapping[Key, Body]) -> dict[str, Served]:
-    """Those that have addresses; one whose addresses cannot be understood is left out."""
+    """The services that have valid addresses, by ``namespace/name``; others are left out."""
     made = (_served(f"{namespace}/{name}", body) for (namespace, name), body in sorted(found.items()))
     return {each.name: each for each in made if each is not None}
 
 
 def addresses(found: Mapping[str, Served]) -> dict[str, str]:
-    """Where each service is for whoever makes JSON binary: the cluster of its HTTP, and ``http://host:port``."""
+    """The URL of each service by its Envoy HTTP cluster, for the converter: ``http://host:port`` or ``https://host:port``."""
     return {cluster_name(name, "http"): f"http{'s' if each.tls else ''}://{each.http}" for name, each in found.items()}
 
 
 def policies(found: Mapping[Key, Body], usual: Policy) -> dict[str, Policy]:
-    """By the ConfigMaps of tenants; who may call is nobody where they cannot be understood."""
+    """Policies by namespace, from the tenants' ConfigMaps. An invalid ConfigMap allows nobody."""
     made = {}
     for (_, name), body in found.items():
         if name.startswith(tenant_settings.PREFIX):

@@ -1,10 +1,10 @@
-"""Tokens of trials: which service each opens, and until when. Decided here, by a clock that nobody sets, whoever else is away.
+"""Tokens of trials: which service each opens, and until when. Decided by the monotonic clock, even while the operator is away.
 
-A token is known by its SHA-256 alone. It is good from when its Trial was first seen Open, for no longer than the Trial has left
-by the clock of the day and for no longer than it was made for; what is written into the Trial later makes that no longer.
+Only a token's SHA-256 is known. It is valid from when its Trial is first seen Open, for at most the time that the Trial has left
+by the wall clock, and for at most the duration it was created with. Later changes to the Trial never extend it.
 
-A token is of one Trial. Whoever reads a Trial can copy the digest into one of theirs, in any namespace: a copy opens nothing,
-also when the Trial that came first is over or gone.
+A token belongs to one Trial. Anyone who can read a Trial can copy its digest into a Trial of their own, in any namespace. A copy
+opens nothing, even after the original has ended or was deleted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from pelagos_contract import durations
 
 PREFIX = "pt_"
-"""Of every token of a trial; 43 characters of base64url follow, which are 256 bits."""
+"""First characters of every trial token; 43 characters of base64url follow, which are 256 bits."""
 LONGEST_SECONDS = 3600.0
 _TOKEN = re.compile(r"pt_[A-Za-z0-9_-]{43}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -30,7 +30,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Trial:
-    """One that is open. ``service`` is ``namespace/name``; ``deadline`` is of the clock that counts from the machine's start."""
+    """An open trial. ``service`` is ``namespace/name``; ``deadline`` is on the monotonic clock."""
 
     uid: str
     service: str
@@ -39,16 +39,19 @@ class Trial:
 
 
 class Trials:
-    """Those that are open. ``take`` tells what the API server says, and the times of now by both clocks."""
+    """The open trials, as last passed to ``take``."""
 
     def __init__(self) -> None:
         self._by_digest: dict[str, Trial] = {}
         self._first: dict[str, str] = {}
-        """By digest, the uid of the Trial that came first; kept while any Trial has that digest."""
+        """By digest, the uid of the Trial that had it first; kept while any Trial has that digest."""
         self._deadlines: dict[str, float] = {}
 
     def take(self, found: Mapping[Key, Mapping[str, Any]], now: datetime, monotonic: float) -> None:
-        """Replace what is known; what ended stays ended, as long as its Trial is there."""
+        """Replace the known trials by those of the API server. ``now`` and ``monotonic`` are the same moment on both clocks.
+
+        A trial that has ended stays ended as long as its resource exists.
+        """
         first = _first(found.values(), self._first)
         by_digest: dict[str, Trial] = {}
         deadlines: dict[str, float] = {}
@@ -57,7 +60,7 @@ class Trials:
             uid = str((body.get("metadata") or {}).get("uid") or "")
             known = self._deadlines.get(uid)
             if trial is None:
-                # Whatever it is now: should it be Open again, it has no more time than before.
+                # Keep the deadline whatever the phase is now: if the Trial becomes Open again, it gets no additional time.
                 if known is not None:
                     deadlines[uid] = known
                 continue
@@ -68,7 +71,7 @@ class Trials:
         self._by_digest, self._first, self._deadlines = by_digest, first, deadlines
 
     def opened(self, token: str, monotonic: float) -> Trial | None:
-        """The trial that a token opens now; None when it is nobody's, or its time is over."""
+        """The trial that a token opens now; None when the token is unknown or its trial has ended."""
         if not _TOKEN.fullmatch(token):
             return None
         digest = hashlib.sha256(token.encode("ascii")).hexdigest()
@@ -78,14 +81,14 @@ class Trials:
         return trial
 
     def open_at(self, monotonic: float) -> list[Trial]:
-        """Those whose time is not over."""
+        """The trials whose deadline has not passed."""
         return [each for each in self._by_digest.values() if monotonic < each.deadline]
 
 
 def _first(found: Iterable[Mapping[str, Any]], known: Mapping[str, str]) -> dict[str, str]:
-    """By digest, the uid of the Trial that came first, whatever became of it: as is known, or else as the API server dates it.
+    """By digest, the uid of the first Trial with it, whatever its phase: as known before, else by creation time.
 
-    One that was refused never had the token, so that whoever made it may ask again with the same.
+    Refused Trials do not count: they never had the token, so their creator may try again with the same one.
     """
     claims: dict[str, tuple[str, str]] = {}
     for body in found:
@@ -93,7 +96,7 @@ def _first(found: Iterable[Mapping[str, Any]], known: Mapping[str, str]) -> dict
         digest = spec.get("tokenSha256") or status.get("tokenSha256")
         if not isinstance(digest, str) or not _DIGEST.fullmatch(digest) or status.get("phase") == "Refused":
             continue
-        # The times of the API server are all of one form, which sorts as they do.
+        # The API server formats all times alike, so their text sorts as the times do.
         claim = (str(metadata.get("creationTimestamp") or ""), str(metadata.get("uid") or ""))
         claims[digest] = min(claim, claims.get(digest, claim))
     return {digest: known.get(digest, claim[1]) for digest, claim in claims.items()}
@@ -105,7 +108,7 @@ def _part(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _open(body: Mapping[str, Any], now: datetime, monotonic: float) -> Trial | None:
-    """What a Trial opens; None when it is not Open, is being deleted, or says what cannot be believed."""
+    """The trial that a resource opens; None when it is not Open, is being deleted, or its status is invalid."""
     try:
         metadata, spec, status = body["metadata"], body["spec"], body["status"]
         namespace, service, digest = str(metadata["namespace"]), status["service"], str(status["tokenSha256"])
