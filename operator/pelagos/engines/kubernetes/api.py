@@ -1,4 +1,4 @@
-"""Cluster on the Kubernetes API, by the client that all parts of the operator share."""
+"""The Cluster port on the Kubernetes API, through the client that all parts of the operator share."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ logger = logging.getLogger("pelagos.kubernetes")
 
 TIMEOUT = 15.0
 PAGE = 500
-"""Resources that are listed by one request."""
+"""Resources per list request."""
 GONE = frozenset({404, 410})
 _NOT_NOW = frozenset({401, 404, 408, 409})
-"""An expired token is read anew, and a namespace that is gone takes the resource with it."""
+"""Statuses worth retrying: an expired token is read again, and a deleted namespace takes the resource with it."""
 MERGE_PATCH = "application/merge-patch+json"
 
 
 class KubernetesApi:
-    """See ports.cluster.Cluster. Writes through ``rest``, whose guard is asked right before each request.
+    """Implements ports.cluster.Cluster. Writes go through ``rest``, which asks its guard right before each request.
 
-    ``collects``: the cluster removes what is owned by a resource after it. There the operator needs no right to delete Secrets,
-    which Kubernetes cannot limit to some; on one machine nobody else removes them.
+    ``collects``: whether the cluster garbage-collects what a deleted resource owned. If so, the operator needs no right to delete
+    Secrets, a right that Kubernetes cannot restrict to some of them. On a single machine nobody else would delete them.
     """
 
     def __init__(self, rest: KubernetesRest, *, collects: bool = True) -> None:
@@ -52,7 +52,7 @@ class KubernetesApi:
         while rest is not None:
             query = urlencode({"limit": str(PAGE)} | ({"continue": rest} if rest else {}))
             path = f"{_path(kind, namespace)}?{query}"
-            # A list of many pages may expire in between (410): an outage, after which it is asked for anew.
+            # The continue token of a long list may expire between pages (410). It is raised as an outage: the caller lists again.
             answer = await self._rest.get(path, timeout=TIMEOUT)
             if answer.status != HTTPStatus.OK:
                 raise OutageError(SYSTEM, f"GET {path}: {answer.status} {answer.message}")
@@ -146,7 +146,7 @@ class KubernetesApi:
         }
         try:
             path, content = f"/api/v1/namespaces/{resource.namespace}/events", "application/json"
-            await self._call("POST", path, body, content, resource.namespace)  # Which may be gone.
+            await self._call("POST", path, body, content, resource.namespace)  # The namespace may have been deleted.
         except OutageError as error:
             logger.warning("an event about %s/%s was lost: %s", resource.kind.kind, resource.name, error)
 
@@ -159,10 +159,10 @@ class KubernetesApi:
 
 
 def _found(answer: Answer, method: str, path: str, name: str) -> Mapping[str, Any] | None:
-    """What the server answered; None when it says that the object of this name is gone.
+    """The server's answer; None when it says that the object of this name does not exist.
 
-    A 404 that names no object is of a path: of a server that starts and does not serve our kinds yet, or of a proxy. A resource
-    that is there must not be forgotten for it.
+    A 404 that names no object is about the path: from a server that is starting and does not serve our kinds yet, or from a
+    proxy. A resource that exists must not be forgotten because of it, so such a 404 raises OutageError.
     """
     if answer.status in GONE and (answer.body.get("details") or {}).get("name") == name:
         return None
@@ -172,7 +172,7 @@ def _found(answer: Answer, method: str, path: str, name: str) -> Mapping[str, An
 
 
 def _granted(answer: Answer, method: str, path: str) -> None:
-    """Raise what the answer to a change of something that is beside a resource of ours means."""
+    """Raise the error for a refused change to an object that accompanies one of our resources; do nothing on success."""
     if answer.status == HTTPStatus.FORBIDDEN and "cannot" in answer.message:
         raise UnboundError(SYSTEM, f"{answer.message}. Apply the roles of this version in the namespace again")
     if answer.status in _NOT_NOW:
@@ -182,7 +182,7 @@ def _granted(answer: Answer, method: str, path: str) -> None:
 
 
 def _owned(owner: Resource, name: str) -> dict[str, Any]:
-    """Metadata of what goes with ``owner``."""
+    """Metadata for an object that ``owner`` owns, so that it is deleted with it."""
     reference = {
         "apiVersion": meta.API_VERSION,
         "kind": owner.kind.kind,

@@ -1,4 +1,4 @@
-"""Whether an object still is as it was applied, so that nothing is written when nothing differs. Pure.
+"""Whether an object is still as it was applied, so that nothing is written when nothing differs. Pure.
 
 Called by the engines that serve on a cluster.
 """
@@ -14,10 +14,10 @@ _QUANTITIES = frozenset({"limits", "requests", "sizeLimit"})
 
 
 def holds(live: Any, want: Any, *, quantities: bool = False) -> bool:
-    """Whether ``live`` holds all of ``want``: what a server or somebody else added does not count.
+    """Whether ``live`` contains all of ``want``; anything that the server or somebody else added is ignored.
 
-    Lists of things with a name are compared by name, other lists item by item. Below ``limits``, ``requests`` and ``sizeLimit``
-    numbers are quantities: a server writes 1024Mi as 1Gi.
+    Lists of named items are compared by name, other lists item by item. Values below ``limits``, ``requests`` and ``sizeLimit``
+    are compared as quantities, because a server writes 1024Mi as 1Gi.
     """
     if not want and want is not False and want != 0:
         return live is None or not live or live == want

@@ -1,7 +1,7 @@
-"""A client of the API server from what is at hand: a kubeconfig, or the service account of the pod.
+"""A client of the API server from a kubeconfig, or from the pod's service account.
 
-Used by the processes beside the operator, which do without the libraries that read every form of a kubeconfig: of those it takes
-a token, a token file, or a client certificate; whoever logs in by a program makes a service account.
+Used by the processes beside the operator, which do without the libraries that read every form of a kubeconfig. Supported logins
+are a token, a token file and a client certificate; users who log in through an exec plugin need a service account instead.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 class NoClusterError(ValueError):
-    """There is no API server to be found, or no way to log in; the words say what to do."""
+    """No API server is configured, or there is no usable login; the message says what to do."""
 
 
 def connect(kubeconfig: Path | None) -> KubernetesRest:
-    """By ``kubeconfig``, else as a pod. Raises NoClusterError."""
+    """A client from ``kubeconfig``, else from the pod's service account. Raises NoClusterError."""
     if kubeconfig is not None:
         return _by_kubeconfig(kubeconfig)
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
@@ -78,7 +78,7 @@ def _trusting(cluster: Mapping[str, Any], user: Mapping[str, Any], folder: Path)
         tls.check_hostname = False
         tls.verify_mode = ssl.CERT_NONE
     if _has_certificate(user):
-        # The standard library reads keys from files alone.
+        # The ssl module reads keys from files only.
         with tempfile.TemporaryDirectory() as made:
             certificate, key = (_file(user, name, folder, Path(made)) for name in ("client-certificate", "client-key"))
             tls.load_cert_chain(str(certificate), str(key))

@@ -1,12 +1,13 @@
-"""Leadership by a Lease of the Kubernetes API: whoever holds it acts, and renews it well before others may take it.
+"""Leadership by a Lease of the Kubernetes API: its holder acts, and renews it well before anybody else may take it.
 
-Every write carries the resourceVersion that was read, so that of two that try, one gets a conflict. Nobody compares clocks of two
-machines: a candidate waits until it has itself seen the same Lease for its whole duration, and the holder counts from before it
-sent the renewal. So the holder stops before anybody else may start, unless its time stands still; therefore time here is
-one that goes on while the machine sleeps.
+Every write carries the resourceVersion that was read, so if two candidates write at once, one of them gets a conflict. The clocks
+of two machines are never compared: a candidate waits until it has itself seen the same Lease for its whole duration, and the
+holder counts from before it sent the renewal. So the holder stops before anybody else may start, as long as its clock keeps
+running. For that reason the clock used here is one that also advances while the machine sleeps.
 
-Anybody may delete the Lease, or write what they like into it. A candidate that saw a holder waits for its duration also when the
-Lease is gone; a holder that finds another's name stops at once; what no operator would write is bounded, and told.
+Anybody with the right may delete the Lease or write anything into it. A candidate that saw a holder waits for the full duration
+even after the Lease was deleted; a holder that finds another name in it stops at once; values that no operator would write are
+capped and reported.
 """
 
 from __future__ import annotations
@@ -29,20 +30,20 @@ from pelagos.ports.errors import OutageError
 logger = logging.getLogger("pelagos.leadership")
 
 SAFE_SHARE = 0.8
-"""Part of the Lease's duration in which its holder acts; the rest is for clocks that run at different speeds."""
+"""Share of the Lease's duration during which its holder acts; the rest allows for clocks that run at different speeds."""
 RENEWALS = 6
-"""Attempts to renew within one duration."""
+"""Renewal attempts within one Lease duration."""
 LONGEST_WATCH = 1.0
-"""Seconds between two looks of a candidate."""
+"""Longest pause, in seconds, between two polls by a candidate."""
 LONGEST_DURATION = 60
-"""Seconds: no operator may be set to keep a Lease for longer, so that what says more was written by somebody else."""
+"""Seconds. No operator can be configured to hold a Lease for longer, so a longer duration was written by somebody else."""
 _GONE = frozenset({404, 410})
 _MOST_TRANSITIONS = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class Place:
-    """Which Lease; ``seconds`` is how long a holder that is gone keeps it."""
+    """Which Lease; ``seconds`` is how long it stays with a holder that has died."""
 
     namespace: str
     name: str
@@ -50,22 +51,22 @@ class Place:
 
     @property
     def collection(self) -> str:
-        """Path of all Leases of the namespace."""
+        """API path of all Leases in the namespace."""
         return f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases"
 
     @property
     def path(self) -> str:
-        """Path of the Lease."""
+        """API path of this Lease."""
         return f"{self.collection}/{self.name}"
 
 
 def new_identity() -> str:
-    """Names this life of this process: a pod that is started again is another candidate."""
+    """A name for this incarnation of the process: a restarted pod is a different candidate."""
     return f"{socket.gethostname()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
 
 
 class LeaseLeadership:
-    """See ports.leadership.Leadership."""
+    """Implements ports.leadership.Leadership for one Lease, as the candidate ``identity``."""
 
     def __init__(
         self, api: KubernetesRest, place: Place, identity: str, *, clock: Callable[[], float] = monotonic
@@ -75,10 +76,10 @@ class LeaseLeadership:
         self._place = place
         self._clock = clock
         self._lease: Mapping[str, Any] | None = None
-        """As last read or written; of one that is gone, what is known of its holder."""
+        """The Lease as last read or written; after its deletion, the last known state, which names the holder to wait for."""
         self._is_gone = False
         self._first_seen: tuple[Mapping[str, Any], float] = ({}, 0.0)
-        """What somebody else's Lease says, and since when it says so."""
+        """The spec of another holder's Lease, and when we first saw it, by our own clock."""
         self._until = float("-inf")
         self._told = False
         self._fault = "it is being looked for"
@@ -89,12 +90,12 @@ class LeaseLeadership:
 
     @property
     def leads(self) -> bool:
-        """Whether the Lease was renewed in time."""
+        """Whether our last renewal still holds. Read the clock each time: it can lapse between two renewals."""
         return self._clock() < self._until
 
     @property
     def standing(self) -> str:
-        """Who leads, or why that is not known."""
+        """Who leads, or why that is unknown, in words for logs and status pages."""
         if self.leads:
             return "leads"
         if self._fault:
@@ -111,93 +112,93 @@ class LeaseLeadership:
         return f"standby; {holder} leads"
 
     async def start(self, gained: Callable[[], None], lost: Callable[[], None]) -> None:
-        """Begin to seek the Lease."""
+        """Start competing for the Lease in a background task; ``gained`` and ``lost`` are called at each change."""
         self._gained, self._lost = gained, lost
         self._task = asyncio.create_task(self._run(), name="leadership")
 
     async def stop(self) -> None:
-        """Release the Lease, if it is ours."""
+        """Stop competing, and release the Lease if it is ours, so that a successor need not wait for it to expire."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         if self._alarm is not None:
             self._alarm.cancel()
         if self.leads and self._lease is not None:
-            self._until = float("-inf")  # First: what is still in progress must not act on a Lease that is given away.
+            # Before the write: work in progress must not act on a Lease that we are giving up.
+            self._until = float("-inf")
             with contextlib.suppress(OutageError):
                 await self._write("PUT", self._place.path, self._body(holder=""))
                 logger.info("released the Lease %s/%s", self._place.namespace, self._place.name)
 
     async def _run(self) -> None:
         while True:
-            self._tell()  # Before trying anew: after a pause, others may have led meanwhile.
+            self._tell()  # Before the next attempt: others may have led during the pause.
             try:
                 await self._attempt()
             except OutageError as error:
                 self._fault = str(error)
                 logger.warning("the Lease cannot be reached: %s", error)
             except Exception as error:
-                # Whatever it is, this task must not end: nobody would renew, and nobody would notice.
+                # This task must survive any error: if it died, nobody would renew, and nobody would notice.
                 self._fault = f"{type(error).__name__}: {error}"
                 logger.exception("seeking the Lease failed")
             self._tell()
             if not _holder(self._lease):
-                # Also of a leader: a write of its own that failed is somebody else's doing, and its time runs out.
+                # A leader gets here too, after a failed write: somebody else wrote, and our time is running out, so retry soon.
                 pause = LONGEST_WATCH / 2
             elif self.leads:
                 pause = self._place.seconds / RENEWALS
             else:
-                # Up to the very moment at which the Lease may be taken, so that nobody leads for as short as can be.
+                # Sleep no longer than until the Lease may be taken, to keep the time without a leader short.
                 pause = max(0.05, min(LONGEST_WATCH, self._left()))
             await asyncio.sleep(pause)
 
     async def _attempt(self) -> None:
-        """Renew, take, or look who has it."""
-        # A leader knows what it wrote last, and renews without a look: its write fails if anybody wrote since. Everybody else
-        # looks first, also a leader whose write failed, because only the newest resourceVersion can be written.
+        """Renew the Lease, take it, or read who holds it."""
+        # A leader knows what it wrote last, so it renews without reading: the write fails if anybody wrote since. Everybody else
+        # reads first, including a leader whose write failed, because the server accepts only the newest resourceVersion.
         if not self.leads or self._lease is None:
             found = await self._api.get(self._place.path, timeout=self._patience)
-            # A server that refuses to tell is no server without a Lease: nothing is taken on the strength of a 403.
+            # A refusal does not mean that there is no Lease: never take it on the strength of a 403.
             if found.status != 200 and found.status not in _GONE:
                 self._fault = found.message
                 return
             if found.status in _GONE:
-                # Its holder, if we saw one, may not have noticed yet, and goes on for the time that it has: what is known of it
-                # stays, and is waited for as if the Lease were there.
+                # The holder, if we saw one, may not have noticed the deletion and acts for the rest of its time. So keep what we
+                # know of it, and wait as if the Lease still existed.
                 if not self._is_gone and self._lease is not None:
                     logger.warning("the Lease %s/%s was deleted", self._place.namespace, self._place.name)
                 self._is_gone = True
             else:
                 self._lease, self._fault, self._is_gone = found.body, "", False
-                # Not its resourceVersion, which others change by a label: a renewal is a new time in spec. And not the time that
-                # is written there, either, which is by the holder's clock: what counts is since when we have seen the same.
+                # Compare specs, not resourceVersions: a label set by anybody changes those, while a renewal changes the spec.
+                # Do not use renewTime either, which is by the holder's clock: what counts is how long we have seen the same spec.
                 if _spec(found.body) != self._first_seen[0]:
                     self._first_seen = (_spec(found.body), self._clock())
                 if _holder(found.body) not in {self.identity, ""}:
-                    # Somebody else may lead from now on, however little time of ours was over.
+                    # Somebody else may lead from now on, however much of our own time is left.
                     self._until = float("-inf")
-        # One that is ours, in this life of the process, or nobody's is taken at once; somebody else's after its whole time.
+        # Ours (in this incarnation) or nobody's: take it at once. Somebody else's: only after its whole duration.
         if _holder(self._lease) in {self.identity, ""} or self._left() <= 0:
-            # To create is as safe as to replace: of two that create the same name, the server refuses one.
+            # Creating is as safe as replacing: if two candidates create the same name, the server refuses one of them.
             method, path = ("POST", self._place.collection) if self._is_gone else ("PUT", self._place.path)
             await self._write(method, path, self._body(holder=self.identity))
 
     def _left(self) -> float:
-        """Seconds until somebody else's Lease may be taken."""
-        # The holder's duration, which may be another than ours after an update, and not longer than any operator's: a Lease that
-        # somebody wrote by hand must not keep all operators from leading for a year.
+        """Seconds until another holder's Lease may be taken; negative when it may be taken already."""
+        # Use the holder's duration, which may differ from ours during an upgrade, but cap it at the longest that any operator can
+        # have: a Lease edited by hand must not keep all operators from leading for a year.
         seconds = min(_duration(self._lease) or self._place.seconds, LONGEST_DURATION)
         return self._first_seen[1] + seconds - self._clock()
 
     async def _write(self, method: str, path: str, body: Mapping[str, Any]) -> None:
-        """Write our will; a conflict means that somebody else was faster."""
-        # From before the request: the server may write it at once and answer late, and the others count from when they see it.
+        """Write the Lease; a conflict means that somebody else was faster."""
+        # Taken before the request: the server may store it at once and answer late, and others count from when they see it.
         sent = self._clock()
         answer = await self._api.ask(method, path, body, timeout=self._patience)
         if answer.status not in {200, 201}:
-            # Somebody else wrote, or we may not: look before the next write, since only the newest resourceVersion is taken.
-            # What we renewed before still holds until its end, and is no worse for this: others wait for the whole duration
-            # that they saw.
+            # Somebody else wrote, or we have no right to: read before the next write, since only the newest resourceVersion is
+            # accepted. Our previous renewal stays valid until it runs out, because others wait for the whole duration they saw.
             self._lease = None
             self._fault = "" if answer.status == 409 else answer.message
             if self._fault:
@@ -215,7 +216,7 @@ class LeaseLeadership:
         count = transitions if isinstance(transitions, int) and 0 <= transitions < _MOST_TRANSITIONS else -1
         metadata: dict[str, Any] = {"name": self._place.name, "namespace": self._place.namespace}
         if self._lease is not None and not self._is_gone:
-            metadata = {**self._lease["metadata"]}  # With uid and resourceVersion, which a new object must not have.
+            metadata = {**self._lease["metadata"]}  # Has uid and resourceVersion, which a new object must not have.
             metadata.pop("managedFields", None)
         return {
             "apiVersion": "coordination.k8s.io/v1",
@@ -235,8 +236,8 @@ class LeaseLeadership:
         return self._place.seconds / 4
 
     def _tell(self) -> None:
-        """Tell once of every change; and wake up at the end of what is ours, should no renewal come before."""
-        # A renewal that hangs returns no control to us before its time limit; the alarm tells at the very moment.
+        """Report each change of leadership once, and set an alarm for when our Lease runs out unless it is renewed before."""
+        # A renewal that hangs does not return before its timeout; the alarm reports the loss at the moment it happens.
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -255,7 +256,7 @@ def _spec(lease: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def _duration(lease: Mapping[str, Any] | None) -> int:
-    """Seconds that the Lease says; 0 when it says nothing of use."""
+    """The Lease's duration in seconds; 0 when it has none that is usable."""
     duration = _spec(lease).get("leaseDurationSeconds")
     return duration if isinstance(duration, int) and duration > 0 else 0
 

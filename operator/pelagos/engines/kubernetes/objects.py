@@ -1,4 +1,4 @@
-"""Objects of the Kubernetes API as engines write them: read, list by label, server-side apply, delete. One field owner.
+"""Kubernetes objects as engines handle them: read, list by label, server-side apply, delete. All with one field owner.
 
 Called by the engines that serve on a cluster.
 """
@@ -21,9 +21,9 @@ Body = Mapping[str, Any]
 APPLY = "application/apply-patch+yaml"
 MERGE_PATCH = "application/merge-patch+json"
 UNSERVED = 20.0
-"""Seconds for which a kind that the server does not know is not asked for again."""
+"""Seconds before the server is asked again about a kind that it did not know."""
 _NOT_NOW = frozenset({401, 408, 409})
-"""An expired token is read anew, a conflict is gone at the next look."""
+"""Statuses worth retrying: an expired token is read again, and a conflict has passed by the next pass."""
 _GONE = frozenset({404, 410})
 _WEBHOOK_AWAY = re.compile(r'failed calling webhook "([^"]+)"')
 
@@ -38,17 +38,17 @@ class Collection:
 
     @property
     def root(self) -> str:
-        """Path of the group and version."""
+        """API path of the group and version."""
         return f"/apis/{self.api_version}" if "/" in self.api_version else f"/api/{self.api_version}"
 
     def path(self, namespace: str = "", name: str = "") -> str:
-        """Path of an object; without ``name`` of all, without ``namespace`` of those of all namespaces."""
+        """API path of an object; without ``name`` of the whole collection, without ``namespace`` across all namespaces."""
         parts = [self.root, *(("namespaces", namespace) if namespace else ()), self.plural, *((name,) if name else ())]
         return "/".join(parts)
 
 
 class KubernetesObjects:
-    """Every method raises OutageError when the server cannot now, and RejectedError when it refuses."""
+    """Every method raises OutageError when the server cannot answer now, and RejectedError when it refuses."""
 
     def __init__(self, rest: KubernetesRest, *, clock: Callable[[], float] = monotonic) -> None:
         self._rest = rest
@@ -61,7 +61,7 @@ class KubernetesObjects:
         await self._rest.close()
 
     async def get(self, kind: Collection, namespace: str, name: str) -> Body | None:
-        """An object; None when it is not there, or its kind is not known."""
+        """The object; None when it does not exist, or the server does not know its kind."""
         return await self._call("GET", kind.path(namespace, name))
 
     async def list(
@@ -73,10 +73,10 @@ class KubernetesObjects:
         *,
         most: int = 0,
     ) -> list[Body]:
-        """Objects that carry all ``labels``, one without a value with any; of all namespaces when none is named.
+        """Objects that carry all ``labels``, from all namespaces when none is named. An empty label value matches any value.
 
-        ``fields`` must have these values, where the kind can be asked for them. No more than ``most``; 0: all. Empty when the
-        kind is not known.
+        ``fields`` is a field selector, for kinds that support it. At most ``most`` objects are returned; 0 means all. The list
+        is empty when the server does not know the kind.
         """
         selector = ",".join(f"{name}={value}" if value else name for name, value in (labels or {}).items())
         asked = {
@@ -87,12 +87,12 @@ class KubernetesObjects:
         query = "?" + urlencode({key: value for key, value in asked.items() if value})
         query = "" if query == "?" else query
         found = await self._call("GET", kind.path(namespace) + query)
-        # Items of a list do not say their kind, as the same object does when it is asked for by its name.
+        # List items carry no apiVersion and kind, unlike the same object read by name.
         named = {"apiVersion": kind.api_version, "kind": kind.kind}
         return [{**named, **item} for item in found.get("items") or ()] if found else []
 
     async def apply(self, kind: Collection, body: Body, *, owner: str = meta.FIELD_MANAGER) -> Body:
-        """Make the object hold ``body`` and nothing else that ``owner`` ever applied; others' fields are not touched."""
+        """Server-side apply: set the fields of ``body``, drop others that ``owner`` applied before, leave other owners' alone."""
         metadata = body["metadata"]
         query = urlencode({"fieldManager": owner, "force": "true"})
         path = kind.path(metadata["namespace"], metadata["name"])
@@ -104,18 +104,21 @@ class KubernetesObjects:
         return found
 
     async def patch(self, kind: Collection, namespace: str, name: str, patch: Body) -> Body | None:
-        """Merge ``patch`` into an object; None when it is not there."""
+        """Merge ``patch`` into an object and return it; None when it does not exist."""
         path = f"{kind.path(namespace, name)}?{urlencode({'fieldManager': meta.FIELD_MANAGER})}"
         return await self._call("PATCH", path, patch, MERGE_PATCH)
 
     async def delete(self, kind: Collection, found: Body) -> None:
-        """Delete this very object, not another one that has got its name; what it owns goes after it."""
+        """Delete exactly this object, by uid, not a later one of the same name; dependents are collected in the background."""
         metadata = found["metadata"]
         options = {"propagationPolicy": "Background", "preconditions": {"uid": metadata["uid"]}}
         await self._call("DELETE", kind.path(metadata["namespace"], metadata["name"]), options)
 
     async def serves(self, kind: Collection) -> bool:
-        """Whether the server knows the kind in this version. A yes is remembered, a no for some seconds: it may be installed."""
+        """Whether the server knows the kind in this version.
+
+        A yes is remembered for good. A no is remembered for ``UNSERVED`` seconds, since the kind may be installed later.
+        """
         unknown_since = self._unserved.get(kind, -inf)
         if kind not in self._served and self._clock() - unknown_since >= UNSERVED:
             found = await self._call("GET", kind.root)
@@ -127,7 +130,7 @@ class KubernetesObjects:
         return kind in self._served
 
     async def preferred_version(self, group: str) -> str:
-        """The version of an API group, by its path, that the server prefers; "" when it does not know the group."""
+        """The server's preferred version of an API group, which is given by its path; "" when it does not know the group."""
         found = await self._call("GET", group)
         return str(((found or {}).get("preferredVersion") or {}).get("version", ""))
 
@@ -148,7 +151,7 @@ class KubernetesObjects:
             return None
         if answer.status in _NOT_NOW:
             raise OutageError(SYSTEM, f"{method} {path}: {answer.status} {answer.message}")
-        # That somebody "cannot" is RBAC's word: a right is missing. What an admission plugin forbids, no right would change.
+        # "cannot" is RBAC's wording for a missing right. A refusal by an admission plugin would not change with more rights.
         if answer.status == 403 and "cannot" in answer.message:
             hint = (
                 "Apply the roles of this version (`kubectl apply -k` of your overlay and of the tenant's folder, or "

@@ -1,4 +1,4 @@
-"""Quantities of Kubernetes as numbers: ``1024Mi`` and ``1Gi`` are the same. Pure."""
+"""Kubernetes quantities as numbers: ``1024Mi`` and ``1Gi`` are equal. Pure."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _FACTORS: dict[str | None, Decimal] = {
 
 
 def quantity(text: Any) -> Decimal | None:
-    """The number that a Kubernetes quantity stands for; None for what is none."""
+    """The value of a Kubernetes quantity, in base units (bytes, cores); None when ``text`` is not a quantity."""
     match = _QUANTITY.fullmatch(str(text))
     return Decimal(match[1]) * _FACTORS[match[2]] if match else None
 
 
 def memory(placement: Placement, default: str, system: str) -> tuple[str, str]:
-    """Request and limit of memory; ``default`` where none is named. Raises RejectedError, which names the field."""
+    """Memory request and limit; ``default`` where the placement has none. Raises RejectedError, which names the field."""
     request = placement.memory or default
     limit = placement.memory_limit or request
     for field, value in (("memory", request), ("limits.memory", limit)):
@@ -40,7 +40,7 @@ def memory(placement: Placement, default: str, system: str) -> tuple[str, str]:
 
 
 def number_of(text: str) -> Decimal:
-    """The number that a quantity stands for, which it is known to be."""
+    """The value of a text that is known to be a quantity; see `quantity`."""
     found = quantity(text)
     assert found is not None
     return found

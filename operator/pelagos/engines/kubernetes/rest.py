@@ -1,6 +1,6 @@
-"""The Kubernetes API by aiohttp: one request in, status and JSON out. Used where an answer's status tells something.
+"""The Kubernetes API over aiohttp: one request in, status and JSON out. Used where the caller needs the answer's status.
 
-The official client would add more to the operator's memory than all the rest together, and would block threads.
+The official client would add more to the operator's memory than everything else together, and would block threads.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ SYSTEM = "kubernetes"
 TIMEOUT = 10.0
 _TOO_MANY, _TOO_LARGE = 429, 413
 _LONGEST_LINE = 2**22
-"""Bytes of one event of a watch: etcd keeps no object of more than 1.5 MiB."""
+"""Longest watch event, in bytes; etcd stores no object of more than 1.5 MiB."""
 _NOT_STORED = ("too large", "larger than max")
-"""Of what etcd says about objects that it, or the API server's connection to it, does not take."""
+"""Wording of errors about objects that are too large for etcd, or for the API server's connection to it."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the API server said; ``body`` is empty when that was no JSON object."""
+    """The API server's answer; ``body`` is empty when it was not a JSON object."""
 
     status: int
     body: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def message(self) -> str:
-        """The server's own words about a failure."""
+        """The server's own description of a failure; the status when it gave none."""
         return str(self.body.get("message") or self.status)
 
 
 class KubernetesRest:
-    """One API server. ``token_file`` is read anew at every call: tokens of service accounts expire.
+    """A client of one API server. ``token_file`` is read again for every call, because service account tokens expire.
 
-    ``guard`` is asked before every request that changes something.
+    ``guard`` is asked before every request that changes something, and raises when this operator does not lead.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class KubernetesRest:
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
+        """Close all connections; the next call opens new ones."""
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     async def get(self, path: str, *, timeout: float = TIMEOUT) -> Answer:
-        """Read. Raises OutageError when there is no answer within ``timeout`` seconds, or one that says "not now"."""
+        """GET ``path``. Raises OutageError when no answer comes within ``timeout`` seconds, or one that says "not now"."""
         return await self.ask("GET", path, timeout=timeout)
 
     async def ask(
@@ -80,9 +80,9 @@ class KubernetesRest:
         content: str = "application/json",
         timeout: float = TIMEOUT,
     ) -> Answer:
-        """Call. Refusals (400 to 428) are answers; everything that may be different in a moment raises OutageError.
+        """Send a request. Refusals (400 to 428) are returned as answers; anything that a retry may fix raises OutageError.
 
-        What the server cannot store, because it is too large, raises TooLargeError.
+        Raises TooLargeError when the object is too large for the server to store.
         """
         if self._session is None:
             self._session = aiohttp.ClientSession()
@@ -98,7 +98,7 @@ class KubernetesRest:
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
             raise OutageError(SYSTEM, f"{method} {path}: {error or type(error).__name__}") from error
         told = Answer(status, found)
-        # What etcd does not take is an error of the server, not a refusal.
+        # The API server reports an object that etcd refuses as a 5xx, which would otherwise count as an outage and be retried.
         if status == _TOO_LARGE or (status >= 500 and any(words in told.message for words in _NOT_STORED)):
             raise TooLargeError(SYSTEM, f"{method} {path}: {status} {told.message}")
         if status >= 500 or status == _TOO_MANY:
@@ -106,9 +106,9 @@ class KubernetesRest:
         return told
 
     async def read(self, path: str, *, most: int, timeout: float = TIMEOUT) -> bytes | None:
-        """The first ``most`` bytes of what is no JSON, such as a log; None when it is not there, or is refused.
+        """The first ``most`` bytes of a response that is not JSON, such as a log; None when it does not exist or is refused.
 
-        Raises OutageError as ``get``.
+        Raises OutageError, as ``get`` does.
         """
         if self._session is None:
             self._session = aiohttp.ClientSession()
@@ -128,9 +128,9 @@ class KubernetesRest:
         return bytes(found)
 
     async def events(self, path: str, *, silence: float) -> AsyncIterator[dict[str, Any]]:
-        """What a watch says, event by event, until the server ends it. A refusal is an event, too: ``ERROR`` with a Status.
+        """Yield the events of a watch until the server ends it. A refusal is yielded too, as an ``ERROR`` event with a Status.
 
-        Raises OutageError when the connection breaks, or nothing came for ``silence`` seconds.
+        Raises OutageError when the connection breaks, or when nothing arrives for ``silence`` seconds.
         """
         if self._session is None:
             self._session = aiohttp.ClientSession()
@@ -164,7 +164,7 @@ class KubernetesRest:
 
 
 def _kind(path: str) -> str:
-    """What a path is about, without names: ``deployments``. Few enough values for a metric's label."""
+    """The kind that a path is about, without object names: ``deployments``. Few enough values for a metric label."""
     parts = path.partition("?")[0].split("/")
     root = 3 if parts[1] == "api" else 4
     start = parts.index("namespaces") + 2 if "namespaces" in parts else root
@@ -172,7 +172,7 @@ def _kind(path: str) -> str:
 
 
 def _parsed(text: str, status: int) -> dict[str, Any]:
-    """A JSON object; of what else a refusal says, the beginning as its message: paths that are not served answer in words."""
+    """The JSON object in ``text``. A refusal in plain text, as for paths that are not served, gives its start as ``message``."""
     try:
         found = json.loads(text)
     except ValueError:

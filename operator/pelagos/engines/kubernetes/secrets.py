@@ -1,6 +1,6 @@
-"""Reads Secrets of users, for steps that run on this machine.
+"""Reads users' Secrets, for steps that run on this machine.
 
-On a cluster pods mount them: there the operator may read none.
+On a cluster, pods mount them, and the operator has no right to read any.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ SYSTEM = "kubernetes"
 
 
 class SecretReader:
-    """By ``api``, at each use: nothing of them is kept."""
+    """Reads Secrets through ``api`` at each use; their content is never cached."""
 
     def __init__(self, api: KubernetesRest) -> None:
         self._api = api
 
     async def find(self, namespace: str, name: str) -> Mapping[str, str] | None:
-        """The content by its keys; None when there is no such Secret. Raises OutageError and RejectedError."""
+        """The decoded values by key; None when the Secret does not exist. Raises OutageError and RejectedError."""
         answer = await self._api.get(f"/api/v1/namespaces/{namespace}/secrets/{name}")
         if answer.status == 404:
             return None

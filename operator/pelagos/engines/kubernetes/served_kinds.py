@@ -1,6 +1,6 @@
-"""Whether the API server serves our kinds, and in a schema that this operator can work with. In words, with what to do.
+"""Whether the API server serves our kinds, with schemas that this operator can work with. Problems are reported with a hint.
 
-Each kind stands for itself: those that work are worked with, whatever is the matter with the others (``Served``).
+Each kind is judged separately: the operator reconciles those that work, whatever is wrong with the others (``Served``).
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from pelagos.engines.kubernetes.rest import KubernetesRest
 from pelagos.ports.clock import monotonic
 
 APPLY = "kubectl apply --validate=false -k"
-"""Works on every server: one before Kubernetes 1.25 knows no CEL rules, over which kubectl's validation fails, and drops them.
+"""Works on every server. Before Kubernetes 1.25 servers do not know CEL rules: they drop them, but kubectl's validation fails.
 
-Such servers refuse --server-side for the same rules.
+Such servers refuse --server-side because of the same rules.
 """
 HINT = f"{APPLY} manifests/crds"
 GOOD_FOR = 600.0
-"""Seconds between two looks at schemas that fit."""
+"""Seconds before schemas that fit are checked again."""
 _SHOWN = 6
-"""Missing fields that are named."""
+"""How many missing fields a message names."""
 
 
 class Served:
-    """Which of our kinds work; looked at again and again, by two checks that say in words what is the matter with the others.
+    """Which of our kinds work, kept up to date by two recurring checks that say what is wrong with the others.
 
-    Raises OutageError while the API server does not answer; what was known then still holds.
+    The checks raise OutageError while the API server does not answer; the last known result stays valid then.
     """
 
     def __init__(self, api: KubernetesRest, *, clock: Callable[[], float] = monotonic) -> None:
@@ -41,28 +41,28 @@ class Served:
 
     @property
     def working(self) -> frozenset[str]:
-        """Kinds that are served as this operator needs them; none before all was looked at."""
+        """Kinds that are served as this operator needs them; empty until both checks have run once."""
         if self._absent is None or self._unfit is None:
             return frozenset()
         return frozenset(kind.kind for kind in kinds.KINDS) - self._absent - self._unfit
 
     async def until_other_than(self, known: frozenset[str]) -> frozenset[str]:
-        """Wait until other kinds work than ``known``; returns which."""
+        """Wait until the set of working kinds differs from ``known``; returns the new set."""
         async with self._changed:
             await self._changed.wait_for(lambda: self.working != known)
             return self.working
 
     async def missing(self) -> str | None:
-        """Kinds that are not served; None when all are."""
+        """Check which kinds are not served; returns the problem in words, None when all are served."""
         absent, problem = await _look_for(self._api)
         if self._absent is not None and self._absent - absent:
-            self._good_until = float("-inf")  # What has come may be of another version.
+            self._good_until = float("-inf")  # A kind that has appeared may be of another version: check its schema.
         self._absent = absent
         await self._tell()
         return _with_rest(problem, self.working)
 
     async def outdated(self) -> str | None:
-        """Kinds whose schema lacks fields; the answer that all is well is good for ten minutes."""
+        """Check which schemas lack fields; returns the problem in words. A good result is kept for ten minutes."""
         if self._clock() < self._good_until:
             return None
         unfit = await outdated(self._api)
@@ -84,7 +84,7 @@ def _with_rest(problem: str | None, working: frozenset[str]) -> str | None:
 
 
 async def missing(api: KubernetesRest) -> str | None:
-    """Kinds that are not served; None when all are. Raises OutageError. Everybody who is known to the server may ask this."""
+    """Which kinds are not served, in words; None when all are. Raises OutageError. Any authenticated user may ask this."""
     return (await _look_for(api))[1]
 
 
@@ -92,7 +92,7 @@ async def _look_for(api: KubernetesRest) -> tuple[frozenset[str], str | None]:
     everything = frozenset(kind.kind for kind in kinds.KINDS)
     answer = await api.get(f"/apis/{meta.API_VERSION}")
     if answer.status == 404:
-        # The group may be there in another version only: then an older or newer Pelagos is installed, and not none.
+        # The group may exist in another version only: then an older or newer Pelagos is installed, rather than none.
         group = await api.get(f"/apis/{meta.GROUP}")
         versions = ", ".join(str(entry.get("version")) for entry in group.body.get("versions", ()))
         if group.status != 200 or not versions:
@@ -111,12 +111,12 @@ async def _look_for(api: KubernetesRest) -> tuple[frozenset[str], str | None]:
 
 
 async def outdated(api: KubernetesRest) -> dict[str, str]:
-    """By kind, fields that this operator needs and the served schema lacks. A kind that may not be asked about is left out."""
+    """Per kind, a message naming the fields that the served schema lacks. Kinds that we may not read are left out."""
     found = {}
     for kind in kinds.KINDS:
         answer = await api.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.crd}")
         if answer.status != 200:
-            continue  # A Role of one namespace cannot allow it; the kind is served, and that must do.
+            continue  # A namespaced Role cannot grant reading CRDs; then it must be enough that the kind is served.
         lacking = lacking_fields(kind, answer.body)
         if lacking:
             named = ", ".join(lacking[:_SHOWN]) + (" and others" if len(lacking) > _SHOWN else "")
@@ -127,7 +127,7 @@ async def outdated(api: KubernetesRest) -> dict[str, str]:
 
 
 def lacking_fields(kind: kinds.Kind, definition: Mapping[str, Any]) -> list[str]:
-    """Fields of our schema that the served one does not have, the outermost of each branch."""
+    """Paths of fields in our schema that the served one lacks; of a missing branch only its outermost field."""
     versions = {version.get("name"): version for version in definition.get("spec", {}).get("versions", ())}
     served = versions.get(meta.VERSION, {}).get("schema", {}).get("openAPIV3Schema", {})
     ours = crds.render(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]

@@ -1,7 +1,8 @@
-"""Tenants of a cluster: reads the ConfigMaps ``pelagos-tenant-<namespace>`` of the operator's namespace, and keeps them a while.
+"""A cluster's tenants: reads the ConfigMaps ``pelagos-tenant-<namespace>`` in the operator's namespace, cached for 30 seconds.
 
-Resources look again every few seconds, so that a change is seen without a watch. All are read at once: whether a prefix belongs
-to a namespace cannot be determined from its own. Where resources were begun is read when they have changed, and sometimes.
+Every pass asks again, so a change is noticed without a watch. All ConfigMaps are read together, because whether a storage prefix
+belongs to a namespace depends on the claims of the others. Where existing resources were begun is read when a ConfigMap changed,
+and otherwise every ten minutes.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.ports.tenants import SYSTEM, Tenant
 
 KEPT = 30.0
-"""Seconds for which an answer is good."""
+"""Seconds for which an answer is cached."""
 KEPT_BEGUN = 600.0
-"""Seconds after which it is looked anew where resources were begun, when no ConfigMap has changed."""
+"""Seconds after which it is read again where resources were begun, when no ConfigMap has changed."""
 PAGE = 500
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the operator is: its ``home`` namespace, and the only one that it ``watches``; empty: all."""
+    """Where the operator runs: its ``home`` namespace, and the only namespace it ``watches``; empty means all."""
 
     home: str
     watches: str = ""
@@ -40,7 +41,7 @@ class Place:
 
 @dataclass(frozen=True)
 class _Platform:
-    """All ConfigMaps as they were read: their data, what is wrong with them by namespace, and where resources were begun."""
+    """All tenants' ConfigMaps as last read: their data and problems by namespace, and where resources were begun."""
 
     until: float
     given: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -56,9 +57,9 @@ class _Refusal:
 
 
 class KubernetesTenants:
-    """Implements Tenants. ``defaults`` are the installation's; a key of the ConfigMap takes the place of one of them.
+    """Implements Tenants. ``defaults`` are the installation's; each key of a tenant's ConfigMap overrides one of them.
 
-    A namespace keeps data, objects and experiments apart from those of others, unless the platform names both as sharing.
+    A namespace's data, objects and experiments are separate from those of others, unless the platform lists both as sharing.
     """
 
     def __init__(
@@ -81,9 +82,9 @@ class KubernetesTenants:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def find(self, namespace: str) -> Tenant:
-        """See ports.tenants.Tenants. One request at a time for each namespace, however many resources ask."""
-        # Whether a namespace is admitted is asked for each by itself, who claims what for all at once: a namespace that
-        # cannot be looked at must not keep the others waiting.
+        """The tenant settings of a namespace; see ports.tenants.Tenants. Concurrent callers share one request per namespace."""
+        # Admission is checked per namespace under its own lock, claims for all namespaces under a common one: a namespace that
+        # cannot be read must not keep the others waiting.
         async with self._locks[namespace]:
             until, refusal = self._admitted.get(namespace, (0.0, None))
             if until <= self._clock():
@@ -107,7 +108,10 @@ class KubernetesTenants:
         return _tenant(own or {}, namespace, self._defaults)
 
     async def _admit(self, namespace: str) -> tuple[float, _Refusal | None]:
-        """Whether the operator has its rights in the namespace, and nobody relies there on a ConfigMap that is read no more."""
+        """Until when the answer holds, and why the namespace is not admitted; None when it is.
+
+        Refused are namespaces where the operator lacks its rights, and those that still have the retired ConfigMap.
+        """
         until = self._clock() + self._kept
         if re.match(tenant_settings.SYSTEM_NAMESPACES, namespace):
             message = f"the namespace {namespace} is the cluster's own, and never a tenant; use another one"
@@ -116,7 +120,7 @@ class KubernetesTenants:
         if answer.status == 404:
             return until, None
         if answer.status == 403:
-            # The operator's rights are bound in each namespace of a tenant, so that to be refused is to be told that it is none.
+            # The operator's rights are bound in each tenant's namespace, so a refusal means that this one is not a tenant's.
             message = f"the operator has no rights in the namespace {namespace} ({answer.message}). " + (
                 "Apply the manifests of this version again"
                 if self._place.watches
@@ -149,8 +153,8 @@ class KubernetesTenants:
             if name.startswith(tenant_settings.PREFIX):
                 namespace = name.removeprefix(tenant_settings.PREFIX)
                 data, binary = body.get("data") or {}, body.get("binaryData")
-                # A value that its key may not have claims nothing, and stalls its own namespace only: a typing error of one
-                # tenant must not take from another what it has.
+                # An invalid value claims nothing and stalls only its own namespace: a typo in one tenant's ConfigMap must not
+                # take anything away from another tenant.
                 given[namespace] = {
                     key: value
                     for key, value in data.items()
@@ -160,13 +164,13 @@ class KubernetesTenants:
                     wrong[namespace] = f"{min(binary)} is in binaryData, which is not read; put text into data"
                 elif problem := tenant_settings.problem(data):
                     wrong[namespace] = problem
-        # Listing all resources is dear on a large cluster. Where they were begun matters when a claim changes, and sometimes.
+        # Listing all resources is expensive on a large cluster: do it when a claim changed, else every KEPT_BEGUN seconds.
         if before is not None and before.given == given and now - before.looked < KEPT_BEGUN:
             return _Platform(now + self._kept, given, wrong, before.begun, before.looked)
         return _Platform(now + self._kept, given, wrong, await self._look(), now)
 
     async def _look(self) -> frozenset[Begun]:
-        """Where the resources of all namespaces are stored, by their status."""
+        """The storage prefixes that resources of all namespaces have in their status."""
         found: set[Begun] = set()
         scope = f"namespaces/{self._place.watches}/" if self._place.watches else ""
         for kind in (kind for kind in kinds.KINDS if "storage_prefix" in kind.status.model_fields):
@@ -185,7 +189,7 @@ class KubernetesTenants:
 
 
 def admitting(namespace: str, home: str) -> str:
-    """The command that gives the operator its rights in a namespace."""
+    """The command that grants the operator its rights in a namespace, for messages."""
     return (
         f"kubectl create rolebinding pelagos-operator --namespace {namespace} --clusterrole pelagos-operator-tenant "
         f"--serviceaccount {home}:pelagos-operator (or manifests/tenant/base, or tenants in the values of the chart)"

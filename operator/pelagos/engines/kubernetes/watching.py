@@ -1,7 +1,7 @@
-"""Objects of one kind kept in memory: listed once, then followed by a watch. Who looks at them asks the API server nothing.
+"""Objects of one kind kept in memory: listed once, then followed by a watch, so that reading them costs no request.
 
-Used by the processes beside the operator (the gateway, the hub), which read few kinds and need them at once. While the API server
-is away they keep what they last saw, and say since when.
+Used by the processes beside the operator (the gateway, the hub), which read few kinds and need them without delay. While the API
+server is unreachable they keep the last known state, and report how old it is.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from pelagos.ports.errors import OutageError
 _LOG = logging.getLogger("pelagos.kubernetes")
 
 SILENCE = 90.0
-"""Seconds: a watch says something every minute, if only a bookmark."""
+"""Seconds without an event after which a watch counts as broken; a bookmark comes about every minute."""
 _PAGE = 500
 _LIST_SECONDS = 30.0
 _WATCH_SECONDS = 300
-"""After which the server ends a watch; another goes on where it ended."""
+"""After this time the server ends a watch; the next one continues where it ended."""
 _LONGEST_PAUSE = 30.0
 _EXPIRED = 410
 _MOST_GONE = 1000
-"""Objects that are remembered to have been deleted, should the answer to a write of ours tell of them after that."""
+"""How many deleted uids are remembered, in case the answer to one of our own writes arrives after the deletion."""
 
 Name = tuple[str, str]
 """Namespace and name."""
 
 
 class Watched:
-    """``objects`` by namespace and name, as the API server last showed them.
+    """``objects`` by namespace and name, in the last state that the API server reported.
 
-    ``namespace`` empty: of all; with a slash and a name: that object alone.
-    ``heard``: when it last said anything about this kind, by ``clock``; None before it did. ``problem``: why nothing is heard, in
-    words; empty while the watch is open. ``changed`` is called after every change, with the names that changed. No more than
-    ``most`` objects are kept, and ``problem`` says when there are more.
+    An empty ``namespace`` means all; ``<namespace>/<name>`` means that object alone.
+    ``heard`` is when the server last said anything about this kind, by ``clock``; None before it did. ``problem`` says in words
+    why nothing is heard; it is empty while the watch is open. ``changed`` is called after every change, with the names that
+    changed. At most ``most`` objects are kept, and ``problem`` says when there are more.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Watched:
         self._gone: deque[object] = deque(maxlen=_MOST_GONE)
 
     async def run(self) -> None:
-        """Follow until cancelled. Whatever the server says or does not say, this goes on."""
+        """Follow the objects until cancelled. No answer of the server, and no lack of one, ends this."""
         pause = 0.5
         while True:
             try:
@@ -82,7 +82,8 @@ class Watched:
             except OutageError as error:
                 self._fail(str(error))
             except Exception as error:
-                # What no API server would say must not end the only task that listens to it.
+                # An answer that no real API server gives must not end the only task that listens. Listed from scratch, because
+                # the failure may have left out events.
                 _LOG.exception("the watch of %s failed", self._kind.plural)
                 self._fail(f"{type(error).__name__}: {error}")
                 self._version = ""
@@ -90,13 +91,13 @@ class Watched:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def put(self, body: Mapping[str, Any]) -> None:
-        """Take over what the server answered to a write of ours, before the watch tells it."""
+        """Store the server's answer to one of our own writes, before the watch reports it."""
         metadata = body["metadata"]
         name = (str(metadata.get("namespace", "")), str(metadata["name"]))
         before = self.objects.get(name)
         if metadata.get("uid") in self._gone:
             return
-        # The watch may have been faster: then what it told is newer than the answer.
+        # The watch may have been faster; then its state is newer than this answer.
         if before is None or before["metadata"].get("uid") != metadata.get("uid"):
             self._set(name, body)
             self._changed({name})
@@ -147,7 +148,7 @@ class Watched:
         async for event in self._rest.events(path, silence=SILENCE):
             body, kind = event.get("object") or {}, event.get("type")
             if kind == "ERROR":
-                # Too old a version: everything is read anew; after all else, too, since nobody knows what was missed.
+                # Our resourceVersion is too old (410): list again. After any other error too, since events may have been missed.
                 self._version = ""
                 if body.get("code") == _EXPIRED:
                     return
@@ -173,7 +174,7 @@ class Watched:
             self._cut = f"there are more than {self._most} {self._kind.plural}; the others are left out"
 
     def _slim(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Without what is kept of fields' owners, half of what objects weigh, and with its kind, which lists leave out."""
+        """The object without managedFields, about half its size, and with its kind, which list items lack."""
         metadata = {key: value for key, value in body["metadata"].items() if key != "managedFields"}
         return {**body, "apiVersion": self._kind.api_version, "kind": self._kind.kind, "metadata": metadata}
 
