@@ -1,4 +1,4 @@
-"""What is reported before effects that end what runs, so that status says what is being done and not what was. Pure."""
+"""What to report before effects that end something that runs, so that status is not outdated while they take place. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pelagos.reconcilers import reporting
 
 _ENDING = (effects.CancelRun, effects.RestartService, effects.StopService)
 _TRIED = frozenset({reasons.SYSTEM_UNAVAILABLE, reasons.SYSTEM_REJECTED, reasons.INTERNAL_ERROR, reasons.ENDING})
-"""Reasons that report how the effects went the last time: they are tried again, and there is nothing new to report before."""
+"""Reasons that report how the effects went last time. The effects are tried again, with nothing new to report beforehand."""
 
 
 def announcement(decision: Decision, status: Mapping[str, Any]) -> Decision | None:
-    """What to publish before the effects of ``decision``; None when they end nothing, or it was said before."""
+    """What to publish before the effects of ``decision``; None when they end nothing, or it was published already."""
     ends = any(isinstance(effect, _ENDING) for effect in decision.effects)
     if not ends or reporting.ready_condition(status).get("reason") in _TRIED:
         return None

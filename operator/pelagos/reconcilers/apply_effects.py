@@ -1,4 +1,4 @@
-"""Carries out effects: one port call each, idempotent by the name it carries."""
+"""Carries out effects: one port call each, idempotent by the name in the effect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pelagos_contract.tags import SEAL_TAG
 
 
 async def act(effect: effects.Effect, dependencies: Dependencies) -> None:  # noqa: C901, PLR0912  one case for each effect
-    """Bring about one effect."""
+    """Carry out one effect. Raises what the port raises."""
     match effect:
         case effects.SubmitRun(request):
             await dependencies.pipelines.submit(request)
@@ -46,7 +46,8 @@ async def act(effect: effects.Effect, dependencies: Dependencies) -> None:  # no
 
 async def _delete(effect: effects.DeleteResource, dependencies: Dependencies) -> None:
     known = dependencies.cache.get(effect.key)
-    # A name can have a new resource by now, and whoever has just changed this one may want to keep it.
+    # The name may belong to a new resource by now, and someone who has just changed this one may want to keep it:
+    # delete_resource refuses then.
     if known is None or known.uid != effect.uid or not await dependencies.cluster.delete_resource(known):
         return
     await dependencies.cluster.post_event(

@@ -1,7 +1,7 @@
-"""Cleaning up that terminates: a system that denies access for long is skipped, so that a resource, and its namespace, can go.
+"""Clean-up that terminates: a system that denies access for too long is skipped, so that the resource can be deleted.
 
-Called by the driver for resources that are being deleted. A namespace that is deleted takes the binding that let the operator in
-with it, often before our resources are done; that cannot be repaired afterwards, and the namespace would stay for ever.
+Called by the driver for resources that are being deleted. When a namespace is deleted, the RoleBinding that gave the operator its
+rights goes with it, often before our resources are done. Nobody can restore it then, and the namespace would stay for ever.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from pelagos.reconcilers.dependencies import Dependencies
 logger = logging.getLogger("pelagos.reconcile")
 
 LONGEST = timedelta(minutes=15)
-"""After its deletion, a resource waits no longer for pipelines that we may not see: time enough to mend a binding."""
+"""How long after its deletion a resource waits for pipelines that we have no access to: time enough to repair a binding."""
 
 CleanUp = Callable[[Resource, Dependencies], Awaitable[None]]
 
 
 async def clean_up(how: CleanUp, resource: Resource, dependencies: Dependencies) -> None:
-    """Clean up; what we are forbidden to touch is left, with a Warning event, and all else is done.
+    """Clean up with ``how``. What we have no rights to is left behind with a Warning event; the rest is cleaned up.
 
-    Pipelines are left after a while. What serves belongs to its ModelService: the cluster removes it when that is gone.
+    Pipelines are left behind after ``LONGEST``, and ForbiddenError is raised until then. A model server is left behind at once,
+    because the cluster removes it together with the ModelService that owns it.
     """
     if forcing.is_wanted(resource, dependencies):
         await forcing.clean_up(how, resource, dependencies)
@@ -39,6 +40,7 @@ async def clean_up(how: CleanUp, resource: Resource, dependencies: Dependencies)
     try:
         await how(resource, dependencies)
     except UnboundError as error:
+        # Once more from the beginning, which is safe because cleaning up is idempotent; only serving is left out.
         await how(resource, dataclasses.replace(dependencies, serving=NoServing()))
         await _tell(
             resource,
@@ -66,24 +68,24 @@ async def _tell(resource: Resource, dependencies: Dependencies, message: str) ->
 
 
 class NoServing:
-    """Implements Serving where there is none."""
+    """Implements Serving as if nothing were served."""
 
     async def observe(self, uid: str) -> ObservedService | None:
-        """None."""
+        """Finds no service."""
         del uid
         return None
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
-        """None."""
+        """Finds no services."""
         del namespaces
         return ()
 
     async def apply(self, want: DesiredService) -> None:
-        """Nothing can be served here."""
+        """Raises UnboundError."""
         raise UnboundError("serving", f"{want.name} cannot be served for a resource that is being deleted")
 
     async def probe(self, uid: str) -> ProbeResult:
-        """Nothing answers."""
+        """Returns a failed probe."""
         return ProbeResult(correct=False, message=f"nothing serves {uid}", latency=0.0)
 
     async def restart(self, uid: str) -> None:
@@ -100,25 +102,25 @@ class NoServing:
 
 
 class NoPipelines:
-    """Implements Pipelines where there are none."""
+    """Implements Pipelines as if there were no runs."""
 
     async def find(self, name: RunName) -> PipelineRun | None:
-        """None."""
+        """Finds no run."""
         del name
         return None
 
     async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
-        """None."""
+        """Finds no runs."""
         del uid
         return ()
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
-        """None."""
+        """Finds no runs."""
         del namespaces
         return ()
 
     async def submit(self, request: RunRequest) -> PipelineRun:
-        """Nothing can be run here."""
+        """Raises ForbiddenError."""
         raise ForbiddenError("pipelines", f"{request.name} cannot be run for a resource that is being deleted")
 
     async def cancel(self, name: RunName) -> None:

@@ -36,9 +36,10 @@ from pelagos.reconcilers.storage_paths import (
 
 @dataclass(frozen=True)
 class _Made:
-    """What is there already: the outcome for the present inputs, the versions so far, and the folder of them all.
+    """What exists already: the outcome for the present inputs, the versions until now, and the folder that holds them.
 
-    ``newest`` is the record that was kept last, where that had to be asked.
+    ``newest`` is the record that was kept last, if it had to be read. ``is_gone``: the outcome was a version that was removed
+    since, so that ``report`` is empty.
     """
 
     report: Report = field(default_factory=Report)
@@ -55,7 +56,7 @@ class DatasetReconciler(turns.AnyTime):
     conditions = dataset.CONDITIONS
 
     async def gather(self, resource: Resource, spec: DatasetSpec, dependencies: Dependencies) -> observed.Observed:
-        """Look at the source, at the run for its present content, and at the run's report."""
+        """Observe the source, the run for its present content, and the run's report."""
         dependencies.authority.require()
         scope = await scope_of(resource, dependencies)
         fingerprint, source_error = None, None
@@ -129,26 +130,29 @@ class DatasetReconciler(turns.AnyTime):
                 continue
             await dependencies.pipelines.cancel(run.name)
             await dependencies.objects.delete(report_folder(run.name, scope.tenant))
-            await dependencies.pipelines.delete(run.name)  # Last: without its record nobody knows what else to remove.
+            await dependencies.pipelines.delete(run.name)  # Last: by this record, another try finds what is left.
         if deletes:
             newest = await records.newest(scope)
             if newest is not None and scope.is_inside(newest.get("store"), scope.namespace_folder(DATASETS)):
                 await dependencies.objects.delete(scope.path(newest["store"]))
             await dependencies.objects.delete(scope.own_folder(DATASETS))
             await dependencies.objects.delete(records.folder(scope))
-            # Last, since it takes a while: until then all that is ours is gone.
+            # Last, since it waits for a run, up to publications.LONGEST: everything else is removed before.
             await publications.discard(scope, owners)
 
 
 async def _fingerprint(spec: DatasetSpec, scope: Scope) -> Fingerprint | None:
-    """Of the source's content; of one that is elsewhere, which spec must name exactly, it is that of what spec says."""
+    """The fingerprint of the source's content. A source outside the data volume is pinned by spec, so spec is its fingerprint.
+
+    None when nothing lies at the source's path.
+    """
     if spec.source.path is None:
         return Fingerprint(digests.digest(spec.source.written()), 1)
     return await scope.dependencies.volumes.fingerprint(scope.tenant.below(spec.source.path))
 
 
 async def _earlier(scope: Scope) -> identity.Earlier | None:
-    """The inputs of the last run: by status or, in a resource that has none yet, by what is on record of its name."""
+    """The inputs of the last run, from status or, for a resource without one, from the newest record of its name."""
     stated = Recalled(scope.resource).earlier
     newest = await records.newest(scope) if stated is None else None
     if newest is None:
@@ -158,7 +162,7 @@ async def _earlier(scope: Scope) -> identity.Earlier | None:
 
 
 async def _superseded(scope: Scope, names: Collection[str | None], digest: str) -> tuple[PipelineRun, ...]:
-    """Runs in progress for earlier content or an earlier recipe; looked for only when either has changed since the last pass."""
+    """Unfinished runs for earlier content or an earlier recipe. Listed only when either has changed since the last pass."""
     if Recalled(scope.resource).inputs_digest in (None, digest):
         return ()
     owned = await scope.dependencies.pipelines.find_owned(scope.resource.uid)
@@ -166,7 +170,7 @@ async def _superseded(scope: Scope, names: Collection[str | None], digest: str) 
 
 
 async def _look(scope: Scope, name: RunName, digest: str, run: PipelineRun | None) -> _Made:
-    """Look at the report of the run; and at the records, where run or status have nothing to say of earlier times."""
+    """Read the run's report, and the records where the run or status has nothing about earlier results."""
     recalled, versions = Recalled(scope.resource), scope.namespace_folder(DATASETS)
     report = await (read_result(scope, name) if run is None else read_report(scope, run))
     report = checked(scope, report, report.result, versions)
@@ -176,7 +180,7 @@ async def _look(scope: Scope, name: RunName, digest: str, run: PipelineRun | Non
     report = Report() if is_gone else report
     stated, history, newest = recalled.store, recalled.versions, None
     if not history and (report.result or not scope.is_inside(stated, versions)):
-        # A new resource, or one that has lost its status: where others of its name put their versions, and which.
+        # A new resource, or one that has lost its status: the record knows the versions of earlier ones of its name, and where.
         newest = await records.newest(scope)
         history = await _still_there(scope, newest["versions"]) if newest is not None else ()
     result = str(report.result["uri"]).partition("/versions/")[0] if report.result else None
@@ -186,14 +190,14 @@ async def _look(scope: Scope, name: RunName, digest: str, run: PipelineRun | Non
 
 
 async def _is_gone(scope: Scope, result: Mapping[str, Any]) -> bool:
-    """Whether a version that is not the newest so far, and was made long ago perhaps, was removed since."""
+    """Whether the version that a result describes was removed since. Never true of the version that status names."""
     if result["version"] == Recalled(scope.resource).version:
         return False
     return not await scope.dependencies.objects.exists(f"{scope.path(result['uri'])}/manifest.json")
 
 
 async def _still_there(scope: Scope, versions: Sequence[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    """Those of the versions on record that were not removed since."""
+    """The versions on record that still exist, in the namespace's own part of the store."""
     folder, objects = scope.namespace_folder(DATASETS), scope.dependencies.objects
     return tuple(
         [
@@ -206,9 +210,9 @@ async def _still_there(scope: Scope, versions: Sequence[Mapping[str, Any]]) -> t
 
 
 async def _recorded(scope: Scope, digest: str, report: Report) -> Report:
-    """The report, with what the same result on record answered to.
+    """The report, with the retry key that the same result has on record.
 
-    Without a report the result on record, when the version is there, in the namespace's own part of the store.
+    Without a report, the result on record, if its version exists in the namespace's own part of the store.
     """
     record = await records.find(scope, digest)
     result = record.get("result") if record is not None else None
@@ -221,7 +225,7 @@ async def _recorded(scope: Scope, digest: str, report: Report) -> Report:
 
 
 def _recording(scope: Scope, digest: str, run: PipelineRun | None, made: _Made) -> Recording:
-    """Where the result goes on record, and whether it is there: by status, or by the record itself where that was read."""
+    """Where the result goes on record, and whether it is there already: by status, or by the record itself if it was read."""
     where, recalled, result = records.path(scope, digest), Recalled(scope.resource), made.report.result
     uri = scope.dependencies.objects.uri(where)
     retry_key = made.report.retry_key if run is None else run.retry_key

@@ -1,4 +1,4 @@
-"""Everything that reconcilers may touch, handed over by wiring."""
+"""Everything that reconcilers may touch. Wiring creates it and passes it in."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ PORTS: Mapping[str, type] = {
     "volumes": Volumes,
     "tenants": Tenants,
 }
-"""Fields of Dependencies that lead outside; wiring wraps each."""
+"""Fields of Dependencies that lead to outside systems; wiring wraps each of them."""
 
 
 @dataclass(frozen=True)
 class Dependencies:
-    """The ports, what was last seen of all resources, and the recent synthetic inferences."""
+    """The ports, the cache of all resources, and the results of the most recent probes."""
 
     cluster: Cluster
     pipelines: Pipelines
@@ -50,6 +50,6 @@ class Dependencies:
     cache: Cache
     probes: Probes
     gateway: Gateway = Gateway()
-    """Where people reach what is served; by default nowhere."""
+    """Where people reach model servers; by default nowhere."""
     hub_key: HubKey = NoHubKey()
-    """By which the hub's Trials are known; by default none are."""
+    """The key that proves that the hub made a Trial; by default there is none, and no Trial counts as the hub's."""

@@ -26,10 +26,11 @@ from pelagos.reconcilers.dependencies import Dependencies
 logger = logging.getLogger("pelagos.reconcile")
 
 REJECTED_RETRY = 15.0
+"""Seconds until the next pass after a refusal."""
 FRESH = 1.0
-"""Seconds for which the answer to our own write confirms that a resource is there."""
+"""Seconds for which the reply to our own write proves that a resource exists."""
 GONE_RETRY = 2.0
-"""Seconds until the next pass over a resource for which nothing could be launched; by then the watch should have caught up."""
+"""Seconds until the next pass after a ``GoneError``; by then the watch should have caught up."""
 
 _ACCEPTED = Decision(
     (Verdict("Ready", ConditionState.PROGRESSING, reasons.ACCEPTED, "seen, and waiting for its first pass"),)
@@ -42,11 +43,11 @@ _LAUNCHES = (
     effects.CreateOwned,
     effects.IssueToken,
 )
-"""Effects that make something outside, which nobody would clean up after a resource that is gone."""
+"""Effects that create something outside. Nobody would clean that up if the resource had already been deleted."""
 
 
 class GoneError(Exception):
-    """The API server does not have, or is deleting, what something would have been launched for. Nothing was done."""
+    """The resource, or what it is made from, is deleted or being deleted according to the API server. Nothing was launched."""
 
 
 class Reconciler(Protocol):
@@ -54,30 +55,31 @@ class Reconciler(Protocol):
 
     @property
     def kind(self) -> Kind:
-        """The kind."""
+        """The kind of resource that this reconciler handles."""
 
     @property
     def conditions(self) -> Sequence[str]:
-        """Types of the conditions that this kind always has, beside Ready."""
+        """Types of the conditions that every resource of this kind has, beside Ready."""
 
     def turn(self, resource: Resource) -> contextlib.AbstractAsyncContextManager[object]:
-        """What a pass over the resource is made in, from looking until it is reported: others may have to wait for its end."""
+        """A context that the pass runs in, from gathering to reporting. May make passes over other resources wait."""
 
     async def gather(self, resource: Resource, spec: Any, dependencies: Dependencies) -> Any:
-        """Read all that the decision needs, once."""
+        """Read everything that the decision needs, each thing once. Returns the Observed of this kind."""
 
     def decide(self, seen: Any) -> Decision:
-        """Name what must hold next."""
+        """Conclude from the Observed of this kind which conditions hold and which effects are due. Pure."""
 
     async def clean_up(self, resource: Resource, dependencies: Dependencies) -> None:
-        """End and, where deletionPolicy says so, remove all that is outside of Kubernetes. May be called again."""
+        """End everything outside Kubernetes and, where deletionPolicy says so, remove it. Idempotent."""
 
 
 @dataclass(frozen=True)
 class Pass:
-    """Outcome of one pass: ``result`` is a metric label; ``recheck_after`` in seconds, None: only on change.
+    """Outcome of one pass. ``result`` is a metric label.
 
-    After a pass that ``failed`` the loop comes back by itself, in growing pauses.
+    ``recheck_after`` is in seconds; with None, only a change leads to the next pass. After a pass that ``failed``, the loop
+    retries with backoff.
     """
 
     result: str
@@ -88,23 +90,23 @@ class Pass:
 async def reconcile(
     reconciler: Reconciler, resource: Resource, dependencies: Dependencies, *, initialized: bool = False
 ) -> Pass:
-    """Make one pass. Raises only what is a bug; the caller retries that with backoff.
+    """Make one pass. An error that the driver does not know is reported and raised; the caller retries it with backoff.
 
     ``initialized``: this is the first pass after `write_initial_status`. If it submits a run, it reports nothing and asks for
-    another pass at once, which says what has become of the run. Status says already that the resource was seen, and a burst
-    of new resources costs one write less for each. An operator that dies here has not reported either: that is harmless.
+    another pass at once, which reports the state of the run. Status already says that the resource was seen, so a burst of new
+    resources costs one write less for each. An operator that dies at this point leaves the same state, which is harmless.
     """
     if resource.deleting:
         return await _delete(reconciler, resource, dependencies)
     shown_at = -math.inf
     if meta.FINALIZER not in resource.finalizers:
-        # Before the first external effect. Without it, a resource that is deleted while its run is being submitted would be gone
-        # at once, and the run would stay with nobody to end it.
+        # Before the first external effect. Without it, a resource deleted while its run is being submitted would disappear at
+        # once, and the run would stay with nobody to end it.
         written = await dependencies.cluster.set_finalizers(resource, (*resource.finalizers, meta.FINALIZER))
         if written is None:
             return Pass("gone", None)
         dependencies.cache.put_written(written)
-        resource = written  # as it is now: somebody else may have changed it since the watch showed it
+        resource = written  # The current state: somebody else may have changed it since the watch reported it.
         shown_at = asyncio.get_running_loop().time()
     async with reconciler.turn(resource):
         return await _pass(reconciler, resource, dependencies, initialized=initialized, shown_at=shown_at)
@@ -116,16 +118,16 @@ async def _pass(
     try:
         decision = await _decide_and_act(reconciler, resource, dependencies, shown_at)
     except GoneError as error:
-        # Nothing is reported, because there is nobody to read it. The pass comes back for the case that only what the resource
-        # refers to is gone; a watch that is behind should have caught up by then.
+        # Nothing is reported: if the resource was deleted, nobody would read it. There is another pass in case only the resource
+        # it refers to was deleted; a watch that lags should have caught up by then.
         logger.info("nothing is launched for %s/%s: %s is gone", resource.kind.kind, resource.name, error)
         return Pass("gone", GONE_RETRY)
     except RejectedError as error:
-        # Asking the same again would not help, so no backoff: a steady, slow pace notices when a person has acted.
+        # The same request would be refused again, so there is no backoff: a steady, slow pace notices when a person has acted.
         decision = _failure(error)
     except Exception as error:
         decision = _failure(error)
-        # Reported before the exception goes on: a fault that shows in the log alone would leave the last status standing.
+        # Reported before the exception is raised: an error that is only logged would leave an outdated status in place.
         await _report(reconciler, resource, decision, dependencies)
         if not isinstance(error, OutageError):
             raise
@@ -137,8 +139,8 @@ async def _pass(
 
 
 async def write_initial_status(reconciler: Reconciler, resource: Resource, dependencies: Dependencies) -> Pass:
-    """Give a new resource its first status at once, when others are before it in the queue; its first real pass follows."""
-    # No event: Kubernetes would keep one more object for each resource of a burst, to say nothing.
+    """Write the first status of a new resource, when the queue is too long to make its first full pass now."""
+    # No event: Kubernetes would store one more object for each resource of a burst, without any information in it.
     await _report(reconciler, resource, _ACCEPTED, dependencies, announce=False)
     return Pass("accepted", 0)
 
@@ -146,28 +148,28 @@ async def write_initial_status(reconciler: Reconciler, resource: Resource, depen
 async def _decide_and_act(
     reconciler: Reconciler, resource: Resource, dependencies: Dependencies, shown_at: float
 ) -> Decision:
-    """Returns the decision, less what could not be done and need not be. Raises what the ports raise.
+    """Returns the decision, changed where an optional effect failed. Raises what the ports raise.
 
-    ``shown_at``: when, by the event loop's clock, the API server showed in this pass that it has the resource.
+    ``shown_at``: when, by the event loop's clock, a reply of the API server in this pass proved that the resource exists.
     """
     try:
-        # Servers without CEL admit what breaks the rules across fields, and any server admits what an older CRD allowed.
+        # API servers without CEL admit specs that break rules across fields, and stored specs may date from an older CRD.
         spec = reconciler.kind.spec.model_validate(resource.spec)
     except pydantic.ValidationError as error:
         return Decision((Verdict("Ready", ConditionState.REFUSED, reasons.INVALID_SPEC, explain(error)),))
     seen = await reconciler.gather(resource, spec, dependencies)
     decision = reconciler.decide(seen)
     if any(isinstance(effect, _LAUNCHES) for effect in decision.effects):
-        # After deciding and not before: most passes launch nothing, and asking costs a request to the API server.
+        # After deciding and not before: most passes launch nothing, and this costs a request to the API server.
         await _confirm(resource, decision, dependencies, shown_at)
     announced = announcing.announcement(decision, resource.status)
     if announced is not None:
         # Before acting: ending a run may take longer than this pass, and the operator may die in the middle of it.
-        with contextlib.suppress(TooLargeError):  # What is ended is ended all the same.
+        with contextlib.suppress(TooLargeError):  # A status that does not fit must not keep a run from being ended.
             await _report(reconciler, resource, announced, dependencies)
     for effect in decision.effects:
-        # One after another, in the order of the decision: a tracked run must exist before the pipeline that is given its id.
-        # When one fails, the rest is left out; the next pass sees what there is by then and decides again.
+        # One after another, in the order of the decision: a tracked run must exist before the pipeline that gets its id. When one
+        # fails, the rest is skipped; the next pass observes what exists by then and decides again.
         if isinstance(effect, effects.KeepRecord):
             decision = await _keep(effect, decision, dependencies)
         elif isinstance(effect, effects.SubmitRun) and effect.aside:
@@ -178,19 +180,19 @@ async def _decide_and_act(
 
 
 async def _keep(effect: effects.KeepRecord, decision: Decision, dependencies: Dependencies) -> Decision:
-    """Keep a record. What was made is no less made when that fails: it is said in the log, and tried again."""
+    """Keep a record. The result is valid without it, so a failure is only logged, and the next pass tries again."""
     try:
         await records.keep(effect.path, effect.record, dependencies)
     except (OutageError, RejectedError) as error:
         logger.warning("a result could not be put on record, and a rebuilt cluster would make it again: %s", error)
         pause = REJECTED_RETRY if decision.recheck_after is None else min(decision.recheck_after, REJECTED_RETRY)
-        # Status must not name a record that is not there: the next pass would take it for kept.
+        # Status must not name a record that was not written, or the next pass would take it for kept.
         return replace(decision, status={**decision.status, "record": None}, recheck_after=pause)
     return decision
 
 
 async def _submit_aside(effect: effects.SubmitRun, decision: Decision, dependencies: Dependencies) -> Decision:
-    """Submit a run that nothing else waits for: why it is refused shows in its own condition, and holds up nothing."""
+    """Submit a run that nothing else waits for. A refusal shows in its own condition, ``effect.aside``, and blocks nothing."""
     try:
         await apply_effects.act(effect, dependencies)
     except RejectedError as error:
@@ -204,30 +206,32 @@ async def _submit_aside(effect: effects.SubmitRun, decision: Decision, dependenc
 
 
 async def _confirm(resource: Resource, decision: Decision, dependencies: Dependencies, shown_at: float) -> None:
-    """Ask the API server whether it still has the resource and what it is made from. Raises GoneError.
+    """Ask the API server whether it still has the resource and the one it is made from. Raises GoneError if not.
 
-    A resource that has just got our finalizer is there, and cannot go without a pass of ours: it is not asked for again.
-
-    The cache may be behind: a watch can expire, or fall silent without an error. What is gone is then dropped from the cache,
-    but what is new is left to the watch. If it were put into the cache here, the watch's own event would look like old news, and
-    nobody would reconcile what depends on it. A referred resource that is being deleted was known to the decision; its
-    deletion may take long, and holds up nobody who can do without it.
+    The cache may lag behind: a watch can expire, or fall silent without an error. A deleted resource is therefore dropped from
+    the cache here, but a newer version is left to the watch. If it were put into the cache here, the watch's own event would
+    count as old, and nobody would reconcile its dependents.
     """
     referred = dependencies.cache.referred_to(resource)
+    # A resource that has just got our finalizer exists, and cannot disappear without a pass of ours: one request saved.
     is_fresh = asyncio.get_running_loop().time() - shown_at < FRESH
+    # The decision already knew of a referred resource that is being deleted. Its deletion may take long, and must not hold up a
+    # resource that can do without it.
     for known in (*(() if is_fresh else (resource,)), *([referred] if referred and not referred.deleting else ())):
         found = await _found(known, dependencies)
         if found is None or found.deleting:
             raise GoneError(known.key)
-        # Status says by now which version it takes. Whoever removes versions looks at that after having said which.
+        # Closes a race with the removal of versions: the Dataset first says in status which it removes, and then looks at who
+        # uses them; this resource has first said in status which one it uses. At least one of the two sees the other.
         asked = [effect.request for effect in decision.effects if isinstance(effect, effects.SubmitRun)]
         if known is not resource and any(version_users.is_leaving(each.parameters["request"], found) for each in asked):
             raise GoneError(f"a version of {known.key}")
 
 
 async def _found(known: Resource, dependencies: Dependencies) -> Resource | None:
-    """The resource as the API server has it now; None when it is gone, which is then forgotten."""
+    """The resource as the API server has it now. None when it was deleted; the cache then forgets it."""
     found = await dependencies.cluster.read(known.kind, known.namespace, known.name)
+    # By uid, because the name may belong to a new resource by now.
     if found is not None and found.uid == known.uid:
         return found
     dependencies.cache.remove(known.key, known.uid)
@@ -237,9 +241,9 @@ async def _found(known: Resource, dependencies: Dependencies) -> Resource | None
 async def _report(
     reconciler: Reconciler, resource: Resource, decision: Decision, dependencies: Dependencies, *, announce: bool = True
 ) -> Decision:
-    """Publish the decision, or that it does not fit into the resource. Returns what was published.
+    """Publish the decision or, if it does not fit into the resource, a short status that says so. Returns what was published.
 
-    Raises TooLargeError when not even that fits.
+    Raises TooLargeError when even the short status does not fit.
     """
     try:
         await _write(reconciler, resource, decision, dependencies, announce=announce)
@@ -258,19 +262,19 @@ async def _report(
 async def _write(
     reconciler: Reconciler, resource: Resource, decision: Decision, dependencies: Dependencies, *, announce: bool
 ) -> None:
-    # The cache has what this very pass has written before; the resource of the pass does not. A patch computed against the older
-    # one would bring back conditions that were just replaced, with wrong transition times.
+    # The cache contains what this pass has written before; the resource of the pass does not. A patch computed against the older
+    # status would bring back conditions that were just replaced, with wrong transition times.
     known = dependencies.cache.get(resource.key)
     before = known.status if known is not None and known.uid == resource.uid else resource.status
     now = dependencies.clock.now()
     status = reporting.new_status(before, decision, reconciler.conditions, generation=resource.generation, now=now)
     patch = merge_patches.between(before, status)
     if not patch:
-        return  # An unchanged resync writes nothing: otherwise our own write would come back as an event, and so on for ever.
+        return  # A pass that changes nothing writes nothing. Otherwise the event about our own write would cause an endless loop.
     written = await dependencies.cluster.patch_status(resource, patch)
     if written is None:
         return
-    # At once, and not when the watch shows it: the next pass may begin before that, and would repeat this patch.
+    # Not when the watch reports it: the next pass may begin before that, and would repeat this patch.
     dependencies.cache.put_written(written)
     for stage, seconds in reporting.stages_ended(before, status):
         metrics.STAGE_SECONDS.labels(resource.kind.kind, stage).observe(seconds)
@@ -280,7 +284,7 @@ async def _write(
     news = reporting.announcement(before, status, decision) if announce else None
     if news is None:
         return
-    # After the write: an event about a transition that was then not published would be wrong, a lost event is only missing.
+    # After the write: an event about a transition that was never published would be wrong, while a lost event is only missing.
     logger.log(
         logging.WARNING if news.warns else logging.INFO,
         "%s: %s",
@@ -295,10 +299,10 @@ async def _write(
 
 async def _delete(reconciler: Reconciler, resource: Resource, dependencies: Dependencies) -> Pass:
     if meta.FINALIZER not in resource.finalizers:
-        return Pass("gone", None)  # It waits for the finalizers of others; ours is off already, or was never needed.
+        return Pass("gone", None)  # It waits for the finalizers of others; ours was removed already, or never set.
     try:
-        # Cleaning up goes by uid, but what was stored goes by name as well. If the watch missed that this resource went and a new
-        # one of its name came, those things belong to the new one.
+        # Most of the clean-up goes by uid, but records are stored by name. If the watch missed that this resource was deleted and
+        # another one of its name created, they belong to the new one and must stay.
         if await _found(resource, dependencies) is None:
             return Pass("gone", None)
         await cleanup.clean_up(reconciler.clean_up, resource, dependencies)
@@ -311,16 +315,16 @@ async def _delete(reconciler: Reconciler, resource: Resource, dependencies: Depe
         if not isinstance(error, OutageError | RejectedError):
             raise
         return Pass(summary(decision).state.value.lower(), None, failed=True)
-    # Last: from here on Kubernetes may drop the resource, and with it all that we know of what it had outside.
+    # Last: from here on Kubernetes may drop the resource, and with it all that we know about what it has outside.
     left = tuple(name for name in resource.finalizers if name != meta.FINALIZER)
     await dependencies.cluster.set_finalizers(resource, left)
     return Pass("deleted", None)
 
 
 def _failure(error: Exception) -> Decision:
-    """What is published when an error ended a pass: the one table of errors and conditions."""
+    """The decision to publish when an error ended a pass: the one table that maps errors to conditions."""
     message, pause = str(error), None
-    # From the special to the general: three of these are subclasses of the next.
+    # From special to general: three of these classes are subclasses of another one further down.
     match error:
         case UnfinishedError():
             verdict = Verdict("Ready", ConditionState.PROGRESSING, reasons.ENDING, message)
@@ -342,7 +346,7 @@ def _failure(error: Exception) -> Decision:
 
 
 def explain(error: pydantic.ValidationError) -> str:
-    """What is wrong with a spec: field, value, what is allowed."""
+    """A message that names the first five invalid fields of a spec, each with its value and what is allowed."""
     parts = []
     for problem in error.errors(include_url=False)[:5]:
         field = ".".join(["spec", *(str(part) for part in problem["loc"])])

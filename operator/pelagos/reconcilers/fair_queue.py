@@ -1,4 +1,4 @@
-"""The order in which resources get their passes: new ones first, and among equals the namespaces in turn."""
+"""The order in which resources get their passes: new ones first, and among equals the namespaces take turns."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from pelagos.ports.cluster import Key
 
 
 class FairQueue(asyncio.Queue[tuple[Key, bool]]):
-    """Keys, each with whether its resource is new. Those of one namespace go first in, first out.
+    """A queue of (key, whether the resource is new). Within a namespace it is first in, first out.
 
-    A namespace is a tenant: one with thousands of resources that fail, and come back, must not hold up the others. Whoever waits
-    in another namespace is behind one of each at most.
+    A namespace is a tenant, and one with thousands of resources that fail and return must not hold up the others. The first key
+    of a namespace waits for at most one key of each other namespace at its level.
+
+    Overrides the hooks that asyncio.Queue leaves to subclasses, as asyncio.PriorityQueue does.
     """
 
     def _init(self, maxsize: int) -> None:
         del maxsize
         self._levels: tuple[dict[str, deque[Key]], ...] = ({}, {})
-        """New ones and others: by namespace, in the order of the namespaces' turns."""
+        """New resources, then the others: queues by namespace. A dict keeps insertion order, which is the order of turns."""
 
     def empty(self) -> bool:
-        """Whether nothing waits."""
+        """Whether no key waits. A namespace without keys is not in its level, so the levels alone tell."""
         return not any(self._levels)
 
     def qsize(self) -> int:
-        """How many wait."""
+        """How many keys wait, over both levels and all namespaces."""
         return sum(len(keys) for level in self._levels for keys in level.values())
 
     def _put(self, item: tuple[Key, bool]) -> None:
@@ -39,5 +41,5 @@ class FairQueue(asyncio.Queue[tuple[Key, bool]]):
         keys = level.pop(namespace)
         key = keys.popleft()
         if keys:
-            level[namespace] = keys  # Behind all the others.
+            level[namespace] = keys  # Inserted again, so behind all other namespaces.
         return key, is_new

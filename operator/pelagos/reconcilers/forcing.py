@@ -1,8 +1,8 @@
-"""Cleaning up that a person forces: what can be done is done, and what cannot is left behind and named.
+"""Clean-up that a person forces: what can be cleaned up is, and what cannot is left behind and named.
 
-Called by ``cleanup`` for resources that are being deleted and carry the annotation. A system that is gone for good would keep
-them, and their namespace, for ever; by forcing the deletion a person asserts that it does not come back. What is left
-is found later by ``pelagos orphans``.
+Called by ``cleanup`` for resources that are being deleted and carry the annotation. A system that will never answer again would
+keep them, and their namespace, for ever. With the annotation, a person asserts that it does not come back. ``pelagos orphans``
+finds later what was left behind.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pelagos.reconcilers.dependencies import Dependencies
 logger = logging.getLogger("pelagos.reconcile")
 
 AFTER = timedelta(minutes=1)
-"""Cleaning up is tried for this long also when it is forced: the annotation may be there from the beginning."""
+"""How long the ordinary clean-up is tried even when deletion is forced: the annotation may be set from the beginning."""
 PORTS = ("pipelines", "tracking", "registry", "serving", "objects", "tenants")
 _NOTHING: dict[str, Any] = {"find_owned": (), "find_runs": (), "names": (), "exists": False, "tenants.find": Tenant()}
-"""What is taken for an answer where there is none."""
+"""What a port call returns when its system did not answer, by port and method or by method; otherwise None."""
 _LEFT = {
     "pipelines.find_owned": "pipeline runs with the label pelagos.dev/uid={0}, and their reports and workspaces",
     "pipelines.cancel": "pipeline run {0}, which may still run",
@@ -45,7 +45,7 @@ CleanUp = Callable[[Resource, Dependencies], Awaitable[None]]
 
 
 def is_wanted(resource: Resource, dependencies: Dependencies) -> bool:
-    """Whether a person says that this resource must go, and it was tried in order for long enough."""
+    """Whether a person forces the deletion of this resource, and the ordinary clean-up was tried for ``AFTER``."""
     if resource.annotations.get(meta.FORCE_DELETION_ANNOTATION) != "true":
         return False
     deleted = resource.deleted_at or dependencies.clock.now()
@@ -53,7 +53,7 @@ def is_wanted(resource: Resource, dependencies: Dependencies) -> bool:
 
 
 def hint(resource: Resource) -> str:
-    """What a person may do about a deletion that is held up."""
+    """What a person can do about a deletion that is blocked."""
     kind, name = resource.kind.plural, resource.name
     return (
         f"If that system is gone for good: kubectl -n {resource.namespace} annotate {kind}.{meta.GROUP} {name} "
@@ -62,13 +62,13 @@ def hint(resource: Resource) -> str:
 
 
 async def clean_up(how: CleanUp, resource: Resource, dependencies: Dependencies) -> None:
-    """Do what can be done; tell what is left behind in a Warning event and in the log."""
+    """Clean up what can be cleaned up. A Warning event and the log name what is left behind."""
     left: list[str] = []
     ports: dict[str, Any] = {name: _Forced(getattr(dependencies, name), name, left, dependencies) for name in PORTS}
     try:
         await how(resource, dataclasses.replace(dependencies, **ports))
     except Exception as error:
-        # Also what no port said, such as a key that is gone, or a fault of ours: it would hold the deletion up as well.
+        # Also errors that no port raised, such as a missing key or a bug of ours: they would block the deletion as well.
         left.append(f"what could not be looked for ({type(error).__name__}: {error})")
     if not left:
         return
@@ -81,7 +81,7 @@ async def clean_up(how: CleanUp, resource: Resource, dependencies: Dependencies)
 
 
 class _Forced:
-    """A port whose failures are noted and no longer in the way. A system that does not answer is not asked again."""
+    """Wraps a port: a failed call is noted in ``left`` and raises nothing. After an outage, the system is not asked again."""
 
     def __init__(self, port: object, system: str, left: list[str], dependencies: Dependencies) -> None:
         self._port = port
@@ -92,7 +92,7 @@ class _Forced:
 
     def __getattr__(self, name: str) -> Any:
         member = getattr(self._port, name)
-        if name in {"uri", "path"}:
+        if name in {"uri", "path"}:  # Computed without asking the system.
             return member
 
         @functools.wraps(member)

@@ -41,7 +41,7 @@ class ModelServiceReconciler(turns.AnyTime):
     conditions = model_service.CONDITIONS
 
     async def gather(self, resource: Resource, spec: ModelServiceSpec, dependencies: Dependencies) -> observed.Observed:
-        """Resolve the model, look at the endpoint, and probe it when it is loaded."""
+        """Resolve the model, observe the endpoint, and probe it when the model is loaded."""
         scope = Scope(resource, await dependencies.tenants.find(resource.namespace), dependencies)
         service = await dependencies.serving.observe(resource.uid)
         probed = None
@@ -80,7 +80,7 @@ class ModelServiceReconciler(turns.AnyTime):
 
 
 def _now(uid: str, service: ObservedService | None, dependencies: Dependencies) -> datetime:
-    """The time by the clock that noted since when the server is in its state; see ports.clock."""
+    """The present time by the clock that noted when the server entered its state; see ports.clock."""
     if service is None:
         return dependencies.clock.now()
     state = (uid, service.digest, service.restarts, service.state)
@@ -99,7 +99,7 @@ async def _resolve(scope: Scope, spec: ModelServiceSpec) -> ResolvedModel | Unre
 
 
 def _pinned(found: ResolvedModel | Unresolved, spec: ModelServiceSpec) -> ResolvedModel | Unresolved:
-    """The model with the digest that spec states, when it states one and nothing else contradicts it."""
+    """The model with its manifest's digest, from spec or from where it was found. Unresolved if they differ or both lack it."""
     stated = spec.model.manifest_sha256
     if isinstance(found, Unresolved):
         return found
@@ -118,7 +118,7 @@ def _pinned(found: ResolvedModel | Unresolved, spec: ModelServiceSpec) -> Resolv
 
 
 def _stranger(scope: Scope, field: str, uri: str) -> Unresolved:
-    """A package of another namespace. It is not looked at, so that the message reveals nothing about it."""
+    """The refusal of another namespace's package. It is not even read, so that the message reveals nothing about it."""
     folder = scope.dependencies.objects.uri(scope.namespace_folder(MODELS))
     message = (
         f"{field}: {uri} is not below {folder}, where the packages of this namespace are. "
@@ -128,7 +128,7 @@ def _stranger(scope: Scope, field: str, uri: str) -> Unresolved:
 
 
 def _is_ours(scope: Scope, uri: str, namespace: str) -> bool:
-    """Whether a package lies in the namespace's folder, now or when one of its resources began."""
+    """Whether a package is in the namespace's folder, below the present storage prefix or one that a resource began with."""
     tenants = (scope.tenant, *prefixes(namespace, scope.dependencies))
     return any(scope.is_inside(uri, tenant.below(f"{MODELS}/{namespace}")) for tenant in tenants)
 
@@ -175,7 +175,8 @@ async def _from_registry(scope: Scope, source: ModelSource, reference: RegistryR
     if not uri or not sha256:
         message = f"spec.model.registry: {version.model} version {version.version} was not registered by a TrainingRun"
         return Unresolved(reasons.MODEL_PACKAGE_INVALID, message)
-    # Anybody who may write to the registry can set tags: they give access to no other namespace, and prove nothing.
+    # Anyone who can write to the registry can set tags. So tags without our seal prove nothing, and give access to no other
+    # namespace.
     owner = sealed_runs.namespace_of(dependencies.authority, version)
     place = owner if owner in scope.tenant.shared_with else namespace
     found = f"spec.model.registry: {version.model} version {version.version}"
@@ -185,12 +186,12 @@ async def _from_registry(scope: Scope, source: ModelSource, reference: RegistryR
     if owner != place:
         if not source.manifest_sha256:
             return Unresolved(reasons.MODEL_NOT_SEALED, f"{found} {NOT_SEALED}")
-        manifest = source.manifest_sha256  # The author of the spec says what it must be.
+        manifest = source.manifest_sha256  # Unsealed, so the spec's author vouches for the package.
     return ResolvedModel(uri, sha256, manifest, f"{version.model} version {version.version}")
 
 
 def _registrant(scope: Scope, wanted: RegistryRef) -> Resource | None:
-    """The TrainingRun that is about to register what is asked for, in a namespace that we may serve from."""
+    """The unfinished TrainingRun that will register the wanted model, in a namespace that this one may serve from."""
     namespaces = (scope.resource.namespace, *scope.tenant.shared_with)
     for found in scope.dependencies.cache.all():
         register = found.spec.get("register")
@@ -246,7 +247,7 @@ def _invalid(problem: str) -> Unresolved:
 
 
 def _known_manifest(resource: Resource, uri: str, dependencies: Dependencies) -> str | None:
-    """What the package at ``uri`` must be, as a TrainingRun of the namespace says, or what was served from there before."""
+    """The manifest digest of the package at ``uri``: as a TrainingRun of the namespace states it, or as it was served before."""
     trainings = (
         found
         for found in dependencies.cache.all()
@@ -259,7 +260,7 @@ def _known_manifest(resource: Resource, uri: str, dependencies: Dependencies) ->
 
 
 def _trained_card(scope: Scope, spec: ModelServiceSpec, model: ResolvedModel | Unresolved) -> Card | None:
-    """What the TrainingRun of the namespace says of the model that it made; None when what it says is not valid any more."""
+    """The card that the TrainingRun which made the model has in its spec. None without such a run, or if the card is invalid."""
     namespace, cache = scope.resource.namespace, scope.dependencies.cache
     if spec.card is None and spec.publish is None:
         return None

@@ -1,8 +1,8 @@
-"""What lies outside of Kubernetes and belongs to no resource: finds it, says what may be removed, and removes it on request.
+"""Things outside Kubernetes that belong to no resource: finds them, says which may be removed, and removes them on request.
 
-Called by ``pelagos orphans``. Things are left behind when a deletion was forced, a finalizer was taken away, a cluster was lost;
-and kept on purpose by ``deletionPolicy: Retain``, which cannot be distinguished from the former once the resource is gone.
-Whatever cannot be determined counts as needed.
+Called by ``pelagos orphans``. Things are left behind when a deletion was forced, a finalizer was removed by hand, or a cluster
+was lost. Others are kept on purpose by ``deletionPolicy: Retain``; once the resource is deleted, the two cannot be distinguished.
+What cannot be determined counts as needed.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pelagos.reconcilers.storage_paths import DATASETS, MODELS, report_folder, w
 from pelagos_contract.tags import UID_TAG
 
 YOUNGEST = timedelta(hours=1)
-"""What is younger may be of a resource that is just being made."""
+"""Anything younger is left alone: it may belong to a resource that is just being created."""
 RECORDS = "records"
 """Folder of sealed records of results: <namespace>/<plural>/<name>. See reconcilers.records."""
 
 
 class What(Enum):
-    """Kinds of things, in the order in which they are removed."""
+    """Sorts of things, in the order in which they are removed."""
 
     RUN = "pipeline run"
     SERVER = "model server"
@@ -43,16 +43,16 @@ class What(Enum):
 
 
 KEPT = frozenset({What.VERSION, What.TRACKED, What.MODELS, What.DATASETS, What.RECORD})
-"""What deletionPolicy Retain keeps."""
+"""Sorts of things that deletionPolicy Retain keeps."""
 
 
 class State(Enum):
-    """What may become of a thing."""
+    """Whether a thing may be removed, and if not, why."""
 
     ORPHANED = "orphaned"
     RETAINED = "retained"
     USED = "used"
-    """A resource that is there names it."""
+    """An existing resource names it."""
     YOUNG = "young"
     UNKNOWN = "unknown"
     """Its age is not known."""
@@ -60,7 +60,7 @@ class State(Enum):
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing; ``owned`` says whose it was; ``path`` is where it is in the object store, if it is there."""
+    """One thing outside. ``owned`` says which resource it belonged to; ``path`` is its path in the object store, or empty."""
 
     what: What
     owned: Owned
@@ -70,43 +70,43 @@ class Thing:
 
     @property
     def key(self) -> tuple[What, str, str]:
-        """Names it among all."""
+        """Identifies the thing among all others."""
         return self.what, self.owned.name, self.owned.uid
 
 
 @dataclass(frozen=True)
 class Living:
-    """The resources that are there: ``uids``, names as ``kind/namespace/name``, and all that each says, by its name."""
+    """The existing resources: their ``uids``, and by name, as ``kind/namespace/name``, the text of each."""
 
     uids: frozenset[str]
     texts: Mapping[str, str]
 
     def has(self, owned: Owned, what: What) -> bool:
-        """Whether the thing belongs to one of them."""
+        """Whether the thing belongs to an existing resource: a record by name, anything else by uid."""
         return self.keeper(owned) != "" if what is What.RECORD else owned.uid in self.uids
 
     def keeper(self, record: Owned) -> str:
-        """The resource of whose name a record is; empty when there is none."""
+        """The name of the existing resource that a record belongs to; empty when there is none."""
         namespace, plural, name = record.name.removeprefix(f"{RECORDS}/").split("/")
         kind = next((known.kind for known in kinds.KINDS if known.plural == plural), "")
         found = f"{kind}/{namespace}/{name}"
         return found if found in self.texts else ""
 
     def user(self, owned: Owned) -> str:
-        """One that names the thing; empty when none does."""
+        """The name of an existing resource whose text contains the thing's uid; empty when there is none."""
         return next((name for name, text in self.texts.items() if owned.uid and owned.uid in text), "")
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Where to look. ``namespace``: only what belongs to it; empty: whatever there is. ``known``: namespaces that there are."""
+    """Where to look. ``namespace`` limits the search to one namespace; empty means all. ``known`` are all existing namespaces."""
 
     namespace: str = ""
     known: frozenset[str] = frozenset()
 
     @property
     def namespaces(self) -> frozenset[str]:
-        """Where engines look."""
+        """The namespaces that engines search."""
         return frozenset({self.namespace}) if self.namespace else self.known
 
     def holds(self, owned: Owned) -> bool:
@@ -115,9 +115,10 @@ class Scope:
 
 
 async def find(dependencies: Dependencies, scope: Scope, living: Callable[[], Awaitable[Living]]) -> list[Thing]:
-    """All that belongs to no resource. Raises OutageError or RejectedError when anything could not be looked at.
+    """All things that belong to no resource. Raises OutageError or RejectedError when a system could not be searched.
 
-    Resources are listed last: whatever was there before belongs to one that is listed, or to none.
+    Resources are listed after the things. The other way round, a resource created in between would be missing from the list, and
+    what it has made already would look orphaned.
     """
     things = [thing async for thing in _all(dependencies, scope) if scope.holds(thing.owned)]
     there = await _with_records(await living(), things, dependencies)
@@ -128,7 +129,7 @@ async def find(dependencies: Dependencies, scope: Scope, living: Callable[[], Aw
 
 
 def removable(things: Iterable[Thing], *, retained: bool) -> list[Thing]:
-    """What may be removed; with ``retained`` also what deletionPolicy Retain kept."""
+    """The things that may be removed; with ``retained``, also those that deletionPolicy Retain kept."""
     states = {State.ORPHANED, State.RETAINED} if retained else {State.ORPHANED}
     return [thing for thing in things if thing.state in states]
 
@@ -152,7 +153,7 @@ async def remove(thing: Thing, dependencies: Dependencies) -> None:
 
 
 async def _with_records(living: Living, things: Iterable[Thing], dependencies: Dependencies) -> Living:
-    """What records say counts as said by the resource of their name, which takes it over when its cluster was rebuilt."""
+    """``living``, where each resource's text includes its records: in a rebuilt cluster it takes over what they name."""
     texts = dict(living.texts)
     for thing in things:
         keeper = living.keeper(thing.owned) if thing.what is What.RECORD else ""
@@ -181,7 +182,7 @@ async def _all(dependencies: Dependencies, scope: Scope) -> AsyncIterator[Thing]
         yield Thing(What.RUN, run)
     for server in await dependencies.serving.owned(scope.namespaces):
         yield Thing(What.SERVER, server)
-    # MLflow is shared: what carries no seal of ours was made by others, whatever its tags say, and is left alone.
+    # MLflow is shared: a run or version without our seal was made by others, whatever its tags say, and is left alone.
     for tracked in await dependencies.tracking.owned():
         namespace = sealed_runs.namespace_of_run(dependencies.authority, tracked)
         if namespace is not None:
@@ -196,7 +197,8 @@ async def _all(dependencies: Dependencies, scope: Scope) -> AsyncIterator[Thing]
 
 
 async def _stored(dependencies: Dependencies, scope: Scope, runs: Mapping[str, Owned]) -> AsyncIterator[Thing]:
-    prefixes = {"": ""}  # and the one namespace that has it
+    # By prefix, the one namespace that has it; empty where several share it, so that a run's folder cannot be attributed.
+    prefixes = {"": ""}
     for namespace in sorted(scope.namespaces):
         prefix = (await dependencies.tenants.find(namespace)).storage_prefix
         prefixes[prefix] = "" if prefix in prefixes else namespace
@@ -211,12 +213,12 @@ async def _stored(dependencies: Dependencies, scope: Scope, runs: Mapping[str, O
 
 
 async def _folders(dependencies: Dependencies, tenant: Tenant) -> AsyncIterator[Thing]:
-    """Folders that are named from a namespace and a uid."""
+    """Folders named after a namespace and a uid."""
     for what, top in ((What.DATASETS, DATASETS), (What.MODELS, MODELS)):
         for namespace in await dependencies.objects.names(tenant.below(top)):
             for uid in await dependencies.objects.names(tenant.below(f"{top}/{namespace}")):
                 if uid_in(f"dataset-{uid}-{'0' * 12}") is None:
-                    continue  # No folder of ours.
+                    continue  # Not named after a uid, so not ours.
                 path = tenant.below(f"{top}/{namespace}/{uid}")
                 owned = Owned(path, uid, namespace, await dependencies.objects.written_at(path))
                 yield Thing(what, owned, path=path)
@@ -225,7 +227,7 @@ async def _folders(dependencies: Dependencies, tenant: Tenant) -> AsyncIterator[
 async def _of_runs(
     dependencies: Dependencies, tenant: Tenant, runs: Mapping[str, Owned], usual: str
 ) -> AsyncIterator[Thing]:
-    """Folders that are named from a run; ``usual`` is the namespace of one that is gone."""
+    """Folders named after a pipeline run. ``usual`` is the namespace for runs that the engine no longer knows."""
     for what, top, place in ((What.REPORT, "reports", report_folder), (What.WORKSPACE, "workspaces", workspace)):
         for name in await dependencies.objects.names(tenant.below(top)):
             uid = uid_in(name)
@@ -237,7 +239,7 @@ async def _of_runs(
 
 
 async def _records(dependencies: Dependencies, tenant: Tenant) -> AsyncIterator[Thing]:
-    """Folders of records, which are named from the resource's own name: they outlive it, for a cluster that is restored."""
+    """Folders of records, named after the resource. They outlive it on purpose, for clusters that are restored."""
     for namespace in await dependencies.objects.names(tenant.below(RECORDS)):
         for kind in await dependencies.objects.names(tenant.below(f"{RECORDS}/{namespace}")):
             for name in await dependencies.objects.names(tenant.below(f"{RECORDS}/{namespace}/{kind}")):

@@ -1,4 +1,4 @@
-"""What is made beside a resource, and goes with it: another resource, or a Secret with a token."""
+"""What is created beside a resource and deleted with it: another resource, or a Secret with a token."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Effect = effects.CreateOwned | effects.RemoveOwned | effects.IssueToken | effect
 
 
 async def act(effect: Effect, dependencies: Dependencies) -> None:
-    """Bring about one effect, unless the name of the owner has another resource by now."""
+    """Carry out one effect, unless the owner was deleted, or its name belongs to another resource by now."""
     owner = dependencies.cache.get(effect.key)
     if owner is None or owner.uid != effect.uid:
         return
@@ -28,9 +28,9 @@ async def act(effect: Effect, dependencies: Dependencies) -> None:
 
 
 async def remove(owner: Resource, kind: Kind, name: str, dependencies: Dependencies) -> None:
-    """Begin the deletion of what ``owner`` owns; what has its name and is another's stays.
+    """Begin to delete a resource that ``owner`` owns. One of this name with another owner stays.
 
-    Raises UnfinishedError when it was changed in this very moment: ask again.
+    Raises UnfinishedError when it was changed at the same moment: the next pass tries again.
     """
     found = await dependencies.cluster.read(kind, owner.namespace, name)
     if found is None or owner.uid not in found.owners or found.deleting:

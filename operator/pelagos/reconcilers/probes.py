@@ -1,4 +1,4 @@
-"""Remembers the latest synthetic inference of every endpoint, so that looking often does not mean probing often."""
+"""Remembers the latest probe of every endpoint, so that frequent passes do not mean frequent probes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from pelagos.ports.serving import ObservedService, ProbeResult, Serving
 
 @dataclass(frozen=True)
 class Probed:
-    """A probe of one life of one server."""
+    """The latest probe of one life of one server."""
 
     identity: tuple[str, int, datetime]
+    """Digest, restarts and ``changed_at`` of the server: any of them differs in another life."""
     result: ProbeResult
     at: float
+    """Elapsed seconds of the clock when it was made."""
     wrong: int
+    """Wrong answers in a row, this one included; 0 if it was correct."""
 
 
 class Probes:
-    """Probes at most once per ``interval``; a server that was restarted, or answered wrong, is probed at once."""
+    """Probes at most once per ``interval``, except servers that were restarted or answered wrong: those in every pass."""
 
     def __init__(self, serving: Serving, clock: Clock, interval: timedelta) -> None:
         self._serving = serving
@@ -30,7 +33,7 @@ class Probes:
         self._latest: dict[str, Probed] = {}
 
     async def look(self, uid: str, service: ObservedService) -> Probed:
-        """The latest probe of the server as it runs now."""
+        """The latest probe of the server as it runs now, made here if there is none recent enough."""
         identity = (service.digest, service.restarts, service.changed_at)
         known = self._latest.get(uid)
         if known is not None and known.identity != identity:
@@ -49,6 +52,6 @@ class Probes:
         return probed
 
     def forget(self, uid: str) -> None:
-        """The endpoint is gone."""
+        """Drop the probe and the metrics of an endpoint that was removed."""
         self._latest.pop(uid, None)
         metrics.forget_probe(uid)

@@ -1,4 +1,4 @@
-"""What is known of the publication of a Dataset's versions, and the end of its draft when it goes."""
+"""Observes the publication of a Dataset's versions, and has its draft discarded when the Dataset is deleted."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from pelagos_contract.publication import PUBLISHED
 logger = logging.getLogger("pelagos.reconcile")
 
 LONGEST = timedelta(minutes=15)
-"""After its deletion, a Dataset waits no longer for its draft to be discarded."""
+"""How long after its deletion a Dataset waits for its draft to be discarded."""
 
 
 async def look(scope: Scope, spec: DatasetSpec) -> Publishing:
-    """The run that publishes, what it left, and what was known before."""
+    """The publishing run, its report, and what was known of the publication before."""
     resource, dependencies = scope.resource, scope.dependencies
     recalled = Recalled(resource)
     known = recalled.publication
@@ -43,9 +43,10 @@ async def look(scope: Scope, spec: DatasetSpec) -> Publishing:
 
 
 async def discard(scope: Scope, uids: tuple[str, ...]) -> None:
-    """Have the unpublished draft of a Dataset that goes discarded: by a run, since only a step is given the token.
+    """Have the unpublished draft of a deleted Dataset discarded, by a run, since only steps get the repository's token.
 
-    What cannot be discarded is left, and told: a Dataset must be able to go. Raises UnfinishedError while the run goes on.
+    A draft that cannot be discarded is left behind with a Warning event: it must not block the deletion. Raises UnfinishedError
+    until the run has finished.
     """
     resource, pipelines = scope.resource, scope.dependencies.pipelines
     known = Recalled(resource).publication
@@ -75,12 +76,12 @@ async def discard(scope: Scope, uids: tuple[str, ...]) -> None:
 
 
 def owners(scope: Scope, newest: records.Record | None) -> tuple[str, ...]:
-    """Uids by which drafts are known, from what is on record, which is removed in the course of a deletion."""
+    """The uids that drafts of this Dataset may carry, from its record. Read them before a deletion removes the record."""
     return tuple(records.begun(scope, "", newest)["lives"])
 
 
 def _publishes(scope: Scope) -> DatasetSpec | None:
-    """The spec of a Dataset that publishes; a spec of old may not be valid any more."""
+    """The spec of a Dataset that publishes. None if it does not, or if the spec, of an earlier release perhaps, is invalid."""
     try:
         spec = DatasetSpec.model_validate(scope.resource.spec)
     except ValueError:

@@ -1,8 +1,8 @@
-"""What passes read back from the status of their own resource: all of it, and why asking the systems themselves does not suffice.
+"""Everything that passes read back from the status of their own resource, and why asking the systems does not suffice.
 
-A status is otherwise a conclusion, which the next pass draws anew. It can be restored from a backup, or written by others: what
-opens a folder or names what is ours counts only under our seal, or where it leads into the namespace's own part of the store.
-Besides, conditions are read for the time of their transitions (reporting) and for what was said last (announcing).
+All other status is a conclusion, which every pass draws again. A status can be restored from a backup, or written by others. So
+what gives access to a folder, or names what is ours, counts only under our seal or within the namespace's own part of the store.
+Conditions are also read, for the times of their transitions (reporting) and for what was reported last (announcing).
 """
 
 from __future__ import annotations
@@ -26,55 +26,61 @@ Told = TypeVar("Told", bound=StageProgress)
 
 @dataclass(frozen=True)
 class Recalled:
-    """Of one resource; every property is None, or empty, where its status does not say."""
+    """What the status of one resource says. Every property is None or empty where it says nothing."""
 
     resource: Resource
 
     def run(self, name: RunName) -> PipelineRun | None:
-        """Engines keep records of runs for a while only: what was done is done, what had failed is not tried again unasked."""
+        """The run of this name as status has it.
+
+        Engines delete their records of runs after some time. A run that succeeded must still count then, and one that failed must
+        not be retried unless a person asks.
+        """
         return attempts.recalled(self.resource.status, name)
 
     def known(self, run: PipelineRun | None, name: RunName) -> PipelineRun | None:
-        """What the engine knows of the run of this name, and what it knew when the run ended."""
+        """The run as the engine knows it, with what status kept of its end; from status alone if the engine has forgotten it."""
         return attempts.as_it_ended(run, self.resource.status) if run is not None else self.run(name)
 
     @property
     def retry_key(self) -> str:
-        """Of that run: a record may answer to an earlier one."""
+        """The retry key of that run: a record may have been made under an earlier one."""
         return str((self.resource.status.get("pipelineRun") or {}).get("retryKey", ""))
 
     @property
     def inputs_digest(self) -> Any:
-        """Dataset: only a change of it leaves runs that are superseded, and spares listing them in every pass.
-        TrainingRun: tells that ``inputs`` and ``dataset`` are unaltered, and is what the seal of ``tracking`` is of."""
+        """Dataset: superseded runs exist only after it has changed, so they need not be listed in every pass.
+
+        TrainingRun: shows that ``inputs`` and ``dataset`` are unaltered, and is covered by the seal in ``tracking``.
+        """
         return self.resource.status.get("inputsDigest")
 
     def progress(self, kind: type[Told]) -> Told | None:
-        """What steps told last stays told; and while MLflow does not answer, how many epochs there were."""
+        """What steps reported last remains in status, as does the number of epochs while MLflow does not answer."""
         stated = self.resource.status.get("progress")
         return kind.model_validate(stated, extra="ignore") if stated else None
 
     @property
     def seeds(self) -> tuple[SeedStatus, ...]:
-        """TrainingRun: likewise how far each of several trainings was."""
+        """TrainingRun: likewise the progress of each of several trainings."""
         stated = self.resource.status.get("seeds") or ()
         return tuple(SeedStatus.model_validate(each, extra="ignore") for each in stated)
 
     @property
     def search(self) -> SearchStatus | None:
-        """TrainingRun: likewise of its search, so that what was found stays known when the run is ended by its deadline."""
+        """TrainingRun: likewise the progress of its search, so that its findings survive if the run ends at its deadline."""
         stated = self.resource.status.get("search")
         return SearchStatus.model_validate(stated, extra="ignore") if stated else None
 
     @property
     def leave_one_out(self) -> LeaveOneOutStatus | None:
-        """TrainingRun: likewise of models without one group each."""
+        """TrainingRun: likewise the progress of the models that are each trained without one group."""
         stated = self.resource.status.get("leaveOneOut")
         return LeaveOneOutStatus.model_validate(stated, extra="ignore") if stated else None
 
     @property
     def storage_prefix(self) -> Any:
-        """What is stored stays where it was put, whatever the tenant settings say later."""
+        """Where the resource began to store: what is there stays there, whatever the tenant settings say later."""
         return self.resource.status.get("storagePrefix")
 
     @property
@@ -84,86 +90,89 @@ class Recalled:
 
     @property
     def earlier(self) -> identity.Earlier | None:
-        """Dataset: by which recipe and algorithms the last run was keyed: an upgrade must not make it again."""
+        """Dataset: the recipe and algorithms that the last run was keyed by. An upgrade must not prepare the version again."""
         return identity.earlier(self.resource.status)
 
     @property
     def algorithms(self) -> Any:
-        """TrainingRun: by which algorithms the model was made: an upgrade must not train it again."""
+        """TrainingRun: the algorithms that the model was made by. An upgrade must not train it again."""
         return self.resource.status.get("algorithms")
 
     @property
     def record(self) -> Any:
-        """Where the result was put on record: spares reading it there in every pass."""
+        """Where the result was put on record, so that the record need not be read in every pass."""
         return self.resource.status.get("record")
 
     @property
     def metadata_digest(self) -> Any:
-        """Dataset: tells whether the metadata that ``record`` has is that of the present spec."""
+        """Dataset: shows whether ``record`` has the metadata of the present spec."""
         return self.resource.status.get("metadataDigest")
 
     @property
     def store(self) -> Any:
-        """Dataset: a former life may have put its versions into a folder of another uid."""
+        """Dataset: the folder of its versions. A former life may have put them into one of another uid."""
         return self.resource.status.get("store")
 
     @property
     def versions(self) -> tuple[Mapping[str, Any], ...]:
-        """Dataset: nobody else knows which version was the newest when."""
+        """Dataset: its versions, newest first. Nothing else knows which was the newest at what time."""
         return tuple(self.resource.status.get("versions") or ())
 
     @property
     def removals(self) -> Removals:
-        """Dataset: which versions are being removed, and that this was said before it began; sums of what was removed."""
+        """Dataset: versions being removed, announced here before their removal begins; totals of what was removed."""
         stated = self.resource.status.get("removals")
         return Removals.model_validate(stated, extra="ignore") if stated else Removals()
 
     @property
     def publication(self) -> Publication | None:
-        """Dataset: what was published last, which no pass asks the repository; and since when that is stuck."""
+        """Dataset: what was published last, since no pass asks the repository, and since when publishing has been stuck."""
         stated = self.resource.status.get("publication")
         return Publication.model_validate(stated, extra="ignore") if stated else None
 
     @property
     def version(self) -> Any:
-        """Dataset: tells whether ``record`` is that of the present result."""
+        """Dataset: shows whether ``record`` is that of the present result."""
         return self.resource.status.get("version")
 
     @property
     def inputs(self) -> Any:
-        """TrainingRun: what was frozen, which spec and Dataset may say otherwise since; in the tracked run's tags, too."""
+        """TrainingRun: the frozen inputs, since spec and Dataset may have changed. Also kept in the tracked run's tags."""
         return self.resource.status.get("inputs")
 
     @property
     def dataset(self) -> Any:
-        """TrainingRun: the version that was frozen with ``inputs``."""
+        """TrainingRun: the dataset version that was frozen with ``inputs``."""
         return self.resource.status.get("dataset")
 
     @property
     def tracking(self) -> Mapping[str, Any]:
-        """TrainingRun: which run is ours, under our seal. Anybody who writes to MLflow can take the tags off one."""
+        """TrainingRun: which tracked run is ours, under our seal. Anyone who can write to MLflow can remove a run's tags."""
         return self.resource.status.get("tracking") or {}
 
     @property
     def trained_model(self) -> ModelStatus | None:
-        """TrainingRun: name and version stay known while the registry does not answer."""
+        """TrainingRun: the model, so that its name and version remain known while the registry does not answer."""
         stated = self.resource.status.get("model")
         return ModelStatus.model_validate(stated, extra="ignore") if stated else None
 
     @property
     def model(self) -> Mapping[str, Any]:
-        """TrainingRun: the name that it registered under, for when spec names none any more.
-        ModelService: what was served last stays served while its reference is away; and of what an answer was right."""
+        """TrainingRun: the name that it registered under, in case spec no longer names one.
+
+        ModelService: the model served last, which stays served while its reference cannot be resolved; and which model has
+        answered correctly.
+        """
         return self.resource.status.get("model") or {}
 
     @property
     def url(self) -> Any:
-        """ModelService: clients are told the address of what takes over before what had the other one goes."""
+        """ModelService: the published address. A new one is published before the server at the old one is stopped."""
         return self.resource.status.get("url")
 
     @property
     def trial(self) -> TrialStatus:
-        """Trial: what was decided is final; and nobody else knows when it opened."""
+        """Trial: the decision, which is final, and when it opened, which nothing else knows."""
         return TrialStatus.model_validate(self.resource.status, extra="ignore")
 
     @property
@@ -173,5 +182,5 @@ class Recalled:
 
     @property
     def served_generation(self) -> Any:
-        """ModelService: the server does not know which generation of spec it was started for."""
+        """ModelService: the generation of spec that the server was started for, which the server itself does not know."""
         return self.resource.status.get("servedGeneration")

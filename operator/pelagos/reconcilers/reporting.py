@@ -1,4 +1,4 @@
-"""From a decision to conditions and the one status patch. Pure."""
+"""Turns a decision into conditions and the new status. Pure."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _STATUS = {
     ConditionState.NOTED: "False",
 }
 _FOR_SHOW = ("classes", "warnings", "excluded", "altered", "corrections", "measured", "slices", "capture")
-"""Status fields with words of those who supplied data. What the operator reads back itself stays as it is."""
+"""Status fields with text from those who supplied data, made safe to print. What the operator reads back stays as it is."""
 _IN_PROGRESS = frozenset(
     {ConditionState.PROGRESSING, ConditionState.WAITING, ConditionState.FAILING, ConditionState.UNKNOWN}
 )
 _UNPLANNED = frozenset({ConditionState.REFUSED, ConditionState.FAILING, ConditionState.UNKNOWN})
 _PATIENCE_LOST = ". Waited for since "
 LONG = timedelta(minutes=30)
-"""What is waited for longer may never come: its name may be wrong. PelagosResourceWaitsLong says the same."""
+"""After this, what is waited for may never come: its name may be wrong. The alert PelagosResourceWaitsLong uses the same."""
 
 
 def new_status(
@@ -38,8 +38,8 @@ def new_status(
 ) -> dict[str, Any]:
     """The whole status after ``decision``; equal to ``previous`` when nothing changed.
 
-    Ready comes first; Reconciling, Stalled and Waiting are there only while True; every owned condition is there, Unknown when it
-    was not judged; any other is there only when it was.
+    Ready comes first. Reconciling, Stalled and Waiting are present only while True. Every condition in ``owned`` is present, and
+    Unknown if the decision has no verdict on it. Any other condition is present only if it has.
     """
     status = {**previous, **decision.status}
     status |= {key: shown_in(status[key]) for key in _FOR_SHOW if key in status}
@@ -90,7 +90,7 @@ def _condition(verdict: Verdict, known: Mapping[str, Any] | None, generation: in
 
 @dataclass(frozen=True)
 class Announcement:
-    """The event when Ready changes: a Warning only for what was not planned, or for a wait that has become long."""
+    """The event about a change of Ready: a Warning only if the change was not planned, or a wait has become long."""
 
     warns: bool
     reason: str
@@ -104,20 +104,20 @@ def announcement(before: Mapping[str, Any], after: Mapping[str, Any], decision: 
     if (old.get("status"), old.get("reason")) == (new["status"], new["reason"]) and not is_late:
         return None
     state = summary(decision).state
-    is_lost = state is ConditionState.WAITING and old.get("status") == "True"  # it was there
+    is_lost = state is ConditionState.WAITING and old.get("status") == "True"  # What it waits for existed before.
     warns = is_late or is_lost or state in _UNPLANNED
     return Announcement(warns, new["reason"], new["message"])
 
 
 def stages_ended(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[tuple[str, float], ...]:
-    """Stages, with their seconds, that are over by the one status and were not by the other; another attempt begins anew."""
+    """Stages that ended between the two statuses, with their seconds. A new attempt starts a new list, so all of it counts."""
     old, new = ((status.get("progress") or {}).get("stages") or [] for status in (before, after))
     fresh = new[len(old) :] if new[: len(old)] == old else new
     return tuple((stage["stage"], stage["seconds"]) for stage in fresh)
 
 
 def waited_in_queue(before: Mapping[str, Any], after: Mapping[str, Any]) -> float | None:
-    """Seconds that a step had waited which the one status calls admitted and the other did not; None when that is not so."""
+    """Seconds that a step waited in a queue, if it was admitted between the two statuses; None otherwise."""
     old, new = (status.get("queue") or {} for status in (before, after))
     admitted, since = new.get("admittedAt"), new.get("since")
     if not admitted or not since or admitted == old.get("admittedAt"):

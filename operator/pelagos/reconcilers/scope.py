@@ -1,4 +1,4 @@
-"""What one pass over one resource works with. Made by a reconciler as soon as the tenant settings are known, and handed on."""
+"""What one pass over one resource works with. A reconciler creates it once the tenant settings are known, and passes it on."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class Scope:
     dependencies: Dependencies
 
     def namespace_folder(self, top: str) -> str:
-        """The folder of all resources of the namespace below a top folder of the tenant, such as ``models``."""
+        """The folder that all resources of the namespace share, below a top folder of the tenant such as ``models``."""
         return self.tenant.below(f"{top}/{self.resource.namespace}")
 
     def own_folder(self, top: str) -> str:
-        """The folder of this resource alone."""
+        """The folder of this resource alone, below a top folder of the tenant such as ``models``."""
         return f"{self.namespace_folder(top)}/{self.resource.uid}"
 
     def is_inside(self, uri: object, folder: str) -> bool:
-        """Whether a uri is one of our store, and below ``folder`` there; no part of it leads up, or is empty."""
+        """Whether a uri is in our object store and below ``folder``. False if a part of its path is empty, "." or ".."."""
         path = self.dependencies.objects.path(uri) if isinstance(uri, str) else None
         return path is not None and path.startswith(f"{folder}/") and not {"", ".", ".."} & set(path.split("/"))
 
     def path(self, uri: str) -> str:
-        """The path of a uri of our store, which was held against a folder before."""
+        """The path of a uri that ``is_inside`` accepted before."""
         path = self.dependencies.objects.path(uri)
         assert path is not None
         return path

@@ -1,7 +1,7 @@
-"""Which tracked run, and which registered version, is ours: those under this operator's seal, whatever their tags say.
+"""Which tracked runs and registered versions are ours: those under this operator's seal, whatever their tags say.
 
-Called by the reconcilers, and by acting when it makes one. Others write to MLflow too: they may add runs and versions that look
-like ours, alter tags, and delete. None of that is adopted, none of it is deleted, and none of it stands in the way.
+Called by the reconcilers, and by apply_effects when it creates one. Others write to MLflow too. They may add runs and versions
+that look like ours, alter tags, and delete. What is not ours is neither adopted nor deleted, and does not get in our way.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TRACKED, INTENDED, VERSION = "tracked-run", "intended-run", "model-version"
 
 @dataclass(frozen=True)
 class Claim:
-    """What a tracked run stands for."""
+    """What a tracked run's seal vouches for: which resource it belongs to, its inputs, and its storage prefix."""
 
     namespace: str
     uid: str
@@ -50,12 +50,12 @@ class Claim:
     storage_prefix: str
 
     def of(self, run_id: str) -> dict[str, str]:
-        """The claim that the run with this id makes."""
+        """The claim of the run with this id, as it is sealed."""
         return self.intent | {"run": run_id}
 
     @property
     def intent(self) -> dict[str, str]:
-        """The claim that a run makes before it has an id."""
+        """The claim of a run that has no id yet, as it is sealed."""
         return {
             "namespace": self.namespace,
             "uid": self.uid,
@@ -65,10 +65,10 @@ class Claim:
 
 
 def sealing(authority: Authority, want: DesiredTrackedRun) -> Sealing:
-    """How the run of a want is recognized among others."""
+    """How tracking recognizes the desired run among others, and seals it."""
     claim = Claim(want.namespace, want.uid, want.tags[INPUTS_DIGEST_TAG], want.tags[STORAGE_TAG])
-    # Two seals, because MLflow gives a run its id only when it is made. In between the operator may die: then the intent, which
-    # needs no id, tells a run of ours from one that somebody else has tagged with the uid.
+    # Two seals, because a run has its id only once MLflow has created it. If the operator dies before it has sealed the id, the
+    # seal of the intent, which needs no id, distinguishes our run from one that somebody else has tagged with the uid.
     return Sealing(
         intent=authority.seal(INTENDED, claim.intent),
         seal=lambda run_id: authority.seal(TRACKED, claim.of(run_id)),
@@ -79,7 +79,7 @@ def sealing(authority: Authority, want: DesiredTrackedRun) -> Sealing:
 
 @dataclass(frozen=True)
 class Found:
-    """A tracked run of ours, its seal under the present key, and what it was made for if its tags have that unaltered."""
+    """A tracked run of ours, its seal under the present key, and the inputs it was made for; None if its tags were altered."""
 
     run: TrackedRun
     seal: str
@@ -88,21 +88,21 @@ class Found:
 
 
 async def find(resource: Resource, dependencies: Dependencies) -> Found | None:
-    """The run that is ours: the one in status under its seal there, else the oldest under a seal of its own."""
+    """Our tracked run: the one that status names under our seal, else the oldest with our seal in its tags, else None."""
     recalled, authority = Recalled(resource), dependencies.authority
     stated, digest, prefix = recalled.tracking, recalled.inputs_digest, recalled.storage_prefix
     known = None
     if isinstance(digest, str) and isinstance(prefix, str):
         known = Claim(resource.namespace, resource.uid, digest, prefix)
-    # Status first: it lies in Kubernetes, and one request by id answers. Its seal is checked all the same, because a status can
-    # be restored from the backup of another cluster, and would then name a run of that.
+    # Status first: MLflow's other writers cannot change it, and one request by id suffices. Its seal is checked all the same,
+    # because a status can be restored from another cluster's backup, and would name a run of that cluster.
     if known is not None and authority.holds(TRACKED, known.of(str(stated.get("run"))), stated.get("seal")):
         run = await dependencies.tracking.get_run(str(stated["run"]))
         if run is not None:
             return _found(run, known, dependencies)
-    # Status was lost, the run was deleted, or the operator died between making the run and writing its id. The oldest one under a
-    # seal wins, so that every pass comes to the same run. Where there is a digest in status, that counts before the run's own
-    # tags, which others can write; without, the tags say what was claimed, and the seal says whether it was us who did.
+    # Status was lost, the run was deleted, or the operator died between creating the run and writing its id to status. The oldest
+    # sealed one wins, so that every pass finds the same run. A digest in status is tried before the run's own tags, which others
+    # can write. Without one, the tags state the claim, and the seal proves whether it is ours.
     for run in await dependencies.tracking.find_runs(resource.uid):
         frozen, claims = _frozen(run.tags), [known] if known is not None else []
         if frozen is not None:
@@ -115,10 +115,10 @@ async def find(resource: Resource, dependencies: Dependencies) -> Found | None:
 
 
 async def find_recorded(scope: Scope, run_id: str, inputs_digest: str) -> Found | None:
-    """The run that a record under our seal names; None when it is gone."""
+    """The run that a record under our seal names; None when it no longer exists."""
     run = await scope.dependencies.tracking.get_run(run_id)
-    # The seal on the run itself is that of a former life, whose uid is not known here. The record, which is sealed, vouches for
-    # it; the run gets the seal of this life in the pass that adopts it.
+    # The run's own seal is of a former life of the resource, with a uid that is not known here. The sealed record vouches for it
+    # instead; the pass that adopts the run seals it for this life.
     claim = Claim(scope.resource.namespace, scope.resource.uid, inputs_digest, scope.tenant.storage_prefix)
     return _found(run, claim, scope.dependencies) if run else None
 
@@ -127,16 +127,16 @@ def _found(run: TrackedRun, claim: Claim, dependencies: Dependencies) -> Found:
     frozen = _frozen(run.tags)
     return Found(
         run=run,
-        # Made again, under the key that seals now: after a change of keys, status and tags are brought up to date by this.
+        # Computed again with the present key: after a key rotation, this is what brings status and tags up to date.
         seal=dependencies.authority.seal(TRACKED, claim.of(run.id)),
-        # The tags hold the inputs in full, the claim their digest alone. Tags that do not fit to it were altered.
+        # The tags have the inputs in full, the claim only their digest. Tags that do not match it were altered.
         frozen=frozen if frozen and frozen.digest == claim.inputs_digest else None,
         storage_prefix=claim.storage_prefix,
     )
 
 
 def namespace_of_run(authority: Authority, run: TrackedRun) -> str | None:
-    """The namespace that a tracked run was made for, by our seal and its own tags; None for a run of anybody else."""
+    """The namespace that a tracked run was made for, as its tags state and our seal confirms; None for a run that is not ours."""
     frozen, namespace = _frozen(run.tags), registry.namespace_in(run.tags)
     if frozen is None or namespace is None:
         return None
@@ -148,14 +148,14 @@ def namespace_of_run(authority: Authority, run: TrackedRun) -> str | None:
 def _frozen(tags: Mapping[str, str]) -> Frozen | None:
     try:
         found = frozen_of(json.loads(tags[INPUTS_TAG]), json.loads(tags[DATASET_TAG]))
-        # What can be read can still be what has no digest: half a character, or what is nested too deeply.
+        # JSON that parses can still have no digest: lone surrogates cannot be encoded, deep nesting exceeds the recursion limit.
         return found if found is not None and found.digest else None
     except (KeyError, ValueError, RecursionError):
         return None
 
 
 def frozen_of(inputs: Any, dataset: Any) -> Frozen | None:
-    """Frozen inputs from what status or tags hold; None when that is not what we write."""
+    """Frozen inputs from their form in status or tags; None when that is not of the form that we write."""
     if not (isinstance(inputs, dict) and inputs and isinstance(dataset, dict)):
         return None
     fields = [dataset.get(name) for name in ("name", "version", "uri", "task")]
@@ -166,12 +166,12 @@ def frozen_of(inputs: Any, dataset: Any) -> Frozen | None:
 
 
 def version_seal(authority: Authority, want: registry.DesiredModelVersion) -> str:
-    """Goes to a version's tags with all that it vouches for."""
+    """The seal that goes into a version's tags, together with the tags that it vouches for."""
     return authority.seal(VERSION, _version_claim(want.model, want.uid, want.run_id, want.tags))
 
 
 def namespace_of(authority: Authority, version: registry.ModelVersion) -> str | None:
-    """The namespace that a version was registered for, by our seal; None for a version of anybody else."""
+    """The namespace that a version was registered for, as our seal confirms; None for a version that is not ours."""
     tags = version.tags
     claim = _version_claim(version.model, tags.get(UID_TAG, ""), version.run_id, tags)
     if not authority.holds(VERSION, claim, tags.get(SEAL_TAG)):
@@ -180,7 +180,7 @@ def namespace_of(authority: Authority, version: registry.ModelVersion) -> str | 
 
 
 def ownership(authority: Authority) -> Callable[[registry.ModelVersion], str | None]:
-    """What the registry asks about the versions that it has."""
+    """The check by which a registry finds out whose a version is: `namespace_of` with our keys."""
     return functools.partial(namespace_of, authority)
 
 
@@ -193,7 +193,7 @@ def _version_claim(model: str, uid: str, run_id: str, tags: Mapping[str, str]) -
         INPUTS_DIGEST_TAG,
         ALIAS_TAG,
     )
-    # Versions of earlier releases have none of these, and their seals stay good.
+    # Versions of earlier releases have none of these tags. Absent tags stay out of the claim, so that their seals remain valid.
     later = (INSTEAD_OF_TAG, EVIDENCE_URI_TAG, EVIDENCE_SHA256_TAG)
     claim = {"model": model, "uid": uid, "run": run_id} | {name: tags.get(name, "") for name in sealed}
     return claim | {name: tags[name] for name in later if name in tags}

@@ -1,7 +1,7 @@
-"""Where the things of a resource lie: its tenant's part of the object store and of the data volume, and its runs' reports.
+"""Where a resource stores things: its tenant's part of the object store and of the data volume, and its runs' reports.
 
-What names a place (a status, a report, a tag of MLflow) is not believed: every uri is held against the namespace's own part
-(``Scope.is_inside``) before it is given to a step, a model server or a deletion.
+No source of a uri is trusted, be it a status, a report or a tag in MLflow. Every uri is checked to be within the namespace's own
+part (``Scope.is_inside``) before it is passed to a step, a model server or a deletion.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from pelagos_contract import progress, sealing
 from pelagos_contract.progress import Progress
 
 STORAGE = "storage"
-"""What a seal of a storage prefix is for."""
+"""The purpose that the seal of a storage prefix is made for; see ports.authority."""
 DATASETS, MODELS = "datasets", "models"
 """Top folders of dataset versions and of model packages in the object store; below each <namespace>/<uid>."""
 
 
 def report_folder(run_name: str, tenant: Tenant) -> str:
-    """Folder in which a pipeline run leaves its outcome."""
+    """The folder in which a pipeline run leaves its outcome."""
     return tenant.below(f"reports/{run_name}")
 
 
 def workspace(run_name: str, tenant: Tenant) -> str:
-    """Folder of a run's checkpoints."""
+    """The folder of a pipeline run's checkpoints."""
     return tenant.below(f"workspaces/{run_name}")
 
 
 def data_root(scope: Scope) -> str:
-    """Where pipelines find the tenant's part of the data volume."""
+    """The path at which pipelines find the tenant's part of the data volume."""
     root = scope.dependencies.volumes.root.rstrip("/")
     return "/".join(part for part in (root, scope.tenant.storage_prefix) if part)
 
 
 async def read_report(scope: Scope, run: PipelineRun) -> Report:
-    """The outcome that a pipeline run left, if one of its steps did: whatever else lies there is a doubt, and nothing more."""
+    """The outcome that the run's steps left. Anything that they did not write ends up in ``doubt`` and counts for nothing."""
     return await _read_report(scope, run.name, run.attempt)
 
 
 async def read_result(scope: Scope, name: RunName) -> Report:
-    """The result that any attempt of a run left of which the engine knows nothing: it keeps its records for a while only."""
+    """The result of any attempt of a run that the engine does not know, since engines delete their records after some time."""
     return Report(result=(await _read_report(scope, name, None)).result)
 
 
 async def read_progress(scope: Scope, run: PipelineRun | None) -> Progress | None:
-    """What the steps of this very attempt tell of themselves; None when nothing of that can be believed, or status has it all."""
+    """The progress that the steps of this attempt report. None when there is none under a valid seal, or status has all of it."""
     stated = Recalled(scope.resource).progress(StageProgress)
     is_told = stated is not None and bool(stated.stages) and stated.stage is None
     if run is None or (run.state is RunState.SUCCEEDED and is_told):
@@ -92,7 +92,7 @@ async def _read_report(scope: Scope, name: RunName, attempt: int | None) -> Repo
 
 
 def checked(scope: Scope, report: Report, described: Mapping[str, Any] | None, folder: str) -> Report:
-    """The report, unless what it describes lies outside of ``folder``."""
+    """The report, or a doubt if ``described``, the part of it that names a uri, is outside ``folder``."""
     if described is None or scope.is_inside(described.get("uri"), folder):
         return report
     where = scope.dependencies.objects.uri(folder)
@@ -102,9 +102,10 @@ def checked(scope: Scope, report: Report, described: Mapping[str, Any] | None, f
 async def scope_of(resource: Resource, dependencies: Dependencies, *, recorded: str | None = None) -> Scope:
     """The scope of a resource: the tenant settings of its namespace, with the storage prefix that the resource began with.
 
-    What is stored stays where it was put, whatever the settings say later: under our seal, since a status can be restored or
-    written by others. ``recorded`` is that prefix from elsewhere, vouched for already, for when status was lost. A resource that
-    is deleted needs no more than the prefix, and no tenant settings that can be used; without either, nothing was begun.
+    What is stored stays where it is, whatever the settings say later. The prefix in status counts under our seal only, since a
+    status can be restored or written by others. ``recorded`` is the prefix from another sealed source, in case status was lost.
+    Raises RejectedError when the tenant settings are unusable, or an unsealed prefix contradicts them. Not for a resource that is
+    being deleted, which needs only the prefix: unusable settings must not block that.
     """
     began = _began(resource, dependencies)
     if began is None and recorded is not None:
@@ -116,7 +117,7 @@ async def scope_of(resource: Resource, dependencies: Dependencies, *, recorded: 
     except RejectedError:
         if not resource.deleting:
             raise
-        return Scope(resource, Tenant(), dependencies)  # Nothing was begun here, so that there is nothing to find.
+        return Scope(resource, Tenant(), dependencies)  # It never began, so there is nothing to find.
     stated = Recalled(resource).storage_prefix
     if began is None and stated not in (None, tenant.storage_prefix) and not resource.deleting:
         message = (
@@ -129,19 +130,19 @@ async def scope_of(resource: Resource, dependencies: Dependencies, *, recorded: 
 
 
 def prefixes(namespace: str, dependencies: Dependencies) -> tuple[Tenant, ...]:
-    """The storage prefixes, under our seal, that resources of a namespace began with."""
+    """The storage prefixes that resources of a namespace began with, as far as they are under our seal."""
     known = {_began(found, dependencies) for found in dependencies.cache.all() if found.namespace == namespace}
     return tuple(Tenant(storage_prefix=prefix) for prefix in known if prefix is not None)
 
 
 def storage_seal(scope: Scope) -> str:
-    """Goes into status beside the prefix."""
+    """The seal of the storage prefix, which goes into status beside it."""
     claim = _claim(scope.resource, scope.tenant.storage_prefix)
     return scope.dependencies.authority.seal(STORAGE, claim)
 
 
 def _began(resource: Resource, dependencies: Dependencies) -> str | None:
-    """The prefix in status, if it was us who wrote it."""
+    """The storage prefix in status, if it is under our seal; None otherwise."""
     prefix = Recalled(resource).storage_prefix
     if not isinstance(prefix, str):
         return None

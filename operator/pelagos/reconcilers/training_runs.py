@@ -57,7 +57,7 @@ class TrainingRunReconciler(turns.AnyTime):
     conditions = training_run.CONDITIONS
 
     async def gather(self, resource: Resource, spec: TrainingRunSpec, dependencies: Dependencies) -> observed.Observed:
-        """Look at the Dataset, the tracked run, the pipeline run with its report, and the registered version."""
+        """Observe the Dataset, the tracked run, the pipeline run with its report, and the registered version."""
         dependencies.authority.require()
         tracked, tracking_outage = await _tracked(resource, dependencies)
         scope = await scope_of(resource, dependencies, recorded=tracked.storage_prefix if tracked else None)
@@ -71,13 +71,13 @@ class TrainingRunReconciler(turns.AnyTime):
             made = await _look(scope, name, keyed, run)
             if (
                 frozen is None and made.record is not None
-            ):  # Of a former life of the resource, before an upgrade perhaps.
+            ):  # A former life of the resource made it, perhaps with the algorithms of an earlier release.
                 keyed = identity.freeze(spec, keyed.dataset, made.record.get("algorithms") or {})
                 frozen = keyed if keyed.made_by != keyed.made_by_now else None
             if tracked is None and tracking_outage is None:
                 tracked, tracking_outage = await _recorded_run(scope, made.record, keyed)
         run, now = steady(run, dependencies.clock)
-        # Also before a run is started: that the model belongs to another namespace should show before hours of training.
+        # Also before a run starts: that the model belongs to another namespace should show before hours of training, not after.
         is_asked = made.report.result or run is None or run.state in FINISHED
         found = await _registered(scope, spec, made.record) if is_asked else _Registered()
         weights = await _weights(scope, spec)
@@ -123,14 +123,14 @@ class TrainingRunReconciler(turns.AnyTime):
         return training_run.decide(seen)
 
     async def clean_up(self, resource: Resource, dependencies: Dependencies) -> None:
-        """End the run everywhere; remove packages, registered version and tracked run when deletionPolicy is Delete."""
+        """End all runs. Remove packages, registered versions and tracked runs when deletionPolicy is Delete."""
         tracked = await sealed_runs.find(resource, dependencies)
         scope = await scope_of(resource, dependencies, recorded=tracked.storage_prefix if tracked else None)
         for run in await dependencies.pipelines.find_owned(resource.uid):
             await dependencies.pipelines.cancel(run.name)
             await dependencies.objects.delete(report_folder(run.name, scope.tenant))
             await dependencies.objects.delete(workspace(run.name, scope.tenant))
-            await dependencies.pipelines.delete(run.name)  # Last: without its record nobody knows what else to remove.
+            await dependencies.pipelines.delete(run.name)  # Last: by this record, another try finds what is left.
         if resource.spec.get("deletionPolicy") == "Delete":
             await _delete_all(scope, tracked)
         elif tracked is not None and tracked.run.outcome is Outcome.RUNNING:
@@ -138,14 +138,14 @@ class TrainingRunReconciler(turns.AnyTime):
 
 
 async def _delete_all(scope: Scope, tracked: sealed_runs.Found | None) -> None:
-    """Remove what the resource made, and what former lives of it made from the same inputs, which it has taken over.
+    """Remove what the resource made, and what it took over: results of its former lives from the same inputs.
 
-    What others of its name made from other inputs was retained when they were deleted, and is not touched.
+    What earlier resources of its name made from other inputs was retained when they were deleted, and is not touched.
     """
     resource, dependencies = scope.resource, scope.dependencies
     keyed = _frozen(resource, tracked)
     if keyed is None:
-        # Deleted before it froze any inputs; a resource that was never valid could not have.
+        # No inputs are frozen, or they were lost: those that spec would freeze now. From an invalid spec, nothing was made.
         with contextlib.suppress(pydantic.ValidationError):
             spec = TrainingRunSpec.model_validate(resource.spec)
             keyed = _to_freeze(spec, _dataset(resource, spec, dependencies))
@@ -165,10 +165,10 @@ async def _delete_all(scope: Scope, tracked: sealed_runs.Found | None) -> None:
 
 
 async def _delete_registered(scope: Scope, former: Sequence[str]) -> None:
-    """Delete the versions that the resource, or a former life of it, registered."""
+    """Delete the model versions that the resource, or a former life of it, registered."""
     resource, dependencies = scope.resource, scope.dependencies
     register = resource.spec.get("register")
-    named = register.get("model") if isinstance(register, dict) else None  # Invalid resources must go, too.
+    named = register.get("model") if isinstance(register, dict) else None  # Invalid resources must be deletable, too.
     model = named or Recalled(resource).model.get("name")
     if not isinstance(model, str):
         return
@@ -180,14 +180,14 @@ async def _delete_registered(scope: Scope, former: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class _Made:
-    """What is there already: the outcome for the present inputs; the record, where that had to be asked."""
+    """What exists already: the outcome for the present inputs, and its record, if that had to be read."""
 
     report: Report = field(default_factory=Report)
     record: records.Record | None = None
 
 
 async def _look(scope: Scope, name: RunName, keyed: Frozen, run: PipelineRun | None) -> _Made:
-    """Look at the report of the run; and at the record, where neither run nor report have anything to say."""
+    """Read the run's report. Without one, read the record, unless the run is in progress or has failed."""
     report = _checked(scope, await (read_result(scope, name) if run is None else read_report(scope, run)))
     if report != Report() or (run is not None and run.state is not RunState.SUCCEEDED):
         return _Made(report)
@@ -196,7 +196,7 @@ async def _look(scope: Scope, name: RunName, keyed: Frozen, run: PipelineRun | N
     report = _checked(scope, Report(result=result)) if result else Report()
     if report.result is None:
         return _Made()
-    # A record outlives what it names: without the package it must not count, or nothing would ever train again.
+    # A record may outlive the package that it names. It must not count then, or the model would never be trained again.
     package = scope.path(report.result["model"]["uri"])
     return _Made(report, record) if await scope.dependencies.objects.exists(f"{package}/package.json") else _Made()
 
@@ -204,7 +204,7 @@ async def _look(scope: Scope, name: RunName, keyed: Frozen, run: PipelineRun | N
 def _checked(scope: Scope, report: Report) -> Report:
     folder = scope.namespace_folder(MODELS)
     report = checked(scope, report, report.result.get("model") if report.result else None, folder)
-    # Later trainings read it, by what is noted with the registered version.
+    # The evidence has to be inside as well: later trainings read it from where the registered version says it is.
     return checked(scope, report, report.result.get("evidence") if report.result else None, folder)
 
 
@@ -213,7 +213,7 @@ def _recording(scope: Scope, keyed: Frozen, made: _Made) -> Recording:
     where = records.path(scope, key)
     uri = scope.dependencies.objects.uri(where)
     is_kept = Recalled(scope.resource).record == uri
-    if made.record is not None:  # Where a former life put it, and not yet ours.
+    if made.record is not None:  # It may be a former life's, and has to be written again with the uid of this one.
         is_kept = scope.resource.uid in records.lives(made.record)
     return Recording(where, uri, records.begun(scope, key, made.record), is_kept)
 
@@ -221,7 +221,7 @@ def _recording(scope: Scope, keyed: Frozen, made: _Made) -> Recording:
 async def _recorded_run(
     scope: Scope, record: records.Record | None, keyed: Frozen
 ) -> tuple[sealed_runs.Found | None, str | None]:
-    """The tracked run of a former life of the resource."""
+    """The tracked run of a former life of the resource, and why it is unknown if MLflow did not answer."""
     if record is None or not record.get("trackedRun"):
         return None, None
     try:
@@ -231,7 +231,7 @@ async def _recorded_run(
 
 
 async def _tracked(resource: Resource, dependencies: Dependencies) -> tuple[sealed_runs.Found | None, str | None]:
-    """The tracked run, or why it is unknown: an outage of the tracking server must not stop a training that runs."""
+    """The tracked run, and why it is unknown if MLflow did not answer: its outage must not stop a training that runs."""
     try:
         return await sealed_runs.find(resource, dependencies), None
     except (OutageError, RejectedError) as error:
@@ -250,12 +250,12 @@ async def _registered(scope: Scope, spec: TrainingRunSpec, record: records.Recor
     try:
         found = await _own_version(scope, spec, record)
         asked = champions.references(spec)
-        # A model that is registered stands by what it was compared with then.
+        # A model that is registered already keeps the result of its comparison at that time.
         if found.version is None and asked:
             of, lives = spec.dataset_ref.name, records.lives(record)
             compared = {name: await _champion(scope, each, of, lives) for name, each in asked.items()}
             found = replace(found, champions=compared)
-    except (OutageError, RejectedError) as error:  # Also credentials that have expired: what is done stays done.
+    except (OutageError, RejectedError) as error:  # Also expired credentials: they must not undo what is done.
         return _Registered(outage=str(error))
     return found
 
@@ -265,7 +265,7 @@ async def _own_version(scope: Scope, spec: TrainingRunSpec, record: records.Reco
         return _Registered()
     registry, model, version = scope.dependencies.registry, spec.register_.model, None
     ownership = sealed_runs.ownership(scope.dependencies.authority)
-    # By this resource or, where a cluster was rebuilt, by a former life of it: the last one first.
+    # Registered by this resource or, in a rebuilt cluster, by a former life of it, most recent first.
     for uid in dict.fromkeys((scope.resource.uid, *reversed(records.lives(record)))):
         version = version or await registry.find_by_uid(model, uid, ownership)
     owner = await registry.owner(model, ownership) if version is None else None
@@ -289,7 +289,7 @@ async def _champion(
         f"run pelagos evaluate {model}/{found.version} --dataset {dataset}, and state the evidence that it names"
     )
     if asked.evidence is not None:
-        # By its place and its digest alone: a gate names no file anywhere.
+        # The gate states a digest and no path, so that it can only name files in the namespace's own folder of evidence.
         path = f"{scope.namespace_folder(MODELS)}/{EVIDENCE_FOLDER}/{asked.evidence}.npz"
         uri, sha256, package = objects.uri(path), f"sha256:{asked.evidence}", found.tags.get(MANIFEST_SHA256_TAG, "")
     if owner not in {scope.resource.namespace, *scope.tenant.shared_with}:
@@ -307,16 +307,16 @@ async def _champion(
 
 
 def _holders(name: str, dependencies: Dependencies) -> frozenset[str]:
-    """Namespaces that, by the status of a TrainingRun, registered a model of this name: that holds whatever is done to MLflow."""
+    """Namespaces with a TrainingRun that registered a model of this name, by its status: valid whatever is done to MLflow."""
     trainings = (found for found in dependencies.cache.all() if found.kind is kinds.TRAINING_RUN)
     registered = ((found.namespace, found.status.get("model") or {}) for found in trainings)
     return frozenset(namespace for namespace, model in registered if model.get("version") and model.get("name") == name)
 
 
 def _served_by(resource: Resource, spec: TrainingRunSpec, dependencies: Dependencies) -> frozenset[str]:
-    """ModelServices that refer to it, or serve its package by a registered model or a uri, in whatever namespace."""
+    """ModelServices of any namespace that refer to the TrainingRun, or serve its package by a registered model or a uri."""
     if spec.ttl_seconds_after_finished is None:
-        return frozenset()  # Nobody asks, and looking goes through all resources.
+        return frozenset()  # Needed for the TTL only, and the search goes through all resources.
     uri = Recalled(resource).model.get("uri")
     serving = (found for found in dependencies.cache.all() if found.kind is kinds.MODEL_SERVICE and not found.deleting)
     referring = dependencies.cache.dependents(resource.key)
@@ -328,19 +328,19 @@ def _served_by(resource: Resource, spec: TrainingRunSpec, dependencies: Dependen
 
 
 async def _weights(scope: Scope, spec: TrainingRunSpec) -> str | None:
-    """The fingerprint of the checkpoint; None when spec names none, or one elsewhere, whose digest it tells."""
+    """The fingerprint of the checkpoint. None when spec names none, or one outside the data volume, which it pins by digest."""
     path = spec.model.weights.on_volume if spec.model.weights is not None else None
     if path is None:
         return None
     try:
         fingerprint = await scope.dependencies.volumes.fingerprint(scope.tenant.below(path))
-    except RejectedError:  # Decisions and the data plane refuse such a path in words that help.
+    except RejectedError:  # Decisions and the data plane refuse such a path, with a message that helps.
         return "rejected"
     return fingerprint.digest if fingerprint else _MISSING
 
 
 def _retry_key(resource: Resource, spec: TrainingRunSpec, weights: str | None) -> str:
-    """Changes when a person asks for another try, gives it other resources, or replaces the checkpoint that was refused."""
+    """A key that changes when a person asks for a retry, changes the training's resources, or replaces the checkpoint."""
     key = resource.annotations.get(meta.RETRY_ANNOTATION, "") + identity.resources_key(spec)
     return key if weights is None else f"{key}/{weights}"
 
@@ -352,12 +352,12 @@ def _dataset(resource: Resource, spec: TrainingRunSpec, dependencies: Dependenci
     ready = reporting.ready_condition(found.status)
     is_of_now = found.status.get("observedGeneration") == found.generation
     current = ready.get("status") == "True" and is_of_now
-    # It is there, and judged: whoever asks for the newest one is told that, and does not wait for another one.
+    # The newest version exists and did not pass: a TrainingRun that wants it reports that instead of waiting for another one.
     refused = ready.get("reason") == reasons.QUALITY_FAILED and is_of_now
     versions = found.status.get("versions") or []
     wanted, candidate, blocked = spec.dataset_ref.version, None, ""
     if current or refused or wanted != "latest":
-        # Versions are listed from the newest on.
+        # Versions are listed newest first.
         entry = next((entry for entry in versions if wanted in ("latest", entry["version"])), None)
         candidate = DatasetVersion(found.name, entry["version"], entry["uri"], entry["task"]) if entry else None
         blocked = str(
@@ -379,12 +379,12 @@ def _dataset(resource: Resource, spec: TrainingRunSpec, dependencies: Dependenci
 
 
 def _is_doi(stated: object) -> bool:
-    """Others gave it: a repository."""
+    """Whether a stated DOI has the form of one. It comes from a repository, so it is not trusted."""
     return isinstance(stated, str) and identifiers.kind_of(stated) == "DOI"
 
 
 def _metadata(found: Resource) -> Metadata | None:
-    """What the Dataset says of itself. What an earlier release let pass is for the Dataset to complain of."""
+    """The Dataset's metadata. None if invalid, as an earlier release may have admitted it: the Dataset itself reports that."""
     try:
         return of_spec(found.spec) if found.spec.get("metadata") else None
     except InvalidMetadataError:
@@ -392,12 +392,12 @@ def _metadata(found: Resource) -> Metadata | None:
 
 
 def _to_freeze(spec: TrainingRunSpec, dataset: ObservedDataset) -> Frozen | None:
-    """The inputs as they would be frozen now."""
+    """The inputs as they would be frozen now; None without a version to train on."""
     return identity.freeze(spec, dataset.candidate) if dataset.candidate is not None else None
 
 
 def _empty_splits(found: Resource, candidate: DatasetVersion | None) -> tuple[str, ...]:
-    """Splits of the candidate without images; the Dataset's status has those of its newest version alone."""
+    """Splits of the candidate that have no images. Empty unless it is the newest version: the Dataset's status has only that."""
     splits = found.status.get("splits")
     if candidate is None or not splits or found.status.get("version") != candidate.version:
         return ()
@@ -405,7 +405,7 @@ def _empty_splits(found: Resource, candidate: DatasetVersion | None) -> tuple[st
 
 
 def _classes(found: Resource, candidate: DatasetVersion | None) -> tuple[str, ...] | None:
-    """Those of the candidate; the Dataset's status has those of its newest version alone, and the first hundred of them."""
+    """Names of the candidate's classes. None unless it is the newest version, and the Dataset's status lists all of them."""
     classes, cut = found.status.get("classes"), found.status.get("truncated") or ()
     if candidate is None or not classes or found.status.get("version") != candidate.version:
         return None
@@ -413,7 +413,7 @@ def _classes(found: Resource, candidate: DatasetVersion | None) -> tuple[str, ..
 
 
 def _captured(found: Resource, candidate: DatasetVersion | None) -> tuple[str, ...] | None:
-    """What is known of images of the candidate, as far as the Dataset's status is of that version."""
+    """Capture fields that are known of the candidate's images. None unless the Dataset's status is about that version."""
     capture = found.status.get("capture")
     if candidate is None or not capture or found.status.get("version") != candidate.version:
         return None
@@ -421,7 +421,7 @@ def _captured(found: Resource, candidate: DatasetVersion | None) -> tuple[str, .
 
 
 def _frozen(resource: Resource, tracked: sealed_runs.Found | None) -> Frozen | None:
-    """The inputs as they were first: from status or, when that was lost, from the tracked run that is ours."""
+    """The inputs as frozen at first: from status or, when that was lost, from our tracked run."""
     recalled = Recalled(resource)
     stated = sealed_runs.frozen_of(recalled.inputs, recalled.dataset)
     if stated is not None and stated.digest == recalled.inputs_digest:
@@ -430,7 +430,7 @@ def _frozen(resource: Resource, tracked: sealed_runs.Found | None) -> Frozen | N
 
 
 def _outside(scope: Scope, dataset: DatasetVersion) -> str:
-    """Why the version may not be read; empty when it lies in the namespace's own part of the store."""
+    """Why the version may not be read; empty when it is in the namespace's own part of the store."""
     namespace = scope.resource.namespace
     earlier = prefixes(namespace, scope.dependencies)
     folders = [tenant.below(f"{DATASETS}/{namespace}") for tenant in (scope.tenant, *earlier)]

@@ -1,4 +1,4 @@
-"""Gathers what is known about a Trial, gives it its turn to be decided on, and cleans up after it."""
+"""Gathers what is known about a Trial, has Trials decided on one at a time, and cleans up after them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from pelagos_contract import trial_signature
 
 logger = logging.getLogger("pelagos.reconcile")
 
-_TOKEN = "trial-token"  # noqa: S105  what its seal is for
+_TOKEN = "trial-token"  # noqa: S105  the purpose of the seal that the token is derived from
 _NO_ROOM = frozenset({reasons.WAITING_FOR_CLUSTER, reasons.GPU_LIMIT_EXCEEDED})
-"""Why a server is not there although nothing is wrong with its model."""
+"""Reasons why a model server is not running although nothing is wrong with its model."""
 
 
 class TrialReconciler:
@@ -40,10 +40,14 @@ class TrialReconciler:
 
     def __init__(self) -> None:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """By namespace; gone when nobody waits for its turn."""
+        """By namespace. Weak, so that a lock disappears when no pass holds it or waits for it."""
 
     def turn(self, resource: Resource) -> contextlib.AbstractAsyncContextManager[object]:
-        """One at a time in a namespace, from counting until it is written who has a place. What is decided need not wait."""
+        """The lock of the namespace, or none for a Trial that is decided already.
+
+        Undecided Trials of a namespace are processed one at a time, from counting those that are open until the decision is in
+        status. Two that counted at the same time could both take the last place.
+        """
         if Recalled(resource).is_decided_trial:
             return contextlib.nullcontext()
         lock = self._turns.get(resource.namespace)
@@ -52,11 +56,11 @@ class TrialReconciler:
         return lock
 
     async def gather(self, resource: Resource, spec: TrialSpec, dependencies: Dependencies) -> Observed:
-        """Count, while it is not decided on, and look at what it opens."""
+        """Count the other Trials while this one is undecided, and observe the ModelService that it opens."""
         told, others, fresh, first = Recalled(resource).trial, [], False, ""
         if not Recalled(resource).is_decided_trial:
-            # From the API server, in its turn: the cache may not know yet what was decided just before, also by another life of
-            # the operator; of this very Trial, too, if the answer to that write was lost.
+            # From the API server and not from the cache, which may not have the decision of the pass just before, or one of the
+            # operator's predecessor. It may even lack the decision about this Trial, if the reply to that write was lost.
             fresh = True
             for known in await dependencies.cluster.list(kinds.TRIAL, resource.namespace):
                 if known.uid == resource.uid:
@@ -99,7 +103,7 @@ class TrialReconciler:
         return decisions.decide(seen)
 
     async def clean_up(self, resource: Resource, dependencies: Dependencies) -> None:
-        """The token first, then the server. The gateway has let nobody in since the deletion began."""
+        """Revoke the token, then remove the server. The gateway has admitted nobody since the deletion began."""
         try:
             if resource.spec.get("tokenSha256") is None:
                 digest = hashlib.sha256(_token(resource.uid, dependencies).encode()).hexdigest()
@@ -107,18 +111,19 @@ class TrialReconciler:
             name = trial.service_name(resource.name)
             await owned.remove(resource, kinds.MODEL_SERVICE, name, dependencies)
         except UnboundError as error:
-            # The namespace is going, or is no tenant's any more. Both are owned by the Trial: the cluster removes them after it.
+            # The namespace is being deleted, or is no longer a tenant's. The Trial owns both the Secret and the ModelService, so
+            # the cluster removes them after it.
             logger.warning("left for the cluster to remove with Trial %s: %s", resource.name, error)
 
 
 def _token(uid: str, dependencies: Dependencies) -> str:
-    """The token of a Trial that brings none: always the same, so that a Secret that was made by an earlier life is as good."""
+    """The token of a Trial whose spec brings none. Derived from its uid, so that a restarted operator arrives at the same one."""
     seal = dependencies.authority.seal(_TOKEN, {"uid": uid}).rpartition(":")[2]
     return "pt_" + base64.urlsafe_b64encode(bytes.fromhex(seal)).decode().rstrip("=")
 
 
 def _attested(resource: Resource, dependencies: Dependencies) -> bool:
-    """Whether the hub made it, as it is."""
+    """Whether the hub made this Trial, and its spec is unchanged since."""
     signature = resource.annotations.get(trial_signature.ANNOTATION)
     key = dependencies.hub_key.read() if signature is not None else None
     if key is None or resource.created_at is None:
@@ -134,19 +139,19 @@ def _attested(resource: Resource, dependencies: Dependencies) -> bool:
 
 
 def _other(known: Resource, dependencies: Dependencies) -> Other | None:
-    """What counts of another Trial; None: nothing. One that is being deleted lets nobody in any more."""
+    """What counts of another Trial; None when it takes no place: undecided, over, or being deleted and so closed to everyone."""
     status = known.status
     if known.deleting or not status.get("acceptedAt") or status.get("phase") in ENDED:
         return None
     left = _left(known.uid, status.get("expiresAt"), status.get("duration"), dependencies)
     if left is not None and left <= timedelta():
-        return None  # Nobody has come to say so yet.
+        return None  # It is over, and its own pass has yet to report that.
     user = str(known.spec.get("user") or "") if status.get("attested") is True else None
     return Other(known.name, user, left)
 
 
 def _has_token_before(known: Resource, resource: Resource) -> bool:
-    """Whether another Trial came first with the same token, be it over by now; one that was refused never had it."""
+    """Whether another Trial had the same token first, even if it is over by now. One that was refused never had it."""
     digest = resource.spec.get("tokenSha256")
     if digest is None or digest != (known.spec.get("tokenSha256") or known.status.get("tokenSha256")):
         return False
@@ -156,13 +161,13 @@ def _has_token_before(known: Resource, resource: Resource) -> bool:
 
 
 def _came(found: Resource) -> tuple[bool, float, str]:
-    """Which came first: the API server says when in whole seconds."""
+    """A sort key by creation time, then uid: the API server states times in whole seconds."""
     at = found.created_at
     return at is None, at.timestamp() if at is not None else 0.0, found.uid
 
 
 def _left(uid: str, expires_at: str | None, duration: str | None, dependencies: Dependencies) -> timedelta | None:
-    """Until a Trial is over: never more than its duration, whatever is done to the time of day."""
+    """The time until a Trial is over; None if it is not open. Never more than its duration, even if clocks are set back."""
     until = parse(expires_at)
     if until is None or duration is None:
         return None
@@ -176,7 +181,10 @@ def _since(uid: str, what: str, moment: str | None, dependencies: Dependencies) 
 
 
 async def _service(resource: Resource, name: str | None, dependencies: Dependencies, *, fresh: bool) -> Service | None:
-    """A ModelService beside the Trial; ``fresh``: as the API server has it now. One that is not known is always asked for."""
+    """A ModelService in the Trial's namespace; None when there is none.
+
+    With ``fresh``, as the API server has it now. Otherwise from the cache, and from the API server only if it is not there.
+    """
     if name is None:
         return None
     found = dependencies.cache.get(Key(kinds.MODEL_SERVICE.kind, resource.namespace, name)) if not fresh else None

@@ -1,4 +1,4 @@
-"""For reconcilers whose passes over different resources have nothing to do with each other."""
+"""For reconcilers whose passes over different resources do not affect each other."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pelagos.ports.cluster import Resource
 
 
 class AnyTime:
-    """A pass over any resource may be made at any time. See driver.Reconciler."""
+    """Passes over different resources may run concurrently. See driver.Reconciler."""
 
     def turn(self, resource: Resource) -> contextlib.AbstractAsyncContextManager[object]:
-        """At once."""
+        """A context that never waits."""
         del resource
         return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""What uses versions of a Dataset: whichever resource names one in its spec or status, in whatever field and namespace."""
+"""What uses versions of a Dataset: any resource, in any namespace, that names one in any field of its spec or status."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pelagos.reconcilers.recalled import Recalled
 def of(
     resource: Resource, result: Mapping[str, Any] | None, spec: DatasetSpec, cache: Cache
 ) -> Mapping[str, str] | None:
-    """What uses it, in words, by the version: of those that a Dataset is removing, or may come to remove in this pass.
+    """A description of what uses it, by version, for versions that the Dataset is removing or may begin to remove in this pass.
 
-    Another Dataset uses a version where it names its URI: of equal content each has a version of its own, by the same digest.
+    Another Dataset uses a version only if it names its URI: two Datasets of equal content have versions with the same digest.
 
-    None: not all resources are known yet, as when the operator has just begun.
+    None while not all resources are known, as after a start of the operator: a user may be among those that are missing.
     """
     recalled = Recalled(resource)
     removing = recalled.removals.removing or ()
@@ -30,7 +30,7 @@ def of(
     named = spec.publish.version if spec.publish is not None else None
     keep = spec.history.keep if spec.history is not None and spec.history.keep else KEPT
     if len(listed) + is_new <= keep and not removing:
-        return {}  # Nobody asks, and looking goes through all resources.
+        return {}  # Nothing to remove, and the search goes through all resources.
     if not cache.is_complete:
         return None
     wanted = dict([*listed[keep - is_new :], *((each.version, each.uri) for each in removing)])
@@ -46,12 +46,12 @@ def of(
 
 
 def _named(version: str, uri: str, other: Resource) -> str:
-    """What stands in the JSON of a resource that uses a version."""
+    """The text that the JSON of ``other`` contains if it uses the version."""
     return json.dumps(uri)[1:-1] if other.kind == DATASET else version.removeprefix("sha256:")
 
 
 def _called(other: Resource, dataset: Resource) -> str:
-    """Tenants are not told the names of each other's resources."""
+    """How the Dataset's status names ``other``. Resources of other namespaces stay anonymous: tenants must not see each other."""
     if other.namespace != dataset.namespace:
         return "resources of another namespace"
     return f"{other.kind.kind} {other.namespace}/{other.name}"
