@@ -1,7 +1,7 @@
-"""Where the files of tracked runs lie: on the tracking server of this installation, and nowhere that an experiment names instead.
+"""Keeps the files of tracked runs on this installation's tracking server, and refuses any other place that an experiment names.
 
-Whoever makes an experiment says where the artifacts of its runs are, and MLflow's client goes there: with the login of the
-tracking server to another one, with the keys of object storage to any bucket, or to a folder of this machine.
+The creator of an experiment chooses where its runs' artifacts are stored, and MLflow's client goes there: to another server with
+the tracking server's login, to any bucket with our object storage credentials, or to a folder of this machine.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 
 class ElsewhereError(Exception):
-    """The run's artifacts are said to be somewhere else; nobody was asked there."""
+    """The run names another place for its artifacts; that place was not contacted."""
 
 
 def is_elsewhere(root: str, tracking_uri: str) -> bool:
-    """Whether what a run says of its artifacts is not on the tracking server."""
+    """Whether ``root``, the artifact place that a run names, is not on the tracking server."""
     try:
         place = urlsplit(root)
     except ValueError:
@@ -30,10 +30,10 @@ def is_elsewhere(root: str, tracking_uri: str) -> bool:
 
 
 def store(client: MlflowClient, run: str, tracking_uri: str) -> Any:
-    """MLflow's repository of the run's artifacts: what was judged, however often the server is asked again.
+    """MLflow's repository of the run's artifacts, for the place that was checked here: the server is not asked for it again.
 
     Raises:
-        ElsewhereError: with what to do.
+        ElsewhereError: the place is not on the tracking server. The message says what to do.
     """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -49,7 +49,7 @@ def store(client: MlflowClient, run: str, tracking_uri: str) -> Any:
 
 
 def _place(root: str) -> str:
-    """Without the path, which has the run's id in it."""
+    """The scheme and host of ``root``, without the path, which contains the run's id."""
     try:
         place = urlsplit(root)
     except ValueError:

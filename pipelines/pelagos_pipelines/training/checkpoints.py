@@ -1,6 +1,6 @@
-"""Checkpoints of users, which are hostile until proven otherwise, and our own, which must survive a crash.
+"""Users' checkpoints, which are untrusted until verified, and our own, which must survive a crash.
 
-Family modules call this before they look into a file. A child takes the tensors out of it; no loader of torch ever sees it.
+Family modules call this before they open a file. A sandboxed child extracts the tensors; a user's file never reaches torch.load.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ log = logging.getLogger(__name__)
 FIELD = "model.weights"
 _TASKS = "pelagos_pipelines.training.extraction"
 _SECONDS = 20
-"""Of processor time, to read a checkpoint: one of 300 MB takes one."""
+"""Seconds of processor time to read a checkpoint; one of 300 MB takes one second."""
 _NAMED = 3
-"""Tensors that a sentence names."""
+"""How many tensors a message names."""
 
 
 class Found(dict[str, Any]):
-    """The tensors of a user's checkpoint, by name, and the copy of the file that they are from."""
+    """The tensors of a user's checkpoint, by name, and the path of the copy that they were read from."""
 
     path: Path | None = None
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What a training begins with of a checkpoint.
+    """How much of a checkpoint a training starts from.
 
-    So many of the architecture's ``wanted`` tensors were ``taken``; ``left_out`` are names of those that were not, as they depend
-    on the classes; ``unused`` counts tensors of the checkpoint that the architecture has no place for.
+    ``taken`` of the architecture's ``wanted`` tensors come from the checkpoint. ``left_out`` names the others, which depend on
+    the classes. ``unused`` counts the checkpoint's tensors that the architecture has no place for.
     """
 
     taken: int
@@ -55,7 +55,7 @@ class Taken:
     unused: int
 
     def __str__(self) -> str:
-        """In words."""
+        """A sentence for logs and reports."""
         words = f"{self.taken} of {self.wanted} tensors were taken from the checkpoint"
         if self.left_out:
             words += f"; {len(self.left_out)} of the head, which depend on the classes, begin at random: {_some(self.left_out)}"
@@ -63,10 +63,11 @@ class Taken:
 
 
 def copy_checkpoint(weights: Weights, data_root: Path, target: Path) -> Path:
-    """Copy the user's checkpoint from the data volume to ``target``, so that what is verified is what is loaded.
+    """Copy the user's checkpoint from the data volume to ``target``, so that the file that is verified is the one that is loaded.
 
     Raises:
-        RefusedError: CHECKPOINT_INVALID: the path leaves the data volume, is no file, or has another sha256.
+        RefusedError: CHECKPOINT_INVALID: the path leads out of the data volume or to no readable file, or the file is above the
+            ceiling or has another sha256.
     """
     base, named = data_root.resolve(), weights.on_volume or ""
     path = beneath.resolved(base, named)
@@ -74,7 +75,7 @@ def copy_checkpoint(weights: Weights, data_root: Path, target: Path) -> Path:
         raise _invalid(f"{named!r} leads out of the data volume; name a file below it")
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # Links on the way were resolved once; the file is opened without any, whatever stands there by now.
+        # Links were resolved above, once. The file is opened without following any, even if one was put there since then.
         allowed = Ceilings.read().checkpoint_mebibytes * MEBIBYTE
         with disk.written(target):
             digest = Folder(base).copy(path, target, allowed)
@@ -98,7 +99,7 @@ def copy_checkpoint(weights: Weights, data_root: Path, target: Path) -> Path:
 
 
 def download(weights: Weights, data_root: str, scratch: Path) -> Path:
-    """The data volume as a folder: for one on object storage, ``scratch`` with the user's checkpoint alone, if it is there.
+    """The data volume as a folder. For one on object storage that is ``scratch``, with only the user's checkpoint, if it exists.
 
     Raises:
         StorageError, StorageRefusedError: see storage.errors.
@@ -114,15 +115,15 @@ def download(weights: Weights, data_root: str, scratch: Path) -> Path:
 
 
 def weights_of(path: Path) -> Found:
-    """The tensors of a user's checkpoint, by name; floating-point ones in single precision. A child reads it (extraction.py).
+    """The tensors of a user's checkpoint, by name, with floats in single precision. A sandboxed child reads it (extraction.py).
 
     Raises:
-        RefusedError: UNTRUSTED_CHECKPOINT for one that refers to code; CHECKPOINT_INVALID when it is no checkpoint, or above a
-            ceiling.
+        RefusedError: UNTRUSTED_CHECKPOINT for a file that refers to code; CHECKPOINT_INVALID for one that is no checkpoint or
+            exceeds a ceiling.
     """
     ceilings = Ceilings.read()
     allowed = ceilings.checkpoint_mebibytes * MEBIBYTE
-    # Of all frameworks: which one a file comes from is not known before.
+    # The harmless names of all frameworks, because which one wrote the file is not known before it is read.
     harmless = [name for family in families.FAMILIES for name in family.harmless]
     limits = Limits(2 * allowed + 256 * MEBIBYTE, _SECONDS, 10 * _SECONDS, allowed + tensor_files.MAX_HEADER)
     with Pool(_TASKS, limits, environment=ceilings.variables()) as pool, path.open("rb") as file:
@@ -172,13 +173,13 @@ def _tensor(found: tensor_files.Tensor) -> Any:
 def matching(
     found: dict[str, Any], wanted: dict[str, Any], head: str | tuple[str, ...], architecture: str
 ) -> dict[str, Any]:
-    """The tensors of ``found`` to start from; those whose name contains (a) ``head`` may differ, as they depend on the classes.
+    """The tensors of ``found`` to start from. Those with a ``head`` in their name may differ, as they depend on the classes.
 
-    What is taken, and what is not, goes to the log, and to the step by way of `taken`.
+    What was taken and what was left out is logged, and noted beside the copy for the step, which reads it with `taken`.
 
     Raises:
-        RefusedError: CHECKPOINT_INVALID when any other tensor of the architecture is missing or has another shape, or when one
-            has numbers that are not finite.
+        RefusedError: CHECKPOINT_INVALID when any other tensor of the architecture is missing or has another shape, or when a
+            tensor has numbers that are not finite.
     """
     import torch
 
@@ -211,13 +212,13 @@ def matching(
     note = Taken(len(fitting), len(wanted), left_out, len(found.keys() - wanted.keys()))
     log.info("%s", note)
     if path is not None:
-        # Trials at the same time begin with one copy, and the step reads what any of them has noted.
+        # Concurrent trials start from the same copy and note the same; the atomic write lets the step read any of their notes.
         disk.write_atomically(_note(path), json.dumps(asdict(note)))
     return fitting
 
 
 def taken(start: Path) -> Taken | None:
-    """What `matching` took of the copy of a checkpoint; None before."""
+    """What `matching` took from the copy ``start`` of a checkpoint; None before it has run."""
     try:
         return Taken(**json.loads(_note(start).read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -229,7 +230,7 @@ def _note(start: Path) -> Path:
 
 
 def _called_alike(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what wrappers, such as DistributedDataParallel's ``module.``, put before all names."""
+    """``found`` without the prefix that wrappers put before all names, such as DistributedDataParallel's ``module.``."""
     if found.keys() & wanted.keys():
         return dict(found)
     first = {name.partition(".")[0] for name, tensor in found.items() if tensor.ndim}
@@ -243,9 +244,9 @@ def _some(names: Sequence[str]) -> str:
 
 
 class _Digested:
-    """A file that torch writes to: what went into it has the ``digest``; ``failed`` is why something could not.
+    """A file for torch to write to, which keeps the ``digest`` of its content and, in ``failed``, the first error of a write.
 
-    torch reports that as an error of its zip writer.
+    torch itself reports such an error only as a RuntimeError of its zip writer.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -253,7 +254,7 @@ class _Digested:
         self.failed: OSError | None = None
 
     def write(self, content: bytes) -> int:
-        """Behind what is there."""
+        """Append ``content``; the number of bytes written."""
         self._sum.update(content)
         try:
             return self._file.write(content)
@@ -262,16 +263,16 @@ class _Digested:
             raise
 
     def flush(self) -> None:
-        """Nothing: closing the file does it."""
+        """Do nothing: closing the file flushes it."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all that was written."""
+        """SHA-256 of everything written, in hexadecimal."""
         return self._sum.hexdigest()
 
 
 def save_atomically(content: Any, path: Path) -> None:
-    """Write with torch.save so that a crash leaves the old file or the new one."""
+    """Write ``content`` with torch.save, so that a crash leaves either the old file or the new one."""
     import torch
 
     with disk.written(path.with_name(f".{path.name}.partial")) as partial:
@@ -285,11 +286,12 @@ def save_atomically(content: Any, path: Path) -> None:
 
 
 def replace_durably(partial: Path, path: Path, digest: str | None = None) -> None:
-    """Move a written file over ``path`` after its bytes have reached the disk; ``digest`` is its SHA-256 where that is known."""
+    """Move a written file over ``path`` once its bytes are on disk. ``digest`` is its SHA-256, computed here if not given."""
     with disk.written(partial):
         with partial.open("rb") as file:
             os.fsync(file.fileno())
-        # The seal first: a file that has none yet counts as a stranger's. The one of before keeps its own until it is replaced.
+        # The seal is written first, because a file without one counts as a stranger's. The seal also keeps earlier digests, so
+        # the file that is at ``path`` now stays genuine if the process ends between these two lines.
         sealing.vouch(path, digest or sealing.digest_of(partial))
         partial.replace(path)
 

@@ -1,4 +1,4 @@
-"""Algorithms of torch that give the same bits for the same input. Families whose framework does not ask for them train in it."""
+"""Makes torch use algorithms that give the same bits for the same input, for families whose framework does not ask for them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from contextlib import contextmanager
 
 @contextmanager
 def required() -> Iterator[None]:
-    """Ask torch for deterministic algorithms; where an accelerator has none, it warns and goes on."""
+    """Use deterministic algorithms in the block. Where an accelerator has none, torch warns and continues."""
     import torch
 
-    # An accelerator's matrix library reads it once, when it is first used.
+    # cuBLAS reads this once, when it is first used.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     cudnn, fill = torch.backends.cudnn.deterministic, torch.utils.deterministic.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.deterministic = True
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nobody reads such memory
+    torch.utils.deterministic.fill_uninitialized_memory = False  # takes time, and such memory is never read
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
-"""What a training that several processes share needs beside the loop: who has which images, and one answer for all.
+"""Lets several processes share a training: which images each of them has, and values on which all agree.
 
 Each process has a copy of the network and a part of every batch. Gradients are averaged by torch's DistributedDataParallel, and
-batch normalisation compares the images of the whole batch, so that a training means the same however many processes share it.
+batch normalisation uses the images of the whole batch, so that a training means the same however many processes share it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 Value = TypeVar("Value")
 _PATIENCE = timedelta(days=1)
-"""The others wait while the first process validates and saves. One that has died is noticed by processes.py, and not by this."""
+"""Long, because the others wait while the first process validates and saves. processes.py notices a process that has died."""
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a training, and which one this is. ``group`` are all of them, for what is no gradient."""
+    """The processes that share a training, and which one this is. ``group`` is their gloo group, for everything but gradients."""
 
     rank: int = 0
     count: int = 1
@@ -40,17 +40,17 @@ class World:
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device on which this process computes."""
         if not torch.cuda.is_available():
             return torch.device("cpu")
         return torch.device("cuda", self.rank) if self.count > 1 else torch.device("cuda")
 
     def part(self, batch: Any) -> Any:
-        """The images of a batch that are this process's, at least one."""
+        """This process's part of a batch: at least one image if the batch has one for each process."""
         return np.array_split(batch, self.count)[self.rank] if self.count > 1 else batch
 
     def agreed(self, value: Value) -> Value:
-        """That of the process that leads."""
+        """The leading process's value, in all processes."""
         if self.count == 1:
             return value
         carried = [value]
@@ -58,7 +58,7 @@ class World:
         return carried[0]
 
     def gathered(self, value: Value) -> list[Value]:
-        """Those of all processes, in their order."""
+        """The values of all processes, in order of rank."""
         if self.count == 1:
             return [value]
         found: list[Any] = [None] * self.count
@@ -67,7 +67,7 @@ class World:
 
     @contextmanager
     def leader_first(self) -> Iterator[None]:
-        """What the process that leads does in it is done before the others do it."""
+        """Let the leading process finish the block before the others enter it."""
         if not self.leads:
             self.agreed(None)
         yield
@@ -75,7 +75,7 @@ class World:
             self.agreed(None)
 
     def summed(self, totals: Mapping[str, float]) -> dict[str, float]:
-        """Figures of the same names of all processes, added up."""
+        """The sums of the figures over all processes. All must pass the same names in the same order."""
         if self.count == 1:
             return dict(totals)
         values = torch.tensor(list(totals.values()), dtype=torch.float64)
@@ -83,28 +83,28 @@ class World:
         return dict(zip(totals, values.tolist(), strict=True))
 
     def joined(self, model: nn.Module, *, of_objects: Sequence[str] = ()) -> nn.Module:
-        """The network with batch normalisation over the whole batch; its tensors are the same, by the same names.
+        """The network with batch normalisation over the whole batch. Its tensors keep their values and names.
 
-        ``of_objects`` are beginnings of the names of layers that see nothing of a batch without objects.
+        ``of_objects`` are prefixes of the names of layers that receive no input from a batch without objects.
         """
         if self.count == 1:
             return model
         on_accelerator = self.device.type == "cuda"
         found = nn.SyncBatchNorm.convert_sync_batchnorm(model) if on_accelerator else model
         for name, module in found.named_modules():
-            # torch's own is for accelerators alone, and for batches of which one process at least has something.
+            # torch's SyncBatchNorm works only on accelerators, and only if at least one process has some input.
             if isinstance(module, _BatchNorm) and (not on_accelerator or name.startswith(tuple(of_objects))):
                 module.__class__ = _WholeBatchNorm
         return found
 
     def wrapped(self, model: nn.Module, *, skips_weights: bool) -> nn.Module:
-        """What losses are computed by: it gives all processes the weights of the first, and averages gradients."""
+        """The module to compute losses with. It copies the first process's weights to all, and averages gradients."""
         if self.count == 1:
             return model
         return DistributedDataParallel(model, forward_sync_buffers=False, find_unused_parameters=skips_weights)
 
     def apart(self, model: nn.Module) -> AbstractContextManager[None]:
-        """While it is open, gradients are summed up in this process alone. ``model`` is what `wrapped` made."""
+        """A block in which gradients accumulate in this process without being exchanged. ``model`` is from `wrapped`."""
         return model.no_sync() if self.count > 1 else nullcontext()
 
 
@@ -113,7 +113,7 @@ ALONE = World()
 
 @contextmanager
 def member(rank: int, count: int, store: Path) -> Iterator[World]:
-    """The world of this process while it is one of ``count`` that meet by the file ``store``."""
+    """The world of this process as one of ``count``, which find each other by the file ``store``."""
     on_accelerator = torch.cuda.is_available()
     if on_accelerator:
         torch.cuda.set_device(rank)
@@ -131,12 +131,12 @@ def member(rank: int, count: int, store: Path) -> Iterator[World]:
 
 
 def members() -> int:
-    """How many processes share the training that this one is a part of: they share its memory, too."""
+    """How many processes share this training, and with it the memory of the machine; 1 outside of a group."""
     return int(dist.get_world_size()) if dist.is_initialized() else 1
 
 
 def total(counts: Tensor) -> Tensor:
-    """What all processes have together, in double precision. All of them must ask."""
+    """The sum of ``counts`` over all processes, in double precision. All of them must call it."""
     found = counts.detach().to(torch.float64, copy=True)
     if members() > 1:
         dist.all_reduce(found)
@@ -144,36 +144,36 @@ def total(counts: Tensor) -> Tensor:
 
 
 def shares(counts: Tensor) -> Tensor:
-    """Which part of that this process has; of nothing, none.
+    """This process's fraction of the total ``counts``; 0 if the total is 0. All processes must call it.
 
-    A loss that is a mean over so many things, times its share, is what this process adds to the mean over all of them.
+    A loss that is a mean over this process's count of things, times this fraction, is its contribution to the mean over all.
     """
     return (counts.double() / total(counts).clamp(min=torch.finfo(torch.float64).tiny)).float()
 
 
 class _Sum(torch.autograd.Function):  # type: ignore[misc]  # torch is not typed here
-    """The sum of a tensor that each process has; its gradient is that of all that was made of it anywhere."""
+    """Sums a tensor over all processes. Its gradient is summed over all processes, too."""
 
     @staticmethod
     def forward(_: Any, values: Tensor) -> Tensor:
-        """Of values of one shape."""
+        """The sum. ``values`` must have the same shape in all processes."""
         total = values.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(_: Any, gradient: Tensor) -> Tensor:
-        """The other way."""
+        """The sum of the gradients."""
         total = gradient.clone()
         dist.all_reduce(total)
         return total
 
 
 class _WholeBatchNorm(_BatchNorm):  # type: ignore[misc]  # torch is not typed here
-    """Batch normalisation over the parts of a batch that all processes have, on processors (Ioffe and Szegedy 2015)."""
+    """Batch normalisation over the whole batch that all processes share (Ioffe and Szegedy 2015)."""
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Those of all that this takes the place of."""
+        """Accept the dimensions of every class that this one replaces."""
 
     def forward(self, values: Tensor) -> Tensor:
         if not self.training:
@@ -182,7 +182,7 @@ class _WholeBatchNorm(_BatchNorm):  # type: ignore[misc]  # torch is not typed h
         axes, shape = [0, *range(2, values.ndim)], [1, -1, *(1 for _ in range(2, values.ndim))]
         count = values.new_tensor(values.numel() // values.shape[1])
         dist.all_reduce(count)
-        if count == 0:  # Nobody has anything: as torch does it then, no statistics change.
+        if count == 0:  # No process has any input: like torch's own, leave the statistics as they are.
             nothing: Tensor = super().forward(values)
             return nothing
         mean = _Sum.apply(values.sum(axes)) / count

@@ -1,4 +1,4 @@
-"""A loss that is no number, refused in the same words by all families. What was saved before the epoch stays as it is."""
+"""Refusals for a loss that is not finite, in the same words for all families. What was saved before the epoch stays as it is."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import Hyperparameters
 
 _NAMED = 3
-"""Images that a message lists."""
+"""How many images a message lists."""
 _LONGEST_NAME = 80
 
 
 def of_batch(
     value: float, epoch: int, best_epoch: int, images: Sequence[str], parameters: Hyperparameters
 ) -> RefusedError:
-    """TRAINING_DIVERGED, for a loss of ``value`` over the images of a batch; ``best_epoch`` is 0 where none was finished."""
+    """TRAINING_DIVERGED for a loss of ``value`` over the images of a batch; ``best_epoch`` is 0 if none was finished."""
     names = [PurePath(image).name[:_LONGEST_NAME] for image in dict.fromkeys(images)]
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     where = f"the loss became {value} in epoch {epoch}, over the images {', '.join(names[:_NAMED])}{more}"
@@ -24,7 +24,7 @@ def of_batch(
 
 
 def of_validation(value: float, epoch: int, best_epoch: int, parameters: Hyperparameters) -> RefusedError:
-    """Likewise, for the loss of the validation split: the last steps of the epoch have made weights that are no numbers."""
+    """TRAINING_DIVERGED for a loss of ``value`` on the validation split, after the last steps of the epoch broke the weights."""
     return _refusal(f"the loss on the validation split became {value} in epoch {epoch}", epoch, best_epoch, parameters)
 
 

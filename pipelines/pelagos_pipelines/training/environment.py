@@ -1,4 +1,4 @@
-"""The environment that a run was trained in, for its record in MLflow. Called by the step train."""
+"""Describes the environment in which a run was trained, for its record in MLflow. Called by the step train."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pelagos_contract import disk
 from pelagos_contract.tags import ENVIRONMENT_TAGS
 
 NAMED = ("torch", "torchvision", "numpy", "opencv-python", "onnx", "onnxruntime")
-"""With versions of their own in the record; a family adds those of its framework."""
+"""Packages whose versions are recorded as tags; a family adds those of its framework."""
 
 
 def record(listing: Path, of_family: Iterable[str]) -> dict[str, str]:
-    """Tags that describe the environment; ``listing`` receives every installed package with its version, as pip freeze does.
+    """Tags that describe the environment. All installed packages are written to ``listing``, in the form of pip freeze.
 
-    ``of_family`` are packages that the family names.
+    ``of_family`` are the additional packages that the family names.
     """
     import torch
 
@@ -42,7 +42,7 @@ def record(listing: Path, of_family: Iterable[str]) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """The processor's name; platform.processor() knows none on Linux."""
+    """The processor's name, which platform.processor() does not return on Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,11 +1,11 @@
-"""Event files of TensorBoard: figures of all epochs, and what an evaluation found.
+"""Writes event files for TensorBoard: the figures of all epochs, and the results of an evaluation.
 
-The content is a function of the training history alone, and a file is replaced as a whole: a training that was killed and goes on
-leaves the same bytes as one that was not, with no epoch twice and none missing.
+The content is a function of the training history alone, and a file is replaced as a whole. So a training that was killed and
+continued leaves the same bytes as one that was not, with no epoch twice and none missing.
 
-The format is that of TFRecord and of the messages Event and Summary (tensorflow/core/util/event.proto and
-tensorflow/core/framework/summary.proto of TensorFlow), of which few fields are needed. Written here, because the libraries that
-write them import cloud storage or torch, for 3 seconds of processor time in every step.
+The format is TFRecord with the messages Event and Summary (tensorflow/core/util/event.proto and
+tensorflow/core/framework/summary.proto of TensorFlow), of which few fields are needed. It is implemented here because the
+libraries for it import cloud storage or torch, which takes 3 seconds of processor time in every step.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 VERSION = b"brain.Event:2"
 _PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-"""How every PNG file begins; width and height follow."""
+"""The first bytes of every PNG file; width and height follow."""
 _RGB = 3
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 """Wire types of Protocol Buffers."""
 
 
 def of_training(epochs: Iterable[Epoch]) -> bytes:
-    """The metrics of every epoch, at the time when it ended; nothing without epochs."""
+    """The content of a file with the metrics of every epoch, at the time when it ended; empty without epochs."""
     rows = list(epochs)
     if not rows:
         return b""
@@ -39,7 +39,9 @@ def of_training(epochs: Iterable[Epoch]) -> bytes:
 
 
 def of_evaluation(metrics: Mapping[str, float], figures: Iterable[Path], step: int, at: float) -> bytes:
-    """Metrics and pictures (PNG; others are left out) of the epoch ``step``, measured ``at`` (seconds since the Unix epoch).
+    """The content of a file with metrics and pictures of the epoch ``step``, measured ``at`` (seconds since the Unix epoch).
+
+    Pictures that are not PNG are left out.
 
     Raises:
         OSError: a picture cannot be read.
@@ -51,7 +53,7 @@ def of_evaluation(metrics: Mapping[str, float], figures: Iterable[Path], step: i
 
 
 def write(path: Path, content: bytes) -> None:
-    """Leave the content, unless there is none or it is there already. Raises OSError."""
+    """Write the content to ``path``, unless it is empty or already there. Raises OSError."""
     if content and not (path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content):
         disk.write_atomically(path, content, parents=True)
 
@@ -61,7 +63,7 @@ def _event(at: float, content: bytes, step: int = 0) -> bytes:
 
 
 def _scalars(metrics: Mapping[str, float]) -> bytes:
-    """The field of an event with a summary of numbers."""
+    """The summary field of an event, with scalars."""
     values = (
         _field(1, _field(1, name.encode()) + _key(2, _FIXED32) + struct.pack("<f", value))
         for name, value in sorted(metrics.items())
@@ -70,8 +72,8 @@ def _scalars(metrics: Mapping[str, float]) -> bytes:
 
 
 def _picture(name: str, content: bytes) -> bytes:
-    """The field of an event with a summary of a picture, as it is."""
-    width, height = struct.unpack(">II", content[16:24])  # behind what it begins with
+    """The summary field of an event, with a PNG picture as it is."""
+    width, height = struct.unpack(">II", content[16:24])  # the two fields after ``_PNG``
     sides = _key(1, _VARINT) + _varint(height) + _key(2, _VARINT) + _varint(width) + _key(3, _VARINT) + _varint(_RGB)
     return _field(5, _field(1, _field(1, f"figures/{name}".encode()) + _field(4, sides + _field(4, content))))
 
@@ -85,7 +87,7 @@ def _key(number: int, wire_type: int) -> bytes:
 
 
 def _varint(value: int) -> bytes:
-    """Seven bits in a byte, the lowest first."""
+    """Protocol Buffers' varint: seven bits per byte, lowest first."""
     found = bytearray()
     while value > 0x7F:
         found.append(value & 0x7F | 0x80)
@@ -94,13 +96,13 @@ def _varint(value: int) -> bytes:
 
 
 def _record(content: bytes) -> bytes:
-    """The content between its length and the checksums of both."""
+    """A TFRecord: length, checksum of the length, content, checksum of the content."""
     length = struct.pack("<Q", len(content))
     return length + _checksum(length) + content + _checksum(content)
 
 
 def _checksum(content: bytes) -> bytes:
-    """CRC-32C, rotated and shifted as records of TensorFlow have it, for sums of what holds such sums are weak."""
+    """CRC-32C, masked as in TFRecord, because the CRC of data that contains CRCs is weak."""
     import google_crc32c
 
     found: int = google_crc32c.value(content)

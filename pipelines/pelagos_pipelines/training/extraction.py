@@ -1,10 +1,10 @@
-"""Takes the weights out of a checkpoint without executing or allocating what it asks for. In a child of the sandbox.
+"""Extracts the weights of a checkpoint without executing or allocating what the file asks for. Runs in a sandboxed child.
 
-`weights` is the task. A checkpoint of torch is a pickle that says how objects are built, and files of numbers. Here every name
-that the pickle refers to stands for an object that does nothing and keeps what it is given; so modules of any framework can be
-walked for their tensors, and nothing of theirs is imported. A tensor is believed when its numbers are in the file.
-Classes of frameworks and of laboratories are therefore welcome, and are named in the log. What names something of Python itself
-that acts, such as ``os.system``, was made to attack whoever loads it, and is refused for that alone.
+`weights` is the task. A torch checkpoint is a pickle, which says how to build objects, and files of numbers. Here every name that
+the pickle refers to becomes an inert object that only keeps its arguments. So modules of any framework can be searched for
+tensors without importing any of it. A tensor is accepted only if its numbers are in the file.
+Classes of frameworks and of a user's own code are therefore accepted, and named in the log. A reference to something in Python
+itself that can act, such as ``os.system``, can only be an attack on the reader, and the file is refused for it.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ HARMLESS = (
     "decimal.Decimal",
     "uuid.UUID",
 )
-"""Of Python's own names, those that keep data; a family adds what checkpoints of its framework need (``harmless`` of the task).
+"""Prefixes of Python's own names that only hold data. A family adds those its framework's checkpoints need (``harmless``).
 
-Nothing of it is executed either; other names of Python are a reason to refuse.
+These are not executed either. Any other name of Python is a reason to refuse the file.
 """
 _PYTHON = sys.stdlib_module_names | {"__builtin__", "copy_reg", "commands", "popen2", "os2", "exceptions"}
-"""Its modules, with those of Python 2, whose names old pickles have."""
+"""Python's top-level modules, with those of Python 2, which old pickles name."""
 _USUAL = ("torch", "torchvision", "numpy")
-"""Whose classes go without saying."""
+"""Packages whose classes are not worth a line in the log."""
 _MOST_NAMED = 20
 _HARMLESS_BUILTINS = frozenset(
     {"set", "frozenset", "dict", "list", "tuple", "slice", "complex", "bytearray", "getattr", "object"}
@@ -70,7 +70,7 @@ _KINDS = {
 }
 _WORDS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 _STATES = ("ema", "model", "state_dict", "model_state_dict")
-"""Where frameworks keep the weights in a checkpoint, best first."""
+"""Keys under which frameworks keep the weights in a checkpoint, in order of preference."""
 _MAX_PICKLE = 64 * MEBIBYTE
 _MAX_MODULES = 50_000
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -78,33 +78,33 @@ _TAR_MARK = slice(257, 262)
 
 
 class Inert:
-    """Stands for anything that a pickle builds. Does nothing; ``state`` is what it was given."""
+    """Stands for any object that a pickle builds. Does nothing but keep its ``state``."""
 
     def __new__(cls, *arguments: object, **named: object) -> Inert:
-        """Take anything."""
+        """Accept and ignore any arguments."""
         return super().__new__(cls)
 
     def __init__(self, *arguments: object, **named: object) -> None:
-        """Take anything."""
+        """Accept and ignore any arguments."""
         self.state: Any = None
 
     def __setstate__(self, state: Any) -> None:
-        """Keep what a module would be made of."""
+        """Keep the state, in which a module has its parameters and its inner modules."""
         self.state = state
 
     def append(self, item: object) -> None:
-        """Of a list that it may stand for."""
+        """Ignore the item: this object may stand for a list."""
 
     def extend(self, items: object) -> None:
-        """Likewise."""
+        """Ignore the items: this object may stand for a list."""
 
     def __setitem__(self, key: object, item: object) -> None:
-        """Of a mapping."""
+        """Ignore the item: this object may stand for a mapping."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Numbers in the file, by the name that the pickle has for them."""
+    """``count`` numbers of type ``kind`` in the file, by the ``key`` that the pickle has for them."""
 
     kind: str
     key: str
@@ -113,7 +113,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class View:
-    """A tensor, as the pickle describes it: nothing of it is checked yet."""
+    """A tensor as the pickle describes it. `_numbers` checks it against the file."""
 
     storage: Storage
     offset: int
@@ -125,21 +125,22 @@ Numbers = Callable[[Storage], memoryview]
 
 
 class Reader(pickle.Unpickler):
-    """Reads a pickle to containers, `View` and `Inert`; ``names`` are those that it would import."""
+    """Reads a pickle into containers, `View` and `Inert`. ``names`` collects what the pickle would import."""
 
     names: set[str]
     storages: dict[str, Storage]
 
     def __init__(self, file: BinaryIO) -> None:
-        """Read from the file's present place."""
+        """Read from the file's present position."""
         super().__init__(file, encoding="utf-8")
         self.names = set()
         self.storages = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Nothing is imported."""
+        """What the name becomes here: a known constructor, a type of numbers, or `Inert`. Nothing is imported."""
         self.names.add(f"{module}.{name}")
-        if "." in name and module.partition(".")[0] in _PYTHON:  # what a module has imported is not that module's
+        # A dotted name can reach another module that this one has imported, so the rest is judged by itself, too.
+        if "." in name and module.partition(".")[0] in _PYTHON:
             self.names.add(name)
         found = {
             "collections.OrderedDict": OrderedDict,
@@ -158,7 +159,7 @@ class Reader(pickle.Unpickler):
         return Inert
 
     def persistent_load(self, identity: Any) -> Any:
-        """A storage: (``storage``, type, key, device, number of items, ...); in older files a class with its source, too."""
+        """A storage, from (``storage``, type, key, device, number of items, ...). Older files also refer to classes this way."""
         match identity:
             case ("storage", str(kind), str(key), str(), int(count), *rest) if count >= 0:
                 if any(view is not None for view in rest):
@@ -188,14 +189,14 @@ def _parameter(tensor: object = None, *rest: object) -> object:
 
 
 def _typed(rebuild: object = None, kind: object = None, arguments: object = (), *rest: object) -> object:
-    """A tensor of a class of its own: the tensor."""
+    """The plain tensor of a tensor subclass."""
     if rebuild is not _view or not isinstance(arguments, tuple) or len(arguments) < 4:
         return Inert()
     return _view(*arguments[:4])
 
 
 def weights(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """The tensors of the checkpoint in ``file``, as a file of the format safetensors."""
+    """The task: the tensors of the checkpoint in ``file``, as the content of a safetensors file."""
     size = os.fstat(file.fileno()).st_size
     allowed = Ceilings.read().checkpoint_mebibytes * MEBIBYTE
     if size > allowed:
@@ -207,7 +208,7 @@ def weights(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     names: set[str] = set()
     harmless = tuple(arguments["harmless"])
     try:
-        # Never closed by hand: tensors are views of it.
+        # Not closed here, because the tensors are views of it.
         content = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         taken = tensor_files.write([*_tensors(content, names, allowed)])
         _refuse_code(names, harmless)
@@ -218,7 +219,7 @@ def weights(arguments: dict[str, Any], file: BinaryIO) -> Answer:
     except FormatError as error:
         _refuse_code(names, harmless)
         raise TaskRefusedError(f"the file is not a checkpoint that can be read: {error}; export it again") from None
-    except Exception as error:  # strangers' files fail in many ways
+    except Exception as error:  # untrusted files fail in many ways
         _refuse_code(names, harmless)
         raise TaskRefusedError(
             f"the file is not a checkpoint that can be read ({type(error).__name__}); export it again"
@@ -226,7 +227,7 @@ def weights(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def _is_foreign(name: str) -> bool:
-    """Whether it is of neither Python nor the usual frameworks."""
+    """Whether the name belongs to neither Python nor the usual frameworks."""
     return (
         name.partition(".")[0] not in _PYTHON and name.partition(".")[0] not in _USUAL and bool(_NAME.fullmatch(name))
     )
@@ -242,7 +243,7 @@ def _refuse_code(names: set[str], harmless: tuple[str, ...]) -> None:
         and name.removeprefix("__builtin__.").removeprefix("builtins.") not in _HARMLESS_BUILTINS
     )
     if strange:
-        # A file that is no pickle can read as one that refers to its first lines.
+        # A file that is no pickle can parse as one whose names are parts of its text, so only proper names are quoted.
         shown = ", ".join(name[:80] if _NAME.fullmatch(name) else "something without a name" for name in strange[:5])
         raise TaskRefusedError(
             f"the checkpoint holds more than tensors: it would run or build {shown}; nothing was executed."
@@ -278,7 +279,7 @@ def _tensors(
 
 
 def _zipped(content: memoryview, names: set[str]) -> tuple[Any, Numbers]:
-    """torch's format: an archive without compression of ``data.pkl`` and one member for each storage."""
+    """torch's format: an uncompressed zip archive of ``data.pkl`` and one member for each storage."""
     archive = zipfile.ZipFile(io.BufferedReader(_Raw(content)))
     members = {member.filename: member for member in archive.infolist()}
     pickles = [name for name in members if name.endswith("/data.pkl") or name == "data.pkl"]
@@ -301,7 +302,8 @@ def _zipped(content: memoryview, names: set[str]) -> tuple[Any, Numbers]:
         member = members.get(f"{base}data/{storage.key}")
         if member is None or member.file_size != storage.count * tensor_files.ITEM_BYTES[storage.kind]:
             raise FormatError("a storage is missing, or of another size than it says")
-        # Stored: its bytes begin behind a header whose length is in the header itself.
+        # The member is uncompressed: its bytes follow a local header of 30 bytes, a name and an extra field, whose lengths are in
+        # that header.
         begin = (
             member.header_offset
             + 30
@@ -315,7 +317,7 @@ def _zipped(content: memoryview, names: set[str]) -> tuple[Any, Numbers]:
 
 
 def _legacy(content: memoryview, names: set[str]) -> tuple[Any, Numbers]:
-    """torch's older format: pickles of a magic number, a version, the machine, the objects and keys; then the storages."""
+    """torch's older format: pickles of a magic number, a version, the machine, the objects and the keys, then the storages."""
     file = io.BufferedReader(_Raw(content))
 
     storages: dict[str, Storage] = {}
@@ -337,7 +339,7 @@ def _legacy(content: memoryview, names: set[str]) -> tuple[Any, Numbers]:
     for key in keys:
         storage = storages.get(key)
         if storage is None:
-            break  # what lies behind it cannot be found, and is missed where it is asked for
+            break  # its size is unknown, so later storages cannot be located; `numbers` refuses those that are needed
         size = storage.count * tensor_files.ITEM_BYTES[storage.kind]
         places[key] = content[position + 8 : position + 8 + size]
         position += 8 + size
@@ -352,7 +354,7 @@ def _legacy(content: memoryview, names: set[str]) -> tuple[Any, Numbers]:
 
 
 def _named(root: Any) -> Iterator[tuple[str, View]]:
-    """The weights in what a checkpoint holds: a state dict, a module, or a mapping with one of them under a usual key."""
+    """The weights of a checkpoint that is a state dict, a module, or a mapping with one of these under a usual key."""
     if isinstance(root, Mapping):
         for key in _STATES:
             inner = root.get(key)
@@ -369,7 +371,7 @@ def _named(root: Any) -> Iterator[tuple[str, View]]:
 
 
 def _of_module(root: Inert) -> Iterator[tuple[str, View]]:
-    """What ``state_dict`` of a module of torch would give."""
+    """The entries that the module's ``state_dict`` would have."""
     waiting: list[tuple[str, Any]] = [("", root)]
     seen = 0
     while waiting:
@@ -394,7 +396,7 @@ def _of_module(root: Inert) -> Iterator[tuple[str, View]]:
 
 
 def _numbers(view: View, storage: memoryview, item: int) -> memoryview:
-    """The numbers of a tensor, row by row. It may show its storage in any order, but none of it twice."""
+    """The numbers of a tensor in row-major order. Its strides may be any, but it cannot be larger than its storage."""
     count = math.prod(view.shape)
     reach = view.offset + sum((side - 1) * step for side, step in zip(view.shape, view.stride, strict=True)) + 1
     if count and (reach > view.storage.count or count > view.storage.count):
@@ -408,7 +410,7 @@ def _numbers(view: View, storage: memoryview, item: int) -> memoryview:
 
 
 class _Raw(io.RawIOBase):
-    """Reads a memory map without a copy of it."""
+    """A raw stream over a memory map, without a copy."""
 
     def __init__(self, content: memoryview) -> None:
         self._content, self._position = content, 0

@@ -1,7 +1,7 @@
-"""What a model family must offer, and which family has an architecture.
+"""The interface of a model family, and the registry that finds the family of an architecture.
 
-Steps call families through this interface and never import a training framework themselves; a new family is one module
-and one line in `FAMILIES`.
+Steps call families through this interface and never import a training framework themselves. A new family is one module and one
+line in `FAMILIES`.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from pelagos_pipelines.training.training_history import TrainingHistory
 
 @dataclass(frozen=True)
 class Job:
-    """What to train on and where: ``folder`` keeps checkpoints; ``start`` is a user's checkpoint, copied there and verified.
+    """The input of a training: ``folder`` keeps checkpoints; ``start`` is a copy of the user's checkpoint with a verified digest.
 
-    A training that finds ``last.pt`` there, its own, is given no ``start``: it goes on from that.
+    A training whose own ``last.pt`` is in the folder continues from that, and is given no ``start``.
     """
 
     request: TrainingRequest
@@ -55,16 +55,16 @@ class Job:
 
 
 class Family(Protocol):
-    """One model family. ``DESCRIPTION`` says what a model package calls it, and what its models do."""
+    """One model family. ``DESCRIPTION`` has its name in model packages, and its task and architectures."""
 
     DESCRIPTION: FamilyDescription
 
     def train(self, job: Job, history: TrainingHistory) -> int:
-        """Train to the end, from the last checkpoint in ``job.folder`` if there is one, and leave ``job.best``.
+        """Train all epochs, continuing from the last checkpoint in ``job.folder`` if there is one, and write ``job.best``.
 
-        Returns the number of the epoch that ``job.best`` holds, by the rule of `progress.Progress`. A training that was killed
-        at any moment and started again ends with the same bytes as one that was not: on a processor, with the same number of
-        threads and the same packages.
+        Returns the number of the epoch in ``job.best``, by the rule of `progress.Progress`. A training that was killed at any
+        moment and started again ends with the same bytes as one that was not: on a CPU, with the same number of threads and the
+        same packages.
 
         Raises:
             RefusedError: TRAINING_DIVERGED, OUT_OF_MEMORY, CHECKPOINT_INVALID, UNTRUSTED_CHECKPOINT.
@@ -72,27 +72,27 @@ class Family(Protocol):
         ...
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
-        """Predictions of the training framework, in pixels of the originals, in order."""
+        """The training framework's predictions for each image, in order, in pixels of the original images."""
         ...
 
     def prove(
         self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds
     ) -> Iterator[tuple[Raw, Prediction]]:
-        """Likewise, on the processor, each with what the network gave before thresholds, as `Predictor.outputs` has it."""
+        """Like `predict`, on the CPU; each prediction with the network's raw outputs, in the form of `Predictor.outputs`."""
         ...
 
     def export(self, checkpoint: Path, onnx: Path) -> Settings:
-        """Write the graph of the checkpoint to ``onnx`` and say what the predictor has to know about it."""
+        """Write the checkpoint's graph to ``onnx``, and return the settings that the predictor needs for it."""
         ...
 
 
 @dataclass(frozen=True)
 class Offered:
-    """A family that can be trained, as far as that can be said without its framework.
+    """A trainable family, described without importing its framework.
 
-    ``module`` has the family as ``called``, and is imported when a training needs it. ``packages`` are named in the record of a
-    training, beside those that all have; ``harmless`` are beginnings of names of Python itself that checkpoints of the framework
-    refer to, which are read all the same, and never imported: see extraction. Names of frameworks need not be told.
+    ``module`` has the family as its attribute ``called``, and is imported when a training needs it. ``packages`` are recorded
+    with a training, in addition to those that every training records. ``harmless`` are prefixes of Python's own names that the
+    framework's checkpoints refer to; they are accepted, and never imported: see extraction. Names of frameworks need no entry.
     """
 
     description: FamilyDescription
@@ -103,11 +103,11 @@ class Offered:
 
     @property
     def name(self) -> str:
-        """As model packages call it."""
+        """The family's name in model packages."""
         return self.description.name
 
     def load(self) -> Family:
-        """The family; its framework comes with it, which takes seconds."""
+        """Import the family, and with it its framework, which takes seconds."""
         found: Family = getattr(import_module(self.module), self.called)
         return found
 
@@ -158,5 +158,5 @@ def offered(request: TrainingRequest) -> Offered:
 
 
 def family_of(request: TrainingRequest) -> Family:
-    """Likewise, with its framework. Raises as `offered` does."""
+    """The family of the request's architecture, imported. Raises as `offered` does."""
     return offered(request).load()

@@ -1,4 +1,4 @@
-"""ONNX graphs as families write them: by torch's TorchScript exporter, atomically, the same bytes for the same weights."""
+"""Helps families write ONNX graphs with torch's TorchScript exporter: atomically, and the same bytes for the same weights."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ OPSET = 17
 
 @contextmanager
 def tracing() -> Iterator[None]:
-    """Let the TorchScript exporter work without its warnings.
+    """Silence the warnings of the TorchScript exporter in the block.
 
-    It is deprecated, but the newer one takes ten times as long for the same graph and cannot export later families.
+    The exporter is deprecated, but the newer one takes ten times as long for the same graph and cannot export some families.
     """
     import torch
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
-        # What torchvision does with boxes: suppression is a script within the trace, and indices are not negative.
+        # Both are from torchvision's boxes: its NMS is a script within the trace, and its indices are never negative.
         warnings.filterwarnings("ignore", message="Exporting aten::index operator", category=UserWarning)
         warnings.filterwarnings("ignore", message="`torch.jit.script", category=FutureWarning)
         yield
 
 
 def finalize_onnx(written: Path, target: Path) -> None:
-    """Move a graph to its place without what is no part of it: when it was exported, and from where."""
+    """Move a graph to ``target`` without its metadata of date and description, which differ between equal exports."""
     import onnx
 
     graph = onnx.load(written)

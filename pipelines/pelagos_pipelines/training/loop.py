@@ -1,7 +1,7 @@
-"""The training loop of families that bring a network and its loss: epochs, checkpoints, learning rate, the best epoch.
+"""The training loop for families that provide a network and its loss: epochs, checkpoints, learning rate, best epoch.
 
-Families call `train` with themselves; what is theirs is a `Learner`. The loop knows no task: a batch is whatever the learner
-makes of some training images. An epoch depends on the seed, its number and the state before it alone: a training that was
+A family passes itself to `train`; its own part is a `Learner`. The loop knows nothing of tasks: a batch is whatever the learner
+builds from some training images. An epoch depends only on the seed, its number and the state before it, so a training that was
 interrupted and continued ends with the same weights as one that was not.
 """
 
@@ -30,21 +30,21 @@ from pelagos_pipelines.training.progress import LOSS, Progress
 from pelagos_pipelines.training.training_history import TrainingHistory
 
 LAST = "last.pt"
-"""The checkpoint to continue from: all that an epoch depends on but its number and the seed."""
+"""The checkpoint to continue from: everything that an epoch depends on, except its number and the seed."""
 STATISTICS_IMAGES = 512
 
 
 class Learner(ABC):
-    """What a family brings to one training: it is made for a job, and lives as long as its `Training`.
+    """A family's part of one training: created for a job, and used by one `Training`.
 
-    ``heads``: beginnings of the names of tensors whose shape depends on the classes; weights to start from may have other ones.
-    ``settles``: batch normalisation gets statistics of its own after each epoch, see `Training._settle_statistics`, from batches
-    of ``settled_at_once`` images at least. ``autocast``: the loss may be computed in bfloat16 on an accelerator.
-    ``most_gradient``: the norm to which the gradients of a step are cut; None: they are not.
-    ``skips_weights``: the loss of some batches says nothing about some of the weights.
-    ``of_objects``: beginnings of the names of layers that see nothing of a batch without objects.
-    ``shares_losses``: of several processes, each gives what it adds to the loss of the batch, see `distributed.shares`, and no
-    mean over images of its own.
+    ``heads``: parts of the names of tensors whose shape depends on the classes; weights to start from may differ there.
+    ``settles``: whether batch normalisation statistics are measured after each epoch, see `Training._settle_statistics`, with
+    batches of at least ``settled_at_once`` images. ``autocast``: whether the loss may be computed in bfloat16 on an accelerator.
+    ``most_gradient``: the norm to which the gradients of a step are clipped; None for no clipping.
+    ``skips_weights``: whether some batches give no gradient to some of the weights.
+    ``of_objects``: prefixes of the names of layers that receive no input from a batch without objects.
+    ``shares_losses``: whether each of several processes returns its contribution to the loss of the whole batch, see
+    `distributed.shares`, instead of a mean over its own images.
     """
 
     heads: tuple[str, ...]
@@ -58,53 +58,53 @@ class Learner(ABC):
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The network with random weights, on the processor. torch is seeded before."""
+        """The network with random weights, on the CPU. The caller has seeded torch."""
 
     @abstractmethod
     def prepare(self, device: torch.device) -> None:
-        """Load what batches are made of. Called once after `build`, and only if there is an epoch left to train."""
+        """Load the data that batches are built from. Called once after `build`, and only if an epoch is left to train."""
 
     @abstractmethod
     def batch(self, chosen: Sequence[int], generator: np.random.Generator | None) -> Any:
-        """What the loss needs of some images, on the device of `prepare`: of the structure that the family likes.
+        """The input of `loss` for some images, on the device passed to `prepare`, in any structure the family chooses.
 
-        ``chosen`` are positions in ``job.truth.trained_on()``. Images are altered by ``generator`` and torch's own one, whose
-        states follow from seed and epoch; None: they are not to be altered.
+        ``chosen`` are positions in ``job.truth.trained_on()``. Augmentation draws from ``generator`` and from torch's global
+        generator, whose states follow from seed and epoch. ``generator`` is None when images must not be augmented.
         """
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Any) -> Tensor | Mapping[str, Tensor]:
-        """The mean loss of a batch, or its parts by name, which add up to it. ``model`` is that of `build`, in training.
+        """The mean loss of a batch, or its parts by name, which add up to it. ``model`` is that of `build`, in training mode.
 
-        Go through the call of ``model``: it may be wrapped.
+        Call ``model`` itself, not its parts: it may be wrapped for several processes.
         """
 
     def weight(self, chosen: Sequence[int]) -> float:
-        """Of what the loss of these images is the mean, where several processes share a batch: of images, if nothing else."""
+        """How many things the loss of these images is a mean over, where several processes share a batch: by default images."""
         return float(len(chosen))
 
     @abstractmethod
     def metrics(self, model: nn.Module) -> dict[str, float]:
-        """``validation/NAME`` of the validation split: ``validation/loss``, and that by which the task chooses the best epoch.
+        """Metrics of the validation split as ``validation/NAME``: the loss, and the one by which the task chooses the best epoch.
 
-        ``model`` is in evaluation; gradients are off. One process of several is asked for them.
+        ``model`` is in evaluation mode, and gradients are off. Of several processes, only the leading one calls this.
         """
 
     @abstractmethod
     def content(self, model: nn.Module) -> dict[str, Any]:
-        """What ``best.pt`` is to hold: weights, and what is needed to use them. Nothing but tensors, text and numbers."""
+        """The content of ``best.pt``: weights, and what is needed to use them. Only tensors, text and numbers."""
 
 
 class Learning(Protocol):
     """A family that trains in this loop."""
 
     def learner(self, job: Job) -> Learner:
-        """What it brings to a training."""
+        """The family's part of the training that ``job`` describes."""
         ...
 
 
 def train(family: Learning, job: Job, history: TrainingHistory) -> int:
-    """As `families.Family.train`, which families of this loop implement by it."""
+    """Implements `families.Family.train` for families that use this loop."""
     count = processes.wanted(job.request)
     if count > 1:
         return processes.train(functools.partial(share, family), job, history, count)
@@ -112,26 +112,26 @@ def train(family: Learning, job: Job, history: TrainingHistory) -> int:
 
 
 def share(family: Learning, job: Job, history: TrainingHistory, world: World) -> int:
-    """Likewise, as one of the processes of a training; ``history`` is that of the first one."""
+    """Like `train`, as one of the processes that share a training; only the leading one writes to ``history``."""
     with memory.refusing(job.request.hyperparameters), determinism.required():
         return Training(job, history, family.learner(job), world).run()
 
 
 def class_weights(truth: GroundTruth, device: torch.device) -> Tensor | None:
-    """What the version plans that mistakes on each class weigh in the loss ``[classes]``; None: all alike."""
+    """The weight of each class in the loss by the version's plan, shape ``[classes]``; None when all weigh the same."""
     return None if truth.weights is None else torch.tensor(truth.weights, device=device)
 
 
 @dataclass
 class _State:
-    """What a checkpoint holds. Learning rate, order and random numbers of an epoch follow from its number and the seed."""
+    """The content of a checkpoint. An epoch's learning rate, order and random numbers follow from its number and the seed."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     progress: Progress = field(default_factory=Progress)
 
     def restore(self, path: Path, device: torch.device) -> None:
-        """Continue from our own checkpoint."""
+        """Load our own checkpoint."""
         content = torch.load(path, map_location=device, weights_only=True)
         self.model.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -148,10 +148,10 @@ class _State:
 
 
 class Training:
-    """One training: the loop over epochs and what it needs."""
+    """One training: the loop over epochs and its state."""
 
     def __init__(self, job: Job, history: TrainingHistory, learner: Learner, world: World = distributed.ALONE) -> None:
-        """Begin, or continue from the last checkpoint."""
+        """Begin a new training, or continue from the last checkpoint in the job's folder."""
         self._job, self._journal, self._learner, self._world = job, history, learner, world
         self._parameters = job.request.hyperparameters
         self._seed = job.request.seed % 2**31
@@ -160,7 +160,7 @@ class Training:
         torch.manual_seed(self._seed)
         model = world.joined(learner.build(), of_objects=learner.of_objects)
         self._last = job.folder / LAST
-        # The weights of the start have served once there is a checkpoint of ours; a continued training never reads them again.
+        # The user's weights are read only for the first epoch: a continued training has them in its own checkpoint.
         if job.start and world.leads and not self._last.exists():
             found, wanted = checkpoints.weights_of(job.start), model.state_dict()
             fitting = checkpoints.matching(found, wanted, learner.heads, job.request.model.architecture)
@@ -171,19 +171,19 @@ class Training:
             self._state.restore(self._last, self._device)
         self._called = world.wrapped(model, skips_weights=learner.skips_weights)
         if world.leads:
-            # The process may have ended between the two checkpoints: last.pt holds the best epoch then, best.pt an older one.
+            # The process may have ended between writing the two checkpoints. Then last.pt has the best epoch, best.pt an older.
             if self._state.progress.is_best:
                 self._save_best()
-            # The history is written before the checkpoint, so it may have a row of an epoch that is trained again now.
+            # The history is written before the checkpoint, so it may have a row for an epoch that is now trained again.
             history.continue_after(self._state.progress.epoch)
         if not self._finished():
             learner.prepare(self._device)
-            # What an epoch shows, by the plan of the version: usually each image once.
+            # The images that an epoch shows, by the version's plan: usually each once.
             times = [sample.repeats for sample in job.truth.trained_on()]
             self._shown: Any = np.repeat(np.arange(len(times)), times)
 
     def run(self) -> int:
-        """Train the epochs that are left; the number of the best one."""
+        """Train the epochs that are left. Returns the number of the best epoch."""
         while not self._finished():
             epoch = self._state.progress.epoch + 1
             losses = self._train_epoch(epoch)
@@ -195,18 +195,18 @@ class Training:
         return self._state.progress.best_epoch
 
     def _conclude(self, epoch: int, losses: Mapping[str, float]) -> None:
-        """Measure the epoch and leave it on disk.
+        """Validate the epoch and write it to disk.
 
-        History, then the checkpoint to continue from, then the best one: whenever the process ends, the next one tells from
-        last.pt what is missing, and makes it again.
+        The order is history, ``last.pt``, ``best.pt``. Whenever the process ends, the next one sees from ``last.pt`` which of the
+        others is behind or ahead, and repairs it in `__init__`.
         """
         rate = self._state.optimizer.param_groups[0]["lr"]
         row = {**losses, "train/learning-rate": rate, **self._validate()}
-        # A step may have made weights of it that are no numbers, and no further batch has shown that: never a model.
+        # The last step may have made the weights NaN, with no further batch to show it. Such weights never become a model.
         if not math.isfinite(loss := row.get(LOSS, 0.0)):
             raise divergence.of_validation(loss, epoch, self._state.progress.best_epoch, self._parameters)
         metrics = self._journal.record(epoch, row)
-        # Before it is saved, so that the checkpoint itself says whether its epoch is the best.
+        # Updated before saving, so that the checkpoint itself says whether its epoch is the best.
         self._state.progress = self._state.progress.after(metrics, self._job.request.task)
         self._state.save(self._last)
         if self._state.progress.is_best:
@@ -217,13 +217,14 @@ class Training:
         return self._state.progress.is_over(self._job.request)
 
     def _train_epoch(self, epoch: int) -> dict[str, float]:
-        """The mean loss over the images that an epoch shows, and its parts."""
-        # From seed and number of the epoch alone: the state of no generator goes into checkpoints, and none is missed there.
+        """Train one epoch. Returns the mean loss over the images it shows, and its parts."""
+        # Seeded from the seed and the epoch number alone, so that checkpoints need not hold any generator's state.
         generator = np.random.default_rng([self._seed, epoch])
         torch.manual_seed(int(generator.integers(2**31)))
         order = self._shown[generator.permutation(len(self._shown))]
         batches = _batches(order, self._parameters.batch_size, self._world.count)
-        if self._world.count > 1:  # Each alters its own images, all in other ways.
+        # The order above is the same in all processes. From here on each augments its own images, with numbers of its own.
+        if self._world.count > 1:
             generator = np.random.default_rng([self._seed, epoch, self._world.rank])
             torch.manual_seed(int(generator.integers(2**31)))
         self._state.model.train()
@@ -235,10 +236,10 @@ class Training:
         return {name: total / sum(map(len, batches)) for name, total in self._world.summed(totals).items()}
 
     def _step(self, batches: Sequence[Any], generator: np.random.Generator, epoch: int) -> dict[str, float]:
-        """One step of the optimizer by the gradients of some batches; the loss and its parts, summed over their images.
+        """One optimizer step by the gradients of some batches. Returns the loss and its parts, summed over their images.
 
         Raises:
-            RefusedError: TRAINING_DIVERGED when the loss is no number.
+            RefusedError: TRAINING_DIVERGED when the loss is not finite.
         """
         summed: dict[str, float] = {}
         self._state.optimizer.zero_grad(set_to_none=True)
@@ -246,9 +247,10 @@ class Training:
             own = self._world.part(chosen)
             shares = self._learner.shares_losses
             fraction = 1.0 if shares else self._learner.weight(own) / self._learner.weight(chosen)
-            # Processes exchange gradients once for each step, and take their mean.
+            # Processes exchange gradients once per step, at its last batch.
             with nullcontext() if chosen is batches[-1] else self._world.apart(self._called):
                 loss, parts = self._loss(self._learner.batch(own, generator))
+                # DistributedDataParallel averages gradients over processes; the factor ``count`` turns that mean into a sum.
                 (loss * (self._world.count * fraction * len(chosen) / sum(map(len, batches)))).backward()
             for name, part in {"train/loss": loss, **parts}.items():
                 summed[name] = summed.get(name, 0.0) + float(part.detach()) * fraction * len(chosen)
@@ -262,7 +264,7 @@ class Training:
         return summed
 
     def _loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch, and its parts where the learner gives some."""
+        """The loss of a batch, and its parts if the learner returns any."""
         on_accelerator = self._device.type == "cuda"
         with torch.autocast("cuda", torch.bfloat16, enabled=on_accelerator and self._learner.autocast):
             found = self._learner.loss(self._called, batch)
@@ -276,10 +278,10 @@ class Training:
             group["lr"] = schedules.rate(self._parameters, progress)
 
     def _settle_statistics(self) -> None:
-        """Give batch normalisation the mean statistics of training images under the present weights.
+        """Set the statistics of batch normalisation to their mean over training images under the present weights.
 
-        The usual running averages need hundreds of steps to settle; small collections have fewer, and would be judged by a
-        network that works in training only (precise batch normalisation: Wu and Johnson 2021, arXiv:2105.07576).
+        The usual running averages need hundreds of steps to settle. Small collections have fewer, and would be validated with a
+        network that works only in training mode (precise batch normalisation: Wu and Johnson 2021, arXiv:2105.07576).
         """
         norms = [module for module in self._state.model.modules() if isinstance(module, _BatchNorm)]
         usual = [norm.momentum for norm in norms]
@@ -305,7 +307,7 @@ class Training:
 
 
 def _optimizer(model: nn.Module, parameters: Hyperparameters) -> torch.optim.Optimizer:
-    """Weight decay applies to matrices and filters; biases and normalisation layers go without. Frozen weights are left out."""
+    """Weight decay applies to matrices and filters, not to biases and normalisation layers. Frozen weights are left out."""
     trained = [weight for weight in model.parameters() if weight.requires_grad]
     groups = [
         {"params": [weight for weight in trained if weight.ndim > 1], "weight_decay": float(parameters.weight_decay)},
@@ -318,9 +320,9 @@ def _optimizer(model: nn.Module, parameters: Hyperparameters) -> torch.optim.Opt
 
 
 def _batches(order: Any, size: int, processes: int = 1) -> list[Any]:
-    """Batches of about ``size``, with an image for each process, and never of one: batch normalisation needs two.
+    """Batches of about ``size`` images, each with one for every process, and at least two: batch normalisation needs two.
 
-    Where there are fewer images than that, they are shown again.
+    If there are fewer images than that, they are repeated.
     """
     least = max(processes, 2)
     if len(order) < least:

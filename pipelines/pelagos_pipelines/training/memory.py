@@ -1,4 +1,4 @@
-"""Running out of memory, told from other errors and in the words of the request: in trainings, and in steps beside them."""
+"""Recognises exhausted memory, in trainings and in the steps around them, and words it in terms of the request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pelagos_contract.failures import Reason, RefusedError
 from pelagos_contract.training import Hyperparameters
 
-# What torch says on an accelerator and of its libraries; what its allocator, its loaders and OpenCV say on a machine without one.
+# Parts of the messages of torch, its accelerator libraries, its CPU allocator, its data loaders, and OpenCV.
 SIGNS = (
     "out of memory",
     "can't allocate memory",
@@ -24,17 +24,17 @@ _OF_ACCELERATORS = ("cuda", "cublas", "cudnn", "cusolver", "hip ", "accelerator"
 
 
 def is_exhausted(error: BaseException) -> bool:
-    """Whether memory has run out."""
+    """Whether the error means that memory has run out."""
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
-    # OpenCV's errors are of a kind of their own.
+    # OpenCV's errors have a class of their own, which is no RuntimeError.
     if not isinstance(error, RuntimeError) and type(error).__module__ != "cv2":
         return False
     return any(sign in str(error).lower() for sign in SIGNS)
 
 
 def refusal(parameters: Hyperparameters, error: BaseException) -> RefusedError:
-    """OUT_OF_MEMORY in a training, with what the person can change."""
+    """OUT_OF_MEMORY for a training, with a hint of what to change."""
     said = str(error)[:200]
     on_accelerator = any(sign in said.lower() for sign in _OF_ACCELERATORS)
     more = "take an accelerator with more memory" if on_accelerator else "give it more in spec.resources.memory"
@@ -51,7 +51,7 @@ def refusal(parameters: Hyperparameters, error: BaseException) -> RefusedError:
 
 @contextmanager
 def refusing(parameters: Hyperparameters) -> Iterator[None]:
-    """Turn exhausted memory into a refusal; other errors pass."""
+    """Turn exhausted memory in the block into a refusal; other errors pass through."""
     try:
         yield
     except Exception as error:
@@ -62,7 +62,7 @@ def refusing(parameters: Hyperparameters) -> Iterator[None]:
 
 @contextmanager
 def refusing_beside_training(parameters: Hyperparameters) -> Iterator[None]:
-    """Likewise for all that a step does before and after a training, where images go through the network one by one."""
+    """Like `refusing`, for what a step does before and after a training, where images go through the network one by one."""
     try:
         yield
     except Exception as error:

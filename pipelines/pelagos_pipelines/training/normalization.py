@@ -1,7 +1,7 @@
-"""The scale of a network's input by the statistics of its dataset: in training, and in front of the graph that is exported.
+"""Scales a network's input by the statistics of its dataset, in training and at the start of the exported graph.
 
-Families call it. The server gives every network of a task the same values; the graph of one that was taught on another scale
-begins with the change to that, so that nobody has to know of it.
+Called by families. The server passes the same values to every network of a task. The graph of a network that was trained on
+another scale begins with the conversion, so that the server need not know of it.
 """
 
 from __future__ import annotations
@@ -16,20 +16,23 @@ from pelagos_contract.preprocessing import Statistics
 from pelagos_pipelines.export import graph_edits
 
 _LEAST = 1 / 255
-"""A channel that is the same in all images has no deviation to divide by."""
+"""The smallest deviation to divide by: a channel that is constant over all images has none."""
 _USUAL = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Turns values [n, 3, height, width], red first, as the server gives them, into those of a dataset's own scale."""
+    """Converts values [n, 3, height, width], red first, from the server's scale to a dataset's own."""
 
     factors: tuple[float, ...]
     offsets: tuple[float, ...]
 
     @classmethod
     def to(cls, wanted: Statistics | None, given: tuple[Sequence[float], Sequence[float]] = _USUAL) -> Scale | None:
-        """To mean 0 and deviation 1 in the training split; ``given`` are the mean and deviation that the server takes out."""
+        """The scale that gives mean 0 and deviation 1 in the training split; None without statistics.
+
+        ``given`` are the mean and the deviation by which the server has already normalised.
+        """
         if wanted is None:
             return None
         deviations = [max(one, _LEAST) for one in wanted.deviation]
@@ -39,21 +42,21 @@ class Scale:
 
     @classmethod
     def kept(cls, content: Any) -> Scale | None:
-        """As a checkpoint has it, see `content`."""
+        """The scale from a checkpoint's entry, see `content`."""
         return None if content is None else cls(tuple(content[0]), tuple(content[1]))
 
     @property
     def content(self) -> list[list[float]]:
-        """For a checkpoint, in types that are loaded safely."""
+        """The entry for a checkpoint, in types that torch.load reads safely."""
         return [list(self.factors), list(self.offsets)]
 
     def apply(self, values: Any) -> Any:
-        """In float32, as the graph does it. ``values`` is a tensor of torch."""
+        """Scale a torch tensor in its own precision; in float32, this is what the graph computes."""
         factors, offsets = (values.new_tensor(one).view(1, 3, 1, 1) for one in (self.factors, self.offsets))
         return values * factors + offsets
 
     def put_before(self, path: Path) -> None:
-        """Have the graph in the file ``path`` begin with it."""
+        """Insert the scale at the start of the ONNX graph in the file ``path``."""
         import onnx
 
         model = onnx.load(path)

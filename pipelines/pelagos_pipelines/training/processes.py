@@ -1,9 +1,9 @@
-"""A training that several processes share, one for each accelerator of the machine. Called by families, and by the loop.
+"""Runs a training in several processes, one for each accelerator of the machine. Called by families and by the loop.
 
-Likewise, called by the step: one of several trainings at the same time, in a process of its own.
+The step also uses this module to run each of several concurrent trainings in a process of its own.
 
-The process that calls it computes nothing: it starts the others, keeps the history that the first of them tells it of, and ends
-all of them when one has failed or died. So nothing waits for a process that is no more, and the step says what that one died of.
+The calling process computes nothing. It starts the others, keeps the history that the first of them reports, and kills all of
+them when one has failed or died. So no process waits for one that has died, and the step reports the cause of death.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
     from pelagos_pipelines.training.distributed import World
 
 VARIABLE = "PELAGOS_TRAINING_PROCESSES"
-"""As many processes share a training on processors. For tests: one process uses all cores as well as several."""
+"""How many processes share a training on a CPU. For tests: one process uses all cores as well as several do."""
 _PR_SET_PDEATHSIG = 1
 _GRACE = 3.0
-"""Seconds that the others have to say what they failed of, when one has."""
+"""Seconds that the other processes have to report their own failure once one has failed."""
 _LOCAL = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
-"""They meet on this machine, whatever its name leads to."""
+"""The processes connect over the loopback interface, whatever address the host name resolves to."""
 
 
 class ProcessFailedError(Exception):
-    """One of the processes failed, of something that is no refusal, or was ended."""
+    """One of the processes failed with an error that is no refusal, or was killed."""
 
 
 def wanted(request: TrainingRequest) -> int:
-    """How many processes share the training: as many as there are accelerators of those that it may use."""
+    """How many processes share the training: one for each available accelerator, up to the number requested; at least 1."""
     import torch
 
     if torch.cuda.is_available():
@@ -58,7 +58,7 @@ def wanted(request: TrainingRequest) -> int:
 
 @dataclass
 class _Process:
-    """One of them. ``fate`` is how it ended: what it said, or that it was ended."""
+    """One of the processes. ``fate`` is its last message, or ``("died", exit code)``; None while it runs."""
 
     rank: int
     popen: subprocess.Popen[bytes]
@@ -67,41 +67,42 @@ class _Process:
 
 
 class Share(Protocol):
-    """What each process does: as `families.Family.train`, together with the others. It is sent there by pickle."""
+    """The work of each process: `families.Family.train`, done together with the others. It is sent to them by pickle."""
 
     def __call__(self, job: Job, history: TrainingHistory, world: World) -> int:
-        """``history`` is that of the first process."""
+        """Train, and return the best epoch's number. Only the leading process writes to ``history``."""
         ...
 
 
 def train(share: Share, job: Job, history: TrainingHistory, count: int) -> int:
-    """As `families.Family.train`, by ``count`` processes.
+    """Like `families.Family.train`, in ``count`` processes.
 
     Raises:
-        RefusedError: what one of them raised.
-        ProcessFailedError: one of them failed otherwise, or was ended.
+        RefusedError: one of the processes raised it.
+        ProcessFailedError: one of the processes failed otherwise, or was killed.
+        OSError: the disk of one of the processes is full.
     """
     return _train(share, job, history, count, Way())
 
 
 @dataclass(frozen=True)
 class Way:
-    """How processes are started, with further variables, and listened to: as `multiprocessing.connection.wait`."""
+    """Additional environment variables of the processes, and the function that waits for their messages."""
 
     environment: Mapping[str, str] = field(default_factory=dict)
     wait: Callable[[Sequence[Connection], float | None], Sequence[Any]] = wait
 
 
 def train_apart(job: Job, history: TrainingHistory, way: Way) -> int:
-    """As `families.Family.train`, by another process, which is ended with this one as those that share a training are.
+    """Like `families.Family.train`, in one other process, which is killed when this one ends.
 
-    Raises: as `train`, and what ``way.wait`` raises.
+    Raises what `train` raises, and what ``way.wait`` raises.
     """
     return _train(_whole, job, history, 1, way)
 
 
 def _whole(job: Job, history: TrainingHistory, world: World) -> int:
-    """A share that is all of the training, which others may share in turn."""
+    """A `Share` that does the whole training; the family may start further processes for it."""
     return family_of(job.request).train(job, history)
 
 
@@ -128,7 +129,7 @@ def _start(rank: int, more: Mapping[str, str]) -> _Process:
     environment = {**os.environ, **_LOCAL, **more, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", __spec__.name, str(theirs.fileno()), str(os.getpid())]
     popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()], env=environment)
-    # The other end is the process's alone: once that has died, ours says so.
+    # Only the process may hold its end: when the process dies, ours then reads end of file.
     theirs.close()
     return _Process(rank, popen, ours)
 
@@ -136,12 +137,16 @@ def _start(rank: int, more: Mapping[str, str]) -> _Process:
 def _tell(process: _Process, message: Any) -> None:
     try:
         process.connection.send(message)
-    except OSError:  # It has died; who listens to it learns that.
+    except OSError:  # It has died, which `_listen` notices.
         return
 
 
 def _follow(processes: Sequence[_Process], history: TrainingHistory, way: Way) -> int:
-    """Do for the first process what it asks of the history, until all are done; the number of the best epoch."""
+    """Serve the first process's calls of the history until all processes are done. Returns the best epoch's number.
+
+    When one has failed, the others are listened to for ``_GRACE`` seconds more, because the first failure to arrive is often only
+    the loss of a process that died: see `_cause`.
+    """
     going, failed, deadline = list(processes), list[_Process](), math.inf
     while going and time.monotonic() < deadline:
         left = None if not failed else max(deadline - time.monotonic(), 0)
@@ -161,7 +166,7 @@ def _follow(processes: Sequence[_Process], history: TrainingHistory, way: Way) -
 
 
 def _listen(process: _Process, history: TrainingHistory) -> None:
-    """One message of a process: a call of the history, which is answered, or how the process ends."""
+    """Handle one message of a process: a call of the history, which is answered, or how the process ended."""
     try:
         message = process.connection.recv()
     except (EOFError, OSError):
@@ -174,8 +179,10 @@ def _listen(process: _Process, history: TrainingHistory) -> None:
 
 
 def _cause(failed: Sequence[_Process], count: int) -> Exception:
-    """What the step fails of, by those that failed, in their order: a refusal before a death, and that before what the others
-    say who lost one of them."""
+    """The error to raise when processes failed: a refusal before a full disk, before a death, before any other failure.
+
+    Other failures come last, because processes that lose one of their number fail in turn.
+    """
     order = ("refused", "full", "died", "failed")
     process = min(failed, key=lambda one: order.index(one.fate[0]) if one.fate else len(order))
     assert process.fate is not None
@@ -199,7 +206,7 @@ def _error(rank: int, count: int, fate: tuple[Any, ...]) -> Exception:
 
 
 class _Told:
-    """The history, as the first process has it: it is kept elsewhere."""
+    """The history as the leading process sees it: calls go to the parent process, which keeps it."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -209,22 +216,23 @@ class _Told:
         return self._connection.recv()
 
     def continue_after(self, epoch: int) -> None:
-        """See `TrainingHistory`, as for all below."""
+        """See `TrainingHistory.continue_after`."""
         self._call("continue_after", epoch)
 
     def record(self, epoch: int, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Likewise."""
+        """See `TrainingHistory.record`."""
         known: dict[str, float] = self._call("record", epoch, dict(metrics))
         return known
 
     def keep(self) -> None:
-        """Likewise."""
+        """See `TrainingHistory.keep`."""
         self._call("keep")
 
 
 def _be_one(connection: Connection, parent: int) -> None:
-    """Share a training, as one of its processes."""
-    # Whatever ends the step, and by kill -9 too, leaves no process behind. It may have ended just before.
+    """Run as one of a training's processes: receive the work, do it, and send how it ended."""
+    # However the step ends, even by SIGKILL, this process is killed with it. The signal is not sent if the parent ended before
+    # this call, so that is checked next.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return

@@ -1,6 +1,6 @@
-"""How far a training is and which epoch is its best, by one rule for all families. Part of every checkpoint.
+"""How far a training has come and which epoch is its best, by one rule for all families. Part of every checkpoint.
 
-Families ask it after each epoch; the step reports the best epoch that the family names, whose weights are in ``Job.best``.
+Families update it after each epoch. The step reports the best epoch that the family returns, whose weights are in ``Job.best``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ _NOTHING = (-math.inf, -math.inf)
 
 
 def fitness(metrics: Mapping[str, float], task: Task) -> tuple[float, float]:
-    """What epochs, and trainings, are compared by; the greater one is the better.
+    """The key by which epochs, and trainings, are compared: greater is better.
 
-    By the task's metric, if the validation split has it: one without annotations has none, and the loss alone decides.
+    The task's metric comes first, then the loss. A validation split without annotations has no metric; the loss decides alone.
     """
     return metrics.get(f"validation/{TASKS[task].fitness}", -math.inf), -metrics.get(LOSS, math.inf)
 
@@ -29,8 +29,8 @@ def fitness(metrics: Mapping[str, float], task: Task) -> tuple[float, float]:
 class Progress:
     """Finished epochs, the best of them, and how fit that one is.
 
-    The best has the highest metric, among equals the lowest loss on the validation split, among equals again it is the first.
-    So the weights of a collection that is solved, or not yet begun to be understood, are those of the most certain epoch.
+    The best epoch has the highest metric; among equals, the lowest loss on the validation split; among those, it is the first.
+    So when the metric is the same in many epochs, because it is perfect or still zero, the lowest loss decides.
     """
 
     epoch: int = 0
@@ -38,7 +38,7 @@ class Progress:
     best: tuple[float, float] = _NOTHING
 
     def after(self, metrics: Mapping[str, float], task: Task) -> Progress:
-        """With one more epoch of a training for ``task`` that ended with ``metrics``."""
+        """The progress after one more epoch of a training for ``task``, which ended with ``metrics``."""
         fit = fitness(metrics, task)
         if self.best_epoch == 0 or fit > self.best:
             return Progress(self.epoch + 1, self.epoch + 1, fit)
@@ -46,21 +46,21 @@ class Progress:
 
     @property
     def is_best(self) -> bool:
-        """Whether the last epoch is the best so far."""
+        """Whether the last epoch is the best of those finished."""
         return 0 < self.epoch == self.best_epoch
 
     def is_over(self, request: TrainingRequest) -> bool:
-        """Whether all epochs are trained, or patience has run out."""
+        """Whether all epochs are trained, or early stopping's patience has run out."""
         stopping = request.early_stopping
         waited = self.epoch - self.best_epoch
         stopped = stopping is not None and self.epoch > 0 and waited >= stopping.patience
         return stopped or self.epoch >= request.hyperparameters.epochs
 
     def content(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """The entries that a checkpoint keeps."""
         return {"epoch": self.epoch, "bestEpoch": self.best_epoch, "best": list(self.best)}
 
     @staticmethod
     def of(content: Mapping[str, Any]) -> Progress:
-        """From what a checkpoint has kept."""
+        """The progress from the entries of a checkpoint."""
         return Progress(content["epoch"], content["bestEpoch"], tuple(content["best"]))

@@ -1,6 +1,7 @@
-"""Puts packages that no training of ours made into MLflow, and says there who judged them: called by what commands run.
+"""Registers packages that were not trained here in MLflow, with tags that say whether they were evaluated.
 
-What stands there is for people: a ModelService that names such a version states the digest of its package itself.
+Called by the steps that commands run. The entries are for people: a ModelService that names such a version states the digest of
+its package itself.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 IMPORTS, EVALUATIONS = "imported", "evaluations"
-"""Experiments, below the name of the namespace."""
+"""Names of experiments, below the name of the namespace."""
 
 
 @dataclass(frozen=True)
 class Made:
-    """A package, the folder that it is in on this machine, and parameters that say how it was made."""
+    """A package, its folder on this machine, its digests, and parameters that say how it was created."""
 
     uri: str
     folder: Path
@@ -46,10 +47,10 @@ class Made:
 
 
 def register(tracked: Tracked, model: str, made: Made) -> tuple[str, str]:
-    """The run and the version of the registered ``model`` that the package is; the same ones for a second call.
+    """Register the package as a version of ``model``. Returns run and version; a repeated call returns the same ones.
 
     Raises:
-        TrackingError: MLflow is away, or refuses us. The next call goes on.
+        TrackingError: MLflow is unavailable, or refuses us. The call can be repeated.
     """
     with asking(tracked.uri) as client:
         for version in client.search_model_versions(f"name = '{model}'"):
@@ -78,7 +79,7 @@ def register(tracked: Tracked, model: str, made: Made) -> tuple[str, str]:
 
 
 def begin(client: MlflowClient, tracked: Tracked, experiment: str, name: str, tags: Mapping[str, str]) -> str:
-    """A new run in an experiment of the namespace."""
+    """Create a run in an experiment of the namespace, and return its id."""
     full = f"{tracked.namespace}/{experiment}"
     found = client.get_experiment_by_name(full)
     identity = found.experiment_id if found is not None else client.create_experiment(full)
@@ -87,7 +88,7 @@ def begin(client: MlflowClient, tracked: Tracked, experiment: str, name: str, ta
 
 @contextmanager
 def asking(uri: str) -> Iterator[MlflowClient]:
-    """A client; what MLflow refuses, or that it is away, is a TrackingError."""
+    """A client for the server at ``uri``; MLflow's errors in the block become TrackingError."""
     for name, value in tracking.CLIENT_ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     from mlflow.exceptions import MlflowException

@@ -1,6 +1,6 @@
-"""Brings the checkpoint that ``model.weights.uri`` names from a web server, object storage or MLflow. For the step train.
+"""Fetches the checkpoint that ``model.weights.uri`` names from a web server, object storage or MLflow. For the step train.
 
-Whatever it comes from, it is believed for its sha256 alone, and has at most as many bytes as any checkpoint may have.
+Wherever it comes from, it is accepted only for its sha256, and only up to the size ceiling of all checkpoints.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 FIELD = "model.weights.uri"
 ARTIFACT = "checkpoint/best.pt"
-"""Where our own trainings leave the checkpoint of the best epoch among the artifacts of their MLflow run."""
+"""Where our own trainings store the best epoch's checkpoint among the artifacts of their MLflow run."""
 _MODELS = re.compile(r"models:/(?P<name>[^/@]+)(/(?P<version>[0-9]+)|@(?P<alias>[-A-Za-z0-9_]+))")
 _RUNS = re.compile(r"runs:/(?P<run>[A-Za-z0-9]{1,64})/(?P<path>.+)")
 _FORBIDDEN = 403
@@ -37,9 +37,10 @@ _ELSEWHERE = "name a file of its own instead: runs:/RUN/PATH, s3://…, https://
 
 
 def own_roots(data_root: str, store: str) -> tuple[str, ...]:
-    """Of a step's places, those in object storage: what its keys may be used for. ``store`` is of the packages of a namespace.
+    """Those of a step's places that are in object storage: its credentials may be used only there.
 
-    Without any, steps have no keys but those of who runs the machine.
+    ``store`` is where the packages of a namespace are. If neither place is in object storage, a step has no credentials except
+    those of the user who runs the machine.
     """
     above, _, folder = store.rstrip("/").rpartition("/models/")
     objects = above if above and "/" not in folder else store
@@ -47,11 +48,11 @@ def own_roots(data_root: str, store: str) -> tuple[str, ...]:
 
 
 def bring(weights: Weights, target: Path, tracking_uri: str, roots: Sequence[str] = ()) -> Path:
-    """The checkpoint as ``target``; with ``roots``, of object storage what is below one of these.
+    """Fetch the checkpoint to ``target``. With ``roots``, object storage is read only below one of these.
 
     Raises:
-        RefusedError: CHECKPOINT_INVALID for a uri that leads nowhere, to what is too large, or to other content than its sha256.
-        FetchError, StorageError, StorageRefusedError, TrackingError: its place is away, or refuses us.
+        RefusedError: CHECKPOINT_INVALID for a uri that leads nowhere, to too large a file, or to content with another sha256.
+        FetchError, StorageError, StorageRefusedError, TrackingError: the server is unavailable, or refuses us.
     """
     uri = weights.uri or ""
     if weights.sha256 is None:
@@ -73,7 +74,7 @@ def bring(weights: Weights, target: Path, tracking_uri: str, roots: Sequence[str
     digest = sealing.digest_of(target)
     if digest != weights.sha256:
         raise _invalid(
-            # Not which: whoever writes the request may not be one who may read the file.
+            # Without the digest that was found: the author of the request may not be allowed to read the file.
             f"what is at {uri} has another sha256 than model.weights.sha256, {weights.sha256}; correct the sum or the file",
             "model.weights.sha256",
         )
@@ -112,7 +113,7 @@ def _from_storage(uri: str, target: Path, allowed: int) -> None:
 
 @dataclass(frozen=True)
 class _Mlflow:
-    """The tracking server, and where in object storage artifacts may be."""
+    """The tracking server, and the places in object storage where artifacts may be."""
 
     uri: str
     roots: Sequence[str]
@@ -147,7 +148,7 @@ def _from_mlflow(uri: str, target: Path, server: _Mlflow, allowed: int) -> None:
     if not root.startswith("mlflow-artifacts:"):
         _require_own(uri, f"{root}/", server.roots)
     with _asking(uri, "there is no such artifact"):
-        # The client's own listing asks for models that were logged, too, which steps may not see everywhere.
+        # MlflowClient.list_artifacts also asks for logged models, which steps may not read on every server.
         above = f"{root}/{path}".rpartition("/")[0]
         listed = client_artifacts.list_artifacts(artifact_uri=above, tracking_uri=tracking_uri) or []
     name = path.rpartition("/")[2]
@@ -163,7 +164,7 @@ def _from_mlflow(uri: str, target: Path, server: _Mlflow, allowed: int) -> None:
     folder = target.with_name(f"{target.name}.artifacts")
     with disk.written(folder), _asking(uri, "it has gone"):
         folder.mkdir(exist_ok=True)
-        # Of one file it makes that file below the folder.
+        # For the path of one file, the client writes that file below the folder.
         got = Path(
             client_artifacts.download_artifacts(
                 artifact_uri=f"{root}/{path}", dst_path=str(folder), tracking_uri=tracking_uri
@@ -175,12 +176,12 @@ def _from_mlflow(uri: str, target: Path, server: _Mlflow, allowed: int) -> None:
 
 
 def _leads_elsewhere(root: str, tracking_uri: str) -> bool:
-    """Whether the client would ask another server, with our login, or read this machine: makers of experiments say where."""
+    """Whether the client would send our login to another server, or read local files: an experiment's creator chooses."""
     return artifacts.is_elsewhere(root, tracking_uri) and not root.startswith("s3://")
 
 
 def _artifact(client: MlflowClient, uri: str) -> tuple[str, str]:
-    """The run of what a uri names, and the path of the checkpoint among its artifacts."""
+    """The run that a uri names, and the checkpoint's path among that run's artifacts."""
     if named := _RUNS.fullmatch(uri):
         path = unquote(named["path"])
         if any(part in {"", ".", ".."} for part in path.split("/")) or "\\" in path or not path.isprintable():
@@ -206,9 +207,9 @@ def _artifact(client: MlflowClient, uri: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _asking(uri: str, absent: str) -> Iterator[None]:
-    """Failures of MLflow: what it does not have is refused, anything else is an outage."""
+    """Translate MLflow's failures: absent or forbidden things become a RefusedError, anything else a TrackingError."""
     from mlflow.exceptions import MlflowException
-    from requests.exceptions import RequestException  # of downloads, where MLflow's client lets them through
+    from requests.exceptions import RequestException  # MLflow's client does not wrap those of downloads
 
     try:
         yield

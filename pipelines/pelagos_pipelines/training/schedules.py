@@ -1,6 +1,6 @@
-"""How the learning rate goes in the course of a training. A function of progress alone: no checkpoint needs to keep it.
+"""The learning rate in the course of a training. It is a function of progress alone, so no checkpoint needs to keep it.
 
-The loop asks it for each step. ultralytics has schedules of its own, by epochs, which `ultralytics_arguments` chooses from.
+The loop calls `rate` for each step. ultralytics has schedules of its own, by epochs; `ultralytics_arguments` chooses among them.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 from pelagos_contract.training import Hyperparameters
 
 WARM_UP = 0.1
-"""Fraction of all steps over which the rate rises from zero, where nothing else is asked for."""
+"""Fraction of all steps over which the rate rises from zero, unless the request says otherwise."""
 LOWEST = 0.01
-"""Fraction of the rate at which a schedule that falls ends; that of ultralytics, too."""
+"""Fraction of the rate at which a falling schedule ends; the same as in ultralytics."""
 
 
 def rate(parameters: Hyperparameters, progress: float) -> float:
@@ -33,10 +33,10 @@ def rate(parameters: Hyperparameters, progress: float) -> float:
 
 
 def ultralytics_arguments(parameters: Hyperparameters) -> dict[str, Any]:
-    """The same for its trainers, which begin with three epochs of warming up and fall in a line where nothing is asked for."""
+    """The schedule as arguments of ultralytics' trainers. Their defaults are three epochs of warm-up and a linear fall."""
     out: dict[str, Any] = {"cos_lr": parameters.learning_rate_schedule == "Cosine"}
     if parameters.learning_rate_schedule == "Constant":
-        out["lrf"] = 1.0  # the fraction that its line ends at
+        out["lrf"] = 1.0  # the fraction at which the linear schedule ends
     if parameters.warmup_epochs is not None:
         out["warmup_epochs"] = float(parameters.warmup_epochs)
     return out

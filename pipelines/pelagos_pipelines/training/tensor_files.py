@@ -1,7 +1,7 @@
-"""The format safetensors: a length, a JSON of names, types, shapes and places, and the numbers. Nothing in it can be executed.
+"""The safetensors format: a length, a JSON header of names, types, shapes and offsets, and the numbers. None of it can execute.
 
-Users hand in such files, and extraction.py gives what it finds in other checkpoints in the same form. Whoever reads one believes
-none of its numbers: every tensor must lie within the file, have as many bytes as its shape says, and none may share a byte.
+Users provide such files, and extraction.py returns the tensors of other checkpoints in the same form. The reader trusts no number
+in the header: every tensor must lie within the file and have as many bytes as its shape says, and no two may share a byte.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ ITEM_BYTES = {
     "U8": 1,
     "BOOL": 1,
 }
-"""Bytes of a number by type."""
+"""Bytes per number, by type."""
 MAX_HEADER = 4 * 1024 * 1024
 MAX_TENSORS = 20_000
 _MOST_NUMBERS = 2**48
-"""In a tensor, counting an empty side as one of 1: frameworks multiply the sides of empty tensors, too."""
+"""Per tensor, counting an empty side as 1: frameworks multiply the sides of empty tensors, too."""
 _LENGTH = 8
 
 
 class FormatError(Exception):
-    """It is no such file; the message says why, without quoting it."""
+    """The file is not in the format. The message says why, without quoting the file."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor: its numbers lie row by row."""
+    """One tensor, its numbers in row-major order."""
 
     kind: str
     shape: tuple[int, ...]
@@ -45,7 +45,7 @@ class Tensor:
 
 
 def read(content: memoryview) -> dict[str, Tensor]:
-    """The tensors of a file, as views of it. Raises FormatError."""
+    """The tensors in a file's content, by name, as views of it. Raises FormatError."""
     length = int.from_bytes(content[:_LENGTH], "little") if len(content) > _LENGTH else 0
     if not 2 <= length <= min(MAX_HEADER, len(content) - _LENGTH):
         raise FormatError("its header is longer than the file, or than 4 MiB")
@@ -64,7 +64,7 @@ def read(content: memoryview) -> dict[str, Tensor]:
 
 
 def write(tensors: Sequence[tuple[str, str, Sequence[int], memoryview]]) -> bytearray:
-    """The file of tensors, each given as name, type, shape and numbers."""
+    """The content of a file with these tensors, each given as name, type, shape and numbers."""
     header, position = {}, 0
     for name, kind, shape, numbers in tensors:
         header[name] = {"dtype": kind, "shape": list(shape), "data_offsets": [position, position + len(numbers)]}
@@ -94,6 +94,6 @@ def _tensor(described: object, numbers: memoryview) -> Tensor:
 
 
 def _counts(value: object) -> list[int] | None:
-    """The list, if it is one of whole numbers."""
+    """``value`` if it is a list of integers in [0, 2**48), else None."""
     fits = isinstance(value, list) and all(type(item) is int and 0 <= item < 2**48 for item in value)
     return value if isinstance(value, list) and fits else None

@@ -1,6 +1,6 @@
-"""Parameters, metrics, lineage and files of a run to MLflow, without ever letting MLflow stop the run.
+"""Sends a run's parameters, metrics, lineage and files to MLflow, without ever letting MLflow stop the run.
 
-Steps create one Tracker each. Everything is queued and sent by a thread, in order, with retries; `flush` at the end of a task
+Each step creates one Tracker. Everything is queued and sent by a thread, in order, with retries; `flush` at the end of a task
 is the only call that waits. Sending the same metric twice (same step, time and value) leaves one point in MLflow, so an
 interrupted step may send its whole history again.
 
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PARENT_TAG = "mlflow.parentRunId"
-"""By which MLflow shows one run below another."""
+"""The tag by which MLflow shows one run below another."""
 FLUSH_SECONDS = 180.0
 LONGEST_PAUSE_SECONDS = 10.0
-# A dead server must cost seconds, not the minutes of the client's defaults; we retry ourselves.
+# An unreachable server must cost seconds, not the minutes of the client's defaults. We retry ourselves.
 CLIENT_ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-# The server refuses the content: sending it again cannot help.
+# Codes with which the server refuses the content, so that sending it again cannot help.
 PERMANENT = frozenset(
     {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "UNAUTHENTICATED", "BAD_REQUEST"}
 )
@@ -51,16 +51,16 @@ HINTS = {
     "PERMISSION_DENIED": "check what the user of MLFLOW_TRACKING_USERNAME or MLFLOW_TRACKING_TOKEN may do",
     "CERTIFICATE_VERIFY_FAILED": "name the server's certificate authority in MLFLOW_TRACKING_SERVER_CERT_PATH",
 }
-"""What to do about a failure whose code or text holds the key."""
+"""Hints for failures whose code or text contains the key."""
 
 
 class TrackingError(Exception):
-    """MLflow did not take what a step had to tell it within the time that a step waits."""
+    """MLflow refused what a step sent, or did not accept it within the time that a step waits."""
 
 
 @dataclass(frozen=True)
 class DatasetUse:
-    """A dataset version as MLflow's lineage shows it; ``digest`` is at most 36 characters there, so it is shortened."""
+    """A dataset version for MLflow's lineage. MLflow's digests have at most 36 characters, so ``digest`` is shortened there."""
 
     name: str
     digest: str
@@ -70,7 +70,7 @@ class DatasetUse:
 
 @dataclass(frozen=True)
 class Nested:
-    """A run below that of the step, for one training of several. ``remembered``: the file that keeps its id."""
+    """A run below the step's own, for one training of several. ``remembered`` is the file that keeps its id."""
 
     name: str
     remembered: Path
@@ -78,28 +78,28 @@ class Nested:
 
 @dataclass(frozen=True)
 class _Message:
-    """What is sent, in words, and how."""
+    """A queued message: its description for logs, and the function that sends it."""
 
     text: str
     send: Callable[[MlflowClient], None]
 
 
 class Tracker:
-    """Sends to one existing MLflow run, or to one below it; with an empty ``uri`` it sends nothing."""
+    """Sends to one existing MLflow run, or to a nested run below it. With an empty ``uri`` it sends nothing."""
 
     def __init__(
         self, uri: str, run: str, flush_seconds: float = FLUSH_SECONDS, *, nested: Nested | None = None
     ) -> None:
-        """Start the sending thread; nothing is sent yet and no connection is made. A ``nested`` run is made if need be.
+        """Start the sending thread, which creates the ``nested`` run if it does not exist.
 
-        Import the training framework before: two threads that import large packages at once can trip over each other.
+        Import the training framework first: two threads that import large packages at the same time can interfere.
         """
         self._uri, self._run, self._parent, self._flush_seconds = uri, run, run, flush_seconds
         self._messages: queue.Queue[_Message] = queue.Queue()
         self._refused: list[str] = []
         self._store: tuple[str, Any] | None = None
         self.warnings: list[str] = []
-        """What people should know of what was not done; complete after `flush`."""
+        """Notes for people about what was not sent; complete after `flush`."""
         self._last_error = ""
         if nested is not None:
             self._put(f"the run of {nested.name}", lambda client: self._enter(client, nested))
@@ -107,7 +107,7 @@ class Tracker:
             threading.Thread(target=self._work, name="tracking", daemon=True).start()
 
     def metrics(self, values: Mapping[str, float], step: int, at: float) -> None:
-        """Log metrics of one step, measured ``at`` (seconds since the epoch)."""
+        """Log metrics of one step, measured ``at`` (seconds since the Unix epoch)."""
 
         def send(client: MlflowClient) -> None:
             from mlflow.entities import Metric
@@ -147,9 +147,9 @@ class Tracker:
         self._put(f"dataset {used.name}", send)
 
     def file(self, path: Path, folder: str) -> None:
-        """Upload a file into ``folder`` of the run's artifacts; it must stay until `flush` has returned.
+        """Upload a file into ``folder`` of the run's artifacts. The file must exist until `flush` has returned.
 
-        A run whose artifacts would go elsewhere than to the tracking server gets none, and `warnings` says so.
+        If the run's artifacts would go anywhere but the tracking server, nothing is uploaded, and `warnings` says so.
         """
 
         def send(client: MlflowClient) -> None:
@@ -166,7 +166,7 @@ class Tracker:
         self._put(f"artifact {folder}/{path.name}", send)
 
     def end(self, status: str) -> None:
-        """Say how the run ended, in MLflow's words. For nested runs: the operator ends its own."""
+        """Set how the run ended, as a status of MLflow. For nested runs: the operator ends the runs that it created."""
         self._put("how it ended", lambda client: client.set_terminated(self._run, status))
 
     def flush(self) -> None:
@@ -193,7 +193,7 @@ class Tracker:
             self._messages.put(_Message(text, send))
 
     def _enter(self, client: MlflowClient, nested: Nested) -> None:
-        """Go on with the nested run that an earlier attempt made, or make one: whatever follows goes there."""
+        """Continue the nested run that an earlier attempt created, or create one. All later messages go to that run."""
         from mlflow.exceptions import MlflowException
 
         parent = self._parent
@@ -219,13 +219,13 @@ class Tracker:
     def _work(self) -> None:
         for name, value in CLIENT_ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        from mlflow.tracking import MlflowClient  # takes seconds: here it overlaps with the step's own start
+        from mlflow.tracking import MlflowClient  # takes seconds; in this thread it overlaps with the step's own start
 
         client = MlflowClient(tracking_uri=self._uri)
         while True:
             message = self._messages.get()
             pause = 0.5
-            # Until it is taken or refused for good: what comes after it may need it.
+            # Repeated until it is accepted or refused for good, because later messages may depend on it.
             while True:
                 try:
                     message.send(client)
@@ -239,12 +239,12 @@ class Tracker:
                     log.warning("tracking: %s not sent, will be tried again: %s", message.text, worded(error))
                 time.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-            # After what came of it is noted: `flush` looks at that as soon as nothing is unfinished.
+            # Called after the result is noted: `flush` reads that as soon as nothing is unfinished.
             self._messages.task_done()
 
 
 def worded(error: Exception) -> str:
-    """What went wrong and what to look at, without credentials: some proxies quote what they were sent."""
+    """The error's text with a hint, and without our credentials: some proxies quote the request."""
     username, password, token = (
         os.environ.get(f"MLFLOW_TRACKING_{name}", "") for name in ("USERNAME", "PASSWORD", "TOKEN")
     )

@@ -1,8 +1,8 @@
-"""The history of a training: one row per finished epoch, on disk before the checkpoint that holds the epoch.
+"""The history of a training: one row per finished epoch, on disk before the checkpoint of that epoch.
 
-Families record into it; figures read it. MLflow is told of an epoch when its checkpoint is safe, never before: an epoch that is
-trained again was not told, and no step stands there twice. A training that is started again drops rows that its checkpoint
-does not hold, and sends the others again, because the process may have died between the checkpoint and sending.
+Families record into it, and figures read it. An epoch is sent to MLflow only once its checkpoint is safe, so that an epoch that
+is trained again was never sent before, and no step is there twice. A training that is started again drops the rows that its
+checkpoint does not have, and sends the others again, because the process may have died between the checkpoint and sending.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from pelagos_pipelines.training.tracking import Tracker
 
 @dataclass(frozen=True)
 class Epoch:
-    """Metrics of one epoch; ``number`` counts from 1, ``at`` is in seconds since the Unix epoch, ``seconds`` its duration.
+    """Metrics of one epoch. ``number`` counts from 1, ``at`` is its end in seconds since 1970, ``seconds`` its duration.
 
-    ``images`` are how many it showed, ``gpu_bytes`` the most that the process held of GPUs until then; None: not known, or none.
+    ``images`` is how many it showed. ``gpu_bytes`` is the GPU memory that the process has used at most; None if not known.
     """
 
     number: int
@@ -38,7 +38,7 @@ class Epoch:
 
     @property
     def pace(self) -> dict[str, float]:
-        """Figures of how the training gets on; images are shown, measured on the validation split, and saved in that time."""
+        """Figures of the training's speed. The time of an epoch includes training, validation and saving."""
         found: dict[str, float | None] = {"epoch": self.number, "seconds_per_epoch": self.seconds}
         found["images_per_second"] = self.images / self.seconds if self.images and self.seconds else None
         found["gpu_memory_bytes"] = self.gpu_bytes
@@ -46,15 +46,15 @@ class Epoch:
 
 
 class TrainingHistory:
-    """Epochs so far."""
+    """The finished epochs of a training, on disk and in MLflow."""
 
     def __init__(
         self, path: Path, tracker: Tracker, keep: Callable[[], bool] = lambda: True, images: int | None = None
     ) -> None:
         """Read what an earlier process recorded.
 
-        ``images`` are how many each epoch from now on shows. ``keep`` brings history and checkpoints to safety after every
-        epoch, and says whether it could.
+        ``images`` is how many images each further epoch shows. ``keep`` copies history and checkpoints to safe storage after
+        every epoch, and returns whether that succeeded.
         """
         self._path, self._tracker, self._keep, self._images = path, tracker, keep, images
         rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
@@ -63,33 +63,37 @@ class TrainingHistory:
         self._began = time.monotonic()
 
     def continue_after(self, epoch: int) -> None:
-        """Keep the rows up to ``epoch`` (0 for a fresh start) and send them again."""
+        """Drop the rows after ``epoch`` (0 for a fresh start), and send the others again."""
         self.epochs = [row for row in self.epochs if row.number <= epoch]
         self.send()
 
     def record(self, epoch: int, metrics: Mapping[str, float]) -> dict[str, float]:
-        """Write the metrics of a finished epoch that are numbers, and return those; call it before its checkpoint is written."""
-        now = time.monotonic()  # How long an epoch takes must not change with the time of day.
-        # Plain ones: checkpoints keep the best of them, and are read by what knows no numbers of numpy.
+        """Write the finite metrics of a finished epoch, and return them. Call it before the epoch's checkpoint is written."""
+        now = time.monotonic()  # durations must not change when the clock is set
+        # Plain floats, because checkpoints keep the best of them, and a safe load of those knows no types of numpy.
         known = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         seconds = round(now - self._began, 3)
         row = Epoch(epoch, time.time(), known, seconds, self._images, accelerators.memory_bytes())
         self._began = now
-        # A row of this epoch is of a process that died before its checkpoint.
+        # An existing row of this epoch is from a process that died before it wrote the checkpoint.
         self.epochs = [*(kept for kept in self.epochs if kept.number < epoch), row]
         text = json.dumps([asdict(kept) for kept in self.epochs]) + "\n"
-        # The seal first, as of checkpoints: a history without one counts as a stranger's, and all would begin anew.
+        # The seal is written first, as for checkpoints: a history without one counts as a stranger's, and the training would
+        # start from scratch.
         sealing.vouch(self._path, hashlib.sha256(text.encode()).hexdigest())
         disk.write_atomically(self._path, text, parents=True)
         return known
 
     def keep(self) -> None:
-        """Call it after the epoch's checkpoint is written: what a pod has on its disk goes with the pod."""
+        """Copy history and checkpoints to safe storage, then send. Call it after the epoch's checkpoint is written.
+
+        A pod's disk is deleted with the pod, so an epoch counts as safe only then.
+        """
         if self._keep():
             self.send()
 
     def send(self) -> None:
-        """Send the rows that were not sent yet. Their checkpoint must be safe."""
+        """Send the rows that were not sent yet. Their checkpoints must be safe."""
         for row in self.epochs:
             if row.number > self._sent:
                 self._tracker.metrics(row.metrics | row.pace, row.number, row.at)
@@ -97,11 +101,11 @@ class TrainingHistory:
 
     @property
     def told(self) -> int:
-        """The last epoch that MLflow was told of: its checkpoint is safe. 0: none."""
+        """The number of the last epoch that was sent to MLflow, whose checkpoint is safe; 0 for none."""
         return self._sent
 
     def best(self, task: Task) -> Epoch | None:
-        """The best of these epochs, by the rule of all families."""
+        """The best of the epochs that were sent, by the rule of `progress.Progress`; None if there is none."""
         progress, best = Progress(), None
         for row in self.epochs[: self.told]:
             progress = progress.after(row.metrics, task)

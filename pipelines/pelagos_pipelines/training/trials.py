@@ -1,11 +1,11 @@
-"""What the trials of a search try, and which of them are ended early. Called by steps/search, which trains them.
+"""Proposes the hyperparameters of a search's trials, and decides which trials are pruned. Called by steps/search.
 
-What a trial tries follows from the seed of the search, its number and the trials before it alone: no state of a generator is
-kept, and a search that was interrupted and continued tries the same as one that was not. Of several at the same time, each is
-kept away from what the earlier ones of its round try (a constant liar: optuna's TPESampler counts running trials among those
-that are not good; Ginsbourger et al. 2010, doi:10.1007/978-3-642-10701-6_6). Sampling and pruning are optuna's:
-random; tree-structured Parzen estimators (Bergstra et al. 2011, "Algorithms for hyper-parameter optimization", NeurIPS); the
-median stopping rule (Golovin et al. 2017, "Google Vizier", KDD, doi:10.1145/3097983.3098043).
+A trial's hyperparameters depend only on the seed of the search, the trial's number and the trials before it. No generator state
+is kept, and a search that was interrupted and continued tries the same as one that was not. Concurrent trials are kept apart from
+the earlier ones of their round by a constant liar: optuna's TPESampler counts running trials among the bad ones (Ginsbourger et
+al. 2010, doi:10.1007/978-3-642-10701-6_6). Sampling and pruning are optuna's: random; tree-structured Parzen estimators
+(Bergstra et al. 2011, "Algorithms for hyper-parameter optimization", NeurIPS); the median stopping rule (Golovin et al. 2017,
+"Google Vizier", KDD, doi:10.1145/3097983.3098043).
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _STATES = {
 
 @dataclass(frozen=True)
 class Tried:
-    """A trial as samplers see it: ``value`` and, by epoch from 1 on, ``values`` are such that larger ones are better.
+    """A trial as samplers see it: its ``value``, and ``values`` by epoch counted from 1. Larger is better.
 
-    ``parameters`` are hyperparameters by name, in the words of a spec.
+    ``parameters`` are hyperparameters by name, written as in a spec.
     """
 
     parameters: Mapping[str, str]
@@ -45,9 +45,10 @@ class Tried:
 
 
 def proposed(search: Search, number: int, before: Sequence[Tried]) -> dict[str, str]:
-    """What the trial ``number``, counted from 0, tries: hyperparameters by name, in the words of a spec.
+    """The hyperparameters of trial ``number``, counted from 0, by name and written as in a spec.
 
-    Of those ``before``, the ones of the same round are as if they were running, whatever has become of them.
+    Among the trials ``before`` it, those of the same round must be passed as running, even if they have ended: the proposal
+    would otherwise depend on which of them ended first.
     """
     space = search.space.named()
     if search.method == "Grid":
@@ -62,7 +63,7 @@ def proposed(search: Search, number: int, before: Sequence[Tried]) -> dict[str, 
 
 
 def is_hopeless(search: Search, values: Mapping[int, float], before: Sequence[Tried]) -> bool:
-    """Whether a trial with these ``values`` by epoch, the last one just ended, is worse than the median of those ``before``."""
+    """Whether a running trial with these ``values`` by epoch is worse than the median of the trials ``before`` it."""
     pruning = search.pruning
     if pruning is None or not values:
         return False
@@ -94,7 +95,7 @@ def _number(text: str | None) -> float:
 
 
 def _worded(wanted: Any, value: Any) -> str:
-    """With six digits, which are enough to repeat a trial; never beyond the ends of its range."""
+    """A value as a spec writes it: floats with six digits, which is enough to repeat a trial, and never outside their range."""
     if not isinstance(value, float):
         return str(value)
     text = f"{value:.6g}"
@@ -106,7 +107,7 @@ def _worded(wanted: Any, value: Any) -> str:
 def _study(
     distributions: Mapping[str, BaseDistribution], before: Sequence[Tried], sampler: optuna.samplers.BaseSampler
 ) -> optuna.Study:
-    """In memory, and made anew each time: what is kept is the journal of the search."""
+    """A study in memory, built from scratch each time: only the journal of the search is kept on disk."""
     study = optuna.create_study(direction="maximize", sampler=sampler)
     for each in before:
         study.add_trial(
