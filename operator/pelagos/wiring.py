@@ -1,4 +1,4 @@
-"""From settings to a running operator. `engine_factory` makes the engines."""
+"""Builds a running operator from settings. `engine_factory` creates the engines."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ from pelagos.settings import Settings
 from pelagos_contract import disk
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where a pod finds its token, its namespace and the certificate of the API server."""
+"""The folder in which a pod finds its token, its namespace and the API server's CA certificate."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """How the API server is reached; what kopf logged in with, without kopf's type."""
+    """How to reach the API server: what kopf logged in with, without kopf's type."""
 
     server: str
     token: str | None
@@ -51,14 +51,14 @@ class Credentials:
     private_key_path: str | None = None
     insecure: bool = False
     token_file: Path | None = None
-    """Where ``token`` came from and its successors will come."""
+    """The file that ``token`` was read from and in which it is renewed; None for a token that is not renewed."""
 
 
 @dataclass(frozen=True)
 class Oversight:
-    """What the operator asks before it acts: who leads, and by name, whether what it needs is there.
+    """What the operator asks before it acts: which kinds are served, who leads, and by name, whether what it needs is available.
 
-    It begins when one of our kinds works.
+    The operator begins when one of our kinds is served.
     """
 
     served: served_kinds.Served
@@ -71,7 +71,7 @@ _EVERYTHING = frozenset(kind.kind for kind in kinds.KINDS)
 
 @dataclass
 class Operator:
-    """A running operator: the loop, its server, and what must be closed."""
+    """A running operator: the loop, its HTTP server, and what to close at the end."""
 
     loop: Loop
     server: Server
@@ -84,12 +84,12 @@ class Operator:
     """Kinds whose resources are reconciled."""
 
     async def begin(self) -> None:
-        """Wait until the API server serves one of our kinds; then seek leadership, and reconcile when it is ours."""
+        """Wait until the API server serves one of our kinds. Then seek leadership, and reconcile while it is ours."""
         await self.next_kinds()
         await self.leadership.start(self._lead, self._follow)
 
     async def next_kinds(self) -> frozenset[str]:
-        """Wait until other kinds work than before; returns which, and from then on expects a watch of each."""
+        """Wait until other kinds can be reconciled than before. Returns them, and expects a watch of each from then on."""
         metrics.serves(_EVERYTHING, self.working)
         self.working = await self.served.until_other_than(self.working)
         metrics.serves(_EVERYTHING, self.working)
@@ -105,7 +105,8 @@ class Operator:
         self.loop.follow()
 
     async def stop(self) -> None:
-        """Stop reconciling, give leadership up and close connections. Pipelines and model servers keep running."""
+        """Stop reconciling, release leadership and close connections. Pipelines and model servers keep running."""
+        # The loop first: its last passes still write, which they may only do while the Lease is held.
         await self.loop.stop()
         await self.leadership.stop()
         metrics.leads(leading=False)
@@ -124,7 +125,8 @@ async def start(settings: Settings, credentials: Credentials) -> Operator:
     cache, clock = Cache(), SystemClock()
     leadership = seek(settings, api)
     guard = calls.guard(leadership)
-    guarded = rest_client(credentials, guard)  # apart from ``api``, by which the Lease is sought and held
+    # A second client beside ``api``, with which the Lease is sought and renewed: that must be possible while not leading.
+    guarded = rest_client(credentials, guard)
     engines = engine_factory.choose(settings, guarded, cache.namespace_of, guard)
     dependencies = Dependencies(
         cluster=KubernetesApi(guarded, collects=engine_registry.is_on_cluster(settings)),
@@ -154,7 +156,7 @@ async def operate(
     closing: Sequence[Callable[[], Awaitable[None]]],
     oversight: Oversight,
 ) -> Operator:
-    """Make an operator for ``dependencies`` that serves metrics and is about to ``begin``."""
+    """Create an operator for ``dependencies`` that serves metrics; the caller makes it ``begin``."""
     dependencies = wrapped(settings, dependencies, oversight.leadership)
     reconcilers = {
         reconciler.kind.kind: reconciler
@@ -174,7 +176,7 @@ async def operate(
         silent=WATCHES.problem,
     )
     await server.start(settings.listen_address, settings.metrics_port, settings.allowed_hosts.split(","))
-    # For the embedded mode and for people: with port 0 nobody else knows where /metrics is.
+    # For the embedded mode and for people: with port 0, nothing else says where /metrics is.
     settings.home.mkdir(parents=True, exist_ok=True)
     described = {"pid": os.getpid(), "metrics_port": server.port}
     disk.write_atomically(settings.home / "operator.json", json.dumps(described) + "\n")
@@ -182,7 +184,7 @@ async def operate(
 
 
 def wrapped(settings: Settings, dependencies: Dependencies, leadership: Leadership) -> Dependencies:
-    """``dependencies`` with every port measured, and refusing to change anything while ``leadership`` does not hold."""
+    """``dependencies`` with every port measured, and refusing to change anything while ``leadership`` is not held."""
     require, named = calls.guard(leadership), engine_registry.chosen(settings).systems
     ports = {
         name: calls.wrapped(
@@ -195,7 +197,7 @@ def wrapped(settings: Settings, dependencies: Dependencies, leadership: Leadersh
 
 
 def seek(settings: Settings, rest: KubernetesRest) -> Leadership:
-    """Leadership by settings; it begins with the operator."""
+    """Leadership as settings say: by a Lease, or by assuming to be the only operator. Not started yet."""
     if not settings.leader_election:
         return Sole()
     place = leases.Place(settings.lease_namespace or own_namespace(), settings.lease_name, settings.lease_seconds)
@@ -205,7 +207,7 @@ def seek(settings: Settings, rest: KubernetesRest) -> Leadership:
 def oversee(
     settings: Settings, rest: KubernetesRest, more: Mapping[str, Check], leadership: Leadership | None = None
 ) -> Oversight:
-    """Leadership, by settings if it is not given, and the checks of the API server beside ``more``."""
+    """The Oversight with checks of the API server in addition to ``more``. Without ``leadership``, settings decide that."""
     leadership = leadership or seek(settings, rest)
     served = served_kinds.Served(rest)
 
@@ -223,7 +225,7 @@ def oversee(
 
 
 def rest_client(credentials: Credentials, guard: Guard = unguarded) -> KubernetesRest:
-    """A client of the API server that returns the status of answers instead of raising."""
+    """A client of the API server that returns the status of responses instead of raising."""
     tls = None
     if credentials.server.startswith("https"):
         data = base64.b64decode(credentials.ca_data).decode() if credentials.ca_data else None
@@ -238,6 +240,6 @@ def rest_client(credentials: Credentials, guard: Guard = unguarded) -> Kubernete
 
 
 def own_namespace() -> str:
-    """The namespace of this pod; outside of a pod ``default``."""
+    """The namespace of this pod; ``default`` outside a pod."""
     told = SERVICE_ACCOUNT / "namespace"
     return told.read_text(encoding="utf-8").strip() if told.exists() else "default"

@@ -1,1 +1,1 @@
-"""kopf decorators only: every event of a kind leads to the same reconcile call."""
+"""kopf decorators only: every event about a resource leads to the same reconcile call."""

@@ -1,8 +1,8 @@
 """Logs kopf in with a session that notes when the API server sends anything on a watch, and what its lists contain.
 
-kopf calls handlers for objects only, never for bookmarks; on a cluster where nothing changes, bookmarks are all that arrives. Nor
-does it say where a list begins and ends: when a watch has expired, what was deleted meanwhile is missing from the list that
-follows, and no event says so.
+kopf calls handlers for objects only, never for bookmarks, and in a cluster where nothing changes nothing else arrives. Nor does
+it say where a list begins and ends. But after an expired watch, what was deleted in the meantime is only missing from the next
+list, and no event reports it.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ from pelagos.observability.watches import WATCHES
 
 _KINDS = {kind.plural: kind.kind for kind in kinds.KINDS}
 _OF_KOPF = frozenset({401, 429})
-"""Answers that kopf handles itself: it logs in again (401), and waits for as long as Retry-After says (429)."""
+"""Statuses that kopf handles itself: it logs in again (401), and waits for as long as Retry-After says (429)."""
 
 
 class Lists(Protocol):
-    """Receives what lists contain: of each kind one list at a time, and each page before kopf hands on what is in it."""
+    """Receives what lists contain: one list of each kind at a time, and each page before kopf delivers its resources."""
 
     def list_asked(self, kind: str) -> None:
-        """The first page is being asked for."""
+        """The first page is being requested. Called again when that is retried."""
 
     def page_came(self, kind: str, version: str, found: Mapping[str, str]) -> None:
-        """A page has come, as of a resourceVersion, which all pages share: versions by uid."""
+        """A page has arrived. ``version`` is the list's resourceVersion, which all pages share; ``found`` has versions by uid."""
 
     def list_ended(self, kind: str, version: str, uids: frozenset[str]) -> None:
-        """The last page has come; ``uids`` are those of all pages."""
+        """The last page has arrived; ``uids`` are those of all pages."""
 
 
 class Pages:
-    """Puts the pages of lists together. One for all sessions: kopf may log in again between two pages of a list."""
+    """Puts the pages of lists together. Shared by all sessions: kopf may log in again between two pages of a list."""
 
     def __init__(self, lists: Callable[[], Lists]) -> None:
-        self._lists = lists  # Looked up late: kopf logs in before there is a loop, and lists after.
+        self._lists = lists  # Looked up late: kopf logs in before the loop exists, and lists after that.
         self._uids: dict[str, set[str]] = {}
 
     def asked(self, kind: str) -> None:
-        """The first page is being asked for, perhaps again."""
-        # Also after a list that broke off in the middle: half of its uids would make the rest look deleted.
+        """The first page is being requested, perhaps again."""
+        # Discards what an interrupted list left. Its uids may include resources deleted since, which would then never be noticed.
         self._uids[kind] = set()
         self._lists().list_asked(kind)
 
     def came(self, kind: str, page: Any) -> None:
-        """A page has come. kopf asks for the next one when it has handed on all that is in this one."""
+        """A page has arrived. kopf requests the next one when it has delivered everything in this one."""
         uids = self._uids.get(kind)
         if (
             uids is None
-        ):  # A page of a list whose first one was not seen, or another GET of this path: it proves nothing.
+        ):  # A page of a list whose first page was not seen, or another GET of this path: it proves nothing.
             return
         metadata = page.get("metadata") or {}
         version = str(metadata.get("resourceVersion", ""))
@@ -66,7 +66,7 @@ class Pages:
 
 
 def session(found: kopf.ConnectionInfo, pages: Pages) -> kopf.AiohttpSession:
-    """What kopf would make of these credentials, and listening. Must be called in the event loop."""
+    """The session that kopf would create from these credentials, with listening added. Must be called in the event loop."""
     listened = pages
 
     class Response(_Response):
@@ -74,12 +74,12 @@ def session(found: kopf.ConnectionInfo, pages: Pages) -> kopf.AiohttpSession:
 
     async def asked(_session: object, _context: object, request: aiohttp.TraceRequestStartParams) -> None:
         kind = _listed(request.url.path)
-        # Neither further pages nor watches: only the first page of a list begins one.
+        # Not further pages, and not watches: only the request for the first page begins a list.
         if kind and request.method == "GET" and {"continue", "watch"}.isdisjoint(request.url.query):
             pages.asked(kind)
 
-    # By a trace and not by the response: what is known must be noted before the request leaves, and for each try of it. Noted
-    # when the answer comes, a resource that was made in between would look as if the list had lost it.
+    # By a trace and not by the response: the cache must note what it knows before the request leaves, and for every attempt of
+    # it. Noted when the response arrives, a resource created in between would look as if the list had lost it.
     tracing = aiohttp.TraceConfig()
     tracing.on_request_start.append(asked)
     made = aiohttp.ClientSession(
@@ -96,54 +96,55 @@ def session(found: kopf.ConnectionInfo, pages: Pages) -> kopf.AiohttpSession:
 
 
 class _Response(aiohttp.ClientResponse):
-    """Notes the answer's beginning, and of a watch all that follows; of a list what is in it."""
+    """Notes when a response begins and every chunk of a watch, and passes on what is in a list."""
 
     pages: Pages
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
-        """The status line and the headers have come."""
+        """The status line and the headers have arrived. Raises ClientConnectionError for statuses that kopf cannot handle."""
         await super().start(connection)
         kind = _listed(self.url.path)
         if kind and self.status >= 400 and self.status not in _OF_KOPF:
-            # kopf would end the operator for a status that it does not expect, which would help neither this kind nor the others.
-            # A lost connection it simply tries again, so that is what it gets to see. Noted before, for /readyz to say.
+            # kopf would end the operator on a status that it does not expect, which would help neither this kind nor the others.
+            # It does retry after a lost connection, so that is what it gets to see. The status is noted first, for /readyz.
             WATCHES.refused(kind, self.status)
             raise aiohttp.ClientConnectionError(f"the API server answered {self.status}")
         if kind and self.status == 200:
             WATCHES.heard(kind)
             if self.url.query.get("watch") == "true":
-                # kopf reads the body chunk by chunk; each chunk, be it a mere bookmark, is a sign of life.
+                # kopf reads the body chunk by chunk. Each chunk is a sign of life, even if it is only a bookmark.
                 self.content = cast("aiohttp.StreamReader", _Content(self.content, kind))
         return self
 
     async def json(self, **how: Any) -> Any:
-        """The body of a list, or of anything else but a watch."""
+        """The body of a list, or of any other response that is not a watch."""
         body = await super().json(**how)
         kind = _listed(self.url.path)
         if kind and self.status == 200 and self.method == "GET":
-            # Before it is returned: kopf then hands on what is in the page, and must find the cache rid of what it contradicts.
+            # Before kopf gets the page and delivers its resources. By then, the cache must have dropped what the page
+            # contradicts, or it would take older but valid versions for old news.
             self.pages.came(kind, body)
         return body
 
 
 class _Content:
-    """The body of a watch."""
+    """Wraps the body of a watch to note each chunk."""
 
     def __init__(self, content: aiohttp.StreamReader, kind: str) -> None:
         self._content = content
         self._kind = kind
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._content, name)  # aiohttp itself uses more of it: to end the connection, for example.
+        return getattr(self._content, name)  # aiohttp itself uses other methods, for example to end the connection.
 
     async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
-        """The way in which kopf reads."""
+        """The method that kopf reads a watch with."""
         async for chunk in self._content.iter_chunked(size):
             WATCHES.heard(self._kind)
             yield chunk
 
 
 def _listed(path: str) -> str | None:
-    """The kind that is listed or watched at this path, across the cluster or in a namespace; None for all other paths."""
+    """The kind that is listed or watched at this path, in the whole cluster or in a namespace; None for any other path."""
     prefix = f"/apis/{meta.API_VERSION}/"
     return _KINDS.get(path.rsplit("/", 1)[-1]) if path.startswith(prefix) else None

@@ -1,4 +1,4 @@
-"""What kopf calls: start, stop, login, and every event of every kind."""
+"""The functions that kopf calls: at login, start and stop, and for every event of every kind."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger("pelagos.handlers")
 async def login(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> kopf.AiohttpSession | None:
     """Log in as a pod, else with the kubeconfig."""
     found = _log_in(settings)
-    # Kept across sessions: kopf logs in again when a token has expired, perhaps between two pages of a list.
+    # Kept across sessions: kopf logs in again when a token expires, perhaps between two pages of a list.
     pages = memo.setdefault("pages", listening.Pages(lambda: memo.operator.loop))
     return listening.session(found, pages) if found else None
 
@@ -34,7 +34,7 @@ def _log_in(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo | None:
 
 @kopf.on.startup()
 async def start(settings: kopf.OperatorSettings, memo: kopf.Memo, **_: Any) -> None:
-    """Set kopf up for watching only, and start reconciling. ``memo.start`` builds the operator from credentials."""
+    """Configure kopf for watching only, and start reconciling. ``memo.start`` builds the operator from credentials."""
     watch_only(settings, memo.get("watch_selector", ""))
     memo.operator = await memo.start(_credentials(settings))
     try:
@@ -54,22 +54,24 @@ def _tell_fault(task: asyncio.Task[None]) -> None:
 
 
 def watch_only(settings: kopf.OperatorSettings, selector: str = "") -> None:
-    """Configure kopf for what we use of it: watches that neither go silent nor end, and nothing that writes."""
+    """Configure kopf for the part that we use: watches that never stay silent or end for good, and nothing that writes."""
     if selector:
         settings.watching.label_selectors[meta.GROUP, kopf.EVERYTHING] = selector
+    # The driver posts events itself, about transitions of Ready; kopf would add some of its own.
     settings.posting.enabled = False
     settings.networking.request_timeout = 30
     settings.networking.enforce_retry_after = True
-    # A watch can go silent without an error: end it every five minutes, from either side.
+    # A watch can fall silent without an error, so it is ended every five minutes: by the server or, if that does not, by us
+    # half a minute later.
     settings.watching.server_timeout = 300
     settings.watching.client_timeout = 330
     settings.watching.connect_timeout = 10
     settings.watching.chunk_size = 500
     settings.queueing.idle_timeout = 1
-    # ``watched`` decides which kinds are watched; kopf would need permission to list all definitions and namespaces.
+    # ``watched`` decides which kinds are watched; kopf would need permission to list all CRDs and namespaces.
     settings.scanning.disabled = True
     settings.process.ultimate_exiting_timeout = 20
-    # Not our own finalizer: kopf removes the one that is named here from every object that no handler of kopf's needs it for.
+    # Not our own finalizer: kopf removes the one named here from every object for which none of its handlers needs it.
     settings.persistence.finalizer = f"{meta.GROUP}/kopf"
     settings.persistence.diffbase_storage = _NoDiffs()
     settings.persistence.progress_storage = _NoProgress()
@@ -83,31 +85,31 @@ async def stop(memo: kopf.Memo, **_: Any) -> None:
 
 
 class _NoDiffs(kopf.DiffBaseStorage):
-    """kopf copies every object at every event to find out what changed; we look at what is there instead."""
+    """Keeps kopf from copying every object at every event to find what changed: passes look at the present state instead."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
-        """Nothing is worth comparing."""
+        """Returns an empty essence: there is nothing to compare."""
         return kopf.BodyEssence({})
 
     def fetch(self, **_: Any) -> kopf.BodyEssence | None:
-        """Nothing was stored."""
+        """Returns None: no earlier essence is stored."""
         return None
 
     def store(self, **_: Any) -> None:
-        """Nothing is stored."""
+        """Writes nothing to the object."""
 
 
 class _NoProgress(kopf.StatusProgressStorage):
-    """Nor does kopf have annotations of its own to remove from objects that it has not copied."""
+    """Keeps kopf from removing its own annotations from the essence, which has none."""
 
     def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
-        """There are none."""
+        """Returns the essence unchanged."""
         return essence
 
 
 def _watch(kind: kinds.Kind) -> None:
     def is_news(event: kopf.RawEvent, memo: kopf.Memo, **_: Any) -> bool:
-        """Most events are about our own writes, known from the replies: for those kopf need not set up a handler."""
+        """Whether kopf should call ``seen``. Most events are about our own writes, which the cache knows from the replies."""
         if event["type"] == "DELETED":
             return True
         return kind.kind in memo.operator.working and memo.operator.loop.is_news(*identity(kind, event["object"]))
@@ -138,7 +140,7 @@ def _credentials(settings: kopf.OperatorSettings) -> wiring.Credentials:
         certificate_path=_text(found.certificate_path),
         private_key_path=_text(found.private_key_path),
         insecure=bool(found.insecure),
-        # Where a pod's token is renewed; a token from elsewhere has no such file.
+        # The file in which a pod's token is renewed. Only if kopf's token came from it: another one must not be replaced.
         token_file=file if file.exists() and file.read_text(encoding="utf-8").strip() == found.token else None,
     )
 
@@ -153,7 +155,7 @@ Start = Callable[[wiring.Credentials], Awaitable[wiring.Operator]]
 
 
 def prepared(settings: Settings, begin: Start) -> dict[str, Any]:
-    """What ``kopf.run`` is called with, to have the operator that ``begin`` makes of credentials."""
+    """The keyword arguments for ``kopf.run``. ``begin`` builds the operator from the credentials that kopf finds."""
     if settings.kubeconfig is not None:
         os.environ["KUBECONFIG"] = str(settings.kubeconfig)
     insights = watched.Insights()
