@@ -1,6 +1,6 @@
-"""Mounted files by which the operator gets into other systems, and knows them again. Called by the clients of these systems.
+"""Mounted credentials for other systems, and the certificate authorities to trust. Called by the clients of these systems.
 
-They are read at every call, because they are rotated while the operator runs. What is in them appears in no error.
+The files are read at every call, because they are rotated while the operator runs. Their content never appears in an error.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from pelagos.ports.errors import RejectedError
 
 
 def secret(system: str, file: Path, setting: str) -> str:
-    """The content of a mounted Secret, in one line. ``setting`` named the file. Raises RejectedError."""
+    """The content of a mounted Secret, which must be one line. ``setting`` is the setting that names the file.
+
+    Raises RejectedError.
+    """
     try:
         content = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -26,7 +29,7 @@ def secret(system: str, file: Path, setting: str) -> str:
 
 
 class Trusted:
-    """Whose certificates are believed: of the authorities in ``file``, else of those that this machine trusts."""
+    """Which certificate authorities are trusted: those in ``file``, else those of this machine."""
 
     def __init__(self, system: str, file: Path | None, setting: str) -> None:
         self._system = system
@@ -35,7 +38,7 @@ class Trusted:
         self._known: tuple[tuple[int, int], ssl.SSLContext] | None = None
 
     def tls(self) -> ssl.SSLContext | bool:
-        """As aiohttp takes it, made anew when the file has changed. Raises RejectedError."""
+        """The value for aiohttp's ``ssl`` argument, rebuilt when the file has changed. Raises RejectedError."""
         file = self._file
         if file is None:
             return True
@@ -52,7 +55,7 @@ class Trusted:
 
 
 def scrubbed(content: bytes, authorization: str) -> bytes:
-    """What a server said without the header that it was sent, and the password in that: some proxies quote it."""
+    """A server's answer with the credentials that we sent masked: some proxies quote the Authorization header."""
     _, _, sent = authorization.partition(" ")
     hidden = [sent.encode()]
     if authorization.startswith("Basic "):

@@ -1,6 +1,7 @@
-"""What an engine, a tracker or a store says of itself: all that others know of it before anything of it is loaded.
+"""Descriptors of engines, trackers and stores: all that the rest of the operator knows of one before it is loaded.
 
-A descriptor is light: ``make`` imports the engine. An operator starts as fast, and stays as small, as what it uses.
+A descriptor is cheap to import: only ``make`` imports the engine itself. So an operator pays, in start-up time and memory, only
+for the engines that it uses.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
 From = TypeVar("From")
-"""What one is made from: engines and trackers from their `EngineContext`, stores from settings."""
+"""The argument of ``make``: an `EngineContext` for engines and trackers, the settings for stores."""
 
 
 @dataclass(frozen=True)
 class EngineContext:
-    """What an engine is made from; ``namespace_of`` tells a resource's namespace by its uid, None when unknown."""
+    """The dependencies of an engine; ``namespace_of`` maps a resource's uid to its namespace, None when it is unknown."""
 
     settings: Settings
     api: KubernetesRest
@@ -41,7 +42,7 @@ class EngineContext:
 
 @dataclass(frozen=True)
 class Tracker:
-    """What a tracker is made into: both of its ports, and how to close it."""
+    """A tracker that was made: both of its ports, and how to close it."""
 
     tracking: Tracking
     registry: Models
@@ -50,41 +51,44 @@ class Tracker:
 
 @dataclass(frozen=True)
 class Descriptor(Generic[From]):
-    """One of them. ``name`` is what its setting says to choose it, ``system`` what it is called in metrics."""
+    """An engine, tracker or store. ``name`` is the value of the setting that selects it, ``system`` its label in metrics."""
 
     name: str
     system: str
     summary: str
-    """What it is, for people who choose one."""
+    """A short description, for people who choose one."""
     make: Callable[[From], Any]
-    """An engine, behind its port, with ``close``; a `Tracker`; a store, behind its port."""
+    """Returns the engine behind its port, with ``close``; or a `Tracker`; or the store behind its port."""
     is_elsewhere: bool = True
-    """Of engines: whether it does its work on a cluster."""
+    """For engines: whether the work is done on a cluster rather than on this machine."""
     contradiction: Callable[[Settings, bool], str | None] = lambda _settings, _on_cluster: None
-    """Which settings it cannot work with, and what to change; also told is whether any engine works on a cluster."""
+    """Says which settings it cannot work with, and what to change; None when all fit.
+
+    The second argument says whether any engine works on a cluster.
+    """
     rights: tuple[Permission, ...] = ()
-    """Of engines: what the operator needs for it at the API server, beside what it always needs."""
+    """For engines: the rights that the operator needs for it at the API server, in addition to those it always needs."""
     secrets: tuple[frozenset[str], ...] = ()
-    """Of trackers and stores: the keys of a Secret by which pods log in to it, all of one of these sets; none: no login."""
+    """For trackers and stores: the sets of Secret keys by which pods can log in; one set must be complete. Empty: no login."""
     diagnose: Check | None = None
-    """What `pelagos doctor` looks at; None: whether it answers. It imports what it needs, as ``make`` does."""
+    """The check of `pelagos doctor`; None checks only whether it answers. Imports what it needs when called, as ``make`` does."""
 
 
 @dataclass
 class Registry(Generic[From]):
-    """The engines behind one port. ``setting`` is the environment variable that chooses one."""
+    """The engines behind one port. ``setting`` is the environment variable that selects one."""
 
     setting: str
     engines: tuple[Descriptor[From], ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The values of the setting that are allowed."""
+        """The allowed values of the setting."""
         return tuple(engine.name for engine in self.engines)
 
     @property
     def on_cluster(self) -> tuple[Descriptor[From], ...]:
-        """Those for clusters."""
+        """The engines that work on a cluster."""
         return tuple(engine for engine in self.engines if engine.is_elsewhere)
 
     def get(self, name: str) -> Descriptor[From]:
@@ -98,7 +102,7 @@ class Registry(Generic[From]):
         raise ValueError(f"{self.setting} is {name!r}; allowed: {', '.join(self.names)}")
 
     def by_uri(self, uri: str) -> Descriptor[From]:
-        """Of stores: the one whose name is the scheme of ``uri``; for an empty uri the first, which needs none.
+        """For stores: the one whose name is the scheme of ``uri``; for an empty ``uri`` the first, which needs no scheme.
 
         Raises ValueError, with all schemes, when there is none.
         """
@@ -112,11 +116,11 @@ class Registry(Generic[From]):
         raise ValueError(f"{self.setting} is {uri!r}; allowed: {schemes}, or nothing ({first.summary})")
 
     def register(self, engine: Descriptor[From]) -> None:
-        """Add one of others: what a module that PELAGOS_EXTENSIONS names calls. Raises as ``including`` does."""
+        """Add a third-party engine; called by modules that PELAGOS_EXTENSIONS names. Raises as ``including`` does."""
         self.engines = self.including([engine]).engines
 
     def including(self, more: Sequence[Descriptor[From]]) -> Registry[From]:
-        """The same with engines of others, which whoever starts the operator names here. Nothing is ever found by itself.
+        """This registry with third-party engines added. They must be named explicitly: nothing is ever discovered.
 
         Raises ValueError for a name that is taken.
         """

@@ -1,4 +1,4 @@
-"""What checks of ``pelagos doctor`` look at and find. Engines bring their own, by their descriptors; the doctor shows all."""
+"""Inputs and findings of the checks of ``pelagos doctor``. Engines bring their own through their descriptors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
 NOBODY = "pelagos-doctor"
-"""A name that nothing has."""
+"""A name that no object has, for requests that test rights and reachability only."""
 _TIMEOUT = aiohttp.ClientTimeout(total=8)
 
 
@@ -28,16 +28,16 @@ class State(Enum):
 
     OK = "ok"
     NOTE = "note"
-    """Optional, and not there; or it may not be looked at."""
+    """Optional and missing, or not readable with our rights."""
     WARNING = "warning"
-    """Works, and will hurt."""
+    """Works now, but will cause trouble."""
     FAILURE = "failure"
-    """Pelagos cannot do its work."""
+    """Pelagos cannot work."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """``subject`` is what was looked at, ``message`` what was found, ``hint`` what to do about it."""
+    """``subject`` is what was checked, ``message`` what was found, ``hint`` what to do about it."""
 
     subject: str
     state: State
@@ -46,28 +46,28 @@ class Finding:
 
 
 def ok(subject: str, message: str) -> Finding:
-    """As it should be."""
+    """A finding that needs no action."""
     return Finding(subject, State.OK, message)
 
 
 def note(subject: str, message: str, hint: str = "") -> Finding:
-    """For information."""
+    """A finding for information: something optional is missing, or could not be checked."""
     return Finding(subject, State.NOTE, message, hint)
 
 
 def warning(subject: str, message: str, hint: str) -> Finding:
-    """Works, and will hurt."""
+    """A finding about something that works now but will cause trouble."""
     return Finding(subject, State.WARNING, message, hint)
 
 
 def failure(subject: str, message: str, hint: str) -> Finding:
-    """Does not work."""
+    """A finding about something that does not work."""
     return Finding(subject, State.FAILURE, message, hint)
 
 
 @dataclass(frozen=True)
 class DoctorContext:
-    """The installation that is looked at. ``home`` is the operator's namespace; ``tenants`` those of resources."""
+    """The installation that is checked. ``home`` is the operator's namespace; ``tenants`` are the namespaces of resources."""
 
     settings: Settings
     api: KubernetesRest
@@ -79,7 +79,7 @@ Check = Callable[[DoctorContext], Awaitable[Iterable[Finding]]]
 
 
 def hidden(subject: str, answer: Answer) -> Finding:
-    """An answer that says nothing about what was asked for, because we may not look, or the server cannot."""
+    """A note that something could not be checked, because we lack the right, or the server could not answer."""
     return note(
         subject,
         f"cannot be looked at: {answer.message}",
@@ -88,21 +88,21 @@ def hidden(subject: str, answer: Answer) -> Finding:
 
 
 def items(answer: Answer) -> list[dict[str, Any]]:
-    """The objects of a list."""
+    """The objects in the answer to a list request; empty when the answer is no list."""
     found = answer.body.get("items")
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a server said over HTTP."""
+    """A server's HTTP answer; ``text`` is cut to 2000 characters."""
 
     status: int
     text: str
 
 
 async def fetch(url: str, *, ca: Path | None = None, headers: Mapping[str, str] | None = None) -> Reply:
-    """GET. Raises OutageError when nothing answers."""
+    """GET ``url`` without following redirects. Raises OutageError when nothing answers within 8 seconds."""
     tls: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(ca)) if ca else True
     try:
         async with (
@@ -115,13 +115,13 @@ async def fetch(url: str, *, ca: Path | None = None, headers: Mapping[str, str] 
 
 
 def program(subject: str, path: Path) -> Finding:
-    """Whether a program of this machine is there."""
+    """Whether an executable exists on this machine."""
     if os.access(path, os.X_OK):
         return ok(subject, f"on this machine, with {path}")
     return failure(subject, f"on this machine, and {path} is missing", "make install")
 
 
 def first_line(text: str) -> str:
-    """The beginning of what a server said."""
+    """The first line of ``text``, at most 120 characters; "nothing" when it is empty."""
     lines = text.strip().splitlines()
     return lines[0][:120] if lines else "nothing"

@@ -1,1 +1,1 @@
-"""Pipelines in Kubeflow Pipelines."""
+"""Runs pipelines on a Kubeflow Pipelines server."""

@@ -1,6 +1,6 @@
-"""Why a step ended without success, from its pod or, when that is gone, from its node of the Workflow. Pure; called by `reading`.
+"""Why a step failed, from its pod or, if that no longer exists, from its Workflow node. Pure; called by `reading`.
 
-The pods that a cluster ends (evicted, preempted, deleted, their node lost) are interruptions: the step did nothing wrong.
+A pod that the cluster ended (evicted, preempted, deleted, its node lost) is an interruption: the step did nothing wrong.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _GONE = re.compile(
     r"imminent node shutdown|exit code (137|143)|signal: (killed|terminated)|low on resource",
     re.IGNORECASE,
 )
-"""What is said of pods that were ended from outside; the step itself did nothing wrong."""
+"""Wording about pods that were ended from outside; the step itself did nothing wrong."""
 _UNASKED = re.compile(r"failed (calling|to call) webhook", re.IGNORECASE)
-"""What is said where a pod was not made because the cluster could not ask a webhook; Argo gives up at once for most causes."""
+"""Wording when a pod was not created because a webhook did not answer; for most causes Argo gives up at once."""
 _DISRUPTION = "DisruptionTarget"
 _PREEMPTED = re.compile(r"^(WorkloadEvictedDueToPreempted|Preempted to accommodate)\b")
-"""So begins what Kueue says of a pod whose quota another workload got."""
+"""How Kueue's messages begin about a pod whose quota went to another workload."""
 _WHY_PREEMPTED = (
     ("due to prioritization", "for a more important workload"),
     ("due to Fair Sharing", "for a fair share among the queues of its cohort"),
@@ -36,32 +36,32 @@ _BY_NODE = frozenset(
     {"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting", "Preempted"}
     | {"NodeAffinity", "UnexpectedAdmissionError"}
 )
-"""Reasons of pods that their node ended, or did not take."""
+"""Reasons of pods that their node ended or did not admit."""
 _NO_ROOM = "OutOf"
-"""So begin the reasons of pods that a node had no room for after all: OutOfcpu, OutOfmemory, OutOfnvidia.com/gpu."""
+"""Prefix of the reasons when a node had no room for the pod after all: OutOfcpu, OutOfmemory, OutOfnvidia.com/gpu."""
 _DEADLINE = re.compile(r"\bDeadlineExceeded\b")
-"""Of a pod that took longer than its own limit; Kubernetes' word."""
+"""Kubernetes' reason for a pod that exceeded its own time limit."""
 
 
 @dataclass(frozen=True)
 class Cause:
-    """What ended a step, in the cluster's words. ``pod`` is empty when it is gone."""
+    """What ended a step, in the cluster's words. ``pod`` is empty when it no longer exists."""
 
     state: RunState
     step: str
     words: str
     pod: str = ""
     queue: str = ""
-    """Of Kueue, that the pod was in."""
+    """The Kueue queue that the pod was in."""
 
     @property
     def is_preempted(self) -> bool:
-        """Whether Kueue gave its quota to another workload. What a Workflow says of that may be a step's own words."""
+        """Whether Kueue gave the pod's quota to another workload. Only a pod counts: a Workflow's words may be the step's own."""
         return bool(self.pod) and self.state is RunState.INTERRUPTED and _PREEMPTED.match(self.words) is not None
 
     @property
     def sentence(self) -> str:
-        """For people, with what to do where that is known."""
+        """The cause as a sentence for people, with a hint where one is known."""
         if is_out_of_memory(self.words):
             return f"step {self.step} ran out of memory ({self.words}); give it more in spec.resources.memory"
         if self.is_preempted:
@@ -69,7 +69,7 @@ class Cause:
             where = f" in the queue {self.queue}" if self.queue else ""
             return f"step {self.step} was preempted{where} {whom}: {self.words}"
         if self.state is RunState.INTERRUPTED:
-            # Of a process below the container's first one, some runtimes do not say that memory was the cause.
+            # For a killed child of the container's first process, some runtimes do not report that memory was the cause.
             killed = "exit code 137" in self.words
             if not self.pod and _UNASKED.search(self.words):
                 return f"the cluster took no pod of step {self.step}, since a webhook does not answer: {self.words}"
@@ -79,21 +79,21 @@ class Cause:
 
 
 def by_words(step: str, told: str) -> Cause:
-    """The cause where words are all there is."""
-    # Memory is looked for first: a pod that was killed for it has exit code 137 too, and as interrupted it would be tried
-    # again, to be killed again.
+    """The cause, judged from a message alone."""
+    # Check for memory first: a pod killed for it also has exit code 137, and as an interruption it would be retried and
+    # killed again.
     own = is_out_of_memory(told) or _DEADLINE.search(told)
     outside = _GONE.search(told) or _UNASKED.search(told)
     return Cause(RunState.INTERRUPTED if outside and not own else RunState.FAILED, step, told)
 
 
 def is_out_of_memory(told: str) -> bool:
-    """Whether memory was the cause."""
+    """Whether the message says that a container ran out of memory."""
     return _OUT_OF_MEMORY.search(told) is not None
 
 
 def of_failure(seen: Facts, steps: Collection[str]) -> Cause | None:
-    """The first step that failed; None when the cluster shows none."""
+    """The cause of the first failed step; None when the cluster shows no failure."""
     for pod in sorted(seen.of_steps(), key=facts.ended_at):
         found = _of_pod(pod, facts.step_of(pod, steps) or facts.name(pod))
         if found is not None:
@@ -102,7 +102,7 @@ def of_failure(seen: Facts, steps: Collection[str]) -> Cause | None:
     for step, node in failed:
         if step:
             return by_words(step, node.words or "neither its pod nor its workflow says why")
-    # What prepares a step fails before there is one: it is told as it is, and by its own name.
+    # A driver pod fails before its step has one: report it as it is, under its own name if no step is known.
     for pod in sorted((pod for pod in seen.pods if not facts.is_of_step(pod)), key=facts.ended_at):
         found = _of_pod(pod, facts.step_of(pod, steps) or facts.name(pod))
         if found is not None:
@@ -136,17 +136,17 @@ def _of_pod(pod: Body, step: str) -> Cause | None:
                 RunState.INTERRUPTED if gone else RunState.FAILED, step, f"{told}: {said}" if said else told, name
             )
     told = facts.words(status.get("message")) or reason
-    # Without a word the Workflow may have one.
+    # If the pod has no message, the Workflow may have one.
     return replace(by_words(step, told), pod=name) if told and facts.phase(pod) == "Failed" else None
 
 
 def _from_outside(pod: Body) -> str:
-    """Who or what ended it that is neither the step nor its time limit; "" when nobody did."""
+    """What ended the pod other than the step itself or its time limit; "" when nothing did."""
     status = facts.status(pod)
     reason, said = facts.text(status.get("reason")), facts.words(status.get("message"))
     if reason in _BY_NODE or reason.startswith(_NO_ROOM):
         return f"{reason}: {said}".rstrip(": ")
-    # Kueue's own words come first: the cluster may add that the pod was deleted by its interface.
+    # Kueue's own message comes first: the cluster may only add that the pod was deleted through the API.
     for kind in (facts.STOPPED, _DISRUPTION):
         told = facts.condition(pod, kind)
         if told.get("status") == "True":

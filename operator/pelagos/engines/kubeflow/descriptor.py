@@ -29,7 +29,7 @@ RIGHTS = (
         "Keep the runs of a resource together.",
     ),
 )
-"""A server of several users asks the API server whether we may; no request of ours shows these."""
+"""A multi-user server checks these rights at the API server; none of our own requests to the API server uses them."""
 
 
 def _make(context: EngineContext) -> Kubeflow:

@@ -1,4 +1,4 @@
-"""What ``pelagos doctor`` says of a Kubeflow Pipelines server. Called through the descriptor."""
+"""The checks of ``pelagos doctor`` for a Kubeflow Pipelines server. Called through the descriptor."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pelagos.engines.kubeflow import namespace_diagnosis
 from pelagos.settings import Settings
 
 MOST = 20
-"""Namespaces in which runs are asked for."""
+"""How many namespaces are checked."""
 
 
 async def look(context: DoctorContext) -> Iterable[Finding]:
-    """The server, whose users it has, and whether we may see runs."""
+    """Check the server, whether it is multi-user, whether we may list runs, and the namespaces of the pods."""
     given = context.settings
     subject, url = "pipelines", given.kubeflow_url.rstrip("/")
     if not url:
@@ -40,7 +40,7 @@ async def look(context: DoctorContext) -> Iterable[Finding]:
     if not many and not given.kubeflow_namespace:
         message = "the server is single-user, and PELAGOS_KUBEFLOW_NAMESPACE is empty"
         findings.append(warning(subject, message, "Set it to the namespace in which that server runs pipelines."))
-    # Pods run where runs do: in the one namespace of a server of a single user, else in those of tenants.
+    # Pods run where runs do: in the one namespace of a single-user server, else in those of the tenants.
     places = (given.kubeflow_namespace,) if given.kubeflow_namespace else context.tenants[:MOST] if many else ()
     account = "default-editor" if many else "pipeline-runner"
     looked = await asyncio.gather(*(namespace_diagnosis.look(context, place, account) for place in places))
@@ -49,7 +49,7 @@ async def look(context: DoctorContext) -> Iterable[Finding]:
 
 
 async def _runs(given: Settings, tenants: tuple[str, ...]) -> list[Finding]:
-    """Whether the operator may look at runs: a healthy server can refuse it, and each namespace of a multi-user one by itself."""
+    """Check that the operator may list runs: a healthy server can refuse that, a multi-user one per namespace."""
     places = (given.kubeflow_namespace,) if given.kubeflow_namespace and tenants else tenants[:MOST] or ("",)
     found = await asyncio.gather(*(_runs_in(given, place) for place in places))
     return [finding for finding in found if finding is not None] or [ok("pipelines", "the operator may list runs")]

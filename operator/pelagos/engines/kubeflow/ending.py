@@ -1,7 +1,8 @@
-"""Ends runs on a Kubeflow Pipelines server, and knows which have ended though the server does not say so. Used by the engine.
+"""Ends runs on a Kubeflow Pipelines server, and knows which have ended although the server does not say so. Used by the engine.
 
-A server takes the request and ends the run later. It may never confirm that: a run whose workflow somebody deleted stays as it
-was for ever, and some servers call failed what they were asked to end. So what was asked for, and when, is remembered here.
+A server accepts the request and ends the run later. It may never confirm that: a run whose workflow somebody deleted keeps its
+last state for ever, and some servers report a run as failed that they were asked to end. So the requests, and their times, are
+remembered here.
 """
 
 from __future__ import annotations
@@ -30,23 +31,23 @@ Struct = dict[str, Any]
 
 @dataclass(frozen=True)
 class Timeouts:
-    """How long the engine waits for what the server does later, in seconds, and how often it looks."""
+    """How long the engine waits for the server, and how often it looks, in seconds unless the type says otherwise."""
 
     end: float = 1.0
-    """For runs to end after they were asked to; then the caller is told to come again, and can do something else meanwhile."""
+    """How long to wait for runs to end after the request; then the caller gets UnfinishedError and comes back later."""
     unconfirmed: float = 300.0
-    """For a server that never confirms an end, because the run's workflow is gone; then the run counts as canceled."""
+    """After this long without confirmation, as when the run's workflow was deleted, the run counts as canceled."""
     poll: float = 0.25
     silence: timedelta = reading.SILENCE
     grace: timedelta = reading.SILENCE_GRACE
     relist: float = 60.0
-    """Between two looks at all attempts of a run, in seconds; in between the latest alone is asked for."""
+    """How often all attempts of a run are listed, in seconds; in between only the latest is read."""
     look: timedelta = SHORTEST
-    """Between two looks at the pods of a run that has just begun to do what it does."""
+    """Shortest pause between two looks at the pods of a run, used when its state has just changed."""
 
 
 class Endings:
-    """Ends runs by ``rest``. What is in memory saves waiting: an engine that starts anew asks the server, and waits, again."""
+    """Ends runs through ``rest``. Memory only saves waiting: after a restart the engine asks the server, and waits, again."""
 
     def __init__(self, rest: KubeflowRest, timeouts: Timeouts) -> None:
         self._rest = rest
@@ -56,44 +57,44 @@ class Endings:
         self._given_up: set[str] = set()
 
     def has_ended(self, run: Struct) -> bool:
-        """Whether a run that does not say so was ended by us."""
+        """Whether we ended this run, although the server does not report it as canceled."""
         identifier = str(run.get("run_id", ""))
-        # A server takes a request to end a run only while the run goes on; some call that run failed afterwards.
+        # A server accepts a request to end a run only while it is running; some report that run as failed afterwards.
         return identifier in self._given_up or (identifier in self._accepted and run.get("state") == "FAILED")
 
     def is_due(self, run: Struct) -> bool:
-        """Whether to ask for its end: not when that was done a moment ago."""
+        """Whether to ask for the run's end: not if that was done within the last ``unconfirmed`` seconds."""
         return monotonic() - self._asked.get(str(run.get("run_id", "")), -inf) > self._timeouts.unconfirmed
 
     async def end(self, runs: Sequence[Struct], is_finished: Callable[[Struct], bool]) -> None:
-        """End what the server says is going on, and wait for it. Raises UnfinishedError when that takes longer."""
+        """End the runs that the server reports as running, and wait for it. Raises UnfinishedError when that takes longer."""
         alive = [run for run in runs if not reading.is_over(run) and run["run_id"] not in self._given_up]
-        # First all requests, then all waiting: the server ends them beside each other, within one time for all.
+        # Send all requests before waiting: the server ends the runs in parallel, and one deadline covers them all.
         for run in alive:
             await self._terminate(run)
         deadline = monotonic() + self._timeouts.end
         for run in alive:
             if is_finished(run):
-                # It was silent for so long that it counts as gone; a server that lost its workflow will never answer.
+                # It was silent for so long that it counts as lost; a server that lost its workflow would never confirm the end.
                 self._given_up.add(run["run_id"])
             else:
                 await self._wait(run["run_id"], deadline)
 
     async def end_quietly(self, runs: Sequence[Struct]) -> None:
-        """End runs that nobody waits for; what the server cannot end is left for the next look."""
+        """Ask for the end of runs without waiting; those that the server cannot end now are left for the next look."""
         for run in runs:
             try:
                 await self._terminate(run)
-            except NotLeadingError:  # only looking; who leads ends them
+            except NotLeadingError:  # only the leader ends runs
                 return
             except (OutageError, RejectedError) as error:
                 logger.warning("Pipeline run %s could not be ended: %s", run.get("display_name"), error)
 
     async def delete(self, identifier: str) -> None:
-        """Delete a run that has ended; no effect when it is gone. Raises OutageError for a server that keeps it."""
+        """Delete a run that has ended; no effect if it no longer exists. Raises OutageError if the server still has it."""
         with suppress(AbsentError):
             await self._rest.delete_run(identifier)
-        # Believed when it is gone: after this the resource is forgotten, and nobody would end a run that is left.
+        # Verify the deletion: after this the resource is forgotten, and nobody would end a run that remained.
         if await self._get(identifier) is not None:
             message = f"the server said that run {identifier} is deleted, and still has it; asked again later"
             raise OutageError(SYSTEM, message)
@@ -103,7 +104,7 @@ class Endings:
 
     async def _terminate(self, run: Struct) -> None:
         identifier = run["run_id"]
-        # The first request counts, however often the reconciler comes back: else nothing would ever be given up.
+        # Keep the time of the first request, however often the reconciler comes back: else no run would ever be given up.
         self._asked.setdefault(identifier, monotonic())
         if reading.is_being_ended(run):
             return
@@ -112,11 +113,11 @@ class Endings:
         except AbsentError:
             return
         except BrokenError as error:
-            # So it answers too when the run's workflow is gone; whether the run ends is seen by looking.
+            # The server also answers like this when the run's workflow was deleted. Polling shows whether the run ends.
             logger.warning("Pipeline run %s could not be ended at once: %s", run.get("display_name"), error)
         except RejectedError:
-            # It may have ended between our look and our request, or somebody else may be ending it: then there is
-            # nothing to refuse. Only a server that leaves it running has refused us.
+            # The run may have ended since we looked, or somebody else may be ending it: then the rejection does not matter.
+            # It counts only if the run keeps running.
             now = await self._get(identifier)
             if now is not None and not reading.is_over(now) and not reading.is_being_ended(now):
                 raise

@@ -1,10 +1,10 @@
-"""The port Pipelines on a cluster: compiled flows run by a Kubeflow Pipelines server, each attempt a run of its own there.
+"""The Pipelines port on a cluster: a Kubeflow Pipelines server runs the compiled flows, each attempt as a run of its own.
 
-Chosen by wiring for the cluster mode. The server knows neither unique names nor an idempotency key, so a run is looked up
-before it is created and once more after it: of several with one name the oldest counts, the others are ended. What the
-port must give back later (attempt, retry key) is kept with the run, as annotations of its pods. Nothing in memory is needed: it
-saves look-ups, and remembers which runs were being ended. See ``places`` for where runs are, ``ending`` for how they end, and
-``placement`` for what they are made of.
+Chosen by wiring for the cluster mode. The server has neither unique names nor idempotency keys, so a run is looked up before it
+is created and again afterwards: if several have the same name, the oldest counts and the others are ended. State that the port
+must return later (attempt, retry key) is stored with the run, as annotations of its pods. Memory is only a cache: it saves
+look-ups, and remembers which runs are being ended. See ``places`` for where runs live, ``ending`` for how they end, and
+``placement`` for how they are built.
 """
 
 from __future__ import annotations
@@ -49,42 +49,42 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _WITHOUT_LOOK = frozenset({"SUCCEEDED", "SKIPPED", "CANCELED", "CANCELING"})
-"""States of the server that nothing in the cluster would explain further."""
+"""States of the server that a look at the cluster would not explain further."""
 _KINDS = frozenset(kind.singular for kind in kinds.KINDS)
 Struct = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class KubeflowConfig:
-    """An installation: the ``compiled`` flows, what their runs have in common, and where they are.
+    """An installation: the folder of ``compiled`` flows, the defaults of all runs, and where they run.
 
-    ``namespace`` is that of all runs, for a server of a single user; empty: each resource's own. ``namespace_of`` tells the
-    namespace of a resource by its uid, None when it is not known. ``page`` is the server's address in people's browsers.
+    ``namespace`` is used for all runs on a single-user server; empty means each resource's own. ``namespace_of`` maps a
+    resource's uid to its namespace, None when it is unknown. ``page`` is the server's address as browsers reach it.
     """
 
     compiled: Path
     pod_defaults: PodDefaults
     namespace: str = ""
     one_tenant: bool = False
-    """Whether whoever makes resources may use all that is in ``namespace``: only one namespace is watched."""
+    """Whether anyone who creates resources may use everything in ``namespace``, because only one namespace is watched."""
     page: str = ""
     namespace_of: Callable[[str], str | None] = field(default=lambda _uid: None)
     timeouts: Timeouts = field(default_factory=Timeouts)
     secrets: StepSecrets | None = None
-    """Makes the Secrets with the keys of steps; None: reports are not sealed."""
+    """Creates the Secrets with the steps' keys; None: reports are not sealed."""
     logs: KeptLogs | None = None
-    """Keeps the last lines of steps; None: they go with their pods."""
+    """Keeps the last log lines of steps; None: they are lost with their pods."""
     preflight: Preflight | None = None
-    """Looks at a namespace before a run is made there; None: nobody does."""
+    """Checks a namespace before a run is created there; None: no check."""
 
 
 class Kubeflow:
-    """Implements Pipelines. One operator at a time may act on a server; a second one does harm to no run, but ends duplicates."""
+    """Implements Pipelines. One operator at a time should act on a server; a second one harms no run, but ends duplicates."""
 
     def __init__(
         self, rest: KubeflowRest, config: KubeflowConfig, *, objects: Objects | None = None, clock: Clock | None = None
     ) -> None:
-        """``objects`` shows the pods of runs and their Workflows; None: runs are told as the server tells them."""
+        """``objects`` reads the pods and Workflows of runs; None: a run's state is only what the server reports."""
         self._rest = rest
         self._config = config
         self._clock = clock or SystemClock()
@@ -96,10 +96,13 @@ class Kubeflow:
         self._locks: WeakValueDictionary[RunName, asyncio.Lock] = WeakValueDictionary()
 
     async def find(self, name: RunName) -> PipelineRun | None:
-        """As in the port."""
+        """The latest attempt of a run; None when the server has none.
+
+        Costs one request by id, and a listing of all attempts every ``relist`` seconds.
+        """
         if name in self._latest and monotonic() - self._listed.get(name, -inf) < self._config.timeouts.relist:
-            # By its id, the cheapest look there is. A newer attempt, which another operator made, and an
-            # older one that somebody has revived on the server's page, are found by listing from time to time.
+            # Reading by id is the cheapest request. Listing every so often finds what it would miss: a newer attempt made by
+            # another operator, and an older one that somebody retried on the server's page.
             with suppress(AbsentError):
                 return await self._note(name, await self._rest.get_run(self._latest[name]))
         attempts = await self._attempts(name, await self._places.of_run(name))
@@ -109,7 +112,7 @@ class Kubeflow:
         return await self._note(name, attempts[-1])
 
     async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
-        """As in the port; reads the runs of one experiment."""
+        """The latest attempt of each run of a resource, finished ones too; reads the runs of one experiment."""
         place = await self._places.of_resource(uid)
         if place is None:
             return ()
@@ -120,13 +123,13 @@ class Kubeflow:
                 known = latest.get(name)
                 if name and (known is None or _newness(run) < _newness(known)):
                     latest[name] = run
-        except AbsentError:  # somebody deleted the experiment, and a server shows no runs without one
+        except AbsentError:  # somebody deleted the experiment, and a server lists no runs without one
             self._places.forget_experiment(place.experiment)
             return ()
         return tuple(self._read(run) for run in latest.values())
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
-        """As in the port: runs with names of ours, in the namespaces that the server has them in."""
+        """Runs with names of ours, for any resource, from the server's namespaces for ``namespaces``."""
         places = {await self._places.namespace(namespace) for namespace in namespaces or ("",)}
         found: dict[str, Owned] = {}
         for place in sorted(places):
@@ -136,27 +139,30 @@ class Kubeflow:
                 uid = uid_in(name)
                 if uid is not None:
                     self._places.remember(RunName(name), uid, namespace)
-                    # A run that was tried again is as young as its latest attempt: what was made just now is nobody's orphan yet.
+                    # A retried run is as young as its latest attempt, so that a run that was created just now is no orphan yet.
                     times = (reading.silent_since(run), found[name].made_at if name in found else None)
                     found[name] = Owned(name, uid, namespace, max(filter(None, times), default=None))
         return tuple(found.values())
 
     async def answers(self) -> None:
-        """Ask the server whether it is well; raises OutageError or RejectedError when it is not."""
+        """Ask the server for its health; raises OutageError or RejectedError when it is not healthy."""
         await self._rest.is_healthy()
 
     async def submit(self, request: RunRequest) -> PipelineRun:
-        """As in the port. Raises RejectedError for a name, a flow or parameters that cannot be run."""
+        """Make the attempt exist exactly once, and return it, or the attempt that stands in its way.
+
+        Raises RejectedError for a name, a flow or parameters that cannot be run.
+        """
         require_valid_name(SYSTEM, request.name)
         if self._config.namespace not in {"", request.namespace} and not self._config.one_tenant:
             request = tenancy.in_common_namespace(request, self._config.pod_defaults, self._config.namespace)
         documents = await asyncio.to_thread(self._compiled, request)
         self._places.remember(request.name, request.labels.get(UID_LABEL, ""), request.namespace)
-        # In this order lies that a run is launched once, on a server that takes any number of runs of one name:
-        # 1. One change of a run at a time, so that two passes of this operator do not both find nothing.
-        # 2. Look, on the server and not in memory: whoever died after the request and before the answer launched it too.
-        # 3. Create only an attempt that is newer than all that are there. One that goes on is adopted, whatever its attempt.
-        # 4. Look again (_create): the oldest of this attempt counts, for everybody who looks, and the others are ended.
+        # The order of these steps is what launches a run only once, on a server that accepts any number of runs of one name:
+        # 1. One change per run at a time, so that two passes of this operator do not both find nothing.
+        # 2. Look on the server, not in memory: an operator that died between request and answer may have launched it too.
+        # 3. Create only an attempt that is newer than all existing ones. A running one is adopted, whatever its attempt.
+        # 4. Look again (_create): the oldest run of this attempt counts, for every operator, and the others are ended.
         async with self._locked(request.name):
             place = await self._places.for_new_run(request)
             attempts = await self._attempts(request.name, place)
@@ -166,11 +172,11 @@ class Kubeflow:
                 if latest.state not in FINISHED or request.attempt <= before.attempt:
                     return latest
                 if key == request.retry_key:
-                    # Attempts are limited per retry key: a person's new key begins to count anew. One that others were let
-                    # before is no attempt that failed.
+                    # Attempts are limited per retry key, and a new key from a person starts the count again. A preempted attempt
+                    # is not counted, because it did not fail.
                     count = Count(request.attempt, before.with_key + (latest.reason != reasons.PREEMPTED))
-                # What we take for finished the server may not: silent runs could come back and write beside the new one.
-                # Nobody waits for that: a server that lost a run's workflow never confirms its end.
+                # A run that counts as finished here may not be over for the server: a silent run could come back and write
+                # alongside the new one. Do not wait for its end: a server that lost the run's workflow never confirms it.
                 await self._endings.end_quietly([run for run in attempts if not reading.is_over(run)])
             else:
                 try:
@@ -178,7 +184,7 @@ class Kubeflow:
                         request.name, request.labels.get(UID_LABEL, ""), self._where(request)
                     )
                 except RejectedError:
-                    # Another operator may have launched it after step 2: the pods are those of its run, which has a record now.
+                    # Another operator may have launched the run after step 2: then the pods are of that run, which is listed now.
                     attempts = await self._attempts(request.name, place)
                     if not attempts:
                         raise
@@ -186,17 +192,17 @@ class Kubeflow:
             return await self._create(request, documents, place, count)
 
     async def cancel(self, name: RunName) -> None:
-        """As in the port; returns when the run has ended. Raises UnfinishedError when that takes longer."""
+        """End all attempts of a run and wait until they have ended. Raises UnfinishedError when that takes longer."""
         async with self._locked(name):
             attempts = await self._attempts(name, await self._places.of_run(name))
             await self._endings.end(attempts, self._is_finished)
 
     async def delete(self, name: RunName) -> None:
-        """As in the port: all attempts, and the experiment when nothing else is in it."""
+        """End and delete all attempts, and the experiment when it is empty then. Raises UnfinishedError, as ``cancel`` does."""
         async with self._locked(name):
             place = await self._places.of_run(name)
             attempts = await self._attempts(name, place)
-            # Ended before deleted: of a run that is deleted nobody could say whether its pods are gone.
+            # End before deleting: once a run is deleted, nobody can tell whether its pods still run.
             await self._endings.end(attempts, self._is_finished)
             for run in attempts:
                 await self._endings.delete(run["run_id"])
@@ -205,14 +211,14 @@ class Kubeflow:
         self._forget(name)
 
     async def close(self) -> None:
-        """Forget what is in memory; runs go on."""
+        """Stop background work and clear the caches; runs continue."""
         if self._config.logs is not None:
             await self._config.logs.close()
         self._latest.clear()
         self._places.forget_experiments()
 
     async def check(self) -> None:
-        """Raises OutageError when the server cannot be used, or not as it is set up. For readiness, and `pelagos doctor`."""
+        """Raise OutageError when the server, or our settings for it, cannot be used. For readiness and `pelagos doctor`."""
         await self._places.check()
 
     async def _create(
@@ -223,7 +229,7 @@ class Kubeflow:
             placed = placement.place(documents, request, self._config.pod_defaults, count)
             await self._config.preflight.require(where, preflight.needs(placed, account))
         if self._config.secrets is not None:
-            # Before the run: a pod waits for a Secret that it names.
+            # Created before the run, because a pod waits for a Secret that it names.
             key = await self._config.secrets.provide(request.namespace, where)
         body = {
             "display_name": reading.display_name(request.name, request.attempt),
@@ -241,12 +247,12 @@ class Kubeflow:
                 raise _explained(error) from error
             self._places.forget_experiments()
             raise OutageError(SYSTEM, f"the experiment of run {request.name} was deleted meanwhile: {error}") from error
-        # Another operator, or a request of ours whose answer was lost, may have created it too, an instant ago.
+        # Another operator, or an earlier request of ours whose answer was lost, may have created the same attempt.
         attempts = await self._attempts(request.name, place)
         return await self._note(request.name, attempts[-1] if attempts else created)
 
     async def _attempts(self, name: RunName, place: Place | None) -> list[Struct]:
-        """All attempts of a run, the latest last. Of several runs with one name the oldest counts; the others are ended."""
+        """All attempts of a run, the latest last. Of duplicates within one attempt the oldest counts; the others are ended."""
         if place is None:
             return []
         by_attempt: dict[int, list[Struct]] = {}
@@ -259,7 +265,7 @@ class Kubeflow:
             self._places.forget_experiment(place.experiment)
             return []
         for attempt, runs in by_attempt.items():
-            # The same order for everybody: two operators that meet here end the same duplicates, and never each other's.
+            # Every operator sorts the same way, so two of them end the same duplicates, and never each other's choice.
             runs.sort(key=reading.age)
             duplicates = [run for run in runs[1:] if not reading.is_over(run)]
             if duplicates:
@@ -278,7 +284,7 @@ class Kubeflow:
     def _read(self, run: Struct) -> PipelineRun:
         timeouts, page = self._config.timeouts, (self._config.page or self._rest.url).rstrip("/")
         since = reading.silent_since(run)
-        # How long a run has been silent is measured by our own clock, from when we first saw that: the server's may be set.
+        # Measure silence by our own clock from when we first saw it, because the server's clock may be adjusted.
         identifier = str(run.get("run_id", ""))
         now = since + self._clock.age((identifier, "silent"), since) if since is not None else self._clock.now()
         judgement = Judgement(now, page, self._endings.has_ended(run), timeouts.silence, timeouts.grace)
@@ -303,14 +309,14 @@ class Kubeflow:
     def _keep_logs(self, found: PipelineRun, run: Struct) -> None:
         uid, (kind, told, resource) = uid_in(found.name) or "", reading.resource(run) or ("", "", "")
         namespace = self._config.namespace_of(uid)
-        # The server's word for the namespace is not taken: whoever can start runs there could have lines kept anywhere.
+        # Do not trust the namespace that the run states: anyone who can start runs could have lines written to any namespace.
         if self._config.logs is not None and namespace and told == namespace and kind in _KINDS:
             pods, whose = self._config.namespace or namespace, f"{kind}/{namespace}/{resource}"
             ended = Ended(found.name, found.attempt, run["run_id"], found.finished_at, pods, uid, namespace, whose)
             self._config.logs.note(ended)
 
     def _where(self, request: RunRequest) -> str:
-        """The namespace of its pods."""
+        """The namespace that the run's pods are in."""
         return self._config.namespace or request.namespace
 
     def _forget(self, name: RunName) -> None:
@@ -327,7 +333,7 @@ class Kubeflow:
         return list(yaml.safe_load_all(text))
 
     def _locked(self, name: RunName) -> asyncio.Lock:
-        """One change of a run at a time; the lock lives as long as somebody holds it."""
+        """The lock for changes of one run; it is dropped when nobody holds or awaits it."""
         return self._locks.setdefault(name, asyncio.Lock())
 
 
@@ -339,9 +345,9 @@ def from_settings(
     secrets: StepSecrets | None = None,
     cluster: KubernetesRest | None = None,
 ) -> Kubeflow:
-    """The engine that the settings describe; ``cluster`` is the API server of its pods.
+    """The engine as configured by the settings; ``cluster`` is the API server that has its pods.
 
-    Raises ValueError for settings without PELAGOS_KUBEFLOW_URL.
+    Raises ValueError when PELAGOS_KUBEFLOW_URL is not set.
     """
     if not settings.kubeflow_url:
         raise ValueError(
@@ -370,7 +376,7 @@ def from_settings(
 
 
 def pod_defaults(settings: Settings) -> PodDefaults:
-    """What the settings say that all runs have in common."""
+    """The settings that all runs share."""
     return PodDefaults(
         image=settings.trainer_image,
         image_pull_policy=settings.image_pull_policy,
@@ -389,13 +395,13 @@ def pod_defaults(settings: Settings) -> PodDefaults:
 
 
 def _describe(request: RunRequest) -> str:
-    """For people; older servers keep 255 characters."""
+    """The description of a run, for people; older servers keep 255 characters."""
     what = request.labels.get(RESOURCE_TAG, request.name)
     return f"{what}, attempt {request.attempt}, started by Pelagos"[:255]
 
 
 def _explained(error: RejectedError) -> RejectedError:
-    """With what to do, where that is known."""
+    """The error with a hint, where one is known."""
     if "archived" not in str(error).lower():
         return error
     hint = "Restore it on the page of Kubeflow Pipelines (Experiments, Archived); the run is submitted then"
@@ -403,6 +409,6 @@ def _explained(error: RejectedError) -> RejectedError:
 
 
 def _newness(run: Struct) -> tuple[int, Any]:
-    """To sort by: the highest attempt first, and of its runs the oldest."""
+    """Sort key: the highest attempt first, and among its runs the oldest."""
     _, attempt = reading.identity(run) or ("", 0)
     return -attempt, reading.age(run)

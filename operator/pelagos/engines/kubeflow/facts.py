@@ -1,10 +1,10 @@
-"""What the cluster shows of a run: the pods of its steps and its Argo Workflow. Pure.
+"""The facts about a run in the cluster: the pods of its steps and its Argo Workflow. Pure.
 
 `sight` reads them; `causes` and `obstacles` judge by them.
 
-Real servers tell neither why a step failed nor that one waits, and name no pod. A step's pod carries our annotations and labels,
-and tells by an annotation which node of the Workflow it is; a node that lost its pod keeps a message. Both are written by
-others: what has not the shape that is expected counts as nothing.
+Real servers say neither why a step failed nor that one waits, and name no pod. A step's pod carries our annotations and labels,
+and an annotation that names its node in the Workflow; a node that lost its pod keeps a message. Both are written by others, so
+anything that does not have the expected shape is treated as missing.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from pelagos.engines.kubeflow.placement import RUN_ANNOTATION
 Body = Mapping[str, Any]
 
 RUN_LABEL = "pipeline/runid"
-"""On pods and Workflows, with the server's id of the run."""
+"""The label of pods and Workflows with the server's id of the run."""
 MAIN = "main"
-"""The container of a step that does its work."""
+"""The container that does the step's work."""
 FUNCTION = "--function_to_execute"
-"""Before the name of what a step's pod executes."""
+"""The argument in a step's pod that precedes the name of its function."""
 STEPS_PODS = "-system-container-impl-"
-"""In the names of pods that do a step's work; those that only prepare one are called driver."""
+"""Part of the names of pods that do a step's work; those that only prepare one are called driver."""
 LONGEST = 700
-"""Characters of what a pod, a node or an event says that are told."""
+"""Longest message of a pod, a node or an event that is reported, in characters."""
 NODE_ID = "workflows.argoproj.io/node-id"
 NODE_NAME = "workflows.argoproj.io/node-name"
 STOPPED = "TerminationTarget"
-"""The condition of a pod that Kueue has ended, with its words."""
+"""The condition of a pod that Kueue has ended; it carries Kueue's message."""
 KUEUES_FINALIZER = "kueue.x-k8s.io/managed"
 OVERDUE = timedelta(minutes=2)
-"""For so long nothing is said of a pod that should be gone."""
+"""How long after its deadline a pod that still exists is not mentioned."""
 POD_NODE = "Pod"
 """The type of a Workflow's nodes that are pods."""
 _LONGEST_GRACE = 366 * 24 * 3600
@@ -44,7 +44,7 @@ _REPETITION = re.compile(r"\([0-9]+\)$")
 
 @dataclass(frozen=True)
 class Node:
-    """A pod as the Workflow knows it."""
+    """A pod as the Workflow records it; ``words`` is its message."""
 
     identifier: str
     path: str
@@ -54,31 +54,33 @@ class Node:
 
 @dataclass(frozen=True)
 class Facts:
-    """``workflow`` is None when there is none; ``is_known``: whether the cluster was asked for it, has such a kind,
-    and has shown all pods."""
+    """The pods of a run, its Workflow and its queue, as read at one time.
+
+    ``workflow`` is None when none was found. ``is_known``: whether it was looked for, its kind is served, and all pods were read.
+    """
 
     namespace: str
     pods: tuple[Body, ...] = ()
     workflow: Body | None = None
     is_known: bool = False
     workloads: tuple[Body, ...] = ()
-    """Of Kueue, in the namespace."""
+    """Kueue's Workloads for the run's pods."""
     has_queues: bool = False
-    """Whether Kueue was asked."""
+    """Whether Kueue's Workloads were read, and none of the run's can be missing from the list."""
     queue_is_missing: bool = False
-    """Whether there is no LocalQueue of the name that a pod which is held back bears."""
+    """Whether the LocalQueue that a held pod names does not exist."""
     places: Mapping[str, int] = field(default_factory=dict)
-    """The place of Workloads in their ClusterQueue, by name, the next one 1; one that is not known is not there."""
+    """Positions of Workloads in their ClusterQueue, by name, where 1 is next; unknown ones are left out."""
     priorities: tuple[str, ...] | None = None
-    """Names of all WorkloadPriorityClasses, where a pod which is held back bears one; None: they were not seen."""
+    """Names of all WorkloadPriorityClasses, read if a held pod names one; None when they were not read."""
     stuck: str = ""
-    """Which pod in the queue of one that is held back takes its quota for no work."""
+    """A message about a pod in the same queue that holds quota without working; "" when there is none."""
     events: tuple[Body, ...] = ()
-    """About pods that a node has taken, and not begun."""
+    """Events about pods that were assigned to a node but have not started."""
 
     @property
     def nodes(self) -> list[Node]:
-        """Pods in the Workflow, whether they are still there or not."""
+        """The Workflow's nodes that are pods, whether the pods still exist or not."""
         status = mapping(mapping(self.workflow).get("status"))
         found = [mapping(node) for node in mapping(status.get("nodes")).values()]
         return [
@@ -89,17 +91,17 @@ class Facts:
 
     @property
     def workflow_words(self) -> str:
-        """What the Workflow as a whole says."""
+        """The message of the Workflow as a whole."""
         return words(mapping(mapping(self.workflow).get("status")).get("message"))
 
     @property
     def phase(self) -> str:
-        """Of the Workflow; "" before Argo has seen it."""
+        """The Workflow's phase; "" before Argo has handled it."""
         return text(mapping(mapping(self.workflow).get("status")).get("phase"))
 
     @property
     def ended_at(self) -> datetime | None:
-        """When the Workflow did."""
+        """When the Workflow ended; None before that."""
         return moment(mapping(mapping(self.workflow).get("status")).get("finishedAt"))
 
     def of_steps(self) -> list[Body]:
@@ -107,11 +109,11 @@ class Facts:
         return [pod for pod in self.pods if is_of_step(pod)]
 
     def pod_of(self, node: Node) -> Body | None:
-        """The pod of a node; None when it is gone."""
+        """The pod of a node; None when it no longer exists."""
         return next((pod for pod in self.pods if notes(pod).get(NODE_ID) == node.identifier), None)
 
     def workloads_of(self, pod: Body) -> list[Body]:
-        """What Kueue makes of a pod, or of the group that it is in."""
+        """The Workloads that Kueue created for a pod, or for its group of pods."""
         uid = mapping(pod.get("metadata")).get("uid")
         return [
             each
@@ -125,28 +127,28 @@ class Facts:
 
 
 def admitted_at(workload: Body) -> datetime | None:
-    """When Kueue admitted a Workload; None while it does not."""
+    """When Kueue admitted a Workload; None while it is not admitted."""
     told = condition(workload, "Admitted")
     return moment(told.get("lastTransitionTime")) if told.get("status") == "True" else None
 
 
 def is_about(event: Body, pod: Body) -> bool:
-    """Whether an event is about this very pod."""
+    """Whether an event is about this pod, and not about another one of its name."""
     about, uid = mapping(event.get("involvedObject")), mapping(pod.get("metadata")).get("uid")
     return about.get("name") == name(pod) and about.get("uid") in {None, "", uid}
 
 
 def is_of_step(pod: Body) -> bool:
-    """Whether it does a step's work."""
+    """Whether the pod does a step's work, rather than prepare one."""
     return RUN_ANNOTATION in notes(pod) or STEPS_PODS in name(pod)
 
 
 def step_of(pod: Body, steps: Collection[str] = ()) -> str:
-    """The name of its step; "" when it does not tell. Of a pod that only prepares one, by the names of the run's ``steps``."""
+    """The name of the pod's step; "" when it does not say. For a driver pod the names of the run's ``steps`` are needed."""
     found = step_in(text(notes(pod).get(NODE_NAME)), steps)
     if found:
         return found
-    # Not by a label: early servers give all steps of a run the labels of one. What the pod executes is right with every server.
+    # Do not use labels: early servers give all pods of a run the labels of one step. The pod's command is right everywhere.
     for container in listed(mapping(pod.get("spec")).get("containers")):
         spoken = [*_sequence(container.get("command")), *_sequence(container.get("args"))]
         if FUNCTION in spoken[:-1]:
@@ -155,55 +157,55 @@ def step_of(pod: Body, steps: Collection[str] = ()) -> str:
 
 
 def step_in(path: str, steps: Collection[str]) -> str:
-    """The step that the path of a node leads to, such as ``workflow.root.train.executor(0)``; "" when it names none."""
+    """The step in the path of a node, such as ``workflow.root.train.executor(0)``; "" when it names none."""
     parts = [_REPETITION.sub("", part) for part in path.split(".")]
     return next((part.removesuffix("-driver") for part in reversed(parts) if part.removesuffix("-driver") in steps), "")
 
 
 def name(pod: Body) -> str:
-    """Its name."""
+    """The object's name; "" without one."""
     return text(mapping(pod.get("metadata")).get("name"))
 
 
 def notes(pod: Body) -> Body:
-    """Its annotations."""
+    """The object's annotations; empty without any."""
     return mapping(mapping(pod.get("metadata")).get("annotations"))
 
 
 def labels(pod: Body) -> Body:
-    """Its labels."""
+    """The object's labels; empty without any."""
     return mapping(mapping(pod.get("metadata")).get("labels"))
 
 
 def status(pod: Body) -> Body:
-    """Its status."""
+    """The object's status; empty without one."""
     return mapping(pod.get("status"))
 
 
 def phase(pod: Body) -> str:
-    """How far it is."""
+    """The pod's phase; Pending when it has none yet."""
     return text(status(pod).get("phase")) or "Pending"
 
 
 def condition(pod: Body, kind: str) -> Body:
-    """A condition; empty when it has none of this type."""
+    """The object's condition of a type; empty when it has none."""
     found = listed(status(pod).get("conditions"))
     return next((each for each in found if each.get("type") == kind), {})
 
 
 def containers(pod: Body) -> Iterator[Body]:
-    """States of containers, that of the step itself first."""
+    """The statuses of the pod's containers and init containers, that of the step itself first."""
     found = [*listed(status(pod).get("containerStatuses")), *listed(status(pod).get("initContainerStatuses"))]
     yield from sorted(found, key=lambda each: each.get("name") != MAIN)
 
 
 def is_held(pod: Body) -> bool:
-    """Whether something, such as Kueue, keeps the scheduler from it."""
+    """Whether a scheduling gate, such as Kueue's, holds the pod back."""
     return bool(listed(mapping(pod.get("spec")).get("schedulingGates")))
 
 
 def is_stuck(pod: Body, now: datetime) -> str:
-    """What Kueue counts as at work though it has ended, or was to end, some time ago; "" for a pod that is none."""
+    """A message if Kueue still counts the pod's quota OVERDUE after it ended or was to end; else ""."""
     metadata = mapping(pod.get("metadata"))
     if has_ended(pod) and KUEUES_FINALIZER in _sequence(metadata.get("finalizers")) and now - ended_at(pod) > OVERDUE:
         return f"the pod {name(pod)} has ended, and Kueue keeps its quota: see whether Kueue's controller runs"
@@ -214,17 +216,17 @@ def is_stuck(pod: Body, now: datetime) -> str:
 
 
 def has_ended(pod: Body) -> bool:
-    """Whether it has, well or not."""
+    """Whether the pod has ended, successfully or not."""
     return phase(pod) in {"Failed", "Succeeded"}
 
 
 def is_ending(pod: Body) -> bool:
-    """Whether it was told to end."""
+    """Whether the pod's deletion was requested."""
     return "deletionTimestamp" in mapping(pod.get("metadata"))
 
 
 def ended_before_deletion(pod: Body) -> bool:
-    """Whether the step itself had ended when somebody, such as Argo's own collection of pods, had the pod deleted."""
+    """Whether the step itself had ended before the pod's deletion was requested, for example by Argo's pod collection."""
     metadata = mapping(pod.get("metadata"))
     grace, deadline = metadata.get("deletionGracePeriodSeconds"), moment(metadata.get("deletionTimestamp"))
     main = next((each for each in containers(pod) if each.get("name") == MAIN), {})
@@ -235,20 +237,20 @@ def ended_before_deletion(pod: Body) -> bool:
 
 
 def begun_at(pod: Body) -> datetime | None:
-    """When the step itself began; None before that."""
+    """When the step's own container started; None before that."""
     main = next((each for each in containers(pod) if each.get("name") == MAIN), {})
     states = [mapping(mapping(main.get("state")).get(kind)) for kind in ("running", "terminated")]
     return next((time for time in (moment(state.get("startedAt")) for state in states) if time), None)
 
 
 def ended_at(pod: Body) -> datetime:
-    """When its first container failed, or the end of time."""
+    """When the pod's first container ended; the largest datetime when none has, so that it sorts last."""
     told = [mapping(mapping(each.get("state")).get("terminated")).get("finishedAt") for each in containers(pod)]
     return min((time for time in map(moment, told) if time), default=datetime.max.replace(tzinfo=UTC))
 
 
 def moment(told: object) -> datetime | None:
-    """A point in time; None for what is none."""
+    """A point in time, in UTC if it names no zone; None for anything else."""
     try:
         time = datetime.fromisoformat(told) if isinstance(told, str) else None
     except ValueError:
@@ -257,23 +259,23 @@ def moment(told: object) -> datetime | None:
 
 
 def words(told: object) -> str:
-    """In one line: the beginning, which says what ended, and the end, which says why."""
+    """A message in one line. A long one keeps its beginning, which says what ended, and its end, which says why."""
     line = " ".join(text(told).split())
     return line if len(line) <= LONGEST else f"{line[: LONGEST // 4]} ... {line[-LONGEST * 3 // 4 :]}"
 
 
 def text(told: object) -> str:
-    """A text; "" for what is none."""
+    """A string; "" for anything else."""
     return told if isinstance(told, str) else ""
 
 
 def mapping(told: object) -> Body:
-    """An object; an empty one for what is none."""
+    """A mapping; an empty one for anything else."""
     return told if isinstance(told, Mapping) else {}
 
 
 def listed(told: object) -> list[Body]:
-    """Objects in a list; those that are none are left out."""
+    """The mappings in a list; other items are left out, and anything else gives an empty list."""
     return [each for each in _sequence(told) if isinstance(each, Mapping)]
 
 

@@ -1,9 +1,9 @@
-"""The last lines of steps whose pods have ended, kept for when the pods are gone. Called by the engine kubeflow.
+"""Keeps the last log lines of ended steps, for when their pods have been deleted. Called by the engine kubeflow.
 
-They are in a ConfigMap in the resource's namespace that the resource owns, ``pelagos-log-<uid>``: whoever may see ConfigMaps
-there reads them with kubectl or the command line, and they go when the resource goes. There is one for each resource, of the
-latest attempt of its latest run, with two keys for each step: ``<step>.log`` has the lines, ``<step>.json`` says which pod ended
-how. What a pod's environment holds is never looked at. Nothing here delays or fails a pass.
+They are stored in the ConfigMap ``pelagos-log-<uid>`` in the resource's namespace. The resource owns it, so it is deleted with
+the resource; anyone who may read ConfigMaps there can read it with kubectl or the command line. Each resource has one, for the
+latest attempt of its latest run, with two keys per step: ``<step>.log`` has the lines, ``<step>.json`` says which pod ended and
+how. The pod's environment is never read. Nothing here delays or fails a pass.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ PODS = Collection("v1", "Pod", "pods")
 _MANAGED_BY = "app.kubernetes.io/managed-by"
 LINES = 200
 BYTES = 64 * 1024
-"""Of a step's last lines, which are kept."""
+"""Bounds on the last lines that are kept per step."""
 _READ = 16 * BYTES
-"""Bytes that are read of them at most: the API server cuts off what is last, and that is what matters."""
+"""Bytes to read at most. Larger than what is kept, because the API server cuts off the end, which matters most."""
 _FEWER = 10
-"""Lines that are read instead, when that was too much."""
+"""Number of lines to read instead when LINES exceeded _READ bytes."""
 _PODS = 100
-"""Of a run, that are looked at: whoever may make pods in its namespace decides how many bear its label."""
+"""How many pods of a run are read. Bounded, because anyone who may create pods can label them as of the run."""
 _STEPS = 8
-"""Of a run, whose lines are kept: together they stay below what a ConfigMap may hold."""
+"""How many steps' lines are kept per run, so that they stay below the size limit of a ConfigMap."""
 _AGE = timedelta(days=1)
-"""Of a run's end; afterwards its pods are gone, or were looked at."""
+"""How long after a run's end its logs are tried; later its pods are deleted, or their logs were read."""
 _AGAIN = timedelta(minutes=1)
 _AT_ONCE = 2
-"""Runs that are looked at side by side."""
+"""How many runs are read concurrently."""
 _REMEMBERED = 5000
 _TOO_LARGE = re.compile(r"too (long|large)|larger than", re.IGNORECASE)
 _STEP = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -63,15 +63,15 @@ Body = Mapping[str, Any]
 
 
 def name_of(uid: str) -> str:
-    """The ConfigMap with what is kept for a resource."""
+    """The name of the ConfigMap with a resource's kept lines."""
     return f"pelagos-log-{uid}"
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A run that is over. ``server_id`` is what the server calls it, ``pods`` the namespace of its pods.
+    """A run that is over. ``server_id`` is its id on the server, ``pods`` the namespace of its pods.
 
-    ``resource`` is ``<kind>/<namespace>/<name>``, as runs say whose they are; its ``uid`` and ``namespace`` are known for sure.
+    ``resource`` is ``<kind>/<namespace>/<name>``, as the run states it; ``uid`` and ``namespace`` of the resource are verified.
     """
 
     run: str
@@ -86,7 +86,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Kept:
-    """The last lines of a step. ``pod`` and ``uid`` are its pod's; ``exit_code`` is None where the cluster does not say."""
+    """The last lines of a step. ``pod`` and ``uid`` identify its pod; ``exit_code`` is None when the cluster does not say."""
 
     step: str
     text: str
@@ -98,7 +98,7 @@ class Kept:
 
 
 def parse(body: Body, run: str) -> tuple[int, list[Kept]]:
-    """Attempt and lines of a run, from the ConfigMap; none when it is about another one, or somebody altered it."""
+    """Attempt and kept lines of ``run`` from the ConfigMap; (0, []) when it is about another run, or its notes are unreadable."""
     notes, data = body["metadata"].get("annotations") or {}, body.get("data") or {}
     told = str(notes.get(ATTEMPT_ANNOTATION, ""))
     if notes.get(RUN_ANNOTATION) != run or not told.isdecimal():
@@ -119,7 +119,7 @@ def parse(body: Body, run: str) -> tuple[int, list[Kept]]:
 
 
 def render(ended: Ended, kept: Iterable[Kept]) -> dict[str, Any]:
-    """The ConfigMap."""
+    """The ConfigMap for a run's kept lines, of the last _STEPS steps at most."""
     owner = {
         "apiVersion": meta.API_VERSION,
         "kind": _kind(ended).kind,
@@ -158,7 +158,7 @@ def render(ended: Ended, kept: Iterable[Kept]) -> dict[str, Any]:
 
 
 def last_lines(log: bytes) -> str:
-    """Fit to be shown, and no more than is kept; where it was cut, it begins with a line's beginning."""
+    """The last LINES lines and BYTES bytes of a log, safe to display; a cut is moved to the start of a line."""
     text = "\n".join(shown_output(log.decode("utf-8", errors="backslashreplace")).rstrip("\n").split("\n")[-LINES:])
     data = text.encode()
     if len(data) <= BYTES:
@@ -168,11 +168,11 @@ def last_lines(log: bytes) -> str:
 
 
 class NotOursError(RejectedError):
-    """Somebody else has made the ConfigMap in which lines would be kept."""
+    """A ConfigMap of the name exists that is not ours."""
 
 
 class KeptLogs:
-    """Keeps lines by ``rest`` in the background; see the module."""
+    """Keeps log lines through ``rest``, in background tasks; see the module."""
 
     def __init__(self, rest: KubernetesRest, clock: Clock) -> None:
         self._rest = rest
@@ -183,7 +183,7 @@ class KeptLogs:
         self._room = asyncio.Semaphore(_AT_ONCE)
 
     def note(self, ended: Ended) -> None:
-        """Have the lines of a run that is over kept, unless they are, or were just tried. Returns at once, and never raises."""
+        """Start keeping the lines of a finished run, unless that is done or was tried within a minute. Never blocks or raises."""
         now = self._clock.now()
         again = self._noted.get(ended.server_id, now)
         is_old = ended.finished_at is not None and now - ended.finished_at > _AGE
@@ -197,7 +197,7 @@ class KeptLogs:
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Give up what is in progress."""
+        """Cancel the tasks in progress, and wait for them."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -210,7 +210,7 @@ class KeptLogs:
         except OutageError as error:
             logger.info("The last lines of pipeline run %s are kept later: %s", ended.run, error)
         except RejectedError as error:
-            # Tried once: what is refused now is refused in a minute, and the run is none the worse for it.
+            # Do not retry: it would be refused again in a minute, and the run itself does not suffer.
             self._noted[ended.server_id] = None
             logger.warning("The last lines of pipeline run %s cannot be kept: %s", ended.run, error)
             await self._tell(ended, _cause(error), str(error))
@@ -228,7 +228,7 @@ class KeptLogs:
             )
 
     async def keep(self, ended: Ended) -> None:
-        """Read the end of each ended pod's log that is not kept yet. Raises OutageError and RejectedError."""
+        """Read and store the log ends of ended pods that are not kept yet. Raises OutageError and RejectedError."""
         there = await self._objects.get(CONFIG_MAPS, ended.namespace, name_of(ended.uid))
         if there is not None and not _is_ours(there, ended.uid):
             where = f"{ended.namespace}/{name_of(ended.uid)}"
@@ -270,7 +270,7 @@ def _cause(error: RejectedError) -> str:
 
 
 def _resource(ended: Ended) -> Resource:
-    """Whose run it is, as an event names it."""
+    """The resource that the run belongs to, as an event needs it."""
     kind, name = _kind(ended), ended.resource.rpartition("/")[2]
     return Resource(kind, ended.namespace, name, ended.uid, generation=0, version="", deleting=False)
 

@@ -1,7 +1,7 @@
-"""What a run that its server calls running has lost, so that it never ends by itself. Pure; called by `sight`.
+"""Finds runs that their server reports as running but that can never end by themselves. Pure; called by `sight`.
 
-Servers keep the last state of a run whose Workflow somebody deleted, and of all runs while their persistence agent is down. Argo
-may not notice that a pod is gone, and without its rights on workflowtaskresults it does not notice that one has ended.
+A server keeps reporting the last state of a run whose Workflow was deleted, and of all runs while its persistence agent is down.
+Argo may not notice that a pod was deleted, and without rights on workflowtaskresults it does not notice that one has ended.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pelagos.engines.kubeflow.facts import Facts
 from pelagos.ports.pipelines import RunState
 
 _ENDED = frozenset({"Succeeded", "Failed", "Error"})
-"""Phases of a Workflow that does nothing any more."""
+"""Final phases of a Workflow."""
 _UNTOLD = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """How the run counts that has lost it, and why; ``since`` when, by the cluster's clocks, where they tell."""
+    """The state that a lost run counts as, and why; ``since`` is when it was lost by the cluster's clocks, None if unknown."""
 
     state: RunState
     message: str
@@ -29,7 +29,7 @@ class Loss:
 
 
 def of_run(seen: Facts, steps: Sequence[str]) -> Loss | None:
-    """The first that it has lost; None while it may go on."""
+    """The first loss that is found; None while the run may still continue."""
     alive = [pod for pod in seen.pods if not facts.has_ended(pod)]
     if not seen.is_known or alive:
         return None

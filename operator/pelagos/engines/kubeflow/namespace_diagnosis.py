@@ -1,4 +1,4 @@
-"""What ``pelagos doctor`` says of the namespaces in which steps run: whether their pods would find what they need."""
+"""The checks of ``pelagos doctor`` for namespaces in which steps run: whether their pods would find what they need."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pelagos.engines.kubeflow import preflight
 from pelagos.engines.kubeflow.preflight import Needs, Store
 
 _USUAL = Needs((("cpu", Decimal(2)), ("memory", Decimal(4 * 1024**3))))
-"""What a step asks for where a resource says nothing else."""
+"""A step's requests when its resource names none."""
 _SECONDS = 4.0
 _PORTS = {"http": 80, "https": 443}
 _DOCUMENTED = "docs/installing.md, The artifact store, has one to copy."
 
 
 async def look(context: DoctorContext, namespace: str, account: str) -> Iterable[Finding]:
-    """Of one namespace; ``account`` is that of steps whose tenant names none."""
+    """Check one namespace; ``account`` is the service account of steps whose tenant names none."""
     return [
         *await _artifacts(context, namespace),
         *await _account(context, namespace, account),
@@ -58,7 +58,7 @@ async def _credentials(context: DoctorContext, namespace: str, store: Store, *, 
 
 
 async def _reach(namespace: str, store: Store) -> Finding:
-    """Names of Services resolve in pods only, so that a look from elsewhere says nothing."""
+    """Whether the artifact store answers. Only checked from a pod, because names of Services do not resolve elsewhere."""
     if "KUBERNETES_SERVICE_HOST" not in os.environ:
         return note(namespace, f"whether {store.endpoint} answers can be seen from the operator's pod only")
     scheme, _, rest = store.endpoint.rpartition("://")
@@ -67,7 +67,7 @@ async def _reach(namespace: str, store: Store) -> Finding:
     try:
         _, writer = await asyncio.wait_for(asyncio.open_connection(host, number), _SECONDS)
         writer.close()
-    except (OSError, TimeoutError, ValueError, OverflowError) as error:  # no host's name; no port's number
+    except (OSError, TimeoutError, ValueError, OverflowError) as error:  # also for an invalid host name or port number
         message = f"the artifact store {store.endpoint} cannot be reached from here: {error or 'no answer'}"
         hint = f"See that it runs, and that {preflight.LAUNCHER} names it; every step would fail after its work. {_DOCUMENTED}"
         return warning(namespace, message, hint)

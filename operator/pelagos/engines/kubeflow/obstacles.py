@@ -1,4 +1,4 @@
-"""What a step waits for, from its pod, from what queues it, and from the Workflow when the cluster takes no pod. Pure.
+"""What a step waits for, from its pod, from its queue, and from the Workflow when the cluster accepts no pod. Pure.
 
 Called by `reading`. The chain of checks reads as the specification; every message quotes the cluster.
 """
@@ -34,9 +34,9 @@ _NEVER_FITS = re.compile(
     r"in flavor (?P<flavor>\S{1,253}), [^,]{0,300}> maximum capacity|flavor (?P<other>\S{1,253}) doesn't match node affinity|"
     r"untolerated taint .{0,500}? in flavor (?P<third>[^\s,;]{1,253})"
 )
-"""So Kueue says of a flavor of the queue that could not hold a request even if it were empty, or that is none for it."""
+"""Kueue's wording about a flavor of the queue that could not hold the request even if it were empty, or does not suit it."""
 _FITS_LATER = re.compile(r"insufficient unused quota for \S{1,253} in flavor (?P<flavor>[^\s,;]{1,253})")
-"""And so of one that could, when others have ended."""
+"""Kueue's wording about a flavor that can hold the request once others have ended."""
 _NEVER = re.compile(
     r"resource \S{1,253} unavailable in ClusterQueue|resources (validation failed|didn't satisfy LimitRange constraints)"
 )
@@ -46,25 +46,25 @@ _NO_QUEUE = re.compile(
     re.IGNORECASE,
 )
 LONGEST = 32 * 1024
-"""Characters of Kueue's message, which names every flavor of the queue, that are judged by; no condition has more."""
+"""Longest part of Kueue's message that is parsed, in characters. It names every flavor of the queue; no condition is longer."""
 _EXTRA = "Besides what spec.resources asks for, the pod of each step has Argo's and Kubeflow's own containers (100m CPU, 256Mi)"
 
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why nothing goes on. The state of the reason says whether it passes by itself."""
+    """Why a run makes no progress. The state of the reason says whether it resolves by itself."""
 
     reason: reasons.Reason
     message: str
 
 
 def is_at_work(seen: Facts) -> bool:
-    """Whether a step, or what prepares one, runs."""
+    """Whether the pod of a step, or one that prepares a step, is running."""
     return any(facts.phase(pod) == "Running" and not facts.is_ending(pod) for pod in seen.pods)
 
 
 def of_waiting(seen: Facts, steps: Collection[str]) -> Obstacle | None:
-    """What keeps the step that should run; None when the cluster shows nothing of it."""
+    """What keeps the next step from running; None when the cluster shows no obstacle."""
     if is_at_work(seen):
         return None
     waiting = [pod for pod in seen.pods if facts.phase(pod) == "Pending" and not facts.is_ending(pod)]
@@ -81,12 +81,12 @@ def of_waiting(seen: Facts, steps: Collection[str]) -> Obstacle | None:
 
 
 def _who(step: str) -> str:
-    """What waits: the server has a pod that prepares the run as a whole before that of any step."""
+    """The name of what waits: before any step, the server starts a pod that prepares the run as a whole."""
     return f"step {step}" if step else "the run"
 
 
 def gated(pod: Body, step: str, seen: Facts) -> Obstacle | None:
-    """Kueue holds it back: the quota of its queue is used up, could never hold it, or there is no such queue."""
+    """Kueue holds the pod back: its queue's quota is used up or too small, the queue does not exist, or the priority does not."""
     gates = [
         facts.text(gate.get("name")) for gate in facts.listed(facts.mapping(pod.get("spec")).get("schedulingGates"))
     ]
@@ -119,15 +119,15 @@ def gated(pod: Body, step: str, seen: Facts) -> Obstacle | None:
 
 
 def never_fits(told: str) -> bool:
-    """Whether Kueue says that no flavor of the queue holds a request even if nothing else were there."""
+    """Whether Kueue says that no flavor of the queue could hold the request even if it were empty."""
     never = {match[match.lastgroup or 0] for match in _NEVER_FITS.finditer(told)}
     later = {match["flavor"] for match in _FITS_LATER.finditer(told)}
-    # One of several flavors may be too small, and another only used up: then it waits for that.
+    # If one flavor is too small but another is only used up, the request waits for that other one.
     return _NEVER.search(told) is not None or (bool(never) and later <= never)
 
 
 def unplaceable(pod: Body, step: str, seen: Facts) -> Obstacle | None:
-    """No node fits, or a claim has no volume."""
+    """No node has room for the pod, or a claim has no volume."""
     del seen
     scheduled = facts.condition(pod, "PodScheduled")
     if scheduled.get("status") != "False":
@@ -135,7 +135,7 @@ def unplaceable(pod: Body, step: str, seen: Facts) -> Obstacle | None:
     told = facts.words(scheduled.get("message")) or facts.text(scheduled.get("reason"))
     if _VOLUMES.search(told):
         return Obstacle(reasons.VOLUME_NOT_READY, f"{step} waits for a volume: {told}")
-    # Who asks for as many cores as a node has sees them counted there, and not what comes on top.
+    # A user who asks for as many cores as a node has would not expect the helpers' requests on top.
     more = f". {_EXTRA}" if _NO_ROOM.search(told) else ""
     return Obstacle(
         reasons.UNSCHEDULABLE, f"{step} waits for a node with room: {told.rstrip('.') if more else told}{more}"
@@ -143,7 +143,7 @@ def unplaceable(pod: Body, step: str, seen: Facts) -> Obstacle | None:
 
 
 def without_image(pod: Body, step: str, seen: Facts) -> Obstacle | None:
-    """The image cannot be had, or its name is none."""
+    """The image cannot be pulled, or its name is invalid."""
     del seen
     for each in facts.containers(pod):
         waiting = _waiting(each)
@@ -158,7 +158,7 @@ def without_image(pod: Body, step: str, seen: Facts) -> Obstacle | None:
 
 
 def misconfigured(pod: Body, step: str, seen: Facts) -> Obstacle | None:
-    """The container cannot be made: a Secret, a ConfigMap or a key of it is missing, or the node refuses."""
+    """The container cannot be created: a Secret, a ConfigMap or one of its keys is missing, or the node refuses."""
     del seen
     for each in facts.containers(pod):
         waiting = _waiting(each)
@@ -168,7 +168,7 @@ def misconfigured(pod: Body, step: str, seen: Facts) -> Obstacle | None:
 
 
 def unmounted(pod: Body, step: str, seen: Facts) -> Obstacle | None:
-    """The node warns of what it cannot attach or mount."""
+    """The node warns about something that it cannot attach or mount."""
     told = [event for event in seen.events_of(pod) if event.get("type") == "Warning"]
     if not told:
         return None
@@ -182,7 +182,7 @@ def unmounted(pod: Body, step: str, seen: Facts) -> Obstacle | None:
 
 
 def starting(pod: Body, step: str, seen: Facts) -> Obstacle | None:
-    """A node has taken it, or nobody has looked at it yet."""
+    """The pod was assigned to a node and is starting, or the scheduler has not handled it yet."""
     del seen
     node = facts.text(facts.mapping(pod.get("spec")).get("nodeName"))
     where = f"on node {node[:253]}; its image is fetched or its volumes are attached" if node else "and has no node yet"
@@ -199,11 +199,11 @@ CHECKS: tuple[Callable[[Body, str, Facts], Obstacle | None], ...] = (
     unmounted,  # VolumeNotReady, StepNotConfigured
     starting,  # StepStarting
 )
-"""The first that holds is told."""
+"""In this order; the first one that finds an obstacle is reported."""
 
 
 def _without_pod(step: str, told: str) -> Obstacle:
-    """The cluster takes no pod of the step; Argo asks again."""
+    """The obstacle when the cluster accepts no pod of the step and Argo keeps retrying."""
     if _QUOTA.search(told):
         if _never(told):
             change = f"Ask for less in spec.resources, or have the quota raised. {_EXTRA}"
@@ -217,7 +217,7 @@ def _without_pod(step: str, told: str) -> Obstacle:
 
 
 def _never(told: str) -> bool:
-    """Whether more of anything is asked for than the quota holds when it is empty."""
+    """Whether the request for any resource exceeds the whole quota."""
     found = _ASKED.search(told)
     if found is None:
         return False
@@ -232,7 +232,7 @@ def _amounts(told: str) -> dict[str, Decimal]:
 
 
 def pending(workload: Body) -> str:
-    """Why Kueue has not admitted it, in all its words; "" when it has."""
+    """Kueue's full message about why it has not admitted a Workload; "" when it has."""
     told = facts.condition(workload, "QuotaReserved")
     return facts.text(told.get("message"))[:LONGEST] if told.get("status") == "False" else ""
 

@@ -1,11 +1,10 @@
-"""What a run on a Kubeflow Pipelines server carries besides its flow: where its pods run, what they get, who owns them.
+"""Adds to a compiled flow what a run on a Kubeflow Pipelines server needs: where its pods run, what they get, who owns them.
 
-Pure. Used by the engine kubeflow, which sends the result as the ``pipeline_spec`` of a new run. The compiled flow is kept as
-it is but for each executor's container (image, resources, environment) and the part ``platforms.kubernetes``, written in the
-form that kfp-kubernetes gives it; a test compiles the same flows with kfp-kubernetes and compares. What that form has no
-words for is left to the cluster: fsGroup, automountServiceAccountToken, PriorityClasses (a namespace's defaults, or a policy);
-Kueue's own priority is a label.
-Seccomp profile and dropped capabilities are the server's own defaults.
+Pure. Used by the engine kubeflow, which sends the result as the ``pipeline_spec`` of a new run. The compiled flow stays as it is,
+except for each executor's container (image, resources, environment) and the part ``platforms.kubernetes``, written in the form
+that kfp-kubernetes gives it; a test compiles the same flows with kfp-kubernetes and compares. What that form cannot express is
+left to the cluster (a namespace's defaults, or a policy): fsGroup, automountServiceAccountToken and PriorityClasses. Kueue's own
+priority is a label. Seccomp profile and dropped capabilities are the server's defaults.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ ATTEMPT_ANNOTATION = f"{GROUP}/attempt"
 RETRY_KEY_ANNOTATION = f"{GROUP}/retry-key"
 ATTEMPTS_WITH_KEY_ANNOTATION = f"{GROUP}/attempts-with-key"
 STEP = "pelagos-pipeline-step"
-"""Of all pods of steps the value of the label app.kubernetes.io/name."""
+"""The value of the label app.kubernetes.io/name on all pods of steps."""
 SHARED_MEMORY = "shared-memory"
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _ENVIRONMENT = {
@@ -56,7 +55,7 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Mount:
-    """A PersistentVolumeClaim at an absolute path. An empty claim is no mount."""
+    """A PersistentVolumeClaim mounted at an absolute path. An empty claim means no mount."""
 
     claim: str
     path: str
@@ -64,7 +63,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class PodDefaults:
-    """What all runs of an installation have in common. Names of Secrets and claims are those in the namespace of the run."""
+    """Defaults for all runs of an installation. Names of Secrets and claims refer to the namespace of the run."""
 
     image: str
     image_pull_policy: str = "IfNotPresent"
@@ -78,15 +77,15 @@ class PodDefaults:
     tracking_secret: str = ""
     ca_config_map: str = ""
     user: str = "10001"
-    """User and group of the pods; empty: whom the cluster gives them."""
+    """User and group id of the pods; empty: the cluster chooses."""
     pods: StepPods = NO_STEP_PODS
     environment: tuple[tuple[str, str], ...] = ()
-    """Environment variables: the ceilings for what strangers hand in, and modules of others."""
+    """Environment variables: the limits on untrusted input, and third-party modules."""
 
 
 @dataclass(frozen=True)
 class Count:
-    """Which attempt of a run this is; ``with_key`` counts those with the request's retry key."""
+    """The number of this attempt of a run; ``with_key`` counts the attempts with the request's retry key."""
 
     attempt: int
     with_key: int
@@ -97,8 +96,8 @@ def place(
 ) -> Struct:
     """The ``pipeline_spec`` of a run: ``{"pipeline_spec": ..., "platform_spec": ...}``.
 
-    ``documents`` is the compiled flow: its IR and, if it has one, its platform part. ``key`` is the Secret with the key that
-    steps seal with. Raises RejectedError for claims that cannot be mounted.
+    ``documents`` is the compiled flow: its IR and, if it has one, its platform part. ``key`` is the Secret with the key with
+    which steps seal their reports. Raises RejectedError for claims that cannot be mounted, and invalid memory quantities.
     """
     spec = copy.deepcopy(documents[0])
     executors: Struct = spec["deploymentSpec"]["executors"]
@@ -129,7 +128,7 @@ def read_count(struct: Struct) -> tuple[Count, str] | None:
 
 
 def read_time_limit(struct: Struct) -> int:
-    """Seconds after which the cluster ends each step of a run; 0: never."""
+    """Seconds after which the cluster ends each step of a run; 0 if some step has no limit."""
     limits = [int(config.get("activeDeadlineSeconds", 0)) for config in _configured(struct).values()]
     return max(limits) if limits and min(limits) > 0 else 0
 
@@ -169,7 +168,7 @@ def _fill_container(container: Struct, request: RunRequest, pod_defaults: PodDef
     cores = processors(asked.placement, asked.cpu)
     usual = resources.get("resourceMemoryLimit", "")
     memories = quantities.memory(asked.placement, usual, "pipelines") if asked.placement.memory or usual else ("", "")
-    # Older servers want numbers, of memory in units of 10^9 bytes, newer ones the text.
+    # Older servers expect numbers (memory in units of 10^9 bytes), newer ones text. Both are set.
     for bound, cpu, memory in zip(("Request", "Limit"), cores, memories, strict=True):
         resources |= {f"resourceCpu{bound}": cpu, f"cpu{bound}": float(quantities.number_of(cpu))}
         if memory:
@@ -182,7 +181,7 @@ def _fill_container(container: Struct, request: RunRequest, pod_defaults: PodDef
     variables = {variable["name"]: variable["value"] for variable in container.get("env", [])}
     variables |= _ENVIRONMENT | {"OMP_NUM_THREADS": str(asked.cpu)} | dict(pod_defaults.environment)
     if not gpus:
-        # Images for GPUs ask for all of them by default, and some clusters grant that to pods that asked for none.
+        # GPU images request all GPUs by default, and some clusters grant them to pods that requested none.
         variables["NVIDIA_VISIBLE_DEVICES"] = "void"
     if pod_defaults.object_storage:
         settings = {"AWS_ENDPOINT_URL": pod_defaults.s3_endpoint, "AWS_REGION": pod_defaults.s3_region}
@@ -212,8 +211,8 @@ def _pod(request: RunRequest, pod_defaults: PodDefaults, count: Count, gpus: int
         labels[QUEUE_LABEL] = queue
     if request.resources.priority:
         labels[PRIORITY_LABEL] = request.resources.priority
-    # Labels that Kubernetes does not take as such, and what a run must tell of itself later: `read_count` reads it back, since
-    # the server keeps nothing else of ours, and an operator that starts anew knows nothing but what the server has.
+    # Annotations hold labels whose values Kubernetes does not accept, and the state that `read_count` reads back later: the
+    # server stores nothing else for us, and a restarted operator knows only what the server has.
     annotations = {key: value for key, value in request.labels.items() if not _LABEL_VALUE.fullmatch(value)} | {
         RUN_ANNOTATION: request.name,
         ATTEMPT_ANNOTATION: str(count.attempt),
@@ -275,14 +274,14 @@ def _secrets(request: RunRequest, pod_defaults: PodDefaults) -> list[Struct]:
         secrets.append(_secret(objects, ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), optional=False))
     tracking = request.tenant.tracking_secret or pod_defaults.tracking_secret
     if tracking:
-        # It holds either a user with a password or a token, so each key may be missing.
+        # The Secret holds either a user with a password, or a token, so each key may be missing.
         keys = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
         secrets.append(_secret(tracking, keys, optional=True))
     return secrets
 
 
 def _of_source(request: RunRequest) -> dict[str, str]:
-    """Whom a step that reads from, or writes to, a server of others may ask, where people find that setting, and its Secret."""
+    """Variables for steps that talk to third-party servers: the allowed hosts, where people set them, and the Secret's folder."""
     if not _asks_others(request):
         return {}
     told = {source_hosts.VARIABLE: request.tenant.source_hosts} if request.tenant.source_hosts else {}
@@ -291,18 +290,18 @@ def _of_source(request: RunRequest) -> dict[str, str]:
 
 
 def _asks_others(request: RunRequest) -> bool:
-    """Whether its steps ask servers that specs name: of sources, of weights to start from, or one that is told of a training."""
+    """Whether the steps talk to servers that a spec names: of sources, of initial weights, or one that a Secret is for."""
     if request.flow == PREPARATION.name or request.secret is not None:
         return True
     try:
         asked = json.loads(request.parameters.get("request", "{}"))
         return bool(asked["model"]["weights"]["uri"])
-    except (ValueError, KeyError, TypeError):  # flows of others say it in words of their own
+    except (ValueError, KeyError, TypeError):  # third-party flows have parameters of their own
         return False
 
 
 def _source_secret(request: RunRequest) -> list[Struct]:
-    """Mounted, and no environment: what the step starts does not inherit it. A pod waits until it is there."""
+    """The user's Secret as a mount, not as environment, which child processes would inherit. The pod waits until it exists."""
     if request.secret is None:
         return []
     return [_named("secretName", request.secret.name) | {"mountPath": SECRET_MOUNT, "optional": False}]

@@ -1,7 +1,7 @@
-"""Where the runs of a resource are on a Kubeflow Pipelines server: a namespace, and an experiment in it. Used by the engine.
+"""Where a resource's runs live on a Kubeflow Pipelines server: a namespace, and an experiment in it. Used by the engine.
 
-All runs of a resource are in one experiment, ``pelagos.<uid>``, so that no look-up reads more than that resource's runs. The port
-asks by the name of a run, in which its resource's uid is; what else is known of names and experiments is remembered, and found
+All runs of a resource are in one experiment, ``pelagos.<uid>``, so that a look-up reads only that resource's runs. The port asks
+by the name of a run, which contains its resource's uid. What is learned about names and experiments is cached, and can be found
 again by asking the server.
 """
 
@@ -27,14 +27,14 @@ _NOBODY = "unowned"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a run is looked for: an experiment, or a whole namespace when its owner is not known."""
+    """Where to look for a run: an experiment, or a whole namespace when ``experiment`` is "" because its owner is unknown."""
 
     namespace: str
     experiment: str
 
 
 class Places:
-    """``namespace`` is that of all runs; empty: each resource's own, which ``namespace_of`` tells by its uid."""
+    """``namespace`` is that of all runs; empty means each resource's own, which ``namespace_of`` looks up by uid."""
 
     def __init__(self, rest: KubeflowRest, namespace: str, namespace_of: Callable[[str], str | None]) -> None:
         self._rest = rest
@@ -45,7 +45,7 @@ class Places:
         self._experiments: dict[str, str] = {}
 
     async def check(self) -> None:
-        """Raises OutageError when the server cannot be used, or not as it is set up."""
+        """Raise OutageError when the server, or our settings for it, cannot be used."""
         self._is_multi_user = bool((await self._rest.is_healthy()).get("multi_user", False))
         if not self._is_multi_user and not self._all_in:
             message = (
@@ -55,9 +55,9 @@ class Places:
             raise OutageError(SYSTEM, message)
 
     async def of_run(self, name: RunName) -> Place | None:
-        """Where the run would be; None when it cannot exist."""
+        """Where the run would be found; None when it cannot exist."""
         uid, namespace = self._owner(name)
-        # The present answer comes before what we remember: the resource may be known only since a moment ago.
+        # Prefer the current answer to the remembered one: the resource may have become known only a moment ago.
         namespace = self._namespace_of(uid) or namespace
         if not uid:
             return Place(await self.namespace(namespace), "") if self._all_in else None
@@ -66,24 +66,24 @@ class Places:
         return await self._with_experiment(namespace, uid)
 
     def of_pods(self, name: RunName, resource: tuple[str, str, str] | None) -> str:
-        """The namespace of the run's pods, "" when it is not known. ``resource`` is what the run says of its own."""
+        """The namespace of the run's pods, "" when unknown. ``resource`` is the kind, namespace and name that the run states."""
         uid, remembered = self._owner(name)
         told = resource[1] if resource is not None else ""
         return self._all_in or self._namespace_of(uid) or remembered or told
 
     async def of_resource(self, uid: str) -> Place | None:
-        """Where the resource's runs are; None when it has none."""
+        """Where the resource's runs are; None when it has no experiment."""
         remembered = next((namespace for owner, namespace in self._owners.values() if owner == uid), "")
         return await self._with_experiment(self._namespace_of(uid) or remembered, uid)
 
     async def for_new_run(self, request: RunRequest) -> Place:
-        """Where the run is to be created: the resource's experiment, which is there afterwards."""
+        """Where to create the run: the resource's experiment, which is created if needed."""
         uid, _ = self._owner(request.name)
         namespace = await self.namespace(request.namespace)
         experiment = await self._experiment(namespace, uid)
         if experiment is None:
             about = request.labels.get(RESOURCE_TAG, "runs of Pelagos")
-            # Somebody else may make it between our look and our request; then theirs is found and used.
+            # Somebody else may create it between our look and our request; then theirs is found and used.
             with suppress(ExistsError):
                 created = await self._rest.create_experiment(namespace, _experiment_name(uid), about)
                 self._experiments[uid] = created["experiment_id"]
@@ -93,7 +93,10 @@ class Places:
         return Place(namespace, experiment)
 
     async def namespace(self, resources: str) -> str:
-        """The namespace to name to the server for resources of ``resources``; a server of a single user wants none."""
+        """The namespace to pass to the server for resources in ``resources``; a single-user server takes none.
+
+        Raises OutageError when it is not known yet.
+        """
         if self._is_multi_user is None:
             await self.check()
         if not self._is_multi_user:
@@ -104,7 +107,7 @@ class Places:
         return namespace
 
     async def delete_if_empty(self, place: Place, name: RunName) -> None:
-        """Delete the resource's experiment when no run is in it any more."""
+        """Delete the resource's experiment if it has no runs left."""
         with suppress(AbsentError):
             async for _ in self._rest.runs(experiment=place.experiment):
                 return
@@ -112,19 +115,19 @@ class Places:
             self._experiments.pop(self._owner(name)[0], None)
 
     def remember(self, name: RunName, uid: str, namespace: str) -> None:
-        """Whose run it is: not every name has a uid in it, and the resource may be gone when the namespace is asked for."""
+        """Remember a run's owner: not every name contains a uid, and the resource may be deleted before it is looked up."""
         self._owners[name] = (uid or _NOBODY, namespace)
 
     def forget_run(self, name: RunName) -> None:
-        """The run is gone."""
+        """Forget the owner of a run that no longer exists."""
         self._owners.pop(name, None)
 
     def forget_experiment(self, identifier: str) -> None:
-        """Somebody deleted the experiment; the next run gets a new one."""
+        """Forget an experiment that was deleted; the next run gets a new one."""
         self._experiments = {uid: known for uid, known in self._experiments.items() if known != identifier}
 
     def forget_experiments(self) -> None:
-        """All of them may be others now."""
+        """Forget all experiments, so that each is looked up again."""
         self._experiments.clear()
 
     async def _with_experiment(self, resources: str, uid: str) -> Place | None:
@@ -133,17 +136,17 @@ class Places:
         return Place(namespace, experiment) if experiment else None
 
     async def _experiment(self, namespace: str, uid: str) -> str | None:
-        """Id of the experiment of a resource's runs; None when there is none."""
+        """The id of the experiment with a resource's runs; None when there is none."""
         if uid not in self._experiments:
             async for experiment in self._rest.experiments(namespace, _experiment_name(uid)):
-                # Filtering is up to the server; compared here again, because a wrong experiment would hide all runs.
+                # The server filters, but compare again: with a wrong experiment no run would be found.
                 if experiment.get("display_name") == _experiment_name(uid):
                     self._experiments[uid] = experiment["experiment_id"]
                     break
         return self._experiments.get(uid)
 
     def _owner(self, name: RunName) -> tuple[str, str]:
-        """Uid and namespace of a run's resource, as far as they are known."""
+        """Uid and namespace of a run's resource, each "" when unknown."""
         if name in self._owners:
             return self._owners[name]
         uid = _UID.search(name)

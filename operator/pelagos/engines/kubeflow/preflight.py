@@ -1,7 +1,7 @@
-"""Whether a namespace has what the pods of a run need, looked at before it is made. Called by the engine and by `pelagos doctor`.
+"""Checks, before a run is created, that its namespace has what its pods need. Called by the engine and by `pelagos doctor`.
 
-Kubeflow's own programs in a step's pod find out too late: where the artifact store is wrong, a step fails after its work, each
-time it is tried. Only what is wrong for certain holds a run up; what may not be looked at, or does not answer, counts as well.
+Kubeflow's own programs in a step's pod find out too late: with a wrong artifact store a step fails after its work, on every
+attempt. Only what is certainly wrong stops a run; what cannot be read, or does not answer, passes.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pelagos_contract.text import shown
 logger = logging.getLogger(__name__)
 
 LAUNCHER = "kfp-launcher"
-"""The ConfigMap by which Kubeflow's launcher knows where artifacts go, and as whom."""
+"""The ConfigMap that tells Kubeflow's launcher where artifacts go, and with which credentials."""
 ROOT = "minio://mlpipeline/v2/artifacts"
-"""Where they go without it."""
+"""The pipeline root without that ConfigMap."""
 DEFAULT_ENDPOINT = "minio-service.kubeflow:9000"
 DEFAULT_SECRET = ("mlpipeline-minio-artifact", ("accesskey", "secretkey"))
 CONFIG_MAPS = Collection("v1", "ConfigMap", "configmaps")
@@ -37,15 +37,15 @@ QUOTAS = Collection("v1", "ResourceQuota", "resourcequotas")
 KUEUE = "/apis/kueue.x-k8s.io"
 PRIORITY_CLASSES = Collection("kueue.x-k8s.io/v1beta2", "WorkloadPriorityClass", "workloadpriorityclasses")
 MOST_PRIORITIES = 500
-"""That are read; where there are more, nothing is said of one that is not among them."""
+"""How many priority classes are read; if there are more, a name that is not among them is not reported as missing."""
 HELPERS: Mapping[str, Decimal] = {"cpu": Decimal("0.1"), "memory": Decimal(256 * 1024**2)}
-"""What Argo's executor and Kubeflow's launcher ask for in each step's pod, beside what the step asks for: 100m and 256Mi."""
+"""Requests of Argo's executor and Kubeflow's launcher in each step's pod, on top of the step's own: 100m and 256Mi."""
 GOOD_FOR, BAD_FOR = 60.0, 10.0
-"""Seconds for which a namespace that was looked at counts as it was."""
+"""Seconds for which a result is cached, when all was well and when it was not."""
 LARGEST = 16 * 1024
-"""Characters of ``providers`` that are parsed: whoever may write it in a namespace must not hold up everybody else's runs."""
+"""Longest ``providers``, in characters, that is parsed: its author in one namespace must not hold up everybody else's runs."""
 MOST_QUOTAS = 100
-"""Quotas of a namespace that are looked at: whoever may make them there must not make every look a long one."""
+"""How many quotas of a namespace are read, so that a user who creates many cannot make each check slow."""
 _MOST = 2000
 _NAMED = 10
 _KEYS = {"gs": ("secretName", "tokenKey")}
@@ -57,7 +57,7 @@ _LIMITED = {"cpu": ("requests.cpu", "cpu"), "memory": ("requests.memory", "memor
 class Store:
     """The artifact store of a namespace.
 
-    ``secret`` is "" where credentials come from the environment, ``endpoint`` where it is the provider's own.
+    ``secret`` is "" when credentials come from the environment, ``endpoint`` is "" when it is the provider's own.
     """
 
     scheme: str
@@ -68,7 +68,7 @@ class Store:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the largest step of a run asks for, by resource as quotas call it; account, queue and priority, "" for none."""
+    """The largest requests of any step of a run, by resource name as in quotas; account, queue and priority, "" for none."""
 
     resources: tuple[tuple[str, Decimal], ...]
     account: str = ""
@@ -77,7 +77,7 @@ class Needs:
 
 
 def needs(placed: Struct, account: str) -> Needs:
-    """Of a run, from its ``pipeline_spec`` as the server gets it."""
+    """The needs of a run, from the ``pipeline_spec`` that is sent to the server."""
     largest: dict[str, Decimal] = {}
     for executor in placed["pipeline_spec"]["deploymentSpec"]["executors"].values():
         given = executor.get("container", {}).get("resources", {})
@@ -93,7 +93,7 @@ def needs(placed: Struct, account: str) -> Needs:
 
 
 def store(config_map: Body | None) -> Store:
-    """What the launcher takes from the ConfigMap. Raises ValueError, with the field, for what it cannot work with."""
+    """The artifact store as the launcher reads it from the ConfigMap. Raises ValueError, naming the field, if it is unusable."""
     data = (config_map or {}).get("data") or {}
     scheme = str(data.get("defaultPipelineRoot") or ROOT).partition("://")[0]
     told = str(data.get("providers") or "{}")
@@ -109,7 +109,7 @@ def store(config_map: Body | None) -> Store:
         return Store(scheme, DEFAULT_ENDPOINT if is_usual else "", *(DEFAULT_SECRET if is_usual else ("", ())))
     default = _mapping(provider, f"providers.{scheme}").get("default")
     if default is None and provider.get("overrides"):
-        return Store(scheme, "", "", ())  # of which bucket one is, the launcher decides
+        return Store(scheme, "", "", ())  # which override matches the bucket is up to the launcher
     default = _mapping(default, f"providers.{scheme}.default")
     credentials = _mapping(default.get("credentials"), f"providers.{scheme}.default.credentials")
     endpoint = _text(default.get("endpoint"), f"providers.{scheme}.default.endpoint")
@@ -126,7 +126,7 @@ def store(config_map: Body | None) -> Store:
 
 
 def absent_priority(priority: str, names: Iterable[str]) -> str:
-    """That there is no WorkloadPriorityClass of this name, and which ones there are."""
+    """A message that no WorkloadPriorityClass has this name, listing up to ten that exist."""
     known = sorted(names)
     more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
     return (
@@ -136,10 +136,10 @@ def absent_priority(priority: str, names: Iterable[str]) -> str:
 
 
 def too_small(quota: Body, wanted: Needs) -> str | None:
-    """Why a step never fits into a quota, however empty it is; None when it could."""
+    """Why a step cannot fit into a quota even when nothing uses it; None when it can."""
     spec = quota.get("spec") or {}
     if spec.get("scopes") or spec.get("scopeSelector"):
-        return None  # of which pods it is for, the cluster decides
+        return None  # which pods a scoped quota covers is up to the cluster
     name, hard = str(quota["metadata"]["name"]), spec.get("hard") or {}
     for resource, number in wanted.resources:
         whole = number + HELPERS.get(resource, Decimal(0))
@@ -160,7 +160,7 @@ def too_small(quota: Body, wanted: Needs) -> str | None:
 
 
 class Preflight:
-    """Looks by ``objects``; what it found counts for a minute, or a few seconds when it was wrong."""
+    """Checks namespaces through ``objects``; a good result is kept for GOOD_FOR seconds, a bad one for BAD_FOR."""
 
     def __init__(self, objects: KubernetesObjects, *, clock: Callable[[], float] = monotonic) -> None:
         self._objects = objects
@@ -168,8 +168,10 @@ class Preflight:
         self._known: dict[tuple[str, Needs], tuple[float, str, reasons.Reason]] = {}
 
     async def require(self, namespace: str, wanted: Needs) -> None:
-        """Raises RejectedError when a step of the run would fail, or wait for ever, for certain: with the reason
-        NamespaceNotReady, or PriorityNotUsable where that alone is in the way."""
+        """Raise RejectedError when a step of the run would certainly fail or wait for ever.
+
+        The reason is NamespaceNotReady, or PriorityNotUsable if the priority is the only problem.
+        """
         until, problem, reason = self._known.get((namespace, wanted), (0.0, "", reasons.NAMESPACE_NOT_READY))
         if until <= self._clock():
             problem, reason = await self._look(namespace, wanted)
@@ -220,7 +222,7 @@ class Preflight:
     async def _queue(self, namespace: str, wanted: Needs) -> Iterable[str]:
         if not wanted.queue:
             return []
-        # Without Kueue the label means nothing, and pods run at once.
+        # Without Kueue the queue label has no effect, and pods start at once.
         version = await self._objects.preferred_version(KUEUE)
         queues = Collection(f"kueue.x-k8s.io/{version}", "LocalQueue", "localqueues")
         if not version or await self._objects.get(queues, namespace, wanted.queue) is not None:
@@ -248,7 +250,7 @@ def _mapping(found: Any, field: str) -> Mapping[str, Any]:
 
 
 def _text(found: Any, field: str) -> str:
-    """Not of any value: one that refers to itself many times over is short in YAML, and endless when it is written out."""
+    """The text, "" for None. Other values are refused unformatted: nested YAML aliases are short, but huge when written out."""
     if found is not None and not isinstance(found, str):
         raise ValueError(f"{field} is no text")
     return found or ""

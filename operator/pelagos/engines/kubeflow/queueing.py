@@ -1,4 +1,4 @@
-"""How the step of a run stands in its queue, by what Kueue shows of its pod. Pure; called by `reading`."""
+"""The position of a run's step in its queue, from Kueue's Workload for its pod. Pure; called by `reading`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pelagos.ports.pipelines import Queueing
 
 
 def of_run(seen: Facts) -> Queueing | None:
-    """Of the pod that waits, else of the one that was admitted last; None when Kueue has none of them."""
+    """The queueing of the pod that waits, else of the one queued last; None when Kueue has no Workload for any of them."""
     alive = [pod for pod in seen.pods if not facts.has_ended(pod) and not facts.is_ending(pod)]
     found = [(pod, workload) for pod in alive for workload in seen.workloads_of(pod)]
     if not found:

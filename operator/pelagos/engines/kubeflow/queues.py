@@ -1,6 +1,6 @@
-"""What Kueue shows of the pods of runs: their Workloads, their queue, their place in it, and priorities. Called by `sight`.
+"""Reads Kueue's view of runs' pods: Workloads, queue, position in the queue, and priorities. Called by `sight`.
 
-Each right and each kind that is there tells something. Nobody but `sight` knows it: what is seen is in its Facts.
+It reads whatever our rights and the served kinds allow. Only `sight` calls it, and what is read ends up in its Facts.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _VISIBLE = tuple(
     Collection(f"visibility.kueue.x-k8s.io/{version}", "LocalQueue", "localqueues")
     for version in ("v1beta2", "v1beta1")
 )
-"""Newer versions of Kueue first."""
+"""LocalQueues of Kueue's visibility API; newer versions first."""
 _PODS = Collection("v1", "Pod", "pods")
 MOST_PODS, MOST_WORKLOADS = 100, 1000
 NAMESPACES = 1000
-"""Of which is kept what waits in their queues; and queues of which is kept who has which place."""
+"""How many entries each cache keeps: of namespaces for Workloads, of queues for positions and stuck pods."""
 PAUSE = timedelta(seconds=30)
-"""Between two looks for a pod that keeps quota for no work."""
+"""Pause between two searches of a queue for a pod that holds quota without working."""
 UNSEEN = timedelta(seconds=60)
-"""For so long nobody is asked for places where that is refused, not served or out of order: it costs a request at each look."""
+"""How long positions are not requested again after that was refused, not served or failed, to save a request per look."""
 FARTHEST = 1_000_000
 
 
@@ -47,17 +47,17 @@ class Objects(Protocol):
     async def list(
         self, kind: Collection, namespace: str = "", labels: Mapping[str, str] | None = None, *, most: int = 0
     ) -> Sequence[Mapping[str, Any]]:
-        """Those with all labels, no more than ``most``. Raises OutageError and RejectedError."""
+        """At most ``most`` objects with all labels. Raises OutageError and RejectedError."""
 
     async def get(self, kind: Collection, namespace: str, name: str) -> Mapping[str, Any] | None:
-        """One of them; None when it is not there. Raises as ``list``."""
+        """One object; None when it does not exist. Raises as ``list`` does."""
 
     async def serves(self, kind: Collection) -> bool:
-        """Whether there is such a kind. Raises as ``list``."""
+        """Whether the server knows the kind. Raises as ``list`` does."""
 
 
 class Queues:
-    """Reads for all runs of a namespace at once, and no oftener than ``shortest`` says."""
+    """Reads for all runs of a namespace at once, at most once in ``shortest``."""
 
     def __init__(self, clock: Clock, shortest: timedelta) -> None:
         self._clock = clock
@@ -67,9 +67,9 @@ class Queues:
         self._places: _Recent[tuple[str, str], Mapping[str, int]] = _Recent(clock)
 
     async def look(self, objects: Objects, found: Facts) -> Facts:
-        """``found`` with what is seen; the Workloads in it are those of the run that were admitted when they were seen last.
+        """``found`` with Kueue's facts added. Its Workloads must be those of the run that were admitted at the last look.
 
-        Raises OutageError, and RejectedError where Workloads may not be seen.
+        Raises OutageError, and RejectedError when we may not read Workloads.
         """
         held = [pod for pod in found.pods if facts.is_held(pod)]
         queued = [pod for pod in found.pods if facts.labels(pod).get(QUEUE_LABEL) and not facts.has_ended(pod)]
@@ -87,13 +87,13 @@ class Queues:
         found = replace(found, stuck="; ".join(filter(None, stuck)), priorities=await _priorities(objects, held))
         for queue in named:
             found = replace(found, places={**found.places, **await self._places_in(objects, found.namespace, queue)})
-            with suppress(RejectedError):  # without this right what waits is told all the same
+            with suppress(RejectedError):  # without this right, waiting pods are still reported
                 if await objects.get(kind, found.namespace, queue) is None:
                     found = replace(found, queue_is_missing=True)
         return found
 
     async def _in_namespace(self, objects: Objects, kind: Collection, namespace: str) -> tuple[Body, ...]:
-        """All that Kueue has in a namespace: its Workloads do not say whose they are by a label."""
+        """All Workloads of a namespace. They carry no label of their owner, so they cannot be selected per run."""
 
         async def read() -> tuple[tuple[Body, ...], timedelta]:
             there = await objects.list(kind, namespace, most=MOST_WORKLOADS)
@@ -102,7 +102,7 @@ class Queues:
         return await self._workloads.get(namespace, read)
 
     async def _stuck_in(self, objects: Objects, namespace: str, queue: str) -> str:
-        """The first pod of a queue that takes quota for no work, looked for once for all runs that wait there."""
+        """The first pod of a queue that holds quota without working, in words; searched once for all runs that wait there."""
 
         async def read() -> tuple[str, timedelta]:
             pods = await objects.list(_PODS, namespace, {QUEUE_LABEL: queue}, most=MOST_PODS)
@@ -111,12 +111,12 @@ class Queues:
         return await self._stuck.get((namespace, queue), read)
 
     async def _places_in(self, objects: Objects, namespace: str, queue: str) -> Mapping[str, int]:
-        """Which place the Workloads of a LocalQueue have, by name; empty where nobody says. A place that is not known is none."""
+        """The positions of a LocalQueue's Workloads, by name, counted from 1; empty when Kueue does not tell."""
 
         async def read() -> tuple[Mapping[str, int], timedelta]:
             try:
                 told = await _pending(objects, namespace, queue)
-            except (OutageError, RejectedError):  # a server of its own, behind Kubernetes'
+            except (OutageError, RejectedError):  # the visibility API is a separate server, behind Kubernetes'
                 told = None
             return _places(told), UNSEEN if told is None else self._shortest
 
@@ -124,14 +124,14 @@ class Queues:
 
 
 class _Recent(Generic[Key, Value]):
-    """What was read of each key, for as long as it counts; of more than NAMESPACES keys what was read first goes."""
+    """A cache with a lifetime per value and at most NAMESPACES keys, of which the oldest is dropped."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._known: dict[Key, tuple[float, Value]] = {}
 
     async def get(self, key: Key, read: Callable[[], Awaitable[tuple[Value, timedelta]]]) -> Value:
-        """The value; ``read`` gives it, and how long it counts, where none does."""
+        """The cached value, else that of ``read``, which returns a value and how long it is valid."""
         known = self._known.get(key)
         if known is not None and self._clock.elapsed() < known[0]:
             return known[1]
@@ -150,13 +150,13 @@ async def _pending(objects: Objects, namespace: str, queue: str) -> Body | None:
 
 
 def _places(told: Body | None) -> dict[str, int]:
-    """Kueue counts from 0."""
+    """Positions by name, counted from 1 (Kueue counts from 0); implausible ones are left out."""
     found = {facts.name(each): each.get("positionInClusterQueue") for each in facts.listed((told or {}).get("items"))}
     return {name: place + 1 for name, place in found.items() if name and type(place) is int and 0 <= place < FARTHEST}
 
 
 async def _priorities(objects: Objects, held: Sequence[Body]) -> tuple[str, ...] | None:
-    """The names of all, where a pod bears one; None when they cannot be seen."""
+    """The names of all priority classes, if a held pod names one; None when not needed, not readable or too many."""
     if not any(facts.labels(pod).get(PRIORITY_LABEL) for pod in held):
         return None
     try:
@@ -167,7 +167,7 @@ async def _priorities(objects: Objects, held: Sequence[Body]) -> tuple[str, ...]
 
 
 def _with_own(found: Facts, there: Sequence[Body], pods: Sequence[Body]) -> Facts:
-    """With those Workloads that are of the run's pods. More than are read there may be others."""
+    """``found`` with only the Workloads of the run's pods. ``has_queues`` is false when the list may have missed some."""
     seen = replace(found, workloads=tuple(there))
     own = {facts.name(each): each for pod in pods for each in (*found.workloads_of(pod), *seen.workloads_of(pod))}
     return replace(found, workloads=tuple(own.values()), has_queues=len(there) < MOST_WORKLOADS or bool(own))

@@ -1,8 +1,8 @@
-"""What a Kubeflow Pipelines server tells of a run, in our words. Used by the engine kubeflow; pure.
+"""Translates a Kubeflow Pipelines server's view of a run into the port's terms. Used by the engine kubeflow; pure.
 
-A run's steps appear as several tasks each: ``train-driver``, ``train`` (a group) and ``executor`` (the pod, a child of the
-group). Times that are not known yet are the year 1970. A run that was never looked at again by the server's own agents, since
-its workflow was deleted, stays as it was for ever: `silent_since` tells how long nothing has changed.
+Each step of a run appears as several tasks: ``train-driver``, ``train`` (a group) and ``executor`` (the pod, a child of the
+group). Times that are not known yet are in the year 1970. If a run's workflow is deleted, the server's agents never update it
+again and its state stays the same for ever: `silent_since` tells when anything last changed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from pelagos.ports.pipelines import FINISHED, PipelineRun, RunName, RunState
 Struct = dict[str, Any]
 
 SILENCE = timedelta(hours=24)
-"""After which a run without time limit counts as interrupted when nothing about it has changed and no step waits for capacity."""
+"""A run without time limit counts as interrupted after this long without any change, unless a step waits for capacity."""
 SILENCE_GRACE = timedelta(minutes=15)
-"""The same for a run with a time limit, on top of it: no step may run for longer, so one must have ended."""
+"""For a run with a time limit: how long after that limit it counts as interrupted. No step may run longer, so one has ended."""
 _STATES = {
     "RUNTIME_STATE_UNSPECIFIED": RunState.PENDING,
     "": RunState.PENDING,
@@ -44,15 +44,17 @@ _DISPLAY_NAME = re.compile(r"(?P<name>.+)-a(?P<attempt>[1-9][0-9]{0,8})")
 _CHILD_FAILED = re.compile(r"child '.*' (failed|errored)", re.DOTALL)
 _UNEXPLAINED = "the run failed, and the server does not say why"
 _DEEPEST = 8
-"""Groups around a pod."""
+"""Levels of groups around a pod that are followed."""
 _LONGEST = 1000
-"""Characters of what a pod said that are told."""
+"""Longest error message that is reported, in characters."""
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the engine knows beyond the server's answer: the time by the server's clock, where people look, and whether
-    it gave the run up.
+    """What the engine knows beyond the server's answer.
+
+    ``now`` is the time by the server's clock, ``page`` the address of its pages, ``canceled`` whether we ended or gave up the
+    run.
     """
 
     now: datetime
@@ -61,15 +63,15 @@ class Judgement:
     silence: timedelta = SILENCE
     grace: timedelta = SILENCE_GRACE
     facts: Facts | None = None
-    """What the cluster shows of it; None when it shows nothing to us."""
+    """Pods and Workflow of the run in the cluster; None when we cannot read them."""
     loss: Loss | None = None
-    """What it has lost, so that it never ends by itself."""
+    """A loss because of which the run never ends by itself."""
     suspicion: Loss | None = None
-    """What it seems to have lost, for too short a time to count."""
+    """A loss that has not lasted long enough to count."""
 
 
 def display_name(name: str, attempt: int) -> str:
-    """The name of an attempt on the server, where names are not unique."""
+    """The name of an attempt on the server; the server does not keep names unique."""
     return f"{name}-a{attempt}"
 
 
@@ -80,12 +82,12 @@ def identity(run: Struct) -> tuple[str, int] | None:
 
 
 def age(run: Struct) -> tuple[datetime, str]:
-    """To sort by, the oldest first. The server counts seconds only; the id decides between runs of the same second."""
+    """Sort key, the oldest first. The server's times are in whole seconds, so the id decides within one second."""
     return _time(run.get("created_at")) or datetime.max.replace(tzinfo=UTC), str(run.get("run_id", ""))
 
 
 def count(run: Struct) -> tuple[Count, str]:
-    """Attempts so far, and the retry key."""
+    """The attempt with its counts, and the retry key."""
     found = placement.read_count(run.get("pipeline_spec") or {})
     if found is not None:
         return found
@@ -94,8 +96,8 @@ def count(run: Struct) -> tuple[Count, str]:
 
 
 def resource(run: Struct) -> tuple[str, str, str] | None:
-    """Kind, namespace and name of the resource that a run is for; None when it does not say."""
-    # Its description has them as well, for people, and for runs without annotations: older servers cut off a long one.
+    """Kind, namespace and name of the resource that a run is for; None when the run does not say."""
+    # The description is the fallback for runs without annotations. It comes second, because older servers truncate it.
     told = placement.read_resource(run.get("pipeline_spec") or {}) or str(run.get("description", "")).split(",", 1)[0]
     parts = told.split("/")
     return (parts[0], parts[1], parts[2]) if len(parts) == 3 and all(map(_LABEL.fullmatch, parts)) else None
@@ -107,18 +109,18 @@ def is_over(run: Struct) -> bool:
 
 
 def is_being_ended(run: Struct) -> bool:
-    """Whether somebody asked for its end."""
+    """Whether the server is ending the run on request."""
     return run.get("state") == "CANCELING"
 
 
 def read(run: Struct, judgement: Judgement) -> PipelineRun:
-    """The run as the port tells it."""
+    """The run as the port reports it."""
     obstacle = _obstacle(run, judgement)
     state, message = _judge(run, judgement, obstacle)
     name, _ = identity(run) or (str(run.get("display_name", "")), 1)
     counted, retry_key = count(run)
     begun = _begun(run, judgement.facts)
-    # A run that waits has not begun, however long ago it was created, unless one of its steps ran before.
+    # A waiting run has not started, however long ago it was created, unless one of its steps ran before.
     started = None
     if state is not RunState.PENDING or begun:
         started = min(begun, default=_time(run.get("created_at")))
@@ -148,11 +150,11 @@ def _reason(run: Struct, judgement: Judgement, state: RunState, obstacle: Obstac
 
 
 def _begun(run: Struct, seen: Facts | None) -> list[datetime]:
-    """When steps began. A server calls a step running that waits: its pod knows better."""
+    """When steps started. Taken from pods where possible, because servers report a waiting step as running."""
     if seen is not None and seen.pods:
         pods = seen.of_steps()
         told = [facts.begun_at(pod) for pod in pods]
-        # Pods of earlier steps may have been removed: those began when the server says.
+        # Pods of earlier steps may have been deleted; for those use the server's times below.
         if len(pods) == 1 or any(told):
             return [time for time in told if time]
     times = [_time(task.get("start_time")) for task in _tasks(run) if _is_pod(run, task)]
@@ -163,7 +165,7 @@ def _begun(run: Struct, seen: Facts | None) -> list[datetime]:
 
 
 def silent_since(run: Struct) -> datetime | None:
-    """When anything about the run changed for the last time; None when nobody says."""
+    """When anything about the run last changed; None when the server gives no times."""
     times = [run.get("created_at"), *(entry.get("update_time") for entry in run.get("state_history") or [])]
     for task in _tasks(run):
         times += [task.get(key) for key in ("create_time", "start_time", "end_time")]
@@ -177,7 +179,7 @@ def _judge(run: Struct, judgement: Judgement, obstacle: Obstacle | None) -> tupl
     if state in {RunState.SUCCEEDED, RunState.CANCELED}:
         return state, "the run was canceled" if state is RunState.CANCELED else ""
     if state is RunState.FAILED:
-        # Some servers call failed what they were asked to end: that somebody asked is then all that tells the two apart.
+        # Some servers report a run as failed that they were asked to end. Only the request tells the two apart then.
         history = [entry.get("state") for entry in run.get("state_history") or []]
         if judgement.canceled or "CANCELING" in history:
             return RunState.CANCELED, "the run was canceled"
@@ -200,7 +202,10 @@ def _judge(run: Struct, judgement: Judgement, obstacle: Obstacle | None) -> tupl
 
 
 def _silence(run: Struct, judgement: Judgement) -> Loss | None:
-    """Only what should be running can be missed: a step that waits for capacity may do so for days without a word."""
+    """The loss of a run that has been silent too long; None otherwise.
+
+    Not for waiting runs: a step may wait for capacity for days without any change.
+    """
     limit = placement.read_time_limit(run.get("pipeline_spec") or {})
     longest = timedelta(seconds=limit) + judgement.grace if limit else judgement.silence
     since = silent_since(run)
@@ -211,7 +216,10 @@ def _silence(run: Struct, judgement: Judgement) -> Loss | None:
 
 
 def _unending(run: Struct, seen: Facts, now: datetime) -> str:
-    """Of a node that is lost the cluster deletes the pods, and waits for the node to say that they have ended."""
+    """A message about a pod that is overdue to end; "" when there is none.
+
+    The cluster deletes the pods of a lost node, but keeps them until the node confirms that they have ended.
+    """
     for pod in seen.of_steps() if not obstacles.is_at_work(seen) else ():
         told = facts.moment(facts.mapping(pod.get("metadata")).get("deletionTimestamp"))
         if told is not None and not facts.has_ended(pod) and now - told > facts.OVERDUE:
@@ -225,7 +233,10 @@ def _unending(run: Struct, seen: Facts, now: datetime) -> str:
 
 
 def _unqueued(run: Struct, seen: Facts) -> str:
-    """Early servers do not give pods the labels that they are asked for: then no queue holds a step back."""
+    """A message that pods lack their queue label; "" when all is well.
+
+    Early servers ignore the requested labels, and then no queue holds a step back.
+    """
     queue = placement.read_queue(run.get("pipeline_spec") or {})
     if not queue or all(facts.labels(pod).get(placement.QUEUE_LABEL) == queue for pod in seen.of_steps()):
         return ""
@@ -233,11 +244,11 @@ def _unqueued(run: Struct, seen: Facts) -> str:
 
 
 def _failure(run: Struct, seen: Facts | None) -> tuple[RunState, str]:
-    # Real servers do not say why; what they say, where they do, comes after what the cluster shows.
+    # Real servers rarely say why a run failed, so the cluster's facts come before the server's messages.
     cause = causes.of_failure(seen, steps(run)) if seen is not None else None
     if cause is not None and seen is not None:
         return cause.state, f"{cause.sentence}{_where(run, cause, seen)}"
-    # Groups only say that a child failed. Of the pods the first that ended is told: it is the likeliest cause.
+    # Groups only say that a child failed, so they are skipped. Of the pods, the first to end is the likeliest cause.
     failed = [task for task in _tasks(run) if task.get("state") == "FAILED" and _said(task)]
     own = [task for task in failed if not _CHILD_FAILED.match(_said(task))]
     first = min(own, key=lambda task: _time(task.get("end_time")) or datetime.max.replace(tzinfo=UTC), default=None)
@@ -249,7 +260,7 @@ def _failure(run: Struct, seen: Facts | None) -> tuple[RunState, str]:
 
 
 def _where(run: Struct, cause: Cause, seen: Facts) -> str:
-    """Where more can be read; what has been removed has no log any more."""
+    """Where to read more, for a message; "" when the pod no longer exists and so has no log."""
     return f" (pod {seen.namespace}/{cause.pod}; its log: {_log(run)})" if cause.pod else ""
 
 
@@ -260,7 +271,7 @@ def _log(run: Struct) -> str:
 
 
 def _obstacle(run: Struct, judgement: Judgement) -> Obstacle | None:
-    """What keeps a run that goes on from being at work; None when it is at work, or over."""
+    """What keeps an unfinished run from progressing; None when it is progressing, or over."""
     if is_over(run) or is_being_ended(run) or judgement.canceled:
         return None
     seen = judgement.facts
@@ -280,14 +291,14 @@ def _obstacle(run: Struct, judgement: Judgement) -> Obstacle | None:
 
 
 def _queued(run: Struct, what: str) -> Obstacle:
-    """Where the cluster shows nothing: then nothing is known but that it waits."""
+    """The obstacle when the cluster shows nothing: all that is known is that ``what`` waits."""
     queue = placement.read_queue(run.get("pipeline_spec") or {})
     where = f" in the queue {queue}" if queue else ""
     return Obstacle(reasons.QUEUED, f"{what} waits{where}; the pipeline server does not say for what")
 
 
 def _is_pod(run: Struct, task: Struct) -> bool:
-    """Whether a task stands for the pod of a step: neither a group nor what only prepares one."""
+    """Whether a task represents a step's pod, rather than a group or a driver."""
     name = str(task.get("display_name", ""))
     if name in steps(run):
         return not task.get("child_tasks")
@@ -298,7 +309,7 @@ def _step(run: Struct, task: Struct) -> str:
     """The name of the step that a task belongs to."""
     known = steps(run)
     for _ in range(_DEEPEST):
-        # The server tells of children only, by their task's id or, of a pod's, by its name.
+        # The server lists only children, by task id, or by pod name for a pod's task. So search for the parent.
         own = {task.get("task_id"), task.get("pod_name")} - {None, ""}
         parent = next(
             (
@@ -324,12 +335,12 @@ def steps(run: Struct) -> Struct:
 
 
 def _said(thing: Struct) -> str:
-    """The last error that a run or a task tells of; it may be one that is being retried, such as a lack of room."""
+    """The last error of a run or a task, in one line; it may be one that is being retried, such as a lack of room."""
     history = [entry.get("error") for entry in reversed(thing.get("state_history") or [])]
     for error in (thing.get("error"), *history):
         if error and error.get("message"):
             words = " ".join(str(error["message"]).split())
-            # The beginning says what ended, and the end of a traceback why.
+            # The beginning says what failed, and the end of a traceback why. So cut the middle.
             return words if len(words) <= _LONGEST else f"{words[: _LONGEST // 4]} ... {words[-_LONGEST * 3 // 4 :]}"
     return ""
 
@@ -340,7 +351,7 @@ def _tasks(run: Struct) -> list[Struct]:
 
 
 def _time(text: object) -> datetime | None:
-    """A point in time; None for what is not known yet."""
+    """A point in time, in UTC if it names no zone; None if it is not known yet."""
     if not isinstance(text, str) or not text:
         return None
     try:

@@ -1,8 +1,8 @@
-"""The Kubeflow Pipelines API (v2beta1): one request in, its JSON or an error of our own out. Used by the engine kubeflow.
+"""The Kubeflow Pipelines API (v2beta1): one request in, its JSON or one of our errors out. Used by the engine kubeflow.
 
-The official generated client (kfp-server-api) knows paths and parameters; it is imported at the first call, runs in threads, and
-every request has a time limit. Its models are not used: they turn an answer that is no answer, such as the login page of a
-proxy, into an empty object, and an empty list of runs would have us start a run twice.
+The official generated client (kfp-server-api) supplies paths and parameters; it is imported at the first call, runs in threads,
+and every request has a time limit. Its models are not used: they turn a bogus answer, such as the login page of a proxy, into an
+empty object, and an empty list of runs would make us start a run twice.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ Struct = dict[str, Any]
 
 SYSTEM = "Kubeflow Pipelines"
 TIMEOUT = 10.0
-"""Seconds for a connection, and again for each part of an answer; an answer as a whole may take three times as long."""
+"""Seconds to connect, and again for each part of an answer; a whole answer may take three times as long."""
 CONCURRENCY = 8
-"""Requests at once; more wait. A server that does not answer must not use up the threads of the whole operator."""
+"""Concurrent requests; more have to wait. A server that does not answer must not use up all of the operator's threads."""
 PAGE_SIZE = 100
 LONGEST_HOLD = 60.0
-"""Seconds. A server that asks to be left alone for longer is asked again then."""
+"""Longest Retry-After that is obeyed, in seconds."""
 LARGEST_ANSWER = 1 << 30
-"""Bytes, counted in full parts."""
+"""Largest answer that is read, in bytes, with each part counted as full."""
 _PART = 1 << 18
 _MAYBE_LATER = frozenset({408, 425, 429, 499})
 _LOOKING = ("get_", "list_")
-"""How the names of operations begin that change nothing."""
+"""Prefixes of operations that change nothing."""
 _DENIED = frozenset({401, 403})
 
 
@@ -52,22 +52,22 @@ class ExistsError(RejectedError):
 
 
 class DeniedError(OutageError):
-    """The server does not know us, or does not let us; a person must do something, and then it goes on by itself."""
+    """The server does not know us or denies us. An outage, because work continues by itself once a person has fixed it."""
 
 
 class ForbiddenHereError(DeniedError, ForbiddenError):
-    """The server knows us, and does not let us do this in this namespace."""
+    """The server knows us, but does not allow this in this namespace."""
 
 
 class BrokenError(OutageError):
-    """The server failed at this very request (a status of 500 and above)."""
+    """The server failed on this request (status 500 or above)."""
 
 
 class KubeflowRest:
     """A connection to one server. Safe for concurrent use within one event loop.
 
-    ``token_file`` is read at every request, so that a token that was renewed is used at once. ``guard`` is asked, in the thread
-    that makes it, before every request that changes something.
+    ``token_file`` is read at every request, so that a renewed token is used at once. ``guard`` is asked before every request
+    that changes something, in the thread that makes the request.
     """
 
     def __init__(
@@ -90,45 +90,45 @@ class KubeflowRest:
         self._making = threading.Lock()
 
     async def experiments(self, namespace: str, name: str) -> AsyncIterator[Struct]:
-        """Experiments of this name: at most one, but servers have had several."""
+        """Experiments of this name. There should be at most one, but servers have had several."""
         listed = {"filter": _filter("EQUALS", name)} | _given(namespace=namespace)
         async for experiment in self._all("experiment", "list_experiments", "experiments", listed):
             yield experiment
 
     async def create_experiment(self, namespace: str, name: str, description: str) -> Struct:
-        """Raises ExistsError."""
+        """Create an experiment and return it. Raises ExistsError."""
         body = {"display_name": name, "description": description} | _given(namespace=namespace)
         return await self._call("experiment", "create_experiment", experiment=body)
 
     async def delete_experiment(self, identifier: str) -> None:
-        """Without its runs. Raises AbsentError."""
+        """Delete an experiment, but not its runs. Raises AbsentError."""
         await self._call("experiment", "delete_experiment", experiment_id=identifier)
 
     async def runs(self, *, experiment: str = "", namespace: str = "", part: str = "") -> AsyncIterator[Struct]:
-        """Runs of an experiment, else of a namespace, whose display name has ``part`` in it; the oldest first."""
+        """Runs of an experiment, else of a namespace, whose display name contains ``part``; the oldest first."""
         listed = {"sort_by": "created_at asc"} | ({"filter": _filter("IS_SUBSTRING", part)} if part else {})
         listed |= _given(experiment_id=experiment) or _given(namespace=namespace)
         async for run in self._all("run", "list_runs", "runs", listed):
             yield run
 
     async def create_run(self, body: Mapping[str, Any]) -> Struct:
-        """The run as the server took it."""
+        """Create a run and return it as the server stored it."""
         return await self._call("run", "create_run", run=dict(body))
 
     async def get_run(self, identifier: str) -> Struct:
-        """Raises AbsentError."""
+        """Read a run by the server's id. Raises AbsentError."""
         return await self._call("run", "get_run", run_id=identifier)
 
     async def terminate_run(self, identifier: str) -> None:
-        """Ask for an end; it comes later. Raises AbsentError; RejectedError for a run that has ended or is being ended."""
+        """Ask for a run's end, which comes later. Raises AbsentError; RejectedError if it has ended or is being ended."""
         await self._call("run", "terminate_run", run_id=identifier)
 
     async def delete_run(self, identifier: str) -> None:
-        """Raises AbsentError."""
+        """Delete a run's record. Raises AbsentError."""
         await self._call("run", "delete_run", run_id=identifier)
 
     async def is_healthy(self) -> Struct:
-        """What the server says of itself, for example ``{"multi_user": true}``."""
+        """The server's health report, for example ``{"multi_user": true}``. Raises OutageError and RejectedError."""
         return await self._call("healthz", "get_healthz")
 
     async def _all(self, service: str, operation: str, key: str, arguments: Mapping[str, Any]) -> AsyncIterator[Struct]:
@@ -150,16 +150,16 @@ class KubeflowRest:
         except DeniedError:
             if self._token_file is None:
                 raise
-            # The token may have been renewed between our reading it and the server's looking at it.
+            # The token may have been renewed between our reading it and the server's checking it: read it again, and retry once.
             return await self._in_thread(service, operation, arguments)
 
     async def _in_thread(self, service: str, operation: str, arguments: Mapping[str, Any]) -> Struct:
         async with self._room:
             if self._client is None:
-                # Loading the client is no part of the time that the server is given: on a busy machine it takes seconds.
+                # Importing the client takes seconds on a busy machine, so it does not count against the server's time limit.
                 await asyncio.to_thread(self._connect)
             try:
-                # The thread keeps the time by itself; this is for a look-up of the name, which cannot be interrupted.
+                # The thread enforces its own deadline; this timeout covers the DNS look-up, which cannot be interrupted.
                 async with asyncio.timeout(4 * self._timeout):
                     return await asyncio.to_thread(self._request, service, operation, arguments)
             except TimeoutError:
@@ -173,7 +173,7 @@ class KubeflowRest:
         deadline = monotonic() + 3 * self._timeout
         api = getattr(kfp_server_api, f"{service.capitalize()}ServiceApi")(self._client)
         method = getattr(api, f"{service}_service_{operation}")
-        # Asked as late as can be, here in the thread: while a request waited for its turn, somebody else may have come to lead.
+        # Asked as late as possible, here in the thread: leadership may have moved while the request waited for its turn.
         if not operation.startswith(_LOOKING):
             self._guard("kfp", operation)
         try:
@@ -184,7 +184,7 @@ class KubeflowRest:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise OutageError(SYSTEM, f"{what}: {_in_one_line(str(error)) or type(error).__name__}") from error
         except (AttributeError, ValueError) as error:
-            # So the generated client fails over errors without text: it tries to decode that of a broken TLS handshake.
+            # The generated client fails like this on errors without a body, such as a broken TLS handshake.
             reason = getattr(error.__context__, "reason", "") or f"the answer cannot be read ({type(error).__name__})"
             raise OutageError(SYSTEM, f"{what}: {_in_one_line(str(reason))}") from error
         try:
@@ -206,16 +206,14 @@ class KubeflowRest:
             if self._client is not None:
                 return
             configuration = kfp_server_api.Configuration(host=self.url)
-            configuration.retries = (
-                False  # a repeated request would go on beyond our time limit, and follow redirections
-            )
+            configuration.retries = False  # a retried request would exceed our time limit, and follow redirects
             configuration.connection_pool_maxsize = CONCURRENCY
             configuration.ssl_ca_cert = str(self._ca_file) if self._ca_file else ssl.get_default_verify_paths().cafile
             if self._token_file is not None:
                 configuration.api_key["authorization"] = ""
                 configuration.api_key_prefix["authorization"] = "Bearer"
                 configuration.refresh_api_key_hook = self._read_token
-            # Its messages hold whole requests, and with them what users wrote.
+            # Its debug messages contain whole requests, including users' data.
             logging.getLogger("kfp_server_api").setLevel(logging.WARNING)
             self._client = kfp_server_api.ApiClient(configuration)
 
@@ -254,14 +252,14 @@ class KubeflowRest:
         return RejectedError(SYSTEM, text)
 
     def _hold(self, headers: Mapping[str, str] | None) -> None:
-        """Leave the server alone for as long as it asks."""
+        """Send the server no requests for as long as its Retry-After asks."""
         seconds = (headers or {}).get("Retry-After", "")
         if seconds.isdigit():
             self._held_until = monotonic() + min(float(seconds), LONGEST_HOLD)
 
 
 def _read(answer: Any, deadline: float) -> bytes:
-    """All of an answer; each part of it may come in time, and the whole never end."""
+    """The whole answer. Bounded in time and size, because each part may arrive in time and the answer still never end."""
     parts = []
     while part := answer.read1(_PART):
         parts.append(part)
@@ -273,7 +271,7 @@ def _read(answer: Any, deadline: float) -> bytes:
 
 
 def _words(body: str | bytes | None) -> str:
-    """What an error says, without the wrapping that the server puts around it."""
+    """The message of an error's body, without the JSON that the server wraps it in."""
     text = body.decode(errors="replace") if isinstance(body, bytes) else body or ""
     try:
         document = json.loads(text)

@@ -1,6 +1,6 @@
-"""Looks at the pods and the Workflow of runs, where the rights for it are. Called by the engine kubeflow.
+"""Reads the pods and the Workflow of runs, where we have the rights. Called by the engine kubeflow.
 
-What is seen makes words better; without it a run is told as its server tells it, so nothing here fails a pass.
+This improves messages and detects losses. Without it a run is reported as its server reports it, so nothing here fails a pass.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ PODS = Collection("v1", "Pod", "pods")
 WORKFLOWS = Collection("argoproj.io/v1alpha1", "Workflow", "workflows")
 EVENTS = Collection("v1", "Event", "events")
 SHORTEST, LONGEST = timedelta(seconds=5), timedelta(seconds=60)
-"""Between two looks at a run that goes on: a tenth of how long it has been so, within these bounds."""
+"""Pause between two looks at a running run: a tenth of the time since its state changed, within these bounds."""
 LOST = timedelta(minutes=2)
-"""For so long a run must have lost something before it counts as lost."""
+"""How long a loss must last before the run counts as lost."""
 SUSPECTED = timedelta(seconds=20)
-"""For so long it is not said yet: servers hear of what has ended some seconds later."""
+"""How long a loss is not mentioned yet, because servers learn of an end some seconds late."""
 AFTER_FAILURE = timedelta(seconds=30)
 STALE = timedelta(minutes=2)
-"""For so long what was seen last of a run that goes on counts when nothing can be seen: it may be at work by now."""
+"""How long the last facts about a running run are used while nothing can be read; after that it may be at work again."""
 _STOPPED = "Stopped"
-"""The reason of Kueue's events about pods that it ends."""
+"""The reason in Kueue's events about pods that it ends."""
 MOST = 4
-"""Pods of a run about which events are asked for."""
+"""For how many pods of a run events are read."""
 MOST_PODS, MOST_EVENTS = 100, 50
-"""Of a run, of a pod. Whoever may make pods in a namespace decides how many bear the label of a run."""
+"""Pods per run, and events per pod, that are read. Bounded, because anyone who may create pods can label them as of a run."""
 REMEMBERED = 3000
-"""Runs of which is kept what was seen; those that were not asked for longest go first."""
+"""How many runs' facts are kept; those looked at longest ago are dropped first."""
 
 
 class Objects(Protocol):
@@ -63,13 +63,13 @@ class Objects(Protocol):
         *,
         most: int = 0,
     ) -> Sequence[Mapping[str, Any]]:
-        """Those with all labels, and these values of fields; no more than ``most``. Raises OutageError and RejectedError."""
+        """At most ``most`` objects with all labels and field values. Raises OutageError and RejectedError."""
 
     async def get(self, kind: Collection, namespace: str, name: str) -> Mapping[str, Any] | None:
-        """One of them; None when it is not there. Raises as ``list``."""
+        """One object; None when it does not exist. Raises as ``list`` does."""
 
     async def serves(self, kind: Collection) -> bool:
-        """Whether there is such a kind. Raises as ``list``."""
+        """Whether the server knows the kind. Raises as ``list`` does."""
 
 
 @dataclass
@@ -81,14 +81,14 @@ class _Look:
     failed: bool = False
     loss: Loss | None = None
     lost_for: float = 0.0
-    """Seconds, by a clock that nobody sets."""
+    """Seconds, by a monotonic clock."""
     seen_at: float = 0.0
     good_at: float = -inf
-    """When something was seen for the last time, by the same clock."""
+    """When a look last succeeded, by the same clock."""
 
 
 class Sight:
-    """Of all runs. Without ``objects`` it sees nothing."""
+    """The latest facts about all runs. Without ``objects`` nothing is read, and there are none."""
 
     def __init__(self, objects: Objects | None, clock: Clock, shortest: timedelta = SHORTEST) -> None:
         self._objects = objects
@@ -98,35 +98,35 @@ class Sight:
         self._queues = Queues(clock, shortest)
 
     def seen(self, identifier: str) -> Facts | None:
-        """What was seen last of a run; None when nothing was."""
+        """The latest facts about a run, by the server's id; None when it was never looked at."""
         look = self._looks.get(identifier)
         return look.facts if look is not None else None
 
     def forget(self, identifier: str) -> None:
-        """The run is gone."""
+        """Drop the facts about a run that no longer exists."""
         self._looks.pop(identifier, None)
 
     def lost(self, identifier: str) -> Loss | None:
-        """What a run has lost, when that is so for long enough to be no moment between two states."""
+        """The loss of a run, once it has lasted too long to be a transition between two states."""
         look = self._looks.get(identifier)
         if look is None or look.failed or look.lost_for < LOST.total_seconds():
             return None
         return look.loss
 
     def suspected(self, identifier: str) -> Loss | None:
-        """What it seems to have lost, before that counts."""
+        """A loss that has been seen for a while but not long enough to count."""
         look = self._looks.get(identifier)
         if look is None or look.failed or look.lost_for < SUSPECTED.total_seconds():
             return None
         return look.loss if look.lost_for < LOST.total_seconds() else None
 
     async def require_none_at_work(self, run: str, uid: str, namespace: str) -> None:
-        """Raises RejectedError when pods go on of a run that the server does not know: its record was deleted, and not they."""
+        """Raise RejectedError when pods still run of a run that the server does not know: only its record was deleted."""
         if self._objects is None or not namespace or not uid:
             return
         try:
             found = await self._objects.list(PODS, namespace, {UID_LABEL: uid}, most=MOST_PODS)
-        except (OutageError, RejectedError) as error:  # without the right to look a run is made as before
+        except (OutageError, RejectedError) as error:  # without the right to look, the run is created unchecked
             logger.warning("Pods of resource %s in %s cannot be seen: %s", uid, namespace, error)
             return
         mine = [pod for pod in found if facts.notes(pod).get(RUN_ANNOTATION) == run and not facts.has_ended(pod)]
@@ -142,7 +142,7 @@ class Sight:
             raise RejectedError("pipelines", shown(told), reason=reasons.RUN_NOT_RECORDED)
 
     async def look(self, identifier: str, namespace: str, state: str, steps: Sequence[str], *, is_over: bool) -> None:
-        """See how the run is now, unless that was looked at a moment ago. A run that is over is looked at once in its state."""
+        """Read the run's pods and Workflow, unless that was done recently. A finished run is read once per state."""
         if self._objects is None or not namespace:
             return
         known, now = self._looks.get(identifier), self._clock.now()
@@ -164,8 +164,8 @@ class Sight:
         if known is not None and loss is not None and known.loss == loss:
             lost_for = known.lost_for + elapsed - known.seen_at
         elif loss is not None and loss.since is not None:
-            # An operator that has just started need not wait for what was so before. It looks twice all the same: the clocks of
-            # nodes may differ from ours.
+            # An operator that has just started counts the time before it, but looks at least twice: nodes' clocks may differ from
+            # ours.
             before = self._clock.age((identifier, "lost"), loss.since)
             lost_for = min(before, LOST - SUSPECTED).total_seconds()
         self._looks[identifier] = _Look(state, since, now, found, failed, loss, lost_for, elapsed, good_at)
@@ -189,7 +189,7 @@ class Sight:
         for more in (_workflow, self._in_queues, _events):
             try:
                 found = await more(objects, identifier, found)
-            except RejectedError as error:  # each right that is there tells something
+            except RejectedError as error:  # use whatever our rights allow
                 logger.debug("Not all of pipeline run %s in %s can be seen: %s", identifier, namespace, error)
         return found
 
@@ -197,11 +197,11 @@ class Sight:
         return await self._queues.look(objects, found)
 
     async def _stopped(self, objects: Objects, found: Facts, before: Facts) -> list[Body]:
-        """Pods that went between two looks, which Kueue ended: then an event says why."""
+        """Pods that disappeared between two looks because Kueue ended them; an event says why."""
         names = {facts.name(pod) for pod in found.pods}
         gone = [pod for pod in before.pods if facts.name(pod) not in names and not facts.has_ended(pod)]
         stopped = []
-        with suppress(OutageError, RejectedError):  # they make words better
+        with suppress(OutageError, RejectedError):  # they only improve messages
             for pod in gone[:MOST]:
                 about = {"involvedObject.kind": "Pod", "involvedObject.name": facts.name(pod), "reason": _STOPPED}
                 told = await objects.list(EVENTS, found.namespace, fields=about, most=MOST_EVENTS)
@@ -223,7 +223,7 @@ async def _workflow(objects: Objects, identifier: str, found: Facts) -> Facts:
 
 
 async def _events(objects: Objects, _identifier: str, found: Facts) -> Facts:
-    """About pods that a node has taken, and not begun."""
+    """``found`` with events about pods that were assigned to a node but have not started."""
     waiting = [
         pod for pod in found.pods if facts.phase(pod) == "Pending" and facts.mapping(pod.get("spec")).get("nodeName")
     ]
@@ -237,7 +237,7 @@ async def _events(objects: Objects, _identifier: str, found: Facts) -> Facts:
 
 
 def _with_former(now: Facts, before: Facts, stopped: Sequence[Body]) -> Facts:
-    """And what was there before: a run's pods and its Workflow are removed some time after it has ended."""
+    """The facts with those of the previous look added: a run's pods and Workflow are removed some time after it has ended."""
     names = {facts.name(pod) for pod in now.pods}
     former = [pod for pod in before.pods if facts.name(pod) not in names and _is_told(pod)]
     known = names | {facts.name(pod) for pod in former}
@@ -246,5 +246,5 @@ def _with_former(now: Facts, before: Facts, stopped: Sequence[Body]) -> Facts:
 
 
 def _is_told(pod: Body) -> bool:
-    """Whether it had ended when it was seen last, or was being ended by Kueue."""
+    """Whether the pod had ended when it was last seen, or was being ended by Kueue."""
     return facts.has_ended(pod) or bool(facts.condition(pod, facts.STOPPED))

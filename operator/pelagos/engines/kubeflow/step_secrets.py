@@ -1,8 +1,8 @@
-"""The key that the steps of a namespace seal their reports with, as a Secret where their pods are. Called by the engine kubeflow.
+"""The key with which the steps of a namespace seal their reports, in a Secret next to their pods. Called by the engine kubeflow.
 
-It is made before the first run and never read or changed: the operator may create Secrets there, and see none. Its name has a
-digest of its content, so that another key of the operator is another Secret, and runs that go on keep theirs. One that somebody
-else made, or altered, makes reports that are refused by name.
+The Secret is created before the first run and never read or changed: the operator may create Secrets there, but not read them.
+Its name contains a digest of its content, so a new key of the operator gives a new Secret, and running steps keep theirs. Reports
+sealed with a Secret that somebody else created or altered are refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NOT_NOW = frozenset({401, 408, 425})
 
 
 class StepSecrets:
-    """Makes Secrets by ``rest``, with the keys that ``authority`` derives."""
+    """Creates Secrets through ``rest``, with keys that ``authority`` derives."""
 
     def __init__(self, rest: KubernetesRest, authority: Authority) -> None:
         self._rest = rest
@@ -33,12 +33,15 @@ class StepSecrets:
         self._made: set[tuple[str, str]] = set()
 
     async def provide(self, namespace: str, where: str) -> str:
-        """The name of the Secret in the namespace ``where`` for runs of resources of ``namespace``, which is there afterwards."""
+        """Make the Secret for runs of resources in ``namespace`` exist in the namespace ``where``; returns its name.
+
+        Raises OutageError and RejectedError.
+        """
         key = self._authority.namespace_key(namespace)
         digest = hashlib.sha256(f"{namespace}\0{key}".encode()).hexdigest()[:16]
         name = f"{PREFIX}-{digest}"
-        # Created without a look, since the operator may not read Secrets: that it exists is as good, because its name says
-        # what is in it. Somebody who made another of this name gains nothing: what is sealed with it is not believed.
+        # Created without reading first, since the operator may not read Secrets. "Already exists" is success, because the name
+        # is derived from the content. Whoever creates another Secret of this name gains nothing: its seals are not accepted.
         if (where, name) not in self._made:
             labels = {"app.kubernetes.io/part-of": "pelagos", "app.kubernetes.io/managed-by": "pelagos-operator"}
             annotations = {f"{GROUP}/about": f"seals the reports of pipeline steps of the namespace {namespace}"}
@@ -47,7 +50,7 @@ class StepSecrets:
                 "kind": "Secret",
                 "metadata": {"name": name, "namespace": where, "labels": labels, "annotations": annotations},
                 "type": "Opaque",
-                # Whoever may write Secrets there can still delete it and make another; but nobody alters it by mistake.
+                # Anyone who may write Secrets there can still replace it, but nobody can alter it by mistake.
                 "immutable": True,
                 "stringData": {STEP_NAMESPACE_KEY: key},
             }
@@ -55,10 +58,10 @@ class StepSecrets:
             if answer.status >= 300 and answer.status != _EXISTS:
                 message = f"the Secret {where}/{name} for the steps' key cannot be made: {answer.message}"
                 raise (OutageError if answer.status in _NOT_NOW else RejectedError)(SYSTEM, message)
-            # Remembered only now: a request that failed is made again by the next run.
+            # Remembered only after success: the next run repeats a request that failed.
             self._made.add((where, name))
         return name
 
     def forget(self, name: str) -> None:
-        """Make it anew next time: somebody may have deleted it."""
+        """Create the Secret again for the next run, because somebody may have deleted it."""
         self._made = {known for known in self._made if known[1] != name}

@@ -1,6 +1,6 @@
-"""The pods of a run's steps, as the API server shows them: whose they are, and how far. Pure; called by ``pelagos logs``.
+"""The pods of a run's steps in the API server: which run they belong to, and their progress. Pure; called by ``pelagos logs``.
 
-A step's pod has our labels and annotations (``placement``). The server's own tasks have other names, and do not tell its pod.
+A step's pod has our labels and annotations (``placement``). The server's own tasks have other names and do not name the pod.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from pelagos.engines.kubeflow.placement import ATTEMPT_ANNOTATION, RUN_ANNOTATIO
 Pod = Mapping[str, Any]
 SELECTOR: Mapping[str, str] = {"app.kubernetes.io/name": STEP}
 CONTAINER = "main"
-"""What runs the step; Argo's helpers and KFP's launcher are beside it."""
+"""The container that runs the step, next to Argo's helpers and KFP's launcher."""
 
 
 def of_run(pods: Iterable[Pod], run: str) -> list[Pod]:
-    """Those of a run."""
+    """The pods that belong to ``run``."""
     return [pod for pod in pods if _annotations(pod).get(RUN_ANNOTATION) == run]
 
 
 def attempt(pod: Pod) -> int:
-    """Of the run, that the pod was made for."""
+    """The attempt that the pod was created for; 1 when its annotation is missing or no number."""
     told = str(_annotations(pod).get(ATTEMPT_ANNOTATION, ""))
     return int(told) if told.isdecimal() and len(told) < 10 else 1
 
@@ -34,17 +34,17 @@ def has_begun(pod: Pod, container: str) -> bool:
 
 
 def has_ended(pod: Pod, container: str) -> bool:
-    """Whether the container has ended, and is not started again."""
+    """Whether the container has terminated and is not being restarted."""
     return "terminated" in (_status(pod, container).get("state") or {})
 
 
 def restarts(pod: Pod, container: str) -> int:
-    """How often the container was started again."""
+    """How often the container was restarted."""
     return int(_status(pod, container).get("restartCount") or 0)
 
 
 def waits_for(pod: Pod) -> str:
-    """Why no container has begun, in the cluster's words."""
+    """Why no container has started, in the cluster's words."""
     status = pod.get("status") or {}
     for each in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         waiting = (each.get("state") or {}).get("waiting") or {}

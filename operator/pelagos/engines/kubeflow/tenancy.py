@@ -1,7 +1,7 @@
-"""What a run may name in a namespace that it shares. Called by the engine kubeflow before it makes one; pure.
+"""Which names a run may use in a shared namespace. Called by the engine kubeflow before it creates a run; pure.
 
-Names of Secrets, claims, ConfigMaps, accounts and queues are looked up where the pods are. Where runs of all tenants are in one
-namespace, a name that is meant for a tenant's own would open what the installation, or another tenant, keeps in the common one.
+Names of Secrets, claims, ConfigMaps, accounts and queues are resolved where the pods are. If the runs of all tenants share one
+namespace, a name meant for a tenant's own object would give access to what the installation, or another tenant, keeps there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def in_common_namespace(request: RunRequest, pod_defaults: PodDefaults, namespace: str) -> RunRequest:
     """The request as it may run in ``namespace``, which belongs to no tenant: with the installation's names only.
 
-    The account is the Kubeflow server's own. Raises RejectedError for a tenant that names anything else that would be used.
+    The account is the Kubeflow server's own. Raises RejectedError when the tenant names anything else that would be used.
     """
     for key, given, usual in _named(request.tenant, pod_defaults):
         if given and given != usual:
@@ -52,7 +52,7 @@ def in_common_namespace(request: RunRequest, pod_defaults: PodDefaults, namespac
 
 
 def _named(tenant: Tenant, pod_defaults: PodDefaults) -> Iterator[tuple[str, str, str]]:
-    """Keys, what the tenant says and what the installation has; without those that no pod would use."""
+    """Triples of key, the tenant's value and the installation's value, for the keys that pods would use."""
     yield "trackingSecret", tenant.tracking_secret, pod_defaults.tracking_secret
     if pod_defaults.object_storage:
         yield "objectsSecret", tenant.objects_secret, pod_defaults.objects_secret

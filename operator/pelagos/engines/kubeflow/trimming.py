@@ -1,6 +1,6 @@
-"""Of the objects that are seen, what is judged by. Pure; called by `sight`.
+"""Reduces Kubernetes objects to the fields that judgements need. Pure; called by `sight`.
 
-A pod or a Workflow takes a tenth of a megabyte and more in memory, and what was seen of thousands of runs is remembered.
+A pod or a Workflow takes 0.1 MB of memory or more, and the facts about thousands of runs are kept.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _CONDITION = ("type", "status", "reason", "message")
 
 
 def pods(found: Iterable[Body]) -> tuple[Body, ...]:
-    """Those of a run."""
+    """Pods with only the fields that are used."""
     return tuple(map(_pod, found))
 
 
 def workflow(found: Body) -> Body:
-    """Its nodes that are pods, and how it is as a whole."""
+    """A Workflow's nodes that are pods, at most MOST_NODES, and its overall phase and message."""
     status = facts.status(found)
     nodes = facts.mapping(status.get("nodes")).items()
     fields = ("id", "name", "type", "phase")
@@ -38,7 +38,7 @@ def workflow(found: Body) -> Body:
 
 
 def workload(found: Body) -> Body:
-    """Whose it is in Kueue, and what it waits for."""
+    """A Kueue Workload's name, owners, and the conditions that say what it waits for."""
     owners = facts.listed(facts.mapping(found.get("metadata")).get("ownerReferences"))
     metadata = _of(facts.mapping(found.get("metadata")), ("name", "creationTimestamp"))
     told = facts.listed(facts.status(found).get("conditions"))
@@ -50,13 +50,13 @@ def workload(found: Body) -> Body:
 
 
 def stopped(pod: Body, said: str) -> Body:
-    """A pod that is gone, as it was seen last, with what Kueue said when it ended it."""
+    """The last known state of a deleted pod, with Kueue's message about ending it as a condition."""
     told = {"type": facts.STOPPED, "status": "True", "message": said}
     return {**pod, "status": {**facts.status(pod), "conditions": [told]}}
 
 
 def event(found: Body) -> Body:
-    """What it says, and about what."""
+    """An event's message, reason and times, and the name of the object that it is about."""
     kept = _of(found, ("type", "reason", "lastTimestamp", "eventTime"))
     about = _of(facts.mapping(found.get("involvedObject")), ("name",))
     return kept | {"involvedObject": about, "message": facts.words(found.get("message"))}
@@ -82,7 +82,7 @@ def _pod(found: Body) -> Body:
 def _container(found: Body) -> Body:
     states = facts.mapping(found.get("state"))
     state = {kind: _of(facts.mapping(states[kind]), _STATE) for kind in _STATES if kind in states}
-    # Of an image is told that cannot be had.
+    # The image is only mentioned when it cannot be pulled.
     return _of(found, ("name", "image") if "waiting" in state else ("name",)) | {"state": state}
 
 

@@ -1,1 +1,1 @@
-"""The Kubernetes API: requests, objects, Leases, tenants."""
+"""The Kubernetes API: requests, objects, watches, Leases, tenants."""
