@@ -1,1 +1,1 @@
-"""The hub: pages on which people look at models and try them. It reads the API server, writes Trials, and knows no operator."""
+"""The hub: a web site to browse and try models. It reads the API server, writes Trials, and is independent of the operator."""

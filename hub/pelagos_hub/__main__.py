@@ -1,4 +1,4 @@
-"""Serves the hub: pages on one port, /metrics, /healthz and /readyz on another."""
+"""Serves the hub: pages on one port; /metrics, /healthz and /readyz on another."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _STOP_SECONDS = 3
 _MOST_CONNECTIONS = 512
 
 
-class _Server(uvicorn.Server):  # type: ignore[misc]  # its types are not looked at
-    """One of two in a process, which handles the signals itself."""
+class _Server(uvicorn.Server):  # type: ignore[misc]  # uvicorn's types are not checked
+    """A server without signal handlers: two of them share the process, which handles signals itself."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -32,14 +32,14 @@ class _Server(uvicorn.Server):  # type: ignore[misc]  # its types are not looked
 
 
 async def serve(settings: Settings) -> None:
-    """Until SIGTERM or SIGINT."""
+    """Serve both ports until SIGTERM or SIGINT."""
     cluster = WatchedCluster(connecting.connect(settings.kubeconfig), settings.namespace)
     app = make_app(settings, cluster)
     common = {
         "host": settings.listen_address,
         "log_config": None,
         "http": Impatient,
-        # Its lines would have the query of every address.
+        # Access log lines would contain query strings, which can hold login tokens.
         "access_log": False,
         "server_header": False,
         "timeout_graceful_shutdown": _STOP_SECONDS,
@@ -63,9 +63,9 @@ async def serve(settings: Settings) -> None:
 
 
 def main() -> int:
-    """Returns the exit code: 2 for settings that are wrong."""
+    """Serve until a signal; returns the exit code, 2 when the hub cannot start."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s %(message)s", level=logging.INFO)
-    # Of each call of a provider or gateway, with the address.
+    # At INFO it logs every call of the provider and the gateway with its URL.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:
         settings = Settings()

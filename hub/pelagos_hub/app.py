@@ -1,4 +1,4 @@
-"""The application: which routes there are, and what stands around them. ``make_app`` is all that others call."""
+"""The application: its routes and middleware. Others call ``make_app`` only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def make_app(settings: Settings, cluster: Cluster, clock: Clock | None = None) -> Starlette:
-    """The hub on ``cluster``; while it serves, it keeps what it knows of it true."""
+    """Create the hub on ``cluster``. Its lifespan runs the watches that keep the objects in memory current."""
     clock = clock or SystemClock()
     kept = sessions.Sessions(clock.elapsed, most=settings.sessions, longest=settings.session_hours * 3600.0)
     provider = oidc.Provider(settings) if settings.oidc_issuer else None
@@ -58,7 +58,7 @@ def make_app(settings: Settings, cluster: Cluster, clock: Clock | None = None) -
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
         link.renew()
         for name in hub.templates.list_templates():
-            hub.templates.get_template(name)  # compiled now, and not while somebody waits for the first page
+            hub.templates.get_template(name)  # compiled now, so that the first page need not wait for it
         running = [asyncio.create_task(each.run()) for each in (cluster, shelf, probes)]
         try:
             yield
@@ -74,7 +74,7 @@ def make_app(settings: Settings, cluster: Cluster, clock: Clock | None = None) -
             *pages.ROUTES,
             Mount("/static", StaticFiles(directory=Path(__file__).with_name("static")), name="static"),
         ],
-        # From the outside in.
+        # Outermost first.
         middleware=[
             Middleware(observing.Middleware, metrics=hub.metrics),
             Middleware(security.AnswerHeaders, settings=settings),

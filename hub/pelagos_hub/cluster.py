@@ -1,4 +1,4 @@
-"""What the hub takes of the API server, and the little that it writes there. Pages read memory alone: no page costs a call."""
+"""What the hub reads from the API server, and the little that it writes. Catalogue pages read memory and cost no API calls."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 Body = Mapping[str, Any]
-"""An object as the API server shows it."""
+"""An object as the API server returns it."""
 Name = tuple[str, str]
 """Namespace and name."""
 
 
 @dataclass(frozen=True)
 class Listing:
-    """All objects of a kind that are known now."""
+    """All objects of a kind in memory."""
 
     objects: Mapping[Name, Body] = field(default_factory=dict)
     heard: float | None = None
-    """When the API server last said anything about this kind, by the hub's monotonic clock; None: never."""
+    """When the API server last sent anything for this kind, on the hub's monotonic clock; None: never."""
     problem: str = ""
-    """Why nothing is heard now, in words; empty while what is shown is what there is."""
+    """Why the watch fails now, in words; empty while the objects are current."""
 
 
 class Cluster(Protocol):
-    """``services``, ``trials``, ``trainings`` and ``datasets`` are what is in memory; the others call the API server.
+    """``services``, ``trials``, ``trainings`` and ``datasets`` return what is in memory; other methods call the API server.
 
-    Those raise OutageError when it cannot now, and RejectedError when it refuses.
+    Those raise OutageError when it does not answer, and RejectedError when it refuses.
     """
 
     def services(self) -> Listing:
@@ -42,25 +42,25 @@ class Cluster(Protocol):
         """All TrainingRuns."""
 
     async def picture(self, namespace: str, config_map: str, key: str) -> bytes | None:
-        """What a ConfigMap has as binary data under a key; None when there is none."""
+        """The binary data of a ConfigMap under a key; None when there is none."""
 
     async def create_trial(self, body: Body) -> Body:
-        """Create a Trial; from then on ``trials`` shows it."""
+        """Create a Trial and return it; from then on ``trials`` includes it."""
 
     async def delete_trial(self, namespace: str, name: str, uid: str) -> bool:
-        """Delete this very Trial; False when it was gone already."""
+        """Delete the Trial with this uid; False when it no longer existed."""
 
     async def run(self) -> None:
-        """Keep what is in memory true until cancelled."""
+        """Keep the objects in memory current until cancelled."""
 
 
 class MemoryCluster:
-    """A Cluster without an API server, for tests and for looking at pages: what is put into it is what there is."""
+    """A Cluster without an API server, for tests and previews of pages: it contains what ``put`` adds."""
 
     def __init__(self) -> None:
         self.kinds: dict[str, dict[Name, Body]] = {"ModelService": {}, "Trial": {}, "Dataset": {}, "TrainingRun": {}}
         self.pictures: dict[tuple[str, str, str], bytes] = {}
-        """By namespace, ConfigMap and key."""
+        """Contents by namespace, ConfigMap and key."""
         self.heard: float | None = 0.0
         self.problem = ""
         self.refusal: Exception | None = None
@@ -68,7 +68,7 @@ class MemoryCluster:
         self._made = 0
 
     def put(self, body: Body) -> None:
-        """Add or replace an object, of one of the kinds."""
+        """Add or replace an object of one of the known kinds."""
         self.kinds[body["kind"]][body["metadata"]["namespace"], body["metadata"]["name"]] = body
 
     def services(self) -> Listing:
@@ -111,7 +111,7 @@ class MemoryCluster:
         return True
 
     async def run(self) -> None:
-        """See Cluster; nothing changes by itself."""
+        """See Cluster. Does nothing: objects change only through ``put``."""
 
     def _listing(self, kind: str) -> Listing:
         return Listing(self.kinds[kind], self.heard, self.problem)

@@ -1,4 +1,4 @@
-"""Connections on which nobody asks or reads anything: uvicorn would keep them for ever, and counts them against its bound."""
+"""Closes idle connections. uvicorn would keep them forever and count them against its connection limit."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
-class Impatient(H11Protocol):  # type: ignore[misc]  # its types are not looked at
-    """Ends a connection on which no whole head of a request came in time: of the first one, or of another one after it.
+class Impatient(H11Protocol):  # type: ignore[misc]  # uvicorn's types are not checked
+    """Closes a connection when no complete request head arrives within ``seconds``, for the first and every further request.
 
-    And one on which nothing of an answer is taken for ``stalled`` seconds.
+    Also aborts one whose client reads nothing of a response for ``stalled`` seconds.
     """
 
     seconds: ClassVar[float] = 15.0
@@ -30,7 +30,7 @@ class Impatient(H11Protocol):  # type: ignore[misc]  # its types are not looked 
         self._look()
 
     def on_response_complete(self) -> None:
-        """See uvicorn: another request may come, or have come already."""
+        """See uvicorn: start to wait for the next request, unless it has arrived already."""
         super().on_response_complete()
         self._look()
 
@@ -41,12 +41,12 @@ class Impatient(H11Protocol):  # type: ignore[misc]  # its types are not looked 
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """See asyncio.Protocol: what was sent is not taken."""
+        """See asyncio.Protocol: the client does not read; abort unless that changes."""
         super().pause_writing()
         self._stall = self.loop.call_later(self.stalled, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """See asyncio.Protocol: some of it was."""
+        """See asyncio.Protocol: the client reads again."""
         self._flow()
         super().resume_writing()
 
@@ -57,7 +57,7 @@ class Impatient(H11Protocol):  # type: ignore[misc]  # its types are not looked 
             self._patience = self.loop.call_later(self.seconds, self._give_up)
 
     def _is_waiting(self) -> bool:
-        """Whether what comes next is the head of a request."""
+        """Whether the connection waits for the head of a request."""
         request: Any = self.cycle
         return request is None or bool(request.response_complete)
 

@@ -1,4 +1,4 @@
-"""What all pages need, made once per process and found in the request."""
+"""Shared state of all pages, created once per process and reached through the request."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 
 class Clock(Protocol):
-    """The time of day for people, and one for durations that nobody sets."""
+    """Wall-clock time for people, and monotonic time for durations."""
 
     def now(self) -> datetime:
-        """The time of day in UTC."""
+        """The current time in UTC."""
 
     def elapsed(self) -> float:
         """Monotonic seconds."""
 
 
 class SystemClock:
-    """The machine's clocks."""
+    """The machine's clocks; the monotonic one also counts while the machine sleeps, where the system has such a clock."""
 
     def now(self) -> datetime:
         """See Clock."""
@@ -46,7 +46,7 @@ class SystemClock:
 
 @dataclass(frozen=True)
 class Hub:
-    """Everything that a page may use."""
+    """Everything that pages use."""
 
     settings: Settings
     cluster: Cluster
@@ -55,7 +55,7 @@ class Hub:
     templates: jinja2.Environment
     metrics: Metrics
     provider: Provider | None
-    """None: nobody logs in by one."""
+    """The OpenID provider; None without one."""
     link: Link
     turns: Turns
     starts: Starts
@@ -63,7 +63,7 @@ class Hub:
     probes: Probes
 
     def staleness(self, listing: Listing) -> str:
-        """How old what a page shows is and why, in words; empty while it is what there is."""
+        """How old the objects on a page are and why, in words; empty while they are current."""
         if not listing.problem:
             return ""
         if listing.heard is None:
@@ -72,13 +72,13 @@ class Hub:
 
 
 def hub(request: Request) -> Hub:
-    """The Hub that answers this request."""
+    """The Hub of this request's application."""
     found: Hub = request.app.state.hub
     return found
 
 
 def duration(seconds: float) -> str:
-    """For people: ``12 s``, ``3 min``, ``5 h``, ``2 d``."""
+    """A duration in its largest unit, rounded down: ``12 s``, ``3 min``, ``5 h``, ``2 d``."""
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= size:
             return f"{seconds // size:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""Documents that a training wrote of its model, from the store. What has another digest than status says is not shown."""
+"""Reads the documents that a training wrote about its model. One whose digest differs from the status is not shown."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ TYPES = {
 
 
 class AlteredError(ValueError):
-    """What lies in the store is not what the training wrote."""
+    """The document in the store is not the one that the training wrote."""
 
 
 class Documents:
-    """Reads below one folder or prefix alone, whatever a status says."""
+    """Reads only below the configured folder or prefix, whatever URI a status names."""
 
     def __init__(self, settings: Settings) -> None:
         self._store: FolderObjects | S3Objects | None = None
@@ -40,11 +40,11 @@ class Documents:
             self._store = FolderObjects(settings.objects_root)
 
     async def read(self, document: Document) -> bytes | None:
-        """The content; None when it cannot be reached from here.
+        """The content; None when it cannot be reached from the hub.
 
         Raises:
-            AlteredError: it has another digest.
-            OutageError, RejectedError: it is there, and cannot be read.
+            AlteredError: its digest differs.
+            OutageError, RejectedError: it exists but cannot be read.
         """
         if self._store is None or document.name not in TYPES:
             return None

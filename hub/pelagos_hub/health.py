@@ -1,4 +1,4 @@
-"""What Prometheus and kubelet ask, on a port of its own that people do not reach."""
+"""Endpoints for Prometheus and the kubelet, on a port of their own that is not public."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def make_app(hub: Hub) -> Starlette:
-    """/metrics, /healthz (always, while the process answers) and /readyz (once the cluster was read)."""
+    """Create the application with /metrics, /healthz (always 200) and /readyz (200 once the cluster has been read)."""
 
     async def metrics(_request: Request) -> Response:
         hub.metrics.sessions.set(len(hub.sessions))
@@ -39,7 +39,7 @@ def make_app(hub: Hub) -> Starlette:
         return PlainTextResponse("ok\n")
 
     async def ready(_request: Request) -> Response:
-        # Not whether it answers now: without it pages still show what was there, and say how old that is.
+        # The cluster need not answer now: without it, pages show the last known state and say how old it is.
         known = hub.cluster.services()
         if known.heard is None:
             return PlainTextResponse(f"the models have not been read yet: {known.problem}\n", 503)
@@ -50,7 +50,7 @@ def make_app(hub: Hub) -> Starlette:
 
 
 class _NearBy:
-    """Answers to addresses and to names of Services alone: a page on the network whose name leads here reads nothing."""
+    """Accepts only IP addresses, localhost and names of Services as Host, against DNS rebinding by a web page."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

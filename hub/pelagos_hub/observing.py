@@ -1,4 +1,4 @@
-"""What the hub counts, for Prometheus; never by person, and by route rather than by address."""
+"""The hub's Prometheus metrics: never by person, and by route instead of URL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Metrics:
-    """Metrics of one hub; each test has its own."""
+    """Metrics of one hub, in a registry of its own, so that tests are independent."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -50,7 +50,7 @@ class Metrics:
 
 
 class Middleware:
-    """Counts requests by the route that answered them."""
+    """Counts and times requests by the route that answered them."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -71,7 +71,7 @@ class Middleware:
         try:
             return await self._app(scope, receive, noted)
         finally:
-            # What no route answered is one row, or every stranger could add rows.
+            # All requests without a route share one label, or anyone could create series without end.
             route = getattr(scope.get("route"), "path", "none")
             self._metrics.requests.labels(route, code).inc()
             self._metrics.seconds.labels(route).observe(time.perf_counter() - began)

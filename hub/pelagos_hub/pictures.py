@@ -1,4 +1,4 @@
-"""Pictures of cards, as browsers may have them: of few formats, drawn anew, bounded, and small where many are shown."""
+"""Pictures of cards, made safe for browsers: few formats, re-encoded, bounded, with thumbnails for lists."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from pelagos_hub.cluster import Cluster
 
 LARGEST = 1 << 20
-"""Bytes: what a ConfigMap holds."""
+"""Most bytes of a picture: the limit of a ConfigMap."""
 _MOST_PIXELS = 16_000_000
-"""Of one: some 13 bytes of memory each while it is drawn, and its file may be small all the same."""
+"""Most pixels of a picture. Each takes about 13 bytes of memory while it is re-encoded, however small the file is."""
 _SMALL = 640
-"""Pixels of the longer side where many are shown."""
+"""Pixels of the longer side of a thumbnail."""
 _MOST_KEPT = 64 << 20
 _TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _AT_ONCE = 1
 
 
 class UnusableError(ValueError):
-    """What the ConfigMap has is no picture that is shown; the words say why."""
+    """The content of the ConfigMap is not a usable picture; the message says why."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture for browsers."""
+    """A picture as sent to browsers."""
 
     content: bytes
     type: str
@@ -41,7 +41,7 @@ class Shown:
 
 
 class Pictures:
-    """Reads pictures of cards, and remembers the latest ones; a card that is changed is another generation of its service."""
+    """Reads pictures of cards, and caches recent ones by the service's generation, which changes with the card."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
@@ -50,7 +50,7 @@ class Pictures:
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def read(self, entry: Entry, number: int, *, small: bool) -> Shown | None:
-        """The picture of this number on the card; None when there is none. Raises UnusableError, OutageError."""
+        """The card's picture with this index; None when there is none. Raises UnusableError, OutageError."""
         if not 0 <= number < len(entry.pictures):
             return None
         key = (entry.uid, entry.generation, number, small)
@@ -75,10 +75,10 @@ class Pictures:
 
 
 def prepare(content: bytes, *, small: bool) -> Shown:
-    """Drawn anew, so that nothing but pixels reaches browsers: no place where it was taken, no second file behind the first.
+    """Re-encode a picture, so that only its pixels reach browsers: no EXIF position, no second file appended to the first.
 
     Raises:
-        UnusableError: it is none of the formats, broken, or too large.
+        UnusableError: it has another format, is broken, or is too large.
     """
     if len(content) > LARGEST:
         raise UnusableError(f"it has {len(content)} bytes; at most {LARGEST} are shown")
@@ -90,12 +90,12 @@ def prepare(content: bytes, *, small: bool) -> Shown:
                 opened.draft("RGB", (_SMALL, _SMALL))
             has_alpha = "A" in opened.getbands() or "transparency" in opened.info
             mode = "RGBA" if has_alpha else "RGB"
-            # No copy that can be done without.
+            # In place, since each copy of the pixels costs memory.
             ImageOps.exif_transpose(opened, in_place=True)
             picture = opened if opened.mode == mode else opened.convert(mode)
     except UnusableError:
         raise
-    except Exception as error:  # whatever a broken file makes of its decoder
+    except Exception as error:  # decoders raise any exception on broken files
         raise UnusableError("it is no PNG, JPEG or WebP, or a broken one") from error
     if small:
         picture.thumbnail((_SMALL, _SMALL))

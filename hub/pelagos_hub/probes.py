@@ -1,6 +1,6 @@
-"""When the operator last asked each model about a known image, from its metrics: in objects, each would be a write.
+"""When the operator last probed each model, from its metrics, since recording each probe in an object would cost a write.
 
-What is shown is the time that the operator says, however old: while it is away, the last time it asked stays the last.
+Times are shown as the operator reports them, however old: while it is away, the last probe stays the last one.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _MOST_BYTES = 64 * 1024 * 1024
 _LONGEST_LINE = 65_536
 _LONGEST = timedelta(days=1)
 _LATEST = 1e11
-"""Unix time that a date can be made of."""
+"""Largest accepted Unix time; larger values may not convert to a date."""
 
 
 class Probes:
-    """``address`` is of the operator's metrics; empty: nothing is known, ever."""
+    """The times of the last probes. ``address`` is the URL of the operator's metrics; if empty, no time is ever known."""
 
     def __init__(self, address: str, now: Callable[[], datetime]) -> None:
         self._address = address
@@ -36,17 +36,17 @@ class Probes:
         self._times: dict[tuple[str, str], datetime] = {}
 
     def last(self, namespace: str, name: str) -> datetime | None:
-        """Of a service; None: nobody says."""
+        """The time of a service's last probe; None when unknown."""
         return self._times.get((namespace, name))
 
     async def run(self) -> None:
-        """Read them again and again. Until cancelled."""
+        """Read the metrics periodically until cancelled."""
         is_told = False
         while self._address:
             try:
                 await self.read()
             except (aiohttp.ClientError, OSError, ValueError, TimeoutError) as error:
-                # Once, and not each time: operators are away while they are replaced.
+                # Warn once per outage: operators are also away while they are replaced.
                 _LOG.log(
                     logging.DEBUG if is_told else logging.WARNING,
                     "%s cannot be read: %s",
@@ -59,7 +59,7 @@ class Probes:
             await asyncio.sleep(_PAUSE)
 
     async def read(self) -> None:
-        """Once. Raises aiohttp's errors, OSError, ValueError and TimeoutError."""
+        """Read the metrics once. Raises aiohttp's errors, OSError, ValueError and TimeoutError."""
         found: dict[tuple[str, str], datetime] = {}
         size, rest = 0, b""
         async with (
@@ -74,7 +74,7 @@ class Probes:
                 if size > _MOST_BYTES or len(rest) > _LONGEST_LINE:
                     raise ValueError(f"there are more than {_MOST_BYTES} bytes, or {_LONGEST_LINE} in a line")
                 found |= _times(lines)
-        # Of several operators the one that leads asks: what another does not know is no news.
+        # With several operators, only the leader probes. Times that another one does not report are kept.
         since = self._now() - _LONGEST
         kept = {key: moment for key, moment in self._times.items() if moment > since}
         self._times = kept | {key: max(moment, kept.get(key, moment)) for key, moment in found.items()}

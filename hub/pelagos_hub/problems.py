@@ -1,4 +1,4 @@
-"""What goes wrong, as a page that says what to do, or as JSON for whoever asked for that."""
+"""Errors as a page that says what to do, or as JSON for clients that asked for it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _WORDS = {
 
 
 class Problem(HTTPException):
-    """Ends a request with a status, a summary and what to do about it."""
+    """Ends a request with a status, a summary and advice."""
 
     def __init__(self, status: int, summary: str, advice: str = "", headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status, summary, dict(headers or {}))
@@ -42,7 +42,7 @@ class Problem(HTTPException):
 
 
 async def answer(request: Request, error: Exception) -> Response:
-    """The answer to an exception."""
+    """The response to an exception."""
     headers: Mapping[str, str] = {}
     if isinstance(error, Problem):
         status, summary, advice, headers = error.status_code, error.summary, error.advice, error.headers or {}
@@ -67,7 +67,8 @@ async def answer(request: Request, error: Exception) -> Response:
 
 
 class Catching:
-    """Answers what nothing else did, inside of what every answer goes through: Starlette would do it outside."""
+    """Turns unhandled exceptions into responses inside the other middleware. Starlette would do so outside of it, where responses
+    get no security headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -96,7 +97,7 @@ class Catching:
 
 
 def wants_json(request: Request) -> bool:
-    """Whether the answer is for a program."""
+    """Whether the client is a program that wants JSON."""
     accepted = request.headers.get("accept", "")
     return (
         request.url.path.endswith(".json")

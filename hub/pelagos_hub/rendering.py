@@ -1,4 +1,4 @@
-"""Pages from templates. All that strangers wrote is escaped; a template that names what it was not given fails in tests."""
+"""Pages from templates. Untrusted text is always escaped; a template that uses an undefined name raises an error."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def environment() -> jinja2.Environment:
-    """Templates of the package, escaped whatever they are called."""
+    """The package's templates, with autoescaping whatever their file names."""
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("pelagos_hub"),
         autoescape=True,
@@ -26,15 +26,15 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # Control characters and the like of strangers' texts are written out, as everywhere else.
+    # Control and other invisible characters in untrusted text are shown escaped, as everywhere else.
     made.filters["shown"] = shown
     made.filters["spaced"] = spaced
     return made
 
 
 def page(request: Request, template: str, status: int = HTTPStatus.OK, **known: Any) -> HTMLResponse:
-    """A page. Besides ``known`` a template has ``installation``, ``path`` of the request, ``person`` (None: not logged in),
-    ``csrf`` for its forms, and ``stale`` (how old what is shown is, in words; empty: it is what there is)."""
+    """Render a page. Besides ``known`` a template gets ``installation``, the request's ``path``, ``person`` (None without login),
+    ``csrf`` for its forms, and ``stale`` (how old the shown data is, in words; empty while it is current)."""
     at, session = hub(request), sessions.of(request)
     common = {
         "installation": at.settings.title,

@@ -1,5 +1,6 @@
-"""What every answer carries and every request keeps to: under which names the hub answers, what a browser may load, how large and
-how slow a body may be. Plain ASGI, outside of everything else, so that no route can do without.
+"""Rules for every request and response: accepted host names, security headers, and limits on the size and time of bodies.
+
+Plain ASGI middleware around everything else, so that no route can bypass it.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
     from pelagos_hub.settings import Settings
 
 MOST_UPLOADED = 64 * 2**20
-"""Bytes of an image."""
+"""Most bytes of an uploaded image."""
 _AROUND = 2**16
-"""Bytes of a form around it, and of any other form."""
+"""Most bytes of the form around an image, and of any other form."""
 _UPLOAD_SECONDS, _FORM_SECONDS = 120.0, 15.0
-"""For a whole body to arrive."""
+"""Time within which a whole body must arrive."""
 _LONGEST_TARGET = 4_000
 
 POLICY = (
@@ -31,7 +32,7 @@ POLICY = (
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "X-Content-Type-Options": "nosniff",
-    # Not no-referrer: with that, browsers hide the origin of our own forms, too.
+    # With no-referrer, browsers would send "Origin: null" for our own forms, which are checked by it.
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -40,12 +41,12 @@ HEADERS = {
 
 
 def is_upload(scope: Scope) -> bool:
-    """Whether an image may come with this request."""
+    """Whether this request may carry an image."""
     return bool(scope["method"] == "POST" and scope["path"].endswith(("/predict", "/predict.json")))
 
 
 class Hosts:
-    """Answers under the name of ``settings.url`` alone. A page on the network whose name leads to us reads nothing."""
+    """Accepts only the host of ``settings.url``, against DNS rebinding by a web page."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -65,7 +66,7 @@ class Hosts:
 
 
 class AnswerHeaders:
-    """Adds the headers that keep browsers from loading or showing what is not ours."""
+    """Adds the security headers, which keep browsers from loading or embedding foreign content."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -86,7 +87,7 @@ class AnswerHeaders:
 
 
 class Bodies:
-    """Refuses bodies that are too large or too slow, before anything is made of them. Paths that end in /predict take images."""
+    """Refuses bodies that are too large or too slow before they are parsed. Only paths that ``is_upload`` names accept images."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -119,7 +120,7 @@ class Bodies:
 
 
 class BodyError(Exception):
-    """Ends a request whose body nobody will read to its end."""
+    """Ends a request whose body is not read to its end."""
 
     def __init__(self, answer: PlainTextResponse) -> None:
         super().__init__(answer.status_code)
@@ -127,7 +128,7 @@ class BodyError(Exception):
 
 
 class _Bounded:
-    """A ``receive`` that counts bytes and seconds."""
+    """A ``receive`` that limits the bytes and the seconds of a body."""
 
     def __init__(self, receive: Receive, most: int, seconds: float) -> None:
         self._receive = receive
@@ -139,7 +140,7 @@ class _Bounded:
 
     async def __call__(self) -> Message:
         if self._complete:
-            # Whoever waits now waits for the browser to hang up.
+            # The body is complete: a call now waits for the client to disconnect, which may take any time.
             return await self._receive()
         loop = asyncio.get_running_loop()
         self._deadline = self._deadline or loop.time() + self._seconds

@@ -1,4 +1,4 @@
-"""What pages of models share, made once per process: the index, pictures and documents; and who is shown which model."""
+"""Shared state of the model pages, created once per process: index, pictures and documents; and who may see which model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAUSE = 1.0
 
 
 class Shelf:
-    """One per hub."""
+    """The models of a hub, with the caches of their pages."""
 
     def __init__(self, settings: Settings, cluster: Cluster) -> None:
         self._settings = settings
@@ -30,27 +30,27 @@ class Shelf:
         self.documents = Documents(settings)
 
     async def run(self) -> None:
-        """Make entries soon after their objects have come, so that nobody's page waits for that. Until cancelled."""
+        """Rebuild changed entries every ``_PAUSE`` seconds until cancelled, so that no page has to wait for it."""
         while True:
             self.all()
             await asyncio.sleep(_PAUSE)
 
     def all(self) -> list[Entry]:
-        """Whoever may see them."""
+        """All entries, whoever may see them."""
         cluster = self._cluster
         services, trainings, datasets = cluster.services(), cluster.trainings(), cluster.datasets()
         return self._index.entries(services.objects, trainings.objects, datasets.objects)
 
     def seen_by(self, person: Person | None) -> list[Entry]:
-        """What the catalogue shows somebody."""
+        """The entries that the catalogue lists for a person; None is a visitor without login."""
         return index.listed(self.all(), lambda namespace: self.admits(person, namespace))
 
     def find(self, namespace: str, name: str) -> Entry | None:
-        """A model, whoever may see it."""
+        """An entry, whoever may see it; None when there is none."""
         return next((each for each in self.all() if (each.namespace, each.name) == (namespace, name)), None)
 
     def admits(self, person: Person | None, namespace: str) -> bool:
-        """Whether somebody belongs to whom a namespace publishes for itself."""
+        """Whether a person may see models with the visibility Namespace of this namespace."""
         wanted = self._settings.namespace_entitlement
         if person is None:
             return False

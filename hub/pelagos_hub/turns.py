@@ -1,4 +1,4 @@
-"""Who may do what at the same time: one thing after the other of each person, and few uploads of all; and how often."""
+"""Limits on concurrency and rate: one action at a time per person, few uploads in all, and few new trials per person."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 MOST_STARTS, STARTS_SECONDS = 20, 600.0
-"""Trials that the hub makes for one person in so long: also one that is refused stays in the cluster for a while."""
+"""Most Trials that the hub creates for one person within this time, since refused ones also stay in the cluster for some time."""
 _MOST_PEOPLE = 20_000
 
 
 class Turns:
-    """``uploading``: a turn of all whose images are in memory."""
+    """Locks by name. ``uploading`` limits how many uploaded images are in memory."""
 
     def __init__(self, uploads: int) -> None:
         self.uploading = asyncio.Semaphore(uploads)
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     def of(self, what: str) -> asyncio.Lock:
-        """The one lock of this name, as long as anybody holds or awaits it."""
+        """The lock of this name, which exists as long as it is held or awaited."""
         lock = self._locks.get(what)
         if lock is None:
             lock = self._locks[what] = asyncio.Lock()
@@ -28,14 +28,14 @@ class Turns:
 
 
 class Starts:
-    """Counts what each person begins. ``clock`` only goes on."""
+    """Counts the trials that each person starts. ``clock`` is monotonic."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._begun: OrderedDict[str, deque[float]] = OrderedDict()
 
     def take(self, person: str) -> bool:
-        """Whether one more may begin now, which then counts."""
+        """Whether the person may start another trial now; if so, it is counted."""
         now, begun = self._clock(), self._begun.setdefault(person, deque())
         self._begun.move_to_end(person)
         while len(self._begun) > _MOST_PEOPLE:

@@ -1,4 +1,4 @@
-"""Cluster on the Kubernetes API: four watches, pictures when they are asked for, and two writes."""
+"""Implements Cluster by the Kubernetes API: four watches, pictures on demand, and two kinds of writes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CONFIG_MAPS = Collection("v1", "ConfigMap", "configmaps")
 _NOT_NOW = frozenset({401, 408, 409})
 _NOT_FOUND = 404
 _GONE = frozenset({404, 409, 410})
-"""409: another object has this name now."""
+"""Statuses of a delete whose object no longer exists; 409: another object has this name now."""
 
 
 class WatchedCluster:
-    """See cluster.Cluster. ``namespace``: that one only; empty: all."""
+    """See cluster.Cluster. ``namespace`` restricts it to that one; empty: all."""
 
     def __init__(self, rest: KubernetesRest, namespace: str = "") -> None:
         self._rest = rest

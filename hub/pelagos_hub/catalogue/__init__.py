@@ -1,1 +1,1 @@
-"""What the catalogue says of models: pure, from objects of the API server as they are in memory."""
+"""The catalogue's view of models: pure functions of the API objects in memory."""

@@ -1,4 +1,4 @@
-"""What a model found, made fit to be drawn over the image and read in a table. An answer is a stranger's: bounded, and plain."""
+"""Predictions prepared for a drawing over the image and for a table. They are untrusted input: bounded, and made plain text."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from pelagos_hub.catalogue import reading
 
 MOST_FOUND = 500
-"""Lines of the table, and shapes over the image."""
+"""Most rows of the table, and most shapes over the image."""
 _MOST_STROKES = 60_000
-"""Of all masks together: each is a column of pixels in a drawing."""
+"""Most strokes of all masks together; a stroke is a run of pixels within one column."""
 _MOST_RUNS = 200_000
 COLOURS = 8
 _BITS, _MORE, _SIGN, _FIRST = 5, 0x20, 0x10, ord("0")
@@ -20,7 +20,7 @@ _BITS, _MORE, _SIGN, _FIRST = 5, 0x20, 0x10, ord("0")
 
 @dataclass(frozen=True)
 class Shape:
-    """Where it is, in pixels of the image: the attributes of an SVG element, and how its axes are stretched."""
+    """An SVG element with its attributes, in pixels of the image, and the scale factors of its two axes."""
 
     element: str
     attributes: Mapping[str, str]
@@ -29,7 +29,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Found:
-    """One line. ``colour`` is the same for the same label."""
+    """One row of the table. ``colour`` is the same for the same label."""
 
     number: int
     label: str
@@ -41,7 +41,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Answer:
-    """``measure`` is what scores are: score, probability or share; ``total`` is how many lines there are with those left out."""
+    """A prediction for pages. ``measure`` names the scores: score, probability or share; ``total`` also counts omitted rows."""
 
     task: str
     width: int
@@ -53,12 +53,12 @@ class Answer:
 
     @property
     def has_shapes(self) -> bool:
-        """Whether there is anything to draw."""
+        """Whether any row has a shape to draw."""
         return any(each.shape is not None for each in self.found)
 
     @property
     def labels(self) -> list[tuple[str, int, int]]:
-        """Each label with its colour and how often it was found, the most frequent first."""
+        """Each label with its colour and its number of occurrences, most frequent first."""
         counts: dict[tuple[str, int], int] = {}
         for each in self.found:
             counts[each.label, each.colour] = counts.get((each.label, each.colour), 0) + 1
@@ -66,7 +66,7 @@ class Answer:
 
 
 def answer(prediction: Mapping[str, Any], size: tuple[int, int]) -> Answer:
-    """Of the prediction for an image of ``size`` (width, height)."""
+    """The Answer for a prediction on an image of ``size`` (width, height)."""
     lists = [
         name for name in ("detections", "instances", "segments", "classes") if isinstance(prediction.get(name), list)
     ]
@@ -107,7 +107,7 @@ def _share(score: float | None) -> float | None:
 
 
 def _shape(entry: Mapping[str, Any], size: tuple[int, int], strokes: int) -> tuple[Shape | None, str]:
-    """Its drawing, and where it is in words."""
+    """The drawing of an entry, None without one, and its position in words."""
     box, corners = _numbers(entry.get("box"), 4), _numbers(entry.get("corners"), 8)
     where = ""
     if box is not None:
@@ -139,7 +139,7 @@ def _numbers(value: object, length: int) -> list[float] | None:
 
 
 def _path(mask: Mapping[str, Any], strokes: int) -> str | None:
-    """The pixels of a mask, column by column; None where it is none, or would take more than ``strokes``."""
+    """A mask as an SVG path, column by column; None when it is invalid or needs more than ``strokes`` strokes."""
     size, counts = mask.get("size"), mask.get("counts")
     if not (
         isinstance(size, list) and len(size) == 2 and all(isinstance(each, int) and 0 < each < 1e5 for each in size)
@@ -151,7 +151,7 @@ def _path(mask: Mapping[str, Any], strokes: int) -> str | None:
     parts: list[str] = []
     place, is_inside = 0, False
     for length in itertools.islice(_runs(counts), _MOST_RUNS):
-        # None but the first is empty in what an encoder writes: others would cost time, and no stroke.
+        # Encoders write no empty run but the first. Others would cost time without using up strokes.
         if length < (1 if place or is_inside else 0) or place + length > height * width:
             return None
         if is_inside:
@@ -164,7 +164,7 @@ def _path(mask: Mapping[str, Any], strokes: int) -> str | None:
 
 
 def _columns(start: int, length: int, height: int) -> Iterator[tuple[int, int, int]]:
-    """A run of pixels down the columns of an image: of each column its number, first row and rows."""
+    """Split a run of pixels at column ends; yields the column's number, the first row and the number of rows."""
     while length > 0:
         column, top = divmod(start, height)
         rows = min(length, height - top)
@@ -173,7 +173,7 @@ def _columns(start: int, length: int, height: int) -> Iterator[tuple[int, int, i
 
 
 def _runs(counts: str) -> Iterator[int]:
-    """The runs in COCO's compressed text, as pelagos_contract.run_lengths reads it with numpy, which is not at hand here."""
+    """Decode COCO's compressed run lengths, like pelagos_contract.run_lengths, but without numpy, which the hub does not have."""
     before: Sequence[int] = ()
     value, shift = 0, 0
     for character in counts:
@@ -184,7 +184,7 @@ def _runs(counts: str) -> Iterator[int]:
             continue
         if code & _SIGN:
             value -= 1 << shift
-        # From the fourth on, what is written is the difference to the run before the last.
+        # From the fourth run on, the text has the difference to the run two places before.
         run = value + (before[-2] if len(before) > 2 else 0)
         before = (*before[-2:], run)
         yield run

@@ -1,4 +1,4 @@
-"""What a visitor asks of the catalogue: words, filters, order and page, all of it in the address."""
+"""Queries to the catalogue: search text, filters, order and page, all of them in the URL."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _MOST_WORDS, _LONGEST_QUERY, _MOST_CHOSEN, _MOST_VALUES = 10, 200, 20, 40
 
 @dataclass(frozen=True)
 class Facet:
-    """Something by which models are told apart; ``values`` are those that an entry has."""
+    """A field to filter models by; ``values`` returns those of an entry."""
 
     key: str
     title: str
     values: Callable[[Entry], Sequence[str]]
 
     def words(self, value: str) -> str:
-        """A value for people."""
+        """The display text of a value."""
         if self.key == "now":
             return "Now"
         return spaced(value) if self.key == "task" else shown(value)
 
 
 def spaced(name: str) -> str:
-    """A name as the API has it, for people: OrientedDetection is oriented detection."""
+    """The display text of an API name: OrientedDetection becomes oriented detection."""
     return shown(_CAPITAL.sub(lambda found: f" {found[0].lower()}", name))
 
 
@@ -55,7 +55,7 @@ ORDERS: Mapping[str, str] = {"newest": "Newest first", "name": "By name", "prove
 
 @dataclass(frozen=True)
 class Query:
-    """``chosen`` by facet: values of one facet are alternatives, and of each facet one must fit."""
+    """A query. ``chosen`` has values by facet: an entry fits when it has at least one chosen value of every chosen facet."""
 
     text: str = ""
     chosen: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -64,14 +64,14 @@ class Query:
 
     @classmethod
     def parse(cls, pairs: Iterable[tuple[str, str]]) -> Query:
-        """From the pairs of an address; what it does not know, or is too much, is left out."""
+        """Parse the pairs of a query string; unknown keys and whatever exceeds the limits are ignored."""
         told: dict[str, list[str]] = {}
         for key, value in pairs:
             told.setdefault(key, []).append(value)
         chosen: list[tuple[str, tuple[str, ...]]] = []
         for facet in FACETS:
             values = list(dict.fromkeys(value[:300] for value in told.get(facet.key, ()) if value))
-            # Of all facets together: where nothing fits, everything is counted without each of them.
+            # The limit holds for all facets together: when nothing fits, entries are counted again without each choice.
             values = values[: _MOST_CHOSEN - sum(len(each) for _, each in chosen)]
             if values:
                 chosen.append((facet.key, tuple(values)))
@@ -85,32 +85,32 @@ class Query:
         )
 
     def values(self, facet: str) -> tuple[str, ...]:
-        """What is chosen of a facet."""
+        """The chosen values of a facet."""
         return dict(self.chosen).get(facet, ())
 
     def toggled(self, facet: str, value: str) -> Query:
-        """With the value chosen, or not chosen any more; from the first page."""
+        """This query with the value added, or removed if it was chosen; at the first page."""
         before = self.values(facet)
         after = tuple(each for each in before if each != value) if value in before else (*before, value)
         others = tuple((key, values) for key, values in self.chosen if key != facet)
         return replace(self, chosen=(*others, (facet, after)) if after else others, page=1)
 
     def without_text(self) -> Query:
-        """With no words asked for; from the first page."""
+        """This query without its search text; at the first page."""
         return replace(self, text="", page=1)
 
     def at_page(self, page: int) -> Query:
-        """Another page of the same."""
+        """This query at another page."""
         return replace(self, page=page)
 
     @property
     def is_narrowed(self) -> bool:
-        """Whether anything is left out."""
+        """Whether the query has search text or filters."""
         return bool(self.text or self.chosen)
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """As an address has it; what is as usual is left out."""
+        """The pairs of the query string, without defaults."""
         places = {facet.key: number for number, facet in enumerate(FACETS)}
         chosen = sorted(self.chosen, key=lambda item: places[item[0]])
         return [
@@ -121,13 +121,13 @@ class Query:
         ]
 
     def address(self, path: str = "/") -> str:
-        """The address that asks for this."""
+        """The URL path and query string of this query."""
         return path + (f"?{urlencode(self.pairs)}" if self.pairs else "")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A value of a facet: how many models there would be with it, and the address that chooses it or takes it away."""
+    """A value of a facet: the number of models with it, and the URL that toggles it."""
 
     words: str
     count: int
@@ -137,7 +137,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Way:
-    """A filter without which there are results: what it is, how many there are then, and that address."""
+    """A filter whose removal gives results: its name, the number of results without it, and the URL."""
 
     words: str
     count: int
@@ -146,20 +146,20 @@ class Way:
 
 @dataclass(frozen=True)
 class Results:
-    """One page of what fits; ``ways`` are told where nothing does."""
+    """One page of results; ``ways`` out are offered when there are none."""
 
     query: Query
     entries: tuple[Entry, ...]
     total: int
     known: int
-    """Models that there are without any filter."""
+    """Number of models without any filter."""
     pages: int
     facets: tuple[tuple[Facet, tuple[Choice, ...]], ...]
     ways: tuple[Way, ...]
 
 
 def browse(entries: Sequence[Entry], query: Query, per_page: int = PER_PAGE) -> Results:
-    """What fits, in order, and what else could be chosen."""
+    """The requested page of fitting entries in order, with the choices of every facet."""
     found = _fitting(entries, query)
     pages = max(1, -(-len(found) // per_page))
     page = min(query.page, pages)
@@ -197,13 +197,13 @@ def _ordered(entries: list[Entry], order: str) -> list[Entry]:
 
 
 def _since(entry: Entry) -> float:
-    """Since when it answers right, as seconds; those that do not come last."""
+    """Unix time since when the model has answered correctly; infinity, which sorts last, when it does not."""
     proof = entry.proof
     return proof.since.timestamp() if proof.state == "Right" and proof.since is not None else math.inf
 
 
 def _choices(entries: Sequence[Entry], query: Query, facet: Facet) -> tuple[Choice, ...]:
-    """Counts are of what there would be with this value and all other facets as they are."""
+    """The choices of a facet, chosen ones first. Counts keep the filters of all other facets."""
     counts = Counter(value for entry in _fitting(entries, query, facet.key) for value in facet.values(entry))
     chosen = query.values(facet.key)
     there = {value for entry in entries for value in facet.values(entry)} | set(chosen)

@@ -1,4 +1,4 @@
-"""A model in the catalogue: what its ModelService, the TrainingRun that made it and the Dataset of that say together."""
+"""A model in the catalogue, assembled from its ModelService, the TrainingRun that produced it and the Dataset of that run."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _MOST_DOCUMENTS, _MOST_WARNINGS, _MOST_CLASSES, _MOST_TAXA = 10, 40, 100, 20
 
 @dataclass(frozen=True)
 class Proof:
-    """Whether it is known to answer right: by the synthetic inferences that the operator makes all the time.
+    """Whether the model answers correctly, by the operator's probes.
 
-    ``since`` is when it became so; None when that is not told.
+    ``since`` is when this state began; None when that is unknown.
     """
 
     state: Literal["Right", "Idle", "Off", "Wrong", "Unknown"]
@@ -34,7 +34,7 @@ class Proof:
 
 @dataclass(frozen=True)
 class Document:
-    """What the training wrote of its model, beside the package. ``sha256`` is by the operator's word, not by the store's."""
+    """A document that the training wrote beside the package. ``sha256`` is from the operator's status, not from the store."""
 
     name: str
     uri: str
@@ -43,7 +43,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Data:
-    """What the model was trained on; empty where nobody says. ``digest`` is of exactly that version."""
+    """The data that the model was trained on; empty fields are unknown. ``digest`` is that of exactly this version."""
 
     name: str = ""
     digest: str = ""
@@ -58,17 +58,17 @@ class Data:
     fair: int | None = None
     split: str = ""
     is_current: bool = False
-    """Whether images, classes and fair, which are of the newest version of the Dataset, are of this one."""
+    """Whether this is the Dataset's newest version, which images, classes and fair describe."""
 
     @property
     def short(self) -> str:
-        """The digest as people tell versions apart."""
+        """The first 12 hex digits of the digest, as shown to people."""
         return self.digest.removeprefix("sha256:")[:12]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Which training made it; empty where no TrainingRun of the namespace says that it did."""
+    """The training that produced the model; empty when no TrainingRun of the namespace claims it."""
 
     training: str = ""
     tracking: str = ""
@@ -80,7 +80,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Entry:
-    """All that pages show of one ModelService. Texts are plain, and no longer than pages can bear."""
+    """Everything that pages show of one ModelService. Texts are plain and bounded in length."""
 
     namespace: str
     name: str
@@ -89,7 +89,7 @@ class Entry:
     card: ServiceCard
     visibility: str
     missing: tuple[str, ...]
-    """Fields that the card leaves out; with any of them it is in no catalogue."""
+    """Required fields that the card lacks; a model with any of them is not listed."""
     was_proven: bool
     ready: str
     """True, False or Unknown."""
@@ -113,28 +113,28 @@ class Entry:
     conditions: tuple[tuple[str, str, str, str, datetime | None], ...]
     """Type, status, reason, message and when the status last changed."""
     thresholds: tuple[str, str] = ("", "")
-    """Confidence and IoU at which it reports."""
+    """Confidence and IoU thresholds of the service."""
     cpu: str = "1"
-    """Cores of one server."""
+    """CPU cores of one server, as a Kubernetes quantity."""
 
     @property
     def path(self) -> str:
-        """Of its page."""
+        """The URL path of the model's page."""
         return f"/models/{self.namespace}/{self.name}"
 
     @property
     def title(self) -> str:
-        """As people call it, or its name."""
+        """The card's title, else the resource's name."""
         return self.card.title or self.name
 
     @property
     def pictures(self) -> list[Picture]:
-        """Those of its card."""
+        """The pictures of its card."""
         return self.card.pictures
 
     @cached_property
     def text(self) -> str:
-        """What words are looked for in."""
+        """The case-folded text that searches look in."""
         card, data = self.card, self.data
         texts = (self.name, self.namespace, card.title, card.summary, card.intended_use, self.task, self.architecture)
         labels = (label for label, _ in data.classes)
@@ -142,17 +142,17 @@ class Entry:
 
     @property
     def is_ready(self) -> bool:
-        """Whether requests are answered, and right."""
+        """Whether the condition Ready is True: the service answers, and correctly."""
         return self.ready == "True"
 
     @property
     def is_listed(self) -> bool:
-        """Whether it is for others than its owners at all."""
+        """Whether the catalogue lists it for anyone: visible, with a complete card, and ready now or proven before."""
         return self.visibility in {"Namespace", "Public"} and not self.missing and (self.was_proven or self.is_ready)
 
 
 def entry(service: Body, training: Body | None, dataset: Body | None) -> Entry:
-    """What the objects say; ``training`` made the model that is served, ``dataset`` is what that was trained on."""
+    """The entry of a service; ``training`` produced the served model, ``dataset`` is what that training used."""
     metadata, spec, status = (reading.at(service, part) for part in ("metadata", "spec", "status"))
     trained = reading.at(training, "status")
     served, conditions = reading.at(status, "model"), tuple(_conditions(status))
@@ -197,7 +197,7 @@ def entry(service: Body, training: Body | None, dataset: Body | None) -> Entry:
 
 
 def _endpoints(told: Body) -> dict[str, str]:
-    """Where callers come to: what lies behind the gateway is told to nobody."""
+    """Public addresses: those of the gateway where there is one, so that addresses behind it are never shown."""
     found = {}
     for behind, before in (("http", "gatewayHttp"), ("grpc", "gatewayGrpc")):
         name = before if told.get(before) else behind

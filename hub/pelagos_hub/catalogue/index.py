@@ -1,4 +1,4 @@
-"""Entries of everything that is in memory, made anew only where an object has changed."""
+"""Entries of all services in memory, rebuilt only where an object has changed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ Objects = Mapping[tuple[str, str], Body]
 
 
 class Index:
-    """Remembers entries by the versions of the objects that they were made from; of objects that are gone nothing."""
+    """Caches entries by the versions of their objects; entries of deleted services are dropped."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[str, str], tuple[tuple[object, ...], Entry]] = {}
 
     def entries(self, services: Objects, trainings: Objects, datasets: Objects) -> list[Entry]:
-        """Of all services, by namespace and name."""
+        """The entries of all services, sorted by namespace and name."""
         by_package = {
             (namespace, str(uri)): training
             for (namespace, _), training in trainings.items()
@@ -34,7 +34,7 @@ class Index:
         return [each for _, each in made.values()]
 
     def entry(self, key: tuple[str, str], services: Objects, trainings: Objects, datasets: Objects) -> Entry | None:
-        """Of one service; None when there is none."""
+        """The entry of one service; None when it does not exist."""
         if key not in services:
             return None
         return next(each for each in self.entries(services, trainings, datasets) if (each.namespace, each.name) == key)
@@ -52,7 +52,7 @@ class Index:
 def _training(
     namespace: str, service: Body, trainings: Objects, by_package: Mapping[tuple[str, str], Body]
 ) -> Body | None:
-    """The TrainingRun of the namespace that made what is served; before anything is, the one that spec names."""
+    """The TrainingRun of the namespace that produced the served model; before anything is served, the one that spec names."""
     uri = reading.at(service, "status", "model").get("uri")
     if uri:
         return by_package.get((namespace, str(uri)))
@@ -61,7 +61,7 @@ def _training(
 
 
 def _identity(body: Body | None) -> object:
-    """Equal for the same content of the same object; of one without a version, equal to nothing."""
+    """A value that is equal for the same version of the same object; without a version it equals no other."""
     if body is None:
         return None
     metadata = reading.at(body, "metadata")
@@ -70,5 +70,5 @@ def _identity(body: Body | None) -> object:
 
 
 def listed(entries: Iterable[Entry], admits: Callable[[str], bool]) -> list[Entry]:
-    """Those that a visitor finds: public ones, and those of namespaces that admit them."""
+    """The listed entries that a visitor may see: public ones, and those of namespaces that admit the visitor."""
     return [each for each in entries if each.is_listed and (each.visibility == "Public" or admits(each.namespace))]

@@ -1,4 +1,4 @@
-"""How good a model is, from the status of the TrainingRun that made it."""
+"""Evaluation figures of a model, from the status of the TrainingRun that produced it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_METRICS, _MOST_PARTS = 60, 200
 
 @dataclass(frozen=True)
 class Figure:
-    """A metric on images that the training did not see. ``low`` and ``high`` bound its interval, where it has one."""
+    """A metric on images that the training did not see. ``low`` and ``high`` are the bounds of its interval, if it has one."""
 
     name: str
     value: float
@@ -24,11 +24,11 @@ class Figure:
     level: str = ""
     deviation: float | None = None
     over: str = ""
-    """Of what ``deviation`` is the spread: seeds or groups."""
+    """What ``deviation`` is the spread over: seeds or groups."""
 
     @property
     def words(self) -> str:
-        """With its interval, or the spread."""
+        """The value with its interval or, without one, its spread."""
         if self.low is not None and self.high is not None:
             return f"{self.value:.3g} ({self.low:.3g} to {self.high:.3g})"
         return f"{self.value:.3g}" + (f" ± {self.deviation:.2g}" if self.deviation is not None else "")
@@ -36,7 +36,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Part:
-    """The figure of some of the images: those with one value of a field."""
+    """The figure of the images that have one value of a field."""
 
     value: str
     figure: float | None
@@ -45,36 +45,36 @@ class Part:
 
 @dataclass(frozen=True)
 class Group:
-    """Figures by one field: of groups that a model did not see, the worst first, or of the worst slice alone."""
+    """Figures by one field: of groups that a model did not see, worst first, or of the worst slice only."""
 
     field: str
     metric: str
     parts: tuple[Part, ...]
     mean: Figure | None
     total: int
-    """Values that the field has."""
+    """Number of values of the field."""
     unseen: bool
-    """Whether each is of a model that was trained without it."""
+    """Whether each figure is that of a model trained without this group."""
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """All figures; ``primary`` is the primary metric of the task."""
+    """All figures of a model; ``primary`` is the primary metric of its task."""
 
     primary: Figure | None
     overall: tuple[Figure, ...]
     groups: tuple[Group, ...]
     how: str
-    """How intervals came about, or why there are none."""
+    """How the intervals were computed, or why there are none."""
 
     @property
     def unseen(self) -> Group | None:
-        """What it does on groups that it was not trained with, sites for example."""
+        """The figures on groups that the model was not trained with, such as sites; None without any."""
         return next((group for group in self.groups if group.unseen and group.mean), None)
 
 
 def of(status: Mapping[str, Any], task: str) -> Numbers:
-    """From the status of a TrainingRun; every figure that is no number is left out."""
+    """The figures in the status of a TrainingRun; those that are not numbers are left out."""
     overall = tuple(_overall(status, task))
     name = next((each.primary_metric for each in TASKS.values() if each.task.value == task), "")
     primary = next((figure for figure in overall if figure.name == name), None)

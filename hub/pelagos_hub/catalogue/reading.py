@@ -1,6 +1,6 @@
-"""Objects as the API server has them, made fit for pages: every text bounded and plain, every number parsed, nothing believed.
+"""Defensive reading of API objects for pages: texts are bounded and made plain, numbers are parsed, nothing is trusted.
 
-A field that is not as the API says is as if it were absent: an object of an earlier or later release must not take a page away.
+A field that does not match the API counts as absent, so that an object of an earlier or later release cannot break a page.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from pelagos_contract.text import shown
 
 _EMPTY: Mapping[str, Any] = {}
 LINE, PROSE = 300, 20_000
-"""Characters of one line, and of a text of several."""
+"""Most characters of a line, and of a text of several lines."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def at(body: object, *path: str) -> Mapping[str, Any]:
-    """The object that a path of keys leads to; empty when there is none."""
+    """The object at a path of keys; empty when there is none."""
     for step in path:
         body = body.get(step) if isinstance(body, dict) else None
     return body if isinstance(body, dict) else _EMPTY
 
 
 def each(value: object, most: int) -> Iterator[Mapping[str, Any]]:
-    """The objects in a list, the first ``most`` of them."""
+    """The objects among the first ``most`` elements of a list."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         yield from (item for item in value[:most] if isinstance(item, Mapping))
 
 
 def line(value: object, most: int = LINE) -> str:
-    """A text on one line, without what cannot be seen; empty when it is none."""
+    """A text on one line, with invisible characters escaped; empty when the value is not a text."""
     return shown(value[:most]) if isinstance(value, str) else ""
 
 
 def prose(value: object) -> str:
-    """A text of several lines, likewise."""
+    """Like ``line`` for a text of several lines."""
     return shown(value[:PROSE], lines=True) if isinstance(value, str) else ""
 
 
 def number(value: object) -> float | None:
-    """A finite number, which may stand in a text; None for anything else."""
+    """A finite number, also one given as text; None for anything else."""
     try:
         found = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else math.nan
     except (ValueError, OverflowError):
@@ -53,12 +53,12 @@ def number(value: object) -> float | None:
 
 
 def count(value: object) -> int | None:
-    """A whole number from 0; None for anything else."""
+    """A non-negative integer; None for anything else."""
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def moment(value: object) -> datetime | None:
-    """A time; None when it is none, or says no time zone."""
+    """A time in UTC; None when the value is not a time or lacks a time zone."""
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) and len(value) <= 40 else None
         return found.astimezone(UTC) if found is not None and found.tzinfo is not None else None
@@ -67,7 +67,7 @@ def moment(value: object) -> datetime | None:
 
 
 def valid(model: type[Model], value: object) -> Model | None:
-    """A part of a spec by its model; None when it is absent or is not as the API says."""
+    """A part of a spec, validated by its model; None when it is absent or invalid."""
     try:
         return model.model_validate(value) if isinstance(value, Mapping) else None
     except (ValidationError, RecursionError):

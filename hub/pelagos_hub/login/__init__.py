@@ -1,1 +1,1 @@
-"""Who is there: by an OpenID provider, or by a link that works once on the machine itself; sessions, and forms that are ours."""
+"""Login by an OpenID provider or by a one-time link on the machine itself; sessions; forms protected against forgery."""

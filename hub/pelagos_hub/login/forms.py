@@ -1,4 +1,4 @@
-"""What changes something comes by POST, from a page of ours, with the token of the session: nobody else's page can send it."""
+"""Protection against cross-site request forgery: changes need a POST from our own origin with the session's CSRF token."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 Action = Callable[["Request", "sessions.Session", FormData], Awaitable["Response"]]
 
-# Nothing that is uploaded touches the disk.
+# Uploads stay in memory and never touch the disk.
 MultiPartParser.spool_max_size = MOST_UPLOADED
 _MOST_FIELDS = 20
 _LONGEST_FIELD = 16_384
 
 
 def action(handler: Action) -> Callable[[Request], Awaitable[Response]]:
-    """A route for POST: the handler gets the session and the form once both are known to be its user's."""
+    """Wrap the handler of a POST route: it is called with session and form after origin, login and CSRF token are checked."""
 
     @functools.wraps(handler)
     async def checked(request: Request) -> Response:
@@ -52,7 +52,10 @@ def action(handler: Action) -> Callable[[Request], Awaitable[Response]]:
 
 @contextlib.asynccontextmanager
 async def _turn(request: Request, person: str) -> AsyncIterator[None]:
-    """For an upload one of the few, before its body is read; anybody has one at a time, and holds up nobody else."""
+    """Hold one of the few places for uploads before the body is read; each person has one place at a time.
+
+    A second upload of the same person is refused instead of queued, so that it cannot keep others waiting.
+    """
     if not is_upload(request.scope):
         yield
         return
@@ -66,7 +69,7 @@ async def _turn(request: Request, person: str) -> AsyncIterator[None]:
 
 
 def _from_our_page(request: Request) -> None:
-    """By what browsers say of where a request comes from, which pages cannot forge."""
+    """Raise Problem unless the request comes from our origin, by headers that browsers set and pages cannot forge."""
     origin = request.headers.get("origin")
     site = request.headers.get("sec-fetch-site")
     if (origin != hub(request).settings.origin) or site not in {None, "same-origin"}:
@@ -78,9 +81,9 @@ def _from_our_page(request: Request) -> None:
 
 
 def local_path(told: str | None) -> str:
-    """Where to go after logging in: a path of ours, whatever was asked for."""
+    """The path to open after logging in: ``told`` when it is a path of this site, else ``/``."""
     plain = told is not None and told.isascii() and told.isprintable() and len(told) <= 1000
-    # Browsers take \ for /, and //host for another site.
+    # Browsers treat \ like /, and //host as another site.
     if not plain or told is None or not told.startswith("/") or told.startswith(("//", "/\\")) or "\\" in told:
         return "/"
     return told if not told.startswith(("/login", "/logout")) else "/"

@@ -1,4 +1,4 @@
-"""Who somebody is, from what an OpenID provider says: its claims are strangers' data and bounded here."""
+"""A person's identity from the claims of an OpenID provider, which are untrusted input and bounded here."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ _LONGEST_KEY = 512
 
 
 class UnknownPersonError(ValueError):
-    """The provider does not say who it is; the words name the claim."""
+    """The provider does not identify the person; the message names the claim."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """Somebody who logged in."""
+    """A person who logged in."""
 
     key: str
-    """Pseudonym, the same at every login: what the cluster gets to see."""
+    """Pseudonym, the same at every login; the only identification that is written to the cluster."""
     name: str
-    """What they are called, for pages."""
+    """Display name, for pages only."""
     entitlements: frozenset[str] = frozenset()
 
 
 def pseudonym(issuer: str, user: str) -> str:
-    """16 hex digits of the SHA-256 of both: says the same person again, and neither name nor address."""
+    """16 hex digits of the SHA-256 of both: the same for a person at every login, without revealing name or address."""
     return hashlib.sha256(f"{issuer}|{user}".encode()).hexdigest()[:16]
 
 
 def person(issuer: str, claims: Mapping[str, Any], user_claim: str, entitlements_claim: str) -> Person:
-    """From the claims of UserInfo. Values are strings or arrays of strings, as providers like. Raises UnknownPersonError."""
+    """The person in the claims of UserInfo, whose values may be strings or arrays of strings. Raises UnknownPersonError."""
     user = next(iter(_texts(claims.get(user_claim)) or _texts(claims.get("sub"))), "")
     if not user or len(user) > _LONGEST_KEY:
         raise UnknownPersonError(f"the claim {user_claim} is missing or longer than {_LONGEST_KEY} characters")
@@ -45,7 +45,7 @@ def person(issuer: str, claims: Mapping[str, Any], user_claim: str, entitlements
 
 
 def _at(claims: Mapping[str, Any], path: str) -> Any:
-    """The claim of this name, which may have dots of its own, or the one that the dots lead to."""
+    """The claim of this name, which may contain dots, else the nested value that the dotted path leads to."""
     if path in claims:
         return claims[path]
     found: Any = claims

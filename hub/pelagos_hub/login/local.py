@@ -1,4 +1,4 @@
-"""Login on the machine itself, without a provider: by a link that works once, in a file that its owner alone can read."""
+"""Login on the machine itself without a provider, by a one-time link in a file that only its owner can read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PATH = "/login/local"
 
 
 class Link:
-    """The link; each use makes another one."""
+    """The one-time link; each use replaces it."""
 
     def __init__(self, settings: Settings) -> None:
         self._file = settings.login_link_file
@@ -28,7 +28,7 @@ class Link:
         self._token = ""
 
     def renew(self) -> None:
-        """Write a new link; the one before is worth nothing."""
+        """Write a new link; the previous one becomes invalid."""
         if self._file is None:
             return
         self._token = secrets.token_urlsafe(32)
@@ -39,7 +39,7 @@ class Link:
             _LOG.error("no link to log in: %s cannot be written: %s", self._file, error)
 
     def use(self, token: str) -> Person | None:
-        """The user that the hub runs as, when the token is the right one; it is spent then."""
+        """The user that the hub runs as, when the token is correct, which then becomes invalid; None otherwise."""
         if not self._token or not hmac.compare_digest(token.encode(), self._token.encode()):
             return None
         self.renew()

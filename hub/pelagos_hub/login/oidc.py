@@ -1,4 +1,4 @@
-"""Login by an OpenID provider: authorization code with PKCE. Authlib speaks it; what it leaves to others is checked here."""
+"""Login by an OpenID provider: authorization code flow with PKCE, by Authlib. Checks that Authlib leaves to callers are here."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
     from pelagos_hub.settings import Settings
 
 BACK = "/login/back"
-"""Where the provider sends people to."""
+"""Path of the redirect URI."""
 _SECONDS = 10.0
 _LEEWAY = 60
-"""Seconds that the clocks of hub and provider may differ."""
+"""Seconds by which the clocks of hub and provider may differ."""
 _ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
-"""Of signatures that the provider alone can make; never none, never one by the client's secret."""
+"""Signature algorithms that only the provider can use: never `none`, never HMAC by the client's secret."""
 _NEEDED = ("authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri")
 
 
 class ProviderAwayError(Exception):
-    """The provider does not answer, or not as one."""
+    """The provider does not answer, or not as an OpenID provider."""
 
 
 class RefusedError(Exception):
-    """The provider refused, or what it says does not hold; the words are for the log."""
+    """The provider refused, or its answer fails a check; the message is for the log."""
 
 
 class Provider:
-    """One provider, whose addresses are read when somebody first logs in, and kept."""
+    """A provider. Its metadata is read at the first login and then kept."""
 
     def __init__(self, settings: Settings, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         self._settings = settings
@@ -60,20 +60,20 @@ class Provider:
         )
 
     async def begin(self, request: Request) -> Response:
-        """Send the browser to the provider; what has to come back is kept in the session. Raises ProviderAwayError."""
+        """Redirect the browser to the provider; state and nonce are kept in the session. Raises ProviderAwayError."""
         await self._metadata()
         redirect: Response = await self._app.authorize_redirect(request, self._settings.origin + BACK)
         return redirect
 
     async def complete(self, request: Request) -> Person:
-        """Who it is that came back. Raises RefusedError or ProviderAwayError."""
+        """The person who returns from the provider. Raises RefusedError or ProviderAwayError."""
         metadata = await self._metadata()
-        # RFC 9207: an answer of another provider than the one that was asked.
+        # RFC 9207: the response must be from the provider that was asked (mix-up attack).
         if (told := request.query_params.get("iss")) is not None and told != metadata["issuer"]:
             raise RefusedError(f"the answer is of the issuer {told!r}")
         try:
             tokens = await self._app.authorize_access_token(request, leeway=_LEEWAY)
-            # Without an ID token Authlib checks no nonce; with one it did, besides signature, issuer, audience and expiry.
+            # Authlib checks nonce, signature, issuer, audience and expiry of an ID token, but does not require one.
             if not (named := tokens.get("userinfo")) or not named.get("sub"):
                 raise RefusedError("the provider sent no ID token")
             claims = await self._app.userinfo(token=tokens)
@@ -81,7 +81,7 @@ class Provider:
             raise ProviderAwayError(f"{type(error).__name__}: {error}") from error
         except (AuthlibBaseError, JoseError, ValueError, KeyError, TypeError) as error:
             raise RefusedError(f"{type(error).__name__}: {error}") from error
-        # OpenID Connect Core 5.3.2: UserInfo of somebody else.
+        # OpenID Connect Core 5.3.2: UserInfo must be about the same subject as the ID token.
         if not hmac.compare_digest(str(claims.get("sub", "")).encode(), str(named["sub"]).encode()):
             raise RefusedError("UserInfo is about somebody else than the ID token")
         try:
@@ -92,7 +92,7 @@ class Provider:
             raise RefusedError(str(error)) from error
 
     async def goodbye(self) -> str:
-        """Where people log out of the provider, too; empty when it has no such page, or does not answer."""
+        """URL to log out of the provider as well; empty when it has none or does not answer."""
         try:
             end = (await self._metadata()).get("end_session_endpoint")
         except ProviderAwayError:
@@ -112,7 +112,7 @@ class Provider:
         except (httpx2.HTTPError, ValueError, TypeError, AttributeError) as error:
             raise ProviderAwayError(f"{self._settings.oidc_issuer}: {type(error).__name__}: {error}") from error
         if problem:
-            self._app.server_metadata.pop("_loaded_at", None)  # It is asked again next time.
+            self._app.server_metadata.pop("_loaded_at", None)  # Makes Authlib load the metadata again next time.
             raise ProviderAwayError(f"{self._settings.oidc_issuer}: {problem}")
         offered = found.get("id_token_signing_alg_values_supported") or ["RS256"]
         found["id_token_signing_alg_values_supported"] = [name for name in offered if name in _ALGORITHMS] or ["RS256"]

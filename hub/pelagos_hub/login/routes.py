@@ -1,4 +1,4 @@
-"""Pages to log in and out."""
+"""Routes to log in and out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNSTORED = {"Cache-Control": "no-store"}
 
 
 async def begin(request: Request) -> Response:
-    """To the provider; without one a page that says how to log in here."""
+    """Redirect to the provider; without one, show how to log in by the link."""
     after = forms.local_path(request.query_params.get("next"))
     known = sessions.of(request)
     if known and known.person:
@@ -43,7 +43,7 @@ async def begin(request: Request) -> Response:
 
 
 async def back(request: Request) -> Response:
-    """From the provider, with a code."""
+    """Complete a login when the provider redirects back with a code."""
     at, session = hub(request), sessions.of(request)
     if at.provider is None:
         raise Problem(404, "There is nothing here")
@@ -71,7 +71,7 @@ async def back(request: Request) -> Response:
 
 
 async def by_link(request: Request) -> Response:
-    """By the link that works once."""
+    """Log in by the one-time link."""
     at = hub(request)
     person = at.link.use(request.query_params.get("token", ""))
     if person is None:
@@ -88,7 +88,7 @@ async def end(request: Request, _session: sessions.Session, _form: FormData) -> 
 
 
 async def ended(request: Request) -> Response:
-    """What is left to do after that: forms may not lead to the provider, so a link does."""
+    """The page after logging out. It links to the provider's logout, since form targets may not leave this site."""
     provider = hub(request).provider
     goodbye = await provider.goodbye() if provider else ""
     return rendering.page(request, "logged_out.html", goodbye=goodbye, provider=hub(request).settings.oidc_name)

@@ -1,7 +1,7 @@
-"""Sessions, kept on the server: the browser has a random number, and nothing else ever leaves.
+"""Server-side sessions: the browser only has a random number in a cookie.
 
-They end by logging out, by age, by lying idle, and with the process. There are no more than a bound; those that nobody logged in
-to yet have one of their own, so that whoever opens the page to log in a million times logs nobody out.
+A session ends by logout, by age, when idle, and with the process. Their number is bounded. Sessions without a login have a bound
+of their own, so that opening the login page a million times logs nobody out.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from pelagos_hub.settings import Settings
 
 IDLE = 3_600.0
-"""Seconds without a request after which a session has ended."""
+"""Seconds without a request after which a session ends."""
 LOGGING_IN = 600.0
-"""Seconds that logging in may take."""
+"""Seconds within which a login must complete."""
 _MOST_LOGGING_IN = 2_000
 _MOST_TOKENS = 50
 _SCOPE = "pelagos.session"
@@ -35,32 +35,32 @@ _CHANGE = "pelagos.session.cookie"
 
 @dataclass
 class Session:
-    """What the hub knows of one browser."""
+    """The state of one browser."""
 
     began: float
     seen: float
     person: Person | None = None
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(24))
-    """What forms of this session carry."""
+    """CSRF token in the forms of this session."""
     flow: dict[str, Any] = field(default_factory=dict)
-    """State, nonce and PKCE's verifier of a login that has begun."""
+    """State, nonce and PKCE verifier of a login in progress."""
     after: str = "/"
-    """Where the login leads to."""
+    """Path to open after the login."""
     _tokens: OrderedDict[tuple[str, str, str], str] = field(default_factory=OrderedDict)
 
     def keep_token(self, namespace: str, name: str, uid: str, token: str) -> None:
-        """Remember the token of a trial; the oldest go first."""
+        """Keep the token of a trial; beyond ``_MOST_TOKENS`` the oldest are dropped."""
         self._tokens[namespace, name, uid] = token
         while len(self._tokens) > _MOST_TOKENS:
             self._tokens.popitem(last=False)
 
     def token(self, namespace: str, name: str, uid: str) -> str | None:
-        """The token of this very trial; None when another session or an earlier life of the hub made it."""
+        """The token of this trial; None when it was created by another session or before the hub restarted."""
         return self._tokens.get((namespace, name, uid))
 
 
 class Sessions:
-    """All sessions of this process, by the SHA-256 of their numbers."""
+    """All sessions of this process, by the SHA-256 of their numbers, so that memory holds no usable cookie."""
 
     def __init__(self, clock: Callable[[], float], *, most: int, longest: float) -> None:
         self._clock = clock
@@ -73,22 +73,22 @@ class Sessions:
         return len(self._known)
 
     def all(self) -> list[Session]:
-        """Of all who are logged in."""
+        """The sessions of all who are logged in."""
         return list(self._known.values())
 
     def begin(self, person: Person | None = None) -> tuple[str, Session]:
-        """A new session and its number; without a person one that only logs in."""
+        """Create a session and return its number with it; without a person it can only be used to log in."""
         number, now = secrets.token_urlsafe(32), self._clock()
         session = Session(now, now, person)
         kept, most = (self._known, self._most) if person else (self._logging_in, _MOST_LOGGING_IN)
         kept[_digest(number)] = session
-        # In the order of their last use.
+        # The dictionary is in the order of last use: the longest idle session goes first.
         while len(kept) > most:
             kept.popitem(last=False)
         return number, session
 
     def find(self, number: str) -> Session | None:
-        """The session of this number, if it has not ended."""
+        """The session of this number; None when there is none or it has ended."""
         digest, now = _digest(number), self._clock()
         if (session := self._logging_in.get(digest)) is not None:
             if now - session.began <= LOGGING_IN:
@@ -104,7 +104,7 @@ class Sessions:
         return session
 
     def end(self, number: str) -> None:
-        """End it; whoever stole the cookie has nothing any more."""
+        """End the session of this number, for every holder of the cookie."""
         self._known.pop(_digest(number), None)
         self._logging_in.pop(_digest(number), None)
 
@@ -114,13 +114,13 @@ def _digest(number: str) -> bytes:
 
 
 def of(request: HTTPConnection) -> Session | None:
-    """The session of this request; None when there is none."""
+    """The session of this request; None without one."""
     found: Session | None = request.scope.get(_SCOPE)
     return found
 
 
 def begin(request: HTTPConnection, person: Person | None = None) -> Session:
-    """Begin another session in place of this one. Its number is new, so that one that somebody else planted is worth nothing."""
+    """Replace the session of this request by a new one. Its number is new too, which defeats session fixation."""
     store: Sessions = request.app.state.hub.sessions
     end(request)
     number, session = store.begin(person)
@@ -138,12 +138,13 @@ def end(request: HTTPConnection) -> None:
 
 
 def cookie_name(settings: Settings) -> str:
-    """With https one that no other name of the domain can set; else with the port, since cookies do not tell ports apart."""
+    """With https a ``__Host-`` name, which other hosts of the domain cannot set; else the port is part of it, since cookies are
+    shared between ports."""
     return "__Host-pelagos" if settings.https else f"pelagos-{settings.origin.rpartition(':')[2].strip('/')}"
 
 
 class Middleware:
-    """Finds the session of each request, and tells the browser when there is another one."""
+    """Finds the session of each request, and sets the cookie when the session changes."""
 
     def __init__(self, app: ASGIApp, sessions: Sessions, settings: Settings) -> None:
         self._app = app

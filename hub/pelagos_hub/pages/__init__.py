@@ -1,4 +1,4 @@
-"""Pages that only show: the catalogue and models. ``ROUTES`` is what the application adds to its own."""
+"""Read-only pages: the catalogue and models. ``ROUTES`` is included by the application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What programs read of the catalogue: JSON, linked data of search engines, and the map of the site."""
+"""The catalogue for programs: JSON, linked data for search engines, and the sitemap."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CACHED = {"Cache-Control": "no-store"}
 
 
 async def models(request: Request) -> Response:
-    """A page of the catalogue, with the filters of the page for people."""
+    """A page of the catalogue as JSON, with the same filters as the HTML page."""
     query = browsing.Query.parse(request.query_params.multi_items())
     found = browsing.browse(visible.entries(request), query)
     origin, probes = hub(request).settings.origin, hub(request).probes
@@ -40,14 +40,14 @@ async def models(request: Request) -> Response:
 
 
 async def model(request: Request) -> Response:
-    """One model."""
+    """One model as JSON."""
     entry, at = visible.entry(request), hub(request)
     asked = at.probes.last(entry.namespace, entry.name)
     return JSONResponse(described(entry, at.settings.origin, asked), headers=_CACHED)
 
 
 async def sitemap(request: Request) -> Response:
-    """Addresses of what everybody sees."""
+    """The sitemap: URLs of everything public."""
     origin = hub(request).settings.origin
     public = hub(request).shelf.seen_by(None)
     pages = "".join(f"<url><loc>{escape(origin + path)}</loc></url>" for path in ("/", *(each.path for each in public)))
@@ -56,13 +56,13 @@ async def sitemap(request: Request) -> Response:
 
 
 async def robots(request: Request) -> Response:
-    """What search engines need not read."""
+    """robots.txt: paths that search engines should not read."""
     lines = ("User-agent: *", "Disallow: /trials", "Disallow: /me", "Disallow: /login", "Disallow: /api/")
     return PlainTextResponse("\n".join([*lines, f"Sitemap: {hub(request).settings.origin}/sitemap.xml", ""]))
 
 
 def described(entry: Entry, origin: str, asked: datetime | None) -> dict[str, Any]:
-    """A model for programs. What nobody says is null."""
+    """A model as JSON. Unknown values are null."""
     card, data, origins = entry.card, entry.data, entry.origin
     return {
         "namespace": entry.namespace,
@@ -105,7 +105,7 @@ def described(entry: Entry, origin: str, asked: datetime | None) -> dict[str, An
 
 
 def linked(entry: Entry, origin: str) -> dict[str, Any]:
-    """In the terms of schema.org, which search engines know."""
+    """A model as JSON-LD in terms of schema.org, for search engines."""
     card, data = entry.card, entry.data
     found: dict[str, Any] = {
         "@context": "https://schema.org",

@@ -1,4 +1,4 @@
-"""Markdown of strangers as HTML: no HTML of theirs, no pictures from elsewhere, links that search engines do not follow."""
+"""Untrusted Markdown as HTML: without raw HTML, without external pictures, and with links that search engines do not follow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FIRST, _END = "### Of each class", "## Limits"
 
 
 class _Markdown(MarkdownIt):
-    """As CommonMark, with tables."""
+    """CommonMark with tables."""
 
     def __init__(self) -> None:
         super().__init__("commonmark", {"html": False, "maxNesting": 20})
@@ -38,9 +38,9 @@ _MARKDOWN = _Markdown()
 
 @lru_cache(maxsize=32)
 def render(text: str) -> Markup:
-    """All its headings below one of the second rank. Wide tables can be scrolled to the side, also by keyboard.
+    """Render with all headings below the second level; wide tables scroll sideways, also by keyboard.
 
-    Takes seconds for the longest texts, or those that are written to: it is remembered, and no place for the event loop.
+    The longest texts, or ones crafted to be slow, take seconds: results are cached, and callers must keep it off the event loop.
     """
     tokens = _MARKDOWN.parse(text[:_LARGEST])
     for token in tokens:
@@ -54,7 +54,7 @@ def render(text: str) -> Markup:
 
 
 def figures_of_classes(card: str) -> str:
-    """The part of a model card with the figures of classes, slices and groups; empty when it has none."""
+    """The part of a model card with the figures of classes, slices and groups; empty without one."""
     begin = card.find(f"\n{_FIRST}")
     if begin < 0:
         begin = min((place for place in (card.find("\n## Slices"), card.find("\n## Groups")) if place >= 0), default=-1)

@@ -1,4 +1,4 @@
-"""Pages for people who look for a model: the catalogue, a model, its pictures and documents."""
+"""Pages to find a model: the catalogue, a model, its pictures and documents."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger("pelagos.hub")
 FDL = "fdl.yaml"
-"""Description of the image of a model for OSCAR, where the card names one."""
+"""File name of the OSCAR description of a model's container image, offered where the card names an image."""
 _KEPT, _ASKED = "private, max-age=3600", "private, no-cache"
 _LABELS = {
     model_card.REPORT: ("Report of the training", "HTML, holds all that it shows"),
@@ -43,7 +43,7 @@ _LABELS = {
 
 
 async def catalogue(request: Request) -> Response:
-    """The models that this visitor may see, with what the address asks for."""
+    """The catalogue page: the models that this visitor may see and that fit the URL's query."""
     query = browsing.Query.parse(request.query_params.multi_items())
     found = browsing.browse(visible.entries(request), query)
     return rendering.page(
@@ -58,7 +58,7 @@ async def catalogue(request: Request) -> Response:
 
 
 async def model(request: Request) -> Response:
-    """All about one model."""
+    """The page of one model."""
     entry, at = visible.entry(request), hub(request)
     classes, trouble = await _classes(request, entry)
     return rendering.page(
@@ -79,7 +79,7 @@ async def model(request: Request) -> Response:
 
 
 async def picture(request: Request) -> Response:
-    """A picture of the card."""
+    """A picture of the model's card."""
     entry, number = visible.entry(request), request.path_params["number"]
     try:
         found = await hub(request).shelf.pictures.read(entry, number, small="small" in request.query_params)
@@ -88,7 +88,7 @@ async def picture(request: Request) -> Response:
     else:
         why = "The ConfigMap that the card names, or its key, is not there."
     if found is None and request.headers.get("sec-fetch-dest") == "image":
-        # Shown all the same, where else a broken picture would stand.
+        # A browser that embeds the picture gets a placeholder instead of a broken image.
         return RedirectResponse("/static/absent.svg", HTTPStatus.FOUND, {"Cache-Control": "no-store"})
     if found is None:
         raise Problem(404, "This picture cannot be shown", why)
@@ -99,7 +99,7 @@ async def picture(request: Request) -> Response:
 
 
 async def document(request: Request) -> Response:
-    """A document of the model, as its training wrote it."""
+    """A document of the model as its training wrote it, or the description for OSCAR."""
     entry, name = visible.entry(request), request.path_params["document"]
     if name == FDL and entry.card.image and entry.onnx_sha256:
         text = model_image.description(entry.name, entry.card.image, entry.onnx_sha256, entry.cpu)
@@ -112,13 +112,13 @@ async def document(request: Request) -> Response:
         there = ", ".join(each.name for each in entry.documents) or "none"
         raise Problem(404, f"There is no {name[:60]} of this model", f"Its training wrote: {there}.")
     content = await _content(request, found)
-    # Never as a page of ours: whoever trained may have written anything into it.
+    # Only as a download, never displayed as a page of this site: its content is untrusted.
     headers = {"Content-Disposition": f'attachment; filename="{entry.name}-{name}"', "Cache-Control": _keeping(entry)}
     return Response(content, media_type=TYPES[name], headers=headers)
 
 
 def _keeping(entry: Entry) -> str:
-    """How a browser may keep what belongs to it: what is not for everybody is never shown again without asking who it is now."""
+    """The Cache-Control header: content that is not public must be revalidated, since another person may use the browser."""
     return _KEPT if entry.visibility == "Public" else _ASKED
 
 
@@ -128,7 +128,7 @@ async def _content(request: Request, wanted: Document) -> bytes:
     except AlteredError as error:
         raise Problem(502, "This document was altered", f"{error}. Tell whoever runs this installation.") from error
     except (OutageError, RejectedError) as error:
-        # What the store says of itself is for whoever runs it.
+        # The store's own message is only for the log, which the administrators read.
         _LOG.warning("%s of %s: %s", wanted.name, request.url.path, error)
         advice = (
             "Try again in a minute. If it stays so, tell whoever runs this installation; the hub's log has the cause."
@@ -140,7 +140,7 @@ async def _content(request: Request, wanted: Document) -> bytes:
 
 
 async def _classes(request: Request, entry: Entry) -> tuple[Markup | None, str]:
-    """Figures of classes from the card that the training wrote; or why there are none."""
+    """The figures of classes from the training's card, or the reason why there are none."""
     card = next((each for each in entry.documents if each.name == model_card.CARD), None)
     if card is None:
         return None, "The training of this model wrote no card, so that figures of single classes are not at hand."
@@ -155,13 +155,13 @@ async def _classes(request: Request, entry: Entry) -> tuple[Markup | None, str]:
     part = markdown.figures_of_classes(content.decode(errors="replace"))
     if not part:
         return None, ""
-    # Whoever else looks at it meanwhile waits for the same.
+    # Rendering can take seconds: concurrent visitors of the same card wait for one rendering.
     async with hub(request).turns.of(f"card {card.sha256}"):
         return await asyncio.to_thread(markdown.render, part), ""
 
 
 def _calling(entry: Entry) -> dict[str, str]:
-    """What a caller types: through the gateway where there is one."""
+    """Values for the examples of how to call the model, through the gateway where there is one."""
     http = entry.endpoints.get("gatewayHttp") or entry.endpoints.get("http") or ""
     grpc = entry.endpoints.get("gatewayGrpc") or entry.endpoints.get("grpc") or ""
     base, name = http.rstrip("/"), entry.model_name or entry.name
@@ -188,12 +188,12 @@ def _calling(entry: Entry) -> dict[str, str]:
 
 
 def _asked(request: Request) -> Callable[[Entry], datetime | None]:
-    """When the operator last asked a model about a known image; None: nobody says."""
+    """A function that returns when the operator last probed a model; None when that is unknown."""
     probes = hub(request).probes
     return lambda entry: probes.last(entry.namespace, entry.name)
 
 
 def _ago(request: Request) -> Callable[[datetime | None], str]:
-    """How long ago a moment was, in words; empty for none."""
+    """A function that returns how long ago a moment was, in words; empty for None."""
     now = hub(request).clock.now()
     return lambda moment: duration((now - moment).total_seconds()) if moment is not None else ""

@@ -1,4 +1,4 @@
-"""Which models a visitor is shown."""
+"""Which models a visitor may see."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 def entries(request: Request) -> list[Entry]:
-    """What this visitor may see."""
+    """The entries that this visitor may see."""
     session = sessions.of(request)
     return hub(request).shelf.seen_by(session.person if session else None)
 
 
 def is_inside(request: Request, entry: Entry) -> bool:
-    """Whether this visitor signed in and belongs to the namespace: others are shown no words of the operator or of errors.
+    """Whether this visitor signed in and belongs to the namespace. Others do not see messages of the operator or of errors.
 
-    These name addresses, buckets and objects of the platform. Reasons, states and times are for everybody.
+    Such messages name addresses, buckets and objects of the platform. Reasons, states and times are visible to everyone.
     """
     session = sessions.of(request)
     return session is not None and hub(request).shelf.admits(session.person, entry.namespace)
 
 
 def entry(request: Request) -> Entry:
-    """The model that the address names. Raises Problem: there is none that this visitor may see."""
+    """The model that the URL names. Raises Problem when there is none that this visitor may see."""
     wanted = (request.path_params["namespace"], request.path_params["name"])
     for each in entries(request):
         if (each.namespace, each.name) == wanted:

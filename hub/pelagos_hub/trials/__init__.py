@@ -1,1 +1,1 @@
-"""Trying a model: a Trial in the cluster, a token that only the session knows, and images that go through the gateway."""
+"""Trials of models: a Trial in the cluster, a token that only the session has, and images sent through the gateway."""

@@ -1,4 +1,4 @@
-"""An image that somebody sends: what it is and how large, by its first bytes, before anything decodes it. Nothing is kept."""
+"""Checks format and size of an uploaded image by its header, before anything decodes it. Nothing is kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _READERS = (
     BmpImagePlugin.BmpImageFile,
     Jpeg2KImagePlugin.Jpeg2KImageFile,
 )
-"""Of Pillow, which reads no pixel to say their size. WebP is measured here: Pillow makes room for all of it first."""
+"""Pillow's formats that give their size without decoding pixels. WebP is measured here: Pillow would first allocate all of it."""
 _MAGIC = (
     b"\xff\xd8\xff",
     b"\x89PNG\r\n\x1a\n",
@@ -30,18 +30,18 @@ _MAGIC = (
     b"\xff\x4f\xff\x51",
 )
 _SHOWN = {"JPEG": "image/jpeg", "MPO": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "BMP": "image/bmp"}
-"""What every browser shows."""
+"""Media types of the formats that every browser shows."""
 _MOST_SHOWN = 12 * 2**20
 KINDS = "a JPEG, PNG, TIFF, BMP, WebP or JPEG 2000"
 
 
 class ImageRefusedError(ValueError):
-    """It is not sent on; the words say why and what would be."""
+    """The image is not accepted; the message says why, and what would be."""
 
 
 @dataclass(frozen=True)
 class Upload:
-    """An image that a model may be sent."""
+    """An accepted image, which may be sent to a model."""
 
     content: bytes
     kind: str
@@ -49,14 +49,14 @@ class Upload:
     height: int
 
     def in_page(self) -> str:
-        """The image itself as an address, for a page that has no other; empty when it is too large, or not for browsers."""
+        """The image as a data URL, since the hub does not store it; empty when it is too large or browsers cannot show it."""
         if self.kind not in _SHOWN or len(self.content) > _MOST_SHOWN:
             return ""
         return f"data:{_SHOWN[self.kind]};base64,{base64.b64encode(self.content).decode()}"
 
 
 def measured(content: bytes) -> Upload:
-    """What ``content`` is. Raises ImageRefusedError."""
+    """The format and size of ``content``. Raises ImageRefusedError."""
     if not content:
         raise ImageRefusedError(f"No image was sent. Choose {KINDS}.")
     if len(content) > MOST_UPLOADED:
@@ -80,19 +80,19 @@ def measured(content: bytes) -> Upload:
 def _by_pillow(content: bytes) -> tuple[str, tuple[int, int]]:
     try:
         with warnings.catch_warnings():
-            # Of its own bound, which is another than ours.
+            # Pillow warns at a limit of its own; ours is checked by the caller.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=[reader.format for reader in _READERS]) as image:
                 return str(image.format), image.size
     except Image.DecompressionBombError:
         raise ImageRefusedError(f"The image has more than {MOST_PIXELS // 10**6} million pixels.") from None
     except Exception as error:
-        # Its readers of formats raise whatever they stumble over.
+        # Pillow's readers raise any exception on damaged files.
         raise ImageRefusedError(f"The image is damaged; send {KINDS}.") from error
 
 
 def _webp(content: bytes) -> tuple[int, int]:
-    """Width and height by the header of the container (RFC 9649)."""
+    """Width and height from the header of a WebP container (RFC 9649)."""
     chunk, body = content[12:16], content[20:30]
     if chunk == b"VP8X" and len(body) == 10:
         return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")

@@ -1,4 +1,4 @@
-"""Makes Trials: what is written to the cluster, and what is not. The token stays here; the cluster has its SHA-256."""
+"""Builds Trials. The token stays in the hub; the cluster only gets its SHA-256."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _LONGEST_PART, _LONGEST_NAME = 30, 100
 
 
 def token() -> str:
-    """256 random bits, as the gateway knows them."""
+    """A new token of 256 random bits, in the form that the gateway accepts."""
     return f"pt_{secrets.token_urlsafe(32)}"
 
 
 def trial(settings: Settings, person: Person, service: tuple[str, str], secret: str, now: datetime) -> dict[str, Any]:
-    """The Trial of ``service`` (namespace and name) that ``secret`` opens. Raises Problem when it cannot be signed."""
+    """The Trial of ``service`` (namespace, name) that the token ``secret`` opens. Raises Problem when it cannot be signed."""
     namespace, model = service
     part = model[:_LONGEST_PART].strip("-.").replace(".", "-")
     name = f"try-{part}-{secrets.token_hex(4)}"
-    # As they are asked for, in whichever form the provider says them.
+    # In the form of the setting, whichever form the provider uses.
     attested = [each for each in settings.attested if entitlements.satisfied([each], person.entitlements)]
     spec: dict[str, Any] = {
         "modelServiceRef": {"name": model},
@@ -59,7 +59,7 @@ def _signature(settings: Settings, namespace: str, name: str, spec: Mapping[str,
     if settings.signing_key_file is None:
         return ""
     try:
-        # Read anew each time: it is replaced while the hub runs.
+        # Read each time, since the key can be replaced while the hub runs.
         key = trial_signature.read_key(settings.signing_key_file)
     except (OSError, ValueError) as error:
         key = None

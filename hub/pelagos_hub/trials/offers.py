@@ -1,4 +1,4 @@
-"""Whether somebody may try a model now, and why not: what its page says beside the button."""
+"""Whether a visitor can try a model now, or why not, for the button on its page."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Offer:
-    """``reason`` is empty where the button is on; ``path`` leads to what there is to do, and ``words`` are its link's.
+    """``reason`` is empty when the button is enabled; ``path`` and ``words`` are the target and text of a link to the next step.
 
-    ``others`` counts trials of theirs in the namespace that are not over: the namespace may have a limit for each person.
+    ``others`` counts the person's other live trials in the namespace, which may have a limit per person.
     """
 
     reason: str = ""
@@ -28,7 +28,7 @@ class Offer:
 
 
 def of(request: Request, entry: Entry) -> Offer:
-    """For a model that this visitor sees. Limits are not judged here: the operator does, and the page of the trial says so."""
+    """The offer for a model that this visitor sees. Limits are left to the operator; the trial's page reports them."""
     session = sessions.of(request)
     if session is None or session.person is None:
         return Offer("Sign in to try it on your own images", f"/login?next={entry.path}", "Sign in")

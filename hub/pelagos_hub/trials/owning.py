@@ -1,4 +1,4 @@
-"""Whose a Trial is. Whoever may create Trials can write anybody into spec.user: that is believed of what this hub made alone."""
+"""The owner of a Trial. Anyone who may create Trials can put any name into spec.user: it is trusted only if this hub wrote it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 
 def own(request: Request, session: Session) -> list[View]:
-    """The Trials of whoever signed in to this session, the newest first."""
+    """The Trials of the person signed in to this session, newest first."""
     at = hub(request)
-    # A copy: what is in memory changes while pages are made.
+    # A copy, since the watch changes the dictionary while pages are rendered.
     found = [each for each in list(at.cluster.trials().objects.values()) if is_of(request, session, each)]
     return views.newest_first(found, at.cluster.services().objects, at.clock.now())
 
 
 def is_of(request: Request, session: Session, trial: Mapping[str, Any]) -> bool:
-    """Whether the hub made it for whoever signed in: this session has its token, the operator says so, or it is signed."""
+    """Whether the hub created the Trial for this session's person: the session has its token, the operator attests it, or the
+    signature is valid."""
     metadata, spec, status = (views.at(trial, part) for part in ("metadata", "spec", "status"))
     if session.person is None or spec.get("user") != session.person.key:
         return False
@@ -35,7 +36,7 @@ def is_of(request: Request, session: Session, trial: Mapping[str, Any]) -> bool:
     if session.token(namespace, name, str(metadata.get("uid", ""))) is not None:
         return True
     attested = status.get("attested")
-    # Until the operator has looked at it, the hub does what the operator will do.
+    # Until the operator has checked the signature, the hub checks it itself.
     return attested is True or (attested is None and _is_signed(hub(request).settings.signing_key_file, trial))
 
 

@@ -1,4 +1,4 @@
-"""Pages and addresses of trials. Nobody sees those of others: they do not exist for them."""
+"""Routes of trials. Trials of other people answer as if they did not exist."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _MOST_ANSWERED = 32 * 2**20
 
 @forms.action
 async def start(request: Request, session: sessions.Session, form: FormData) -> Response:
-    """Ask for a trial of the model that the form names; somebody who has one of it is led there."""
+    """Create a trial of the model that the form names, or redirect to the person's existing one."""
     at, person = hub(request), session.person
     assert person is not None  # as forms.action has seen
     service = (str(form.get("namespace", "")), str(form.get("service", "")))
-    # Two clicks are one trial.
+    # One at a time per person, so that two clicks create one trial.
     async with at.turns.of(f"start {person.key}"):
-        # What the catalogue shows this person, and nothing else.
+        # Only models that the catalogue shows this person.
         if service not in {(each.namespace, each.name) for each in at.shelf.seen_by(person)}:
             raise Problem(404, "There is no such model", "It may have been removed, or it is not for everybody.")
         for each in owning.own(request, session):
@@ -68,13 +68,13 @@ async def start(request: Request, session: sessions.Session, form: FormData) -> 
 
 
 async def show(request: Request) -> Response:
-    """A trial: how far it is, how long it lasts, and what to do with it."""
+    """The page of a trial: its progress, remaining time and how to use it."""
     session, trial = _mine(request)
     return _page(request, session, trial)
 
 
 async def status(request: Request) -> Response:
-    """The same for the script of the page, which asks again and again."""
+    """The trial's state as JSON, which the page's script polls."""
     session, trial = _mine(request)
     told = {
         "phase": trial.phase,
@@ -92,7 +92,7 @@ async def status(request: Request) -> Response:
 
 @forms.action
 async def predict(request: Request, session: sessions.Session, form: FormData) -> Response:
-    """Send an image to the model, through the gateway and with the token of the trial; nothing of it is kept."""
+    """Send an image to the model through the gateway, with the trial's token. Neither image nor answer is kept."""
     is_json = problems.wants_json(request)
     trial = _trial(request, session)
     secret = _token(session, trial)
@@ -118,7 +118,7 @@ async def predict(request: Request, session: sessions.Session, form: FormData) -
         "seconds": round(seconds, 4),
         "image": {"width": image.width, "height": image.height, "bytes": len(content)},
     }
-    # The script of the page asks for the part of it that shows the answer, and puts the picture in by itself.
+    # The page's script requests only the part of the page with the answer, and inserts the picture itself.
     is_part = request.headers.get("x-part") == "answer"
     if is_json and not is_part:
         return JSONResponse(answer, headers=_UNSTORED)
@@ -132,14 +132,14 @@ async def predict(request: Request, session: sessions.Session, form: FormData) -
 
 @forms.action
 async def stop(request: Request, session: sessions.Session, _form: FormData) -> Response:
-    """End a trial before its time: the Trial is deleted, and the gateway forgets the token."""
+    """End a trial early: delete the Trial, after which the gateway rejects the token."""
     trial = _trial(request, session)
     await hub(request).cluster.delete_trial(trial.namespace, trial.name, trial.uid)
     return RedirectResponse("/me", 303, _UNSTORED)
 
 
 async def mine(request: Request) -> Response:
-    """Somebody's trials."""
+    """The page with the person's own trials."""
     session = sessions.of(request)
     if session is None or session.person is None:
         return RedirectResponse("/login?next=/me", 303, _UNSTORED)
@@ -155,7 +155,7 @@ async def mine(request: Request) -> Response:
 
 
 async def _image(request: Request, trial: View, form: FormData) -> tuple[bytes, str]:
-    """What was sent, or the picture of the model's card that was chosen; and what it is called."""
+    """The content and name of the uploaded image, or of the chosen picture of the model's card."""
     sent, sample = form.get("image"), form.get("sample")
     if isinstance(sample, str) and sample:
         shelf = hub(request).shelf
@@ -191,7 +191,7 @@ def _page(request: Request, session: sessions.Session, trial: View, **answered: 
 
 
 def _curl(trial: View) -> str:
-    """Names, addresses and models have no character that a shell reads, but for what others write into a status."""
+    """The curl command for this trial; empty when its address has shell characters, which only a forged status can contain."""
     address = f"{trial.http.rstrip('/')}/v2/models/{trial.model}/infer"
     if not address.isascii() or any(each in address for each in "'\"`$\\ \n;&|<>(){}"):
         return ""
@@ -214,7 +214,7 @@ async def _asked(request: Request, trial: View, secret: str, content: bytes) -> 
 
 
 def _mine(request: Request) -> tuple[sessions.Session, View]:
-    """The session, and the trial of its user that the address names. Raises Problem."""
+    """The session, and its person's trial that the URL names. Raises Problem."""
     session = sessions.of(request)
     if session is None or session.person is None:
         raise Problem(401, "Sign in to see your trials", "Trials are shown to those who asked for them.")

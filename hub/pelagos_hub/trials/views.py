@@ -1,4 +1,4 @@
-"""A Trial as pages show it. Pure: from objects in memory and the time."""
+"""A Trial as pages show it: pure functions of objects in memory and the time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST_TEXT = 1000
 
 @dataclass(frozen=True)
 class Step:
-    """One of those on the way to an open trial. ``state``: Done, Current, Waiting or Failed."""
+    """A step on the way to an open trial. ``state``: Done, Current, Waiting or Failed."""
 
     name: str
     state: str
@@ -26,58 +26,58 @@ class Step:
 
 @dataclass(frozen=True)
 class View:
-    """What there is to say of one Trial."""
+    """Everything that pages show of one Trial."""
 
     namespace: str
     name: str
     uid: str
     user: str
     service: str
-    """What is tried."""
+    """Name of the ModelService that the person tries."""
     behind: str
-    """The ModelService that the token opens: another one where the trial has its own server."""
+    """The ModelService that the token opens: a different one when the trial has its own server."""
     phase: str
-    """As the operator says it; Stopping once it is being deleted."""
+    """The phase that the operator reports; Stopping while the Trial is being deleted."""
     reason: str
     message: str
     steps: tuple[Step, ...]
     seconds_left: float | None
-    """None while it is not open."""
+    """Seconds until it expires; None while it is not open."""
     seconds: float | None
-    """Of the whole time that it is open for."""
+    """Seconds of its whole duration; None when unknown."""
     expires_at: str
     http: str
-    """URL before ``/v2``; empty while there is none."""
+    """URL that precedes ``/v2``; empty while there is none."""
     grpc: str
     model: str
-    """Its name on the server."""
+    """The model's name on the server."""
     onnx_sha256: str
     made_at: str
 
     @property
     def path(self) -> str:
-        """Of its page."""
+        """The URL path of the trial's page."""
         return f"/trials/{self.namespace}/{self.name}"
 
     @property
     def is_open(self) -> bool:
-        """Whether images are answered now."""
+        """Whether the model answers images now."""
         return self.phase == "Open"
 
     @property
     def is_live(self) -> bool:
-        """Whether it is open, or may become so: it counts against the limits."""
+        """Whether it is open or may become so, and therefore counts against the limits."""
         return self.phase in _LIVE
 
     @property
     def time_left(self) -> str:
-        """As minutes and seconds, ``08:41``."""
+        """The remaining time as minutes and seconds, ``08:41``."""
         minutes, seconds = divmod(int(self.seconds_left or 0), 60)
         return f"{minutes:02}:{seconds:02}"
 
 
 def view(trial: Body, services: Mapping[tuple[str, str], Body], now: datetime) -> View:
-    """Of a Trial; ``services`` are those in memory. Fields that are not as the API says count as absent."""
+    """The View of a Trial; ``services`` are those in memory. Fields that do not match the API count as absent."""
     metadata, spec, status = trial["metadata"], at(trial, "spec"), at(trial, "status")
     namespace = str(metadata["namespace"])
     ready, accepted = _condition(trial, "Ready"), _condition(trial, "Accepted")
@@ -88,9 +88,9 @@ def view(trial: Body, services: Mapping[tuple[str, str], Body], now: datetime) -
     left = None
     if phase == "Open" and expires is not None:
         left = (expires - now).total_seconds()
-        # A clock that was set back lengthens nothing.
+        # A clock that was set back must not extend the trial.
         left = max(0.0, min(left, seconds) if seconds is not None else left)
-        # The operator says so in a moment; the gateway has closed it already.
+        # The gateway has already closed it; the operator will report it shortly.
         phase = "Expired" if left == 0 else phase
     if metadata.get("deletionTimestamp") and phase not in ENDED:
         phase = "Stopping"
@@ -121,7 +121,7 @@ def view(trial: Body, services: Mapping[tuple[str, str], Body], now: datetime) -
 
 
 def newest_first(trials: Iterable[Body], services: Mapping[tuple[str, str], Body], now: datetime) -> list[View]:
-    """Of several Trials."""
+    """The Views of several Trials, newest first."""
     found = [view(trial, services, now) for trial in trials]
     return sorted(found, key=lambda each: (each.made_at, each.name), reverse=True)
 
@@ -150,7 +150,7 @@ def _condition(body: Body, kind: str) -> Body | None:
 
 
 def at(body: object, *path: str) -> Body:
-    """A part of an object; empty where it is not as the API says."""
+    """The object at a path of keys; empty where it does not match the API."""
     for step in path:
         body = body.get(step) if isinstance(body, Mapping) else None
     return body if isinstance(body, Mapping) else {}
@@ -174,7 +174,7 @@ def _seconds(value: object) -> float | None:
 
 
 def moment(value: object) -> datetime | None:
-    """A moment that an object tells; None for what is none."""
+    """A time from a field; None when the value is not a time."""
     try:
         found = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
