@@ -89,7 +89,7 @@ def test_kube_state_metrics_may_read_exactly_our_kinds(built: list[dict[str, Any
     assert role["rules"] == [
         {
             "apiGroups": ["pelagos.dev"],
-            "resources": ["datasets", "modelservices", "trainingruns"],
+            "resources": ["datasets", "modelservices", "trainingruns", "trials"],
             "verbs": ["list", "watch"],
         },
         {"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"], "verbs": ["list", "watch"]},

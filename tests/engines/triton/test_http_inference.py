@@ -73,7 +73,7 @@ async def answering() -> AsyncIterator[tuple[str, dict[str, web.Response]]]:
 
     app = web.Application(client_max_size=2**30)
     app.router.add_route("*", "/{rest:.*}", answer)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
