@@ -1,6 +1,6 @@
-"""What families have in common that alter training images as a dataset declares it, and what they show of that.
+"""Code shared by families that augment training images as a dataset declares, and the interface to show examples of it.
 
-Called by the families, and by augmentation_sheet.py for people who want to see it before they train.
+Called by the families, and by augmentation_sheet.py for people who want to see the augmentation before they train.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pelagos_pipelines.evaluation.samples import Sample
 from pelagos_pipelines.serving.geometry import Pixels
 
 BLUR = (0.5, 2.0)
-"""Pixels: standard deviations between which an image is blurred that is."""
+"""Smallest and largest standard deviation, in pixels, of the blur of a blurred image."""
 _UNITS = {"rotate": "degrees"}
 
 
 @dataclass(frozen=True)
 class Altered:
-    """An image as training gets it. ``boxes`` [n, 4] x1, y1, x2, y2 in its pixels, of ``class_ids`` [n].
+    """An image as training sees it. ``boxes`` [n, 4] are x1, y1, x2, y2 in its pixels, with ``class_ids`` [n].
 
-    ``outlines``, of tasks that need more than a box: for each of these points ``[k, 2]`` around what training takes for it.
+    ``outlines``, for tasks that need more than boxes: for each object, the points ``[k, 2]`` around the pixels used in training.
     """
 
     pixels: Pixels
@@ -38,9 +38,9 @@ class Altered:
 
 @dataclass(frozen=True)
 class Examples:
-    """What is to be altered ``rounds`` times each: the first ``shown`` of ``samples``, at ``image_size`` pixels, by ``seed``.
+    """A request for examples: the first ``shown`` of ``samples``, ``rounds`` times each, at ``image_size`` pixels, by ``seed``.
 
-    The others are there for what is put together from several images. ``folder`` is empty, and for this alone.
+    The other samples may become parts of mosaics. ``folder`` is an empty scratch folder for this request alone.
     """
 
     samples: Sequence[Sample]
@@ -53,19 +53,19 @@ class Examples:
 
 
 class Augmenting(Protocol):
-    """What a family offers whose description says ``augments``."""
+    """The additional interface of a family whose description says ``augments``."""
 
     def applied(self, declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, str]:
-        """What a training does, with what the family does by itself: by the name in spec.augmentation, in words."""
+        """All augmentation of a training, declared or the family's default, in words by the name in spec.augmentation."""
         ...
 
     def altered(self, declared: Augmentation, examples: Examples) -> Iterator[list[Altered]]:
-        """For each image that is shown, what training makes of it in so many epochs; by the code that training runs."""
+        """For each shown image, ``rounds`` altered versions of it, made by the code that training runs."""
         ...
 
 
 def contrasted(pixels: Pixels, factor: float) -> Pixels:
-    """The image with grey levels so many times as far from their mean."""
+    """The image with its levels ``factor`` times as far from the mean grey level."""
     if factor == 1:
         return pixels
     middle = float(cv2.cvtColor(pixels, cv2.COLOR_BGR2GRAY).mean())
@@ -74,7 +74,7 @@ def contrasted(pixels: Pixels, factor: float) -> Pixels:
 
 
 def recoloured(pixels: Pixels, *, hue: float, saturation: float, brightness: float) -> Pixels:
-    """The image in other colours; ``hue`` is of the circle, the others are factors."""
+    """The image in other colours; ``hue`` is a shift as a fraction of the colour circle, the others are factors."""
     if not hue and saturation == 1 and brightness == 1:
         return pixels
     levels = np.arange(256)
@@ -87,10 +87,10 @@ def recoloured(pixels: Pixels, *, hue: float, saturation: float, brightness: flo
 
 
 def blurred(pixels: Pixels, drawn: float) -> Pixels:
-    """By a Gaussian whose width is between those of BLUR, by a number that is drawn from 0 to 1."""
+    """The image blurred by a Gaussian whose width lies between those of BLUR, at the fraction ``drawn`` in [0, 1]."""
     return np.asarray(cv2.GaussianBlur(pixels, (0, 0), BLUR[0] + (BLUR[1] - BLUR[0]) * drawn), np.uint8)
 
 
 def worded(name: str, value: float) -> str:
-    """A value of an augmentation, with its unit."""
+    """The value of an augmentation with its unit."""
     return f"{value:g} {_UNITS.get(name, '%')}"

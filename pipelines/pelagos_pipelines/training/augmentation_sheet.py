@@ -1,8 +1,9 @@
-"""A sheet of examples of what a declared augmentation makes of images, for people to look at before they train.
+"""Draws a sheet of examples of a declared augmentation, for people to look at before they train.
 
-The step prepare asks for it; it is drawn by the family that trains the task, with the code of its trainings, in a process of its
-own: a training framework takes seconds and hundreds of megabytes to load, and no preparation without an augmentation pays for it.
-It decodes in that process, as trainings do, what the preparation has decoded in a child with ceilings, after comparing digests.
+Called by the step prepare. The family that trains the task draws the sheet, with the code of its trainings, in a process of its
+own: a training framework takes seconds and hundreds of megabytes to load, and a preparation without an augmentation should not
+pay for it. That process decodes images itself, as trainings do. The preparation has decoded the same images in a child with
+ceilings before, and digests are compared.
 """
 
 from __future__ import annotations
@@ -39,23 +40,23 @@ if TYPE_CHECKING:
     from pelagos_pipelines.training.altering import Augmenting
 
 SHOWN, ROUNDS = 4, 6
-"""Images on the sheet, and what is made of each."""
+"""Images on the sheet, and altered versions of each."""
 OTHERS = 12
-"""Images that a mosaic may be put together from, beside those."""
+"""Additional images that may become parts of mosaics."""
 SIDE, GAP, APART = 160, 4, 16
-"""Pixels of a picture, between two, and beside the images as they are."""
+"""Pixels: the side of a picture, the gap between two, and the extra gap after the column of unaltered images."""
 PAPER = 246
 LARGEST_PIXELS = 100_000_000
-"""Of an image that may be on the sheet."""
+"""The most pixels of an image that may be on the sheet."""
 SECONDS = 240
 SEED = 14
 _COLOURS = ((178, 114, 0), (0, 159, 230), (115, 158, 0), (0, 94, 213), (167, 121, 204), (233, 180, 86), (66, 228, 240))
-"""Of boxes, by class, blue first: those of Okabe and Ito."""
+"""Colours of boxes by class, blue channel first: the palette of Okabe and Ito."""
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """What the process is asked for, as JSON."""
+    """The request to the drawing process, sent as JSON."""
 
     family: str
     labels: Sequence[str]
@@ -66,9 +67,9 @@ class _Wanted:
 
 
 def drawn(version: Version) -> AlteredExamples | None:
-    """Examples of the augmentation that the version declares; None where it declares none, or its task has no such family.
+    """Examples of the augmentation that the version declares; None if it declares none, or no family of its task augments.
 
-    One without a sheet says so: whatever goes wrong in it is in the log, and no version fails for it.
+    If the sheet cannot be drawn it is empty, and the reason is logged: no version fails for it.
     """
     family = _family(version)
     if version.augmentation is None or family is None:
@@ -93,12 +94,12 @@ def drawn(version: Version) -> AlteredExamples | None:
 
 
 def _family(version: Version) -> families.FamilyDescription | None:
-    """The first one that trains the task, as declared."""
+    """The first family that trains the task and supports declared augmentation."""
     return next((one for one in families.FAMILIES if one.task is version.collection.task and one.augments), None)
 
 
 def _chosen(version: Version) -> Iterator[Sample]:
-    """By a seed: first images of as many classes as there are places, then others."""
+    """Samples for the sheet, chosen by a seed: first images that show as many classes as possible, then others."""
     training = [image for image in version.collection.images if image.split == "train" and _is_small(image)]
     random = np.random.default_rng(SEED)
     order = [training[place] for place in random.permutation(len(training))]
@@ -119,12 +120,15 @@ def _is_small(image: ImageRecord) -> bool:
 
 
 def _asked(wanted: _Wanted, versions: Path) -> bytes:
-    """The PNG that a process draws; empty when it draws none. What it leaves when all is killed, the next preparation removes."""
+    """The PNG that the process draws; empty if it fails.
+
+    The scratch folder has the prefix of partial files, so that the next preparation removes it if this process is killed.
+    """
     log = logging.getLogger(__name__)
     with tempfile.TemporaryDirectory(prefix=f"{PARTIAL}sheet-", dir=versions) as folder:
         target = Path(folder, "sheet.png")
         command = [sys.executable, "-m", __name__, folder]
-        # Without an accelerator, which trainings may be waiting for; ultralytics keeps what it likes to in the folder.
+        # Without an accelerator, which trainings may be waiting for. ultralytics writes its settings into the folder.
         environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "YOLO_CONFIG_DIR": folder}
         try:
             done = subprocess.run(
@@ -147,8 +151,8 @@ def _asked(wanted: _Wanted, versions: Path) -> bytes:
 
 
 def main(folder: str) -> None:
-    """Draw what standard input asks for into ``sheet.png`` of the folder."""
-    # Before its parent, when memory is short: that one has more to lose.
+    """Read a request from standard input, and draw ``sheet.png`` in the folder."""
+    # When memory runs out, the kernel should kill this process rather than its parent, which has more to lose.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
     extensions.load(os.environ.get(extensions.VARIABLE, ""), extensions.Plane.DATA)
@@ -176,7 +180,7 @@ def _sample(found: Mapping[str, Any], color: str | None) -> Sample:
 
 
 def sheet(samples: Sequence[Sample], rows: Sequence[Sequence[Altered]], size: int) -> bytes:
-    """A row for each image, as PNG: as it is, and what becomes of it, each with its boxes or outlines."""
+    """The sheet as PNG: a row for each image, unaltered and then altered, with boxes or outlines drawn."""
     lines = [[_as_it_is(sample, size), *altered] for sample, altered in zip(samples, rows, strict=True)]
     columns = max(map(len, lines))
     width, height = columns * (SIDE + GAP) - GAP + APART, len(lines) * (SIDE + GAP) - GAP

@@ -1,9 +1,10 @@
-"""How training images on square canvases are altered where a dataset declares it. Called by classifiers.py, which alters them by
-itself where none does, and by families that learn pixels, whose maps are moved as the images are.
+"""Augments training images on square canvases as a dataset declares.
 
-Here it is done by OpenCV, in bytes and before values are
-normalised: one resampling turns, scales, moves and mirrors. Torchvision's transforms, version 2, took 7 ms of a processor for an
-image of 224 pixels where this takes 1.
+Called by classifiers.py, which has a default of its own for datasets that declare nothing, and by families that learn from maps
+of pixels, which are moved with their images.
+
+OpenCV does the work, on bytes and before values are normalised: one resampling rotates, scales, translates and mirrors.
+Torchvision's transforms, version 2, took 7 ms of processor time for an image of 224 pixels; this takes 1 ms.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ USUAL: Mapping[str, float] = {
     "color.contrast": 20,
     "blur": 0,
 }
-"""What the family does by itself, in percent and degrees."""
+"""The families' defaults, in percent and degrees."""
 
 
 def amounts(declared: Augmentation | None) -> dict[str, float]:
-    """What is done: as declared, else as usual. Flips are percent of the images."""
+    """The amount of each augmentation: as declared, else the default. Flips are in percent of the images."""
     listed = {} if declared is None else declared.listed()
     told = {
         name: (50.0 if value else 0.0) if isinstance(value, bool) else float(value) for name, value in listed.items()
@@ -44,7 +45,7 @@ def amounts(declared: Augmentation | None) -> dict[str, float]:
 
 
 def altered(canvases: Any, declared: Augmentation, generator: np.random.Generator) -> Any:
-    """Of square canvases ``[n, size, size, 3]`` of bytes, blue first, others of the same kind, each altered by chance."""
+    """Randomly altered copies of square canvases ``[n, size, size, 3]``, bytes with blue first."""
     found = amounts(declared)
     drawn = _drawn(len(canvases), generator)
     return np.stack([_altered(canvas, None, found, one)[0] for canvas, one in zip(canvases, drawn, strict=True)])
@@ -53,7 +54,7 @@ def altered(canvases: Any, declared: Augmentation, generator: np.random.Generato
 def altered_with_maps(
     canvases: Any, maps: Any, declared: Augmentation | None, generator: np.random.Generator
 ) -> tuple[Any, Any]:
-    """Likewise, and of maps ``[n, size, size]`` of small whole numbers, which are moved as their canvases are."""
+    """Like `altered`, with maps ``[n, size, size]`` of integers, which are moved with their canvases."""
     found = amounts(declared)
     drawn = _drawn(len(canvases), generator)
     pairs = [_altered(canvas, numbers, found, one) for canvas, numbers, one in zip(canvases, maps, drawn, strict=True)]
@@ -61,14 +62,14 @@ def altered_with_maps(
 
 
 def _drawn(count: int, generator: np.random.Generator) -> Any:
-    # As many numbers for each image, whatever is declared: a value that is changed leaves the other draws as they are.
+    # The same count of numbers for each image, whatever is declared, so that changing one value leaves the other draws alone.
     return generator.random((count, len(USUAL) + 2))
 
 
 def _altered(canvas: Pixels, numbers: Any, found: Mapping[str, float], drawn: Any) -> tuple[Pixels, Any]:
-    """A canvas and its map, which may be None."""
+    """The altered canvas and its map, which may be None."""
     across, down = (drawn[place] < found[f"flip{side}"] / 100 for place, side in ((0, "Horizontal"), (1, "Vertical")))
-    # From -1 to 1.
+    # All in [-1, 1).
     angle, scale, right, below, hue, saturation, brightness, contrast = 2 * drawn[2:10] - 1
     where = _placed(
         canvas.shape[0],
@@ -90,7 +91,7 @@ def _altered(canvas: Pixels, numbers: Any, found: Mapping[str, float], drawn: An
 
 
 def _placed(side: int, *, flips: tuple[float, float], degrees: float, scale: float, shift: tuple[float, float]) -> Any:
-    """Where the pixels of a canvas go, as a matrix, around the middle; ``shift`` is of the side."""
+    """The affine matrix [2, 3] of a canvas's pixels, around its middle; ``shift`` is in fractions of the side."""
     cosine, sine = (scale * part(math.radians(degrees)) for part in (math.cos, math.sin))
     matrix = np.array([[cosine * flips[0], -sine * flips[1]], [sine * flips[0], cosine * flips[1]]])
     middle = np.full(2, (side - 1) / 2)
@@ -99,7 +100,7 @@ def _placed(side: int, *, flips: tuple[float, float], degrees: float, scale: flo
 
 
 def _moved(canvas: Any, where: Any, interpolation: int) -> Any:
-    """Beyond its edges an image goes on as it ends."""
+    """The canvas moved by the matrix; beyond its edges, the outermost pixels are repeated."""
     side = canvas.shape[0]
     if np.array_equal(where, np.eye(2, 3)):
         return canvas

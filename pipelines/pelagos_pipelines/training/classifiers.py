@@ -1,7 +1,7 @@
-"""Image classifiers, trained from scratch: what families have in common that differ in their `Networks` alone.
+"""Image classifiers trained from scratch: the common code of families that differ only in their `Networks`.
 
-Their modules make a `Classifiers` each, which trains in the loop of loop.py. Pixels come from serving.tasks, so that the server
-sees what training saw.
+Each family's module creates a `Classifiers`, which trains in the loop of loop.py. Preprocessing comes from serving.tasks, so that
+the server sees what training saw.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ CACHE_BYTES = 2 * 1024**3
 class Networks:
     """The networks of a family.
 
-    ``build`` makes one, with random weights, of an architecture and for so many classes: from images [n, 3, size, size] to logits
-    [n, classes], in training and after it. ``head``: how the tensors are called, at their beginning, whose shape depends on the
-    number of classes. ``usual``: from the values that the server gives to the scale on which the field trains these networks,
-    for datasets that declare none; None: it is the same.
+    ``build`` creates one with random weights, for an architecture and a number of classes. It maps images [n, 3, size, size] to
+    logits [n, classes], in training and in evaluation mode. ``head`` is the prefix of the names of tensors whose shape depends on
+    the number of classes. ``usual`` converts the server's values to the scale on which published weights of these networks were
+    trained, for datasets that declare no statistics; None if it is the same.
     """
 
     build: Callable[[str, int], nn.Module]
@@ -55,10 +55,10 @@ class Networks:
 
 
 class DecodedImages:
-    """The images of a split as square canvases, decoded once and kept while they fit in ``CACHE_BYTES`` of all processes."""
+    """The images of a split on square canvases, decoded once and kept if they fit in ``CACHE_BYTES``, shared by all processes."""
 
     def __init__(self, samples: Sequence[Sample], size: int, threads: int, scale: Scale | None = None) -> None:
-        """Decode all images now if they fit."""
+        """Decode all images now if they fit, else each time they are needed."""
         self._scale = scale
         self._samples, self._size, self._threads = samples, size, threads
         self.labels = np.array([sample.class_ids[0] for sample in samples], np.int64)
@@ -72,7 +72,7 @@ class DecodedImages:
     def batch(
         self, indices: Sequence[int], device: torch.device, alter: Callable[[Any], Any] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Normalised images ``[n, 3, size, size]`` and labels ``[n]``; ``alter`` is given the canvases before."""
+        """Normalised images ``[n, 3, size, size]`` and labels ``[n]``; ``alter`` changes the canvases before that."""
         canvases = self._all[indices] if self._all is not None else self._decode(indices)
         if alter is not None:
             canvases = alter(canvases)
@@ -91,11 +91,11 @@ class Classifiers:
     """A family; see `families.Family` for the contract of its methods."""
 
     def __init__(self, description: FamilyDescription, networks: Networks) -> None:
-        """With the networks of all architectures that the description names."""
+        """``networks`` must build every architecture that the description names."""
         self.DESCRIPTION, self.networks = description, networks
 
     def train(self, job: Job, history: TrainingHistory) -> int:
-        """Train with cross entropy; the metric that chooses the best epoch is the macro F1 on the validation split."""
+        """Train with cross entropy. The best epoch is chosen by macro F1 on the validation split."""
         return loop.train(self, job, history)
 
     def learner(self, job: Job) -> loop.Learner:
@@ -103,7 +103,7 @@ class Classifiers:
         return _Learner(job, self.networks)
 
     def applied(self, declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, str]:
-        """See `altering.Augmenting`; no hyperparameter has a say in it."""
+        """See `altering.Augmenting`; no hyperparameter affects it."""
         amounts = classifier_augmentation.amounts(declared)
         return {name: altering.worded(name, value) for name, value in amounts.items()}
 
@@ -123,7 +123,7 @@ class Classifiers:
     def prove(
         self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds
     ) -> Iterator[tuple[Floats, Prediction]]:
-        """Likewise, with the probabilities by themselves: there is nothing before them that is compared."""
+        """See `families.Family.prove`; the raw output is the probabilities themselves, as no threshold applies."""
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model, scale = self._restored(content), Scale.kept(content.get("scale"))
         for image in images:
@@ -133,7 +133,7 @@ class Classifiers:
             yield probabilities, Classification(image.shape[1], image.shape[0], probabilities)
 
     def export(self, checkpoint: Path, onnx: Path) -> Settings:
-        """Export with softmax; the batch dimension is dynamic."""
+        """Export with softmax. The batch dimension is dynamic."""
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         size = content["imageSize"]
         model = nn.Sequential(self._restored(content), nn.Softmax(dim=1)).eval()
@@ -162,7 +162,7 @@ class Classifiers:
 
 
 class _Learner(loop.Learner):
-    """What classifiers bring to a training: cross entropy, and the macro F1 on the validation split."""
+    """The classifiers' part of a training: cross entropy, and macro F1 on the validation split."""
 
     settles = True
 
@@ -176,7 +176,7 @@ class _Learner(loop.Learner):
         return self._networks.build(self._job.request.model.architecture, len(self._job.truth.labels))
 
     def prepare(self, device: torch.device) -> None:
-        """Decode the images."""
+        """Decode the training images."""
         truth = self._job.truth
         self._device = device
         self._train = self._decoded(truth.trained_on())
@@ -184,7 +184,7 @@ class _Learner(loop.Learner):
 
     @functools.cached_property
     def _validation(self) -> DecodedImages:
-        """One of several processes alone needs them."""
+        """Decoded at first use, because only one of several processes validates."""
         return self._decoded(self._job.truth.samples("validation"))
 
     def _decoded(self, samples: Sequence[Sample]) -> DecodedImages:
@@ -192,7 +192,7 @@ class _Learner(loop.Learner):
         return DecodedImages(samples, request.hyperparameters.image_size, request.resources.cpu, self._scale)
 
     def batch(self, chosen: Sequence[int], generator: np.random.Generator | None) -> tuple[Tensor, Tensor]:
-        """Images and labels, see `DecodedImages.batch`; altered as the dataset declares it, else as always."""
+        """Images and labels, see `DecodedImages.batch`; augmented as the dataset declares, else by the family's default."""
         declared, alter = self._job.truth.augmentation, None
         if generator is not None and declared is not None:
             alter = functools.partial(classifier_augmentation.altered, declared=declared, generator=generator)
@@ -202,17 +202,17 @@ class _Learner(loop.Learner):
         return images, labels
 
     def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Cross entropy; with weights of classes it is the weighted mean."""
+        """Mean cross entropy, weighted by class if the version plans weights."""
         images, labels = batch
         return functional.cross_entropy(model(images), labels, self._weights)
 
     def weight(self, chosen: Sequence[int]) -> float:
-        """The weights of their classes; without any, how many they are."""
+        """The sum of the images' class weights; without weights, the number of images."""
         weights = self._job.truth.weights
         return float(len(chosen)) if weights is None else float(np.take(weights, self._train.labels[chosen]).sum())
 
     def metrics(self, model: nn.Module) -> dict[str, float]:
-        """Of the validation split."""
+        """Loss, accuracy and class averages on the validation split."""
         outputs = []
         for start in range(0, len(self._validation), 64):
             images, _ = self._validation.batch(range(start, min(start + 64, len(self._validation))), self._device)
@@ -229,7 +229,7 @@ class _Learner(loop.Learner):
         }
 
     def content(self, model: nn.Module) -> dict[str, Any]:
-        """What `Classifiers.predict` and the export read."""
+        """The content that `Classifiers.prove` and `Classifiers.export` read."""
         content = {
             "architecture": self._job.request.model.architecture,
             "labels": list(self._job.truth.labels),

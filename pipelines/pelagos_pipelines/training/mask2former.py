@@ -1,9 +1,9 @@
-"""Mask2Former, for tasks that are of pixels: trained from scratch, or from weights, in the loop of loop.py.
+"""Mask2Former, for semantic, instance and panoptic segmentation: trained from scratch or from weights, in the loop of loop.py.
 
-One network for all tasks: queries, each with a class and a mask. The tasks differ in what a query is taught to be, and in what
-the graph gives: of classes of pixels one for each class, of objects one for each of them, and of panoptic segments one for each
-object and one for a class without objects. Images and masks are on square canvases, as the server makes them; what no mask covers
-is taught to be of none.
+One network serves all tasks: it has queries, each with a class and a mask. The tasks differ in the target of a query and in the
+outputs of the graph. In semantic segmentation a target is all pixels of a class, in instance segmentation one object, and in
+panoptic segmentation one object of a thing class or all pixels of a stuff class. Images and masks are on square canvases, as in
+the server. Pixels that no mask covers are trained to belong to no class.
 """
 
 from __future__ import annotations
@@ -52,20 +52,23 @@ from pelagos_pipelines.training.training_history import TrainingHistory
 
 CACHE_BYTES = 2 * 1024**3
 LEAST = 0.001
-"""Score of an object that is measured; average precision is over all scores."""
+"""The lowest score of an object in the metrics: average precision is over all scores."""
 MOST_TAUGHT = 256
-"""Segments of an image in a batch, the largest: each has a mask of the size of the canvas, in single precision."""
+"""The most segments per image in a batch, the largest ones: each needs a mask of the canvas's size in single precision."""
 VALIDATED = 8
-"""Images of the validation split that go through the network at once."""
+"""Images of the validation split per forward pass."""
 HEADS = {Task.INSTANCE_SEGMENTATION: "mask2former"}
-"""By the tasks of which packages name one."""
+"""The head in packages, for tasks whose packages name one."""
 _IMAGENET = Scale(tuple((1 / DEVIATION).tolist()), tuple((-MEAN / DEVIATION).tolist()))
-"""The scale of the field's checkpoints, where a dataset declares none."""
+"""The scale of published checkpoints, for datasets that declare no statistics."""
 
 
 @dataclass(frozen=True)
 class _Example:
-    """An image of ``size`` (width, height) on its canvas, the map of its segments, uint16 [side, side], and their class ids."""
+    """An image of original ``size`` (width, height) on its canvas, with a map of segment numbers, uint16 [side, side].
+
+    Number 0 is no segment; number n has the class ``class_ids[n - 1]``.
+    """
 
     canvas: Pixels
     numbers: Any
@@ -77,12 +80,12 @@ class Mask2Former:
     """The family for one task; see `families.Family` for the contract of its methods."""
 
     def __init__(self, description: FamilyDescription) -> None:
-        """With the architectures that the description names."""
+        """The family for the description's task and architectures."""
         self.DESCRIPTION = description
         self._task = tasks.named(description.task.value, HEADS.get(description.task))
 
     def train(self, job: Job, history: TrainingHistory) -> int:
-        """Train with the losses of Mask2Former; the best epoch is chosen on the canvases of the validation split."""
+        """Train with the losses of Mask2Former. The best epoch is chosen on the validation split."""
         return loop.train(self, job, history)
 
     def learner(self, job: Job) -> loop.Learner:
@@ -90,7 +93,7 @@ class Mask2Former:
         return _Learner(job)
 
     def applied(self, declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, str]:
-        """See `altering.Augmenting`; no hyperparameter has a say in it."""
+        """See `altering.Augmenting`; no hyperparameter affects it."""
         amounts = classifier_augmentation.amounts(declared)
         return {name: altering.worded(name, value) for name, value in amounts.items()}
 
@@ -106,14 +109,14 @@ class Mask2Former:
             yield [_outlined(*both, one.class_ids) for both in zip(canvases, numbers, strict=True)]
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
-        """What the task makes of the network's outputs."""
+        """The network's outputs, decoded by the code of the task."""
         for _, prediction in self.prove(checkpoint, images, thresholds):
             yield prediction
 
     def prove(
         self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds
     ) -> Iterator[tuple[Raw, Prediction]]:
-        """Likewise, with these outputs."""
+        """Like `predict`, each with the network's raw outputs."""
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         model, scale, settings = self._graph(content), Scale.kept(content["scale"]), self._settings(content)
         assert scale is not None
@@ -125,7 +128,7 @@ class Mask2Former:
             yield raw, self._task.decode(raw, fitted, settings, thresholds)
 
     def export(self, checkpoint: Path, onnx: Path) -> Settings:
-        """Export what the task takes; the batch dimension is dynamic."""
+        """Export the outputs that the task decodes. The batch dimension is dynamic."""
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
         settings, written = self._settings(content), onnx.with_name("exported.onnx")
         outputs = ["scores"] if self.DESCRIPTION.task is Task.SEMANTIC_SEGMENTATION else ["classes", "masks"]
@@ -158,13 +161,13 @@ class Mask2Former:
 
 
 class _Learner(loop.Learner):
-    """What Mask2Former brings to a training: its losses, and what the task says of the validation split."""
+    """Mask2Former's part of a training: its losses, and the task's metrics on the validation split."""
 
     heads = mask2former_networks.HEADS
-    autocast = False  # queries are paired with masks by numbers that half as many bits would round
+    autocast = False  # queries are matched with masks by costs that half precision would round
     most_gradient = 0.01  # as in the paper, section 4.2
-    shares_losses = True  # images differ in how many segments they have
-    skips_weights = True  # the last normalisation of the backbone is of an output that nobody takes
+    shares_losses = True  # images have different numbers of segments
+    skips_weights = True  # the output of the backbone's last normalisation is not used
 
     def __init__(self, job: Job) -> None:
         self._job, self._truth = job, job.truth
@@ -177,7 +180,7 @@ class _Learner(loop.Learner):
         return _built(self._job.request.model.architecture, len(self._truth.labels), self._truth.weights)
 
     def prepare(self, device: torch.device) -> None:
-        """Decode the images, and draw their masks."""
+        """Decode the images and draw their masks."""
         self._device = device
         joined = _joined(self._task, len(self._truth.labels), self._truth.labels, self._truth.stuff)
         threads = self._job.request.resources.cpu
@@ -187,7 +190,7 @@ class _Learner(loop.Learner):
         )
 
     def batch(self, chosen: Sequence[int], generator: np.random.Generator | None) -> _Batch:
-        """Images and masks; altered as the dataset declares it, else as always."""
+        """Images and masks, augmented as the dataset declares, else by the family's default."""
         found = self._train.some(chosen)
         if generator is None:
             return self._batch(found)
@@ -202,15 +205,15 @@ class _Learner(loop.Learner):
         )
 
     def loss(self, model: nn.Module, batch: _Batch) -> dict[str, Tensor]:
-        """The parts of Mask2Former's."""
+        """The parts of Mask2Former's loss."""
         found: dict[str, Tensor] = model(batch.images, batch.masks, batch.classes)
         return found
 
     def metrics(self, model: nn.Module) -> dict[str, float]:
-        """Of the validation split, on the canvases."""
+        """Loss and metrics on the validation split."""
         judge, samples = _Judge(self._task, self._truth, self._size), self._truth.samples("validation")
         total = 0.0
-        # The loss is of points that are drawn: the same ones in every epoch.
+        # The loss samples random points. A fixed seed takes the same ones in every epoch, so that losses are comparable.
         with torch.random.fork_rng(devices=[self._device] if self._device.type == "cuda" else []):
             torch.manual_seed(0)
             for start in range(0, len(self._validation), VALIDATED):
@@ -224,7 +227,7 @@ class _Learner(loop.Learner):
         return {"validation/loss": total / len(self._validation), **judge.metrics()}
 
     def content(self, model: nn.Module) -> dict[str, Any]:
-        """What `Mask2Former.prove` and the export read."""
+        """The content that `Mask2Former.prove` and `Mask2Former.export` read."""
         return {
             "architecture": self._job.request.model.architecture,
             "labels": list(self._truth.labels),
@@ -238,7 +241,7 @@ class _Learner(loop.Learner):
         images = self._scale.apply(torch.from_numpy(values(np.stack([one.canvas for one in found]))))
         masks, classes = [], []
         for one in found:
-            # Those that were moved out of the image are gone, and of very many the largest are taught.
+            # Segments that were moved out of the image are left out. Of more than MOST_TAUGHT, the largest are kept.
             areas: Any = np.bincount(one.numbers.ravel(), minlength=len(one.class_ids) + 1)[1:]
             chosen = np.sort(np.argsort(-areas, kind="stable")[: min(MOST_TAUGHT, int((areas > 0).sum()))])
             numbers: Any = chosen.astype(np.uint16) + 1
@@ -252,7 +255,7 @@ class _Learner(loop.Learner):
 
 @dataclass(frozen=True)
 class _Batch:
-    """Images [n, 3, size, size], and of each image masks [segments, size, size] and class ids [segments]."""
+    """Images [n, 3, size, size], and for each image masks [segments, size, size] and class ids [segments]."""
 
     images: Tensor
     masks: list[Tensor]
@@ -260,7 +263,7 @@ class _Batch:
 
 
 class _Examples:
-    """The examples of a split, made once and kept while they fit in ``CACHE_BYTES``."""
+    """The examples of a split, built once and kept if they fit in ``CACHE_BYTES``, shared by all processes."""
 
     def __init__(self, samples: Sequence[Sample], size: int, joined: frozenset[int], threads: int) -> None:
         self._samples, self._size, self._joined, self._threads = samples, size, joined, threads
@@ -268,11 +271,11 @@ class _Examples:
         self._all = self._made(range(len(samples))) if fits else None
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of examples."""
         return len(self._samples)
 
     def some(self, chosen: Sequence[int]) -> list[_Example]:
-        """Those at some places."""
+        """The examples at the positions ``chosen``."""
         return self._made(chosen) if self._all is None else [self._all[place] for place in chosen]
 
     def _made(self, chosen: Sequence[int]) -> list[_Example]:
@@ -283,7 +286,7 @@ class _Examples:
 
 
 class _Judge:
-    """Measures answers to the validation split: of tasks that are of pixels on canvases, of objects in originals."""
+    """Measures the network's answers: on canvases for semantic and panoptic tasks, in the original images for objects."""
 
     def __init__(self, task: Task, truth: GroundTruth, size: int) -> None:
         self._classes = len(truth.labels)
@@ -294,7 +297,7 @@ class _Judge:
         self._objects: list[tuple[Sample, Any]] = []
 
     def add(self, example: _Example, sample: Sample, classes: Tensor, masks: Tensor) -> None:
-        """One answer: the probabilities of queries."""
+        """Add one image's answer: the class and mask probabilities of its queries."""
         side = self._settings.image_size
         image = Fitted(example.canvas, side, side)
         raw = (classes.float().cpu().numpy(), masks.float().cpu().numpy())
@@ -311,7 +314,7 @@ class _Judge:
             self._objects.append((sample, self._task.decode(raw, image, self._settings, Thresholds(LEAST))))
 
     def metrics(self) -> dict[str, float]:
-        """Those that there are of the task."""
+        """The task's metrics as ``validation/NAME``; those that are not finite are left out."""
         if self._kind is Task.SEMANTIC_SEGMENTATION:
             scores = pixels.score(self._confusion)
             named = {name: scores.shares[name].macro for name in ("IoU", "Dice")} | {"pixelAccuracy": scores.accuracy}
@@ -336,7 +339,7 @@ def _settings(task: Task, labels: Sequence[str], size: int, stuff: Sequence[str]
 
 
 def _joined(task: Task, classes: int, labels: Sequence[str], stuff: Sequence[str]) -> frozenset[int]:
-    """The class ids of which an image has one segment at most."""
+    """The class ids of which an image has at most one segment."""
     if task is Task.SEMANTIC_SEGMENTATION:
         return frozenset(range(classes))
     if task is Task.INSTANCE_SEGMENTATION:
@@ -350,7 +353,7 @@ def _example(sample: Sample, size: int, joined: frozenset[int]) -> _Example:
     true = drawn_truth.segments(sample.shapes, sample.class_ids, (width, height), joined)
     at = geometry.fit(width, height, size, size)
     placed: Any = np.zeros((size, size), np.uint16)
-    # Of more than there are numbers for, the smallest have none.
+    # uint16 can number 65,535 segments. If an image has more, the smallest are dropped.
     numbers = np.where(true.pixels < 2**16, true.pixels, maps.NONE).astype(np.uint16)
     inner = cv2.resize(numbers, (at.width, at.height), interpolation=cv2.INTER_NEAREST_EXACT)
     placed[at.top : at.top + at.height, at.left : at.left + at.width] = inner
@@ -358,7 +361,7 @@ def _example(sample: Sample, size: int, joined: frozenset[int]) -> _Example:
 
 
 def _outlined(canvas: Pixels, numbers: Any, class_ids: Any) -> Altered:
-    """For the sheet of examples: the longest outline of each segment that is still there."""
+    """For the sheet of examples: the longest outline of each segment that is still on the canvas."""
     outlines, kept = [], []
     for place, class_id in enumerate(class_ids):
         rings, _ = cv2.findContours((numbers == place + 1).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

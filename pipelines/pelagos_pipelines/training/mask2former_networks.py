@@ -1,6 +1,7 @@
 """The networks of Mask2Former (Cheng et al. 2022, doi:10.1109/CVPR52688.2022.00135), built by transformers.
 
-Configurations are ours, and nothing is fetched: weights are random. What a graph gives is made here, from what the network gives.
+The configurations are ours. Weights are random, and nothing is downloaded. The outputs of exported graphs are computed here from
+those of the network.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from transformers.models.mask2former.modeling_mask2former import Mask2FormerLoss
 from pelagos_pipelines.training import distributed
 
 HEADS = ("class_predictor.",)
-"""How the tensors are called, at their beginning, whose shape depends on the classes."""
+"""Prefixes of the names of tensors whose shape depends on the classes."""
 _STAGES = ["stage1", "stage2", "stage3", "stage4"]
 _BACKBONES: Mapping[str, Mapping[str, Any]] = {
     "mask2former_tiny": {
@@ -54,7 +55,7 @@ _PARTS = {"loss_cross_entropy": "class-loss", "loss_mask": "mask-loss", "loss_di
 
 
 def build(name: str, classes: int, weights: Sequence[float] | None = None) -> Network:
-    """A network with random weights, of ``name`` in the table above and for so many classes; ``weights`` of these in its loss."""
+    """A network with random weights, by its ``name`` in the tables above; ``weights`` are those of the classes in its loss."""
     config = Mask2FormerConfig(
         backbone_config=SwinConfig(**_BACKBONES[name], out_features=_STAGES),
         num_labels=classes,
@@ -64,12 +65,12 @@ def build(name: str, classes: int, weights: Sequence[float] | None = None) -> Ne
 
 
 class Network(Mask2FormerForUniversalSegmentation):  # type: ignore[misc] # transformers is not typed
-    """Images [n, 3, size, size] to the logits of its queries, and the loss of them."""
+    """Maps images [n, 3, size, size] to the class and mask probabilities of its queries, or to its losses."""
 
     def __init__(self, config: Mask2FormerConfig, weights: Sequence[float] | None) -> None:
         super().__init__(config)
         self.criterion = _Loss(config, self.weight_dict)
-        # Of the dataset, and no part of what is learned: weights to start from say nothing of it.
+        # The class weights come from the dataset and are not learned, so they are no part of the state dict.
         found = self.criterion.empty_weight.clone()
         if weights is not None:
             found[:-1] = torch.tensor(weights)
@@ -77,9 +78,9 @@ class Network(Mask2FormerForUniversalSegmentation):  # type: ignore[misc] # tran
         self.model.pixel_level_module.decoder.encoder.get_reference_points = _centres
 
     def losses(self, images: Tensor, masks: list[Tensor], classes: list[Tensor]) -> dict[str, Tensor]:
-        """The parts of the loss, each over all decoder layers.
+        """The parts of the loss, each summed over all decoder layers.
 
-        ``masks`` are, of each image, floats [segments, size, size], and ``classes`` the class ids [segments].
+        For each image, ``masks`` has floats [segments, size, size], and ``classes`` the class ids [segments].
         """
         found = super().forward(images, output_auxiliary_logits=True)
         parts = self.get_loss_dict(
@@ -91,7 +92,7 @@ class Network(Mask2FormerForUniversalSegmentation):  # type: ignore[misc] # tran
         }
 
     def forward(self, images: Tensor, masks: list[Tensor] | None = None, classes: list[Tensor] | None = None) -> Any:
-        """The parts of the loss if there is a truth, else the probabilities of the classes and masks of the queries."""
+        """The parts of the loss if masks and classes are given, else the class and mask probabilities of the queries."""
         if masks is not None and classes is not None:
             return self.losses(images, masks, classes)
         found = super().forward(images)
@@ -99,18 +100,18 @@ class Network(Mask2FormerForUniversalSegmentation):  # type: ignore[misc] # tran
 
 
 class _Loss(Mask2FormerLoss):  # type: ignore[misc] # transformers is not typed
-    """transformers' own. In training it is what this process adds to the loss of the batch, if several share it.
+    """transformers' loss; in training, if several processes share a batch, this process's contribution to the batch's loss.
 
-    What is divided by, the number of masks and the weights of the queries, is then that of all images of the batch.
+    The divisors, which are the number of masks and the weights of the queries, are then totals over all images of the batch.
     """
 
     def get_num_masks(self, class_labels: list[Tensor], device: torch.device) -> Tensor:
-        """Of all images, at least one."""
+        """The number of masks in all images, at least one."""
         count = torch.tensor(float(sum(map(len, class_labels))), device=device)
         return (distributed.total(count).float() if self.training else count).clamp(min=1)
 
     def loss_labels(self, class_queries_logits: Tensor, class_labels: list[Tensor], indices: Any) -> dict[str, Tensor]:
-        """A mean over queries, each with the weight of what it is taught to be."""
+        """The mean over queries, each weighted by its target class."""
         losses: dict[str, Tensor] = super().loss_labels(class_queries_logits, class_labels, indices)
         if self.training:
             matched = torch.cat([classes[places] for classes, (_, places) in zip(class_labels, indices, strict=True)])
@@ -121,10 +122,10 @@ class _Loss(Mask2FormerLoss):  # type: ignore[misc] # transformers is not typed
 
 
 def _centres(shapes: Sequence[tuple[int, int]], valid_ratios: Tensor, device: Any) -> Tensor:
-    """In the place of transformers' function: the centres of the cells of all levels, x and y in [0, 1], of maps without padding.
+    """Replaces transformers' function: the centres of all levels' cells, x and y in [0, 1], for maps without padding.
 
-    Theirs divides by the number of cells less 1, so that in a graph a level of a single cell, as an image of 32 pixels has one,
-    is sampled nowhere.
+    The original divides by the number of cells less 1. In a graph, a level of a single cell, which an image of 32 pixels has,
+    would then have no reference point.
     """
     points = []
     for height, width in shapes:
@@ -137,24 +138,24 @@ def _centres(shapes: Sequence[tuple[int, int]], valid_ratios: Tensor, device: An
 
 
 class OfPixels(nn.Module):  # type: ignore[misc] # torch is not typed here
-    """From images to scores [n, classes + 1, height, width] of cells, the last one that of none: see serving's semantic task."""
+    """Maps images to scores [n, classes + 1, height, width] of cells, the last one for no class: see serving's semantic task."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """The sum over queries of the products of class and mask; what the best class lacks is of none.
+        """Sum the products of class and mask over queries. The score of no class is what the best class lacks of 1.
 
         Source: Cheng, Schwing and Kirillov, Per-pixel classification is not all you need, NeurIPS 2021, section 3.4, which has no
-        pixels of none.
+        pixels without a class.
         """
         return of_pixels(*self.network(images))
 
 
 def of_pixels(classes: Tensor, masks: Tensor) -> Tensor:
-    """Likewise, of the probabilities of queries: classes [n, queries, classes + 1] and masks [n, queries, height, width]."""
+    """The scores of `OfPixels` from probabilities: classes [n, queries, classes + 1] and masks [n, queries, height, width]."""
     sums = torch.einsum("nqc,nqhw->nchw", classes[..., :-1], masks)
-    # Before it has learned, a network has many queries that see the same, which together say more than 1.
+    # In an untrained network many queries cover the same pixels, and their sum exceeds 1.
     scores = sums / sums.amax(dim=1, keepdim=True).clamp(min=1)
     return torch.cat((scores, 1 - scores.amax(dim=1, keepdim=True)), dim=1)

@@ -1,7 +1,7 @@
 """Mask R-CNN (He et al. 2017, arXiv:1703.06870), built by torchvision, trained from scratch: objects, each with its mask.
 
-Steps use `FAMILY` through families.Family. Images come on the canvas of the server, so that a model is served what it was trained
-on; torchvision's own resizing has no part in it.
+Steps use `FAMILY` through families.Family. Images are on the server's canvas, so that training and serving see the same;
+torchvision's own resizing is not used.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from pelagos_pipelines.training.training_history import TrainingHistory
 
 HEAD = "maskrcnn"
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet, in [0, 1], red first: the scale of the values that torchvision's weights are for, and ours by default."""
+"""ImageNet's mean and deviation in [0, 1], red first: the scale of torchvision's weights, and our default."""
 _PARTS = {
     "loss_classifier": "classes",
     "loss_box_reg": "boxes",
@@ -50,7 +50,7 @@ _PARTS = {
     "loss_objectness": "proposals",
     "loss_rpn_box_reg": "proposal-boxes",
 }
-"""Our names of the parts of the loss, by torchvision's."""
+"""Our names for the parts of the loss, by torchvision's names."""
 
 
 class MaskRcnn:
@@ -59,7 +59,7 @@ class MaskRcnn:
     DESCRIPTION = MASK_RCNN
 
     def train(self, job: Job, history: TrainingHistory) -> int:
-        """Train with torchvision's losses; the metric that chooses the best epoch is that of the masks on validation."""
+        """Train with torchvision's losses. The best epoch is chosen by the masks' metric on the validation split."""
         return loop.train(self, job, history)
 
     def learner(self, job: Job) -> loop.Learner:
@@ -83,7 +83,7 @@ class MaskRcnn:
             yield [Altered(one.canvas, one.boxes, one.class_ids, list(map(_around, one.masks))) for one in found]
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
-        """What the network finds, with masks as the server makes them."""
+        """The network's objects, with masks computed as in the server."""
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = _Restored(checkpoint, device)
         for image in images:
@@ -95,7 +95,7 @@ class MaskRcnn:
     def prove(
         self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds
     ) -> Iterator[tuple[Raw, Prediction]]:
-        """What torchvision makes of it, boxes and masks, and what the server is given instead."""
+        """The outputs that the server decodes, each with the boxes and masks that torchvision alone computes."""
         model = _Restored(checkpoint, torch.device("cpu"))
         served = maskrcnn_networks.Served(model.network, model.settings.image_size)
         for image in images:
@@ -107,7 +107,7 @@ class MaskRcnn:
             yield raw, _pasted(found, fitted, model.settings, thresholds)
 
     def export(self, checkpoint: Path, onnx: Path) -> Settings:
-        """Export for one image at once: torchvision's code goes through images one by one."""
+        """Export for a batch of one: torchvision's code loops over images."""
         model = _Restored(checkpoint, torch.device("cpu"))
         size = model.settings.image_size
         written = onnx.with_name("exported.onnx")
@@ -127,7 +127,7 @@ class MaskRcnn:
 
 
 class _Learner(loop.Learner):
-    """What it brings to a training."""
+    """Mask R-CNN's part of a training."""
 
     heads, settles, autocast = maskrcnn_networks.HEADS, True, False
     settled_at_once, most_gradient = 1, 10.0
@@ -145,11 +145,11 @@ class _Learner(loop.Learner):
         return self._network
 
     def prepare(self, device: torch.device) -> None:
-        """Decode the images."""
+        """Decode the images, and set the class weights."""
         truth, request = self._job.truth, self._job.request
         self._device, weights = device, loop.class_weights(truth, device)
         if weights is not None:
-            # Not by way of the network that losses are computed by, which may be wrapped.
+            # Set on the plain network: the one that computes losses may be wrapped.
             self._network.roi_heads.class_weights = torch.cat((weights.new_ones(1), weights))
         self._train, self._validation = (
             Scenes(samples, request.hyperparameters.image_size, request.resources.cpu)
@@ -163,16 +163,16 @@ class _Learner(loop.Learner):
         return self._given(self._train.altered(chosen, self._amounts, generator))
 
     def loss(self, model: nn.Module, batch: tuple[list[Tensor], Any]) -> Mapping[str, Tensor]:
-        """torchvision's, with the weights of classes that the version plans; the background weighs 1."""
+        """torchvision's losses, with the class weights of the version's plan; the background weighs 1."""
         with _plain_operators(self._device):
             found = model(*batch)
-        # Images differ in how many objects they have, and in how many anchors and regions are chosen of them.
+        # Images differ in their numbers of objects, and of sampled anchors and regions, which the losses are means over.
         counts = maskrcnn_networks.counted(self._network)
         shares = distributed.shares(torch.stack([counts[name].float() for name in found]))
         return {_PARTS[name]: loss * share for (name, loss), share in zip(found.items(), shares, strict=True)}
 
     def metrics(self, model: nn.Module) -> dict[str, float]:
-        """Of what the network finds, as the evaluation measures it, and its loss without weights."""
+        """Metrics as the evaluation measures them, and the loss without class weights."""
         size, step = self._job.request.hyperparameters.image_size, self._job.request.hyperparameters.batch_size
         samples = self._job.truth.samples("validation")
         settings = _settings(self._job.truth.labels, size)
@@ -194,12 +194,12 @@ class _Learner(loop.Learner):
         scores = detection.score(samples, predictions, len(settings.labels), places)
         measured = {"mAP50": mean(scores.map50), "mAP50-95": mean(scores.map50_95)}
         measured |= of_epoch(scores.shares, ("precision", "recall"))
-        # A validation split without objects has none of them.
+        # A validation split without objects has no finite metrics.
         known = {f"validation/{name}": value for name, value in measured.items() if math.isfinite(value)}
         return {"validation/loss": total / len(samples), **known}
 
     def content(self, model: nn.Module) -> dict[str, Any]:
-        """Weights, and what images are to look like."""
+        """The content that `_Restored` reads."""
         return {
             "architecture": self._job.request.model.architecture,
             "labels": list(self._job.truth.labels),
@@ -223,7 +223,7 @@ class _Learner(loop.Learner):
 
 
 class _Restored:
-    """The network of a checkpoint, in evaluation, and what it is given."""
+    """The network of a checkpoint in evaluation mode, and the preprocessing of its input."""
 
     def __init__(self, checkpoint: Path, device: torch.device) -> None:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -240,14 +240,14 @@ class _Restored:
         return head.STRATEGY.fitted(image, self.settings.image_size, self.settings.stride)
 
     def values(self, fitted: Fitted) -> Tensor:
-        """[3, size, size]."""
+        """The network's input for a canvas, [3, size, size]."""
         values = torch.from_numpy(head.STRATEGY.values(fitted.canvas[None]))
         given: Tensor = self.scale.apply(values)[0].to(self._device)
         return given
 
 
 def _settings(labels: Sequence[str], size: int) -> Settings:
-    """On square canvases, as the stride says."""
+    """Serving settings; a stride as large as the canvas makes canvases square."""
     return Settings(MASK_RCNN.task.value, tuple(labels), size, stride=size, head=HEAD)
 
 
@@ -260,14 +260,14 @@ def _scale(job: Job) -> Scale:
 
 
 def _found(result: Mapping[str, Tensor]) -> Raw:
-    """What a network finds in an image as the head of the server expects it."""
+    """torchvision's result for an image as objects [n, 6] and masks [n, 28, 28], the form that the server's head decodes."""
     scores, labels = result["scores"][:, None], result["labels"][:, None] - 1
     objects = torch.cat((result["boxes"], scores, labels.float()), dim=1)
     return objects.float().cpu().numpy(), result["masks"][:, 0].float().cpu().numpy()
 
 
 def _pasted(found: Mapping[str, Tensor], fitted: Fitted, settings: Settings, thresholds: Thresholds) -> Instances:
-    """By torchvision alone: boxes and masks in pixels of the original."""
+    """Boxes and masks in pixels of the original image, computed by torchvision alone."""
     at = geometry.fit(*fitted.shown, settings.image_size, settings.stride)
     kept = torch.where(found["scores"] > thresholds.confidence)[0]
     boxes, scores, labels = (found[name][kept] for name in ("boxes", "scores", "labels"))
@@ -291,18 +291,18 @@ def _pasted(found: Mapping[str, Tensor], fitted: Fitted, settings: Settings, thr
 
 
 def _around(mask: Any) -> Any:
-    """Points [k, 2] of the largest outline of a mask."""
+    """The points [k, 2] of a mask's largest outline."""
     rings = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
     return max(rings, key=cv2.contourArea).reshape(-1, 2) + 0.5
 
 
 @contextmanager
 def _measuring(model: nn.Module) -> Iterator[None]:
-    """Have a network in evaluation give its losses: it chooses candidates as in training, and normalises as in evaluation."""
+    """Let a network in evaluation mode return losses: it samples candidates as in training, but normalises as in evaluation."""
     parts = (model, model.rpn, model.roi_heads)
     weights, model.roi_heads.class_weights = model.roi_heads.class_weights, None
     for part in parts:
-        part.training = True  # theirs alone, not that of the layers in them
+        part.training = True  # set on these modules alone, not on the layers in them, as train() would
     try:
         yield
     finally:
@@ -313,10 +313,10 @@ def _measuring(model: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _plain_operators(device: torch.device) -> Iterator[None]:
-    """Have torchvision use its own operators on an accelerator.
+    """Let torchvision use its own operators on an accelerator.
 
-    Where deterministic algorithms are asked for, it would compile one of them there, which needs a compiler and much memory; what
-    an accelerator computes is not the same to the last bit anyway.
+    With deterministic algorithms it would compile one of them there, which needs a compiler and much memory. An accelerator's
+    results are not the same to the last bit anyway.
     """
     strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     if device.type != "cpu":

@@ -1,7 +1,7 @@
 """Networks of Mask R-CNN (He et al. 2017, arXiv:1703.06870), built by torchvision with random weights; nothing is downloaded.
 
-maskrcnn.py trains them and exports them as `Served`. Their tensors are called as torchvision calls them, so that its published
-weights fit; it counts classes from 1, where 0 is the background.
+maskrcnn.py trains them and exports them as `Served`. Their tensors keep torchvision's names, so that its published weights fit.
+torchvision counts classes from 1; 0 is the background.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from torchvision.models.detection.roi_heads import RoIHeads
 from pelagos_pipelines.serving.tasks.instance_heads import maskrcnn as head
 
 HEADS = ("roi_heads.box_predictor.", "roi_heads.mask_predictor.mask_fcn_logits.")
-"""Tensors whose shape depends on the number of classes."""
+"""Prefixes of the names of tensors whose shape depends on the number of classes."""
 _MOST = head.MOST + 1
-"""Objects that are looked for in an image: one more than are given tells whether there are more."""
+"""The most objects that a network returns per image: one more than are reported, to know whether there are more."""
 
 
 def build(architecture: str, classes: int) -> MaskRCNN:
-    """A network for ``classes`` classes beside the background.
+    """A network for ``classes`` classes and the background.
 
-    In training: from a list of images [3, size, size] and one of targets (``boxes`` [n, 4] x1, y1, x2, y2; ``labels`` [n];
-    ``masks`` [n, size, size] of bytes) to losses by name. After it: from images to ``boxes``, ``labels``, ``scores`` and
-    ``masks`` [n, 1, 28, 28] in their boxes. Everything is in pixels of the canvas.
+    In training mode it maps a list of images [3, size, size] and one of targets (``boxes`` [n, 4] x1, y1, x2, y2; ``labels`` [n];
+    ``masks`` [n, size, size] of bytes) to losses by name. In evaluation mode it maps images to ``boxes``, ``labels``, ``scores``
+    and ``masks`` [n, 1, 28, 28] relative to their boxes. Coordinates are in pixels of the canvas.
     """
     model: MaskRCNN = _ARCHITECTURES[architecture](classes + 1)
     model.transform = _AsItIs()
@@ -46,31 +46,31 @@ def build(architecture: str, classes: int) -> MaskRCNN:
 
 
 class _AsItIs(nn.Module):  # type: ignore[misc]  # torch is not typed
-    """In the place of torchvision's own resizing and normalisation: images are on their canvas, in values of their scale."""
+    """Replaces torchvision's resizing and normalisation: images are already on their canvas, and scaled."""
 
     def forward(self, images: Sequence[Tensor], targets: Any = None) -> tuple[ImageList, Any]:
-        """All of one size."""
+        """Stack the images, which all have one size."""
         return ImageList(torch.stack(list(images)), [(image.shape[-2], image.shape[-1]) for image in images]), targets
 
     def postprocess(self, results: Any, *_: Any) -> Any:
-        """Masks stay in their boxes."""
+        """Leave masks relative to their boxes."""
         return results
 
 
 class _Sampler(BalancedPositiveNegativeSampler):  # type: ignore[misc]  # torchvision is not typed
-    """torchvision's own, which remembers how many it has chosen of the latest batch."""
+    """torchvision's sampler, which keeps the ``count`` of anchors that it chose in the latest batch."""
 
     count = 0
 
     def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Likewise."""
+        """Sample, and keep the count."""
         found: tuple[list[Tensor], list[Tensor]] = super().__call__(matched_idxs)
         self.count = sum(int(chosen.sum()) for part in found for chosen in part)
         return found
 
 
 def counted(model: MaskRCNN) -> dict[str, Tensor]:
-    """Of what each loss of the latest batch is a mean, as numbers of torchvision's sampling."""
+    """The number of things, or their total weight, that each loss of the latest batch is a mean over."""
     sampled, weights = model.roi_heads.sampled, model.roi_heads.class_weights
     anchors, regions = sampled.new_tensor(model.rpn.fg_bg_sampler.count), sampled.new_tensor(len(sampled))
     return {
@@ -83,7 +83,7 @@ def counted(model: MaskRCNN) -> dict[str, Tensor]:
 
 
 class _Heads(RoIHeads):  # type: ignore[misc]  # torchvision is not typed
-    """torchvision's own, of the same modules; mistakes on classes may weigh differently in its loss."""
+    """torchvision's heads, of the same modules, with optional class weights in the classification loss."""
 
     def __init__(self, usual: RoIHeads) -> None:
         matcher, sampler = usual.proposal_matcher, usual.fg_bg_sampler
@@ -104,18 +104,18 @@ class _Heads(RoIHeads):  # type: ignore[misc]  # torchvision is not typed
             usual.mask_predictor,
         )
         self.class_weights: Tensor | None = None
-        """Of all classes, the background first; None: all alike."""
+        """Weights of all classes, the background first; None if all weigh the same."""
         self.sampled: Tensor | None = None
-        """The classes of the regions that the losses of the latest batch are of."""
+        """The classes of the regions that were sampled for the losses of the latest batch."""
 
     def select_training_samples(self, proposals: Any, targets: Any) -> Any:
-        """Remember their classes."""
+        """Sample as torchvision does, and keep the classes."""
         found = super().select_training_samples(proposals, targets)
         self.sampled = torch.cat(found[2])
         return found
 
     def forward(self, features: Any, proposals: Any, image_shapes: Any, targets: Any = None) -> Any:
-        """Weigh the cross entropy of the classes."""
+        """Compute as torchvision does, then replace the classification loss by a weighted cross entropy if there are weights."""
         if not self.training or self.class_weights is None:
             return super().forward(features, proposals, image_shapes, targets)
         given: list[Tensor] = []
@@ -129,16 +129,16 @@ class _Heads(RoIHeads):  # type: ignore[misc]  # torchvision is not typed
 
 
 def _resnet50(classes: int) -> MaskRCNN:
-    """All layers are trained; torchvision freezes the first ones of networks with pretrained weights alone."""
+    """All layers are trained: torchvision freezes the first ones only in networks with pretrained weights."""
     return maskrcnn_resnet50_fpn_v2(
         weights=None, weights_backbone=None, num_classes=classes, box_detections_per_img=_MOST
     )
 
 
 def _mobilenet_v3_small(classes: int) -> MaskRCNN:
-    """For processors, and for trying out: MobileNetV3-small (doi:10.1109/ICCV.2019.00140) with levels of 4 to 64 pixels.
+    """For CPUs and experiments: MobileNetV3-small (doi:10.1109/ICCV.2019.00140) with levels of strides 4 to 64 pixels.
 
-    Levels have 96 channels instead of 256, heads are half as deep, and the anchors half as large, from 16 pixels.
+    Levels have 96 channels instead of 256, heads are half as deep, and anchors half as large, from 16 pixels.
     """
     channels, strides = 96, {"1": "0", "3": "1", "8": "2", "12": "3"}
     layers = torchvision.models.mobilenet_v3_small(weights=None).features
@@ -162,21 +162,21 @@ _ARCHITECTURES: Mapping[str, Callable[[int], MaskRCNN]] = {
 
 
 class Served(nn.Module):  # type: ignore[misc]  # torch is not typed
-    """A network as it is exported: one image ``[1, 3, size, size]`` to what the head of the server expects, see `head.OUTPUTS`.
+    """A network as exported: it maps one image ``[1, 3, size, size]`` to the outputs that the server decodes (`head.OUTPUTS`).
 
-    Beside what it finds it says what it makes of boxes that are always the same: that depends on no choice among thousands of
-    candidates, which a difference in the last digit turns around.
+    In addition to the objects, it returns its outputs for a fixed set of boxes. Those do not depend on a choice among thousands
+    of candidates, which a difference in the last digit can change.
     """
 
     def __init__(self, model: MaskRCNN, size: int) -> None:
-        """Of a network that is trained, for canvases of ``size`` pixels."""
+        """Wrap a trained network, for canvases of ``size`` pixels."""
         super().__init__()
         self.model, self.size = model, size
         self.register_buffer("fixed", size * torch.tensor(head.FIXED))
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """As torchvision's heads do it, with the fixed boxes beside those that are found."""
+        """Compute as torchvision's heads do, with the fixed boxes added to the proposals."""
         model, shapes, fixed = self.model, [(self.size, self.size)], self.fixed
         features, heads = model.backbone(images), model.roi_heads
         objectness, moves = model.rpn.head(list(features.values()))
@@ -191,7 +191,7 @@ class Served(nn.Module):  # type: ignore[misc]  # torch is not typed
         drawn = heads.mask_predictor(heads.mask_head(pooled))
         masks = drawn[count:].sigmoid()[torch.arange(labels.shape[0]), labels]
         found = torch.cat((boxes, scores[:, None], (labels - 1)[:, None].to(boxes.dtype)), dim=1)
-        # Of the last level alone: all have the same weights.
+        # Only the last level's: the anchor head has the same weights for all levels.
         anchors = torch.cat((objectness[-1], moves[-1]), dim=1).flatten(2)
         outputs = (
             torch.cat((found, found.new_zeros(_MOST, 6)))[:_MOST],

@@ -1,7 +1,7 @@
-"""Images with the outlines of their objects on square canvases, as a network for segmentation is shown them.
+"""Images with the masks of their objects on square canvases, as input for segmentation networks.
 
-Called by families that train on masks. Outlines are turned, scaled and moved as points, and drawn afterwards: the masks of an
-image that is altered are as sharp as those of one that is not. The canvas is that of the server.
+Called by families that train on masks. Outlines are rotated, scaled and moved as points, and drawn afterwards, so that the masks
+of an altered image are as sharp as those of an unaltered one. The canvas is that of the server.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ USUAL: Mapping[str, float] = {
     "blur": 0,
     "mosaic": 0,
 }
-"""What is done where nothing is declared, in percent and degrees."""
+"""Defaults for datasets that declare nothing, in percent and degrees."""
 LEAST_SHARE = 0.1
-"""Of the box of an object, what must be left of it on the canvas."""
+"""The fraction of an object's box that must be on the canvas for the object to be kept."""
 _DRAWS = 16
 Matrix: TypeAlias = Any
-"""[2, 3], of coordinates whose 0 is the edge of the first pixel."""
+"""An affine matrix [2, 3] for coordinates whose 0 is the edge of the first pixel."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A canvas [size, size, 3] of bytes, blue first, and on it n objects, whole or in part.
+    """A canvas [size, size, 3] of bytes, blue first, and the n objects on it, whole or in part.
 
     ``boxes`` [n, 4] x1, y1, x2, y2; ``class_ids`` [n]; ``masks`` [n, size, size], 1 within the object and 0 elsewhere.
     """
@@ -61,7 +61,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Outline:
-    """Points [k, 2] of the rings of a polygon on the canvas, and how many each ring has, as `Shape` has them."""
+    """The points [k, 2] of a polygon's rings on the canvas, and the number of each ring's points, as in `Shape`."""
 
     points: Any
     rings: tuple[int, ...]
@@ -69,7 +69,7 @@ class _Outline:
 
 @dataclass(frozen=True)
 class _Plan:
-    """What is shown: images by their number, each with where it goes on the canvas, and what is done to colours."""
+    """How to build a scene: images by index, each with its place on the canvas, and changes of colours."""
 
     parts: Sequence[tuple[int, Matrix]]
     hue: float = 0.0
@@ -80,10 +80,10 @@ class _Plan:
 
 
 class Scenes:
-    """Samples on their canvases, decoded once and kept while they fit in ``CACHE_BYTES``."""
+    """Samples on their canvases, decoded once and kept if they fit in ``CACHE_BYTES``, shared by all processes."""
 
     def __init__(self, samples: Sequence[Sample], size: int, threads: int) -> None:
-        """Decode all images now if they fit."""
+        """Decode all images now if they fit, else each time they are needed."""
         self._samples, self._size, self._threads = samples, size, threads
         fits = len(samples) * size * size * 3 <= CACHE_BYTES // distributed.members()
         with ThreadPoolExecutor(threads) as pool:
@@ -94,12 +94,12 @@ class Scenes:
         return len(self._samples)
 
     def plain(self, chosen: Sequence[int]) -> list[Scene]:
-        """As the server sees them."""
+        """Unaltered scenes, as the server sees the images."""
         return self._shown([_Plan([(index, np.eye(2, 3))]) for index in chosen])
 
     def altered(self, chosen: Sequence[int], found: Mapping[str, float], generator: np.random.Generator) -> list[Scene]:
-        """By chance, at most by as much as `amounts` says."""
-        # As many numbers for each image, whatever is declared: a value that is changed leaves the other draws as they are.
+        """Randomly altered scenes, at most by the amounts ``found``, see `amounts`."""
+        # The same count of numbers for each image, whatever is declared, so that changing one value leaves the other draws alone.
         drawn = generator.random((len(chosen), _DRAWS))
         return self._shown([self._plan(index, found, one) for index, one in zip(chosen, drawn, strict=True)])
 
@@ -164,13 +164,13 @@ class Scenes:
         image = sample.pixels()
         height, width = image.shape[:2]
         at = geometry.fit(width, height, self._size, stride=self._size)
-        # Without outlines, as for the sheet that shows what is declared, boxes are what there is to see.
+        # Samples without outlines, which the sheet of examples may have, show their boxes.
         known = sample.shapes or [shapes.rectangle("", x1, y1, x2 - x1, y2 - y1) for x1, y1, x2, y2 in sample.boxes]
         return geometry.place(image, at), [_outline(shape, at, (width, height)) for shape in known]
 
 
 def amounts(declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, float]:
-    """What is done: as declared, else as usual. Flips and mosaics are percent of the images."""
+    """The amount of each augmentation: as declared, else the default. Flips and mosaics are in percent of the images."""
     listed = {} if declared is None else declared.listed()
     told = {
         name: (50.0 if value else 0.0) if isinstance(value, bool) else float(value) for name, value in listed.items()
@@ -183,7 +183,7 @@ def amounts(declared: Augmentation | None, parameters: Hyperparameters) -> dict[
 def moving(
     size: int, *, flips: tuple[float, float], degrees: float, scale: float, shift: tuple[float, float]
 ) -> Matrix:
-    """Around the middle of a canvas; ``shift`` is of its side, ``flips`` are -1 or 1."""
+    """The matrix that moves a canvas around its middle; ``shift`` is in fractions of its side, ``flips`` are -1 or 1."""
     cosine, sine = (scale * part(math.radians(degrees)) for part in (math.cos, math.sin))
     matrix = np.array([[cosine * flips[0], -sine * flips[1]], [sine * flips[0], cosine * flips[1]]])
     middle = np.full(2, size / 2)
@@ -191,16 +191,16 @@ def moving(
 
 
 def _after(first: Matrix, then: Matrix) -> Matrix:
-    """Both, one after the other."""
+    """The matrix that applies ``first`` and then ``then``."""
     return then[:, :2] @ first + np.column_stack((np.zeros((2, 2)), then[:, 2]))
 
 
 def _put(canvas: Any, pixels: Pixels, matrix: Matrix) -> None:
-    """Draw an image over a canvas, where it reaches."""
+    """Draw an image onto a canvas; pixels that it does not reach keep their value."""
     if np.array_equal(matrix, np.eye(2, 3)):
         canvas[:] = pixels
         return
-    # OpenCV counts from the middle of the first pixel.
+    # OpenCV's coordinates have their 0 in the middle of the first pixel.
     centred = matrix.copy()
     centred[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
     size = (canvas.shape[1], canvas.shape[0])
@@ -208,7 +208,7 @@ def _put(canvas: Any, pixels: Pixels, matrix: Matrix) -> None:
 
 
 def _outline(shape: Shape, at: Fit, image: tuple[int, int]) -> _Outline | None:
-    """On the canvas; None of a shape without an area."""
+    """The outline of a shape on the canvas; None for a shape without an area."""
     if shape.kind is Kind.MASK:
         rings = list(_rings(masks.array_of(shape), np.array(shape.coordinates[:2])))
     else:
@@ -222,7 +222,7 @@ def _outline(shape: Shape, at: Fit, image: tuple[int, int]) -> _Outline | None:
 
 
 def _rings(inside: Any, corner: Any) -> Iterator[tuple[Any, bool]]:
-    """Points of the rings of a mask, and whether each is a hole: a quarter of a pixel within it."""
+    """The points of a mask's rings, a quarter of a pixel inside it, and whether each ring is a hole."""
     doubled = inside.astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     found, nested = cv2.findContours(doubled, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     for ring, (_, _, _, around) in zip(found, nested[0], strict=True):
@@ -230,7 +230,7 @@ def _rings(inside: Any, corner: Any) -> Iterator[tuple[Any, bool]]:
 
 
 def _drawn(outline: _Outline, matrix: Matrix, size: int) -> tuple[Any, Any] | None:
-    """The box of an object and its mask [size, size]; None of one of which too little is left on the canvas."""
+    """The box and the mask [size, size] of an object; None if too little of it is on the canvas."""
     points = outline.points @ matrix[:, :2].T + matrix[:, 2]
     low, high = points.min(axis=0), points.max(axis=0)
     box = np.concatenate((low.clip(0, size), high.clip(0, size)))
@@ -243,7 +243,7 @@ def _drawn(outline: _Outline, matrix: Matrix, size: int) -> tuple[Any, Any] | No
     mask: Any = np.zeros((size, size), np.uint8)
     mask[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
     if not np.array_equal(sides, whole):
-        # What the edge of the canvas cuts off may be what reached furthest along it.
+        # The canvas cuts the object, and the part that was cut off may have reached furthest: measure the box on the mask.
         rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
         box = np.array([left + columns[0], top + rows[0], left + columns[-1] + 1, top + rows[-1] + 1], float)
     return box, mask

@@ -1,4 +1,4 @@
-"""Networks that torchvision builds, for the families of classifiers that are made of them. Nothing is downloaded."""
+"""Builds torchvision's networks for families of classifiers. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from torch import nn
 
 
 def build(architecture: str, classes: int) -> nn.Module:
-    """A network with random weights, see `classifiers.Networks`; torchvision knows the architecture by the same name."""
+    """A network with random weights, see `classifiers.Networks`. Architectures have torchvision's names."""
     model: nn.Module = torchvision.models.get_model(architecture, weights=None, num_classes=classes)
     return model

@@ -1,8 +1,9 @@
-"""Writes a training as a run directory of Weights & Biases, and sends it where that is asked for. Started by wandb_run.
+"""Writes a training as a run directory of Weights & Biases, and sends it if asked to. Started by wandb_run.
 
-A program for the interpreter of the environment `wandb`, in which nothing of ours is: the standard library and the client alone.
-It reads one JSON document from standard input; the key of the API comes by environment. It asks nobody but ``url``: telemetry and
-reports of errors are off, and files, which the server would have sent to addresses that it names, stay here.
+A program for the interpreter of the environment `wandb`, which has only the standard library and the client, and none of our
+packages. It reads one JSON document from standard input; the API key comes from the environment. It contacts only the server in
+WANDB_BASE_URL: telemetry and error reports are off, and files, which the server would have sent to addresses that it names, are
+not sent.
 
     python wandb_program.py FOLDER < document.json
 """
@@ -23,27 +24,27 @@ from pathlib import Path
 from typing import Any
 
 _SECONDS = 60.0
-"""Of the client for its own work, which needs about three."""
+"""The client's timeout for its own start, which takes about three seconds."""
 _QUERY = (
     "query RunResumeStatus($project: String, $entity: String, $name: String!) { model(name: $project, entityName: $entity)"
     " { bucket(name: $name, missingOk: true) { historyLineCount } } }"
 )
-"""As the client asks it before it goes on with a run."""
+"""The query that the client itself sends before it resumes a run."""
 _ERROR = b"ERROR"
-"""In lines of the client about what went wrong."""
+"""Marks lines of the client's output that report failures."""
 _LARGEST = 1024 * 1024
 _SERVER_ERRORS = 500
 
 
 class _Staying(urllib.request.HTTPRedirectHandler):
-    """The key goes to the server that it is meant for, and to no other that this one names."""
+    """Follows no redirects, so that the key goes only to the server that it is meant for."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
-        """Nowhere: the answer counts as a refusal."""
+        """Refuse: urllib then raises the redirect as an HTTPError."""
 
 
 def write(folder: Path, document: dict[str, Any]) -> Path:
-    """The run directory below ``folder``; the same training is written to the same one."""
+    """Write the run directory below ``folder``, and return it. The same training always has the same directory."""
     import wandb
 
     settings = wandb.Settings(
@@ -77,10 +78,10 @@ def write(folder: Path, document: dict[str, Any]) -> Path:
     for path in map(Path, document["figures"]):
         (made / "files" / "figures").mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, made / "files" / "figures" / path.name)
-        if not document["send"]:  # else the server would have them sent to addresses that it names
+        if not document["send"]:  # when sending, the server would have them sent to addresses that it names
             run.save(str(made / "files" / "figures" / path.name), base_path=str(made / "files"), policy="end")
     run.finish()
-    wandb.teardown()  # the process behind the client writes the last of it when it ends
+    wandb.teardown()  # the client's background process writes the rest when it ends
     kept = folder / f"offline-run-{document['stamp']}-{document['id']}"
     shutil.rmtree(kept, ignore_errors=True)
     kept.mkdir(parents=True)
@@ -92,13 +93,13 @@ def write(folder: Path, document: dict[str, Any]) -> Path:
 
 
 def told(document: dict[str, Any]) -> int:
-    """Rows of the history that the server has already: those that are sent follow them, as the client does it.
+    """How many rows of the history the server already has; as in the client, only later rows are sent.
 
-    Raises OSError when it does not answer for as long as the document has patience, or refuses the key.
+    Raises OSError when the server does not answer within the document's ``patience`` in seconds, or refuses the key.
     """
     login = base64.b64encode(f"api:{os.environ['WANDB_API_KEY']}".encode()).decode()
     variables = {"project": document["project"], "entity": document["entity"], "name": document["id"]}
-    request = urllib.request.Request(  # noqa: S310 - the address was judged by who starts this
+    request = urllib.request.Request(  # noqa: S310 - wandb_run has checked the address
         f"{os.environ['WANDB_BASE_URL']}/graphql",
         json.dumps({"query": _QUERY, "variables": variables}).encode(),
         {"Authorization": f"Basic {login}", "Content-Type": "application/json"},
@@ -119,7 +120,7 @@ def told(document: dict[str, Any]) -> int:
 
 
 def send(folder: Path, document: dict[str, Any], kept: Path) -> bool:
-    """Send what the server does not have yet. Whether all of it got there."""
+    """Send what the server does not have yet. Returns whether all of it arrived."""
     known = told(document)
     if known:
         sent = write(folder, {**document, "rows": document["rows"][known:]})
@@ -127,14 +128,14 @@ def send(folder: Path, document: dict[str, Any], kept: Path) -> bool:
         sent = Path(shutil.copytree(kept, folder / kept.name))
     command = [sys.executable, "-m", "wandb", "sync", str(sent)]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    # It ends with 0, and with its mark, also when a server refuses a part.
+    # The client exits with 0 and leaves its mark even when the server has refused a part, so its output is searched as well.
     errors = [line for line in done.stdout.splitlines() if _ERROR in line]
     sys.stderr.buffer.write(b"\n".join(errors or [done.stdout]) + b"\n")
     return any(sent.glob("*.synced")) and not errors
 
 
 def main(folder: Path) -> int:
-    """Returns the exit code: 0 when all was done, 2 when it was written and not sent."""
+    """Returns the exit code: 0 when all was done, 2 when the run was written but not sent."""
     document = json.load(sys.stdin)
     kept = write(folder, document)
     if not document["send"]:

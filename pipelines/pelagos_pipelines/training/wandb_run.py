@@ -1,7 +1,7 @@
-"""Tells Weights & Biases of a training, where its TrainingRun asks for that. A server that is away never holds up or ends it.
+"""Reports a training to Weights & Biases if its TrainingRun asks for it. An unavailable server never delays or ends a training.
 
-The client is not in the environment of the steps: wandb_program.py runs in one of its own. Each time the server is told, under
-the same id, what it does not have: what was missed once is told with the next time, and nothing stands there twice.
+The client is not in the steps' environment: wandb_program.py runs in one of its own. Each report has the same id and sends only
+what the server does not have. So what one report missed is sent with the next, and nothing is there twice.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SECONDS = 180.0
-"""That the client has for one time; a server that does not answer costs so much at the end of a stage, and nothing meanwhile."""
+"""Seconds that the client has for one report. An unavailable server costs this much at the end of a stage, nothing before."""
 PATIENCE = 60.0
-"""Seconds in which a server that does not answer is asked again, within the others."""
+"""Seconds, within SECONDS, during which a server that does not answer is asked again."""
 PERIOD = 300.0
-"""At least so long lies between two times that a server is told of a training that goes on."""
+"""Seconds that lie at least between two reports of a running training."""
 FIELD = "tracking.wandb"
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 _NOWHERE = "http://127.0.0.1:9"
-"""A port that discards: what goes through this proxy goes nowhere."""
+"""The discard port, as a proxy for a client that must reach no server."""
 _LONGEST = 300
 _NOBODY = WandbRequest(project="", name="")
 _NOISE = re.compile(r"\x1b\[[0-9;]*m|^wandb: ?", re.M)
@@ -56,7 +56,7 @@ _NOISE = re.compile(r"\x1b\[[0-9;]*m|^wandb: ?", re.M)
 
 @dataclass(frozen=True)
 class _Told:
-    """All that there is to tell now."""
+    """The content of one report."""
 
     epochs: Sequence[Epoch]
     summary: Mapping[str, float] = field(default_factory=dict)
@@ -64,15 +64,15 @@ class _Told:
 
 
 class WandbRun:
-    """One training; without ``asked`` nobody is told.
+    """The reports of one training; without ``asked`` nothing is reported.
 
-    ``folder`` is where its run directory is written, ``run`` the id of its tracked run.
+    ``folder`` receives the run directory; ``run`` is the id of the tracked run.
     """
 
     def __init__(
         self, asked: WandbRequest | None, folder: Path, run: str, config: Mapping[str, str], home: Path | None = None
     ) -> None:
-        """``home`` is where the client keeps what it needs while it runs."""
+        """Report nothing yet. ``home`` is the client's home folder while it runs."""
         self._asked, self._folder, self._config = asked or _NOBODY, folder, dict(config)
         self._id = re.sub(r"[^A-Za-z0-9]", "", run)[:64] or "unnamed"
         self._home = home or folder.with_name(f".{folder.name}-home")
@@ -80,7 +80,7 @@ class WandbRun:
         self._began = time.monotonic()
 
     def offer(self, epochs: Sequence[Epoch]) -> None:
-        """Tell a server of the epochs until now, beside the training, unless that was done lately or is being done."""
+        """Report the finished epochs from a thread, unless a report is running or began less than PERIOD seconds ago."""
         is_busy = self._background is not None and self._background.is_alive()
         if not self._asked.url or is_busy or time.monotonic() - self._began < PERIOD:
             return
@@ -96,9 +96,9 @@ class WandbRun:
         summary: Mapping[str, float] = MappingProxyType({}),
         figures: Sequence[Path] = (),
     ) -> list[str]:
-        """Tell of all, keep the run directory with the tracked run, and say in sentences what somebody misses.
+        """Report everything, keep the run directory with the tracked run, and return sentences about what failed.
 
-        ``summary`` are metrics of the test split, ``figures`` pictures, which stay in the run directory.
+        ``summary`` has metrics of the test split; ``figures`` are pictures, which stay in the run directory.
         """
         if self._asked is _NOBODY:
             return []
@@ -117,12 +117,12 @@ class WandbRun:
         return [f"Weights & Biases was not told of this training: {why}{rest}"]
 
     def _tell(self, told: _Told) -> str:
-        """Returns why that was not done; empty when it was. Raises nothing: nobody trains for this."""
+        """Report, and return why that failed; empty if it did not. Raises nothing, because no training may fail for this."""
         try:
             why = self._told(told)
         except (RefusedError, FetchError) as error:
             why = str(error)
-        except Exception as error:  # whatever is wrong with it, the training goes on
+        except Exception as error:  # whatever is wrong with the report, the training continues
             why = f"{type(error).__name__}: {error}"
         if why:
             log.warning("Weights & Biases: %s", why)
@@ -141,7 +141,7 @@ class WandbRun:
             return self._run(program, self._document(told, key), key, way) or why
 
     def _login(self) -> tuple[str, str]:
-        """The key, and why there is none that may be used; both are empty where nobody is asked."""
+        """The key, and why there is none that may be used. Both are empty if no server is to be contacted."""
         if not self._asked.url:
             return "", ""
         try:
@@ -152,16 +152,16 @@ class WandbRun:
         return key, "" if key else f"the Secret of {FIELD}.secretRef was not given to this step, or has no {API_KEY}"
 
     def _judged(self) -> tuple[Target, list[Address]]:
-        """The server, and the addresses that it has now. Raises RefusedError, FetchError."""
+        """The server, and its present addresses, after the policy has allowed them. Raises RefusedError, FetchError."""
         policy = Policy.read()
         target = policy.target(self._asked.url, f"{FIELD}.url")
         return target, policy.addresses(target, f"{FIELD}.url")
 
     @contextmanager
     def _way(self) -> Iterator[dict[str, str]]:
-        """How the client, which resolves names by itself, gets to the addresses that were judged: variables for it.
+        """Environment variables that lead the client, which resolves names by itself, to the addresses that were allowed.
 
-        Where the platform has a proxy, that resolves names, and decides.
+        If the platform has a proxy, the proxy resolves names, and decides.
         """
         given = {name: os.environ[name] for name in (*_PROXIES, "NO_PROXY", "no_proxy") if os.environ.get(name)}
         target, addresses = self._judged()
@@ -191,17 +191,17 @@ class WandbRun:
     def _run(
         self, command: list[str], document: dict[str, Any], key: str, way: Mapping[str, str] = MappingProxyType({})
     ) -> str:
-        """Returns what went wrong, in words; the key is in none of them."""
+        """Run the program. Returns what went wrong, in words and without the key; empty if nothing did."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._home.mkdir(parents=True, exist_ok=True)
         with subprocess.Popen(
             [*command, str(self._folder.resolve())],
-            cwd=self._home,  # it leaves logs where it works
+            cwd=self._home,  # it writes logs into its working directory
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env={**self._environment(key), **way},
-            process_group=0,  # and in our session, which the engine ends as a whole
+            process_group=0,  # for `_end`; it stays in our session, which the engine ends as a whole
         ) as process:
             try:
                 said, _ = process.communicate(json.dumps(document).encode(), timeout=SECONDS)
@@ -219,7 +219,7 @@ class WandbRun:
         return f"{self._asked.url or 'the client'}: {last[:_LONGEST]}"
 
     def _environment(self, key: str) -> dict[str, str]:
-        """What the client gets of ours beside the way out: nothing but the key."""
+        """The client's environment, except for its proxy: of our variables, only PATH, the key and the certificate authority."""
         home = str(self._home)
         found = {
             "PATH": os.environ.get("PATH", os.defpath),
@@ -241,6 +241,6 @@ class WandbRun:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """The client and what it started."""
+    """Kill the client and what it started."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

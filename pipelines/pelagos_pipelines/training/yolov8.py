@@ -1,7 +1,7 @@
 """YOLOv8 detectors (Jocher et al. 2023), built from ultralytics' architecture files, trained from scratch; nothing is downloaded.
 
-Steps use `FAMILY` through families.Family. ultralytics is kept from the network, from installing packages, from executing
-what a checkpoint holds, and from reading any data.yaml: the trainer hands it the images of the version (yolov8_view).
+Steps use `FAMILY` through families.Family. ultralytics is kept from using the network, installing packages, executing code from
+checkpoints, and reading any data.yaml: the trainer passes it the images of the version (yolov8_view).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-# Read once, when ultralytics is imported: these lines must stay above the imports below.
+# ultralytics reads these variables once, when it is imported. These lines must stay above the imports below.
 os.environ.update(ULTRALYTICS_SAFE_LOAD="1", YOLO_AUTOINSTALL="false", YOLO_OFFLINE="true", YOLO_VERBOSE="false")
 os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.mkdtemp(prefix="ultralytics-"))
 
@@ -52,23 +52,24 @@ from pelagos_pipelines.training.yolov8_trainer import LAST, SCALE, Scaled, Train
 
 STRIDE = 32
 HEAD = "model.22.cv3."
-"""The classification branch of the head, whose shapes depend on the number of classes."""
+"""The head's classification branch, whose shapes depend on the number of classes."""
 SHARED_MEMORY_BYTES = 1024**3
-"""Loader processes pass batches through /dev/shm; containers often have 64 MB of it, which would kill them."""
+"""Free bytes of /dev/shm from which on loader processes are used. They pass batches through it, and containers often have only
+64 MB of it, which would kill them."""
 
-# Holds also when something else imported ultralytics first; with an older torch it would load unsafely without a word.
+# Set here as well, in case something else imported ultralytics first. With an older torch, it would silently load unsafely.
 tasks.SAFE_LOAD = True
 if not hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):
     raise ImportError("loading checkpoints safely needs torch 2.6 or newer")
-# Its own integrations would report to servers of their choice, MLflow among them.
+# ultralytics' own integrations, MLflow among them, would report to servers of their choice.
 SETTINGS.update({name: False for name, value in SETTINGS.items() if isinstance(value, bool)})
 
 
 class YoloV8:
     """The family; see `families.Family` for the contract of its methods.
 
-    Families of ultralytics' other networks are classes of it, with another trainer and other predictors, which go before
-    ultralytics' own for these networks, and another `prediction`.
+    Families of ultralytics' other networks are subclasses, with another trainer, other predictors and another `prediction`.
+    Their trainers and predictors inherit from ours first, then from ultralytics' own for these networks.
     """
 
     DESCRIPTION: ClassVar[FamilyDescription] = YOLOV8
@@ -77,27 +78,27 @@ class YoloV8:
     UNSUPPRESSED: ClassVar[type[Unsuppressed]] = Unsuppressed
 
     def train(self, job: Job, history: TrainingHistory) -> int:
-        """Train with ultralytics' loss and augmentation; the metric that chooses the best epoch is mAP50-95 on validation."""
+        """Train with ultralytics' loss and augmentation. The best epoch is chosen by mAP50-95 on the validation split."""
         count = processes.wanted(job.request)
         if count > 1:
             return processes.train(self.share, job, history, count)
         return self.share(job, history, distributed.ALONE)
 
     def share(self, job: Job, history: TrainingHistory, world: World) -> int:
-        """Likewise, as one of the processes of a training; ``history`` is that of the first one."""
+        """Like `train`, as one of the processes that share a training; only the leading one writes to ``history``."""
         last = job.folder / LAST
         checkpoint = torch.load(last, map_location="cpu", weights_only=True) if last.exists() else None
         progress = Progress.of(checkpoint) if checkpoint else Progress()
-        # The history is written before the checkpoint, so it may have a row of an epoch that is trained again now.
+        # The history is written before the checkpoint, so it may have a row for an epoch that is now trained again.
         if world.leads:
             history.continue_after(progress.epoch)
-        # The process may have ended between the two checkpoints: last.pt holds the best epoch then, and best.pt is an older one.
+        # The process may have ended between writing the two checkpoints. Then last.pt has the best epoch, best.pt an older one.
         if checkpoint and progress.is_best and world.leads:
             self.TRAINER.save_best(job, checkpoint["ema"])
-        # Only now: the last epoch of all may be the one whose best checkpoint was still to be written.
+        # Checked only now, because the best checkpoint may have been missing for the very last epoch.
         if progress.is_over(job.request):
             return progress.best_epoch
-        # The weights of the start have served once there is a checkpoint of ours.
+        # The user's weights are read only for the first epoch: a continued training has them in its own checkpoint.
         start = _start(job, self.TRAINER.NETWORK) if job.start and not checkpoint and world.leads else None
         with memory.refusing(job.request.hyperparameters), showing(job.truth.preprocessing.color):
             trainer = self.TRAINER(_arguments(job, world), job, history, start, checkpoint, world)
@@ -114,7 +115,7 @@ class YoloV8:
             yield from yolov8_augmentation.altered(declared, examples, self.TRAINER.TASK)
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
-        """What ``YOLO(checkpoint).predict`` finds, image by image."""
+        """The results of ``YOLO(checkpoint).predict``, image by image."""
         model = YOLO(checkpoint)
         for image in images:
             yield self._found(model, image, thresholds, predictor=functools.partial(self.SCALED, scale_of(model)))
@@ -122,7 +123,7 @@ class YoloV8:
     def prove(
         self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds
     ) -> Iterator[tuple[Floats, Prediction]]:
-        """Likewise, each with what ultralytics made it of."""
+        """Like `predict`, on the CPU; each prediction with the raw outputs that ultralytics derived it from."""
         model = YOLO(checkpoint)
         for image in images:
             predictor = functools.partial(self.UNSUPPRESSED, scale_of(model))
@@ -143,7 +144,7 @@ class YoloV8:
         return self.prediction(found.cpu(), image, limit)
 
     def prediction(self, found: Any, image: Pixels, limit: int) -> Prediction:
-        """ultralytics' result for an image, as serving has it: the best ``limit`` of its objects."""
+        """ultralytics' result for an image in serving's form, with at most the ``limit`` best objects."""
         boxes = found.boxes
         return Detections(
             image.shape[1],
@@ -155,7 +156,7 @@ class YoloV8:
         )
 
     def export(self, checkpoint: Path, onnx: Path) -> Settings:
-        """Export the raw head; batch, height and width are dynamic."""
+        """Export the raw outputs of the head. Batch, height and width are dynamic."""
         model = YOLO(checkpoint)
         names = model.names
         size, scale = int(model.overrides["imgsz"]), scale_of(model)
@@ -170,12 +171,12 @@ class YoloV8:
 
 
 def scale_of(model: Any) -> Scale | None:
-    """The scale of the values that a checkpoint, which ultralytics has loaded, was trained on."""
+    """The scale of the input that a checkpoint, loaded by ultralytics, was trained on; None for ultralytics' own."""
     return Scale.kept(model.ckpt["train_args"].get(SCALE))
 
 
 def _arguments(job: Job, world: World = distributed.ALONE) -> dict[str, Any]:
-    """What ultralytics is told; what it is not told keeps its published default."""
+    """The arguments for ultralytics' trainer. All others keep their published defaults."""
     parameters = job.request.hyperparameters
     if not 0 <= float(parameters.learning_rate) <= 1:
         raise RefusedError(
@@ -197,13 +198,13 @@ def _arguments(job: Job, world: World = distributed.ALONE) -> dict[str, Any]:
         "epochs": parameters.epochs,
         "imgsz": parameters.image_size,
         "batch": parameters.batch_size,
-        "nbs": parameters.batch_size,  # no hidden accumulation up to 64 images; what is asked for is the trainer's
+        "nbs": parameters.batch_size,  # no hidden accumulation up to 64 images; our trainer does what the request says
         "lr0": float(parameters.learning_rate),
         "weight_decay": float(parameters.weight_decay),
         "optimizer": parameters.optimizer,
         **schedules.ultralytics_arguments(parameters),
         **yolov8_augmentation.arguments(job.truth.augmentation, parameters),
-        "patience": 0,  # ours is asked instead
+        "patience": 0,  # our own early stopping decides
         "seed": job.request.seed % 2**31,
         "deterministic": True,
         "pretrained": False,

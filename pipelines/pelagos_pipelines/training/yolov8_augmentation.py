@@ -1,6 +1,6 @@
-"""How ultralytics alters training images where a dataset declares it. Called by yolov8.py and its trainer.
+"""Makes ultralytics augment training images as a dataset declares. Called by yolov8.py and its trainer.
 
-Most of it is ultralytics' own, by its arguments. It has neither contrast nor blur without another library: these are done here,
+Most of it is done by ultralytics' own arguments. Without another library it has neither contrast nor blur: these are done here,
 after its own changes of colours.
 """
 
@@ -37,18 +37,18 @@ ARGUMENTS: Mapping[str, str] = {
     "color.brightness": "hsv_v",
     "mosaic": "mosaic",
 }
-"""ultralytics' names by ours."""
+"""ultralytics' names of augmentations, by ours."""
 _OURS = ("color.contrast", "blur")
 _OF_DEGREES = "rotate"
 _TURNED = 5
-"""Numbers of a box that has an angle."""
+"""Numbers per box if it has an angle."""
 
 
 def arguments(declared: Augmentation | None, parameters: Hyperparameters) -> dict[str, float]:
-    """What ultralytics is told. What is not declared keeps its published default; a mosaic is made where one is asked for."""
+    """Arguments for ultralytics. What is not declared keeps its published default, except mosaics, which must be asked for."""
     listed = {} if declared is None else declared.listed()
     found = {ARGUMENTS[name]: _fraction(name, value) for name, value in listed.items() if name in ARGUMENTS}
-    # False is what stands there where nobody has said anything.
+    # hyperparameters.mosaic is False by default, so False does not override the dataset's declaration.
     mosaic = 1.0 if parameters.mosaic else found.get("mosaic", 0.0)
     return found | {"mosaic": mosaic, "close_mosaic": parameters.epochs // 10 if mosaic else 0}
 
@@ -65,7 +65,7 @@ def applied(declared: Augmentation | None, parameters: Hyperparameters) -> dict[
 
 
 def impose(dataset: Any, declared: Augmentation | None, settings: Any) -> None:
-    """Have ultralytics' dataset do what it has no argument for; ``settings`` are those that it was built by."""
+    """Add contrast and blur, which have no arguments, to ultralytics' dataset, which was built with ``settings``."""
     listed = {} if declared is None else declared.listed()
     contrast, blur = (int(listed.get(name, 0)) / 100 for name in _OURS)
     if not contrast and not blur:
@@ -74,16 +74,16 @@ def impose(dataset: Any, declared: Augmentation | None, settings: Any) -> None:
 
     def build(hyp: Any = None) -> Any:
         transforms = usual(hyp)
-        transforms.insert(len(transforms.transforms) - 1, _Camera(contrast, blur))  # the last one makes a tensor of it
+        transforms.insert(len(transforms.transforms) - 1, _Camera(contrast, blur))  # the last one converts to a tensor
         return transforms
 
-    # Also once mosaics are closed, when ultralytics builds them anew.
+    # The method is replaced as well, because ultralytics rebuilds the transforms when it turns mosaics off.
     dataset.build_transforms = build
     dataset.transforms = build(copy(settings))
 
 
 def altered(declared: Augmentation, examples: Examples, task: str) -> Iterator[list[Altered]]:
-    """See `altering.Augmenting`: the items of a dataset that is built as for a training of ``task``, in ultralytics' word."""
+    """See `altering.Augmenting`: items of a dataset that is built as for a training of ``task``, in ultralytics' naming."""
     images, labels = (examples.folder / name / "train" for name in ("images", "labels"))
     for folder in (images, labels):
         folder.mkdir(parents=True)
@@ -106,7 +106,7 @@ def altered(declared: Augmentation, examples: Examples, task: str) -> Iterator[l
     dataset = build_yolo_dataset(settings, str(images), len(examples.samples), data, mode="train")
     impose(dataset, declared, settings)
     random.seed(examples.seed)
-    np.random.seed(examples.seed)  # ultralytics draws from it
+    np.random.seed(examples.seed)  # ultralytics draws from numpy's global generator
     for index in range(examples.shown):
         yield [_of(dataset[index]) for _ in range(examples.rounds)]
 
@@ -126,7 +126,7 @@ def _of(item: Mapping[str, Any]) -> Altered:
 
 
 def _outlines(owners: Any, boxes: Any, width: int) -> tuple[Any, ...]:
-    """The longest outline of each object, by the larger pixels that training takes for it; of a hidden one, its box."""
+    """The longest outline of each object in the reduced masks that training uses; for a hidden object, its box."""
     larger, found = width / owners.shape[1], []
     for number, box in enumerate(boxes, start=1):
         rings, _ = cv2.findContours((owners == number).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -148,7 +148,7 @@ class _Camera(BaseTransform):  # type: ignore[misc]  # ultralytics is not typed
         self._contrast, self._blur = contrast, blur
 
     def apply_image(self, labels: dict[str, Any], params: dict[str, Any] | None = None) -> dict[str, Any]:
-        """In the order of a camera's faults; the numbers are drawn, whether they are used or not."""
+        """Change contrast, then blur. All numbers are always drawn, so that one setting does not change the other's draws."""
         drawn = np.random.uniform(size=3)
         pixels = altering.contrasted(labels["img"], 1 + self._contrast * (2 * drawn[0] - 1))
         labels["img"] = altering.blurred(pixels, drawn[2]) if drawn[1] < self._blur else pixels

@@ -1,6 +1,6 @@
 """YOLOv8 image classifiers (Jocher et al. 2023), built from ultralytics' architecture files, trained from scratch.
 
-The networks are ultralytics'; they are trained as all classifiers here are, so that balance, augmentation and what is said of
+The networks are ultralytics', but they are trained like all classifiers here, so that balance, augmentation and the metrics of
 epochs mean the same for each. ultralytics' own trainer crops the middle of each image, and would lose organisms at the edges.
 """
 
@@ -21,7 +21,7 @@ from ultralytics.nn.tasks import ClassificationModel
 
 
 class _Network(ClassificationModel):  # type: ignore[misc]  # ultralytics is not typed
-    """Gives logits after training, too, where ultralytics' gives probabilities beside them."""
+    """Returns logits in evaluation mode, too, where ultralytics' network returns them beside probabilities."""
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         found = super().forward(x, *args, **kwargs)
@@ -36,6 +36,6 @@ def build(architecture: str, classes: int) -> nn.Module:
 
 FAMILY = Classifiers(
     YOLOV8_CLS,
-    # ultralytics trains on values from 0 to 1, so that checkpoints of it expect them.
+    # ultralytics trains on values in [0, 1], so its checkpoints expect those.
     Networks(build, head="model.9.linear.", usual=Scale(tuple(DEVIATION.tolist()), tuple(MEAN.tolist()))),
 )

@@ -1,6 +1,6 @@
 """YOLOv8 detectors of turned boxes (Jocher et al. 2023), built from ultralytics' architecture files, trained from scratch.
 
-All that is said of detectors in yolov8.py holds for these; ultralytics turns their boxes with the images that are altered.
+Everything that yolov8.py says about detectors applies. When ultralytics augments an image, it turns the boxes with it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _usual = TorchNMS.fast_nms
 
 
 def _suppressed(boxes: Tensor, scores: Tensor, iou_threshold: float, *more: Any, **others: Any) -> Tensor:
-    """As ultralytics suppresses turned boxes, which takes several matrices of all pairs: gigabytes where a model is unsure."""
+    """Replaces ultralytics' NMS of turned boxes, whose matrices of all pairs take gigabytes when a model is unsure."""
     if others.get("iou_func") is not batch_probiou:
         return _usual(boxes, scores, iou_threshold, *more, **others)
     order = torch.argsort(scores, descending=True, stable=True)
@@ -44,7 +44,7 @@ _around = utils.segments2boxes
 
 
 def _around_what_is_inside(segments: Sequence[Any]) -> Any:
-    """The upright boxes of what an image shows of outlines: ultralytics leaves out images with boxes that are larger."""
+    """Upright boxes of outlines, clipped to the image: ultralytics leaves out images with boxes beyond their edges."""
     return _around([np.clip(segment, 0, 1) for segment in segments])
 
 
@@ -70,7 +70,7 @@ class YoloV8Obb(YoloV8):
     DESCRIPTION, TRAINER, SCALED, UNSUPPRESSED = YOLOV8_OBB, _Trainer, _Scaled, _Unsuppressed
 
     def prediction(self, found: Any, image: Pixels, limit: int) -> OrientedDetections:
-        """See `YoloV8`."""
+        """See `YoloV8.prediction`."""
         boxes = found.obb
         return OrientedDetections(
             image.shape[1],

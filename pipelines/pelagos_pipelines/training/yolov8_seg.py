@@ -1,6 +1,6 @@
 """YOLOv8-seg (Jocher et al. 2023), built from ultralytics' architecture files, trained from scratch; nothing is downloaded.
 
-Steps use `FAMILY` through families.Family. What it has in common with the detectors is in yolov8.py, which prepares ultralytics.
+Steps use `FAMILY` through families.Family. Code shared with the detectors is in yolov8.py, which also prepares ultralytics.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from ultralytics.nn.tasks import SegmentationModel  # isort: skip
 from ultralytics.utils import ops  # isort: skip
 
 HEAD = "yolov8-seg"
-"""What serving calls outputs of these networks."""
+"""The name of these networks' outputs in serving."""
 NAMES = {
     "metrics/precision(M)": "validation/precision",
     "metrics/recall(M)": "validation/recall",
@@ -42,17 +42,17 @@ NAMES = {
     "metrics/mAP50-95(B)": "validation/box-mAP50-95",
 }
 AT_ONCE = 2**25
-"""Pixels of whole masks that ultralytics makes at once."""
+"""Pixels of the whole masks that ultralytics computes at a time."""
 MOST_POINTS = 4_000
-"""Of an outline in training; ultralytics itself makes 1,000 of a shorter one."""
+"""The most points of an outline in training; ultralytics itself resamples shorter ones to 1,000."""
 NEARNESS = 0.25
-"""Pixels by which a shortened outline may leave what was drawn, at first."""
+"""Pixels by which a shortened outline may differ from the original, in the first attempt."""
 
 
 def _filled(imgsz: tuple[int, int], polygons: Any, color: int = 1, downsample_ratio: int = 1) -> Any:
-    """Outlines as ultralytics' trainer asks for them: the pixels that annotations.masks says an outline has, then reduced.
+    """Replaces ultralytics' drawing of outlines: fills the pixels by the rule of annotations.masks, then reduces the mask.
 
-    ultralytics' own cuts coordinates to whole pixels, and takes all pixels that the outline touches.
+    The original truncates coordinates to whole pixels, and fills all pixels that the outline touches.
     """
     height, width = imgsz
     mask: Any = np.zeros(imgsz, np.uint8)
@@ -66,9 +66,9 @@ utils.polygon2mask = _filled
 
 
 def shorten(labels: Sequence[dict[str, Any]], size: int) -> int:
-    """Draw outlines of more than MOST_POINTS in fewer, in images of ``size`` pixels as near as it goes; how many were so long.
+    """Simplify outlines of more than MOST_POINTS, as little as possible in images of ``size`` pixels. Returns how many.
 
-    ``labels`` are those of ultralytics' dataset, which may have one several times: ``segments`` [points, 2] as fractions.
+    ``labels`` are those of ultralytics' dataset, which may list one several times; ``segments`` [points, 2] are in fractions.
     """
     count = 0
     for label in {id(each): each for each in labels}.values():
@@ -86,14 +86,14 @@ def shorten(labels: Sequence[dict[str, Any]], size: int) -> int:
 
 
 class _Trainer(Trainer, SegmentationTrainer):  # type: ignore[misc]  # ultralytics is not typed
-    """Trains one job."""
+    """Trains one job for masks; see `yolov8_trainer.Trainer`."""
 
     NETWORK: ClassVar[Any] = SegmentationModel
     TASK: ClassVar[str] = "segment"
     NAMES: ClassVar[dict[str, str]] = NAMES
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """Outlines of bounded length: ultralytics makes those of an image as long as the longest."""
+        """Bound the length of outlines, because ultralytics resamples all outlines of an image to the longest one's length."""
         dataset = super().build_dataset(img_path, mode, batch)
         if count := shorten(dataset.labels, self.args.imgsz):
             told = "%d outlines have more than %d points, and are drawn in fewer for training (%s)"
@@ -102,30 +102,30 @@ class _Trainer(Trainer, SegmentationTrainer):  # type: ignore[misc]  # ultralyti
 
 
 class _Raw(Scaled, SegmentationPredictor):  # type: ignore[misc]  # ultralytics is not typed
-    """Keeps what the network gave for the latest image in ``raw``, as `Predictor.outputs` has it, and makes nothing of it."""
+    """Keeps the network's outputs for the latest image in ``raw``, in the form of `Predictor.outputs`, and skips the decoding."""
 
     raw: Any = None
 
     def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
-        """Keep it."""
+        """Keep the outputs, and return empty results."""
         self.raw = _outputs(preds)
         return [Results(orig_img, path="", names=self.model.names) for orig_img in orig_imgs]
 
 
 class _Unsuppressed(Unsuppressed, SegmentationPredictor):  # type: ignore[misc]  # ultralytics is not typed
-    """Likewise, and has ultralytics make masks of it in pixels of the original, in bounded memory."""
+    """Like `_Raw`, but lets ultralytics compute masks in pixels of the original, in bounded memory."""
 
     found: Any = None
 
     def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
-        """Keep it, before suppression changes it."""
+        """Keep the outputs before NMS changes them, then continue as ultralytics does."""
         self.raw = _outputs(preds)
         return SegmentationPredictor.postprocess(self, preds, img, orig_imgs, **kwargs)
 
     def construct_result(self, pred: Any, img: Any, orig_img: Any, img_path: str, proto: Any) -> Any:
-        """What ultralytics does for ``retina_masks``, some masks at a time, which are kept as runs."""
+        """Compute masks as ultralytics does for ``retina_masks``, but a few at a time, and keep them as runs."""
         height, width = orig_img.shape[:2]
-        limit = self.args.max_det - 1  # one more was asked for, which tells whether there are more
+        limit = self.args.max_det - 1  # one more was requested, to know whether there are more
         kept = pred[:limit]
         kept[:, :4] = ops.scale_boxes(img.shape[2:], kept[:, :4], orig_img.shape)
         boxes, scores, class_ids = (values.cpu().numpy() for values in (kept[:, :4], kept[:, 4], kept[:, 5]))
@@ -158,9 +158,9 @@ class YoloV8Seg(yolov8.YoloV8):
     UNSUPPRESSED: ClassVar[type[Unsuppressed]] = _Unsuppressed
 
     def predict(self, checkpoint: Path, images: Iterable[Pixels], thresholds: Thresholds) -> Iterator[Prediction]:
-        """What the network of ``YOLO(checkpoint)`` gives, made masks of as the server does it: `prove` shows that it is the same.
+        """The network's outputs, decoded as in the server; `prove` shows that ultralytics' decoding gives the same.
 
-        ultralytics makes each mask on the whole image, which takes minutes for a large image with thousands of candidates.
+        ultralytics computes each mask on the whole image, which takes minutes for a large image with thousands of candidates.
         """
         model = YOLO(checkpoint)
         size = int(model.overrides["imgsz"])
@@ -177,7 +177,7 @@ class YoloV8Seg(yolov8.YoloV8):
         return found
 
     def export(self, checkpoint: Path, onnx: Path) -> Settings:
-        """Export candidates and prototypes; batch, height and width are dynamic."""
+        """Export candidates and prototypes. Batch, height and width are dynamic."""
         return replace(super().export(checkpoint, onnx), head=HEAD)
 
 

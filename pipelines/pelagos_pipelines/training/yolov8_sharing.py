@@ -1,8 +1,8 @@
-"""What ultralytics' trainer needs where several processes share a training: parts of batches, and one loss for all of them.
+"""Lets several processes share a training by ultralytics' trainer: parts of batches, and one loss for all of them.
 
-Used by yolov8_trainer. ultralytics has a way of its own for several GPUs, which is not taken: it starts a script that it writes,
-needs GPUs, gives each process a loss that is divided by the objects of its own images, and normalises these alone. Here each
-process has ultralytics' trainer for one device, and what they compute together is the training of one.
+Used by yolov8_trainer. ultralytics' own support for several GPUs is not used: it starts a script that it writes, needs GPUs,
+divides each process's loss by the objects of its own images, and normalises over those alone. Here each process has ultralytics'
+trainer for one device, and together they compute what one process would.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from pelagos_pipelines.training import distributed
 from pelagos_pipelines.training.distributed import World
 
 _OF_MASKS = {"seg_loss"}
-"""Parts of losses that are means over anchors with an object; the others are sums over these, divided by the sum of scores."""
+"""Parts of losses that are means over anchors with an object. The others are sums over these, divided by the sum of scores."""
 
 
 class WholeLoss:
-    """ultralytics' loss, as what the images of this process add to that of the whole batch, times the number of processes.
+    """ultralytics' loss as this process's contribution to the loss of the whole batch, times the number of processes.
 
-    Gradients are averaged over processes. Sources: `v8DetectionLoss`, `v8SegmentationLoss` and `v8OBBLoss` of ultralytics, which
-    multiply each part by the number of images, and divide it by what is counted here.
+    The factor is needed because gradients are averaged over processes. Sources: `v8DetectionLoss`, `v8SegmentationLoss` and
+    `v8OBBLoss` of ultralytics, which multiply each part by the number of images, and divide it by the values counted here.
     """
 
     def __init__(self, usual: Any, world: World) -> None:
-        """``usual`` is ultralytics' own."""
+        """Wrap ``usual``, ultralytics' loss, and count its divisors by a hook on its assigner."""
         self._usual, self._world, self._counts = usual, world, torch.zeros(2)
         usual.assigner.register_forward_hook(self._count)
 
@@ -40,7 +40,7 @@ class WholeLoss:
         self._counts = torch.stack((scores.sum().double(), with_object.sum().double()))
 
     def __call__(self, predictions: Any, batch: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The parts of the loss, and what is told of them."""
+        """The parts of the loss, and their values for reports."""
         loss, told = self._usual(predictions, batch)
         images = len(batch["img"])
         own = torch.cat((self._counts, self._counts.new_tensor([images])))
@@ -52,7 +52,7 @@ class WholeLoss:
 
 
 class _Filled(Sampler[int]):  # type: ignore[misc]  # torch's loaders are not typed
-    """The order of another sampler; the last batch of ``size`` has ``least`` images, some of the first ones among them."""
+    """The order of another sampler, extended by its first images so that the last batch of ``size`` has at least ``least``."""
 
     def __init__(self, sampler: Sampler[int], size: int, least: int) -> None:
         self._sampler, self._size, self._least = sampler, size, least
@@ -66,7 +66,7 @@ class _Filled(Sampler[int]):  # type: ignore[misc]  # torch's loaders are not ty
 
 
 class _Parts:
-    """Of each batch, the images of this process."""
+    """This process's images of each batch."""
 
     def __init__(self, batches: BatchSampler, world: World) -> None:
         self._batches, self._world = batches, world
@@ -80,19 +80,19 @@ class _Parts:
 
 
 def take_part(loader: Any, world: World, least: int) -> None:
-    """Have a loader of ultralytics give batches of ``least`` images at least, and of each the part of this process."""
+    """Make a loader of ultralytics return this process's part of batches that have at least ``least`` images."""
     least = max(least, world.count)
     size = max(loader.batch_size, least)
     sampler = _Filled(loader.sampler, size, least)
     endless = type(loader.batch_sampler)(_Parts(BatchSampler(sampler, size, drop_last=False), world))
     for name, value in (("batch_size", size), ("sampler", sampler), ("batch_sampler", endless)):
-        object.__setattr__(loader, name, value)  # a loader lets nobody change them otherwise
+        object.__setattr__(loader, name, value)  # torch's loader refuses plain assignment to these
     if world.count > 1:
         loader.worker_init_fn = _Seeding(world.rank)
 
 
 class _Seeding:
-    """Seeds a process of a loader. Those of all loaders are told the same, as the order of images is the same."""
+    """Seeds a worker process of a loader by the rank. torch's own seeds are the same in all processes of the training."""
 
     def __init__(self, rank: int) -> None:
         self._rank = rank
@@ -105,15 +105,15 @@ class _Seeding:
 
 
 def own_seed(seed: int, rank: int) -> int:
-    """Of a process that alters its images in other ways than the others; the first has that of a training by one."""
+    """A seed for each rank, so that processes augment differently. Rank 0 has the seed of a training by one process."""
     return (seed + 15_485_863 * rank) % 2**32
 
 
 def fits_for_all(usual: Any) -> Any:
-    """ultralytics' question whether its images fit into memory, for as many copies as there are processes."""
+    """Wraps ultralytics' check whether its images fit into memory, for as many copies as there are processes."""
 
     def fits(dataset: Any, safety_margin: float = 1.0) -> bool:
-        # The first process reads its images before the others do, so that these find less room.
+        # The first process loads its images before the others do, so the others find one copy's memory already taken.
         copies = distributed.members()
         copies -= copies > 1 and torch.distributed.get_rank() > 0
         found: bool = usual(dataset, copies * (1 + safety_margin) - 1)

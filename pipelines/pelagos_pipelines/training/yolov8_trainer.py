@@ -1,4 +1,4 @@
-"""ultralytics' detection trainer with our history, crash safety and refusals, and what else we change of ultralytics.
+"""ultralytics' detection trainer with our history, crash safety and refusals, and our other changes to ultralytics.
 
 Used by yolov8.py, which prepares the environment before ultralytics is imported.
 """
@@ -46,26 +46,26 @@ if TYPE_CHECKING:
     from pelagos_pipelines.training.families import Job
 
 LAST = "last.pt"
-"""The checkpoint to continue from: all that an epoch depends on but its number and the seed."""
+"""The checkpoint to continue from: everything that an epoch depends on, except its number and the seed."""
 NAMES = {
     "metrics/precision(B)": "validation/precision",
     "metrics/recall(B)": "validation/recall",
     "metrics/mAP50(B)": "validation/mAP50",
     "metrics/mAP50-95(B)": "validation/mAP50-95",
 }
-"""What we call ultralytics' metrics of boxes."""
+"""Our names for ultralytics' metrics of boxes."""
 RATE = "lr/pg0"
 SCALE = "pelagosScale"
-"""In the arguments of a checkpoint, the scale of what its network is given; ultralytics' own of this name is another thing."""
+"""The key, in a checkpoint's arguments, of the scale of the network's input. ultralytics' own ``scale`` is something else."""
 
 
 _shown: dict[str, str | None] = {"color": None}
-"""The correction of the training that goes on in this process. Its threads, and loaders that are forked, read images, too."""
+"""The colour correction of the training in this process. A global, because threads and forked loaders read images, too."""
 
 
 @contextmanager
 def showing(method: str | None) -> Iterator[None]:
-    """Have images that ultralytics reads meanwhile corrected by ``method``."""
+    """Correct the colours of all images that ultralytics reads within the block by ``method``."""
     _shown["color"] = method
     try:
         yield
@@ -74,7 +74,7 @@ def showing(method: str | None) -> Iterator[None]:
 
 
 def _read(file: str, flags: int | None = None) -> Pixels:
-    """An image as the server sees it. ultralytics cuts samples of 16 bits to their upper 8, whatever they use."""
+    """Replaces ultralytics' reader: the image as the server sees it. The original always keeps the upper 8 of 16 bits."""
     content = Path(file).read_bytes()
     yolov8_view.require_same(file, content)
     try:
@@ -89,7 +89,10 @@ def _read(file: str, flags: int | None = None) -> Pixels:
 
 
 def _size(file: str) -> tuple[str, tuple[int, int]]:
-    """No complaint, and height and width. ultralytics leaves out, or encodes anew, what the preparation has judged before."""
+    """Replaces ultralytics' check: no complaint, and height and width.
+
+    The original leaves out or re-encodes images that the preparation has already accepted.
+    """
     with Image.open(file) as image:
         width, height = utils.exif_size(image)
     return "", (height, width)
@@ -98,47 +101,47 @@ def _size(file: str) -> tuple[str, tuple[int, int]]:
 base.imread = _read
 base.BaseDataset.check_cache_ram = yolov8_sharing.fits_for_all(base.BaseDataset.check_cache_ram)
 utils.check_image = _size
-# It leaves out the rest of a batch, with a line in the log, when suppression takes more than some seconds.
+# When NMS takes more than a few seconds, ultralytics skips the rest of a batch and only logs it.
 nms.non_max_suppression = functools.partial(nms.non_max_suppression, max_time_img=math.inf)
-# How many detections an image may have is said by the request; it would put what it finds in the dataset for 300.
+# The request sets how many detections an image may have. ultralytics would raise its default, 300, to a count from the dataset.
 DetectionValidator._check_max_det = staticmethod(lambda *_: None)
 
 
 class Scaled(DetectionPredictor):  # type: ignore[misc]  # ultralytics is not typed
-    """Gives the network values on the scale that it was trained on."""
+    """A predictor that scales the network's input as in its training."""
 
     def __init__(self, scale: Scale | None, *args: Any, **kwargs: Any) -> None:
-        """The rest is for ultralytics."""
+        """Keep the scale, and pass the other arguments to ultralytics."""
         super().__init__(*args, **kwargs)
         self._scale = scale
 
     def preprocess(self, im: Any) -> Any:
-        """Scale them last."""
+        """Preprocess as ultralytics does, then scale."""
         values = super().preprocess(im)
         return values if self._scale is None else self._scale.apply(values)
 
 
 class Unsuppressed(Scaled):
-    """Keeps what the network gave for the latest image in ``raw``, as `Predictor.outputs` has it: ``[channels, anchors]``."""
+    """Keeps the network's output for the latest image in ``raw``, in the form of `Predictor.outputs`: ``[channels, anchors]``."""
 
     def postprocess(self, preds: Any, img: Any, orig_imgs: Any, **kwargs: Any) -> Any:
-        """Keep it, before suppression changes it."""
+        """Keep the output before NMS changes it, then continue as ultralytics does."""
         found = preds[0] if isinstance(preds, list | tuple) else preds
         self.raw = found[0].float().cpu().numpy().copy()
         return super().postprocess(preds, img, orig_imgs, **kwargs)
 
 
 class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typed
-    """Trains one job; every override below says what it changes and why.
+    """Trains one job. Every override below says what it changes and why.
 
-    Of other networks: a class of this one and of ultralytics' trainer for them, in this order, with the three that follow.
+    For other networks, inherit from this class and then from ultralytics' trainer for them, and set the three attributes below.
     """
 
     NETWORK: ClassVar[Any] = DetectionModel
     TASK: ClassVar[str] = "detect"
-    """As ultralytics calls it."""
+    """ultralytics' name of the task."""
     NAMES: ClassVar[Mapping[str, str]] = NAMES
-    """Metrics that a validation split without annotations does not have; ultralytics gives 0 for them."""
+    """Metrics that a validation split without annotations does not have; ultralytics returns 0 for them."""
     model: Any
     tloss: Any
 
@@ -151,9 +154,9 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         checkpoint: dict[str, Any] | None,
         world: World = distributed.ALONE,
     ) -> None:
-        """``arguments`` are ultralytics' own; ``start`` are tensors to begin with, ``checkpoint`` is ours to continue from.
+        """``arguments`` are ultralytics'; ``start`` has tensors to begin with, ``checkpoint`` is our own to continue from.
 
-        Of several processes the first needs the start, and writes and validates for all.
+        Of several processes, only the first needs ``start``; it also writes and validates for all.
         """
         self._job, self._journal, self._start, self._checkpoint = job, history, start, checkpoint
         self._world = world
@@ -168,36 +171,37 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         self.add_callback("on_train_epoch_end", lambda _: self._gather_losses())
 
     def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> Any:
-        """Begin with the user's tensors, if any."""
+        """Load the user's tensors, if any, into the new network."""
         model = super().get_model(cfg, weights, verbose=False)
         if self._start:
             model.load_state_dict(self._start, strict=False)
         return model
 
     def _setup_train(self) -> None:
-        """Use the processor cores of the request: ultralytics leaves one of two idle."""
+        """Use the CPU cores of the request: ultralytics leaves one of two idle."""
         torch.set_num_threads(self._job.request.resources.cpu)
         super()._setup_train()
         if self._world.count > 1:
-            # Now that weights are sorted into groups of the optimizer by the kinds of their layers.
+            # Only now, because ultralytics sorts weights into the optimizer's groups by the classes of their layers, which
+            # `joined` changes.
             model = self._world.joined(self.model)
             usual = getattr(model, "criterion", None) or model.init_criterion()
             model.criterion = yolov8_sharing.WholeLoss(usual, self._world)
             self.model = self._world.wrapped(model, skips_weights=False)
 
     def _build_train_pipeline(self) -> None:
-        """Refuse instead of halving the batch: the inputs of a run are frozen. A second build means that memory ran out."""
+        """Refuse instead of halving the batch size: the inputs of a run are frozen. A second build means that memory ran out."""
         if self._loaders_built:
             raise memory.refusal(self._job.request.hyperparameters, MemoryError("accelerator out of memory"))
         self._loaders_built = True
         super()._build_train_pipeline()
 
     def get_dataset(self) -> dict[str, Any]:
-        """The images of the version, instead of what a data.yaml names."""
+        """The images of the version, instead of those that a data.yaml names."""
         return yolov8_view.data(self._job.truth)
 
     def build_dataset(self, img_path: str, mode: str = "train", batch: int | None = None) -> Any:
-        """Show training images as often as the version plans it, also where a mosaic chooses by chance, and alter them so."""
+        """Repeat training images as the version plans, also for the random choice of mosaics, and augment them as declared."""
         dataset = super().build_dataset(img_path, mode, batch)
         if mode == "train":
             times = [sample.repeats for sample in yolov8_view.samples_of(self.data, img_path)]
@@ -207,10 +211,10 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         return dataset
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
-        """Never train on a batch of one whose deepest level is one pixel: batch normalisation has nothing to compare it with.
+        """Never train on a batch of one image whose deepest level is one pixel: batch normalisation needs two values.
 
-        Several processes have an image of each batch at least. The first reads its images before the others do; it alone looks at
-        those of the validation.
+        Each of several processes gets at least one image of each batch. The first loads its images before the others do, and it
+        alone loads those of the validation split.
         """
         pixels = {} if mode == "train" or self._world.leads else {"cache": False}
         with self._world.leader_first(), override_configs(self.args, pixels):
@@ -221,12 +225,12 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         return loader
 
     def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """On the scale that the dataset declares."""
+        """Keep the batch's file names for messages, and scale the images as the dataset declares."""
         self._images = batch["im_file"]
         return self._scaled(super().preprocess_batch(batch))
 
     def get_validator(self) -> Any:
-        """Likewise for the images of the validation."""
+        """Scale the images of the validation split, too."""
         validator = super().get_validator()
         usual = validator.preprocess
         validator.preprocess = lambda batch: self._scaled(usual(batch))
@@ -238,7 +242,7 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         return batch
 
     def resume_training(self, ckpt: Any) -> None:
-        """Continue from our own checkpoint: ultralytics' lacks the raw weights, and bits of the averaged ones and the moments."""
+        """Continue from our own checkpoint: ultralytics' lacks the raw weights, and bits of the averages and the moments."""
         if self._checkpoint is None:
             return
         content = self._checkpoint
@@ -246,32 +250,32 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         self.ema.ema.load_state_dict(content["ema"])
         self.ema.updates = content["updates"]
         self.optimizer.load_state_dict(content["optimizer"])
-        # Loading an image puts it into the dataset's buffer, in this order: what a mosaic draws by chance is then the same image.
+        # Loading an image puts it into the dataset's buffer, from which mosaics draw. The same order gives the same draws.
         for index in self._of_this_process(content["mosaicImages"]):
             self.train_loader.dataset.load_image(index)
         self.start_epoch = self.progress.epoch
 
     def _of_this_process(self, images: Sequence[Any]) -> Sequence[int]:
-        """Of several that saved, each has a list."""
+        """This process's images: a checkpoint of several processes has one list for each."""
         nested = bool(images) and isinstance(images[0], list)
         return images[self._world.rank % len(images)] if nested else images
 
     def set_class_weights(self) -> None:
-        """Not yet: what ultralytics is given here weighs the loss of the validation, too, which is to be as it is."""
+        """Do nothing yet: weights that are set here would apply to the validation loss, too, which must stay unweighted."""
 
     def _weigh_classes(self) -> None:
-        """Have ultralytics' loss multiply the classification error of each class by the weight that the version plans."""
+        """Weight each class's classification loss as the version plans."""
         if self._job.truth.weights is None:
             return
         self.model.class_weights = torch.tensor(self._job.truth.weights, device=self.device)
         self.model.criterion = self.model.init_criterion()
-        # The averaged model, which is validated, is given a copy of what the model has by this name after each epoch.
+        # After each epoch ultralytics copies this attribute to the averaged model, whose validation loss must stay unweighted.
         del self.model.class_weights
 
     def _seed_epoch(self) -> None:
         """Shuffle and augment by seed and epoch alone, so that a continued training sees what an uninterrupted one sees.
 
-        An iterator draws from the loader's generator, and processes of loaders read ahead: each epoch has an iterator of its own.
+        Each epoch gets a new iterator, because an iterator draws from the loader's generator, and worker processes read ahead.
         """
         self.train_loader.reset()
         self._batches_done = 0
@@ -280,13 +284,13 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         random.seed(own)
         np.random.seed(own)
         torch.manual_seed(own)
-        self.train_loader.generator.manual_seed(seed)  # the order of images, which is one for all
+        self.train_loader.generator.manual_seed(seed)  # the order of images, the same in all processes
 
     def optimizer_step(self) -> None:
-        """Step after as many batches as are asked for, and after the last of an epoch: no checkpoint has to keep gradients.
+        """Step after every ``gradientAccumulation`` batches and at the end of an epoch, so that checkpoints hold no gradients.
 
-        ultralytics asks after each. Its own way to accumulate counts on from epoch to epoch. A loss here is summed over
-        images, so that some batches are worth one of as many images.
+        ultralytics calls this after each batch; its own accumulation counts on across epochs. Its loss is summed over images, so
+        several batches are equivalent to one with as many images.
         """
         self._batches_done += 1
         every = self._job.request.hyperparameters.gradient_accumulation or 1
@@ -299,21 +303,21 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
             raise divergence.of_batch(loss, self.epoch + 1, self.progress.best_epoch, self._images, parameters)
 
     def _gather_losses(self) -> None:
-        """What an epoch tells of its losses is said of whole batches."""
+        """Sum the reported losses over the processes, so that they describe whole batches."""
         if self._world.count > 1:
             self.tloss = self._world.summed({name: float(value) for name, value in self.tloss.items()})
 
     def validate(self) -> tuple[dict[str, float], float | None]:
-        """One process does it for all."""
+        """Validate in the leading process alone."""
         found: tuple[dict[str, float], float | None] = super().validate() if self._world.leads else ({}, None)
         return found
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        """No: a loss that is no number is refused, and going back to an earlier epoch would depend on interruptions."""
+        """Never recover: a loss that is not finite is refused, and the result of going back would depend on interruptions."""
         return False
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
-        """Record the epoch in our history, which precedes the checkpoint, instead of a CSV file; our patience, too."""
+        """Record the epoch in our history, before the checkpoint, instead of in a CSV file. Apply our early stopping."""
         if self._world.leads:
             self._record(metrics)
         self.progress = self._world.agreed(self.progress)
@@ -337,11 +341,11 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         self.progress = self.progress.after(recorded, self._job.request.task)
 
     def read_results_csv(self) -> dict[str, Any]:
-        """Nothing: the history is ours."""
+        """Return nothing, because our history replaces the CSV file."""
         return {}
 
     def save_model(self) -> bool:
-        """Write the checkpoint to continue from, then the best one if it has become better. Without a scaler: none is in use."""
+        """Write the checkpoint to continue from, then the best one if this epoch is it. No gradient scaler is in use."""
         images = self._world.gathered(list(self.train_loader.dataset.buffer))
         if not self._world.leads:
             return True
@@ -350,12 +354,12 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
             "ema": self.ema.ema.state_dict(),
             "updates": self.ema.updates,
             "optimizer": self.optimizer.state_dict(),
-            # What a mosaic chooses from when memory is too short for all images.
+            # The images that mosaics draw from when memory is too small for all images.
             "mosaicImages": images if len(images) > 1 else images[0],
             **self.progress.content(),
         }
-        # The one to continue from first: whoever continues makes the best one of it, if that is behind. The other way round the
-        # best one could be of an epoch that is trained again, and that ends otherwise on an accelerator.
+        # last.pt first: the next process restores best.pt from it if that is behind. In the other order, best.pt could be from an
+        # epoch that is trained again, with other results on an accelerator.
         checkpoints.save_atomically(content, self._job.folder / LAST)
         if self.progress.is_best:
             self.save_best(self._job, content["ema"])
@@ -364,14 +368,14 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
 
     @classmethod
     def save_best(cls, job: Job, ema: Mapping[str, Tensor]) -> None:
-        """Write ``job.best``, as ultralytics reads it, from averaged weights: with nothing in it but them and what they are."""
+        """Write ``job.best`` from the averaged weights, in ultralytics' format, with only what is needed to use them."""
         request = job.request
         model = _empty(cls.NETWORK, request.model.architecture, len(job.truth.labels))
         model.load_state_dict(ema)
-        model.eval()  # once more: networks of ultralytics share their activations, also with the one that trains
+        model.eval()  # each time, because ultralytics' networks share activation modules, also with the one in training
         for tensor in model.state_dict().values():
             if tensor.is_floating_point():
-                torch.nan_to_num_(tensor)  # what half precision cannot hold
+                torch.nan_to_num_(tensor)  # values that half precision cannot represent
         model.names = dict(enumerate(job.truth.labels))
         arguments: dict[str, Any] = {"task": cls.TASK, "imgsz": request.hyperparameters.image_size}
         if scale := Scale.to(job.truth.statistics):
@@ -381,18 +385,18 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]  # ultralytics is not typ
         checkpoints.save_atomically(content, job.best)
 
     def final_eval(self) -> None:
-        """Nothing: the best epoch is validated already, and the test split is for the evaluation."""
+        """Do nothing: the best epoch is validated already, and the test split is for the evaluation."""
 
 
 @functools.lru_cache(maxsize=1)
 def _empty(network: Any, architecture: str, classes: int) -> Any:
-    """A network in half precision, to be filled: ultralytics takes as long to build one as to write it."""
+    """A network in half precision to load weights into. Cached, because building one takes as long as writing it."""
     model = network(f"{architecture}.yaml", nc=classes, verbose=False)
     return model.half().requires_grad_(False)
 
 
 class _Repeated:
-    """ultralytics' images in memory, some of them under several numbers."""
+    """ultralytics' images in memory, some of them under several indices."""
 
     def __init__(self, images: Any, order: Sequence[int]) -> None:
         self._images, self._order = images, order
@@ -402,10 +406,10 @@ class _Repeated:
 
 
 def repeat(dataset: Any, times: Sequence[int]) -> None:
-    """Have ultralytics' dataset hold its images so many times each. Their pixels are in memory once.
+    """Let ultralytics' dataset list each of its images ``times`` times. Their pixels are in memory once.
 
     Raises:
-        RefusedError: DATASET_NOT_READABLE when ``times`` is not of as many images: ultralytics has left some out.
+        RefusedError: DATASET_NOT_READABLE when ``times`` has another length, because ultralytics has left images out.
     """
     if len(times) != dataset.ni:
         raise RefusedError(
@@ -418,6 +422,6 @@ def repeat(dataset: Any, times: Sequence[int]) -> None:
     for name in ("im_files", "labels", "npy_files", "im_hw0", "im_hw"):
         held = getattr(dataset, name)
         setattr(dataset, name, [held[index] for index in order])
-    # Without room for all of them, each is read when it is asked for, and held for a while.
+    # If memory is too small for all images, each is read when it is needed and kept in ultralytics' buffer.
     dataset.ims = _Repeated(dataset.ims, order) if dataset.cache == "ram" else [None] * len(order)
     dataset.ni = len(order)

@@ -1,8 +1,8 @@
-"""A version's images as ultralytics' dataset has them: blobs of the store, and labels in memory. Used by yolov8_trainer.
+"""A version's images in the form of ultralytics' dataset: blobs of the store, and labels in memory. Used by yolov8_trainer.
 
-ultralytics takes folders with images and label files, and reads and judges these once more. Links, label files and all that is
-read of them are not needed: what it would have found there is made here of the version, which the training has read, with the
-numbers to the last bit (`yolo_boxes.written`) and without the rows that it takes for repeated. Nothing is written.
+ultralytics expects folders of images and label files, which it reads and checks again. Here the same content is built from the
+version that the training has already read: numbers are the same to the last bit (`yolo_boxes.written`), and rows that ultralytics
+would drop as repeated are left out. Nothing is written to disk.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 
 TRAIN, VALIDATION = "train", "validation"
-"""What ultralytics takes for the places of images."""
+"""Names that ultralytics uses as if they were the folders of images."""
 _SAMPLES = "pelagosSamples"
-"""Where the samples are, by place, in what ultralytics takes for the content of data.yaml."""
+"""The key of the samples, by those names, in the mapping that ultralytics uses as the content of data.yaml."""
 _BLOB = re.compile(r"/([0-9a-f]{2})/([0-9a-f]{62})")
 _MIXING: Any = np.array([0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0xD6E8FEB86659FD93], np.uint64)
-"""Make one number of a row. Others may get the same, so that it only says which images are to be looked at."""
+"""Factors of a hash of rows. Different rows may have the same hash, so it only selects the images to be compared in full."""
 
 
 def data(truth: GroundTruth) -> dict[str, Any]:
-    """What ultralytics would read from a data.yaml, and the samples. Those that no epoch shows are not among them."""
+    """The content that ultralytics would read from a data.yaml, and the samples, except those that no epoch shows."""
     shown = {TRAIN: truth.trained_on(), VALIDATION: truth.samples("validation")}
-    # In the order of the version, as its views have them.
+    # By name, as in the folders that ultralytics would have read.
     samples = {place: sorted(some, key=lambda sample: sample.name) for place, some in shown.items()}
     names = dict(enumerate(truth.labels))
     return {"train": TRAIN, "val": VALIDATION, "names": names, "nc": len(names), "channels": 3, _SAMPLES: samples}
 
 
 def samples_of(found: Mapping[str, Any], place: str) -> Sequence[Sample]:
-    """The samples of a place, in the order in which ultralytics has them."""
+    """The samples of a place, in ultralytics' order."""
     listed: Sequence[Sample] = found[_SAMPLES][place]
     return listed
 
 
 class _Nowhere:
-    """Where ultralytics looks for arrays beside images: nobody checks what is in them."""
+    """Replaces the paths of cached arrays that ultralytics would load from beside the images without any check."""
 
     def __get__(self, dataset: Any, kind: Any = None) -> Any:
         return self
@@ -62,19 +62,19 @@ class _Nowhere:
 
 
 class Images(YOLODataset):  # type: ignore[misc]  # ultralytics is not typed
-    """ultralytics' dataset, of samples where it is given some."""
+    """ultralytics' dataset, which takes images and labels from samples if it is given some."""
 
     npy_files = _Nowhere()
 
     def get_img_files(self, img_path: Any) -> list[str]:
-        """Blobs, in the order of the samples."""
+        """The paths of the samples' blobs, in order."""
         if _SAMPLES not in self.data:
             found: list[str] = super().get_img_files(img_path)
             return found
         return [str(sample.file) for sample in samples_of(self.data, img_path)]
 
     def get_labels(self) -> list[dict[str, Any]]:
-        """As ultralytics reads them from files."""
+        """The samples' labels, in the form that ultralytics reads from files."""
         if _SAMPLES not in self.data:
             read: list[dict[str, Any]] = super().get_labels()
             return read
@@ -99,7 +99,7 @@ def labels(samples: Sequence[Sample], ids: Mapping[str, int]) -> list[dict[str, 
     rows = map(_drawn, records, [ids] * len(records)) if drawn else ((each, []) for each in _boxed(records, ids))
     return [
         {
-            # Told by name where something is to be said of an image.
+            # The record's path, for messages about the image.
             "im_file": record.path,
             "shape": (record.height, record.width),
             "cls": each[:, 0:1],
@@ -114,7 +114,7 @@ def labels(samples: Sequence[Sample], ids: Mapping[str, int]) -> list[dict[str, 
 
 
 def require_same(file: str, content: bytes) -> None:
-    """Refuse the content of a blob that is not what its name says. Raises RefusedError, DATASET_NOT_READABLE."""
+    """Raise RefusedError, DATASET_NOT_READABLE, if a blob's content does not have the digest that its path names."""
     named = _BLOB.fullmatch(file[-66:])
     if named is not None and hashlib.sha256(content).hexdigest() != named[1] + named[2]:
         raise RefusedError(
@@ -145,7 +145,7 @@ def _boxed(records: Sequence[ImageRecord], ids: Mapping[str, int]) -> Iterator[A
 
 
 def _drawn(record: ImageRecord, ids: Mapping[str, int]) -> tuple[Any, list[Any]]:
-    """Class, centre and size of the outlines of an image, float32 [n, 5], and the outlines, as fractions of it."""
+    """Class, centre and size of an image's outlines, float32 [n, 5], and the outlines, all in fractions of the image."""
     if not record.shapes:
         return np.zeros((0, 5), np.float32), []
     assert record.width is not None
@@ -163,7 +163,7 @@ def _drawn(record: ImageRecord, ids: Mapping[str, int]) -> tuple[Any, list[Any]]
 
 
 def _first_of_each(rows: Any, segments: Sequence[Any]) -> Any:
-    """The places of rows without those that repeat others, in the order that ultralytics gives them if there are any."""
+    """The indices of rows without repeated ones, in the order in which ultralytics puts them if there are repeated rows."""
     _, places = np.unique(rows, axis=0, return_index=True)
     if len(places) < len(rows) and len(segments):
         whole = [row[0].tobytes() + segment.tobytes() for row, segment in zip(rows, segments, strict=True)]
@@ -172,8 +172,8 @@ def _first_of_each(rows: Any, segments: Sequence[Any]) -> Any:
 
 
 def _repeating(rows: Any, whose: Any) -> set[int]:
-    """Images among which are all that have a row twice."""
-    pairs = np.ascontiguousarray(rows[:, 1:] + np.float32(0)).view(np.uint64)  # without the zero that is below zero
+    """A set of images that includes every image with a repeated row."""
+    pairs = np.ascontiguousarray(rows[:, 1:] + np.float32(0)).view(np.uint64)  # adding 0 turns -0.0 into 0.0
     told = np.column_stack((pairs, rows[:, 0].astype(np.uint64), whose.astype(np.uint64)))
     keys = np.bitwise_xor.reduce((told * _MIXING) ^ ((told * _MIXING) >> np.uint64(29)), axis=1)
     order = np.argsort(keys)
@@ -181,7 +181,7 @@ def _repeating(rows: Any, whose: Any) -> set[int]:
 
 
 def _require_inside(rows: Any, records: Sequence[ImageRecord], whose: Any) -> None:
-    """What ultralytics asks of rows."""
+    """Raise RefusedError for rows that ultralytics would reject for lying outside of the image."""
     outside = (rows[:, 1:] > 1.01) | (rows[:, 1:] < (-0.01, -0.01, 0, 0))
     if outside.any():
         record = records[int(whose[np.flatnonzero(outside.any(axis=1))[0]])]
