@@ -1,8 +1,8 @@
-"""Bringing strangers' files here over HTTP, for the sources that are not on the data volume, and sending files of ours.
+"""Fetches files from other people's servers over HTTP, for sources that are not on the data volume, and uploads our own.
 
-Addresses are judged and connected to as judged (policy, connecting), answers are bounded and requests wait as servers ask
-(client), files resume and are held against their digests (downloads), ours are sent in pieces (uploads), and what logs in is
-never shown (credentials). Knows the contract alone.
+Addresses are checked, and connections are made only to the checked ones (policy, connecting). Answers have a bounded size, and
+requests wait as servers ask (client). Downloads resume and are compared with their digests (downloads), uploads are sent in
+pieces (uploads), and credentials are never shown (credentials). Of our packages, this one imports only the contract.
 """
 
 from pelagos_pipelines.fetching.client import Answer, Client, UnexpectedStatusError

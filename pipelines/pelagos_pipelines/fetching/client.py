@@ -1,6 +1,7 @@
-"""Asks servers that are not ours: judged addresses, bounded answers, pauses as they ask for, credentials for one origin alone.
+"""Requests to servers that are not ours: checked addresses, bounded answers, the pauses they ask for, credentials for one origin.
 
-Not httpx: it connects wherever a name leads by then, and follows redirects before anybody looked at them. No proxy is used.
+It does not use httpx, which resolves a name again when it connects, and follows redirects before they can be checked. No proxy is
+used.
 """
 
 from __future__ import annotations
@@ -31,24 +32,24 @@ from pelagos_pipelines.fetching.uploads import FileBody
 Made = TypeVar("Made")
 MEBIBYTE = 2**20
 LARGEST_ANSWER = 4 * MEBIBYTE
-"""Bytes of a document, unpacked; what is larger is a file, and downloaded."""
+"""The most bytes of a document, unpacked. Anything larger is a file, for downloads.py."""
 MOST_PAGES = 10_000
 LONGEST_ANSWER = 300.0
-"""Seconds for a document."""
+"""Seconds that reading a document may take."""
 AGENT = "pelagos"
 _MOST_REDIRECTS = 5
 _MOST_PAUSES = 200
-"""That one request is asked to make."""
+"""How often the server may ask for a pause during one request."""
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _BUSY, _BROKEN = frozenset({429, 503}), frozenset({408, 500, 502, 504})
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
-"""What HTTP calls idempotent: a second time brings about nothing that the first did not."""
+"""Idempotent methods of HTTP: repeating one has no further effect."""
 _QUOTED = 300
 _CUT = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError)
 
 
 class UnexpectedStatusError(RefusedError):
-    """A status that nobody asked for; ``quoted`` is the beginning of the answer, fit to be shown."""
+    """An unexpected status; ``quoted`` is the beginning of the answer, safe to show."""
 
     def __init__(self, status: int, url: str, quoted: str, field: str) -> None:
         words = f": {quoted}" if quoted else ""
@@ -67,7 +68,7 @@ def _meaning(status: int, message: str) -> tuple[Reason, str]:
 
 @dataclass(frozen=True)
 class Answer:
-    """``url`` is where it came from, after redirects; headers in lower case."""
+    """A whole answer. ``url`` is where it came from, after redirects; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -77,9 +78,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request; ``login`` goes to the origin of ``url`` alone. ``body``: bytes, a `FileBody`, or what becomes JSON.
+    """A request. ``login`` goes only to the origin of ``url``. ``body`` is bytes, a `FileBody`, or a value to send as JSON.
 
-    ``expect`` are the statuses that are answers; none: all below 400.
+    ``expect`` has the statuses that count as answers; if empty, all below 400 do.
     """
 
     url: str
@@ -91,12 +92,12 @@ class Asked:
 
 
 class Client:
-    """For the addresses that ``field`` of a spec names. What threads share may be a client."""
+    """A client for the addresses that ``field`` of a spec names. Threads may share it."""
 
     def __init__(
         self, policy: Policy, field: str, patience: Patience | None = None, authority: str | None = None
     ) -> None:
-        """``authority``: a file, by default that of the environment. Makes no connection yet."""
+        """Open no connection yet. ``authority`` is a file of certificate authorities, by default the environment's."""
         self.field = field
         self.deadline = Deadline(patience or Patience())
         self._policy = policy
@@ -112,37 +113,37 @@ class Client:
         self._pool = httpcore.ConnectionPool(ssl_context=context, max_connections=8, network_backend=backend)
 
     def __enter__(self) -> Client:
-        """Closes its connections at the end."""
+        """Return the client, whose connections are closed at the end of the block."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """See there."""
+        """Close all connections."""
         self._pool.close()
 
     def require_allowed(self, url: str) -> None:
-        """For what is asked by another client than this. Raises RefusedError: SOURCE_NOT_ALLOWED; and FetchError.
+        """Check an address that another client is going to use. Raises RefusedError: SOURCE_NOT_ALLOWED; and FetchError.
 
-        That client looks the name up by itself. Where it lies by then, only https reaches, or a host that the platform names:
-        nobody else there has a certificate for the name.
+        That client resolves the name again, and it may lead elsewhere by then. With https, a server there would have no
+        certificate for the name; http is allowed only for hosts that the platform names.
         """
         self._policy.addresses(self._policy.target(url, self.field), self.field)
 
     @property
     def patience(self) -> Patience:
-        """That which it was made with."""
+        """The patience that the client was created with."""
         return self.deadline.patience
 
     def json(self, url: str, *, limit: int = LARGEST_ANSWER, **asked: Any) -> Any:
-        """The document at ``url``; for other arguments see Asked, and ``params`` for a query.
+        """The JSON document at ``url``, parsed. ``params`` is the query; other arguments are those of `Asked`.
 
         Raises:
-            RefusedError: SOURCE_NOT_ALLOWED, SOURCE_ACCESS_DENIED, SOURCE_NOT_FOUND; SOURCE_INVALID for what is no document.
-            FetchError: the server is away, or asks for more time than there is.
+            RefusedError: SOURCE_NOT_ALLOWED, SOURCE_ACCESS_DENIED, SOURCE_NOT_FOUND; SOURCE_INVALID if it is no JSON document.
+            FetchError: the server is unavailable, or asks for a longer pause than there is time for.
         """
         return self.parsed(self.answer(url, limit=limit, **asked))
 
     def parsed(self, answer: Answer) -> Any:
-        """The document that an answer is. Raises RefusedError: SOURCE_INVALID."""
+        """Parse an answer as JSON. Raises RefusedError: SOURCE_INVALID."""
         try:
             return orjson.loads(answer.content)
         except ValueError:
@@ -155,7 +156,7 @@ class Client:
     def answer(
         self, url: str, *, params: Mapping[str, Any] | None = None, limit: int = LARGEST_ANSWER, **asked: Any
     ) -> Answer:
-        """The same, unparsed."""
+        """Like `json`, but returns the answer unparsed."""
         if params:
             url = f"{url}{'&' if '?' in url else '?'}{urlencode(params, doseq=True)}"
 
@@ -169,9 +170,9 @@ class Client:
     def pages(
         self, url: str, next_of: Callable[[Any], str | None], *, most: int = MOST_PAGES, **asked: Any
     ) -> Iterator[Any]:
-        """One document after the other; ``next_of`` finds the address of the next one, which is the same server's.
+        """The documents of a paged list. ``next_of`` returns the next page's address, which must be on the same server.
 
-        Raises as ``json`` does.
+        Raises as `json` does, and RefusedError: SOURCE_INVALID for more than ``most`` pages.
         """
         first = self._policy.target(url, self.field).origin
         for _ in range(most):
@@ -190,7 +191,7 @@ class Client:
         raise self.invalid(url, f"has more than {most} pages")
 
     def poll(self, step: Callable[[], Made | None], doing: str, every: tuple[float, float] = (1.0, 15.0)) -> Made:
-        """What ``step`` gives, once it gives something; asked after longer and longer pauses. Raises FetchError."""
+        """Call ``step`` until it returns a value; pauses grow from the first to the second of ``every``. Raises FetchError."""
         pause, longest = every
         while (found := step()) is None:
             self.deadline.pause(pause, doing)
@@ -198,7 +199,7 @@ class Client:
         return found
 
     def ask(self, asked: Asked, use: Callable[[Target, httpcore.Response], Made]) -> Made:
-        """What ``use`` makes of the answer, which is read within it. Asks again where that may help. Raises as ``json`` does."""
+        """The result of ``use``, which must read the whole answer. Retries where that can help. Raises as `json` does."""
         tried, pauses = 0, 0
         while True:
             doing = f"asking {shown_url(asked.url)}"
@@ -211,19 +212,20 @@ class Client:
                     told = f"{doing}: HTTP {response.status}"
                     pause = self.pause_of(response) if response.status in _BUSY else None
             except _CUT as error:
+                # A request that may have reached the server must not be repeated, unless that has no further effect.
                 if asked.method not in _REPEATABLE and not isinstance(
                     error, httpcore.ConnectError | httpcore.ConnectTimeout
                 ):
                     raise FetchError(f"{doing}: {words(error)}") from None
                 told, pause = f"{doing}: {words(error)}", None
-            # One who says how long to wait is at work; one who does not may never be.
+            # A server that says how long to wait is working, so its pauses do not count as failed tries.
             tried, pauses = (tried, pauses + 1) if pause is not None else (tried + 1, pauses)
             if tried >= self.patience.tries or pauses > _MOST_PAUSES:
                 raise FetchError(f"{told}, {tried + pauses} times")
             self.deadline.pause(self.deadline.back_off(tried) if pause is None else pause, told)
 
     def pause_of(self, response: httpcore.Response) -> float | None:
-        """Seconds that a server which is busy asks for, as far as we have them; None when it does not say."""
+        """Seconds that a busy server asks us to wait, at most ``patience.longest``; None when it does not say."""
         headers = headers_of(response)
         asked = asked_pause(headers.get("retry-after"))
         if asked is None and (reset := headers.get("x-ratelimit-reset", "")).isdigit():
@@ -231,12 +233,12 @@ class Client:
         return None if asked is None else min(asked, self.patience.longest)
 
     def invalid(self, url: str, why: str) -> RefusedError:
-        """The refusal of an answer."""
+        """The refusal, SOURCE_INVALID, of an answer from ``url``."""
         return RefusedError(Reason.SOURCE_INVALID, f"{shown_url(url)} {why}", self.field)
 
     @contextmanager
     def _sent(self, asked: Asked) -> Iterator[tuple[Target, httpcore.Response]]:
-        """The answer after redirects, each of which is judged like the first address."""
+        """The answer after redirects. Each redirect's address is checked like the first one."""
         url, method, body = asked.url, asked.method, asked.body
         first = self._policy.target(url, self.field).origin
         for _ in range(_MOST_REDIRECTS + 1):
@@ -254,7 +256,7 @@ class Client:
         raise self.invalid(asked.url, f"leads on more than {_MOST_REDIRECTS} times")
 
     def _request(self, asked: Asked, target: Target, method: str, body: Any, login: Credentials) -> dict[str, Any]:
-        """What httpcore is told."""
+        """The arguments of httpcore's request."""
         query = urlencode(login.query)
         path = f"{target.path}{('&' if '?' in target.path else '?') + query if query else ''}"
         standard = target.port == (443 if target.scheme == "https" else 80)
@@ -275,14 +277,14 @@ class Client:
         if isinstance(body, bytes):
             headers["Content-Length"] = str(len(body))
         elif body is None and method in {"POST", "PUT"}:
-            headers["Content-Length"] = "0"  # there are servers that want to be told
+            headers["Content-Length"] = "0"  # some servers require it
         patience = self.patience
         waits = {"connect": patience.connect, "read": patience.read, "write": patience.read, "pool": patience.read}
         url = httpcore.URL(scheme=target.scheme, host=target.host, port=target.port, target=path)
         return {"method": method, "url": url, "headers": headers, "content": body, "extensions": {"timeout": waits}}
 
     def _addresses(self, host: str, port: int) -> list[Address]:
-        """Called by the pool, in the thread that asks."""
+        """The allowed addresses of a host. The pool calls this in the requesting thread, whose target is in ``_now``."""
         target: Target = self._now.target
         assert (target.host, target.port) == (host, port)
         return self._policy.addresses(target, self.field)
@@ -293,7 +295,7 @@ class Client:
             return
         quoted = b"".join(_limited(response.iter_stream(), _QUOTED * 4))[: _QUOTED * 4] if status >= 400 else b""
         kind = headers_of(response).get("content-type", "")
-        # A page for people tells nothing in its first lines.
+        # The first lines of an HTML page say nothing useful.
         words = shown(quoted.decode("utf-8", "replace"))[:_QUOTED] if "html" not in kind else ""
         raise UnexpectedStatusError(status, target.url, words, self.field)
 
@@ -318,17 +320,17 @@ class Client:
 
 
 def headers_of(response: httpcore.Response) -> dict[str, str]:
-    """By their names in lower case; of those that are there twice, the last."""
+    """Headers by their names in lower case; of repeated ones, the last."""
     return {name.decode("ascii").lower(): value.decode("latin-1") for name, value in response.headers}
 
 
 def number(text: str | None) -> int | None:
-    """A number of bytes in a header; None when it is none."""
+    """A header's value as a number of bytes; None if it is not one."""
     return int(text) if text and re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def words(error: Exception) -> str:
-    """What went wrong on the way, without what was sent."""
+    """What went wrong with a connection, without quoting the request."""
     text = str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text or "certificate" in text.lower():
         return f"its TLS certificate is not trusted; name its certificate authority in {AUTHORITY}"

@@ -1,4 +1,4 @@
-"""Connections to addresses that were judged, and to no others: what httpcore calls a network backend."""
+"""A network backend for httpcore that connects only to addresses that were checked."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pelagos_contract.source_hosts import Address
 
 
 class JudgedBackend(httpcore.NetworkBackend):  # type: ignore[misc] # without types here
-    """Asks ``addresses`` where a host and port is, and connects there; names are resolved nowhere else."""
+    """Connects to the addresses that ``addresses`` returns for a host and port. Names are resolved nowhere else."""
 
     def __init__(self, addresses: Callable[[str, int], Iterable[Address]]) -> None:
-        """``addresses`` raises for those that must not be asked."""
+        """``addresses`` must raise for hosts that may not be contacted."""
         self._addresses = addresses
         self._sockets = httpcore.SyncBackend()
 
@@ -27,7 +27,7 @@ class JudgedBackend(httpcore.NetworkBackend):  # type: ignore[misc] # without ty
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        """To the first address that answers."""
+        """Connect to the first address that accepts."""
         failed: Exception | None = None
         for address in self._addresses(host, port):
             try:
@@ -39,12 +39,12 @@ class JudgedBackend(httpcore.NetworkBackend):  # type: ignore[misc] # without ty
     def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
     ) -> httpcore.NetworkStream:
-        """Never."""
+        """Always raise: local sockets are never contacted."""
         raise httpcore.ConnectError("no sockets of this machine are asked")
 
 
 def context(authority: str = "") -> ssl.SSLContext:
-    """Trusts the certificate authorities of the system and of certifi, and those in the file ``authority``. Raises OSError."""
+    """A context that trusts the system's and certifi's certificate authorities, and those in ``authority``. Raises OSError."""
     import certifi
 
     made = ssl.create_default_context()

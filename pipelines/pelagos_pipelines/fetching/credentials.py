@@ -1,4 +1,4 @@
-"""What logs in to a server: it goes to the origin that it is meant for, and shows in no message, log or result."""
+"""Credentials for servers. They are sent only to the origin that they are for, and appear in no message, log or result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FIELD = re.compile(r"[!-~]+( [!-~]+)*")
 
 @dataclass(frozen=True)
 class Credentials:
-    """Headers and parts of the query that log in. Made by the functions below."""
+    """Headers and query parameters that authenticate a request. Created by the methods below."""
 
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     query: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -28,24 +28,24 @@ class Credentials:
 
     @classmethod
     def scheme(cls, name: str, value: str) -> Credentials:
-        """``Authorization: <name> <value>``, as servers with a word of their own want it."""
+        """``Authorization: <name> <value>``, for servers with a scheme of their own."""
         return cls.header("Authorization", f"{name} {_line(value)}")
 
     @classmethod
     def basic(cls, user: str, password: str) -> Credentials:
-        """User and password."""
+        """HTTP basic authentication. Raises ValueError for a user name with a colon."""
         if ":" in user:
             raise ValueError("a user's name must not hold a colon")
         return cls.header("Authorization", f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}")
 
     @classmethod
     def header(cls, name: str, value: str) -> Credentials:
-        """A header of the server's own. ValueError for a value that no header can have."""
+        """Any header. Raises ValueError for a value that no header can have."""
         return cls(headers={name: _line(value)})
 
     @classmethod
     def parameter(cls, name: str, value: str) -> Credentials:
-        """A part of the query."""
+        """A parameter of the query. Raises ValueError as `header` does."""
         return cls(query={name: _line(value)})
 
 
@@ -53,7 +53,7 @@ NO_CREDENTIALS = Credentials()
 
 
 def shown_url(url: str) -> str:
-    """An address for people: without a login, and without what stands in its query, where keys often are."""
+    """An address that is safe to show: without a login, and without its query, which often contains keys."""
     try:
         parts = urlsplit(url)
         host = parts.netloc.rpartition("@")[2]
@@ -65,7 +65,7 @@ def shown_url(url: str) -> str:
 
 
 def _line(value: str) -> str:
-    """Files of Secrets often end with a line feed; within a header it would begin another one."""
+    """The value without surrounding whitespace: Secrets often end with a line feed, which would begin another header."""
     value = value.strip()
     if _FIELD.fullmatch(value) is None:
         raise ValueError("a credential is empty, or holds characters that no header can")

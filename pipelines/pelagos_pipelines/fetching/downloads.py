@@ -1,4 +1,4 @@
-"""A file from a server: resumed where it broke off, within its ceiling, on a disk with room, held against its digest."""
+"""Downloads files: resumes them where they broke off, checks size and disk space, and compares them with their digests."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from pelagos_pipelines.fetching.patience import FetchError
 from pelagos_pipelines.fetching.policy import Target
 
 LARGEST = 2**40
-"""Bytes of a file, unless somebody says less: what disks and archives hold is less by far."""
+"""The most bytes of a file, if the caller sets no lower limit; far more than disks and archives hold."""
 _MINUTE = 60.0
 _CHANGES = 2
-"""Whole downloads that may give something else than what was expected."""
+"""After so many downloads with unexpected content, the file is refused."""
 Told = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Validators:
-    """What a server says of a file without sending it; None and "" for what it does not say."""
+    """What a server reports about a file without sending it; None and "" for what it does not report."""
 
     etag: str = ""
     modified: str = ""
@@ -40,19 +40,19 @@ class Validators:
 
     @property
     def state(self) -> str:
-        """Text that changes when the content does; "" when nobody can tell by it."""
-        # A weak ETag tells what looks the same, which is enough here: nothing is joined by it.
+        """A text that changes when the content does; "" when the server reports too little for that."""
+        # A weak ETag is good enough here, because no parts of files are joined by it.
         told = self.etag or (f"{self.modified} {self.size}" if self.modified and self.size is not None else "")
         return told[:500]
 
 
 class UnchangedError(Exception):
-    """The file is the one that ``Wanted.unless`` tells of, as its server says (RFC 9110, section 15.4.5); nothing was sent."""
+    """The server says that the file is still as ``Wanted.unless`` describes it (RFC 9110, section 15.4.5); nothing was sent."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file at ``url`` that is to lie at ``target``. ``size`` in bytes, ``sha256`` and ``md5`` in hex: those that are known."""
+    """A file to download from ``url`` to ``target``. ``size`` in bytes, ``sha256`` and ``md5`` in hexadecimal, where known."""
 
     url: str
     target: Path
@@ -63,17 +63,17 @@ class Wanted:
     limit: int = LARGEST
     headers: dict[str, str] = field(default_factory=dict)
     unless: Validators | None = None
-    """What its server said of one that is here already."""
+    """What the server reported about a copy that is here already."""
 
     @property
     def is_known(self) -> bool:
-        """Whether its digest will tell that it is the right one."""
+        """Whether a digest is known, which will prove that it is the right file."""
         return bool(self.sha256 or self.md5)
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """The file that lies at ``path``."""
+    """A downloaded file at ``path``, with its size in bytes, and its digests in hexadecimal."""
 
     path: Path
     size: int
@@ -83,7 +83,7 @@ class Fetched:
 
 
 def validators(client: Client, url: str, login: Credentials = NO_CREDENTIALS) -> Validators:
-    """What the server says of the file now; where it does not know HEAD, the beginning of the file is asked for.
+    """What the server reports about the file now. If it refuses HEAD, the first byte of the file is requested.
 
     Raises as `Client.json` does.
     """
@@ -91,20 +91,20 @@ def validators(client: Client, url: str, login: Credentials = NO_CREDENTIALS) ->
     try:
         return client.ask(Asked(url, "HEAD", login=login), use)
     except UnexpectedStatusError as error:
-        # Addresses that are signed for GET refuse HEAD in any of these ways.
+        # Addresses that are signed for GET refuse HEAD with any of these.
         if error.status not in {400, 401, 403, 404, 405, 501}:
             raise
     return client.ask(Asked(url, headers={"Range": "bytes=0-0"}, login=login, expect=(200, 206, 416)), use)
 
 
 def download(client: Client, wanted: Wanted, progress: Told | None = None) -> Fetched:
-    """Bring the file. ``progress`` is called with bytes, and with all of them or 0 where that is not known.
+    """Download the file. ``progress`` is called with the bytes that are here, and with the total, or 0 if that is not known.
 
     Raises:
-        RefusedError: as `Client.json`; SOURCE_CHANGED when its digest is another, or it changes again and again.
-        FetchError: see there.
-        FullError: the disk has no room; known before the first byte where the server says the size.
-        UnchangedError: see there.
+        RefusedError: as `Client.json`; SOURCE_CHANGED when its size or digest is not the expected one in two downloads.
+        FetchError: the server is unavailable or too slow.
+        FullError: the disk has too little space; raised before the first byte if the server reports the size.
+        UnchangedError: the file is as ``wanted.unless`` describes it.
     """
     part = wanted.target.with_name(f"{wanted.target.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +117,7 @@ def download(client: Client, wanted: Wanted, progress: Told | None = None) -> Fe
 
 
 class _Download:
-    """What has come so far of one file."""
+    """The state of one download: the bytes that have arrived, and their running digests."""
 
     def __init__(self, client: Client, wanted: Wanted, part: Path, file: BinaryIO, progress: Told) -> None:
         self._client, self._wanted, self._part, self._file, self._progress = client, wanted, part, file, progress
@@ -143,7 +143,7 @@ class _Download:
                 broke = str(error)
             if not broke and self._is_whole():
                 return Fetched(self._part, self._done, self._sha256.hexdigest(), self._md5.hexdigest(), self._found)
-            # As long as something comes, a bad line costs time alone.
+            # A try that brought some bytes resets the count: a bad connection then costs only time.
             tried = 1 if self._done > before else tried + 1
             if tried >= self._client.patience.tries:
                 raise FetchError(f"{doing}: {broke or 'less came than was promised'}, {tried} times")
@@ -153,6 +153,7 @@ class _Download:
         headers = dict(self._wanted.headers)
         etag = self._found.etag
         is_strong = etag.startswith('"')
+        # Without a strong ETag or a digest, nothing would show that the rest belongs to the same content: start from scratch.
         if self._done and not is_strong and not self._wanted.is_known:
             self._restart()
         if self._done:
@@ -161,7 +162,7 @@ class _Download:
                 headers["If-Range"] = etag
         expect: tuple[int, ...] = (200, 206, 416)
         if not self._done and (unless := self._wanted.unless) is not None and (unless.etag or unless.modified):
-            # The date counts only where there is no ETag, by the standard.
+            # RFC 9110 ignores the date if there is an ETag.
             headers |= {"If-None-Match": unless.etag} if unless.etag else {"If-Modified-Since": unless.modified}
             expect = (*expect, 304)
         return Asked(self._wanted.url, headers=headers, login=self._wanted.login, expect=expect)
@@ -172,7 +173,7 @@ class _Download:
         self._take(target, response)
 
     def _take(self, target: Target, response: httpcore.Response) -> None:
-        """Write what the answer brings behind what is there, or anew."""
+        """Append the answer's content, or start from scratch if the server sends the whole file."""
         headers = headers_of(response)
         if response.status == 206 and not self._continues(headers):
             self._changed("it answers with another part than was asked for")
@@ -186,7 +187,7 @@ class _Download:
             self._found = _validators(response)
         left = number(headers.get("content-length"))
         if response.status == 206:
-            # A server may send less than was asked for, and says of how much.
+            # A server may send less than was requested; Content-Range has the whole size.
             self._whole = number(headers.get("content-range", "").rpartition("/")[2]) or 0
         total = self._wanted.size if self._wanted.size is not None else (self._done + left if left is not None else 0)
         self._require_room(max(total, self._done + (left or 0)), target)
@@ -201,7 +202,8 @@ class _Download:
                     self._client.deadline.require(f"downloading {shown_url(target.url)}")
                     end, mark = self._client.deadline.clock() + _MINUTE, self._done
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
-            # Not to be asked again as it was: what came is kept, and the rest asked for.
+            # Another class of error, so that `Client.ask` does not repeat the same request: `run` keeps what has arrived, and
+            # requests the rest.
             raise _SlowError(words(error)) from None
 
     def _continues(self, headers: dict[str, str]) -> bool:
@@ -234,7 +236,7 @@ class _Download:
             raise FullError(errno.ENOSPC, self._part, total - self._done)
 
     def _is_whole(self) -> bool:
-        """Whether it is what was asked for. Raises RefusedError once it is not for the second time."""
+        """Whether the file is complete and as expected. Raises RefusedError when its content is wrong for the second time."""
         wanted = self._wanted
         if (not self._done and self._changes) or self._done < self._whole:
             return False
@@ -262,7 +264,7 @@ class _Download:
 
 
 class _SlowError(Exception):
-    """The server sends, and not enough; or broke off."""
+    """The server sends too slowly, or the connection broke while it sent."""
 
 
 def _validators(response: httpcore.Response) -> Validators:

@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 
 
 class FetchError(Exception):
-    """A server does not answer, or cannot now. Trying the step again helps."""
+    """A server does not answer, or cannot serve the request now. Trying the step again helps."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds, and tries. ``total`` is for everything that one client does; ``longest`` for one pause that a server asks for.
+    """Timeouts and pauses in seconds, and the number of tries. ``total`` bounds everything that one client does.
 
-    ``slowest``: bytes a second below which, over a minute, a download counts as hanging.
+    ``longest`` bounds a pause that a server asks for. ``slowest``: a download with fewer bytes per second over a minute has hung.
     """
 
     connect: float = 15.0
@@ -32,7 +32,7 @@ class Patience:
 
 
 class Deadline:
-    """The end of all patience, by a monotonic clock."""
+    """The time at which a client gives up, by a monotonic clock."""
 
     def __init__(
         self,
@@ -40,18 +40,18 @@ class Deadline:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """From now on."""
+        """Start the clock: the deadline is ``patience.total`` seconds from now."""
         self.patience = patience
         self.clock, self._sleep = clock, sleep
         self._end = clock() + patience.total
 
     def require(self, doing: str) -> None:
-        """Raises FetchError when there is no time left."""
+        """Raise FetchError when there is no time left."""
         if self.clock() >= self._end:
             raise FetchError(f"{doing}: it took longer than {self.patience.total:.0f} s in all, and is given up")
 
     def pause(self, seconds: float, doing: str) -> None:
-        """Wait. Raises FetchError when the time that is left would not be enough."""
+        """Wait. Raises FetchError instead when the time left is too short for it."""
         if self.clock() + seconds >= self._end:
             raise FetchError(
                 f"{doing}: the server asks for a pause of {seconds:.0f} s, and there is no time left for it"
@@ -59,14 +59,14 @@ class Deadline:
         self._sleep(seconds)
 
     def back_off(self, tried: int) -> float:
-        """Seconds before the next try, of which ``tried`` failed: longer each time, and not the same for all who wait."""
+        """Seconds to wait after ``tried`` failed tries: doubled each time, with jitter so that clients do not retry together."""
         patience = self.patience
         longest: float = min(patience.first_pause * 2 ** (tried - 1), patience.longest_pause)
         return longest * (0.5 + random.random() / 2)  # noqa: S311 - spreads load
 
 
 def asked_pause(value: str | None, now: datetime | None = None) -> float | None:
-    """Seconds that a header Retry-After asks for, which may be a date; None when it says nothing that is understood."""
+    """Seconds to wait by a Retry-After header, which may be a date; None when it cannot be understood."""
     if not value:
         return None
     text = value.strip()

@@ -1,7 +1,7 @@
-"""The way to one server for programs of others: a proxy of this machine that leads to addresses that were judged.
+"""A local proxy that leads other people's programs to one server, at addresses that were checked.
 
-They would resolve the name again, and a name that leads to a public address when it is judged may lead into the network of the
-platform a moment later. Through this the program gets to that server, by whatever it calls it, and to no other.
+Such a program resolves the name again, and a name with a public address when it is checked may lead into the platform's network a
+moment later. Through this proxy the program reaches only that one server, at the checked addresses.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pelagos_pipelines.fetching.policy import Target
 
 _LONGEST_HEAD = 64 * 1024
 _SECONDS = 20.0
-"""For a connection to be made, and for the first lines of a program."""
+"""Timeout for connecting to the server, and for reading the head of a program's request."""
 _CONNECT = "CONNECT"
 _HOPS = (b"connection:", b"proxy-connection:", b"keep-alive:")
 
 
 @contextmanager
 def leading_to(target: Target, addresses: Sequence[Address]) -> Iterator[str]:
-    """The url of the proxy, for as long as it is open."""
+    """Run a proxy to ``target`` during the block, which receives its url."""
     with _Server(target, addresses) as server:
         thread = threading.Thread(target=server.serve_forever, name="pinned", daemon=True)
         thread.start()
@@ -45,7 +45,7 @@ class _Server(socketserver.ThreadingTCPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
 
     def connected(self) -> socket.socket | None:
-        """To the first address that answers."""
+        """A connection to the first address that accepts, or None."""
         for address in self.addresses:
             with contextlib.suppress(OSError):
                 return socket.create_connection((str(address), self.target.port), _SECONDS)
@@ -53,12 +53,12 @@ class _Server(socketserver.ThreadingTCPServer):
 
 
 class _Handler(socketserver.StreamRequestHandler):
-    rbufsize = 0  # what follows the head is for the server
+    rbufsize = 0  # unbuffered, because what follows the head is for the server
     timeout = _SECONDS
     server: _Server
 
     def handle(self) -> None:
-        """One connection; of plain http one request, after which the program makes another."""
+        """Serve one connection. With plain http it carries one request; the program opens another for the next."""
         with contextlib.suppress(OSError):
             lines = self._head()
             words = lines[0].decode("latin-1").split() if lines else []
@@ -110,7 +110,7 @@ class _Handler(socketserver.StreamRequestHandler):
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
-    """Until one of them ends."""
+    """Copy bytes until the source ends or a connection fails, then end the target's input."""
     with contextlib.suppress(OSError):
         while content := source.recv(64 * 1024):
             target.sendall(content)

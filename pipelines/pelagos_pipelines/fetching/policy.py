@@ -1,7 +1,7 @@
-"""Which addresses are asked: the setting of the platform, held against every url before its server gets a byte.
+"""Decides which addresses may be contacted: the platform's setting is checked for every url before its server gets a byte.
 
-A name is resolved once, all of its addresses are judged, and the connection is made to one of them: a name that leads elsewhere a
-moment later leads nowhere.
+A name is resolved once, all of its addresses are checked, and the connection is made to one of these. So a name that resolves to
+another address a moment later has no effect.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ Resolver = Callable[[str, int], list[Address]]
 
 @dataclass(frozen=True)
 class Target:
-    """What a url says, judged but for its addresses. ``host`` is in lower case, and an address in its usual form."""
+    """A parsed url, checked except for its addresses. ``host`` is in lower case, or an address in its usual form."""
 
     url: str
     scheme: str
     host: str
     port: int
     path: str
-    """With the query."""
+    """The path with the query."""
 
     @property
     def origin(self) -> tuple[str, str, int]:
-        """To whom credentials may go."""
+        """Scheme, host and port: credentials may be sent only to the same origin."""
         return self.scheme, self.host, self.port
 
 
@@ -53,10 +53,10 @@ def resolve(host: str, port: int) -> list[Address]:
 
 
 class Policy:
-    """The setting ``value``, which stands in ``where``, for the addresses that ``field`` names."""
+    """The platform's setting ``value``, found in ``where``, by which addresses are allowed."""
 
     def __init__(self, value: str = "", where: str = _HERE, resolver: Resolver = resolve) -> None:
-        """Raises RefusedError for a value that is no setting: nothing is fetched by half of one."""
+        """Parse the setting. Raises RefusedError if any part of it is invalid, so that no partial setting is applied."""
         self._value, self._where, self._resolver = value.strip(" ,"), where, resolver
         try:
             self._allowed: Allowed = source_hosts.parse(value)
@@ -67,12 +67,12 @@ class Policy:
 
     @classmethod
     def read(cls, variables: Mapping[str, str] | None = None) -> Policy:
-        """From the environment of a step."""
+        """The policy from a step's environment variables."""
         given = os.environ if variables is None else variables
         return cls(given.get(source_hosts.VARIABLE, ""), given.get(source_hosts.OF) or _HERE)
 
     def target(self, url: str, field: str) -> Target:
-        """What the url says. Raises RefusedError: SOURCE_NOT_ALLOWED, with what to change."""
+        """Parse and check a url. Raises RefusedError: SOURCE_NOT_ALLOWED, with what to change."""
         try:
             target = _parsed(url)
         except ValueError as error:
@@ -86,11 +86,11 @@ class Policy:
         return target
 
     def addresses(self, target: Target, field: str) -> list[Address]:
-        """Those that the host has now; all of them may be asked.
+        """The host's present addresses, all of which are allowed.
 
         Raises:
-            RefusedError: SOURCE_NOT_ALLOWED, with what to change.
-            FetchError: the name is not known now.
+            RefusedError: SOURCE_NOT_ALLOWED for any other address, with what to change.
+            FetchError: the name does not resolve now.
         """
         address = source_hosts.literal(target.host)
         try:
@@ -119,7 +119,7 @@ class Policy:
         raise _refused(f"{told}, which the platform has not allowed. Have {self._line(target)}", field)
 
     def _line(self, target: Target) -> str:
-        """The exact line with which it would be allowed."""
+        """The exact line of the setting that would allow the target."""
         entry = source_hosts.entry(target.scheme, target.host, target.port)
         value = f"{self._value}, {entry}" if self._value else entry
         line = f"{source_hosts.VARIABLE}={value!r}" if self._where == _HERE else f'{source_hosts.KEY}: "{value}"'
@@ -127,7 +127,7 @@ class Policy:
 
 
 def _parsed(url: str) -> Target:
-    """What the url says. Raises ValueError for one that another program could read in another way."""
+    """Parse a url. Raises ValueError for one that another program could parse differently."""
     if len(url) > LONGEST_URL:
         raise ValueError(f"it has {len(url)} characters, allowed are {LONGEST_URL}")
     if _PLAIN.fullmatch(url) is None or "\\" in url or _ESCAPED.search(url):
@@ -148,7 +148,7 @@ def _parsed(url: str) -> Target:
 
 
 def _host(netloc: str) -> tuple[str, str]:
-    """Host and port, "" for none. Raises ValueError."""
+    """Host and port; the port is "" if there is none. Raises ValueError."""
     found = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:]+))(?::([0-9]{1,5}))?", netloc)
     if found is None:
         raise ValueError("it names no host and port that can be read")

@@ -1,4 +1,4 @@
-"""A file that is sent: in pieces, so that memory holds one of them, and from its beginning with every try."""
+"""Files as request bodies: read in pieces, so that only one is in memory, and from the beginning for every try."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PIECE = 2**20
-"""Bytes that are read at once."""
+"""Bytes per read."""
 
 
 @dataclass(frozen=True)
 class FileBody:
-    """The file at ``path``, of ``size`` bytes. ``progress`` is called with how many of them have been sent."""
+    """The file at ``path``, of ``size`` bytes. ``progress`` is called with the number of bytes that have been sent."""
 
     path: Path
     size: int
     progress: Callable[[int], None] = lambda done: None
 
     def pieces(self) -> Iterator[bytes]:
-        """All of it. Raises OSError."""
+        """The content, piece by piece. Raises OSError."""
         done = 0
         with self.path.open("rb") as file:
             while piece := file.read(PIECE):
