@@ -1,5 +1,5 @@
-"""What the control plane and the data plane say to each other, and what both need to say it.
+"""The messages between control plane and data plane, and code that both share.
 
-Imported by both; knows neither of them, no Kubernetes and no training framework. Modules without pydantic (see the import
-contracts) may be used by the code that serves models, whose environment has none.
+Imported by both; it depends on neither of them, nor on Kubernetes or a training framework. Modules without pydantic (see the
+import contracts) may also be used by the code that serves models, whose environment has no pydantic.
 """

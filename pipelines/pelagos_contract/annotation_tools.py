@@ -1,4 +1,4 @@
-"""Servers of annotation tools, as specs name them: what stands in the fields of ``spec.source`` that are theirs."""
+"""Models for the fields of ``spec.source`` that name servers of annotation tools."""
 
 from __future__ import annotations
 

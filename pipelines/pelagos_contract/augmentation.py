@@ -1,4 +1,4 @@
-"""By how much training images are altered at random: declared with the dataset, so that all models of a version see the same."""
+"""Random augmentation of training images, declared with the dataset, so that it is the same for all models of a version."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pydantic import Field
 from pelagos_contract.base import Strict
 
 SHEET = "report/augmentation.png"
-"""Examples of what the declared augmentation makes of images, in the folder of their version."""
+"""Path of a sheet with examples of the declared augmentation, in the folder of its version."""
 LARGEST_SHEET = 8 * 1024**2
-"""Bytes of it."""
+"""Most bytes of the sheet."""
 SHEET_BEGINS = b"\x89PNG\r\n\x1a\n"
 
 
@@ -69,12 +69,12 @@ class Augmentation(Strict):
 
     @property
     def settled(self) -> Augmentation | None:
-        """None where nothing is set: that makes no other version."""
+        """The same without empty parts, and None where nothing is set, so that such specs have the same digest."""
         colors = self.color
         told = self if colors is None or colors != type(colors)() else self.model_copy(update={"color": None})
         return None if told == type(told)() else told
 
     def listed(self) -> dict[str, bool | int]:
-        """Each that is set, by its path."""
+        """The fields that are set, by their paths."""
         found = self.written()
         return found | {f"color.{name}": value for name, value in found.pop("color", {}).items()}

@@ -1,4 +1,4 @@
-"""How classes of a training split that are shown unevenly are made up for: declared with the dataset, heeded by trainings."""
+"""How trainings compensate for class imbalance in the training split: declared with the dataset, applied by trainings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pelagos_contract.base import Strict
 Strategy = Literal["None", "Oversample", "Undersample", "ClassWeights"]
 Counted = Literal["Images", "Annotations"]
 MOST_REPEATS = 100
-"""Of one image in an epoch: beyond, a model learns the image by heart, whatever the target is."""
+"""Most repetitions of an image in an epoch: with more, a model memorizes the image, whatever the target is."""
 MOST_WEIGHT = 100
-"""Of the largest weight to the smallest one: beyond, single images decide where a step goes."""
+"""Largest ratio between class weights: with more, single images determine a training step."""
 LARGEST_TARGET = 999_999
 ABOVE_TARGET = "AboveTarget"
-"""Why an epoch leaves an image out."""
+"""The reason why an epoch leaves an image out."""
 _TARGET = "^(Median|Largest|Smallest|[1-9][0-9]{0,5})$"
 
 
@@ -63,12 +63,12 @@ class Balance(Strict):
 
     @property
     def aim(self) -> str:
-        """The target, where none is declared, too."""
+        """The target, or its default where none is declared."""
         return self.target or ("Largest" if self.strategy == "ClassWeights" else "Median")
 
     @property
     def is_idle(self) -> bool:
-        """Whether no class can be on the side of the target where something is done."""
+        """Whether the strategy has no effect, since no class can be on the side of the target that it changes."""
         return self.aim == ("Largest" if self.strategy == "Undersample" else "Smallest")
 
 

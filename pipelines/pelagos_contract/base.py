@@ -1,4 +1,4 @@
-"""The base of all messages and of the parts that specs and requests share, and a kind of value that registries decide."""
+"""The base class of all messages and shared parts of specs, and a string type whose values come from a registry."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ class Strict(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", frozen=True)
 
     def written(self) -> dict[str, Any]:
-        """As it stands in YAML and JSON; what is None is left out."""
+        """The document as in YAML and JSON, without fields that are None."""
         return self.model_dump(by_alias=True, mode="json", exclude_none=True)
 
 
 class OneOf:
-    """Of a text in a model: one of the names that there are when it is parsed, and when its schema is rendered."""
+    """Annotation of a string field: one of the names that exist when it is parsed, or when its schema is rendered."""
 
     def __init__(self, names: Callable[[], tuple[str, ...]]) -> None:
-        """``names`` are asked for each time."""
+        """``names`` is called each time, since extensions may register more."""
         self._names = names
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """As of a Literal, whose names are fixed."""
+        """Like Literal, but with names that are looked up at validation."""
         return core_schema.no_info_plain_validator_function(self._checked)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """The names as an enumeration."""
+        """The current names as an enumeration."""
         return {"enum": list(self._names()), "type": "string"}
 
     def _checked(self, value: object) -> object:

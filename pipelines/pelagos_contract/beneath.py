@@ -1,8 +1,8 @@
-"""Files below a folder that strangers may write to, opened step by step from its descriptor and never through a link.
+"""Opens files below a folder that untrusted users can write to, component by component by descriptor, never through a link.
 
-All that reads users' files uses this: annotation readers, the integrity check, versions and checkpoints by a `Folder` that they
-hold open; the engines that look at the data volume and at the store by a path for each look. A path is checked again by whoever
-opens it later; a descriptor is not: what was looked at is what is read, whatever the name stands for by then.
+All code that reads users' files uses this. Annotation readers, the integrity check, versions and checkpoints hold a `Folder`
+open. The engines that look at the data volume and at the store pass a path each time. A path has to be checked again whenever it
+is opened; a descriptor has not: the file that was checked is the one that is read, even if its name points elsewhere by then.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from itertools import islice
 from pathlib import Path
 
 MAX_DEPTH = 64
-"""Folders below one another. Deeper ones are no layout of images, and would cost a descriptor each."""
+"""Most nested folders. No layout of images is deeper, and each level would cost a descriptor."""
 STEP = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""A pipe without a writer must not make us wait."""
+"""O_NONBLOCK, since opening a pipe without a writer would block."""
 _LINKS = frozenset({errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENODEV, errno.EMLINK})
-"""With what the opening of links, and of what is no file, ends."""
+"""Errors when a link, or something that is not a file, is opened with these flags."""
 _CHUNK = 1024**2
 
 
 class NoFileError(Exception):
-    """The name stands for a link, or leads through one, or for what is no regular file."""
+    """The name is a link, leads through one, or is not a regular file."""
 
 
 class FileInsteadError(NoFileError):
-    """A file stands where a folder should be, so that nothing can be below it."""
+    """A component of the path is a file instead of a folder."""
 
 
 class TooLargeError(Exception):
-    """The file has more bytes than the caller reads."""
+    """The file has more bytes than the caller accepts."""
 
     def __init__(self, size: int) -> None:
         super().__init__(f"{size} bytes")
@@ -45,16 +45,16 @@ class TooLargeError(Exception):
 
 
 class ChangedError(Exception):
-    """The file was changed or removed while it was read. Trying again helps."""
+    """The file was changed or removed while it was read. A retry can help."""
 
 
 @dataclass
 class Listing:
-    """What lies below a folder: paths relative to it, with forward slashes.
+    """The contents of a folder, as paths relative to it with forward slashes.
 
-    ``special`` are pipes, sockets and devices; ``closed`` what may not be read; ``deep`` the folders below which nobody looked;
-    ``unwanted`` everything but folders that has a name, or lies in a folder with a name, that is not wanted; ``bare`` are
-    folders in which nothing else is.
+    ``special`` are pipes, sockets and devices; ``closed`` cannot be read for lack of permission; ``deep`` are folders that were
+    not entered, at `MAX_DEPTH`; ``unwanted`` are entries other than folders whose name, or that of a folder on the way, is not
+    wanted; ``bare`` are empty folders.
     """
 
     files: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Opened:
-    """An open regular file, and how it was when it was opened."""
+    """An open regular file, with its stat result from when it was opened."""
 
     descriptor: int
     path: str
@@ -77,23 +77,23 @@ class Opened:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return self.seen.st_size
 
     def require_same(self) -> None:
-        """Raise ChangedError when the file is not what it was."""
+        """Raise ChangedError if the file has changed since it was opened."""
         _require_same(self.seen, os.fstat(self.descriptor), self.size, self.path)
 
 
 class Folder:
-    """An open folder. Safe to use from several threads; closed when the last reference is gone."""
+    """An open folder. Safe to use from several threads; closed when it is garbage-collected."""
 
     def __init__(self, path: Path, below: str = ".") -> None:
-        """Open ``path``, which is trusted, or the folder ``below`` it, on the way to which links are not followed.
+        """Open ``path``, which is trusted, or the folder ``below`` it without following links on the way.
 
         Raises:
-            NoFileError: there is a link on the way, or no folder at its end.
-            OSError: it is not there, or may not be opened.
+            NoFileError: there is a link on the way, or it is not a folder.
+            OSError: it does not exist or cannot be opened.
         """
         self._descriptor = -1
         base = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -108,9 +108,9 @@ class Folder:
             os.close(self._descriptor)
 
     def look(self, wanted: Callable[[str], bool], limit: int) -> Listing:
-        """All entries, divided by whether their name, and the names of their folders, are ``wanted``.
+        """List all entries, sorted by kind and by whether their name and those of their folders are ``wanted``.
 
-        Nobody looks further after ``limit`` entries: the listing then has more than that.
+        The search ends beyond ``limit`` entries: the listing then has more than that.
         """
         found = Listing()
         folders = [("", True)]
@@ -120,7 +120,7 @@ class Folder:
         return found
 
     def is_file(self, path: str) -> bool:
-        """Whether ``path`` is a regular file that may be read."""
+        """Whether ``path`` is a regular file, reached without a link."""
         try:
             with self._above(path) as (above, name):
                 return stat.S_ISREG(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
@@ -129,14 +129,14 @@ class Folder:
 
     @contextlib.contextmanager
     def open(self, path: str) -> Iterator[Opened]:
-        """A regular file, opened for reading.
+        """Open a regular file for reading.
 
         Raises:
-            NoFileError: it is none, or a link leads to it.
-            ChangedError: it is not there any more.
-            OSError: it may not be opened.
+            NoFileError: it is not a regular file, or a link leads to it.
+            ChangedError: it no longer exists.
+            OSError: it cannot be opened.
         """
-        # Of what is opened by the thousand: without a block for each thing that can go wrong.
+        # Files are opened by the thousand: one try block is cheaper than a context manager for each kind of error.
         try:
             with _above(self._descriptor, path) as (above, name):
                 opened = _open(above, name, path)
@@ -148,7 +148,7 @@ class Folder:
             os.close(opened.descriptor)
 
     def read(self, path: str, limit: int) -> bytes:
-        """The content of a regular file of at most ``limit`` bytes, as it was at one time.
+        """A consistent read of a regular file of at most ``limit`` bytes.
 
         Raises:
             TooLargeError: it has more.
@@ -168,7 +168,7 @@ class Folder:
         return content
 
     def copy(self, path: str, target: Path, limit: int | None = None) -> str:
-        """Copy a regular file to ``target``; the sha256 of the bytes that were written.
+        """Copy a regular file to ``target``; returns the SHA-256 of the written bytes.
 
         Raises:
             TooLargeError: it has more than ``limit`` bytes; nothing was written.
@@ -181,7 +181,7 @@ class Folder:
                 return _poured(opened, file.fileno())
 
     def pour(self, path: str, descriptor: int) -> str:
-        """Likewise into the open file ``descriptor``, without a limit."""
+        """Copy a regular file into the open file ``descriptor``, without a limit; returns the SHA-256. Raises as ``copy``."""
         with self.open(path) as opened:
             return _poured(opened, descriptor)
 
@@ -193,7 +193,7 @@ class Folder:
             yield found
 
     def _sort_in(self, path: str, wanted: Callable[[str], bool], limit: int, found: Listing) -> list[tuple[str, bool]]:
-        """Put the entries of one folder into the listing; the folders among them, with whether they are wanted."""
+        """Add the entries of one folder to the listing; returns its folders, with whether they are wanted."""
         try:
             with self._above(path) as (above, name):
                 descriptor = os.open(name, FOLDER, dir_fd=above)
@@ -201,7 +201,7 @@ class Folder:
             (found.unwanted if wanted is _nothing else found.closed).append(path or ".")
             return []
         except (FileNotFoundError, NotADirectoryError, NoFileError, ChangedError):
-            return []  # removed, or replaced, since its name was read
+            return []  # removed or replaced since its name was read
         folders = []
         try:
             with os.scandir(descriptor) as entries:
@@ -236,12 +236,12 @@ class Folder:
 
 @contextlib.contextmanager
 def parent(root: Path, path: str) -> Iterator[tuple[int, str]]:
-    """The descriptor of the folder that holds the last part of ``path``, below the trusted ``root``, and that part.
+    """Open the parent folder of ``path`` below the trusted ``root``; yields its descriptor and the last component.
 
     Raises:
-        NoFileError: a link stands where a folder should be, or the path leads out.
-        FileInsteadError: likewise a file.
-        OSError: it is not there, or may not be entered.
+        NoFileError: a component is a link, or the path leads out of ``root``.
+        FileInsteadError: a component is a file.
+        OSError: the folder does not exist or cannot be entered.
     """
     base = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -253,7 +253,7 @@ def parent(root: Path, path: str) -> Iterator[tuple[int, str]]:
 
 @contextlib.contextmanager
 def made_parent(root: Path, path: str) -> Iterator[tuple[int, str]]:
-    """Likewise; folders that are missing on the way are made, for this account alone."""
+    """Like ``parent``, but creates missing folders on the way with mode 0700."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     for depth in range(1, len(parts)):
         with parent(root, "/".join(parts[:depth])) as (folder, name), contextlib.suppress(FileExistsError):
@@ -263,7 +263,7 @@ def made_parent(root: Path, path: str) -> Iterator[tuple[int, str]]:
 
 
 def names(root: Path, path: str) -> list[str]:
-    """Names in a folder below ``root``. Raises as ``parent`` does."""
+    """The names in a folder below ``root``. Raises as ``parent`` does."""
     with parent(root, path) as (above, name):
         step = _step(above, name, path)
     try:
@@ -277,19 +277,19 @@ def names(root: Path, path: str) -> list[str]:
 
 
 def read(root: Path, path: str, limit: int) -> bytes:
-    """The content of a regular file below ``root``; a pipe is not waited for.
+    """The content of a regular file below ``root``. Never blocks on a pipe.
 
     Raises:
         NoFileError: see parent.
         TooLargeError: it has more than ``limit`` bytes.
-        OSError: it is not there, or may not be read.
+        OSError: it does not exist or cannot be read.
     """
     with parent(root, path) as (folder, name):
         return read_in(folder, name, path, limit)
 
 
 def read_in(folder: int, name: str, path: str, limit: int) -> bytes:
-    """Likewise of the file ``name`` in the open ``folder``, of which people speak as ``path``."""
+    """Like ``read`` for the file ``name`` in the open ``folder``; messages call it ``path``."""
     with _opened(folder, name, path) as opened, os.fdopen(os.dup(opened.descriptor), "rb") as file:
         content = file.read(limit + 1)
     if len(content) > limit:
@@ -298,13 +298,13 @@ def read_in(folder: int, name: str, path: str, limit: int) -> bytes:
 
 
 def seen(root: Path, path: str) -> os.stat_result:
-    """What stands at ``path`` itself, be it a link. Raises as ``parent`` does."""
+    """The stat result of ``path``, without following a final link. Raises as ``parent`` does."""
     with parent(root, path) as (folder, name):
         return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
 
 def latest_change(root: Path, path: str) -> float:
-    """When what stands at ``path``, or anything below it, was written last (Unix time). Raises as ``parent`` does."""
+    """The latest modification of ``path`` or anything below it, as Unix time. Raises as ``parent`` does."""
     latest = seen(root, path).st_mtime
     waiting = [path]
     while waiting:
@@ -320,9 +320,9 @@ def latest_change(root: Path, path: str) -> float:
 
 
 def remove(root: int, name: str) -> None:
-    """Remove what stands at ``name`` in the open folder ``root``, however deep it is; what cannot be removed stays.
+    """Remove ``name`` in the open folder ``root`` recursively, at any depth; what cannot be removed stays.
 
-    Folders are moved up before they are emptied, so that neither a path nor our own stack can become too long.
+    Nested folders are moved up to ``root`` before they are emptied, so that neither paths nor the call stack grow with depth.
     """
     waiting, moved = [name], 0
     while waiting:
@@ -348,19 +348,19 @@ def remove(root: int, name: str) -> None:
 
 
 def resolved(base: Path, path: str) -> str | None:
-    """Where ``path`` leads from the resolved folder ``base`` by links, as a path below it; None when that is elsewhere.
+    """Resolve the links of ``path`` from the resolved folder ``base``, as a path below it; None when it leads elsewhere.
 
-    Only names are looked at. Whoever opens the file follows no link, so that it does not matter what changes meanwhile.
+    Only names are read. The file is later opened without following links, so changes after this call do no harm.
     """
     try:
         real = Path(os.path.realpath(base / path))
         return real.relative_to(base).as_posix() if real.is_relative_to(base) else None
-    except (OSError, ValueError, RuntimeError):  # removed between two looks; a name that none can have
+    except (OSError, ValueError, RuntimeError):  # removed in between; an impossible name; a loop of links
         return None
 
 
 def _nothing(name: str) -> bool:
-    """What is wanted below a folder that is not."""
+    """The predicate for names below an unwanted folder: none is wanted."""
     return False
 
 
@@ -374,7 +374,7 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 @contextlib.contextmanager
 def _above(descriptor: int, path: str) -> Iterator[tuple[int, str]]:
-    """The descriptor of the folder that holds the last part of ``path``, and that part. Raises as ``parent`` does."""
+    """Like ``parent``, from an open folder."""
     parts = [part for part in path.split("/") if part not in ("", ".")] or ["."]
     if ".." in parts or path.startswith("/") or "\0" in path:
         raise NoFileError(f"{path!r} does not stay below the folder")
@@ -403,7 +403,7 @@ def _step(folder: int, name: str, path: str) -> int:
 
 @contextlib.contextmanager
 def _opened(folder: int, name: str, path: str) -> Iterator[Opened]:
-    """The regular file ``name`` in an open folder, of which people speak as ``path``; a pipe is not waited for."""
+    """Open the regular file ``name`` in an open folder; messages call it ``path``. Never blocks on a pipe."""
     opened = _open(folder, name, path)
     try:
         yield opened
@@ -413,7 +413,7 @@ def _opened(folder: int, name: str, path: str) -> Iterator[Opened]:
 
 def _open(folder: int, name: str, path: str) -> Opened:
     try:
-        # Merely opening a device may do something; only then is the descriptor judged, which cannot be swapped.
+        # Check the name first, since merely opening a device can have effects; then the descriptor, which cannot be swapped.
         _require_file(os.stat(name, dir_fd=folder, follow_symlinks=False), path)
         descriptor = os.open(name, _FILE, dir_fd=folder)
     except OSError as error:
@@ -440,7 +440,7 @@ def _poured(opened: Opened, descriptor: int) -> str:
 
 
 def write(descriptor: int, content: bytes) -> None:
-    """Write all of it into an open file. Raises OSError."""
+    """Write all of ``content`` to an open file, also over several short writes. Raises OSError."""
     left = memoryview(content)
     while left:
         left = left[os.write(descriptor, left) :]
@@ -458,7 +458,7 @@ def _telling_links(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _missing(path: str) -> Iterator[None]:
-    """For those who saw the name a moment ago: what is not there was removed."""
+    """Turn FileNotFoundError into ChangedError, for callers that have just seen the name."""
     try:
         yield
     except FileNotFoundError as error:
@@ -470,7 +470,7 @@ def _no_file(path: str) -> str:
 
 
 def _writable(above: int, name: str) -> int:
-    """A folder opened for reading, after its protection was taken away; a pipeline may have protected what it wrote."""
+    """Open a folder after making it writable, since a pipeline may have write-protected what it wrote."""
     step = os.open(name, STEP, dir_fd=above)
     try:
         with contextlib.suppress(OSError):

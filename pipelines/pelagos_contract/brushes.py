@@ -1,9 +1,9 @@
-"""Masks as Label Studio's brush has them, written: for versions that become its projects, and suggestions that are sent there.
+"""Writes masks in the format of Label Studio's brush, for exported versions and for suggestions.
 
-A run-length code of the image's bytes of red, green, blue and alpha, in bits: 32 bits say how many bytes there are, 5 how many
-bits one has, and four times 4 how many bits the lengths of runs have, each less 1. Then come runs: a bit that says whether one
-value is repeated, 2 that choose among the four sizes, the length less 1, and the value or values. Alpha says what is painted.
-Source: the npm package ``rle-pack``, which Label Studio uses.
+It is a bit-packed run-length code of the image's bytes of red, green, blue and alpha. The header has the number of bytes in 32
+bits, the word size less 1 in 5 bits, and four sizes of run lengths, each less 1, in 4 bits. Each run has a bit that says whether
+one value is repeated, 2 bits that select one of the four sizes, the length less 1, and the value or values. Alpha marks painted
+pixels. Source: the npm package ``rle-pack``, which Label Studio uses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAINTED = 255
 
 
 def encoded(painted: Any) -> list[int]:
-    """The code of a mask: bool ``[height, width]``, the whole image."""
+    """The code of a mask of the whole image, bool ``[height, width]``."""
     import numpy as np
 
     pixels: Any = np.ravel(painted)

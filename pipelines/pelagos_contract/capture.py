@@ -1,4 +1,4 @@
-"""When and where images were taken, and by what: ``spec.capture`` of a Dataset, and what a preparation says of it."""
+"""When, where and by what images were taken: ``spec.capture`` of a Dataset, and what a preparation reports about it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ CAPTURE_FIELDS: tuple[CaptureField, ...] = (
 )
 GROUP_FIELDS = ("site", "deployment", "platform", "day")
 GroupField = Annotated[str, Field(pattern=f"^({'|'.join(GROUP_FIELDS)})$", max_length=16)]
-"""The name of a field, by which images are told apart."""
+"""The name of a field by which images can be grouped."""
 SLICE_FIELDS = ("site", "deployment", "platform", "day", "month", "hour", "depthBand", "positionBand", "group")
-"""By what images are told apart when a model is measured: fields of capture, what follows from them, such as bands of depth and
-of position, and the groups that a split keeps whole."""
+"""Fields by which an evaluation slices the test split: fields of capture, values derived from them, such as bands of depth and
+position, and the groups that a split keeps whole."""
 SliceField = Annotated[str, Field(pattern=f"^({'|'.join(SLICE_FIELDS)})$", max_length=16)]
 _MADE_OF: dict[str, tuple[CaptureField, ...]] = {
     **dict.fromkeys(("day", "month", "hour"), ("time",)),
@@ -36,13 +36,13 @@ _MADE_OF: dict[str, tuple[CaptureField, ...]] = {
 }
 OFFSET = r"(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])"
 REST = "*"
-"""In a pattern, what is not looked at; as its last part, however many folders there are."""
+"""Placeholder in a pattern that matches without a meaning; as the last part it matches any number of folders."""
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _MOST_PARTS = 32
 
 
 def _pattern(text: str) -> str:
-    """Raises ValueError, which says what is allowed."""
+    """Validate a pattern. Raises ValueError that says what is allowed."""
     parts = text.split("/")
     if not text.isprintable() or not all(parts) or len(parts) > _MOST_PARTS or ".." in parts:
         raise ValueError("write the names of folders and files, parted by single /, such as {site}/{deployment}/{*}")
@@ -63,17 +63,17 @@ def _pattern(text: str) -> str:
 
 
 def made_of(field: str) -> tuple[str, ...]:
-    """The fields of capture that one of ``SLICE_FIELDS`` follows from; none of ``group``."""
+    """The fields of capture from which one of ``SLICE_FIELDS`` is derived; none for ``group``."""
     return () if field == "group" else _MADE_OF.get(field, (field,))
 
 
 def fields_in(part: str) -> list[str]:
-    """The names between braces."""
+    """The names between braces in a part of a pattern."""
     return _PLACE.findall(part)
 
 
 def literals_in(part: str) -> list[str]:
-    """What stands before, between and behind the fields of a part of a pattern: one more than there are fields."""
+    """The literal text before, between and after the fields of a part of a pattern: one more than there are fields."""
     return _PLACE.split(part)[::2]
 
 
@@ -146,12 +146,12 @@ class CaptureSource(Strict):
     @field_validator("columns")
     @classmethod
     def _of_nothing(cls, columns: Columns | None) -> Columns | None:
-        """Nothing that somebody wrote out makes no other version than nothing at all."""
+        """An empty object has the same digest as an absent one."""
         return None if columns is None or columns == type(columns)() else columns
 
     @property
     def is_listed(self) -> bool:
-        """Whether a file says it."""
+        """Whether it is read from a file, CSV or iFDO."""
         return self.from_ in {"Csv", "Ifdo"}
 
 
@@ -190,7 +190,7 @@ _FAULTS = [fault.value for fault in CaptureFault]
 class CaptureFinding(Strict):
     """What is not known, for one reason."""
 
-    # Shown by control planes that know fewer reasons, too.
+    # Not the enumeration, so that older control planes, which know fewer reasons, can show it.
     reason: Annotated[str, Field(description=f"{', '.join(_FAULTS[:-1])} or {_FAULTS[-1]}.")]
     field: Annotated[str | None, Field(description="The field that is unknown for it; absent where all are.")] = None
     count: Annotated[int, Field(description="Images, or rows without one.")]

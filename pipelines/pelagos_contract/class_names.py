@@ -1,4 +1,4 @@
-"""Names of classes as specs write them: those that a source gives, and new ones. For the parts of ``spec.labels``."""
+"""Names of classes in ``spec.labels``: those that a source gives, and new ones."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pydantic import AfterValidator, Field
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 _SEPARATORS = re.compile(r"[/\\]")
 LONGEST = 200
-"""Characters of a name."""
+"""Most characters of a name."""
 WILDCARD = "*"
-"""Any characters, or none."""
+"""Matches any characters, or none."""
 
 
 def _name(name: str) -> str:
-    """As readers have class names. Raises ValueError for what none can be."""
+    """Normalize a class name like the annotation readers. Raises ValueError for an impossible name."""
     plain = unicodedata.normalize("NFC", name.strip())
     if not plain or _CONTROL.search(plain):
         raise ValueError("write the name of a class: text on one line")
@@ -27,7 +27,7 @@ def _name(name: str) -> str:
 
 
 def _new_name(name: str) -> str:
-    """One that can be the name of a folder, too, as classes are in some views."""
+    """Normalize a new name, which must also be usable as a folder name, since some views name folders by classes."""
     plain = _name(name)
     if _SEPARATORS.search(plain) or plain.startswith(".") or WILDCARD in plain:
         raise ValueError(rf"a new name has no / and no \ and no {WILDCARD} in it, and does not begin with a dot")
@@ -35,7 +35,7 @@ def _new_name(name: str) -> str:
 
 
 def is_new(name: str) -> bool:
-    """Whether a class can be called so by us: a name that somebody else gives is no path, no pattern, and on one line."""
+    """Whether a name from elsewhere is valid as a new class name: one line, no path and no pattern."""
     try:
         return len(name) <= LONGEST and _new_name(name) == name
     except ValueError:
@@ -43,7 +43,7 @@ def is_new(name: str) -> bool:
 
 
 def once(names: Any) -> Any:
-    """What has names as keys, unless two of them are the same name: one would be lost without a word."""
+    """The mapping, unless two keys are the same name after normalization, of which one would be lost silently."""
     if isinstance(names, Mapping) and all(isinstance(name, str) for name in names):
         counts = Counter(unicodedata.normalize("NFC", name.strip()) for name in names)
         if twice := [name for name, count in counts.items() if count > 1]:
@@ -61,7 +61,7 @@ Names = Annotated[list[OldName], AfterValidator(_sorted)]
 
 
 def fits(pattern: str, name: str) -> bool:
-    """Whether a name fits a pattern, in which * alone has a meaning. In time linear in both."""
+    """Whether a name matches a pattern, in which only * is special. Takes linear time, unlike a regular expression."""
     first, *rest = pattern.split(WILDCARD)
     if not rest:
         return name == pattern

@@ -1,6 +1,6 @@
-"""Old versions removed from a Dataset's store: what the step is asked for, and what it answers.
+"""Removal of old versions from a Dataset's store: request and result of the step.
 
-Decided by the operator, which alone knows what uses a version; done by the step prepare, which alone may hold the store.
+The operator decides, since only it knows what uses a version. The step prepare executes, since only it may lock the store.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pelagos_contract.base import Strict
 
 Digest = Annotated[str, StringConstraints(pattern="^sha256:[0-9a-f]{64}$")]
 MOST_REMOVED = 50
-"""Versions that one request names."""
+"""Most versions in one request."""
 
 
 class CollectionRequest(Strict):

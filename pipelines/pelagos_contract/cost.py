@@ -1,6 +1,6 @@
-"""What a training cost: time, processors, accelerators, energy and its CO2 equivalent. Measured by steps, shown by the operator.
+"""The cost of a training: time, processors, accelerators, energy and CO2 equivalent. Measured by steps, shown by the operator.
 
-What nobody can know is None and said in words; it is never 0.
+An unknown figure is None with an explanation in words, never 0.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pydantic import Field
 from pelagos_contract.base import Strict
 
 PREFIX = "PELAGOS_POWER_"
-"""What the names of the variables begin with by which steps are told the settings below."""
+"""Prefix of the environment variables that pass the settings below to steps."""
 WATTS_PER_CORE, GRAMS_PER_KWH = f"{PREFIX}WATTS_PER_CORE", f"{PREFIX}GRAMS_PER_KWH"
 USUAL_WATTS_PER_CORE = 12.0
-"""Of a busy core of an unknown processor: Lannelongue, Grealey and Inouye, Green Algorithms, Advanced Science 2021,
+"""Default power of a busy core of an unknown processor: Lannelongue, Grealey and Inouye, Green Algorithms, Advanced Science 2021,
 doi:10.1002/advs.202100707."""
 USUAL_GRAMS_PER_KWH = 475.0
-"""CO2 of a kilowatt-hour, the mean of the world in 2018: International Energy Agency, Global Energy and CO2 Status Report
-2019."""
+"""Default CO2 emission of a kilowatt-hour, the world mean of 2018: International Energy Agency, Global Energy and CO2 Status
+Report 2019."""
 MOST_WATTS, MOST_GRAMS = 1_000.0, 5_000.0
-"""Beyond which a setting is a mistake."""
+"""Upper bounds of the settings: larger values are mistakes."""
 JOULES_PER_KWH = 3.6e6
 SECONDS_PER_HOUR = 3600.0
 UNKNOWN = "unknown"
@@ -48,7 +48,7 @@ class Cost(Strict):
     missing: Annotated[list[Annotated[str, Field(max_length=500)]], Field(max_length=10)] = []
 
     def figures(self) -> dict[str, float]:
-        """Those that are known, by the names that they have where the training is tracked."""
+        """The known figures, by their names as metrics of the tracked run."""
         named = {
             "cost/seconds": self.seconds,
             "cost/cpu_hours": self.cpu_seconds / SECONDS_PER_HOUR,
@@ -60,7 +60,8 @@ class Cost(Strict):
 
 
 def setting(environment: Mapping[str, str], name: str) -> float:
-    """Watts or grams, as a step is told them; what is no such amount is refused where it is set, and is the usual one here."""
+    """A setting from the environment of a step, in watts or grams. Invalid values are refused where they are set; here they
+    fall back to the default."""
     usual, most = {
         WATTS_PER_CORE: (USUAL_WATTS_PER_CORE, MOST_WATTS),
         GRAMS_PER_KWH: (USUAL_GRAMS_PER_KWH, MOST_GRAMS),
@@ -73,12 +74,12 @@ def setting(environment: Mapping[str, str], name: str) -> float:
 
 
 def settings() -> tuple[float, float]:
-    """Watts of a busy core, and grams of CO2 equivalent in a kilowatt-hour, by the environment of this process."""
+    """Watts of a busy core, and grams of CO2 equivalent per kilowatt-hour, from the environment of this process."""
     return setting(os.environ, WATTS_PER_CORE), setting(os.environ, GRAMS_PER_KWH)
 
 
 def rounded(value: float) -> str:
-    """Two significant digits, without an exponent: what such figures are good for."""
+    """The value with two significant digits, which is as precise as such estimates are, and without an exponent."""
     if value == 0:
         return "0"
     shortened, exponent = f"{value:.1e}".split("e")

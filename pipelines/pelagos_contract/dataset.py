@@ -1,4 +1,4 @@
-"""Dataset versions: the recipe of one, which the Dataset's spec and the request share, and what preparation answers."""
+"""Dataset versions: the recipe, which the Dataset's spec and the preparation request share, and the result of a preparation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pelagos_contract.taxonomy import ToldTaxonomy
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 ClassFolder = Literal["First", "Last"]
-"""Which folder is the class in an ImageFolder with folders in folders."""
+"""Which folder names the class in an ImageFolder with nested folders."""
 
 
 class Duplicates(Strict):
@@ -53,7 +53,7 @@ def _sorted(values: list[str]) -> list[str]:
 
 
 Outside = Literal["Clip", "Drop", "Fail"]
-"""What becomes of annotations that do not lie on their image."""
+"""What to do with annotations outside of their image."""
 
 
 class Cleaning(Strict):
@@ -115,7 +115,7 @@ class Cleaning(Strict):
     @field_validator("outside")
     @classmethod
     def _of_default(cls, outside: Outside | None) -> Outside | None:
-        """The default that somebody wrote out makes no other version than that which nobody did."""
+        """An explicit default has the same digest as an absent value."""
         return None if outside == "Fail" else outside
 
 
@@ -184,13 +184,13 @@ class SplitPolicy(Strict):
     @field_validator("group_by")
     @classmethod
     def _in_order(cls, fields: list[GroupField] | None) -> list[GroupField] | None:
-        """The same groups in any order are the same version."""
+        """The order of groups does not matter for the digest."""
         return None if fields is None else [field for field in GROUP_FIELDS if field in fields]
 
     @field_validator("holdout")
     @classmethod
     def _of_nothing(cls, holdout: Holdout | None) -> Holdout | None:
-        """Nothing that somebody wrote out makes no other version than nothing at all."""
+        """An empty object has the same digest as an absent one."""
         return None if holdout is None or holdout == type(holdout)() else holdout
 
 
@@ -239,25 +239,25 @@ class Recipe(Strict):
     @field_validator("labels")
     @classmethod
     def _of_defaults(cls, labels: Labels | None) -> Labels | None:
-        """Defaults that somebody wrote out make no other version than those that nobody did."""
+        """Explicit defaults have the same digest as absent values."""
         return None if labels is None or labels == type(labels)() else labels
 
     @field_validator("preprocessing")
     @classmethod
     def _of_nothing(cls, preprocessing: Preprocessing | None) -> Preprocessing | None:
-        """Nothing that somebody wrote out makes no other version than nothing at all."""
+        """An empty object has the same digest as an absent one."""
         return None if preprocessing == Preprocessing() else preprocessing
 
     @field_validator("balance")
     @classmethod
     def _of_none(cls, balance: Balance | None) -> Balance | None:
-        """Likewise."""
+        """The strategy None has the same digest as an absent balance."""
         return None if balance is None or balance.strategy == "None" else balance
 
     @field_validator("augmentation")
     @classmethod
     def _of_nothing_set(cls, augmentation: Augmentation | None) -> Augmentation | None:
-        """Likewise."""
+        """An augmentation without any setting has the same digest as an absent one."""
         return None if augmentation is None else augmentation.settled
 
 
@@ -329,7 +329,7 @@ _EXCLUSIONS = [reason.value for reason in ExclusionReason]
 class Excluded(Strict):
     """The files that are not in the version for one reason."""
 
-    # Shown by control planes that know fewer reasons, too.
+    # Not the enumeration, so that older control planes, which know fewer reasons, can show it.
     reason: Annotated[str, Field(description=f"{', '.join(_EXCLUSIONS[:-1])} or {_EXCLUSIONS[-1]}.")]
     files: Annotated[int, Field(description="How many.")]
     first: Annotated[list[str], Field(description="The first names; `pelagos dataset excluded` lists all.")]
@@ -363,7 +363,7 @@ class Alteration(Strict):
     """Annotations that are not in the version as they were drawn."""
 
     kind: Annotated[str, Field(description="What they were: a polygon, a point, attributes and so on.")]
-    # Shown by control planes that know fewer reasons, too.
+    # Not the enumeration, so that older control planes, which know fewer reasons, can show it.
     reason: Annotated[
         str,
         Field(
@@ -380,7 +380,7 @@ class Alteration(Strict):
 
 
 SUGGESTED_BY = "pelagos/"
-"""How the names of our models begin where an annotation tool is given their predictions."""
+"""Prefix of our models' names in annotation tools that receive their predictions."""
 
 
 class Corrections(Strict):
@@ -415,17 +415,17 @@ class PreparationResult(Strict):
     warnings: list[str] = []
     measured: list[Measured] = []
     statistics: ToldStatistics | None = None
-    """Of the training split, where preprocessing.normalization asks for them."""
+    """Statistics of the training split, where preprocessing.normalization asks for them."""
     balance: Balanced | None = None
-    """What balance makes of the training split, where it is declared."""
+    """The plan for the training split, where balance is declared."""
     origin: Origin | None = None
-    """Of a source that is fetched."""
+    """What was fetched, for sources that are not on the data volume."""
     capture: Captured | None = None
-    """Where spec.capture is set."""
+    """Coverage of capture fields, where spec.capture is set."""
     taxonomy: ToldTaxonomy | None = None
-    """Where labels.taxonomy asks for it."""
+    """The resolved taxonomy, where labels.taxonomy asks for it."""
     slices: list[SliceFigures] = []
     leakage: Leakage | None = None
-    """None of versions that were prepared before it was measured."""
+    """None for versions that were prepared before leakage was measured."""
     report: str | None = None
-    """Where the page stands that people look at; None where it could not be made."""
+    """Where the report page for people is; None when it could not be made."""

@@ -1,6 +1,6 @@
-"""A full disk: what is half-written goes away, and the words say which volume is full. For everything that writes files.
+"""Writes files atomically and handles full disks: partial files are removed, and the error names the full volume.
 
-It knows the standard library only.
+Used by everything that writes files. Depends on the standard library only.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""Codes of errors that say that there is no room: on the volume, for this account, or for one more byte in the file."""
+"""Error codes for lack of space: on the volume, in this account's quota, or within the limit of file sizes."""
 _MOUNTS = Path("/proc/self/mountinfo")
 _PROBE = bytes(1024**2)
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 PRIVATE = 0o600
-"""Mode of files for their owner alone."""
+"""Mode of files that only their owner can access."""
 
 
 class FullError(OSError):
-    """There is no room for ``path``; as a text it says where, how much there is, and what to do."""
+    """There is no space for ``path``; its text says on which volume, how much is left, and what to do."""
 
     def __init__(self, number: int, path: Path, wanted: int | None = None) -> None:
-        """Look at the volume at once: what is half-written is removed afterwards. ``wanted`` in bytes, where it is known."""
+        """Measure the volume now, before partial files are removed. ``wanted`` is the needed space in bytes, where known."""
         super().__init__(number, os.strerror(number), str(path))
         self._explanation = _explained(number, path, wanted)
 
@@ -38,10 +38,10 @@ class FullError(OSError):
 
 @contextlib.contextmanager
 def written(path: Path) -> Iterator[Path]:
-    """Around the writing of a file, or of a folder with all that is in it: nothing of it stays when that fails.
+    """A context in which to write a file or a folder, which is removed completely when that fails.
 
     Raises:
-        FullError: there was no room.
+        FullError: there was no space.
     """
     try:
         yield path
@@ -54,9 +54,9 @@ def written(path: Path) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o666, parents: bool = False) -> None:
-    """Put a file in the place of what is there so that a reader sees the whole file or none of it, also after a crash.
+    """Write or replace a file so that readers see either all or nothing of it, also after a crash.
 
-    ``mode`` is taken as by open(2), less the umask. ``parents``: folders that are missing on the way are made.
+    ``mode`` is reduced by the umask, as for open(2). ``parents``: create missing parent folders.
     """
     if parents:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,8 +65,8 @@ def write_atomically(path: Path, content: str | bytes, *, mode: int = 0o666, par
 
 
 def replace(name: str, partial: str, content: str | bytes, mode: int, folder: int | None = None) -> None:
-    """Likewise by way of the file ``partial``, which stays where that fails; both names may be of the open ``folder``."""
-    with contextlib.suppress(FileNotFoundError):  # left by a crash, perhaps for more readers
+    """The same by way of the file ``partial``, which stays if that fails; both names may be relative to the open ``folder``."""
+    with contextlib.suppress(FileNotFoundError):  # left by a crash, perhaps with a mode that allows more readers
         os.unlink(partial, dir_fd=folder)
     with os.fdopen(os.open(partial, _NEW, mode, dir_fd=folder), "wb") as file:
         file.write(content if isinstance(content, bytes) else content.encode())
@@ -76,14 +76,14 @@ def replace(name: str, partial: str, content: str | bytes, mode: int, folder: in
 
 
 def explain(error: OSError, otherwise: Path) -> str:
-    """The words for an error of `FULL`; ``otherwise`` is where it was written to when the error does not say."""
+    """The message for an error of `FULL`; ``otherwise`` is the written path, for when the error has none."""
     if isinstance(error, FullError):
         return str(error)
     return _explained(error.errno or 0, _named(error, otherwise), None)
 
 
 def volume(path: Path) -> Path:
-    """Where the volume is mounted that holds ``path``, which need not exist."""
+    """The mount point of the volume that holds ``path``, which need not exist."""
     place = Path(os.path.realpath(path))
     try:
         mounted = {Path(_unescaped(line.split(" ")[4])) for line in _MOUNTS.read_text(encoding="utf-8").splitlines()}
@@ -97,19 +97,19 @@ def _full(error: BaseException, path: Path) -> FullError | None:
         return None
     if isinstance(error, OSError):
         return FullError(error.errno, _named(error, path)) if error.errno in FULL else None
-    # torch's writers say of every failure that it is one of theirs.
+    # torch raises RuntimeError for every failed write: find out by a write of our own whether the disk is full.
     number = _refusal(path.parent) if isinstance(error, RuntimeError) else None
     return FullError(number, path) if number in FULL else None
 
 
 def _named(error: OSError, otherwise: Path) -> Path:
-    """Where it was written to. An error of a copy names both of its ends, one of a descriptor has a number, or nothing."""
+    """The written path. The error of a copy names both its source and target, one of a descriptor has a number or nothing."""
     found = error.filename2 or error.filename
     return Path(os.fsdecode(found)) if isinstance(found, str | bytes | os.PathLike) else otherwise
 
 
 def _refusal(folder: Path) -> int | None:
-    """The code of the error that writing a little more gives; None when there is room."""
+    """The error code of a small test write; None when it succeeds."""
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(_PROBE)
@@ -167,5 +167,5 @@ def _size(count: int) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """Spaces and the like stand in the list of mounts as three octal digits."""
+    """Decode the octal escapes of spaces and similar characters in the list of mounts."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)

@@ -1,4 +1,5 @@
-"""Documents that tell a dataset's metadata to others: the table of all. What writes one stands in the data plane's metadata."""
+"""The table of document kinds that describe a dataset to others. The code that writes them is in the data plane's
+``metadata``."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from pelagos_contract.registry import Registry
 
 @dataclass(frozen=True)
 class DocumentDescription:
-    """A kind of document: its name for `pelagos export --metadata`, the files that it consists of, what it is for.
+    """A kind of document: its name for `pelagos export --metadata`, its files and its purpose.
 
     ``needs`` are the fields of spec.metadata without which it would not be valid.
     """
@@ -21,7 +22,7 @@ class DocumentDescription:
     needs: tuple[str, ...]
 
     def lacking(self, metadata: Metadata) -> tuple[str, ...]:
-        """The fields that it needs and that are not set, as they stand in YAML."""
+        """The needed fields that are not set, as paths in YAML."""
         missing = (name for name in self.needs if not getattr(metadata, name))
         return tuple(f"spec.metadata.{Metadata.model_fields[name].alias}" for name in missing)
 
@@ -56,5 +57,5 @@ RO_CRATE = DocumentDescription(
     "packages of research data (RO-Crate 1.1), with all files beside it",
     ("title", "description", "license"),
 )
-# RO-Crate is the last one: it lists the others.
+# RO-Crate comes last, since it lists the others.
 DOCUMENTS = Registry("kind of metadata", (IFDO, CROISSANT, DATACITE, DARWIN_CORE, SCHEMA_ORG, RO_CRATE))

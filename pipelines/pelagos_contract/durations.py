@@ -1,4 +1,4 @@
-"""Durations as they are written in YAML: 90s, 10m, 1h30m, 5ms."""
+"""Durations in YAML notation: 90s, 10m, 1h30m, 5ms."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ _PART = re.compile(r"([0-9]+)(ms|s|m|h|d)")
 
 
 def parse(text: str) -> timedelta:
-    """The duration that ``text`` names, at most a century. The pattern of ``Duration`` guarantees its form."""
+    """Parse ``text``, whose form the pattern of ``Duration`` guarantees; the result is capped at a century."""
     seconds = sum(int(number) * _UNITS[unit] for number, unit in _PART.findall(text))
     return timedelta(seconds=min(seconds, LONGEST.total_seconds()))

@@ -1,8 +1,8 @@
-"""What people are entitled to, as identity providers say it, and whether that is what is asked for. Both planes' programs use it.
+"""Parses the entitlements that identity providers report, and compares them with required ones. Used by hub and gateway.
 
-Two forms of group membership mean the same: that of AARC-G069,
+Two notations of group membership are equivalent: that of AARC-G069,
 ``<namespace>:group:<group>[:<subgroup>...][:role=<role>]#<authority>``, and the older one of EGI Check-in,
-``urn:mace:egi.eu:<authority>:<role>@<group>``. All else is compared as it is.
+``urn:mace:egi.eu:<authority>:<role>@<group>``. Everything else is compared literally.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 MOST = 500
-"""Entitlements of one person that are looked at."""
+"""Most entitlements of one person that are considered."""
 LONGEST = 1024
-"""Characters of one."""
+"""Most characters of an entitlement."""
 _AARC = re.compile(
     r"(?P<root>urn:[^#\s]+?):group:(?P<group>[^#\s]+?)(?::role=(?P<role>[^:#\s]+))?(?:#(?P<authority>[^#\s]+))?"
 )
@@ -23,7 +23,7 @@ _OLDER = re.compile(r"(?P<root>urn:mace:egi\.eu):(?P<authority>[^:@#\s]+):(?P<ro
 
 @dataclass(frozen=True)
 class Group:
-    """Membership of a group. ``role`` empty: any; ``authority`` empty: whoever said it."""
+    """Membership of a group. An empty ``role`` or ``authority`` matches any."""
 
     root: str
     group: str
@@ -31,7 +31,7 @@ class Group:
     authority: str
 
     def covers(self, other: Group) -> bool:
-        """Whether whoever has ``other`` has this."""
+        """Whether the membership ``other`` satisfies this one."""
         return (
             self.root == other.root
             and self.group == other.group
@@ -41,7 +41,7 @@ class Group:
 
 
 def parse(text: str) -> Group | None:
-    """The membership that an entitlement says; None when it says something else."""
+    """The group membership that an entitlement expresses; None when it expresses something else."""
     found = _OLDER.fullmatch(text) or _AARC.fullmatch(text)
     if found is None:
         return None
@@ -49,7 +49,7 @@ def parse(text: str) -> Group | None:
 
 
 def listed(claim: object) -> tuple[str, ...]:
-    """A claim as providers write it: a list of texts, or one text, with spaces between several."""
+    """The entitlements in a claim, which may be a list of strings or one string separated by spaces."""
     if isinstance(claim, str):
         claim = claim.split()
     if not isinstance(claim, list):
@@ -58,7 +58,7 @@ def listed(claim: object) -> tuple[str, ...]:
 
 
 def satisfied(asked: Iterable[str], told: Iterable[str]) -> bool:
-    """Whether one of those that are ``asked`` for is among those ``told`` of a person. False when none is asked for."""
+    """Whether a person with the entitlements ``told`` has at least one of those ``asked`` for. False when none is asked for."""
     has = tuple(told)
     groups = tuple(group for group in map(parse, has) if group is not None)
     for each in asked:

@@ -1,7 +1,7 @@
-"""Sources, formats, families and engines of others: modules that whoever runs Pelagos names, and that register what they bring.
+"""Third-party sources, formats, families and engines: modules that an administrator names and that register what they provide.
 
-Nothing that is installed is looked for or loaded by itself: only what ``PELAGOS_EXTENSIONS`` names is. Both planes load the same
-names, each in its own environment, so that a process which does not have one of them ends and says so.
+Installed packages are never discovered or loaded automatically: only modules in ``PELAGOS_EXTENSIONS`` are. Both planes load the
+same names, each in its own environment, so a process that lacks one of them fails with an error.
 """
 
 from __future__ import annotations
@@ -13,31 +13,28 @@ from enum import Enum
 from importlib import import_module
 
 VARIABLE = "PELAGOS_EXTENSIONS"
-"""Names of modules, separated by commas. The operator hands it to its steps."""
+"""Names of modules, separated by commas. The operator passes the variable on to its steps."""
 REGISTER = "register"
-"""Called in both planes, for the tables of pelagos_contract."""
+"""Function of a module that is called in both planes, for the tables of pelagos_contract."""
 NAMES = r"^([A-Za-z_][A-Za-z0-9_.]*(,[A-Za-z_][A-Za-z0-9_.]*)*)?$"
 
 
 class Plane(Enum):
-    """Where a process belongs; the value is the function of a module, if it has one, that is called there, too."""
+    """The plane of a process; the value names an optional function of a module that is also called there."""
 
     CONTROL = "register_control_plane"
     DATA = "register_data_plane"
 
 
 class ExtensionError(ValueError):
-    """A module that was named cannot be used here; the message says why, and what to do."""
+    """A named module cannot be used; the message says why and what to do."""
 
 
 _loaded: set[str] = set()
 
 
 def load(named: str, plane: Plane) -> None:
-    """Import the modules and have each register what it brings; those that have done so are left alone.
-
-    Raises ExtensionError.
-    """
+    """Import the modules and call their register functions, once per process. Raises ExtensionError."""
     if not re.fullmatch(NAMES, named):
         raise ExtensionError(f"{VARIABLE} is {named!r}; it must be names of Python modules, separated by commas")
     for name in filter(None, named.split(",")):
@@ -68,4 +65,4 @@ def _register(name: str, plane: Plane) -> None:
 
 
 def _nothing() -> None:
-    """What a module does in a plane for which it brings nothing."""
+    """Default for a module without a function for this plane."""

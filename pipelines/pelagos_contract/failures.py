@@ -1,4 +1,4 @@
-"""Why a step of a pipeline refuses its input: the table of all reasons, and what the step leaves about it.
+"""The table of all reasons for which a pipeline step refuses its input, and the document in which it reports one.
 
 The control plane publishes the reasons as condition reasons; docs/reasons.md shows them with their meaning and hint.
 """
@@ -13,7 +13,7 @@ from pelagos_contract.cost import Cost
 from pelagos_contract.text import shown
 
 State = Literal["waiting", "action required"]
-"""Waiting: what is missing comes without anybody changing the resource. Else what is there cannot be used."""
+"""Waiting: what is missing can arrive without a change of the resource. Action required: the input cannot be used as it is."""
 
 
 class Reason(StrEnum):
@@ -25,7 +25,8 @@ class Reason(StrEnum):
     hint: str
 
     def __new__(cls, value: str, meaning: str = "", hint: str = "", state: State = "action required") -> Reason:
-        """A member is its name as conditions carry it. Defaults: mypy takes ``Reason(name)``, a look-up, for this call."""
+        """A member equals its name in conditions. The defaults exist because mypy takes the look-up ``Reason(name)`` for this
+        call."""
         member = str.__new__(cls, value)
         member._value_, member.state, member.meaning, member.hint = value, state, meaning, hint
         return member
@@ -268,5 +269,5 @@ class RefusedError(Exception):
 
     def __init__(self, reason: Reason, message: str, field: str | None = None) -> None:
         super().__init__(shown(message, lines=True))
-        # Half of a character could not even be written down.
+        # Lone surrogates could not be encoded when the report is written.
         self.failure = Failure(reason=reason, message=shown(message, lines=True), field=field)

@@ -1,4 +1,4 @@
-"""The model families and their architectures: the table of all that are trained. Their code is in the data plane's training."""
+"""The table of all model families and their architectures. Their code is in the data plane's ``training``."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ from pelagos_contract.registry import Registry
 from pelagos_contract.tasks import TASKS, Task
 
 SCHEDULING = ("gradientAccumulation", "learningRateSchedule", "warmupEpochs")
-"""Hyperparameters that a family may not know."""
+"""Hyperparameters that only some families support."""
 
 
 @dataclass(frozen=True)
 class FamilyDescription:
-    """A family: its name in model packages, its task, what specs call its architectures, together (``pattern``) and each.
+    """A family: its name in model packages, its task, and the names of its architectures, together (``pattern``) and each.
 
-    ``image_size`` is the usual longest side of its input in pixels; None: that of its task. ``takes_weights``: a training may
-    start from a checkpoint of the same architecture. ``normalizes``: it heeds the statistics of a dataset that declares them.
-    ``balances``, ``augments``: likewise what it plans about classes that it shows unevenly, and how images are to be altered.
-    ``schedules``: it heeds the hyperparameters of `SCHEDULING`. ``several_gpus``: all GPUs of a training share it; else it would
-    use one of them.
+    ``image_size`` is the default longest side of its input in pixels; None: that of its task. ``takes_weights``: a training may
+    start from a checkpoint of the same architecture. ``normalizes``, ``balances``, ``augments``: it applies the statistics, the
+    balance and the augmentation that a dataset declares. ``schedules``: it supports the hyperparameters of `SCHEDULING`.
+    ``several_gpus``: a training can use all its GPUs, otherwise only one.
     """
 
     name: str
@@ -36,7 +35,7 @@ class FamilyDescription:
     schedules: bool = False
     several_gpus: bool = False
     version: int = 1
-    """See algorithms: raised when trainings of the same inputs lead to other models."""
+    """See algorithms: raised when trainings with the same inputs give different models."""
 
 
 YOLOV8 = FamilyDescription(
@@ -164,13 +163,13 @@ FAMILIES = Registry(
         MASK2FORMER_PANOPTIC,
         MASK2FORMER_INSTANCE,
     ),
-    reserved=("export", *(task.value for task in Task)),  # stand beside families among the algorithms of a training
+    reserved=("export", *(task.value for task in Task)),  # names beside those of families in algorithms.of_training
     others=lambda family: family.architectures,
 )
 
 
 def by_architecture() -> dict[str, FamilyDescription]:
-    """The family of each architecture that there is."""
+    """The family of each architecture."""
     return {architecture: family for family in FAMILIES for architecture in family.architectures}
 
 
@@ -178,17 +177,17 @@ Architecture = Annotated[str, OneOf(lambda: tuple(by_architecture()))]
 
 
 def architectures_for(task: str) -> tuple[str, ...]:
-    """All that are for a task."""
+    """All architectures for a task."""
     return tuple(name for name, family in by_architecture().items() if family.task == task)
 
 
 def image_size(architecture: str) -> int:
-    """The usual longest side of its input, in pixels."""
+    """The default longest side of an architecture's input, in pixels."""
     family = by_architecture()[architecture]
     return family.image_size or TASKS[family.task].image_size
 
 
 def described() -> str:
-    """What each family is for, as a sentence for people who choose an architecture."""
+    """A sentence for people that says what each family is for."""
     patterns = {task: [family.pattern for family in FAMILIES if family.task is task] for task in TASKS}
     return "; ".join(f"{', '.join(names)} to {TASKS[task].verb}" for task, names in patterns.items() if names) + "."

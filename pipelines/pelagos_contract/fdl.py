@@ -1,6 +1,6 @@
-"""OSCAR's Functions Definition Language: services as its REST interface and its clients take them. Pure.
+"""OSCAR's Functions Definition Language: services in the form of its REST interface and of its clients. Pure functions.
 
-Both planes' words for the same service: what is written for people (`document`), and what is sent to a cluster (`service`).
+`document` is what is written for people, `service` what is sent to a cluster.
 Source: docs/fdl.md and pkg/types/service.go of https://github.com/grycap/oscar (Apache-2.0), 4.1.
 """
 
@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 LONGEST_NAME = 39
-"""Characters of a name."""
+"""Most characters of a service name."""
 CLUSTER = "oscar-cluster"
-"""How a document calls a cluster that nobody has named: the identifier that clients know it by."""
+"""Default identifier of the cluster in a document, by which OSCAR's clients know it."""
 _NAME = re.compile(rf"[a-z]([a-z0-9-]{{0,{LONGEST_NAME - 2}}}[a-z0-9])?")
 
 
 @dataclass(frozen=True)
 class Exposed:
-    """What of a container is reached from outside of the cluster, and how many of them answer.
+    """How a container is reached from outside of the cluster, and how it scales.
 
-    ``cpu_threshold`` is the use of the processor in percent above which one more is started. A login is the name and the token.
+    ``cpu_threshold`` is the processor usage in percent above which another instance starts.
     """
 
     port: int
@@ -32,14 +32,15 @@ class Exposed:
     cpu_threshold: int = 80
     asks_for_login: bool = True
     login: str = "basic"
-    """How: ``basic`` with the name of the service and its token; ``forward``, where Traefik asks OSCAR."""
+    """How callers log in: ``basic`` with the name of the service and its token, or ``forward``, where Traefik asks OSCAR."""
     is_default_command: bool = True
-    """Whether the container runs its image's own command, and not the script."""
+    """Whether the container runs its image's own command instead of the script."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """``cpu`` in cores and ``memory`` as Kubernetes writes them, ``script`` the text of what runs for each file."""
+    """A service. ``cpu`` and ``memory`` are Kubernetes quantities, ``script`` is the text of the script that runs for each
+    file."""
 
     name: str
     image: str
@@ -57,17 +58,17 @@ class Service:
 
 
 def name_of(wanted: str) -> str:
-    """A name that OSCAR takes, made of one of Kubernetes, which may be longer or begin with a digit."""
+    """A valid OSCAR name for a Kubernetes name, which may be longer or begin with a digit."""
     plain = re.sub(r"[^a-z0-9]+", "-", wanted.lower()).strip("-")
     begun = plain if plain[:1].isalpha() else f"s-{plain}"
     return begun[:LONGEST_NAME].rstrip("-")
 
 
 def service(wanted: Service) -> dict[str, Any]:
-    """The service in the shape of OSCAR's REST interface and of its documents; what is not asked for is left out.
+    """The service in the form of OSCAR's REST interface and documents, without unset fields.
 
     Raises:
-        ValueError: the name is none that OSCAR takes, or image or script are missing, which it refuses.
+        ValueError: the name is invalid, or image or script are missing; OSCAR would refuse it.
     """
     if not _NAME.fullmatch(wanted.name):
         raise ValueError(
@@ -87,13 +88,13 @@ def service(wanted: Service) -> dict[str, Any]:
         "annotations": dict(wanted.annotations),
         "expose": _expose(wanted.exposed),
     }
-    # OSCAR reads texts here; YAML would make a number of a bare 1.0.
+    # OSCAR expects strings here; YAML would turn a bare 1.0 into a number.
     given = {"name": wanted.name, "cpu": str(wanted.cpu), "memory": wanted.memory, "image": wanted.image}
     return {**given, "script": wanted.script, **{key: value for key, value in optional.items() if value}}
 
 
 def document(services: Sequence[Service], cluster: str = CLUSTER) -> dict[str, Any]:
-    """A document for OSCAR's clients, which takes each service to the cluster that they know as ``cluster``. Raises as above."""
+    """A document with which OSCAR's clients deploy each service on ``cluster``. Raises as ``service`` does."""
     return {"functions": {"oscar": [{cluster: service(each)} for each in services]}}
 
 
@@ -101,7 +102,7 @@ def _expose(wanted: Exposed | None) -> dict[str, Any]:
     if wanted is None:
         return {}
     return {
-        # A list since 4.1, which refuses a number here.
+        # OSCAR 4.1 requires a list here and refuses a number.
         "api_port": [wanted.port],
         "min_scale": wanted.min_scale,
         "max_scale": wanted.max_scale,

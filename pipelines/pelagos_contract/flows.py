@@ -1,4 +1,4 @@
-"""The pipelines there are: the table of what the data plane compiles and the control plane starts."""
+"""The table of all pipelines, which the data plane compiles and the control plane starts."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ Flow = Literal["dataset-preparation", "training"]
 
 @dataclass(frozen=True)
 class StepDescription:
-    """A step: stages that one process, or pod, does one after the other. ``on_gpus``: it computes on the GPUs of its run."""
+    """A step: stages that one process, or pod, runs one after the other. ``on_gpus``: it computes on the GPUs of its run."""
 
     stages: tuple[str, ...]
     on_gpus: bool = False
 
     @property
     def name(self) -> str:
-        """As pipelines call it."""
+        """The step's name in pipelines."""
         return "-".join(self.stages)
 
 
 @dataclass(frozen=True)
 class FlowDescription:
-    """A flow: its name, by which the control plane asks for it.
+    """A flow, which the control plane requests by its name.
 
-    ``stages`` in their order. ``on_gpus``: those that compute on the GPUs of a run; others must not hold one idle.
-    ``is_tracked``: steps log in to what tracks. Steps that read strangers' files do not.
+    ``stages`` are in order. ``on_gpus``: the stages that compute on the GPUs of a run; others must not hold an idle GPU.
+    ``is_tracked``: its steps get credentials for the tracking server. Steps that read untrusted files do not.
     """
 
     name: Flow
@@ -38,12 +38,12 @@ class FlowDescription:
     is_tracked: bool = False
 
     def steps(self, *, gpus: bool) -> tuple[StepDescription, ...]:
-        """As few as there can be for a run with or without GPUs: each costs pods, and a framework that is loaded anew."""
+        """The fewest possible steps for a run with or without GPUs, since each costs a pod and loads its framework again."""
         alike = groupby(self.stages, lambda stage: gpus and stage in self.on_gpus)
         return tuple(StepDescription(tuple(stages), on_gpus) for on_gpus, stages in alike)
 
     def file(self, *, gpus: bool) -> str:
-        """The name of the compiled flow with these steps, without suffix."""
+        """The file name, without suffix, of the compiled flow with these steps."""
         return f"{self.name}-on-gpus" if gpus and self.on_gpus else self.name
 
 

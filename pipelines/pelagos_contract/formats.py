@@ -1,4 +1,4 @@
-"""The layouts that sources come in: the table of all that are read. What reads one stands in the data plane's annotations."""
+"""The table of all annotation formats that are read. Their code is in the data plane's ``annotations``."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ SHAPED = (
 
 @dataclass(frozen=True)
 class FormatDescription:
-    """A format: its name in specs, the tasks that its annotations are for, its view of a version, its layout in words.
+    """A format: its name in specs, the tasks that it has annotations for, its view of a version, its layout in words.
 
-    ``view`` is None where versions are not written in it.
-
-    ``options`` are the fields of a spec, beside format, that it heeds, and ``levels`` what labels.level may be. ``choice`` says
-    when a person should name the format that Auto did not take, if that depends on what the person means.
+    ``view`` is None when versions are not written in this format. ``options`` are the other fields of a spec that it uses, and
+    ``levels`` the allowed values of labels.level. ``choice`` says when a person should name this format although Auto chose
+    another, where that depends on the person's intention.
     """
 
     name: str
@@ -36,9 +35,9 @@ class FormatDescription:
     levels: tuple[str, ...] = ()
     choice: str | None = None
     version: int = 1
-    """See algorithms: raised when the same files are read as something else."""
+    """See algorithms: raised when the same files are read differently."""
     holds_crowds: bool = False
-    """Whether its view says of a region that it has objects that nobody drew one by one."""
+    """Whether its view can mark a region whose objects were not drawn one by one."""
 
 
 IMAGE_FOLDER = FormatDescription(
@@ -120,11 +119,11 @@ MASKS = FormatDescription(
     layout="labelmap.txt or classes.txt, and a PNG of each image in SegmentationClass/ or masks/, or with _mask in its name",
 )
 AUTO = "Auto"
-"""The format is recognised."""
+"""The format that stands for automatic recognition."""
 FORMATS = Registry(
     "format",
     (IMAGE_FOLDER, COCO, YOLO, PASCAL_VOC, LABELME, CVAT, LABEL_STUDIO, BIIGLE, ECOTAXA, LABELBOX, IFDO, MASKS),
-    reserved=(AUTO, "preparation", "splitting"),  # stand beside formats in specs, and among the algorithms of a version
+    reserved=(AUTO, "preparation", "splitting"),  # names beside formats in specs and in algorithms.of_preparation
     others=lambda format_: (format_.view,) if format_.view else (),
 )
 

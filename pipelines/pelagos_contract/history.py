@@ -1,12 +1,10 @@
-"""The canonical form of specs, which digests are made from: the one place that decides it, for both planes.
+"""The canonical form of specs, from which digests are computed. The only place that defines it, for both planes.
 
-An upgrade leaves the digests of what exists alone.
-
-``history.json`` remembers two things for each subject, by the paths of fields, and only grows: which fields were in its digest
-when that was first computed, and every default that a field has had, the first one first. A field of the first digest is always
-in it. One that came later is in it where its value is not its first default: what exists from before relied on that, and goes on.
-Nobody who adds a field or changes a default has to think of it: a field that the file does not know yet has its first default
-now, and tools/generate.sh notes it.
+An upgrade must not change the digests of existing objects. ``history.json`` therefore records two things for each subject, by the
+paths of fields, and only grows: the fields that were in its digest when that was first computed, and every default that a field
+has had, oldest first. A field of the first digest is always part of it. A later field is part of it only if its value differs
+from its first default, since existing objects were made with that default. Adding a field or changing a default needs no further
+care: a field that the file does not have yet gets its present default as the first one, and tools/generate.sh records it.
 """
 
 from __future__ import annotations
@@ -30,8 +28,8 @@ _SIMPLE = frozenset({str, int, bool, type(None)})
 
 @dataclass(frozen=True)
 class _Field:
-    """A field of a model or a dataclass: its name in documents, the types in it that have fields of their own, and its
-    default in JSON."""
+    """A field of a model or dataclass: its name in documents, its types that have fields of their own, and its default as
+    JSON."""
 
     attribute: str
     name: str
@@ -41,13 +39,14 @@ class _Field:
 
 @dataclass(frozen=True)
 class History:
-    """That of one subject. ``first``: the paths in its first digest; ``defaults``: all that a path has had."""
+    """The history of one subject. ``first``: the paths in its first digest; ``defaults``: all defaults of a path, oldest
+    first."""
 
     first: frozenset[str]
     defaults: Mapping[str, tuple[Any, ...]]
 
     def canonical(self, value: Any, path: str = "", *, only_unusual: bool = False) -> dict[str, Any]:
-        """What digests of ``value``, a model or a dataclass, are made from; ``only_unusual``: nothing that is as by default."""
+        """The canonical form of ``value``, a model or dataclass; ``only_unusual``: without any value that equals its default."""
         out: dict[str, Any] = {}
         of: Any = type(value)
         for field in _fields(of):
@@ -57,7 +56,7 @@ class History:
         return out
 
     def completed(self, canonical: Mapping[str, Any], of: Any, path: str = "") -> dict[str, Any]:
-        """The document that ``canonical`` was taken from, with the first default of each field that was left out."""
+        """The inverse of ``canonical``: the document with the first default for each field that was left out."""
         out = dict(canonical)
         for field in _fields(of):
             at = _below(path, field.name)
@@ -72,7 +71,7 @@ class History:
         return out
 
     def kept(self, before: Mapping[str, Any], now: Mapping[str, Any], of: Any, path: str = "") -> dict[str, Any]:
-        """``now``, with the value of ``before`` where that is a default of earlier and the other one the present default."""
+        """``now``, but with the value of ``before`` where that was an earlier default and ``now`` has the present one."""
         out = dict(now)
         for field in _fields(of):
             at, old, new = _below(path, field.name), before.get(field.name), now.get(field.name)
@@ -84,7 +83,7 @@ class History:
         return out
 
     def updated(self, of: Any) -> History:
-        """With the fields and defaults that ``of`` has now; what was there stays."""
+        """This history extended by the present fields and defaults of ``of``."""
         defaults = dict(self.defaults)
         for at, default in _defaults(of):
             known = defaults.get(at, ())
@@ -107,19 +106,19 @@ class History:
 
 
 def of_subject(name: str) -> History:
-    """The history that is noted for ``name``."""
+    """The recorded history of ``name``."""
     noted = json.loads(FILE.read_bytes())[name]
     return History(frozenset(noted["first"]), {path: tuple(values) for path, values in noted["defaults"].items()})
 
 
 def updated(subjects: Mapping[str, Any]) -> str:
-    """What history.json says once the fields and defaults that the subjects have now are noted."""
+    """The new text of history.json, with the present fields and defaults of the subjects."""
     out = {name: of_subject(name).updated(of) for name, of in subjects.items()}
     return "{\n" + ",\n".join(map(_noted, out, out.values())) + "\n}\n"
 
 
 def _noted(name: str, history: History) -> str:
-    """A line for each path, so that what was added can be seen."""
+    """One line per path, so that additions are visible in a diff."""
     first = ",\n".join(f"   {json.dumps(path)}" for path in sorted(history.first))
     defaults = ",\n".join(
         f"   {json.dumps(path)}: {json.dumps(values, ensure_ascii=False)}"
@@ -135,12 +134,12 @@ def _has_fields(value: Any) -> bool:
 
 @functools.cache
 def _is_composed(of: Any) -> bool:
-    """Whether values of a type have fields of their own."""
+    """Whether a type is a model or dataclass, with fields of its own."""
     return isinstance(of, type) and (issubclass(of, BaseModel) or dataclasses.is_dataclass(of))
 
 
 def _fields(of: Any) -> tuple[_Field, ...]:
-    # A source that is registered later is one more field of a model that was looked at before.
+    # The names are part of the cache key, since registering a source adds a field to a model that was described before.
     return _described(of, tuple(of.model_fields) if issubclass(of, BaseModel) else ())
 
 
@@ -174,12 +173,12 @@ def _default(value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON has it."""
+    """The value as JSON types."""
     return value if type(value) in _SIMPLE else to_jsonable_python(value, by_alias=True)
 
 
 def _parts(of: Any) -> Iterator[tuple[str, type]]:
-    """Types with fields of their own in an annotation; those of the members of lists after ``[]``."""
+    """Types with fields of their own within an annotation, with the suffix ``[]`` for members of lists."""
     if _is_composed(of):
         yield "", of
     suffix = "[]" if typing.get_origin(of) in (list, tuple) else ""
@@ -189,7 +188,7 @@ def _parts(of: Any) -> Iterator[tuple[str, type]]:
 
 
 def _defaults(of: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The defaults of all fields by their paths. A part that is there by default has them in its own fields."""
+    """The defaults of all fields by their paths; those of a part that exists by default come from its own fields."""
     for field in _fields(of):
         at = _below(path, field.name)
         if field.default is not _REQUIRED and not (field.parts and isinstance(field.default, dict)):

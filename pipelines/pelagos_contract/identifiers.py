@@ -1,6 +1,6 @@
-"""Identifiers of people, organisations, works, licences and languages: parsed, checked, and in one form. Pure.
+"""Parses, checks and normalizes identifiers of people, organisations, works, licences and languages. Pure functions.
 
-Each function takes what a person wrote, and raises ValueError that says what is allowed.
+Each takes a person's input and raises ValueError that says what is allowed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _KINDS = (
 
 
 def orcid(text: str) -> str:
-    """The ORCID iD as ``0000-0002-1825-0097``, whose last digit is the check of the others (ISO 7064, mod 11-2)."""
+    """The ORCID iD as ``0000-0002-1825-0097``, whose last digit is a check digit (ISO 7064, mod 11-2)."""
     found = _ORCID.fullmatch(text.strip())
     if found is None:
         raise ValueError("write an ORCID iD: four groups of four digits, for example 0000-0002-1825-0097")
@@ -49,7 +49,7 @@ def orcid(text: str) -> str:
 
 
 def ror(text: str) -> str:
-    """The ROR id as ``https://ror.org/05dxps055``, whose last two digits are the check of the others (ISO 7064, mod 97-10)."""
+    """The ROR id as ``https://ror.org/05dxps055``, whose last two digits are check digits (ISO 7064, mod 97-10)."""
     found = _ROR.fullmatch(text.strip().lower())
     if found is None:
         raise ValueError(
@@ -65,7 +65,7 @@ def ror(text: str) -> str:
 
 
 def doi(text: str) -> str:
-    """The DOI as ``10.5281/zenodo.1234``, without the address of a resolver."""
+    """The DOI as ``10.5281/zenodo.1234``, without a resolver's address."""
     found = _DOI.fullmatch(text.strip())
     if found is None:
         raise ValueError("write a DOI: 10., a number, a slash and a name, for example 10.5281/zenodo.1234")
@@ -73,7 +73,7 @@ def doi(text: str) -> str:
 
 
 def license_id(text: str) -> str:
-    """The id of one licence of the SPDX list, spelled as there: ``CC-BY-4.0``."""
+    """The id of a licence on the SPDX list, in its spelling: ``CC-BY-4.0``."""
     plain = text.strip()
     try:
         found = str(canonicalize_license_expression(plain))
@@ -87,7 +87,7 @@ def license_id(text: str) -> str:
 
 
 def language(text: str) -> str:
-    """The language tag as BCP 47 writes it: ``en``, ``pt-BR``, ``zh-Hant``."""
+    """The language tag in BCP 47 spelling: ``en``, ``pt-BR``, ``zh-Hant``."""
     found = _LANGUAGE.fullmatch(text.strip())
     if found is None:
         raise ValueError("write a language tag of BCP 47, for example en, es or pt-BR")
@@ -96,7 +96,7 @@ def language(text: str) -> str:
 
 
 def day(text: str) -> str:
-    """A year, a month or a day of ISO 8601, as it stands."""
+    """A year, month or day in ISO 8601, unchanged."""
     found = _DATE.fullmatch(text)
     try:
         assert found is not None
@@ -107,12 +107,12 @@ def day(text: str) -> str:
 
 
 def kind_of(identifier: str) -> str:
-    """What an identifier is: DOI, arXiv, Handle, URN, URL, ORCID, ROR or Other."""
+    """The kind of an identifier: DOI, arXiv, Handle, URN, URL, ORCID, ROR or Other."""
     return next((kind for kind, pattern in _KINDS if pattern.fullmatch(identifier)), "Other")
 
 
 def url(identifier: str) -> str | None:
-    """The address that resolves an identifier; None when nobody knows one."""
+    """The URL that resolves an identifier; None when there is none."""
     for kind, prefix in (("DOI", "https://doi.org/"), ("ORCID", "https://orcid.org/"), ("ROR", "https://ror.org/")):
         pattern = dict(_KINDS)[kind]
         if found := pattern.fullmatch(identifier):
@@ -123,7 +123,7 @@ def url(identifier: str) -> str | None:
 
 
 def _text(longest: int, pattern: str, example: str, shortest: int = 1) -> Any:
-    """The API server refuses what does not fit the pattern; what it cannot tell, and why, the functions above say."""
+    """A text field with a pattern for the API server. Check digits, and error messages, come from the functions above."""
     return Field(min_length=shortest, max_length=longest, examples=[example], json_schema_extra={"pattern": pattern})
 
 

@@ -1,4 +1,4 @@
-"""Models that were trained elsewhere: what their import is asked for, and what the evaluation of any package is."""
+"""Requests and results of importing a model that was trained elsewhere, and of evaluating any package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pelagos_contract.values import Sha256
 
 MODEL_NAME = r"^[A-Za-z0-9][-A-Za-z0-9_. ]*$"
 FAMILY = "Imported"
-"""What the packages of such models say in the place of a family."""
+"""The family in packages of imported models."""
 NOT_EVALUATED = "not evaluated here"
 
 

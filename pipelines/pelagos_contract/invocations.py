@@ -1,7 +1,7 @@
-"""An asynchronous invocation of a model: what the job is told, and the status that it leaves behind. Pure.
+"""Asynchronous invocations of a model: the event that a job receives, and the status that it writes. Pure functions.
 
-The image, the result and the status are objects of a storage; whoever invokes gives the job addresses that are signed for each,
-so that the job needs no keys. OSCAR reports success for scripts that failed, so that nothing but this status is believed.
+Image, result and status are objects in a storage. The caller passes the job a signed URL for each, so that the job needs no keys.
+Only this status counts as the outcome, since OSCAR also reports success for scripts that failed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 
 KEY = re.compile(r"[a-z0-9][a-z0-9-]{7,63}")
 IMAGE, RESULT, STATUS = "image", "result.json", "status.json"
-"""Names of the objects below a key."""
+"""Names of the objects below the key of an invocation."""
 SUCCEEDED, FAILED = "Succeeded", "Failed"
 LARGEST_IMAGE = 64 * 1024 * 1024
 LARGEST_STATUS = 64 * 1024
 LOGGED = "pelagos-invocation "
-"""How the line of a log begins that holds a status, for when the storage cannot be reached."""
+"""Prefix of a log line with the status, for when the storage cannot be reached."""
 _SCHEMA = 1
 _LONGEST = 4096
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -26,7 +26,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Invocation:
-    """What the job is told; addresses are signed for reading the image, and for writing the others."""
+    """The input of a job. URLs are signed for reading the image and for writing result and status."""
 
     key: str
     image_url: str
@@ -34,29 +34,29 @@ class Invocation:
     result_url: str
     status_url: str
     confidence: str = ""
-    """A decimal string; empty: as the service says."""
+    """Confidence threshold as a decimal string; empty: that of the service."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """How it went. ``state`` is one of the two above, ``message`` why it failed."""
+    """The outcome. ``state`` is one of the two above, ``message`` says why it failed."""
 
     key: str
     state: str
     message: str = ""
     result_sha256: str = ""
     manifest_sha256: str = ""
-    """Of the package that answered."""
+    """SHA-256 of the manifest of the package that answered."""
     finished_at: str = ""
 
 
 def event(invocation: Invocation) -> str:
-    """The text that is sent. Without blanks: OSCAR passes it through a shell that would take them for separators."""
+    """The event as text without spaces, since OSCAR passes it through a shell that would split it there."""
     return json.dumps({"pelagos": _SCHEMA, **asdict(invocation)}, separators=(",", ":"))
 
 
 def read_event(content: bytes | str) -> Invocation:
-    """Raises ValueError, with what is wrong in words."""
+    """Parse an event. Raises ValueError that says what is wrong."""
     found = _object(content)
     names = [field.name for field in fields(Invocation)]
     if found.get("pelagos") != _SCHEMA or {*found} != {"pelagos", *names}:
@@ -73,12 +73,12 @@ def read_event(content: bytes | str) -> Invocation:
 
 
 def document(status: Status) -> str:
-    """The object that is written last."""
+    """The status as JSON. It is the last object that a job writes."""
     return json.dumps({"schemaVersion": _SCHEMA, **asdict(status)}, separators=(",", ":"), sort_keys=True)
 
 
 def read_status(content: bytes | str, key: str) -> Status:
-    """Raises ValueError for what is no status of this key."""
+    """Parse a status. Raises ValueError when it is not a status of this key."""
     found = _object(content)
     names = [field.name for field in fields(Status)]
     if found.get("schemaVersion") != _SCHEMA or not all(isinstance(found.get(name), str) for name in names):

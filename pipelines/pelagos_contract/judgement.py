@@ -1,4 +1,4 @@
-"""What a preparation says of a version beside its content: of slices that are small or lack classes, and of splits that leak."""
+"""What a preparation reports about a version: slices that are small or lack classes, and leakage between splits."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from pydantic import Field
 from pelagos_contract.base import Strict
 
 FOLDER = "report"
-"""What stands beside the files of a version for people, in its folder."""
+"""Folder for people's reports, in the folder of a version."""
 PAGE = f"{FOLDER}/report.html"
-"""The report, in the folder of its version."""
+"""Path of the report page, in the folder of its version."""
 PAGE_BEGINS = (
     '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><meta http-equiv="Content-Security-Policy" '
     "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'\">"
 )
-"""So a page of ours begins, and tells browsers to run and to fetch nothing, whatever follows."""
+"""First bytes of every page of ours. The policy forbids browsers to run or fetch anything, whatever follows."""
 LARGEST_PAGE = 64 * 1024**2
-"""Bytes of it."""
+"""Most bytes of the page."""
 
 CLASSES, SPLITS_OF_CLASSES, POSITIONS, SIZES = "classes.png", "splits.png", "positions.png", "sizes.png"
-"""Figures beside the page, each if there is something to show."""
+"""Figures beside the page; each exists only if there is something to show."""
 SLICES = ("group", "folder", "site", "deployment", "platform", "month", "hour", "depth band", "image size")
-"""By what images can be told apart."""
+"""Fields by which images can be divided into slices."""
 
 
 def slice_picture(name: str) -> str:
-    """The figure of the classes by a slice."""
+    """File name of the figure with the classes in each value of a slice."""
     return f"slice-{name.replace(' ', '-')}.png"
 
 
 PICTURES = (CLASSES, SPLITS_OF_CLASSES, POSITIONS, SIZES, *map(slice_picture, SLICES))
-"""All figures that a report may have beside it, but for samples."""
+"""All figures that a report can have beside it, except samples."""
 
 
 class ValueCount(Strict):
@@ -75,13 +75,13 @@ class Link(StrEnum):
 
 
 HINTS = frozenset({Link.CLOSE_IN_TIME, Link.ADJACENT_NAME})
-"""These tell where to look, and count as no leak: images taken together may show other things."""
+"""Links that are only hints and do not count as leakage: images taken together can show different things."""
 
 
 class Leaked(Strict):
     """Images of one split that belong together with some of another."""
 
-    # Shown by control planes that know fewer links, too.
+    # Not the enumeration, so that older control planes, which know fewer links, can show it.
     kind: Annotated[
         str,
         Field(

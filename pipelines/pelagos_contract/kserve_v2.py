@@ -1,6 +1,6 @@
-"""Requests and answers of a model by HTTP: the extension for binary tensors of the KServe v2 protocol. Pure.
+"""Inference requests and responses over HTTP with the binary tensor extension of the KServe v2 protocol. Pure functions.
 
-Both planes ask servers so: the operator and people through ingresses, an asynchronous invocation the server in its own container.
+Used by both planes: by the operator and the command line through ingresses, by an asynchronous invocation within its container.
 Source: docs/protocol/extension_binary_data.md of https://github.com/triton-inference-server/server.
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import Any
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-"""The header that tells how much of a body is JSON."""
+"""The HTTP header with the number of bytes of a body that are JSON."""
 _LENGTH_BYTES = 4
-"""Before each element of a tensor of texts, little-endian."""
+"""Bytes of the little-endian length that precedes each element of a BYTES tensor."""
 
 
 def request(image: bytes, parameters: Mapping[str, Any]) -> tuple[int, bytes]:
-    """The bytes of the JSON header, and the whole body: the header, and the image as the one element of a tensor."""
+    """The length of the JSON header in bytes, and the whole body: that header and the image as the only element of a tensor."""
     tensor = {
         "name": "image",
         "shape": [1, 1],
@@ -33,9 +33,9 @@ def request(image: bytes, parameters: Mapping[str, Any]) -> tuple[int, bytes]:
 
 
 def prediction(content: bytes, length: str) -> bytes:
-    """What the output ``prediction`` holds in an answer; ``length`` is that of its JSON header, empty when it is all JSON.
+    """The content of the output ``prediction`` in a response.
 
-    Raises ValueError, with what is wrong in words.
+    ``length`` is that of its JSON header, empty when the whole response is JSON. Raises ValueError that says what is wrong.
     """
     if length and not (length.isdecimal() and int(length) <= len(content)):
         raise ValueError("the answer cannot be read: the length of its header is wrong")

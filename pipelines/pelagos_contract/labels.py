@@ -1,7 +1,7 @@
-"""Which classes of a source a version has, and what they are called there: ``spec.labels`` of a Dataset.
+"""Which classes of a source a version has, and under which names: ``spec.labels`` of a Dataset.
 
-All names in it but the new ones are those that the source gives, so that no part depends on another: ``include`` and ``exclude``
-select, ``rename`` and ``merge`` name what is left. Lists say the same in any order, and so do digests of them.
+All names except new ones are those in the source, so that no part depends on another: ``include`` and ``exclude`` select classes,
+``rename`` and ``merge`` name the remaining ones. The order of lists changes neither their meaning nor digests.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from pelagos_contract.class_names import Names, NewName, OldName, once
 from pelagos_contract.taxonomy import Taxonomy
 
 DEEPEST = 32
-"""Folders in folders."""
+"""Most nested folders."""
 _LEVEL = r"^(First|Last|Supercategory|[1-9]|[12][0-9]|3[0-2])$"
 _LEVELS = f"write a number from 1 to {DEEPEST}, First, Last or Supercategory"
 MOST_BYTES = 32_000
-"""Of labels in JSON: a step is told its request in one argument, of which Linux takes 128 KiB."""
+"""Most bytes of labels as JSON: a step receives its request in one argument, which Linux limits to 128 KiB."""
 
 
 def _level(value: Any) -> Any:
-    """A number wherever it is one. Raises ValueError, which says what is allowed."""
+    """The level, as a number where it is one. Raises ValueError that says what is allowed."""
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(_LEVELS)
     text = str(value)
@@ -113,7 +113,7 @@ class Labels(Strict):
 
 
 def faults(labels: Labels) -> Iterator[tuple[str, str]]:
-    """Fields that contradict themselves or others, whatever the source holds, and why with what to do."""
+    """Contradictions in the spec that do not depend on the source: yields the field, and a message with what to do."""
     if both := _shared(labels.include, labels.exclude):
         yield "labels.exclude", f"{both} stands in labels.include, too: take it out of one"
     old, new = labels.rename.keys(), labels.rename.values()
@@ -143,7 +143,7 @@ def _shared(some: Any, others: Any) -> str | None:
 
 
 def names_in(labels: Labels) -> Mapping[str, list[str]]:
-    """All names of the source in it, by the field that has them."""
+    """All names that must exist in the source, by the field that has them."""
     merged = {f"labels.merge.{new}": names for new, names in labels.merge.items()}
     return {
         "labels.include": labels.include,

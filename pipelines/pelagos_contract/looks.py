@@ -1,4 +1,4 @@
-"""What images look like, as preparations note it in a store (preparation.looks and measures), for those who choose by it."""
+"""Reads the looks and measures of images that preparations record in a store (preparation.looks and measures)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 FILE = "inspections.json"
-"""In a store: what is known of images by their content."""
+"""File in a store with what is known about images by the digest of their content."""
 LARGEST = 512 * 2**20
 SIDE = 10
-"""A look is of 10 x 10 waves, each a whole number of 8 bits with a sign; as a vector it has the same length always."""
+"""A look has 10 x 10 coefficients, each a signed 8-bit integer."""
 
 
 class Seen(NamedTuple):
-    """An image: its look, None where nothing stands out on it, and six figures.
+    """An image: its look, None for one without structure, and six figures.
 
     The figures are ln(1 + variance of the Laplacian), mean and standard deviation of its grey levels, ln(1 + per cent of its
     pixels that are black or white), ln(width x height) and ln(width / height).
@@ -26,7 +26,7 @@ class Seen(NamedTuple):
 
 
 def read(content: bytes) -> dict[str, Seen]:
-    """What FILE says of the images that can be used, by the sha256 of their files. Raises ValueError for another file."""
+    """The usable images in the content of FILE, by the SHA-256 of their files. Raises ValueError for any other content."""
     try:
         rows = json.loads(content)["inspections"]
         seen = {str(row[0]): Seen(_look(row[5]), _figures(row[2], row[3], row[9])) for row in rows if row[6] is None}

@@ -1,4 +1,4 @@
-"""What images of a source measure, as the status of a Dataset shows it: what thresholds of cleaning are chosen by."""
+"""Distributions of image measures of a source, as shown in the status of a Dataset to choose cleaning thresholds by."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pelagos_contract.base import Strict
 
 
 def shown(value: float) -> str:
-    """A measured value as a text: a status holds no floats. At most six digits."""
+    """A measured value as text with at most six digits, since a status holds no floats."""
     return f"{value:g}"
 
 
 class Measured(Strict):
     """One measure over all images that can be decoded."""
 
-    # Shown by control planes that know fewer measures, too.
+    # Not the enumeration, so that older control planes, which know fewer measures, can show it.
     measure: Annotated[
         str,
         Field(
@@ -35,6 +35,6 @@ class Measured(Strict):
 
     @classmethod
     def of(cls, measure: str, picked: Sequence[float]) -> Measured:
-        """Five values, in ascending order."""
+        """From five values in ascending order: least, low, median, high, most."""
         least, low, median, high, most = map(shown, picked)
         return cls(measure=measure, least=least, low=low, median=median, high=high, most=most)

@@ -1,7 +1,7 @@
-"""What people say of a dataset: ``spec.metadata``, the one description that every document of metadata is written from.
+"""The description of a dataset by people: ``spec.metadata``, from which all metadata documents are written.
 
-It is no part of what a version is made from: who corrects a name or adds a keyword gets no other version, and nothing is prepared
-or trained again. It goes on record with the version, and with what is published of it.
+It is not part of a version's recipe: correcting a name or adding a keyword makes no other version, and nothing is prepared or
+trained again. It is recorded with the version, and with its publication.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ ContributorRole = Literal[
     "ContactPerson", "DataCollector", "DataCurator", "DataManager", "Editor", "HostingInstitution", "ProjectLeader",
     "ProjectManager", "ProjectMember", "Researcher", "RightsHolder", "Sponsor", "Supervisor", "Other",
 ]  # fmt: skip
-"""Of DataCite's contributorType."""
+"""Values of DataCite's contributorType."""
 Relation = Literal[
     "Cites", "IsCitedBy", "IsSupplementTo", "IsSupplementedBy", "IsContinuedBy", "Continues", "IsDescribedBy", "Describes",
     "HasVersion", "IsVersionOf", "IsNewVersionOf", "IsPreviousVersionOf", "IsPartOf", "HasPart", "IsReferencedBy", "References",
     "IsDocumentedBy", "Documents", "IsDerivedFrom", "IsSourceOf", "IsIdenticalTo", "IsRequiredBy", "Requires", "Obsoletes",
     "IsObsoletedBy", "IsCollectedBy", "Collects",
 ]  # fmt: skip
-"""Of DataCite's relationType."""
+"""Values of DataCite's relationType."""
 
 
 def _without_defaults(schema: dict[str, Any]) -> None:
-    """What is empty by default is not written into objects by the API server."""
+    """Remove defaults from the schema, so that the API server does not write empty values into objects."""
     for field in schema.get("properties", {}).values():
         field.pop("default", None)
 
@@ -41,12 +41,12 @@ class Described(Strict):
     model_config = ConfigDict(json_schema_extra=_without_defaults)
 
     def written(self) -> dict[str, Any]:
-        """As it stands in YAML and JSON; what is empty is left out."""
+        """The document as in YAML and JSON, without fields that have their defaults."""
         return self.model_dump(by_alias=True, mode="json", exclude_defaults=True)
 
 
 def _line(text: str) -> str:
-    """On one line, without what cannot be seen."""
+    """Validate a text on one line without invisible characters."""
     plain = text.strip()
     if not plain or not all(character.isprintable() for character in plain):
         raise ValueError("write text on one line, without control characters")
@@ -63,7 +63,7 @@ def _within(limit: int) -> Callable[[str], str]:
 
 
 def _prose(text: str) -> str:
-    """On several lines, without what XML cannot hold."""
+    """Validate a text of several lines without characters that XML forbids."""
     if not all(character.isprintable() or character in "\n\t" for character in text):
         raise ValueError("write text without control characters; line feeds and tabs may be in it")
     return text
@@ -111,12 +111,12 @@ class Party(Described):
 
     @property
     def is_organization(self) -> bool:
-        """Not a person."""
+        """Whether it is an organisation, not a person."""
         return self.kind == "Organization"
 
     @property
     def family_and_given(self) -> tuple[str, str]:
-        """Of a person; the given name is empty where no comma parts them."""
+        """Family and given name of a person; the given name is empty when the name has no comma."""
         family, _, given = self.name.partition(",")
         return family.strip(), given.strip()
 
@@ -168,12 +168,12 @@ class Related(Described):
 
     @property
     def plain(self) -> str:
-        """The identifier; a DOI without its resolver."""
+        """The identifier; a DOI without a resolver's address."""
         return identifiers.doi(self.identifier) if self.type == "DOI" else self.identifier
 
     @property
     def type(self) -> str:
-        """What kind of identifier it is, as identifiers.kind_of says."""
+        """The kind of the identifier, see identifiers.kind_of."""
         return identifiers.kind_of(self.identifier)
 
 
@@ -202,7 +202,7 @@ class Area(Described):
 
     @property
     def is_point(self) -> bool:
-        """No box."""
+        """Whether it is a point, not a box."""
         return self.north is None
 
     @property
@@ -235,7 +235,7 @@ class Taxon(Described):
 
     @property
     def uri(self) -> str | None:
-        """Its LSID in the World Register of Marine Species."""
+        """The taxon's LSID in the World Register of Marine Species; None without an AphiaID."""
         return None if self.aphia_id is None else f"urn:lsid:marinespecies.org:taxname:{self.aphia_id}"
 
 
@@ -286,7 +286,7 @@ class Metadata(Described):
     ] = None
 
     def derived(self, doi: object) -> Metadata:
-        """With the DOI of the source that a version was fetched from, where nobody has named it yet."""
+        """This metadata with the DOI of the fetched source as a related work, unless that is listed already."""
         named = {identifiers.url(each.identifier) for each in self.related}
         if not isinstance(doi, str) or identifiers.kind_of(doi) != "DOI" or identifiers.url(doi) in named:
             return self
@@ -295,7 +295,7 @@ class Metadata(Described):
 
     @property
     def is_open(self) -> bool:
-        """Whether anybody may have the images."""
+        """Whether the images are open to everyone."""
         return self.access != "Restricted"
 
 
@@ -304,10 +304,10 @@ class InvalidMetadataError(ValueError):
 
 
 def of_spec(spec: Mapping[str, Any]) -> Metadata:
-    """What a Dataset says of itself, as the API server has it: it may hold what an earlier release let pass.
+    """The metadata in a Dataset's spec as stored in the API server.
 
     Raises:
-        InvalidMetadataError: see there.
+        InvalidMetadataError: it is invalid; an earlier release may have accepted it.
     """
     try:
         return Metadata.model_validate(spec.get("metadata") or {})

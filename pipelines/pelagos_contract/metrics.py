@@ -1,9 +1,9 @@
-"""Names of metrics: ``<split>/<metric>``, and of one class ``<split>/<metric>/<class>``, in characters that trackers accept.
+"""Names of metrics: ``<split>/<metric>``, and for one class ``<split>/<metric>/<class>``, in characters that trackers accept.
 
-Which there are of a task, its description says (tasks.TASKS). A class is named as it is, as long as its name has letters, digits,
-spaces and ``_ - .`` alone, no space or dot at an end, and up to 100 characters. Any other character is written as its UTF-8
-bytes, each a colon and two hexadecimal digits: ``a/b%c`` is ``a:2Fb:25c``. So a name says which class it is of, whatever other
-classes there are: a gate never judges another one.
+The metrics of a task are in its description (tasks.TASKS). A class name stays as it is if it only has letters, digits, spaces and
+``_ - .``, no space or dot at an end, and up to 100 characters. Any other character is escaped as its UTF-8 bytes, each a colon
+and two hexadecimal digits: ``a/b%c`` becomes ``a:2Fb:25c``. Distinct classes thus have distinct names, so a gate never judges the
+wrong one.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 TEST = "test/"
-"""What names of figures of the test split begin with: those that gates judge."""
+"""Prefix of the metrics of the test split, which gates judge."""
 UNKNOWN = ":unknown"
-"""Written for the value of a field that is not known."""
+"""Stands for the unknown value of a field in a name."""
 ERRORS = frozenset({"loss", "ECE", "ECE-uncalibrated"})
-"""Metrics that are better when they are lower."""
+"""Metrics for which lower is better."""
 SETTINGS = frozenset({"confidence"})
-"""What others hold at, and neither good nor bad."""
+"""Settings under which other metrics hold, which are neither good nor bad."""
 DIFFERENCE = "export/difference"
-"""The largest difference of scores, in [0, 1], between the exported model and the training framework's, over the images that the
-step export compares them on."""
+"""The largest difference in scores, in [0, 1], between the exported model and that in the training framework, over the images on
+which the step export compares them."""
 EXPORTED = (DIFFERENCE,)
 LONGEST = 100
-"""Characters; MLflow takes 250 for the whole name of a metric."""
+"""Most characters of a class or value in a name; MLflow allows 250 for the whole name."""
 _DIGITS = 20
 _ESCAPED = re.compile(r"(?::[0-9A-F]{2})+")
 _STRANGE = re.compile(r"[^\w.\- ]|^[ .]|[ .]\Z")
 
 
 class Kind(StrEnum):
-    """What a metric is of: the first part of its name."""
+    """What a metric is measured on: the first part of its name."""
 
     TEST = "test"
     SLICE = "slice"
@@ -43,9 +43,9 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Name:
-    """The parts of a name. ``label`` and ``value`` are as they are written in it; ``field`` is there of all but the whole split.
+    """The parts of a name. ``label`` and ``value`` are escaped as in the name; ``field`` is set for all but the whole split.
 
-    Of ``LEFT_OUT``, a ``value`` is that of one model, and None is the mean.
+    For ``LEFT_OUT``, ``value`` names the model that was trained without it, and None is the mean of all.
     """
 
     kind: Kind
@@ -56,22 +56,22 @@ class Name:
 
 
 def of_test(metric: str, label: str | None = None) -> str:
-    """The name of a metric of the test split, as a whole or of the class ``label``."""
+    """The name of a metric on the test split, of all classes or of the class ``label``."""
     return f"{TEST}{metric}" if label is None else f"{TEST}{metric}/{class_name(label)}"
 
 
 def of_slice(field: str, value: str | None, metric: str) -> str:
-    """The name of a metric of the images with one value of a field; None: of those of which it is not known."""
+    """The name of a metric on the images with one value of a field; None: on those whose value is unknown."""
     return f"{Kind.SLICE}/{field}/{value_name(value)}/{metric}"
 
 
 def of_worst(field: str, metric: str) -> str:
-    """The name of the worst one among the slices of a field."""
+    """The name of a metric's worst value among the slices of a field."""
     return f"{Kind.WORST}/{field}/{metric}"
 
 
 def of_left_out(field: str, metric: str, value: str | None = None) -> str:
-    """The name of a metric of the model that was trained without a value, on that value; without one, of their mean."""
+    """The name of a metric of the model trained without ``value``, on the images with it; None: of the mean of these models."""
     return (
         f"{Kind.LEFT_OUT}/{field}/{metric}"
         if value is None
@@ -80,12 +80,12 @@ def of_left_out(field: str, metric: str, value: str | None = None) -> str:
 
 
 def value_name(value: str | None) -> str:
-    """A value of a field in names of metrics; no other has the same."""
+    """A field's value in names of metrics; distinct values have distinct names."""
     return UNKNOWN if value is None else class_name(value)
 
 
 def parsed(name: str) -> Name | None:
-    """The parts of a name that one of the functions here made; None for others."""
+    """The parts of a name that a function of this module made; None for any other."""
     first, *rest = name.split("/")
     if not rest or not all(rest):
         return None
@@ -106,7 +106,7 @@ def parsed(name: str) -> Name | None:
 
 
 def plain(written: str) -> str | None:
-    """The class or value that is written so, for people; None for ``:unknown``. Of one that was too long, what is left of it."""
+    """Unescape a class or value for people; None for ``:unknown``. A name that was too long stays shortened."""
     if written == UNKNOWN:
         return None
     if written == ":":
@@ -119,19 +119,20 @@ def plain(written: str) -> str | None:
 
 
 def worst(metric: str, values: list[float]) -> float:
-    """The worst of values, of which there is one at least."""
+    """The worst of at least one value, by whether lower or higher is better for the metric."""
     return max(values) if metric in ERRORS else min(values)
 
 
 def whole(name: str, label: str | None = None) -> str:
-    """The whole name of a metric that a person may have named shortly: one without a slash is of the test split."""
+    """The full name of a metric that a person may have abbreviated: one without a slash is of the test split."""
     short = name.removeprefix(TEST)
     return of_test(short, label) if label is not None or "/" not in short else name
 
 
 def class_name(label: str) -> str:
-    """The class in names of its metrics; no other class has the same. Too long a name ends with the start of its SHA-256."""
-    # A colon, which is always written as :3A, is followed by anything but two digits in names of no other kind.
+    """The escaped class in names of its metrics, distinct for every class. A name that is too long ends with the start of its
+    SHA-256."""
+    # A literal colon is always escaped as :3A, so only special names have a colon that two hexadecimal digits do not follow.
     name = _STRANGE.sub(lambda found: _bytes(found[0]), label) or ":"
     if len(name) <= LONGEST:
         return name

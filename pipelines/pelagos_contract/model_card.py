@@ -1,6 +1,6 @@
-"""What people say of a model, and the documents that are written of it: its report, its card, and its entries for catalogues.
+"""People's description of a model, and its documents: report, card, and entries for catalogues.
 
-The card is no part of what a training is made from: who corrects a word trains nothing again.
+The card is not part of a training's inputs: correcting a word trains nothing again.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pelagos_contract.metadata import Address, Contact, Described, Line, Prose
 REPORT, CARD = "report.html", "model-card.md"
 AI4_METADATA, MLDCAT_AP = "ai4-metadata.yml", "mldcat-ap.jsonld"
 DOCUMENTS = (REPORT, CARD, AI4_METADATA, MLDCAT_AP)
-"""Names of the documents, in the folder that `folder_of` says."""
+"""Names of the documents, in the folder that `folder_of` returns."""
 REPORT_FOLDER, CARD_FOLDER = "report", "card"
-"""Among the artifacts of the tracked run: of the page, and of all else."""
+"""Folders among the artifacts of the tracked run: for the report page, and for all other documents."""
 LARGEST = 5_000_000
-"""Bytes of a document."""
+"""Most bytes of a document."""
 MOST_CREATORS = 20
 
 
@@ -50,7 +50,7 @@ class DatasetSaid(Strict):
     license: LicenseId | None = None
     doi: Doi | None = None
     identifier: Doi | None = None
-    """The DOI of the dataset, where it has one: of whichever version."""
+    """The DOI of the dataset, of any version, if it has one."""
 
 
 class About(Strict):
@@ -70,5 +70,5 @@ class Document(Strict):
 
 
 def folder_of(package: str) -> str:
-    """The folder of the documents of the model package with this uri: beside it, since a package holds what is served alone."""
+    """The documents' folder for the model package with this uri. It is beside the package, which only holds what is served."""
     return f"{package}.documents"

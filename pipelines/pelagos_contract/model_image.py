@@ -1,4 +1,5 @@
-"""The container image of one model, with the DEEPaaS API, as a service of OSCAR. Pure; called by `pelagos image` and the hub."""
+"""The container image of one model, with the DEEPaaS API, described as an OSCAR service. Called by `pelagos image` and the
+hub."""
 
 from __future__ import annotations
 
@@ -21,23 +22,23 @@ if [ "$code" = 0 ]; then state=Succeeded; else state=Failed; fi
 printf '{"state": "%s", "exitCode": %d}\\n' "$state" "$code" >"$TMP_OUTPUT_DIR/$name.status.json"
 exit "$code"
 """
-"""Of an OSCAR service, for each file that it is sent."""
+"""Script of an OSCAR service that runs for each file sent to it."""
 _TOLD = 12
-"""Characters of a digest in a label."""
+"""Number of characters of a digest in a label."""
 
 
 def description(
     name: str, image: str, onnx_sha256: str, cpu: str, memory: str = USUAL_MEMORY, cluster: str = fdl.CLUSTER
 ) -> str:
-    """The image as a service of OSCAR, which is exposed, and answers files that it is sent, too; in YAML.
+    """The image as an OSCAR service in YAML. It is exposed over HTTP, and also processes files that are sent to it.
 
     Args:
-        name: Of the ModelService, which OSCAR's is made of.
-        image: The image as OSCAR fetches it.
-        onnx_sha256: Of the graph that is in it.
-        cpu: Cores, as Kubernetes writes them.
-        memory: As Kubernetes writes it.
-        cluster: How OSCAR's clients call the cluster.
+        name: Name of the ModelService, from which that of the OSCAR service is derived.
+        image: The image reference that OSCAR pulls.
+        onnx_sha256: SHA-256 of the graph in the image.
+        cpu: CPU cores as a Kubernetes quantity.
+        memory: Memory as a Kubernetes quantity.
+        cluster: Identifier of the cluster for OSCAR's clients.
     """
     service = fdl.Service(
         name=fdl.name_of(name),
@@ -52,12 +53,12 @@ def description(
 
 
 def _written(document: Mapping[str, Any]) -> str:
-    """For people to read: scripts line by line."""
+    """YAML for people, with scripts as blocks."""
     return yaml.dump(document, Dumper=_Lines, sort_keys=False, width=1000)
 
 
 class _Lines(yaml.SafeDumper):
-    """Writes texts of several lines as blocks."""
+    """Dumps multi-line strings as literal blocks."""
 
 
 _Lines.add_representer(

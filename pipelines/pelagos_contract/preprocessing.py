@@ -1,4 +1,4 @@
-"""What is done to the pixels of every image before a model sees them: declared with the dataset, kept by every package."""
+"""Preprocessing of every image before a model sees it: declared with the dataset, recorded in every package."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class ToldStatistics(Strict):
 
     @classmethod
     def of(cls, found: Statistics) -> ToldStatistics:
-        """In at most six digits."""
+        """The statistics as text with at most six digits."""
         return cls(mean=[f"{one:g}" for one in found.mean], deviation=[f"{one:g}" for one in found.deviation])
 
 
 LEAST_SHARE = 50
-"""Percent of an object that a tile must show, where a Dataset does not say; see Tile.min_share."""
+"""Default of Tile.min_share: the percentage of an object that a tile must show."""
 
 
 class Tile(Strict):
@@ -73,7 +73,7 @@ class Tile(Strict):
     @field_validator("empty")
     @classmethod
     def _of_default(cls, empty: Literal["Keep", "Drop"] | None) -> Literal["Keep", "Drop"] | None:
-        """The default that somebody wrote out makes no other version than that which nobody did."""
+        """An explicit default has the same digest as an absent value."""
         return None if empty == "Keep" else empty
 
 

@@ -1,6 +1,6 @@
-"""How far a pipeline run is, as its steps tell while they work: a small document beside their report, replaced as they go on.
+"""Progress of a pipeline run, which its steps report while they work: a small document beside their report, replaced repeatedly.
 
-Sealed like reports, so that it tells which attempt it is of, and for people alone: nothing is decided by it.
+It is sealed like reports, so that its attempt is known. It is only for people: no decision depends on it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pelagos_contract.search import SearchProgress
 
 DOCUMENT = "progress.json"
 LARGEST = 128 * 1024
-"""Bytes of the document; a larger one is not one of ours."""
+"""Most bytes of the document; a larger one was not written by our steps."""
 PERIOD = 10.0
-"""Seconds that steps let pass before they tell of the same stage again."""
+"""Least number of seconds between two reports of the same stage."""
 MOST_STAGES = 16
 MOST_LEFT_OUT = 50
-"""Groups that are left out, one after the other: as many models are trained."""
+"""Most groups that are left out one after the other; a model is trained for each."""
 LONGEST_VALUE = 300
-"""Characters of a value by which images are told apart."""
+"""Most characters of a value by which images are grouped."""
 _LATEST = 1e11
 _MOST = 10**9
 _MOST_BYTES = 2**60
@@ -36,7 +36,7 @@ class Stage(StrEnum):
     words: str
 
     def __new__(cls, value: str, words: str = "") -> Stage:
-        """A member is its name as status carries it. Default: mypy takes ``Stage(name)``, a look-up, for this call."""
+        """A member equals its name in status. The default exists because mypy takes the look-up ``Stage(name)`` for this call."""
         member = str.__new__(cls, value)
         member._value_, member.words = value, words
         return member
@@ -73,7 +73,7 @@ OF_TRAININGS = (
     Stage.EXPORT,
     Stage.REGISTRATION,
 )
-"""In their order; the operator itself registers."""
+"""The stages of a training in order. The last one, registration, is done by the operator itself."""
 
 
 class EndedStage(Strict):
@@ -136,7 +136,7 @@ class Progress(Strict):
 
 
 def parsed(content: bytes) -> dict[str, Any] | None:
-    """The JSON object that a document is; None when it is none."""
+    """The JSON object in a document; None when it is not one."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
@@ -145,7 +145,7 @@ def parsed(content: bytes) -> dict[str, Any] | None:
 
 
 def understood(content: object) -> Progress | None:
-    """What an unsealed document says; None when that is not what a step of ours says."""
+    """Validate the content of an unsealed document; None when it is invalid."""
     try:
         return Progress.model_validate(content)
     except ValidationError:

@@ -1,7 +1,7 @@
-"""Publication of a version in a repository with InvenioRDM, such as Zenodo: what specs say of it, a step is asked and answers.
+"""Publication of a version in an InvenioRDM repository such as Zenodo: the part of specs, and the step's requests and results.
 
-Decided by the operator, which never sees the token; done by the step prepare, which is given the Secret. It is no part of a
-version: what is published is named by the version's digest, and changes nothing of it.
+The operator decides and never sees the token; the step prepare executes and gets the Secret. A publication is not part of a
+version: it refers to the version by digest and changes nothing of it.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pelagos_contract.remote_sources import SecretRef, SourceUrl
 from pelagos_contract.tasks import Task
 
 SANDBOX = "https://sandbox.zenodo.org"
-"""Where a spec publishes that names no repository: its DOIs lead nowhere, and it is emptied from time to time."""
+"""The default repository of a spec: a sandbox whose DOIs do not resolve and whose content is deleted from time to time."""
 TOKEN = "token"  # noqa: S105 - the name of a key
 DRAFT: Literal["Draft"] = "Draft"
 PUBLISHED: Literal["Published"] = "Published"
 State = Literal["Draft", "Published"]
 FIELD = "publish.zenodo"
-"""Of a spec, for messages."""
+"""The field of a spec, for messages."""
 Owner = Annotated[str, StringConstraints(pattern=r"^[0-9A-Za-z-]{1,64}$")]
 
 WrittenFormat = Annotated[str, OneOf(lambda: tuple(known.name for known in FORMATS if known.view))]
@@ -99,40 +99,40 @@ class Publish(Strict):
 
     @property
     def url(self) -> str:
-        """The repository."""
+        """The repository's base URL, without a trailing slash."""
         return (self.zenodo.url or SANDBOX).rstrip("/")
 
     @property
     def state(self) -> State:
-        """What is to become of a version there."""
+        """The desired state of a version in the repository."""
         return self.zenodo.state or DRAFT
 
     @property
     def is_trial(self) -> bool:
-        """Whether it is a sandbox, whose DOIs lead nowhere."""
+        """Whether the repository is the sandbox, whose DOIs do not resolve."""
         return self.url == SANDBOX
 
     def view(self, task: str) -> str:
-        """The view of a version for the task."""
+        """The view in which a version is published: that of the chosen format, or the default for the task."""
         chosen = self.format or (IMAGE_FOLDER if task == Task.CLASSIFICATION else COCO).name
         view = FORMATS.named(chosen).view
         assert view is not None
         return view
 
     def chosen(self, metadata: Metadata) -> list[str]:
-        """Names of the documents."""
+        """Names of the documents to publish: those in the spec, else all for which the metadata suffices."""
         if self.documents is not None:
             return list(dict.fromkeys(self.documents))
         return [each.name for each in DOCUMENTS if not each.lacking(metadata)]
 
 
 def is_trial(doi: str | None) -> bool:
-    """Whether a DOI is one of those that DataCite has for trials, and that lead nowhere."""
+    """Whether a DOI has DataCite's test prefix, under which DOIs do not resolve."""
     return doi is not None and doi.startswith("10.5072/")
 
 
 def repository_name(url: str) -> str:
-    """As people call it."""
+    """The repository's name for people."""
     host = urlsplit(url).hostname or url
     return {"zenodo.org": "Zenodo"}.get(host, host)
 

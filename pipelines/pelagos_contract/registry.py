@@ -1,6 +1,6 @@
-"""What there is of one kind, such as formats, by name. Both planes keep theirs in it; specs are held against the names.
+"""Registries: the entries of one kind, such as formats, by name. Used by both planes; specs are validated against the names.
 
-`register` is a call that somebody makes: nothing that is installed is looked for, or loaded, by itself.
+Entries are added by explicit calls of `register`: installed packages are never discovered or loaded automatically.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Named(Protocol):
-    """An entry, which says its name."""
+    """An entry with a name."""
 
     @property
     def name(self) -> str:
-        """As in specs and packages."""
+        """The name in specs and packages."""
 
 
 Entry = TypeVar("Entry", bound=Named)
 NAME = r"[A-Za-z][-A-Za-z0-9_.]*"
-"""Names stand in specs, in the paths of packages and in digests."""
+"""Pattern of names, which appear in specs, in the paths of packages and in digests."""
 
 
 class UnknownNameError(ValueError):
-    """There is nothing of that name; the message says what there is."""
+    """There is no entry with this name; the message lists the existing names."""
 
 
 class Registry(Generic[Entry]):
-    """Entries of one ``kind`` in the order in which they are told. Later ones come last."""
+    """Entries of one ``kind`` in the order of registration."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Registry(Generic[Entry]):
         reserved: Collection[str] = (),
         others: Callable[[Entry], Iterable[str]] = lambda _: (),
     ) -> None:
-        """With the entries that we bring. None is called as ``reserved`` says; ``others``: names that an entry has besides."""
+        """Start with our own entries. ``reserved``: names that no entry may have; ``others``: additional names of an entry."""
         self.kind = kind
         self._reserved, self._others = reserved, others
         self._entries: dict[str, Entry] = {}
@@ -46,16 +46,16 @@ class Registry(Generic[Entry]):
             self.register(entry)
 
     def __iter__(self) -> Iterator[Entry]:
-        """All entries."""
+        """All entries, in order of registration; safe against changes during the iteration."""
         return iter(tuple(self._entries.values()))
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names."""
+        """All names, in order of registration."""
         return tuple(self._entries)
 
     def register(self, entry: Entry) -> None:
-        """Add an entry. ValueError for a name that cannot be one, or is taken: nothing takes the place of another."""
+        """Add an entry. Raises ValueError for an invalid name, or one that is taken: entries cannot be replaced."""
         if not re.fullmatch(NAME, entry.name) or entry.name in self._reserved:
             raise ValueError(f"a {self.kind} cannot be called {entry.name!r}; another name of letters and digits can")
         if entry.name in self._entries:
@@ -68,11 +68,11 @@ class Registry(Generic[Entry]):
         self._entries[entry.name] = entry
 
     def withdraw(self, name: str) -> None:
-        """Take back what was registered. Raises UnknownNameError."""
+        """Remove a registered entry. Raises UnknownNameError."""
         del self._entries[self.named(name).name]
 
     def named(self, name: str) -> Entry:
-        """The entry of that name. Raises UnknownNameError."""
+        """The entry with this name. Raises UnknownNameError."""
         if name not in self._entries:
             raise UnknownNameError(f"there is no {self.kind} {name!r}; there are {', '.join(self._entries)}")
         return self._entries[name]

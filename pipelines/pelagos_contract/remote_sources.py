@@ -1,6 +1,6 @@
-"""Places that are not on the data volume: what specs say of them, by which Secrets they are asked, and what became of that.
+"""Sources that are not on the data volume: their part of specs, their Secrets, and the origin of what was fetched.
 
-Secrets are named, never held: their content reaches a step as files or environment, and no spec, digest or result.
+Specs only name Secrets. Their content reaches a step as files or environment, and never a spec, digest or result.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from pelagos_contract.base import Strict
 from pelagos_contract.values import Sha256
 
 SECRET_FOLDER = "PELAGOS_SOURCE_SECRET"  # noqa: S105 - the name of a variable
-"""Environment of a step: the folder with a file for each key of the Secret, as a cluster mounts it."""
+"""Environment variable of a step with the folder that has a file for each key of the Secret, as a cluster mounts it."""
 SECRET_CONTENT = "PELAGOS_SOURCE_SECRET_CONTENT"  # noqa: S105 - the name of a variable
-"""Environment of a step on one machine: the same as a JSON object."""
+"""Environment variable of a step in embedded mode with the same as a JSON object."""
 SECRET_MOUNT = "/etc/pelagos/source-secret"  # noqa: S105 - a path
 LARGEST_SECRET = 64 * 1024
-"""Bytes of a value that are read."""
+"""Most bytes of a value in a Secret."""
 
 SourceUrl = Annotated[str, Field(pattern=r"^https?://[!-~]+$", min_length=10, max_length=2048)]
 Text = Annotated[str | None, Field(max_length=500)]
@@ -122,7 +122,7 @@ class S3Source(Strict):
 
 
 def lacking(alternatives: Sequence[Sequence[str]], keys: Iterable[str]) -> str | None:
-    """What a Secret with ``keys`` lacks, in words; None when it has all of one of the ``alternatives``, or there are none."""
+    """What a Secret with ``keys`` lacks, in words; None when one of the ``alternatives`` is complete, or there are none."""
     given = set(keys)
     if not alternatives or any(given.issuperset(each) for each in alternatives):
         return None

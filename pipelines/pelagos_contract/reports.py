@@ -1,6 +1,6 @@
-"""The outcome of a pipeline run: exactly one of result.json and failure.json in its report folder, atomically.
+"""Writes the outcome of a pipeline run: either result.json or failure.json in its report folder, atomically.
 
-Written by steps, sealed (see sealing) when they have the key of their run; read by the operator.
+Steps write it, sealed (see sealing) if they have the key of their run; the operator reads it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ RESULT, FAILURE = "result.json", "failure.json"
 
 
 def report_result(folder: Path, result: BaseModel) -> None:
-    """Write ``result.json``."""
+    """Write ``result.json``, sealed if this process has a key."""
     disk.write_atomically(folder / RESULT, _sealed(result), parents=True)
 
 
 def report_failure(folder: Path, failure: Failure) -> None:
-    """Write ``failure.json``."""
+    """Write ``failure.json``, sealed if this process has a key."""
     disk.write_atomically(folder / FAILURE, rendered(failure), parents=True)
 
 

@@ -1,11 +1,10 @@
-"""Masks as runs of pixels down the columns of an image, in the compressed text that COCO's tools read: RLE.
+"""Masks as COCO's compressed run lengths (RLE), with runs down the columns of an image.
 
-Called by the code that serves masks, by the evaluation, and by the operator and ``pelagos predict`` for answers that hold them. A
-mask is never held as a whole image where a part of one is enough. It may know numpy only, and runs with numpy 1.26 and 2. Import
-it where numpy is loaded anyway.
-
-Source: cocoapi, ``common/maskApi.c``: rleEncode, rleToString, rleFrString. Runs are of pixels outside and inside in turn, outside
-first; from the fourth on, what is written is the difference to the run before the last; five bits stand in a character.
+Called by the serving code, by the evaluation, and by the operator and ``pelagos predict`` for responses with masks. A mask is not
+expanded to a whole image where a part of it is enough. Depends on numpy only, 1.26 or 2; import it only where numpy is loaded
+anyway.
+Source: cocoapi, ``common/maskApi.c``: rleEncode, rleToString, rleFrString. Runs alternate between pixels outside and inside,
+outside first. From the fourth run on, the text has the difference to the run two places before, with five bits per character.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ import numpy as np
 _FIRST = ord("0")
 _BITS, _MORE, _SIGN = 5, 0x20, 0x10
 _LONGEST = 7
-"""Characters of a number: more than 2^31 pixels no image has."""
+"""Most characters of a number: no image has more than 2^31 pixels."""
 
 
 class Part(NamedTuple):
-    """The pixels of a mask, bool ``[height, width]``, in a part of an image whose first pixel is ``left``, ``top``."""
+    """The pixels of a mask, bool ``[height, width]``, within the part of an image that begins at ``left``, ``top``."""
 
     left: int
     top: int
@@ -29,12 +28,12 @@ class Part(NamedTuple):
 
 
 def encoded(part: Part, size: tuple[int, int]) -> str:
-    """The mask on an image of ``size`` (height, width), which holds the whole part."""
+    """The compressed mask on an image of ``size`` (height, width), which must contain the whole part."""
     return compressed(_runs_of(part, size))
 
 
 def compressed(runs: Any) -> str:
-    """The text of runs, int ``[n]``."""
+    """Compress runs, int ``[n]``, to text."""
     values = np.array(runs, np.int64)
     values[3:] -= np.asarray(runs, np.int64)[1:-2]
     shifts: Any = _BITS * np.arange(_LONGEST)
@@ -47,7 +46,8 @@ def compressed(runs: Any) -> str:
 
 
 def runs_of(counts: str, size: tuple[int, int]) -> Any:
-    """The runs in a text, int64 ``[n]``. ValueError when they are not those of a mask on an image of ``size`` (height, width)."""
+    """Decode the runs of a text, int64 ``[n]``. Raises ValueError if they are not a mask on an image of ``size`` (height,
+    width)."""
     try:
         characters = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - _FIRST
     except UnicodeEncodeError:
@@ -62,29 +62,30 @@ def runs_of(counts: str, size: tuple[int, int]) -> Any:
     place = np.arange(len(characters)) - np.repeat(starts, lengths)
     values = np.add.reduceat((characters & (_MORE - 1)) << (_BITS * place), starts)
     values -= np.where(characters[ends] & _SIGN, np.int64(1) << (_BITS * lengths), 0)
-    # Of the difference to the run before the last, the sums along every second one are the runs.
+    # The values are differences to the run two places before: the cumulative sum of every second one restores the runs.
     values[1::2] = values[1::2].cumsum()
     values[2::2] = values[2::2].cumsum()
     height, width = size
-    # Each by itself first: runs that are longer than any image may add up to what 64 bits cannot hold, and begin anew.
+    # Check each run before the sum: the sum of huge runs could overflow 64 bits and wrap around to the right value.
     if values.min() < 0 or values.max() > height * width or int(values.sum()) != height * width:
         raise ValueError(f"a mask has runs that are not those of an image of {width} x {height} pixels")
     return values
 
 
 def area(counts: str, size: tuple[int, int]) -> int:
-    """The number of pixels inside. ValueError as `runs_of` has it."""
+    """The number of pixels inside. Raises ValueError as `runs_of` does."""
     return int(runs_of(counts, size)[1::2].sum())
 
 
 def part_of(counts: str, size: tuple[int, int]) -> Part:
-    """The smallest part of the image that holds the mask, of no pixel for an empty one. ValueError as `runs_of` has it."""
+    """The smallest part of the image that contains the mask; zero pixels for an empty one. Raises ValueError as `runs_of`
+    does."""
     height, _ = size
     starts, ends = _spans(runs_of(counts, size))
     if not len(starts):
         return Part(0, 0, np.zeros((0, 0), bool))
     left, right = int(starts[0]) // height, int(ends[-1] - 1) // height + 1
-    # A run that goes on in the next column has pixels at the lower and at the upper edge.
+    # A run that continues in the next column touches both the lower and the upper edge.
     torn = starts // height != (ends - 1) // height
     top = 0 if torn.any() else int((starts % height).min())
     bottom = height if torn.any() else int(((ends - 1) % height).max()) + 1
@@ -96,16 +97,16 @@ def part_of(counts: str, size: tuple[int, int]) -> Part:
 
 
 def shared(one: str, other: str, size: tuple[int, int]) -> tuple[int, int]:
-    """How many pixels two masks of an image have in common, and together. ValueError as `runs_of` has it."""
+    """The numbers of pixels in the intersection and in the union of two masks. Raises ValueError as `runs_of` does."""
     (first, last), (begin, end) = (_spans(runs_of(counts, size)) for counts in (one, other))
     both = int((last - first).sum() + (end - begin).sum())
-    # Of the runs inside, those that begin last and those that end first: how far each reaches into the other mask.
+    # For each run of the first mask: pixels of the second one before its end, less those before its start.
     common = _before(begin, end, last) - _before(begin, end, first)
     return int(common.sum()), both - int(common.sum())
 
 
 def _before(starts: Any, ends: Any, places: Any) -> Any:
-    """How many pixels of the spans from ``starts`` to ``ends`` lie before each of ``places``."""
+    """For each of ``places``, the number of pixels before it that lie in the spans from ``starts`` to ``ends``."""
     if not len(starts):
         return np.zeros(len(places), np.int64)
     known = np.concatenate(([0], (ends - starts).cumsum()))
@@ -116,7 +117,7 @@ def _before(starts: Any, ends: Any, places: Any) -> Any:
 
 
 def _spans(runs: Any) -> tuple[Any, Any]:
-    """Where the runs inside begin and end, by pixels down the columns; runs of no pixel are left out."""
+    """Starts and ends of the runs inside, as pixel offsets down the columns, without empty runs."""
     ends = runs.cumsum()
     starts, beyond = ends[:-1:2], ends[1::2]
     some = beyond > starts
@@ -135,7 +136,7 @@ def _runs_of(part: Part, size: tuple[int, int]) -> Any:
         (part.left + places // (rows + 1)) * height + part.top + places % (rows + 1)
         for places in (np.flatnonzero(steps == 1), np.flatnonzero(steps == -1))
     )
-    # A column that ends at the lower edge goes on in the next one.
+    # A span that ends at the lower edge is joined with one that begins at the top of the next column.
     apart = starts[1:] != ends[:-1]
     starts, ends = starts[np.concatenate(([True], apart))[: len(starts)]], ends[np.append(apart, True)[: len(ends)]]
     edges = np.stack((starts, ends), axis=1).ravel()

@@ -1,7 +1,7 @@
-"""What both planes know of S3-compatible storage: its uris, how to connect to it over obstore, and what its failures mean.
+"""S3-compatible storage for both planes: its URIs, connections with obstore, and the meaning of failures.
 
-The operator asks it in coroutines (``engines.s3``), steps in threads (``storage``); each words failures for those who read them.
-Vendors' messages are long and quote what they were sent, so that nothing of them but a status and a code is passed on.
+The operator uses it in coroutines (``engines.s3``), steps in threads (``storage``); each words failures for its own readers.
+Only status and code of a vendor's error are passed on, since the messages are long and quote the request.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 
 SCHEME = "s3://"
 PAGE = 1000
-"""Keys of one answer to a listing, and of one request to delete: what S3 allows."""
+"""Keys per page of a listing and per delete request: S3's limit."""
 NATIVE_CREDENTIALS = (
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
-"""Variables of a platform that hands out credentials itself; obstore knows them."""
+"""Environment variables of platforms that provide credentials themselves, which obstore supports."""
 _NOT_NOW = frozenset({"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "ExpiredToken"})
-"""Refusals that pass by themselves, or once credentials that are rotated have arrived."""
+"""Error codes of temporary refusals, which end by themselves or once rotated credentials have arrived."""
 
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Seconds, and tries, before a request is given up: for its body (``timeout``) in pieces, and for all its tries."""
+    """Limits after which a request fails: seconds per attempt (``timeout``), number of attempts, and seconds for all of them."""
 
     timeout: float
     connect: float
@@ -44,7 +44,7 @@ class Timeouts:
 
 
 class Failing(Enum):
-    """How a request failed, by what helps."""
+    """Kinds of failures, by what helps."""
 
     NO_BUCKET = "there is no such bucket"
     NOT_NOW = "it passes by itself"
@@ -56,14 +56,14 @@ class Failing(Enum):
 
 @dataclass(frozen=True)
 class Failure:
-    """A failure without what was sent: ``said`` is status and code of the answer, or what went wrong on the way."""
+    """A failure without quotes of the request: ``said`` is status and code of the response, or the network error."""
 
     kind: Failing
     said: str
 
 
 def parse(uri: str) -> tuple[str, str] | None:
-    """Bucket and prefix of ``s3://bucket/prefix``; None when it is not one."""
+    """Bucket and prefix of ``s3://bucket/prefix``; None for an invalid URI."""
     found = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*?))?/?", uri)
     prefix = (found.group(2) or "") if found else ""
     if found is None or (prefix and any(part in ("", ".", "..") for part in prefix.split("/"))):
@@ -72,7 +72,7 @@ def parse(uri: str) -> tuple[str, str] | None:
 
 
 def platform_has_credentials() -> bool:
-    """Whether the platform hands them out. Where nobody does, obstore would wait for the metadata service of a cloud."""
+    """Whether the platform provides credentials. Without any, obstore would wait for a cloud's metadata service."""
     return any(map(os.environ.get, NATIVE_CREDENTIALS))
 
 
@@ -85,15 +85,15 @@ def connect(
     credentials: Mapping[str, str] | None = None,
     authority: bytes = b"",
 ) -> S3Store:
-    """A client of a bucket and prefix; no request is made.
+    """Create a client for a bucket and prefix, without making a request.
 
     Args:
-        place: see parse.
-        endpoint: of the service; "" is AWS.
-        region: of the bucket.
-        timeouts: with a service that is slow or away.
-        credentials: by the names of obstore's options; none: those of the environment.
-        authority: PEM certificates that the service's is signed with.
+        place: Bucket and prefix, see parse.
+        endpoint: URL of the service; empty for AWS.
+        region: Region of the bucket.
+        timeouts: Limits for a slow or unreachable service.
+        credentials: By the names of obstore's options; None: those of the environment.
+        authority: PEM certificates of the authority that signed the service's certificate.
     """
     from obstore.store import S3Store
 
@@ -126,12 +126,12 @@ def connect(
 
 
 def is_bucket_missing(error: Exception) -> bool:
-    """Whether obstore's FileNotFoundError is about the bucket: that is no absent object."""
+    """Whether obstore's FileNotFoundError is about the bucket and not about an object."""
     return "NoSuchBucket" in str(error)
 
 
 def failure(error: Exception, *, authority: str) -> Failure:
-    """What obstore's error means; ``authority`` is the setting that names the service's certificate authority."""
+    """Classify an error of obstore; ``authority`` is the setting that names the service's certificate authority."""
     text = str(error)
     status, code = _find(r"status code: (\d{3})", text), _find(r"<Code>(\w{1,60})</Code>", text)
     said = " ".join(part for part in (f"HTTP {status}" if status else "", code) if part)
@@ -145,7 +145,7 @@ def failure(error: Exception, *, authority: str) -> Failure:
 
 
 def odd_name(error: Exception) -> str:
-    """The words for an object whose name is no path."""
+    """The message for an object whose name is not a valid path."""
     name = _find(r'Path "([^"]{1,200})', str(error))
     named = f" {name!r}" if name else ""
     return f"the object{named} has a name that is no path (an empty part, '..' or a control character); rename or remove it"
@@ -157,7 +157,7 @@ def _find(pattern: str, text: str) -> str:
 
 
 def _network(text: str, authority: str) -> str:
-    """What went wrong on the way, without what was sent."""
+    """The message for a network error, without quotes of the request."""
     if "timed out" in text or "Timeout" in text:
         return "no answer in time"
     if "certificate" in text.lower():

@@ -1,9 +1,9 @@
-"""Seals: what a step writes for the operator, or for a later step of its run, carries an HMAC under the run's key.
+"""Seals: documents that a step writes for the operator, or for a later step of its run, carry an HMAC under the run's key.
 
 A seal is an HMAC-SHA256 over a purpose and the canonical JSON of a claim. The operator's ``ports.authority`` computes seals and
-keys with the functions here. The key comes by environment from whoever starts the step. Others can write where reports and
-workspaces are kept; without the key they can destroy, and cannot pretend. A step without a key, as one that a person or a test
-calls, writes unsealed and believes what is there: no operator takes that for a result.
+keys with the functions here. A step receives the key in its environment. Others may be able to write to the storage of reports
+and workspaces; without the key they can destroy documents but not forge them. A step without a key, started by a person or a
+test, writes unsealed documents and trusts what it finds; the operator does not accept these as results.
 """
 
 from __future__ import annotations
@@ -23,36 +23,37 @@ from pelagos_contract import disk
 log = logging.getLogger(__name__)
 
 SEAL = "seal"
-"""Member of a sealed document."""
+"""The member of a sealed document that holds its seal."""
 STEP_KEY = "PELAGOS_STEP_KEY"
 STEP_NAMESPACE_KEY = "PELAGOS_STEP_NAMESPACE_KEY"
-"""Environment of a step: the key of its run or, on a cluster, that of its namespace, from which it makes the other."""
+"""Environment variables of a step: the key of its run or, on a cluster, that of its namespace, from which it derives the
+former."""
 STEP_RUN = "PELAGOS_STEP_RUN"
 STEP_ATTEMPT = "PELAGOS_STEP_ATTEMPT"
 _REMEMBERED = 7
 REPORT, STATE, FILE, PROGRESS = "report", "state", "file", "progress"
-"""What a seal is for: none is good for anything else."""
+"""Purposes of seals: a seal is valid for its own purpose only."""
 _FORM = "v1:"
 
 
 def namespace_key(key: bytes, namespace: str) -> bytes:
-    """Of an installation's key, what pods of a namespace get: good for the reports of its runs, and for nothing else."""
+    """Derive a namespace's key from an installation's. Pods of the namespace get it; it only seals reports of its runs."""
     return _derived(key, f"namespace\0{namespace}")
 
 
 def run_key(key: bytes, run: str) -> bytes:
-    """Of a namespace's key, what the processes of one run get."""
+    """Derive a run's key, for the processes of that run, from a namespace's."""
     return _derived(key, f"run\0{run}")
 
 
 def seal(key: bytes, purpose: str, claim: Mapping[str, Any]) -> str:
-    """The seal of a claim."""
+    """Compute the seal of a claim."""
     text = json.dumps(claim, sort_keys=True, separators=(",", ":"))
     return _FORM + hmac.digest(key, f"pelagos.dev/seal\0{purpose}\0{text}".encode(), hashlib.sha256).hex()
 
 
 def is_seal(found: object, key: bytes, purpose: str, claim: Mapping[str, Any]) -> bool:
-    """Whether what was found is the seal of the claim under the key."""
+    """Whether ``found`` is the valid seal of the claim under the key."""
     if not isinstance(found, str) or not found.isascii():
         return False
     try:
@@ -60,12 +61,12 @@ def is_seal(found: object, key: bytes, purpose: str, claim: Mapping[str, Any]) -
     except (
         ValueError,
         RecursionError,
-    ):  # What could be read may be nested too deeply to be written, here in the stack.
+    ):  # A document that could be parsed may still be nested too deeply to be serialized at this depth of the stack.
         return False
 
 
 def document(path: Path) -> Any:
-    """The JSON in a file that others may have written; None when there is none that can be used."""
+    """The JSON in a file that others may have written; None when it cannot be read or parsed."""
     try:
         return json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -73,7 +74,7 @@ def document(path: Path) -> Any:
 
 
 def step_identity(run: str, attempt: int) -> dict[str, str]:
-    """What a step must know of itself to seal, beside a key."""
+    """The environment that identifies a step for sealing, beside a key."""
     return {STEP_RUN: run, STEP_ATTEMPT: str(attempt)}
 
 
@@ -86,12 +87,12 @@ class Sealer:
     attempt: int
 
     def seal(self, content: Mapping[str, Any], purpose: str, **more: str) -> dict[str, Any]:
-        """The document with its seal; ``more`` is said by it, too, and must be known to the reader."""
+        """The document with its seal; ``more`` is also part of the claim, and the reader must pass the same."""
         mac = seal(self.key, purpose, self._claim(purpose, content, self.attempt, more))
         return {**content, SEAL: {"attempt": self.attempt, "mac": mac}}
 
     def unseal(self, found: Any, purpose: str, **more: str) -> dict[str, Any] | None:
-        """What the document says; None when no attempt of this run wrote it."""
+        """The content of a document; None when no attempt of this run sealed it."""
         sealed = found.get(SEAL) if isinstance(found, dict) else None
         if not isinstance(sealed, dict):
             return None
@@ -104,7 +105,7 @@ class Sealer:
 
 
 def sealer() -> Sealer | None:
-    """That of this process; None without a key."""
+    """The sealer of this process; None without a key."""
     run, key, of_namespace = (os.environ.get(name, "") for name in (STEP_RUN, STEP_KEY, STEP_NAMESPACE_KEY))
     if not run or not (key or of_namespace):
         return None
@@ -113,13 +114,13 @@ def sealer() -> Sealer | None:
 
 
 def sealed(content: dict[str, Any], purpose: str = REPORT, **more: str) -> dict[str, Any]:
-    """The document as this process leaves it."""
+    """The document, sealed if this process has a key."""
     own = sealer()
     return content if own is None else own.seal(content, purpose, **more)
 
 
 def opened(found: Any, purpose: str = REPORT, **more: str) -> dict[str, Any] | None:
-    """What a document says, as far as this process can believe it; None: nothing."""
+    """The content of a document that this process can trust; None otherwise. Without a key every JSON object is trusted."""
     own = sealer()
     if own is not None:
         return own.unseal(found, purpose, **more)
@@ -127,24 +128,24 @@ def opened(found: Any, purpose: str = REPORT, **more: str) -> dict[str, Any] | N
 
 
 def is_of_this_attempt(found: dict[str, Any]) -> bool:
-    """Whether a document that was opened was sealed by the attempt that this process belongs to; without a key there are none."""
+    """Whether an opened document was sealed by the attempt of this process; always true without a key."""
     own = sealer()
     return own is None or found[SEAL]["attempt"] == own.attempt
 
 
 def vouch(path: Path, digest: str) -> None:
-    """Say that ``path`` may have this SHA-256, beside those that it had lately: call it before the file is replaced."""
+    """Record that ``path`` may have this SHA-256, beside its recent ones. Call it before the file is replaced."""
     own = sealer()
     if own is None:
         return
-    # On object storage a file may be some epochs behind its seal, which is written first.
+    # The seal is written first; on object storage the file may be some epochs behind it.
     earlier = [known for known in _vouched(own, path) if known != digest][:_REMEMBERED]
     vouched = own.seal({"sha256": [digest, *earlier]}, FILE, name=path.name)
     disk.write_atomically(_beside(path), json.dumps(vouched) + "\n")
 
 
 def is_genuine(path: Path) -> bool:
-    """Whether the file is as this run left it; without a key nobody can tell, and it is taken."""
+    """Whether this run wrote the file; without a key that cannot be checked, and the file is accepted."""
     own = sealer()
     if own is None:
         return True
@@ -155,7 +156,7 @@ def is_genuine(path: Path) -> bool:
 
 
 def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

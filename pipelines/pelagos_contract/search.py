@@ -1,6 +1,6 @@
-"""Searching hyperparameters: the part that the TrainingRun's spec and the request share, and what is told of trials.
+"""Hyperparameter search: the part that the TrainingRun's spec and the request share, and the progress of trials.
 
-Defaults are below, and not in the fields: what a spec does not say stands in no stored object, so that it can change.
+Defaults are applied by code and not by the fields, so that they are not written into stored objects and can change later.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from pelagos_contract.values import Decimal
 MOST_TRIALS = 100
 MOST_VALUES = 32
 STARTUP_TRIALS, WARM_UP_EPOCHS = 5, 1
-"""Of pruning, where spec says nothing else."""
+"""Defaults of pruning."""
 LONGEST = 300
-"""Characters of why a trial failed."""
+"""Most characters of the message about a failed trial."""
 LOSS = "validation/loss"
 
 Scale = Annotated[
@@ -96,7 +96,7 @@ class Space(Strict):
     optimizer: Annotated[Optimizers | None, Field(description="Optimisers.")] = None
 
     def named(self) -> dict[str, Any]:
-        """What is searched, by the names of hyperparameters, in the order above."""
+        """The searched parts by hyperparameter names in YAML, in the order of the fields."""
         fields = {(field.alias or name): getattr(self, name) for name, field in type(self).model_fields.items()}
         return {name: found for name, found in fields.items() if found is not None}
 
@@ -123,7 +123,7 @@ class Pruning(Strict):
 
 
 def metrics_of(task: Task) -> tuple[str, ...]:
-    """What trials of models for a task can be compared by."""
+    """The metrics by which trials for a task can be compared."""
     described = TASKS[task]
     return tuple(f"validation/{name}" for name in dict.fromkeys((described.fitness, *described.validation)))
 
@@ -185,26 +185,26 @@ class Search(Strict):
 
     @property
     def size(self) -> int:
-        """Trials that there are at most."""
+        """The largest number of trials: a grid may have fewer points than ``trials``."""
         if self.method != "Grid":
             return self.trials
         return min(self.trials, math.prod(len(each.values or ()) for each in self.space.named().values()))
 
     @property
     def width(self) -> int:
-        """Trials of a round, which are trained at the same time."""
+        """The number of trials in a round, which are trained in parallel."""
         return self.parallelism or 1
 
     def known_to(self, number: int) -> int:
-        """So many trials, the first ones, have ended for certain when the one with this number begins: earlier rounds."""
+        """How many of the first trials, those of earlier rounds, have certainly ended when trial ``number`` begins."""
         return number - number % self.width
 
     def metric_for(self, task: Task) -> str:
-        """What trials are compared by."""
+        """The metric by which trials are compared."""
         return self.metric or f"validation/{TASKS[task].fitness}"
 
     def epochs_of_trials(self, usual: int) -> int:
-        """Most epochs of a trial, where a training has ``usual``."""
+        """The largest number of epochs of a trial, where a training has ``usual``."""
         searched = self.space.epochs
         if searched is None:
             return self.epochs or usual
@@ -212,7 +212,7 @@ class Search(Strict):
 
 
 def planned_epochs(search: Search | None, usual: int, seeds: int) -> tuple[int, int]:
-    """Most epochs of all trials of a search, and of the trainings that follow, of which each seed has ``usual`` ones."""
+    """The largest total of epochs of a search's trials, and of the trainings that follow, with ``usual`` epochs for each seed."""
     if search is None:
         return 0, usual * seeds
     most = search.epochs_of_trials(usual)
@@ -251,5 +251,5 @@ class SearchProgress(Strict):
 
 
 def better(metric: str, value: float) -> float:
-    """The value such that the larger one is the better."""
+    """The value with its sign changed where lower is better, so that larger is always better."""
     return -value if metric == LOSS else value

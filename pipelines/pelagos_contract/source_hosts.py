@@ -1,9 +1,9 @@
-"""Which addresses sources may be fetched from: the setting sourceHosts of a namespace, as both planes read it. Pure.
+"""Which addresses sources may be fetched from: a namespace's setting sourceHosts, as both planes parse it. Pure functions.
 
-Without it: https to any public address. Each entry allows more: ``https://cvat.lab.example`` a host whose addresses are private,
-``http://10.3.0.7:8080`` one without TLS, ``10.20.0.0/16`` every host with addresses in a network, over https. Where an entry has
-no port it is the scheme's own, ``:*`` is any. What no entry can allow: addresses of one link (where clouds keep credentials of
-machines), groups, and those that are no host's.
+The default is https to any public address. Each entry allows more: ``https://cvat.lab.example`` a host with private addresses,
+``http://10.3.0.7:8080`` one without TLS, ``10.20.0.0/16`` https to every host with addresses in a network. An entry without a
+port means the scheme's default port, ``:*`` means any. No entry can allow link-local addresses (where clouds serve credentials of
+machines), multicast, unspecified and reserved addresses.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ import re
 from dataclasses import dataclass
 
 VARIABLE = "PELAGOS_SOURCE_HOSTS"
-"""Environment of the operator on one machine, and of each step that fetches."""
+"""Environment variable of the operator in embedded mode, and of each step that fetches."""
 OF = "PELAGOS_SOURCE_HOSTS_OF"
-"""Environment of steps on a cluster: where the setting stands, as people are told."""
+"""Environment variable of steps on a cluster: where people find the setting, for messages."""
 AUTHORITY = "PELAGOS_SOURCE_CA"
-"""Environment of both: a file with the certificate authorities of servers, beside those that everybody trusts."""
+"""Environment variable of both: a file with certificate authorities of servers, beside the public ones."""
 KEY = "sourceHosts"
-"""Of the tenant's ConfigMap."""
+"""Key in the tenant's ConfigMap."""
 LONGEST = 4000
 MOST = 100
-"""Entries."""
+"""Most entries."""
 PORTS = {"https": 443, "http": 80}
 _LABEL = r"[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?"
 HOST = rf"({_LABEL}\.){{0,20}}{_LABEL}"
 PATTERN = "[][A-Za-z0-9:/.*_-]+([ ,]+[][A-Za-z0-9:/.*_-]+)*"
-"""Of the whole value, in Python, RE2 and CEL, whose texts know no such escapes; `parse` says what is wrong in it more exactly."""
+"""Pattern of the whole value for Python, RE2 and CEL, without escapes that CEL lacks. `parse` gives more precise errors."""
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True)
 class Host:
-    """One host, or with ``below`` those in its domain. ``port`` None: any."""
+    """A host, or with ``below`` all hosts in its domain. ``port`` None: any."""
 
     scheme: str
     name: str
@@ -42,14 +42,14 @@ class Host:
     below: bool = False
 
     def covers(self, scheme: str, host: str, port: int) -> bool:
-        """Whether it allows this; ``host`` in lower case."""
+        """Whether this entry allows the address; ``host`` in lower case."""
         named = host.endswith(f".{self.name}") if self.below else host == self.name
         return named and scheme == self.scheme and self.port in {None, port}
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """What the setting allows beside https to public addresses."""
+    """What a setting allows in addition to https to public addresses."""
 
     hosts: tuple[Host, ...] = ()
     networks: tuple[Network, ...] = ()
@@ -59,12 +59,12 @@ class Allowed:
         return any(entry.covers(scheme, host, port) for entry in self.hosts)
 
     def address(self, address: Address) -> bool:
-        """Whether an address that is not public lies in a network that is named."""
+        """Whether an entry names a network that contains the address."""
         return any(address.version == network.version and address in network for network in self.networks)
 
 
 def parse(value: str) -> Allowed:
-    """The setting. Raises ValueError: the entry, and what is allowed."""
+    """Parse the setting. Raises ValueError with the invalid entry and what is allowed."""
     entries = [part for part in re.split(r"[ ,]+", value.strip()) if part]
     if len(value) > LONGEST or len(entries) > MOST:
         raise ValueError(f"it has {len(entries)} entries and {len(value)} characters; at most {MOST} and {LONGEST}")
@@ -79,15 +79,15 @@ def parse(value: str) -> Allowed:
 
 
 def entry(scheme: str, host: str, port: int) -> str:
-    """The entry that allows this host."""
+    """The entry that would allow this host."""
     shown = f"[{host}]" if ":" in host else host
     return f"{scheme}://{shown}" + ("" if PORTS.get(scheme) == port else f":{port}")
 
 
 def literal(host: str) -> Address | None:
-    """The address that a host is, in its usual form; None for a name. Raises ValueError for what only looks like one.
+    """The IP address that a host is written as; None for a name. Raises ValueError for unusual notations of addresses.
 
-    Resolvers take ``2130706433``, ``0x7f.1`` or ``0177.0.0.1`` for 127.0.0.1, too.
+    Resolvers would also accept ``2130706433``, ``0x7f.1`` or ``0177.0.0.1`` as 127.0.0.1.
     """
     if ":" in host:
         address = ipaddress.IPv6Address(host)
@@ -101,7 +101,7 @@ def literal(host: str) -> Address | None:
 
 
 def obstacle(address: Address) -> str | None:
-    """What an address is, if it is not a public one: ``private``, ``link-local`` ...; None for those that anybody reaches."""
+    """Why an address is not public: ``private``, ``link-local`` ...; None for a public one."""
     inner = _embedded(address)
     if inner is not None:
         return obstacle(inner)
@@ -119,15 +119,15 @@ def obstacle(address: Address) -> str | None:
 
 
 def is_never_allowed(address: Address) -> bool:
-    """Whether no entry can allow it."""
+    """Whether no entry can allow this address."""
     kind = obstacle(address)
-    # A private address in another's clothes is written by somebody who hides it; public ones are where only IPv6 is routed.
+    # An embedded private IPv4 address is an attempt to hide it; embedded public ones are normal in IPv6-only networks.
     is_hidden = _embedded(address) is not None and kind is not None
     return is_hidden or kind in {"multicast", "unspecified", "link-local", "reserved"}
 
 
 def _embedded(address: Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that one of IPv6 stands for: mapped, translated or tunnelled."""
+    """The IPv4 address within an IPv6 address: mapped, translated or tunnelled; None without one."""
     if not isinstance(address, ipaddress.IPv6Address):
         return None
     if address.ipv4_mapped is not None:

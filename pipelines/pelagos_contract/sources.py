@@ -1,4 +1,4 @@
-"""The places that a Dataset may name: the table of all. What downloads from one stands in the data plane's sources."""
+"""The table of all places that a Dataset can name as its source. The code that downloads is in the data plane's ``sources``."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from pelagos_contract.values import RelativePath
 
 @dataclass(frozen=True)
 class SourceDescription:
-    """A place: the field of ``spec.source`` that names it, what stands in that field, and what it is.
+    """A place: its field in ``spec.source``, the model of that field, and a description.
 
-    ``path`` is that of its fields which names a file or folder on the data volume, where the operator looks for new content;
-    None: the files are elsewhere, and fetched; then ``keys`` are the keys of a Secret that logs in, all of one of these sets, if
-    the place has a field ``secret_ref``. Of the fields in ``one_of`` exactly one is set. A place that ``changes`` is looked at
-    again every spec.refresh, but where its field ``pin`` is set, which says what content it is for ever.
+    ``path`` is the field that names a file or folder on the data volume, where the operator looks for new content. None: files
+    are elsewhere and are fetched; then ``keys`` are alternative sets of keys of a Secret to log in with, if the place has a field
+    ``secret_ref``. Exactly one of the fields in ``one_of`` is set. A place that ``changes`` is checked again every spec.refresh,
+    unless its field ``pin`` is set, which fixes its content.
     """
 
     name: str
@@ -128,29 +128,29 @@ class Source(Strict):
 
     @property
     def place(self) -> str:
-        """The name of the place: the field that is set."""
+        """The name of the place, which is the field that is set."""
         return self._set()[0]
 
     @property
     def field(self) -> str:
-        """What of the spec says which files they are, for messages."""
+        """The field of the spec that names the files, for messages."""
         return path_field(SOURCES.named(self.place)) or f"spec.source.{self.place}"
 
     @property
     def path(self) -> str | None:
-        """The file or folder on the data volume; None: they are elsewhere."""
+        """The file or folder on the data volume; None for files elsewhere."""
         path = SOURCES.named(self.place).path
         return getattr(getattr(self, self.place), path) if path else None
 
     @property
     def secret(self) -> str | None:
-        """The Secret, in the Dataset's own namespace, by which the place is asked; None: by none."""
+        """The Secret, in the Dataset's own namespace, to log in with; None without one."""
         found: SecretRef | None = getattr(getattr(self, self.place), "secret_ref", None)
         return found.name if found is not None else None
 
     @property
     def is_looked_at_again(self) -> bool:
-        """Whether it may have other content another time, which only a step can tell."""
+        """Whether its content may change later, which only a step can find out."""
         described = SOURCES.named(self.place)
         pinned = described.pin is not None and getattr(getattr(self, self.place), described.pin) is not None
         return described.changes and not pinned
@@ -163,17 +163,17 @@ SOURCES = Registry("source", (VOLUME, HTTP, S3, ZENODO, CVAT, LABEL_STUDIO, BIIG
 
 
 def is_chosen(place: SourceDescription, found: Strict) -> bool:
-    """Whether exactly one of the fields is set of which one has to be."""
+    """Whether exactly one of the fields in ``one_of`` is set."""
     return not place.one_of or sum(getattr(found, name) is not None for name in place.one_of) == 1
 
 
 def aliases(place: SourceDescription) -> list[str]:
-    """The fields of which one has to be set, as they stand in YAML."""
+    """The YAML names of the fields in ``one_of``."""
     return [str(place.fields.model_fields[name].alias) for name in place.one_of]
 
 
 def path_field(place: SourceDescription) -> str | None:
-    """The field of a spec with the path on the data volume, if the place has one."""
+    """The field of a spec with the path on the data volume; None if the place has none."""
     return f"spec.source.{place.name}.{place.fields.model_fields[place.path].alias}" if place.path else None
 
 
@@ -181,9 +181,9 @@ _OURS = dict(Source.model_fields)
 
 
 def register(described: SourceDescription) -> None:
-    """Add a place. From then on each field of `Source` may be left out, and exactly one is set.
+    """Add a place, after which all fields of `Source` are optional and exactly one must be set.
 
-    ValueError: see `Registry.register`; also for a name that is no field's, and for a field that nothing describes.
+    Raises ValueError as `Registry.register` does, and for a name that cannot be a field or a field that the model lacks.
     """
     if to_camel(described.name) != described.name or hasattr(Source, described.name):
         raise ValueError(
@@ -201,13 +201,13 @@ def register(described: SourceDescription) -> None:
 
 
 def withdraw(name: str) -> None:
-    """Take back what was registered."""
+    """Remove a registered place."""
     SOURCES.withdraw(name)
     _rebuild()
 
 
 def _rebuild() -> None:
-    """Have `Source`, and every model that has one, know the places that there are."""
+    """Update `Source`, and every model that contains one, to the registered places."""
     found = Source.__pydantic_fields__
     found.clear()
     if len(SOURCES.names) == 1:

@@ -1,8 +1,8 @@
-"""What a model of ours suggested for an image, for annotation tools that do not keep it beside what people make of it.
+"""A model's suggestions for an image, for annotation tools that do not keep them beside people's corrections.
 
-Whoever pushes writes it into the store of the Dataset, below FOLDER, and names it in the name that the image has in the tool.
-Whoever fetches what people drew there finds it by that name, in the store of another Dataset, too, of the same namespace. It is
-named by its content: what stands in a tool can point to another suggestion, and change none.
+A push writes a suggestion into the Dataset's store, below FOLDER, and refers to it in the image's name in the tool. A later fetch
+finds it by that name, also in the store of another Dataset in the same namespace. Suggestions are named by their content: names
+in a tool can point to a different suggestion, but cannot alter one.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pelagos_contract.base import Strict
 from pelagos_contract.tasks import Task
 
 FOLDER = "suggested"
-"""In the store of a Dataset."""
+"""Folder in the store of a Dataset."""
 LARGEST = 16 * 2**20
-"""Bytes of a suggestion: a hundred thousand boxes."""
+"""Most bytes of a suggestion; enough for a hundred thousand boxes."""
 MOST_RUNS = 1_000_000
-"""Of the masks of a suggestion, which so are no longer than that."""
+"""Most runs in all masks of a suggestion, which bounds its size."""
 IDENTITY = 32
-"""Digits of an image's digest that make its identity in a tool."""
+"""Number of hexadecimal digits of an image's digest that identify it in a tool."""
 _LONGEST_NAME = 80
 _NAME = re.compile(r"pelagos-([0-9a-f]{32})-([0-9a-f]{32})\.([A-Za-z0-9][A-Za-z0-9-]{0,62})\.[A-Za-z0-9._-]+")
 _Label = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -72,13 +72,13 @@ class Suggested(Strict):
 
     @property
     def digest(self) -> str:
-        """Its identity."""
+        """The first 32 hexadecimal digits of the SHA-256 of its content, which name it."""
         content = json.dumps(self.written(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
 class Marked(NamedTuple):
-    """An image in a tool: the beginning of its sha256, and the suggestion for it in the store that is called ``store``."""
+    """An image in a tool: the start of its SHA-256, and the digest of its suggestion in the store named ``store``."""
 
     image: str
     digest: str
@@ -86,28 +86,28 @@ class Marked(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Of the suggestion, in the folder with the stores of the namespace."""
+        """The suggestion's path within the folder of the namespace's stores."""
         return f"{self.store}/{FOLDER}/{path_of(self.digest)}"
 
     def name(self, name: str) -> str:
-        """What a tool is to call an image that we call ``name``."""
+        """The name in the tool for an image that is called ``name`` here."""
         plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name.rpartition("/")[2])[-_LONGEST_NAME:]
         return f"pelagos-{self.image}-{self.digest}.{self.store}.{plain or 'image'}"
 
     @classmethod
     def of(cls, name: str) -> Marked | None:
-        """The reverse, for a name or a path; None for images of others."""
+        """The inverse of ``name``, for a name or path in the tool; None for images that were not pushed from here."""
         found = _NAME.fullmatch(name.rpartition("/")[2])
         return None if found is None else cls(*found.groups())
 
 
 def path_of(digest: str) -> str:
-    """Where a suggestion lies below FOLDER."""
+    """The path of a suggestion below FOLDER."""
     return f"{digest[:2]}/{digest}.json"
 
 
 def read(content: bytes, digest: str) -> Suggested:
-    """The suggestion of that name. Raises ValueError for anything else."""
+    """Parse a suggestion. Raises ValueError if it is invalid or its digest differs."""
     found = Suggested.model_validate_json(content)
     if found.digest != digest:
         raise ValueError("the suggestion is another one than its name says")

@@ -1,8 +1,8 @@
-"""Non-maximum suppression: of boxes that lie over each other, the best one is kept.
+"""Non-maximum suppression: of overlapping boxes, the best one is kept.
 
-Called by the code that serves, for the boxes that networks give, and by the operator's probe, where a service has another IoU
-than its package. It may know numpy only, and runs with numpy 1.26 and 2. Nothing else of the contract needs numpy, which would
-cost an idle operator tens of megabytes: import it where numpy is loaded anyway.
+Called by the serving code on the outputs of networks, and by the operator's probe where a service has another IoU than its
+package. Depends on numpy only, 1.26 or 2. numpy would cost an idle operator tens of megabytes: import this module only where
+numpy is loaded anyway.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 SLACK = 1e-9
-"""By how much, as a share of their size, an edge may lie outside of a rectangle and be on its edge: more than rounding makes."""
+"""Tolerance, relative to their size, within which an edge outside of a rectangle counts as on its edge; exceeds rounding
+errors."""
 _AT_ONCE = 2**20
-"""Pairs of turned boxes that are compared at once, about."""
+"""Approximate number of pairs of turned boxes that are compared at once, which bounds memory."""
 
 
 def nms(boxes: Any, iou: float, limit: int | None = None) -> tuple[list[int], bool]:
-    """Places of the boxes ``[n, 4]`` (x1, y1, x2, y2, the best box first) that survive, and whether more than ``limit`` would.
+    """Indices of the boxes ``[n, 4]`` (x1, y1, x2, y2, best first) that remain, and whether more than ``limit`` would.
 
-    The arithmetic of torchvision.ops.nms, in the type of ``boxes``: a box is dropped when its IoU with a better one is above
-    ``iou``. Each box that is kept is compared with those alone whose centres lie close enough for that, so that thousands may
-    be kept.
+    Same arithmetic as torchvision.ops.nms, in the dtype of ``boxes``: a box is dropped when its IoU with a better kept one is
+    above ``iou``. A kept box is only compared with boxes whose centres are close enough for that, so that thousands can be kept.
     """
     centres, reach = _reach(boxes, iou)
     across = np.argsort(centres, kind="stable")
@@ -43,29 +43,29 @@ def nms(boxes: Any, iou: float, limit: int | None = None) -> tuple[list[int], bo
             width = np.minimum(x2[at], x2[near]) - np.maximum(x1[at], x1[near])
             height = np.minimum(y2[at], y2[near]) - np.maximum(y1[at], y1[near])
             shared = np.maximum(width, 0) * np.maximum(height, 0)
-            # Of two boxes without an area that is not a number, which is above nothing: both stay.
+            # For two boxes without area this is NaN, which compares false: both stay.
             alive[near] &= ~(shared / (areas[at] + areas[near] - shared) > iou)
     return kept, False
 
 
 def _reach(boxes: Any, iou: float) -> tuple[Any, Any]:
-    """Where boxes have their centres from left to right, and how far from there those of boxes with a higher IoU can be.
+    """The horizontal centres of boxes, and the largest distance from them of the centres of boxes with an IoU above ``iou``.
 
-    The overlap of two boxes is at most that of their sides: with ``iou`` the sides differ by this factor at most, and the centres
-    by (1 - iou) / (1 + iou) of the longer one. A little more is allowed for, because IoU is computed in float32.
+    The IoU of two boxes is at most that of their horizontal sides. With ``iou`` the sides differ at most by this factor, and the
+    centres by (1 - iou) / (1 + iou) of the longer one. A small margin is added, because IoU is computed in float32.
     """
     left, right = boxes[:, 0].astype(np.float64), boxes[:, 2].astype(np.float64)
     centres, least = (left + right) / 2, iou - 1e-3
-    if least <= 0:  # A box of any size counts, wherever its centre is.
+    if least <= 0:  # No bound: a box of any size can overlap, wherever its centre is.
         return centres, np.full(len(boxes), np.inf)
     return centres, (right - left) * (1 - least) / (1 + least) / least + 1e-3
 
 
 def turned_nms(boxes: Any, iou: float, limit: int | None = None) -> tuple[list[int], bool]:
-    """Places of the boxes ``[n, 5]`` (see `turned_overlap`; the best box first) that survive, and whether more than ``limit`` do.
+    """Indices of the boxes ``[n, 5]`` (see `turned_overlap`; best first) that remain, and whether more than ``limit`` do.
 
-    As ultralytics does it: a box is dropped when its overlap with any better one is above ``iou``, also where that one is dropped
-    itself. Source: Bolya et al., YOLACT, ICCV 2019, arXiv:1904.02689, section 4.3. Only boxes that lie close enough are compared.
+    As in ultralytics, a box is dropped when its overlap with any better one is above ``iou``, even if that one is itself dropped.
+    Source: Bolya et al., YOLACT, ICCV 2019, arXiv:1904.02689, section 4.3. Only boxes that are close enough are compared.
     """
     variances = _variances(boxes)[0].astype(np.float64)
     across = np.argsort(boxes[:, 0], kind="stable")
@@ -90,11 +90,11 @@ def turned_nms(boxes: Any, iou: float, limit: int | None = None) -> tuple[list[i
 
 
 def turned_overlap(boxes: Any, others: Any) -> Any:
-    """How much boxes ``[n, 5]`` and ``[m, 5]`` overlap, from 0 to 1, as ``[n, m]``, in the type of ``boxes``.
+    """The overlap of boxes ``[n, 5]`` and ``[m, 5]``, from 0 to 1, as ``[n, m]``, in the dtype of ``boxes``.
 
-    Each is the centre x, y, width, height and an angle in radians, from the x axis towards the y axis. They are compared as
+    A box is its centre x, y, width, height and angle in radians, from the x axis towards the y axis. Boxes are compared as
     Gaussian distributions, by 1 minus the Hellinger distance. Source: Llerena et al., Gaussian bounding boxes and probabilistic
-    intersection-over-union for object detection, 2021, arXiv:2106.06072; the arithmetic, with its small numbers, is ultralytics'.
+    intersection-over-union for object detection, 2021, arXiv:2106.06072; arithmetic and small constants are those of ultralytics.
     """
     least = 1e-7
     x, y = boxes[:, None, 0] - others[None, :, 0], boxes[:, None, 1] - others[None, :, 1]
@@ -109,17 +109,17 @@ def turned_overlap(boxes: Any, others: Any) -> Any:
 
 
 def _variances(boxes: Any) -> tuple[Any, Any, Any]:
-    """Of the Gaussians of turned boxes: across, down, and of both."""
+    """Covariances of the Gaussians of turned boxes: the variance in x, the variance in y, and the covariance."""
     wide, high = boxes[:, 2] ** 2 / 12, boxes[:, 3] ** 2 / 12
     cosine, sine = np.cos(boxes[:, 4]), np.sin(boxes[:, 4])
     return wide * cosine**2 + high * sine**2, wide * sine**2 + high * cosine**2, (wide - high) * cosine * sine
 
 
 def _turned_reach(iou: float) -> float:
-    """How far from a box, in its standard deviations across, the centres of those are that overlap it by more than ``iou``.
+    """The largest distance in x, in standard deviations of a box, to the centre of one that overlaps it by more than ``iou``.
 
-    The distance of two Gaussians is at least that of what they are across: it bounds what one is as a multiple of the other, and
-    with that how far both are apart. A little more is allowed for, because overlaps are computed in float32.
+    The distance of two Gaussians is at least that of their marginals in x. That bounds the ratio of their variances, and with it
+    the distance of their centres. A small margin is added, because overlaps are computed in float32.
     """
     least = iou - 1e-3
     if least <= 0:
@@ -130,11 +130,11 @@ def _turned_reach(iou: float) -> float:
 
 
 def common_area(corners: Any, others: Any) -> Any:
-    """The area ``[n]`` that two rectangles of each pair have in common, by their corners ``[n, 4, 2]`` in turn, clockwise.
+    """The intersection area ``[n]`` of pairs of rectangles, given by their corners ``[n, 4, 2]`` in clockwise order.
 
-    The shoelace formula, by those parts of either one's edges that lie in the other. Edges that lie on each other are taken once
-    where both rectangles are on the same side of them, else not at all. Source: Cyrus and Beck, Generalized two- and
-    three-dimensional clipping, Computers and Graphics 3 (1978).
+    Uses the shoelace formula over the parts of each one's edges that lie in the other. Coinciding edges count once where both
+    rectangles are on the same side of them, else not at all. Source: Cyrus and Beck, Generalized two- and three-dimensional
+    clipping, Computers and Graphics 3 (1978).
     """
     middle = corners.mean(axis=1, keepdims=True)
     first, second = corners - middle, others - middle
@@ -145,15 +145,15 @@ def common_area(corners: Any, others: Any) -> Any:
 
 
 def _swept(edges: Any, within: Any, along_side: Any, against: Any) -> Any:
-    """Twice the area that the edges of boxes pass over as seen from the origin, as far as they lie in others.
+    """Twice the area that the edges of boxes cover as seen from the origin, for the parts of them that lie in other boxes.
 
-    In by so much, or more: by ``along_side`` where an edge goes the way of a side of the other, else by ``against``.
+    A part lies inside from this distance on: ``along_side`` where an edge runs in the direction of a side, else ``against``.
     """
     start, along = edges, np.roll(edges, -1, axis=1) - edges
     side = np.roll(within, -1, axis=1) - within
     length = np.maximum(np.hypot(side[..., 0], side[..., 1]), np.finfo(float).tiny)
     inward = np.stack((-side[..., 1], side[..., 0]), axis=-1) / length[..., None]
-    # Distances from each side, and by how much they change along the edge: [pair, edge, side].
+    # Distances from each side, and their change along the edge: [pair, edge, side].
     same_way = (along[:, :, None] * side[:, None]).sum(axis=-1) > 0
     least = np.where(same_way, along_side[:, None, None], against[:, None, None])
     at = ((start[:, :, None] - within[:, None]) * inward[:, None]).sum(axis=-1) - least
@@ -167,15 +167,14 @@ def _swept(edges: Any, within: Any, along_side: Any, against: Any) -> Any:
 
 
 def across_tiles(boxes: Any, scores: Any, tiles: Any, is_cut: Any, share: float, corners: Any = None) -> list[int]:
-    """Places of the boxes ``[n, 4]`` of one class that remain when what several tiles show is kept once, in their order.
+    """Ordered indices of the boxes ``[n, 4]`` of one class that remain when objects in several tiles are kept once.
 
-    ``tiles`` [n] are the numbers of those in which boxes were found, and ``is_cut`` [n] says which reach an edge of theirs within
-    the image. ``corners`` [n, 4, 2] are those of turned boxes, where ``boxes`` are around these. Of two boxes of different tiles
-    that have more than ``share`` of the smaller one in common (IoS), the one that is cut is dropped, or that of the lower score.
-    Boxes of one tile, which has been suppressed by itself, never drop each other.
-
-    Source: the postprocessing of Akyon, Altinuc and Temizel, Slicing aided hyper inference and fine-tuning for small object
-    detection, ICIP 2022, doi:10.1109/ICIP46576.2022.9897990; there boxes of one tile and of several are treated alike.
+    ``tiles`` [n] are the numbers of the tiles in which boxes were found; ``is_cut`` [n] marks boxes at an edge of their tile
+    within the image. ``corners`` [n, 4, 2] are those of turned boxes, around which ``boxes`` lie. When two boxes of different
+    tiles share more than ``share`` of the smaller one (IoS), the cut one is dropped, else the one with the lower score. Boxes of
+    one tile never drop each other, since suppression was applied within the tile before. Source: the postprocessing of Akyon,
+    Altinuc and Temizel, Slicing aided hyper inference and fine-tuning for small object detection, ICIP 2022,
+    doi:10.1109/ICIP46576.2022.9897990, which however treats boxes of one tile and of several alike.
     """
     x1, y1, x2, y2 = np.asarray(boxes, np.float64).reshape(-1, 4).T
     areas = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)

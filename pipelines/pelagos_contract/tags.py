@@ -1,55 +1,55 @@
-"""Tags on tracked runs and on versions of models. Whatever tracks, and whichever plane writes or reads them, has them from here.
+"""Names of tags on tracked runs and model versions, for every tracking server and both planes.
 
-Others may write the same: operator/pelagos/reconcilers/sealed_runs says what is believed.
+Others can write the same tags; operator/pelagos/reconcilers/sealed_runs decides which are trusted.
 """
 
 UID_TAG = "pelagos.dev/uid"
-"""Every tracked run and registered version carries the uid of the resource that caused it."""
+"""On every tracked run and registered version: the uid of the resource that caused it."""
 RESOURCE_TAG = "pelagos.dev/resource"
-"""On both: ``trainingrun/<namespace>/<name>``. Pipeline runs have it as a label."""
+"""On both: ``trainingrun/<namespace>/<name>``. Pipeline runs carry it as a label."""
 INPUTS_DIGEST_TAG = "pelagos.dev/inputs-digest"
 SEAL_TAG = "pelagos.dev/seal"
-"""On runs: our seal of namespace, uid, inputs, storage prefix and run. On versions: of all tags that are read back.
+"""On runs: our seal of namespace, uid, inputs, storage prefix and run. On versions: a seal of all tags that are read back.
 
-A model belongs to the namespace of its first version under a seal.
+A model belongs to the namespace of its first sealed version.
 """
 INTENT_TAG = "pelagos.dev/intent"
-"""On runs: the seal of what is known before the run has its id."""
+"""On runs: the seal of what is known before the run has an id."""
 INPUTS_TAG = "pelagos.dev/inputs"
 """On runs: the frozen inputs, as JSON."""
 DATASET_TAG = "pelagos.dev/dataset"
 """On runs: the version of the dataset, as JSON."""
 STORAGE_TAG = "pelagos.dev/storage-prefix"
-"""On runs: the namespace's part of the storage when the run was made."""
+"""On runs: the namespace's prefix in the storage when the run was created."""
 
 ONNX_SHA256_TAG = "pelagos.dev/onnx-sha256"
-"""On runs, by the step export, and on versions."""
+"""On runs, by the step export, and on versions: the SHA-256 of the ONNX graph."""
 MANIFEST_SHA256_TAG = "pelagos.dev/manifest-sha256"
-"""On both, likewise: the digest of the package's description, which pins all of it."""
+"""On both, likewise: the digest of the package's manifest, which pins the whole package."""
 CHECKPOINT_SHA256_TAG = "pelagos.dev/checkpoint-sha256"
-"""On runs, by the step train: the digest of the checkpoint among its artifacts, which model.weights.uri needs."""
+"""On runs, by the step train: the digest of the checkpoint in its artifacts, which model.weights.uri requires."""
 PACKAGE_TAG = "pelagos.dev/package"
 """On runs, by the step export: the uri of the model package."""
 PACKAGE_URI_TAG = "pelagos.dev/package-uri"
-"""On versions: likewise."""
+"""On versions: the same."""
 IMPORTED_TAG = "pelagos.dev/imported"
-"""On runs and versions of models that were trained elsewhere: the sha256 of the file that they were imported from."""
+"""On runs and versions of imported models: the SHA-256 of the imported file."""
 EVALUATED_TAG = "pelagos.dev/evaluated"
-"""On the same: that nobody has judged the model here, or on which version of which dataset `pelagos evaluate` did."""
+"""On the same: the dataset version on which `pelagos evaluate` measured the model, or that it was not evaluated here."""
 ALIAS_TAG = "pelagos.dev/alias"
-"""On versions: the alias that one was registered for."""
+"""On versions: the alias that the version was registered for."""
 INSTEAD_OF_TAG = "pelagos.dev/instead-of"
-"""On versions: the number of the one that had the alias when the model was found to be no worse; 0: none had it. The alias moves
-from that one alone."""
+"""On versions: the number of the version that had the alias when the model was compared with it; 0: none had it. The alias only
+moves from that version."""
 NOBODY = "0"
-"""In place of a number: no version had it."""
+"""Used in place of a version number when no version had the alias."""
 EVIDENCE_URI_TAG, EVIDENCE_SHA256_TAG = "pelagos.dev/evidence-uri", "pelagos.dev/evidence-sha256"
-"""On versions: what the model did with each image of the test split, by which others are compared with it."""
+"""On versions: the model's results on each image of the test split, with which later models are compared."""
 ENVIRONMENT_TAGS = "pelagos.dev/environment."
-"""What the names of tags begin with by which the step train describes where it ran."""
+"""Prefix of the tags in which the step train describes its environment."""
 SEARCH_TAG = "pelagos.dev/search"
-"""On runs, by the step train: the best trial of a search so far, as JSON."""
+"""On runs, by the step train: the best trial of the search to date, as JSON."""
 BALANCE_TAG = "pelagos.dev/balance"
-"""On runs, by the step train: the strategy and the target by which the dataset has its classes balanced."""
+"""On runs, by the step train: the strategy and target of the dataset's class balance."""
 COST_TAGS = "pelagos.dev/cost."
-"""What the names of tags begin with by which steps say how the cost came about, and what is not in it."""
+"""Prefix of the tags in which steps describe how the cost was determined, and what it lacks."""

@@ -1,6 +1,6 @@
-"""What models do with an image, and what datasets are annotated for.
+"""Tasks: what models do with an image, and what datasets are annotated for.
 
-Each has a line in ``TASKS``, and strategies in both planes.
+Each has an entry in ``TASKS``, and strategies in both planes.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ class Task(StrEnum):
 
 
 AVERAGES = ("micro", "weighted")
-"""Averages over classes beside the mean: of all as if they were one, and by how often each is true."""
+"""Averages over classes beside the mean: over all samples together, and weighted by the frequency of each true class."""
 
 
 def averaged(*metrics: str) -> tuple[str, ...]:
-    """Their names."""
+    """The names of the metrics' averages."""
     return tuple(f"{metric}-{kind}" for metric in metrics for kind in AVERAGES)
 
 
 @dataclass(frozen=True)
 class TaskDescription:
-    """A task in words. ``image_size``: the usual longest side of a model's input, in pixels.
+    """A task. ``image_size``: the default longest side of a model's input, in pixels.
 
-    ``fitness``: the metric of the validation split that chooses the best epoch, if the split has it. ``metrics``: what is
-    measured on the test split, of each class and as a mean of them; ``overall``: of the split as a whole alone. Gates may name
-    any of them. ``primary_metric``: the one that a table has room for.
+    ``fitness``: the metric of the validation split that selects the best epoch, if the split has it. ``metrics``: measured on the
+    test split for each class and as their mean; ``overall``: only for the split as a whole. Gates can use any of them.
+    ``primary_metric``: the one shown in tables.
     """
 
     task: Task
@@ -46,13 +46,13 @@ class TaskDescription:
     overall: tuple[str, ...]
     primary_metric: str
     validation: tuple[str, ...] = ()
-    """Metrics of the validation split beside ``fitness`` that trials can be compared by: every family of the task has them after
-    each epoch. Of detectors not the loss, which ultralytics gives as 0 for weights that are no numbers."""
+    """Metrics of the validation split beside ``fitness`` by which trials can be compared: every family of the task has them after
+    each epoch. Detectors do not have the loss among them, which ultralytics reports as 0 for weights that are NaN."""
     calibrated: tuple[str, ...] = ()
-    """Metrics of the split as a whole that spec.evaluation.calibration adds; none: scores of the task's models say nothing of how
-    often they are right."""
+    """Metrics of the whole split that spec.evaluation.calibration adds; empty for tasks whose scores do not estimate how often
+    predictions are right."""
     version: int = 1
-    """See algorithms: raised when models are measured, or used, in another way, or by another usual size."""
+    """See algorithms: raised when models are evaluated or used differently, or the default size changes."""
 
 
 _CALIBRATED = ("ECE", "ECE-uncalibrated")
@@ -133,7 +133,7 @@ TASKS = {
             metrics=("PQ", "SQ", "RQ"),
             overall=("PQ-things", "SQ-things", "RQ-things", "PQ-stuff", "SQ-stuff", "RQ-stuff"),
             primary_metric="PQ",
-            validation=("RQ", "loss"),  # SQ is of pairs, of which an epoch may have none
+            validation=("RQ", "loss"),  # SQ is undefined in an epoch without matched pairs
         ),
     )
 }

@@ -1,6 +1,6 @@
-"""Classes as taxa of a register of names: what ``spec.labels.taxonomy`` asks for, and what is told of the answer.
+"""Classes as taxa of a register of names: ``spec.labels.taxonomy``, and the report about its resolution.
 
-Names in it are those that classes have once the rest of ``spec.labels`` is done: a class that is renamed or merged is one taxon.
+Names in it are those that classes have after the rest of ``spec.labels`` was applied: a renamed or merged class is one taxon.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pelagos_contract.values import RelativePath
 
 Rank = Literal["Kingdom", "Phylum", "Class", "Order", "Family", "Genus", "Species"]
 RANKS: tuple[Rank, ...] = ("Kingdom", "Phylum", "Class", "Order", "Family", "Genus", "Species")
-"""The main ones, from the top."""
+"""The main ranks, highest first."""
 WORMS = "https://www.marinespecies.org/rest"
-"""The service of the World Register of Marine Species."""
+"""REST service of the World Register of Marine Species."""
 LARGEST_ID = 9_999_999
 MOST_LISTED = 500
-"""Names of each kind that a result tells."""
+"""Most names of each kind in a result."""
 MOST_SUGGESTIONS = 5
 AphiaId = Annotated[int, Field(ge=1, le=LARGEST_ID)]
 
@@ -82,18 +82,18 @@ class Taxonomy(Strict):
     @field_validator("ids", "keep")
     @classmethod
     def _of_nothing(cls, names: Any) -> Any:
-        """Nothing that somebody wrote out makes no other version than nothing at all."""
+        """An empty value has the same digest as an absent one."""
         return names or None
 
     @field_validator("above", "on_unknown")
     @classmethod
     def _of_defaults(cls, choice: str | None) -> str | None:
-        """Likewise defaults."""
+        """An explicit default has the same digest as an absent value."""
         return None if choice in {"Keep", "Warn"} else choice
 
 
 def faults(taxonomy: Taxonomy) -> Iterator[tuple[str, str]]:
-    """Fields that contradict others, whatever the source holds, and why with what to do."""
+    """Contradictions in the spec that do not depend on the source: yields the field, and a message with what to do."""
     ids, keep = taxonomy.ids or {}, taxonomy.keep or []
     if both := sorted({*ids} & {*keep}):
         yield "labels.taxonomy.keep", f"{both[0]} stands in labels.taxonomy.ids, too: take it out of one"
@@ -107,7 +107,7 @@ def faults(taxonomy: Taxonomy) -> Iterator[tuple[str, str]]:
 
 
 def lsid(aphia_id: int) -> str:
-    """What names a taxon of WoRMS everywhere."""
+    """The globally unique identifier (LSID) of a WoRMS taxon."""
     return f"urn:lsid:marinespecies.org:taxname:{aphia_id}"
 
 
@@ -184,12 +184,12 @@ class Lineage(Strict):
     above: list[Taxon] = []
 
     def ranked(self, rank: Rank) -> str | None:
-        """The name of the taxon of this rank that it is, or belongs to; None where there is none."""
+        """The name of the taxon of this rank that the class is or belongs to; None where there is none."""
         return next((taxon.name for taxon in (*self.above, self.taxon) if taxon.rank == rank), None)
 
     @property
     def parent(self) -> str | None:
-        """The name of the nearest taxon of a main rank above it."""
+        """The name of the nearest taxon of a main rank above the class; None without one."""
         return next((taxon.name for taxon in reversed(self.above) if taxon.rank in RANKS), None)
 
 
@@ -201,11 +201,11 @@ class TaxonomyRecord(Strict):
     classes: list[Lineage] = []
 
     def within(self, names: Collection[str]) -> TaxonomyRecord:
-        """Of these classes alone, in their order."""
+        """The record of these classes only, in their order."""
         known = {each.name: each for each in self.classes}
         left = [known[name] for name in names if name in known]
         return self.model_copy(update={"classes": left, "told": self.told.model_copy(update={"taxa": len(left)})})
 
     def taxa(self) -> dict[str, Taxon]:
-        """The taxon of each class."""
+        """The taxon of each class, by the class's name."""
         return {each.name: each.taxon for each in self.classes}

@@ -1,7 +1,7 @@
-"""Strangers' text made fit to be shown: one place for terminals, logs, conditions, events, pictures and MLflow. Pure.
+"""Escapes untrusted text for display, in one place for terminals, logs, conditions, events, pictures and MLflow. Pure functions.
 
-Names of files and classes, messages of programs and of other servers come from whoever supplied data. Used where output leaves
-us, so that no place that makes a message has to think of it.
+Names of files and classes, and messages of programs and other servers, are controlled by those who supply the data. Escaping
+happens where output leaves our code, so that code that composes messages need not care.
 """
 
 from __future__ import annotations
@@ -11,39 +11,39 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 _HIDDEN = (
-    "\x00-\x1f\x7f-\x9f"  # C0 and C1: a terminal obeys them
-    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # they turn the direction of what stands beside them
+    "\x00-\x1f\x7f-\x9f"  # C0 and C1: control a terminal
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # change the direction of surrounding text
     "\u2028\u2029"  # line separators
-    "\u180e\u200b\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # not to be seen
-    "\ud800-\udfff"  # half of a character, which no encoding knows: file names that are not UTF-8
+    "\u180e\u200b\u2060-\u2064\u206a-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # invisible
+    "\ud800-\udfff"  # lone surrogates, which cannot be encoded: file names that are not UTF-8
 )
 _ONE_LINE = re.compile(f"[{_HIDDEN}]")
 _LINES = re.compile(f"(?![\n\t])[{_HIDDEN}]")
 _LOGIN = re.compile(r"(?<=://)[^\s/?#@:]*:[^\s/?#@]*@")
-"""Name and password in an address, as programs quote it in their errors."""
+"""User name and password in a URL, as programs quote it in their errors."""
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def shown(text: str, *, lines: bool = False) -> str:
-    r"""The text with every character that shows as something else written as \uXXXX, as JSON has it.
+    r"""The text with control and invisible characters escaped as \uXXXX, as in JSON, and with logins in URLs removed.
 
-    Logins in addresses are hidden. ``lines``: line feeds and tabs stay.
+    ``lines``: line feeds and tabs stay.
     """
     return (_LINES if lines else _ONE_LINE).sub(_escaped, _LOGIN.sub("***@", text) if "@" in text else text)
 
 
 def spelt(text: str, has_letter: Callable[[str], bool]) -> str:
-    r"""The text with every character for which there is no letter written as \uXXXX: an empty box stands for any of them."""
+    r"""The text with characters that the font lacks escaped as \uXXXX, since all of them would look like the same empty box."""
     return "".join(each if has_letter(each) else _escaped(each) for each in text)
 
 
 def shown_output(text: str) -> str:
-    """What is to be seen of a program's output: without colours; a progress bar's states are lines of their own."""
+    """A program's output without colour codes; each state of a progress bar becomes a line."""
     return shown(_COLOURS.sub("", text).replace("\r\n", "\n").replace("\r", "\n"), lines=True)
 
 
 def shown_in(value: Any) -> Any:
-    """The same for all texts in a document, keys too."""
+    """``shown`` for all strings in a document, including keys."""
     if isinstance(value, str):
         return shown(value)
     if isinstance(value, Mapping):

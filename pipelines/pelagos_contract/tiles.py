@@ -1,7 +1,7 @@
-"""Where the tiles of a large image lie: the same for whoever cuts images of a Dataset, and whoever asks a model of its tiles.
+"""The layout of tiles of a large image, the same for the preparation of a Dataset and for inference on tiles.
 
-As in slicing aided inference: Akyon, Altinuc and Temizel, Slicing aided hyper inference and fine-tuning for small object
-detection, ICIP 2022, doi:10.1109/ICIP46576.2022.9897990. Standard library only.
+Source: slicing aided inference, Akyon, Altinuc and Temizel, Slicing aided hyper inference and fine-tuning for small object
+detection, ICIP 2022, doi:10.1109/ICIP46576.2022.9897990. Depends on the standard library only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Place:
-    """A tile's part of an upright image, in pixels."""
+    """The rectangle of a tile in an upright image, in pixels."""
 
     x: int
     y: int
@@ -20,7 +20,7 @@ class Place:
 
 
 def starts(length: int, size: int, overlap: int) -> list[int]:
-    """Where tiles of ``size`` begin along a side of ``length`` pixels. The last one ends with the side: all are of one size.
+    """The starts of tiles of ``size`` along a side of ``length`` pixels. The last one ends with the side, so all have one size.
 
     Raises:
         ValueError: ``overlap`` is more than half of ``size``.
@@ -34,6 +34,6 @@ def starts(length: int, size: int, overlap: int) -> list[int]:
 
 
 def places(width: int, height: int, size: int, overlap: int) -> list[Place]:
-    """The tiles of an image, row by row; of one that fits in a tile, all of it."""
+    """The tiles of an image, row by row; an image that fits into a tile is one tile."""
     across, down = min(size, width), min(size, height)
     return [Place(x, y, across, down) for y in starts(height, size, overlap) for x in starts(width, size, overlap)]

@@ -1,4 +1,4 @@
-"""Trainings: the parts that the TrainingRun's spec and the request share, and what the last step of a training answers."""
+"""Trainings: the parts that the TrainingRun's spec and the request share, and the result of a training's last step."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pelagos_contract.values import Decimal, RelativePath, Sha256
 from pelagos_contract.weights_and_biases import WandbRequest
 
 MAX_DETECTIONS = 3_000
-"""Of one image, in evaluations and of services alike, where spec says nothing else."""
+"""Default limit of detections per image, for evaluations and services alike."""
 _CALIBRATED = ", ".join(task.verb for task in TASKS.values() if task.calibrated)
 MOST_DETECTIONS = 30_000
-"""As many boxes of one image are looked at, the best ones, by our predictor and by ultralytics."""
+"""Most boxes of an image, the best ones, that our predictor and ultralytics consider."""
 
 
 FILE_SCHEME = "file:"
-"""Of a uri for what ``path`` says, too."""
+"""Scheme of a uri that is equivalent to ``path``."""
 
 
 class Weights(Strict):
@@ -46,19 +46,19 @@ class Weights(Strict):
 
     @property
     def on_volume(self) -> str | None:
-        """The path on the data volume, however it is said; None for a file elsewhere."""
+        """The path on the data volume, from ``path`` or a file: uri; None for a file elsewhere."""
         if self.uri is not None and self.uri.startswith(FILE_SCHEME):
             return self.uri.removeprefix(FILE_SCHEME)
         return self.path
 
     @property
     def place(self) -> str:
-        """Where it is, for people."""
+        """The location, for messages."""
         return self.uri or self.path or ""
 
     @property
     def field(self) -> str:
-        """The field that says so."""
+        """The field that names the location."""
         return "model.weights.path" if self.uri is None else "model.weights.uri"
 
 
@@ -174,7 +174,7 @@ class Evaluation(Strict):
 
     @property
     def sureness(self) -> str | None:
-        """The first of the fields that ask how sure the model is; None: none does."""
+        """The first field that asks how certain the model is; None without any."""
         return "calibration" if self.calibration else "perClassThresholds" if self.per_class_thresholds else None
 
 
@@ -201,7 +201,7 @@ class Threads(Strict):
 
 Seed = Annotated[int, Field(ge=0, le=2147483647)]
 MOST_SEEDS = 10
-"""Trainings of one TrainingRun that differ in their seed alone."""
+"""Most trainings of one TrainingRun that differ only in their seed."""
 
 
 MOST_CHAMPIONS = 32
@@ -336,7 +336,7 @@ class SlicedField(Strict):
 
 
 EVIDENCE_FOLDER = "evidence"
-"""Below the packages of a namespace: what `pelagos evaluate` keeps, each file called by its SHA-256."""
+"""Folder below the packages of a namespace with the evidence that `pelagos evaluate` keeps, in files named by their SHA-256."""
 
 
 class EvidenceFile(Strict):

@@ -1,11 +1,10 @@
-"""The signature by which the hub vouches for the Trials that it makes: for whom they are, and what that person may.
+"""The signature by which the hub vouches for the user and the entitlements in the Trials that it creates.
 
-Whoever may create a Trial can write anybody into ``spec.user``. What the hub makes carries an HMAC-SHA256 in an annotation, under
-a key that the hub and the operator alone have; of Trials without it, or with one that does not hold, no word about the user is
-believed. It covers namespace, name and the whole spec, so that it is good for no other Trial, and a moment, so that it is good
-for one that is made now: an object of the same name that is made again later has no use of it.
-
-The hub calls ``sign`` and puts the answer into the annotation; the operator asks ``holds``.
+Anyone who may create a Trial can put any name into ``spec.user``. Trials of the hub carry an HMAC-SHA256 in an annotation, under
+a key that only hub and operator have. Without a valid signature, nothing in a Trial about its user is trusted. The signature
+covers namespace, name and the whole spec, so it is not valid for another Trial. It also covers the time, so it is only valid for
+a Trial created at about that time, and not for a later object with the same name. The hub calls ``sign`` and writes the result
+into the annotation; the operator calls ``holds``.
 """
 
 from __future__ import annotations
@@ -21,16 +20,16 @@ from typing import Any
 
 ANNOTATION = "pelagos.dev/hub-signature"
 SECRET, SECRET_KEY = "pelagos-hub", "signing-key"
-"""Secret in the operator's namespace, and its key, where the key is on a cluster."""
+"""Name of the Secret in the operator's namespace that has the key on a cluster, and the entry in it."""
 FEWEST_BYTES, MOST_BYTES = 32, 4096
-"""Of a key; others are refused."""
+"""Accepted lengths of a key."""
 WINDOW = 300
-"""Seconds that may lie between the moment that is signed and the one at which the API server took the object."""
+"""Largest difference in seconds between the signed time and the creation time that the API server recorded."""
 _FORM = re.compile(r"v1:([0-9]{1,12}):([0-9a-f]{64})")
 
 
 def read_key(file: Path) -> bytes | None:
-    """The key in a file, as it is there now; None when there is none. Raises OSError, and ValueError for one of a bad length."""
+    """Read the key from a file; None when it does not exist. Raises OSError, and ValueError for a key of invalid length."""
     try:
         with file.open("rb") as stream:
             key = stream.read(MOST_BYTES + 1)
@@ -42,14 +41,14 @@ def read_key(file: Path) -> bytes | None:
 
 
 def sign(key: bytes, *, namespace: str, name: str, spec: Mapping[str, Any], seconds: int) -> str:
-    """The value of the annotation for a Trial that is made at ``seconds`` since 1970; spec is as it is sent to the API server."""
+    """The annotation for a Trial that is created at the Unix time ``seconds``; ``spec`` is as sent to the API server."""
     return f"v1:{seconds}:{_mac(key, namespace, name, spec, seconds)}"
 
 
 def holds(
     key: bytes, signature: object, *, namespace: str, name: str, spec: Mapping[str, Any], created: datetime
 ) -> bool:
-    """Whether ``signature`` is that of this Trial, which the API server took at ``created`` (metadata.creationTimestamp)."""
+    """Whether ``signature`` is valid for this Trial, which was created at ``created`` (metadata.creationTimestamp)."""
     found = _FORM.fullmatch(signature) if isinstance(signature, str) else None
     if found is None:
         return False
@@ -65,7 +64,7 @@ def _mac(key: bytes, namespace: str, name: str, spec: Mapping[str, Any], seconds
 
 
 def _stored(value: Any) -> Any:
-    """As the API server keeps it: a field that is null is none."""
+    """The value as the API server stores it: without fields that are null."""
     if isinstance(value, Mapping):
         return {name: _stored(item) for name, item in value.items() if item is not None}
     return [_stored(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,6 +1,6 @@
-"""Weights & Biases, for those who ask for it: what a TrainingRun says of it, and what a step is asked for.
+"""Optional tracking with Weights & Biases: its part of a TrainingRun's spec, and the request to a step.
 
-The key of its API is in a Secret, which is named here and held nowhere.
+The API key is in a Secret, which is only referred to by name.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pelagos_contract.base import Strict
 from pelagos_contract.remote_sources import SecretRef, SourceUrl
 
 FOLDER = "wandb"
-"""Among the artifacts of the tracked run: the folder of the run's directory, as `wandb sync` takes it."""
+"""Folder in the artifacts of the tracked run with the W&B run directory, for `wandb sync`."""
 API_KEY = "apiKey"
-"""In the Secret."""
+"""The key in the Secret."""
 USUAL_URL = "https://api.wandb.ai"
 NAME = r"^[A-Za-z0-9][-A-Za-z0-9_.]{0,127}$"
 ENVIRONMENT = "wandb"
-"""Beside the environment of the steps: one with the client, which is not in theirs."""
+"""Name of the separate Python environment with the W&B client, which the steps' own environment lacks."""
 
 
 class Mode(StrEnum):

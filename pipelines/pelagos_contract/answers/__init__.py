@@ -1,5 +1,5 @@
-"""What models answer, in the JSON shape of the service contract: put together from tiles, and drawn.
+"""Predictions of models, in the JSON form of the service contract: merged from tiles, and drawn on images.
 
-Called by ``pelagos predict`` with what servers say, and by the container image that holds a model
-(pelagos_pipelines.deepaas). Each task has a line in `pictures.DRAWN`, one that labels pixels another in `pixel_tiles.MERGES`.
+Called by ``pelagos predict`` with the responses of servers, and by a model's container image (pelagos_pipelines.deepaas). Each
+task has an entry in `pictures.DRAWN`; tasks that label pixels have another in `pixel_tiles.MERGES`.
 """

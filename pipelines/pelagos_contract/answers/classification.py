@@ -1,4 +1,4 @@
-"""Answers of classifiers, drawn: the probabilities of the first classes, below the image."""
+"""Draws predictions of classifiers: the most probable classes with their probabilities, below the image."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DIM: Colour = (90, 94, 102)
 
 
 def drawn(image: Image.Image, answer: Answer, scale: float) -> Image.Image:
-    """With a caption below of the most probable classes."""
+    """The image with a caption below it that lists the most probable classes."""
     classes = answer["classes"][:TOP]
     width = max(image.width, SMALLEST)
     size = max(15, round(width / 34))

@@ -1,4 +1,4 @@
-"""Answers of detectors, drawn: boxes with classes and scores, the best on top."""
+"""Draws predictions of detectors: boxes with classes and scores, the best on top."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pelagos_contract.answers.drawing import Answer, Box, Colour, colour, font, 
 
 
 def drawn(image: Image.Image, answer: Answer, scale: float) -> Image.Image:
-    """With frames and labels around what was found."""
+    """A copy of the image with a frame and a label for each detection."""
     picture = image.copy()
     pen = ImageDraw.Draw(picture)
     unit = max(picture.size)
@@ -28,7 +28,7 @@ def drawn(image: Image.Image, answer: Answer, scale: float) -> Image.Image:
 
 
 def _outline(pen: ImageDraw.ImageDraw, box: Box, width: int, fill: Colour) -> None:
-    """A coloured frame between two dark ones, so that it shows on any background."""
+    """Draw a coloured frame between two dark ones, so that it is visible on any background."""
     x1, y1, x2, y2 = box
     for grow, lines, shade in ((1, width + 2, (0, 0, 0)), (0, width, fill)):
         left, top, right, bottom = x1 - grow, y1 - grow, x2 + grow, y2 + grow
@@ -37,7 +37,7 @@ def _outline(pen: ImageDraw.ImageDraw, box: Box, width: int, fill: Colour) -> No
 
 
 def place(text: Box, box: Box, size: tuple[int, int], placed: list[Box]) -> Box:
-    """Where a label goes: above the box, below it, or inside; the first place that is free, else above."""
+    """The place of a label above, below or inside its box: the first one that is free, else above."""
     width, height = text[2] - text[0] + 8, text[3] - text[1] + 8
     x1, y1, x2, y2 = box
     corners = [(x1, y1 - height), (x1, y2), (x1, y1), (x1, y2 - height), (x2 - width, y1 - height), (x2 - width, y2)]
@@ -54,7 +54,7 @@ def _overlap(one: Box, other: Box) -> bool:
 
 
 def label(pen: ImageDraw.ImageDraw, area: Box, text: str, face: ImageFont.FreeTypeFont, fill: Colour) -> None:
-    """Write a text on a ground of a colour."""
+    """Write a text on a coloured background."""
     pen.rectangle(area, fill=fill, outline=(0, 0, 0))
     red, green, blue = fill
     bright = 0.299 * red + 0.587 * green + 0.114 * blue > 140
@@ -63,6 +63,6 @@ def label(pen: ImageDraw.ImageDraw, area: Box, text: str, face: ImageFont.FreeTy
 
 
 def scaled(box: list[float], scale: float) -> Box:
-    """A box on an image that was enlarged."""
+    """A box scaled to an enlarged image."""
     x1, y1, x2, y2 = (value * scale for value in box)
     return x1, y1, x2, y2

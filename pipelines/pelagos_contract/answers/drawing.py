@@ -1,4 +1,4 @@
-"""What is needed to draw on images: colours of classes, and text in the fonts that there are."""
+"""Helpers to draw on images: colours of classes, and text in the fonts that the machine has."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from PIL import ImageFont
 from pelagos_contract.text import shown
 
 Answer = Mapping[str, Any]
-"""What a model answers for an image, in the JSON shape of the service contract."""
+"""A model's prediction for an image, in the JSON form of the service contract."""
 Colour = tuple[int, int, int]
 Box = tuple[float, float, float, float]
 
 SMALLEST = 512
-"""Smaller pictures are enlarged to this side in pixels: plankton is cut out at 50 px, on which no label can be read."""
+"""Pictures with a smaller longest side are enlarged to this, in pixels: labels on plankton crops of 50 px would be unreadable."""
 _OKABE_ITO: tuple[Colour, ...] = (
     (230, 159, 0),
     (86, 180, 233),
@@ -28,15 +28,15 @@ _OKABE_ITO: tuple[Colour, ...] = (
     (204, 121, 167),
     (0, 114, 178),
 )
-"""Colours that colour-blind people tell apart (Okabe and Ito 2008, https://jfly.uni-koeln.de/color/)."""
+"""Colours that colour-blind people can distinguish (Okabe and Ito 2008, https://jfly.uni-koeln.de/color/)."""
 _GOLDEN_ANGLE = 0.381966
 _FONTS = ("DejaVuSans.ttf", "LiberationSans-Regular.ttf", "NotoSans-Regular.ttf")
-"""Fonts of the system with letters of most languages, in order of preference."""
+"""System fonts that cover most languages, in order of preference."""
 _OWN_FONT = "Aileron"
 
 
 class PictureError(Exception):
-    """The picture cannot be made or written; the message says why, in one line."""
+    """The picture cannot be drawn or written; the message says why in one line."""
 
 
 def colour(class_id: int) -> Colour:
@@ -48,7 +48,7 @@ def colour(class_id: int) -> Colour:
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """The first of the fonts that this machine has, else that of Pillow. Raises PictureError."""
+    """The first of ``_FONTS`` that this machine has, else Pillow's own. Raises PictureError."""
     for name in _FONTS:
         with contextlib.suppress(OSError):
             return ImageFont.truetype(name, size)
@@ -59,7 +59,7 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def writable(text: str, face: ImageFont.FreeTypeFont) -> str:
-    """What the font can write of a text: Pillow's own one knows ASCII only, and shows boxes for all else."""
+    """The text with characters that the font has: Pillow's own font has only ASCII and shows boxes for everything else."""
     text = shown(text)
     if face.getname()[0] != _OWN_FONT:
         return text
@@ -68,7 +68,7 @@ def writable(text: str, face: ImageFont.FreeTypeFont) -> str:
 
 
 def shortened(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
-    """As much of a text as fits into ``width`` pixels."""
+    """The text, cut off with an ellipsis where it is wider than ``width`` pixels."""
     text = writable(text, face)
     if face.getlength(text) <= width:
         return text

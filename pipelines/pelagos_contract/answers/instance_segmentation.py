@@ -1,4 +1,4 @@
-"""Answers of instance segmentation, drawn: objects in the colours of their classes, the best on top."""
+"""Draws predictions of instance segmentation: objects in the colours of their classes, the best on top."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pelagos_contract.answers.drawing import Answer, Box, PictureError, colour, 
 from pelagos_contract.text import shown
 
 _COVER = 110
-"""How much of an object its colour covers, of 255: what is below stays visible."""
+"""Opacity of an object's colour, of 255: the image below stays visible."""
 
 
 def drawn(image: Image.Image, answer: Answer, scale: float) -> Image.Image:
-    """With what was found covered in the colour of its class, and a contour and a label."""
+    """A copy of the image with each object tinted in the colour of its class, with a contour and a label."""
     picture = image.copy()
     unit = max(picture.size)
     width = max(2, round(unit / 400))
@@ -36,22 +36,22 @@ def drawn(image: Image.Image, answer: Answer, scale: float) -> Image.Image:
 
 
 def _cover(picture: Image.Image, found: Mapping[str, Any], size: tuple[int, int], scale: float, width: int) -> None:
-    """Put the colour of an object on its pixels, and around them a contour with a dark line.
+    """Tint the pixels of an object in its colour, and draw a contour with a dark line around them.
 
     Raises:
-        PictureError: its mask is none of an image of ``size`` (height, width).
+        PictureError: its mask does not fit an image of ``size`` (height, width).
     """
     try:
         if tuple(found["mask"]["size"]) != size:
             raise ValueError(f"a mask is of an image of {found['mask']['size']} pixels")
         stencil, (left, top) = _stencil(found["mask"]["counts"], size, scale, 2 * width + 2)
-    except ValueError as error:  # whatever a server says
+    except ValueError as error:  # servers are not trusted to send valid masks
         height, wide = size
         raise PictureError(
             f"the answer does not fit the image of {wide} x {height} pixels: {shown(str(error))}"
         ) from error
     shade = colour(found["classId"])
-    # What grows and shrinks by a few pixels, and what is between.
+    # The mask eroded, and dilated by a pixel; the contour is between the two.
     inner = stencil.filter(ImageFilter.MinFilter(2 * width + 1))
     outer = stencil.filter(ImageFilter.MaxFilter(3))
     picture.paste(shade, (left, top), inner.point([value * _COVER // 255 for value in range(256)]))
@@ -60,8 +60,8 @@ def _cover(picture: Image.Image, found: Mapping[str, Any], size: tuple[int, int]
 
 
 def _stencil(counts: str, size: tuple[int, int], scale: float, margin: int) -> tuple[Image.Image, tuple[int, int]]:
-    """The pixels of a mask as a picture of grey levels 0 and 255 with a margin, and where it lies on the scaled image."""
-    # Here: the control plane has no need of numpy before answers have come.
+    """A mask as a grey picture of levels 0 and 255 with a margin, and its left top corner on the scaled image."""
+    # Imported here, since the control plane does not need numpy before predictions arrive.
     import numpy as np
 
     from pelagos_contract import run_lengths

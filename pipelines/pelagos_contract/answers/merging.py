@@ -1,6 +1,6 @@
-"""What a model finds in the tiles of a large image, put together, in the JSON shape of the service contract.
+"""Merges the predictions for the tiles of a large image into one, in the JSON form of the service contract.
 
-Called by whoever cuts an image: ``pelagos predict`` with answers of servers, and the container image that holds a model.
+Called by programs that cut an image into tiles: ``pelagos predict`` with responses of servers, and a model's container image.
 """
 
 from __future__ import annotations
@@ -14,23 +14,24 @@ from pelagos_contract.tasks import Task
 from pelagos_contract.tiles import Place
 
 SHARE = 0.5
-"""Of the smaller of two boxes, that both have in common when they are of one object."""
+"""Share of the smaller of two boxes that both must have in common to be the same object."""
 EDGE = 2.0
-"""Pixels from the edge of its tile at which a box is taken to be cut by it."""
+"""Distance in pixels from the edge of its tile within which a box counts as cut by it."""
 _RESULTS: Mapping[str, str] = {Task.INSTANCE_SEGMENTATION: "instances"}
-"""By task, where an answer has its objects, if not in "detections"."""
+"""The member of a prediction with its objects, by task; others use "detections"."""
 
 
 def merged(size: tuple[int, int], found: Sequence[Asked]) -> dict[str, Any]:
-    """One answer for an image of ``size`` (width, height): what several tiles show is there once (suppression.across_tiles).
+    """One prediction for an image of ``size`` (width, height): objects that several tiles show appear once
+    (suppression.across_tiles).
 
     Raises:
-        MisfitError: a mask is none of its tile.
+        MisfitError: a mask does not fit its tile.
     """
     task = found[0].content["task"]
     if (merge := pixel_tiles.MERGES.get(task)) is not None:
         return merge(size, found)
-    # Here: the control plane has no need of numpy before answers have come.
+    # Imported here, since the control plane does not need numpy before predictions arrive.
     import numpy as np
 
     from pelagos_contract.suppression import across_tiles
@@ -59,7 +60,7 @@ def merged(size: tuple[int, int], found: Sequence[Asked]) -> dict[str, Any]:
 
 
 def _moved(found: Mapping[str, Any], place: Place, size: tuple[int, int]) -> dict[str, Any]:
-    """An object in pixels of the whole image."""
+    """An object of a tile, in pixel coordinates of the whole image."""
     if "corners" in found:
         x, y, *rest = found["box"]
         corners = [[round(x + place.x, 2), round(y + place.y, 2)] for x, y in found["corners"]]
@@ -73,7 +74,7 @@ def _moved_mask(mask: Mapping[str, Any], place: Place, size: tuple[int, int]) ->
 
     whole = size[1], size[0]
     try:
-        # Of the tile, whatever the server says of its size.
+        # By the tile's own size: the size in the server's response is not trusted.
         part = run_lengths.part_of(mask["counts"], (place.height, place.width))
     except ValueError as error:
         raise MisfitError(error) from error
@@ -82,7 +83,7 @@ def _moved_mask(mask: Mapping[str, Any], place: Place, size: tuple[int, int]) ->
 
 
 def _around(found: Mapping[str, Any]) -> Sequence[float]:
-    """The upright box of a detection, or that around its corners."""
+    """The upright box of a detection, or the one around its corners."""
     if "corners" not in found:
         sides: Sequence[float] = found["box"]
         return sides
@@ -91,7 +92,7 @@ def _around(found: Mapping[str, Any]) -> Sequence[float]:
 
 
 def _is_cut(box: Sequence[float], place: Place, size: tuple[int, int]) -> bool:
-    """Whether a box reaches an edge of its tile within the image."""
+    """Whether a box reaches an edge of its tile that is not an edge of the image."""
     x1, y1, x2, y2 = box
     right, bottom = place.x + place.width < size[0], place.y + place.height < size[1]
     return bool(

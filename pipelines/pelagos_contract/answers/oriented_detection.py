@@ -1,4 +1,4 @@
-"""Answers of detectors of turned boxes, drawn, the best on top."""
+"""Draws predictions of oriented detection: turned boxes, the best on top."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pelagos_contract.answers.drawing import Answer, Box, colour, font, shortene
 
 
 def drawn(image: Image.Image, answer: Answer, scale: float) -> Image.Image:
-    """With turned frames, and labels above them."""
+    """A copy of the image with a turned frame and a label for each detection."""
     picture = image.copy()
     pen = ImageDraw.Draw(picture)
     unit = max(picture.size)
@@ -18,7 +18,7 @@ def drawn(image: Image.Image, answer: Answer, scale: float) -> Image.Image:
     # The best detections are drawn last, on top of the others.
     for found in reversed(answer["detections"]):
         points = [(x * scale, y * scale) for x, y in found["corners"]]
-        # Coloured on dark, so that it shows on any background; to the second corner, so that the first one is joined, too.
+        # Coloured on dark, to be visible on any background. The line continues to the second corner to join the first one.
         for lines, shade in ((width + 2, (0, 0, 0)), (width, colour(found["classId"]))):
             pen.line([*points, *points[:2]], fill=shade, width=lines, joint="curve")
     placed: list[Box] = []

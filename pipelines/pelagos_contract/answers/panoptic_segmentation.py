@@ -1,4 +1,4 @@
-"""Answers of models that label pixels and objects, drawn: segments, and how much of the image those of each class have."""
+"""Draws predictions of panoptic segmentation: segments, and the share of the image that each class covers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pelagos_contract.answers import semantic_segmentation as semantic
 from pelagos_contract.answers.drawing import Answer, Colour, colour
 
 _SHADES = 4
-"""Kinds of light in which objects of one class are shown, so that those that touch are told apart."""
+"""Number of brightness levels for objects of one class, so that touching objects can be distinguished."""
 
 
 def drawn(image: Image.Image, answer: Answer, scale: float) -> Image.Image:
-    """With colours of their classes over it, objects in lighter and darker ones, and which class each is."""
+    """The image with segments in the colours of their classes, objects in varying brightness, and a legend."""
     picture = semantic.coloured(image, answer["segments"], scale, _shade)
     rows: dict[int, tuple[Answer, int, float]] = {}
     for row in answer["segments"]:

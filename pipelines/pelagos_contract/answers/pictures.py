@@ -1,4 +1,4 @@
-"""Images with what a model found in them, as its task draws it."""
+"""Draws a model's predictions on images, in the way of its task."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ DRAWN: Mapping[str, Callable[[Image.Image, Answer, float], Image.Image]] = {
     Task.SEMANTIC_SEGMENTATION: semantic_segmentation.drawn,
     Task.PANOPTIC_SEGMENTATION: panoptic_segmentation.drawn,
 }
-"""By task: a new picture with what was found in an image that was enlarged by a scale."""
+"""By task: a function of an enlarged image, the prediction and the scale that returns a new picture."""
 
 
 def render(image: Image.Image, answer: Answer) -> Image.Image:
-    """A new picture with what was found in an image. Raises PictureError for an answer that is none for it."""
+    """A new picture with the predictions drawn on it. Raises PictureError for an answer that does not fit the image."""
     scale = max(1.0, SMALLEST / max(image.size))
     size = round(image.width * scale), round(image.height * scale)
     picture = image if scale == 1.0 else image.resize(size, Image.Resampling.BICUBIC)

@@ -1,8 +1,7 @@
-"""Answers of tasks that label pixels, for tiles of a large image, put together: see merging.
+"""Merges predictions for the tiles of a large image, for tasks that label pixels: see merging.
 
-Where tiles overlap, a pixel is what the tile says whose edges are farther away. Objects that two tiles show are one where both
-say so of most of the pixels that they share. No work grows with the number of objects times that of pixels: a large image may
-have tens of thousands of objects.
+Where tiles overlap, the tile whose edges are farther away decides a pixel. Objects of two tiles are merged when their IoU within
+the overlap is at least `SAME`. No step costs objects times pixels, since a large image may have tens of thousands of objects.
 """
 
 from __future__ import annotations
@@ -16,42 +15,42 @@ from pelagos_contract.tasks import Task
 from pelagos_contract.tiles import Place
 
 SAME = 0.5
-"""IoU, within what two tiles share, of two segments of one class that are one object."""
+"""IoU within the overlap of two tiles from which two segments of one class are the same object."""
 AT_ONCE = 2**24
-"""Pixels whose runs are looked for at once, about."""
+"""Approximate number of pixels that are searched for runs at once, which bounds memory."""
 
 
 class Asked(NamedTuple):
-    """A tile, and what a model answered for it, in the JSON shape of the service contract."""
+    """A tile and the model's prediction for it, in the JSON form of the service contract."""
 
     place: Place
     content: Mapping[str, Any]
 
 
 class MisfitError(ValueError):
-    """An answer is none for the tile that was asked about."""
+    """A prediction does not fit its tile."""
 
     def __init__(self, error: object) -> None:
-        """``error``: what is wrong with it."""
+        """``error`` says what is wrong with it."""
         super().__init__(f"the answer for a tile does not fit it: {error}")
 
 
 class _Tiles:
-    """What answers say of the pixels of their tiles."""
+    """The pixels of predictions for tiles."""
 
     def __init__(self, found: Sequence[Asked], results: str) -> None:
         self.found = found
         self.rows: Sequence[Sequence[Mapping[str, Any]]] = [content[results] for _, content in found]
-        # Tiles come row by row: those of the row before are asked for again.
+        # Tiles are processed row by row, and those of the previous row are needed again: cache two rows of tiles.
         self.numbers = lru_cache(2 * len({place.x for place, _ in found}) + 2)(self._numbers)
 
     def _numbers(self, tile: int) -> Any:
-        """Of each pixel of a tile the place of its row among ``rows`` and one more, int32 [height, width]; 0 for nothing.
+        """For each pixel of a tile, 1 + the index of its row in ``rows``, or 0 for none; int32 [height, width].
 
         Raises:
-            MisfitError: a mask is none of such a tile.
+            MisfitError: a mask does not fit the tile.
         """
-        # Here: the control plane has no need of numpy before answers have come.
+        # Imported here, since the control plane does not need numpy before predictions arrive.
         import numpy as np
 
         from pelagos_contract import run_lengths
@@ -59,10 +58,10 @@ class _Tiles:
         place = self.found[tile][0]
         whole: Any = np.zeros((place.height, place.width), np.int32)
         for number, row in enumerate(self.rows[tile], start=1):
-            if row.get("mask") is None:  # an answer had no room for it
+            if row.get("mask") is None:  # masks beyond the size limit of a response are left out
                 continue
             try:
-                # Of the tile, whatever the server says of its size.
+                # By the tile's own size: the size in the server's response is not trusted.
                 part = run_lengths.part_of(row["mask"]["counts"], (place.height, place.width))
             except ValueError as error:
                 raise MisfitError(error) from error
@@ -71,7 +70,7 @@ class _Tiles:
         return whole
 
     def pasted(self, size: tuple[int, int], known: Sequence[Sequence[int]]) -> Any:
-        """What is ``known`` of the row of each pixel of the image, by tile and place, int32 [height, width]; 0 for nothing."""
+        """The value in ``known`` (by tile and row) for each pixel of the image, 0 for none; int32 [height, width]."""
         import numpy as np
 
         whole: Any = np.zeros((size[1], size[0]), np.int32)
@@ -84,7 +83,7 @@ class _Tiles:
         return whole
 
     def pairs(self) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-        """Objects of two tiles, each by tile and place among its rows, that are one."""
+        """Pairs of objects of two tiles that are the same, each as (tile, index of its row)."""
         import numpy as np
 
         for tile, beside in self._neighbours():
@@ -106,7 +105,7 @@ class _Tiles:
                     yield (beside, other - 1), (tile, one - 1)
 
     def _neighbours(self) -> Iterator[tuple[int, int]]:
-        """Two tiles that share pixels, the later one first."""
+        """Pairs of overlapping tiles, the later one first."""
         at = {(place.x, place.y): tile for tile, (place, _) in enumerate(self.found)}
         lefts, tops = (sorted({place[side] for place in at}) for side in (0, 1))
         for tile, (place, _) in enumerate(self.found):
@@ -117,7 +116,7 @@ class _Tiles:
 
 
 def of_classes(size: tuple[int, int], found: Sequence[Asked]) -> dict[str, Any]:
-    """One class map for an image of ``size`` (width, height)."""
+    """Merge class maps of tiles into one prediction for an image of ``size`` (width, height)."""
     tiles = _Tiles(found, "classes")
     labels = {int(row["classId"]): row["label"] for rows in reversed(tiles.rows) for row in reversed(rows)}
     told = _told(tiles.pasted(size, [[int(row["classId"]) + 1 for row in rows] for rows in tiles.rows]))
@@ -129,7 +128,7 @@ def of_classes(size: tuple[int, int], found: Sequence[Asked]) -> dict[str, Any]:
 
 
 def of_segments(size: tuple[int, int], found: Sequence[Asked]) -> dict[str, Any]:
-    """One map of segments for an image of ``size`` (width, height)."""
+    """Merge segments of tiles into one prediction for an image of ``size`` (width, height)."""
     tiles = _Tiles(found, "segments")
     every = [(tile, place) for tile, rows in enumerate(tiles.rows) for place in range(len(rows))]
     number = {one: index for index, one in enumerate(every)}
@@ -166,7 +165,7 @@ def of_segments(size: tuple[int, int], found: Sequence[Asked]) -> dict[str, Any]
 
 
 def _told(numbers: Any) -> dict[int, dict[str, Any]]:
-    """Area, share and mask of each number of a map [height, width] but 0."""
+    """Area, share and mask of each number but 0 in a map [height, width]."""
     import numpy as np
 
     from pelagos_contract import run_lengths
@@ -187,7 +186,7 @@ def _told(numbers: Any) -> dict[int, dict[str, Any]]:
     for one, places in zip(ones.tolist(), np.split(order, first[1:]), strict=True):
         if one:
             part = np.stack((begins[places], begins[places] + lengths[places]), axis=1).ravel()
-            # One that ends where columns were looked at anew goes on there.
+            # A run that ends where the search of the next block of columns starts continues there.
             apart: Any = part[1:-1:2] != part[2::2]
             part = part[np.concatenate(([True], np.repeat(apart, 2), [True]))]
             runs = np.diff(np.concatenate(([0], part, [numbers.size])))
@@ -199,7 +198,7 @@ def _told(numbers: Any) -> dict[int, dict[str, Any]]:
 
 
 def _own(sides: Sequence[tuple[int, int]]) -> dict[int, tuple[int, int]]:
-    """By where tiles begin along a side, from where to where the pixels are that others have farther at their edges."""
+    """By the start of each tile along a side: the range of pixels that are farther from its edges than from those of others."""
     starts = sorted(dict(sides).items())
     found = {}
     for index, (start, length) in enumerate(starts):
@@ -228,4 +227,4 @@ MERGES: Mapping[str, Callable[[tuple[int, int], Sequence[Asked]], dict[str, Any]
     Task.SEMANTIC_SEGMENTATION: of_classes,
     Task.PANOPTIC_SEGMENTATION: of_segments,
 }
-"""By task."""
+"""The function that merges predictions of a task that labels pixels."""

@@ -1,4 +1,4 @@
-"""Answers of models that label pixels, drawn: the class of each, and how much of the image each class has."""
+"""Draws predictions of semantic segmentation: the class of each pixel, and the share of the image that each class covers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from pelagos_contract.text import shown
 
 OPACITY = 0.5
 NAMED = 12
-"""Classes in the legend."""
+"""Most classes in the legend."""
 _BACKGROUND: Colour = (24, 26, 30)
 _TEXT: Colour = (240, 240, 240)
 _DARKER = 0.5
-"""How much is left of the light at the edges of what was found."""
+"""Factor on the brightness of pixels at the edges of segments."""
 
 
 def drawn(image: Image.Image, answer: Answer, scale: float) -> Image.Image:
-    """With colours over it, and which class each is."""
+    """The image with the colours of classes over it, and a legend."""
     picture = coloured(image, answer["classes"], scale)
     return with_legend(picture, [(row, f"{row['share']:.1%}") for row in answer["classes"]])
 
@@ -31,12 +31,12 @@ def coloured(
     scale: float,
     shade: Callable[[Answer], Colour] = lambda one: colour(one["classId"]),
 ) -> Image.Image:
-    """The image, which was enlarged by ``scale``, with the masks of what was found over it, and dark lines around them.
+    """The image, which was enlarged by ``scale``, tinted by the masks of ``found``, with dark lines around them.
 
     Raises:
-        PictureError: a mask is none of this image.
+        PictureError: a mask does not fit this image.
     """
-    # Here: the control plane has no need of numpy before answers have come.
+    # Imported here, since the control plane does not need numpy before predictions arrive.
     import numpy as np
 
     from pelagos_contract import run_lengths
@@ -49,13 +49,13 @@ def coloured(
             continue
         try:
             part = run_lengths.part_of(one["mask"]["counts"], size)
-        except ValueError as error:  # whatever a server says
+        except ValueError as error:  # servers are not trusted to send valid masks
             where = f"{size[1]} x {size[0]} pixels"
             raise PictureError(f"the answer does not fit the image of {where}: {shown(str(error))}") from error
         height, width = part.inside.shape
         shades.append(shade(one))
         numbers[part.top : part.top + height, part.left : part.left + width][part.inside] = len(shades) - 1
-    # Nearest, as numbers have nothing between them.
+    # Nearest neighbour, since the numbers are labels and cannot be interpolated.
     resized: Any = np.asarray(Image.fromarray(numbers).resize(image.size, Image.Resampling.NEAREST))
     pixels = np.asarray(image.convert("RGB")).astype(np.float32)
     inside = resized > 0
@@ -68,7 +68,7 @@ def coloured(
 
 
 def with_legend(picture: Image.Image, rows: Sequence[tuple[Answer, str]]) -> Image.Image:
-    """The picture with the colour and label of each class below it, and words on it, as many as are read."""
+    """The picture with a legend below it: colour, label and text of up to ``NAMED`` rows."""
     told = rows[:NAMED]
     size = max(15, round(picture.width / 40))
     face, line = font(size), round(size * 1.7)

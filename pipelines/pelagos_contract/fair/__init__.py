@@ -1,1 +1,1 @@
-"""How findable, accessible, interoperable and reusable a dataset is: the 41 indicators of the RDA FAIR Data Maturity Model."""
+"""FAIR assessment of datasets by the 41 indicators of the RDA FAIR Data Maturity Model."""

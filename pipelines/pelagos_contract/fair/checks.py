@@ -1,6 +1,6 @@
-"""What the built-in evaluation finds of each indicator: points from 0 to 100, why, and what would give more. Pure.
+"""The built-in check of each indicator: points from 0 to 100, why, and how to get more. Pure functions.
 
-A check says None of what cannot be judged yet, because there is no version: that is no zero.
+A check returns None for points when it cannot be evaluated yet, because there is no version; that does not count as zero.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _VERSION = "there is no version yet"
 
 @dataclass(frozen=True)
 class Found:
-    """What a check found. ``points`` None: not evaluated; ``advice``: what to do for more, empty at 100."""
+    """The outcome of a check. ``points`` None: not evaluated; ``advice``: how to get more points, empty at 100."""
 
     points: float | None
     evidence: str
@@ -32,7 +32,7 @@ def _all(evidence: str) -> Found:
 
 
 def _share(parts: Iterable[tuple[bool, str]]) -> Found:
-    """As many points as parts are there."""
+    """Points by the share of parts that are present."""
     listed = list(parts)
     there, missing = ([name for is_there, name in listed if is_there is wanted] for wanted in (True, False))
     points = round(100 * len(there) / len(listed))
@@ -40,7 +40,7 @@ def _share(parts: Iterable[tuple[bool, str]]) -> Found:
 
 
 def _document(facts: Facts, *kinds: DocumentDescription) -> Found:
-    """Whether a document can be written."""
+    """100 points if one of the documents can be written."""
     for kind in kinds:
         if facts.writes(kind):
             return _all(f"{kind.name} can be written: {kind.purpose}")
@@ -52,21 +52,21 @@ def _of_version(facts: Facts, evidence: str) -> Found:
 
 
 def has_persistent_identifier(facts: Facts) -> Found:
-    """A DOI, or a repository that gives one."""
+    """Whether there is a DOI, or a repository that will assign one."""
     if facts.place:
         return _all(facts.place)
     return Found(0, "no DOI, and nothing publishes it", _PUBLISH)
 
 
 def has_unique_identifier(facts: Facts) -> Found:
-    """Of the data: the digest of a version is unique."""
+    """Whether the data has a unique identifier: the digest of a version, or a DOI."""
     if facts.version:
         return _all(f"{facts.version} is the digest of exactly this version")
     return has_persistent_identifier(facts) if facts.place else Found(None, _VERSION)
 
 
 def is_rich_for_discovery(facts: Facts) -> Found:
-    """What people search by."""
+    """The share of metadata fields that people search by."""
     said = facts.metadata
     return _share(
         (
@@ -85,21 +85,21 @@ def is_rich_for_discovery(facts: Facts) -> Found:
 
 
 def names_the_data(facts: Facts) -> Found:
-    """Documents hold the DOI, and the digest of the version."""
+    """Whether the documents can name the data, by DOI or by the digest of the version."""
     if facts.version or facts.identifier:
         return _all(f"every document of metadata has {facts.identifier or facts.version}")
     return Found(None, _VERSION)
 
 
 def is_harvestable(facts: Facts) -> Found:
-    """Repositories with DOIs offer metadata by OAI-PMH, and to DataCite."""
+    """Whether catalogues can harvest it: repositories with DOIs offer metadata by OAI-PMH and DataCite."""
     if facts.place:
         return _all(f"harvested and indexed where it is published: {facts.place}")
     return Found(0, "in no repository that catalogues harvest", _PUBLISH)
 
 
 def says_how_to_get_it(facts: Facts) -> Found:
-    """Where it is, or whom to ask."""
+    """Whether the metadata says where the data is, or whom to ask."""
     if facts.can_be_had:
         return _all(facts.place or "")
     if facts.answers:
@@ -108,12 +108,12 @@ def says_how_to_get_it(facts: Facts) -> Found:
 
 
 def metadata_is_at_its_place(facts: Facts) -> Found:
-    """A page, over https, free, for people and machines."""
+    """Whether the metadata has a public page over https, for people and machines."""
     return _all(f"https, at {facts.place}") if facts.place else Found(0, "at no public address", _PUBLISH)
 
 
 def data_is_at_its_place(facts: Facts) -> Found:
-    """The files, or how to ask for them."""
+    """Whether the files can be had at a public address, or a person can be asked for them."""
     if facts.can_be_had:
         return _all(f"{'files' if facts.metadata.is_open else 'restricted files'} over https, at {facts.place}")
     if facts.place:
@@ -122,7 +122,7 @@ def data_is_at_its_place(facts: Facts) -> Found:
 
 
 def data_is_had_by_machines(facts: Facts) -> Found:
-    """Without a person between."""
+    """Whether machines get the data without a person in between."""
     found = data_is_at_its_place(facts)
     if found.points and not facts.metadata.is_open:
         return Found(50, "by machines of those who were given access", "open the images, where that is possible")
@@ -130,36 +130,36 @@ def data_is_had_by_machines(facts: Facts) -> Found:
 
 
 def metadata_stays(facts: Facts) -> Found:
-    """Repositories keep the record of what is withdrawn."""
+    """Whether the metadata outlives the data: repositories keep the records of withdrawn data."""
     if facts.place:
         return _all("a repository that registers DOIs keeps the page of data that is withdrawn")
     return Found(0, "it goes with the Dataset", _PUBLISH)
 
 
 def metadata_is_in_a_standard(facts: Facts) -> Found:
-    """Knowledge representation of metadata."""
+    """Whether the metadata can be written in a standard representation."""
     return _document(facts, documents.DATACITE, documents.SCHEMA_ORG)
 
 
 def metadata_is_for_machines(facts: Facts) -> Found:
-    """Linked data."""
+    """Whether the metadata can be written as linked data."""
     return _document(facts, documents.SCHEMA_ORG, documents.RO_CRATE)
 
 
 def data_is_in_a_standard(facts: Facts) -> Found:
-    """Formats that IANA, and the community, know."""
+    """Whether a version exists, whose formats IANA and the community know."""
     return _of_version(facts, "JPEG and PNG, with annotations as COCO, YOLO, iFDO and others by pelagos export")
 
 
 def data_is_for_machines(facts: Facts) -> Found:
-    """What a machine can read without knowing it beforehand."""
+    """Whether machines can read the data by its own description (Croissant)."""
     if not facts.version:
         return Found(None, _VERSION)
     return _document(facts, documents.CROISSANT)
 
 
 def metadata_uses_vocabularies(facts: Facts) -> Found:
-    """Terms that have addresses."""
+    """Whether the metadata uses vocabulary terms with addresses."""
     said = facts.metadata
     terms = [each.uri for each in said.subjects] + [each.uri for each in said.taxa if each.uri]
     if terms:
@@ -174,7 +174,7 @@ def metadata_uses_vocabularies(facts: Facts) -> Found:
 
 
 def data_uses_vocabularies(facts: Facts) -> Found:
-    """Classes that a register knows."""
+    """The share of classes that a register of names knows."""
     if not facts.classes:
         return Found(None, _VERSION)
     named, rest = facts.named_classes, sorted({*facts.classes} - {*facts.named_classes})
@@ -188,7 +188,7 @@ def data_uses_vocabularies(facts: Facts) -> Found:
 
 
 def metadata_refers_to_metadata(facts: Facts) -> Found:
-    """Papers, people, grants."""
+    """Whether the metadata refers to other works, people or grants."""
     said = facts.metadata
     if said.related:
         return _all(f"{len(said.related)} related works, each with its relation")
@@ -199,7 +199,7 @@ def metadata_refers_to_metadata(facts: Facts) -> Found:
 
 
 def refers_to_data(facts: Facts) -> Found:
-    """Other data, by what it is to this."""
+    """Whether the metadata refers to other data, with a relation."""
     if facts.data:
         first = facts.data[0]
         return _all(f"{first.relation} {first.identifier}")
@@ -211,7 +211,7 @@ def refers_to_data(facts: Facts) -> Found:
 
 
 def is_rich_for_reuse(facts: Facts) -> Found:
-    """What one must know before using it for something else."""
+    """The share of metadata fields that are needed for reuse."""
     said = facts.metadata
     return _share(
         (
@@ -228,7 +228,7 @@ def is_rich_for_reuse(facts: Facts) -> Found:
 
 
 def has_licence(facts: Facts) -> Found:
-    """An id of the SPDX list: standard, and machine-understandable by its address."""
+    """Whether there is a licence of the SPDX list, which is standard and machine-readable."""
     if facts.metadata.license:
         return _all(f"https://spdx.org/licenses/{facts.metadata.license}")
     return Found(
@@ -239,14 +239,14 @@ def has_licence(facts: Facts) -> Found:
 
 
 def has_provenance_of_its_field(facts: Facts) -> Found:
-    """As iFDO has it: by what images were taken, and how they were annotated."""
+    """The share of iFDO's provenance fields: how images were acquired and annotated."""
     said = facts.metadata
     parts = ((bool(said.methods), "methods"), (said.acquisition is not None, "acquisition"))
     return _share(parts)
 
 
 def has_provenance_for_all(facts: Facts) -> Found:
-    """The recipe of the version, and RO-Crate."""
+    """Whether there is general provenance: the recipe of a version, and RO-Crate."""
     if not facts.version:
         return Found(None, _VERSION)
     if facts.writes(documents.RO_CRATE):
@@ -256,12 +256,12 @@ def has_provenance_for_all(facts: Facts) -> Found:
 
 
 def metadata_follows_its_community(facts: Facts) -> Found:
-    """Standards of marine images and of biodiversity."""
+    """Whether documents of the community's standards can be written: iFDO or Darwin Core."""
     return _document(facts, documents.IFDO, documents.DARWIN_CORE)
 
 
 def metadata_follows_its_community_for_machines(facts: Facts) -> Found:
-    """Darwin Core, whose terms have addresses; iFDO is JSON without such."""
+    """The same for machines: full points for Darwin Core, whose terms have addresses, half for iFDO, whose terms have none."""
     found = _document(facts, documents.DARWIN_CORE)
     if not found.points and facts.writes(documents.IFDO):
         return Found(50, "iFDO can be written, whose terms have no addresses", found.advice)

@@ -11,37 +11,37 @@ from pelagos_contract.fair.facts import Facts
 from pelagos_contract.fair.indicators import INDICATORS, PRINCIPLES, Indicator, Principle
 
 PASS, FAIL = 75, 50
-"""As FAIR EVA says it: an indicator passes from 75 points on, and fails up to 50."""
+"""Thresholds of FAIR EVA: an indicator passes from 75 points, and fails up to 50."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was found of each indicator. Those that were not evaluated are None in ``points``, and count for nothing."""
+    """The outcomes of all indicators. Those that were not evaluated have None as ``points`` and do not count."""
 
     found: Mapping[str, Found]
 
     @property
     def score(self) -> float | None:
-        """0 to 100 with two digits; None when nothing was evaluated."""
+        """The weighted mean, 0 to 100 with two decimals; None when nothing was evaluated."""
         return self._mean(INDICATORS)
 
     def of(self, principle: Principle) -> float | None:
-        """That of the indicators of a principle."""
+        """The score of the indicators of one principle."""
         return self._mean(each for each in INDICATORS if each.principle == principle)
 
     @property
     def failed(self) -> tuple[str, ...]:
-        """The codes of indicators that fail."""
+        """The codes of the indicators that fail."""
         return self._codes(lambda points: points is not None and points <= FAIL)
 
     @property
     def not_evaluated(self) -> tuple[str, ...]:
-        """The codes of those of which nothing is known."""
+        """The codes of the indicators that were not evaluated."""
         return self._codes(lambda points: points is None)
 
     @property
     def advice(self) -> tuple[tuple[str, float], ...]:
-        """What would give more points, and how many of the score at most; what gives most comes first."""
+        """Advice with the largest gain in score that it can bring, the largest first."""
         lost: dict[str, float] = {}
         for each in INDICATORS:
             found = self.found[each.code]
@@ -53,7 +53,7 @@ class Evaluation:
         )
 
     def document(self) -> dict[str, Any]:
-        """As JSON: the score, those of the principles, and every indicator."""
+        """The JSON document: the score, those of the principles, and every indicator."""
         return {
             "score": self.score,
             **{principle: self.of(principle) for principle in PRINCIPLES},
@@ -86,7 +86,7 @@ class Evaluation:
 
 
 def status(points: float | None) -> str:
-    """What FAIR EVA calls it: pass, fail or indeterminate; and what it is without points."""
+    """The status in FAIR EVA's terms, pass, fail or indeterminate; "not evaluated" without points."""
     if points is None:
         return "not evaluated"
     if points >= PASS:
@@ -95,6 +95,6 @@ def status(points: float | None) -> str:
 
 
 def built_in(facts: Facts) -> Evaluation:
-    """By our own checks, which ask nobody."""
+    """Evaluate by the built-in checks, which use no network."""
     found = {check: check(facts) for check in {each.check for each in INDICATORS}}  # several indicators share one
     return Evaluation({each.code: found[each.check] for each in INDICATORS})

@@ -1,4 +1,4 @@
-"""What is judged: what people say of a dataset, the version that there is, and where it is, or will be, published."""
+"""The input of a FAIR assessment: metadata, the newest version, and where it is or will be published."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ OF_DATA = frozenset(
         "HasVersion",
     }
 )
-"""Relations that lead from data to data."""
+"""Relations between data sets."""
 MOST_CLASSES = 100
-"""Names of classes that are looked at: as many as a status has."""
+"""Most class names that are considered: as many as a status has."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the built-in evaluation goes by; it asks nobody else.
+    """Everything that the built-in evaluation uses.
 
-    ``version`` is the digest of the newest version, ``registered`` are those of its classes that spec.labels.taxonomy gives an
-    AphiaID, ``source_doi`` the DOI that the source was fetched under. ``doi`` is that
-    under which it is published; ``repository`` names the one in which it is, or into which it will be put.
+    ``version`` is the digest of the newest version. ``registered`` are its classes that spec.labels.taxonomy gives an AphiaID.
+    ``source_doi`` is the DOI that the source was fetched under, ``doi`` the one it is published under. ``repository`` names the
+    repository where it is or will be published.
     """
 
     metadata: Metadata = field(default_factory=Metadata)
@@ -47,52 +47,52 @@ class Facts:
 
     @property
     def identifier(self) -> str | None:
-        """The DOI that it has."""
+        """The DOI of the dataset; None without one."""
         return self.metadata.identifier or self.doi
 
     @property
     def place(self) -> str | None:
-        """Where people find it, or will, in words."""
+        """Where people find it or will find it, in words; None when it is not published."""
         if self.identifier:
             return f"https://doi.org/{self.identifier}"
         return f"{self.repository}, which gives it a DOI when it is published" if self.repository else None
 
     @property
     def can_be_had(self) -> bool:
-        """Whether its place says how to get the images: by downloading them, or by asking somebody."""
+        """Whether the images can be obtained there, by download or on request."""
         return bool(self.place) and (self.metadata.is_open or self.answers)
 
     @property
     def answers(self) -> bool:
-        """Whether somebody can be asked."""
+        """Whether there is a contact with an email address or URL."""
         contact = self.metadata.contact
         return contact is not None and bool(contact.email or contact.url)
 
     @cached_property
     def data(self) -> tuple[Related, ...]:
-        """Other works that are data, as far as somebody says."""
+        """Related works that are data, by their kind or relation."""
         return tuple(
             each for each in self.metadata.related if each.kind in {"Dataset", "Image"} or each.relation in OF_DATA
         )
 
     @cached_property
     def named_classes(self) -> tuple[str, ...]:
-        """The classes that spec.labels.taxonomy, or spec.metadata.taxa, gives an AphiaID."""
+        """The classes that have an AphiaID by spec.labels.taxonomy or spec.metadata.taxa."""
         known = {taxon.name.casefold() for taxon in self.metadata.taxa if taxon.uri}
         return tuple(name for name in self.classes if name in self.registered or name.casefold() in known)
 
     def writes(self, document: DocumentDescription) -> bool:
-        """Whether nothing is lacking for the document."""
+        """Whether the metadata suffices for the document."""
         return not document.lacking(self.metadata)
 
 
 def registered(classes: Sequence[Mapping[str, Any]]) -> frozenset[str]:
-    """Those of the classes of a status, or a result, that a register of names knows."""
+    """The names of those classes of a status or result that have an AphiaID."""
     return frozenset(str(each.get("name")) for each in classes[:MOST_CLASSES] if each.get("aphiaId"))
 
 
 def of_resource(spec: Mapping[str, Any], status: Mapping[str, Any]) -> Facts:
-    """Of a Dataset as the API server has it. Raises metadata.InvalidMetadataError."""
+    """The facts of a Dataset as stored in the API server. Raises metadata.InvalidMetadataError."""
     classes: Sequence[Mapping[str, Any]] = status.get("classes") or ()
     published = status.get("publication") or {}
     is_it = published.get("state") == "Published" and published.get("version") == status.get("version")

@@ -18,7 +18,7 @@ PRIORITIES = {20: "Essential", 15: "Important", 10: "Useful"}
 
 @dataclass(frozen=True)
 class Indicator:
-    """One indicator: its code as RDA writes it, its weight, what it asks, and how we find out."""
+    """One indicator: its RDA code, its weight, its question, and the check that answers it."""
 
     code: str
     weight: int
@@ -27,17 +27,17 @@ class Indicator:
 
     @cached_property
     def principle(self) -> Principle:
-        """The letter after RDA."""
+        """The principle that the letter after RDA in the code stands for."""
         return next(name for name in PRINCIPLES if name[0].upper() == self.code[4])
 
     @property
     def priority(self) -> str:
-        """Of RDA: Essential, Important or Useful."""
+        """RDA's priority: Essential, Important or Useful."""
         return PRIORITIES[self.weight]
 
     @property
     def method(self) -> str:
-        """The name that FAIR EVA gives it: rda_a1_1_01m."""
+        """FAIR EVA's name of the indicator, such as rda_a1_1_01m."""
         return self.code.lower().replace("-", "_").replace(".", "_")
 
 
