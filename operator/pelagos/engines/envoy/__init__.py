@@ -1,1 +1,1 @@
-"""Envoy's configuration: what stands before every model server."""
+"""The configuration of the Envoy in front of every model server."""

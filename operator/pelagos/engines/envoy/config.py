@@ -1,9 +1,9 @@
-"""What Envoy is told that stands before model servers: bootstrap, listeners, clusters. Pure; JSON that Envoy reads.
+"""The configuration of the Envoy in front of model servers: bootstrap, listeners, clusters, as JSON. Pure.
 
-Called by triton_local for the services of one machine, whose listeners and clusters come from files that are replaced, and by
-the engines of clusters, where all is in the bootstrap of a pod. Whatever is not named here as a route is closed: model
-control, shared memory, logging, tracing, statistics and streams never reach the server. What a server is known to
-die of does not pass either: compressed bodies, chunks (a request is buffered, and goes on with its length), JSON that nests deep.
+Called by triton_local for the services of one machine, whose listeners and clusters are in files that get replaced, and by the
+engines of clusters, where everything is in a pod's bootstrap. Anything without a route here is closed: model control, shared
+memory, logging, tracing, statistics and streams never reach the server. Requests that are known to crash a server do not pass
+either: compressed bodies, chunked bodies (a request is buffered, and passed on with its length), and deeply nested JSON.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ MIB = 1024 * 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """What clients may ask for, ``request_bytes`` and ``heap_bytes`` in bytes, times in seconds.
+    """Limits on clients; ``request_bytes`` and ``heap_bytes`` in bytes, times in seconds.
 
-    ``heap_bytes`` is what Envoy may take for all requests in progress: near it the largest by HTTP/2 are ended, then new ones
-    refused. By HTTP/1, only ``uploads`` of more than a mebibyte, or of unknown length, may be in progress at a port.
-    ``connections`` counts those of one port, ``all_connections`` those of all ports.
+    ``heap_bytes`` bounds Envoy's heap for all requests in progress: close to it, the largest HTTP/2 requests are ended, then new
+    ones refused. With HTTP/1, a port accepts at most ``uploads`` requests at once of more than a mebibyte or of unknown length.
+    ``connections`` is per port, ``all_connections`` for all ports together.
     """
 
     request_bytes: int = 65 * MIB
@@ -45,7 +45,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Ports:
-    """Where clients come to."""
+    """The ports that clients connect to."""
 
     http: int
     grpc: int
@@ -54,7 +54,7 @@ class Ports:
 
 @dataclass(frozen=True)
 class Upstream:
-    """Where the server listens that stands behind: ``host:port``, or the path of a Unix socket."""
+    """Where the server behind Envoy listens: ``host:port``, or the path of a Unix socket."""
 
     http: str
     grpc: str
@@ -63,11 +63,11 @@ class Upstream:
 
 @dataclass(frozen=True)
 class Service:
-    """One served model. ``name`` begins the names of what Envoy makes for it: letters, digits, '.', '_' and '-'.
+    """One served model. ``name`` is the prefix of its names in Envoy: letters, digits, '.', '_' and '-'.
 
-    ``hosts`` are the names, without port, that clients may ask for; empty: any, where the network decides who comes.
-    ``tells_config``: also how the model is configured is told, which names what is served.
-    ``private`` is a Unix socket for whoever owns this Envoy: gRPC as clients have it, whatever they take up.
+    ``hosts`` are the host names, without port, that clients may use; empty allows any, where the network decides who connects.
+    ``tells_config``: whether the model's configuration, which names what is served, can be read.
+    ``private`` is a Unix socket for Envoy's owner: gRPC as clients have it, but not subject to the limit on all connections.
     """
 
     name: str
@@ -89,8 +89,8 @@ def bootstrap(
 ) -> dict[str, Any]:
     """The file that Envoy starts with.
 
-    ``admin`` is the path of its Unix socket, for the owner alone. ``dynamic`` is a folder with ``listeners.json`` and
-    ``clusters.json``, beside which there are the clusters in ``always``; without one, ``services`` is all that there is.
+    ``admin`` is the path of its administration socket, for the owner only. ``dynamic`` is a folder with ``listeners.json`` and
+    ``clusters.json``, in addition to the clusters in ``always``; without a folder, ``services`` are all there is.
     """
     content: dict[str, Any] = {
         "node": {"id": "pelagos", "cluster": "pelagos"},
@@ -112,7 +112,7 @@ def bootstrap(
 
 
 def listeners(services: tuple[Service, ...], limits: Limits) -> list[dict[str, Any]]:
-    """One for each port of each service, and one for each private socket."""
+    """One listener for each port of each service, and one for each private socket."""
     found = []
     for service in services:
         for kind, port in (
@@ -129,13 +129,13 @@ def listeners(services: tuple[Service, ...], limits: Limits) -> list[dict[str, A
             hosts = _hosts("grpc", replace(service, hosts=()), limits)
             name = f"{service.name}-private"
             private = listener(name, address, manager(name, hosts, "grpc", limits, _filters("grpc", limits)), limits)
-            # Clients that take up all connections must not make a server look dead to whoever looks after it.
+            # Exempt from the limit: clients that use up all connections must not make a server look dead to its owner.
             found.append(private | {"ignore_global_conn_limit": True})
     return found
 
 
 def clusters(services: tuple[Service, ...]) -> list[dict[str, Any]]:
-    """One for each protocol of each service."""
+    """One cluster for each protocol of each service."""
     return [
         cluster(f"{service.name}-{kind}", address, is_http2=kind == "grpc")
         for service in services
@@ -178,7 +178,7 @@ def _overload(limits: Limits) -> dict[str, Any]:
 
     return {
         "refresh_interval": "0.25s",
-        # Streams that hold more than a mebibyte are known by what they hold, so that the largest can be ended.
+        # Track streams that hold more than a mebibyte (2**20), so that the largest can be ended.
         "buffer_factory_config": {"minimum_account_to_track_power_of_two": 20},
         "resource_monitors": [
             typed(heap, "resource_monitors.fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=limits.heap_bytes),
@@ -199,16 +199,16 @@ def _overload(limits: Limits) -> dict[str, Any]:
 def _hosts(kind: str, service: Service, limits: Limits) -> list[dict[str, Any]]:
     found = _ROUTES[kind](f"{service.name}-{kind}", service.model, limits.request_bytes, limits.answer_seconds)
     if kind == "http" and service.tells_config:
-        # Before the others: the first route that matches answers, and the last of them refuses everything.
+        # Before the others: the first matching route applies, and the last of them refuses everything.
         found = [routes.config(f"{service.name}-http", service.model, limits.answer_seconds), *found]
     return routes.virtual_hosts(found, service.hosts or ("*",))
 
 
 def listener(name: str, address: dict[str, Any], manager: dict[str, Any], limits: Limits) -> dict[str, Any]:
-    """What takes connections at an address, and hands their requests to ``manager``."""
+    """A listener that accepts connections at an address and passes them to ``manager``. Raises ValueError for a bad name."""
     if not _NAME.fullmatch(name):
         raise ValueError(f"{name!r} is no name of a listener: use letters, digits, '.', '_' and '-'")
-    # In this order: a connection beyond the limit is closed before anything of it is read.
+    # The limit comes first: a connection beyond it is closed before anything is read from it.
     chain = [
         typed(
             "envoy.filters.network.connection_limit",
@@ -221,7 +221,7 @@ def listener(name: str, address: dict[str, Any], manager: dict[str, Any], limits
     return {
         "name": name,
         "address": address,
-        # A second Envoy, or anybody else, must not share the port in silence.
+        # Neither a second Envoy nor anybody else may silently share the port.
         "enable_reuse_port": False,
         "per_connection_buffer_limit_bytes": 256 * 1024,
         "filter_chains": [{"name": name, "filters": chain}],
@@ -231,7 +231,7 @@ def listener(name: str, address: dict[str, Any], manager: dict[str, Any], limits
 def manager(
     name: str, hosts: list[dict[str, Any]], kind: str, limits: Limits, filters: list[dict[str, Any]], **more: Any
 ) -> dict[str, Any]:
-    """How requests are read, routed by ``hosts`` and filtered, whoever listens. ``more`` are other fields of it."""
+    """The HTTP connection manager: how requests are parsed, filtered and routed by ``hosts``. ``more`` are other fields of it."""
     streams = {
         "max_concurrent_streams": limits.streams,
         "initial_stream_window_size": MIB,
@@ -240,17 +240,17 @@ def manager(
     usual: dict[str, Any] = {
         "stat_prefix": name,
         "codec_type": "HTTP2" if kind == "grpc" else "HTTP1",
-        # Clusters may come from a file of their own, which Envoy may read later than this.
+        # Clusters may come from a separate file, which Envoy may read later than this one.
         "route_config": {"name": name, "validate_clusters": False, "virtual_hosts": hosts},
         "http_filters": filters,
         "access_log": [refused()],
         "local_reply_config": {"mappers": [too_long(limits, JSON_BYTES)]},
-        # The address of the client is known by its connection; its headers about that, and those to Envoy, are not believed.
+        # Take the client's address from its connection. Headers about it, and headers meant for Envoy, are not trusted.
         "use_remote_address": True,
         "internal_address_config": {"cidr_ranges": [{"address_prefix": "255.255.255.255", "prefix_len": 32}]},
         "generate_request_id": False,
         "strip_any_host_port": True,
-        # Routes compare what is left of a path after all that a server might make of it: what is closed has one spelling.
+        # Normalize paths as a server might before routes are matched, so that a closed path has only one spelling.
         "normalize_path": True,
         "merge_slashes": True,
         "path_with_escaped_slashes_action": "REJECT_REQUEST",
@@ -271,7 +271,7 @@ def manager(
 
 
 def too_long(limits: Limits, json_bytes: int) -> dict[str, Any]:
-    """Says what is allowed to who sent too much; routes.http tells who announced that."""
+    """The reply to a body that turned out too long, with the limits; announced lengths are refused by routes.http."""
     comparison = {"op": "EQ", "value": {"default_value": 413, "runtime_key": "pelagos.too_long"}}
     text = (
         f"The body is too long: at most {limits.request_bytes} bytes are accepted for an inference with binary data, "
@@ -281,12 +281,12 @@ def too_long(limits: Limits, json_bytes: int) -> dict[str, Any]:
 
 
 def limiting(kind: str, limits: Limits) -> list[dict[str, Any]]:
-    """Filters that count what is in progress and hold whole bodies, of no more than is allowed."""
+    """Filters that count requests in progress, and buffer whole bodies up to the limit."""
     most = limits.request_bytes
     filters = [typed("envoy.filters.http.buffer", "filters.http.buffer.v3.Buffer", max_request_bytes=most)]
     if kind == "http":
-        # Before the buffer: what is counted is what would be buffered. Never more than `uploads` in progress; the filter would
-        # find out by itself how many are good, and is given no choice.
+        # Before the buffer, because it limits how many bodies are buffered: at most `uploads`. The filter is meant to find a
+        # good number by itself; these parameters fix it.
         controller = {
             "concurrency_limit_params": {
                 "max_concurrency_limit": limits.uploads,
@@ -300,12 +300,12 @@ def limiting(kind: str, limits: Limits) -> list[dict[str, Any]]:
 
 
 def router() -> dict[str, Any]:
-    """The last filter."""
+    """The routing filter, which must be the last one."""
     return typed("envoy.filters.http.router", "filters.http.router.v3.Router", suppress_envoy_headers=True)
 
 
 def _filters(kind: str, limits: Limits) -> list[dict[str, Any]]:
-    # The script comes after the buffer, since it looks at whole bodies, and at none that is larger than allowed.
+    # The script comes after the buffer: it needs whole bodies, and must not see any larger than allowed.
     filters = limiting(kind, limits)
     if kind in _GUARDS:
         script = {"inline_string": _GUARDS[kind]}
@@ -314,7 +314,7 @@ def _filters(kind: str, limits: Limits) -> list[dict[str, Any]]:
 
 
 def refused() -> dict[str, Any]:
-    """A line for each request that got an error; whoever keeps the output of Envoy keeps it short."""
+    """An access log with a line for each request that got an error; the owner of Envoy's output must bound its size."""
     comparison = {"op": "GE", "value": {"default_value": 400, "runtime_key": "pelagos.logged"}}
     log = typed(
         "envoy.access_loggers.stderr",
@@ -338,7 +338,7 @@ def refused() -> dict[str, Any]:
 
 
 def cluster(name: str, address: str, *, is_http2: bool, host: str = "") -> dict[str, Any]:
-    """A server at ``host:port`` or at the path of a Unix socket. ``host`` is what it is asked for as; empty: as by the client."""
+    """A server at ``host:port`` or the path of a Unix socket. ``host`` is the Host it gets; empty keeps the client's."""
     protocol: dict[str, Any] = {"http2_protocol_options": {}} if is_http2 else {"http_protocol_options": {}}
     options = {
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
@@ -357,7 +357,7 @@ def cluster(name: str, address: str, *, is_http2: bool, host: str = "") -> dict[
     return {
         "name": name,
         "type": kind,
-        # A server is on this machine, in this pod or in this cluster: it takes a connection at once, or is not there.
+        # Servers are on this machine, in this pod or in this cluster: they accept a connection at once, or are down.
         "connect_timeout": "2s",
         "per_connection_buffer_limit_bytes": 256 * 1024,
         "circuit_breakers": {"thresholds": [most]},
@@ -367,7 +367,7 @@ def cluster(name: str, address: str, *, is_http2: bool, host: str = "") -> dict[
 
 
 def is_address(host: str) -> bool:
-    """Whether it is one by numbers, and no name."""
+    """Whether ``host`` is an IP address rather than a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -1,16 +1,16 @@
-"""Scripts that Envoy runs over inference requests: what the server behind it would die of does not pass. Called by config.
+"""Scripts that Envoy runs on inference requests, to stop those that would crash the server. Called by config.
 
-Triton 24.10 ends at a valid request for the classification of an output of texts; that is asked for inside of the message. Both
-scripts see the whole body, which Envoy has limited, and refuse what they cannot read. Envoy lets a request pass whose script
-fails, so all that they do runs protected.
+Triton 24.10 crashes on a valid request for the classification of a text output; such a request is only visible inside the
+message. Both scripts see the whole body, whose size Envoy has limited, and refuse what they cannot read. Envoy lets a request
+pass if its script fails, so all of the scripts' work runs in a pcall.
 """
 
 from __future__ import annotations
 
 JSON_BYTES = 9999
-"""How long JSON may be that the server parses: it goes one call deeper for each bracket, and dies of a few hundred thousand."""
+"""Longest JSON for the server, in bytes: its parser recurses once per bracket, and a few hundred thousand of them crash it."""
 FIELD_BYTES = 4096
-"""How long a name or a shape may be in a message: errors repeat them in headers, which have limits."""
+"""Longest name or shape in a message, in bytes: errors repeat them in headers, whose size is limited."""
 FIELDS = 1000
 
 _NAMES = """

@@ -1,7 +1,7 @@
-"""Which requests pass Envoy on their way to a model server, and what is said to all others. Pure; called by config.
+"""Which requests Envoy passes on to a model server, and the replies to all others. Pure; called by config.
 
-Inference, metadata and health of the one model, over HTTP and gRPC, and metrics. The order of the routes of a path matters: the
-first that matches answers.
+Inference, metadata and health of the one model, over HTTP and gRPC, and metrics. The order of routes matters: the first match
+applies.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from pelagos.engines.envoy.guards import FIELD_BYTES, JSON_BYTES
 
 SMALL = 1024 * 1024
-"""Announced bodies up to this size are not counted: connections have a limit, and these need not much more."""
+"""Announced bodies of up to so many bytes are not counted: they need little more than their connections, which are limited."""
 _HEADER_LENGTH = "inference-header-content-length"
 _GRPC = "/inference.GRPCInferenceService/"
 STREAM = f"{_GRPC}ModelStreamInfer"
@@ -41,9 +41,9 @@ def seconds(count: float) -> str:
 
 @dataclass(frozen=True)
 class Way:
-    """Where requests go. ``cluster`` names it; empty: the header ``chosen`` does, which never comes from a client.
+    """The destination of requests. ``cluster`` names it; if empty, the header ``chosen`` does, which never comes from a client.
 
-    ``dropped`` are the headers that the server does not get. ``rewritten``: the two folders before /v2 are taken off the path.
+    ``dropped`` are headers that the server does not get. ``rewritten``: remove the two path segments before /v2.
     """
 
     cluster: str = ""
@@ -53,15 +53,15 @@ class Way:
 
 
 def http(cluster: str, model: str, most: int, timeout: float) -> list[dict[str, Any]]:
-    """Routes of the HTTP port; an inference may have ``most`` bytes."""
+    """Routes of the HTTP port; an inference request may have ``most`` bytes."""
     way = Way(cluster)
     return http_by(way, "", re.escape(model), most, timeout, json=(way, JSON_BYTES))
 
 
 def http_by(way: Way, base: str, name: str, most: int, timeout: float, json: tuple[Way, int]) -> list[dict[str, Any]]:
-    """Likewise below ``base`` and for models called ``name``, which are expressions.
+    """The same routes below ``base`` and for models that match ``name``; both are regular expressions.
 
-    ``json``: where an inference goes that has no binary data, and how many bytes it may have.
+    ``json``: the destination of inference requests without binary data, and how many bytes they may have.
     """
     model = rf"/models/{name}(/versions/[0-9]{{1,9}})?"
     health = _pattern(rf"{base}/v2(/health/(live|ready)|{model}(/ready)?)?")
@@ -69,8 +69,8 @@ def http_by(way: Way, base: str, name: str, most: int, timeout: float, json: tup
     binary = _matches(_HEADER_LENGTH, "0|[1-9][0-9]{0,3}")
     post = _matches(":method", "POST")
     elsewhere, most_json = json
-    # A refusal stands before the route by which the request would pass. The length of a body is looked at where it was
-    # announced, so that the answer comes before the body; the buffer (config) counts what was not.
+    # A refusal comes before the route that would pass the request. An announced length is checked here, so that the refusal
+    # comes before the body; the buffer (config) counts bodies without one.
     return [
         _to(way, {**health, "headers": [_matches(":method", "GET")]}, timeout, most=1024),
         _refuse({**infer, "headers": [post, _encoded("content-encoding")]}, 415, _NO_ENCODING),
@@ -99,21 +99,22 @@ def _too_long(most: int) -> str:
 
 
 def config(cluster: str, model: str, timeout: float) -> dict[str, Any]:
-    """Route of the HTTP port to how the model is configured, for whoever must know which one it is."""
+    """The route of the HTTP port to the model's configuration, for callers that must know which model is served."""
     path = _pattern(rf"/v2/models/{re.escape(model)}/config")
     return _to(Way(cluster), {**path, "headers": [_matches(":method", "GET")]}, timeout, most=1024)
 
 
 def grpc(cluster: str, model: str, most: int, timeout: float) -> list[dict[str, Any]]:
-    """Routes of the gRPC port. The model is named inside of the message, and the server has only one."""
+    """Routes of the gRPC port. The model is named inside the message, and the server has only one."""
     del model, most
     return grpc_by(Way(cluster), timeout)
 
 
 def grpc_by(way: Way, timeout: float, stream: tuple[Way, float] | None = None) -> list[dict[str, Any]]:
-    """Likewise, wherever they go.
+    """The same routes with any destination.
 
-    ``stream``: where streams of inferences go, and how many seconds they may last; None: nowhere, as no filter sees them whole.
+    ``stream``: the destination of inference streams, and how many seconds they may last. None refuses them, because no filter
+    sees a whole stream.
     """
     method = {"headers": [_matches(":method", "POST"), _matches("content-type", r"application/grpc(\+proto)?")]}
     asking = [f"{_GRPC}{name}" for name in _METHODS] + ["/grpc.health.v1.Health/Check"]
@@ -128,7 +129,7 @@ def grpc_by(way: Way, timeout: float, stream: tuple[Way, float] | None = None) -
 
 
 def _streaming(way: Way, most_seconds: float, match: dict[str, Any]) -> dict[str, Any]:
-    """A route for what is passed on as it comes, for at most ``most_seconds``."""
+    """A route for streams, passed on unbuffered for at most ``most_seconds``."""
     route = _to(way, match, 0)
     limits = {"max_stream_duration": seconds(most_seconds), "grpc_timeout_header_max": seconds(most_seconds)}
     route["route"]["max_stream_duration"] = limits
@@ -138,7 +139,7 @@ def _streaming(way: Way, most_seconds: float, match: dict[str, Any]) -> dict[str
 
 
 def metrics(cluster: str, model: str, most: int, timeout: float) -> list[dict[str, Any]]:
-    """Routes of the port that Prometheus asks."""
+    """Routes of the port that Prometheus scrapes."""
     del model, most
     get = [_matches(":method", "GET")]
     return [
@@ -148,7 +149,7 @@ def metrics(cluster: str, model: str, most: int, timeout: float) -> list[dict[st
 
 
 def virtual_hosts(routes: list[dict[str, Any]], hosts: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The routes for those who ask for one of ``hosts``; for others an answer that says so."""
+    """The routes for requests to one of ``hosts``; requests to other hosts get a refusal that names them."""
     ours = {"name": "ours", "domains": list(hosts), "routes": routes}
     if "*" in hosts:
         return [ours]
@@ -159,15 +160,15 @@ def virtual_hosts(routes: list[dict[str, Any]], hosts: tuple[str, ...]) -> list[
 def _to(
     way: Way, match: dict[str, Any], timeout: float, most: int | None = None, *, is_counted: bool = False
 ) -> dict[str, Any]:
-    """A route to the server, with a body of at most ``most`` bytes where that is less than usual.
+    """A route to the server; ``most`` lowers the largest body, in bytes.
 
-    Of those that are counted, only so many may be in progress at once.
+    ``is_counted``: whether its requests count towards the limit on uploads in progress.
     """
     action: dict[str, Any] = {
         **({"cluster": way.cluster} if way.cluster else {"cluster_header": way.chosen, "auto_host_rewrite": True}),
         "timeout": seconds(timeout),
         "max_stream_duration": {"grpc_timeout_header_max": seconds(timeout)},
-        # Never of a request that the server has seen: one that kills it must not kill its successor.
+        # Never retry a request that the server has seen: one that crashes it must not crash its successor.
         "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
     }
     if way.rewritten:
@@ -182,7 +183,7 @@ def _to(
 
 
 def _refuse(match: dict[str, Any], status: int, message: str) -> dict[str, Any]:
-    """Say no at once, without waiting for the body."""
+    """A route that refuses at once, without waiting for the body."""
     answer = {"status": status, "body": {"inline_string": f"{message}."}}
     return {"match": match, "direct_response": answer, "typed_per_filter_config": _UNCOUNTED | _unlike(disabled=True)}
 
@@ -192,7 +193,7 @@ _UNCOUNTED = {COUNTER: {"@type": "type.googleapis.com/envoy.config.route.v3.Filt
 
 
 def _unlike(**buffer: Any) -> dict[str, Any]:
-    """What of the filters differs for a route; one that answers itself has no use for a script."""
+    """Filter settings that differ for a route. A disabled buffer disables the script too, which needs the body."""
     kinds = "type.googleapis.com/envoy.extensions.filters.http"
     filters = {"envoy.filters.http.buffer": {"@type": f"{kinds}.buffer.v3.BufferPerRoute", **buffer}}
     if "disabled" in buffer:
@@ -214,5 +215,5 @@ def _announced(start: int, end: int) -> dict[str, Any]:
 
 
 def _encoded(header: str) -> dict[str, Any]:
-    """The header is there, and says something else than that nothing was done."""
+    """Matches if the header is present and names an encoding other than identity."""
     return {**_matches(header, "(?i)(identity)?"), "invert_match": True, "treat_missing_header_as_empty": True}

@@ -1,7 +1,7 @@
-"""What Envoy is told that stands before all services of an installation or a namespace, where people come to. Pure.
+"""The configuration of the Envoy in front of all services of an installation or a namespace, which users connect to. Pure.
 
-Called by pelagos_gateway. Whoever comes is judged first, by a small program beside Envoy (``AUTHORITY``), which also says by a
-header where the request goes: routes are the same however many services there are. Behind it is each service's own (config).
+Called by pelagos_gateway. A small program next to Envoy (``AUTHORITY``) first decides on each request, and names its destination
+in a header: so the routes do not depend on the number of services. Behind it is each service's own Envoy (config).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pelagos.engines.envoy.routes import Way, typed
 SERVICE = "pelagos-service"
 """Header (metadata of gRPC) by which a client names a service: ``namespace/name``."""
 CHOSEN, LABELS = "pelagos-cluster", "pelagos-labels"
-"""Headers that the authority sets: the cluster, and what the journal says of the call. A client's own are dropped."""
+"""Headers that the authority sets: the cluster, and labels of the call for the journal. A client's own are dropped."""
 LENGTH = "pelagos-length"
-"""Header by which Envoy tells the authority how long a body is said to be; ``-``: nobody says."""
+"""Header by which Envoy passes the announced body length to the authority; ``-`` when there is none."""
 CALL = "x-request-id"
-"""Header by which authority and journal know a call; Envoy gives each its own, whatever the client says."""
+"""Header that identifies a call for authority and journal; Envoy sets a new one, whatever the client sent."""
 AUTHORITY, CONVERTER, JOURNAL, STREAMS = "authority", "converter", "journal", "streams"
-"""Sockets in the folder of sockets, and names of their clusters after ``pelagos-``: who judges, who makes JSON binary, who is
-told what has ended, and who makes calls of streams."""
+"""Names of sockets, and of their clusters after ``pelagos-``: the program that decides on requests, the one that converts JSON to
+binary, the one that is told which calls have ended, and the one that turns streams into calls."""
 STREAM = routes.STREAM
 _JUDGED_SECONDS = 10
 _SECRETS = ("authorization", "proxy-authorization", "cookie")
@@ -33,7 +33,7 @@ _REPLACED = "OVERWRITE_IF_EXISTS_OR_ADD"
 
 @dataclass(frozen=True)
 class Front:
-    """Where clients come to. ``hosts`` as of config.Service. ``sockets`` is a folder for the owner alone."""
+    """Where clients connect. ``hosts`` as in config.Service. ``sockets`` is a folder that only its owner can access."""
 
     address: str
     http: int
@@ -45,7 +45,7 @@ class Front:
 
 @dataclass(frozen=True)
 class Served:
-    """A service. ``http`` and ``grpc`` are ``host:port``; it is asked for by that host. ``tls``: both speak it."""
+    """A service. ``http`` and ``grpc`` are ``host:port``, and that host is sent to it. ``tls``: whether both use TLS."""
 
     name: str
     http: str
@@ -54,18 +54,18 @@ class Served:
 
 
 def cluster_name(service: str, kind: str) -> str:
-    """``service`` is ``namespace/name``; ``kind`` http or grpc."""
+    """The name of a cluster. ``service`` is ``namespace/name``, ``kind`` is http or grpc."""
     return f"{service.replace('/', '.')}-{kind}"
 
 
 def listeners(front: Front, limits: Limits) -> list[dict[str, Any]]:
-    """Two: HTTP and gRPC. They change with the settings of the installation alone."""
+    """The HTTP and the gRPC listener. They change only with the settings of the installation."""
     return [_listener("http", front.http, _http(front, limits), front, limits),
             _listener("grpc", front.grpc, _grpc(limits), front, limits)]  # fmt: skip
 
 
 def bootstrap(admin: str, front: Front, limits: Limits, dynamic: str) -> dict[str, Any]:
-    """The file that Envoy starts with: it knows the programs beside it from then on."""
+    """The file that Envoy starts with. It contains the clusters of the programs next to it, which never change."""
     ours = tuple(
         config.cluster(f"pelagos-{name}", f"{front.sockets}/{name}", is_http2=name == STREAMS)
         for name in (AUTHORITY, CONVERTER, JOURNAL, STREAMS)
@@ -74,7 +74,7 @@ def bootstrap(admin: str, front: Front, limits: Limits, dynamic: str) -> dict[st
 
 
 def clusters(services: tuple[Served, ...], authorities: str) -> list[dict[str, Any]]:
-    """Two for each service. ``authorities``: file with those whose certificates are believed, as Envoy sees it."""
+    """An HTTP and a gRPC cluster for each service. ``authorities``: path of the trusted authorities, as Envoy sees it."""
     return [
         _cluster(each, kind, address, authorities)
         for each in services
@@ -88,7 +88,7 @@ def _cluster(service: Served, kind: str, address: str, authorities: str) -> dict
     if not service.tls:
         return made
     name = host.strip("[]")
-    # Of whom it is: whoever has any certificate of these authorities is not yet this service. For DNS, * of a certificate counts.
+    # Also match the name: not every holder of a certificate of these authorities is this service. Wildcard DNS names match.
     whose = {"san_type": "IP_ADDRESS" if config.is_address(name) else "DNS", "matcher": {"exact": name}}
     context: dict[str, Any] = {
         "common_tls_context": {
@@ -117,9 +117,9 @@ def _http(front: Front, limits: Limits) -> list[dict[str, Any]]:
 
 def _grpc(limits: Limits) -> list[dict[str, Any]]:
     way = Way(chosen=CHOSEN, dropped=(*_SECRETS, SERVICE, LABELS, LENGTH, CHOSEN))
-    # With what its calls shall be judged by.
+    # Keeps the headers by which its calls are authorized.
     stream = Way(cluster=f"pelagos-{STREAMS}", dropped=("proxy-authorization", "cookie", LABELS, LENGTH, CHOSEN))
-    # Who takes streams ends them, in words; this is for when it does not.
+    # The program that handles streams ends them with a message; the limit here is for when it does not.
     return routes.grpc_by(way, limits.answer_seconds, (stream, limits.stream_seconds + 10))
 
 
@@ -143,20 +143,20 @@ def _listener(kind: str, port: int, found: list[dict[str, Any]], front: Front, l
 
 
 def _unsaid() -> dict[str, Any]:
-    """What the authority alone may say is taken off each request before anything looks at it."""
+    """Removes the headers that only the authority may set, before anything reads the request."""
     return typed(
         "envoy.http.early_header_mutation.header_mutation",
         "http.early_header_mutation.header_mutation.v3.HeaderMutation",
         mutations=[
             *({"remove": name} for name in (CHOSEN, LABELS, "x-envoy-auth-headers-to-remove")),
-            # The question to the authority has no body, and a length of its own.
+            # The request to the authority has no body and a length of its own, so pass the original one in a header.
             {"append": {"header": {"key": LENGTH, "value": "%REQ(content-length)%"}, "append_action": _REPLACED}},
         ],
     )
 
 
 def _authority(kind: str) -> dict[str, Any]:
-    """Asked before a body is read. Nothing passes while it does not answer."""
+    """The filter that asks the authority, before a body is read. Nothing passes while it does not answer."""
     told = ("www-authenticate", "retry-after", "content-type", "grpc-status")
     service = {
         "server_uri": {
@@ -178,30 +178,30 @@ def _authority(kind: str) -> dict[str, Any]:
         allowed_headers=_exactly("authorization", SERVICE, CALL, LENGTH),
         failure_mode_allow=False,
         status_on_error={"code": "ServiceUnavailable"},
-        # The route by which it goes on is chosen by what the authority said.
+        # The route depends on the header that the authority sets, so it must be chosen again.
         clear_route_cache=True,
     )
 
 
 def _unjudged(kind: str) -> dict[str, Any]:
-    """What is said when the authority does not answer, or cannot tell: Envoy passes on no word of answers of 500 and above."""
+    """The reply when the authority does not answer or cannot decide: Envoy drops the text of its answers of 500 and above."""
     unavailable = {"op": "EQ", "value": {"default_value": 503, "runtime_key": "pelagos.unjudged"}}
     both = [{"status_code_filter": {"comparison": unavailable}}, {"response_flag_filter": {"flags": ["UAEX"]}}]
     text = "Who may call cannot be determined now: try again in some seconds"
-    # As inference servers say it, and clients expect it.
+    # In the form of inference servers, which clients expect.
     shape = {"body_format_override": {"json_format": {"error": "%LOCAL_REPLY_BODY%"}}} if kind == "http" else {}
     return {"filter": {"and_filter": {"filters": both}}, "body": {"inline_string": text}, **shape}
 
 
 def _journal() -> dict[str, Any]:
-    """Tells the authority which call has ended, however it did: limits of callers count those that are in progress."""
+    """Reports each ended call to the authority, however it ended: limits per caller count the calls in progress."""
     return typed(
         "envoy.access_loggers.fluentd",
         "access_loggers.fluentd.v3.FluentdAccessLogConfig",
         cluster=f"pelagos-{JOURNAL}",
         tag="pelagos",
         stat_prefix="journal",
-        # Each at once: a caller's next request may come as soon as this one has been answered.
+        # Send each record at once: a caller's next request may come as soon as this one is answered.
         buffer_size_bytes=1,
         record={
             "call": f"%REQ({CALL})%",

@@ -1,4 +1,4 @@
-"""What ``pelagos doctor`` says of KServe. Called through the descriptor."""
+"""The checks of ``pelagos doctor`` for KServe. Called through the descriptor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FOR_PODS = "pod-mutator"
 
 
 async def look(context: DoctorContext) -> Iterable[Finding]:
-    """Whether it is installed, has its webhooks and our runtime, and whether model servers reach their packages."""
+    """Check that KServe is installed, with its webhooks and our runtime, and that model servers reach their packages."""
     return [*await _kserve(context), *model_servers.network(context.settings)]
 
 
@@ -52,7 +52,7 @@ async def _kserve(context: DoctorContext) -> list[Finding]:
 
 
 async def _webhook(context: DoctorContext) -> Finding:
-    """Without it no pod gets the container that brings its package, and no claim is mounted; servers start, and end."""
+    """Check KServe's webhook for pods. Without it, pods get neither the container that fetches packages nor the claim's mount."""
     answer = await context.api.get(_MUTATING)
     if answer.status not in (200, 404):
         return hidden("webhooks", answer)
@@ -65,7 +65,7 @@ async def _webhook(context: DoctorContext) -> Finding:
 
 
 async def _storage_container(context: DoctorContext) -> Finding:
-    """Without it namespaces that admit restricted pods only refuse each pod that KServe's storage initializer is in."""
+    """Check the storage container. Without it, namespaces that admit only restricted pods refuse KServe's storage initializer."""
     answer = await context.api.get(f"/apis/serving.kserve.io/v1alpha1/clusterstoragecontainers/{STORAGE_CONTAINER}")
     if answer.status == 200:
         return ok("storage", f"ClusterStorageContainer {STORAGE_CONTAINER}")

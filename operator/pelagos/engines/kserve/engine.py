@@ -1,9 +1,9 @@
 """Serving through KServe: one InferenceService for each ModelService. Called by the reconciler of ModelServices.
 
-See model_server/engine for what it shares with deployment. What KServe says is weighed, not believed. Releases of it have
-said ``Ready`` above crashing pods, and its ``status.observedGeneration`` is that of the Deployment below, not of the
-InferenceService (PropagateRawStatus), so it tells nothing about our change. The proof that a change has arrived is that ready
-pods carry its digest, that no others are left, and that the server itself names it.
+See model_server/engine for what it shares with deployment. KServe's status is not taken at face value. Some releases report
+``Ready`` while pods crash, and ``status.observedGeneration`` is that of the Deployment below, not of the InferenceService
+(PropagateRawStatus), so it says nothing about our change. A change has arrived when ready pods carry its digest, no others are
+left, and the server itself names it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _INVALID = frozenset({"RuntimeDisabled", "NoSupportingRuntime", "RuntimeNotRecog
 
 
 class Kserve(ClusterServing):
-    """Implements Serving. See ClusterServing."""
+    """Implements Serving with InferenceServices. See ClusterServing."""
 
     main = INFERENCE_SERVICES
     predecessor_kinds = object_kinds.BY_DEPLOYMENT
@@ -66,7 +66,7 @@ class Kserve(ClusterServing):
         objects: Objects,
         namespace_of: Callable[[str], str | None],
     ) -> Kserve:
-        """The engine that ``settings`` describe. See ClusterServing."""
+        """The engine as configured by ``settings``. See ClusterServing."""
         return cls(cluster, objects, Options.from_settings(settings, objects.uri("")), namespace_of)
 
     async def build(self, want: DesiredService, config: str) -> list[Manifest]:
@@ -81,7 +81,7 @@ class Kserve(ClusterServing):
         return [(POLICIES, policy), (INFERENCE_SERVICES, made)]
 
     async def kinds(self) -> Sequence[Collection]:
-        """See ClusterServing. What KServe makes of it goes with it."""
+        """See ClusterServing. Objects that KServe creates from them are deleted with them."""
         return (INFERENCE_SERVICES, POLICIES)
 
     async def told(self, view: View) -> RolloutStatus:
@@ -96,7 +96,7 @@ class Kserve(ClusterServing):
         if conditions.get("Stopped", {}).get("status") == "True":
             message = "it was stopped by the annotation serving.kserve.io/stop of the InferenceService; remove it"
             return RolloutStatus(done=False, state=ServiceState.WAITING, message=message)
-        # After Stopped: what was stopped is not ready either, and there a person is told what to do about it.
+        # Checked after Stopped: a stopped service is not ready either, and the message above says what to do about it.
         if conditions.get("Ready", {}).get("status") != "True":
             unready = conditions.get("PredictorReady", {})
             message = str(unready.get("message") or conditions.get("Ready", {}).get("message") or "")
@@ -131,7 +131,7 @@ class Kserve(ClusterServing):
         return manifests.predictor_name(main["metadata"]["name"])
 
     def urls(self, main: Body, service: Body | None) -> Urls:
-        """See ClusterServing. Knative's gateway tells services apart by their host, and gives them one port."""
+        """See ClusterServing. Knative's gateway serves all services on one port, and tells them apart by host."""
         status = main.get("status") or {}
         predictor = (status.get("components") or {}).get("predictor") or {}
         url = str(predictor.get("grpcUrl") or predictor.get("url") or "")
@@ -150,19 +150,19 @@ class Kserve(ClusterServing):
         )
 
     def left_out(self, view: View) -> pod_status.Problem | None:
-        """See ClusterServing. A pod that was made while KServe's webhook was not installed stays without its package."""
+        """See ClusterServing. A pod that was created while KServe's webhook was missing never gets its package."""
         model = view.main["spec"]["predictor"]["model"]
         if str(model.get("storageUri", "")).startswith("pvc://"):
             return None
         for pod in view.current:
-            # A ClusterStorageContainer may give it another name.
+            # Check for any init container: a ClusterStorageContainer may give it another name.
             if not pod_status.is_ending(pod) and not pod.get("spec", {}).get("initContainers"):
                 message = _NO_INITIALIZER.format(pod=pod_status.name(pod), name=storage_initializer.NAME)
                 return pod_status.Problem(ServiceState.FETCH_FAILED, message)
         return None
 
     def restarting(self, view: View, count: str) -> dict[str, Any]:
-        """See ClusterServing. KServe hands annotations of an InferenceService on to its pods."""
+        """See ClusterServing. KServe copies an InferenceService's annotations to its pods, which replaces them."""
         return {"metadata": {"annotations": {marks.RESTARTS_ANNOTATION: count}}}
 
     async def _has_runtime(self, namespace: str) -> bool:
@@ -171,24 +171,24 @@ class Kserve(ClusterServing):
         try:
             return await self._cluster.get(CLUSTER_RUNTIMES, "", RUNTIME) is not None
         except RejectedError:
-            # An operator of one namespace may not look at what belongs to all. KServe will tell.
+            # An operator of one namespace may not read cluster-wide objects. If it is missing, KServe will report that.
             return True
 
     async def _has_storage_container(self) -> bool:
         try:
             return await self._cluster.get(STORAGE_CONTAINERS, "", STORAGE_CONTAINER) is not None
         except RejectedError:
-            # An operator of one namespace may not look. What namespaces refuse without it, KServe will tell.
+            # An operator of one namespace may not read it. If namespaces refuse pods for lack of it, KServe will report that.
             return False
 
 
 def _failure(status: Mapping[str, Any], view: View) -> RolloutStatus | None:
-    """What KServe refuses itself. What it says of a container that ended is told better by the pods, as long as there are any."""
+    """A refusal by KServe itself. For a container that ended, the pods say more than KServe does, as long as there are any."""
     model = status.get("modelStatus") or {}
     info = model.get("lastFailureInfo") or {}
     reason, message = str(info.get("reason", "")), str(info.get("message", ""))
     if model.get("transitionStatus") == "InvalidSpec" and reason in _INVALID:
-        if reason == "RuntimeNotRecognized":  # Whoever installs it need not touch this endpoint.
+        if reason == "RuntimeNotRecognized":  # Installing the runtime resolves this without a change of the resource.
             return RolloutStatus(done=False, state=ServiceState.WAITING, message=f"{reason}: {message}. {NO_RUNTIME}")
         return RolloutStatus(done=False, state=ServiceState.LOAD_FAILED, message=f"{reason}: {message}")
     target = (model.get("states") or {}).get("targetModelState")

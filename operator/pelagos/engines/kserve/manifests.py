@@ -1,7 +1,7 @@
-"""The InferenceService of an endpoint: from a want to what KServe takes. Pure.
+"""Builds the InferenceService for a desired service. Pure.
 
-Called by kserve. In Standard mode KServe makes a Deployment from it; in Knative mode a Knative Service, which refuses probes,
-hooks and pod settings that a Deployment may have, so less is asked for there.
+Called by kserve. In Standard mode KServe creates a Deployment from it; in Knative mode a Knative Service, which refuses probes,
+hooks and pod settings that a Deployment may have, so those are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CLUSTER_RUNTIMES = Collection("serving.kserve.io/v1alpha1", "ClusterServingRunti
 STORAGE_CONTAINERS = Collection("serving.kserve.io/v1alpha1", "ClusterStorageContainer", "clusterstoragecontainers")
 RUNTIME = "pelagos-triton"
 STORAGE_CONTAINER = "pelagos"
-"""What KServe's storage initializer may do, as restricted namespaces ask for: see manifests/kserve."""
+"""The ClusterStorageContainer that makes KServe's storage initializer fit for restricted namespaces: see manifests/kserve."""
 MODEL_FORMAT = {"name": "pelagos", "version": "1"}
 KNATIVE = "Knative"
 _NUMBERS = frozenset({"minReplicas", "maxReplicas", "scaleMetric", "scaleTarget"})
@@ -41,19 +41,19 @@ _POD_FIELDS_FOR_KNATIVE = frozenset(
 
 
 def name_of(want: DesiredService) -> str:
-    """Name of the InferenceService. KServe makes one DNS label of it, its own suffix and the namespace."""
+    """The InferenceService's name, kept short: KServe joins it with a suffix and the namespace into one DNS label."""
     return marks.object_name(want.name, max(20, 63 - _SUFFIX - len(want.namespace)))
 
 
 def predictor_name(name: str) -> str:
-    """Name of the Service, Deployment or Knative Service that KServe makes."""
+    """The name of the Service, Deployment or Knative Service that KServe creates."""
     return f"{name}-predictor"
 
 
 def inference_service(
     want: DesiredService, config: str, given: Options, *, storage_container: bool = False
 ) -> dict[str, Any]:
-    """The whole of it. ``storage_container``: the cluster has STORAGE_CONTAINER."""
+    """The InferenceService. ``storage_container``: whether the cluster has STORAGE_CONTAINER."""
     annotations = marks.record(_without_numbers(want)) | {"serving.kserve.io/deploymentMode": want.scaling.mode}
     if want.scaling.mode != KNATIVE:
         annotations["serving.kserve.io/autoscalerClass"] = "hpa"
@@ -72,7 +72,7 @@ def inference_service(
 
 
 def recorded(body: Mapping[str, Any]) -> DesiredService | None:
-    """The want of an InferenceService; None when it does not tell. The numbers of its scaling are those of its spec."""
+    """The desired service of an InferenceService; None when it has no valid record. Scaling numbers come from its spec."""
     want = marks.recorded(body)
     if want is None or not want.pods_digest:
         return want
@@ -90,7 +90,7 @@ def recorded(body: Mapping[str, Any]) -> DesiredService | None:
 
 
 def without_numbers(body: Mapping[str, Any]) -> dict[str, Any]:
-    """An InferenceService without the numbers of its scaling, and with the usual order in which servers are replaced."""
+    """An InferenceService without its scaling numbers, and with the default order of replacing servers."""
     predictor = {name: value for name, value in body["spec"]["predictor"].items() if name not in _NUMBERS}
     if "deploymentStrategy" in predictor:
         predictor["deploymentStrategy"] = pod_template.rolling(old_first=False)
@@ -98,7 +98,7 @@ def without_numbers(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _without_numbers(want: DesiredService) -> DesiredService:
-    """What annotations may tell: KServe hands them on to the pods, and would replace all for another number of them."""
+    """``want`` without scaling numbers, for annotations: KServe copies those to pods, so a new number would replace all pods."""
     if not want.pods_digest:
         return want
     return replace(want, digest=want.pods_digest, scaling=Scaling(mode=want.scaling.mode))
@@ -107,7 +107,7 @@ def _without_numbers(want: DesiredService) -> DesiredService:
 def _predictor(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
     volumes, mounts = pod_template.scratch(want)
     pod = pod_template.pod(want, given)
-    # KServe puts it beside the server. Ports are those of the pod, and KServe looks for them at the server's container.
+    # KServe adds it next to the server. It lists no ports: they belong to the pod, and KServe expects them at the server.
     proxy = gateway.container(want, given)
     scaling: dict[str, Any] = {"minReplicas": want.scaling.minimum, "maxReplicas": want.scaling.maximum}
     if want.scaling.mode != KNATIVE or want.scaling.cpu:
@@ -115,7 +115,7 @@ def _predictor(want: DesiredService, config: str, given: Options) -> dict[str, A
     elif want.scaling.concurrency:
         scaling |= {"scaleMetric": "concurrency", "scaleTarget": want.scaling.concurrency}
     if want.scaling.mode == KNATIVE:
-        del proxy["lifecycle"]  # Knative ends no container before the requests in progress are done.
+        del proxy["lifecycle"]  # Knative ends containers only after their requests are done.
         proxy["securityContext"] = proxy["securityContext"] | pod_template.pod_security(given)
     made: dict[str, Any] = {
         "labels": given.pods.labels | marks.labels(want, name_of(want)),
@@ -145,19 +145,19 @@ def _model(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
         "storageUri": storage_uri(want, given),
     }
     if want.scaling.mode == KNATIVE:
-        # One port only, and gRPC is what clients of images use.
+        # Knative allows one port only, and clients that send images use gRPC.
         for name in _NOT_FOR_KNATIVE:
             made.pop(name)
         security = made["securityContext"] | pod_template.pod_security(given)
         ports = [{"name": "h2c", "containerPort": pod_template.GRPC, "protocol": "TCP"}]
         return made | {"protocolVersion": "grpc-v2", "ports": ports, "securityContext": security}
-    # The first port becomes port 80 of KServe's Service, the others keep their numbers.
+    # The first port becomes port 80 of KServe's Service; the others keep their numbers.
     ports = [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in pod_template.PORTS]
     return made | {"protocolVersion": "v2", "ports": ports}
 
 
 def storage_uri(want: DesiredService, given: Options) -> str:
-    """Where KServe's storage initializer finds the package. Raises RejectedError when it could not."""
+    """The package's uri for KServe's storage initializer. Raises RejectedError when it could not reach the package."""
     if pod_template.is_remote(want):
         return want.package_uri
     claim, path = pod_template.claim_path(want, given)

@@ -1,1 +1,1 @@
-"""Model servers on a cluster, whoever makes their pods; below kserve and deployment."""
+"""Model servers on a cluster, whichever engine creates their pods; the base of kserve and deployment."""

@@ -1,4 +1,4 @@
-"""What ``pelagos doctor`` says of all model servers on a cluster. Called by the engines that make them."""
+"""The checks of ``pelagos doctor`` for all model servers on a cluster. Called by the engines that create them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pelagos.settings import Settings
 
 
 def network(settings: Settings) -> Iterator[Finding]:
-    """Whether they may reach the object storage that holds their packages."""
+    """Check that model servers may reach the object storage with their packages."""
     if not settings.objects_uri:
         return
     rule = storage(Options.from_settings(settings, settings.objects_uri))

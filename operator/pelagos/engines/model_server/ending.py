@@ -1,6 +1,6 @@
-"""Objects that were deleted and are still there: whose finalizer they wait for, and when that is a matter for a person. Pure.
+"""Objects whose deletion has not finished: whose finalizer they wait for, and when a person must act. Pure.
 
-Called by model_server.engine. KServe's finalizer stays where its controller is away, and the servers go on meanwhile.
+Called by model_server.engine. KServe's finalizer stays if its controller is down, and the servers keep running in the meantime.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from pelagos.ports.clock import Clock
 from pelagos.ports.errors import OutageError, UnfinishedError
 
 PATIENCE = timedelta(seconds=45)
-"""A controller that works takes its finalizer off within seconds."""
+"""How long a finalizer may stay before it counts as stuck; a working controller removes it within seconds."""
 
 
 def is_going(body: Body) -> bool:
-    """Whether it was deleted already."""
+    """Whether its deletion was requested."""
     return "deletionTimestamp" in body["metadata"]
 
 
 def words(kind: Collection, body: Body) -> str:
-    """What it waits for."""
+    """A message about what its deletion waits for."""
     metadata = body["metadata"]
     named = f"{kind.kind} {metadata['name']} in namespace {metadata['namespace']}"
     since = f" since {metadata['deletionTimestamp']}" if is_going(body) else ""
@@ -36,7 +36,7 @@ def words(kind: Collection, body: Body) -> str:
 
 
 def unfinished(kind: Collection, body: Body, clock: Clock) -> OutageError:
-    """The error for one that is not gone yet: first that it takes longer, then that something is in the way."""
+    """The error for an object that still exists: UnfinishedError within PATIENCE of its deletion, then OutageError."""
     told = body["metadata"].get("deletionTimestamp")
     age = (
         clock.age((body["metadata"]["uid"], "deleted"), datetime.fromisoformat(told), once=True)

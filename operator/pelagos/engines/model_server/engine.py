@@ -1,8 +1,8 @@
-"""What both engines that serve on a cluster do alike: find, judge, write only what differs, probe, start anew, remove.
+"""The common base of the engines that serve on a cluster: find, judge, write only what differs, probe, restart, remove.
 
-Base of deployment and kserve, which say what objects an endpoint is made of and what their controller tells of it. The
-main object of an endpoint carries its want as annotations; everything that belongs to it carries its uid as a label. A
-controller's word that all is well is never enough: the server itself must name the want that it serves, and then it is probed.
+The engines deployment and kserve add which objects an endpoint consists of, and how to read their controller's status. The main
+object of an endpoint carries the desired service as annotations; every object carries its uid as a label. A controller's report
+that all is well is never enough: the server itself must name the digest that it serves, and then it is probed.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from pelagos.ports.owned import Owned
 from pelagos.ports.serving import DesiredService, ObservedService, ProbeResult, ServiceState
 
 RENDERED_ANNOTATION = "pelagos.dev/rendered"
-"""Digest of the object as it was applied last: also what is wanted no longer must go."""
+"""Digest of the object as last applied. It shows that a field which is no longer wanted must be removed."""
 COMPARED_EVERY = 60.0
-"""Seconds between two looks at whether all objects still are as they were applied."""
+"""Seconds between two comparisons of all objects with what was applied."""
 NOBODY = "00000000-0000-0000-0000-000000000000"
-"""The uid of no resource: to ask whether we may ask."""
+"""A uid that no resource has, to check whether we may list at all."""
 PODS = Collection("v1", "Pod", "pods")
 _LOOKS, _LOOKED_EVERY = 10, 0.3
-"""How often it is looked, after how many seconds each, whether what was deleted is gone."""
+"""How often, and after how many seconds each, a deletion is checked for completion."""
 _OLD_SERVED = "; the old version stays served"
 _NO_ROOM = ". Where there is no room for one more server, spec.rollout.order: OldFirst ends an old one first"
 
@@ -52,7 +52,7 @@ Manifest = tuple[Collection, dict[str, Any]]
 
 @dataclass(frozen=True)
 class RolloutStatus:
-    """What the controller says. ``done``: all of the want has been rolled out; otherwise ``state`` and ``message`` say more."""
+    """The controller's status. ``done``: the desired service is rolled out; otherwise ``state`` and ``message`` say more."""
 
     done: bool
     state: ServiceState = ServiceState.STARTING
@@ -61,7 +61,7 @@ class RolloutStatus:
 
 @dataclass(frozen=True)
 class Urls:
-    """What clients are told; empty when not known."""
+    """The addresses for clients; each "" when unknown."""
 
     grpc: str = ""
     http: str = ""
@@ -70,7 +70,7 @@ class Urls:
 
 @dataclass(frozen=True)
 class View:
-    """An endpoint as it is now; ``pods`` are all that carry its uid, but those of another engine, which are in ``others``."""
+    """An endpoint as it is now; ``pods`` are all with its uid, except those of another engine, which are in ``others``."""
 
     main: Body
     want: DesiredService
@@ -79,39 +79,39 @@ class View:
 
     @property
     def current(self) -> list[Body]:
-        """Pods of the want, started since the last restart that was asked for."""
+        """Pods of the desired service, created since the last requested restart."""
         wanted = marks.annotation(self.main, marks.RESTARTS_ANNOTATION)
         same = pod_status.of_digest(self.pods, self.want.pod_template_digest)
         return [pod for pod in same if marks.annotation(pod, marks.RESTARTS_ANNOTATION) == wanted]
 
     @property
     def ready(self) -> list[Body]:
-        """Those of them that serve."""
+        """Current pods that serve."""
         return [pod for pod in self.current if pod_status.is_ready(pod)]
 
     @property
     def is_short(self) -> bool:
-        """Whether there are fewer of them than wanted. What scales by requests decides about that itself."""
+        """Whether fewer pods are ready than wanted. Never for Knative, which scales by requests itself."""
         return self.want.scaling.mode == "Standard" and len(self.ready) < self.want.scaling.minimum
 
     @property
     def old_ready(self) -> list[Body]:
-        """Pods that serve something else, or should be gone."""
+        """Pods that still serve but are of an earlier version or restart."""
         current = {pod["metadata"]["uid"] for pod in self.current}
         return [pod for pod in self.pods if pod["metadata"]["uid"] not in current and pod_status.is_ready(pod)]
 
 
 class ClusterServing(ABC):
-    """Implements Serving. ``namespace_of`` tells a resource's namespace by its uid; ``probe_timeout`` is in seconds.
+    """Implements Serving. ``namespace_of`` maps a resource's uid to its namespace; ``probe_timeout`` is in seconds.
 
-    Labels and annotations can be written by anybody, in any namespace. So an endpoint is looked for in the namespace of its
-    ModelService only, and is that ModelService's only when it is owned by it.
+    Anybody can write labels and annotations in their own namespace. So an endpoint is looked for only in the namespace of its
+    ModelService, and counts only when the ModelService owns it.
     """
 
     main: Collection
-    """Kind of the object that carries the want."""
+    """Kind of the object that carries the desired service."""
     predecessor_kinds: Sequence[Collection]
-    """Kinds that another engine alone makes, its main one first."""
+    """Kinds that only another engine creates, its main one first."""
 
     def __init__(
         self,
@@ -138,50 +138,53 @@ class ClusterServing(ABC):
 
     @abstractmethod
     async def build(self, want: DesiredService, config: str) -> list[Manifest]:
-        """All objects of an endpoint, the main one last. Raises RejectedError for what this cluster or engine cannot do."""
+        """All objects of an endpoint, the main one last. Raises RejectedError for features that cluster or engine lacks."""
 
     @abstractmethod
     async def kinds(self) -> Sequence[Collection]:
-        """Kinds of objects that endpoints are made of, the main one first."""
+        """Kinds of objects that endpoints consist of, the main one first."""
 
     @abstractmethod
     async def told(self, view: View) -> RolloutStatus:
-        """What the controller says of an endpoint."""
+        """The controller's status of an endpoint."""
 
     @abstractmethod
     def made(self, pod: Body) -> bool:
-        """Whether a pod of a ModelService was made through this engine, and not through another that was set before."""
+        """Whether a ModelService's pod was created through this engine, and not through one that was configured before."""
 
     @abstractmethod
     def service_name(self, main: Body) -> str:
-        """Name of the Service that leads to the pods."""
+        """The name of the Service in front of the pods."""
 
     @abstractmethod
     def urls(self, main: Body, service: Body | None) -> Urls:
-        """What clients are told."""
+        """The addresses for clients."""
 
     @abstractmethod
     def restarting(self, view: View, count: str) -> dict[str, Any]:
-        """A merge patch of the main object that makes the controller replace all pods; ``count`` is the annotation for them."""
+        """A merge patch for the main object that makes the controller replace all pods; ``count`` is their new annotation."""
 
     def left_out(self, view: View) -> pod_status.Problem | None:
-        """What the controller owes the pods and has not given them; whatever else is wrong with them comes of that."""
+        """Something that the controller failed to add to the pods; checked first, as other problems follow from it."""
         del view
         return None
 
     async def prepare(self, want: DesiredService, live: Body | None) -> None:  # noqa: B027 - most need nothing
-        """Called before the objects are written."""
+        """Called before the objects are written; ``live`` is the main object as it is now."""
 
     def recorded(self, main: Body) -> DesiredService | None:
-        """The want that the main object was made for; None when it does not tell."""
+        """The desired service that the main object was created for; None when it does not say."""
         return marks.recorded(main)
 
     def restarting_parts(self, body: dict[str, Any]) -> dict[str, Any]:
-        """An object without what may change and replaces no pod, where a change of its annotations would."""
+        """The part of an object whose change may replace pods; only this goes into its digest annotation.
+
+        For engines whose annotations end up on pods: there the rest must be able to change without replacing any.
+        """
         return body
 
     async def observe(self, uid: str) -> ObservedService | None:
-        """Look at the endpoint; None when there is none."""
+        """The endpoint's present state; None when there is none."""
         main = await self._main(uid)
         view = await self._view_of(uid, main)
         namespace = self._namespace(uid)
@@ -212,7 +215,7 @@ class ClusterServing(ABC):
         )
 
     async def owned(self, namespaces: Iterable[str]) -> tuple[Owned, ...]:
-        """All endpoints in the namespaces: main objects that carry a uid, and belong to a ModelService."""
+        """All endpoints in the namespaces: main objects with a uid label that a ModelService owns."""
         found = []
         for namespace in sorted(namespaces):
             for body in await self._cluster.list(self.main, namespace, {meta.UID_LABEL: ""}):
@@ -224,26 +227,26 @@ class ClusterServing(ABC):
         return tuple(found)
 
     async def apply(self, want: DesiredService) -> None:
-        """Make all objects as wanted; what is so already is not written. Returns without waiting for the model."""
+        """Write all objects that are not as desired. Returns without waiting for the model."""
         async with self._locks[want.uid]:
             pieces = await self._wanted(want)
-            # All are looked at before the first is written: a refusal half-way would leave an endpoint that is neither.
+            # Read all of them before writing the first: a refusal half-way would leave an endpoint that is neither old nor new.
             live = await self._owned_by(want, pieces)
             self._accepted.pop(want.uid, None)
             main: Body | None = pieces[-1][1]
             self._places[want.uid] = (want.namespace, pieces[-1][1]["metadata"]["name"])
             await self.prepare(want, live[-1])
-            # The main object comes last (build): it carries the want, so that an endpoint whose writing was interrupted tells
-            # of the old one, and everything is written again.
+            # The main object comes last (build). It carries the desired service, so after an interruption the endpoint still
+            # names the old one, and everything is written again.
             for (kind, body), found in zip(pieces, live, strict=True):
                 if comparing.holds(found, body):
                     main = found
                 else:
                     main = await self._cluster.apply(kind, body)
-            # Only now: what an earlier want needed serves until the new one is there.
+            # Delete only now: objects of the earlier version serve until the new ones exist.
             for kind, found in await self._left_over(want, pieces):
                 await self._cluster.delete(kind, found)
-            # What others changed in what we wrote, such as an admission webhook, is theirs to decide.
+            # Changes by others to what we wrote, such as by an admission webhook, are accepted.
             self._accepted[want.uid] = (_state_of(main), monotonic())
 
     async def probe(self, uid: str) -> ProbeResult:
@@ -256,39 +259,39 @@ class ClusterServing(ABC):
         return await model_probe.probe(addresses.grpc, view.want, package.known, self._probe_timeout)
 
     async def retire(self, uid: str) -> None:
-        """Delete what another engine made for the resource. No effect when there is nothing."""
+        """Delete what another engine created for the resource. No effect when there is nothing."""
         namespace = self._namespace(uid)
         if namespace:
             await self._predecessors.remove(uid, namespace)
 
     async def restart(self, uid: str) -> None:
-        """Replace all pods. A single one, which may be the only one that fits, is ended first. No effect when there is none."""
+        """Replace all pods. A single one is ended first, as there may be no room for two. No effect when there is none."""
         async with self._locks[uid]:
             view = await self._view(uid)
             if view is None or (view.old_ready and not view.current) or (view.current and not view.ready):
-                # What shall replace it was asked for before and has not begun yet, or starts now: its probes watch it.
+                # A replacement was requested before and has not started yet, or is starting: its probes watch it.
                 return
             count = f"{marks.restarts(view.main) + 1} {view.want.pod_template_digest}"
             await self._cluster.patch(self.main, *self._places[uid], self.restarting(view, count))
-            # A rolling update waits for the new pod before it ends the old, and on a full cluster there is no room for both.
+            # A rolling update ends the old pod only after the new one is ready, and a full cluster has no room for both.
             if len(view.ready) <= 1:
                 for pod in view.current:
                     await self._cluster.delete(PODS, pod)
 
     async def stop(self, uid: str) -> None:
-        """Delete all of it: there is nothing that could only be started again."""
+        """Delete the endpoint: on a cluster there is nothing to keep for a later start."""
         await self.remove(uid)
 
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
-        """Delete all that carries the uid; there are no files. No effect when there is none.
+        """Delete all objects of the uid; there are no files. No effect when there are none.
 
-        Raises UnfinishedError, and OutageError when it lasts, while the main object waits for a finalizer: its servers go on.
+        Raises UnfinishedError, later OutageError, while the main object waits for a finalizer: its servers still run then.
         """
         del keep_files
         async with self._locks[uid]:
             namespace = self._namespace(uid)
             self._places.pop(uid, None)
-            # Where it is is not known only when the ModelService is gone, and the cluster removes what it owned.
+            # The namespace is unknown only if the ModelService no longer exists; then the cluster collects what it owned.
             for kind in await self.kinds() if namespace else ():
                 for found in await self._cluster.list(kind, namespace, {meta.UID_LABEL: uid}):
                     if is_owned(found, uid):
@@ -302,21 +305,20 @@ class ClusterServing(ABC):
         self._locks.pop(uid, None)
 
     async def answers(self) -> None:
-        """Raise OutageError or RejectedError when the API server does not know endpoints, or does not let us look at them."""
+        """Raise OutageError or RejectedError when the API server does not serve the main kind, or does not let us list it."""
         if not await self._cluster.serves(self.main):
             message = f"the API server does not serve {self.main.kind} ({self.main.api_version})"
             raise RejectedError(SYSTEM, f"{message}: install what does, or choose another serving engine")
-        if (
-            self._options.namespace
-        ):  # Else we have rights in the namespaces of tenants only, and each resource tells of its own.
+        # Without it our rights are per tenant namespace, and each resource reports its own.
+        if self._options.namespace:
             await self._cluster.list(self.main, self._options.namespace, {meta.UID_LABEL: NOBODY})
 
     async def close(self) -> None:
-        """Close connections to servers. They go on."""
+        """Close connections to model servers, which keep running."""
         await self._talk.close()
 
     async def _wanted(self, want: DesiredService) -> list[Manifest]:
-        """All objects, each with a digest of itself: that is how one is known which has more in it than is wanted now."""
+        """All desired objects, each with a digest of itself, by which a live one with fields that must go is recognized."""
         pieces = []
         for kind, body in await self.build(want, await self._packages.config(want)):
             text = json.dumps(self.restarting_parts(body), sort_keys=True, ensure_ascii=False)
@@ -330,7 +332,7 @@ class ClusterServing(ABC):
         return await self._view_of(uid, await self._main(uid))
 
     async def _require_gone(self, uid: str, namespace: str) -> None:
-        """Wait as long as a pass may for what was deleted. Raises UnfinishedError, and OutageError when it lasts."""
+        """Wait for deletions, as long as a pass may take. Raises UnfinishedError, later OutageError; see `ending`."""
         for kind in (self.main, self.predecessor_kinds[0]):
             if not await self._cluster.serves(kind):
                 continue
@@ -344,11 +346,11 @@ class ClusterServing(ABC):
                 raise ending.unfinished(kind, left[0], self._clock)
 
     async def _main(self, uid: str) -> Body | None:
-        """The main object, also while it is being deleted."""
+        """The main object, even while it is being deleted; None when there is none."""
         namespace, place = self._namespace(uid), self._places.get(uid)
         if not namespace:
             return None
-        # By its name, when that is known: to list by a label has the API server go through all objects of the namespace.
+        # Read by name if that is known: listing by label makes the API server go through all objects of the namespace.
         if place is not None and place[0] == namespace:
             one = await self._cluster.get(self.main, *place)
             listed = [one] if one is not None else []
@@ -365,7 +367,7 @@ class ClusterServing(ABC):
         want = self.recorded(main) if main is not None and not ending.is_going(main) else None
         if main is None or want is None:
             return None
-        # Annotations can be copied together with an object; one that tells of another resource tells nothing of this one.
+        # Annotations can be copied with an object. Ignore those that name another resource.
         if (want.uid, want.namespace) != (uid, main["metadata"]["namespace"]):
             return None
         pods = await self._cluster.list(PODS, main["metadata"]["namespace"], {meta.UID_LABEL: uid})
@@ -376,11 +378,11 @@ class ClusterServing(ABC):
         return await self._cluster.get(SERVICES, view.want.namespace, self.service_name(view.main))
 
     def _namespace(self, uid: str) -> str:
-        """Where the endpoint is, if there is one; empty when not known."""
+        """The endpoint's namespace, whether or not it exists; "" when unknown."""
         return self._namespace_of(uid) or self._places.get(uid, ("", ""))[0]
 
     async def _digest(self, view: View) -> str:
-        """What is live; empty when somebody changed it, or this version of the operator would write it in another way."""
+        """The live digest; "" when somebody changed the objects, or this version of the operator would write them differently."""
         is_known = view.want.uid in self._accepted
         accepted, at = self._accepted.get(view.want.uid, ("", 0.0))
         if accepted == _state_of(view.main) and monotonic() - at < COMPARED_EVERY:
@@ -388,7 +390,7 @@ class ClusterServing(ABC):
         try:
             pieces = await self._wanted(view.want)
         except (RejectedError, OutageError):
-            # The package may be gone. What it was made into is served as before.
+            # The package may have been deleted. What was built from it is still served.
             return view.want.digest
         for kind, body in pieces:
             is_main = kind == self.main
@@ -397,14 +399,14 @@ class ClusterServing(ABC):
             )
             if not comparing.holds(found, body) and not (is_main and accepted == _state_of(view.main)):
                 return ""
-        # An operator that ended, or an API server, in the middle of a change; or an earlier release made more than this one.
+        # Objects left by an interrupted change, or by an earlier release that created more of them, also call for a new apply.
         if not is_known and await self._left_over(view.want, pieces):
             return ""
         self._accepted[view.want.uid] = (_state_of(view.main), monotonic())
         return view.want.digest
 
     async def _left_over(self, want: DesiredService, pieces: Sequence[Manifest]) -> list[tuple[Collection, Body]]:
-        """What this engine made for the resource and ``pieces`` lack, such as an autoscaler that would work against them."""
+        """Objects of this engine for the resource that are not in ``pieces``, such as an autoscaler that would fight them."""
         kept = {(kind.plural, body["metadata"]["name"]) for kind, body in pieces}
         return [
             (kind, found)
@@ -417,16 +419,15 @@ class ClusterServing(ABC):
         told = await self.told(view)
         if told.state is ServiceState.IDLE:
             return told.state, told.message
-        # Three witnesses: the controller says so, pods of this want are ready, and no others are. Then the server itself is
-        # asked.
-        # With fewer servers than wanted a controller is not content, and those that are ready serve all the same.
+        # Three conditions before the server itself is asked: the controller reports done, current pods are ready, and no old
+        # ones are. A controller does not report done with fewer servers than wanted, yet the ready ones serve.
         if (told.done or view.is_short) and view.ready and not view.old_ready:
             state, message = await self._ask(view, service)
             return state, message or self._missing(view, told)
         stays = _OLD_SERVED if view.old_ready else ""
         found = self.left_out(view) or pod_status.problem(view.current, self._now)
         if found is not None:
-            # A node has room for as many servers as there are, and not for one more.
+            # The nodes have room for as many servers as there are, but not for one more.
             full = stays and not view.want.scaling.old_first and pod_status.is_unplaceable(view.current)
             return found.state, found.message + stays + (_NO_ROOM if full else "")
         if told.message:
@@ -434,14 +435,14 @@ class ClusterServing(ABC):
         return ServiceState.STARTING, f"the server starts and loads the model{stays}"
 
     def _missing(self, view: View, told: RolloutStatus) -> str:
-        """Why there are fewer servers than wanted; empty when there are not."""
+        """Why there are fewer servers than wanted; "" when there are enough."""
         if not view.is_short:
             return ""
         found = pod_status.problem(view.current, self._now)
         return found.message if found is not None else told.message or "the others start"
 
     def _now(self, pod: Body) -> datetime:
-        """The time by the clock of the cluster that made the pod; see ports.clock."""
+        """The present time by the cluster's clock, estimated from the pod's creation; see ports.clock."""
         made = pod_status.created(pod)
         if made is None:
             return self._clock.now()
@@ -453,14 +454,14 @@ class ClusterServing(ABC):
         if answer is None:
             known = self._since.get(view.want.uid)
             if known is not None and known[0][0] is ServiceState.LOADED:
-                # It had loaded the model, so it does not load now, it hangs. The probe finds out.
+                # It had loaded the model before, so it is hanging, not loading. Report it as loaded: the probe will find out.
                 return ServiceState.LOADED, "the server does not answer its health check"
             where = addresses.http if addresses else "any address"
             message = f"the cluster says that the server is ready, and it does not answer the operator at {where}"
             return ServiceState.STARTING, f"{message}: a NetworkPolicy may be in the way"
         if not answer.ready:
             return ServiceState.STARTING, "the server loads the model"
-        # A Service leads to some pod, and one that is ending may still answer.
+        # A Service routes to any pod, and an ending one may still answer.
         if answer.digest != view.want.pod_template_digest:
             return (
                 ServiceState.STARTING,
@@ -469,7 +470,7 @@ class ClusterServing(ABC):
         return ServiceState.LOADED, ""
 
     def _addresses(self, view: View, service: Body | None) -> Addresses | None:
-        # A Service may lead to what another engine made, too, which serves the same: its answer would prove nothing of ours.
+        # A Service may also route to another engine's pods, which serve the same model: their answer would prove nothing.
         is_alone = not any(pod_status.is_ready(pod) for pod in view.others)
         found = reaching.through_service(service) if is_alone and self._options.reach == "service" else None
         if found is None and view.ready:
@@ -477,7 +478,7 @@ class ClusterServing(ABC):
         return found
 
     def _changed_at(self, view: View, state: ServiceState, restarts: int) -> datetime:
-        """When this engine first saw the endpoint in its present state; before its own time, when the object was made."""
+        """When this engine first saw the present state; for the first one, its own start or the object's creation if later."""
         uid = view.want.uid
         identity = (state, view.want.pod_template_digest, restarts, view.main["metadata"]["uid"])
         known = self._since.get(uid)
@@ -488,7 +489,7 @@ class ClusterServing(ABC):
         return known[1]
 
     async def _owned_by(self, want: DesiredService, pieces: Sequence[Manifest]) -> list[Body | None]:
-        """The objects that are there already. Nothing of anybody else is overwritten."""
+        """The live objects for ``pieces``, None for missing ones. Raises rather than overwrite somebody else's object."""
         live: list[Body | None] = []
         for kind, body in pieces:
             found = await self._cluster.get(kind, want.namespace, body["metadata"]["name"])
@@ -506,7 +507,7 @@ class ClusterServing(ABC):
 
 
 def _without_own(predecessor: Predecessor, message: str, since: datetime) -> ObservedService:
-    """Nothing of this engine is there but what is being deleted; what another one made may still serve."""
+    """The state when this engine has nothing except what is being deleted; another engine's endpoint may still serve."""
     return ObservedService(
         digest="",
         state=ServiceState.STARTING,
@@ -524,7 +525,7 @@ def _without_own(predecessor: Predecessor, message: str, since: datetime) -> Obs
 
 
 def _state_of(body: Body | None) -> str:
-    """Changes with everything that anybody writes into the object, but its status."""
+    """A fingerprint that changes with every write to the object except to its status."""
     metadata = (body or {}).get("metadata", {})
     kept = [metadata.get("generation"), metadata.get("labels"), metadata.get("annotations")]
     return json.dumps([metadata.get("uid"), *kept], sort_keys=True)

@@ -1,8 +1,8 @@
-"""The container of a pod that clients reach: an Envoy before the model server, whatever engine makes the pod. Pure.
+"""The container that clients reach in a pod: an Envoy in front of the model server, whichever engine creates the pod. Pure.
 
-Called by the engines deployment and kserve for their manifests. Only inference, metadata and health of the one model
-pass it; the server behind it listens on Unix sockets of the pod and on no port. It is of the same image as the server, and has
-nothing of it but the sockets: not the package, not the model repository, no credentials.
+Called by the engines deployment and kserve for their manifests. Only inference, metadata and health of the one model pass; the
+server behind it listens on Unix sockets in the pod and on no port. The container has the same image as the server, but shares
+only the sockets with it: neither the package, nor the model repository, nor credentials.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 NAME = "gateway"
 CONFIG = "PELAGOS_GATEWAY_CONFIG"
 LIMITS = Limits(connections=1024, all_connections=4096, heap_bytes=384 * MIB)
-"""Within the memory of the container, with what Envoy itself needs."""
+"""Envoy's limits; with its own needs they fit into the container's memory."""
 _MEMORY = "128Mi"
 _LIMITS = {"cpu": "1", "memory": "512Mi"}
-"""Idle it needs little; the limits are for images in flight, of which the largest have 64 MiB."""
+"""An idle gateway needs little; the limits allow for images in flight, of up to 64 MiB each."""
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - a pod's own network
 _MODULE = "pelagos_pipelines.serving.gateway"
 _COMMAND = ["python3", "-m", _MODULE]
 
 
 def config(want: DesiredService) -> str:
-    """What Envoy is told. A pod has many names and an address, so any ``Host`` will do: the network decides who comes."""
+    """Envoy's configuration as JSON. Any ``Host`` is accepted, as a pod has many names: the network decides who may connect."""
     folder = pod_template.SOCKETS
-    # Triton puts a port behind the path of its socket for gRPC.
+    # Triton appends a port to the path of its gRPC socket.
     upstream = Upstream(f"{folder}/http", f"{folder}/grpc:1", f"{folder}/metrics")
     ports = Ports(pod_template.HTTP, pod_template.GRPC, pod_template.METRICS)
     service = Service("server", want.model_name, _EVERYWHERE, ports, upstream, hosts=(), tells_config=True)
@@ -41,7 +41,7 @@ def config(want: DesiredService) -> str:
 
 
 def container(want: DesiredService, given: Options) -> dict[str, Any]:
-    """The container, but its ports. It needs no probes: it opens its ports when the server is ready, and ends on trouble."""
+    """The container without its ports. It needs no probes: it opens its ports when the server is ready, and exits on failure."""
     return {
         "name": NAME,
         "image": given.image,
@@ -61,5 +61,5 @@ def container(want: DesiredService, given: Options) -> dict[str, Any]:
 
 
 def volumes() -> list[dict[str, Any]]:
-    """What it writes to, beside the sockets."""
+    """The volumes that it writes to, besides the one with the sockets."""
     return [{"name": "gateway", "emptyDir": {}}]

@@ -1,7 +1,7 @@
-"""What the other engine made for the same ModelService: found, told, and removed when what replaces it is proven.
+"""Finds, reports and removes what another engine created for the same ModelService, once its replacement is proven.
 
-Called by model_server.engine. The engine is a setting of the operator; an operator with another one before may have left an
-endpoint that serves. It is known by its owner and its label, as all that an engine makes, and never by memory.
+Called by model_server.engine. The engine is a setting of the operator; an operator that ran with another one may have left an
+endpoint that still serves. It is recognized by owner and label, like all objects of an engine, and never from memory.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from pelagos.ports.errors import RejectedError
 logger = logging.getLogger("pelagos.serving")
 
 LOOKED_EVERY = 600.0
-"""Seconds between two looks where there was nothing: only an operator with another setting brings something."""
+"""Seconds before a namespace without a predecessor is checked again: only an operator with another setting creates one."""
 
 
 @dataclass(frozen=True)
 class Predecessor:
-    """``names`` is empty when there is none, or we may not look; ``held`` says what it waits for once it was told to go."""
+    """``names`` is empty when there is none, or we may not look; ``held`` says what it waits for once it is being deleted."""
 
     names: str = ""
     held: str = ""
 
 
 class Predecessors:
-    """``kinds`` are those that the other engine alone makes, its main one first."""
+    """``kinds`` are those that only the other engine creates, its main one first."""
 
     def __init__(self, cluster: KubernetesObjects, kinds: Sequence[Collection]) -> None:
         self._cluster = cluster
@@ -39,14 +39,14 @@ class Predecessors:
         self._none_at: dict[str, float] = {}
 
     async def find(self, uid: str, namespace: str) -> Predecessor:
-        """What there is for a resource. Raises OutageError."""
+        """The predecessor of a resource's endpoint. Raises OutageError."""
         if monotonic() - self._none_at.get(uid, -LOOKED_EVERY) < LOOKED_EVERY:
             return Predecessor()
         main = self._kinds[0]
         try:
             found = await self._of(main, uid, namespace)
         except RejectedError as error:
-            # Roles of an earlier release do not allow it. What serves is not in doubt for that.
+            # Roles of an earlier release do not allow the look. That is no reason to doubt what serves now.
             logger.warning("cannot see whether an engine used before left a %s: %s", main.kind, error)
             found = []
         if not found:
@@ -55,17 +55,18 @@ class Predecessors:
         return Predecessor(names, "; ".join(ending.words(main, body) for body in found if ending.is_going(body)))
 
     async def remove(self, uid: str, namespace: str) -> None:
-        """Delete all of it. The main object goes last: an interrupted removal is found again."""
+        """Delete all its objects. The main object goes last, so that an interrupted removal is found again."""
         for kind in reversed(self._kinds):
             for found in await self._of(kind, uid, namespace):
                 await self._cluster.delete(kind, found)
 
     def forget(self, uid: str) -> None:
-        """The resource is gone."""
+        """Drop what is cached about a resource that no longer exists."""
         self._none_at.pop(uid, None)
 
     async def _of(self, kind: Collection, uid: str, namespace: str) -> list[Body]:
-        # Without the kind there is nothing; without the right to it, which roles of an earlier release lack, no server says so.
+        # If the kind is not served there is nothing to find. Ask that first: listing it without the right, which roles of an
+        # earlier release lack, would be refused rather than answered with "not found".
         if not await self._cluster.serves(kind):
             return []
         listed = await self._cluster.list(kind, namespace, {meta.UID_LABEL: uid})

@@ -1,6 +1,6 @@
-"""Names, labels and annotations by which the objects of an endpoint are known again, whoever makes its pods. Pure.
+"""Names, labels and annotations by which the objects of an endpoint are recognized, whichever engine creates its pods. Pure.
 
-The main object of an endpoint carries its want as annotations, so that the operator needs no memory of its own.
+The main object of an endpoint carries the desired service as annotations, so that the operator needs no memory of its own.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from pelagos_contract.training import MAX_DETECTIONS
 DIGEST_ANNOTATION = "pelagos.dev/digest"
 WANT_ANNOTATION = "pelagos.dev/want"
 RESTARTS_ANNOTATION = "pelagos.dev/restarts"
-"""How often the operator had to start the server anew, after the digest that it was for: ``<count> <digest>``."""
+"""How often the operator has restarted the server, and the digest that this count is for: ``<count> <digest>``."""
 INFERENCE_SERVICE_LABEL = "serving.kserve.io/inferenceservice"
-"""KServe writes it on the pods that it has made, in both of its modes."""
+"""KServe sets it on the pods that it creates, in both of its modes."""
 _LATER_OF_PLACEMENT = frozenset({"millicores", "millicores_limit", "memory_limit"})
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
 def object_name(name: str, longest: int) -> str:
-    """The name of a Service or InferenceService for the resource ``name``: its own where that is allowed, else a like one."""
+    """An object name of at most ``longest`` characters for the resource ``name``: the same if valid, else a similar one."""
     if len(name) <= longest and _NAME.fullmatch(name):
         return name
     like = re.sub(r"[^-a-z0-9]", "-", name)
@@ -38,7 +38,7 @@ def object_name(name: str, longest: int) -> str:
 
 
 def labels(want: DesiredService, name: str) -> dict[str, str]:
-    """Labels of everything that is made for ``want``."""
+    """Labels of every object of ``want``'s endpoint."""
     return {
         "app.kubernetes.io/name": "pelagos-model-server",
         "app.kubernetes.io/instance": name,
@@ -50,12 +50,12 @@ def labels(want: DesiredService, name: str) -> dict[str, str]:
 
 
 def selector(want: DesiredService) -> dict[str, str]:
-    """Labels of the pods. They never change while an endpoint lives."""
+    """Labels that select the pods. They never change during an endpoint's life, since selectors are immutable."""
     return {meta.UID_LABEL: want.uid, "app.kubernetes.io/name": "pelagos-model-server"}
 
 
 def metadata(want: DesiredService, name: str, annotations: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """``metadata`` of an object that goes when its ModelService goes."""
+    """``metadata`` of an object that is deleted with its ModelService."""
     owner = {
         "apiVersion": meta.API_VERSION,
         "kind": "ModelService",
@@ -69,7 +69,7 @@ def metadata(want: DesiredService, name: str, annotations: Mapping[str, str] | N
 
 
 def recorded(body: Mapping[str, Any]) -> DesiredService | None:
-    """The want that an object was made for; None when it does not tell."""
+    """The desired service that an object was created for; None when it has no valid record."""
     try:
         return TypeAdapter(DesiredService).validate_json(annotation(body, WANT_ANNOTATION))
     except ValueError:
@@ -77,9 +77,9 @@ def recorded(body: Mapping[str, Any]) -> DesiredService | None:
 
 
 def record(want: DesiredService) -> dict[str, str]:
-    """Annotations by which ``recorded`` knows it again."""
+    """The annotations from which ``recorded`` restores ``want``."""
     told = dataclasses.asdict(want)
-    # As releases wrote it that knew no other, so that nothing is written anew.
+    # Leave out newer fields at their defaults, as earlier releases wrote it, so that an upgrade rewrites nothing.
     if want.max_detections == MAX_DETECTIONS:
         del told["max_detections"]
     if not want.scaling.old_first:
@@ -92,11 +92,11 @@ def record(want: DesiredService) -> dict[str, str]:
 
 
 def annotation(body: Mapping[str, Any], name: str) -> str:
-    """An annotation of an object; empty when it has none."""
+    """An annotation of an object; "" when it has none."""
     return str((body["metadata"].get("annotations") or {}).get(name, ""))
 
 
 def restarts(body: Mapping[str, Any]) -> int:
-    """How often the operator has started the server anew since its want changed."""
+    """How often the operator has restarted the server since the desired service last changed."""
     count, _, digest = annotation(body, RESTARTS_ANNOTATION).partition(" ")
     return int(count) if count.isdecimal() and digest == annotation(body, DIGEST_ANNOTATION) else 0

@@ -1,6 +1,6 @@
-"""Who may talk to a model server, and to whom it may: the NetworkPolicy of an endpoint, whichever engine makes its pods. Pure.
+"""Who may connect to a model server, and to whom it may: the endpoint's NetworkPolicy, whichever engine creates its pods. Pure.
 
-Called by deployment, kserve and `pelagos doctor`. Every rule names its peers and ports. Policies add up, so that no other
+Called by deployment, kserve and `pelagos doctor`. Every rule names its peers and ports. Policies are additive, so no other
 policy of an installation may select model servers and be wider than this one.
 """
 
@@ -21,22 +21,22 @@ from pelagos.ports.serving import DesiredService
 
 POLICIES = Collection("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 NAMESPACE_LABEL = "kubernetes.io/metadata.name"
-"""Written on every namespace by the API server itself."""
+"""The API server itself sets it on every namespace."""
 KNATIVE = "Knative"
 KNATIVE_NAMESPACE, KNATIVE_PORTS = "knative-serving", (8012, 8013, 8022, 9090, 9091)
-"""Where Knative's own parts run, and what its proxy in each pod listens on: requests, probes, and figures for scaling."""
+"""Where Knative's components run, and the ports of its proxy in each pod: requests, probes, and metrics for scaling."""
 STORAGE_PORTS = (80, 443, 9000)
-"""Of object storages; the last is that of MinIO's pods, which rules see behind a Service with another port."""
+"""Ports of object storages. The last is that of MinIO's pods: rules see the pod's port, not that of a Service in front of it."""
 _IN_CLUSTER = 2
-"""Parts of the name of a Service: its own and its namespace's."""
+"""Labels in a Service's short DNS name: its own name and its namespace."""
 
 Rule = dict[str, Any]
 
 
 def network_policy(want: DesiredService, given: Options, name: str) -> dict[str, Any]:
-    """Requests come from clients as configured and the operator, metrics are read by Prometheus; out go look-ups and storage.
+    """In: requests from the configured clients and the operator, scrapes by Prometheus. Out: DNS and the object storage.
 
-    A server that mounts its package needs nothing outside. Raises RejectedError when the storage's place is unknown.
+    A server that mounts its package needs no egress. Raises RejectedError when the storage's address is unknown.
     """
     operator = _pods_of(given.operator_namespace, meta.FIELD_MANAGER)
     requests = [pod_template.HTTP, pod_template.GRPC]
@@ -46,13 +46,13 @@ def network_policy(want: DesiredService, given: Options, name: str) -> dict[str,
         (_pods_of(given.monitoring_namespace or given.operator_namespace, "prometheus"), [pod_template.METRICS]),
     ]
     if want.scaling.mode == KNATIVE:
-        # Its gateway is a client; its activator and autoscaler are parts of Knative itself.
+        # Knative's gateway counts as a client; activator and autoscaler run in Knative's own namespace.
         callers = [(peers, [*ports, *KNATIVE_PORTS[:2]]) for peers, ports in callers]
         callers.append(([_namespace(KNATIVE_NAMESPACE)], [*KNATIVE_PORTS]))
     spec = {
         "podSelector": {"matchLabels": marks.selector(want)},
         "policyTypes": ["Ingress", "Egress"],
-        # Rules without a peer would let in everybody.
+        # Leave out rules without peers: an empty "from" would let in everybody.
         "ingress": [{"from": peers, "ports": _ports(ports)} for peers, ports in callers if peers],
         "egress": _egress(given) if pod_template.is_remote(want) else [],
     }
@@ -61,12 +61,12 @@ def network_policy(want: DesiredService, given: Options, name: str) -> dict[str,
 
 
 def pod_selector(want: DesiredService) -> str:
-    """Labels of the pods as text."""
+    """The pods' labels as a selector text, ``name=value,...``."""
     return ",".join(f"{name}={value}" for name, value in marks.selector(want).items())
 
 
 def storage(given: Options) -> Rule | None:
-    """Egress to the object storage: as configured, else by its address where that tells; None when it does not."""
+    """Egress to the object storage: as configured, else derived from its endpoint; None when that is not possible."""
     if given.storage_peers.peers:
         return _rule(given.storage_peers)
     parts = urlsplit(given.s3_endpoint)
@@ -99,7 +99,7 @@ def _rule(peers: Peers) -> Rule:
 
 
 def _pods_of(namespace: str, name: str) -> list[Rule]:
-    """Pods of one namespace: anybody may call a pod by any name in a namespace of their own."""
+    """Peers: pods of this name in one namespace. Without the namespace anybody could label a pod of their own like that."""
     if not namespace:
         return []
     return [_namespace(namespace) | {"podSelector": {"matchLabels": {"app.kubernetes.io/name": name}}}]

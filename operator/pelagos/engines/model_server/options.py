@@ -1,4 +1,4 @@
-"""What the installation says of all model servers on a cluster. Read by the engines that serve there, and by `pelagos doctor`."""
+"""The installation's options for all model servers on a cluster. Read by the engines that serve there, and `pelagos doctor`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SYSTEM = "serving"
 
 @dataclass(frozen=True)
 class Options:
-    """What is the same for all model servers of an installation; ``objects_root`` is the uri of the object store's root.
+    """Options that all model servers of an installation share; ``objects_root`` is the uri of the object store's root.
 
-    ``reach`` says how the operator itself talks to servers: through the Service's address, or directly to a pod.
+    ``reach`` says how the operator itself connects to servers: "service" through the Service's address, else directly to a pod.
     """
 
     image: str
@@ -33,24 +33,24 @@ class Options:
     namespace: str = ""
     reach: str = "service"
     operator_namespace: str = ""
-    """Where the operator runs; empty: not in this cluster."""
+    """The operator's namespace; empty when it does not run in this cluster."""
     monitoring_namespace: str = ""
-    """Where Prometheus runs; empty: where the operator does."""
+    """The namespace of Prometheus; empty means the operator's."""
     ceilings: tuple[tuple[str, str], ...] = ()
-    """Environment variables with the ceilings for images of requests."""
+    """Environment variables with the limits for images in requests."""
     gateway_millicores: int = 50
-    """What the gateway beside each server requests."""
+    """CPU request of the gateway next to each server, in thousandths of a core."""
     clients: tuple[Mapping[str, Any], ...] = ({"podSelector": {}},)
-    """Who may send requests, as peers of a NetworkPolicy."""
+    """Who may send requests, as NetworkPolicy peers."""
     user: str = "10001"
-    """User and group of the pods; empty: whom the cluster gives them."""
+    """User and group id of the pods; empty: the cluster chooses."""
     pods: ServerPods = NO_SERVER_PODS
     dns_peers: Peers = DNS
     storage_peers: Peers = NOBODY
 
     @classmethod
     def from_settings(cls, settings: Settings, objects_root: str) -> Options:
-        """What ``settings`` say of model servers."""
+        """The options in ``settings``."""
         return cls(
             image=settings.serving_image,
             user=settings.pod_user,

@@ -1,4 +1,4 @@
-"""Whose an object is. Labels can be written by anybody; so what is taken for ours is also owned by the ModelService. Pure."""
+"""Tells which ModelService an object belongs to. Anybody can write labels, so an owner reference is required as well. Pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pelagos.engines.kubernetes.objects import Body
 
 
 def uid_of(body: Body) -> str:
-    """The uid that its label names; empty without one."""
+    """The uid in the object's label; empty without one."""
     return str((body["metadata"].get("labels") or {}).get(meta.UID_LABEL, ""))
 
 
 def is_owned(body: Body, uid: str) -> bool:
-    """Whether the object belongs to the ModelService ``uid``, and not only says so in a label."""
+    """Whether the ModelService ``uid`` owns the object, by owner reference and not only by label."""
     owners = body["metadata"].get("ownerReferences") or ()
     return any(owner.get("kind") == "ModelService" and owner.get("uid") == uid for owner in owners)

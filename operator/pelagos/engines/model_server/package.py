@@ -1,7 +1,7 @@
-"""What the operator itself needs of a model package, wherever it is stored: the server's configuration, and the known answer.
+"""Reads the parts of a model package that the operator itself needs: those for the server's configuration, and the known answer.
 
-Called by the engines that serve on a cluster. Only small files are read, each compared with its sha256; the graph is verified by
-the pod that serves it.
+Called by the engines that serve on a cluster. Only small files are read, and each is compared with its sha256; the pod that
+serves the graph verifies it.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from pelagos.ports.objects import Objects
 from pelagos.ports.serving import DesiredService
 
 DIGEST_PARAMETER = "pelagos_digest"
-"""Names the want in the configuration of the model, which the server tells: proof of what it serves."""
+"""A parameter of the model's configuration: the desired service's digest. The server reports it, which proves what it serves."""
 _REMEMBERED = 64
 _REMEMBERED_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
 class Package:
-    """The small files of a package."""
+    """The parsed small files of a package."""
 
     manifest: Manifest
     known: Known
 
 
 class Packages:
-    """A digest names one package for ever, so each is read once."""
+    """A cache of packages. A digest names one package for ever, so entries never become stale."""
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
@@ -41,19 +41,19 @@ class Packages:
         self._lock = asyncio.Lock()
 
     async def config(self, want: DesiredService) -> str:
-        """The finished ``config.pbtxt``. Raises RejectedError when the package is missing, altered or another one."""
+        """The text of ``config.pbtxt``. Raises RejectedError when the package is missing, altered or another one."""
         package = await self.find(want)
         config = triton_config.for_service(package.manifest, want)
         config["parameters"] = {**config["parameters"], DIGEST_PARAMETER: {"string_value": want.pod_template_digest}}
         return triton_config.render(config)
 
     async def find(self, want: DesiredService) -> Package:
-        """The package of ``want``. Raises RejectedError likewise."""
+        """The package of ``want``. Raises RejectedError as ``config`` does."""
         key = (want.package_uri, want.manifest_sha256, want.onnx_sha256)
         async with self._lock:
             if key not in self._read:
                 package = await self._load(want)
-                # The oldest make room. Bytes are counted beside packages: a probe image may be small, or as large as is allowed.
+                # Evict the oldest first. Bytes are limited as well as packages, because probe images differ much in size.
                 while self._read and (
                     len(self._read) >= _REMEMBERED
                     or sum(len(each.known.image) for each in self._read.values()) > _REMEMBERED_BYTES

@@ -1,4 +1,4 @@
-"""What the pods of a model server tell: which are ready, how often they died, and in the cluster's own words what is wrong. Pure.
+"""The status of a model server's pods: which are ready, how often they died, and what is wrong in the cluster's words. Pure.
 
 Called by deployment and kserve with pods as the API server shows them. The chain of checks reads as the specification.
 """
@@ -17,9 +17,9 @@ from pelagos.ports.serving import ServiceState
 
 Pod = Mapping[str, Any]
 PATIENCE = timedelta(seconds=30)
-"""A pod that is being created for longer than this waits for something: its image, a volume, a node."""
+"""A pod that takes longer than this to be created waits for something: its image, a volume, a node."""
 LOADING_PATIENCE = timedelta(seconds=100)
-"""Large models take longer to be fetched and loaded, and starting them anew would not make them faster."""
+"""How long a server may load before that is reported. Large models take longer, and a restart would not make them faster."""
 _IMAGE = frozenset(
     {
         "ErrImagePull",
@@ -35,61 +35,61 @@ _REFUSED_BY_SERVER = re.compile(
     r"failed to load '[^']*' version \d+: (?:Internal: |Invalid argument: )?(.*?)(?:\\n|\"?$)", re.M
 )
 _NO_GPU = "CudaDriverHelper"
-"""In the one error line that Triton writes on every machine without a GPU."""
+"""Part of the one error line that Triton logs on every machine without a GPU; it is ignored."""
 _SIGNALS = {137: "killed (signal 9)", 139: "crashed (signal 11)", 143: "ended (signal 15)"}
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a pod."""
+    """A problem of a pod, and the endpoint state that it means."""
 
     state: ServiceState
     message: str
 
 
 def name(pod: Pod) -> str:
-    """Its name."""
+    """The pod's name."""
     return str(pod["metadata"]["name"])
 
 
 def is_ending(pod: Pod) -> bool:
-    """Whether it was told to end, or has."""
+    """Whether the pod is being deleted, or has ended."""
     return "deletionTimestamp" in pod["metadata"] or pod.get("status", {}).get("phase") in ("Failed", "Succeeded")
 
 
 def is_ready(pod: Pod) -> bool:
-    """Whether it serves, as far as the cluster knows."""
+    """Whether the pod serves, according to the cluster."""
     conditions = pod.get("status", {}).get("conditions") or ()
     ready = any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
     return ready and not is_ending(pod)
 
 
 def of_digest(pods: Iterable[Pod], digest: str) -> list[Pod]:
-    """Those that were made for this want."""
+    """The pods that were created for this digest."""
     return [pod for pod in pods if marks.annotation(pod, marks.DIGEST_ANNOTATION) == digest]
 
 
 def address(pod: Pod) -> str:
-    """Its IP address; empty until it has one."""
+    """The pod's IP address; "" until it has one."""
     return str(pod.get("status", {}).get("podIP", ""))
 
 
 def deaths(pods: Iterable[Pod]) -> int:
-    """How often servers in pods that still are there were started again."""
+    """How often containers were restarted, in the pods that still exist."""
     counts = (int(each.get("restartCount", 0)) for pod in pods for each in _containers(pod))
     return sum(counts)
 
 
 def created(pod: Pod) -> datetime | None:
-    """When the cluster made it."""
+    """When the pod was created, by the cluster's clock."""
     told = pod["metadata"].get("creationTimestamp")
     return datetime.fromisoformat(told) if told else None
 
 
 def problem(pods: Sequence[Pod], now: Callable[[Pod], datetime]) -> Problem | None:
-    """What is wrong with the newest pod that has a problem; of pods that ended, only when there are no others.
+    """The problem of the newest pod that has one; ended pods count only when there are no others.
 
-    ``now`` tells the time by the clock of the cluster, which noted the times of that pod.
+    ``now`` gives the time for a pod by the cluster's clock, which also set the pod's times.
     """
     alive = [pod for pod in pods if not is_ending(pod)]
     newest_first = sorted(alive, key=lambda pod: str(pod["metadata"].get("creationTimestamp", "")), reverse=True)
@@ -107,7 +107,7 @@ def problem(pods: Sequence[Pod], now: Callable[[Pod], datetime]) -> Problem | No
 
 
 def unplaceable(pod: Pod, now: datetime) -> Problem | None:
-    """No node fits: resources, selector, taints, a volume that is not there."""
+    """No node fits: because of resources, selector, taints, or a missing volume."""
     del now
     for each in pod.get("status", {}).get("conditions") or ():
         if each["type"] == "PodScheduled" and each["status"] == "False":
@@ -118,18 +118,18 @@ def unplaceable(pod: Pod, now: datetime) -> Problem | None:
 
 
 def is_unplaceable(pods: Iterable[Pod]) -> bool:
-    """Whether no node fits one that should start."""
+    """Whether no node fits one of the pods that should start."""
     conditions = (each for pod in pods if not is_ending(pod) for each in pod.get("status", {}).get("conditions") or ())
     return any(each["type"] == "PodScheduled" and each["status"] == "False" for each in conditions)
 
 
 def lack_room(pods: Iterable[Pod], message: str) -> bool:
-    """Whether some wait for room; ``message`` says why there are no others. What ends makes some, and mends nothing else."""
+    """Whether pods wait for room, or a quota prevents more (``message``). Only then does ending an old pod first help."""
     return is_unplaceable(pods) or "exceeded quota" in message
 
 
 def without_image(pod: Pod, now: datetime) -> Problem | None:
-    """The image cannot be had."""
+    """The image cannot be pulled."""
     del now
     for each in _all_containers(pod):
         waiting = _waiting(each)
@@ -140,7 +140,7 @@ def without_image(pod: Pod, now: datetime) -> Problem | None:
 
 
 def misconfigured(pod: Pod, now: datetime) -> Problem | None:
-    """The container cannot be made: a Secret or a key of it is missing, the node refuses."""
+    """The container cannot be created: a Secret or one of its keys is missing, or the node refuses."""
     del now
     for each in _all_containers(pod):
         waiting = _waiting(each)
@@ -150,7 +150,7 @@ def misconfigured(pod: Pod, now: datetime) -> Problem | None:
 
 
 def ended(pod: Pod, now: datetime) -> Problem | None:
-    """The server, or what brings its package, ended. It is started again by the cluster, in growing pauses."""
+    """The server, or the container that fetches its package, ended. The cluster restarts it, with growing pauses."""
     del now
     for each in _all_containers(pod):
         state = each.get("state") or {}
@@ -166,7 +166,7 @@ def ended(pod: Pod, now: datetime) -> Problem | None:
 
 
 def starting_again(pod: Pod, now: datetime) -> Problem | None:
-    """The server runs again after it refused its model. It will refuse it again."""
+    """The server was restarted after it refused its model, and will refuse it again."""
     del now
     for each in _containers(pod):
         last = (each.get("lastState") or {}).get("terminated")
@@ -176,11 +176,11 @@ def starting_again(pod: Pod, now: datetime) -> Problem | None:
 
 
 def slow(pod: Pod, now: datetime) -> Problem | None:
-    """The node has been at it for long: it fetches the image, or waits for a volume."""
+    """The node takes long to create the containers: it pulls the image, or waits for a volume."""
     made = created(pod)
     if made is None or now - made < PATIENCE:
         return None
-    # A container that ran once has its image and its volumes: it is being made again, which the kubelet spaces out by itself.
+    # A container that ran once has its image and volumes. It is being recreated, and the kubelet adds pauses by itself.
     has_run = any(
         int(each.get("restartCount", 0)) or "running" in (each.get("state") or {}) for each in _all_containers(pod)
     )
@@ -195,7 +195,7 @@ def slow(pod: Pod, now: datetime) -> Problem | None:
 
 
 def long_unready(pod: Pod, now: datetime) -> Problem | None:
-    """It runs for long and does not serve yet, or not any more. Its probes end it when that lasts; nobody else should."""
+    """A container has run for long without serving. Its probes end it if that lasts; nothing else should."""
     for each in _all_containers(pod):
         since = ((each.get("state") or {}).get("running") or {}).get("startedAt")
         if since and not is_ready(pod) and now - datetime.fromisoformat(since) > LOADING_PATIENCE:
@@ -210,7 +210,7 @@ CHECKS: tuple[Check, ...] = (unplaceable, without_image, misconfigured, ended, s
 
 
 def why(terminated: Mapping[str, Any]) -> str:
-    """Why a container ended, from what it left behind."""
+    """Why a container ended, from its termination message, reason and exit code."""
     message = str(terminated.get("message", "")).strip()
     refused = _REFUSED_BY_SERVER.findall(message)
     if refused:
@@ -219,14 +219,14 @@ def why(terminated: Mapping[str, Any]) -> str:
         return "out of memory; raise spec.resources.memory"
     code = int(terminated.get("exitCode", 0))
     if code in _SIGNALS:
-        # What it logged before has nothing to do with it.
+        # The log lines before a signal are unrelated to it.
         return _SIGNALS[code]
     lines = [line for line in message.splitlines() if line.strip() and _NO_GPU not in line]
     return lines[-1].removeprefix("pelagos: ")[:500] if lines else f"exit code {code}"
 
 
 def _unfetched(pod: Pod, container: Mapping[str, Any], terminated: Mapping[str, Any]) -> Problem:
-    """What brings the package could not. No server has started, so that none has died."""
+    """The container that fetches the package failed. This is no death, since no server has started."""
     title = str(container.get("name", ""))
     advice = storage_initializer.advice(pod, terminated) if title == storage_initializer.NAME else ""
     own = storage_initializer.cause(str(terminated.get("message", "")))
@@ -242,7 +242,7 @@ def _end(pod: Pod, terminated: Mapping[str, Any]) -> Problem:
 
 
 def is_refusal(terminated: Mapping[str, Any]) -> bool:
-    """A person must correct something: the package, or a graph that the server does not take."""
+    """Whether a person must correct something: the package, or a graph that the server does not accept."""
     is_refused = _REFUSED_BY_SERVER.search(str(terminated.get("message", ""))) is not None
     return is_refused or terminated.get("exitCode") == os.EX_DATAERR
 

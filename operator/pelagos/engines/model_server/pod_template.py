@@ -1,7 +1,8 @@
-"""What every pod that serves a model is like, whoever makes it: container, volumes, security. Pure.
+"""The parts of a serving pod that do not depend on the engine: container, volumes, security. Pure.
 
-Called by the engines deployment and kserve for their manifests. A pod brings the model package to ``/mnt/models`` and runs
-``pelagos_pipelines.serving.entrypoint``, which verifies it and becomes Triton (docs/design/0004-cluster-mode.md).
+Called by the engines deployment and kserve for their manifests. A pod gets the model package in ``/mnt/models`` and runs
+``pelagos_pipelines.serving.entrypoint``, which verifies it and then replaces itself with Triton
+(docs/design/0004-cluster-mode.md).
 """
 
 from __future__ import annotations
@@ -20,23 +21,23 @@ from pelagos.ports.tenants import CA_FOLDER, CA_KEY
 HTTP, GRPC, METRICS = 8080, 9000, 8002
 PORTS = (("http", HTTP), ("grpc", GRPC), ("metrics", METRICS))
 NO_GPUS = {"name": "NVIDIA_VISIBLE_DEVICES", "value": "void"}
-"""Images for GPUs ask for all of them by default, and some clusters grant that to pods that asked for none."""
+"""GPU images request all GPUs by default, and some clusters grant them to pods that requested none."""
 STORAGE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
-"""What a container is given of the Secret of an object storage; what else is in it is not its business."""
+"""The keys that a container gets from the object storage's Secret; others in it are not passed on."""
 MODELS = "/mnt/models"
 SOCKETS = "/run/pelagos"
-"""Where the server listens, for the gateway beside it and nobody else."""
+"""The folder of the server's sockets, which only the gateway in the same pod can reach."""
 SOCKETS_MOUNT = {"name": "sockets", "mountPath": SOCKETS}
 DEFAULT_MEMORY = "4Gi"
 DEFAULT_SHARED_MEMORY = "512Mi"
 DRAIN_SECONDS = 5
-"""From the end of a pod's life until it stops listening: routes to it are taken away meanwhile."""
+"""How long a pod keeps listening after its deletion was requested, until routes to it have been removed."""
 EXIT_SECONDS = 30
-"""Then Triton finishes the requests in progress."""
+"""After that, how long Triton has to finish the requests in progress."""
 
 
 def rolling(*, old_first: bool) -> dict[str, Any]:
-    """Of a Deployment. Usually the new server is ready before an old one goes, at the price of room for one more."""
+    """The update strategy of a Deployment. By default the new server is ready before an old one ends, which takes more room."""
     unavailable, surge = (1, 0) if old_first else (0, 1)
     return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": unavailable, "maxSurge": surge}}
 
@@ -47,7 +48,7 @@ def is_remote(want: DesiredService) -> bool:
 
 
 def claim_path(want: DesiredService, given: Options) -> tuple[str, str]:
-    """The PersistentVolumeClaim that holds the package, and the path in it. Raises RejectedError when there is none."""
+    """The PersistentVolumeClaim with the package, and the path in it. Raises RejectedError when there is none."""
     claim = want.tenant.objects_claim or given.objects_claim
     root = given.objects_root.rstrip("/")
     if not claim:
@@ -64,7 +65,7 @@ def claim_path(want: DesiredService, given: Options) -> tuple[str, str]:
 
 
 def environment(want: DesiredService, config: str) -> list[dict[str, str]]:
-    """What the entrypoint reads."""
+    """The environment variables that the entrypoint reads."""
     values = {
         "PELAGOS_MODEL_NAME": want.model_name,
         "PELAGOS_PACKAGE": MODELS,
@@ -76,7 +77,7 @@ def environment(want: DesiredService, config: str) -> list[dict[str, str]]:
 
 
 def storage_environment(want: DesiredService, given: Options) -> list[dict[str, Any]]:
-    """Where object storage is and who we are there, for the container that fetches the package."""
+    """Address and credentials of the object storage, for the container that fetches the package."""
     values = {
         "AWS_ENDPOINT_URL": given.s3_endpoint,
         "AWS_REGION": given.s3_region,
@@ -90,7 +91,7 @@ def storage_environment(want: DesiredService, given: Options) -> list[dict[str, 
 
 
 def authorities(want: DesiredService, given: Options) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Volumes and mounts with the certificate authorities of object storage; none where the system's are enough."""
+    """Volumes and mounts with the object storage's certificate authorities; empty where the system's are enough."""
     name = _ca_config_map(want, given)
     if not name:
         return [], []
@@ -102,7 +103,7 @@ def _ca_config_map(want: DesiredService, given: Options) -> str:
 
 
 def container(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
-    """The serving container, but its name and command. It listens on no port: its probes go through the gateway beside it."""
+    """The serving container without name and command. It listens on no port: its probes go through the gateway in the pod."""
     model_ready = {"path": f"/v2/models/{want.model_name}/ready", "port": HTTP}
     live = {"path": "/v2/health/live", "port": HTTP}
     ours = [
@@ -116,10 +117,10 @@ def container(want: DesiredService, config: str, given: Options) -> dict[str, An
         "env": with_additions(ours, given),
         "resources": resources(want),
         "securityContext": container_security(),
-        # Triton says why a model does not load in its log only.
+        # Triton reports why a model does not load only in its log.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "readinessProbe": {"httpGet": model_ready, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 3},
-        # Loading a large model onto a GPU takes minutes, in which the server does not listen.
+        # Loading a large model onto a GPU takes minutes, during which the server does not listen: allow for 15.
         "startupProbe": {"httpGet": live, "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 450},
         "livenessProbe": {"httpGet": live, "periodSeconds": 10, "timeoutSeconds": 5, "failureThreshold": 6},
         "lifecycle": {"preStop": {"exec": {"command": ["/bin/sleep", str(DRAIN_SECONDS)]}}},
@@ -127,13 +128,13 @@ def container(want: DesiredService, config: str, given: Options) -> dict[str, An
 
 
 def with_additions(ours: list[dict[str, Any]], given: Options) -> list[dict[str, Any]]:
-    """Environment variables with those that the platform adds; none of ours is replaced."""
+    """Our environment variables with those that the platform adds; ours take precedence."""
     known = {each["name"] for each in ours}
     return [*ours, *({"name": name, "value": value} for name, value in given.pods.env.items() if name not in known)]
 
 
 def scratch(want: DesiredService) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Volumes and mounts for what a server writes: its root file system is read-only."""
+    """Volumes and mounts that a server writes to, since its root file system is read-only."""
     shared = want.placement.shared_memory or DEFAULT_SHARED_MEMORY
     volumes: list[dict[str, Any]] = [
         {"name": "tmp", "emptyDir": {}},
@@ -145,7 +146,7 @@ def scratch(want: DesiredService) -> tuple[list[dict[str, Any]], list[dict[str, 
 
 
 def pod(want: DesiredService, given: Options) -> dict[str, Any]:
-    """What a pod's spec holds beside its containers and volumes."""
+    """A pod's spec without its containers and volumes."""
     placement, tenant = want.placement, want.tenant
     selector = given.pods.node_selector | dict(placement.node_selector)
     if placement.gpu_product:
@@ -174,7 +175,7 @@ def pod(want: DesiredService, given: Options) -> dict[str, Any]:
 
 
 def resources(want: DesiredService, *, with_gpus: bool = True) -> dict[str, Any]:
-    """Every instance gets its processors; memory and GPUs are for the whole server. Limits as requests, unless spec says more."""
+    """Requests and limits: cores per instance, memory and GPUs per server. Limits equal requests unless the spec says more."""
     cores = processors(want.placement, want.cpu, want.instances)
     bounds = zip(cores, quantities.memory(want.placement, DEFAULT_MEMORY, SYSTEM), strict=True)
     gpus = {GPU_RESOURCE: str(want.placement.gpus)} if want.placement.gpus and with_gpus else {}
@@ -183,7 +184,7 @@ def resources(want: DesiredService, *, with_gpus: bool = True) -> dict[str, Any]
 
 
 def container_security() -> dict[str, Any]:
-    """Allowed by the Pod Security level "restricted"."""
+    """A container securityContext that the Pod Security level "restricted" admits."""
     return {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -193,6 +194,6 @@ def container_security() -> dict[str, Any]:
 
 
 def pod_security(given: Options) -> dict[str, Any]:
-    """Likewise. No fsGroup: that would change the owner of all files on a shared volume."""
+    """A pod securityContext for the same level. No fsGroup: it would change the group of all files on a shared volume."""
     user = {"runAsUser": int(given.user), "runAsGroup": int(given.user)} if given.user else {}
     return {"runAsNonRoot": True, **user, "seccompProfile": {"type": "RuntimeDefault"}}

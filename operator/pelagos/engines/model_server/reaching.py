@@ -1,6 +1,6 @@
 """Asks a model server on a cluster which model it serves. Called by the engines that serve on a cluster.
 
-``Addresses`` are where the operator reaches it now; what clients are told is a DNS name, which an operator need not resolve.
+``Addresses`` are how the operator reaches it now; clients get a DNS name, which the operator may not be able to resolve.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Addresses:
 
 @dataclass(frozen=True)
 class Answer:
-    """Whether the server says that the model is ready, and for which want it was configured; empty: not known."""
+    """Whether the server reports the model as ready, and the digest it was configured for; "" when that is unknown."""
 
     ready: bool
     digest: str = ""
 
 
 def through_service(service: Mapping[str, Any] | None) -> Addresses | None:
-    """The virtual address of a Service; None when it has none (headless, or of another kind)."""
+    """The cluster IP of a Service; None when it has none (headless, or of another type)."""
     spec = (service or {}).get("spec", {})
     ip = spec.get("clusterIP", "")
     if not ip or ip == "None" or spec.get("type") == "ExternalName":
@@ -51,7 +51,7 @@ def through_pod(pod: Mapping[str, Any]) -> Addresses | None:
 
 
 def port(service: Mapping[str, Any] | None, target: int) -> int:
-    """The Service's port that leads to port ``target`` of its pods; 0 when none does."""
+    """The Service's port that maps to port ``target`` of its pods; 0 when none does."""
     ports = (service or {}).get("spec", {}).get("ports") or ()
     return next((int(each["port"]) for each in ports if target in (each.get("targetPort"), each["port"])), 0)
 
@@ -62,19 +62,19 @@ def _at(ip: str, http: int, grpc: int) -> Addresses:
 
 
 class TritonHttpClient:
-    """Connections to model servers."""
+    """An HTTP client for model servers."""
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        """Close them."""
+        """Close all connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     async def ask(self, addresses: Addresses, model: str) -> Answer | None:
-        """What the server says of the model; None when it does not answer."""
+        """The server's answer about the model; None when it does not answer within TIMEOUT seconds."""
         ready = await self._get(f"{addresses.http}/v2/models/{model}/ready")
         if ready is None:
             return None
@@ -91,7 +91,7 @@ class TritonHttpClient:
 
     async def _get(self, url: str) -> tuple[int, bytes] | None:
         if self._session is None:
-            # A server that shall end waits for open connections, also for idle ones.
+            # Do not keep connections: a server that is shutting down waits for open ones, even if they are idle.
             connector = aiohttp.TCPConnector(force_close=True)
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT), connector=connector)
         try:

@@ -1,7 +1,7 @@
-"""What KServe's storage initializer leaves behind when it cannot bring a package, and who must give it what is missing. Pure.
+"""Explains why KServe's storage initializer could not fetch a package, and what to change. Pure.
 
-Called by pod_status. The container is made by a webhook of KServe: credentials come from Secrets that the ServiceAccount lists,
-where the storage is from annotations of these Secrets, and its limits from the configuration of the cluster.
+Called by pod_status. A webhook of KServe adds the container: its credentials come from Secrets that the ServiceAccount lists, the
+storage's address from annotations of these Secrets, and its limits from the configuration of the cluster.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ _ADVICE = (
     (re.compile(r"Could not connect to the endpoint|EndpointConnectionError|[Tt]imed? ?out|resolve|SSL"), _UNREACHABLE),
     (re.compile(r"No model found in|NoSuchBucket"), _ABSENT),
 )
-"""Words of botocore, and what is to be done about them; the first that fits."""
+"""Patterns in botocore's messages, each with advice; the first match counts."""
 _CAUSE = re.compile(r"ERROR \[\S+ S3 error for \S+: (.+)|ERROR \[\S+ (.+)")
-"""What it logs. The last is what it makes of the storage's words: of a key that the storage does not know, a missing bucket."""
+"""Its log lines: first the storage's error, then its own summary, which reports an unknown key as a missing bucket."""
 
 
 def cause(message: str) -> str:
-    """The storage's own words in the log that it leaves behind, or what it makes of them; all of the log when it has neither."""
+    """The storage's own error in the log, else the initializer's summary; the whole log when it has neither."""
     found = [first or then for first, then in _CAUSE.findall(message)]
     return found[0] if found else message
 
 
 def advice(pod: Mapping[str, Any], terminated: Mapping[str, Any]) -> str:
-    """What to do so that the storage initializer can bring the package; empty where its own words are all there is."""
+    """Advice on how to let the storage initializer fetch the package; "" when none is known."""
     if terminated.get("reason") == "OOMKilled":
         limit = _memory_limit(pod)
         given = f" of {limit}" if limit else ""

@@ -1,1 +1,1 @@
-"""Processes of this machine and their sockets; below the local engines."""
+"""Processes on this machine and their sockets; used by the local engines."""

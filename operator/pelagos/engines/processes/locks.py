@@ -1,6 +1,6 @@
-"""Locks between processes, as files: only one task of one process at a time changes what belongs to one. Called by triton_local.
+"""File locks between processes, held by one task of one process at a time. Called by triton_local.
 
-The kernel lets go of a lock with the process that held it, however that ended, so that there are no stale ones.
+The kernel releases a lock when its process ends, however it ended, so there are no stale locks.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _POLL = 0.05
 
 @contextlib.asynccontextmanager
 async def held(system: str, path: Path) -> AsyncIterator[None]:
-    """Wait for the lock, and hold it. Raises OutageError when another process does not let go within a minute."""
+    """Wait for the lock and hold it. Raises OutageError when another process does not release it within a minute."""
     deadline = monotonic() + _PATIENCE
     while (descriptor := _take(path)) is None:
         if monotonic() > deadline:
@@ -38,7 +38,7 @@ async def held(system: str, path: Path) -> AsyncIterator[None]:
 
 @contextlib.contextmanager
 def held_if_free(path: Path) -> Iterator[bool]:
-    """Hold the lock if nobody else does; tells whether."""
+    """Hold the lock if nobody else does; yields whether we hold it."""
     descriptor = _take(path)
     try:
         yield descriptor is not None
@@ -52,8 +52,8 @@ def _take(path: Path) -> int | None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # The last holder may have removed the file between our opening and locking it: then we hold a lock that nobody else
-        # will ever see.
+        # The last holder may have removed the file between our open and lock: then our lock is on a file that nobody else will
+        # ever open.
         if os.fstat(descriptor).st_ino == path.stat().st_ino:
             return descriptor
     except OSError:

@@ -1,6 +1,6 @@
-"""That an installation was ended in order, by `pelagos down` or with its machine: what ran then has not died. A file in its home.
+"""Records that an installation was shut down in order, by `pelagos down` or with its machine: its processes did not crash then.
 
-Written by whoever ends it; read by the local engines when the next operator finds their processes gone.
+A file in its home. Written by the process that shuts down; read by the local engines when they find their processes gone later.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ WORDS = "it was ended with the installation"
 
 
 def mark(home: Path) -> None:
-    """Everything that runs for the installation is ended now."""
+    """Record that everything that runs for the installation is being ended now."""
     with contextlib.suppress(OSError):  # A full disk must not keep anything running.
         (home / NAME).touch(mode=0o600)
 
 
 def has_ended(home: Path, started: datetime, gone: datetime | None = None) -> bool:
-    """Whether what was started then, and is gone, was ended in order; ``gone`` is when, as far as that is known."""
+    """Whether a process that was started at ``started`` was ended in order; ``gone`` is when it ended, if that is known."""
     try:
         marked = (home / NAME).stat().st_mtime
     except OSError:

@@ -1,9 +1,9 @@
-"""Becomes another program that keeps to itself. Run as a script by the engines of one machine, with a bare interpreter.
+"""Replaces itself with another program, with private files. Run as a script by the local engines, with a bare interpreter.
 
-``private_start.py LIBRARIES PROGRAM ARGUMENT...``: what the program writes is its owner's alone (umask 077), it leaves no memory
-images behind, may hold as many connections as the system allows, and has ``LIBRARIES`` as LD_LIBRARY_PATH. Triton's Python
-backend shares memory with its models in files that it opens to all readers by fchmod, images of users among them; here that
-call succeeds and changes nothing.
+``private_start.py LIBRARIES PROGRAM ARGUMENT...``: only its owner can read what the program writes (umask 077), it leaves no core
+dumps, may hold as many connections as the system allows, and has ``LIBRARIES`` as LD_LIBRARY_PATH. Triton's Python backend shares
+memory with its models, users' images included, in files that it makes readable to everybody with fchmod; here that call succeeds
+without any effect.
 """
 
 import ctypes
@@ -16,11 +16,11 @@ _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
 _LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
 _ALLOW, _PRETEND = 0x7FFF0000, 0x00050000
 _ARCHITECTURES = {"x86_64": (0xC000003E, 91), "aarch64": (0xC00000B7, 52)}
-"""By machine: how the kernel calls it, and its number of fchmod."""
+"""Per machine type: the kernel's audit architecture, and the number of the fchmod system call."""
 
 
 def close_modes() -> bool:
-    """From now on, files of this process and its children keep the mode that they were made with; False where that cannot be."""
+    """Make fchmod a no-op for this process and its children, by a seccomp filter; returns False where that is not possible."""
     known = _ARCHITECTURES.get(os.uname().machine)
     if known is None:
         return False
@@ -41,13 +41,13 @@ def close_modes() -> bool:
 
 
 def main() -> None:
-    """Become the program."""
+    """Restrict this process and replace it with the program."""
     libraries, program, *arguments = sys.argv[1:]
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    # Where the kernel refuses this, the engine closes those files itself (close_regions).
+    # Where the kernel refuses this, the engine restricts those files itself (close_regions).
     close_modes()
     variables = {**os.environ, "LD_LIBRARY_PATH": libraries}
     os.execve(program, [program, *arguments], variables)  # noqa: S606 - no shell is wanted

@@ -1,4 +1,4 @@
-"""The folder for an installation's Unix sockets: closed to others, and with a path short enough. Called by the local engines."""
+"""The folder for an installation's Unix sockets: private to its owner, with a short enough path. Called by the local engines."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pathlib import Path
 from pelagos.ports.errors import OutageError
 
 _LONGEST = 107
-"""Bytes that Linux allows for the path of a socket."""
+"""Longest path of a socket on Linux, in bytes."""
 _NAMES = 24
-"""Bytes for what is below the folder."""
+"""Bytes reserved for names below the folder."""
 _ELSEWHERE = Path("/tmp")  # noqa: S108 - only where a folder there proves to be ours
 _LISTENS, _FLAGS, _PATH = "00010000", 3, 7
-"""In /proc/net/unix: the flag of a socket that listens, and the columns of flags and path."""
+"""In /proc/net/unix: the flags of a listening socket, and the columns of flags and path."""
 
 
 def folder(home: Path) -> Path:
-    """The folder, made when it is not there: in the home, or in /tmp where the home's path is too long.
+    """The folder, created if needed: in the home, or in /tmp if the home's path is too long.
 
     Raises OutageError when it belongs to somebody else.
     """
@@ -35,7 +35,7 @@ def folder(home: Path) -> Path:
 
 
 def tidy(home: Path) -> None:
-    """Remove the folder when nothing is in it."""
+    """Remove the folder if it is empty."""
     with contextlib.suppress(OSError):
         _place(home).rmdir()
 
@@ -49,7 +49,7 @@ def _place(home: Path) -> Path:
 
 
 def connections(path: Path) -> int:
-    """How many connections are open to the server that listens, or listened, on this socket."""
+    """The number of open connections to the server that listens, or listened, on this socket."""
     count = 0
     with Path("/proc/net/unix").open(encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
