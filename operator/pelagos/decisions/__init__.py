@@ -1,1 +1,1 @@
-"""Pure rules: what is seen goes in, what must hold next comes out. No clock, no I/O, no Kubernetes."""
+"""Pure rules: they turn what was observed into verdicts and effects. No clock, no I/O, no Kubernetes."""

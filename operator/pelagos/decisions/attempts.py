@@ -1,4 +1,4 @@
-"""When a pipeline run is started, started again, or given up. Shared by the kinds that run pipelines."""
+"""When to start a pipeline run, start it again, or give up. Shared by the kinds that run pipelines."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_FAILURES = 3
-"""A run whose step crashes is started this many times before a person is asked."""
+"""How often a run whose step crashes is started before a person has to act."""
 MAX_INTERRUPTIONS = 10
-"""A run whose process is killed from outside is started this many times."""
+"""How often a run is started whose process is killed from outside."""
 LONGEST_MESSAGE = 1000
-"""Characters of a run's message that are kept in status."""
+"""How many characters of a run's message status keeps."""
 _BROKEN = frozenset({RunState.FAILED, RunState.INTERRUPTED})
 _IN_QUEUE = frozenset(
     {reasons.QUEUED, reasons.REQUEST_TOO_LARGE, reasons.QUEUE_NOT_USABLE, reasons.PRIORITY_NOT_USABLE}
 )
-"""Of pending runs that a queue holds back: those that another priority would move."""
+"""Reasons of pending runs that a queue holds back, and that another priority would move."""
 FIRST_POLL = 0.3
 POLL = 2.0
-"""Seconds between two looks at a run that is in progress."""
+"""Shortest and longest time, in seconds, between two checks of a run that is in progress."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What to do about a run: ``attempt`` to submit (None: nothing), the verdict, and when to look again.
+    """What to do about a run: the ``attempt`` to submit (None: none), the verdict, and in how many seconds to check again.
 
-    A run to ``withdraw`` is canceled, and submitted anew when it is.
+    A run to ``withdraw`` is canceled now, and submitted again once it has ended.
     """
 
     verdict: Verdict
@@ -61,8 +61,7 @@ def judge(
 ) -> Outcome:
     """Decide about the pipeline run behind the condition ``aspect``.
 
-    ``looks_at_the_world``: the name of the run does not tell all that it is made of, so that a new retry key starts it again
-    after a success, too.
+    ``looks_at_the_world``: the run has inputs that are not in its name, so a new retry key starts it again even after a success.
     """
     if run is None:
         answers = not looks_at_the_world or report.retry_key in (None, retry_key)
@@ -77,9 +76,9 @@ def judge(
     if run.state is RunState.PENDING:
         unknown = "it is not known for what" if run.started_at is None else "its next step has not begun"
         waiting = f"the pipeline run waits: {run.message or unknown}"
-        # What the cluster cannot place as it is may be possible now that somebody asks for something else.
+        # The cluster could not place the run as it was submitted. With a new retry key, somebody asks for something else.
         withdraw = run.reason is not None and run.retry_key != retry_key
-        # What never passes as it is may pass when the cluster changes: it is looked at all the same, and not ended.
+        # A run that can never start as things are may start when the cluster changes, so it is left waiting and checked again.
         return Outcome(obstacle(aspect, run.reason or reasons.QUEUED, waiting), withdraw=withdraw)
     if run.state is RunState.RUNNING:
         message = (
@@ -93,16 +92,16 @@ def judge(
             Verdict(aspect, ConditionState.DONE, reasons.SUCCEEDED, "the pipeline run succeeded"), recheck_after=None
         )
     if run.state in _BROKEN and report.result is not None and run.retry_key == retry_key:
-        # What seals and tells of a result is the step itself; what failed after it does not make the work undone.
+        # The step itself seals its result and reports it. A failure of the run after that does not undo the work.
         message = f"the result is complete, though the pipeline run did not end well: {run.message}"
         return Outcome(Verdict(aspect, ConditionState.DONE, reasons.SUCCEEDED, message), recheck_after=None)
     return _again_or_refuse(aspect, run, report, retry_key=retry_key, now=now)
 
 
 def moved(judged: Outcome, run: PipelineRun | None, priority: str) -> Outcome:
-    """The same, but that a run which waits in a queue with another priority is withdrawn, to be submitted with this one.
+    """``judged``, except that a run which waits in a queue with another priority is withdrawn and submitted with this one.
 
-    That alone: a priority is no reason to try anything again.
+    A run in any other state is left alone: a new priority is no reason to try anything again.
     """
     if run is None or run.state is not RunState.PENDING or run.reason not in _IN_QUEUE:
         return judged
@@ -110,7 +109,7 @@ def moved(judged: Outcome, run: PipelineRun | None, priority: str) -> Outcome:
 
 
 def status_of(run: PipelineRun) -> PipelineRunStatus:
-    """The run as status has it; of one that has ended, all that a later look needs when the engine has forgotten it."""
+    """The run as status keeps it. If it has ended, with all that later passes need once the engine has forgotten it."""
     if run.state not in FINISHED:
         return PipelineRunStatus(id=run.name, url=run.url)
     return PipelineRunStatus(
@@ -119,21 +118,21 @@ def status_of(run: PipelineRun) -> PipelineRunStatus:
         state=run.state.value,
         attempt=run.attempt,
         attempts_with_key=run.attempts_with_key,
-        # An API server of 1.20 takes an empty text for null.
+        # An API server of Kubernetes 1.20 treats an empty string as null.
         retry_key=run.retry_key or None,
         message=run.message[:LONGEST_MESSAGE] or None,
     )
 
 
 def recalled(status: Mapping[str, Any], name: RunName) -> PipelineRun | None:
-    """The run of this name as status has it, when it had ended; None when status does not say.
+    """The ended run of this name as status keeps it; None when status has none.
 
-    Engines keep records of runs for a while only. What was done is done all the same, and what had failed is not tried again
-    unasked.
+    Engines delete their records of runs after some time. A run that succeeded must still count then, and one that failed must not
+    be tried again unless a person asks.
     """
     stated = status.get("pipelineRun") or {}
     if stated.get("id") != name or stated.get("state") not in {state.value for state in FINISHED}:
-        return None  # What else it may say was not written by us.
+        return None  # No other content was written by us.
     return PipelineRun(
         name=name,
         state=RunState(stated["state"]),
@@ -148,9 +147,9 @@ def recalled(status: Mapping[str, Any], name: RunName) -> PipelineRun | None:
 
 
 def as_it_ended(run: PipelineRun, status: Mapping[str, Any]) -> PipelineRun:
-    """The run; of one that ended, what its pods told is as status has it: they are removed after some time.
+    """The run, with what its pods reported before they were removed, as far as status kept that.
 
-    That is when it began, and, where nobody knows any more, why it failed.
+    That is when it began and, if the engine no longer knows, why it failed.
     """
     before = recalled(status, run.name) if run.state in FINISHED else None
     if before is None or (before.attempt, before.retry_key) != (run.attempt, run.retry_key):
@@ -162,7 +161,7 @@ def as_it_ended(run: PipelineRun, status: Mapping[str, Any]) -> PipelineRun:
 
 
 def _poll(run: PipelineRun, now: datetime) -> float:
-    """A run that began a moment ago may end in a moment: look often at first, then every POLL seconds."""
+    """Seconds until the next check: short while the run is young, since it may be a short one, then POLL."""
     if run.started_at is None:
         return POLL
     return min(POLL, max(FIRST_POLL, 0.2 * (now - run.started_at).total_seconds()))
@@ -179,12 +178,12 @@ def _again_or_refuse(aspect: str, run: PipelineRun, report: Report, *, retry_key
         )
         return Outcome(verdict, attempt=next_attempt)
     if run.state in _BROKEN and report.failure is not None:
-        # The step had said so when its pod was deleted, or its Workflow: it would say the same again.
+        # The step reported its failure, and its pod or Workflow was deleted after that: another attempt would fail the same way.
         return Outcome(_refusal(aspect, run, report.failure), recheck_after=None)
     if run.state is RunState.SUCCEEDED and report.doubt:
         return Outcome(_doubtful(aspect, report), recheck_after=None)
     limit = MAX_INTERRUPTIONS if run.state is RunState.INTERRUPTED else MAX_FAILURES
-    # Whom others have to give way to decides nothing about the run: the queue itself sees to it that it waits.
+    # Preemption says nothing about the run itself, so it does not count as a failure. The queue makes it wait its turn.
     if run.attempts_with_key >= limit and run.reason != reasons.PREEMPTED:
         return Outcome(_given_up(aspect, run, report), recheck_after=None)
     wait = _backoff(run, now)
@@ -201,7 +200,7 @@ def _again_or_refuse(aspect: str, run: PipelineRun, report: Report, *, retry_key
 
 
 def _backoff(run: PipelineRun, now: datetime) -> timedelta:
-    """Time left before the next attempt: 1, 4, 16, then 30 seconds after the last one ended; none when nobody knows its end."""
+    """Time left before the next attempt: 1, 4, 16, then 30 seconds after the last one ended; none if its end is not known."""
     if run.finished_at is None:
         return timedelta()
     pause = timedelta(seconds=min(30, 4 ** max(run.attempts_with_key - 1, 0)))

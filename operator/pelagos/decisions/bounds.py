@@ -1,4 +1,4 @@
-"""How much of what data suppliers chose goes into a status, which the API server bounds. Pure."""
+"""Limits on how much supplier-chosen text goes into a status, whose size the API server limits. Pure."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ MOST_MEASURED = 20
 MOST_SLICES = 20
 MOST_FINDINGS = 30
 MOST_NAMES = 25
-"""Of each kind that a register of names tells."""
+"""Entries of each list that a register of names returns."""
 MOST_PARTS = 10
-"""Classes that became a part of one; with all others of MOST_NAMES, the largest part of a status."""
+"""Classes that were merged into one. Together with MOST_NAMES, this makes up the largest part of a status."""
 MOST_LEAKED = 20
 LONGEST = 500
 """Characters of a name or a warning."""
 
 
 def truncated(field: str, entries: Sequence[object], most: int, full: str) -> Truncated | None:
-    """That the first ``most`` entries of a list are shown alone, and where the whole one is; None when all are."""
+    """A note that status shows only the first ``most`` entries, with where the full list is; None when it shows all."""
     return Truncated(field=field, shown=most, total=len(entries), full=full) if len(entries) > most else None
 
 
 def short(value: Any) -> Any:
-    """The value with its texts cut to LONGEST."""
+    """The value with every string in it cut to LONGEST characters."""
     if isinstance(value, str):
         return value if len(value) <= LONGEST else f"{value[: LONGEST - 1]}\u2026"
     if isinstance(value, Mapping):

@@ -1,7 +1,8 @@
-"""Chains of checks, as which the rules of every kind are written. Pure.
+"""Chains of checks. The rules of every kind are written as one. Pure.
 
-A check asks one question of what is observed, and is named by what it finds. It says nothing (None), or passes on with what it
-contributes, or ends the chain: nothing after it can be judged yet. The tuple of a kind's checks, in order, is its specification.
+A check answers one question about what was observed, and is named after what it finds. It returns None if it has nothing to
+contribute, Passed if the next check is to follow, or Ended if nothing after it can be judged yet. The tuple of a kind's checks,
+in order, is its specification.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Passed:
-    """What a check contributes when those after it are asked, too.
+    """The contribution of a check after which the next one is asked.
 
-    Of ``status`` the fields that are set are published: None removes one, and one that is not set stays as it is.
+    Fields that are set in ``status`` are published; None removes a field. Fields that are not set stay as they are.
     """
 
     verdicts: tuple[Verdict, ...] = ()
@@ -31,7 +32,7 @@ class Passed:
 
 @dataclass(frozen=True)
 class Ended(Passed):
-    """What the last check contributes; ``recheck_after`` and ``ready`` are those of the decision."""
+    """The contribution of a check that ends the chain. ``recheck_after`` and ``ready`` become those of the decision."""
 
     recheck_after: float | None = None
     ready: Verdict | None = None
@@ -42,7 +43,7 @@ Check = Callable[[Observed], Passed | None]
 
 
 def evaluate(chain: Sequence[Check[Observed]], seen: Observed) -> Decision:
-    """Ask one check after the other until one ends the chain; the last one always does."""
+    """Ask one check after another until one ends the chain; the last one always does."""
     verdicts: tuple[Verdict, ...] = ()
     effects: tuple[Effect, ...] = ()
     status: dict[str, Any] = {}

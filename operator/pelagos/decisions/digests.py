@@ -10,11 +10,11 @@ from pelagos.ports.pipelines import RunName
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of the canonical JSON of ``value``: the same on every machine."""
+    """``sha256:`` and the hex SHA-256 of the canonical JSON of ``value``, which is the same on every machine."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
 def run_name(kind: str, uid: str, inputs_digest: str) -> RunName:
-    """Name of the one pipeline run for these inputs of this resource; fits in a Kubernetes label value."""
+    """Name of the one pipeline run for these inputs of this resource. Short enough for a Kubernetes label value."""
     return RunName(f"{kind}-{uid}-{inputs_digest.removeprefix('sha256:')[:12]}")

@@ -1,4 +1,4 @@
-"""Durations of specs, in the units in which they are needed."""
+"""Converts durations in specs to the units that are needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a decision may ask for. Each is one call of one port, idempotent by the name it carries."""
+"""The effects that a decision may ask for. Each is one call of one port, idempotent by the name in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pelagos.ports.cluster import Key
 class SubmitRun:
     """Make a pipeline run exist.
 
-    ``aside``: the condition that says why it was refused, where that is in the way of nothing else; empty: the pass fails.
+    ``aside``: the condition in which to report a refusal, if nothing else depends on the run. Empty: a refusal fails the pass.
     """
 
     request: pipelines.RunRequest
@@ -38,7 +38,7 @@ class CreateTrackedRun:
 
 @dataclass(frozen=True)
 class SealTrackedRun:
-    """Set our seal on the tracked run anew: somebody altered it, or it is one of an earlier key."""
+    """Replace the seal on the tracked run, because somebody altered it or it was made with an earlier key."""
 
     run_id: str
     seal: str
@@ -46,7 +46,7 @@ class SealTrackedRun:
 
 @dataclass(frozen=True)
 class SetOutcome:
-    """Say in the tracking server how the run stands."""
+    """Write the outcome of a tracked run to the tracking server."""
 
     run_id: str
     outcome: tracking.Outcome
@@ -61,7 +61,7 @@ class RegisterModel:
 
 @dataclass(frozen=True)
 class KeepRecord:
-    """Keep what was made where a later life of the resource finds it."""
+    """Put a result on record, where a later life of the resource finds it."""
 
     path: str
     record: Mapping[str, Any]
@@ -69,45 +69,45 @@ class KeepRecord:
 
 @dataclass(frozen=True)
 class ApplyService:
-    """Make the endpoint exist as wanted."""
+    """Make the endpoint exist as desired."""
 
     want: serving.DesiredService
 
 
 @dataclass(frozen=True)
 class RestartService:
-    """Kill a server that answers wrong."""
+    """Restart a server that hangs or answers wrong."""
 
     uid: str
 
 
 @dataclass(frozen=True)
 class StopService:
-    """Serve nothing until it is applied again."""
+    """Stop the endpoint's servers until it is applied again."""
 
     uid: str
 
 
 @dataclass(frozen=True)
 class RetireService:
-    """Remove what the engine that was set before made for it."""
+    """Remove what the serving engine that was configured before made for the service."""
 
     uid: str
 
 
 @dataclass(frozen=True)
 class DeleteResource:
-    """Have the API server delete the resource itself, as its owner asked for; what goes with it follows from deletionPolicy."""
+    """Have the API server delete the resource itself, as its owner asked. What else is removed follows from deletionPolicy."""
 
     key: Key
     uid: str
     why: str
-    """For the event."""
+    """The cause, for the message of the event."""
 
 
 @dataclass(frozen=True)
 class CreateOwned:
-    """Make a resource that goes with another one, by whose ``key`` and ``uid`` it is owned."""
+    """Create a resource that is owned by the one with ``key`` and ``uid``, and deleted with it."""
 
     key: Key
     uid: str
@@ -118,7 +118,7 @@ class CreateOwned:
 
 @dataclass(frozen=True)
 class RemoveOwned:
-    """Have such a resource deleted; one of its name that is not owned stays."""
+    """Delete such a resource. One of the same name with another owner stays."""
 
     key: Key
     uid: str
@@ -128,7 +128,7 @@ class RemoveOwned:
 
 @dataclass(frozen=True)
 class IssueToken:
-    """Put a token into a Secret of this name, which goes with the resource."""
+    """Put a token into a Secret of this name, which the resource owns."""
 
     key: Key
     uid: str
@@ -147,7 +147,7 @@ class RevokeToken:
 
 @dataclass(frozen=True)
 class PostEvent:
-    """Say about a resource what its conditions do not say. After a crash it may be said twice."""
+    """Post an event about something that the conditions do not say. After a crash it may be posted twice."""
 
     key: Key
     uid: str

@@ -1,4 +1,4 @@
-"""What a tenant may ask for. Pure; shared by the kinds that use GPUs, queues and priorities."""
+"""Limits on what a tenant may ask for. Pure; shared by the kinds that use GPUs, queues and priorities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pelagos.ports.tenants import Tenant
 
 @dataclass(frozen=True)
 class Excess:
-    """A resource asks for what its namespace may not have."""
+    """That a resource asks for more than its namespace may have."""
 
     reason: Reason
     message: str
@@ -20,8 +20,10 @@ class Excess:
 def exceeded(
     gpus: int, queue: str | None, tenant: Tenant, *, priority: str | None = None, replicas: int = 1
 ) -> Excess | None:
-    """That a resource asks for more GPUs, in all its replicas, for another queue, or another priority, than its namespace may
-    have; else None."""
+    """The first limit of the namespace that is exceeded; None when none is.
+
+    Limited are the GPUs of all replicas together, the queue, and the priority.
+    """
     return _gpus(gpus, tenant, replicas) or _queue(queue, tenant) or _priority(priority, tenant)
 
 

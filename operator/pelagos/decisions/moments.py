@@ -1,4 +1,4 @@
-"""Moments as they are written in status."""
+"""Points in time as status has them."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ def timestamp(moment: datetime) -> str:
 
 
 def parse(text: str | None) -> datetime | None:
-    """The moment that a status names; None when it names none."""
+    """The point in time that a status names; None when it names none."""
     return datetime.fromisoformat(text) if text else None

@@ -1,4 +1,4 @@
-"""From the resources in a spec to a placement on a cluster. Shared by the kinds; pure."""
+"""Turns the resources in a spec into a placement on a cluster. Shared by the kinds; pure."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 def threads(spec: PlacementSpec) -> int:
-    """As many as the processor cores that ``spec`` may use, rounded up."""
+    """The number of threads: the processor cores that ``spec`` may use, rounded up."""
     _, limit = processors.bounds(spec)
     return -(-limit // 1000)
 
 
 def place(spec: PlacementSpec, queue: str = "") -> Placement:
-    """The placement that ``spec`` asks for; ``queue`` is used when it names none."""
+    """The placement that ``spec`` asks for, in ``queue`` if it names none."""
     request, limit = processors.bounds(spec)
-    # Whole cores without a limit of their own are what threads say, as they always were.
+    # Whole cores without a separate limit are expressed by the number of threads alone, as in the first releases.
     is_plain = request == limit == 1000 * threads(spec)
     return Placement(
         memory=spec.memory or "",

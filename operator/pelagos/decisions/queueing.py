@@ -1,4 +1,4 @@
-"""How a run stands in its queue, as status says it; nothing is decided by it. Shared by the kinds that run pipelines."""
+"""A run's place in its queue, as status shows it. Nothing is decided by it. Shared by the kinds that run pipelines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def shown(run: PipelineRun) -> QueueStatus | None:
-    """None where nothing queues, and of a run that has ended."""
+    """The queue's name, the run's position and times in it; None when the engine reports no queue for the run."""
     found = run.queue
     if found is None or not found.name:
         return None

@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """At most one of ``result`` and ``failure`` is set; neither while the run goes on, or when it broke.
+    """At most one of ``result`` and ``failure`` is set; neither while the run is in progress, or when it crashed.
 
-    ``doubt`` says what is there and is not believed.
+    ``doubt`` says what was found and not trusted; empty when there was nothing of the kind.
     """
 
     result: Mapping[str, Any] | None = None
     failure: Mapping[str, Any] | None = None
     doubt: str = ""
     retry_key: str | None = None
-    """Of a result from a record: what it answered to. None: what the pipeline run does."""
+    """For a result from a record, the retry key that it was made under. None: that of the pipeline run."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Where a result is put on record, what every record of the resource says, and whether this result is on record already.
+    """Where a result goes on record (``path``, ``uri``), and whether it is there already.
 
-    ``newest`` is where it is put as the newest one, too.
+    ``of`` has the fields of every record of the resource; ``newest`` is the path of a second copy, as the newest record.
     """
 
     path: str = ""

@@ -1,4 +1,4 @@
-"""The rules across fields, for API servers that do not know CEL; and which frozen fields were changed."""
+"""Checks of the rules across fields, for API servers without CEL; and of fields that must not change."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def violation(spec: RuledSpec) -> str | None:
-    """The message of the first rule that ``spec`` breaks, with the offending value; None when it keeps all."""
+    """The message of the first rule that ``spec`` breaks, with the offending value; None when it breaks none."""
     for rule in spec.rules():
         if not rule.holds(spec):
             return f"{rule.message}; it is {_value(spec, rule.field)}"
@@ -21,7 +21,7 @@ def violation(spec: RuledSpec) -> str | None:
 
 
 def changed_frozen(frozen: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
-    """In words, the first frozen field whose value differs from the frozen one; None when all are as they were."""
+    """A message about the first field whose value differs from the frozen one; None when there is none."""
     for path, before, after in _differences("spec", frozen, now):
         return (
             f"{path} is immutable: this run was made with {_text(before)}, and the resource now says {_text(after)}. "
@@ -31,7 +31,7 @@ def changed_frozen(frozen: Mapping[str, Any], now: Mapping[str, Any]) -> str | N
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """In words, all fields of spec that have another value now; empty when none has."""
+    """A description of all fields of spec that have another value now; empty when there are none."""
     found = _differences("spec", before, now)
     return ", ".join(f"{path} is {_text(new)} (it was {_text(old)})" for path, old, new in found)
 

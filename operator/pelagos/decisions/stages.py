@@ -1,4 +1,4 @@
-"""Which stage a run is in, as its steps tell. For people: nothing is decided by it. Shared by the kinds that run pipelines."""
+"""The stage that a run is in, as its steps report it. Only shown, never decided by. Shared by the kinds that run pipelines."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from pelagos_contract.progress import Progress, Stage
 
 SKEW = timedelta(minutes=5)
-"""By how much the clocks of two nodes may differ; a stage that began outside of its run has no time that could be told."""
+"""By how much the clocks of two nodes may differ. If a stage began further than that outside its run, its time is not shown."""
 _BROKEN = frozenset({reasons.PIPELINE_FAILED, reasons.PIPELINE_INTERRUPTED})
 
 
 def current(told: Progress | None, run: PipelineRun | None) -> Stage | None:
-    """What the run does now; None when it does nothing, or does not say."""
+    """The stage that the run is in; None when it is not running, or does not report any."""
     return told.stage if told is not None and run is not None and run.state is RunState.RUNNING else None
 
 
 def last_ended(told: Progress | None) -> Stage | None:
-    """The last stage that is over; None when none is, or none is known."""
+    """The last stage that has ended; None when none has, or the run reports none."""
     return told.ended[-1].stage if told is not None and told.ended else None
 
 
 def shown(
     told: Progress | None, stated: StageProgress | None, run: PipelineRun | None, now: datetime
 ) -> dict[str, Any]:
-    """Fields of StageProgress; empty when nothing is known. ``stated`` is what status says of a run that has ended."""
+    """Fields of StageProgress; empty when nothing is known. Once a run has ended, ``stated``, from status, has its stages."""
     if told is None or run is None:
         ended = stated.stages if stated is not None and run is not None and run.state in FINISHED else None
         return {"stages": ended} if ended else {}
@@ -47,19 +47,19 @@ def shown(
 
 
 def ended_stage(stage: Stage, seconds: float) -> StageSeconds:
-    """As status has it."""
+    """An ended stage in its form in status, in whole seconds."""
     return StageSeconds(stage=stage.value, seconds=round(seconds))
 
 
 def located(verdict: Verdict, told: Progress | None) -> Verdict:
-    """What broke a run, with the stage that it was in."""
+    """The verdict; if the run broke, with the stage that it was in added to the message."""
     if told is None or told.stage is None or verdict.reason not in _BROKEN:
         return verdict
     return replace(verdict, message=f"in the stage {told.stage.value}: {verdict.message}")
 
 
 def beside(run: PipelineRun | None, words: str) -> str:
-    """What a run does, and what its engine has to say of it."""
+    """``words`` about what the run does, with the engine's own message appended if there is one."""
     return f"{words}; {run.message}" if run is not None and run.message else words
 
 

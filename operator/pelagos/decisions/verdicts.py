@@ -1,4 +1,4 @@
-"""What a decision consists of: verdicts about single aspects, effects to bring about, status fields, and when to look again."""
+"""The parts of a decision: verdicts about single aspects, effects, status fields, and when to make the next pass."""
 
 from __future__ import annotations
 
@@ -15,49 +15,49 @@ if TYPE_CHECKING:
 
 
 READY = "Ready"
-"""The summary of every kind."""
+"""The condition that summarizes all others, in every kind."""
 
 
 class ConditionState(Enum):
-    """How an aspect stands, and what that means for the summary."""
+    """The state of one aspect, and what it means for the summary."""
 
     DONE = "Done"
     """Holds."""
     PROGRESSING = "Progressing"
-    """On the way, by itself."""
+    """On its way, without anybody's help."""
     WAITING = "Waiting"
-    """Not possible yet: somebody else brings what is missing, and nobody need change the resource for it."""
+    """Not possible yet: something is missing that somebody else will bring, without a change of the resource."""
     FAILING = "Failing"
     """Broken, and recovering without anybody's help."""
     REFUSED = "Refused"
     """A person must change something."""
     UNKNOWN = "Unknown"
-    """Not known now: a system does not answer."""
+    """Not known at present, because a system does not answer."""
     PAUSED = "Paused"
     """Stopped because spec.suspend asks for it."""
     NOTED = "Noted"
-    """Does not hold, and does not stand in the way of Ready."""
+    """Does not hold, but does not keep the resource from being Ready."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One aspect: ``type`` of the condition, state, reason and message in words."""
+    """The verdict about one aspect: the condition's ``type``, its state, its reason, and a message for people."""
 
     type: str
     state: ConditionState
     reason: reasons.Reason
     message: str
     is_aside: bool = False
-    """Whether the summary does not count it: what it is about never stands in the way of anything else."""
+    """Whether the summary ignores it, because nothing else depends on what it is about."""
 
     @property
     def stops(self) -> bool:
-        """Whether what follows this aspect cannot be judged yet."""
+        """Whether aspects after this one cannot be judged yet."""
         return self.state not in {ConditionState.DONE, ConditionState.NOTED}
 
     @property
     def is_stuck(self) -> bool:
-        """Whether somebody else must bring or correct something."""
+        """Whether somebody has to bring or correct something."""
         return self.state in {ConditionState.REFUSED, ConditionState.WAITING}
 
 
@@ -69,16 +69,16 @@ _TOLD: Mapping[reasons.State, ConditionState] = {
 
 
 def obstacle(aspect: str, reason: reasons.Reason, message: str) -> Verdict:
-    """The verdict that something stands in the way, as the table of reasons says of what kind it is."""
+    """A verdict about an obstacle. Its state follows from that of its reason, and is REFUSED unless that says otherwise."""
     return Verdict(aspect, _TOLD.get(reason.state, ConditionState.REFUSED), reason, message)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What must hold next.
+    """What to report and what to do next.
 
-    ``status`` holds the fields to publish; a field that is not named stays as it is, None removes it. ``recheck_after`` is in
-    seconds; None: only when something changes.
+    ``status`` holds the fields to publish: None removes a field, and one that is absent stays as it is. ``recheck_after`` is in
+    seconds; with None, only a change leads to the next pass.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -86,11 +86,11 @@ class Decision:
     status: Mapping[str, Any] = field(default_factory=dict)
     recheck_after: float | None = None
     ready: Verdict | None = None
-    """The summary when everything is done; its reason and message show in kubectl get."""
+    """The summary if no aspect stands in the way; ``kubectl get`` shows its reason and message."""
 
 
 def summary(decision: Decision) -> Verdict:
-    """Ready: the first aspect that stands in the way, else the decision's own word."""
+    """The verdict on Ready: that of the aspect which is most in the way, by the order below, else ``decision.ready``."""
     order = (
         ConditionState.PAUSED,
         ConditionState.REFUSED,

@@ -1,4 +1,4 @@
-"""What must hold next for a Dataset. The chain below is the specification; each check is where its name says."""
+"""Decides what to do next for a Dataset. The chain below is the specification; each check is in the module that its name says."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     source.rejected,  # ends: SourceRejected
     source.missing,  # ends: SourceNotFound
     source.empty,  # ends: SourceEmpty
-    preparation.limits_exceeded,  # ends: QueueNotAllowed; what runs was allowed, and stays
+    preparation.limits_exceeded,  # ends: QueueNotAllowed; a run that exists was allowed, and stays
     source.found,  # SourceResolved: Found
     preparation.made_by_former_values,  # ends: MadeAgain; an attempt is due, and an upgrade changed a default or an algorithm
-    # How far is the version of its present content?
+    # How far has the version of its present content got?
     preparation.inputs_published,  # status.inputsDigest, madeFrom, store, storagePrefix
     preparation.run_published,  # status.pipelineRun
     preparation.progress_published,  # status.progress
     removal.in_the_way,  # ends: RemovingVersions; an attempt is due, or its version is among those that are being removed
     preparation.attempt_due,  # submits a run, or cancels one
     preparation.without_result,  # ends: Queued, Running, Retrying, PipelineFailed, or what the step says
-    # It is there.
+    # The version exists.
     versions.counted,  # status.version, images, splits, quality, files, ...
     removal.published,  # status.versions, removals; removes versions beyond spec.history.keep that nothing uses
     versions.listed,  # status.classes, excluded, warnings, truncated
     fair.judged,  # status.fair; FairPassed: FairEnough or FairScoreTooLow
-    publication.judged,  # status.publication; Published: Published, DraftMade, NotAskedFor, or what is in its way
+    publication.judged,  # status.publication; Published: Published, DraftMade, NotAskedFor, or the obstacle
     versions.result_on_record,  # status.record; keeps it
     quality.judged,  # QualityPassed: QualityPassed, NoQualityGates, or QualityFailed, which stops unless onFail is Warn
-    versions.ready,  # ends: VersionReady; looks at the source again after spec.refresh
+    versions.ready,  # ends: VersionReady; checks the source again after spec.refresh
 )
 
 
 def decide(seen: Observed) -> Decision:
-    """Name what must hold next; touch nothing."""
+    """Evaluate the chain. Pure."""
     return chains.evaluate(CHAIN, seen)

@@ -1,4 +1,4 @@
-"""What is to be said of the slices of a version by spec.bias: warnings, in words. Like gates, it is no part of a version."""
+"""Warnings about a version's slices, by the bounds in spec.bias. Like gates, the bounds are not part of the version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_NAMED = 5
 
 
 def warnings(bounds: BiasBounds | None, slices: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What does not hold; nothing where spec.bias is not set. ``slices`` are those of the result."""
+    """A message for each bound that does not hold; none if spec.bias is not set. ``slices`` are those of the result."""
     if bounds is None:
         return []
     known = [str(one["name"]) for one in slices]
@@ -31,7 +31,7 @@ def warnings(bounds: BiasBounds | None, slices: Sequence[Mapping[str, Any]]) -> 
 
 
 def _plain(name: object) -> str:
-    """``depthBand``, as fields of specs are written, is the slice ``depth band``."""
+    """The name without spaces and case, so that ``depthBand``, as specs spell it, matches the slice ``depth band``."""
     return "".join(str(name).split()).lower()
 
 
@@ -40,7 +40,7 @@ def _said(one: Mapping[str, Any], share: Decimal) -> Iterator[str]:
     few = [entry for entry in smallest if int(entry["images"]) < share * images]
     if few:
         told = ", ".join(f"{entry['value']} ({entry['images']})" for entry in few[:MOST_NAMED])
-        # A result names the smallest ones alone.
+        # A result lists only the smallest values, so there may be more that are too small.
         more = "at least " if len(few) == len(smallest) < int(one["values"]) else ""
         yield (
             f"spec.bias.minShare: {more}{len(few)} of {one['values']} values of {name} have less than {share} of the {images}"

@@ -1,14 +1,14 @@
-"""The conditions of a Dataset, in the order in which they come about."""
+"""The conditions of a Dataset, in the order in which they become True."""
 
 from __future__ import annotations
 
 SOURCE_RESOLVED = "SourceResolved"
-"""The source is there, may be read, and holds files."""
+"""The source exists, may be read, and contains files."""
 PREPARED = "Prepared"
-"""The newest version is of the source's present content and the present recipe."""
+"""The newest version was made from the source's present content and the present recipe."""
 QUALITY_PASSED = "QualityPassed"
 """The newest version keeps the bounds of spec.quality."""
 FAIR_PASSED = "FairPassed"
-"""The newest version is as FAIR as spec.fair asks before it is published."""
+"""The newest version is as FAIR as spec.fair requires before publication."""
 PUBLISHED = "Published"
 """The version that spec.publish asks for is published in its repository."""

@@ -1,4 +1,4 @@
-"""How FAIR the newest version is, and whether that is enough to publish it. It never stands in the way of training."""
+"""How FAIR the newest version is, and whether that is enough to publish it. Training never depends on it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pelagos_contract.metadata import Metadata
 from pelagos_contract.publication import PUBLISHED, is_trial, repository_name
 
 MOST_NAMED = 4
-"""Pieces of advice in a message."""
+"""How many pieces of advice a message has at most."""
 
 
 def judged(seen: Observed) -> Passed:
-    """What people say is judged anew whenever they change it; no run is needed for that."""
+    """FairPassed and status.fair. Judged in every pass, because metadata can change and no run is needed to judge it."""
     found = evaluation.built_in(_facts(seen))
     fair = _status(found)
     return Passed((_verdict(seen, found, fair),), status=DatasetStatus(fair=fair))
@@ -50,7 +50,7 @@ def _facts(seen: Observed) -> Facts:
 
 
 def _status(found: evaluation.Evaluation) -> Fair:
-    """Rounded down: 74.9 is not the 75 that somebody asked for."""
+    """The scores in status, rounded down: 74.9 must not pass for the 75 that somebody requires."""
     means = {name: math.floor(found.of(name) or 0) for name in PRINCIPLES}
     return Fair(score=math.floor(found.score or 0), failed=list(found.failed), **means)
 

@@ -1,4 +1,4 @@
-"""What a version of a Dataset is made from, and the names and keys that follow from it."""
+"""What a version of a Dataset is made from, and the names and keys derived from that."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DECISIVE = frozenset(str(field.alias) for field in Recipe.model_fields.values())
 
 @dataclass(frozen=True)
 class Inputs:
-    """All that a version is made from: its recipe in canonical form, the source's content, and versions of algorithms."""
+    """All that a version is made from: the recipe in canonical form, the source's fingerprint, and versions of algorithms."""
 
     recipe: Mapping[str, Any]
     source: str
@@ -29,7 +29,7 @@ class Inputs:
 
     @cached_property
     def digest(self) -> str:
-        """Key of the one pipeline run."""
+        """Identifies the inputs, and so the one pipeline run for them."""
         versions = algorithms.canonical(self.algorithms)
         return digests.digest(
             {"recipe": self.recipe, "source": self.source} | ({"algorithms": versions} if versions else {})
@@ -38,9 +38,9 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Earlier:
-    """The inputs of the last run, as status or a record has them; ``digest`` is theirs.
+    """The inputs of the last run, as status or a record has them, with their ``digest``.
 
-    ``noted`` is None where status has the digest alone, as those of the first releases.
+    ``noted`` is None where only the digest is known, as in the first releases.
     """
 
     digest: str
@@ -48,35 +48,35 @@ class Earlier:
 
     @property
     def algorithms(self) -> algorithms.Versions:
-        """Those that are not there have version 1."""
+        """The versions of algorithms that the last run used; those that are absent have version 1."""
         return self.noted.algorithms if self.noted is not None else {}
 
 
 def request(spec: DatasetSpec) -> dict[str, Any]:
-    """The request of the preparation pipeline: what decides the content of a version, and nothing else."""
+    """The request to the preparation pipeline: the fields of spec that decide the content of a version, and no others."""
     dumped = spec.model_dump(by_alias=True, mode="json", exclude_none=True)
     return {name: value for name, value in dumped.items() if name in DECISIVE}
 
 
 def recipe(spec: DatasetSpec) -> dict[str, Any]:
-    """The same in canonical form."""
+    """The same fields in canonical form."""
     return {name: value for name, value in HISTORY.canonical(spec).items() if name in DECISIVE}
 
 
 def inputs(spec: DatasetSpec, fingerprint: Fingerprint) -> Inputs:
-    """What a version would be made from now."""
+    """What a version would be made from now, with this release's defaults and algorithms."""
     versions = algorithms.of_preparation(spec.format, spec.task)
     return Inputs(recipe(spec), fingerprint.digest, versions)
 
 
 def earlier(status: Mapping[str, Any]) -> Earlier | None:
-    """What status says of the last run; None before the first."""
+    """The inputs of the last run, from status; None before the first run."""
     digest, noted = status.get("inputsDigest"), status.get("madeFrom")
     return Earlier(digest, MadeFrom.model_validate(noted) if noted else None) if digest else None
 
 
 def keyed(spec: DatasetSpec, fingerprint: Fingerprint, generation: int, before: Earlier | None) -> Inputs:
-    """What the run that counts is made from: as before, where nothing but defaults or algorithms of ours changed since."""
+    """The inputs of the run that counts now. Those of before, if only our defaults or algorithms have changed since."""
     now = inputs(spec, fingerprint)
     if before is None:
         return now
@@ -88,7 +88,7 @@ def keyed(spec: DatasetSpec, fingerprint: Fingerprint, generation: int, before: 
 
 
 def reason(before: Earlier | None, key: Inputs, now: Inputs) -> str | None:
-    """Why ``now`` is made, where an upgrade has a part in that. ``key``: what counted so far."""
+    """Why a version is made from ``now``, if an upgrade is part of the cause; else None. ``key``: the inputs until now."""
     if before is None:
         return None
     if before.digest == now.digest:
@@ -100,12 +100,12 @@ def reason(before: Earlier | None, key: Inputs, now: Inputs) -> str | None:
 
 
 def differences(before: Inputs, now: Inputs) -> str:
-    """In words, what an upgrade changed; empty when nothing."""
+    """A description of what an upgrade changed between two inputs; empty when nothing."""
     recipes = HISTORY.completed(before.recipe, Recipe), HISTORY.completed(now.recipe, Recipe)
     found = (algorithms.differences(before.algorithms, now.algorithms), rules.differences(*recipes))
     return ", ".join(filter(None, found))
 
 
 def name_run(uid: str, digest: str) -> RunName:
-    """Name of that run."""
+    """Name of the run that prepares a version from the inputs with this digest."""
     return digests.run_name("dataset", uid, digest)

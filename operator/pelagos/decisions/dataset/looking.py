@@ -1,7 +1,7 @@
-"""When a source that is fetched is looked at again: its run is started once more, under another retry key.
+"""When to check a fetched source again: its run is then started once more, under another retry key.
 
-Nobody but a step asks its server: the operator has no credentials for it. A step that finds what it knows brings nothing.
-So is a run that a register of names did not answer, whatever its source.
+Only a step can ask the source's server, because the operator has no credentials for it. A step that finds nothing new brings
+nothing. A run that failed because a register of names did not answer is started again in the same way, whatever its source.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from pelagos_contract.failures import Reason
 
 USUAL, USUAL_FETCHED = "10m", "24h"
 SECRET_POLL = 60.0
-"""Seconds after which a step looks again whether its Secret is whole: it alone can read it."""
+"""Seconds after which a step checks again whether its Secret is complete, since only the step can read it."""
 WAITING_POLL = 600.0
-"""Seconds after which what was not there is looked for again, such as a record that is not published yet."""
+"""Seconds after which something missing is looked for again, such as a record that is not published yet."""
 _WAITING = frozenset(reason.value for reason in Reason if reason.state == "waiting")
 _KEY = re.compile(r"(?P<given>.*)@(?P<at>[0-9TZ:-]{20})", re.DOTALL)
 
 
 def period(seen: Observed) -> float:
-    """Seconds between two looks at a source that is well."""
+    """Seconds between two checks of a source without problems."""
     usual = USUAL_FETCHED if seen.spec.source.path is None else USUAL
     return durations.seconds(seen.spec.refresh or usual)
 
 
 def key(seen: Observed) -> str:
-    """The retry key: what a person gave and, of a source that is looked at again, which look it is."""
+    """The retry key: what a person gave and, for a source that is checked again, which check it is."""
     if seen.spec.source.path is not None and not _asks_a_register(seen):
         return seen.retry
     run = seen.run
@@ -49,8 +49,11 @@ def _given(key: str) -> str:
 
 
 def _passes(seen: Observed) -> bool:
-    """Whether another look may tell something else: of content that is pinned, only one that failed; of what lies on the data
-    volume, whose changes are seen, only one that a register of names did not answer."""
+    """Whether another check may find something else.
+
+    For pinned content only if the last one failed. For content on the data volume, whose changes are noticed anyway, only if a
+    register of names did not answer.
+    """
     if seen.spec.source.path is not None:
         return (seen.report.failure or {}).get("reason") == Reason.TAXONOMY_UNAVAILABLE
     return seen.spec.source.is_looked_at_again or seen.report.result is None

@@ -1,4 +1,4 @@
-"""All that decisions about a Dataset go by."""
+"""Everything that decisions about a Dataset are based on."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from pelagos_contract.progress import Progress as Told
 
 @dataclass(frozen=True)
 class Publishing:
-    """What is known of the publication of versions."""
+    """What is known about the publication of versions."""
 
     run: PipelineRun | None = None
-    """From Pipelines, by the name that the uid gives: of all versions the same. None: never started, or not asked for."""
+    """From Pipelines, by a name derived from the uid, the same for all versions. None: never started, or not asked for."""
     report: Report = field(default_factory=Report)
-    """From Objects: what ``run`` left, with the retry key that it answers."""
+    """From Objects: the report that ``run`` left, with the retry key that it was made under."""
     folder: str = ""
-    """Where it leaves that."""
+    """Where ``run`` leaves its report."""
     known: Publication | None = None
-    """From status or, when that was lost, from the record that was kept last: what was published last. None: nothing."""
+    """From status or, when that was lost, from the newest record: what was published last. None: nothing."""
     owners: tuple[str, ...] = ()
-    """Uids of the resource and of those that had its name before, by the record that was kept last."""
+    """From the newest record: uids of the resource and of those that had its name before."""
     now: datetime | None = None
-    """From the clock that noted the times of ``run``."""
+    """The time by the clock that the times of ``run`` are from. None: there is nothing to observe."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """All that is known about a Dataset, read once by reconcilers/datasets.gather."""
+    """Everything that is known about a Dataset, read once by reconcilers/datasets.gather."""
 
     spec: DatasetSpec
     """From the resource, its defaults filled in."""
@@ -49,58 +49,57 @@ class Observed:
     retry: str
     """From the retry annotation; empty without one."""
     fingerprint: Fingerprint | None
-    """From Volumes, or from spec for what is elsewhere: what tells the source's present content from another. None: the source
-    is missing, or ``source_error``."""
+    """From Volumes, or from spec for a source elsewhere: identifies the source's present content. None: the source is missing,
+    or ``source_error`` is set."""
     source_error: str | None
-    """From Volumes: why the source may not be read. None: it may, or is missing."""
+    """From Volumes: why the source may not be read. None: it may be read, or is missing."""
     run: PipelineRun | None
-    """From Pipelines, by the name that recipe and fingerprint give, or from status when the engine has forgotten it. None: never
+    """From Pipelines, by a name derived from recipe and fingerprint, or from status when the engine has forgotten it. None: never
     started, or there is no fingerprint."""
     report: Report
-    """From Objects: what ``run`` left, or what is on record for the same inputs. Empty: neither result nor failure."""
+    """From Objects: the report that ``run`` left, or what is on record for the same inputs. Empty: neither result nor failure."""
     superseded: tuple[PipelineRun, ...]
-    """From Pipelines: runs for an earlier recipe or content that go on."""
+    """From Pipelines: unfinished runs for an earlier recipe or content."""
     history: tuple[DatasetVersion, ...]
-    """From status or, when that was lost, from the record that was kept last: the versions published so far, the newest first."""
+    """From status or, when that was lost, from the newest record: the versions until now, newest first."""
     data_root: str
-    """From the tenant settings: the folder that a path in spec.source is below."""
+    """From the tenant settings: the folder that paths in spec.source are relative to."""
     store: str
-    """Where versions are put: where those before are, by status, report or record; else the namespace's folder for this uid."""
+    """The folder for versions: that of earlier ones, by status, report or record, else the namespace's folder for this uid."""
     report_folder: str
-    """Where the run leaves its report; empty without a fingerprint."""
+    """Where ``run`` leaves its report; empty without a fingerprint."""
     now: datetime
-    """From the clock that noted the run's own times."""
+    """The time by the clock that the times of ``run`` are from."""
     tenant: Tenant = Tenant()
     """From Tenants, with the storage prefix that the Dataset began with."""
     storage_seal: str = ""
-    """From Authority: goes into status beside the storage prefix."""
+    """From Authority: the seal that goes into status beside the storage prefix."""
     record: Recording = field(default_factory=Recording)
-    """From Objects and status: where the result is put on record, and whether it is. Empty without a fingerprint."""
+    """From Objects and status: where the result goes on record, and whether it is there. Empty without a fingerprint."""
     removals: Removals = field(default_factory=Removals)
-    """From status: versions that are being removed, and what was removed so far."""
+    """From status: versions that are being removed, and totals of what was removed before."""
     removal_run: PipelineRun | None = None
-    """From Pipelines, by the name that these versions give. None: nothing is being removed, or its run has yet to begin."""
+    """From Pipelines, by a name derived from these versions. None: nothing is being removed, or its run has yet to begin."""
     removal_report: Report = field(default_factory=Report)
-    """From Objects: what ``removal_run`` left."""
+    """From Objects: the report that ``removal_run`` left."""
     removal_folder: str = ""
-    """Where it leaves that."""
+    """Where ``removal_run`` leaves its report."""
     publishing: Publishing = field(default_factory=Publishing)
     """From Pipelines, Objects and status."""
     users: Mapping[str, str] | None = field(default_factory=dict)
-    """From the cache: what names a version that is being removed or may be, by the version. None: not all resources are known."""
+    """From the cache: by version that is or may be removed, a description of what uses it. None: not all resources are known."""
     is_gone: bool = False
-    """From Objects: the version that the run made was removed since, because content came back that had been replaced."""
+    """From Objects: the version that ``run`` made was removed since. It is needed again when the source has that content back."""
     generation: int = 1
     """From the resource's metadata."""
     earlier: Earlier | None = None
-    """From status or, in a resource without any, from the record that was kept last: what the last run was made from. None: there
-    was none."""
+    """From status or, in a resource without any, from the newest record: the inputs of the last run. None: there was none."""
     keyed: Inputs | None = None
-    """What ``inputs`` are, as the name of ``run`` follows from them. None: not found out yet, or there is no fingerprint."""
+    """The inputs that the name of ``run`` is derived from. None: not computed yet, or there is no fingerprint."""
     metadata_digest: str | None = None
-    """From status: of the metadata that is on record with the newest version. None: there is none."""
+    """From status: the digest of the metadata on record with the newest version. None: there is none."""
     time_of_day: datetime | None = None
-    """From the clock, for people. None: ``now``."""
+    """From the clock, for times that people read. None: use ``now``."""
 
     @property
     def content(self) -> Fingerprint:
@@ -109,10 +108,10 @@ class Observed:
         return self.fingerprint
 
     told: Told | None = None
-    """From Objects: how far the steps of ``run`` say that it is, for show alone. None: they say nothing that can be believed, or
-    ``stated`` has the last that they will ever say."""
+    """From Objects: the progress that the steps of ``run`` report, for people only. None: there is none that can be trusted, or
+    ``stated`` has the final one."""
     stated: Progress | None = None
-    """From status: the last that was said of it. None: nothing yet."""
+    """From status: the progress as it was last published. None: nothing yet."""
 
     @cached_property
     def now_inputs(self) -> Inputs:
@@ -121,11 +120,11 @@ class Observed:
 
     @cached_property
     def inputs(self) -> Inputs:
-        """What ``run`` is made from. For checks after source.missing."""
+        """The inputs of ``run``. For checks after source.missing."""
         return self.keyed or identity.keyed(self.spec, self.content, self.generation, self.earlier)
 
     @property
     def result(self) -> Mapping[str, Any]:
-        """What the preparation reported. For checks after preparation.without_result."""
+        """The preparation's result. For checks after preparation.without_result."""
         assert self.report.result is not None
         return self.report.result

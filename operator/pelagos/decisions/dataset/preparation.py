@@ -1,4 +1,4 @@
-"""The pipeline run that prepares a version: started, followed, started again, ended, or given up."""
+"""The pipeline run that prepares a version: when to start, watch, repeat, end or give it up."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from pelagos_contract.sources import SOURCES
 from pelagos_contract.tags import RESOURCE_TAG
 
 TIME_LIMIT = 24 * 3600
-"""Seconds after which a cluster ends a preparation by itself."""
+"""Seconds after which the cluster ends a preparation."""
 
 
 def outcome(seen: Observed) -> Outcome:
-    """What to do about the pipeline run; a new retry key has the source looked at again after a success, too."""
+    """What to do about the pipeline run. A new retry key makes it check the source again, even after a success."""
     if seen.is_gone and seen.run is not None and seen.run.state in FINISHED:
         message = "the source has the content again of a version that was removed; it is made again"
         again = Verdict(PREPARED, ConditionState.PROGRESSING, reasons.RETRYING, message)
@@ -40,12 +40,12 @@ def outcome(seen: Observed) -> Outcome:
 
 
 def superseded(seen: Observed) -> Passed:
-    """Nobody waits for what they make any more."""
+    """Cancels runs whose versions nobody waits for any more."""
     return Passed(effects=tuple(CancelRun(old.name) for old in seen.superseded))
 
 
 def suspended(seen: Observed) -> Ended | None:
-    """The versions that are there can be trained on all the same."""
+    """Ends the chain if spec.suspend is set, and cancels the runs. Existing versions can still be trained on."""
     if not seen.spec.suspend:
         return None
     runs = seen.run is not None and seen.run.state not in FINISHED
@@ -58,7 +58,7 @@ def suspended(seen: Observed) -> Ended | None:
 
 
 def limits_exceeded(seen: Observed) -> Ended | None:
-    """No attempt beyond what the namespace may have. What runs or waits was allowed when submitted, and stays."""
+    """Ends the chain before an attempt that exceeds the namespace's limits. Runs that exist were allowed when submitted."""
     excess = limits.exceeded(0, seen.spec.resources.queue, seen.tenant, priority=seen.spec.priority)
     judged = outcome(seen)
     if excess is None or (judged.attempt is None and not judged.withdraw):
@@ -70,7 +70,11 @@ def limits_exceeded(seen: Observed) -> Ended | None:
 
 
 def made_by_former_values(seen: Observed) -> Ended | None:
-    """What is there stays as it was made; what is made now is by the values of now. The next pass looks for that run."""
+    """Ends the chain if an attempt is due and an upgrade has changed its inputs.
+
+    What exists stays as it was made, but anything new is made by the present defaults and algorithms. The new digest goes into
+    status first, and the next pass looks for the run of that name.
+    """
     if outcome(seen).attempt is None or seen.inputs.digest == seen.now_inputs.digest:
         return None
     noted = made_from(seen, seen.now_inputs)
@@ -80,7 +84,7 @@ def made_by_former_values(seen: Observed) -> Ended | None:
 
 
 def inputs_published(seen: Observed) -> Passed:
-    """What the run is for, and where its version is put."""
+    """Publishes the inputs of the run, and where its version goes."""
     status = DatasetStatus(
         store=seen.store,
         inputs_digest=seen.inputs.digest,
@@ -92,7 +96,7 @@ def inputs_published(seen: Observed) -> Passed:
 
 
 def run_published(seen: Observed) -> Passed | None:
-    """Where the run is and, once it has ended, how: for when the engine has forgotten it."""
+    """Publishes the run and, once it has ended, its outcome, in case the engine forgets it."""
     if seen.run is None:
         return None
     run = seen.run
@@ -100,7 +104,7 @@ def run_published(seen: Observed) -> Passed | None:
 
 
 def progress_published(seen: Observed) -> Passed | None:
-    """For show alone."""
+    """Publishes the progress, for people only."""
     if seen.run is None:
         return None
     told, found = seen.told, stages.shown(seen.told, seen.stated, seen.run, seen.time_of_day or seen.now)
@@ -112,7 +116,7 @@ def progress_published(seen: Observed) -> Passed | None:
 
 
 def attempt_due(seen: Observed) -> Passed:
-    """One that waits for what nobody asks for any more is canceled; one that is due is submitted."""
+    """Submits an attempt that is due. Cancels a run that waits for something that is no longer asked for."""
     judged, effects = outcome(seen), list[Effect]()
     if judged.attempt is not None:
         effects.append(SubmitRun(_request(seen, judged.attempt)))
@@ -122,7 +126,7 @@ def attempt_due(seen: Observed) -> Passed:
 
 
 def without_result(seen: Observed) -> Ended | None:
-    """It goes on, failed, or is not to go on."""
+    """Ends the chain while the run has no result: it is in progress, has failed, or was given up."""
     judged = outcome(seen)
     if judged.succeeded and seen.report.result is not None:
         return None
@@ -133,7 +137,7 @@ def without_result(seen: Observed) -> Ended | None:
 
 
 def made_from(seen: Observed, inputs: Inputs) -> MadeFrom:
-    """What status and records note of the inputs of a run."""
+    """The inputs of a run in the form that status and records keep."""
     return MadeFrom(
         generation=seen.generation,
         recipe=dict(inputs.recipe),

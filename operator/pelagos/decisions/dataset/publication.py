@@ -1,7 +1,7 @@
-"""The version that spec.publish asks for, put into its repository: by a run of the data plane, which alone is given the token.
+"""Puts the version that spec.publish asks for into its repository, by a run of the data plane, which alone gets the token.
 
-There is one run for a Dataset, started again for each version and whenever what is asked changes: two would work on one draft.
-Whatever becomes of it stands in the way of nothing else; trainings need no publication. What is published stays so.
+A Dataset has one such run, which is started again for each version and whenever the request changes: two runs would work on the
+same draft. Nothing else depends on its outcome, and trainings need no publication. What is published stays published.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from pelagos_contract.tags import RESOURCE_TAG
 TIME_LIMIT = 24 * 3600
 NEVER = float("inf")
 PAUSES: Mapping[str, float] = {Reason.REPOSITORY_SECRET_INCOMPLETE: 60.0, Reason.REPOSITORY_AWAY: 600.0}
-"""Seconds after which a publication is tried again that failed for a reason that may go by itself."""
+"""Seconds until a publication is tried again that failed for one of these reasons, which may resolve themselves."""
 PAUSE = 3600.0
-"""The same for others: a token may have been replaced, or a draft be finished, and nobody tells us."""
+"""The same for any other reason: a token may have been replaced, or a draft finished, without our knowing."""
 LONGEST_PAUSE = 24 * 3600.0
-"""The longer it is stuck, the longer are the pauses, up to this."""
+"""Pauses grow with the time for which a publication is stuck, up to this."""
 STUCK = "PublicationStuck"
 """Reason of the event."""
 _NEEDED = ("title", "creators")
@@ -57,7 +57,7 @@ class _Version:
 
 @dataclass(frozen=True)
 class Whose:
-    """A Dataset, and where it works: what a run is made from beside its request."""
+    """A Dataset and its places of work: what a run needs in addition to its request."""
 
     spec: DatasetSpec
     namespace: str
@@ -69,17 +69,17 @@ class Whose:
 
 
 def name_run(uid: str) -> RunName:
-    """Name of the run that publishes."""
+    """Name of the run that publishes versions of the Dataset with this uid."""
     return digests.run_name("dataset", uid, digests.digest({"publish": uid}))
 
 
 def name_discard(uid: str) -> RunName:
-    """Name of the run that discards the draft of a Dataset that goes."""
+    """Name of the run that discards the draft of a deleted Dataset."""
     return digests.run_name("dataset", uid, digests.digest({"discard": uid}))
 
 
 def judged(seen: Observed) -> Passed:
-    """How the publication stands, and what is done next for it."""
+    """The Published condition, status.publication, and the effects that come next."""
     verdict, effects = _verdict_and_effects(seen)
     told, known = published_versions.current(seen), seen.publishing.known
     stuck = _stuck_since(seen, verdict)
@@ -95,7 +95,7 @@ def judged(seen: Observed) -> Passed:
 
 
 def pause(seen: Observed) -> float:
-    """Seconds after which it is looked at again."""
+    """Seconds until the publication needs another pass."""
     asked = seen.spec.publish
     if asked is None or _gate(seen, asked) is not None or _is_out(seen, asked):
         return NEVER
@@ -104,7 +104,7 @@ def pause(seen: Observed) -> float:
 
 
 def discard_request(whose: Whose, owners: Sequence[str], folder: str) -> RunRequest:
-    """The run that discards the draft of a Dataset that goes."""
+    """The run that discards the draft of a deleted Dataset."""
     asked = whose.spec.publish
     assert asked is not None
     document = {
@@ -141,7 +141,7 @@ def _request(seen: Observed, asked: Publish, version: _Version, number: int, ret
 
 
 def _run_request(whose: Whose, name: RunName, document: object, folder: str) -> RunRequest:
-    """A run of the data plane whose step is given the token: the Secret is named here, and its content is nowhere."""
+    """A run of the data plane whose step gets the token. The request only names the Secret; its content is never in it."""
     spec, tenant = whose.spec, whose.tenant
     assert spec.publish is not None
     reference = spec.publish.zenodo.secret_ref
@@ -183,7 +183,7 @@ def _verdict_and_effects(seen: Observed) -> tuple[Verdict, list[Effect]]:
     judged = _outcome(seen)
     if judged.succeeded:
         return _there(seen), []
-    # What was asked for before must not go on: it may be what nobody wants to have published any more.
+    # A run for an earlier request must not continue: it might publish what nobody wants to be published any more.
     if run is not None and is_running and _given(run.retry_key) != _base(seen, asked):
         return judged.verdict, ending
     effects: list[Effect] = []
@@ -209,7 +209,7 @@ def _outcome(seen: Observed) -> Outcome:
     key, told = _key(seen, asked), published_versions.result(seen)
     report = publishing.report
     if told is not None:
-        # Of whichever request it is: only that of now is an answer.
+        # There is one report for all requests. It counts only if it is about the present one.
         report = replace(report, retry_key=told.retry) if told.retry == key else replace(report, result=None)
     return attempts.judge(
         PUBLISHED, publishing.run, report, retry_key=key, now=publishing.now or seen.now, looks_at_the_world=True
@@ -217,7 +217,7 @@ def _outcome(seen: Observed) -> Outcome:
 
 
 def _gate(seen: Observed, asked: Publish) -> Verdict | None:
-    """What must hold before anything is begun."""
+    """The condition that must be met before publishing begins, if one is not; else None."""
     version = _version(seen, asked)
     if version is None:
         return _refused(
@@ -246,7 +246,7 @@ def _refused(reason: reasons.Reason, message: str) -> Verdict:
 
 
 def _version(seen: Observed, asked: Publish) -> _Version | None:
-    """The version that is meant; None when it is not listed."""
+    """The version that spec.publish asks for; None when it is not listed."""
     result = seen.result
     listed = removal.history(seen)
     entry = next((each for each in listed if each.version == (asked.version or result["version"])), None)
@@ -261,14 +261,14 @@ def _version(seen: Observed, asked: Publish) -> _Version | None:
 
 
 def _said(seen: Observed) -> Metadata:
-    """What people say, with the source that the version is derived from. Of an older version nobody knows that any more."""
+    """The Dataset's metadata, with the DOI of the source that the version is derived from, which is known of the newest only."""
     asked, said = seen.spec.publish, seen.spec.metadata or Metadata()
     is_newest = asked is None or asked.version in {None, seen.result["version"]}
     return said.derived((seen.result.get("origin") or {}).get("doi")) if is_newest else said
 
 
 def _base(seen: Observed, asked: Publish) -> str:
-    """What is asked for, in short: when it changes, it is done again."""
+    """A digest of what is asked for. When it changes, publishing begins again."""
     version = _version(seen, asked)
     told = {
         "version": version.digest if version is not None else None,
@@ -280,7 +280,7 @@ def _base(seen: Observed, asked: Publish) -> str:
 
 
 def _key(seen: Observed, asked: Publish) -> str:
-    """The retry key: what is asked for and, when that failed a while ago, which try it is."""
+    """The retry key: the digest of the request and, if it failed and the pause is over, which try it is."""
     base, run = _base(seen, asked), seen.publishing.run
     if run is None or _given(run.retry_key) != base:
         return base
@@ -293,7 +293,7 @@ def _given(key: str) -> str:
 
 
 def _left(seen: Observed) -> float:
-    """Seconds until one that failed is tried again; never, while it goes on or when it did not fail."""
+    """Seconds until a failed publication is tried again; NEVER while it is in progress or if it did not fail."""
     run, report = seen.publishing.run, seen.publishing.report
     if run is None or run.state not in FINISHED or run.finished_at is None or report.result is not None:
         return NEVER
@@ -305,7 +305,7 @@ def _left(seen: Observed) -> float:
 
 
 def _stuck_for(seen: Observed) -> float:
-    """Seconds for which it is stuck: what has failed all day need not be tried as often as what failed just now."""
+    """Seconds for which the publication has been stuck. The longer that is, the less often it is tried again."""
     known = seen.publishing.known
     since = moments.parse(known.stuck_since) if known is not None else None
     return ((seen.time_of_day or seen.now) - since).total_seconds() if since is not None else 0.0
@@ -323,7 +323,7 @@ def _there(seen: Observed) -> Verdict:
 
 
 def _stuck_since(seen: Observed, verdict: Verdict) -> str | None:
-    """Since when somebody must act, or is waited for; a try that is in progress ends nothing of that."""
+    """Since when somebody has to act; None when nobody has to. A new try that is in progress does not reset it."""
     since = seen.publishing.known.stuck_since if seen.publishing.known is not None else None
     if verdict.state in {ConditionState.PROGRESSING, ConditionState.FAILING, ConditionState.UNKNOWN}:
         return since

@@ -1,4 +1,4 @@
-"""What is published of a Dataset, as far as anybody told: of one version, until another one is. Pure."""
+"""What is published of a Dataset, as last reported. It is about one version, until another one is published. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pelagos_contract.publication import PUBLISHED, PublicationResult
 
 
 def current(seen: Observed) -> Publication | None:
-    """What is in the repository: by what the run left or, while it goes on, by what was known before."""
+    """What is in the repository: by the run's result or, while there is none, by what was known before."""
     told = result(seen)
     if told is None:
         return recorded(seen.publishing.known)
@@ -30,7 +30,7 @@ def current(seen: Observed) -> Publication | None:
 
 
 def result(seen: Observed) -> PublicationResult | None:
-    """What the run left."""
+    """The publishing run's result; None when there is none, or it is not valid."""
     try:
         return PublicationResult.model_validate(seen.publishing.report.result)
     except ValidationError:
@@ -38,19 +38,19 @@ def result(seen: Observed) -> PublicationResult | None:
 
 
 def recorded(known: Publication | None) -> Publication | None:
-    """What of it goes on record: how it stands just now does not."""
+    """The part of ``known`` that goes on record: without the run and since when it has been stuck. None: nothing."""
     if known is None or known.record is None:
         return None
     return known.model_copy(update={"run": None, "stuck_since": None})
 
 
 def is_out(known: Publication | None, version: str, url: str) -> bool:
-    """Whether the version is published there; then nothing is to be done any more, whatever else spec.publish says."""
+    """Whether the version is published at ``url``. Nothing is left to do then, whatever else spec.publish says."""
     return known is not None and (known.version, known.state, known.server) == (version, PUBLISHED, url)
 
 
 def named(seen: Observed, versions: Sequence[DatasetVersion]) -> list[DatasetVersion]:
-    """The versions, each that was published with its DOI."""
+    """The versions, the published one with its DOI."""
     known = current(seen)
     if known is None or known.state != PUBLISHED or not known.doi:
         return list(versions)

@@ -1,6 +1,6 @@
-"""Whether the newest version is good enough to train on: what spec.quality asks of the figures that its preparation counted.
+"""Whether the newest version is good enough to train on, by the gates in spec.quality and the figures from its preparation.
 
-Gates are no inputs: changing one judges the same figures again, and nothing is prepared for it.
+Gates are not inputs: after a change of one, the same figures are judged again, and no version is prepared.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from pelagos_contract.judgement import HINTS
 from pelagos_contract.text import shown
 
 MOST_NAMED = 5
-"""Classes that a message lists."""
+"""Most classes that a message lists."""
 LONGEST_NAME = 60
-"""Characters of each in it."""
+"""Most characters of each name in it."""
 _BOUNDS = ("min_images_per_class", "max_imbalance", "max_duplicates", "max_leakage")
 _TORN = "groups of the source stand in more than one of its splits"
-"""So begins what is asked of every version whose splits the source made: by that an earlier one is known that it blocks."""
+"""Text of the finding about every version whose splits come from the source. It also identifies versions that it blocks."""
 
 
 def judged(seen: Observed) -> Passed:
-    """What blocks keeps the Dataset from being Ready; the version is prepared all the same, and can be looked at."""
+    """QualityPassed. A gate that blocks keeps the Dataset from being Ready, but the version exists and can be inspected."""
     return Passed((judge(seen.spec, seen.result),))
 
 
 def judge(spec: DatasetSpec, result: Mapping[str, Any]) -> Verdict:
-    """The verdict about what a preparation reported."""
+    """The verdict about a preparation's result."""
     gates = spec.quality or QualityGates()
     asked = sum(getattr(gates, name) is not None for name in _BOUNDS)
     failures = [*_failures(gates, result), *_torn_groups(spec, result)]
@@ -53,21 +53,21 @@ def judge(spec: DatasetSpec, result: Mapping[str, Any]) -> Verdict:
 
 
 def blocks(gates: QualityGates | None) -> bool:
-    """Whether a gate that does not pass keeps trainings from starting."""
+    """Whether a gate that is not passed keeps trainings from starting."""
     return gates is None or gates.on_fail != "Warn"
 
 
 def marked(seen: Observed, versions: Sequence[DatasetVersion]) -> list[DatasetVersion]:
-    """The versions, the newest one with why no training may start on it.
+    """The versions; the newest one with the reason why no training may start on it, if there is one.
 
-    Earlier ones keep what was said of them while they were the newest, as their figures are not here any more, until nothing
-    blocks at all.
+    Earlier versions keep the reason that they had while they were the newest, since their figures are no longer known, until no
+    gate blocks at all.
     """
     newest, *earlier = versions
     verdict = judge(seen.spec, seen.result)
     blocked = verdict.message if verdict.state is ConditionState.REFUSED else None
     gates = seen.spec.quality
-    # What is asked of a version without any gate goes on to block it when others are taken away.
+    # The finding about splits of the source blocks without any gate, so it remains when all gates are removed.
     if gates is None:
         earlier = [version if _TORN in (version.blocked or "") else _opened(version) for version in earlier]
     elif not blocks(gates):
@@ -80,7 +80,7 @@ def _opened(version: DatasetVersion) -> DatasetVersion:
 
 
 def _failures(gates: QualityGates, result: Mapping[str, Any]) -> Iterator[str]:
-    """What does not pass: field, value, what is allowed, and what to do."""
+    """A message for each gate that is not passed: the field, its value, what is allowed, and what to do."""
     classes = {str(entry["name"]): int(entry["images"]) for entry in result["classes"]}
     fewest = gates.min_images_per_class
     if fewest is not None and (few := {name: images for name, images in classes.items() if images < fewest}):
@@ -98,7 +98,7 @@ def _failures(gates: QualityGates, result: Mapping[str, Any]) -> Iterator[str]:
 
 def _imbalance(most: Decimal, classes: Mapping[str, int]) -> Iterator[str]:
     rarest, largest = min(classes, key=lambda name: classes[name]), max(classes, key=lambda name: classes[name])
-    # Without a division: a class may have no image at all.
+    # A product and not a quotient, since a class may have no images.
     if classes[largest] <= most * classes[rarest]:
         return
     ratio = f"{classes[largest] / classes[rarest]:.4g}" if classes[rarest] else "infinitely many"
@@ -135,7 +135,10 @@ def _leakage(most: Decimal, counted: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _torn_groups(spec: DatasetSpec, result: Mapping[str, Any]) -> Iterator[str]:
-    """Of splits that the source made, unless a bound says what is allowed. Other policies were told whether to divide groups."""
+    """The finding about groups that splits of the source divide, unless maxLeakage bounds that.
+
+    With other policies, spec says whether groups may be divided.
+    """
     counted = result.get("leakage")
     is_asked = spec.quality is not None and spec.quality.max_leakage is not None
     if counted is None or is_asked or spec.split.policy != "Provided" or not int(counted["sharedGroups"]):
@@ -147,7 +150,7 @@ def _torn_groups(spec: DatasetSpec, result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _links(counted: Mapping[str, Any]) -> str:
-    """What leaks, by the splits, in the order in which it was counted. Hints are no leaks."""
+    """What leaks between which splits, in the order in which it was counted. Hints do not count as leaks."""
     told = [
         f"{entry['images']} of {entry['split']} by {_short(str(entry['kind']))} with {entry['other']}"
         for entry in counted.get("found") or ()
@@ -157,7 +160,7 @@ def _links(counted: Mapping[str, Any]) -> str:
 
 
 def _named(classes: Mapping[str, int]) -> str:
-    """The rarest of them, with how many images show each."""
+    """The rarest of the classes, each with the number of its images."""
     rarest = sorted(classes, key=lambda name: (classes[name], name))
     told = [f"{_short(name)} ({classes[name]})" for name in rarest[:MOST_NAMED]]
     return ", ".join(told) + (f" and {len(rarest) - MOST_NAMED} more" if len(rarest) > MOST_NAMED else "")

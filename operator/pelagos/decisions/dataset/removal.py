@@ -1,9 +1,9 @@
-"""Versions beyond spec.history.keep leave the history, and then the store.
+"""Versions beyond spec.history.keep are removed from the history, and then from the store.
 
-In two passes, so that nothing can begin to use what is being removed: the first says in status which versions leave, and from
-then on no TrainingRun takes one; the next, which has that status, looks once more whether anything names one of them, and starts
-the run that removes the others. A TrainingRun does it the other way round: it says which version it takes, and looks at the
-Dataset once more before its run begins. Whoever comes second sees the other, and no clock is asked.
+In two passes, so that nothing can begin to use what is being removed. The first one announces in status which versions leave;
+from then on, no TrainingRun takes one of them. The next one checks again whether anything names one of them, and starts the run
+that removes the others. A TrainingRun works the other way round: it announces the version that it takes, and reads the Dataset
+once more before its run begins. So whichever comes second sees the other's announcement, without relying on clocks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pelagos_contract.flows import PREPARATION
 from pelagos_contract.tags import RESOURCE_TAG
 
 MOST = 50
-"""Versions that status lists, also where more are used."""
+"""Most versions that status lists, even if more are in use."""
 REMOVED = "VersionsRemoved"
 """Reason of the event."""
 AT_ONCE, NEVER = 0.0, float("inf")
@@ -41,7 +41,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class Plan:
-    """What is listed, what becomes of the removals, and when to look again, in seconds."""
+    """The versions to list, the new state of the removals, and in how many seconds to check again."""
 
     versions: Sequence[DatasetVersion]
     removals: Removals
@@ -50,7 +50,7 @@ class Plan:
 
 
 def name_run(uid: str, removals: Removals) -> RunName | None:
-    """Name of the run that removes what is to be removed: another one each time. None when nothing is."""
+    """Name of the run that removes versions, a different one each time. None when there is nothing to remove."""
     if not removals.removing:
         return None
     named = [each.version for each in removals.removing]
@@ -58,13 +58,13 @@ def name_run(uid: str, removals: Removals) -> RunName | None:
 
 
 def keep(seen: Observed) -> int:
-    """How many versions are kept."""
+    """How many versions to keep."""
     given = seen.spec.history.keep if seen.spec.history is not None else None
     return given or KEPT
 
 
 def in_the_way(seen: Observed) -> Ended | None:
-    """While versions are being removed no preparation begins, and none of them counts as the newest: one would undo the other."""
+    """Ends the chain if a preparation is due, or its version is among those being removed: the two runs would undo each other."""
     run = seen.removal_run
     if run is None or run.state in FINISHED:
         return None
@@ -80,7 +80,7 @@ def in_the_way(seen: Observed) -> Ended | None:
 
 
 def published(seen: Observed) -> Passed:
-    """The history, and how removing what is beyond it stands."""
+    """Publishes the history and the state of the removals, and carries on with removing."""
     found = plan(seen)
     is_silent = found.removals == Removals()
     status = DatasetStatus(
@@ -91,12 +91,12 @@ def published(seen: Observed) -> Passed:
 
 
 def pause(seen: Observed) -> float:
-    """Seconds after which the removal is looked at again."""
+    """Seconds until the removal needs another pass."""
     return plan(seen).pause
 
 
 def history(seen: Observed) -> list[DatasetVersion]:
-    """Versions newest first, before any is removed. Content that comes back moves to the front again."""
+    """All versions, newest first, before any is removed. A version that is made again moves to the front."""
     result = seen.result
     if seen.history and seen.history[0].version == result["version"]:
         return list(seen.history)
@@ -112,7 +112,7 @@ def history(seen: Observed) -> list[DatasetVersion]:
 
 
 def plan(seen: Observed) -> Plan:
-    """What is to be done next about versions beyond spec.history.keep."""
+    """What to do next about versions beyond spec.history.keep."""
     listed, removals = history(seen), seen.removals
     if not removals.removing:
         return _leaving(seen, listed) if seen.users is not None else Plan(listed[:MOST], removals, pause=SOURCE_POLL)
@@ -123,7 +123,7 @@ def plan(seen: Observed) -> Plan:
         return _removed(seen, listed)
     is_still = seen.removal_run is None or seen.removal_run.state in FINISHED
     if is_still and any(each.version == listed[0].version for each in removals.removing):
-        # Made again since, or found: it is the newest one now, and must not go.
+        # It was made again, or found, since it was announced: it is the newest version now, and must stay.
         return _returned(listed, removals, {listed[0].version})
     if seen.removal_run is None and seen.removal_report.result is None:
         if seen.users is None:
@@ -137,7 +137,7 @@ def plan(seen: Observed) -> Plan:
 
 
 def _leaving(seen: Observed, listed: list[DatasetVersion]) -> Plan:
-    """Those that nothing uses leave the history; the oldest first, where there are many."""
+    """Announces the removal of versions that nothing uses, at most MOST_REMOVED at once, the oldest first."""
     beyond = listed[keep(seen) :]
     here = [each for each in beyond if each.uri.startswith(f"{seen.store}/versions/")]
     leaving = [each for each in here if each.version not in (seen.users or {})][-MOST_REMOVED:]
@@ -160,7 +160,7 @@ def _staying(seen: Observed, stay: Sequence[DatasetVersion]) -> str | None:
 
 
 def _returned(listed: list[DatasetVersion], removals: Removals, back: set[str]) -> Plan:
-    """Those of the versions that were to be removed are listed again."""
+    """Lists those versions again that are in ``back``, and no longer removes them."""
     removing = removals.removing or []
     known = {each.version for each in listed}
     returned = [each for each in removing if each.version in back and each.version not in known]
@@ -171,7 +171,7 @@ def _returned(listed: list[DatasetVersion], removals: Removals, back: set[str]) 
 
 
 def _removed(seen: Observed, listed: list[DatasetVersion]) -> Plan:
-    """They are gone: what that freed is added up."""
+    """The versions were removed: adds what that freed to the totals, and posts an event."""
     before, result = seen.removals, CollectionResult.model_validate(seen.removal_report.result)
     removals = Removals(
         runs=(before.runs or 0) + 1,

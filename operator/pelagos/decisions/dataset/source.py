@@ -1,4 +1,4 @@
-"""Whether the source can be prepared. Whoever corrects what is missing or refused need not tell us: it is looked at again."""
+"""Whether the source can be prepared. A missing or refused source is checked again, so a correction needs no other action."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pelagos.decisions.dataset.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
 
 SOURCE_POLL = 10.0
-"""Seconds between two looks at a source that is missing or refused."""
+"""Seconds between two checks of a source that is missing or refused."""
 
 
 def spec_breaks_a_rule(seen: Observed) -> Ended | None:
-    """Only where the API server does not know CEL."""
+    """Ends the chain if a rule across fields is broken, which only API servers without CEL admit."""
     broken = rules.violation(seen.spec)
     return _ended(Verdict(SOURCE_RESOLVED, ConditionState.REFUSED, reasons.INVALID_SPEC, broken)) if broken else None
 
 
 def rejected(seen: Observed) -> Ended | None:
-    """It leaves the data volume, or holds more than is looked through."""
+    """Ends the chain if the source leads out of the data volume, or has more files than are read."""
     if seen.source_error is None:
         return None
     return _ended(Verdict(SOURCE_RESOLVED, ConditionState.REFUSED, reasons.SOURCE_REJECTED, seen.source_error))
 
 
 def missing(seen: Observed) -> Ended | None:
-    """Images may be uploaded after the Dataset is applied."""
+    """Ends the chain if the source does not exist yet: images may be uploaded after the Dataset is applied."""
     if seen.fingerprint is not None:
         return None
     source = seen.spec.source
@@ -39,7 +39,7 @@ def missing(seen: Observed) -> Ended | None:
 
 
 def empty(seen: Observed) -> Ended | None:
-    """A folder that an upload has begun with."""
+    """Ends the chain if the source is an empty folder, as when an upload has just begun."""
     if seen.content.files:
         return None
     source = seen.spec.source
@@ -48,7 +48,7 @@ def empty(seen: Observed) -> Ended | None:
 
 
 def found(seen: Observed) -> Passed:
-    """Its content keys the run."""
+    """SourceResolved: the source exists and has content."""
     source = seen.spec.source
     origin = (seen.report.result or {}).get("origin") or {}
     told = " of ".join(str(origin[name]) for name in ("version", "url") if origin.get(name))

@@ -1,4 +1,4 @@
-"""The version that is there: what status says of it, and how it goes on record."""
+"""The newest version: what status says about it, and how it goes on record."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from pelagos_contract.remote_sources import Origin
 from pelagos_contract.taxonomy import ToldTaxonomy
 
 SHORTEST_REFRESH = 1.0
-"""Seconds between two looks at a source that is well, whatever spec.refresh says."""
+"""Least seconds between two checks of a source without problems, whatever spec.refresh says."""
 
 
 def counted(seen: Observed) -> Passed:
-    """All figures of the newest version are published together: none of an earlier one stays among them."""
+    """Publishes all figures of the newest version together, so that none of an earlier version stays among them."""
     result = seen.result
-    # A result of before has none of them.
+    # Results of earlier releases have none of these.
     files, origin, told = result.get("files"), result.get("origin"), result.get("statistics")
     status = DatasetStatus(
         version=result["version"],
@@ -50,7 +50,7 @@ def counted(seen: Observed) -> Passed:
 
 
 def listed(seen: Observed) -> Passed:
-    """Names that others chose, as many and as long as a status takes; the whole lists are on record."""
+    """Publishes lists with names that others chose, cut to what fits into a status. The record has the full lists."""
     result, full = seen.result, seen.record.uri
     classes, excluded, warnings = (result.get(name) or [] for name in ("classes", "excluded", "warnings"))
     corrected = (result.get("corrections") or [])[: bounds.MOST_CORRECTED]
@@ -90,7 +90,7 @@ def _balance(found: Mapping[str, Any]) -> Balanced:
 
 
 def _captured(told: Mapping[str, Any]) -> Captured:
-    """As many findings as a status takes."""
+    """What is known of the capture, cut to what fits into a status."""
     findings = (told.get("findings") or [])[: bounds.MOST_FINDINGS]
     fields = [CaptureCount.model_validate(bounds.short(entry), extra="ignore") for entry in told.get("fields") or []]
     return Captured(
@@ -100,7 +100,7 @@ def _captured(told: Mapping[str, Any]) -> Captured:
 
 
 def _cut_names(result: Mapping[str, Any], full: str) -> Iterator[Truncated | None]:
-    """Of what a register of names told, the lists that are too long."""
+    """A note for each list from a register of names, None for those that fit into a status."""
     told = result.get("taxonomy") or {}
     for name, found in told.items():
         if isinstance(found, list):
@@ -110,7 +110,7 @@ def _cut_names(result: Mapping[str, Any], full: str) -> Iterator[Truncated | Non
 
 
 def _named(result: Mapping[str, Any]) -> ToldTaxonomy | None:
-    """What a register of names told, as much of it as a status takes."""
+    """What a register of names returned, cut to what fits into a status; None without a register."""
     told = result.get("taxonomy")
     if not told:
         return None
@@ -127,13 +127,13 @@ def _leakage(stated: Mapping[str, Any] | None) -> Leakage | None:
 
 
 def _report(result: Mapping[str, Any]) -> str | None:
-    """Where its report stands, which is nowhere but in the version."""
+    """The uri of the version's report; None unless it is inside the version, since the result may name any place."""
     stated = result.get("report")
     return stated if isinstance(stated, str) and stated.startswith(f"{result['uri']}/") else None
 
 
 def result_on_record(seen: Observed) -> Passed:
-    """Keep the version on record, with the history that it ends and what people say of it, unless it is."""
+    """Keeps the version on record, with the history up to it, metadata and publication, unless the record is up to date."""
     metadata = seen.spec.metadata.written() if seen.spec.metadata is not None else None
     digest = digests.digest(metadata) if metadata else None
     status = DatasetStatus(record=seen.record.uri, metadata_digest=digest)
@@ -159,7 +159,7 @@ def result_on_record(seen: Observed) -> Passed:
 
 
 def ready(seen: Observed) -> Ended:
-    """It can be trained on."""
+    """Ends the chain: the version can be trained on."""
     message = _describe(seen.result)
     prepared = Verdict(PREPARED, ConditionState.DONE, reasons.VERSION_READY, message)
     summary = Verdict(READY, ConditionState.DONE, reasons.VERSION_READY, message)

@@ -1,4 +1,4 @@
-"""What must hold next for a ModelService. The chain below is the specification; each check is where its name says."""
+"""Decides what to do next for a ModelService. The chain below is the specification; each check is in the module of its name."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pelagos.decisions.verdicts import Decision
 CONDITIONS = (MODEL_RESOLVED, MODEL_LOADED, PROBED)
 
 CHAIN: tuple[chains.Check[Observed], ...] = (
-    card.judged,  # CardComplete: CardFilledIn or CardIncomplete, where a card or a place in the catalogue is asked for
+    card.judged,  # CardComplete: CardFilledIn or CardIncomplete, if spec has a card or asks for a place in the catalogue
     # Which model is to be served?
     model.spec_breaks_a_rule,  # ends: InvalidSpec
-    model.limits_exceeded_before_a_service,  # ends: GpuLimitExceeded; what serves was allowed, and stays
-    suspension.suspended,  # ends: Suspended; what serves is stopped
-    model.unresolved,  # ends: TrainingRunNotReady, ModelVersionNotFound, ...; nothing serves that could go on
+    model.limits_exceeded_before_a_service,  # ends: GpuLimitExceeded; an existing service was allowed, and stays
+    suspension.suspended,  # ends: Suspended; stops the servers
+    model.unresolved,  # ends: TrainingRunNotReady, ModelVersionNotFound, ...; there is no earlier model to keep serving
     model.resolved,  # ModelResolved: Resolved
-    model.last_one_kept,  # ModelResolved: TrainingRunNotFound, ...; what is served stays served
-    # Is what serves made of it, and of the settings in spec?
+    model.last_one_kept,  # ModelResolved: TrainingRunNotFound, ...; the last model stays served
+    # Does the endpoint match that model, and the settings in spec?
     change.addresses_published,  # status.url, endpoints
-    change.limits_exceeded,  # ends: GpuLimitExceeded; what serves stays as it is
-    change.around_right_servers,  # ends: Serving; servers that are as wanted stay Ready while what is around them changes
+    change.limits_exceeded,  # ends: GpuLimitExceeded; the endpoint stays as it is
+    change.around_right_servers,  # ends: Serving; servers that match stay Ready while other parts of the endpoint change
     change.starting,  # ends: Starting; starts or changes the servers
     # Has the server loaded it?
     loading.counts_published,  # status.restarts, replicas, selector
@@ -30,20 +30,20 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     loading.unfetched,  # ends: PackageNotFetched
     loading.unplaced,  # ends: WaitingForCluster
     loading.ended_in_order,  # ends: Starting; starts it again
-    loading.timed_out,  # ends: LoadTimeout; starts it anew
+    loading.timed_out,  # ends: LoadTimeout; restarts it
     loading.in_progress,  # ends: Loading
     loading.crashed,  # ends: ServerCrashed; starts it again, with growing pauses
-    # Does it answer right?
-    probing.model_published,  # status.model, servedGeneration: from here on requests go to it
+    # Does it answer correctly?
+    probing.model_published,  # status.model, servedGeneration: requests go to it from now on
     probing.idle_and_unproven,  # ends: NotVerified
     probing.idle,  # ends: ScaledToZero
     probing.loaded,  # ModelLoaded: Loaded
     probing.pending,  # ends: Probing
-    probing.wrong,  # ends: ProbeFailed; starts it anew after several in a row
+    probing.wrong,  # ends: ProbeFailed; restarts it after several in a row
     probing.right,  # ends: Serving
 )
 
 
 def decide(seen: Observed) -> Decision:
-    """Name what must hold next; touch nothing."""
+    """Evaluate the chain. Pure."""
     return chains.evaluate(CHAIN, seen)

@@ -1,4 +1,4 @@
-"""Whether the card says enough for a place in the catalogue. It never stands in the way of serving."""
+"""Whether the card says enough for a place in the catalogue. Serving never depends on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pelagos.decisions.verdicts import ConditionState, Verdict
 
 
 def judged(seen: Observed) -> Passed | None:
-    """Only where somebody wrote one, or wants the service in the catalogue."""
+    """CardComplete. None unless spec has a card or asks for a place in the catalogue."""
     if seen.spec.card is None and seen.spec.publish is None:
         return None
     missing = (seen.spec.card or ServiceCard()).after(seen.trained_card).missing()

@@ -1,4 +1,4 @@
-"""Bringing about what differs between the endpoint that is wanted and the one that is there."""
+"""Changes the endpoint where it differs from the desired one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from pelagos.ports.serving import ObservedService, ServiceState
 
 
 def addresses_published(seen: Observed) -> Passed:
-    """Also while something else is served: clients go on, and what replaces it has the same addresses.
+    """Publishes the addresses, even while another model is still served: its successor has the same ones.
 
-    What another engine made has others, which stay until its successor has answered right.
+    A service of the engine that was configured before has other addresses. They stay published until its successor has answered
+    correctly.
     """
     service = seen.service
     if service is not None and service.predecessor and (seen.probe is None or not seen.probe.correct):
@@ -29,7 +30,7 @@ def addresses_published(seen: Observed) -> Passed:
         grpc=service.grpc_url or None,
         http=service.http_url or None,
         metrics=service.metrics_url or None,
-        # The gateway leads to servers that are reached without a login, by both protocols.
+        # The gateway forwards both protocols, and only to servers that need no login.
         gateway_http=seen.gateway.http_of(seen.namespace, seen.name) if service.grpc_url else None,
         gateway_grpc=seen.gateway.grpc_of(seen.namespace) if service.grpc_url else None,
     )
@@ -37,7 +38,7 @@ def addresses_published(seen: Observed) -> Passed:
 
 
 def limits_exceeded(seen: Observed) -> Ended | None:
-    """What serves was allowed when it was applied, and stays."""
+    """Ends the chain before a change that exceeds the namespace's limits. The endpoint, which was allowed, stays as it is."""
     excess = model.excess(seen)
     if excess is None or not _differs(seen):
         return None
@@ -47,7 +48,7 @@ def limits_exceeded(seen: Observed) -> Ended | None:
 
 
 def around_right_servers(seen: Observed) -> Ended | None:
-    """Scaling, or objects that somebody altered: no server is replaced for that."""
+    """Ends the chain if only scaling differs, or objects that somebody altered: no server has to be replaced for that."""
     service, want = seen.service, endpoint.wanted(seen, seen.served)
     if service is None or not _differs(seen):
         return None
@@ -59,7 +60,7 @@ def around_right_servers(seen: Observed) -> Ended | None:
 
 
 def starting(seen: Observed) -> Ended | None:
-    """What serves goes on until what replaces it answers right."""
+    """Ends the chain if servers have to be started or replaced. Old ones usually serve until the new ones answer correctly."""
     if not _differs(seen):
         return None
     service, message = seen.service, f"starting the server for {seen.served.source}"
@@ -74,7 +75,7 @@ def starting(seen: Observed) -> Ended | None:
 
 
 def _meanwhile(seen: Observed, service: ObservedService, generation: int) -> str:
-    """What clients get until the new servers are right."""
+    """The part of the message that says what clients get until the new servers answer correctly."""
     if not seen.spec.old_first or service.is_alone:
         return f"; until it is right, generation {generation} of spec goes on being served"
     ends = "; an old server ends first (spec.rollout.order: OldFirst)"

@@ -1,4 +1,4 @@
-"""The endpoint that a model and the settings in spec make."""
+"""The desired endpoint, by the model and the settings in spec."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pelagos_contract import history
 
 HISTORY = history.of_subject("ModelService")
 _DIGESTED_AS = {"scaling": "Scaling", "placement": "Placement", "tenant": "Tenant", "max_detections": "maxDetections"}
-"""Names in the first digests, where they are not those of the fields."""
+"""Field names as the first digests spelled them, where that differs from the field's own name."""
 
 
 def wanted(seen: Observed, model: ResolvedModel) -> DesiredService:
-    """The endpoint that ``model`` and the settings in spec make."""
+    """The desired endpoint for ``model`` with the settings in spec."""
     spec = seen.spec
     want = DesiredService(
         uid=seen.uid,
@@ -52,12 +52,15 @@ def wanted(seen: Observed, model: ResolvedModel) -> DesiredService:
 
 
 def address(service: ObservedService) -> str:
-    """What clients are told: the way by gRPC, where there is one."""
+    """The address for clients: that of gRPC, if there is one."""
     return f"grpc://{service.grpc_url}" if service.grpc_url else service.http_url
 
 
 def _pods_digest(want: DesiredService, retry: str) -> str:
-    """Names all that servers are made of, as its first digest did: an upgrade that adds a setting restarts none."""
+    """Digest of everything that servers are made from.
+
+    In the form of its first release, so that an upgrade that adds a setting does not restart servers.
+    """
     servers = replace(want, scaling=Scaling(mode=want.scaling.mode), tenant=_of_servers(want.tenant))
     stated = {
         _DIGESTED_AS.get(name, name): value for name, value in HISTORY.canonical(servers).items() if name != "digest"
@@ -66,7 +69,7 @@ def _pods_digest(want: DesiredService, retry: str) -> str:
 
 
 def _of_servers(tenant: Tenant) -> Tenant:
-    """What of a tenant settings a model server has; a change of the others restarts none."""
+    """The tenant settings that model servers depend on. A change of any other must not restart servers."""
     return Tenant(
         service_account=tenant.service_account,
         objects_secret=tenant.objects_secret,

@@ -1,4 +1,4 @@
-"""Whether the server has loaded the model, and what is done while it has not."""
+"""Whether the server has loaded the model, and what to do until then."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOAD_TIMEOUT = timedelta(seconds=120)
 
 
 def counts_published(seen: Observed) -> Passed:
-    """For people, for alerts, and for whoever scales."""
+    """Publishes restarts, replicas and the pod selector: for people, alerts and autoscalers."""
     service = seen.running
     counts = ModelServiceStatus(
         restarts=service.restarts, replicas=service.replicas, selector=service.pod_selector or None
@@ -27,7 +27,7 @@ def counts_published(seen: Observed) -> Passed:
 
 
 def refused(seen: Observed) -> Ended | None:
-    """The server runs, and does not take the model: another try would not help."""
+    """Ends the chain if the server runs and refuses the model: another attempt would not help."""
     if seen.running.state is not ServiceState.LOAD_FAILED:
         return None
     message = f"the server refuses the model: {seen.running.message}. Correct spec.model, then it is loaded anew"
@@ -36,7 +36,7 @@ def refused(seen: Observed) -> Ended | None:
 
 
 def unfetched(seen: Observed) -> Ended | None:
-    """The cluster tries again by itself, in growing pauses; a person must bring what is missing."""
+    """Ends the chain if the package cannot be fetched. The cluster retries with growing pauses; a person must provide it."""
     if seen.running.state is not ServiceState.FETCH_FAILED:
         return None
     message = f"the model package does not reach the server: {seen.running.message}"
@@ -45,12 +45,12 @@ def unfetched(seen: Observed) -> Ended | None:
 
 
 def unplaced(seen: Observed) -> Ended | None:
-    """Only the cluster, or a person, can make room; starting it anew would change nothing."""
+    """Ends the chain if the cluster has not placed the server. Restarting it would change nothing."""
     if seen.running.state is not ServiceState.WAITING:
         return None
     service = seen.running
-    # What another engine made is an old server, too, and may have the room that this one waits for. All of it goes at once, so
-    # not for an image that is missing, which would be missing afterwards as well.
+    # The predecessor, which another engine made, counts as an old server and may occupy the room that this one waits for. It is
+    # removed as a whole, so only for lack of room: a missing image, for example, would still be missing afterwards.
     is_in_the_way = bool(service.predecessor) and not service.predecessor_held
     gives_way = is_in_the_way and service.lacks_room and seen.spec.old_first
     message = service.message or "no node has taken it yet"
@@ -65,7 +65,7 @@ def unplaced(seen: Observed) -> Ended | None:
 
 
 def ended_in_order(seen: Observed) -> Ended | None:
-    """Its machine was shut down; that is no crash."""
+    """Ends the chain if the server ended in order, as when its machine is shut down. It is started again, without a crash."""
     if seen.running.state is not ServiceState.ENDED:
         return None
     message = f"{seen.running.message or 'it was ended in order'}; the server is started again"
@@ -74,7 +74,7 @@ def ended_in_order(seen: Observed) -> Ended | None:
 
 
 def timed_out(seen: Observed) -> Ended | None:
-    """A server that hangs while it loads says nothing."""
+    """Ends the chain if loading takes longer than LOAD_TIMEOUT. A hanging server reports no error, so it is restarted."""
     if seen.running.state is not ServiceState.STARTING or seen.now - seen.running.changed_at <= LOAD_TIMEOUT:
         return None
     message = "the model did not load in time; the server is started anew"
@@ -83,7 +83,7 @@ def timed_out(seen: Observed) -> Ended | None:
 
 
 def in_progress(seen: Observed) -> Ended | None:
-    """Within its time."""
+    """Ends the chain while the model is being loaded, within LOAD_TIMEOUT."""
     if seen.running.state is not ServiceState.STARTING:
         return None
     message = seen.running.message or "the model is being loaded"
@@ -92,7 +92,7 @@ def in_progress(seen: Observed) -> Ended | None:
 
 
 def crashed(seen: Observed) -> Ended | None:
-    """1, 2, 4, ... and at most 30 seconds after its death it is started again."""
+    """Ends the chain if the server died. It is started again 1, 2, 4, ... and at most 30 seconds after that."""
     service = seen.running
     if service.state in (ServiceState.LOADED, ServiceState.IDLE):
         return None

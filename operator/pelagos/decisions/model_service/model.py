@@ -1,4 +1,4 @@
-"""Which model is to be served. What is served stays served while its reference is away: users of the endpoint come first."""
+"""Which model to serve. The last one stays served while its reference cannot be resolved: users of the endpoint come first."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pelagos.decisions.verdicts import ConditionState, Verdict, obstacle
 
 
 def excess(seen: Observed) -> limits.Excess | None:
-    """What is asked for beyond what the platform allows the namespace."""
+    """The limit of the namespace that spec exceeds; None when it exceeds none."""
     return limits.exceeded(seen.spec.resources.gpus, None, seen.tenant, replicas=seen.spec.scaling.most)
 
 
 def spec_breaks_a_rule(seen: Observed) -> Ended | None:
-    """Only where the API server does not know CEL."""
+    """Ends the chain if a rule across fields is broken, which only API servers without CEL admit."""
     broken = rules.violation(seen.spec)
     if broken is None:
         return None
@@ -26,7 +26,7 @@ def spec_breaks_a_rule(seen: Observed) -> Ended | None:
 
 
 def limits_exceeded_before_a_service(seen: Observed) -> Ended | None:
-    """Before anything is started; a change of what serves is judged by change.limits_exceeded."""
+    """Ends the chain before anything is started that exceeds the limits. change.limits_exceeded judges changes of a service."""
     found = excess(seen)
     if found is None or seen.service is not None:
         return None
@@ -35,21 +35,21 @@ def limits_exceeded_before_a_service(seen: Observed) -> Ended | None:
 
 
 def unresolved(seen: Observed) -> Ended | None:
-    """There is no model, and nothing that could go on meanwhile."""
+    """Ends the chain if there is no model, and no earlier one that could stay served in the meantime."""
     if isinstance(seen.model, ResolvedModel) or (seen.last_model is not None and seen.service is not None):
         return None
     return Ended((_obstacle(seen.model),), recheck_after=MODEL_POLL)
 
 
 def resolved(seen: Observed) -> Passed | None:
-    """What spec names is there, and may be served."""
+    """ModelResolved: the model that spec names exists, and may be served."""
     if isinstance(seen.model, Unresolved):
         return None
     return Passed((Verdict(MODEL_RESOLVED, ConditionState.DONE, reasons.RESOLVED, seen.model.source),))
 
 
 def last_one_kept(seen: Observed) -> Passed | None:
-    """It stands in the way of Ready only when spec names another one than what is served."""
+    """ModelResolved, while the last model stays served. Blocks Ready only if spec names another model than that."""
     if isinstance(seen.model, ResolvedModel):
         return None
     kept = _obstacle(seen.model)

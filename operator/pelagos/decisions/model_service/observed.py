@@ -1,4 +1,4 @@
-"""All that decisions about a ModelService go by."""
+"""Everything that decisions about a ModelService are based on."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class ResolvedModel:
     """A model package that may be served."""
 
     uri: str
-    """Its folder, in the namespace's part of the store."""
+    """The package's folder, in the namespace's part of the store."""
     onnx_sha256: str
-    """Digest of its graph."""
+    """Digest of the model's ONNX graph."""
     manifest_sha256: str
-    """Pins what is in it. Empty only of what an earlier release served."""
+    """Digest of the package's manifest, which pins its content. Empty only for what an earlier release served."""
     source: str
-    """Where it comes from, in words."""
+    """Where the package comes from, for messages."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Unresolved:
     """Why there is no model to serve."""
 
     reason: Reason
-    """Says whether it is waited for, or a person must change something."""
+    """Its state says whether to wait for the model, or a person must change something."""
     message: str
-    """In words, with the field and the next step."""
+    """For people, with the field and the next step."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """All that is known about a ModelService, read once by reconcilers/model_services.gather."""
+    """Everything that is known about a ModelService, read once by reconcilers/model_services.gather."""
 
     spec: ModelServiceSpec
     """From the resource, its defaults filled in."""
@@ -50,44 +50,45 @@ class Observed:
     retry: str
     """From the retry annotation; empty without one."""
     model: ResolvedModel | Unresolved
-    """What spec.model names now: by the watch's cache, Registry or Objects."""
+    """From the cache, Registry or Objects: what spec.model names now."""
     last_model: ResolvedModel | None
-    """From status: what was served last, for when the reference has gone. None: nothing was, or it is not the namespace's own."""
+    """From status: what was served last, in case the reference cannot be resolved. None: nothing was, or it is not in a folder
+    that the namespace may serve from."""
     last_reference: str | None
     """From status: what spec.model named then (see ``reference``). None: nothing was served."""
     service: ObservedService | None
-    """From Serving; None: nothing serves, and nothing is being started."""
+    """From Serving: the endpoint. None: nothing serves, and nothing is being started."""
     probe: ProbeResult | None
-    """From the latest synthetic inference of the server as it runs now. None: none was made yet, or no model is loaded."""
+    """From the latest probe of the server as it runs now. None: none was made yet, or no model is loaded."""
     wrong_probes: int
-    """Wrong ones in a row."""
+    """Number of wrong probes in a row."""
     now: datetime
-    """From the clock that noted since when ``service`` is in its state."""
+    """The time by the clock that noted when ``service`` entered its state."""
     tenant: Tenant = Tenant()
     """From Tenants."""
     last_proven: str | None = None
-    """From status: the DesiredService.pod_template_digest of which an answer was right. None: of none yet."""
+    """From status: the DesiredService.pod_template_digest of servers that have answered correctly. None: none have yet."""
     generation: int = 1
     """From the resource's metadata: that of ``spec``."""
     published_url: str | None = None
-    """From status: the address that clients were told last. None: none was."""
+    """From status: the address that was published last. None: none was."""
     served_generation: int | None = None
-    """From status: whose model and settings answered when we last looked. None: none did."""
+    """From status: the generation of spec whose model and settings were served in the last pass. None: none were."""
 
     trained_card: Card | None = None
-    """From the watch's cache: what spec.card of the TrainingRun says that made the model. None: nothing, or it is gone."""
+    """From the cache: spec.card of the TrainingRun that made the model. None: it has none, or no longer exists."""
 
     gateway: Gateway = Gateway()
     """From settings: where people reach the service."""
 
     @property
     def is_resolved(self) -> bool:
-        """Whether what spec names is known now, or was when it was served last."""
+        """Whether the model that spec names is known, or is the one that was served last."""
         return isinstance(self.model, ResolvedModel) or self.last_reference == reference(self.spec)
 
     @property
     def served(self) -> ResolvedModel:
-        """What is to be served: what spec names, else what was served last. For checks after model.unresolved."""
+        """The model to serve: the one that spec names, else the last one. For checks after model.unresolved."""
         if isinstance(self.model, ResolvedModel):
             return self.model
         assert self.last_model is not None
@@ -95,13 +96,13 @@ class Observed:
 
     @property
     def running(self) -> ObservedService:
-        """What serves. For checks after change.starting."""
+        """The endpoint. For checks after change.starting."""
         assert self.service is not None
         return self.service
 
 
 def reference(spec: ModelServiceSpec) -> str:
-    """What spec.model names, in one line: equal for equal references, whatever they lead to."""
+    """What spec.model names, in one line. Equal for equal references, whatever they resolve to."""
     if spec.model.training_run_ref is not None:
         return f"TrainingRun {spec.model.training_run_ref.name}"
     if spec.model.registry is not None:

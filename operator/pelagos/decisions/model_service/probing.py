@@ -1,4 +1,4 @@
-"""Whether the server that has loaded the model answers right."""
+"""Whether the server that has loaded the model answers correctly."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from pelagos.decisions.verdicts import READY, ConditionState, Verdict, obstacle
 from pelagos.ports.serving import ServiceState
 
 PROBE_FAILURES = 3
-"""Wrong answers in a row after which the server is started anew."""
+"""Wrong answers in a row after which the server is restarted."""
 
 
 def model_published(seen: Observed) -> Passed:
-    """Requests go to it; until then status goes on telling of the one before."""
+    """Publishes the model, since requests go to it from now on. Until then, status describes the one before."""
     want = endpoint.wanted(seen, seen.served)
     proven = want.pod_template_digest if seen.last_proven == want.pod_template_digest else None
     return Passed(status=_published(seen, proven))
 
 
 def idle_and_unproven(seen: Observed) -> Ended | None:
-    """Scaled to zero before an answer was seen to be right."""
+    """Ends the chain if the servers were scaled to zero before one has answered correctly."""
     if seen.running.state is not ServiceState.IDLE or _is_proven(seen):
         return None
     message = (
@@ -34,7 +34,7 @@ def idle_and_unproven(seen: Observed) -> Ended | None:
 
 
 def idle(seen: Observed) -> Ended | None:
-    """Scaled to zero by the cluster, which was asked for, and the next request starts it: Ready when proven before."""
+    """Ends the chain if the servers are scaled to zero, as spec permits. Ready, because they have answered correctly before."""
     if seen.running.state is not ServiceState.IDLE:
         return None
     message = "no replica runs; the next request starts one"
@@ -44,13 +44,13 @@ def idle(seen: Observed) -> Ended | None:
 
 
 def loaded(seen: Observed) -> Passed:
-    """By its own word; that is not yet a proof."""
+    """ModelLoaded, as the server itself reports. The probe has yet to prove it."""
     del seen
     return Passed((_LOADED,))
 
 
 def pending(seen: Observed) -> Ended | None:
-    """It is made in the background, and takes as long as an inference does."""
+    """Ends the chain until the first probe has a result."""
     if seen.probe is not None:
         return None
     message = "the first synthetic inference is in progress"
@@ -58,7 +58,7 @@ def pending(seen: Observed) -> Ended | None:
 
 
 def wrong(seen: Observed) -> Ended | None:
-    """A server that runs and answers wrong is not healed by waiting."""
+    """Ends the chain if the probe failed. Waiting does not repair a server that answers wrong, so it is restarted in the end."""
     if seen.probe is None or seen.probe.correct:
         return None
     message = f"the synthetic inference failed: {seen.probe.message}"
@@ -68,7 +68,10 @@ def wrong(seen: Observed) -> Ended | None:
 
 
 def right(seen: Observed) -> Ended:
-    """What serves is proven, and is remembered as such for when it is scaled to zero."""
+    """Ends the chain: the servers have answered correctly. Status remembers that for when they are scaled to zero.
+
+    A predecessor of another engine is retired now.
+    """
     message = "a real inference gave the answer of the training framework"
     probed = Verdict(PROBED, ConditionState.DONE, reasons.PROBE_SUCCEEDED, message)
     status = _published(seen, endpoint.wanted(seen, seen.served).pod_template_digest)
@@ -76,10 +79,11 @@ def right(seen: Observed) -> Ended:
     if not old:
         return Ended((probed,), (), status, WATCH, Verdict(READY, ConditionState.DONE, reasons.SERVING, message))
     if seen.running.predecessor_held:
-        # A controller that is gone takes no finalizer off: nothing is done again and again, and nothing is said to be done.
+        # A controller that no longer runs removes no finalizer. Retiring it again would have no effect, so the message says what
+        # holds it instead.
         message += f"; of the serving engine that was set before, {seen.running.predecessor_held}"
         return Ended((probed,), (), status, WATCH, Verdict(READY, ConditionState.DONE, reasons.SERVING, message))
-    # Clients are told where its successor is one pass before it goes.
+    # The successor's address is published first, and the predecessor retired in the next pass, so that clients can move.
     is_told = seen.published_url == endpoint.address(seen.running)
     effects = (RetireService(seen.uid),) if is_told else ()
     message += f"; {old} of the serving engine that was set before is removed"
@@ -87,7 +91,7 @@ def right(seen: Observed) -> Ended:
 
 
 def proven(seen: Observed) -> Ended:
-    """The same of servers whose loading is not looked into."""
+    """The same for servers that the checks of loading were skipped for, with ModelLoaded added."""
     found = right(seen)
     return Ended((_LOADED, *found.verdicts), found.effects, found.status, found.recheck_after, found.ready)
 
@@ -96,7 +100,7 @@ _LOADED = Verdict(MODEL_LOADED, ConditionState.DONE, reasons.LOADED, "the server
 
 
 def _shortage(seen: Observed) -> str:
-    """That fewer replicas are ready than are asked for, and why. They serve all the same."""
+    """The part of the message about missing replicas, and why; empty when all are ready. Those that are ready serve anyway."""
     service, asked = seen.running, seen.spec.scaling.min
     if service.replicas >= asked:
         return ""

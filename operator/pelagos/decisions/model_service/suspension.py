@@ -1,4 +1,4 @@
-"""Stopping because spec.suspend asks for it."""
+"""Stops the endpoint if spec.suspend asks for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pelagos.decisions.verdicts import ConditionState, Verdict
 
 
 def suspended(seen: Observed) -> Ended | None:
-    """Whether there is a model does not matter then."""
+    """Ends the chain if spec.suspend is set, and stops the servers, whether there is a model or not."""
     if not seen.spec.suspend:
         return None
     message = "spec.suspend is true; set it to false to go on"

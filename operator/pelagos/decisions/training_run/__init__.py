@@ -1,4 +1,4 @@
-"""What must hold next for a TrainingRun. The chain below is the specification; each check is where its name says."""
+"""Decides what to do next for a TrainingRun. The chain below is the specification; each check is in the module of its name."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     # May it run at all?
     spec.breaks_a_rule,  # ends: InvalidSpec
     spec.search_by_unknown_metric,  # ends: InvalidSpec
-    spec.says_other_than_frozen,  # ends: SpecImmutable; the run itself goes on
-    tenancy.limits_exceeded_before_a_run,  # ends: GpuLimitExceeded, QueueNotAllowed; what runs was allowed, and stays
+    spec.says_other_than_frozen,  # ends: SpecImmutable; the run itself continues
+    tenancy.limits_exceeded_before_a_run,  # ends: GpuLimitExceeded, QueueNotAllowed; an existing run was allowed, and stays
     tenancy.dataset_outside_namespace,  # ends: DatasetOutsideNamespace; nothing is read there
-    suspension.suspended,  # ends: Suspended, unless there is a result already; what runs is canceled
-    # ends: CheckpointNotFound, InvalidSpec, ModelOwnedByOtherNamespace; nothing is made for it
+    suspension.suspended,  # ends: Suspended, unless there is a result already; cancels the run
+    # ends: CheckpointNotFound, InvalidSpec, ModelOwnedByOtherNamespace; nothing is created for it
     pipeline.futile_before_a_run,
-    # On what does it train? Asked until it is frozen.
+    # What does it train on? Asked until that is frozen.
     dataset.not_found,  # ends: DatasetNotFound
     dataset.version_unknown,  # ends: DatasetVersionUnknown
     dataset.not_ready,  # ends: DatasetNotReady
@@ -51,20 +51,20 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     dataset.version_blocked,  # ends: VersionBlocked
     dataset.slices_impossible,  # ends: SlicesImpossible
     dataset.version_frozen,  # DatasetReady: VersionFrozen
-    pipeline.unjudgeable_before_a_run,  # ends: GateMetricUnknown, ChampionNotComparable; nothing is made
-    # Where is it tracked? Needed to start anything; a training that runs, or has a result, goes on without.
-    tracking.unavailable_before_a_run,  # ends: TrackingUnavailable; nothing is frozen that MLflow may know otherwise
+    pipeline.unjudgeable_before_a_run,  # ends: GateMetricUnknown, ChampionNotComparable; nothing is created for it
+    # Where is it tracked? Needed to start anything; a training that runs, or has a result, continues without.
+    tracking.unavailable_before_a_run,  # ends: TrackingUnavailable; MLflow may have other inputs that were frozen before
     dataset.inputs_published,  # status.inputs, inputsDigest, dataset, storagePrefix
     tracking.missing_before_a_run,  # ends: Creating; creates the tracked run
     tracking.missing,  # Tracked: TrackingUnavailable or TrackedRunMissing, for information
     tracking.found,  # Tracked: RunCreated
-    # How far is the pipeline run? Which attempt is due, and what speaks against one: attempt.OBJECTIONS.
+    # How far is the pipeline run? attempt.OBJECTIONS can prevent an attempt that is due.
     pipeline.run_published,  # status.pipelineRun
     pipeline.start_published,  # status.startedAt
     pipeline.end_published,  # status.finishedAt
-    pipeline.attempt_untracked,  # ends: an attempt is due, and has no tracked run to write to; creates that first
+    pipeline.attempt_untracked,  # ends: an attempt is due without a tracked run to write to; creates that first
     pipeline.attempt_due,  # submits a run, or cancels one; status.algorithms
-    tracking.outcome_differs,  # says in MLflow how the run stands; seals it anew
+    tracking.outcome_differs,  # writes the run's outcome to MLflow; replaces an outdated seal
     gates.measured_before_it_failed,  # status.metrics
     costs.known,  # status.cost
     pipeline.progress_published,  # status.progress
@@ -79,16 +79,16 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     # Is it registered? Succeeded and Ready: Completed.
     registration.not_requested,  # ends: NotRequested
     registration.registered,  # ends: Registered
-    registration.registered_as_last_seen,  # ends: Registered; MLflow cannot be asked now, and has not lost it
+    registration.registered_as_last_seen,  # ends: Registered; MLflow does not answer now, so status has the last word
     registration.unavailable,  # ends: RegistryUnavailable
-    registration.tracked_run_missing,  # ends: TrackedRunMissing; there is nothing to register it from
+    registration.tracked_run_missing,  # ends: TrackedRunMissing; a model is registered from its tracked run
     registration.owned_elsewhere,  # ends: ModelOwnedByOtherNamespace
     registration.registering,  # ends: Registering; registers it
 )
 
 
 def decide(seen: Observed) -> Decision:
-    """Name what must hold next; touch nothing."""
-    if registration.is_orphan(seen):  # Made again, unless MLflow cannot be asked now.
+    """Evaluate the chain. Pure."""
+    if registration.is_orphan(seen):  # The model is trained again, unless MLflow does not answer now.
         seen = replace(seen, report=Report(), tracking_outage=seen.tracking_outage or seen.registry_outage)
     return expiry.expiring(seen, chains.evaluate(CHAIN, seen))

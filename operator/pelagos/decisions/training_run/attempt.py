@@ -1,4 +1,4 @@
-"""Which attempt of the pipeline run is due, and what speaks against one."""
+"""Which attempt of the pipeline run is due, and what prevents one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pelagos.decisions.training_run.observed import Observed
 from pelagos.decisions.verdicts import ConditionState, Verdict
 
 OBJECTIONS: tuple[Callable[[Observed, Outcome], Outcome | None], ...] = (
-    objections.deadline_exceeded,  # DeadlineExceeded: what runs is ended
-    objections.limits_exceeded,  # GpuLimitExceeded, QueueNotAllowed: no attempt, and none that waits is withdrawn for one
+    objections.deadline_exceeded,  # DeadlineExceeded: ends the run
+    objections.limits_exceeded,  # GpuLimitExceeded, QueueNotAllowed: no attempt, and a waiting run is not withdrawn for one
     objections.attempt_futile,  # CheckpointNotFound, InvalidSpec, ModelOwnedByOtherNamespace, GateMetricUnknown: no attempt
 )
-"""What speaks against what decisions/attempts.judge says of the run; the first that does replaces it."""
+"""Each may replace the outcome that decisions/attempts.judge arrives at; the first that does counts."""
 
 
 def outcome(seen: Observed) -> Outcome:

@@ -1,9 +1,10 @@
-"""Registered models that gates compare with: which these are, whether a result compares with those of now, and with what outcome.
+"""Registered models that gates compare with: which they are, whether a result compares with the present ones, and the outcome.
 
-The data plane compares (evaluation/comparison): it has what both models did with each image. The operator says with which model
-when it submits an attempt, and judges what the result says of it. Gates are no inputs of a training, and another model may become
-the champion while it goes on: then an attempt is made that finds all stages done, and compares anew. The model is registered only
-instead of the version that it was compared with (registration): of two trainings at once, the second is judged by the first.
+The data plane compares (evaluation/comparison), because it knows what both models did with each image. The operator states which
+model to compare with when it submits an attempt, and judges the result. Gates are not inputs of a training, and another model may
+become the champion in the meantime. Another attempt is then made, which finds all stages done and only compares again. A model is
+registered only in place of the version that it was compared with (registration). So of two concurrent trainings, the second to
+finish is compared with the first.
 
 NotWorse is a test of non-inferiority: all of the interval of the difference must be within the tolerance (G. Piaggio et al.,
 Reporting of noninferiority and equivalence randomized trials, JAMA 308, 2012, doi:10.1001/jama.2012.87802).
@@ -28,15 +29,15 @@ from pelagos_contract.tags import INSTEAD_OF_TAG, NOBODY
 USUAL_ALIAS = "champion"
 USUAL_TOLERANCE = "0.01"
 MOST_ATTEMPTS = 10
-"""Attempts with one retry key, after which nothing is compared again by itself."""
+"""Attempts with one retry key after which a new champion no longer causes another one."""
 _BETTER = "Better"
 _ROUNDING = 1e-9
-"""Figures are shares, and differences of them are never exact."""
+"""Tolerance for comparisons with a bound: differences of shares are not exact in floating point."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A registered model by its alias, or by its version; with the SHA-256 of evidence that a gate states."""
+    """A registered model by alias or version, with the SHA-256 of the evidence if a gate states it."""
 
     model: str
     alias: str | None
@@ -45,13 +46,13 @@ class Reference:
 
     @property
     def name(self) -> str:
-        """As MLflow writes it."""
+        """``model@alias`` or ``model/version``, as MLflow writes it."""
         return f"{self.model}@{self.alias}" if self.version is None else f"{self.model}/{self.version}"
 
 
 @dataclass(frozen=True)
 class Judged:
-    """``lack`` is why it does not pass: a reason, and words that follow the number of the gate."""
+    """The outcome of a gate. ``lack`` is why it is not passed: a reason, and the text after the gate's number in the message."""
 
     status: ChampionStatus
     value: float | None = None
@@ -59,7 +60,7 @@ class Judged:
 
 
 def reference(champion: ChampionGate, spec: TrainingRunSpec) -> Reference:
-    """What a gate names, with what follows from spec.register."""
+    """The model that a gate names, completed from spec.register."""
     register = spec.register_
     model = champion.model or (register.model if register is not None else "")
     if champion.version is not None:
@@ -69,7 +70,7 @@ def reference(champion: ChampionGate, spec: TrainingRunSpec) -> Reference:
 
 
 def references(spec: TrainingRunSpec) -> dict[str, Reference]:
-    """Of all gates, by their names. Of gates with the same one, the first that states evidence says what is known of it."""
+    """The references of all gates by name. Of several with the same name, the first that states evidence counts."""
     found: dict[str, Reference] = {}
     for gate in spec.gates:
         if gate.champion is not None:
@@ -80,7 +81,7 @@ def references(spec: TrainingRunSpec) -> dict[str, Reference]:
 
 
 def requested(seen: Observed) -> list[dict[str, Any]]:
-    """What an attempt is to compare with."""
+    """The champions for an attempt to compare with, as its request has them."""
     return [
         training.Champion(
             name=name,
@@ -95,7 +96,7 @@ def requested(seen: Observed) -> list[dict[str, Any]]:
 
 
 def instead_of(seen: Observed) -> str | None:
-    """The version that must have the alias when the model takes it; None where no gate compares with that."""
+    """The version that must have the alias when the model takes it over; None if no gate compares with that alias."""
     name = _own_alias(seen)
     if name is None or name not in references(seen.spec):
         return None
@@ -104,7 +105,7 @@ def instead_of(seen: Observed) -> str | None:
 
 
 def are_outdated(seen: Observed) -> bool:
-    """Whether the result compares with another version than the one that is there now, and can be made to say more."""
+    """Whether the result compares with another version than the present champion, and another attempt could change that."""
     if seen.version is not None or seen.registry_outage is not None or seen.run is None or seen.report.result is None:
         return False
     if seen.run.attempts_with_key >= MOST_ATTEMPTS and seen.run.retry_key == seen.retry_key:
@@ -120,7 +121,7 @@ def are_outdated(seen: Observed) -> bool:
 
 
 def objection(seen: Observed) -> str | None:
-    """In words, the first champion with which nothing could be compared; None when there is none."""
+    """A message about the first champion that cannot be compared with; None when there is none."""
     for number, gate in enumerate(seen.spec.gates):
         if gate.champion is None:
             continue
@@ -160,14 +161,14 @@ def judged(gate: Gate, seen: Observed) -> Judged:
 
 
 def _is_of(compared: Mapping[str, Any], now: Champion) -> bool:
-    """Whether a comparison is with a version, by what is known of it now. Those of earlier releases do not say by what."""
+    """Whether a comparison is with this version, by its present evidence. Results of earlier releases name no evidence."""
     evidence = compared.get("evidenceSha256")
     by = evidence == now.evidence_sha256 if evidence is not None else now.package is None
     return bool(compared["version"] == now.version and by)
 
 
 def _is_settled(seen: Observed) -> bool:
-    """Whether the model is registered already: it stands by what it was compared with then."""
+    """Whether the model is registered already, and so keeps the result of its comparison at that time."""
     if seen.version is not None:
         return True
     return seen.registry_outage is not None and seen.published is not None and seen.published.version is not None
@@ -181,7 +182,7 @@ def _of_registered(gate: Gate, asked: Reference, seen: Observed, compared: Mappi
             return _lacking(asked, None, reasons.CHAMPION_CHANGED, why)
         if said == NOBODY:
             return Judged(ChampionStatus(model=asked.model))
-        # On record may be an earlier comparison than that by which it was registered.
+        # The record may have an earlier comparison than the one that it was registered by.
         if compared is None or compared["version"] != said:
             return Judged(ChampionStatus(model=asked.model, version=said))
     return _measured(gate, asked, compared) if compared is not None else Judged(ChampionStatus(model=asked.model))
@@ -233,7 +234,7 @@ def _measured(gate: Gate, asked: Reference, compared: Mapping[str, Any]) -> Judg
         because = compared.get("noInterval") or "too few of the drawings say anything about it"
         why = f"{who}: nobody knows whether the difference is more than chance: {because}"
         return Judged(status, found["value"], (reasons.CHAMPION_NOT_COMPARABLE, why))
-    # Of losses and errors, less is better.
+    # Losses and errors are better when they are smaller.
     worst, best = (-high, -low) if metric in ERRORS else (low, high)
     assert gate.champion is not None
     is_better = gate.champion.require == _BETTER

@@ -1,8 +1,8 @@
-"""What trainings differ in, and whether their figures differ by more than chance. Pure.
+"""How trainings differ, and whether their figures differ by more than chance. Pure.
 
-Chance is judged by a permutation test over seeds (Pitman 1937, doi:10.2307/2984124): if what was changed made no difference, each
-seed's figure could as well be one of the other training. The share of all ways to deal them out that set the means as far apart
-as they are is the probability p of seeing such a difference by chance. Exact for few seeds, and assumes no distribution.
+Chance is judged by a permutation test over seeds (Pitman 1937, doi:10.2307/2984124). If the change had no effect, each seed's
+figure could as well belong to the other training. The share of all assignments whose means are at least as far apart as those
+observed is the probability p of such a difference by chance. It is exact for few seeds, and assumes no distribution.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from dataclasses import dataclass
 from typing import Any
 
 LEVEL = 0.05
-"""Below this probability a difference is called more than chance."""
+"""Up to this probability, a difference counts as more than chance."""
 MOST_WAYS = 50_000
-"""Above so many ways to deal the figures out, as many are drawn at random, always the same ones."""
+"""If there are more assignments than this, so many are drawn at random, always the same ones."""
 _SLACK = 1e-12
 
 
 @dataclass(frozen=True)
 class Chance:
-    """``p`` of a difference, and the smallest that so many seeds could have shown; None where there are too few to say."""
+    """The ``p`` of a difference, and the smallest that so many seeds can yield. None if there are too few seeds."""
 
     p: float | None
     smallest: float | None
@@ -32,12 +32,12 @@ class Chance:
 
     @property
     def is_more(self) -> bool | None:
-        """Whether the difference is more than chance; None when nobody can say."""
+        """Whether the difference is more than chance; None when there are too few seeds to say."""
         return None if self.p is None else self.p <= LEVEL
 
 
 def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Leaves of a document by their path, as text."""
+    """The leaves of a document as text, by dotted path."""
     found: dict[str, str] = {}
     for name, value in document.items():
         path = f"{prefix}{name}"
@@ -49,7 +49,7 @@ def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def differing(documents: Sequence[Mapping[str, Any]]) -> dict[str, list[str | None]]:
-    """What is not the same in all documents: a value for each of them by path, None where there is none."""
+    """By path, what is not the same in all documents: the value in each of them, None if it has none."""
     each = [flat(document) for document in documents]
     names = sorted({name for found in each for name in found})
     values = {name: [found.get(name) for found in each] for name in names}
@@ -57,11 +57,11 @@ def differing(documents: Sequence[Mapping[str, Any]]) -> dict[str, list[str | No
 
 
 def chance(one: Sequence[float], other: Sequence[float]) -> Chance:
-    """Whether the means of two trainings' figures, one for each seed, differ by more than chance."""
+    """Whether the means of two trainings' figures, one figure per seed, differ by more than chance."""
     ways = math.comb(len(one) + len(other), len(one))
     if len(one) < 2 or len(other) < 2:
         return Chance(None, None, "one training each says nothing of chance: give both several spec.seeds")
-    # Both ways round when there are as many of each; otherwise one way of dealing alone may be as extreme.
+    # With equal numbers, swapping the two trainings is as extreme as the observation itself. Otherwise only that one is certain.
     smallest = (2 if len(one) == len(other) else 1) / ways
     if smallest > LEVEL:
         words = f"too few seeds to say: {len(one)} and {len(other)} could show no p below {smallest:.2g}"
@@ -78,7 +78,7 @@ def _share(one: Sequence[float], other: Sequence[float], ways: int) -> float:
     def apart(chosen: float) -> float:
         return abs(chosen / count - (total - chosen) / len(other))
 
-    # Rounding must not make the way in which they were found less extreme than itself.
+    # Rounding must not make the observed assignment look less extreme than itself.
     least = seen - _SLACK * max(1.0, abs(total))
     if ways <= MOST_WAYS:
         sums = (sum(chosen) for chosen in itertools.combinations(together, count))

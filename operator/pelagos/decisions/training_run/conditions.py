@@ -1,4 +1,4 @@
-"""The conditions of a TrainingRun, in the order in which they come about; and how often it is looked at what they wait for."""
+"""The conditions of a TrainingRun, in the order in which they become True, and how often to check what they wait for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from pelagos.decisions.verdicts import ConditionState, Verdict
 
 DATASET_READY = "DatasetReady"
-"""The dataset version is resolved and frozen, and spec still says what was frozen."""
+"""The dataset version is resolved and frozen, and spec still agrees with what was frozen."""
 TRACKED = "Tracked"
 """There is a tracked run under our seal."""
 EVALUATED = "Evaluated"
@@ -17,17 +17,17 @@ GATES_PASSED = "GatesPassed"
 REGISTERED = "Registered"
 """The model is registered where spec.register says."""
 SUCCEEDED = "Succeeded"
-"""The summary of a kind that runs to completion: False when only a person can bring it on."""
+"""The summary of a kind that runs to completion: False when it cannot continue without a person."""
 
 DATASET_POLL = 15.0
-"""Seconds between two looks at what another resource, or the platform, must bring before anything begins."""
+"""Seconds between two checks for something that another resource, or the platform, has to bring before anything begins."""
 REFUSED_POLL = 15.0
-"""Seconds between two looks at what a person must correct outside of Kubernetes."""
+"""Seconds between two checks for something that a person has to correct outside Kubernetes."""
 OUTAGE_POLL = 5.0
-"""Seconds between two looks at a tracking server or registry that does not answer."""
+"""Seconds between two requests to a tracking server or registry that does not answer."""
 
 
 def succeeded(cause: Verdict) -> Verdict:
-    """The bounded kind's own summary follows what stopped it; False only when a person must act."""
+    """The verdict on Succeeded that follows from what stopped the run; False only when a person has to act."""
     state = ConditionState.PROGRESSING if cause.state is ConditionState.FAILING else cause.state
     return replace(cause, type=SUCCEEDED, state=state)

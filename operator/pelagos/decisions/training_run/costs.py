@@ -1,4 +1,4 @@
-"""What a training took, as its steps measured it, and how that is written in status: never more exactly than it is known."""
+"""What a training cost, as its steps measured it. Status never states it more exactly than it is known."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _AMOUNT = re.compile(r"(?:about |at least )?([0-9]+(?:\.[0-9]+)?)(?: (?:kWh|g))?
 
 
 def known(seen: Observed) -> Passed | None:
-    """Also of a training that was refused: it was computed all the same. One of a release of before says nothing of it."""
+    """Publishes the cost, even if the training was refused in the end. None if its steps, of an earlier release, report none."""
     told = (seen.report.result or seen.report.failure or {}).get("cost")
     if told is None:
         return None
     try:
         return Passed(status=TrainingRunStatus(cost=status_of(Cost.model_validate(told))))
-    except ValidationError:  # of another release; it is for show
+    except ValidationError:  # From another release. Costs are only shown, so this is not an error.
         return None
 
 
 def status_of(cost: Cost) -> CostStatus:
-    """In two digits; where something is missing, the figures are the least that it can be."""
+    """The cost in its form in status, rounded to two digits. If something was not measured, figures are "at least"."""
     about = "at least" if cost.missing else "about"
     return CostStatus(
         duration_seconds=_amount(cost.seconds, about),
@@ -52,6 +52,6 @@ def _amount(value: float | None, about: str, unit: str = "") -> str:
 
 
 def amount(words: object) -> float | None:
-    """The number in a figure of status, in its own unit; None where it is unknown, or no figure of ours."""
+    """The number in a figure in status, in the figure's own unit; None when it is unknown, or not a figure of this form."""
     found = _AMOUNT.fullmatch(words) if isinstance(words, str) else None
     return float(found[1]) if found else None

@@ -1,4 +1,4 @@
-"""Which dataset version the run is made from. Asked until one is frozen; then that one stays."""
+"""Which dataset version the run is made from. Asked until one is frozen, which stays."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pelagos_contract.families import architectures_for
 
 
 def not_found(seen: Observed) -> Ended | None:
-    """It may be applied after the TrainingRun."""
+    """Ends the chain if there is no such Dataset. It may be applied after the TrainingRun."""
     if seen.frozen is not None or seen.dataset.exists:
         return None
     name, namespace = seen.spec.dataset_ref.name, seen.namespace
@@ -22,7 +22,7 @@ def not_found(seen: Observed) -> Ended | None:
 
 
 def version_unknown(seen: Observed) -> Ended | None:
-    """A version that spec names may come about: its source may have that content one day."""
+    """Ends the chain if there is no such version. There may be one later, when the source has that content."""
     reference = seen.spec.dataset_ref
     if _is_settled(seen) or reference.version == "latest" or not seen.dataset.ready:
         return None
@@ -32,7 +32,7 @@ def version_unknown(seen: Observed) -> Ended | None:
 
 
 def not_ready(seen: Observed) -> Ended | None:
-    """Its newest version is being prepared, or cannot be."""
+    """Ends the chain while the Dataset's newest version is being prepared, or if it cannot be."""
     if _is_settled(seen):
         return None
     message = f"Dataset {seen.spec.dataset_ref.name} is not Ready: {seen.dataset.message}"
@@ -40,7 +40,7 @@ def not_ready(seen: Observed) -> Ended | None:
 
 
 def of_another_task(seen: Observed) -> Ended | None:
-    """Classifiers learn from classes, detectors from boxes."""
+    """Ends the chain if the architecture is for another task than the Dataset's: detectors cannot learn from classes alone."""
     candidate, architecture = seen.dataset.candidate, seen.spec.model.architecture
     if seen.frozen is not None or candidate is None:
         return None
@@ -61,7 +61,7 @@ def of_another_task(seen: Observed) -> Ended | None:
 
 
 def split_empty(seen: Observed) -> Ended | None:
-    """A training that lacks a split would fail after hours."""
+    """Ends the chain if a split has no images: the training would fail after hours."""
     candidate = seen.dataset.candidate
     if seen.frozen is not None or candidate is None or not seen.dataset.empty_splits:
         return None
@@ -74,7 +74,7 @@ def split_empty(seen: Observed) -> Ended | None:
 
 
 def version_blocked(seen: Observed) -> Ended | None:
-    """The Dataset says itself that it is not good enough."""
+    """Ends the chain if the Dataset's own gates block the version."""
     candidate = seen.dataset.candidate
     if seen.frozen is not None or candidate is None or not seen.dataset.blocked:
         return None
@@ -86,7 +86,7 @@ def version_blocked(seen: Observed) -> Ended | None:
 
 
 def slices_impossible(seen: Observed) -> Ended | None:
-    """The step would refuse to measure the model by what no image has."""
+    """Ends the chain if slices are asked for by something that is not known of any image: the step would refuse that."""
     candidate, captured = seen.dataset.candidate, seen.dataset.captured
     if seen.frozen is not None or candidate is None or captured is None:
         return None
@@ -102,14 +102,14 @@ def slices_impossible(seen: Observed) -> Ended | None:
 
 
 def version_frozen(seen: Observed) -> Passed:
-    """It is used from now on, whatever becomes of the Dataset."""
+    """DatasetReady. This version is used from now on, whatever happens to the Dataset."""
     version = seen.keyed.dataset
     message = f"{version.name} at {version.version[:19]}"
     return Passed((Verdict(DATASET_READY, ConditionState.DONE, reasons.VERSION_FROZEN, message),))
 
 
 def inputs_published(seen: Observed) -> Passed:
-    """What is frozen goes into status before anything is made from it."""
+    """Publishes the frozen inputs, before anything is made from them."""
     return Passed(status=seen.inputs_status(seen.keyed))
 
 

@@ -1,4 +1,4 @@
-"""Documents of the model: where they are."""
+"""Where the model's documents are."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def published(seen: Observed) -> Passed | None:
-    """They are beside the package, whose place has been looked at; steps of earlier releases write none."""
+    """Publishes the documents, which are beside the package, whose place was checked. None: an earlier release wrote none."""
     folder, found = folder_of(seen.result["model"]["uri"]), list[DocumentStatus]()
     for stated in seen.result.get("documents") or ():
         name, sha256 = stated.get("name"), str(stated.get("sha256"))

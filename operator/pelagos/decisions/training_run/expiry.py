@@ -1,4 +1,4 @@
-"""When a TrainingRun that is over is deleted, by spec.ttlSecondsAfterFinished."""
+"""Deletes a TrainingRun some time after it has finished, by spec.ttlSecondsAfterFinished."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from pelagos.ports.cluster import Key
 from pelagos.ports.pipelines import FINISHED
 
 SERVED_POLL = 60.0
-"""Seconds between two looks while a ModelService refers to it."""
+"""Seconds between two checks while a ModelService refers to it."""
 _OVER = (ConditionState.DONE, ConditionState.REFUSED)
 
 
 def expiring(seen: Observed, decision: Decision) -> Decision:
-    """The decision, and that the resource goes, or a look when it is due.
+    """The decision, with the deletion of the resource added, or a pass when that is due.
 
-    Counted from the end of the pipeline run. One that found its result on record has none of its own and stays: a GitOps tool
-    that applies a deleted TrainingRun again would otherwise see it come and go for ever.
+    Time counts from the end of the pipeline run. A TrainingRun that found its result on record has no run, and stays: a GitOps
+    tool that applies a deleted TrainingRun again would otherwise see it created and deleted for ever.
     """
     run, allowed = seen.run, seen.spec.ttl_seconds_after_finished
     if allowed is None or run is None or run.state not in FINISHED or run.finished_at is None:

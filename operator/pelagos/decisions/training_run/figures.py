@@ -1,4 +1,4 @@
-"""Figures of a training, and how they are written in status."""
+"""Figures of a training, and their form in status."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ from pelagos_contract.tasks import TASKS
 from pelagos_contract.text import shown
 
 _SMALL = 0.001
-"""Four digits behind the point would leave one of them, or none."""
+"""Below this, four decimal places would leave one significant digit or none."""
 
 
 def figure(value: float) -> str:
-    """A metric with the precision that matters."""
+    """A metric with four decimal places."""
     return f"{value:.4f}"
 
 
 def judged(value: float) -> str:
-    """A figure beside a bound, which may be small."""
+    """A figure to compare with a bound: with three significant digits if it is small."""
     return figure(value) if not value or abs(value) >= _SMALL else f"{value:.3g}"
 
 
 def signed(value: float) -> str:
-    """A difference."""
+    """A difference with its sign and four decimal places."""
     return f"{value:+.4f}"
 
 
 def known(report: Mapping[str, Any]) -> Mapping[str, float]:
-    """The figures of a result, or of a failure after the evaluation.
+    """The figures of a result, or of a failure after the evaluation, that could be computed.
 
-    JSON has no NaN: the data plane writes null for a figure that could not be computed.
+    JSON has no NaN, so the data plane writes null for the others.
     """
     return {name: value for name, value in (report.get("metrics") or {}).items() if value is not None}
 
 
 def interval(report: Mapping[str, Any], name: str) -> Interval | None:
-    """Between which values a figure lies; None where nobody computed that."""
+    """The confidence interval of a figure; None when it was not computed."""
     found, level = (report.get("intervals") or {}).get(name), (report.get("resampling") or {}).get("level")
     if not found or level is None or found.get("low") is None or found.get("high") is None:
         return None
@@ -58,12 +58,12 @@ def interval(report: Mapping[str, Any], name: str) -> Interval | None:
 
 
 def percent(level: str) -> str:
-    """A confidence in words."""
+    """A confidence level, such as ``0.95``, in percent."""
     return f"{float(level) * 100:g} %"
 
 
 def status_of(report: Mapping[str, Any]) -> TrainingRunStatus:
-    """What status says of them; those of single classes, and of slices but for the worst, are in MLflow."""
+    """The figures in status. Those of single classes, and of all slices except the worst, are only in MLflow."""
     slices = _slices(report)
     resampling = report.get("resampling")
     return TrainingRunStatus(
@@ -81,7 +81,7 @@ def status_of(report: Mapping[str, Any]) -> TrainingRunStatus:
 
 
 def primary_metric(report: Mapping[str, Any]) -> str:
-    """The one figure that a table has room for; of several seeds with its standard deviation, else with its interval."""
+    """The one figure that a table has room for, with its standard deviation over seeds or else its interval, if known."""
     metrics, deviations = known(report), report.get("deviations") or {}
     primary_metrics = (task.primary_metric for task in TASKS.values() if of_test(task.primary_metric) in metrics)
     name = next(primary_metrics, None)
@@ -95,7 +95,7 @@ def primary_metric(report: Mapping[str, Any]) -> str:
 
 
 def _overall(metrics: Mapping[str, float]) -> dict[str, str]:
-    """Without those of single classes."""
+    """The figures that are not about a single class."""
     return {name: figure(value) for name, value in metrics.items() if name.count("/") == 1}
 
 
@@ -104,7 +104,7 @@ def _ends(ends: Interval) -> str:
 
 
 def _intervals(report: Mapping[str, Any]) -> dict[str, Interval]:
-    """Of figures in status, as far as there are any."""
+    """The intervals that are known, by the name of the figure."""
     each = {name: interval(report, name) for name in report.get("intervals") or () if name.startswith(TEST)}
     return {name: one for name, one in each.items() if one is not None}
 
@@ -114,7 +114,7 @@ def _resampling(told: Mapping[str, Any]) -> ResamplingStatus:
 
 
 def _worst(report: Mapping[str, Any]) -> dict[str, str]:
-    """The main metric of the worst slice of each field."""
+    """The metric of the worst slice of each field."""
     told = (names.of_worst(one["field"], one["metric"]) for one in report.get("slices") or ())
     return {name: figure(value) for name in told if (value := known(report).get(name)) is not None}
 
@@ -160,7 +160,7 @@ def _worded(one: SliceStatus) -> str | None:
 
 
 def _left_out(report: Mapping[str, Any]) -> LeaveOneOutStatus | None:
-    """Of a run that has ended, its models without one group each."""
+    """The models that were each trained without one group, of a run that has ended; None when there are none."""
     told = report.get("leaveOneOut")
     if not told:
         return None
@@ -189,7 +189,7 @@ def _left_out(report: Mapping[str, Any]) -> LeaveOneOutStatus | None:
 
 
 def _seeds(report: Mapping[str, Any]) -> list[SeedStatus]:
-    """Of a run that has ended, each of its trainings."""
+    """The trainings of a run that has ended, one for each seed; empty with a single seed."""
     return [
         SeedStatus(
             seed=each["seed"],

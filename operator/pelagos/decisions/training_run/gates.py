@@ -1,4 +1,4 @@
-"""What was measured, and whether it is good enough."""
+"""The measured figures, and whether they are good enough."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pelagos_contract.metrics import EXPORTED, TEST, Kind, parsed, plain
 from pelagos_contract.search import SearchProgress
 
 _Lack = tuple[reasons.Reason, str]
-"""Why a gate does not pass, and words that follow its number."""
+"""Why a gate is not passed: a reason, and the text after the gate's number in the message."""
 _ORDER = (
     reasons.GATE_METRIC_UNKNOWN,
     reasons.CHAMPION_NOT_COMPARABLE,
@@ -27,11 +27,11 @@ _ORDER = (
     reasons.GATE_FAILED,
     reasons.REGISTRY_UNAVAILABLE,
 )
-"""Of several, the first is the reason of all: what nobody can judge comes before what is not good enough."""
+"""The first of these reasons that occurs is that of the condition: what cannot be judged comes before what is not good enough."""
 
 
 def measured_before_it_failed(seen: Observed) -> Passed | None:
-    """What was measured stays true of a run that failed afterwards."""
+    """Publishes the figures of a run that failed after the evaluation: they are valid all the same."""
     failure = seen.report.failure
     if failure is None or not figures.known(failure):
         return None
@@ -39,7 +39,7 @@ def measured_before_it_failed(seen: Observed) -> Passed | None:
 
 
 def measured(seen: Observed) -> Passed:
-    """On the test split: what was chosen by the validation split must not judge itself."""
+    """Evaluated, with the figures on the test split, since the validation split was used to choose the model."""
     message = f"on the test split: {figures.primary_metric(seen.result)}"
     evaluated = Verdict(EVALUATED, ConditionState.DONE, reasons.EVALUATED, message)
     status, searched = figures.status_of(seen.result), seen.result.get("search")
@@ -50,12 +50,12 @@ def measured(seen: Observed) -> Passed:
 
 
 def model_made(seen: Observed) -> Passed:
-    """Also of a model that is not good enough: whoever wants to see why can look at it."""
+    """Publishes the model, even if it is not good enough, so that people can find out why."""
     return Passed(status=TrainingRunStatus(model=model_status(seen)))
 
 
 def result_on_record(seen: Observed) -> Passed | None:
-    """Keep the result on record, unless it is, or it cannot be determined now which tracked run it belongs to."""
+    """Keeps the result on record, unless it is there, or it cannot be determined now which tracked run it belongs to."""
     status = TrainingRunStatus(record=seen.record.uri)
     if seen.record.is_kept:
         return Passed(status=status)
@@ -70,7 +70,7 @@ def result_on_record(seen: Observed) -> Passed | None:
 
 
 def judged(seen: Observed) -> Passed:
-    """Gates are no inputs: correcting one judges the same figures again."""
+    """GatesPassed. Gates are not inputs: after a correction of one, the same figures are judged again."""
     outcomes, verdict = evaluate(seen)
     status = TrainingRunStatus(gates=outcomes)
     if verdict.stops:
@@ -85,7 +85,7 @@ def model_status(seen: Observed, name: str | None = None, version: str | None = 
     return ModelStatus(
         uri=model["uri"],
         onnx_sha256=model["onnxSha256"],
-        # Trainings before packages were data alone named no manifest: their packages cannot be served.
+        # Earlier releases, whose packages were not data alone, named no manifest. Their packages cannot be served.
         manifest_sha256=model.get("manifestSha256"),
         name=name,
         version=version,
@@ -93,7 +93,7 @@ def model_status(seen: Observed, name: str | None = None, version: str | None = 
 
 
 def evaluate(seen: Observed) -> tuple[list[GateStatus], Verdict]:
-    """Outcome of every gate, and the verdict about all of them."""
+    """The outcome of every gate, and the verdict about all of them."""
     judged = [
         _by_champion(gate, seen) if gate.champion is not None else _by_bound(gate, seen.result)
         for gate in seen.spec.gates
@@ -124,7 +124,7 @@ def _by_champion(gate: Gate, seen: Observed) -> tuple[GateStatus, _Lack | None]:
 
 
 def _by_bound(gate: Gate, result: Mapping[str, Any]) -> tuple[GateStatus, _Lack | None]:
-    """None is a metric that the test split says nothing about."""
+    """The outcome of a gate with a minimum or maximum. It is not passed if its metric is missing or undefined."""
     value, seed = _judged_value(gate, result)
     outcome = GateStatus(
         metric=gate.name,
@@ -149,10 +149,10 @@ def _keeps(gate: Gate, value: float) -> bool:
 
 
 def _judged_value(gate: Gate, result: Mapping[str, Any]) -> tuple[float | None, int | None]:
-    """The mean, or the only value there is; or the worst of several seeds, with that: the largest under a maximum."""
+    """The value to judge, and its seed if it is that of one of several: the mean or only value, or the worst one by the bound."""
     name, seeds = gate.name, result.get("seeds") or ()
     mean = result["metrics"].get(name)
-    # One that a training says nothing about has no mean, and no worst; one of the model alone has no others.
+    # A metric that is undefined in one training has no mean, and no worst value. One of the final model exists only once.
     if gate.seeds != "Worst" or mean is None or not any(name in each["metrics"] for each in seeds):
         return mean, None
     worst = (min if gate.minimum is not None else max)(seeds, key=lambda each: each["metrics"].get(name, mean))
@@ -160,7 +160,7 @@ def _judged_value(gate: Gate, result: Mapping[str, Any]) -> tuple[float | None, 
 
 
 def _slice(gate: Gate, metrics: Mapping[str, float | None], value: float | None) -> SliceGate | None:
-    """The part that is judged; the worst one by its name, as far as one has exactly that value."""
+    """The slice that is judged. If the gate is about the worst one, it is found by its value, and may remain unnamed."""
     if gate.slice is None or gate.slice.value is not None or value is None:
         return gate.slice
     metric = gate.metric.removeprefix(TEST)
@@ -177,7 +177,7 @@ def _slice(gate: Gate, metrics: Mapping[str, float | None], value: float | None)
 
 
 def _missed(gate: Gate, outcome: GateStatus) -> str:
-    """Metric, value and bound, and what would help with such a one."""
+    """A message with metric, value, bound, and what would help."""
     kind, bound = ("minimum", gate.minimum) if gate.minimum is not None else ("maximum", gate.maximum)
     of_seed = "" if outcome.seed is None else f" with seed {outcome.seed}"
     within = ""
@@ -203,7 +203,7 @@ def _in_words(gate: Gate, part: SliceGate | None = None) -> str:
 
 
 def _lack(gate: Gate, metrics: Mapping[str, float | None]) -> str:
-    """Why there is no figure to judge, and which there are: of classes, when the gate names one."""
+    """Why there is no figure to judge, and which figures exist: those of classes if the gate names one."""
     metric = gate.name
     if metric in metrics:
         why = "as the test split has nothing that it could be computed from (see status.warnings)"

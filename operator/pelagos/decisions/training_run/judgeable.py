@@ -1,7 +1,7 @@
 """Which metrics gates may name, as far as that is known before anything is trained. Pure.
 
-Which there are of a task, its description says; which classes there are, the status of the Dataset. What neither says is judged
-when the figures are there.
+The description of a task says which metrics it has, and the status of the Dataset which classes. Anything else is judged once
+there are figures.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pelagos_contract.metrics import Kind, whole
 from pelagos_contract.tasks import TASKS, Task
 
 MOST_NAMED = 20
-"""Names that a message lists."""
+"""Most names that a message lists."""
 _OF_ONE_MODEL = metrics.SETTINGS | {"ECE", "ECE-uncalibrated"}
-"""Metrics that are not counted anew from what a model did with each image."""
+"""Metrics that cannot be computed again from what a model did with each image, so models are not compared by them."""
 _LEFT_TO_THE_RESULT = ("validation", Kind.SLICE, Kind.WORST, Kind.LEFT_OUT)
-"""Beginnings of other names of figures, of which families decide."""
+"""First parts of the names of other figures. Which of those exist depends on the family."""
 
 
 def objection(spec: TrainingRunSpec, dataset: str, classes: Sequence[str] | None) -> str | None:
-    """In words, the first gate that no training could pass, as it names what there is not; None when there is none.
+    """A message about the first gate that no training could pass, because what it names does not exist; None if there is none.
 
-    ``classes`` are those of the version of ``dataset`` to train on; None: not known.
+    ``classes`` are those of the version of ``dataset`` to train on; None when they are not known.
     """
     task = by_architecture()[spec.model.architecture].task
     for number, gate in enumerate(spec.gates):
@@ -50,14 +50,14 @@ def objection(spec: TrainingRunSpec, dataset: str, classes: Sequence[str] | None
 
 
 def listed(names: Iterable[str]) -> str:
-    """As a message has them, the first of many."""
+    """The names in order, for a message: the first MOST_NAMED, and how many more there are."""
     every = sorted(names)
     more = f" and {len(every) - MOST_NAMED} more" if len(every) > MOST_NAMED else ""
     return f"{', '.join(every[:MOST_NAMED]) or 'none of this kind'}{more}"
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """A question after the known name that is nearest, whichever way it is cased; empty when none is near."""
+    """A "did you mean" with the known names that are most similar, regardless of case; empty when none is."""
     folded = {each.casefold(): each for each in known}
     near = difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(repr(folded[each]) for each in near)}?)" if near else ""

@@ -1,4 +1,4 @@
-"""What speaks against an attempt that is due, or against a run that goes on. attempt.OBJECTIONS lists them in order."""
+"""What prevents an attempt that is due, or ends a run in progress. attempt.OBJECTIONS lists them in order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def deadline_exceeded(seen: Observed, judged: Outcome) -> Outcome | None:
-    """Whatever else is to be said of a run that took too long: it is ended, and not tried again unasked."""
+    """A run that takes longer than spec.deadline is ended, and not tried again unless a person asks."""
     if judged.succeeded or not _is_late(seen):
         return None
     message = f"spec.deadline: the run took longer than {seen.spec.deadline} and was ended. Raise it, and set pelagos.dev/retry"
@@ -31,7 +31,7 @@ def deadline_exceeded(seen: Observed, judged: Outcome) -> Outcome | None:
 
 
 def attempt_futile(seen: Observed, judged: Outcome) -> Outcome | None:
-    """No further attempt while it is known beforehand that it cannot lead to anything."""
+    """No further attempt while it is known that it would fail, or its result could not be judged."""
     why = futile(seen) or unjudgeable(seen)
     if why is None or judged.attempt is None:
         return None
@@ -39,7 +39,7 @@ def attempt_futile(seen: Observed, judged: Outcome) -> Outcome | None:
 
 
 def limits_exceeded(seen: Observed, judged: Outcome) -> Outcome | None:
-    """No further attempt beyond what the namespace may have. What runs or waits was allowed when submitted, and stays."""
+    """No further attempt that exceeds the namespace's limits. A run that exists was allowed when submitted, and stays."""
     excess = tenancy.excess(seen)
     if excess is None or not (judged.withdraw or judged.attempt is not None):
         return None
@@ -50,7 +50,7 @@ def limits_exceeded(seen: Observed, judged: Outcome) -> Outcome | None:
 
 
 def futile(seen: Observed) -> Verdict | None:
-    """Why a training cannot lead to anything, where that is known beforehand."""
+    """Why a training would fail, if that is known beforehand; else None."""
     weights = seen.spec.model.weights
     if weights is not None and seen.weights_missing:
         message = (
@@ -63,7 +63,7 @@ def futile(seen: Observed) -> Verdict | None:
 
 
 def unjudgeable(seen: Observed) -> Verdict | None:
-    """Why no model could pass the gates, where that is known beforehand."""
+    """Why no model could pass the gates, if that is known beforehand; else None."""
     reason, lacking = (
         reasons.GATE_METRIC_UNKNOWN,
         judgeable.objection(seen.spec, seen.spec.dataset_ref.name, seen.classes),
@@ -76,7 +76,7 @@ def unjudgeable(seen: Observed) -> Verdict | None:
 
 
 def _unheeded(seen: Observed) -> str | None:
-    """What the family of the architecture would pass over in silence, or cannot do."""
+    """A message about the first setting that the architecture's family would ignore, or cannot follow; None if there is none."""
     architecture, gpus = seen.spec.model.architecture, seen.spec.resources.gpus
     family, asked = by_architecture()[architecture], seen.spec.hyperparameters
     values = asked.model_dump(by_alias=True)
@@ -100,7 +100,7 @@ def _unheeded(seen: Observed) -> str | None:
 
 
 def _untriable(search: Search, gpus: int, warmup: int) -> str | None:
-    """What no trial could be trained with, though the hyperparameters that are given could."""
+    """A message about the first part of spec.search that trials could not be trained with; None if there is none."""
     batch, epochs = search.space.batch_size, search.space.epochs
     if batch is not None and (fewest := batch.minimum or min(batch.values or (gpus,))) < gpus:
         return (
@@ -122,7 +122,7 @@ def _untriable(search: Search, gpus: int, warmup: int) -> str | None:
 def _is_late(seen: Observed) -> bool:
     if seen.run is None or seen.run.started_at is None or seen.run.state is RunState.SUCCEEDED:
         return False
-    if seen.run.state in FINISHED and seen.run.retry_key != seen.retry_key:  # It is about to be tried again.
+    if seen.run.state in FINISHED and seen.run.retry_key != seen.retry_key:  # Another attempt is about to begin.
         return False
     since_start = (seen.run.finished_at or seen.now) - seen.run.started_at
     ran = seen.run.ran if seen.run.ran is not None else since_start

@@ -1,4 +1,4 @@
-"""All that decisions about a TrainingRun go by."""
+"""Everything that decisions about a TrainingRun are based on."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ from pelagos_contract.progress import Progress as Told
 
 @dataclass(frozen=True)
 class ObservedDataset:
-    """The referenced Dataset now, by the watch."""
+    """The referenced Dataset, as the cache has it."""
 
     exists: bool
-    """Whether there is one of that name in the namespace that is not being deleted."""
+    """Whether there is one of that name in the namespace, and it is not being deleted."""
     ready: bool
-    """Whether its Ready is True, and of its present generation."""
+    """Whether its Ready condition is True for its present generation."""
     message: str
-    """That of its Ready condition; empty when it does not exist."""
+    """The message of its Ready condition; empty when it does not exist."""
     candidate: DatasetVersion | None
-    """From its status.versions, the version that spec asks for; None when it is not there to be used."""
+    """From its status.versions: the version that spec asks for. None: there is none that can be used."""
     known_versions: tuple[str, ...] = ()
-    """All of its status.versions, the newest first."""
+    """From its status.versions: all versions, newest first."""
     empty_splits: tuple[str, ...] = ()
-    """Splits of the candidate without images, by its status.splits; empty also when that is of another version."""
+    """From its status.splits: splits of the candidate without images. Empty also if that is about another version."""
     classes: tuple[str, ...] | None = None
-    """Those of the candidate, by its status.classes; None also when that is of another version, or cut short."""
+    """From its status.classes: names of the candidate's classes. None: that is about another version, or not the full list."""
     captured: tuple[str, ...] | None = None
-    """Fields of capture that are known of some of its images, by its status.capture; None: the status does not say."""
+    """From its status.capture: fields that are known of some of the candidate's images. None: the status does not say."""
     blocked: str = ""
-    """Why no training may start on the candidate, by its status.versions; empty when one may."""
+    """From its status.versions: why no training may start on the candidate. Empty: one may."""
     metadata: Metadata | None = None
-    """From spec.metadata. None: it says nothing, or nothing that is valid now."""
+    """From its spec.metadata. None: there is none, or it is not valid now."""
     dois: Mapping[str, str] = field(default_factory=dict)
-    """From its status.versions: by version the DOI under which it is published."""
+    """From its status.versions: by version, the DOI that it is published under."""
 
 
 @dataclass(frozen=True)
@@ -62,21 +62,21 @@ class Champion:
     """A registered version that a gate compares with."""
 
     version: str
-    """Its number."""
+    """Its number in the registry."""
     is_own: bool = False
     """Whether this resource, or a former life of it, registered it."""
     evidence_uri: str = ""
     evidence_sha256: str = ""
-    """From its tags, under our seal, or as a gate states it: what it did with each image of the test split."""
+    """The file with what it did with each image of the test split, from its sealed tags, or as a gate states it."""
     package: str | None = None
-    """Where a gate states it: the SHA-256 of the package of which it must be."""
+    """The SHA-256 of the manifest of the package that stated evidence must be of. None: no gate states evidence."""
     doubt: str = ""
-    """In words, why nothing can be compared with it; empty: as far as is known now, it can."""
+    """Why nothing can be compared with it, for messages. Empty: as far as is known, it can be."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """All that is known about a TrainingRun, read once by reconcilers/training_runs.gather."""
+    """Everything that is known about a TrainingRun, read once by reconcilers/training_runs.gather."""
 
     spec: TrainingRunSpec
     """From the resource, its defaults filled in."""
@@ -85,10 +85,10 @@ class Observed:
     uid: str
     """From the resource's metadata."""
     retry_key: str
-    """From the retry annotation, spec.resources and the fingerprint of spec.model.weights: another
-    one is a reason to try again."""
+    """From the retry annotation, spec.resources and the fingerprint of spec.model.weights. When it changes, a failed run is tried
+    again."""
     dataset: ObservedDataset
-    """From the watch's cache."""
+    """From the cache."""
     frozen: Frozen | None
     """From status or, when that was lost, from the tags of the tracked run; None before the first freeze."""
     tracked: tracking.TrackedRun | None
@@ -96,63 +96,63 @@ class Observed:
     tracking_outage: str | None
     """Why Tracking could not be asked; None: it answered."""
     tracking_uri: str
-    """From Tracking: where steps reach it."""
+    """From Tracking: the address at which steps reach it."""
     run: PipelineRun | None
-    """From Pipelines, by the name that the inputs give, or from status when the engine has forgotten it. None: never started, or
+    """From Pipelines, by a name derived from the inputs, or from status when the engine has forgotten it. None: never started, or
     nothing to train on is known yet."""
     report: Report
-    """From Objects: what ``run`` left, or what is on record for the same inputs. Empty: neither result nor failure."""
+    """From Objects: the report that ``run`` left, or what is on record for the same inputs. Empty: neither result nor failure."""
     version: registry.ModelVersion | None
     """From Registry: the version that this resource, or a former life of it, registered. None: there is none, spec asks for none,
-    or it was not asked: not while a run goes on, nor when ``registry_outage`` says that it could not be."""
+    or Registry was not asked, as while a run is in progress, or could not be (``registry_outage``)."""
     registry_outage: str | None
     """Why Registry could not be asked; None: it answered, or was not asked."""
     paths: Mapping[str, str]
-    """From the tenant settings and the run's name: folders that the steps are given. Empty: there is no name yet."""
+    """From the tenant settings and the run's name: the folders for its steps. Empty: there is no name yet."""
     now: datetime
-    """From the clock that noted the run's own times."""
+    """The time by the clock that the times of ``run`` are from."""
     made_by: algorithms.Versions | None = None
-    """From status: versions of the algorithms of the last attempt. None: not stated, and those of the inputs."""
+    """From status: versions of the algorithms of the last attempt. None: not stated, so those of the inputs."""
     published: ModelStatus | None = None
-    """From status: the model as status had it last. None: never. For when Registry does not answer."""
+    """From status: the model as last published, in case Registry does not answer. None: it never was."""
     tenant: Tenant = Tenant()
     """From Tenants, with the storage prefix that the run began with."""
     model_owners: frozenset[str] = frozenset()
-    """From Registry and the status of other TrainingRuns: namespaces that the model to register in belongs to.
-    Empty: nobody's."""
+    """From Registry and the status of other TrainingRuns: namespaces that own the model to register in. Empty: it is nobody's."""
     outside: str = ""
-    """From Objects' roots: why the dataset version may not be read. Empty: it lies in the namespace's part of the store."""
+    """From Objects: why the dataset version may not be read. Empty: it is in the namespace's part of the store."""
     weights_missing: bool = False
-    """From Volumes: whether spec.model.weights names a file that is not there."""
+    """From Volumes: whether spec.model.weights names a file that does not exist."""
     tracked_seal: str = ""
     """From Authority: the seal that ``tracked`` has under the present key. Empty: there is no ``tracked``."""
     storage_seal: str = ""
-    """From Authority: goes into status beside the storage prefix."""
+    """From Authority: the seal that goes into status beside the storage prefix."""
     record: Recording = field(default_factory=Recording)
-    """From Objects and status: where the result is put on record, and whether it is. Empty: nothing to train on is known yet."""
+    """From Objects and status: where the result goes on record, and whether it is there. Empty: nothing to train on is known."""
     recorded_run: str | None = None
-    """Of a result that a former life put on record, the tracked run; empty when it named none. None: the result is our own."""
+    """The tracked run of a result that a former life put on record; empty when that named none. None: the result is our own."""
     served_by: frozenset[str] = frozenset()
-    """From the watch's cache: ModelServices, as namespace/name, that refer to it or serve its model. Empty without a TTL."""
+    """From the cache: ModelServices, as namespace/name, that refer to it or serve its model. Empty without a TTL."""
     champions: Mapping[str, Champion | None] = field(default_factory=dict)
-    """From Registry, by the names that gates lead to. None: there is no such version. Empty: it was not asked, or is away."""
+    """From Registry, by the name of each reference in gates. None: there is no such version. Empty: Registry was not asked, or
+    does not answer."""
     time_of_day: datetime | None = None
-    """From the clock, for people. None: ``now``."""
+    """From the clock, for times that people read. None: use ``now``."""
     told: Told | None = None
-    """From Objects: how far the steps of ``run`` say that it is, for show alone. None: they say nothing that can be believed, or
-    ``stated`` has the last that they will ever say."""
+    """From Objects: the progress that the steps of ``run`` report, for people only. None: there is none that can be trusted, or
+    ``stated`` has the final one."""
     stated: Progress | None = None
-    """From status: the last that was said of it. None: nothing yet."""
+    """From status: the progress as it was last published. None: nothing yet."""
     stated_seeds: tuple[SeedStatus, ...] = ()
-    """From status: likewise of each of several trainings."""
+    """From status: likewise that of each of several trainings."""
     stated_search: SearchStatus | None = None
-    """From status: likewise of the search. None: nothing yet."""
+    """From status: likewise that of the search. None: nothing yet."""
     stated_left_out: LeaveOneOutStatus | None = None
-    """From status: likewise of models without one group each. None: nothing yet."""
+    """From status: likewise that of the models that are each trained without one group. None: nothing yet."""
 
     @cached_property
     def keyed(self) -> Frozen:
-        """The inputs, as they were or are being frozen. For checks after those of the dataset, which see to it."""
+        """The inputs, frozen before or now. For checks after those of the dataset, which guarantee that there are some."""
         if self.frozen is not None:
             return self.frozen
         assert self.dataset.candidate is not None
@@ -160,25 +160,25 @@ class Observed:
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """Those of the version to train on; None: not known before it is read."""
+        """Names of the classes of the version to train on; None when they are not known before it is read."""
         candidate = self.dataset.candidate
         is_that = candidate is not None and (self.frozen is None or self.frozen.dataset.version == candidate.version)
         return self.dataset.classes if is_that else None
 
     @property
     def upgrade(self) -> str:
-        """In words, by which other algorithms an attempt would be made now than the last one. Empty: by the same."""
+        """A description of how the algorithms of an attempt made now would differ from those of the last one; empty if not."""
         before = self.keyed.made_by if self.made_by is None else self.made_by
         return algorithms.differences(before, self.keyed.made_by_now)
 
     @property
     def result(self) -> Mapping[str, Any]:
-        """What the training reported. For checks after pipeline.without_result."""
+        """The training's result. For checks after pipeline.without_result."""
         assert self.report.result is not None
         return self.report.result
 
     def inputs_status(self, inputs: Frozen) -> TrainingRunStatus:
-        """What status says of them: the record by which later passes know what was frozen."""
+        """Status fields about the inputs, by which later passes know what was frozen."""
         dataset = inputs.dataset
         return TrainingRunStatus(
             inputs_digest=inputs.digest,
@@ -189,5 +189,5 @@ class Observed:
         )
 
     def frozen_status(self) -> TrainingRunStatus | None:
-        """The same of what is frozen already; None before."""
+        """The same for inputs that are frozen already; None before that."""
         return self.inputs_status(self.frozen) if self.frozen is not None else None

@@ -1,4 +1,4 @@
-"""The pipeline run: started, followed, started again, ended, or given up."""
+"""The pipeline run of a training: when to start, watch, repeat, end or give it up."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ _REASONS: Mapping[Stage, reasons.Reason] = {
     Stage.EXPORT: reasons.EXPORTING,
 }
 DEADLINE_GRACE = 600
-"""Seconds after spec.deadline when a cluster ends a run by itself: the operator, which says why, comes first."""
+"""Seconds after spec.deadline until the cluster ends the run. By then the operator should have ended it, and reported why."""
 
 
 def futile_before_a_run(seen: Observed) -> Ended | None:
-    """Before anything is made for it; attempt.OBJECTIONS have a say in further attempts."""
+    """Ends the chain, before anything is created, if a training would fail. attempt.OBJECTIONS judge further attempts."""
     if seen.run is not None or seen.report.result is not None:
         return None
     futile = objections.futile(seen)
@@ -45,7 +45,7 @@ def futile_before_a_run(seen: Observed) -> Ended | None:
 
 
 def unjudgeable_before_a_run(seen: Observed) -> Ended | None:
-    """Before anything is made for it, once it is known which classes there are."""
+    """Ends the chain, before anything is created, if no model could pass the gates. After the dataset, whose classes count."""
     if seen.run is not None or seen.report.result is not None:
         return None
     lacking = objections.unjudgeable(seen)
@@ -53,7 +53,7 @@ def unjudgeable_before_a_run(seen: Observed) -> Ended | None:
 
 
 def run_published(seen: Observed) -> Passed | None:
-    """Where the run is and, once it has ended, how: for when the engine has forgotten it."""
+    """Publishes the run and, once it has ended, its outcome, in case the engine forgets it."""
     if seen.run is None:
         return None
     run = seen.run
@@ -61,21 +61,21 @@ def run_published(seen: Observed) -> Passed | None:
 
 
 def start_published(seen: Observed) -> Passed | None:
-    """That of the last attempt."""
+    """Publishes when the last attempt began."""
     if seen.run is None or seen.run.started_at is None:
         return None
     return Passed(status=TrainingRunStatus(started_at=moments.timestamp(seen.run.started_at)))
 
 
 def end_published(seen: Observed) -> Passed | None:
-    """While another attempt goes on, that of the one before."""
+    """Publishes when the run ended. While another attempt is in progress, status keeps the end of the one before."""
     if seen.run is None or seen.run.finished_at is None:
         return None
     return Passed(status=TrainingRunStatus(finished_at=moments.timestamp(seen.run.finished_at)))
 
 
 def attempt_untracked(seen: Observed) -> Ended | None:
-    """Without the id of the tracked run nothing can be launched."""
+    """Ends the chain if an attempt is due without a tracked run, whose id its request needs, and creates that first."""
     judged = attempt.outcome(seen)
     if judged.attempt is None or seen.tracked is not None:
         return None
@@ -85,7 +85,7 @@ def attempt_untracked(seen: Observed) -> Ended | None:
 
 
 def attempt_due(seen: Observed) -> Passed:
-    """A run that is late, or waits for what nobody asks for any more, is canceled; one that is due is submitted."""
+    """Submits an attempt that is due. Cancels a run that is late, or waits for something that is no longer asked for."""
     judged, effects = attempt.outcome(seen), list[Effect]()
     is_late = judged.verdict.reason == reasons.DEADLINE_EXCEEDED
     if seen.run is not None and (judged.withdraw or (is_late and seen.run.state not in FINISHED)):
@@ -98,7 +98,7 @@ def attempt_due(seen: Observed) -> Passed:
 
 
 def progress_published(seen: Observed) -> Passed | None:
-    """For show alone: anybody may write metrics."""
+    """Publishes the progress, for people only: anyone who can write to MLflow can change metrics."""
     if seen.run is None:
         return None
     made = progress.progress_of(seen)
@@ -113,7 +113,7 @@ def progress_published(seen: Observed) -> Passed | None:
 
 
 def without_result(seen: Observed) -> Ended | None:
-    """It goes on, failed, or is not to go on: Succeeded follows what stopped it."""
+    """Ends the chain while the run has no result: it is in progress, has failed, or was given up. Succeeded follows from that."""
     judged = attempt.outcome(seen)
     if judged.succeeded and seen.report.result is not None:
         return None
@@ -128,10 +128,10 @@ def without_result(seen: Observed) -> Ended | None:
 
 
 def _what_it_does(seen: Observed, verdict: Verdict) -> Verdict:
-    """The stage that the run is in. Steps of earlier releases do not say it: then an epoch is the last that is known."""
+    """The verdict with the stage that the run is in. Steps of earlier releases report none; then it is about the last epoch."""
     stage, last, made = stages.current(seen.told, seen.run), stages.last_ended(seen.told), progress.progress_of(seen)
     if stage is None and seen.published is not None and champions.references(seen.spec):
-        # It has a result already: what is there to be done is to compare it anew.
+        # It has a result already, so this attempt only compares it again.
         said = stages.beside(seen.run, "the model is compared with the present champion")
         return replace(verdict, reason=reasons.COMPARING, message=said)
     if stage is None and last is not None:
@@ -149,7 +149,7 @@ def _what_it_does(seen: Observed, verdict: Verdict) -> Verdict:
 
 
 def about(seen: Observed) -> About:
-    """What documents of the model say of it and of its dataset; nothing of it decides what is trained."""
+    """What the model's documents say about the model and its dataset. It has no effect on the training."""
     said, version = seen.dataset.metadata, seen.keyed.dataset
     doi = seen.dataset.dois.get(version.version)
     dataset = None

@@ -1,4 +1,4 @@
-"""How far a training is, from the tracked run's latest metrics."""
+"""The progress of a training, from its steps' reports and the tracked run's latest metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RATE_METRIC = "progress/images_per_second"
 MEMORY_METRIC = "progress/gpu_memory_bytes"
 LOSS = "train/loss"
 MOST = 1e6
-"""Epochs, seconds per epoch and the like, beyond which a tracked figure makes no sense; anybody may write metrics."""
+"""Upper limit of plausible epochs, seconds per epoch and the like: anyone who can write to MLflow can change metrics."""
 MOST_BYTES = 2**50
 _MAIN = tuple(
     dict.fromkeys(
@@ -33,29 +33,29 @@ _MAIN = tuple(
         for name in ("loss", *(n for task in TASKS.values() for n in (task.primary_metric, task.fitness)))
     )
 )
-"""Of all tasks: a training has those of its own."""
+"""Main validation metrics of all tasks; a training has those of its own task."""
 _OF_LAST = ("loss", "metrics", "images_per_second", "gpu_memory")
 
 
 def progress_of(seen: Observed) -> Progress:
-    """What status says of it; for checks after one that has seen a run."""
+    """The progress for status. For checks that know that there is a run."""
     now = seen.time_of_day or seen.now
     counted = progress(seen.tracked, planned(seen.spec), seen.run, now)
     if counted is None and seen.tracked is None:
         counted = _epochs(seen.stated)
     staged = stages.shown(seen.told, seen.stated, seen.run, now)
     if staged.get("stage") not in {None, Stage.SEARCH, Stage.TRAINING}:
-        staged["eta"] = None  # The last epoch has ended, or early stopping left some out.
+        staged["eta"] = None  # The last epoch has ended, or early stopping skipped the rest.
     return (counted or Progress()).model_copy(update=staged)
 
 
 def planned(spec: TrainingRunSpec) -> int:
-    """Epochs of all trials and trainings, at most."""
+    """The largest possible number of epochs of all trials and trainings together."""
     return sum(planned_epochs(spec.search, spec.hyperparameters.epochs, len(spec.seeds)))
 
 
 def seeds_of(seen: Observed) -> list[SeedStatus]:
-    """How far each of several trainings is, as the steps tell; and as they told last, where they say nothing now."""
+    """The progress of each of several trainings, as the steps report it or, when they report nothing now, as in status."""
     if seen.told is None or seen.told.seeds is None:
         return list(seen.stated_seeds)
     return [
@@ -70,14 +70,14 @@ def seeds_of(seen: Observed) -> list[SeedStatus]:
 
 
 def search_of(seen: Observed) -> SearchStatus | None:
-    """Likewise of the search; what was found stays known when the run is ended by its deadline."""
+    """Likewise the progress of the search, so that its findings survive if the run ends at its deadline."""
     if seen.told is None or seen.told.search is None:
         return seen.stated_search
     return search_status(seen.told.search)
 
 
 def search_status(told: SearchProgress) -> SearchStatus:
-    """As status has it."""
+    """The progress of a search in its form in status."""
     history = [
         TrialStatus(
             number=trial.number,
@@ -104,7 +104,7 @@ def search_status(told: SearchProgress) -> SearchStatus:
 
 
 def left_out_of(seen: Observed) -> LeaveOneOutStatus | None:
-    """Likewise of models without one group each."""
+    """Likewise the progress of the models that are each trained without one group."""
     if seen.told is None or seen.told.left_out is None:
         return seen.stated_left_out
     told = seen.told.left_out
@@ -113,13 +113,13 @@ def left_out_of(seen: Observed) -> LeaveOneOutStatus | None:
 
 
 def searched(found: SearchStatus) -> str:
-    """In words, how far a search is."""
+    """The progress of a search, for messages."""
     best = f"; the best has {found.metric} {found.best.value}" if found.best is not None else ""
     return f"trial {min(found.finished + 1, found.trials)} of {found.trials}{best}"
 
 
 def registering(seen: Observed) -> Progress:
-    """While the operator registers the model, since the run ended."""
+    """The progress while the operator registers the model: a stage that began when the run ended."""
     ended = seen.run.finished_at if seen.run is not None else None
     since = _registering_since(seen) or ended or seen.time_of_day or seen.now
     made = progress_of(seen)
@@ -127,7 +127,7 @@ def registering(seen: Observed) -> Progress:
 
 
 def registered(seen: Observed) -> Progress | None:
-    """With how long that took, when it has just been done."""
+    """The progress with the duration of the registration, if the model has just been registered; else None."""
     since = _registering_since(seen)
     if since is None:
         return None
@@ -138,9 +138,9 @@ def registered(seen: Observed) -> Progress | None:
 
 
 def progress(tracked: TrackedRun | None, epochs: int, run: PipelineRun | None, now: datetime) -> Progress | None:
-    """Epochs done, what the last of them came to, and when the last of all should be.
+    """The number of epochs done, the figures of the last one, and the estimated end of all; None when not known.
 
-    The estimated end is in whole minutes, so that looking again does not mean writing again.
+    The estimate is in whole minutes, so that not every pass changes status.
     """
     if tracked is None or run is None:
         return None
@@ -162,14 +162,14 @@ def _registering_since(seen: Observed) -> datetime | None:
 
 
 def _epochs(stated: Progress | None) -> Progress | None:
-    """What status says of them."""
+    """The part of the progress in status that is about epochs."""
     if stated is None:
         return None
     return Progress.model_validate(stated.model_dump(include={"epoch", "epochs", "percent", *_OF_LAST}))
 
 
 def _of_last_epoch(metrics: Mapping[str, float]) -> dict[str, Any]:
-    """They came with the number of the epoch, so that showing them means no further patch of a status."""
+    """Figures of the last epoch. They change only together with its number, so that they cause no additional patch of status."""
     figures = {name: _figure(metrics.get(name, math.nan)) for name in (LOSS, *_MAIN)}
     rate, memory = (metrics.get(name, math.nan) for name in (RATE_METRIC, MEMORY_METRIC))
     return {

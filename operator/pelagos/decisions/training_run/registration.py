@@ -1,4 +1,4 @@
-"""Registering the model, and whose the name is that it is registered under."""
+"""Registers the model, unless the name that it would be registered under belongs to somebody else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ OWNED_ELSEWHERE = (
 
 
 def not_requested(seen: Observed) -> Ended | None:
-    """The package is there all the same, and can be served."""
+    """Ends the chain if spec asks for no registration. The package exists anyway, and can be served."""
     if seen.spec.register_ is not None:
         return None
     return _completed(
@@ -44,7 +44,7 @@ def not_requested(seen: Observed) -> Ended | None:
 
 
 def registered(seen: Observed) -> Ended | None:
-    """The registry has a version of ours."""
+    """Ends the chain: the registry has a version of ours."""
     version = seen.version
     if version is None:
         return None
@@ -55,20 +55,20 @@ def registered(seen: Observed) -> Ended | None:
 
 
 def registered_as_last_seen(seen: Observed) -> Ended | None:
-    """What was registered cannot be seen now, and has not changed."""
+    """Ends the chain: MLflow does not answer, but status says that this model was registered."""
     last, register = _last_published(seen), seen.spec.register_
     if _outage(seen) is None or last.model is None or register is None:
         return None
     if not last.model.version or last.model.name != register.model:
         return None
-    # Without the error's words: they differ from look to look.
+    # Without the text of the error, which may differ in every pass and would change status each time.
     message = f"{last.model.name} version {last.model.version}, as last seen: MLflow cannot be asked now"
     done = Verdict(REGISTERED, ConditionState.DONE, reasons.REGISTERED, message)
     return _completed(seen, done, last, OUTAGE_POLL)
 
 
 def unavailable(seen: Observed) -> Ended | None:
-    """Registering waits for MLflow, which may have a version of ours."""
+    """Ends the chain while MLflow does not answer: it may have a version of ours already."""
     outage = _outage(seen)
     if outage is None:
         return None
@@ -78,20 +78,20 @@ def unavailable(seen: Observed) -> Ended | None:
 
 
 def tracked_run_missing(seen: Observed) -> Ended | None:
-    """A version is made of what a tracked run holds."""
+    """Ends the chain if there is no tracked run: a version is registered from one."""
     if seen.tracked is not None:
         return None
     return _refused(Verdict(REGISTERED, ConditionState.REFUSED, reasons.TRACKED_RUN_MISSING, TRACKED_RUN_MISSING))
 
 
 def owned_elsewhere(seen: Observed) -> Ended | None:
-    """Nobody registers in a model of others, whom its users trust."""
+    """Ends the chain if the model belongs to another namespace, whose versions its users trust."""
     owned = other_owner(seen)
     return _refused(owned) if owned is not None else None
 
 
 def registering(seen: Observed) -> Ended:
-    """Once per TrainingRun; the alias moves when the version is made, and not again."""
+    """Ends the chain, and registers the model. Once per TrainingRun; the alias moves at that moment, and never again."""
     assert seen.spec.register_ is not None
     assert seen.tracked is not None
     want = _wanted(seen, seen.spec.register_, seen.tracked)
@@ -101,7 +101,7 @@ def registering(seen: Observed) -> Ended:
 
 
 def other_owner(seen: Observed) -> Verdict | None:
-    """That the model to register in belongs to others, as far as the registry could be asked."""
+    """The verdict that the model to register in belongs to another namespace; None when it does not, or that is not known."""
     ours, register = {seen.namespace, *seen.tenant.shared_with}, seen.spec.register_
     if register is None or seen.version is not None or not seen.model_owners or seen.model_owners & ours:
         return None
@@ -109,7 +109,7 @@ def other_owner(seen: Observed) -> Verdict | None:
 
 
 def is_orphan(seen: Observed) -> bool:
-    """Whether the result is on record from a former life, and the tracked run that it would be registered from is gone."""
+    """Whether the result is from a former life's record, and the tracked run to register it from no longer exists."""
     result, register = seen.report.result, seen.spec.register_
     if seen.recorded_run is None or result is None or register is None or seen.version is not None or seen.published:
         return False
@@ -123,7 +123,7 @@ def _outage(seen: Observed) -> str | None:
 
 
 def _last_published(seen: Observed) -> TrainingRunStatus:
-    """The model as status has it, with the name and version that cannot be seen now; nothing when it is another one."""
+    """The model as status has it, with its registered name and version; empty when status is about another model."""
     made, published = gates.model_status(seen), seen.published
     if published is None:
         return TrainingRunStatus()
@@ -137,7 +137,7 @@ def _completed(
     figure = figures.primary_metric(seen.result)
     done = Verdict(SUCCEEDED, ConditionState.DONE, reasons.COMPLETED, figure)
     ready = Verdict(READY, ConditionState.DONE, reasons.COMPLETED, figure)
-    # A tracked run that cannot be asked now has yet to be told how it ended.
+    # Tracking does not answer now, and has yet to get the outcome of the run.
     again = OUTAGE_POLL if seen.tracking_outage else again
     return Ended((registered, done), status=status, recheck_after=again, ready=ready)
 

@@ -1,4 +1,4 @@
-"""Whether spec can be followed: its rules across fields, and what was frozen of it."""
+"""Whether spec can be followed: by its rules across fields, and by what was frozen of it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pelagos_contract.search import metrics_of
 
 
 def breaks_a_rule(seen: Observed) -> Ended | None:
-    """Only where the API server does not know CEL."""
+    """Ends the chain if a rule across fields is broken, which only API servers without CEL admit."""
     broken = rules.violation(seen.spec)
     return Ended((_refused(reasons.INVALID_SPEC, broken),)) if broken else None
 
 
 def search_by_unknown_metric(seen: Observed) -> Ended | None:
-    """Known before anything is trained: what is measured depends on the task of the architecture."""
+    """Ends the chain if the search's metric is not measured: which metrics are depends on the architecture's task."""
     search, architecture = seen.spec.search, seen.spec.model.architecture
     allowed = metrics_of(families.by_architecture()[architecture].task)
     if search is None or search.metric is None or search.metric in allowed:
@@ -33,7 +33,7 @@ def search_by_unknown_metric(seen: Observed) -> Ended | None:
 
 
 def says_other_than_frozen(seen: Observed) -> Ended | None:
-    """What is trained is what was frozen, whatever spec says since."""
+    """Ends the chain if spec differs from the frozen inputs, which are what is trained."""
     changed = identity.changed(seen.frozen, seen.spec) if seen.frozen is not None else None
     return Ended((_refused(reasons.SPEC_IMMUTABLE, changed),), status=seen.frozen_status()) if changed else None
 

@@ -1,4 +1,4 @@
-"""Stopping because spec.suspend asks for it."""
+"""Stops the training if spec.suspend asks for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pelagos.ports.tracking import Outcome
 
 
 def suspended(seen: Observed) -> Ended | None:
-    """What has a result has nothing left to stop."""
+    """Ends the chain if spec.suspend is set, and stops the run. With a result, there is nothing left to stop."""
     if not seen.spec.suspend or seen.report.result is not None:
         return None
     effects: list[Effect] = []
@@ -24,10 +24,10 @@ def suspended(seen: Observed) -> Ended | None:
         effects.append(SetOutcome(seen.tracked.id, Outcome.KILLED))
     message = "spec.suspend is true; set it to false to go on"
     paused = Verdict(EVALUATED, ConditionState.PAUSED, reasons.SUSPENDED, message)
-    # A tracked run that cannot be asked now has yet to be told.
+    # Tracking does not answer now, and has yet to get the outcome of the run.
     again = OUTAGE_POLL if seen.tracking_outage else None
     status = seen.frozen_status()
-    if status is not None:  # what was found by now is worth looking at before anybody goes on
+    if status is not None:  # People may want to see what was found until now before they resume.
         found = {
             "seeds": progress.seeds_of(seen) or None,
             "search": progress.search_of(seen),

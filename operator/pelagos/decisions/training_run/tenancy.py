@@ -1,4 +1,4 @@
-"""Whether the namespace may have what is asked for."""
+"""Whether the namespace may have what spec asks for."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pelagos.decisions.verdicts import ConditionState, Verdict
 
 
 def excess(seen: Observed) -> limits.Excess | None:
-    """What is asked for beyond what the platform allows the namespace."""
+    """The limit of the namespace that spec exceeds; None when it exceeds none."""
     asked = seen.spec.resources
     return limits.exceeded(asked.gpus, asked.queue, seen.tenant, priority=seen.spec.priority)
 
 
 def limits_exceeded_before_a_run(seen: Observed) -> Ended | None:
-    """Before anything else is made for it; attempt.OBJECTIONS have a say in further attempts."""
+    """Ends the chain, before anything is created, if spec exceeds a limit. attempt.OBJECTIONS judge further attempts."""
     found = excess(seen)
     if found is None or seen.run is not None:
         return None
@@ -26,7 +26,7 @@ def limits_exceeded_before_a_run(seen: Observed) -> Ended | None:
 
 
 def dataset_outside_namespace(seen: Observed) -> Ended | None:
-    """The Dataset's status, or the record that was frozen, names a folder of somebody else."""
+    """Ends the chain if the Dataset's status, or the frozen inputs, name a folder outside the namespace's part of the store."""
     if not seen.outside:
         return None
     refused = Verdict(DATASET_READY, ConditionState.REFUSED, reasons.DATASET_OUTSIDE_NAMESPACE, seen.outside)

@@ -1,4 +1,4 @@
-"""The tracked run: one per TrainingRun, made before the pipeline run, which writes to it; it tells how that stands."""
+"""The tracked run: one per TrainingRun, created before the pipeline run, which writes to it. It shows that run's outcome."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pelagos_contract.tags import DATASET_TAG, INPUTS_DIGEST_TAG, INPUTS_TAG, RE
 
 
 def unavailable_before_a_run(seen: Observed) -> Ended | None:
-    """An earlier pass may have frozen other inputs in a tracked run that cannot be seen now."""
+    """Ends the chain while MLflow does not answer and nothing has started: it may have a tracked run with frozen inputs."""
     if not _is_needed(seen) or seen.tracking_outage is None:
         return None
     unknown = Verdict(TRACKED, ConditionState.UNKNOWN, reasons.TRACKING_UNAVAILABLE, seen.tracking_outage)
@@ -26,7 +26,7 @@ def unavailable_before_a_run(seen: Observed) -> Ended | None:
 
 
 def missing_before_a_run(seen: Observed) -> Ended | None:
-    """It is made first: a pipeline run is given its id."""
+    """Ends the chain if there is no tracked run, and creates it first: the pipeline run gets its id."""
     if not _is_needed(seen):
         return None
     message = "the tracked run is being created"
@@ -35,7 +35,7 @@ def missing_before_a_run(seen: Observed) -> Ended | None:
 
 
 def missing(seen: Observed) -> Passed | None:
-    """Deleted, or not to be seen now: a training that runs goes on all the same."""
+    """Notes that the tracked run was deleted, or that MLflow does not answer. A training in progress continues anyway."""
     if seen.tracked is not None:
         return None
     reason = reasons.TRACKING_UNAVAILABLE if seen.tracking_outage else reasons.TRACKED_RUN_MISSING
@@ -44,7 +44,7 @@ def missing(seen: Observed) -> Passed | None:
 
 
 def found(seen: Observed) -> Passed | None:
-    """Status keeps its id under our seal, by which it is found again whatever others write to MLflow."""
+    """Tracked. Status keeps the run's id under our seal, by which it is found again whatever others write to MLflow."""
     if seen.tracked is None:
         return None
     created = Verdict(TRACKED, ConditionState.DONE, reasons.RUN_CREATED, f"MLflow run {seen.tracked.id}")
@@ -55,7 +55,7 @@ def found(seen: Observed) -> Passed | None:
 
 
 def outcome_differs(seen: Observed) -> Passed | None:
-    """The tracked run must tell the same as the pipeline run, and carry a seal under the present key."""
+    """Corrects the outcome and the seal of the tracked run, if they differ from the pipeline run's and the present key's."""
     if seen.tracked is None:
         return None
     want = _outcome(seen)
@@ -68,7 +68,7 @@ def outcome_differs(seen: Observed) -> Passed | None:
 
 
 def wanted(seen: Observed) -> tracking.DesiredTrackedRun:
-    """The tracked run for the inputs."""
+    """The desired tracked run for the inputs."""
     inputs = seen.keyed
     return tracking.DesiredTrackedRun(
         uid=seen.uid,
@@ -86,12 +86,12 @@ def wanted(seen: Observed) -> tracking.DesiredTrackedRun:
 
 
 def _is_needed(seen: Observed) -> bool:
-    """Whether nothing was begun that could go on without one."""
+    """Whether a tracked run must exist before anything else: nothing has started that could continue without one."""
     return seen.tracked is None and seen.run is None and seen.report.result is None
 
 
 def _experiment(seen: Observed) -> str:
-    """The experiment that spec names, or the usual one; below the prefix of the namespace, once."""
+    """The experiment that spec names, or the default one, with the namespace's prefix unless it has that already."""
     prefix = seen.tenant.experiment_prefix
     named = seen.spec.tracking.experiment or f"{seen.namespace}/{seen.keyed.dataset.name}"
     return named if named.startswith(prefix) else prefix + named
@@ -105,6 +105,6 @@ def _outcome(seen: Observed) -> tracking.Outcome:
         return tracking.Outcome.RUNNING
     if outcome.verdict.reason == reasons.DEADLINE_EXCEEDED:
         return tracking.Outcome.KILLED
-    # What stands in the way of a run may go away: nothing has failed before the run has.
+    # The run is only blocked, and the obstacle may disappear. It has not failed before it has ended.
     is_open = seen.run is not None and seen.run.state not in FINISHED
     return tracking.Outcome.RUNNING if is_open else tracking.Outcome.FAILED

@@ -1,4 +1,4 @@
-"""What must hold next for a Trial. The chain below is the specification; each check is where its name says."""
+"""Decides what to do next for a Trial. The chain below is the specification; each check is in the module that its name says."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pelagos.decisions.verdicts import Decision
 CONDITIONS = (ACCEPTED, EXPIRED)
 
 CHAIN: tuple[chains.Check[Observed], ...] = (
-    # Is anything to be decided any more?
-    course.over,  # ends: as it ended; what was made for it goes
+    # Is there anything left to decide?
+    course.over,  # ends: as it ended; removes what was made for it
     course.altered,  # ends: SpecImmutable
     # Does it get a place? Decided once; each refusal is final.
     admission.spec_breaks_a_rule,  # ends: InvalidSpec
@@ -21,17 +21,17 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
     admission.too_long,  # ends: DurationNotAllowed
     admission.not_entitled,  # ends: NotEntitled
     admission.token_taken,  # ends: TokenTaken
-    admission.model_coming,  # ends: Pending, for half a minute at most; it has no place meanwhile
+    admission.model_coming,  # ends: Pending, for half a minute at most; it has no place until then
     admission.model_not_ready,  # ends: ModelNotReady
     admission.name_taken,  # ends: ModelNotReady
     admission.user_limit,  # ends: UserLimit
     admission.capacity_exhausted,  # ends: CapacityExhausted
-    admission.admitted,  # Accepted: Admitted; ends: Starting, where something has to be made for it afterwards
-    # Does what it opens answer?
-    opening.server_missing,  # ends: Starting; makes a server of its own
+    admission.admitted,  # Accepted: Admitted; ends: Starting, if something has to be created for it next
+    # Does the service that it opens answer?
+    opening.server_missing,  # ends: Starting; creates a server of its own
     opening.server_impossible,  # ends: ModelNotReady, CapacityExhausted; its place is free again
     opening.server_starting,  # ends: Starting
-    opening.opened,  # ends: Open; makes the token, and the time begins
+    opening.opened,  # ends: Open; issues the token, and the time begins
     # Is there time left?
     course.expired,  # ends: Expired
     course.service_gone,  # ends: ServiceRemoved
@@ -41,5 +41,5 @@ CHAIN: tuple[chains.Check[Observed], ...] = (
 
 
 def decide(seen: Observed) -> Decision:
-    """Name what must hold next; touch nothing."""
+    """Evaluate the chain. Pure."""
     return chains.evaluate(CHAIN, seen)

@@ -1,4 +1,4 @@
-"""Whether a Trial gets a place. Decided once, in the turn of its namespace; what is refused stays refused."""
+"""Whether a Trial gets a place. Decided once, with one Trial of a namespace at a time; a refusal is final."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pelagos.decisions.verdicts import ConditionState, Verdict
 
 
 def refused(seen: Observed, reason: Reason, message: str) -> Ended:
-    """For good: the object stays for a while, to be read."""
+    """Refuses the Trial for good. The resource stays for trialsKeep, so that people can read why."""
     verdict = Verdict(ACCEPTED, ConditionState.REFUSED, reason, message)
     status = TrialStatus(
         phase="Refused",
@@ -27,7 +27,7 @@ def refused(seen: Observed, reason: Reason, message: str) -> Ended:
 
 
 def spec_breaks_a_rule(seen: Observed) -> Ended | None:
-    """Only where the API server does not know CEL."""
+    """Refuses a spec that breaks a rule across fields, which only API servers without CEL admit."""
     broken = None if seen.is_decided else rules.violation(seen.spec)
     if broken is None:
         return None
@@ -37,7 +37,7 @@ def spec_breaks_a_rule(seen: Observed) -> Ended | None:
 
 
 def not_offered(seen: Observed) -> Ended | None:
-    """The platform says so."""
+    """Refuses if the platform does not offer trials in the namespace."""
     if seen.is_decided or seen.tenant.trials_enabled:
         return None
     message = (
@@ -48,7 +48,7 @@ def not_offered(seen: Observed) -> Ended | None:
 
 
 def no_gateway(seen: Observed) -> Ended | None:
-    """Nothing would ask for the token."""
+    """Refuses if there is no gateway, since only the gateway checks tokens."""
     if seen.is_decided or seen.gateway.is_there:
         return None
     message = (
@@ -59,7 +59,7 @@ def no_gateway(seen: Observed) -> Ended | None:
 
 
 def too_long(seen: Observed) -> Ended | None:
-    """It asks for more than the platform allows."""
+    """Refuses a longer duration than the platform allows."""
     longest = seen.tenant.trials_longest
     if seen.is_decided or not is_longer(seen.duration, longest):
         return None
@@ -71,7 +71,7 @@ def too_long(seen: Observed) -> Ended | None:
 
 
 def not_entitled(seen: Observed) -> Ended | None:
-    """Entitlements are what the hub attests; of other Trials nobody does."""
+    """Refuses a user without a required entitlement. Only the hub attests entitlements, so Trials made elsewhere have none."""
     wanted = seen.tenant.trials_entitlements
     if seen.is_decided or not wanted or (seen.attested and set(wanted) & set(seen.spec.entitlements or ())):
         return None
@@ -85,7 +85,10 @@ def not_entitled(seen: Observed) -> Ended | None:
 
 
 def token_taken(seen: Observed) -> Ended | None:
-    """Whoever reads a Trial reads the digest of its token, and must not have that token open something of theirs."""
+    """Refuses a token that another Trial had first.
+
+    Anyone who can read a Trial knows its token's digest, and could otherwise make that token open a service of their own.
+    """
     if seen.is_decided or not seen.token_is_of:
         return None
     message = (
@@ -96,7 +99,10 @@ def token_taken(seen: Observed) -> Ended | None:
 
 
 def model_coming(seen: Observed) -> Ended | None:
-    """After a restart of the operator every answer is looked at anew: nobody is refused for good because of that."""
+    """Waits, up to PATIENCE, for a ModelService that is not Ready yet.
+
+    After a restart of the operator, all of them are probed again, and nobody must be refused for good because of that.
+    """
     service = seen.named
     if seen.is_decided or seen.spec.is_dedicated or service is None or service.is_leaving or not service.is_coming:
         return None
@@ -108,7 +114,7 @@ def model_coming(seen: Observed) -> Ended | None:
 
 
 def model_not_ready(seen: Observed) -> Ended | None:
-    """What is shared must answer now; what a server of its own is made like must be there."""
+    """Refuses if the named ModelService is missing or, if it is to be shared, not Ready."""
     reference = seen.spec.model_service_ref
     if seen.is_decided or reference is None:
         return None
@@ -128,7 +134,7 @@ def model_not_ready(seen: Observed) -> Ended | None:
 
 
 def name_taken(seen: Observed) -> Ended | None:
-    """Somebody's own ModelService is never taken for the Trial's."""
+    """Refuses if the name for the Trial's own server belongs to somebody else's ModelService."""
     if seen.is_decided or not seen.spec.is_dedicated or seen.child is None or seen.child.is_own:
         return None
     message = (
@@ -139,7 +145,7 @@ def name_taken(seen: Observed) -> Ended | None:
 
 
 def user_limit(seen: Observed) -> Ended | None:
-    """Only of those whom the hub attests: anybody may write anybody into spec.user."""
+    """Refuses a user who has too many trials. Counts only Trials that the hub attests: anyone can write any name to spec.user."""
     if seen.is_decided or not seen.attested:
         return None
     mine = [other for other in seen.others if other.user is not None and other.user == (seen.spec.user or "")]
@@ -153,7 +159,7 @@ def user_limit(seen: Observed) -> Ended | None:
 
 
 def capacity_exhausted(seen: Observed) -> Ended | None:
-    """Of all, whoever made them."""
+    """Refuses if all places of the namespace are taken, no matter by whom."""
     most = seen.tenant.trials_at_once
     if seen.is_decided or len(seen.others) < most:
         return None
@@ -165,7 +171,7 @@ def capacity_exhausted(seen: Observed) -> Ended | None:
 
 
 def admitted(seen: Observed) -> Passed | None:
-    """It has its place when this is written, and only then; what is made for it is made afterwards."""
+    """Admits the Trial. It has its place once this is in status, so anything that it needs is created in the next pass."""
     if seen.told.accepted_at is not None:
         return Passed((_ADMITTED,))
     status = TrialStatus(
@@ -186,7 +192,7 @@ _ADMITTED = Verdict(ACCEPTED, ConditionState.DONE, reasons.ADMITTED, "has its pl
 
 
 def _next(others: list[Other] | tuple[Other, ...]) -> str:
-    """When the first of them is over."""
+    """A message that says when the first of these Trials is over."""
     open_ones = [other.left for other in others if other.left is not None]
     if not open_ones:
         return "they are being started"

@@ -1,4 +1,4 @@
-"""The conditions of a Trial; and how often it is looked at, and for how long what for."""
+"""The conditions of a Trial, how often to check it, and how long it waits for what."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ EXPIRED = "Expired"
 """Its time is over."""
 
 WATCH = 15.0
-"""Most seconds between two looks at one that is open: after the machine has slept, timers are late by that time."""
+"""Most seconds between two checks of an open Trial. Timers stand still while the machine sleeps, and must not be late by more."""
 STARTING_POLL = 2.0
-"""Seconds between two looks at a server that is being started, should the watch miss what becomes of it."""
+"""Seconds between two checks of a server that is being started, in case the watch misses a change."""
 PATIENCE = timedelta(seconds=30)
-"""For a ModelService that is about to be Ready, as after a restart of the operator; then the Trial is refused."""
+"""How long to wait for a ModelService that is about to be Ready, as after a restart of the operator, before a refusal."""
 LONGEST_START = timedelta(minutes=15)
-"""For a server of its own; what takes longer is given up, and its place is free again."""
+"""How long to wait for a server of the Trial's own, before giving up and freeing its place."""

@@ -1,4 +1,4 @@
-"""While it is open, and after."""
+"""What happens while a Trial is open, and after it has ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pelagos.ports.cluster import Key
 
 
 def over(seen: Observed) -> Ended | None:
-    """For good. What was made for it goes: the token first, then the server, and after a while the object."""
+    """Ends the chain if the Trial has ended, and removes first the token, then the server and, after trialsKeep, the Trial."""
     if not seen.is_over:
         return None
     key, status = Key(kinds.TRIAL.kind, seen.namespace, seen.name), TrialStatus()
@@ -38,7 +38,10 @@ def over(seen: Observed) -> Ended | None:
 
 
 def altered(seen: Observed) -> Ended | None:
-    """Only where the API server does not know CEL: nothing is given to one spec that was decided for another."""
+    """Stops a Trial whose spec was changed after the decision, which only API servers without CEL admit.
+
+    What was decided for one spec must not be given to another.
+    """
     if not seen.is_decided or seen.told.spec_digest in {None, seen.spec_digest}:
         return None
     message = "spec of a Trial is immutable, and this one was changed after it was decided on. Make another Trial"
@@ -46,14 +49,17 @@ def altered(seen: Observed) -> Ended | None:
 
 
 def expired(seen: Observed) -> Ended | None:
-    """By a clock that nobody sets. First this is said, by which the gateway goes; the rest follows."""
+    """Ends an open Trial whose time is over, by a clock that cannot be set.
+
+    Status says so first, which the gateway acts on. What was made for the Trial is removed after that.
+    """
     if seen.left is None or seen.left.total_seconds() > 0:
         return None
     return _ended(seen, "Expired", reasons.EXPIRED, f"its time was over at {seen.told.expires_at}")
 
 
 def service_gone(seen: Observed) -> Ended | None:
-    """What takes its name later is something else."""
+    """Stops the Trial if its ModelService is being or was deleted. Another one with its name later is not the same."""
     service = seen.service
     if service is not None and not service.is_leaving and service.is_own == seen.spec.is_dedicated:
         return None
@@ -61,7 +67,7 @@ def service_gone(seen: Observed) -> Ended | None:
 
 
 def service_not_ready(seen: Observed) -> Ended | None:
-    """The time goes on: nobody could say for how long it was away."""
+    """Reports that the ModelService is not Ready. The time keeps running, since nobody could say how long that lasted."""
     service = seen.service
     if service is None or service.is_ready:
         return None
@@ -72,7 +78,7 @@ def service_not_ready(seen: Observed) -> Ended | None:
 
 
 def still_open(seen: Observed) -> Ended:
-    """Until the time is over."""
+    """Ends the chain: the Trial is open, until its time is over."""
     assert seen.service is not None
     status = TrialStatus(onnx_sha256=seen.service.onnx_sha256)
     secret = seen.told.token_secret_ref
@@ -88,7 +94,7 @@ def _pause(seen: Observed) -> float:
 def _ended(seen: Observed, phase: Phase, reason: Reason, message: str) -> Ended:
     status = TrialStatus(phase=phase, url=None, endpoints=None, token_sha256=None, ended_at=timestamp(seen.now))
     verdicts, ready = _ending(reason, message)
-    # Another pass at once: what was made for it goes when everybody can know that it is over.
+    # Another pass at once: what was made for it is removed once its end has been published.
     return Ended(verdicts, (), status, 0, ready)
 
 
@@ -100,7 +106,7 @@ def _ending(reason: Reason, message: str) -> tuple[tuple[Verdict, ...], Verdict 
 
 
 def _as_it_ended(seen: Observed) -> tuple[tuple[Verdict, ...], Verdict | None]:
-    """What was said of its end, once more."""
+    """The verdicts about its end, from status, as they were."""
     said = {condition.type: condition for condition in seen.told.conditions}
     if seen.told.phase == "Refused":
         found = said[ACCEPTED]

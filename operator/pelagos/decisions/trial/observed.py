@@ -1,4 +1,4 @@
-"""All that decisions about a Trial go by."""
+"""Everything that decisions about a Trial are based on."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from pelagos.ports.tenants import Tenant
 
 @dataclass(frozen=True)
 class Service:
-    """A ModelService as its status tells."""
+    """A ModelService, as its status describes it."""
 
     name: str
     is_ready: bool
     is_coming: bool
-    """It is not Ready yet, and on its way."""
+    """It is not Ready yet, but on its way, and waits for nobody."""
     is_stalled: bool
     """A person must change something."""
     lacks_room: bool
     """It waits for room on the cluster."""
     message: str
-    """Of Ready."""
+    """The message of its Ready condition."""
     onnx_sha256: str | None
     spec: Mapping[str, Any] = field(default_factory=dict)
     is_own: bool = False
@@ -37,17 +37,18 @@ class Service:
 
 @dataclass(frozen=True)
 class Other:
-    """Another Trial of the namespace that has a place; ``left`` is until it is over, by our clock, None: it is not open yet."""
+    """Another Trial of the namespace that has a place."""
 
     name: str
     user: str | None
-    """Whose it is, where the hub attested that."""
+    """The user, if the hub attested it; else None."""
     left: timedelta | None
+    """The time until it is over, by our clock. None: it is not open yet."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """All that is known about a Trial, read once by reconcilers/trials.gather."""
+    """Everything that is known about a Trial, read once by reconcilers/trials.gather."""
 
     spec: TrialSpec
     namespace: str
@@ -55,34 +56,34 @@ class Observed:
     uid: str
     """From the resource's metadata."""
     spec_digest: str
-    """Of the spec as it is now."""
+    """Digest of the spec as it is now."""
     attested: bool
-    """Whether it bears the hub's signature."""
+    """Whether it carries the hub's signature."""
     told: TrialStatus
-    """From status: what was decided is never decided again, and nobody else knows when it opened."""
+    """From status: the decision, which is never made again, and when it opened, which nothing else knows."""
     tenant: Tenant
     gateway: Gateway
     """From settings."""
     others: tuple[Other, ...]
-    """From the API server, in the turn of this Trial; read while it is not decided on."""
+    """From the API server, in this Trial's turn. Read only while it is undecided."""
     token_is_of: str
-    """The Trial of the namespace that spec.tokenSha256 was first of; empty: it is ours. Likewise."""
+    """The Trial of the namespace that had spec.tokenSha256 first; empty if it is this one. Read only while it is undecided."""
     named: Service | None
-    """What spec.modelServiceRef names; None: nothing, or there is no such ModelService."""
+    """The ModelService that spec.modelServiceRef names. None: it names none, or there is no such ModelService."""
     child: Service | None
-    """What has the name of the server of its own; None: nothing."""
+    """The ModelService with the name of the Trial's own server. None: there is none."""
     new_token: str
-    """For when the operator makes one; empty: it does not."""
+    """The token that the operator would issue; empty if it issues none."""
     now: datetime
     """The time of day, for people."""
     left: timedelta | None = None
-    """Until it is over, by our clock; None: it is not open."""
+    """The time until it is over, by our clock. None: it is not open."""
     waited: timedelta = timedelta()
-    """Since it was made."""
+    """The time since it was created."""
     starting_for: timedelta = timedelta()
-    """Since it was accepted."""
+    """The time since it was accepted."""
     over_for: timedelta = timedelta()
-    """Since it was over."""
+    """The time since it ended."""
 
     @property
     def is_decided(self) -> bool:
@@ -91,27 +92,27 @@ class Observed:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing can become of it any more."""
+        """Whether it has ended: it was refused, expired or was stopped."""
         return self.told.phase in ENDED
 
     @property
     def duration(self) -> str:
-        """How long it is open: as was decided."""
+        """How long it is open: as decided, else as spec asks."""
         return self.told.duration or self.spec.lasting(self.tenant.trials_longest)
 
     @property
     def service(self) -> Service | None:
-        """What the token opens."""
+        """The ModelService that the token gives access to."""
         return self.child if self.spec.is_dedicated else self.named
 
     @property
     def own_token(self) -> bool:
-        """Whether the operator makes the token."""
+        """Whether the operator issues the token."""
         return self.spec.token_sha256 is None
 
     @property
     def model(self) -> str:
-        """What is tried, in words."""
+        """The model that is tried, for messages."""
         if self.spec.model_service_ref is not None:
             return self.spec.model_service_ref.name
         assert self.spec.registry is not None

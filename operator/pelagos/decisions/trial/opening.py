@@ -1,4 +1,4 @@
-"""From a place to an open endpoint: a server where it gets one of its own, and a token."""
+"""Turns a place into an open endpoint: creates the Trial's own server, if it gets one, and issues the token."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pelagos.ports.cluster import TOKEN_KEY, Key
 
 
 def server_missing(seen: Observed) -> Ended | None:
-    """It is made like the one that is named, or from the registry's model with the usual settings."""
+    """Creates the Trial's own server, with the settings of the named ModelService, or from a registered model with defaults."""
     if seen.left is not None or not seen.spec.is_dedicated or seen.child is not None:
         return None
     if seen.spec.model_service_ref is not None and seen.named is None:
@@ -31,7 +31,7 @@ def server_missing(seen: Observed) -> Ended | None:
 
 
 def server_impossible(seen: Observed) -> Ended | None:
-    """Waiting would not help, or has not helped."""
+    """Refuses if the Trial's own server cannot be started, or did not start within LONGEST_START."""
     child = seen.child
     if seen.left is not None or not seen.spec.is_dedicated or child is None or child.is_ready:
         return None
@@ -46,14 +46,14 @@ def server_impossible(seen: Observed) -> Ended | None:
 
 
 def server_starting(seen: Observed) -> Ended | None:
-    """The time begins when it answers right, not before."""
+    """Ends the chain until the Trial's own server is Ready. The Trial's time begins only then."""
     if seen.left is not None or not seen.spec.is_dedicated or seen.child is None or seen.child.is_ready:
         return None
     return Ended((_starting(f"its server is being started: {seen.child.message}"),), recheck_after=STARTING_POLL)
 
 
 def opened(seen: Observed) -> Ended | None:
-    """Now."""
+    """Opens the Trial: issues the token, and publishes the endpoints and when its time is over."""
     if seen.left is not None:
         return None
     service = seen.service
@@ -78,12 +78,12 @@ def opened(seen: Observed) -> Ended | None:
         service=TriedService(name=service.name, namespace=seen.namespace),
         onnx_sha256=service.onnx_sha256,
     )
-    # Another pass at once: from then on the time is measured by a clock that nobody sets.
+    # Another pass at once, because a clock that cannot be set measures the time only from when a pass first reads expiresAt.
     return Ended((), effects, status, recheck_after=0, ready=is_open(timestamp(until), secret))
 
 
 def is_open(until: str, secret: str | None) -> Verdict:
-    """What Ready says of it; ``secret`` is where the token is."""
+    """The verdict on Ready of an open Trial; ``secret`` is the Secret with the token, if there is one."""
     where = f"; the token is in the Secret {secret}" if secret else ""
     return Verdict(READY, ConditionState.DONE, reasons.OPEN, f"open until {until}{where}")
 
@@ -100,6 +100,6 @@ def _server(seen: Observed) -> dict[str, Any]:
 
 
 def _alike(service: Service) -> dict[str, Any]:
-    """As the other, but one replica, that goes without a trace, in no catalogue."""
+    """The spec of a ModelService like ``service``, but with one replica, in no catalogue, and with deletionPolicy Delete."""
     kept = {"model", "runtime", "resources", "thresholds", "maxDetections"}
     return {name: part for name, part in service.spec.items() if name in kept} | {"deletionPolicy": "Delete"}
