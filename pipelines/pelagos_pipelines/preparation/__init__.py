@@ -1,1 +1,1 @@
-"""From a collection as it was found to an immutable version: cleaning, splitting, storing."""
+"""Turns a collection into an immutable version: inspection, cleaning, splitting, storing."""

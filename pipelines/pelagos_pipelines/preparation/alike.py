@@ -1,10 +1,10 @@
-"""Which images look alike: finds pairs of looks (looks.py) within a distance, without comparing each with each.
+"""Finds images that look alike: pairs of looks (looks.py) within a distance, without comparing every pair.
 
-Called by duplicates.py. A few images are all compared. Of more, each gets a key of some bits, in several tables: on which sides
-of some planes its look lies. Looks that are close lie on the same sides mostly, and in one table or another have the same key; an
-image is looked up in all eight ways that it can be laid. This is locality-sensitive hashing by random planes (Charikar 2002,
-doi:10.1145/509907.509965). Keys get longer as images get more, so that the work grows hardly faster than their number. All in
-whole numbers: every machine finds the same pairs.
+Called by duplicates.py. A few images are all compared. With more, each gets a key of some bits in each of several tables: on
+which sides of some planes its look lies. Close looks mostly lie on the same sides, and have the same key in one table or another.
+An image is looked up in all eight orientations. This is locality-sensitive hashing by random planes (Charikar 2002,
+doi:10.1145/509907.509965). Keys get longer with the number of images, so that the work grows hardly faster than that number. All
+values are whole numbers, so every machine finds the same pairs.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ from pelagos_pipelines.preparation.looks import KEPT, LENGTH
 STEP = LENGTH / 15
 """One unit of distance."""
 EARLIER = 16
-"""The most images that one is said to look like: of frames that all look alike, each would look like all before it."""
+"""The most earlier images reported for one: among frames that all look alike, each would look like all before it."""
 FEW = 512
-"""So many images are compared each with each."""
+"""Up to so many images, every pair is compared."""
 _TABLES = 16
 _BUCKET = 64
-"""The most images of one key that one is compared with, the first ones."""
+"""The most images with the same key that one is compared with: the first ones."""
 _LONGEST_KEY = 24
 _SKETCH = 64
-"""Planes of a longer key, which tells most candidates apart before their looks are compared."""
+"""Planes of a longer key, which rules out most candidates before their looks are compared."""
 _FAR = 16
-"""Bits of the longer key: looks within the usual distance differ in 5 of 64 on average, and never in so many."""
+"""Bits of the longer key in which a pair must not differ: looks within the usual distance differ in 5 of 64 on average, and
+never in so many."""
 _ROWS = 512
 _CHUNK = 1 << 16
 _ALONE = 64
-"""Rows of a product that no library divides among threads."""
+"""Rows of a matrix product that are too few for a library to divide among threads."""
 _WAYS = tuple(itertools.product((False, True), (1, -1), (1, -1)))
-"""To lay an image: whether it is transposed, and by what its odd rows and columns of waves are multiplied."""
+"""The eight orientations of an image: whether it is transposed, and the factors of its odd rows and columns of waves."""
 
 _PARITIES = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def pairs(looks: Sequence[bytes], distance: int) -> dict[int, list[int]]:
-    """For an index the first smaller ones, ascending, whose look is within ``distance`` when laid in one of the eight ways."""
+    """For each index, the first smaller ones, ascending, whose looks are within ``distance`` in any of the eight orientations."""
     waves = np.frombuffer(b"".join(looks), np.int8).reshape(-1, KEPT, KEPT)
     found, comparison = _Found(len(waves)), _Comparison(waves, distance * STEP)
     if len(waves) <= FEW:
@@ -59,14 +60,14 @@ def pairs(looks: Sequence[bytes], distance: int) -> dict[int, list[int]]:
         for way, of_way, sketch in zip(_WAYS, keys, sketches, strict=True):
             for later, earlier in index.candidates(of_way, found.open()):
                 near = np.bitwise_count(sketch[later] ^ sketches[0][earlier]) < far
-                # What is alike has the same key in table after table.
+                # Similar images share keys in many tables, so pairs that are known already are not compared again.
                 new = found.without(later[near], earlier[near])
                 found.add(*comparison.close(*new, way))
     return found.first()
 
 
 def distances(looks: Sequence[bytes], others: Sequence[bytes]) -> Any:
-    """[looks]: how far each is from the one at its place, laid as brings it closest, in the unit of `pairs`."""
+    """[looks]: the distance of each look from the other at its place, in the closest orientation and the unit of `pairs`."""
     waves, fixed = (
         np.frombuffer(b"".join(some), np.int8).reshape(-1, KEPT, KEPT).astype(np.float32) for some in (looks, others)
     )
@@ -75,16 +76,16 @@ def distances(looks: Sequence[bytes], others: Sequence[bytes]) -> Any:
 
 
 class _Found:
-    """What has been found so far; an image of which enough is known is open no more."""
+    """The pairs that were found. An image with ``EARLIER`` pairs is no longer open for more."""
 
     def __init__(self, count: int) -> None:
         self._count = count
         self._pairs: Any = np.zeros(0, np.int64)
-        """Each once, as one number, ascending."""
+        """Each pair once, encoded as one number, ascending."""
         self._known: Any = np.zeros(count, np.int64)
 
     def without(self, later: Any, earlier: Any) -> tuple[Any, Any]:
-        """The pairs that have not been found yet."""
+        """Those of the given pairs that have not been found yet."""
         if not len(self._pairs) or not len(later):
             return later, earlier
         asked = later.astype(np.int64) * self._count + earlier
@@ -93,9 +94,9 @@ class _Found:
         return later[new], earlier[new]
 
     def add(self, later: Any, earlier: Any) -> None:
-        """Pairs that have not been found yet."""
+        """Add pairs, which must be new and different."""
         if len(later):
-            # A pair stands once in what comes at once. Sorted here: numpy's sets of numbers are made by hashing, and take longer.
+            # Kept as a sorted array: numpy's set operations hash, and take longer.
             added = later.astype(np.int64) * self._count + earlier
             self._pairs = np.sort(np.concatenate((self._pairs, added)))
             self._known += np.bincount(later, minlength=self._count)
@@ -113,16 +114,16 @@ class _Found:
 
 
 class _Comparison:
-    """Compares looks; numbers are whole ones in 32 bits of floating point, which holds them exactly."""
+    """Compares looks. Values are whole numbers in 32-bit floats, which hold them exactly."""
 
     def __init__(self, waves: Any, radius: float) -> None:
         self._waves, self._radius = waves, radius
-        # Laid the other way, too: rows of memory are compared several times as fast as what has to be gathered.
+        # A transposed copy is kept as well: contiguous rows are compared several times as fast as gathered values.
         self._flat = [np.ascontiguousarray(one).reshape(-1, KEPT * KEPT) for one in (waves, waves.transpose(0, 2, 1))]
         self._squares = np.square(waves, dtype=np.float32).sum(axis=(1, 2))
 
     def close(self, later: Any, earlier: Any, way: tuple[bool, int, int]) -> tuple[Any, Any]:
-        """The pairs that are within the radius when the later image is laid so."""
+        """The pairs that are within the radius when the later image has the orientation ``way``."""
         transposed, rows, columns = way
         one, other = self._flat[transposed][later].astype(np.float32), self._flat[False][earlier].astype(np.float32)
         if min(rows, columns) < 0:
@@ -132,7 +133,7 @@ class _Comparison:
         return later[near], earlier[near]
 
     def within(self, start: int, end: int) -> tuple[Any, Any]:
-        """The first pairs within the radius whose later image is one of those from ``start`` to ``end``."""
+        """The first pairs within the radius whose later image is in ``start`` to ``end``, in any orientation."""
         rows, columns = self._waves[start:end], self._waves[:end].reshape(-1, KEPT * KEPT).astype(np.float32)
         best = np.max([_laid(rows, way).reshape(-1, KEPT * KEPT) @ columns.T for way in _WAYS], axis=0)
         near = self._squares[start:end, None] + self._squares[None, :end] - 2 * best <= self._radius**2
@@ -149,7 +150,7 @@ class _Index:
         self._starts = np.concatenate(([0], np.cumsum(np.bincount(keys.astype(np.int64)))))
 
     def candidates(self, keys: Any, rows: Any) -> Iterator[tuple[Any, Any]]:
-        """Of ``rows``, by their ``keys``, pairs with earlier images of the same key."""
+        """Pairs of ``rows`` with earlier images that have the same key, in chunks."""
         asked = np.minimum(keys[rows].astype(np.int64), len(self._starts) - 1)
         first = self._starts[asked]
         counts = np.minimum(self._starts[np.minimum(asked + 1, len(self._starts) - 1)] - first, _BUCKET)
@@ -163,13 +164,13 @@ class _Index:
 
 
 class _Sides:
-    """On which sides of planes looks lie, for all ways to lay their images."""
+    """On which sides of planes looks lie, in all orientations."""
 
     def __init__(self, waves: Any) -> None:
         self._parts = [np.array(_part(waves, *odd), np.float32) for odd in _PARITIES]
 
     def of(self, name: str, bits: int) -> list[Any]:
-        """By way, a number of ``bits`` for each look. A transposed look meets planes as the look meets transposed planes."""
+        """For each orientation, a number of ``bits`` for each look. Planes are transposed instead of looks, which is the same."""
         planes = _planes(name, bits)
         both = np.concatenate((planes, planes.transpose(0, 2, 1)))
         along = [_product(part, _part(both, *odd).T) for part, odd in zip(self._parts, _PARITIES, strict=True)]
@@ -177,7 +178,7 @@ class _Sides:
 
 
 def _laid(waves: Any, way: tuple[bool, int, int]) -> Any:
-    """Looks of images that are turned or mirrored."""
+    """The looks of images in another orientation."""
     transposed, rows, columns = way
     laid = np.array(waves.transpose(0, 2, 1) if transposed else waves, np.float32)
     laid[:, 1::2] *= rows
@@ -186,14 +187,14 @@ def _laid(waves: Any, way: tuple[bool, int, int]) -> Any:
 
 
 def _signs(odd: int) -> Any:
-    """Of a side of a look, by what its rows or columns are multiplied."""
+    """The factors of a look's rows or columns."""
     signs: Any = np.ones(KEPT, np.float32)
     signs[1::2] = odd
     return signs
 
 
 def _product(one: Any, other: Any) -> Any:
-    """Of matrices, a few rows at a time: of more, threads would wait for each other longer than they compute."""
+    """The matrix product, a few rows at a time: with more, threads would wait for each other longer than they compute."""
     found: Any = np.empty((len(one), other.shape[1]), np.float32)
     for start in range(0, len(one), _ALONE):
         np.matmul(one[start : start + _ALONE], other, out=found[start : start + _ALONE])
@@ -201,12 +202,12 @@ def _product(one: Any, other: Any) -> Any:
 
 
 def _part(waves: Any, row: int, column: int) -> Any:
-    """The waves of one parity, which change their signs together."""
+    """The waves of one parity of row and column, which change their signs together."""
     return waves[:, row::2, column::2].reshape(len(waves), -1)
 
 
 def _planes(name: str, bits: int) -> Any:
-    """Of each plane the direction, of ones and minus ones, from a digest: no library decides which."""
+    """The direction of each plane, in ones and minus ones, from a digest, so that it does not depend on a library's generator."""
     count = bits * KEPT * KEPT
     drawn = np.frombuffer(hashlib.shake_256(f"alike {name}".encode()).digest(count // 8 + 1), np.uint8)
     return np.unpackbits(drawn)[:count].reshape(bits, KEPT, KEPT).astype(np.float32) * 2 - 1

@@ -1,19 +1,19 @@
-"""How often an epoch shows each training image, and what each class weighs: decided once, and kept in the version.
+"""Plans how often an epoch shows each training image, and what each class weighs. Decided once, and kept in the version.
 
-Called by the step prepare after splitting. The same images, split and seed give the same plan on every machine: what is left to
-chance follows from a hash of the seed and of an image's content. Trainings do what the plan says, and decide nothing.
+Called by the step prepare after splitting. The same images, split and seed give the same plan on every machine: random choices
+follow from a hash of the seed and of an image's content. Trainings carry out the plan, and decide nothing.
 
-* Oversample, of images that show one class each: a class below the target is shown as often as that, to the image. Of images
-  that show several: repeat factor sampling (Gupta, Dollár and Girshick, LVIS, CVPR 2019, doi:10.1109/CVPR.2019.00550). A class
-  that so many images show as ``shown`` asks for the repeats max(1, sqrt(target / shown)), an image has the most that one of its
-  classes asks for, and a fraction is one repeat more for as large a share of the images.
-* Undersample: one image after the other is left out, in an order of chance, as long as every class that it shows keeps as many as
-  the target. Images that show nothing stay: they teach what is not there.
-* ClassWeights: max(1, target / count), which with the largest class for a target is the inverse of the frequency (King and Zeng,
-  Political Analysis 9, 2001), at most MOST_WEIGHT, and then 1 in the mean of the classes.
+* Oversample, if each image shows one class: a class below the target is shown exactly as often as the target. If images show
+  several: repeat factor sampling (Gupta, Dollár and Girshick, LVIS, CVPR 2019, doi:10.1109/CVPR.2019.00550). A class that
+  ``shown`` images show asks for max(1, sqrt(target / shown)) repeats, and an image gets the most that one of its classes asks
+  for. A fraction becomes one more repeat for that share of the images.
+* Undersample: images are left out in random order, as long as every class that an image shows keeps as many as the target.
+  Images that show nothing stay, because they teach the background.
+* ClassWeights: max(1, target / count), which is the inverse frequency if the largest class is the target (King and Zeng,
+  Political Analysis 9, 2001), at most MOST_WEIGHT, and scaled to a mean of 1 over the classes.
 
-What repeats and weights cost is told by the effective number (sum w)^2 / sum w^2 (Kish, Survey Sampling, 1965), which of the
-counts of classes is Hill's number of order 2.
+The cost of repeats and weights is reported as the effective number (sum w)^2 / sum w^2 (Kish, Survey Sampling, 1965). For counts
+of classes, that is Hill's number of order 2.
 """
 
 from __future__ import annotations
@@ -44,13 +44,15 @@ from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_name
 _STRATEGIES = frozenset(get_args(Strategy)) - {"None"}
 _DIGITS = 6
 _MANY_REPEATS = 10
-"""Of an image in an epoch, from which on it is said that they may be learnt by heart."""
+"""Repeats of an image per epoch from which on a warning says that it may be learnt by heart."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """``repeats`` has, by path, the training images that an epoch does not show once, 0 for those that are left out; ``weights``
-    those of the classes, in their order."""
+    """A plan. ``repeats`` has, by path, how often an epoch shows training images, without those shown once; 0 leaves one out.
+
+    ``weights`` has those of the classes, in order.
+    """
 
     strategy: str
     target: int
@@ -58,13 +60,13 @@ class Plan:
     weights: tuple[float, ...] | None = None
 
     def written(self) -> dict[str, Any]:
-        """As a manifest has it."""
+        """The plan's entry in a manifest."""
         weights = {} if self.weights is None else {"weights": list(self.weights)}
         return {"strategy": self.strategy, "target": self.target, "repeats": dict(self.repeats)} | weights
 
     @classmethod
     def restored(cls, found: Any, images: Iterable[ImageRecord], classes: Sequence[str]) -> Plan:
-        """Of a manifest. Whoever can write to the store may have written it: ValueError for what no preparation plans."""
+        """The plan from a manifest, which is untrusted. Raises ValueError for anything that no preparation plans."""
         training = {image.path for image in images if image.split == "train"}
         strategy, target = found["strategy"], found["target"]
         repeats, weights = found["repeats"], found.get("weights")
@@ -86,7 +88,7 @@ class Plan:
 def plan(
     images: Sequence[ImageRecord], classes: Sequence[str], task: Task, declared: Balance, order: Callable[[str], float]
 ) -> Plan:
-    """What ``declared`` makes of the training images; ``order`` gives by path a number of chance in [0, 1), see `chance`."""
+    """The plan for ``declared``; ``order`` returns a random number in [0, 1) for a path, see `chance`."""
     training = sorted((image for image in images if image.split == "train"), key=lambda image: image.path)
     weighs = declared.strategy == "ClassWeights"
     counts = _annotations(training, task) if weighs else _showing(training)
@@ -99,7 +101,7 @@ def plan(
 
 
 def chance(seed: int, digests: Mapping[str, str]) -> Callable[[str], float]:
-    """Numbers in [0, 1) by path, from the content of an image; of images with the same content from their path, too."""
+    """A function from paths to numbers in [0, 1), by seed and content, and by path for images with the same content."""
 
     def number(path: str) -> float:
         told = hashlib.sha256(f"balance {seed} {digests[path]} {path}".encode()).digest()
@@ -109,13 +111,13 @@ def chance(seed: int, digests: Mapping[str, str]) -> Callable[[str], float]:
 
 
 def effective(values: Mapping[float, int]) -> float:
-    """(sum)^2 / sum of squares of values that are there so many times each; 0 of nothing."""
+    """The effective number, (sum w)^2 / sum w^2, of values w that occur so many times each; 0 for no values."""
     total, squares = (math.fsum(many * value**power for value, many in values.items()) for power in (1, 2))
     return total**2 / squares if squares else 0.0
 
 
 def told(found: Plan | None, collection: Collection) -> Balanced | None:
-    """The plan in figures, before and after."""
+    """The plan's effect in figures, before and after; None without a plan."""
     if found is None:
         return None
     classes, task = collection.classes, collection.task
@@ -161,7 +163,7 @@ def told(found: Plan | None, collection: Collection) -> Balanced | None:
 
 
 def warnings(found: Balanced | None) -> list[str]:
-    """What a careful reader should know of it."""
+    """Warnings about many repeats, and about many images left out."""
     said: list[str] = []
     if found is None:
         return said
@@ -190,7 +192,7 @@ def _annotations(images: Iterable[ImageRecord], task: Task) -> Counter[str]:
 
 
 def _target(aim: str, counts: Mapping[str, int]) -> int:
-    """Of classes that no image shows nothing is known; the lower of two medians is a count that a class has."""
+    """The target count. Classes that no image shows are ignored. The lower median is the count of an actual class."""
     if aim.isdecimal():
         return int(aim)
     present = [count for count in counts.values() if count] or [0]
@@ -214,7 +216,7 @@ def _repeated(
 def _repeated_to(
     images: Sequence[ImageRecord], counts: Mapping[str, int], target: int, order: Callable[[str], float]
 ) -> dict[str, int]:
-    """Of images that show at most one class: each class as often as the target, its images equally often, or once more."""
+    """Repeats of images that show at most one class: each class as often as the target, its images equally often or once more."""
     found, seen = {}, Counter[str]()
     for image in sorted(images, key=lambda image: order(image.path)):
         (label,) = image.labels or {""}
@@ -237,7 +239,7 @@ def _left_out(
 
 
 def _weights(classes: Sequence[str], counts: Mapping[str, int], target: int) -> tuple[float, ...]:
-    """A class that no training image shows has that of the mean: nothing is known of it."""
+    """Weights with a mean of 1. A class that no training image shows gets 1, because nothing is known about it."""
     asked = {name: min(max(1.0, target / counts[name]), MOST_WEIGHT) for name in classes if counts[name]}
     mean = math.fsum(asked.values()) / len(asked) if asked else 1.0
     return tuple(round(asked[name] / mean, _DIGITS) if name in asked else 1.0 for name in classes)

@@ -1,7 +1,7 @@
-"""The files of images in a store, which have their digests as names. Called by the step prepare and versions.py.
+"""The image files of a store, named by their digests. Called by the step prepare and versions.py.
 
-What has its name is whole and on the disk: its content is synced before it is named, and names are synced before a version is
-written that needs them. Whoever is killed leaves parts, which the next one that holds the store removes.
+A file under its final name is complete and on disk: its content is synced before it gets the name, and names are synced before a
+version that needs them is written. A killed process leaves partial files, which the next holder of the store removes.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from pelagos_pipelines.preparation.integrity import Blob, Inspection
 from pelagos_pipelines.preparation.locks import PARTIAL
 
 _THREADS = 8
-"""Syncing waits for the disk, not for the processor; file systems write the journal for several files at once."""
+"""More than there are processors, because syncing waits for the disk, and file systems commit several files at once."""
 _AT_ONCE = 32
-"""Files that a thread writes before it syncs the first: the disk has begun with the others by then."""
+"""Files that a thread writes before it syncs the first: the disk has begun to write the others by then."""
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _keeping = threading.Lock()
 
 
 class SourceChangedError(Exception):
-    """A file of the source changed while a version was made of it. Trying again helps."""
+    """A file of the source changed while a version was created from it. Trying again helps."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """A blob that is to be in the store; ``fill`` writes it into an open file and tells its sha256, ``source`` is for people."""
+    """A blob to be stored. ``fill`` writes it into an open descriptor and returns its sha256; ``source`` names it in messages."""
 
     sha256: str
     source: str
@@ -47,17 +47,17 @@ class _Wanted:
 
 
 def path(blobs: Path, sha256: str) -> Path:
-    """Where a blob is in the folder ``blobs`` of a store. ValueError for what is no sha256."""
+    """The path of a blob in a store's folder ``blobs``. Raises ValueError if ``sha256`` is not one."""
     if not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise ValueError(f"{sha256!r} is not a sha256")
     return blobs / f"{sha256[:2]}/{sha256[2:]}"
 
 
 def content(blobs: Path, sha256: str) -> bytes:
-    """What a blob holds, which is what its name says.
+    """The content of a blob, checked against its name.
 
     Raises:
-        OSError: it is not there, or damaged.
+        OSError: the blob does not exist, or is damaged.
     """
     found = path(blobs, sha256).read_bytes()
     if hashlib.sha256(found).hexdigest() != sha256:
@@ -66,24 +66,24 @@ def content(blobs: Path, sha256: str) -> bytes:
 
 
 def keep(store: Path, one: Blob, content: bytes) -> None:
-    """Have a blob in the store of which a version may be made. Raises OSError when the disk is full, among others."""
+    """Store a blob for versions to come. Raises OSError, for example when the disk is full."""
     blobs = store / "blobs"
 
     def fill(descriptor: int) -> str:
         beneath.write(descriptor, content)
         return one.sha256
 
-    with _keeping:  # two files of a source may become the same
+    with _keeping:  # two files of a source may become the same blob at the same time
         path(blobs, one.sha256).parent.mkdir(parents=True, exist_ok=True)
         _write(str(blobs), [_Wanted(one.sha256, one.sha256, fill)])
 
 
 def write(blobs: Path, tree: SourceFiles, sources: Mapping[Blob, str], inspections: Mapping[str, Inspection]) -> None:
-    """Have in ``blobs`` all images of ``sources``, paths in the tree by what they become.
+    """Store all blobs of ``sources``, which has the path in the tree for each.
 
     Raises:
-        SourceChangedError: an image is not what it was when it was inspected.
-        OSError: the disk is full, among others.
+        SourceChangedError: an image has changed since it was inspected.
+        OSError: a file could not be written, for example because the disk is full.
     """
     wanted = [
         _Wanted(one.sha256, source, functools.partial(_fill, tree, source, inspections[source]))
@@ -95,12 +95,12 @@ def write(blobs: Path, tree: SourceFiles, sources: Mapping[Blob, str], inspectio
     parts = [wanted[start : start + _AT_ONCE] for start in range(0, len(wanted), _AT_ONCE)]
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(functools.partial(_write, str(blobs)), parts))
-        # Their names are in the folders, which are synced once all are there, not once for each.
+        # The folders hold the files' names. They are synced once at the end, not for each file.
         list(pool.map(sync_folder, folders))
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk."""
+    """Sync a folder, so that the names in it survive a crash."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -109,7 +109,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _fill(tree: SourceFiles, source: str, inspection: Inspection, descriptor: int) -> str:
-    """Write what versions hold of an image of the source; its sha256."""
+    """Write the blob for an image of the source, converted if necessary. Returns its sha256."""
     if inspection.converted is None:
         return tree.pour(source, descriptor)
     if source not in tree.known:
@@ -121,26 +121,26 @@ def _fill(tree: SourceFiles, source: str, inspection: Inspection, descriptor: in
 
 
 def _write(blobs: str, wanted: Sequence[_Wanted]) -> None:
-    """Copy those of which no undamaged copy is there. Never a link: the owner of the source may edit a file in place."""
+    """Copy the blobs that are missing or damaged. Sources are never linked, because their owner may edit a file in place."""
     new: list[tuple[int, str, str]] = []
     with contextlib.ExitStack() as stack:
         for one in wanted:
             folder, name = f"{blobs}/{one.sha256[:2]}", one.sha256[2:]
             target, partial = f"{folder}/{name}", f"{folder}/{PARTIAL}{name}"
-            if os.path.exists(target) and _sha256(target) == one.sha256:  # noqa: PTH110 - to make a path takes longer
+            if os.path.exists(target) and _sha256(target) == one.sha256:  # noqa: PTH110 - creating a Path takes longer
                 continue
-            # What did not fit on a full disk must not keep it full.
+            # Removes the partial file on errors, so that it does not keep a full disk full.
             stack.enter_context(disk.written(Path(partial)))
             descriptor = os.open(partial, _NEW, 0o666)
             stack.callback(os.close, descriptor)
-            # The digest is of the bytes that were copied, not of the source: it may change between two looks at it.
+            # The digest is taken from the bytes that were copied, because the source may change between two reads.
             if one.fill(descriptor) != one.sha256:
                 raise SourceChangedError(f"{printable(one.source)} changed while the version was made; try again")
             new.append((descriptor, partial, target))
         for descriptor, partial, target in new:
-            # Synced before it has its name: whoever finds a blob by it in full size takes it for whole.
+            # Synced before it gets its name, because a file under that name is taken for complete.
             os.fsync(descriptor)
-            os.fchmod(descriptor, os.fstat(descriptor).st_mode & 0o444)  # what the umask leaves
+            os.fchmod(descriptor, os.fstat(descriptor).st_mode & 0o444)  # read-only, within the umask
             os.replace(partial, target)  # noqa: PTH105
 
 

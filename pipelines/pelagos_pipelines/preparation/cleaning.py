@@ -1,7 +1,7 @@
-"""What is dropped before splitting: images that are unreadable, small, repeated, or beyond a threshold.
+"""Drops images before splitting: those that are unreadable, too small, repeated, or beyond a threshold.
 
-Also the check that boxes lie on their images. Called by the step prepare with a collection and the inspections of its images;
-decides by the request's ``cleaning``.
+Also checks that boxes lie on their images. Called by the step prepare with a collection and the inspections of its images, by the
+rules in the request's ``cleaning``.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from pelagos_pipelines.preparation.integrity import DEPTHS, OTHER_KIND, REMARKS,
 from pelagos_pipelines.serving.decoding import NAMES
 
 _TURNED, _FLIPPED = "turned", "flipped"
-"""Among REMARKS."""
+"""Keys of REMARKS."""
 _MANY = 10
-"""Images with boxes whose boxes cannot all lie in one quarter by chance."""
+"""With so many images, it is no chance that all boxes lie in one quarter."""
 _SMALL = 200
-"""Pixels of a side up to which per cent would reach beyond the middle."""
+"""Pixels of a side up to which values in per cent would reach beyond the middle."""
 
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What is left, and what is not. ``repeats`` maps a kept duplicate to the first image that shows the same.
+    """The result of cleaning. ``repeats`` maps a kept duplicate to the first image that shows the same.
 
-    ``alike`` has the earlier images that a kept one looks like, when nobody asked to have that treated.
+    ``alike`` has the earlier images that a kept one looks like, if the rules do not treat near duplicates.
     """
 
     collection: Collection
@@ -49,11 +49,11 @@ class Cleaned:
     excluded: tuple[Exclusion, ...] = ()
     alike: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     measured: Sequence[Measured] = ()
-    """Of the images that can be decoded and are not too small, whatever became of them."""
+    """Measures of all images that can be decoded and are not too small, including those dropped for other reasons."""
 
 
 def clean(collection: Collection, inspections: Mapping[str, Inspection], rules: Cleaning) -> Cleaned:
-    """Drop, or refuse, by the rules; then check boxes against the images' real sizes.
+    """Drop images, or refuse, by the rules; then check boxes against the images' real sizes.
 
     Raises:
         RefusedError: CORRUPT_IMAGES, DUPLICATE_IMAGES, NO_IMAGES_LEFT, ANNOTATION_OUTSIDE_IMAGE, or FORMAT_INVALID for images of
@@ -126,14 +126,14 @@ def _repeated(found: duplicates.Found) -> RefusedError:
 
 
 def _repeating(found: duplicates.Found) -> Iterator[Exclusion]:
-    """An exact duplicate of an image that was itself left out repeats the one that is kept."""
+    """Exclusions of duplicates. Each names the image that is kept, even if it duplicates one that is itself left out."""
     for path, first in found.first_of.items():
         reason = ExclusionReason.DUPLICATE if path in found.exact else ExclusionReason.NEAR_DUPLICATE
         yield Exclusion(path, reason, first)
 
 
 def _unusable(seen: Mapping[str, Inspection], rules: Cleaning) -> dict[str, ExclusionReason]:
-    """Why images cannot be used. Raises RefusedError when the rules want that for one of them."""
+    """The reasons why images cannot be used, by path. Raises RefusedError if the rules say so for one of them."""
     others = [path for path, inspection in seen.items() if inspection.problem == OTHER_KIND]
     if others and rules.unreadable_types == "Fail":
         raise RefusedError(
@@ -164,7 +164,7 @@ def _unusable(seen: Mapping[str, Inspection], rules: Cleaning) -> dict[str, Excl
 
 
 def _of_unusable(unusable: Mapping[str, ExclusionReason], seen: Mapping[str, Inspection]) -> list[str]:
-    """Images that nobody could read; those that are too small are only counted, since the rules ask for that."""
+    """Warnings about unreadable images. Those that are too small are only counted, because the rules ask for that."""
     warnings = []
     others = [path for path, reason in unusable.items() if reason is ExclusionReason.UNREADABLE_TYPE]
     if others:
@@ -179,7 +179,7 @@ def _of_unusable(unusable: Mapping[str, ExclusionReason], seen: Mapping[str, Ins
 
 
 def _of_other_classes(images: Sequence[ImageRecord], alike: Mapping[str, tuple[str, ...]]) -> list[str]:
-    """Images that look the same and are labelled otherwise: one of the labels may be wrong."""
+    """A warning about images that look the same and have different labels: one of the labels may be wrong."""
     labels = {image.path: image.labels for image in images}
     differing = [
         f"{path} and {other}"
@@ -192,7 +192,10 @@ def _of_other_classes(images: Sequence[ImageRecord], alike: Mapping[str, tuple[s
 
 
 def _of_other_boxes(task: Task, images: Sequence[ImageRecord], near: Mapping[str, str]) -> list[str]:
-    """Near duplicates whose boxes are dropped with them. Their places cannot be compared: they may be cut or mirrored."""
+    """A warning about near duplicates with other boxes, which are dropped with them.
+
+    Only counts are compared, not places, because near duplicates may be cut or mirrored.
+    """
     strategy = TASKS.named(task)
     if not strategy.joins:
         return []
@@ -205,7 +208,7 @@ def _of_other_boxes(task: Task, images: Sequence[ImageRecord], near: Mapping[str
 
 
 def _of_other_splits(images: Sequence[ImageRecord], first_of: Mapping[str, str]) -> list[str]:
-    """Duplicates by which the splits of the source leaked, which nobody could see in what is left."""
+    """A warning about dropped duplicates between the source's splits: the leakage no longer shows in the remaining images."""
     splits = {image.path: image.split for image in images if image.split is not None}
     apart = [
         f"{path} ({splits[path]}) of {first} ({splits[first]})"
@@ -220,7 +223,7 @@ def _of_other_splits(images: Sequence[ImageRecord], first_of: Mapping[str, str])
 
 
 def _in_one_quarter(images: Sequence[ImageRecord]) -> list[str]:
-    """Boxes of a whole source that end before the middle of their images, as those do that are in another unit."""
+    """A warning if all boxes of a source end before the middle of their images, which suggests another unit."""
     reach = [0.0, 0.0]
     count = 0
     for image in images:
@@ -242,20 +245,20 @@ def _in_one_quarter(images: Sequence[ImageRecord]) -> list[str]:
 
 
 def _remarks(images: Sequence[ImageRecord], seen: Mapping[str, Inspection]) -> list[str]:
-    """What is odd about images that are used, which are here with the sizes that the source gives them."""
+    """Warnings about oddities of the images that are used. ``images`` have the sizes that the source states."""
     doubtful = []
     for image in images:
         remarks = seen[image.path].remarks
-        # Nothing tells whether their boxes were drawn on the upright image: no size, or one that EXIF keeps.
+        # Without a stated size, or with one that rotation keeps, it is unknown whether boxes were drawn on the upright image.
         keeps_size = image.width is None or image.height is None or image.width == image.height
         if image.boxes and (_FLIPPED in remarks or (_TURNED in remarks and keeps_size)):
             doubtful.append(image.path)
     unsure = set(doubtful)
     found = {remark: [image.path for image in images if remark in seen[image.path].remarks] for remark in REMARKS}
-    for remark in (_TURNED, _FLIPPED):  # Of doubtful ones, more is to be said than that.
+    for remark in (_TURNED, _FLIPPED):  # doubtful images have a longer warning of their own
         found[remark] = [path for path in found[remark] if path not in unsure]
     shown = [remark for remark in DEPTHS if found[remark]]
-    if len(shown) < 2:  # all by one rule: nothing to be told
+    if len(shown) < 2:  # all images are shown by the same rule, which needs no warning
         found = {remark: odd for remark, odd in found.items() if remark not in DEPTHS}
     told = [f"{len(odd)} {REMARKS[remark]}: {format_names(odd)}" for remark, odd in found.items() if odd]
     if doubtful:

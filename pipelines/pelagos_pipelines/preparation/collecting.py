@@ -1,8 +1,8 @@
-"""Removes versions from a store, and the images that no version there has any more. The caller holds the store.
+"""Removes versions from a store, and the images that no remaining version uses. The caller holds the store.
 
-What is there under its name is whole at every moment: a version goes before its images, and of a version first what makes it
-one. Whoever is killed in between leaves images that no version names; the next removal, or a preparation that needs them, finds
-them. No clock is asked.
+Everything under its final name is complete at every moment: a version is removed before its images, and its manifest before its
+other files. A process that is killed in between leaves images that no version names. The next removal, or a preparation that
+needs them, finds them. Nothing depends on clocks.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from pelagos_pipelines.preparation import blobs, locks, versions
 from pelagos_pipelines.storage import Bucket
 
 AT_ONCE = 200
-"""Objects that are removed between two looks at whether the store is still ours."""
+"""Objects that are removed between two checks that the store is still ours."""
 _NAME = re.compile(r"[0-9a-f]{64}")
 _MANIFEST = "manifest.json"
 
 
 def from_folder(store: Path, remove: Sequence[str]) -> CollectionResult:
-    """Remove the versions with these digests from a store in a folder, whose readers are kept out meanwhile.
+    """Remove the versions with these digests from a store in a folder. Readers are locked out while it runs.
 
     Raises:
-        RefusedError: DATASET_NOT_READABLE: of a version that stays nobody can tell which images it has. Nothing was removed.
-        locks.BusyError: something reads the store; nothing was removed.
+        RefusedError: DATASET_NOT_READABLE: a remaining version's images are unknown. Nothing was removed.
+        locks.BusyError: the store is being read; nothing was removed.
     """
     gone = [digest.removeprefix("sha256:") for digest in remove]
     with locks.unread(store):
@@ -60,11 +60,11 @@ def from_folder(store: Path, remove: Sequence[str]) -> CollectionResult:
 def from_bucket(store: Bucket, remove: Sequence[str], scratch: Path, confirm: Callable[[], None]) -> CollectionResult:
     """Remove the versions with these digests from a store on object storage.
 
-    ``confirm`` raises when the store is not ours any more; it is asked before each step that cannot be taken back.
+    ``confirm`` raises when the store is no longer ours. It is called before each step that cannot be undone.
 
     Raises:
-        RefusedError: DATASET_NOT_READABLE, as above.
-        StorageError, StorageRefusedError, TakenOverError: see storage.errors; what is removed stays so, all else is whole.
+        RefusedError: DATASET_NOT_READABLE: a remaining version's images are unknown. Nothing was removed.
+        StorageError, StorageRefusedError, TakenOverError: see storage.errors. Part may be removed; the rest is complete.
     """
     gone = {digest.removeprefix("sha256:") for digest in remove}
     files: dict[str, dict[str, int]] = {}
@@ -72,7 +72,7 @@ def from_bucket(store: Bucket, remove: Sequence[str], scratch: Path, confirm: Ca
         name, _, file = entry.path.removeprefix("versions/").partition("/")
         if _NAME.fullmatch(name):
             files.setdefault(name, {})[file] = entry.size
-    # One without a manifest is not there: whoever wrote it was killed, and nobody else writes while the store is ours.
+    # A version without a manifest does not count: its writer was killed, and nobody else writes while the store is ours.
     whole = sorted(name for name, found in files.items() if _MANIFEST in found and name not in gone)
     brought = _manifests(store, whole, files, scratch)
     kept = _images(brought)
@@ -99,7 +99,7 @@ def from_bucket(store: Bucket, remove: Sequence[str], scratch: Path, confirm: Ca
 def _manifests(
     store: Bucket, names: Iterable[str], files: Mapping[str, Mapping[str, int]], scratch: Path
 ) -> Iterator[tuple[str, Path, str]]:
-    """One after another on this machine: of many large ones only one is here at once."""
+    """Download manifests one after another, so that only one of many large ones is on this machine at a time."""
     here = scratch / _MANIFEST
     for name in names:
         where = f"{store.uri}/versions/{name}"
@@ -110,10 +110,10 @@ def _manifests(
 
 
 def _images(manifests: Iterable[tuple[str, Path, str]]) -> frozenset[str]:
-    """The sha256 of all images that versions name; ``manifests`` are digest, file, and how people call the version.
+    """The sha256 of all images that versions name; ``manifests`` has each version's digest, file, and name for messages.
 
     Raises:
-        RefusedError: one of them cannot be read, or is another version's.
+        RefusedError: a manifest cannot be read, or belongs to another version.
     """
     found: set[str] = set()
     for name, file, where in manifests:
@@ -132,13 +132,14 @@ def _images(manifests: Iterable[tuple[str, Path, str]]) -> frozenset[str]:
 
 
 def _remove_version(folder: Path) -> int:
-    """Remove a version: at one moment for its readers. Returns the bytes of its files."""
+    """Remove a version, atomically for its readers: it is renamed first. Returns the bytes of its files."""
     gone = folder.with_name(f"{locks.PARTIAL}{folder.name}")
     shutil.rmtree(gone, ignore_errors=True)
-    # With all that lies beside its own files, such as a report.
+    # Includes files beside the version's own, such as a report.
     size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
     folder.rename(gone)
-    blobs.sync_folder(folder.parent)  # before its images go: after a power cut there is no version without them
+    # Synced before images are removed, so that a power cut leaves no version without its images.
+    blobs.sync_folder(folder.parent)
     shutil.rmtree(gone)
     return size
 

@@ -1,7 +1,7 @@
-"""Two dataset versions held against each other, wherever they are.
+"""Compares two dataset versions, in folders or object storage.
 
-``python -m pelagos_pipelines.preparation.comparing FROM TO [PICTURE]`` is what `pelagos dataset diff` runs. It prints one JSON
-object: a differences.Difference as a document, or ``error``. With PICTURE, the path of a PNG file, it draws what differs, too.
+``python -m pelagos_pipelines.preparation.comparing FROM TO [PICTURE]`` is run by `pelagos dataset diff`. It prints one JSON
+object: a differences.Difference as a document, or ``error``. With PICTURE, the path of a PNG file, it also draws the differences.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from pelagos_pipelines.storage import StorageError, StorageRefusedError
 
 
 def compare(was: str, now: str, picture: Path | None = None) -> dict[str, Any]:
-    """What differs between the versions at two uris, as JSON.
+    """The differences between the versions at two uris, as a JSON document.
 
     Raises:
         RefusedError: DATASET_NOT_READABLE.
         StorageError, StorageRefusedError: see storage.errors.
-        OSError, FullError: the picture cannot be written; nothing of it stays.
+        OSError, FullError: the picture cannot be written; no part of it remains.
     """
     with tempfile.TemporaryDirectory(prefix="pelagos-diff-") as scratch, ExitStack() as read:
         for uri in dict.fromkeys((was, now)):
@@ -42,10 +42,10 @@ def compare(was: str, now: str, picture: Path | None = None) -> dict[str, Any]:
 
 
 def _side(uri: str, scratch: Path) -> Side:
-    """A version without its pixels, which few of its images are drawn with."""
+    """A version without its images: only the few that are drawn are fetched."""
     folder = published.download(uri, scratch, ()) if storage.is_remote(uri) else Path(uri)
     version = versions.read(folder)
-    manifest = orjson.loads((folder / "manifest.json").read_bytes())  # as version.digest says
+    manifest = orjson.loads((folder / "manifest.json").read_bytes())  # `versions.read` has checked its digest
     listed = folder / versions.EXCLUDED
     lines = map(orjson.loads, listed.read_bytes().splitlines() if listed.exists() else ())
     return Side(
@@ -59,20 +59,20 @@ def _side(uri: str, scratch: Path) -> Side:
 
 
 def _recipe(manifest: Mapping[str, Any]) -> Mapping[str, Any]:
-    """With the taxa of classes, which a register of names may change while nobody changes anything else."""
+    """The recipe, with the taxa of classes, which a register of names may change while the rest stays the same."""
     found, taxa = manifest["recipe"], manifest.get("taxa")
     return (found if isinstance(found, dict) else {}) | ({"taxa": taxa} if isinstance(taxa, dict) else {})
 
 
 def _blob(side: Side, sha256: str) -> bytes:
-    """The content of an image, which is what its name says. Raises OSError, RefusedError, StorageError or ChangedError."""
+    """The content of an image, checked against its digest. Raises OSError, RefusedError, StorageError or ChangedError."""
     if storage.is_remote(side.uri):
         return published.image(side.uri, sha256)
     return blobs.content(Path(side.uri).resolve().parent.parent / "blobs", sha256)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """See the module."""
+    """Run the program, see the module. Returns the exit code."""
     was, now, *picture = arguments
     answer: dict[str, Any]
     try:

@@ -1,7 +1,7 @@
-"""Identical images whose annotations differ: only one of them is kept, and what the others say must not get lost with them.
+"""Settles identical images with different annotations: only one is kept, and the others' annotations must not get lost.
 
-Called by cleaning. When the annotations of one image of several hold all of the others', they become those of the image that is
-kept: the pixels are the same, so they fit. Anything else is for a person to judge.
+Called by cleaning. If one image's annotations include all of the others', the kept image gets them: the pixels are the same, so
+they fit. Any other case is for a person to judge.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _Cell = tuple[str, int, int, int, int]
 def settle(
     task: Task, images: Sequence[ImageRecord], usable: Mapping[str, Inspection], *, dropping: bool
 ) -> tuple[tuple[ImageRecord, ...], list[str]]:
-    """The images, of which the first of identical ones has all annotations, and what is to be said of it.
+    """The images, with all annotations on the first of identical ones, and warnings.
 
-    Nothing but words comes of it when duplicates are not dropped.
+    If duplicates are not dropped, images stay as they are, and there are only warnings.
 
     Raises:
-        RefusedError: DUPLICATE_IMAGES when a duplicate would take annotations with it that no other has.
+        RefusedError: DUPLICATE_IMAGES when dropping a duplicate would lose annotations that no other has.
     """
     strategy = TASKS.named(task)
     richer: dict[str, ImageRecord] = {}
@@ -50,7 +50,7 @@ def settle(
             continue
         richest = max(group, key=lambda image: (len(image.boxes), len(image.crowds)))
         real = usable[richest.path]
-        # Its boxes were drawn on the size that it has, as far as the source says.
+        # Whether the boxes were drawn at the image's real size, if the source states one.
         fits = (richest.width or real.width, richest.height or real.height) == (real.width, real.height)
         if strategy.joins and fits and all(_holds(richest, image) for image in group):
             richer[first.path] = richest
@@ -85,7 +85,7 @@ def settle(
 
 
 def _identical(images: Sequence[ImageRecord], usable: Mapping[str, Inspection]) -> Iterable[list[ImageRecord]]:
-    """Images that show the same pixels, the one that is kept before the others."""
+    """Groups of images with the same pixels; the first of each group is the one that is kept."""
     groups: dict[str, list[ImageRecord]] = {}
     for image in sorted(images, key=lambda image: image.path):
         if image.path in usable:
@@ -94,9 +94,9 @@ def _identical(images: Sequence[ImageRecord], usable: Mapping[str, Inspection]) 
 
 
 def _holds(one: ImageRecord, other: ImageRecord) -> bool:
-    """Whether every box of the other image is one of this, but for rounding: by less than a pixel, and never by two.
+    """Whether ``one`` has every box of ``other``, up to rounding: differences below 1 pixel are allowed, from 2 pixels on never.
 
-    Crowds must be the same.
+    It must also have every crowd of ``other``.
     """
     if any(crowd not in one.crowds for crowd in other.crowds):
         return False

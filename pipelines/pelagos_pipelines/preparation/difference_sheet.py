@@ -1,6 +1,6 @@
-"""What differs between two dataset versions as one picture: at most so many images of each sort, with what changed on them.
+"""Draws the differences between two dataset versions as one picture: some images of each kind, with their changes marked.
 
-Called by comparing.py. Colours are those of Okabe and Ito; lines are dashed for what was, so that no colour is needed to tell.
+Called by comparing.py. Colours are those of Okabe and Ito. Former outlines are dashed, so that they can be told without colours.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from pelagos_pipelines.serving.decoding import ImageRefusedError
 from pelagos_pipelines.storage import StorageError, StorageRefusedError
 
 MOST = 12
-"""Images of a sort; more are counted, and not drawn."""
+"""The most images drawn of each kind; the others are only counted."""
 MOST_MARKS = 200
-"""Annotations that are drawn on an image."""
+"""The most annotations drawn on an image."""
 MOST_PIXELS = 100_000_000
-"""Of an image that is drawn: decoded it takes three bytes each."""
+"""The most pixels of an image that is drawn: decoded, each takes three bytes."""
 _COLUMNS, _WIDTH, _HEIGHT, _GAP = 4, 300, 225, 16
 _CAPTION = 38
 _MARGIN, _HEADING = 24, 40
 _LEAST = 0.25
-"""Part of a side of an image that is shown at least around what changed."""
+"""The smallest fraction of an image's side that is shown around a change."""
 _LONGEST = 300
-"""Characters of a name that are looked at."""
+"""Characters of a name; the rest is cut off before it is fitted."""
 _AROUND = 1.6
-"""How much is shown of what changed and lies around it."""
+"""The size of the shown region relative to that of the change."""
 _WAS, _NOW = "was", "now"
 COLOURS = {
     Kind.ADDED: "#009E73",
@@ -54,7 +54,7 @@ _INK, _PALE, _GROUND, _EMPTY = "#1A1A1A", "#666666", "#FFFFFF", "#E8E8E8"
 
 Each = TypeVar("Each")
 Contents: TypeAlias = Callable[[Side, str], bytes]
-"""The content of an image of a version by its sha256."""
+"""Returns the content of a version's image by its sha256."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,10 @@ class _Section:
 
 
 def draw(found: Difference, contents: Contents, target: Path) -> None:
-    """Write the picture, a PNG. An image that cannot be shown is a grey place that says why.
+    """Write the picture, a PNG. An image that cannot be shown becomes a grey area that says why.
 
     Raises:
-        OSError, FullError: it cannot be written; nothing of it stays.
+        OSError, FullError: it cannot be written; no part of it remains.
     """
     sections = [section for section in _sections(found) if section.count]
     rows = [-(-len(section.tiles) // _COLUMNS) for section in sections]
@@ -103,7 +103,7 @@ def draw(found: Difference, contents: Contents, target: Path) -> None:
 
 
 def _sections(found: Difference) -> Iterator[_Section]:
-    # Where most changed comes first; of the others, which are all alike, some from everywhere.
+    # Images with the most changes come first. Of the other kinds, the drawn ones are spread evenly over the list.
     marked = sorted(found.marked, key=lambda pair: (-len(pair.marks), pair.now.path))
     yield _Section("Other annotations", len(marked), [_marked(found, pair) for pair in marked[:MOST]])
     for title, side, some in (("Added images", found.now, found.added), ("Removed images", found.was, found.removed)):
@@ -130,7 +130,7 @@ def _spread(some: Sequence[Each], most: int = MOST) -> Iterator[Each]:
 
 def _marked(found: Difference, pair: Pair) -> _Tile:
     counts = ", ".join(f"{count} {kind}" for kind, count in pair.counts.items())
-    # What is said of the whole image has no place on it.
+    # Annotations of the whole image have no place on it, so their changes go into the caption.
     tags = [f"{was.label} → {now.label}" for _, was, now in pair.marks if was and now and was.kind is shapes.Kind.TAG]
     return _Tile(found.now, pair.now, (pair.now.path, ", ".join(tags) or counts), pair.marks)
 
@@ -173,11 +173,11 @@ def _place(
 
 
 def _pictured(tile: _Tile, contents: Contents) -> Image.Image:
-    """The image, or the part of it in which something changed, as large as there is room."""
+    """The image, or the region of its changes, as large as fits."""
     width, height = tile.image.width or 0, tile.image.height or 0
     if width * height > MOST_PIXELS:
         raise ImageRefusedError(f"{width} x {height} pixels")
-    # In this process: the preparation has decoded the same bytes in a child, and their digest says that they are the same.
+    # Decoded in this process: the preparation has decoded the same bytes in a sandboxed child, and their digest was checked.
     pixels = images.decode_known(contents(tile.side, tile.side.digests[tile.image.path]))
     height, width = pixels.shape[:2]
     left, top, right, bottom = _region(tile.marks, width, height)
@@ -201,7 +201,7 @@ def _pictured(tile: _Tile, contents: Contents) -> Image.Image:
 
 
 def _region(marks: Sequence[Mark], width: int, height: int) -> tuple[int, int, int, int]:
-    """What is shown: all that changed with what lies around it. Left, top, right and bottom in whole pixels."""
+    """The region to show, with all changes and their surroundings: left, top, right and bottom in whole pixels."""
     around = [sides for _, was, now in marks for shape in (was, now) if shape is not None and (sides := shape.sides)]
     if not around:
         return 0, 0, width, height
@@ -209,7 +209,7 @@ def _region(marks: Sequence[Mark], width: int, height: int) -> tuple[int, int, i
     left, top = (min(sides[axis] for sides in around) for axis in (0, 1))
     across = max(_AROUND * (wide - left), _LEAST * width)
     down = max(_AROUND * (high - top), _LEAST * height)
-    # As much as there is room for in the picture.
+    # Extended to the aspect ratio of the place in the picture.
     across, down = max(across, down * _WIDTH / _HEIGHT), max(down, across * _HEIGHT / _WIDTH)
     begin, end = _within(left, wide, across, width)
     upper, lower = _within(top, high, down, height)
@@ -217,14 +217,14 @@ def _region(marks: Sequence[Mark], width: int, height: int) -> tuple[int, int, i
 
 
 def _within(low: float, high: float, span: float, whole: int) -> tuple[int, int]:
-    """The first pixel, and the one after the last, of a span around ``low`` and ``high`` that ends where the image does."""
+    """The first pixel, and the one after the last, of a span around ``low`` and ``high`` within the image."""
     span = min(max(span, 1.0), whole)
     begin = int(min(max((low + high - span) / 2, 0), whole - span))
     return begin, min(begin + math.ceil(span), whole)
 
 
 def _outlines(shape: Shape) -> Iterator[Sequence[tuple[float, float]]]:
-    """Closed lines around a shape; none for what is said of the whole image."""
+    """Closed lines around a shape; none for an annotation of the whole image."""
     if shape.rings:
         for ring, _ in shape.outlines:
             points = list(zip(ring[::2], ring[1::2], strict=True))
@@ -246,7 +246,7 @@ def _corners(sides: Sides) -> Sequence[tuple[float, float]]:
 def _line(
     pen: ImageDraw.ImageDraw, points: Sequence[tuple[float, float]], colour: str, is_dashed: bool = False
 ) -> None:
-    """Through the points; black below it is seen on bright and on dark ground."""
+    """Draw a line through the points, with a dark border so that it is visible on bright and on dark ground."""
     pieces = list(_dashes(points)) if is_dashed else [points]
     for ink, thickness in ((_INK, 5), (colour, 3)):
         for piece in pieces:
@@ -266,7 +266,7 @@ def _dashes(
 def _label(
     mark: Mark, corner: tuple[int, int], scale: float, size: tuple[int, int]
 ) -> tuple[str, tuple[float, float], Kind] | None:
-    """The class of an annotation, and where to write it: above it, and within the picture."""
+    """The text for an annotation, its position above it and within the picture, and its kind; None without sides."""
     kind, was, now = mark
     shape = now or was
     if shape is None or (sides := shape.sides) is None:

@@ -1,7 +1,7 @@
-"""What differs between two dataset versions: images, annotations, classes, recipe and what was left out. Pure.
+"""Computes the differences between two dataset versions: images, annotations, classes, recipe and excluded files. Pure.
 
-Called by comparing.py. Images are the same by their content wherever they lie, and else by their path; annotations of such an
-image are of the same object when they cover each other, as in annotations.corrections.
+Called by comparing.py. Images are matched by content wherever they lie, and otherwise by path. Two annotations of a matched image
+belong to the same object when they cover each other, as in annotations.corrections.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pelagos_pipelines.annotations.tasks import TASKS
 
 @dataclass(frozen=True)
 class Side:
-    """One of two versions. ``digests`` are the sha256 of images, ``excluded`` the reasons of files, both by their path."""
+    """One of two versions. By path, ``digests`` has the images' sha256, and ``excluded`` the reasons of excluded files."""
 
     version: str
     uri: str
@@ -47,7 +47,7 @@ class Kind(StrEnum):
 
 
 Mark: TypeAlias = tuple[Kind, Shape | None, Shape | None]
-"""What became of an annotation, and how it was and is."""
+"""A change of an annotation: its kind, the former shape and the present one."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,18 @@ class Pair:
     was: ImageRecord
     now: ImageRecord
     is_replaced: bool
-    """Its path is the same, and its content another one."""
+    """Whether the path is the same and the content differs."""
     marks: Sequence[Mark] = ()
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many annotations became what."""
+        """The number of changed annotations of each kind."""
         return Counter(kind.value for kind, _, _ in self.marks)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What differs. ``pairs`` are all images that both versions have, in the order of their paths now."""
+    """The differences. ``pairs`` has all images that both versions have, ordered by their present paths."""
 
     was: Side
     now: Side
@@ -76,16 +76,16 @@ class Difference:
     added: Sequence[ImageRecord] = ()
     removed: Sequence[ImageRecord] = ()
     unchanged: int = field(default=0)
-    """Annotations of images in both that are as they were."""
+    """The number of unchanged annotations of images that both versions have."""
 
     @property
     def replaced(self) -> Sequence[Pair]:
-        """Images with another content below the same path."""
+        """Images with other content under the same path."""
         return [pair for pair in self.pairs if pair.is_replaced]
 
     @property
     def renamed(self) -> Sequence[Pair]:
-        """Images with the same content below another path."""
+        """Images with another path."""
         return [pair for pair in self.pairs if pair.was.path != pair.now.path]
 
     @property
@@ -99,7 +99,7 @@ class Difference:
         return [pair for pair in self.pairs if pair.marks]
 
     def document(self) -> dict[str, Any]:
-        """As JSON."""
+        """The differences as a JSON document."""
         marks = Counter[str]()
         for pair in self.marked:
             marks.update(pair.counts)
@@ -139,7 +139,7 @@ class Difference:
 
 
 def between(was: Side, now: Side) -> Difference:
-    """What differs between two versions."""
+    """The differences between two versions."""
     couples, removed, added = _couples(was, now)
     pairs, unchanged = [], 0
     for before, after in couples:
@@ -155,7 +155,7 @@ _Couples: TypeAlias = tuple[list[tuple[ImageRecord, ImageRecord]], list[ImageRec
 
 
 def _couples(was: Side, now: Side) -> _Couples:
-    """Which image is which: by path and content, by content, by path. Those that are left are gone, or new."""
+    """Match images by path and content, then by content, then by path. The others were removed or added."""
     left = {image.path: image for image in was.collection.images}
     right = {image.path: image for image in now.collection.images}
     found = [
@@ -176,7 +176,7 @@ def _couples(was: Side, now: Side) -> _Couples:
 
 
 def _compared(was: Side, now: Side, before: ImageRecord, after: ImageRecord) -> tuple[list[Mark], int]:
-    """What became of the annotations of an image, and how many are as they were."""
+    """The changed annotations of an image, and the number of unchanged ones."""
     task = TASKS.named(was.collection.task)
     is_stored_alike = was.collection.task is now.collection.task and task.stored(before) == task.stored(after)
     if is_stored_alike and before.crowds == after.crowds:
@@ -193,12 +193,12 @@ def _compared(was: Side, now: Side, before: ImageRecord, after: ImageRecord) -> 
 
 
 def _crowds(image: ImageRecord) -> Iterator[Shape]:
-    """Regions of crowds, told apart from objects of their class."""
+    """Regions of crowds, relabelled so that they do not match objects of their class."""
     return (replace(crowd, label=f"{crowd.label} (crowd)") for crowd in image.crowds)
 
 
 def _tags(left: Sequence[Shape], right: Sequence[Shape]) -> Iterator[tuple[int, int]]:
-    """Places of what is said of the whole image: those that are no longer as they were have other classes."""
+    """Pairs of indices of changed annotations of the whole image, which have other classes."""
     one, other = (
         [place for place, shape in enumerate(some) if shape.kind is shapes.Kind.TAG] for some in (left, right)
     )
@@ -250,7 +250,7 @@ def _told(side: Side, image: ImageRecord) -> dict[str, Any]:
 
 
 def _excluded(side: Side, path: str) -> dict[str, str]:
-    """Why a file is not in a version, where it lists that."""
+    """The reason why a file is not in a version, if the version lists one."""
     return {"excluded": side.excluded[path]} if path in side.excluded else {}
 
 
@@ -284,7 +284,7 @@ def _counted(collection: Collection) -> Mapping[str, Counter[str]]:
 
 
 def _changed(was: Any, now: Any, where: str = "") -> Iterator[dict[str, Any]]:
-    """The fields in which two recipes differ; what one of them does not have is None there."""
+    """The fields in which two recipes differ; a field that one of them does not have is None there."""
     if isinstance(was, Mapping) and isinstance(now, Mapping):
         for name in sorted({*was, *now}):
             yield from _changed(was.get(name), now.get(name), f"{where}.{name}" if where else name)

@@ -1,6 +1,6 @@
-"""The digest of a version's description in a folder, for `pelagos lineage`: ``digesting FOLDER``, answered as a line of JSON.
+"""Computes the digest of a version's description in a folder, for `pelagos lineage`: ``digesting FOLDER`` prints a line of JSON.
 
-FOLDER holds ``manifest.json`` and ``annotations.json``, and may be what somebody else calls a lineage: it is read under ceilings.
+FOLDER holds ``manifest.json`` and ``annotations.json``. Its content may come from somebody else, so it is read under ceilings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MEMORY = 8 * 1024**3
 
 
 def main(arguments: Sequence[str]) -> int:
-    """See the module."""
+    """Run the program, see the module. Returns the exit code."""
     (folder,) = arguments
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     try:

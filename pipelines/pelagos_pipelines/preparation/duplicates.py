@@ -1,8 +1,8 @@
-"""Images that show the same: the same pixels, or nearly the same by their looks.
+"""Finds images that show the same: the same pixels, or nearly the same by their looks.
 
 Duplicates matter because a copy in the test split is an exam question that was given away. Called by cleaning. Near duplicates
-are always looked for, within ``USUAL``, and counted; dropped they are only within the ``maxDistance`` that somebody asks for,
-because organisms on a plain background look alike to any coarse measure. bench/alike.py shows what is found at which distance.
+within ``USUAL`` are always searched for and counted. They are dropped only within the requested ``maxDistance``, because
+organisms on a plain background look alike to any coarse measure. bench/alike.py shows what is found at which distance.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from pelagos_pipelines.preparation.integrity import Inspection
 
 USUAL = 4
-"""Of 105 real crops one pair of different organisms is within it, and all but a few copies that were cut at the edge."""
+"""Among 105 real crops, one pair of different organisms is within this distance, and all but a few copies cut at the edge."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """The first image, by path, that each later one repeats. ``near`` are alike but not the same.
+    """The first image, by path, that each later one repeats. In ``near``, they look alike but are not identical.
 
-    ``alike`` has all earlier ones that an image looks like, of which ``near`` leaves out those that are near ones themselves:
-    right for dropping, and too few for telling what stands where.
+    ``alike`` has all earlier images that one looks like. ``near`` leaves out those that are near duplicates themselves, which is
+    right for dropping, but too few for finding leakage.
     """
 
     exact: Mapping[str, str]
@@ -30,12 +30,12 @@ class Found:
 
     @property
     def first_of(self) -> dict[str, str]:
-        """Both kinds."""
+        """Exact and near duplicates together."""
         return {**self.near, **self.exact}
 
     @property
     def first_of_chain(self) -> dict[str, str]:
-        """Both kinds, with the first image of the chain that links them: each looks like the next, and all belong together."""
+        """Both kinds, each with the first image of its chain: images of which each looks like the next all belong together."""
         first: dict[str, str] = {}
         later = {**{path: (original,) for path, original in self.exact.items()}, **self.alike}
         for path in sorted(later):
@@ -46,7 +46,7 @@ class Found:
 
 
 def find(inspections: Mapping[str, Inspection], max_distance: int) -> Found:
-    """Compare readable images in the order of their paths; the answer does not depend on the order in which files were listed.
+    """Compare readable images in order of their paths, so that the result does not depend on the order of listing.
 
     An image is a near duplicate of the first *kept* one within ``max_distance``, so a slowly changing series of frames keeps one
     frame per step instead of collapsing into its first.
@@ -70,7 +70,7 @@ def find(inspections: Mapping[str, Inspection], max_distance: int) -> Found:
         for index, earlier in sorted(alike.pairs([look for _, look in comparable], max_distance).items()):
             similar[comparable[index][0]] = tuple(comparable[other][0] for other in earlier)
     near: dict[str, str] = {}
-    # In the order of paths, so that of each earlier image it is known whether it is kept.
+    # In order of paths, so that it is known of each earlier image whether it is kept.
     for path, others in similar.items():
         original = next((other for other in others if other not in near), None)
         if original is not None:
@@ -79,9 +79,9 @@ def find(inspections: Mapping[str, Inspection], max_distance: int) -> Found:
 
 
 def among(repeats: Mapping[str, str], left: Iterable[str]) -> dict[str, str]:
-    """The same of the images that are ``left``: where the first one of a chain is not, the next one takes its place."""
+    """``repeats`` among the images that are ``left``: if the first of a chain is not left, the next one takes its place."""
     first: dict[str, str] = {}
-    # By path, as the first one is the least of its chain.
+    # In order of paths, because the first of a chain has the smallest path.
     found = {path: first.setdefault(repeats.get(path, path), path) for path in sorted(left)}
     return {path: one for path, one in found.items() if one != path}
 

@@ -1,7 +1,7 @@
-"""Classes that lost all their images to cleaning: they are no classes of the version. Called by the step prepare after cleaning.
+"""Removes classes that lost all their images to cleaning from the version. Called by the step prepare after cleaning.
 
-A model would get an output that nothing can teach, and figures of a class that was never shown. The ids of the others move up,
-because they are places in the list of classes, which every version holds.
+A model would otherwise have an output that cannot be trained, and metrics of a class that was never shown. The ids of the other
+classes move up, because ids are positions in the version's list of classes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WORDS: Mapping[ExclusionReason | None, str] = {
 
 
 def without(found: Collection, cleaned: Cleaned) -> Cleaned:
-    """What is left of ``found``, with the classes that are left; those that are not are named in a warning."""
+    """``cleaned`` with only the classes of ``found`` that still have images. Lost classes are named in a warning."""
     classes, lost = declared(found.classes, cleaned.collection.images)
     if not lost:
         return cleaned

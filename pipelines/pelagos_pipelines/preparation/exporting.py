@@ -1,8 +1,8 @@
-"""A version as files of another program: a view of it whose files are nobody else's, so that they may be changed.
+"""Exports a version in another program's format: a view of it whose files are copies, so that they may be changed.
 
-``python -m pelagos_pipelines.preparation.exporting URI VIEW TARGET`` is what `pelagos export` runs. It prints one JSON object:
-``images`` and ``altered`` (see dataset.Alteration), or ``error``. A fourth argument ``described`` has it read a JSON object from
-its standard input, as `Wanted` has it, and write documents of metadata beside the images; with ``-`` for VIEW, nothing else.
+``python -m pelagos_pipelines.preparation.exporting URI VIEW TARGET`` is run by `pelagos export`. It prints one JSON object:
+``images`` and ``altered`` (see dataset.Alteration), or ``error``. With a fourth argument ``described``, it reads a JSON object, a
+`Wanted`, from standard input, and writes metadata documents beside the images; with ``-`` for VIEW it writes only those.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ class Wanted(Strict):
 
 
 def export(uri: str, view: str, target: Path, wanted: Wanted | None = None) -> tuple[int, Altered]:
-    """Write the version at ``uri`` into ``target``, which must not exist, or be empty; how many images, and what was altered.
+    """Write the version at ``uri`` into ``target``, which must be absent or empty. Returns the number of images, and alterations.
 
-    All or nothing: what is there under the name of ``target`` is whole.
+    All or nothing: whatever is at ``target`` is complete.
 
     Raises:
         RefusedError: DATASET_NOT_READABLE; TASK_MISMATCH when the view cannot hold the version's annotations.
-        LackingError: a document needs what the metadata does not say.
-        FileExistsError: ``target`` holds something.
+        LackingError: the metadata lacks something that a document needs.
+        FileExistsError: ``target`` is not empty.
         StorageError, StorageRefusedError: see storage.errors.
-        OSError, FullError: it cannot be written; nothing stays.
+        OSError, FullError: it cannot be written; no part of it remains.
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise _taken(target)
@@ -81,8 +81,8 @@ def export(uri: str, view: str, target: Path, wanted: Wanted | None = None) -> t
             images = len(version.collection.images)
         folder.chmod(0o755)
         try:
-            folder.rename(target)  # takes the place of an empty folder, too
-        except OSError as error:  # another export was quicker
+            folder.rename(target)  # also replaces an empty folder
+        except OSError as error:  # another export may have been quicker
             raise (
                 _taken(target) if error.errno in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR} else error
             ) from error
@@ -93,9 +93,9 @@ def export(uri: str, view: str, target: Path, wanted: Wanted | None = None) -> t
 
 
 def described_view(here: Path, view: str, folder: Path, wanted: Wanted) -> Altered:
-    """Make the view of a version on this machine in ``folder``, with documents beside it; images in it may be links to blobs.
+    """Create a view of a local version in ``folder``, with documents beside it. Its images may be links to blobs.
 
-    Raises as `export` does for what is in the version.
+    Raises RefusedError and LackingError as `export` does.
     """
     altered = _view(here, view, folder)
     version = versions.read(here)
@@ -113,7 +113,7 @@ def _view(here: Path, view: str, folder: Path) -> Altered:
 
 
 def _linked(version: versions.Version, folder: Path) -> dict[str, str]:
-    """The digests of the files that are links to blobs, which were verified: nobody need read them once more."""
+    """The digests of the files that are links to blobs. Those were verified, so the files need not be read again."""
     digests = {_inode(blob): _digest(blob) for blob in version.blobs.values() if blob.exists()}
     found = ((file, digests.get(_inode(file))) for file in _paths_in(folder))
     return {file.relative_to(folder).as_posix(): digest for file, digest in found if digest is not None}
@@ -125,12 +125,12 @@ def _inode(file: Path) -> tuple[int, int]:
 
 
 def _digest(blob: Path) -> str:
-    """The name of a blob is the digest of its bytes."""
+    """The digest of a blob, from its name."""
     return blob.parent.name + blob.name
 
 
 def _describe(version: versions.Version, folder: Path, wanted: Wanted, known: Mapping[str, str]) -> None:
-    """Write documents of metadata into the folder of a view, or into one that holds nothing else."""
+    """Write metadata documents into the folder of a view, which may be empty."""
     digests = {path: _digest(blob) for path, blob in version.blobs.items()}
     files = tuple(_files_in(folder, known))
     content = Content(
@@ -148,7 +148,7 @@ def _describe(version: versions.Version, folder: Path, wanted: Wanted, known: Ma
 
 
 def _files_in(folder: Path, known: Mapping[str, str]) -> Iterator[File]:
-    """All files; those of ``known`` digests are not read."""
+    """All files in the folder. Those with ``known`` digests are not read."""
     for file in _paths_in(folder):
         path = file.relative_to(folder).as_posix()
         digest = known.get(path)
@@ -165,14 +165,14 @@ def _paths_in(folder: Path) -> Iterator[Path]:
 
 
 def _names(version: versions.Version, digests: Mapping[str, str], files: Iterable[File]) -> dict[str, str]:
-    """Where each image lies below the folder: views leave their bytes alone. Without images there, their paths in the source."""
+    """The path of each image below the folder, found by digest. If the view has no images, their paths in the source."""
     found: dict[str, list[str]] = {}
     for file in files:
         found.setdefault(file.sha256, []).append(file.path)
     images = version.collection.images
     if not all(found.get(digests[image.path]) for image in images):
         return {image.path: image.path for image in images}
-    # Of several images that are the same, each has a file of its own, in the order in which views name them.
+    # Identical images each have a file of their own, in the order in which views name them.
     return {image.path: _next(found[digests[image.path]]) for image in images}
 
 
@@ -185,7 +185,7 @@ def _taken(target: Path) -> FileExistsError:
 
 
 def _clear(above: Path, prefix: str) -> None:
-    """Remove what exports left that were killed: the system has released their locks, and holds those of others at work."""
+    """Remove what killed exports left behind: their locks are released, while those of running exports are still held."""
     for left in [path for path in above.iterdir() if path.name.startswith(prefix)]:
         held = os.open(left, os.O_RDONLY | os.O_NOFOLLOW)
         try:
@@ -197,7 +197,7 @@ def _clear(above: Path, prefix: str) -> None:
 
 
 def _own(folder: Path) -> None:
-    """Make copies of files that are links to blobs of the store: who changes one would change every version that has it."""
+    """Replace links to the store's blobs by copies: a change to a linked file would change every version that has it."""
     for file in [*_paths_in(folder)]:
         if file.stat().st_nlink > 1:
             copy = file.with_name(f".{file.name}.copy")
@@ -207,7 +207,7 @@ def _own(folder: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """See the module."""
+    """Run the program, see the module. Returns the exit code."""
     uri, view, target, *described = arguments
     answer: dict[str, Any]
     try:

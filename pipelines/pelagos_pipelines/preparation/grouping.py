@@ -1,11 +1,12 @@
-"""Which split each group goes to, whole: close to the ratios, every class in its share, and by the seed. Called by splitting.
+"""Assigns whole groups to splits: close to the ratios, every class in its share, and by the seed. Called by splitting.
 
-Several divisions are made and the best is taken. Each begins with the largest groups, which the seed alone deals out, as far as
-they fit: else they would stand in train whatever the seed. The others go where their classes lack most, or where chance has it,
-and are then moved while that helps. The same seed and content give the same division on every machine.
+Several divisions are computed and the best is taken. Each begins with the largest groups, which are dealt out by the seed alone
+as far as they fit: otherwise they would always be in train. The others go where their classes are missing most, or to a random
+split, and are then moved while that helps. The same seed and content give the same division on every machine.
 
-No split gets more than its share and the largest group: a group goes where all of it is lacking, and else where most is. But
-train shows every class: a group that alone has one stands there, and groups are exchanged for what train lacks else.
+No split exceeds its share by more than the largest group: a group goes where there is room for all of it, otherwise where there
+is most room. But train must show every class: a group that is the only one with a class goes there, and groups are exchanged for
+other classes that train lacks.
 """
 
 from __future__ import annotations
@@ -20,20 +21,20 @@ from pelagos_contract.dataset import Split
 CANDIDATES = 4
 PASSES = 4
 WORK = 50_000
-"""Groups looked at in all candidates together; more groups than that are looked at once. They balance by their number."""
+"""Groups to assign in all candidates together. With more groups there is one candidate: so many groups balance by number."""
 DEALT = 3
-"""The largest groups that the seed alone deals out; each to a split of whose share it fills no more than half."""
+"""How many of the largest groups are dealt out by the seed alone, each to a split of whose share it fills at most half."""
 EXCHANGED = 64
-"""Groups of train that are looked at in exchange for one that train needs, the smallest first."""
+"""Groups of train that are tried in exchange for one that train needs, the smallest first."""
 _CHANCE = 0.5
-"""How often the others are dealt out by chance, so that candidates differ."""
+"""How often another group is assigned at random, so that candidates differ."""
 _ABSENT, _ABSENT_FROM_TRAIN = 0.2, 2.0
-"""What it costs that a split does not show a class, beside the distance from its share."""
+"""The cost of a class that a split does not show, in addition to its distance from the share."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Images that stay together: how many, and how many of them show each class. ``key`` is their seeded hash."""
+    """Images that stay together: their number, and how many of them show each class. ``key`` is their seeded hash."""
 
     size: int
     shown: tuple[tuple[str | None, int], ...]
@@ -41,9 +42,9 @@ class Group:
 
 
 def divide(groups: Sequence[Group], shares: Mapping[Split, int]) -> list[Split]:
-    """The split of each group, in their order. ``shares`` are whole numbers of images that add up to all.
+    """The split of each group, in order. ``shares`` are numbers of images that add up to all.
 
-    There are at least as many groups as splits. None goes empty.
+    There must be at least as many groups as splits. No split stays empty.
     """
     splits = list(shares)
     candidates = max(1, min(CANDIDATES, WORK // len(groups)))
@@ -57,7 +58,7 @@ def divide(groups: Sequence[Group], shares: Mapping[Split, int]) -> list[Split]:
 
 
 class _Division:
-    """One division in the making. Splits and classes are numbers."""
+    """One division in progress. Splits and classes are numbers."""
 
     def __init__(self, groups: Sequence[Group], shares: Sequence[int], number: int) -> None:
         labels = sorted(
@@ -84,7 +85,7 @@ class _Division:
         self._dealt: set[int] = set()
 
     def deal(self) -> None:
-        """Largest groups first."""
+        """Assign every group, the largest first."""
         order = sorted(range(len(self._sizes)), key=lambda group: (-self._sizes[group], self._keys[group], group))
         for group in self._alone(order):
             self._dealt.add(group)
@@ -104,20 +105,20 @@ class _Division:
                 self._put(group, min(open_to, key=lambda split: (self._fullness(group, split), split)))
 
     def improve(self, passes: int) -> None:
-        """Move groups to other splits while that brings the division closer to what was asked."""
+        """Move groups to other splits while that lowers the cost."""
         order = sorted(range(len(self._sizes)), key=lambda group: self._drawn(group, f"order {self.number}"))
         for _ in range(passes):
             if not sum([self._moved(group) for group in order if group not in self._dealt]):
                 return
 
     def teach(self) -> None:
-        """Bring classes that train does not show there: a group moves, or changes places with one that train can spare."""
+        """Bring missing classes to train: a group moves there, or is exchanged for one that train can spare."""
         for label in self.untaught():
             if not self._holds[0][label] and (ways := list(self._ways_to_teach(label))):
                 self._exchange(*min(ways, key=lambda way: (self._exchanged_cost(*way), way[0], way[1] or 0)))
 
     def _ways_to_teach(self, label: int) -> Iterator[tuple[int, int | None]]:
-        """A group with the class, and the one that leaves train for it, if any."""
+        """Possible exchanges: a group with the class, and the group that leaves train for it, if any."""
         spared = [group for group, split in enumerate(self.chosen) if split == 0 and self._can_leave(group)]
         spared.sort(key=lambda group: (self._sizes[group], self._keys[group], group))
         for group in (group for group, shown in enumerate(self._shown) if any(label == one for one, _ in shown)):
@@ -129,11 +130,11 @@ class _Division:
                     yield group, other
 
     def untaught(self) -> list[int]:
-        """Classes that train does not show. What shows none is no class."""
+        """Classes that train does not show. Images without a class do not count as one."""
         return [label for label in self._classes if not self._holds[0][label]]
 
     def cost(self) -> float:
-        """How far it is from the share of every class and from the ratios; 0 is perfect."""
+        """The distance from the share of every class and from the ratios; 0 is perfect."""
         classes = sum(
             self._off(label, split, 0) for split in range(len(self._shares)) for label in range(len(self._totals))
         )
@@ -142,7 +143,7 @@ class _Division:
     # --- where a group may go
 
     def _alone(self, order: Sequence[int]) -> list[int]:
-        """Groups that have all images of a class, as many as leave one for every other split."""
+        """Groups that have all images of a class, but no more than leave one group for every other split."""
         having = Counter(label for shown in self._shown for label, _ in shown)
         alone = [
             group
@@ -152,13 +153,13 @@ class _Division:
         return alone[: len(order) - len(self._shares) + 1]
 
     def _lacking_all_of(self, group: int) -> Iterator[int]:
-        """Splits that lack as many images as the group has; else the one that lacks most."""
+        """The splits with room for the whole group; if there is none, the split with the most room."""
         lacking = [share - held for share, held in zip(self._shares, self._held, strict=True)]
         fitting = [split for split, lack in enumerate(lacking) if lack >= self._sizes[group]]
         return iter(fitting or [max(range(len(lacking)), key=lambda split: (lacking[split], -split))])
 
     def _by_chance(self, group: int, open_to: Sequence[int], what: str) -> int:
-        """Each in the measure of what it lacks."""
+        """A random split, with probabilities in proportion to their room."""
         lacking = [max(1, self._shares[split] - self._held[split]) for split in open_to]
         left = self._drawn(group, what) * sum(lacking)
         for split, lack in zip(open_to, lacking, strict=True):
@@ -168,12 +169,12 @@ class _Division:
         return open_to[-1]
 
     def _drawn(self, group: int, what: str) -> float:
-        """A number in [0, 1) that depends on the seed and the content of the group."""
+        """A random number in [0, 1) that depends only on the seed, the group's content and ``what``."""
         digest = hashlib.sha256(f"{self._keys[group]}:{what}".encode()).digest()
         return int.from_bytes(digest[:6], "big") / 2**48
 
     def _fullness(self, group: int, split: int) -> float:
-        """How full the split is of the classes that the group shows, the rare ones weighing as much as the others."""
+        """How full the split is of the group's classes; rare classes weigh as much as others."""
         holds, ratio = self._holds[split], self._ratios[split]
         return sum(
             count / self._totals[label] * (holds[label] + count) / (self._totals[label] * ratio)
@@ -198,12 +199,12 @@ class _Division:
         return True
 
     def _can_leave(self, group: int) -> bool:
-        """Whether train shows all classes of a group of its own without it."""
+        """Whether train would still show all classes without this group."""
         classes, holds = self._classes, self._holds[0]
         return all(holds[label] > count for label, count in self._shown[group] if label in classes)
 
     def _exchange(self, group: int, other: int | None) -> None:
-        """The group to train, and the other from there to where it stood."""
+        """Move the group to train, and the other group, if any, from train to where it was."""
         place = self.chosen[group]
         self._take(group)
         self._put(group, 0)
@@ -231,7 +232,7 @@ class _Division:
         return change
 
     def _off(self, label: int, split: int, more: int) -> float:
-        """How far the class is from its share of the split, when ``more`` images of it come there."""
+        """The class's distance from its share of the split after ``more`` images of it are added."""
         holds = self._holds[split][label] + more
         absent = 0.0 if holds else _ABSENT_FROM_TRAIN if split == 0 else _ABSENT
         return (abs(holds / self._totals[label] - self._ratios[split]) + absent) / len(self._totals)

@@ -1,7 +1,7 @@
-"""What images have in common by ``spec.split.groupBy``, and which of them ``spec.split.holdout`` names. Called by splitting.
+"""Groups images by ``spec.split.groupBy``, and finds those that ``spec.split.holdout`` names. Called by splitting.
 
-Nobody can tell where an image belongs of which such a field is not known: it may have been taken at the site that is held out. So
-that is refused, and not guessed.
+If such a field is not known of an image, it may have been taken at the very site that is held out. So that is refused, and not
+guessed.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_name
 
 _BETWEEN = " / "
 _SHOWN = 20
-"""Values that a refusal lists."""
+"""How many values a refusal lists."""
 
 
 def grouped(images: Sequence[ImageRecord], fields: Sequence[GroupField]) -> list[ImageRecord]:
-    """The images with a group of what they have in common in ``fields``; two that differ in one have groups of two names.
+    """The images, grouped by their values of ``fields``: two that differ in one of these are in different groups.
 
     Raises:
         RefusedError: SPLIT_IMPOSSIBLE when one of the fields is not known of an image.
     """
     for field in fields:
         require_known(images, field, "split.groupBy")
-    # A slash within a value is told from one between two values, so that no two sets of values have one name.
+    # A slash within a value is escaped, so that different values never give the same name.
     return [
         replace(image, group=_BETWEEN.join(_escaped(value_of(image, field) or "") for field in fields))
         for image in images
@@ -41,7 +41,7 @@ def _escaped(value: str) -> str:
 
 
 def value_of(image: ImageRecord, field: str) -> str | None:
-    """``group``, or what capture says of ``field``."""
+    """The image's group for "group", else the capture's value of ``field``; None if it is not known."""
     if field == "group":
         return image.group
     found: str | None = None if image.capture is None else getattr(image.capture, field)
@@ -49,7 +49,7 @@ def value_of(image: ImageRecord, field: str) -> str | None:
 
 
 def require_known(images: Sequence[ImageRecord], field: str, where: str) -> None:
-    """Refuse a division by what is not known of some images; ``where`` is the field of the spec, with its value if it matters.
+    """Refuse to split by a field that is not known of some images. ``where`` is the spec's field, for messages.
 
     Raises:
         RefusedError: SPLIT_IMPOSSIBLE.
@@ -70,10 +70,10 @@ def require_known(images: Sequence[ImageRecord], field: str, where: str) -> None
 
 
 def held(images: Sequence[ImageRecord], holdout: Holdout) -> Set[str]:
-    """The paths of the images that are held out, by any field.
+    """The paths of the images that any field of ``holdout`` names.
 
     Raises:
-        RefusedError: SPLIT_IMPOSSIBLE for a value that no image has, and when all or none of the images would be held out.
+        RefusedError: SPLIT_IMPOSSIBLE for a value that no image has, and if all images would be held out.
     """
     found = set[str]()
     for field, values in holdout.written().items():

@@ -1,6 +1,6 @@
-"""What integrity.py finds out about one image, in a child of the sandbox: size, digest of the pixels, look.
+"""Inspects images for integrity.py in a sandboxed child: size, digest of the pixels, look.
 
-`inspect` is the task; the child imports this module, nobody else needs to. It has OpenCV and Pillow.
+`inspect` is the main task. Only the child needs to import this module, which loads OpenCV and Pillow.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from pelagos_pipelines.serving import color, decoding, images, reducing
 
 TRANSPARENT = "transparent"
 DIM = "dim"
-"""What is remarked of images here, beside what images.py remarks."""
+"""Remarks of this module, in addition to those of images.py."""
 _DIM = 64
-"""Of 255, what the brightest sample of an image of 16 bits falls short of when most of the range is left unused."""
+"""Of 255: an image of 16 bits whose brightest shown sample is below this leaves most of the range unused."""
 _WAITING = 1 << 22
-"""Pixels of images that are held to be described together, about."""
+"""About how many pixels of images are held to be described together."""
 _DEPTH = re.compile(r"cannot handle (\d{1,3})-bit")
 
 
 def version(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """What decodes here: another version may find something else in the same bytes."""
+    """The task: the versions of the decoders, because another version may decode the same bytes differently."""
     return Answer({"version": f"opencv {cv2.__version__} pillow {PIL.__version__}"})
 
 
 def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """Decode fully: headers and end markers alone miss damage in between.
+    """The task: decode an image fully, because headers and end markers alone miss damage in between.
 
-    Training, evaluation and serving decode with OpenCV, which applies the EXIF orientation; so do we, by the same function, and
-    width and height cannot disagree with what a model sees. Pillow has its say because ultralytics asks it and would leave
-    out, without a word, an image that it refuses. ``channels`` asks for sums of the levels, after the correction ``color``; with
-    ``longest`` a larger image is answered, and summed up, in that size.
+    Training, evaluation and serving decode with OpenCV, which applies the EXIF orientation. This task uses the same function, so
+    width and height agree with what a model sees. Pillow is asked as well, because ultralytics asks it and would silently leave
+    out an image that it refuses. ``channels`` requests sums of the levels, after the correction ``color``. With ``longest``, a
+    larger image is reduced to that size before it is returned and summed up.
     """
     answer, grey = _opened(arguments, file.read(), digested=True)
     _describe([(answer.document, grey)])
@@ -50,10 +50,10 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def inspect_each(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """What `inspect` finds of several images, of ``sizes`` bytes, one behind the other, but for the digest of their pixels.
+    """The task: like `inspect` for several concatenated images of ``sizes`` bytes, but without digests of their pixels.
 
-    None stands for one that is refused, or of which more than a document is to be said: whoever asks does so again, for it alone.
-    One that is beyond a ceiling, or ends the child, leaves all without an answer.
+    The answer has None for an image that is refused, or whose answer needs more than a document: the caller inspects it again,
+    alone. If an image exceeds a ceiling or ends the child, none gets an answer.
     """
     content, start = file.read(), 0
     found: list[dict[str, Any] | None] = []
@@ -64,7 +64,7 @@ def inspect_each(arguments: dict[str, Any], file: BinaryIO) -> Answer:
             answer, grey = _opened(arguments, content[start : start + size], digested=False)
         except MemoryError:
             raise
-        except Exception:  # its words are heard when it is alone
+        except Exception:  # the caller inspects it alone, and gets the message then
             found.append(None)
         else:
             found.append(None if answer.raw else answer.document)
@@ -78,8 +78,11 @@ def inspect_each(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def _describe(opened: Sequence[tuple[dict[str, Any], Any]]) -> None:
-    """Add what their grey levels tell to the documents: one kind of work after the other, each of which the processor's cache
-    holds. In turns they take a fifth longer."""
+    """Add looks and measures, from the grey levels, to the documents.
+
+    All looks are computed first, then all measures, so that each kind of work stays in the processor's cache. Alternating takes a
+    fifth longer.
+    """
     for (document, _), look in zip(opened, looks.of(grey for _, grey in opened), strict=True):
         document["look"] = None if look is None else look.hex()
     for document, grey in opened:
@@ -87,7 +90,7 @@ def _describe(opened: Sequence[tuple[dict[str, Any], Any]]) -> None:
 
 
 def _opened(arguments: dict[str, Any], content: bytes, *, digested: bool) -> tuple[Answer, Any]:
-    """The answer but for what `_describe` adds, and the grey levels that it needs."""
+    """The answer without what `_describe` adds, and the grey levels that `_describe` needs."""
     common = decoding.is_common(content)
     try:
         decoded = images.decode(content)
@@ -121,7 +124,7 @@ def _opened(arguments: dict[str, Any], content: bytes, *, digested: bool) -> tup
 
 
 def _identity(stored: Any, opacity: Any) -> str:
-    """The digest of all that a file shows: its colours at full depth, and where they are transparent."""
+    """The digest of everything that a file shows: its colours at full depth, and their opacity."""
     height, width = stored.shape[:2]
     digest = hashlib.sha256(f"{width}x{height}:{8 * stored.dtype.itemsize}:".encode())
     digest.update(stored.data)
@@ -132,8 +135,11 @@ def _identity(stored: Any, opacity: Any) -> str:
 
 
 def small(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """A picture of ``side`` x ``side`` pixels, red first, for people: of ``part`` of the image (left, top, width and height as
-    shares of it, which may reach beyond it), or of all of it; what is not of the image has the brightness ``paper``."""
+    """The task: a picture of ``side`` x ``side`` pixels, red first, for people.
+
+    It shows ``part`` of the image (left, top, width and height as fractions, which may reach beyond it), or all of it. Pixels
+    outside of the image have the brightness ``paper``.
+    """
     content, side = file.read(), int(arguments["side"])
     left, top, width, height = arguments["part"] or (0, 0, 1, 1)
     try:
@@ -157,25 +163,25 @@ def small(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def dim(largest: int) -> bool:
-    """Whether an image of 16 bits a sample is, by the largest of what is shown of it."""
+    """Whether an image of 16 bits per sample is dim, by its largest shown level."""
     return largest < _DIM
 
 
 def _reduction(content: bytes, least: float) -> int:
-    """By how much a JPEG may be reduced, of images.REDUCTIONS, for its shorter side to have at least so many pixels."""
-    Image.MAX_IMAGE_PIXELS = None  # OpenCV judges the size
+    """The largest of images.REDUCTIONS with which a JPEG's shorter side keeps at least ``least`` pixels; 1 for other files."""
+    Image.MAX_IMAGE_PIXELS = None  # OpenCV checks the size
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG",)) as image:
             shorter = min(image.size)
     except MemoryError:
         raise
-    except Exception:  # it is none, or OpenCV says what is wrong with it
+    except Exception:  # it is no JPEG, or a damaged one, which OpenCV reports
         return 1
     return max(reduction for reduction in images.REDUCTIONS if reduction == 1 or shorter / reduction >= least)
 
 
 def _samples(stored: Any) -> tuple[dict[str, int], memoryview]:
-    """The samples as PNG has them, red first and the upper byte first, row by row; and how many of how many bits a pixel has."""
+    """The samples in PNG's order, red first and upper byte first, row by row; and the samples per pixel and bits per sample."""
     grey = bool((stored[..., 0] == stored[..., 1]).all() and (stored[..., 0] == stored[..., 2]).all())
     samples = stored[..., 0] if grey else stored[..., ::-1]
     bits = 8 * stored.dtype.itemsize
@@ -184,7 +190,7 @@ def _samples(stored: Any) -> tuple[dict[str, int], memoryview]:
 
 
 def _opacity(content: bytes) -> Any:
-    """How opaque each pixel is; None when a colour stands for what is transparent: the colours tell, then."""
+    """The opacity of each pixel; None if one colour means transparent, because the colours contain it then."""
     whole = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if whole.ndim < 3 or whole.shape[2] < 4:
         return None
@@ -192,13 +198,13 @@ def _opacity(content: bytes) -> Any:
 
 
 def _partial(opacity: Any) -> Any:
-    """None when all pixels are opaque."""
+    """``opacity``, or None when all pixels are opaque."""
     return None if opacity is None or opacity.min() == np.iinfo(opacity.dtype).max else opacity
 
 
 def _ask_pillow(content: bytes) -> tuple[str, ...]:
-    """What Pillow remarks of an image. Raises ImageRefusedError when it refuses it."""
-    Image.MAX_IMAGE_PIXELS = None  # OpenCV has judged the size by now
+    """Remarks about an image from Pillow. Raises ImageRefusedError when Pillow refuses it."""
+    Image.MAX_IMAGE_PIXELS = None  # OpenCV has checked the size already
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
             transparent = image.has_transparency_data
@@ -214,20 +220,20 @@ def _ask_pillow(content: bytes) -> tuple[str, ...]:
 
 
 def _orientation(image: Image.Image) -> tuple[str, ...]:
-    """What EXIF makes of the image."""
-    if "exif" not in image.info:  # Pillow would look for it behind the pixels, which OpenCV does not
+    """Remarks about the EXIF orientation."""
+    if "exif" not in image.info:  # Pillow would also search after the pixels, where OpenCV does not
         return ()
     try:
         value = image.getexif().get(ExifTags.Base.Orientation, 1)
     except MemoryError:
         raise
-    except Exception:  # damaged EXIF turns nothing
+    except Exception:  # damaged EXIF has no effect in OpenCV
         return ()
     return images.turns(value)
 
 
 def _with_depth(content: bytes) -> str:
-    """The words for a JPEG of more than 8 bits a sample, which OpenCV calls damaged; "" for any other file."""
+    """The message for a JPEG of more than 8 bits per sample, which OpenCV calls damaged; "" for any other file."""
     try:
         JpegImagePlugin.JpegImageFile(io.BytesIO(content)).close()
     except MemoryError:
@@ -239,7 +245,7 @@ def _with_depth(content: bytes) -> str:
 
 
 def _with_size(content: bytes) -> str:
-    """The words for an image that is too large, with the size that Pillow reads from it; "" when it reads none."""
+    """The message for an image that is too large, with the size that Pillow reads from it; "" if it cannot."""
     Image.MAX_IMAGE_PIXELS = None
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:

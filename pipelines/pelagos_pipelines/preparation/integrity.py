@@ -1,8 +1,8 @@
-"""Whether every image can be decoded, and what it is: digest, size, look. The one place that looks at images.
+"""Inspects every image of a source: whether it can be decoded, its digest, size and look.
 
-Called by the step prepare before annotations are read. What an image is depends on its bytes alone, so the findings are kept in
-the store: looking at a large source again decodes new images only. Images are decoded in children with ceilings
-(inspection.py): whatever one does there, it is refused by name, and the others go on.
+Called by the step prepare before annotations are read. The findings depend only on an image's bytes, so they are kept in the
+store, and inspecting a large source again decodes only new images. Images are decoded in children with ceilings (inspection.py):
+if one fails there, it is refused by name, and the others continue.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 from pelagos_pipelines.serving import decoding, reducing
 
 MEMORY_VERSION = 10
-"""Raised when an inspection of the same bytes would find something else."""
+"""Incremented when an inspection of the same bytes would find something else."""
 MAX_CHILDREN = 4
 REMARKS: Mapping[str, str] = {
     "no end marker": "JPEG files lack their end marker, and nothing else; they are used",
@@ -49,45 +49,43 @@ REMARKS: Mapping[str, str] = {
     " source by other ones",
     "16 bits of 16": "images of 16 bits a sample are shown by the upper 8, others of this source by lower ones",
 }
-"""By what is remarked of an image (images.py, inspection.py), the sentence behind a number of images."""
+"""The remarks about images (images.py, inspection.py), each with the rest of a sentence that begins with a number."""
 DEPTHS = ("8 bits of 16", "12 bits of 16", "16 bits of 16")
-"""Of these, the ones that are odd only beside others of them: brightness is another one then."""
+"""Remarks that matter only if a source has several of them, because their brightness differs then."""
 LOOK_BYTES = 100
-"""Of a look; looks.py is for children, which have OpenCV."""
+"""Bytes of a look. A constant of its own, because looks.py needs OpenCV and is for children."""
 _BEGINNING = 1024**2
-"""Bytes of an image that is too large to be read."""
+"""Bytes that are read of an image that is too large to be read whole."""
 _AT_ONCE = 16
-"""Images that a thread is given at once; a child is, too, while they are small: to ask for each takes as long as a small one."""
+"""Images per task of a thread, and of a child if they are small: a request takes as long as decoding a small image."""
 _SMALL = MEBIBYTE
 _TOGETHER = 4 * _SMALL
-"""Bytes of an image that a child is given with others, and of all that it is given at once, about."""
+"""The most bytes of an image that is sent to a child together with others, and about the most of one request."""
 OTHER_KIND = f"it is not {decoding.NAMES}, which is what is read"
-"""The problem of an image that nobody tried to decode."""
+"""The problem of an image that was not decoded because of its type."""
 _TASKS = "pelagos_pipelines.preparation.inspection"
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """What stands in versions for an image: ``sha256`` and ``size`` in bytes of a file."""
+    """The file that versions hold for an image: its ``sha256``, and its ``size`` in bytes."""
 
     sha256: str
     size: int
 
 
 Keep = Callable[[Blob, bytes], None]
-"""Puts by a file of which versions may be made."""
+"""Stores a file for versions to come."""
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What an image file is. ``size`` in bytes; ``width`` and ``height`` in pixels, upright as training sees it.
+    """The findings about an image file. ``size`` in bytes; ``width`` and ``height`` in pixels, upright as training sees it.
 
-    ``pixels`` is the sha256 of the decoded pixels, empty where no other image of the source can have the same; ``look`` is what
-    looks.py makes of them, None where nothing is to be seen.
-    ``problem`` says in words why the file cannot be used; width and height are then 0. ``remarks``, of REMARKS, say what is odd
-    about one that can be used. ``converted`` is the PNG with the same pixels that versions hold in place of one that is neither
-    JPEG nor PNG. ``measures`` are there of every image that can be used, ``channels`` where
-    they were wanted.
+    ``pixels`` is the sha256 of the decoded pixels, empty if no other image of the source can have the same. ``look`` is from
+    looks.py, None for a plain image. ``problem`` says why the file cannot be used; width and height are 0 then. ``remarks``, keys
+    of REMARKS, say what is odd about a usable image. ``converted`` is the PNG with the same pixels that versions hold instead of
+    a file that is neither JPEG nor PNG. Every usable image has ``measures``; ``channels`` only if requested.
     """
 
     sha256: str
@@ -102,11 +100,11 @@ class Inspection:
     measures: Measures | None = None
     channels: Channels | None = None
     reduced: tuple[int, int] | None = None
-    """Width and height in versions, of an image that is made smaller; ``converted`` is then of that size."""
+    """Width and height in versions if the image is reduced; ``converted`` has that size then."""
 
     @property
     def identity(self) -> str:
-        """What images have in common that show the same."""
+        """A digest that is the same for all images that show the same pixels."""
         return self.pixels or self.sha256
 
     @property
@@ -116,24 +114,24 @@ class Inspection:
 
     @property
     def blob(self) -> Blob:
-        """What versions hold."""
+        """The file that versions hold."""
         return self.converted or Blob(self.sha256, self.size)
 
 
 class Inspector:
-    """Looks at images in children of the sandbox. Threads may share it."""
+    """Inspects images in sandboxed children. Threads may share it."""
 
     def __init__(self, ceilings: Ceilings) -> None:
-        """Nothing is started before the first image."""
+        """Start nothing yet: the first image starts the children."""
         self.ceilings = ceilings
         limits = decoding.limits(ceilings)
         # For samples of 16 bits.
         limits = replace(limits, result=2 * limits.result)
         self.children = children_for(limits, MAX_CHILDREN)
         self.unsure: set[str] = set()
-        """Digests of images whose judgement may be another one next time."""
+        """Digests of images whose result may differ next time, such as after a reached ceiling."""
         self.larger: set[str] = set()
-        """Digests of images of more pixels than it takes."""
+        """Digests of images with more pixels than the ceiling."""
         self.pool = Pool(_TASKS, limits, self.children, decoding.environment(ceilings))
 
     def inspect(
@@ -144,9 +142,9 @@ class Inspector:
         wanted: Wanted | None = None,
         longest: int | None = None,
     ) -> Inspection:
-        """What the image is, or why it cannot be used.
+        """The findings about an image, or why it cannot be used.
 
-        ``keep`` gets the PNG of one that is neither JPEG nor PNG, or is reduced, to the side ``longest``.
+        ``keep`` receives the PNG of an image that is neither JPEG nor PNG, or is reduced so that no side exceeds ``longest``.
         """
         try:
             asked: dict[str, object] = {} if wanted is None else {"channels": {"color": wanted.color}}
@@ -165,9 +163,10 @@ class Inspector:
             return Inspection(digest, len(content), problem=decoding.explain(error, self.ceilings))
 
     def inspect_each(self, contents: Mapping[str, bytes], wanted: Wanted | None = None) -> dict[str, Inspection]:
-        """What images are, by their digests, but for the digests of their pixels; without those that must be looked at alone.
+        """Findings by digest, without digests of pixels, and without images that must be inspected alone.
 
-        All within the ceilings of one. When a child fails, nobody knows by which image: none is judged by that.
+        The ceilings of one image apply to all together. If the child fails, it is unknown which image caused it, so the result is
+        empty and none is refused.
         """
         asked: dict[str, object] = {"sizes": [len(content) for content in contents.values()]}
         asked |= {} if wanted is None else {"channels": {"color": wanted.color}}
@@ -185,7 +184,7 @@ class Inspector:
         return {digest: one for digest, one in found.items() if one.problem is None}
 
     def version(self) -> str:
-        """By what, and below which ceilings, images are judged."""
+        """The decoders and ceilings that findings depend on, as a text."""
         decoders = self.pool.run("version", {}).document["version"]
         ceilings = self.ceilings
         return (
@@ -196,7 +195,7 @@ class Inspector:
 
 @cache
 def inspector_for(ceilings: Ceilings) -> Inspector:
-    """One for all sources that this process looks at: its children are kept until the process ends."""
+    """The inspector of this process for all sources; its children are kept until the process ends."""
     return Inspector(ceilings)
 
 
@@ -210,11 +209,11 @@ def inspect_tree(  # noqa: PLR0913 - all that decides what is found
     tile: Tile | None = None,
     longest: int | None = None,
 ) -> dict[str, Inspection]:
-    """Inspect every image of the source; ``memory`` is the file with earlier findings, which is brought up to date.
+    """Inspect every image of the source. ``memory`` is the file of earlier findings, which is updated.
 
-    ``count`` is told how many of how many are done, after each; ``keep`` gets the PNG of every image that was converted now.
-    With a ``tile``, images that do not fit in one may be of any size below the ceilings of scans. With
-    ``longest``, larger ones are made smaller, and that is what ``keep`` gets.
+    ``count`` is called after each image with the number done and the total. ``keep`` receives the PNG of every image that is
+    converted now. With a ``tile``, images that do not fit in one may have any size below the ceilings of scans. With ``longest``,
+    larger images are reduced, and ``keep`` receives them as well.
     """
     inspector = inspector_for(Ceilings.read())
     with ThreadPoolExecutor(inspector.children) as threads:
@@ -224,19 +223,19 @@ def inspect_tree(  # noqa: PLR0913 - all that decides what is found
         known = _recall(memory, version, longest)
         paths, found = tree.readable, list[Inspection]()
         looking = _Looking(tree, known, inspector, keep, wanted, tile, longest)
-        # Of a few, as many for each child.
+        # A small source is divided so that every child gets some.
         many = max(1, min(_AT_ONCE, len(paths) // (2 * inspector.children)))
         for some in threads.map(looking.at, [paths[start : start + many] for start in range(0, len(paths), many)]):
             for inspection in some:
                 found.append(inspection)
                 count(len(found), len(paths))
         doubtful = _doubtful(paths, found)
-        # Of equal files, one may have been looked at alone.
+        # Of equal files, one may have been inspected alone, with a digest of its pixels.
         digested = {one.sha256: one for one in found if one.pixels}
         digested |= zip(doubtful, threads.map(looking.again, doubtful.values(), doubtful), strict=True)
         found = [one if one.problem is not None else digested.get(one.sha256, one) for one in found]
     if any(known.get(inspection.sha256) is not inspection for inspection in found):
-        # Not what another look may judge otherwise: it is looked at again next time.
+        # Uncertain results are not kept, so that those images are inspected again next time.
         sure = {one.sha256: one for one in found if one.sha256 not in inspector.unsure}
         rows = []
         for one in (known | sure).values():
@@ -255,7 +254,7 @@ def inspect_tree(  # noqa: PLR0913 - all that decides what is found
 
 
 def _doubtful(paths: Sequence[str], found: Sequence[Inspection]) -> dict[str, str]:
-    """By digest, one path each of images whose pixels have no digest and may be those of another one: all else is the same."""
+    """One path, by digest, of each image without a pixel digest that may equal another: all other findings are the same."""
     alike: dict[tuple[object, ...], dict[str, str]] = {}
     for path, one in zip(paths, found, strict=True):
         if one.problem is None:
@@ -274,7 +273,7 @@ def _inspection(
     longest: int | None = None,
     digested: bool = True,
 ) -> Inspection:
-    """What a child found, if it can be true: it may have been taken over by the image."""
+    """The findings in a child's answer, if they are plausible: the image may have taken over the child."""
     width, height, pixels = (found.get(name) for name in ("width", "height", "pixels"))
     if not digested:
         pixels = ""
@@ -313,7 +312,7 @@ def _reduced(width: int, height: int, longest: int | None) -> tuple[int, int] | 
 
 
 def _converted(found: Inspection, answer: Answer, keep: Keep) -> Inspection:
-    """The same with the PNG of the samples that a child gave, if they can be those of the image."""
+    """``found`` with the PNG of the samples that a child returned, if they fit the image."""
     try:
         picture = pictures.png(answer.raw, *found.shown, answer.document.get("samples"), answer.document.get("bits"))
     except ValueError:
@@ -324,7 +323,7 @@ def _converted(found: Inspection, answer: Answer, keep: Keep) -> Inspection:
 
 
 def convert(tree: SourceFiles, path: str, longest: int | None = None) -> bytes:
-    """The PNG of an image once more, for a store that does not hold it any more; empty when it cannot be made any more.
+    """Convert an image to PNG again, for a store that no longer has it; empty if that is no longer possible.
 
     Raises as `SourceFiles.read` does.
     """
@@ -337,7 +336,7 @@ def convert(tree: SourceFiles, path: str, longest: int | None = None) -> bytes:
 
 
 def _look(stored: object) -> bytes | None:
-    """A look as it is written; an empty one when it is nothing of the kind."""
+    """A look from its hexadecimal form; empty bytes if it is invalid."""
     if stored is None:
         return None
     try:
@@ -348,7 +347,7 @@ def _look(stored: object) -> bytes | None:
 
 @dataclass(frozen=True)
 class _Looking:
-    """At the images of one source; ``known`` are earlier findings by digest."""
+    """Inspects the images of one source; ``known`` has earlier findings by digest."""
 
     tree: SourceFiles
     known: Mapping[str, Inspection]
@@ -359,7 +358,7 @@ class _Looking:
     longest: int | None
 
     def at(self, paths: Sequence[str]) -> list[Inspection]:
-        """Some of them."""
+        """The inspections of some images, in order. Small ones are sent to a child together."""
         found, waiting, size = dict[str, Inspection](), dict[str, tuple[str, bytes]](), 0
         for path in paths:
             seen = self._seen(path)
@@ -367,7 +366,7 @@ class _Looking:
                 found[path] = seen
                 continue
             digest, content = seen
-            # Of a scan the pixels have a digest anyway. What is made smaller, or of another encoding, is answered, too.
+            # Images that are tiled, reduced or converted need an answer of their own, with pixel data or a digest.
             alone = self.tile is not None or self.longest is not None or not decoding.is_common(content)
             if alone or len(content) > _SMALL:
                 found[path] = self._alone(path, digest, content)
@@ -381,7 +380,7 @@ class _Looking:
         return [found[path] for path in paths]
 
     def again(self, path: str, before: str) -> Inspection:
-        """One that was looked at with others, whose content had the digest ``before``: now with the digest of its pixels."""
+        """Inspect an image alone, with the digest of its pixels. Its content must still have the digest ``before``."""
         content = self.tree.read(path, self.inspector.ceilings.image_mebibytes * MEBIBYTE)
         digest = hashlib.sha256(content).hexdigest()
         if digest != before:
@@ -389,7 +388,7 @@ class _Looking:
         return self._alone(path, digest, content)
 
     def _seen(self, path: str) -> Inspection | tuple[str, bytes]:
-        """What is known of an image, or its digest and content."""
+        """The inspection of an image if it is known without decoding, else its digest and content."""
         try:
             content = self.tree.read(path, self.inspector.ceilings.image_mebibytes * MEBIBYTE)
         except TooLargeError as error:
@@ -417,7 +416,7 @@ class _Looking:
         return found
 
     def _scan(self, path: str, tile: Tile, otherwise: str) -> Inspection:
-        """An image beyond the usual ceilings, which is to be cut; ``otherwise`` is the problem of one that fits in a tile."""
+        """Inspect an image beyond the usual ceilings, to be tiled; ``otherwise`` is the problem of one that fits in one tile."""
         scanner = scanner_for(self.inspector.ceilings)
         most = scanner.ceilings.scan_mebibytes * MEBIBYTE
         with self.tree.open(path) as opened:
@@ -445,7 +444,7 @@ class _Looking:
 
 
 def _name_unread(tree: SourceFiles, path: str, size: int) -> str:
-    """Stands for the digest of a file that is not read, or too large for it: sparse ones can claim to have exabytes."""
+    """A substitute for the digest of a file that is not read whole, by size and beginning: sparse files can claim exabytes."""
     with tree.open(path) as opened:
         beginning = os.read(opened.descriptor, _BEGINNING)
     return hashlib.sha256(f"unread, {size} bytes:".encode() + beginning).hexdigest()
@@ -467,5 +466,5 @@ def _recall(memory: Path, version: str, longest: int | None) -> dict[str, Inspec
             more = Measures.recalled(told), statistics.recalled(sums), _reduced(width, height, longest)
             known[sha256] = Inspection(sha256, size, width, height, pixels, look, problem, tuple(remarks), blob, *more)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return {}  # nothing is lost but time
+        return {}  # unreadable findings cost only the time to inspect again
     return known
