@@ -1,7 +1,7 @@
-"""Authority: what this installation vouches for. Whatever lies outside of Kubernetes is output, believed only under a seal.
+"""Authority: what this installation vouches for. Anything outside Kubernetes is output, and trusted only under a seal.
 
-Used by the reconcilers (what they adopt and delete), and by the pipeline engines, which give every run the key that its reports
-are sealed with. How a seal is computed stands in ``pelagos_contract.sealing``.
+Used by the reconcilers, to decide what to adopt and delete, and by the pipeline engines, which give every run the key that its
+reports are sealed with. ``pelagos_contract.sealing`` computes seals.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 class NoKeyError(RejectedError):
-    """There is no key to seal with; nothing outside can be adopted, and nothing new begun."""
+    """There is no key to seal with. Nothing outside can be adopted, and nothing new begun."""
 
 
 class Keys(Protocol):
-    """Where keys are kept. May raise OutageError or RejectedError."""
+    """The store of the keys. Methods may raise OutageError or RejectedError."""
 
     def read(self) -> tuple[bytes, ...]:
-        """The key that seals, and after it those that are good for reading. Raises NoKeyError when there is none to seal with."""
+        """The key that seals, followed by earlier ones whose seals still count. Raises NoKeyError without one to seal with."""
 
 
 class Authority:
-    """Seals, and verifies seals. Every method may raise NoKeyError."""
+    """Makes seals and verifies them. Every method may raise NoKeyError."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -38,19 +38,19 @@ class Authority:
         self._keys.read()
 
     def seal(self, purpose: str, claim: Mapping[str, Any]) -> str:
-        """The seal of a claim, under the key that seals now."""
+        """The seal of a claim under the present key. ``purpose`` keeps it from counting as a seal of another sort of claim."""
         return sealing.seal(self._keys.read()[0], purpose, claim)
 
     def holds(self, purpose: str, claim: Mapping[str, Any], seal: object) -> bool:
-        """Whether ``seal`` is that of the claim, under any key."""
+        """Whether ``seal`` is that of the claim under any of the keys. Accepts a ``seal`` of any type."""
         return any(sealing.is_seal(seal, key, purpose, claim) for key in self._keys.read())
 
     def namespace_key(self, namespace: str) -> str:
-        """What pods of a namespace get: good for the reports of its runs, and for nothing else."""
+        """The key for pods of a namespace, in hex. It can only seal reports of the namespace's runs."""
         return sealing.namespace_key(self._keys.read()[0], namespace).hex()
 
     def step_environment(self, namespace: str, run: str, attempt: int) -> dict[str, str]:
-        """What the processes of one attempt get: good for the reports of this run, and for nothing else."""
+        """Environment variables for the processes of one attempt, with a key that can only seal reports of this run."""
         key = _run_key(self._keys.read()[0], namespace, run)
         return {sealing.STEP_KEY: key.hex()} | sealing.step_identity(run, attempt)
 
@@ -62,7 +62,10 @@ class Authority:
         report: Mapping[str, Any],
         purpose: str = sealing.REPORT,
     ) -> tuple[Mapping[str, Any] | None, str]:
-        """A report without its seal; None, and why, when it is not what a step of this attempt wrote. None is any attempt."""
+        """The report without its seal; or None and the cause, when no step of this attempt wrote it.
+
+        With ``attempt`` None, a report of any attempt of the run counts.
+        """
         known = self._keys.read()
         sealed = report.get(sealing.SEAL)
         if not isinstance(sealed, dict):

@@ -1,8 +1,8 @@
-"""Clock: the time, so that decisions can be tested at any time of day, and durations that hold whatever is done to the time.
+"""Clock: the time of day, which tests can set, and durations that remain right even if it is set.
 
-The time of day is set back and forth: by people, by NTP after a start with a flat battery, by a restored machine. Durations are
-therefore counted by a monotonic clock (``elapsed``). What began outside of this process bears a time of day alone; how long
-ago that was is measured from when it was first seen here, and only what was before is taken from the time of day (``age``).
+The time of day jumps: people set it, NTP does after a start with a flat battery, and a restored machine has an old one. Durations
+are therefore measured by a monotonic clock (``elapsed``). Something that began outside this process has a time of day only. Its
+age is measured from when it was first seen here, and only the part before that is taken from the time of day (``age``).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 REMEMBERED = 20_000
-"""Moments whose ages are kept; the ones that were asked for least recently go first."""
+"""How many moments are remembered; those that were asked for least recently are forgotten first."""
 
 
 def monotonic() -> float:
-    """Seconds that pass also while the machine sleeps, and that setting the clock does not change."""
+    """Seconds by a clock that keeps running while the machine sleeps, and that nobody can set."""
     clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
     return time.clock_gettime(clock)
 
@@ -28,18 +28,18 @@ class Clock(Protocol):
     """Two clocks: the time of day, and one for durations."""
 
     def now(self) -> datetime:
-        """The time of day in UTC, for people and for records. Two of them tell no duration: it may have been set in between."""
+        """The time of day in UTC, for people and records. Not for durations: it may be set between two calls."""
 
     def elapsed(self) -> float:
-        """Seconds since some moment in the past, by a monotonic clock that runs also while the machine sleeps."""
+        """Seconds since an arbitrary moment, by a monotonic clock that keeps running while the machine sleeps."""
 
     def age(self, what: Hashable, moment: datetime, *, once: bool = False) -> timedelta:
-        """How long ago ``what`` came about at ``moment``, which was noted by a time of day.
+        """How long ago ``what`` happened, at a ``moment`` that was noted by a time of day.
 
-        Never less than since it was first asked for here, so that a clock that was set back stretches no pause. What was before
-        is what the time of day says, never more than is plausible, and less when the time of day is put right later, so that a
-        clock that was set forward lets nothing be overdue that is not. At another moment it came about again, unless it can do
-        so only ``once``.
+        Never less than the time since this was first called for it, so that setting the clock back extends no pause. The part
+        before that is what the time of day says. It is never more than is plausible, and is reduced if the time of day is
+        corrected later, so that setting the clock forward makes nothing overdue. With another ``moment`` it has happened again,
+        unless it can happen only ``once``.
         """
 
 
@@ -52,7 +52,7 @@ class _Known:
 
 
 class Aging:
-    """The ages of a clock; see Clock.age. Classes that tell the time inherit it."""
+    """Implements Clock.age for subclasses that implement the rest of Clock."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[Hashable, _Known] = OrderedDict()
@@ -64,7 +64,7 @@ class Aging:
         if known is None:
             known = self._known[what] = _Known(moment, elapsed, elapsed, told)
         elif known.moment != moment and not once:
-            # It has come about again since it was last asked for.
+            # It has happened again since the last call, so it cannot be older than that.
             known = self._known[what] = _Known(moment, elapsed, elapsed, min(told, elapsed - known.latest))
         known.before = min(known.before, max(told - (elapsed - known.first), 0.0))
         known.latest = elapsed
@@ -83,7 +83,7 @@ class _Tells(Protocol):
 
 
 class SystemClock(Aging):
-    """The machine's clocks."""
+    """Implements Clock with the machine's clocks."""
 
     def now(self) -> datetime:
         """The time of day in UTC."""
@@ -95,7 +95,7 @@ class SystemClock(Aging):
 
 
 class FakeClock(Aging):
-    """Clocks that tests move."""
+    """Implements Clock for tests, which move the time."""
 
     def __init__(self, now: datetime) -> None:
         super().__init__()
@@ -116,5 +116,5 @@ class FakeClock(Aging):
         self._now = now
 
     def jump(self, by: timedelta) -> None:
-        """Set the time of day to another one, as people and NTP do: no time passes."""
+        """Set the time of day to another one, as people and NTP do, without letting time pass."""
         self._now += by

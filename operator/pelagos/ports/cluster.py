@@ -11,12 +11,12 @@ from pelagos.api.kinds import Kind
 from pelagos.ports.marks import mutating
 
 TOKEN_KEY = "token"  # noqa: S105  a name
-"""Of the Secrets of tokens."""
+"""The key in Secrets that holds a token."""
 
 
 @dataclass(frozen=True)
 class Key:
-    """What names a resource among all."""
+    """Identifies a resource among all others."""
 
     kind: str
     namespace: str
@@ -25,7 +25,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Resource:
-    """A resource as the API server last showed it."""
+    """One version of a resource, as the API server returned it. ``version`` is its resourceVersion."""
 
     kind: Kind
     namespace: str
@@ -39,15 +39,15 @@ class Resource:
     spec: Mapping[str, Any] = field(default_factory=dict)
     status: Mapping[str, Any] = field(default_factory=dict)
     deleted_at: datetime | None = None
-    """metadata.deletionTimestamp; the resource stays until its finalizers are gone."""
+    """From metadata.deletionTimestamp. The resource remains until its finalizers are removed."""
     created_at: datetime | None = None
-    """metadata.creationTimestamp, by the API server's clock."""
+    """From metadata.creationTimestamp, by the API server's clock."""
     owners: tuple[str, ...] = ()
-    """Uids in metadata.ownerReferences."""
+    """The uids in metadata.ownerReferences."""
 
     @property
     def key(self) -> Key:
-        """Its name among all."""
+        """Identifies it among all others."""
         return Key(self.kind.kind, self.namespace, self.name)
 
 
@@ -81,42 +81,49 @@ def identity(kind: Kind, body: Mapping[str, Any]) -> tuple[Key, str, str]:
 
 
 class Cluster(Protocol):
-    """Every method may raise OutageError; a resource that is gone gives None."""
+    """Every method may raise OutageError. Those that return a resource return None when it no longer exists."""
 
     async def read(self, kind: Kind, namespace: str, name: str) -> Resource | None:
-        """The resource of this name as the API server has it at this moment."""
+        """The resource of this name as the API server has it at this moment; None when there is none."""
 
     async def list(self, kind: Kind, namespace: str) -> tuple[Resource, ...]:
         """All resources of a kind in a namespace as the API server has them at this moment."""
 
     @mutating
     async def create_owned(self, owner: Resource, kind: Kind, name: str, spec: Mapping[str, Any]) -> None:
-        """Make a resource beside ``owner``, which owns it. No effect when there is one of this name, whosever it is.
+        """Create a resource in the namespace of ``owner``, which owns it. No effect if one of this name exists, whoever owns it.
 
-        Raises RejectedError for what the API server refuses.
+        Raises RejectedError if the API server refuses it.
         """
 
     @mutating
     async def issue_token(self, owner: Resource, name: str, token: str) -> None:
-        """Make the Secret ``name`` beside ``owner``, which owns it, with ``token``. No effect when it is there: Secrets are not
-        read, so the name must say what is in it.
+        """Create the Secret ``name`` with ``token`` in the namespace of ``owner``, which owns it. No effect if it exists.
+
+        Secrets are never read, so the name has to identify the token.
         """
 
     @mutating
     async def revoke_token(self, owner: Resource, name: str) -> None:
-        """Delete such a Secret, where the cluster does not do that after its owner. No effect when there is none."""
+        """Delete such a Secret, if the cluster does not do so when its owner is deleted. No effect when there is none."""
 
     @mutating
     async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:
-        """Merge ``patch`` into status; other fields are not touched. Raises TooLargeError for more than can be stored."""
+        """Merge ``patch`` into status, and touch nothing else. Raises TooLargeError if the result cannot be stored.
+
+        Returns the resource after that.
+        """
 
     @mutating
     async def set_finalizers(self, resource: Resource, finalizers: tuple[str, ...]) -> Resource | None:
-        """Set metadata.finalizers, unless the resource has been changed meanwhile (OutageError: try again)."""
+        """Set metadata.finalizers, and return the resource after that.
+
+        Raises OutageError, and changes nothing, if the resource has been changed since: the next pass tries again.
+        """
 
     @mutating
     async def delete_resource(self, resource: Resource) -> bool:
-        """Begin its deletion, unless the resource has been changed meanwhile, or is gone; returns whether it did."""
+        """Begin to delete the resource, unless it has been changed since, or no longer exists. Returns whether it did."""
 
     @mutating
     async def post_event(

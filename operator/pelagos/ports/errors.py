@@ -1,4 +1,4 @@
-"""The two ways in which an outside system fails that reconcilers tell apart. Engines translate vendors' exceptions into these."""
+"""The two ways for an outside system to fail that reconcilers distinguish. Engines translate vendors' exceptions into these."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class OutageError(Exception):
-    """The system did not answer, or answered that it cannot now. Retried with backoff; nothing is given up."""
+    """The system did not answer, or answered that it cannot at present. Retried with backoff, without limit."""
 
     def __init__(self, system: str, message: str) -> None:
         super().__init__(f"{system}: {message}")
@@ -22,19 +22,19 @@ class OutageError(Exception):
 
 
 class UnfinishedError(OutageError):
-    """The system is doing what it was asked to, and needs longer than a pass may take: ask again."""
+    """The system does what it was asked to, but needs longer than a pass may take: ask again."""
 
 
 class ChangedError(OutageError):
-    """What was decided by has changed since it was looked at, and nothing was done: look again, and decide anew."""
+    """What the decision was based on has changed since it was observed. Nothing was done: observe and decide again."""
 
 
 class ForbiddenError(OutageError):
-    """The system answers, and does not let us: a person must give us a right. Told apart only while cleaning up."""
+    """The system answers, but denies access: a person has to grant a right. Only cleaning up makes a difference of it."""
 
 
 class RejectedError(Exception):
-    """The system understood and refused; asking again does not help until someone changes something.
+    """The system understood and refused. Asking again does not help until somebody changes something.
 
     ``reason`` is the reason of the condition that reports it.
     """
@@ -46,19 +46,19 @@ class RejectedError(Exception):
 
 
 class TooLargeError(RejectedError):
-    """Of Kubernetes itself: an object would be larger than the API server or etcd takes."""
+    """Kubernetes refused an object that is larger than the API server or etcd accepts."""
 
     def __init__(self, system: str, message: str) -> None:
         super().__init__(system, message, reason=reasons.STATUS_TOO_LARGE)
 
 
 class UnboundError(RejectedError):
-    """Of Kubernetes itself: no RoleBinding here allows us to do this. Told apart only while cleaning up."""
+    """Kubernetes refused because no RoleBinding in the namespace permits it. Only cleaning up makes a difference of it."""
 
 
 @contextlib.contextmanager
 def refusing_full_disk(system: str, place: Path) -> Iterator[None]:
-    """Around what writes below ``place``. Raises RejectedError with the reason DiskFull when there is no room."""
+    """A context for code that writes below ``place``. Raises RejectedError with the reason DiskFull if there is no space."""
     try:
         yield
     except OSError as error:

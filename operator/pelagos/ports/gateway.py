@@ -1,32 +1,32 @@
-"""Where people reach model servers: the gateway before them all, as settings tell it. A value; the gateway is never called."""
+"""Where people reach model servers: the addresses of the gateway in front of them, from settings. It is never called."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 NAMESPACE = "{namespace}"
-"""In an address: stands for the namespace of the service that is asked for."""
+"""Placeholder in an address for the namespace of the service."""
 
 
 @dataclass(frozen=True)
 class Gateway:
-    """Addresses of a gateway; empty ones: it does not speak that."""
+    """Addresses of a gateway; empty for a protocol that it does not support."""
 
     http: str = ""
-    """URL without a slash at its end."""
+    """URL without a trailing slash."""
     grpc: str = ""
-    """host:port."""
+    """``host:port``."""
 
     @property
     def is_there(self) -> bool:
-        """Whether there is one."""
+        """Whether there is a gateway."""
         return bool(self.http or self.grpc)
 
     def http_of(self, namespace: str, service: str) -> str | None:
-        """Base of the KServe v2 paths of a service."""
+        """The base URL of a service's KServe v2 paths; None without HTTP."""
         base = self.http.replace(NAMESPACE, namespace).rstrip("/")
         return f"{base}/{namespace}/{service}" if base else None
 
     def grpc_of(self, namespace: str) -> str | None:
-        """host:port of the services of a namespace."""
+        """``host:port`` for all services of a namespace; None without gRPC."""
         return self.grpc.replace(NAMESPACE, namespace) or None

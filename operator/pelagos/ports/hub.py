@@ -1,4 +1,4 @@
-"""The key by which the hub signs the Trials that it makes; see pelagos_contract.trial_signature."""
+"""The key with which the hub signs the Trials that it creates; see pelagos_contract.trial_signature."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from typing import Protocol
 
 
 class HubKey(Protocol):
-    """Where the key is kept."""
+    """The store of the key."""
 
     def read(self) -> bytes | None:
-        """The key; None: there is none, and nothing is believed. Raises RejectedError for what cannot be used."""
+        """The key; None when there is none, and no signature counts. Raises RejectedError for an unusable key."""
 
 
 class NoHubKey:
     """Implements HubKey where there is no hub."""
 
     def read(self) -> bytes | None:
-        """None."""
+        """Returns None: no signature counts."""
         return None

@@ -9,24 +9,24 @@ from pelagos.ports.errors import OutageError
 
 
 class NotLeadingError(OutageError):
-    """A change was refused because this operator does not lead, or no longer knows that it does. Nothing was changed."""
+    """A change was refused because this operator does not lead, or cannot be sure that it still does. Nothing was changed."""
 
     def __init__(self, operation: str) -> None:
         super().__init__("leadership", f"this operator does not lead: {operation} was not done")
 
 
 Guard = Callable[[str, str], None]
-"""Asked by clients of outside systems right before each request that changes something, with system and operation; raises
-NotLeadingError. A call of a port may look first, and wait; leadership may be lost on the way."""
+"""Called by clients of outside systems right before each request that changes something, with system and operation. Raises
+NotLeadingError. A check when a port is called is not enough: the call may read first, or wait, and leadership be lost by then."""
 
 
 def unguarded(system: str, operation: str) -> None:
-    """A Guard that refuses nothing: for tools, and where there is one operator only."""
+    """A Guard that refuses nothing: for tools, and for a single operator."""
     del system, operation
 
 
 class Leadership(Protocol):
-    """Decides who acts. ``leads`` is asked right before every change, so it must cost nothing and never guess."""
+    """Decides which operator acts. ``leads`` is read right before every change, so it must be fast, and True only if certain."""
 
     @property
     def leads(self) -> bool:
@@ -34,32 +34,32 @@ class Leadership(Protocol):
 
     @property
     def standing(self) -> str:
-        """How it stands, in words, for /readyz and people."""
+        """Who leads, or why that is not known, for /readyz and logs."""
 
     async def start(self, gained: Callable[[], None], lost: Callable[[], None]) -> None:
-        """Begin to seek leadership; calls ``gained`` and ``lost`` in turns."""
+        """Begin to seek leadership. Calls ``gained`` and ``lost`` alternately, ``gained`` first."""
 
     async def stop(self) -> None:
-        """Give leadership up, so that another operator need not wait. Does not call ``lost``."""
+        """Release leadership, so that another operator need not wait for it. Does not call ``lost``."""
 
 
 class Sole:
-    """Implements Leadership where there is one operator only."""
+    """Implements Leadership for a single operator, which leads from its start."""
 
     @property
     def leads(self) -> bool:
-        """Always."""
+        """Always True."""
         return True
 
     @property
     def standing(self) -> str:
-        """Nothing to be said."""
+        """Always the same."""
         return "leads"
 
     async def start(self, gained: Callable[[], None], lost: Callable[[], None]) -> None:
-        """Lead."""
+        """Call ``gained`` at once, and never ``lost``."""
         del lost
         gained()
 
     async def stop(self) -> None:
-        """No other operator waits."""
+        """No effect: no other operator waits."""

@@ -1,4 +1,4 @@
-"""Marks the methods of ports that change something outside, so that what wraps ports knows them: see observability.calls."""
+"""Marks the port methods that change something outside. observability.calls refuses them without leadership."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def mutating(method: Method) -> Method:
-    """The method changes something outside: only an operator that leads may call it. For the methods of a port's Protocol."""
+    """Mark a method of a port's Protocol as changing something outside, so that only an operator that leads may call it."""
     method.__mutating__ = True  # type: ignore[attr-defined]
     return method
 
 
 def mutating_methods(port: type) -> frozenset[str]:
-    """Names of the marked methods of a Protocol."""
+    """The names of a Protocol's marked methods."""
     return frozenset(name for name in dir(port) if getattr(getattr(port, name), "__mutating__", False))

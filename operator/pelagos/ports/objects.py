@@ -1,4 +1,4 @@
-"""Objects: where dataset versions, model packages and reports live. Paths are relative to its root, with forward slashes."""
+"""Objects: the store of dataset versions, model packages and reports. Paths are relative to its root, with forward slashes."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ class Objects(Protocol):
     """Every method may raise OutageError."""
 
     def uri(self, path: str) -> str:
-        """The path as pipelines and serving engines reach it."""
+        """The uri by which pipelines and serving engines reach the path."""
 
     def path(self, uri: str) -> str | None:
-        """The reverse of ``uri``; None for a uri outside of this store."""
+        """The inverse of ``uri``; None for a uri outside this store."""
 
     async def read_json(self, path: str) -> Mapping[str, Any] | None:
-        """A JSON object; None when it is not there. A file that is not a JSON object raises RejectedError."""
+        """The JSON object in a file; None when there is no file. Raises RejectedError for any other content."""
 
     async def read_bytes(self, path: str, *, limit: int) -> bytes | None:
-        """The content of a file; None when it is not there. One of more than ``limit`` bytes raises RejectedError."""
+        """The content of a file; None when there is none. Raises RejectedError for more than ``limit`` bytes."""
 
     async def names(self, path: str) -> tuple[str, ...]:
-        """Sorted names of the files and folders right in a folder; none when it is not there."""
+        """The sorted names of a folder's files and folders, not of what is in those; empty when there is no such folder."""
 
     @mutating
     async def write_json(self, path: str, document: Mapping[str, Any]) -> None:
-        """Write a JSON object to ``path``, replacing what is there: completely or, when it fails, not at all."""
+        """Write a JSON object to ``path``, replacing any file. Atomic: on failure, nothing has changed."""
 
     async def written_at(self, path: str) -> datetime | None:
-        """When something in the folder was written last; None when nothing is there."""
+        """When something in the folder was last written; None when there is nothing."""
 
     async def exists(self, path: str) -> bool:
-        """Whether there is a file or a folder."""
+        """Whether there is a file or a folder at ``path``."""
 
     @mutating
     async def delete(self, path: str) -> None:
-        """Remove a file or a folder with all that is in it; no effect when it is gone."""
+        """Remove a file, or a folder with everything in it. No effect when there is none."""

@@ -1,4 +1,4 @@
-"""Who may be talked to, in the form of a NetworkPolicy: a value of settings, handed to what serves."""
+"""Whom pods may connect to, in the form of a NetworkPolicy: a value of settings for the serving engine."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ DNS = Peers(
     peers=[{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}],
     ports=[{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")],
 )
-"""Names are resolved in kube-system."""
+"""The cluster's DNS, in the namespace kube-system."""
 NOBODY = Peers()

@@ -1,4 +1,4 @@
-"""Pipelines: launches compiled flows and reports what became of them."""
+"""Pipelines: launches compiled flows and reports their state."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ STEP_ENVIRONMENT: Mapping[str, str] = MappingProxyType(
         "YOLO_OFFLINE": "true",
     }
 )
-"""What every engine gives every step: libraries neither fetch nor install nor execute what users hand in."""
+"""Environment of every step with every engine: libraries must not fetch, install or execute anything that users supply."""
 
 
 def is_valid_name(name: str) -> bool:
-    """Whether a run can have this name with every engine."""
+    """Whether every engine accepts this name for a run."""
     return _NAME.fullmatch(name) is not None
 
 
 def log_command(labels: Mapping[str, str]) -> str:
-    """What a person types to read the log of a run with these labels; "" when they do not say whose it is."""
+    """The command that shows the log of a run with these labels; empty when they do not say whose it is."""
     kind, _, rest = labels.get(RESOURCE_TAG, "").partition("/")
     namespace, _, name = rest.partition("/")
     return f"pelagos logs {name} -n {namespace} --kind {kind}" if name else ""
 
 
 def require_valid_name(system: str, name: str) -> None:
-    """Raises RejectedError for a name that no run can have."""
+    """Raises RejectedError for a name that not every engine accepts."""
     if not is_valid_name(name):
         message = f"run name {name!r} must be 1 to 200 letters, digits, '.', '_' or '-', the first a letter or digit"
         raise RejectedError(system, message)
 
 
 class RunState(Enum):
-    """Where a pipeline run is."""
+    """The state of a pipeline run."""
 
     PENDING = "Pending"
     """Accepted, waiting for capacity."""
@@ -70,7 +70,7 @@ class RunState(Enum):
     FAILED = "Failed"
     """A step ended with an error."""
     INTERRUPTED = "Interrupted"
-    """The run's process is gone without an outcome: killed, machine restarted. It can be started again."""
+    """The run's process ended without an outcome: it was killed, or the machine restarted. The run can be started again."""
     CANCELED = "Canceled"
 
 
@@ -79,19 +79,19 @@ FINISHED = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.INTERRUPTED,
 
 @dataclass(frozen=True)
 class RunResources:
-    """What the heavy steps of a run ask for."""
+    """Resources of the run's heavy steps."""
 
     cpu: int = 2
     placement: Placement = Placement()
     time_limit: int = 0
-    """Seconds after which a cluster ends the run by itself, should the operator be away; 0: never."""
+    """Seconds after which the cluster ends the run, in case the operator is down; 0: never."""
     priority: str = ""
-    """Kueue WorkloadPriorityClass; empty: none. Ignored on one machine."""
+    """The Kueue WorkloadPriorityClass; empty: none. Ignored on one machine."""
 
 
 @dataclass(frozen=True)
 class SourceSecret:
-    """The Secret of the resource's namespace by which a step asks a source, and its keys: all of one of these sets."""
+    """A Secret in the resource's namespace with a step's credentials. It must have all keys of one of the sets in ``keys``."""
 
     name: str
     keys: tuple[tuple[str, ...], ...] = ()
@@ -99,12 +99,12 @@ class SourceSecret:
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A run to be. ``name`` identifies it permanently: same name, same inputs.
+    """A run that should exist. ``name`` identifies it permanently: same name, same inputs.
 
-    A finished run is started again by a request with a higher ``attempt`` (a successful one too: its result may have been
-    lost); any other request for a known name adopts the run as it is. ``retry_key`` changes when a person, or what a run depends
-    on, gives reason to try again; it is kept with the run, and ``attempts_with_key`` counts from its change. It alone may
-    change in the parameters of a run.
+    A request with a higher ``attempt`` starts a finished run again, even a successful one, whose result may have been lost. Any
+    other request for a known name adopts the run as it is. ``retry_key`` changes when a person, or something that the run depends
+    on, is a reason to try again. It is kept with the run, and ``attempts_with_key`` counts from its last change. It is the only
+    thing in a run's parameters that may change.
     """
 
     name: RunName
@@ -115,19 +115,20 @@ class RunRequest:
     resources: RunResources = RunResources()
     labels: Mapping[str, str] = field(default_factory=dict)
     namespace: str = ""
-    """Of the resource that it is for: where a cluster runs its steps."""
+    """The resource's namespace, in which the cluster runs its steps."""
     tenant: Tenant = Tenant()
     secret: SourceSecret | None = None
-    """Handed to its steps, and kept nowhere else. Submitting a run without it raises RejectedError where that can be seen."""
+    """The Secret for its steps, whose content is kept nowhere else. If an engine can see that it is missing, ``submit`` raises
+    RejectedError."""
 
     @property
     def steps(self) -> tuple[StepDescription, ...]:
-        """Those that it has with these resources."""
+        """The steps of the flow with these resources. Raises RejectedError when there is no such flow."""
         return self._description.steps(gpus=self.resources.placement.gpus > 0)
 
     @property
     def compiled(self) -> str:
-        """The file with these steps, in the folder of compiled flows. Raises RejectedError when there is no such flow."""
+        """The file with these steps, in the folder of compiled flows. Raises as ``steps``."""
         return f"{self._description.file(gpus=self.resources.placement.gpus > 0)}.yaml"
 
     @property
@@ -140,9 +141,9 @@ class RunRequest:
 
 @dataclass(frozen=True)
 class Queueing:
-    """How a run stands in the queue ``name``: since when, and when it was admitted, None while it waits.
+    """A run's place in the queue ``name``: since when it has been there, and when it was admitted, None while it waits.
 
-    ``position`` is 1 for who is next, None where nobody says; ``reason`` why it waits, in the queue's words.
+    ``position`` is 1 for the next run, None when it is not known; ``reason`` is why it waits, in the queue's words.
     """
 
     name: str
@@ -154,7 +155,7 @@ class Queueing:
 
 @dataclass(frozen=True)
 class PipelineRun:
-    """What the engine knows of a run. ``url`` is where a person can look: a page, or the path of the log."""
+    """What the engine knows of a run. ``url`` is for people: a page, or the path of the log."""
 
     name: RunName
     state: RunState
@@ -166,40 +167,40 @@ class PipelineRun:
     started_at: datetime | None
     finished_at: datetime | None
     ran: timedelta | None = None
-    """How long it has run, or had run when it ended, by a monotonic clock; None where only times of day are known."""
+    """How long it has run, or had run when it ended, by a monotonic clock. None: only times of day are known."""
     reason: Reason | None = None
-    """Why a pending run does not begin, or what interrupted one; None when nobody says."""
+    """Why a pending run does not begin, or what interrupted it. None: not known."""
     priority: str | None = None
-    """That with which it waits in a queue, "" for none; None where nothing queues by priority."""
+    """The priority with which it waits in a queue, "" for none. None: the engine does not queue by priority."""
     queue: Queueing | None = None
-    """Where it waits, or waited; None where nothing queues, or nobody says."""
+    """The queue in which it waits, or waited. None: nothing queues, or it is not known."""
     is_explained: bool = True
-    """Whether the engine knows why a run failed: what told that may be gone when it is asked for again."""
+    """Whether the engine knows why the run failed. It may no longer know when it is asked later."""
 
 
 class Pipelines(Protocol):
     """Every method may raise OutageError; ``submit`` also RejectedError."""
 
     async def find(self, name: RunName) -> PipelineRun | None:
-        """What became of a run; None when it was never submitted or has been deleted."""
+        """The run of this name; None when it was never submitted, or has been deleted."""
 
     async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
-        """All runs whose label ``pelagos.dev/uid`` is ``uid``, finished ones too: what must go when their resource goes."""
+        """All runs with ``uid`` in their label ``pelagos.dev/uid``, including finished ones: what a clean-up has to remove."""
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
-        """All runs of ours, for any resource; ``namespaces``: where to look, besides where the engine looks anyway."""
+        """All runs of ours, for any resource, in ``namespaces`` and wherever else the engine searches."""
 
     @mutating
     async def submit(self, request: RunRequest) -> PipelineRun:
-        """Make the run exist, exactly once per name and attempt; returns without waiting for it."""
+        """Start the run, exactly once per name and attempt. Returns without waiting for its end."""
 
     @mutating
     async def cancel(self, name: RunName) -> None:
-        """End the run with all its processes, keep what it wrote. No effect on finished or unknown runs.
+        """End the run with all its processes, and keep what it wrote. No effect on finished or unknown runs.
 
-        Raises UnfinishedError when the processes need longer to go than a pass may take.
+        Raises UnfinishedError when its processes need longer to end than a pass may take.
         """
 
     @mutating
     async def delete(self, name: RunName) -> None:
-        """Cancel, and remove the engine's record and logs. No effect on unknown runs. Raises as ``cancel``."""
+        """Cancel the run, and remove the engine's record and logs of it. No effect on unknown runs. Raises as ``cancel``."""

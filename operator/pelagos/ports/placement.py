@@ -1,4 +1,4 @@
-"""Where on a cluster pods may run, and what they may use. For requests of pipelines and of serving; ignored on one machine."""
+"""Where on a cluster pods may run, and what they may use. Part of requests to pipelines and serving; ignored on one machine."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 GPU_RESOURCE = "nvidia.com/gpu"
 GPU_PRODUCT_LABEL = "nvidia.com/gpu.product"
-"""Node label that NVIDIA's GPU feature discovery writes."""
+"""The node label that NVIDIA's GPU feature discovery sets."""
 
 
 @dataclass(frozen=True)
 class Toleration:
-    """As in Kubernetes; empty fields are absent."""
+    """A toleration as in Kubernetes; empty fields are left out there."""
 
     key: str = ""
     operator: str = "Equal"
@@ -22,28 +22,28 @@ class Toleration:
 
 @dataclass(frozen=True)
 class Placement:
-    """``memory`` and ``shared_memory`` are Kubernetes quantities, empty: the engine's default."""
+    """What the pods of a run or a service ask for. ``memory`` is a Kubernetes quantity; empty means the engine's default."""
 
     memory: str = ""
     gpus: int = 0
     gpu_product: str = ""
-    """Value of the node label ``nvidia.com/gpu.product``; empty: any."""
+    """The required value of the node label ``nvidia.com/gpu.product``; empty: any."""
     shared_memory: str = ""
-    """Size of /dev/shm; empty: the container runtime's default."""
+    """The size of /dev/shm, as a Kubernetes quantity; empty: the container runtime's default."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: tuple[Toleration, ...] = ()
     queue: str = ""
-    """Kueue LocalQueue; empty: none."""
+    """The Kueue LocalQueue; empty: none."""
     millicores: int = 0
-    """Thousandths of a core that are requested; 0: whole cores, as many as there are threads."""
+    """Requested thousandths of a core; 0: one whole core for each thread."""
     millicores_limit: int = 0
-    """Thousandths of a core that may be used, likewise."""
+    """The most thousandths of a core that may be used; 0: one whole core for each thread."""
     memory_limit: str = ""
-    """A quantity; empty: as ``memory`` says."""
+    """The most memory that may be used, as a Kubernetes quantity; empty: as much as ``memory``."""
 
 
 def processors(placement: Placement, cores: int, copies: int = 1) -> tuple[str, str]:
-    """Request and limit of ``copies`` that have ``cores`` threads each, as quantities of Kubernetes."""
+    """The processor request and limit of ``copies`` processes with ``cores`` threads each, as Kubernetes quantities."""
     bounds = (placement.millicores or cores * 1000, placement.millicores_limit or cores * 1000)
     request, limit = (
         f"{bound * copies}m" if bound * copies % 1000 else str(bound * copies // 1000) for bound in bounds
@@ -52,7 +52,7 @@ def processors(placement: Placement, cores: int, copies: int = 1) -> tuple[str, 
 
 
 def tolerated(placement: Placement, gpus: int) -> tuple[Toleration, ...]:
-    """Tolerations of a pod: those of the placement, and of nodes that are kept for GPUs when it uses ``gpus`` of them."""
+    """The tolerations of a pod that uses ``gpus`` GPUs: those of the placement and, if it uses any, of the taint of GPU nodes."""
     wanted = placement.tolerations
     if gpus and not any(each.key in ("", GPU_RESOURCE) for each in wanted):
         return (*wanted, Toleration(key=GPU_RESOURCE, operator="Exists", effect="NoSchedule"))

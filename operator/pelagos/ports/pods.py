@@ -1,4 +1,4 @@
-"""What a platform adds to the pods of steps and of model servers: values of settings, handed to the engines that make them."""
+"""What a platform adds to the pods of steps and of model servers: values of settings for the engines that create them."""
 
 from __future__ import annotations
 
@@ -43,4 +43,4 @@ class ServerPods(StepPods):
 
 
 NO_STEP_PODS, NO_SERVER_PODS = StepPods(), ServerPods()
-"""Nothing is added."""
+"""Settings that add nothing."""

@@ -1,6 +1,6 @@
 """Registry: named, versioned models with aliases.
 
-Others write to the registry, too. A version is ours only under our seal of what its tags say; Ownership says whose it is.
+Others write to the registry, too. A version is ours only if our seal covers what its tags say; Ownership finds out whose it is.
 """
 
 from __future__ import annotations
@@ -17,37 +17,37 @@ if TYPE_CHECKING:
 
 
 def namespace_in(tags: Mapping[str, str]) -> str | None:
-    """The namespace of the resource that a version was registered for; None when its tags do not say."""
+    """The namespace of the resource that a run or version was made for; None when its tags do not say. Unsealed, so no proof."""
     parts = tags.get(RESOURCE_TAG, "").split("/")
     return parts[1] if len(parts) == 3 else None
 
 
 @dataclass(frozen=True)
 class DesiredModelVersion:
-    """A model version to be. Filled by decisions/training_run/registration."""
+    """A model version that should exist. Filled by decisions/training_run/registration."""
 
     uid: str
-    """Of the TrainingRun; identifies the version within ``model``."""
+    """The TrainingRun's uid, which identifies the version within ``model``."""
     model: str
-    """The registered model."""
+    """The name of the registered model."""
     alias: str | None
-    """Moved to the version when that is made; None: none is."""
+    """The alias to move to the version when it is created. None: none is moved."""
     source: str
     """Where the tracked run keeps the model."""
     run_id: str
-    """The tracked run."""
+    """The id of the tracked run."""
     tags: Mapping[str, str]
-    """What the version is of: package, digests, resource and inputs."""
+    """What the version is made from: package, digests, resource and inputs."""
     instead_of: str | None = None
-    """The version that ``alias`` must point to for anything to be made, and from which alone it moves; tags.NOBODY: none.
-    None: whichever has it. A tag says the same, for whoever finishes what a crash interrupted."""
+    """The version that ``alias`` must point to for anything to be created, or the alias to move; tags.NOBODY: it must not exist.
+    None: it may point to any version. A tag repeats this, so that a later pass can finish what a crash interrupted."""
     sharing: tuple[str, ...] = ()
-    """Namespaces that have their models shared with that of ``tags``."""
+    """Namespaces that share their models with the one that ``tags`` name."""
 
 
 @dataclass(frozen=True)
 class ModelVersion:
-    """A registered version. ``tags`` hold the package's uri and the ONNX graph's sha256."""
+    """A registered version. If it is ours, ``tags`` have the package's uri and the SHA-256 of the ONNX graph."""
 
     model: str
     version: str
@@ -60,36 +60,36 @@ class ModelVersion:
 
 if TYPE_CHECKING:
     Ownership = Callable[[ModelVersion], str | None]
-    """The namespace that a version was registered for, under our seal; None for a version of anybody else."""
+    """Returns the namespace that a version was registered for, if our seal confirms it; None for a version that is not ours."""
 
 
 class Registry(Protocol):
     """Every method may raise OutageError or RejectedError."""
 
     async def find_by_uid(self, model: str, uid: str, ownership: Ownership) -> ModelVersion | None:
-        """The version that the resource ``uid`` registered, under our seal."""
+        """The version that the resource with this uid registered, under our seal; None when there is none."""
 
     async def find_by_alias(self, model: str, alias: str) -> ModelVersion | None:
-        """The version that ``alias`` points to; None when model or alias is unknown."""
+        """The version that ``alias`` points to, whoever made it; None when model or alias is unknown."""
 
     async def find_by_version(self, model: str, version: str) -> ModelVersion | None:
-        """The version by its number; None when unknown."""
+        """The version with this number, whoever made it; None when there is none."""
 
     async def owner(self, model: str, ownership: Ownership) -> str | None:
         """The namespace that the model belongs to; None when it belongs to none."""
 
     async def owned(self) -> tuple[ModelVersion, ...]:
-        """All versions that carry the uid of any resource, whoever made them."""
+        """All versions with the uid of any resource in their tags, whoever made them."""
 
     @mutating
     async def register(self, want: DesiredModelVersion, ownership: Ownership) -> ModelVersion:
-        """Make the version exist exactly once per uid, and its alias point to it when it is newly made.
+        """Create the version, exactly once per uid, and move its alias to it if it is new.
 
-        Versions of others are left alone. Raises ChangedError, and makes nothing, when the alias points to another version than
-        ``want.instead_of``. Raises RejectedError for a model of another namespace than the one that ``want.tags``
-        names, unless it is one of ``want.sharing``.
+        Versions of others are left alone. Raises ChangedError, and creates nothing, when the alias points to another version than
+        ``want.instead_of``. Raises RejectedError for a model of another namespace than the one that ``want.tags`` name, unless
+        that is one of ``want.sharing``.
         """
 
     @mutating
     async def delete_version(self, model: str, version: str) -> None:
-        """Delete the version, and the model when it was the last; no effect when it is gone."""
+        """Delete the version, and the model if it was the last one. No effect when it no longer exists."""

@@ -1,4 +1,4 @@
-"""Serving: keeps one endpoint per ModelService and proves that it answers right."""
+"""Serving: keeps one endpoint per ModelService and proves that it answers correctly."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from pelagos.ports.tenants import Tenant
 from pelagos_contract.training import MAX_DETECTIONS
 
 USUAL_CONFIDENCE = 0.25
-"""What detections must have more than, when nothing else is asked for."""
+"""The default confidence, which detections have to exceed."""
 CPU_TARGET = 80
-"""Percent of the requested processor time that replicas are kept at, when nothing else is asked for."""
+"""The default target for replicas, in percent of the requested processor time."""
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Replicas between ``minimum`` and ``maximum``; one machine always has one.
+    """A number of replicas between ``minimum`` and ``maximum``; on one machine there is always one.
 
-    ``concurrency`` is requests at once per replica, ``cpu`` percent of the requested processor time; 0: not a target.
+    Targets are ``concurrency``, in concurrent requests per replica, and ``cpu``, in percent of the requested processor time. 0:
+    not a target.
     """
 
     mode: Literal["Standard", "Knative"] = "Standard"
@@ -34,13 +35,14 @@ class Scaling:
     concurrency: int = 0
     cpu: int = 0
     old_first: bool = False
-    """Where servers are replaced, an old one ends before a new one starts, which then needs no further room."""
+    """Whether an old server ends before the new one that replaces it starts, so that no room for both is needed."""
 
 
 def spec_digest(pods: str, scaling: Scaling) -> str:
-    """Digest of a whole want: of its pods, and of the numbers of its scaling where they are not the usual ones.
+    """Digest of a whole DesiredService: of its pods, and of its scaling unless that is the default.
 
-    Wants that scale alike have the same: a target that is left out is the usual one, and one that is not looked at is none.
+    It is the same for scaling of the same effect: a target that is left out is the default one, and one that the mode ignores
+    does not count.
     """
     by_cpu = scaling.mode == "Standard" or scaling.cpu > 0
     target = f"cpu {scaling.cpu or CPU_TARGET}" if by_cpu else f"concurrency {scaling.concurrency}"
@@ -54,25 +56,25 @@ def spec_digest(pods: str, scaling: Scaling) -> str:
 
 @dataclass(frozen=True)
 class DesiredService:
-    """An endpoint to be. Filled by decisions/model_service/endpoint.wanted."""
+    """An endpoint that should exist. Filled by decisions/model_service/endpoint.wanted."""
 
     uid: str
-    """Of the ModelService; identifies the endpoint."""
+    """The ModelService's uid, which identifies the endpoint."""
     namespace: str
     name: str
-    """Of the ModelService."""
+    """Namespace and name of the ModelService."""
     model_name: str
-    """What clients ask for."""
+    """The name of the model in requests of clients."""
     package_uri: str
-    """Folder of the model package."""
+    """The folder of the model package."""
     onnx_sha256: str
-    """Digest of its graph."""
+    """Digest of the package's ONNX graph."""
     manifest_sha256: str
-    """Digest of the package's description, which pins all of it: nothing else is served, whatever lies at ``package_uri``."""
+    """Digest of the package's manifest, which pins all of it: nothing else is served, whatever is at ``package_uri``."""
     max_batch_size: int
-    """Images in one batch."""
+    """Most images in one batch."""
     max_queue_delay: int
-    """Microseconds that a request waits for its batch to fill."""
+    """Most microseconds that a request waits for its batch to fill."""
     instances: int
     """Copies of the model in one server."""
     confidence: str
@@ -81,7 +83,7 @@ class DesiredService:
     cpu: int
     """Processor cores of one server."""
     digest: str
-    """Names all of this want."""
+    """Digest of all fields."""
     placement: Placement = Placement()
     """Where servers may run, and with how much memory and how many GPUs; by default anywhere."""
     scaling: Scaling = Scaling()
@@ -89,39 +91,39 @@ class DesiredService:
     tenant: Tenant = Tenant()
     """Tenant settings of the namespace."""
     pods_digest: str = ""
-    """Names what servers are made of: all but the numbers of ``scaling``, whose change replaces none. Empty: ``digest``."""
+    """Digest of what servers are made from: all but the numbers of ``scaling``, whose change replaces none. Empty: ``digest``."""
     max_detections: int = MAX_DETECTIONS
-    """Of one image."""
+    """Most detections in one image."""
     per_class: bool | None = None
-    """Whether classes have the confidences that the package has for them; None: where ``confidence`` is the usual one."""
+    """Whether to use the confidences that the package has for each class. None: only if ``confidence`` is the default."""
 
     @property
     def heeds_classes(self) -> bool:
-        """As ``per_class`` says."""
+        """Whether to use the confidences that the package has for each class."""
         return float(self.confidence) == USUAL_CONFIDENCE if self.per_class is None else self.per_class
 
     @property
     def pod_template_digest(self) -> str:
-        """What a server says that it serves."""
+        """The digest that servers carry, to show what they were made from."""
         return self.pods_digest or self.digest
 
 
 class ServiceState(Enum):
-    """Where an endpoint is."""
+    """The state of an endpoint."""
 
     STARTING = "Starting"
     LOADED = "Loaded"
-    """The server says that the model is ready. Not yet a proof: see probe."""
+    """The server reports that the model is ready. Only a probe proves it."""
     LOAD_FAILED = "LoadFailed"
     """The server runs and refuses the model."""
     FETCH_FAILED = "FetchFailed"
-    """What brings the package to the server could not. The cluster tries again by itself; ``message`` says what is missing."""
+    """The package could not be fetched for the server. The cluster retries; ``message`` says what is missing."""
     DEAD = "Dead"
-    """The server's process is gone."""
+    """The server's process died."""
     ENDED = "Ended"
-    """The server was ended in order, with all else on its machine, and is to be started again."""
+    """The server was ended in order, as when its machine is shut down, and has to be started again."""
     WAITING = "Waiting"
-    """The cluster cannot place it yet: image missing, no node fits, quota used up. ``message`` says which."""
+    """The cluster cannot place it yet: the image is missing, no node fits, or a quota is used up. ``message`` says which."""
     IDLE = "Idle"
     """Scaled to zero; the next request starts it."""
 
@@ -131,37 +133,37 @@ class ObservedService:
     """What runs for a ModelService. Filled by the serving engine."""
 
     digest: str
-    """Of the want that was applied last; empty: what is there was altered by somebody."""
+    """The digest of the DesiredService that was applied last; empty: somebody has altered the endpoint since."""
     state: ServiceState
-    """Where the endpoint is."""
+    """The endpoint's state."""
     message: str
-    """Why, in the words of the server or the cluster; empty: nothing to add."""
+    """The cause of the state, in the words of the server or the cluster; may be empty."""
     grpc_url: str
     http_url: str
     metrics_url: str
-    """Addresses; empty until known, and those for which there is no way to the servers."""
+    """Addresses; empty until they are known, and for protocols by which the servers cannot be reached."""
     onnx_sha256: str
-    """Digest of the graph of the model that is, or is being, loaded."""
+    """Digest of the ONNX graph that is loaded or being loaded."""
     restarts: int
-    """Deaths since the want last changed."""
+    """How often a server died since the DesiredService last changed."""
     changed_at: datetime
-    """Since when it is in ``state``, by the clock of whoever noted it."""
+    """When it entered ``state``, by the clock of the system that noted it."""
     replicas: int = 1
-    """Ready ones."""
+    """Number of ready replicas."""
     pods_digest: str = ""
-    """Of the want that the servers were made for; empty: unknown."""
+    """The pod_template_digest of the DesiredService that the servers were made for; empty: unknown."""
     predecessor: str = ""
-    """What another engine, which was set before, made for the resource and still serves, in words; empty: nothing."""
+    """What the engine that was configured before made for the resource, and still serves, for messages; empty: nothing."""
     predecessor_held: str = ""
-    """What that waits for since it was told to go, in words; empty: it was not."""
+    """What keeps the predecessor from being removed since that began, for messages; empty: nothing does."""
     lacks_room: bool = False
-    """Whether it waits for room: no node takes it, or a quota is used up."""
+    """Whether it waits for room: no node fits, or a quota is used up."""
     pod_selector: str = ""
-    """Labels of the servers' pods, as ``kubectl get -l`` takes them; empty: they are no pods."""
+    """Labels of the servers' pods, in the form for ``kubectl get -l``; empty: they are not pods."""
     is_alone: bool = False
-    """Whether there is one server here, however many are wanted."""
+    """Whether the engine runs one server, regardless of the desired number."""
     is_stopped: bool = False
-    """Whether it was stopped, and what it is made of is kept: `apply` starts it again."""
+    """Whether it was stopped, but its parts are kept, so that ``apply`` starts it again."""
 
 
 @dataclass(frozen=True)
@@ -177,36 +179,36 @@ class Serving(Protocol):
     """Every method may raise OutageError; ``apply`` also RejectedError (package missing or altered)."""
 
     async def observe(self, uid: str) -> ObservedService | None:
-        """Look at the endpoint; None when there is none."""
+        """The endpoint as it is now; None when there is none."""
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
-        """All endpoints of ours, for any resource; ``namespaces``: where to look, besides where the engine looks anyway."""
+        """All endpoints of ours, for any resource, in ``namespaces`` and wherever else the engine searches."""
 
     @mutating
     async def apply(self, want: DesiredService) -> None:
-        """Start the endpoint, change it to the want, or start it again when dead. Returns without waiting for the model."""
+        """Start the endpoint, change it to match ``want``, or start a dead one again. Returns without waiting for the model."""
 
     async def probe(self, uid: str) -> ProbeResult:
-        """Send the package's probe image and compare with what the training framework answered."""
+        """Send the package's probe image, and compare the answer with that of the training framework."""
 
     @mutating
     async def restart(self, uid: str) -> None:
-        """Kill a server that runs and answers wrong, so that ``apply`` restarts it. No effect when there is none."""
+        """Kill a server that hangs or answers wrong, so that ``apply`` starts it again. No effect when there is none."""
 
     @mutating
     async def retire(self, uid: str) -> None:
-        """Remove what ``observe`` tells of as ``predecessor``. Never called for an engine that tells of none."""
+        """Remove what ``observe`` reports as ``predecessor``. Never called for an engine that reports none."""
 
     @mutating
     async def stop(self, uid: str) -> None:
-        """Serve nothing for a while: what can be started again may be kept, and is told as ``is_stopped``, or all is removed.
+        """Stop the servers until ``apply``. The engine may keep other parts, and report ``is_stopped``, or remove everything.
 
-        No effect when there is none. Raises as ``remove`` does.
+        No effect when there is none. Raises as ``remove``.
         """
 
     @mutating
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
-        """Stop the endpoint and leave no process; remove its files unless ``keep_files``. No effect when there is none.
+        """Stop the endpoint with all its processes, and remove its files unless ``keep_files``. No effect when there is none.
 
-        Raises UnfinishedError while servers go on that were told to end.
+        Raises UnfinishedError while servers are still ending.
         """

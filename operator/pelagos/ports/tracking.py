@@ -1,7 +1,7 @@
 """Tracking: one tracked run per TrainingRun, created by the operator and filled by the pipeline.
 
-Others write to the tracking server, too. A run is ours only under our seal of its id, which no other run can carry over. The seal
-can be set only when the server has given the id; until then a run carries our seal of what it is meant for.
+Others write to the tracking server, too. A run is ours only under our seal of its id, which is no use to any other run. The seal
+can be set only once the server has assigned the id. Until then, a run carries our seal of its intent: what it is meant for.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Outcome(Enum):
-    """How a tracked run stands; the values are MLflow's."""
+    """The state of a tracked run; the values are MLflow's."""
 
     RUNNING = "RUNNING"
     FINISHED = "FINISHED"
@@ -29,25 +29,26 @@ class Outcome(Enum):
 
 @dataclass(frozen=True)
 class DesiredTrackedRun:
-    """A tracked run to be. Filled by decisions/training_run/tracking.wanted."""
+    """A tracked run that should exist. Filled by decisions/training_run/tracking.wanted."""
 
     uid: str
-    """Of the TrainingRun; identifies the run."""
+    """The TrainingRun's uid, which identifies the run."""
     experiment: str
-    """Made when there is none of this name."""
+    """The name of its experiment, which is created if there is none."""
     name: str
-    """Of the TrainingRun; what people see in lists."""
+    """The TrainingRun's name, which people see in lists."""
     tags: Mapping[str, str]
-    """The inputs digest and the frozen inputs, by which they are found again when status was lost."""
+    """The frozen inputs and their digest, so that they can be recovered if status is lost."""
     namespace: str = ""
-    """Of the TrainingRun; part of what the seal is of."""
+    """The TrainingRun's namespace, which the seal covers."""
 
 
 @dataclass(frozen=True)
 class Sealing:
-    """How the run of a want is recognized among others: ``intent`` is set when it is made, ``seal`` of its id once that is known.
+    """How a desired run is recognized among others. ``intent`` is set on creation, and ``seal(id)`` once the id is known.
 
-    ``holds`` says whether a seal is valid for the run with an id, ``intends`` whether an intent is one of this want.
+    ``holds(id, seal)`` says whether a seal is valid for the run with that id, ``intends(intent)`` whether an intent is valid for
+    this desired run.
     """
 
     intent: str
@@ -60,13 +61,13 @@ class Sealing:
         return SEAL_TAG in run.tags and self.holds(run.id, run.tags[SEAL_TAG])
 
     def began(self, run: TrackedRun) -> bool:
-        """Whether the run may be one that we made and did not come to seal."""
+        """Whether the run may be one that we created, but died before sealing its id."""
         return INTENT_TAG in run.tags and self.intends(run.tags[INTENT_TAG])
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """``metrics`` are the latest values by name; ``url`` opens the run in the tracking server's pages."""
+    """A run in the tracking server. ``metrics`` has the latest value of each; ``url`` is the run's page for people."""
 
     id: str
     experiment: str
@@ -83,29 +84,29 @@ class Tracking(Protocol):
 
     @property
     def uri(self) -> str:
-        """Where pipelines reach the tracking server."""
+        """The address at which pipelines reach the tracking server."""
 
     async def get_run(self, run_id: str) -> TrackedRun | None:
-        """The run with this id; None when it is gone."""
+        """The run with this id; None when it does not exist."""
 
     async def find_runs(self, uid: str) -> tuple[TrackedRun, ...]:
-        """All runs tagged with ``uid``, whoever made them, the oldest first."""
+        """All runs tagged with ``uid``, whoever made them, oldest first."""
 
     async def owned(self) -> tuple[TrackedRun, ...]:
-        """All runs that carry the uid of any resource, whoever made them."""
+        """All runs with the uid of any resource in their tags, whoever made them."""
 
     @mutating
     async def create_run(self, want: DesiredTrackedRun, sealing: Sealing) -> TrackedRun:
-        """Make the run exist under our seal, exactly once per uid (looked up first). Runs of others are left alone."""
+        """Create the run under our seal, exactly once per uid: looks for it first. Runs of others are left alone."""
 
     @mutating
     async def seal_run(self, run_id: str, seal: str) -> None:
-        """Set our seal; no effect when it is there already, or the run is gone."""
+        """Set our seal on the run. No effect when it is set already, or the run no longer exists."""
 
     @mutating
     async def set_outcome(self, run_id: str, outcome: Outcome) -> None:
-        """Set how the run stands; no effect when it stands so already or is gone. What goes on below it ends with it."""
+        """Set the run's outcome, and end unfinished runs below it. No effect if it is set already, or the run does not exist."""
 
     @mutating
     async def delete_run(self, run_id: str) -> None:
-        """Delete the run, with those that steps made below it; no effect when it is gone."""
+        """Delete the run, with those that steps made below it. No effect when it no longer exists."""

@@ -1,4 +1,4 @@
-"""Volumes: looks at what users put on the data volume, without reading it all."""
+"""Volumes: detects changes of what users put on the data volume, without reading all of it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Protocol
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """``digest`` changes when a file below the path is added, removed, renamed or rewritten.
+    """Identifies the content below a path: ``digest`` changes when one of the ``files`` is added, removed, renamed or rewritten.
 
-    By names, sizes and times, and by content where that is cheap: of small label files, or where the storage knows its digest.
+    Computed from names, sizes and times, and from content where that is cheap: for small label files, or where the storage knows
+    the digest.
     """
 
     digest: str
@@ -18,11 +19,11 @@ class Fingerprint:
 
 
 class Volumes(Protocol):
-    """Raises RejectedError for a path that leaves the volume."""
+    """Methods raise RejectedError for a path that leads out of the volume."""
 
     @property
     def root(self) -> str:
-        """Where pipelines find the data volume."""
+        """The path or uri at which pipelines find the data volume."""
 
     async def fingerprint(self, path: str) -> Fingerprint | None:
-        """Look at a file or folder; None when there is none."""
+        """The fingerprint of a file or folder; None when there is none."""
