@@ -1,9 +1,9 @@
-"""Wraps a port, so that each call is measured, and refused when it would change something while this operator does not lead.
+"""Wraps a port so that every call is measured, and calls that change something are refused while this operator does not lead.
 
-Reading needs no leadership: it keeps the caches of a standby operator warm. A call that began while the operator led may
-end later, so the clients of Kubeflow, MLflow and Kubernetes ask a guard once more right before every request that changes
-something; that holds as well for what is cleaned up while reading. What remains is a request on its way when the Lease ends:
-harmless, because everything outside is named from uid and inputs, and looked up before it is made.
+Reading needs no leadership: it keeps the caches of a standby operator warm. A call that began while the operator led may take
+longer than its leadership. So the clients of Kubeflow, MLflow and Kubernetes ask a guard again right before every request that
+changes something, even if a call that only reads makes it to clean up. What remains is a request in flight when the Lease ends.
+That is harmless, because everything outside is named by uid and inputs, and looked up before it is created.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Port = TypeVar("Port")
 
 
 def guard(leadership: Leadership) -> Guard:
-    """What refuses a request at the moment it would be made; see ports.leadership.Guard. Refusals are counted."""
+    """A guard that refuses requests while ``leadership`` is not held, and counts refusals; see ports.leadership.Guard."""
 
     def require(system: str, operation: str) -> None:
         if not leadership.leads:
@@ -42,25 +42,27 @@ class _Wrapped:
     def __getattr__(self, method: str) -> Any:
         member = getattr(self._port, method)
         changes = method in self._mutating
-        # What changes something is wrapped however it is written: an engine of others may only return what is awaited.
+        # A method that changes something is wrapped even if it is no coroutine function: a third-party engine's may be a plain
+        # function that returns an awaitable, and must be fenced as well.
         if not (changes or inspect.iscoroutinefunction(member)):
             return member
 
         @functools.wraps(member)
         async def call(*arguments: Any, **named: Any) -> Any:
-            # At every call, not when the method is looked up: leadership can end between two calls of one pass.
+            # At every call and not when the method is looked up: leadership can end between two calls of one pass.
             if changes:
                 self._require(self._name, method)
             with metrics.timed(self._system, method) if self._system else contextlib.nullcontext():
                 return await member(*arguments, **named)
 
-        setattr(self, method, call)  # the next look-up finds it without coming here
+        setattr(self, method, call)  # A cache: the next look-up finds this attribute and does not call __getattr__.
         return call
 
 
 def wrapped(port: Port, protocol: type, *, name: str = "", system: str = "", require: Guard = unguarded) -> Port:
-    """``port`` with its coroutine methods timed and their failures counted under ``system``, unless that is empty.
+    """``port``, with its coroutine methods timed and their failures counted under ``system``, unless that is empty.
 
-    Methods that ``protocol`` marks as mutating first ask ``require`` with the ``name`` of the port; it raises NotLeadingError.
+    Methods that ``protocol`` marks as mutating first call ``require`` with the ``name`` of the port. It raises NotLeadingError
+    while this operator does not lead.
     """
     return cast("Port", _Wrapped(port, name, mutating_methods(protocol), system, require))

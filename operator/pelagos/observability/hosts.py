@@ -1,5 +1,7 @@
-"""Under which names an HTTP server of ours answers. A page that a browser has open can have its own name lead to our address, and
-would then read what we serve; its name in the header ``Host`` tells it apart. Used by observability.server.
+"""Limits the host names under which our HTTP server answers. Used by observability.server.
+
+Against DNS rebinding: a page that is open in a browser can make its own name resolve to our address, and could then read what we
+serve. Its name in the header ``Host`` gives it away.
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ if TYPE_CHECKING:
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _IN_CLUSTER = (".svc", ".svc.cluster.local")
-"""Names that only a cluster gives: no page on the network has one."""
+"""Endings of the names of Services, which only exist in a cluster: no page on the network has such a name."""
 
 
 def only(allowed: Iterable[str]) -> Middleware:
-    """A middleware that answers 421 to all names but these, loopback, the address that was asked, and names of Services."""
+    """A middleware that answers 421 to requests under any name except ``allowed``, loopback, Services and our own address."""
     names = LOOPBACK | {name.strip().lower() for name in allowed if name.strip()}
 
     @web.middleware
@@ -36,7 +38,7 @@ def only(allowed: Iterable[str]) -> Middleware:
 
 
 def _name(host: str) -> str:
-    """Without the port, which a forwarded connection changes; empty for what is no name."""
+    """The host name without the port, which port forwarding changes; empty when the header is malformed."""
     host = host.strip().lower()
     if host.startswith("["):
         inside, closed, port = host[1:].partition("]")
@@ -50,7 +52,7 @@ def _is_port(text: str) -> bool:
 
 
 def _asked(request: web.Request) -> str | None:
-    """Our own end of the connection: kubelet and Prometheus ask by a pod's address."""
+    """The IP address of our own end of the connection, which kubelet and Prometheus use. None when it is not known."""
     end = request.transport.get_extra_info("sockname") if request.transport is not None else None
     if not isinstance(end, tuple):
         return None

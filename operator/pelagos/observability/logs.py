@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object per line, with kind, namespace and name of the resource where there is one."""
+"""Structured logs: one JSON object per line, with kind, namespace and name of the resource that it is about, if any."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class JsonFormatter(logging.Formatter):
     """Renders a record as one line of JSON."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as JSON."""
+        """The record as JSON, with hidden characters escaped."""
         entry = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -26,23 +26,23 @@ class JsonFormatter(logging.Formatter):
         entry |= {field: getattr(record, field) for field in _FIELDS if isinstance(getattr(record, field, None), str)}
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        # After JSON's own escapes, so that it stays JSON with the same content.
+        # On the finished JSON, where hidden characters become \uXXXX escapes: still valid JSON of the same content.
         return shown(json.dumps(entry, ensure_ascii=False))
 
 
 class PlainFormatter(logging.Formatter):
-    """Renders a record in words, for people's terminals and the supervisor's log."""
+    """Renders a record as plain text, for terminals and the supervisor's log."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record, fit to be shown."""
+        """The record as text, with hidden characters escaped."""
         return shown(super().format(record), lines=True)
 
 
 def configure_plain(*handlers: logging.Handler) -> None:
-    """Send all logs to these handlers in words."""
+    """Send all logs to these handlers as plain text."""
     for handler in handlers:
         handler.setFormatter(PlainFormatter())
     logging.basicConfig(level=logging.INFO, handlers=handlers)

@@ -1,7 +1,7 @@
-"""Prometheus metrics of the operator: one prefix, base units. Fed while it works.
+"""Prometheus metrics of the operator's own work: one prefix, base units.
 
-Those of the resources themselves are in resources.py. No label here grows with the number of resources; there some do, within
-limits that are stated there.
+Metrics about resources are in resources.py. Here, the number of time series does not depend on the number of resources; there it
+does for some, within limits.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ QUEUE_SECONDS = Histogram(
     buckets=(1, 5, 10, 30, 60, 300, 900, 1800, 3600, 7200, 14400, 28800, 86400, 259200, 604800),
 )
 MOST_QUEUES = 200
-"""Names that are told apart; the others are one, without a name: tenants make LocalQueues."""
+"""Most queues with a label value of their own; others share the empty one. Tenants can create any number of LocalQueues."""
 MOST_ADMITTED = 5000
-"""Resources of which is kept when they were admitted last."""
+"""Most resources whose last admission is remembered."""
 PROBES = Counter("pelagos_model_probes_total", "Synthetic inferences by outcome.", ["outcome"], registry=REGISTRY)
 for _outcome in ("correct", "wrong"):
-    PROBES.labels(_outcome)  # From 0 on, like the histogram: a ratio of both is wrong where one begins later.
+    PROBES.labels(_outcome)  # From 0 on, as the histogram: a ratio of series with different starts would be wrong.
 
 
 LEADER = Gauge(
@@ -121,9 +121,9 @@ _admitted: OrderedDict[str, str] = OrderedDict()
 
 
 def admitted(resource: Resource, queue: str, at: str, seconds: float) -> None:
-    """A queue admitted a step of the resource at a time, as status says it, which had waited so long."""
+    """A queue admitted a step of the resource ``at`` a time in status, after it had waited ``seconds``."""
     if _admitted.get(resource.uid) == at:
-        return  # What could not be seen for a while is no other admission.
+        return  # The same admission again, after the queue could not be observed for some time.
     _admitted[resource.uid] = at
     while len(_admitted) > MOST_ADMITTED:
         _admitted.popitem(last=False)
@@ -133,18 +133,18 @@ def admitted(resource: Resource, queue: str, at: str, seconds: float) -> None:
 
 
 def watch_seen(kind: str) -> None:
-    """The API server said something on the watch of ``kind``: a list, an event, or a bookmark."""
+    """The API server sent something on the watch of ``kind``: a list, an event, or a bookmark."""
     WATCH_SEEN.labels(kind).set_to_current_time()
 
 
 def watch_ended(kind: str) -> None:
-    """There is no watch of ``kind`` any more, and none that could be silent."""
+    """There is no watch of ``kind`` any more, so its silence must not raise an alert."""
     with suppress(KeyError):
         WATCH_SEEN.remove(kind)
 
 
 def serves(kinds: Iterable[str], working: Collection[str]) -> None:
-    """Which of our kinds can be worked with."""
+    """Of all ``kinds``, those in ``working`` are served and reconciled."""
     for kind in kinds:
         KIND_SERVED.labels(kind).set(kind in working)
 
@@ -158,19 +158,19 @@ _standing = _Standing()
 
 
 def competes(lease: str) -> None:
-    """This operator leads while it holds ``lease``; empty: it needs none. Operators that share a cluster have one each."""
+    """This operator competes for ``lease``; empty: it needs none. Operators for different shards have different ones."""
     LEADER.clear()
     _standing.lease = lease
     leads(leading=False)
 
 
 def leads(*, leading: bool) -> None:
-    """This operator leads, or no longer does. One that needs no lease leads from its start."""
+    """This operator has gained or lost leadership. One that needs no lease leads from its start."""
     LEADER.labels(_standing.lease).set(leading)
 
 
 def probed(uid: str, *, correct: bool, latency: float) -> None:
-    """A synthetic inference of a served model was answered; ``latency`` in seconds."""
+    """A served model was probed; ``latency`` is in seconds."""
     PROBES.labels("correct" if correct else "wrong").inc()
     if correct:
         PROBE_SECONDS.observe(latency)
@@ -180,17 +180,17 @@ def probed(uid: str, *, correct: bool, latency: float) -> None:
 
 
 def forget_probe(uid: str) -> None:
-    """The endpoint is gone."""
+    """Drop the last probe of an endpoint that was removed."""
     _probes.pop(uid, None)
 
 
 def resource_collector(resources: Callable[[], Iterable[Resource]]) -> ResourceCollector:
-    """The collector of metrics about resources and their last probes."""
+    """A collector of metrics about resources and their last probes."""
     return ResourceCollector(resources, _probes)
 
 
 _call_seconds = functools.cache(CALL_SECONDS.labels)
-"""Each call would look its labels up again."""
+"""Cached, so that not every call has to look up its labels."""
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Checks what the operator needs, in the background and in bounded time, so that /readyz answers at once and says why not."""
+"""Checks what the operator needs, in the background and in bounded time, so that /readyz answers at once with the cause."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Awaitable, Callable, Mapping
 logger = logging.getLogger("pelagos.readiness")
 
 PERIOD = 10.0
-"""Seconds between two looks."""
+"""Seconds between two rounds of checks while nothing is missing."""
 SOON = 2.0
-"""The same while something is missing."""
+"""Seconds between two rounds of checks while something is missing."""
 PATIENCE = 5.0
 """Seconds after which a system that does not answer counts as unreachable."""
 UNKNOWN = "not looked at yet"
 
 Check = Callable[[], Awaitable[str | None]]
-"""Returns what is missing; None when nothing is. May raise: that counts as a problem, too."""
+"""Returns what is missing, or None. May raise: the error counts as a problem, too."""
 
 
 class Readiness:
-    """Runs checks by name."""
+    """Runs named checks periodically, and keeps their results."""
 
     def __init__(
         self,
@@ -37,12 +37,12 @@ class Readiness:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Look again and again."""
+        """Start checking in a background task, unless there are no checks."""
         if self._checks:
             self._task = asyncio.create_task(self._run(), name="readiness")
 
     async def stop(self) -> None:
-        """Look no more."""
+        """Stop checking."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -53,10 +53,10 @@ class Readiness:
         return "\n".join(lines) or None
 
     async def look(self) -> None:
-        """Run all checks once, side by side."""
+        """Run all checks once, concurrently."""
         found = await asyncio.gather(*(self._examine(check) for check in self._checks.values()))
         for name, problem in zip(self._checks, found, strict=True):
-            # Changes only: a system that is away for hours fills no log.
+            # Only changes are logged: an outage of hours must not fill the log.
             if problem is None:
                 if self._problems.pop(name, UNKNOWN) != UNKNOWN:
                     logger.warning("%s: is as it should be again", name)

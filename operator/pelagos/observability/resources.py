@@ -1,7 +1,7 @@
-"""Metrics of the resources themselves: counted at each scrape, not at every pass. Registered by wiring.
+"""Metrics about the resources themselves, counted at each scrape and not in every pass. Registered by wiring.
 
-Metrics that name resources stay few: only what an alert must name is exported, only while it holds, and for at most
-``MOST_NAMED`` resources each. All else about single resources comes from kube-state-metrics (manifests/monitoring).
+Few metrics name resources: only where an alert must name them, only while the condition holds, and at most ``MOST_NAMED``
+resources each. Everything else about single resources comes from kube-state-metrics (manifests/monitoring).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from pelagos_contract.search import TrialState
 from pelagos_contract.sources import SOURCES
 
 MOST_NAMED = 500
-"""Most resources that one metric names; the rest is counted by pelagos_resources_unnamed."""
+"""Most resources that one metric names; pelagos_resources_unnamed counts the others."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """A metric as it is declared: what documentation is made from."""
+    """The declaration of a metric, which its documentation is generated from."""
 
     name: str
     documentation: str
@@ -192,12 +192,12 @@ FAMILIES = (
 OVERDUE_SECONDS = 10.0
 OUTCOMES = ("accepted", "moved", "relabelled", "removed", "added")
 _OF_FETCHING = frozenset({reasons.PIPELINE_FAILED, *(each for each in failures.Reason if each.startswith("Source"))})
-"""Reasons of a preparation that may have ended while its source was fetched."""
+"""Reasons of preparations that may have failed while fetching their source."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """The last synthetic inference of an endpoint: ``latency`` of the last right answer in seconds, ``at`` in Unix time."""
+    """The last probe of an endpoint. ``latency``, of the last correct answer, is in seconds, and ``at`` is Unix time."""
 
     correct: bool
     latency: float | None
@@ -213,7 +213,7 @@ class _Epoch:
 
 
 class ResourceCollector(Collector):
-    """Collects metrics of what ``resources`` returns; ``probes`` holds the last probe by uid; ``now`` is Unix time."""
+    """Collects metrics about what ``resources`` returns. ``probes`` has the last probe by uid; ``now`` returns Unix time."""
 
     def __init__(
         self,
@@ -231,7 +231,7 @@ class ResourceCollector(Collector):
         yield from (_Samples(family).gauge for family in FAMILIES)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        """All metrics of all resources as they are now."""
+        """All metrics, computed from all resources as they are now."""
         resources = sorted(self._resources(), key=lambda resource: (resource.namespace, resource.name))
         samples = {family: _Samples(family) for family in FAMILIES}
         _count(resources, samples)
@@ -271,10 +271,10 @@ class ResourceCollector(Collector):
             number, known = progress.get("epoch"), self._epochs.get(resource.uid)
             stage = (progress.get("stage"), progress.get("stagePercent"))
             if known is None or known.started != started:
-                # One that is first seen in mid-training counts from now: when its epoch began nobody knows.
+                # If it is first seen in mid-training, it counts from now, since nobody knows when its epoch began.
                 epoch = _Epoch(started, number, stage, _unix(started) if number is None else self._now())
             elif number in {None, known.epoch} and stage == known.stage:
-                epoch = known  # While the tracking server is away no epoch is known; that is no progress.
+                epoch = known  # An epoch of None, as during an outage of the tracking server, is not progress.
             else:
                 epoch = _Epoch(started, known.epoch if number is None else number, stage, self._now())
             running[resource.uid] = epoch
@@ -302,7 +302,7 @@ class ResourceCollector(Collector):
 
 
 class _Samples:
-    """The samples of one metric; one that names resources takes no more than MOST_NAMED."""
+    """The samples of one metric; if it names resources, MOST_NAMED at most."""
 
     def __init__(self, family: Family) -> None:
         self.gauge = GaugeMetricFamily(family.name, family.documentation, labels=family.labels)
@@ -355,7 +355,7 @@ _COSTS = (
     (CPU_SECONDS, "cpuHours", SECONDS_PER_HOUR),
     (GPU_SECONDS, "gpuHours", SECONDS_PER_HOUR),
 )
-"""Metrics of what trainings took, with the fields of status.cost and what one of their units is of the metric's."""
+"""Metrics of costs: the field in status.cost for each, and the factor from its unit to that of the metric."""
 
 
 def _costs(trainings: Iterable[Resource], samples: Mapping[Family, _Samples]) -> None:
@@ -367,7 +367,7 @@ def _costs(trainings: Iterable[Resource], samples: Mapping[Family, _Samples]) ->
 
 
 def _fetched(datasets: Iterable[Resource], samples: Mapping[Family, _Samples]) -> None:
-    """What was fetched for them, what could not be, and what came back from annotators."""
+    """Adds what was fetched for Datasets, what could not be fetched, and what annotators corrected."""
     places = [name for name in SOURCES.names if SOURCES.named(name).path is None]
     bytes_of: Tally[str] = Tally()
     failed: Tally[tuple[str, str]] = Tally()
@@ -428,7 +428,7 @@ def _publications(datasets: Iterable[Resource], samples: Mapping[Family, _Sample
             continue
         condition, told = _condition(resource, "Published"), resource.status.get("publication") or {}
         reason = reasons.named(str(condition.get("reason", "None")))
-        # The engine of one machine tells of a Secret that is not there before any run, so that nothing notes since when.
+        # On one machine, the engine reports a missing Secret before there is a run, and status then has no stuckSince.
         waits = condition.get("status") != "True" and reason.state in {"waiting", "action required"}
         since = told.get("stuckSince") or (condition.get("lastTransitionTime") if waits else None)
         state = (
@@ -449,7 +449,7 @@ def _condition(resource: Resource, name: str) -> Mapping[str, Any]:
 
 
 def _unix(text: str) -> float:
-    """Unix time of an RFC 3339 timestamp; 0 for what is none, since a scrape must not fail of one resource."""
+    """The Unix time of an RFC 3339 timestamp; 0 if it is not one, since a single resource must not make a scrape fail."""
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:

@@ -1,4 +1,4 @@
-"""Serves /metrics, /healthz and /readyz of the operator."""
+"""Serves the operator's /metrics, /healthz and /readyz."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pelagos.observability import hosts, metrics
 
 LONGEST_SILENCE = 15.0
-"""Seconds without a turn of the event loop after which the operator counts as dead."""
+"""Seconds without a heartbeat of the event loop after which /healthz fails."""
 
 
 class Server:
-    """Listens on one port.
+    """An HTTP server on one port.
 
-    ``beat``: when the event loop last turned (monotonic seconds); ``ready``: what is missing; ``standing``: whether this operator
-    leads, in words; ``silent``: a watch that has gone silent.
-    A standby operator is ready: it would take over at once.
+    ``beat``: when the event loop last turned, in monotonic seconds; ``ready``: what is missing; ``standing``: who leads, for
+    people; ``silent``: a watch that has fallen silent. A standby operator counts as ready, since it can take over at once.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class Server:
         self.port = 0
 
     async def start(self, address: str, port: int, allowed_hosts: Iterable[str] = ()) -> None:
-        """Listen; with port 0 on any free one, then found in ``port``. ``allowed_hosts``: names besides our own."""
+        """Listen on ``port``, or with 0 on any free one; ``self.port`` has it after that. ``allowed_hosts`` is for hosts.only."""
         application = web.Application(middlewares=[hosts.only(allowed_hosts)])
         application.router.add_get("/metrics", self._metrics)
         application.router.add_get("/healthz", self._healthz)
