@@ -32,7 +32,7 @@ _NOT_NOW = frozenset({"SlowDown", "RequestTimeout", "RequestTimeTooSkewed", "Exp
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Limits after which a request fails: seconds per attempt (``timeout``), number of attempts, and seconds for all of them."""
+    """Timeouts in seconds and the number of retries, after which a request fails; ``retry_timeout`` bounds all tries together."""
 
     timeout: float
     connect: float

@@ -1,4 +1,4 @@
-"""For code that makes many objects, none of which leads back to itself: Python looks for such ones again and again meanwhile."""
+"""Suspends Python's cyclic garbage collector for code that creates many objects without reference cycles."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Have Python not look for them: that takes a fifth of the time, and finds nothing.
+    """Disable the cyclic garbage collector, which would take a fifth of the time and find nothing.
 
-    Blocks may lie in each other, and in several threads: it looks again when the outermost one of the first thread ends.
+    Blocks may be nested and run in several threads: collection resumes when the outermost block of the first thread ends.
     """
     was_enabled = gc.isenabled()
     gc.disable()

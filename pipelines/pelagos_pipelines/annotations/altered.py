@@ -1,6 +1,6 @@
-"""What became of annotations that the task of a dataset, or a format, cannot hold as they were drawn, counted by kind and reason.
+"""Counts annotations that a task or a format cannot hold as they were drawn, by kind and by what became of them.
 
-Nothing is lost or changed silently: the numbers stand in the version's report and in the status of the Dataset.
+Nothing is lost or changed silently: the numbers are in the version's report and in the status of the Dataset.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pelagos_contract.dataset import Alteration, Change
 
 
 class _Shape(Protocol):
-    """What is counted of a shape."""
+    """The parts of a shape that are counted."""
 
     @property
     def kind(self) -> str: ...
@@ -53,23 +53,23 @@ class Altered:
     counts: Counter[tuple[str, Change]] = field(default_factory=Counter)
 
     def add(self, shape: _Shape, change: Change) -> None:
-        """Count one more."""
+        """Count one more shape."""
         self.counts[str(shape.kind), change] += 1
 
     def add_extras(self, shape: _Shape) -> None:
-        """Count what stands beside a shape that is taken, where the task keeps the shape alone."""
+        """Count what is lost beside an accepted shape, where the task only keeps the shape."""
         if shape.attributes:
             self.counts["attributes", Change.WITHOUT_EXTRAS] += 1
         if shape.confidence is not None:
             self.counts["confidence", Change.WITHOUT_EXTRAS] += 1
 
     def __iter__(self) -> Iterator[Alteration]:
-        """In a fixed order."""
+        """The counts in a fixed order, without zeros."""
         for (kind, change), count in sorted(self.counts.items()):
             if count:
                 yield Alteration(kind=kind, reason=change, annotations=count)
 
     @property
     def warnings(self) -> list[str]:
-        """The same in sentences."""
+        """The counts as sentences."""
         return [_WORDS[Change(each.reason)].format(count=each.annotations, kind=each.kind) for each in self]

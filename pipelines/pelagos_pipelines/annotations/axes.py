@@ -1,4 +1,4 @@
-"""Rectangles and ellipses that are drawn by four points, and closed polygons, as BIIGLE and iFDO have them."""
+"""Rectangles and ellipses given by four points, and closed polygons, as in BIIGLE and iFDO."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from pelagos_pipelines.annotations import shapes
 from pelagos_pipelines.annotations.shapes import Kind, Shape
 
 _PAIRS = ((0, 2, 1, 3), (0, 1, 2, 3))
-"""Which of four points are the two ends of the first axis and of the second one: going round, or one axis after the other."""
+"""Indices of the ends of the first and the second axis among four points: in order around, or one axis after the other."""
 _SLACK = 0.02
-"""By how much of the larger axis two axes may miss each other's middle, and their right angle."""
+"""Tolerance, relative to the larger axis, for the distance of the axes' middles and for their right angle."""
 
 
 def rectangle(label: str, corners: Sequence[float], **rest: Any) -> Shape:
-    """The rectangle with these corners, or the polygon, when they are not those of one.
+    """The rectangle with these corners, or a polygon if they do not form one. Raises ValueError unless there are four points.
 
-    One whose edges are those of the image is not turned, whichever corner comes first. ValueError when they are not four points.
+    A rectangle parallel to the image's edges has no angle, whichever corner comes first.
     """
     if len(corners) != 8:
         raise ValueError(f"a rectangle has {len(corners)} numbers, not x and y of four corners")
@@ -32,7 +32,7 @@ def rectangle(label: str, corners: Sequence[float], **rest: Any) -> Shape:
 
 
 def polygon(label: str, points: Sequence[float], **rest: Any) -> Shape:
-    """The polygon of these points, of which the last one repeats the first. ValueError when there are less than three."""
+    """The polygon of these points; a last point that repeats the first is dropped. Raises ValueError for fewer than three."""
     ring = points[:-2] if len(points) > 2 and list(points[:2]) == list(points[-2:]) else points
     return shapes.polygon(label, ring, **rest)
 
@@ -44,7 +44,7 @@ def _around(shape: Shape) -> shapes.Sides:
 
 
 def ellipse(label: str, ends: Sequence[float], **rest: Any) -> Shape:
-    """The ellipse whose axes end at these four points. ValueError when they are not the ends of the axes of one."""
+    """The ellipse whose axes end at these four points. Raises ValueError if they are not the ends of an ellipse's axes."""
     if len(ends) != 8:
         raise ValueError(f"an ellipse has {len(ends)} numbers, not x and y of the four ends of its axes")
     require_pixels(Kind.POLYGON, ends, (4,))
@@ -64,7 +64,7 @@ def ellipse(label: str, ends: Sequence[float], **rest: Any) -> Shape:
 
 
 def ends_of(shape: Shape) -> tuple[float, ...]:
-    """x and y of the ends of an ellipse's axes, going round from the end of the first one."""
+    """x and y of the ends of an ellipse's axes, in order around it, from the end of the first axis."""
     x, y, across, down, angle = shape.coordinates
     turned = math.radians(angle)
     cosine, sine = (1.0, 0.0) if angle % 360 == 0 else (math.cos(turned), math.sin(turned))
@@ -75,6 +75,6 @@ def ends_of(shape: Shape) -> tuple[float, ...]:
 
 
 def require_pixels(kind: Kind, numbers: Sequence[float], rings: tuple[int, ...] = ()) -> None:
-    """ValueError for anything that is no number of pixels, before it is computed with."""
+    """Raise ValueError for invalid coordinates before any computation with them."""
     if fault := shapes.problem(kind, numbers, rings):
         raise ValueError(fault)

@@ -1,7 +1,7 @@
-"""BIIGLE: the CSV reports of annotations and of labels of whole images, one file or several (of volumes, label trees or users).
+"""BIIGLE: CSV reports of annotations and of labels of whole images, in one or several files (per volume, label tree or user).
 
 Source: biigle/core, ``app/Services/Reports/Volumes/ImageAnnotations/CsvReportGenerator.php`` and the one of ImageLabels, and
-``app/Shape.php``. A report lists images with annotations only. Others are left out: it does not say that they show nothing.
+``app/Shape.php``. A report lists only images with annotations. Others are left out, since it does not say that they are empty.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def _files(tree: SourceFiles) -> list[str]:
 
 
 def recognises(tree: SourceFiles) -> bool:
-    """Whether there are CSV files of it."""
+    """Whether there are CSV files of BIIGLE."""
     return bool(tree.images) and TOOL.recognised(tree, _files(tree))
 
 

@@ -1,7 +1,6 @@
-"""What a CSV report of BIIGLE says. Called in a child of the sandbox, by reading.drawings.
+"""Parses a CSV report of BIIGLE. Called in a child of the sandbox, by reading.drawings.
 
-A row is a label of an annotation, so that an annotation with two labels has two rows. Coordinates are pixels, as BIIGLE shows an
-image, which is upright.
+A row is a label of an annotation, so an annotation with two labels has two rows. Coordinates are pixels of the upright image.
 """
 
 from __future__ import annotations
@@ -43,14 +42,14 @@ def _is_one(file: BinaryIO) -> bool:
 
 
 def _names(where: str, row: Mapping[str, str]) -> Sequence[str]:
-    """A report is named after its volume, by its id and name; volumes may have images of the same name."""
+    """Possible names of an image. They include the volume's, from the report's file name, as volumes may share image names."""
     name = row["filename"]
     volume = where.rpartition("/")[2].removesuffix(".csv")
     return [name, f"{volume}/{name}", f"{volume.partition('-')[2]}/{name}"] if "-" in volume and name else [name]
 
 
 def _size(found: Drawings, row: Mapping[str, str], place: str) -> tuple[object, object]:
-    """Width and height, which stand among attributes of the image where BIIGLE knows them."""
+    """Width and height, from the image's attributes where BIIGLE knows them."""
     if not row.get("attributes"):
         return None, None
     try:
@@ -62,7 +61,7 @@ def _size(found: Drawings, row: Mapping[str, str], place: str) -> tuple[object, 
 
 @functools.lru_cache(maxsize=4096)
 def _place_of(hierarchy: str) -> dict[str, str]:
-    """One for all rows with the label: a report has a million of them."""
+    """The attributes, shared by all rows with the label to save memory: a report can have a million rows."""
     return {"label_hierarchy": hierarchy} if hierarchy else {}
 
 

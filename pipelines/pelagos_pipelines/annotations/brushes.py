@@ -1,4 +1,4 @@
-"""Masks as Label Studio's brush has them: what pelagos_contract.brushes says of their code, read and written for shapes."""
+"""Reads and writes masks of Label Studio's brush as shapes; see pelagos_contract.brushes for their encoding."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pelagos_pipelines.annotations.shapes import Shape
 
 
 class _Bits:
-    """Numbers of several bits, from a text of bytes."""
+    """Reads numbers of any bit length from bytes."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
         self.place = 0
 
     def take(self, size: int) -> int:
-        """The next number of ``size`` bits. ValueError at the end."""
+        """The next number of ``size`` bits. Raises ValueError at the end."""
         end = self.place + size
         if end > 8 * len(self._content):
             raise ValueError("a mask ends before all its pixels are there")
@@ -28,7 +28,7 @@ class _Bits:
         return number & ((1 << size) - 1)
 
     def skip_to(self, size: int, count: int, first: int, step: int) -> list[int]:
-        """Of the next ``count`` numbers of ``size`` bits every ``step``-th, from the number ``first`` on."""
+        """Read ``count`` numbers of ``size`` bits; returns every ``step``-th of them, starting at index ``first``."""
         start, end = self.place, self.place + size * count
         if end > 8 * len(self._content):
             raise ValueError("a mask ends before all its pixels are there")
@@ -41,9 +41,9 @@ class _Bits:
 
 
 def decoded(label: str, code: object, size: tuple[int, int], **rest: Any) -> Shape:
-    """The mask of the painted pixels of an image of ``size`` (width, height).
+    """The mask of the painted pixels on an image of ``size`` (width, height).
 
-    ValueError when the code is none, or of an image of another size.
+    Raises ValueError when the code is invalid or of an image of another size.
     """
     import numpy as np
 
@@ -62,7 +62,7 @@ def decoded(label: str, code: object, size: tuple[int, int], **rest: Any) -> Sha
         end = place + 1 + bits.take(sizes[bits.take(2)])
         if end > count:
             raise ValueError("a mask has more pixels than its image")
-        # Of the bytes from place to end, alpha is each fourth.
+        # Every fourth byte from place to end is alpha.
         pixels = slice(place // CHANNELS, end // CHANNELS)
         if is_repeated:
             painted[pixels] = bits.take(word) > 0

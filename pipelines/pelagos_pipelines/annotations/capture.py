@@ -1,6 +1,6 @@
-"""When and where an image was taken, and by what: values as versions hold them, and how they are read from text.
+"""When, where and by what an image was taken: the values in versions, and how they are parsed from text.
 
-Pure; it knows no file. What cannot be a value raises ValueFaultError: it counts as unknown, for a reason that people are told.
+Pure functions without files. An invalid value raises ValueFaultError; it counts as unknown, with a reason that is reported.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from pelagos_pipelines.annotations.untrusted_input import is_encodable, is_seen
 
 TEXTS = ("site", "deployment", "platform")
 LONGEST_TEXT = 200
-"""Characters of a site, a deployment or a platform."""
+"""Most characters of a site, deployment or platform."""
 LONGEST_VALUE = 64
-"""Characters of a time and of a number."""
+"""Most characters of a time or number."""
 EARLIEST, LATEST = 1880, 2199
-"""Years: cameras whose clock was never set say 1970 or 2000, which nobody can tell from a real one, or none at all."""
+"""Accepted years. Cameras whose clock was never set report 1970 or 2000, which cannot be distinguished from real years."""
 DEEPEST = 11_500.0
-"""Meters: below the deepest trench nothing was ever photographed."""
+"""Largest depth in meters, below the deepest trench."""
 DEPTHS = (10, 30, 60, 100, 200, 500, 1000, 2000, 4000, 6000)
-"""Meters between the bands of depth: 30 for divers, 200 where light and shelf end, 1000, 4000 and 6000 as of the bathyal, abyssal
+"""Bounds of depth bands in meters: 30 for divers, 200 where light and shelf end, and 1000, 4000 and 6000 for the bathyal, abyssal
 and hadal zones."""
 UTC_SIGN = "Z"
 _DAY = timedelta(days=1)
@@ -36,24 +36,24 @@ _TIME = re.compile(
 )
 _NUMBER = re.compile(r"[+-]?(\d{1,9}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,3})?", re.ASCII)
 _NOTHING = frozenset({"", "-", "na", "n/a", "nan", "none", "null"})
-"""What tables have where there is no time or no number."""
+"""Placeholders in tables for a missing time or number."""
 
 
 class ValueFaultError(ValueError):
-    """Text, or a number, that cannot be the value of a field."""
+    """A text or number is not a valid value of a field."""
 
     def __init__(self, fault: CaptureFault) -> None:
-        """``fault`` is why."""
+        """``fault`` is the reason."""
         super().__init__(fault.value)
         self.fault = fault
 
 
 @dataclass(frozen=True, slots=True)
 class Capture:
-    """What is known of one image; None for what is not.
+    """The capture fields of one image; unknown ones are None.
 
-    ``time`` is ISO 8601, local with its offset from UTC (``2024-05-31T08:00:00+02:00``, ``...Z``), or a date where the clock is
-    not known. ``depth`` in meters below the surface, ``latitude`` and ``longitude`` in decimal degrees (WGS 84).
+    ``time`` is ISO 8601, local with its offset from UTC (``2024-05-31T08:00:00+02:00``, ``...Z``), or a date where the time of
+    day is unknown. ``depth`` is in meters below the surface, ``latitude`` and ``longitude`` are in decimal degrees (WGS 84).
     """
 
     site: str | None = None
@@ -76,12 +76,12 @@ class Capture:
 
     @property
     def hour(self) -> str | None:
-        """The local hour, 00 to 23; None where there is a date alone."""
+        """The local hour, 00 to 23; None when only the date is known."""
         return self.time[11:13] if self.has_clock and self.time else None
 
     @property
     def depth_band(self) -> str | None:
-        """Between the depths at which light, divers, shelves and slopes end."""
+        """The band of ``DEPTHS`` that contains the depth, in words; None without a depth."""
         if self.depth is None:
             return None
         depth = self.depth
@@ -91,21 +91,21 @@ class Capture:
 
     @property
     def position_band(self) -> str | None:
-        """The field of one degree of latitude and longitude, by its southwestern corner."""
+        """The cell of one degree of latitude and longitude, named by its southwestern corner; None without a position."""
         if self.latitude is None or self.longitude is None:
             return None
-        # The pole, and the other side of the date line, belong to the last field before them.
+        # The north pole and 180 degrees east belong to the last cell before them.
         south, west = min(math.floor(self.latitude), 89), min(math.floor(self.longitude), 179)
         return f"{abs(south)}° {'S' if south < 0 else 'N'}, {abs(west)}° {'W' if west < 0 else 'E'}"
 
     @property
     def has_clock(self) -> bool:
-        """Whether more is known than a date."""
+        """Whether the time of day is known."""
         return self.time is not None and "T" in self.time
 
     @property
     def moments(self) -> tuple[datetime, datetime] | None:
-        """Between which two moments it was taken, in UTC: the same one twice, or both ends of a day."""
+        """The interval in UTC in which it was taken: the same moment twice, or both ends of a day; None without a time."""
         if self.time is None:
             return None
         if self.has_clock:
@@ -115,16 +115,16 @@ class Capture:
         return begin, begin + _DAY
 
     def document(self) -> dict[str, str | float]:
-        """What is known, by the names of fields."""
+        """The known values by field names."""
         found = {name: getattr(self, name) for name in FIELDS}
         return {name: value for name, value in found.items() if value is not None}
 
     @classmethod
     def restored(cls, found: Mapping[str, Any]) -> Self:
-        """From a ``document`` that anybody may have written.
+        """Parse an untrusted ``document``.
 
         Raises:
-            ValueError, TypeError: it is none.
+            ValueError, TypeError: it is invalid.
         """
         for name, value in found.items():
             read: str | float | None
@@ -143,10 +143,10 @@ FIELDS: tuple[str, ...] = tuple(each.name for each in fields(Capture))
 
 
 def text_of(value: object) -> str | None:
-    """A site, a deployment or a platform in NFC; None where there is nothing.
+    """A site, deployment or platform in NFC; None for an empty value.
 
     Raises:
-        ValueFaultError: it is no text of one line with at most LONGEST_TEXT characters.
+        ValueFaultError: it is not text on one line with at most LONGEST_TEXT characters.
     """
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
@@ -161,12 +161,11 @@ def text_of(value: object) -> str | None:
 
 
 def time_of(value: object, utc_offset: str | None = None) -> tuple[str | None, bool]:
-    """A time as ``Capture`` has it, and whether it was taken for UTC because nothing says its offset; None for nothing.
+    """A time in the form of ``Capture``, and whether UTC was assumed for lack of an offset; None for an empty value.
 
-    ``utc_offset`` is that of times without one.
-
+    ``utc_offset`` applies to times without an offset.
     Raises:
-        ValueFaultError: it is no date, nor a date and a time, or of no year in which images were taken.
+        ValueFaultError: it is neither a date nor a date and time, or its year is out of range.
     """
     if value is None:
         return None, False
@@ -200,10 +199,10 @@ def _offset(text: str | None) -> str:
 
 
 def number_of(name: str, value: object) -> float | None:
-    """``depth``, ``latitude`` or ``longitude``, or ``altitude``, of which depth is made; None for nothing.
+    """Parse ``depth``, ``latitude``, ``longitude``, or ``altitude``, from which depth is derived; None for an empty value.
 
     Raises:
-        ValueFaultError: it is no decimal number, or no place on Earth.
+        ValueFaultError: it is not a decimal number, or out of range.
     """
     if value is None:
         return None
@@ -220,7 +219,7 @@ def number_of(name: str, value: object) -> float | None:
 
 
 def depth_of(altitude: float) -> float | None:
-    """The depth of what lies below the sea; above it there is none."""
+    """The depth for an altitude; None above sea level."""
     return -altitude or 0.0 if altitude <= 0 else None
 
 
@@ -230,7 +229,7 @@ _BOUNDS = {
     "latitude": (-90.0, 90.0, 7),
     "longitude": (-180.0, 180.0, 7),
 }
-"""The least and the most, and to how many digits: a millimeter, a centimeter."""
+"""Smallest and largest value, and number of decimals: a millimeter for depths, a centimeter for positions."""
 
 
 def _bounded(name: str, number: float) -> float:

@@ -1,7 +1,7 @@
-"""Which text file has the class names, and which list the images of splits, where there is no data.yaml. Called by yolo.
+"""Finds the text files with class names and the lists of splits where there is no data.yaml. Called by yolo.
 
-classes.txt at the root counts before what darknet and CVAT write (obj.names, of which obj.data speaks), and that before what
-LabelImg leaves in the folders of the labels.
+classes.txt at the root takes precedence over the files of darknet and CVAT (obj.names, to which obj.data refers), and those over
+the files that LabelImg leaves in the folders of the labels.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ from pelagos_pipelines.annotations.untrusted_input import format_names, invalid
 
 AT_ROOT = "classes.txt"
 _MOST = 20
-"""Lists of class names in folders of labels that are compared."""
+"""Most class lists in folders of labels that are compared."""
 
 
 @dataclass(frozen=True)
 class Stated:
-    """What obj.data, at ``path``, says: the file with the names, and those that list a split. ``lost`` are keys whose file is not
-    there.
-    """
+    """The content of obj.data at ``path``: the file with the names, and the lists of splits. ``lost`` are keys of missing
+    files."""
 
     path: str | None = None
     names: str | None = None
@@ -34,7 +33,7 @@ class Stated:
 
 
 def groups(tree: SourceFiles) -> list[Sequence[str]]:
-    """The files with class names, those that count first; the files of a group count alike."""
+    """The files with class names in order of precedence; those in a group have the same precedence."""
     darknet = [path for path in tree.at_root if suffix(path) == ".names"]
     named = stated(tree).names if darknet or AT_ROOT not in tree.known else None
     found = [[AT_ROOT] if AT_ROOT in tree.known else [], darknet if named is None else [named], _beside_labels(tree)]
@@ -42,7 +41,7 @@ def groups(tree: SourceFiles) -> list[Sequence[str]]:
 
 
 def stated(tree: SourceFiles) -> Stated:
-    """What obj.data says, or the only file of that kind; nothing where it is no text of keys and values."""
+    """The content of obj.data or of the only file of that kind; empty where it does not consist of keys and values."""
     found = [path for path in tree.at_root if suffix(path) == ".data"]
     found = [path for path in found if path.lower() == "obj.data"] or found
     if len(found) != 1:
@@ -70,7 +69,7 @@ def stated(tree: SourceFiles) -> Stated:
 
 
 def of(tree: SourceFiles, path: str) -> list[str]:
-    """The names in a file by their number, to be compared; none where it cannot be read."""
+    """The names in a file in order, for comparison; empty if it cannot be read."""
     with suppress(RefusedError):
         lines = reading.lines(tree, path, reading.MAX_SETTINGS)
         names = [""] * (lines[-1][0] if lines else 0)
@@ -81,7 +80,7 @@ def of(tree: SourceFiles, path: str) -> list[str]:
 
 
 def require_same(tree: SourceFiles, group: Sequence[str]) -> None:
-    """Refuse files that count alike and number the classes in different ways.
+    """Refuse files of the same precedence that number the classes differently.
 
     Raises:
         RefusedError: FORMAT_INVALID.
@@ -96,7 +95,7 @@ def require_same(tree: SourceFiles, group: Sequence[str]) -> None:
 
 
 def deeper(tree: SourceFiles) -> str:
-    """A hint at settings that lie in a folder of the source."""
+    """A hint about settings in a subfolder of the source."""
     paths = [
         path for path in map(PurePosixPath, tree.files) if path.name in {"data.yaml", "dataset.yaml", "classes.txt"}
     ]
@@ -105,7 +104,7 @@ def deeper(tree: SourceFiles) -> str:
 
 
 def _beside_labels(tree: SourceFiles) -> list[str]:
-    """classes.txt in labels/, also in that of a split, when it is not the label file of an image of that name."""
+    """classes.txt in labels/, also in that of a split, unless it is the label file of an image of that name."""
     found = []
     for path in tree.files:
         *folders, name = path.split("/")

@@ -1,8 +1,8 @@
-"""COCO detection: JSON files with images, annotations and categories. The layouts of COCO itself, CVAT and Roboflow.
+"""COCO detection: JSON files with images, annotations and categories, in the layouts of COCO itself, CVAT and Roboflow.
 
-Boxes are x, y, width, height in pixels; category ids are any integers. ``images[].group`` (what a split must not cut) and
-``images[].split`` are ours. Elsewhere the split comes from the name of the file (``instances_val2017.json``) or of its folder
-(``valid/_annotations.coco.json``), else from the folders of the image.
+Boxes are x, y, width, height in pixels; category ids are any integers. ``images[].group`` (which a split keeps whole) and
+``images[].split`` are our extensions. Otherwise the split comes from the name of the file (``instances_val2017.json``) or of its
+folder (``valid/_annotations.coco.json``), else from the folders of the image.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ _SHAPES = "pelagos_pipelines.annotations.coco_shapes_document"
 _NAMES = re.compile(r"^(annotations.*|instances_.*|_annotations\.coco)\.json$", re.IGNORECASE)
 _DIGITS = re.compile(r"[0-9]+")
 _FIFTYONE = "labels.json"
-"""At the root, or beside a folder ``data`` with the images."""
+"""FiftyOne's file name, at the root or beside a folder ``data`` with the images."""
 _PLAIN = frozenset({"result.json", "dataset.json"})
-"""Names that Label Studio and others give such files, and others give to anything: what is in them decides."""
+"""File names of Label Studio and others that are too common to decide by: the content of the file decides."""
 _LISTS = (b'"images"', b'"annotations"', b'"categories"')
 _PIECE = 1 << 20
 _SAID: Mapping[str, str] = {
@@ -77,50 +77,50 @@ _SAID: Mapping[str, str] = {
     "doubted": "boxes are given for two classes, or more; all are kept: check them",
     "repeated": "annotations repeat another of the same image, category and box; one of each is kept",
 }
-"""By what is counted of a file, the sentence behind the number."""
+"""The sentence that follows each count of a file in warnings."""
 _SINGLE = "set iscrowd to 0 where an annotation is of one object: many tools mark every mask as a crowd"
 _MOST_OTHERS = 20
-"""JSON files of other names into which is looked when images are in no annotation file."""
+"""Most JSON files of other names that are examined when images are in no annotation file."""
 
 
 @dataclass
 class _Reading:
-    """What the files read so far have given."""
+    """The results of the files read to this point."""
 
     names: list[str]
     images: dict[str, ImageRecord]
     orphans: list[str]
-    """Places, and ``lost`` how many there are."""
+    """Places of the first annotations without an image; ``lost`` is their total number."""
     files: naming.Names
-    """The images that a name may mean that is not written exactly so, and ``renamed`` those that were found in that way."""
+    """Finds images for names that are not spelled exactly; ``renamed`` are the images found in that way."""
     known: frozenset[str]
     apart: frozenset[PurePosixPath] = frozenset()
-    """The folder of all annotation files, when there are no images in it: its name need not be that of the images' folder."""
+    """The folder of all annotation files when it has no images: images need not be in a folder of the same name."""
     lost: int = 0
     renamed: list[str] = field(default_factory=list)
     looked: dict[str, None] = field(default_factory=dict)
-    """The folders in which an image was looked for in vain."""
+    """The folders that were searched for missing images."""
     annotations: int = 0
     asked: Asked = field(default_factory=lambda: Asked(Task.DETECTION))
     altered: Altered = field(default_factory=Altered)
     counts: Counter[str] = field(default_factory=Counter)
-    """As reading.Coco has them."""
+    """The counts of reading.Coco."""
     unlabelled: dict[str, None] = field(default_factory=dict)
-    """Images all of whose annotations were left out: they are no backgrounds."""
+    """Images all of whose annotations were left out, which therefore do not count as backgrounds."""
     overlapping: list[str] = field(default_factory=list)
-    """Images whose folders alone say the split, and name several."""
+    """Images whose split comes from their folders only, which name several."""
     recomposed: list[str] = field(default_factory=list)
     faults: Faults = field(default_factory=Faults)
 
 
 def recognises(tree: SourceFiles) -> bool:
-    """Whether a file is named as COCO's are."""
+    """Whether a file is named like those of COCO."""
     files = _files(tree) if tree.images else []
     if not files:
         return bool(tree.images) and bool(coco_panoptic.files(tree))
     if files != [_FIFTYONE]:
         return bool(files)
-    # Others call a file labels.json, too: it must speak of annotations. One that is too long to look into has no other purpose.
+    # Other tools use the name labels.json too, so it must mention annotations. A file too large to check has no other purpose.
     try:
         lines = reading_.lines(tree, _FIFTYONE, reading_.MAX_SETTINGS)
     except RefusedError:
@@ -130,8 +130,8 @@ def recognises(tree: SourceFiles) -> bool:
 
 @uncollected()
 def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
-    """The boxes of all annotation files together; their categories are joined by name."""
-    # Of a source that has no other files they are for every task, and their pictures are no images of it.
+    """Read all annotation files into one collection; their categories are merged by name."""
+    # If a source only has panoptic files they serve every task, and their pictures are not images of the source.
     is_panoptic = asked.task is Task.PANOPTIC_SEGMENTATION or not _files(tree)
     segments = coco_panoptic.files(tree) if is_panoptic else []
     pictures = coco_panoptic.pictures(tree, segments)
@@ -163,7 +163,7 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
         )
     images = judgeable(images, classes, reading.altered)
     warnings = tuple(_warnings(reading, unlisted, others, unused))
-    # The operator adds up all files of a source: an image that is in no record must stand among the excluded ones, with a reason.
+    # The counts of files must add up: an image without a record must be excluded with a reason.
     excluded = (
         *Exclusion.of(unlisted, ExclusionReason.UNLISTED),
         *Exclusion.of(reading.unlabelled, ExclusionReason.UNLABELLED),
@@ -176,7 +176,7 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Altered | None:
-    """``images/<split>/`` and ``annotations/instances_<split>.json``; category ids begin at 1, as in COCO."""
+    """Write ``images/<split>/`` and ``annotations/instances_<split>.json``; category ids begin at 1, as in COCO."""
     if collection.task is Task.PANOPTIC_SEGMENTATION:
         return coco_panoptic.write(target, collection, blobs)
     names = linking.numbered(collection.images)
@@ -214,7 +214,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
 
 
 def _files(tree: SourceFiles) -> list[str]:
-    """The files with the names that COCO, CVAT and Roboflow give, else FiftyOne's, which says COCO beside a folder data alone."""
+    """The files named like those of COCO, CVAT and Roboflow, else FiftyOne's, which only means COCO beside a folder data."""
     named = [path for path in tree.files if _NAMES.match(path.rpartition("/")[2])]
     if named:
         return named
@@ -226,7 +226,7 @@ def _files(tree: SourceFiles) -> list[str]:
 
 
 def _has_lists(tree: SourceFiles, path: str) -> bool:
-    """Whether the names of all lists of a COCO file stand in it, wherever. Nothing is parsed."""
+    """Whether the names of all lists of a COCO file occur anywhere in it. Nothing is parsed."""
     left, before = set(_LISTS), b""
     with tree.open(path) as file, os.fdopen(os.dup(file.descriptor), "rb") as content:
         content.seek(0)
@@ -237,7 +237,7 @@ def _has_lists(tree: SourceFiles, path: str) -> bool:
 
 
 def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
-    """Add the images and boxes of one file; what is wrong with them is noted, image by image."""
+    """Add the images and boxes of one file; faults are noted, image by image."""
     where = untrusted_input.printable(path)
     split_of_file = _split(path)
     of_file = None if split_of_file is None else frozenset({split_of_file})
@@ -253,7 +253,7 @@ def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
                     f"{place} is {untrusted_input.printable(found)}, which is listed before; list an image once, and keep"
                     " one of annotation files that say the same"
                 )
-            # What says most of an image counts: its own entry, then its file. One file for all leaves it to the images' folders.
+            # The most specific source of the split counts: the image's entry, then its file, then the image's folders.
             if entry.split is not None:
                 stated = split_of(entry.split)
                 if stated is None:
@@ -284,7 +284,7 @@ def _read_file(tree: SourceFiles, path: str, reading: _Reading) -> None:
 
 
 class _Entry(NamedTuple):
-    """An image as a file has it. ``annotated`` makes its record one with shapes; None when all annotations are left out."""
+    """An image of a file. ``annotated`` adds the shapes to its record; it returns None when all annotations are left out."""
 
     place: str
     name: str
@@ -298,7 +298,7 @@ class _Entry(NamedTuple):
 
 
 def _entries(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry]:
-    """The images of a file; those that are faults are noted, and left out."""
+    """The images of a file; faulty ones are noted and left out."""
     if reading.asked.task is not Task.DETECTION:
         yield from _shaped(tree, path, reading)
         return
@@ -314,11 +314,11 @@ def _entries(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry
 
 
 def _left_out(record: ImageRecord, altered: Altered) -> None:
-    """Nothing is left of what was said of it."""
+    """The record of an image none of whose annotations is kept."""
 
 
 def _shaped(tree: SourceFiles, path: str, reading: _Reading) -> Iterator[_Entry]:
-    """The same with shapes, for the tasks that need more than boxes."""
+    """The same with shapes, for tasks that need more than boxes."""
     task = "parse" if reading.asked.level is None else "parse_above"
     if coco_panoptic.files(replace(tree, files=(path,))):
         for classes, drawn, counts in coco_panoptic.drawn(tree, path, reading.faults, task):
@@ -348,11 +348,11 @@ def _with_shapes(record: ImageRecord, altered: Altered, *, drawn: Drawn, task: T
 
 
 def _find_passed_over(tree: SourceFiles, others: Sequence[str], unlisted: frozenset[str], reading: _Reading) -> None:
-    """Note files that nobody reads because of their names, although they have boxes of images that no other file lists."""
+    """Note files that are not read because of their names, although they have boxes for images that no other file lists."""
     for path in others[:_MOST_OTHERS]:
         try:
             content = reading_.coco(tree, path, Faults())
-        except RefusedError:  # it is another kind of JSON, as a rule
+        except RefusedError:  # usually another kind of JSON
             continue
         if not len(content.classes):
             continue
@@ -373,7 +373,7 @@ def _find_passed_over(tree: SourceFiles, others: Sequence[str], unlisted: frozen
 
 
 def _judge(where: str, content: reading_.Coco, reading: _Reading) -> None:
-    """Count what a file holds, and refuse, or note, what is wrong with it as a whole."""
+    """Count the contents of a file, and refuse or note faults of the file as a whole."""
     reading.counts.update(content.counts)
     reading.recomposed += content.recomposed
     reading.annotations += len(content.classes)
@@ -386,26 +386,25 @@ def _judge(where: str, content: reading_.Coco, reading: _Reading) -> None:
     with reading.faults.noting():
         used = sorted(set(content.classes.tolist()))
         named = {f"id {content.ids[column]}": name for column in used if (name := content.names[column])}
-        untrusted_input.require_distinct(named, where)  # one without a name is a fault, which was noted
+        untrusted_input.require_distinct(named, where)  # a missing name is a fault that was already noted
 
 
 def _boxes(content: reading_.Coco) -> Sequence[Boxes]:
     """The boxes of each image, in the order of the file."""
     import numpy as np
 
-    # Annotations stand in any order, and a million of them are too many to be held twice as objects of Python.
+    # Annotations are in any order, and a million of them are too many to be held twice as Python objects.
     order = np.argsort(content.whose, kind="stable")
     ends = np.cumsum(np.bincount(content.whose, minlength=len(content.images))).tolist()
     return Boxes.packed(content.names, content.classes[order], content.sides[order]).divided(ends)
 
 
 def _locate(annotations: str, name: str, reading: _Reading, place: str) -> str | None:
-    """The image in the layouts that the field uses: beside the file, below images/, below a folder of the split.
+    """Find the image in the usual layouts: beside the file, below images/, below a folder of the split.
 
-    Else the only one that the name fits (see naming). None when there is none, which is noted among the orphans.
-
+    Else the only image that the name fits (see naming). None when there is none, which is noted among the orphans.
     Raises:
-        RefusedError: FORMAT_INVALID for a path out of the source, such as those of its author's machine, that fits no image.
+        RefusedError: FORMAT_INVALID for a path out of the source, such as one of its author's machine, that fits no image.
     """
     bases = _bases(annotations)
     try:
@@ -433,7 +432,7 @@ def _locate(annotations: str, name: str, reading: _Reading, place: str) -> str |
 
 @functools.lru_cache(maxsize=8)
 def _bases(annotations: str) -> tuple[str, ...]:
-    """The folders to which names in an annotation file may be relative, with a slash behind them; "" for that of the source."""
+    """The folders to which names in an annotation file may be relative, with a trailing slash; "" for the source itself."""
     here = PurePosixPath(annotations).parent
     bases = [here, here / "images"]
     if here.parts:
@@ -443,19 +442,19 @@ def _bases(annotations: str) -> tuple[str, ...]:
 
 
 def _alike(annotations: str, name: str, reading: _Reading) -> list[str]:
-    """The images that the name fits, but for those whose folders say another split than the annotations do."""
+    """The images that the name fits, without those whose folders contradict the annotations' split."""
     split, found = _split(annotations), reading.files.alike(name)
     return [path for path in found if split is None or split in (splits_above(path) or {split})]
 
 
 def _is_of_a_series(here: PurePosixPath, image: str) -> bool:
-    """Whether the image lies in a sibling of the folder, as ``dive2`` is of ``dive1``: the one is not meant by the other."""
+    """Whether the image is in a numbered sibling of the folder, as ``dive2`` is of ``dive1``, so that it cannot be meant."""
     sides = zip(naming.folders_of(str(here)), naming.folders_of(str(PurePosixPath(image).parent)), strict=False)
     return any(one != other and _DIGITS.sub("", one) == _DIGITS.sub("", other) for one, other in sides)
 
 
 def _split(path: str) -> Split | None:
-    """By the last word of the name that says one, or by the folder. ``train_val`` is both, and so neither."""
+    """The split by the last word of the name that means one, or by the folder. ``train_val`` means both and so neither."""
     file = PurePosixPath(path)
     words = re.split(r"[_.\- ]", file.stem)
     for number in range(len(words) - 1, -1, -1):
@@ -494,7 +493,7 @@ def _warnings(
 
 
 def _hint(tree: SourceFiles) -> str | None:
-    """A few JSON files of other names, and nothing that would rather be of another format."""
+    """A hint about a few JSON files of other names, unless something suggests another format."""
     documents = [path for path in tree.files if suffix(path) == ".json"]
     if not 0 < len(documents) <= untrusted_input.MAX_NAMED or any(suffix(path) == ".xml" for path in tree.files):
         return None

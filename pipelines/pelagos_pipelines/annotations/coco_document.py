@@ -1,8 +1,8 @@
-"""One COCO file, read in a child of the sandbox: its categories, images and annotations, and all that is wrong in it.
+"""Parses a COCO file in a child of the sandbox: its categories, images and annotations, and all faults in it.
 
-Called by the task ``coco`` in parsers.py. The file is read in pieces, list by list: by json_lists.py when it is laid out as
-files mostly are, else from token to token, which takes four times as long and tells where a fault is. Kept of an annotation are
-40 bytes. A fault names its place and, where that is a number, the value; text of the file is never repeated.
+Called by the task ``coco`` in parsers.py. The file is read in pieces, list by list: by json_lists.py if it has the usual layout,
+else token by token, which takes four times as long and locates faults. An annotation takes 40 bytes. A fault names its place and,
+if that is a number, the value; text of the file is never repeated.
 """
 
 from __future__ import annotations
@@ -37,34 +37,34 @@ _LISTS = ("categories", "images", "annotations")
 _OTHER_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})", re.ASCII)
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]{0,39})", re.ASCII)
-"""An id that may be shown: those of some tools are hashes of up to 128 bits."""
+"""An id that may be shown in messages; some tools use hashes of up to 128 bits."""
 _DECIMAL = re.compile(r"([0-9]{1,40})(?:\.0*)?", re.ASCII)
 _LARGEST = 10**18
 _NO_BOX = [0, 0, 0, 0]
-"""What some tools write beside an outline."""
+"""A box that some tools write beside an outline instead of none."""
 MOST_CROWDS = 200_000
-"""Of a file: twenty times as many as COCO itself has. Each is an object in memory, which boxes are not."""
+"""Most crowds in a file, twenty times as many as COCO itself has. Unlike boxes, each is an object in memory."""
 _FIRST_PIXEL = 1.05
-"""Fractions of an image, and a little more than all of it."""
+"""Upper bound of sides that are taken for fractions of an image, with a margin."""
 _FIRST_START = -0.5
-"""A fraction that begins farther out of the image is none; nor is the pixel that some tools let begin here."""
+"""Lower bound of starts that are taken for fractions; some tools let the first pixel begin here, which is not a fraction."""
 
 
 class Document(Protocol):
-    """A file, by a parser. What it cannot read as JSON it refuses, or says to be for another parser."""
+    """A file with a parser. It refuses what is not JSON, or leaves the file to another parser."""
 
     def entries(self, member: str, /) -> Iterator[list[Any]]:
-        """What stands in a list, which is there, one part after the other."""
+        """The entries of an existing list, one part after the other."""
 
     def prove(self) -> None:
-        """That what was read is what the file says, all of whose lists have been read."""
+        """Verify, after all lists were read, that they are what the file contains."""
 
 
 def read(where: str, file: BinaryIO, most: int, most_images: int, *, above: bool = False) -> Answer:
-    """The file's content, as parsers.coco hands it on. ``above``: classes are the supercategories.
+    """The content of the file in the form of parsers.coco. ``above``: classes are the supercategories.
 
     Raises:
-        RefusedError: it is no JSON, has none of the lists, or has more entries than allowed.
+        RefusedError: it is not JSON, lacks a list, or has more entries than allowed.
     """
 
     def once(document: Document) -> Answer:
@@ -80,17 +80,17 @@ Found = TypeVar("Found")
 
 
 def patiently(where: str, file: BinaryIO, read_it: Callable[[Document], Found]) -> Found:
-    """Read a file by the fast parser, else by the other one; with a translation of what JSON does not have only where it needs
-    one, which costs time.
+    """Read a file with the fast parser, else with the other one. Extensions of JSON are only translated where they occur, since
+    that takes time.
     """
-    # JSON begins with two characters of ASCII, which are four bytes or more in other encodings, one of them zero.
+    # JSON begins with two ASCII characters. In UTF-16 and UTF-32 they take four bytes or more, with a zero among them.
     file.seek(0)
     first = file.read(4)
     if first.startswith(_OTHER_BOMS) or b"\0" in first:
         raise invalid(f"{where} is UTF-16 or UTF-32 text; save it as UTF-8, as JSON is")
     with contextlib.suppress(json_lists.UnevenError):
         return read_it(json_lists.Lists(file, _LISTS))
-    # A number that is too long shows on the way only.
+    # A number that is too long is only found while reading.
     try:
         return read_it(_Tokens(where, file, lenient_json.has_words(file)))
     except _LongNumberError:
@@ -98,8 +98,8 @@ def patiently(where: str, file: BinaryIO, read_it: Callable[[Document], Found]) 
 
 
 def fill(reading: Coco, document: Document, most: int, most_images: int) -> None:
-    """Have ``reading`` take the entries of all lists. Raises as ``read`` does."""
-    # The lists may stand in any order, and annotations need the others.
+    """Pass the entries of all lists to ``reading``. Raises as ``read`` does."""
+    # The lists may be in any order, but annotations need the other two.
     takes = zip(_LISTS, (reading.category, reading.image, reading.mark), (most, most_images, most), strict=True)
     for member, take, limit in takes:
         count = 0
@@ -115,7 +115,7 @@ def fill(reading: Coco, document: Document, most: int, most_images: int) -> None
 
 @dataclass
 class Coco:
-    """What has been read so far."""
+    """The content read to this point."""
 
     where: str
     above: bool = False
@@ -127,14 +127,14 @@ class Coco:
     """Class names that were not written in NFC."""
     images: list[tuple[object, ...]] = field(default_factory=list)
     indices: dict[str, int] = field(default_factory=dict)
-    """Of images, by their id as text: tools write the same id as a number here and as text there."""
+    """Indices of images by their id as text, since tools write the same id as a number in one place and as text in another."""
     numbers: dict[int, int] = field(default_factory=dict)
-    """The same by those ids that are numbers, which most are."""
+    """The same by ids that are numbers, as most are."""
     meant: dict[str, int | None] = field(default_factory=dict)
-    """The same by ids without what writers make of them; None where several images have one. Made when it is needed."""
+    """The same by normalized ids; None where several images share one. Built on demand."""
     file_names: frozenset[object] | None = None
     respelt: int = 0
-    """Annotations whose image was found so."""
+    """Annotations whose image was found by a normalized id."""
     columns: dict[int, int] = field(default_factory=dict)
     whose: array[int] = field(default_factory=lambda: array("i"))
     classes: array[int] = field(default_factory=lambda: array("i"))
@@ -143,15 +143,15 @@ class Coco:
     boxless: int = 0
     outlined: int = 0
     shaped: int = 0
-    """Boxes beside which there are key points or an outline."""
+    """Boxes with key points or an outline beside them."""
     rotated: int = 0
     slight: int = 0
     """Boxes of less than a pixel in width or height."""
     fitting: fitting.Fitting = field(default_factory=fitting.Fitting)
     passed: array[int] = field(default_factory=lambda: array("i"))
-    """Images of the crowds and of the annotations without a box."""
+    """Indices of the images of crowds and of annotations without a box."""
     crowded: array[int] = field(default_factory=lambda: array("i"))
-    """Image and class of each crowd, and in ``surrounding`` its box."""
+    """Image and class of each crowd; its box is in ``surrounding``."""
     surrounding: array[float] = field(default_factory=lambda: array("d"))
     orphans: list[str] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
@@ -160,7 +160,7 @@ class Coco:
     many: dict[str, int] = field(default_factory=lambda: {"orphans": 0, "unknown": 0, "topmost": 0})
 
     def take(self, member: str, number: int, entry: object, how: Callable[[int, dict[str, Any]], None]) -> None:
-        """Read an entry, or note what is wrong with it."""
+        """Read an entry, or note its fault."""
         try:
             if not isinstance(entry, dict):
                 _refuse(f"{self.where}: {member}[{number}] must be an object")
@@ -169,7 +169,7 @@ class Coco:
             self.faults.add(fault)
 
     def take_together(self, member: str, entries: list[Any]) -> bool:
-        """Take all of them at once, if that is possible."""
+        """Take all entries at once if that is possible; returns whether it was."""
         found = coco_tables.images(entries) if member == "images" else None
         if found is None:
             return False
@@ -187,9 +187,9 @@ class Coco:
         key = whole(entry.get("id"), f"{place}.id")
         if key in self.names:
             raise invalid(f"{place}.id is {key}, the id of another category; ids must be unique: export it again")
-        self.names[key] = ""  # its annotations are no further fault when its name is one
+        self.names[key] = ""  # if its name is a fault, its annotations are not further faults
         member = "supercategory" if self.above else "name"
-        if self.above and entry.get(member) in (None, ""):  # a fault once an annotation needs it
+        if self.above and entry.get(member) in (None, ""):  # only a fault if an annotation needs it
             self.topmost.add(key)
             return
         self.names[key] = class_name(entry.get(member), f"{place}.{member}")
@@ -199,7 +199,7 @@ class Coco:
     def image(self, number: int, entry: dict[str, Any]) -> None:
         place = f"{self.where}: images[{number}]"
         index = len(self.images)
-        self.images.append((None, None, None, None, None))  # what names it is no further fault when it is one itself
+        self.images.append((None, None, None, None, None))  # if it is a fault, references to it are not further faults
         key = identity(entry.get("id"), f"{place}.id")
         if key in self.indices:
             value = f" {key}" if _WHOLE.fullmatch(key) else ""
@@ -216,7 +216,7 @@ class Coco:
         self.images[index] = (file_name, _size(entry, "width", place), _size(entry, "height", place), group, split)
 
     def mark(self, number: int, entry: dict[str, Any]) -> None:
-        """Judge an annotation by what it names; counted are those whose images the reader must not take for backgrounds."""
+        """Process an annotation by what it references; those whose images must not become backgrounds are counted."""
         place = f"annotations[{number}]"
         if not self.columns:
             self.number()
@@ -236,20 +236,20 @@ class Coco:
         elif category not in self.columns:
             self.note("unknown", self.unknown, f"{place}.category_id", str(category))
         elif crowd:
-            self.crowds += 1  # no object: COCO's own evaluation ignores what is found there
+            self.crowds += 1  # not an object: COCO's own evaluation ignores detections there
             self.passed.append(index)
             self._surround(entry, f"{self.where}: {place}", index, self.columns[category])
         else:
             self._place(entry, f"{self.where}: {place}", index, self.columns[category])
 
     def number(self) -> None:
-        """Give each category its column: of those that are one class the same, so that what repeats is seen."""
+        """Give each category a column; categories of one class share it, so that repeated boxes are found."""
         keys = sorted(self.names)
         first = {self.names[key]: index for index, key in reversed([*enumerate(keys)])}
         self.columns = {key: first[self.names[key]] if self.above else index for index, key in enumerate(keys)}
 
     def index(self, key: str) -> int | None:
-        """The image that is meant by an id: the one that has it, or the only one whose id differs in how it is written alone."""
+        """The index of the image with an id, or of the only one whose id differs only in notation; None without either."""
         index = self.indices.get(key)
         if index is None:
             if not self.meant:
@@ -266,7 +266,7 @@ class Coco:
         return [*dict.fromkeys(filter(None, (self.names[key] for key in sorted(self.names))))]
 
     def judge(self) -> None:
-        """Note what is wrong with the file as a whole."""
+        """Note faults of the file as a whole."""
         if self.many["orphans"]:
             self.faults.add(self._undeclared())
         if many := self.many["topmost"]:
@@ -276,7 +276,7 @@ class Coco:
             self.faults.add(RefusedError(Reason.LABELS_INVALID, words, "labels.level"))
 
     def _undeclared(self) -> RefusedError:
-        """The refusal of annotations of no image; from what the ids are like, a person sees which list was numbered anew."""
+        """The refusal of annotations without an image. It shows ids of both lists, so that a person sees which was renumbered."""
         keys = self.indices
         numbers = sorted(int(key) for key in keys if _NUMBER.fullmatch(key))
         if not numbers or len(numbers) < len(keys):
@@ -297,14 +297,14 @@ class Coco:
         )
 
     def _place(self, entry: dict[str, Any], place: str, image: int, column: int) -> None:
-        """Take the box of an annotation: its own, or the one around its outline."""
+        """Add the box of an annotation: its own, or the one around its outline."""
         box, attributes = entry.get("bbox"), entry.get("attributes")
-        # CVAT writes the box as it lay before it was turned, and by how much.
+        # CVAT writes the box before rotation, with the angle as an attribute.
         turned = attributes.get("rotation") if isinstance(attributes, dict) else None
         rotated = outlines.is_finite(turned) and bool(turned % 360)  # type: ignore[operator]
         if box is None or box == [] or (box == _NO_BOX and entry.get("segmentation")):
             if not entry.get("segmentation"):
-                self.boxless += 1  # key points, or a word on the whole image
+                self.boxless += 1  # only key points, or a label of the whole image
                 self.passed.append(image)
                 return
             sides = self._around(entry, place, image)
@@ -322,7 +322,7 @@ class Coco:
         self.classes.append(column)
 
     def _surround(self, entry: dict[str, Any], place: str, image: int, column: int) -> None:
-        """Take the box of a crowd: its own, or the one around its outline."""
+        """Add the box of a crowd: its own, or the one around its outline."""
         box, outline = entry.get("bbox"), entry.get("segmentation")
         if box is None or box == [] or (box == _NO_BOX and outline):
             if not outline:
@@ -375,7 +375,7 @@ class Coco:
         return Answer(document, b"".join((names, images, *(part.tobytes() for part in numbers))))
 
     def note(self, what: str, places: list[str], place: str, value: str = "", words: str = "") -> None:
-        """Count an annotation of no image or category, and keep the first places."""
+        """Count an annotation without an image or category, and keep the first places."""
         self.many[what] += 1
         if len(places) < MAX_NAMED:
             places.append((f"{place} {value}" if _WHOLE.fullmatch(value) else place) + words)
@@ -383,7 +383,7 @@ class Coco:
 
 @dataclass
 class _Boxes(Coco):
-    """Takes boxes many at a time where nothing is to be said of any of them."""
+    """Takes many boxes at once where none of them needs special treatment."""
 
     def take_together(self, member: str, entries: list[Any]) -> bool:
         if member != "annotations":
@@ -407,11 +407,11 @@ class _Boxes(Coco):
 
 
 class _LongNumberError(Exception):
-    """The parser met a whole number that it cannot hold."""
+    """The parser found an integer that it cannot hold."""
 
 
 class _Tokens:
-    """Any file. It is gone through once for each list, so that one of gigabytes takes no more memory than its numbers do."""
+    """A parser for any file. It reads the file once per list, so that even gigabytes need no more memory than their numbers."""
 
     def __init__(self, where: str, file: BinaryIO, translated: bool) -> None:
         self._where = where
@@ -426,7 +426,7 @@ class _Tokens:
             for number, entry in enumerate(found):  # noqa: B007 - the number tells where it fails
                 yield [entry]
         except (ijson.JSONError, ValueError, OverflowError, RecursionError) as error:
-            words = str(error)  # those that follow the first ones quote the file, and are never shown
+            words = str(error)  # all but the first words quote the file, and are never shown
             if words.startswith(lenient_json.TOO_LONG) and not self._translated:
                 raise _LongNumberError from error
             if words.startswith((lenient_json.TOO_LONG, "parse error: numeric (floating point) overflow")):
@@ -436,7 +436,7 @@ class _Tokens:
             else:
                 why = "is not JSON" if isinstance(error, ijson.IncompleteJSONError) else "is not JSON that is read here"
             raise invalid(f"{self._where} {why}, at or after {member}[{max(number, 0)}]; export it again") from error
-        if number < 0:  # an empty list is one, and a file without the list is none of COCO
+        if number < 0:  # the list may be empty, but a file without it is not COCO
             events = yajl2_c.parse(
                 lenient_json.opened(self._file, self._translated), use_float=True, buf_size=lenient_json.PIECE
             )
@@ -444,7 +444,7 @@ class _Tokens:
                 _refuse(f"{self._where} has no list {member}")
 
     def prove(self) -> None:
-        """This parser reads what is there."""
+        """Nothing to verify: this parser makes no guesses."""
 
 
 # --- values
@@ -455,7 +455,7 @@ def _refuse(words: str) -> NoReturn:
 
 
 def whole(value: object, place: str) -> int:
-    """A whole number; 3.0 and "3" are one, too."""
+    """An integer, also written as 3.0 or "3". Raises RefusedError for anything else."""
     text = _text_of(value)
     if text is None or not _NUMBER.fullmatch(text):
         _refuse(f"{place} must be a whole number of at most 18 digits")
@@ -463,7 +463,7 @@ def whole(value: object, place: str) -> int:
 
 
 def identity(value: object, place: str) -> str:
-    """An id as text; RefusedError for what is neither a whole number nor text."""
+    """An id as text. Raises RefusedError for what is neither an integer nor text."""
     text = _text_of(value)
     if text is None:
         _refuse(f"{place} must be a whole number or text")
@@ -471,7 +471,7 @@ def identity(value: object, place: str) -> str:
 
 
 def _plain(key: str) -> str:
-    """An id without spaces, case, leading zeros and decimals that are none."""
+    """A normalized id: without surrounding spaces, case, leading zeros and zero decimals."""
     bare = key.strip().casefold()
     number = _DECIMAL.fullmatch(bare)
     return str(int(number[1])) if number else bare
@@ -528,9 +528,9 @@ def _require_pixels(sides: tuple[float, float, float, float], place: str) -> Non
 
 
 def _is_in_fractions(sides: tuple[float, float, float, float]) -> bool:
-    """Whether they are fractions, also when they are those of a centre as in YOLO, or reach over the edge.
+    """Whether the sides are fractions of the image, also with a centre as in YOLO, or beyond the edge.
 
-    A box of one whole pixel is none, except of the first, which is as well the whole of an image.
+    A box of exactly one pixel is not, except the first pixel, which could also be the whole image in fractions.
     """
     left, top, width, height = sides
     if width == height == 1 and left in {0, 1} and top in {0, 1}:

@@ -1,4 +1,4 @@
-"""COCO panoptic: a JSON file, and beside it a folder with a picture of each image, in which pixels have the number of a segment.
+"""COCO panoptic: a JSON file beside a folder with a picture for each image, whose pixels are the numbers of segments.
 
 Called by the format coco. Source: cocodataset.org, Data format, 4. Panoptic Segmentation.
 """
@@ -24,17 +24,17 @@ from pelagos_pipelines.annotations.untrusted_input import invalid, printable
 PARSER = "pelagos_pipelines.annotations.coco_panoptic_document"
 _PIXELS = "pelagos_pipelines.annotations.label_pictures_document"
 THING = "isthing"
-"""The attribute of a shape of a class that has objects, and not only an extent."""
+"""The attribute of shapes whose class is a thing, not stuff."""
 _NAMES = re.compile(r"^panoptic_.*\.json$", re.IGNORECASE)
 
 
 def files(tree: SourceFiles) -> list[str]:
-    """The annotation files."""
+    """The annotation files of the source."""
     return [path for path in tree.files if _NAMES.match(path.rpartition("/")[2])]
 
 
 def pictures(tree: SourceFiles, annotations: Sequence[str]) -> list[str]:
-    """The pictures of the files: what lies in folders of their names."""
+    """The pictures of these files, which are in folders of the same name."""
     stems = {PurePosixPath(path).stem for path in annotations}
     if not stems:
         return []
@@ -48,9 +48,9 @@ def pictures(tree: SourceFiles, annotations: Sequence[str]) -> list[str]:
 def drawn(
     tree: SourceFiles, path: str, faults: Faults, task: str = "parse"
 ) -> Iterator[tuple[Sequence[str], Drawn, Mapping[str, int]]]:
-    """The classes of a file, and each of its images with the mask of every segment, and numbers of what is left out.
+    """The classes of a file, each image with the masks of its segments, and counts of what is left out.
 
-    ``task`` is that of the parser that reads the file.
+    ``task`` names the parser's task that reads the file.
     """
     names = naming.Names(pictures(tree, [path]))
     for _, drawings in reading.drawings(PARSER, tree, [path], faults, task):
@@ -62,7 +62,7 @@ def drawn(
 
 
 def _fill(tree: SourceFiles, path: str, image: Drawn, names: naming.Names) -> Mapping[str, int]:
-    """Draw the segments of an image."""
+    """Add the masks of an image's segments; returns counts of what is left out."""
     if image.picture is None:
         return {}
     found = names.alike(image.picture)
@@ -89,9 +89,10 @@ def _fill(tree: SourceFiles, path: str, image: Drawn, names: naming.Names) -> Ma
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Altered:
-    """``images/<split>/``, ``annotations/panoptic_<split>.json`` and the pictures in ``annotations/panoptic_<split>/``.
+    """Write ``images/<split>/``, ``annotations/panoptic_<split>.json`` and the pictures in ``annotations/panoptic_<split>/``.
 
-    A pixel has one segment: of shapes that overlap the smaller one lies on top, and what it covers is counted. Crowds lie below.
+    A pixel belongs to one segment: of overlapping shapes the smaller one is on top, and what it covers is counted. Crowds are
+    below.
     """
     names, altered = linking.numbered(collection.images), Altered()
     ids = {label: number for number, label in enumerate(collection.classes, start=1)}
@@ -129,7 +130,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
 
 
 def _draw(image: ImageRecord, ids: Mapping[str, int], file: Path, altered: Altered) -> list[dict[str, Any]]:
-    """Write the picture of an image; its segments."""
+    """Write the picture of an image; returns its segments."""
     import numpy as np
     from PIL import Image
 

@@ -1,6 +1,6 @@
-"""COCO panoptic, read in a child of the sandbox: which segments a picture has, and which pixels are whose.
+"""Parses COCO panoptic in a child of the sandbox: the segments of each picture.
 
-The number of a pixel is R + 256 G + 65536 B; 0 is nothing. Source: cocodataset.org, Data format, 4. Panoptic Segmentation.
+The number of a pixel is R + 256 G + 65536 B; 0 is unlabelled. Source: cocodataset.org, Data format, 4. Panoptic Segmentation.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pelagos_pipelines.annotations.drawings import Drawings, Segment
 from pelagos_pipelines.annotations.untrusted_input import invalid
 
 _MOST_SEGMENTS = 10_000
-"""Of one picture."""
+"""Most segments of one picture."""
 
 
 @dataclass
 class _Panoptic(Coco):
-    """Takes segments where the other takes boxes."""
+    """Reads segments where ``Coco`` reads boxes."""
 
     pictures: dict[int, tuple[str, list[Segment]]] = field(default_factory=dict)
     things: dict[int, bool] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class _Panoptic(Coco):
 
 
 def _read(found: Drawings, file: BinaryIO, *, above: bool) -> None:
-    """One file: its images, each with its picture and the segments of that. ``above``: classes are the supercategories."""
+    """Read one file: its images, each with its picture and segments. ``above``: classes are the supercategories."""
 
     def once(document: Document) -> _Panoptic:
         reading = _Panoptic(found.where, above)

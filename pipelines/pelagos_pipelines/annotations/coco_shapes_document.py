@@ -1,4 +1,4 @@
-"""The shapes of a COCO file: polygons, both run-length encodings of masks, key points, and boxes that are turned.
+"""Parses the shapes of a COCO file: polygons, both run-length encodings of masks, key points, and turned boxes.
 
 Called in a child of the sandbox, by reading.drawings, for the tasks that need more than boxes; coco_document.py reads the rest.
 """
@@ -22,7 +22,7 @@ from pelagos_pipelines.annotations.untrusted_input import invalid, unknown_categ
 
 @dataclass
 class _Shapes(Coco):
-    """Takes shapes where the other takes boxes."""
+    """Reads shapes where ``Coco`` reads boxes."""
 
     drawn: dict[int, Shapes] = field(default_factory=dict)
     crowds_drawn: dict[int, Shapes] = field(default_factory=dict)
@@ -107,7 +107,7 @@ def _finite(value: object, place: str, count: int | None = None) -> tuple[float,
 
 
 def _texts(attributes: object) -> dict[str, str]:
-    """CVAT's attributes; the angle stands in the shape itself."""
+    """CVAT's attributes, without the angle, which is part of the shape."""
     if not isinstance(attributes, dict):
         return {}
     return {
@@ -118,7 +118,7 @@ def _texts(attributes: object) -> dict[str, str]:
 
 
 def _read(found: Drawings, file: BinaryIO, *, above: bool) -> None:
-    """One file. ``above``: classes are the supercategories."""
+    """Read one file. ``above``: classes are the supercategories."""
 
     def once(document: Document) -> _Shapes:
         reading = _Shapes(found.where, above)
@@ -135,7 +135,7 @@ def _read(found: Drawings, file: BinaryIO, *, above: bool) -> None:
 
 
 def images(found: Drawings, reading: Coco) -> Iterator[tuple[int, Drawn]]:
-    """Note what is wrong with a file as a whole, its classes, and each of its images, which is given with its number."""
+    """Note the faults and the classes of a file, and yield each image with its number."""
     reading.judge()
     if many := reading.many["unknown"]:
         reading.faults.add(unknown_categories(found.where, many, reading.unknown, len(reading.names)))

@@ -1,7 +1,7 @@
-"""Entries of a COCO file as nearly all are, many at a time: columns of numbers that need no words.
+"""Reads many plain entries of a COCO file at once, as columns of numbers. Nearly all entries are plain.
 
-Called by coco_document.py in a child of the sandbox. Whatever is not plain about one of the entries, be it right or wrong, is for
-the code that looks at each: `images` and `boxes` then say that they have taken none.
+Called by coco_document.py in a child of the sandbox. If any entry is not plain, valid or not, `images` and `boxes` return None
+and take none; then coco_document.py looks at each entry.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import Any
 _NUMBERS = frozenset({int, float})
 _SPOKEN = frozenset({str, type(None)})
 _LARGEST = 1 << 31
-"""Of the sides of an image: one pixel more than may be."""
+"""Exclusive upper bound of the sides of an image in pixels."""
 _TOLD = frozenset({"image_id", "category_id", "bbox", "area", "iscrowd", "segmentation", "keypoints", "attributes"})
 """The members of an annotation that are read."""
 _SHOWN = ("file_name", "width", "height", "group", "split")
-"""Those of an image, beside its id."""
+"""The members of an image that are read, beside its id."""
 
 
 @dataclass(frozen=True)
 class Plain:
-    """Boxes by the index of their image and category, and their sides; ``told`` have an area, ``slight`` are below a pixel."""
+    """Boxes: indices of image and category, and sides. ``told`` counts those with an area, ``slight`` those below a pixel."""
 
     images: array[int]
     classes: array[int]
@@ -40,9 +40,9 @@ def boxes(
 ) -> Plain | None:
     """The boxes of annotations; None when one of them is not plain.
 
-    Plain are: numbers for ids that ``images`` and ``classes`` have, a box in numbers that is wider than ``least`` pixels, no
-    crowd, outline, key points or angle, and an area that is not the one that left, top, right and bottom would have, by
-    ``as_good_as``.
+    A plain annotation has numeric ids that ``images`` and ``classes`` contain and a numeric box wider than ``least`` pixels. It
+    has no crowd, outline, key points or angle, and its area does not suggest that the box is left, top, right and bottom, with
+    the tolerance ``as_good_as``.
     """
     columns = _columns(entries)
     if columns is None or not columns.keys() >= {"image_id", "category_id", "bbox"} or _say_more(columns):
@@ -74,7 +74,7 @@ def boxes(
 
 
 def _are_of_boxes(widths: Sequence[float], heights: Sequence[float], areas: Sequence[float], near: float) -> bool:
-    """Whether all areas are those of the boxes, as they nearly always are, by no more than ``near``."""
+    """Whether all areas equal those of the boxes up to ``near``, as they nearly always do."""
     if not areas:
         return True
     products = map(operator.mul, widths, heights)
@@ -85,7 +85,7 @@ def _are_of_boxes(widths: Sequence[float], heights: Sequence[float], areas: Sequ
 def images(entries: Sequence[Any]) -> tuple[list[int], list[tuple[object, ...]]] | None:
     """Ids, and name, width, height, group and split of images; None when one of them is not plain.
 
-    Plain are: numbers for ids and for sizes, a name, and text for what else is told.
+    A plain image has numeric id and size, a name, and text for everything else.
     """
     if _types(entries) != {dict}:
         return None
@@ -101,14 +101,14 @@ def images(entries: Sequence[Any]) -> tuple[list[int], list[tuple[object, ...]]]
 
 
 def _say_more(columns: Mapping[str, Sequence[Any]]) -> bool:
-    """Whether there is more than a box about one of them."""
+    """Whether any annotation has more than a box."""
     if any(any(columns.get(name, ())) for name in ("iscrowd", "segmentation", "keypoints")):
         return True
     return any("rotation" in one for one in columns.get("attributes", ()) if isinstance(one, dict))
 
 
 def _numbers(listed: Sequence[Any], each: int | None = None) -> tuple[array[float], list[float]] | None:
-    """All that stands in the lists, packed and not, if it is finite numbers, and ``each`` of them in a list."""
+    """All numbers of the lists, packed and as a list; None unless they are finite, and ``each`` of them in every list."""
     if each is not None and (_types(listed) != {list} or {*map(len, listed)} != {each}):
         return None
     numbers = [*chain.from_iterable(listed)]
@@ -121,15 +121,15 @@ def _numbers(listed: Sequence[Any], each: int | None = None) -> tuple[array[floa
         return None
     if int in kinds:
         numbers = found.tolist()
-    # The sum is finite when all are; of numbers whose sum is too large each is looked at elsewhere.
+    # A finite sum means finite numbers. If the sum overflows, the slow path checks each.
     return (found, numbers) if math.isfinite(sum(numbers)) else None
 
 
 def _columns(entries: Sequence[Any]) -> dict[str, list[Any]] | None:
-    """What is told of the annotations, by the name of the member; None when not all have the same members of these."""
+    """The read members of the annotations as columns; None when not all annotations have the same ones."""
     if _types(entries) != {dict}:
         return None
-    # With as many members as the first and all of its names, each has the same: no need to look for others, which takes longer.
+    # Entries with as many members as the first and all of its names have the same members. That is faster than intersecting.
     are_even = {*map(len, entries)} == {len(entries[0])}
     names = entries[0] if are_even else _TOLD.intersection(entries[0])
     try:

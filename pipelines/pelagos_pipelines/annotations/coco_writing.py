@@ -1,6 +1,5 @@
-"""Annotations as COCO has them: boxes, outlines as polygons, and masks as compressed runs down the columns.
-
-Source: cocodataset.org, Data format.
+"""Annotations in COCO's form: boxes, outlines as polygons, and masks as compressed run lengths. Source: cocodataset.org, Data
+format.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pelagos_pipelines.annotations.shapes import Kind, Shape, area_of
 
 
 def taxa(collection: Collection) -> dict[str, dict[str, Any]]:
-    """What categories say of classes that are taxa: the taxon above as supercategory, name and LSID as Darwin Core calls them."""
+    """The members of categories that are taxa: the parent taxon as supercategory, name and LSID under Darwin Core terms."""
     named = collection.taxonomy.classes if collection.taxonomy is not None else ()
     said = ((each.name, each.taxon, each.parent) for each in named)
     return {
@@ -28,7 +27,7 @@ def taxa(collection: Collection) -> dict[str, dict[str, Any]]:
 
 
 def marks(image: ImageRecord) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The class of each annotation of an image, and what COCO says of it beside its ids."""
+    """The class of each annotation of an image, and its COCO members without ids."""
     for box in image.boxes:
         sides = {"bbox": [box.x, box.y, box.width, box.height], "area": box.width * box.height}
         yield box.label, sides | {"iscrowd": 0}
@@ -40,10 +39,10 @@ def marks(image: ImageRecord) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _shown(shape: Shape, image: ImageRecord) -> dict[str, Any]:
     sides = shape.sides
-    assert sides is not None  # the tasks have shapes with an area alone
+    assert sides is not None  # these tasks only keep shapes with an area
     if shape.kind is Kind.RECTANGLE:
         left, top, width, height, angle = shape.coordinates
-        # As CVAT does: the box as it lay before it was turned, and by how much.
+        # As CVAT does: the box before rotation, and the angle as an attribute.
         turned = {"attributes": {**shape.attributes, "rotation": angle}} if angle % 360 else {}
         return {"bbox": [left, top, width, height], "area": width * height, **turned}
     box = {"bbox": list(sides)}
@@ -52,7 +51,7 @@ def _shown(shape: Shape, image: ImageRecord) -> dict[str, Any]:
         return {"segmentation": rings, "area": sum(map(area_of, rings)), **box}
     assert image.width is not None
     assert image.height is not None
-    # COCO's polygons have no holes, and its tools draw a polygon's pixels in their own way: a mask says which they are.
+    # COCO's polygons have no holes, and its tools rasterize polygons differently; a mask is unambiguous.
     pixels = masks.drawn(shape, image.width, image.height)
     runs = masks.compressed(masks.columns_of(pixels))
     return {"segmentation": {"size": [image.height, image.width], "counts": runs}, "area": int(pixels.sum()), **box}

@@ -1,7 +1,7 @@
-"""What people made of a model's suggestions: how good the model is where it is used.
+"""Compares people's corrections with a model's suggestions, which shows how good the model is in practice.
 
-A tool that was given predictions hands them back beside what people made of them. Of the two, those that cover each other best
-are taken for the same object, as detections and ground truth are in evaluation; see ``compare``.
+A tool that received predictions returns them beside the corrected annotations. Shapes of both that overlap best are matched as
+the same object, like detections and ground truth in an evaluation; see ``compare``.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from pelagos_contract.dataset import Corrections
 from pelagos_pipelines.annotations.shapes import Kind, Shape, Sides
 
 SAME = 0.5
-"""Intersection over union from which two shapes are of one object: the usual one of detection (Pascal VOC)."""
+"""IoU from which two shapes are the same object, the usual threshold of detection (Pascal VOC)."""
 UNMOVED = 1.0
-"""Pixels by which each side of a box may differ and be where it was: tools round."""
+"""Tolerance in pixels for each side of a box that counts as not moved, since tools round."""
 MAX_MODELS = 100
 
 
 @dataclass
 class Corrected:
-    """Numbers by the model that made the suggestions."""
+    """Counts by the model that made the suggestions."""
 
     counts: dict[str, Counter[str]] = field(default_factory=dict)
 
     def add(self, model: str, predicted: Sequence[Shape], kept: Sequence[Shape]) -> None:
-        """Count an image."""
+        """Count the outcome of an image."""
         if model in self.counts or len(self.counts) < MAX_MODELS:
             self.counts.setdefault(model, Counter()).update({"images": 1, **compare(predicted, kept)})
 
     def __iter__(self) -> Iterator[Corrections]:
-        """In the order of their names."""
+        """The counts, sorted by the models' names."""
         for model, counts in sorted(self.counts.items()):
             yield Corrections(model=model, **{name: counts[name] for name in _COUNTED})
 
@@ -60,9 +60,7 @@ def compare(predicted: Sequence[Shape], kept: Sequence[Shape]) -> Mapping[str, i
 
 
 def matched(ones: Sequence[Shape], others: Sequence[Shape]) -> Sequence[tuple[int, int]]:
-    """The places of those in both that are of the same object, each in one pair at most: the best first, those of one class
-    before others.
-    """
+    """Index pairs of shapes that are the same object, each in at most one pair: best overlap first, same class before others."""
     pairs = sorted(
         (
             (-overlap, one.label != others[second].label, first, second)
@@ -81,8 +79,8 @@ def matched(ones: Sequence[Shape], others: Sequence[Shape]) -> Sequence[tuple[in
 
 
 def _overlaps(ones: Sequence[Shape], others: Sequence[Shape]) -> Iterator[Iterator[tuple[int, float]]]:
-    """For each of ``ones`` the places of ``others`` that may be of the same object, and how well they cover it."""
-    # One row at a time, and only what is near: images of plankton have thousands of boxes, and pairs of them are millions.
+    """For each of ``ones``, the indices of ``others`` that may be the same object, with their IoU."""
+    # Row by row, and only near boxes: plankton images have thousands of boxes and therefore millions of pairs.
     edges = np.array([_edges(found) if (found := _box(each)) else (np.nan,) * 4 for each in others]).reshape(-1, 4)
     boxless = [place for place, each in enumerate(others) if _box(each) is None]
     for one in ones:

@@ -1,6 +1,6 @@
-"""CVAT for images 1.1: annotations.xml, of a task, a project or a job, with the images in ``images/``, by subset or not.
+"""CVAT for images 1.1: annotations.xml of a task, project or job, with the images in ``images/``, optionally by subset.
 
-Source: docs.cvat.ai, "XML annotation format", version 1.1. CVAT for video, whose tracks go through frames, is refused by name.
+Source: docs.cvat.ai, "XML annotation format", version 1.1. CVAT for video, which has tracks over frames, is refused by name.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ def _files(tree: SourceFiles) -> list[str]:
 
 
 def recognises(tree: SourceFiles) -> bool:
-    """Whether there are XML files of it."""
+    """Whether there are XML files of CVAT."""
     return bool(tree.images) and TOOL.recognised(tree, _files(tree))
 
 
 def _fill(tree: SourceFiles, _: str, found: Drawings, __: Faults) -> None:
-    """Tell suggestions from what people say: CVAT has both as the same shapes, and forgets those that were changed or removed.
+    """Separate suggestions from people's annotations, which CVAT does not distinguish; it also forgets changed suggestions.
 
-    What is drawn on images that could not be fetched is left out with them, which are told by name.
+    Shapes of images that could not be fetched are left out together with these images, which are reported by name.
     """
     unfetched = {each.path for each in tree.excluded if each.reason is ExclusionReason.NOT_FETCHED}
     if not tree.pushed and not unfetched:
@@ -45,7 +45,7 @@ def _fill(tree: SourceFiles, _: str, found: Drawings, __: Faults) -> None:
         if pushed is None:
             continue
         if not pushed.is_reviewed:
-            # What nobody went through is no ground truth, and no background either.
+            # An image that nobody has reviewed is neither ground truth nor background.
             _forget(image)
         elif pushed.suggested is not None:
             image.model, image.predicted = pushed.suggested.model, _shapes(pushed.suggested)
@@ -56,7 +56,7 @@ def _forget(image: Drawn) -> None:
 
 
 def _shapes(suggested: Suggested) -> Shapes:
-    """What was suggested; none where it names what cannot be a class, which hurts nobody but the count of corrections."""
+    """The suggested shapes; empty if a label is not a valid class, which only affects the count of corrections."""
     try:
         if suggested.label is not None:
             return Shapes([Shape(class_name(suggested.label, "a suggestion"), Kind.TAG)])

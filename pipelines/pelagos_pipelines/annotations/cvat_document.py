@@ -1,8 +1,8 @@
-"""What a file of CVAT for images 1.1 says: classes, images, and their shapes.
+"""Parses a file of CVAT for images 1.1: classes, images, and their shapes.
 
-Called in a child of the sandbox, by reading.drawings. The XML is read as it comes and no tree is built of it. A document type is
-refused, and with it every entity of the file's own. Coordinates are pixels from the upper left corner; boxes and ellipses are
-turned about their centre, in degrees, clockwise.
+Called in a child of the sandbox, by reading.drawings. The XML is streamed without building a tree. A document type is refused,
+and with it all custom entities. Coordinates are pixels from the upper left corner; boxes and ellipses are turned about their
+centre, in degrees, clockwise.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PIECE = 1 << 18
 _ROOT = "annotations"
 _IMAGES = kinds.READABLE | kinds.OTHER
 _BEGINNINGS = frozenset({"version", "meta", "image", "track"})
-"""What the first element may hold first."""
+"""Elements with which the root element may begin."""
 _IMAGE = (_ROOT, "image")
 _META = (_ROOT, "meta")
 _LABEL = ("labels", "label")
@@ -32,13 +32,13 @@ OWN: Mapping[str, tuple[str, str]] = {
     "z_order": ("0", ""),
     "group_id": ("0", ""),
 }
-"""What CVAT says itself of a shape: what goes without saying, and how else it is told, if not as it stands there."""
+"""CVAT's own attributes of a shape: the default value, which is not recorded, and the text that replaces other values, if any."""
 TAKEN = "attribute."
-"""Before the name of a person's attribute that has the name of one of CVAT's own."""
+"""Prefix for a user's attribute with the name of one of CVAT's own."""
 
 
 class _AnswerError(Exception):
-    """Ends the reading of a file that was only looked into; whether it is one of CVAT."""
+    """Stops the parser after recognition; its argument is whether the file is one of CVAT."""
 
 
 def _read(found: Drawings, file: BinaryIO) -> None:
@@ -53,13 +53,13 @@ def _read(found: Drawings, file: BinaryIO) -> None:
         while piece := file.read(_PIECE):
             parser.Parse(piece, False)
         parser.Parse(b"", True)
-    except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError: an encoding that nobody knows
+    except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError: an unknown encoding
         place = f", in line {error.lineno}" if isinstance(error, expat.ExpatError) else ""
         raise invalid(f"{found.where} is no well-formed XML{place}: export it again") from error
 
 
 def _is_one(file: BinaryIO) -> bool:
-    """Whether its first elements are those of CVAT, in whichever encoding."""
+    """Whether its first elements are those of CVAT, in any encoding."""
     path: list[str] = []
 
     def start(name: str, _: object) -> None:
@@ -80,7 +80,7 @@ def _is_one(file: BinaryIO) -> bool:
 
 
 class _Reader:
-    """Takes the elements as they come."""
+    """Handles the elements of the XML stream."""
 
     def __init__(self, found: Drawings) -> None:
         self._found = found
@@ -91,16 +91,16 @@ class _Reader:
         self._image: Drawn | None = None
         self._marks = 0
         self._mark: Mapping[str, str] = {}
-        """The XML attributes of the present shape."""
+        """The XML attributes of the current shape."""
         self._said: dict[str, str] = {}
-        """Its attributes, as people gave them."""
+        """Its attributes that people set."""
         self._named = ""
-        """The attribute that is being read."""
+        """The name of the attribute that is being read."""
         self._joints: list[Mapping[str, str]] = []
         """The points of a skeleton."""
         self._label: dict[str, str] = {}
         self._subset = ""
-        """Of images that do not say theirs: that of the task."""
+        """The task's subset, for images that do not have their own."""
 
     def refuse_type(self, *_: object) -> None:
         raise invalid(
@@ -149,7 +149,7 @@ class _Reader:
         elif path[:2] == _META and path[-3:-1] == _LABEL:
             self._label[name] = value.strip()
         elif path[:2] == _META and path[-2:] == _LABEL and "parent" not in self._label:
-            # The points of a skeleton are labels with a parent, and no classes.
+            # Points of a skeleton are labels with a parent, not classes.
             with self._found.faults.noting():
                 self._found.declare(self._label.get("name"), f"meta: label {len(self._found.classes)}: name")
 
@@ -158,11 +158,11 @@ class _Reader:
         self._images += 1
         self._marks = 0
         name, subset = attributes.get("name", ""), attributes.get("subset") or self._subset
-        # Datumaro writes a file for each subset, and calls it so.
+        # Datumaro writes one file per subset, named after it.
         split = model.split_of((subset or self._found.where.rpartition("/")[2].removesuffix(".xml"))[:MAX_TEXT])
-        # A project's images lie in a folder for each subset. Two of them may have an image of one name.
+        # A project's images are in a folder per subset, and two subsets may have images of the same name.
         folders = [f"images/{subset}/", f"{subset}/"] if 0 < len(subset) <= MAX_TEXT else []
-        # Frames of a video have a name without a suffix, and are exported as files with one.
+        # Video frames have names without a suffix, but are exported as files with one.
         ends = ("",) if model.suffix(name) in _IMAGES else ("", ".PNG", ".png", ".jpg")
         places = [f"{folder}{name}" for folder in (*folders, "images/", "")] if 0 < len(name) < MAX_NAME else []
         names = [f"{place}{end}" for place in places for end in ends]
@@ -191,11 +191,11 @@ class _Reader:
 
 
 def _extras(mark: Mapping[str, str], said: Mapping[str, str]) -> dict[str, str]:
-    """All that is said of a shape beside its class and place."""
+    """All attributes of a shape beside its class and coordinates."""
     own = {
         name: told or mark[name]
         for name, (plain, told) in OWN.items()
-        if mark.get(name, plain) not in {plain, ""}  # the same goes for what an older server left out
+        if mark.get(name, plain) not in {plain, ""}  # a missing attribute, as from older servers, has its default
     }
     return own | dict(said)
 
@@ -224,7 +224,7 @@ def _polyline(label: str, mark: _Mark, _: object, extras: Mapping[str, str]) -> 
 
 
 def _several(label: str, mark: _Mark, _: object, extras: Mapping[str, str]) -> Shape:
-    """One point, or several of one object."""
+    """One point, or several points of one object."""
     flat = _points(mark)
     if len(flat) == 2:
         return Shape(label, Kind.POINT, tuple(flat), attributes=extras)
@@ -233,7 +233,7 @@ def _several(label: str, mark: _Mark, _: object, extras: Mapping[str, str]) -> S
 
 
 def _skeleton(label: str, _: _Mark, joints: Sequence[_Mark], extras: Mapping[str, str]) -> Shape:
-    """Key points with names; one that is outside of the image is not marked."""
+    """Named key points; those outside of the image count as not marked."""
     found: list[float] = []
     for joint in joints:
         if joint.get("outside", "0") == "1":
@@ -268,7 +268,7 @@ _MAKERS: Mapping[str, _Maker] = {
 
 
 def _points(mark: _Mark) -> list[float]:
-    """x and y of ``x,y;x,y``. ValueError for anything else."""
+    """Coordinates from ``x,y;x,y``. Raises ValueError for anything else."""
     found: list[float] = []
     for pair in _plain(mark.get("points", "")).split(";"):
         x, y = pair.split(",")
@@ -277,18 +277,18 @@ def _points(mark: _Mark) -> list[float]:
 
 
 def _number(text: str | None) -> float:
-    """ValueError when it is none; what is not finite is for shapes.problem to say."""
+    """A number. Raises ValueError if it is not one; shapes.problem reports values that are not finite."""
     return float(_plain(text or "-"))
 
 
 def _plain(text: str) -> str:
-    if "_" in text:  # which Python reads over
+    if "_" in text:  # Python's float() would accept underscores
         raise ValueError("numbers")
     return text
 
 
 def _side(text: str | None) -> float | None:
-    """A number of pixels; NaN for what is none, so that it is refused by its place."""
+    """A number of pixels; NaN for an invalid one, so that it is refused with its place."""
     if not text:
         return None
     try:

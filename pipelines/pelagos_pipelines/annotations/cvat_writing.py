@@ -1,7 +1,7 @@
-"""A version as a task of CVAT for images 1.1: annotations.xml and images/, as CVAT's own exports have them.
+"""Writes a version as a task of CVAT for images 1.1: annotations.xml and images/, like CVAT's own exports.
 
-To import it, make a task of the images with the labels of ``cvat-labels.json`` (the page's "Raw" editor takes them), and upload
-annotations.xml. CVAT's polygons have no holes and are in one piece each: others become masks.
+To import it, create a task from the images with the labels of ``cvat-labels.json`` (paste them into the page's "Raw" editor), and
+upload annotations.xml. CVAT's polygons have one piece without holes: other polygons become masks.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pelagos_pipelines.annotations.shapes import Kind, Shape
 
 _SUBSETS: Mapping[Split, str] = {"train": "Train", "validation": "Validation", "test": "Test"}
 _UNWRITABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML cannot say."""
+"""Characters that XML cannot represent."""
 _WHOLE = re.compile(r"-?[1-9][0-9]{0,8}", re.ASCII)
 _IN_QUOTES = {"\n": "&#10;", "\r": "&#13;", "\t": "&#9;"}
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Altered:
-    """``annotations.xml``, ``images/`` and ``cvat-labels.json``."""
+    """Write ``annotations.xml``, ``images/`` and ``cvat-labels.json``."""
     names, altered = linking.numbered(collection.images), Altered()
     (target / "images").mkdir(parents=True)
     labels = _labels(collection)
@@ -45,7 +45,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
 
 
 def _labels(collection: Collection) -> list[dict[str, object]]:
-    """The classes with the names of their attributes and key points, as CVAT takes them."""
+    """The classes with the names of their attributes and key points, in CVAT's form."""
     attributes: dict[str, dict[str, None]] = {name: {} for name in collection.classes}
     points: dict[str, dict[str, None]] = {}
     for image in collection.images:
@@ -108,7 +108,7 @@ def _image(number: int, name: str, image: ImageRecord, altered: Altered) -> Iter
 
 
 def _held(shape: Shape, image: ImageRecord, altered: Altered) -> Shape | None:
-    """The shape as CVAT can have it; None when it cannot, which is counted."""
+    """The shape in a form that CVAT supports; None if there is none, which is counted."""
     if shape.kind is Kind.CIRCLE:
         x, y, radius = shape.coordinates
         return replace(shape, kind=Kind.ELLIPSE, coordinates=(x, y, radius, radius, 0.0))
@@ -137,14 +137,14 @@ def _mark(shape: Shape) -> Iterator[str]:
 
 
 def _people(shape: Shape) -> Iterator[tuple[str, str]]:
-    """The attributes that are no words of CVAT's own, as people named them."""
+    """The attributes that people set, by the names that they gave them, without CVAT's own."""
     for name, value in shape.attributes.items():
         if not _is_own(name, value):
             yield name.removeprefix(TAKEN), value
 
 
 def _is_own(name: str, value: str) -> bool:
-    """Whether an attribute is one by which CVAT itself says something of a shape, with such a value."""
+    """Whether this is one of CVAT's own attributes, with a value that CVAT itself uses."""
     if name not in OWN:
         return False
     plain, told = OWN[name]
@@ -162,7 +162,7 @@ def _joints(shape: Shape) -> Iterator[str]:
 
 
 def _names(shape: Shape) -> tuple[str, ...]:
-    """Of key points; numbers, as CVAT gives them, where there are none."""
+    """The names of key points; numbers from 1, as CVAT assigns them, where there are none."""
     return shape.points or tuple(str(number) for number in range(1, len(shape.coordinates) // 3 + 1))
 
 

@@ -1,7 +1,7 @@
-"""What annotation files of a tool say, between the child of the sandbox that reads them and the process that asked.
+"""The contents of annotation files on their way from the sandbox child that parses them to the process that asked.
 
-In the child, a module of a format fills a `Drawings` with images and their shapes and makes it a task by `task`. What comes out
-is checked once more on this side (`restored`), since a child that was taken over may answer anything.
+In the child, a format's module fills a `Drawings` with images and shapes; `task` turns its parser into a task. The result is
+checked again in this process (`restored`), since a compromised child may answer anything.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from pelagos_pipelines.annotations.untrusted_input import class_name, encoded, i
 from pelagos_pipelines.sandbox import Answer, TaskRefusedError
 
 MAX_TEXT = 1000
-"""Characters of an attribute, of who drew a shape, and of a shape's id."""
+"""Most characters of an attribute, of an annotator, and of a shape's id."""
 MAX_ATTRIBUTES = 100
 MAX_NAME = 4096
-"""Characters of the name of an image."""
+"""Most characters of an image's name."""
 _PIECE = 1 << 18
 _LOOKED_AT = 4096
-"""Bytes in which JSON begins."""
+"""Bytes in which the start of JSON is looked for."""
 _BOM = b"\xef\xbb\xbf"
 
 
 class OtherKindError(Exception):
-    """Raised by a parser for a file that is none of its format, but of another kind; it is passed over, and named."""
+    """Raised by a parser for a file of another kind, which is skipped and reported by name."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a picture in which each pixel has the number of its segment."""
+    """A segment of a picture whose pixels are numbers of segments."""
 
     number: int
     label: str
@@ -53,10 +53,10 @@ class Segment:
 
 @dataclass(slots=True)
 class Drawn:
-    """An image as a file names it: by any of ``names``, the best first, which are paths or the ends of paths.
+    """An image in a file, by its possible ``names``, best first, which are paths or ends of paths.
 
-    ``is_labelled``: whether somebody has looked at it, so that one without shapes shows nothing. ``place``: where it stands in
-    the file.
+    ``is_labelled``: somebody has looked at it, so that it is a background if it has no shapes. ``place``: its position in the
+    file.
     """
 
     names: tuple[str, ...]
@@ -67,15 +67,15 @@ class Drawn:
     group: str | None = None
     is_labelled: bool = True
     left: int = 0
-    """Annotations that the parser counts and does not read: an image of these alone is no background."""
+    """Annotations that the parser counts without reading them: an image with only such annotations is not a background."""
     shapes: Shapes = field(default_factory=Shapes)
     crowds: Shapes = field(default_factory=Shapes)
-    """Regions with objects that nobody drew one by one."""
+    """Regions with objects that were not drawn one by one."""
     model: str | None = None
-    """The model of ours whose suggestions, ``predicted``, somebody went through to get to the shapes."""
+    """The model of ours whose suggestions, ``predicted``, a person reviewed to produce the shapes."""
     predicted: Shapes = field(default_factory=Shapes)
     picture: str | None = None
-    """A picture of which ``segments`` are parts; whoever asked for the drawings makes shapes of them."""
+    """The picture that contains ``segments``; the caller converts them to shapes."""
     segments: list[Segment] = field(default_factory=list)
 
 
@@ -85,9 +85,9 @@ _PLAIN = tuple(each.name for each in fields(Drawn) if each.name not in {*_SHAPES
 
 @dataclass
 class Drawings:
-    """What one file says: ``classes`` in the order in which it declares them, images, and numbers of what is not read of it.
+    """The content of one file: ``classes`` in order of declaration, images, and counts of what is not read.
 
-    A parser makes one for the file ``where`` and calls ``image`` and ``shape``; ``limit`` is how many of both there may be.
+    A parser creates one for the file ``where`` and calls ``image`` and ``shape``; ``limit`` is the most calls of both together.
     """
 
     where: str
@@ -99,7 +99,7 @@ class Drawings:
     entries: int = 0
 
     def declare(self, name: object, place: str) -> None:
-        """A class that the file declares, whether or not anything shows it. RefusedError for what cannot be one."""
+        """Add a class that the file declares, even if no shape has it. Raises RefusedError for an invalid name."""
         if (label := class_name(name, f"{self.where}: {place}")) not in self.classes:
             self.classes.append(label)
 
@@ -113,10 +113,10 @@ class Drawings:
         group: str | None = None,
         is_labelled: bool = True,
     ) -> Drawn:
-        """Add an image; ``size`` is width and height in pixels, None or 0 where the file does not say.
+        """Add an image; ``size`` is width and height in pixels, None or 0 where the file does not have them.
 
         Raises:
-            RefusedError: none of the names is one, or a side is no whole number of pixels.
+            RefusedError: none of the names is valid, or a side is not an integer.
         """
         self._count()
         known = tuple(name for name in names if isinstance(name, str) and 0 < len(name) <= MAX_NAME)
@@ -147,9 +147,9 @@ class Drawings:
         label: object,
         make: Callable[[str], Shape | None],
     ) -> None:
-        """Add what ``make`` draws with the name of the class; what is wrong with it is noted, and reading goes on.
+        """Add the shape that ``make`` returns for the class; a fault is noted, and reading continues.
 
-        ``make`` raises ValueError with words for numbers that are no such shape.
+        ``make`` raises ValueError with a message for numbers that are not such a shape.
         """
         self._count()
         with self.faults.noting():
@@ -162,13 +162,13 @@ class Drawings:
                 raise invalid(f"{self.where}: {place}: {self._words(error)}; correct it, or remove it") from error
 
     def passed_over(self, image: Drawn, what: str) -> None:
-        """Count an annotation that is no shape, for the sentence that ``said`` of the `Tool` has for ``what``."""
+        """Count an annotation that is not a shape, for the sentence under ``what`` in the `Tool`'s ``said``."""
         self._count()
         self.counted[what] += 1
         image.left += 1
 
     def _words(self, error: Exception) -> str:
-        # What stands in the file is not told: of our own words alone.
+        # Text of the file is never shown: only our own messages are passed on.
         told = str(error) if type(error) is ValueError else ""
         return told if told.startswith(("a ", "an ", "key points")) else "it has numbers that are no coordinates"
 
@@ -178,7 +178,7 @@ class Drawings:
             raise too_many(self.where, self.limit)
 
     def write(self, target: Written) -> None:
-        """For the answer of the task: a line that tells of the file, and one of each image, which are gone after that."""
+        """Write the task's answer: a line for the file and one for each image. The images are released."""
         labels = dict.fromkeys(self.classes)
         for image in self.images:
             labels |= image.shapes.labels | image.crowds.labels | image.predicted.labels
@@ -195,8 +195,9 @@ class Drawings:
 
     @classmethod
     def restored(cls, found: Mapping[str, Any], lines: Iterator[bytes], where: str) -> Drawings:
-        """From the lines of ``write``; ``found`` is the first. ValueError, TypeError, KeyError or IndexError for others."""
-        # A second time, since the child may have been taken over meanwhile: no name is used that is none.
+        """Parse the lines of ``write``; ``found`` is the first. Raises ValueError, TypeError, KeyError or IndexError
+        otherwise."""
+        # Checked again, since the child may be compromised: only valid names are used.
         try:
             labels = [class_name(label, where) for label in found["labels"]]
         except RefusedError as error:
@@ -214,7 +215,7 @@ class Drawings:
 
 
 def _bounded(shape: Shape) -> Shape:
-    """The same with texts that do not fill the memory of all who read them."""
+    """The shape, if its texts and attributes are within the limits that protect the readers' memory."""
     texts = (shape.annotator or "", shape.origin or "", *shape.attributes, *shape.attributes.values())
     if len(shape.attributes) <= MAX_ATTRIBUTES and max(map(len, texts)) <= MAX_TEXT:
         return shape
@@ -256,14 +257,14 @@ def _restored(found: Mapping[str, Any], labels: Set[str]) -> Drawn:
 
 
 Parser = Callable[[Drawings, BinaryIO], None]
-"""Reads a file, open at its beginning and as long as its content, into the drawings."""
+"""Parses an open file, positioned at its start, into the drawings."""
 
 
 def task(parse: Parser) -> Callable[[Mapping[str, Any], BinaryIO], Answer]:
-    """The task of a format's module, for the sandbox: reads one file, or several that stand after each other behind a header.
+    """Make a sandbox task of a format's parser, which reads one file, or several concatenated files after a header.
 
-    The document has the number of images and shapes, and what is wrong; raw has the lines of each file, False for one of
-    another kind and None for one that was refused as a whole.
+    The answer's document has the number of images and shapes, and the faults. Raw has the lines of each file, False for one of
+    another kind, and None for one that was refused as a whole.
     """
 
     @functools.wraps(parse)
@@ -291,7 +292,7 @@ def task(parse: Parser) -> Callable[[Mapping[str, Any], BinaryIO], Answer]:
 
 
 def question(ask: Callable[[BinaryIO], bool]) -> Callable[[Mapping[str, Any], BinaryIO], Answer]:
-    """The task by which a format's module says of a file whether it is one of its own."""
+    """Make a sandbox task of a function that decides whether a file is of the format."""
 
     @functools.wraps(ask)
     def run(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
@@ -316,7 +317,7 @@ def _files(arguments: Mapping[str, Any], file: BinaryIO) -> Iterator[tuple[str, 
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Hand refusals of the data plane to the process that asked."""
+    """Pass refusals on to the process that asked."""
     try:
         yield
     except RefusedError as error:
@@ -325,10 +326,10 @@ def refusals() -> Iterator[None]:
 
 
 def json_of(drawings: Drawings, file: BinaryIO) -> Any:
-    """A whole JSON file.
+    """Parse a whole JSON file.
 
     Raises:
-        RefusedError: FORMAT_INVALID when it is none.
+        RefusedError: FORMAT_INVALID when it is not JSON.
     """
     try:
         return orjson.loads(file.read())
@@ -337,10 +338,10 @@ def json_of(drawings: Drawings, file: BinaryIO) -> Any:
 
 
 def entries(drawings: Drawings, file: BinaryIO) -> Iterator[Any]:
-    """What stands in the list that a JSON file is, one after the other; of a file with one object that object.
+    """The entries of a JSON file with a list, one after the other, or its only object.
 
     Raises:
-        RefusedError: FORMAT_INVALID when it is no JSON, or has numbers that are too large.
+        RefusedError: FORMAT_INVALID when it is not JSON, or has numbers that are too large.
     """
     count = 0
     try:
@@ -348,14 +349,14 @@ def entries(drawings: Drawings, file: BinaryIO) -> Iterator[Any]:
             yield entry
             count += 1
     except (ijson.JSONError, ValueError, OverflowError, RecursionError) as error:
-        # The words of the parser quote the file.
+        # The parser's own message would quote the file.
         raise invalid(
             f"{drawings.where} is no valid JSON, at or after entry {count} (counted from 0): export it again"
         ) from error
 
 
 def first_entry(file: BinaryIO) -> Any:
-    """The first of ``entries``; None when there is none. ValueError for what is no JSON until there."""
+    """The first of ``entries``; None when there is none. Raises ValueError if the file is not JSON up to there."""
     try:
         return next(_entries(file), None)
     except (ijson.JSONError, OverflowError, RecursionError) as error:
