@@ -11,7 +11,7 @@ from mlflow_servers import MlflowServer
 
 @pytest.fixture(scope="session")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """A running server; a test that kills it starts it again."""
+    """A running MLflow server. A test that kills it must start it again."""
     server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
     server.start()
     yield server

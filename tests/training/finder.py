@@ -1,4 +1,4 @@
-"""A small detector that trains in the loop, for tests: targets are dictionaries, losses have names, batches are compared."""
+"""A small detector for tests of the loop. As in torchvision, its targets are dictionaries and its losses have names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pelagos_pipelines.training.families import Job
 
 
 class Finder(nn.Module):  # type: ignore[misc]  # torch is not in this environment
-    """Finds one box in an image. As torchvision's detectors: losses by name in training, dictionaries of images after it."""
+    """Finds one box per image. As torchvision's detectors do, it returns named losses in training, and dictionaries otherwise."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class Finder(nn.Module):  # type: ignore[misc]  # torch is not in this environme
 
 
 class FinderLearner(loop.Learner):
-    """The smallest learner of a detector."""
+    """The smallest learner that a detector needs."""
 
     heads = ("box_head.", "class_head.")
     settles = True
@@ -85,7 +85,7 @@ class FinderLearner(loop.Learner):
 
 
 class Family:
-    """Trains it."""
+    """The family that trains a `Finder` in the loop."""
 
     def __init__(self, noise: float = 0.01) -> None:
         self.noise = noise

@@ -1,6 +1,6 @@
-"""Processes that share a training, forked from one that has imported all they need: each would import torch for seconds.
+"""Processes that share a training, forked from a server that has already imported torch, because importing it takes seconds.
 
-They do what those of a step do, from where these have been started; how they are started, test_processes.py tests with real ones.
+They do what a step's own processes do once started. How real ones are started is tested in test_processes.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LARGEST = 1 << 20
 
 
 class _Forked:
-    """As much of a Popen as is asked for."""
+    """The part of Popen's interface that `processes` uses."""
 
     def __init__(self, pid: int, server: Server) -> None:
         self.pid, self._server = pid, server
@@ -48,7 +48,7 @@ class _Forked:
 
 
 class Server:
-    """The process that forks."""
+    """The client of the forking process, and its owner."""
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -63,7 +63,7 @@ class Server:
         return int(pickle.loads(self._socket.recv(_LARGEST)))
 
     def start(self, rank: int, more: Mapping[str, str]) -> processes._Process:
-        """In place of `processes._start`."""
+        """Replaces `processes._start`."""
         ours, theirs = Pipe()
         environment = {**os.environ, **processes._LOCAL, **more}
         pid = self.ask({"environment": environment, "path": sys.path}, theirs.fileno())
@@ -79,7 +79,7 @@ class Server:
 
 @contextmanager
 def starting() -> Iterator[None]:
-    """Within it, trainings are shared by forked processes."""
+    """Inside this context, trainings are shared by forked processes."""
     server = Server()
     try:
         with pytest.MonkeyPatch.context() as patched:
@@ -115,7 +115,7 @@ def _serve(connection: socket.socket) -> None:
 
 
 def main() -> None:
-    """Import, and fork for whoever asks, until they are gone."""
+    """Import the modules, then fork on request until the client closes its socket."""
     import importlib
 
     for name in _IMPORTED:

@@ -1,4 +1,4 @@
-"""Trainings in processes of their own that are killed (SIGKILL) at a chosen moment, for tests of what remains."""
+"""Trainings in processes of their own that are killed (SIGKILL) at a chosen moment, for tests of what survives."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pelagos_pipelines.training.families import Job, family_of
 from pelagos_pipelines.training.tracking import Tracker
 from pelagos_pipelines.training.training_history import TrainingHistory
 
-# As steps do: threads that wait by spinning make a busy machine take ten times as long.
+# As in steps: threads that spin while they wait make a busy machine ten times as slow.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-# Processes are forked from one that has imported all of it, and has no threads yet.
+# Fork from a server that has imported everything already. It has no threads yet, so forking is safe.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
@@ -43,14 +43,14 @@ class Moment:
 
 @dataclass(frozen=True)
 class Tracked:
-    """An MLflow run."""
+    """The MLflow server and the run that a training reports to; empty strings mean none."""
 
     uri: str = ""
     run: str = ""
 
 
 def train(folder: Path, request: TrainingRequest, moment: Moment | None = None, tracked: Tracked = Tracked()) -> int:
-    """The exit code of a training in ``folder``, which dies at the ``moment``."""
+    """Train in ``folder``, dying at ``moment`` if given. Returns the exit code of the process."""
     process = CONTEXT.Process(
         target=_train, args=(folder, request.model_dump_json(by_alias=True), moment, tracked), daemon=True
     )
@@ -64,7 +64,7 @@ def train(folder: Path, request: TrainingRequest, moment: Moment | None = None, 
 def _train(folder: Path, text: str, moment: Moment | None, tracked: Tracked) -> None:
     request = TrainingRequest.model_validate_json(text)
     folder.mkdir(exist_ok=True)
-    # Memory for all images leaves a loader without state of its own; this is the harder case.
+    # If all images fit in memory, the loader has no state of its own. Test the harder case.
     from ultralytics.data.base import BaseDataset
 
     BaseDataset.check_cache_ram = lambda self, safety_margin=0.5: False
@@ -78,7 +78,7 @@ def _train(folder: Path, text: str, moment: Moment | None, tracked: Tracked) -> 
 
 
 def perform(folder: Path, request: str, moment: Moment | None) -> int:
-    """The exit code of the step train, with its places in ``folder``, which dies at the ``moment``."""
+    """Perform the step train with its places in ``folder``, dying at ``moment`` if given. Returns the process's exit code."""
     process = CONTEXT.Process(target=_perform, args=(folder, request, moment), daemon=True)
     process.start()
     process.join(300)
@@ -97,12 +97,13 @@ def _perform(folder: Path, request: str, moment: Moment | None) -> None:
 
 
 def _die(tracker: Tracker) -> None:
-    tracker.flush()  # the server has been told all that it would have been told
+    # Deliver what the server would have received by now, so that what a test finds there does not depend on timing.
+    tracker.flush()
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _in_a_step(number: int, tracker: Tracker) -> None:
-    """After the weights changed in the step with this number."""
+    """Die right after the optimizer step with this number has changed the weights."""
     step: Callable[..., Any] = torch.optim.AdamW.step
     steps = 0
 
@@ -118,12 +119,12 @@ def _in_a_step(number: int, tracker: Tracker) -> None:
 
 
 def _before_the_checkpoint(number: int, tracker: Tracker) -> None:
-    """When the epoch is in the history, and in no checkpoint."""
+    """Die when the epoch is in the history, but not yet in a checkpoint."""
     _around_the_checkpoint(number, tracker, written=False)
 
 
 def _after_the_checkpoint(number: int, tracker: Tracker) -> None:
-    """When the checkpoint of the epoch is written; the best one is behind, and nobody was told."""
+    """Die when the epoch's checkpoint is written, but the best checkpoint is not updated and nothing has been reported."""
     _around_the_checkpoint(number, tracker, written=True)
 
 

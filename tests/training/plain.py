@@ -1,4 +1,4 @@
-"""Families without chance, for tests: what several processes make of a batch is then what one makes of it, but for rounding."""
+"""Families without randomness, for tests: several processes then compute the same from a batch as one does, up to rounding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pelagos_pipelines.training.training_history import TrainingHistory
 
 
 class Plain:
-    """The family of a request. Images are as they are, all candidates are learned from, and points are the same ones."""
+    """The family of a request, without augmentation. All candidates are learned from, and sampled points are always the same."""
 
     def __init__(self, request: TrainingRequest, dies_in_batch: int | None = None) -> None:
         self.request, self.dies_in_batch = request, dies_in_batch
@@ -52,7 +52,7 @@ _usual: Callable[..., Tensor] = torch.rand
 
 
 def _points(*shape: int, **more: Any) -> Tensor:
-    """Those that Mask2Former draws in each mask, [masks, points, 2]."""
+    """The points that Mask2Former samples in each mask, [masks, points, 2]; the same for each mask."""
     if len(shape) != 3:
         return _usual(*shape, **more)
     drawn = _usual(shape[1:], generator=torch.Generator().manual_seed(shape[1]))
@@ -60,7 +60,7 @@ def _points(*shape: int, **more: Any) -> Tensor:
 
 
 def share_without_cache(family: Any, dies_in_step: int | None, job: Job, history: TrainingHistory, world: World) -> int:
-    """What a process of ultralytics' families does, without memory for all images. The second dies after a step."""
+    """Train a process's share as ultralytics' families do, without caching images. The second process may die in a given step."""
     from ultralytics.data.base import BaseDataset
 
     BaseDataset.check_cache_ram = lambda *_: False

@@ -27,7 +27,7 @@ def parameters(folder: Path, request: TrainingRequest, *tracked: str) -> tuple[s
 
 
 class Trainer:
-    """Trains by writing what the test says each epoch comes to; ``die_at`` ends the process after so many epochs."""
+    """Trains by recording the values that the test gives for each epoch. ``die_at`` ends the process after that many epochs."""
 
     def __init__(
         self, values: dict[str, list[float]], die_at: int | None = None, death: type[BaseException] = KeyboardInterrupt
@@ -80,4 +80,4 @@ def history_of(folder: Path, wanted: dict[str, Any]) -> list[Trial]:
 
 
 def nothing(*_: Any) -> None:
-    """Nobody is told."""
+    """A callback that reports nothing."""

@@ -1,4 +1,4 @@
-"""Small synthetic image collections for every task: coloured shapes on a noisy ground, as truth in memory with files on disk."""
+"""Small synthetic image collections for every task: coloured shapes on a noisy background, as truth in memory and as files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pelagos_pipelines.steps.prepare import prepare
 
 CLASSES = ("disc", "square")
 GROUND = "ground"
-"""A class without objects, where a task has one: what no shape covers."""
+"""For tasks with a class that has no objects: the pixels that no shape covers."""
 COLOURS = ((40, 40, 200), (40, 160, 40))
 FORMATS: Mapping[Task, str] = {
     Task.ORIENTED_DETECTION: "Yolo",
@@ -34,7 +34,7 @@ FORMATS: Mapping[Task, str] = {
     Task.SEMANTIC_SEGMENTATION: "Coco",
     Task.PANOPTIC_SEGMENTATION: "Coco",
 }
-"""What sources of shapes are written in."""
+"""The annotation format in which a source of shapes is written; class folders or YOLO for tasks that are not listed."""
 
 
 def classes_of(task: Task) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ def classes_of(task: Task) -> tuple[str, ...]:
 
 
 def draw(image: Pixels, class_id: int, x: int, y: int, side: int) -> None:
-    """A shape of the class in the square with the upper left corner ``x``, ``y``."""
+    """Draw a shape of the class into the square whose upper left corner is ``x``, ``y``."""
     if class_id == 0:
         cv2.circle(image, (x + side // 2, y + side // 2), side // 2, COLOURS[0], -1)
     else:
@@ -61,7 +61,7 @@ def make_image(
 
 
 def make_sample(folder: Path, name: str, seed: int, task: Task) -> Sample:
-    """One image: a class in the middle, or one to three objects."""
+    """One image. For classification it shows one class in the middle, for detection one to three objects."""
     if task in FORMATS:
         return _shaped_sample(folder, name, seed, task)
     detection = task is Task.DETECTION
@@ -81,10 +81,10 @@ def make_sample(folder: Path, name: str, seed: int, task: Task) -> Sample:
 
 
 def _shaped_sample(folder: Path, name: str, seed: int, task: Task) -> Sample:
-    """One image with one to three objects, twice as long as wide and turned: ellipses are discs, rectangles are squares.
+    """One image with one to three turned objects, twice as long as wide. Discs become ellipses, squares become rectangles.
 
-    The annotations are exact: rectangles that are turned for boxes, polygons for outlines of objects, and for the other tasks
-    the pixels that are seen of each object, with the ground where it has a class.
+    The annotations are exact: turned rectangles for boxes, polygons for instance outlines, and for the other tasks
+    the visible pixels of each object, plus the ground where it is a class.
     """
     generator = np.random.default_rng(seed)
     width, height = 96, 72
@@ -93,7 +93,7 @@ def _shaped_sample(folder: Path, name: str, seed: int, task: Task) -> Sample:
     found = []
     for number in range(int(generator.integers(1, 4))):
         class_id, length = (seed + number) % 2, float(generator.integers(24, 34))
-        reach = 0.56 * length  # from the centre to a corner, however it is turned
+        reach = 0.56 * length  # from the centre to a corner, whatever the angle
         x, y = (float(generator.uniform(reach, side - reach)) for side in (width, height))
         angle = float(generator.integers(0, 180))
         label, box = CLASSES[class_id], (x - length / 2, y - length / 4, length, length / 2)
@@ -114,7 +114,7 @@ def _shaped_sample(folder: Path, name: str, seed: int, task: Task) -> Sample:
 
 
 def _stored(folder: Path, image: Pixels) -> Path:
-    """As a dataset version keeps it: by its content, which is compared when it is read."""
+    """Store an image as a dataset version does: under its digest, which is checked when it is read."""
     content = cv2.imencode(".png", image)[1].tobytes()
     digest = hashlib.sha256(content).hexdigest()
     file = folder / digest[:2] / digest[2:]
@@ -124,7 +124,7 @@ def _stored(folder: Path, image: Pixels) -> Path:
 
 
 def make_truth(folder: Path, counts: tuple[int, int, int], task: Task) -> GroundTruth:
-    """A collection with so many images in train, validation and test."""
+    """A collection with ``counts`` images in train, validation and test."""
     by_split = {}
     for offset, (split, count) in enumerate(zip(SPLITS, counts, strict=True)):
         names = [(f"{split}-{index}.png", 1000 * offset + index) for index in range(count)]
@@ -156,9 +156,9 @@ def make_request(architecture: str, uri: str = "", version: str = "sha256:0", **
 def make_version(
     folder: Path, counts: tuple[int, int, int], task: Task, boxless: Sequence[str] = (), **recipe: object
 ) -> tuple[str, str]:
-    """A dataset version made by the real preparation: its uri and version. Images of the splits ``boxless`` show nothing.
+    """Prepare a dataset version with the real step. Returns its URI and version. Images of splits in ``boxless`` show nothing.
 
-    ``recipe`` are fields of the request beside the usual ones.
+    ``recipe`` holds further fields of the preparation request.
     """
     truth = make_truth(folder / "drawn", counts, task)
     shown = {
@@ -182,7 +182,7 @@ def make_version(
 
 
 def store(source: Path, truth: GroundTruth, task: Task) -> None:
-    """A source with the images of all splits: class folders, or a format of annotations."""
+    """Write a source with the images of all splits: as class folders, or in an annotation format."""
     if task in FORMATS:
         _store_shaped(source, truth, task)
         return
@@ -209,7 +209,7 @@ def _store_shaped(source: Path, truth: GroundTruth, task: Task) -> None:
 
 
 def store_sample(source: Path, split: str, sample: Sample, task: Task) -> None:
-    """One image of the source, in the YOLO layout or in a class folder."""
+    """Write one image of the source, in the YOLO layout or into a class folder."""
     if task is Task.CLASSIFICATION:
         target = source / split / CLASSES[sample.class_ids[0]] / sample.name
         target.parent.mkdir(parents=True, exist_ok=True)

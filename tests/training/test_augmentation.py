@@ -1,4 +1,4 @@
-"""Trainings alter their images as a dataset declares it, and as ever where it declares nothing; nothing else is altered."""
+"""Trainings augment images as the dataset declares, by the family's defaults where it declares nothing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ NOTHING: Mapping[str, Any] = {
     "color": {"hue": 0, "saturation": 0, "brightness": 0, "contrast": 0},
     "blur": 0,
 }
-"""All that a family does by itself switched off."""
+"""A declaration that switches off everything a family does by default."""
 
 
 def declared(**changes: Any) -> Augmentation:
@@ -65,18 +65,18 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def canvases(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A hundred times the same image of a classifier, as it is given to a network."""
+    """One image of a classifier, repeated a hundred times, as the network receives it."""
     (sample,) = make_truth(tmp_path_factory.mktemp("shapes"), (1, 0, 0), Task.CLASSIFICATION).samples("train")
     return np.stack([geometry.square(sample.pixels(), 48)] * 100)
 
 
 def altered(canvases: Any, seed: int = 1, **changes: Any) -> Any:
-    """What the classifier's training makes of them."""
+    """The canvases after the classifier's augmentation."""
     return classifier_augmentation.altered(canvases, declared(**changes), np.random.default_rng(seed))
 
 
 def training_set(folder: Path, version: tuple[str, str], policy: Augmentation | None, **changes: Any) -> Any:
-    """The dataset of a training of the detector, and what ultralytics was told."""
+    """The detector's training dataset, and the arguments passed to ultralytics."""
     request = make_request("yolov8n", *version, **changes)
     job, history = make_job(folder, replace(ground_truth.read(request), augmentation=policy), request)
     trainer = yolov8_trainer.Trainer(yolov8._arguments(job), job, history, None, None)
@@ -225,7 +225,7 @@ def test_each_of_them_alters_an_image_of_the_classifier_by_the_seed(canvases: An
 
 
 def test_geometry_of_the_classifier_stays_within_what_is_declared(canvases: Any) -> None:
-    """A bright square in the middle of a black canvas: where it is afterwards, and how large."""
+    """Measures where a bright square in the middle of a black canvas ends up, and how large it is."""
     black: Any = np.zeros((60, 96, 96, 3), np.uint8)
     black[:, 32:64, 32:64] = 255
 
@@ -282,7 +282,7 @@ def test_what_is_shown_beforehand_is_made_by_the_code_of_the_training(tmp_path: 
 
 
 def test_boxes_that_are_shown_lie_where_the_organisms_are(tmp_path: Path) -> None:
-    """Shapes are darker than their ground: within each box something is, whatever was done to the image."""
+    """Shapes are darker than their background, so something dark must lie within each box, whatever was done to the image."""
     truth = make_truth(tmp_path / "shapes", (4, 1, 1), Task.DETECTION)
     (tmp_path / "sheet").mkdir()
     policy = declared(rotate=20, flipVertical=True, translate=5)
@@ -323,7 +323,7 @@ def test_a_family_that_does_not_alter_images_so_is_refused(tmp_path: Path) -> No
 def test_a_version_keeps_what_is_declared_and_its_report_shows_examples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Drawn in this process, which has loaded the framework; test_steps.py has it drawn as preparations do."""
+    """The report's examples are drawn in this process, which has loaded the framework; test_steps.py covers real preparations."""
 
     def draw(wanted: Any, versions: Path) -> bytes:
         folder = versions / "sheet"

@@ -1,4 +1,4 @@
-"""Trainings show each image as often as its version plans it, and weigh classes as it says; validation is left as it is."""
+"""Trainings show each image as often as the version's plan says, and weight classes as it says. Validation is unaffected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from training.shapes import make_request, make_truth, make_version
 
 SMALL = "mobilenet_v3_small"
 TIMES = (3, 0, 1, 2, 1, 1)
-"""How often an epoch shows each of six training images."""
+"""How often an epoch shows each of the six training images."""
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 
 def repeated(truth: GroundTruth, times: Sequence[int] = TIMES) -> GroundTruth:
-    """As a version plans it."""
+    """The truth with repeats, as the plan of a version sets them."""
     samples = truth.samples("train")
     plan = Plan("Oversample", 3, {sample.name: many for sample, many in zip(samples, times, strict=True) if many != 1})
     shown = tuple(replace(sample, repeats=many) for sample, many in zip(samples, times, strict=True))
@@ -63,11 +63,11 @@ def make_job(folder: Path, truth: GroundTruth, request: TrainingRequest) -> tupl
 
 
 class KilledError(Exception):
-    """The process ends here."""
+    """Raised where the process would die."""
 
 
 def fits(dataset: Any, in_memory: bool) -> bool:
-    """What ultralytics finds out about the memory of the machine."""
+    """Replaces ultralytics' check of free memory by a fixed answer."""
     dataset.cache = "ram" if in_memory else None
     return in_memory
 
@@ -75,7 +75,7 @@ def fits(dataset: Any, in_memory: bool) -> bool:
 def epochs_of_detector(
     job: Job, history: TrainingHistory, monkeypatch: pytest.MonkeyPatch, last: int = 99
 ) -> list[list[str]]:
-    """The images of each epoch in their order, until that epoch is in a checkpoint."""
+    """The images of each epoch in order, recorded when the epoch reaches a checkpoint."""
     seen: list[list[str]] = []
     prepare, begin = yolov8_trainer.Trainer.preprocess_batch, yolov8_trainer.Trainer._seed_epoch
     save = checkpoints.save_atomically
@@ -93,7 +93,7 @@ def epochs_of_detector(
         if path.name == "last.pt" and content["epoch"] == last:
             raise KilledError
 
-    # Memory for all images leaves a loader without state of its own; this is the harder case.
+    # If all images fit in memory, the loader has no state of its own. Test the harder case.
     monkeypatch.setattr(BaseDataset, "check_cache_ram", lambda self, safety_margin=0.5: fits(self, False))
     monkeypatch.setattr(yolov8_trainer.Trainer, "preprocess_batch", note)
     monkeypatch.setattr(yolov8_trainer.Trainer, "_seed_epoch", begun)
@@ -131,7 +131,7 @@ def test_an_epoch_of_the_detector_shows_what_is_planned_and_goes_on_where_it_was
 def test_mosaics_choose_among_what_is_shown(
     tmp_path: Path, version: tuple[str, str], monkeypatch: pytest.MonkeyPatch, in_memory: bool
 ) -> None:
-    """The three others of a mosaic are drawn from all that the dataset holds: repeats count, and what is left out is away."""
+    """A mosaic draws its three other images from the whole dataset: repeats count, and images that are left out never appear."""
     monkeypatch.setattr(BaseDataset, "check_cache_ram", lambda self, safety_margin=0.5: fits(self, in_memory))
     request = make_request("yolov8n", *version)
     job, history = make_job(tmp_path / "job", repeated(ground_truth.read(request)), request)
@@ -165,7 +165,7 @@ def test_the_validation_of_the_detector_is_as_it_is(tmp_path: Path, version: tup
 
 
 def losses(weights: tuple[float, ...] | None, folder: Path, version: tuple[str, str]) -> tuple[float, float, float]:
-    """Of one batch, by the model that is trained and by the one that is validated: classification, boxes; classification."""
+    """Losses of one batch: classification and boxes by the trained model, classification by the validated (EMA) model."""
     request = make_request("yolov8n", *version, batchSize=6, seed=3)
     truth = ground_truth.read(request)
     job, history = make_job(folder, truth if weights is None else weighed(truth, *weights), request)
@@ -190,7 +190,7 @@ def test_weights_multiply_what_the_detector_gets_wrong_of_a_class_by_exactly_as_
         for name, weights in (("usual", None), ("first", (0.25, 1.0)), ("second", (1.0, 1.75)), ("all", (0.25, 1.75)))
     )
 
-    # The errors of the two classes add up: what the first loses, and the second gains, are the parts of either.
+    # The errors of the two classes add up. How far each weight moves the total gives the part of its class.
     of_first, of_second = (usual[0] - first[0]) / 0.75, (second[0] - usual[0]) / 0.75
     assert of_first + of_second == pytest.approx(usual[0], rel=1e-5)
     assert all_[0] == pytest.approx(0.25 * of_first + 1.75 * of_second, rel=1e-5)
@@ -225,7 +225,7 @@ def test_an_epoch_of_the_classifier_shows_what_is_planned(tmp_path: Path, monkey
 def test_weights_multiply_what_the_classifier_gets_wrong_of_a_class_by_exactly_as_much(
     tmp_path: Path,
 ) -> None:
-    """One batch, one epoch, no change of weights in between: the loss is the weighted mean of those of the images."""
+    """One batch per epoch, and weights that do not change within it: the loss is the weighted mean of the images' losses."""
     truth = make_truth(tmp_path / "shapes", (6, 2, 2), Task.CLASSIFICATION)
     request = make_request(SMALL, imageSize=32, batchSize=6, learningRate="0", weightDecay="0")
     found = {}
@@ -235,7 +235,7 @@ def test_weights_multiply_what_the_classifier_gets_wrong_of_a_class_by_exactly_a
         learner: Any = mobilenet_v3.FAMILY.learner(job)
         training = loop.Training(job, history, learner)
         model: Any = training._state.model
-        model.classifier[2].p = 0.0  # dropout draws by chance
+        model.classifier[2].p = 0.0  # dropout is random
         found[name] = training._train_epoch(1)["train/loss"]
 
     model.train()
@@ -251,7 +251,7 @@ def test_weights_multiply_what_the_classifier_gets_wrong_of_a_class_by_exactly_a
 
 
 def test_parts_of_a_batch_count_by_the_weights_of_their_classes(tmp_path: Path) -> None:
-    """As processes share it: the means of the parts, by what each is a mean of, are the mean of the whole."""
+    """As when processes share a batch: the parts' means, weighted by what each averages over, give the mean of the whole."""
     truth = weighed(make_truth(tmp_path / "shapes", (6, 2, 2), Task.CLASSIFICATION), 0.25, 1.75)
     job, history = make_job(tmp_path / "job", truth, make_request(SMALL, imageSize=32))
     learner: Any = mobilenet_v3.FAMILY.learner(job)

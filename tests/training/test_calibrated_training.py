@@ -1,6 +1,6 @@
-"""Trainings that calibrate: what validation says goes into the package, what the test split says of it into the result.
+"""Calibrated trainings: what validation yields goes into the package, and how the test split then looks goes into the result.
 
-The steps as the pipeline calls them, with real trainings; the package is judged again by the code of `pelagos evaluate`.
+The steps run as the pipeline calls them, with real trainings. The package is evaluated again by the code of `pelagos evaluate`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from pelagos_pipelines.steps.stages import perform
 from training.shapes import CLASSES, make_request, make_version
 
 BOTH = {"calibration": True, "perClassThresholds": True}
-"""Of the evaluation."""
+"""Both settings of the request's ``evaluation``."""
 EPOCHS = {"mobilenet_v3_small": (20, 2, "0.002"), "yolov8n-obb": (80, 4, "0.005")}
-"""Images and epochs after which a model is right of some, and wrong of others; with the learning rate."""
+"""Images, epochs and learning rate after which a model gets some images right and others wrong."""
 STAGES = ("train", "evaluate", "export")
 
 
 class Trained:
-    """What the steps leave."""
+    """A training and what its steps leave."""
 
     def __init__(self, architecture: str, folder: Path) -> None:
         self.folder = folder
@@ -124,13 +124,13 @@ def test_the_package_is_judged_as_it_was_measured(trained: Trained, mlflow: Mlfl
 
     assert judged.metrics.keys() == measured.keys()
     for name, value in measured.items():
-        # Networks of two runtimes: a detection may be on the other side of a threshold.
+        # Two runtimes compute slightly different scores, so a detection may fall on the other side of a threshold.
         assert judged.metrics[name] == (None if value is None else pytest.approx(value, abs=0.03)), name
 
 
 @pytest.mark.parametrize("trained", ["mobilenet_v3_small"], indirect=True)
 def test_a_step_that_was_killed_before_it_had_ended_finds_the_same_numbers(trained: Trained) -> None:
-    """Of one family: what is begun anew is the step's, whatever it measures."""
+    """For one family only: resuming is the step's work, whatever the task measures."""
     first, package = trained.result, trained.package
     for name in ("workspace/measurement.json", "workspace/evaluation.json", "report/result.json"):
         (trained.folder / name).unlink()

@@ -1,4 +1,4 @@
-"""A checkpoint of a user is hostile: a child takes the weights out, nothing is executed, and it is refused in words."""
+"""A user's checkpoint is hostile: a child extracts the weights, nothing in it is executed, and refusals say why."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_only_the_head_may_differ() -> None:
 
 
 def test_what_was_taken_is_never_read_in_the_middle_of_being_noted_again(tmp_path: Path) -> None:
-    """By another one of several trials that begin with the checkpoint at the same time."""
+    """Several trials that start from the same checkpoint may write the note at the same time."""
     found = checkpoints.Found({"features.weight": torch.ones(3)})
     found.path = tmp_path / "start.pt"
     checkpoints.matching(found, {"features.weight": torch.zeros(3)}, "head.", "any")
@@ -193,7 +193,7 @@ def test_damaged_safetensors_are_refused(tmp_path: Path, content: bytes) -> None
 
 
 def rewritten(state: Any, change: Any, method: int = zipfile.ZIP_STORED) -> bytes:
-    """A checkpoint of torch whose members went through ``change(name, content)``."""
+    """A torch checkpoint, each of whose members went through ``change(name, content)``."""
     saved, written = io.BytesIO(), io.BytesIO()
     torch.save(state, saved)
     with zipfile.ZipFile(saved) as old, zipfile.ZipFile(written, "w", method, compresslevel=1) as new:

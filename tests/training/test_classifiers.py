@@ -1,4 +1,4 @@
-"""Training of classifiers: it learns, continues after an interruption as if there had been none, and stops when it should."""
+"""Training of classifiers: it learns, resumes after an interruption as if there had been none, and stops when it should."""
 
 from __future__ import annotations
 

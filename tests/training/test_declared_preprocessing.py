@@ -1,4 +1,4 @@
-"""What a dataset declares to be done to pixels reaches training, the package and its server, and is the same for all."""
+"""Preprocessing that a dataset declares reaches training, the package and its server, and is the same everywhere."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from training.shapes import make_request, make_truth, make_version
 from training.test_steps import Place
 
 DECLARED = {"yolov8n": "GrayWorld", "mobilenet_v3_small": "Clahe"}
-"""Beside which inputs are normalised, by both."""
+"""The colour correction of each training. Both normalise their inputs, too."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A training of images that are to be corrected by ``method``, and its package."""
+    """A training on images corrected by ``method``, and its package."""
 
     method: str
     request: Any
@@ -51,7 +51,7 @@ class Trained:
 
     @property
     def probe(self) -> bytes:
-        """The encoded image of the known answer."""
+        """The encoded image of the package's probe."""
         return (self.package / "probe.png").read_bytes()
 
 
@@ -165,7 +165,7 @@ def test_the_graph_begins_with_the_normalisation_by_them(trained: Trained) -> No
 
 
 def test_the_detector_is_trained_and_validated_on_that_scale(tmp_path: Path) -> None:
-    """What it is asked later is compared with the exported graph; nothing else says that it was taught so."""
+    """Parity only compares the trained model with its graph. Nothing else would show that training used another scale."""
     from ultralytics.cfg import get_cfg
 
     assert yolov8.FAMILY

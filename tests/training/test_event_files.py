@@ -1,4 +1,4 @@
-"""Event files hold every epoch once, as TensorBoard reads them, whatever befell the training."""
+"""Event files hold every epoch exactly once, as TensorBoard reads them, whatever happened to the training."""
 
 from __future__ import annotations
 

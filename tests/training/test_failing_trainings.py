@@ -1,4 +1,4 @@
-"""A training that fails after some epochs: what it came to stays, and is told with the reason."""
+"""A training that fails after some epochs keeps what it has reached, and reports it together with the reason."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def asked(version: tuple[str, str], **changes: Any) -> str:
 
 
 def spoil_from(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From that epoch on, losses are no numbers."""
+    """Make losses NaN from that epoch on."""
     begin, now = loop.Training._train_epoch, [0]
 
     def begun(self: loop.Training, number: int) -> dict[str, float]:

@@ -1,7 +1,7 @@
-"""What every family keeps to: each that is registered is trained here, by its smallest architecture, on tiny images.
+"""What every family must fulfil. Each registered family is trained here, by its smallest architecture, on tiny images.
 
-One training of two epochs, on a dataset that declares all that the family heeds; another one is cut off after its first
-epoch and goes on. The other tests look at what they left, or have trainings refused.
+One training of two epochs, on a dataset that declares all that the family supports; another is cut off after its first
+epoch and resumed. The other tests look at what these left, or have trainings refused.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ THRESHOLDS = Thresholds(confidence=0.0001)
 
 @dataclass(frozen=True)
 class Trained:
-    """A family, what it was asked, and the folders of a training of it and of one that was cut off."""
+    """A family, its request, and the folders of a complete training and of one that was cut off and resumed."""
 
     family: Family
     request: TrainingRequest
     whole: Path
     cut: Path
     full: disk.FullError
-    """Of that one, when it went on and there was no room for what its first epoch lacked; then it went on again."""
+    """The error when the cut-off training was resumed on a full disk, before it was resumed again with room."""
     left: dict[str, bytes]
-    """The files of that one after that."""
+    """The files in the cut-off training's folder after that error."""
 
     def asked(self, **changes: object) -> TrainingRequest:
         """The request, with other hyperparameters."""
@@ -60,7 +60,7 @@ class Trained:
 
 
 class KilledError(Exception):
-    """The process ends here."""
+    """Raised where the process would die."""
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +71,7 @@ def threads() -> Iterator[None]:
 
 
 def recipe(description: FamilyDescription) -> dict[str, Any]:
-    """All that a dataset may declare for a training, as far as the family heeds it."""
+    """Everything a dataset may declare for a training, as far as the family supports it."""
     declared: dict[str, Any] = {"preprocessing": {"color": "GrayWorld"}}
     if description.normalizes:
         declared["preprocessing"]["normalization"] = "DatasetStatistics"
@@ -89,7 +89,7 @@ def train(family: Family, request: TrainingRequest, folder: Path, start: Path | 
 
 
 def train_one_epoch_and_die(family: Family, request: TrainingRequest, folder: Path) -> None:
-    """Once the first epoch is in the checkpoint to continue from, and before anything else is written."""
+    """Die once the first epoch is in the checkpoint to resume from, before anything else is written."""
     save = checkpoints.save_atomically
 
     def saved(content: Any, path: Path) -> None:
@@ -105,7 +105,7 @@ def train_one_epoch_and_die(family: Family, request: TrainingRequest, folder: Pa
 
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
-    """As if the disk were full for larger ones: no checkpoint fits, a history does."""
+    """Limit the size of files, as a nearly full disk would: no checkpoint fits, a history does."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -145,7 +145,7 @@ def test_each_epoch_is_in_the_history_with_what_chooses_the_best(trained: Traine
     history = TrainingHistory(trained.whole / "history.json", Tracker("", ""))
 
     assert [epoch.number for epoch in history.epochs] == [1, 2]
-    # And by what trials of a search may be compared.
+    # They include the metrics by which trials of a search may be compared.
     want = {"train/loss", "validation/loss", *metrics_of(trained.request.task)}
     assert all(want <= epoch.metrics.keys() for epoch in history.epochs)
 
@@ -191,7 +191,7 @@ def test_the_exported_graph_answers_as_the_checkpoint_does_and_a_probe_tells_it_
 
 
 def test_nothing_that_it_imports_holds_up_the_end_of_the_process(trained: Trained) -> None:
-    """Whoever ends a step sends SIGTERM: accelerators are free at once, and resuming takes what checkpoints hold."""
+    """A step is ended by SIGTERM. Accelerators must be free at once, and resuming uses what the checkpoints hold."""
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
@@ -215,7 +215,7 @@ def test_a_learning_rate_at_which_the_loss_diverges_is_refused(trained: Trained,
 
 
 def test_weights_that_are_no_numbers_never_become_a_model(trained: Trained, tmp_path: Path) -> None:
-    """The only step of an epoch has made them of a loss that was a number."""
+    """The epoch's only optimizer step turns a finite loss into weights that are not finite."""
     with pytest.raises(RefusedError) as caught:
         train(trained.family, trained.asked(batchSize=64, learningRate="1e30", optimizer="SGD"), tmp_path / "job")
     assert caught.value.failure.reason is Reason.TRAINING_DIVERGED

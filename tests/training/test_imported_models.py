@@ -1,4 +1,4 @@
-"""A model that was trained elsewhere becomes a package, once its graph is known to be harmless and to fit, and is judged here."""
+"""A model trained elsewhere becomes a package once its graph is known to be harmless and to fit, and is evaluated here."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_model_of_somebody_else_is_imported_and_judged(
 
     done = importing.run(request)
 
-    # Once is as good as twice.
+    # Running it again changes nothing.
     assert importing.run(request) == done
     assert done.notes == ["its outputs were no probabilities, so that the package ends with a softmax"]
     folder = Path(done.uri)
@@ -123,7 +123,7 @@ def test_a_model_of_somebody_else_is_imported_and_judged(
     assert run.inputs.dataset_inputs[0].dataset.digest == classified[1][:36]
     assert {item.path for item in client.list_artifacts(result.run, "figures")} >= {"figures/confusion-matrix.png"}
 
-    # The same model, whose classes have another order, and one more.
+    # The same model with its classes in another order, and one more class.
     request = asked(
         foreign_models.saved(foreign_models.classifier(64, classes=3), tmp_path / "more.onnx"),
         pictures,
@@ -154,7 +154,7 @@ def test_a_package_of_ours_gets_the_metrics_that_its_training_had(
     assert result.metrics.keys() == of_test.keys()
     assert result.metrics == pytest.approx(of_test, abs=1e-6)
 
-    # What it did with each image is kept by its digest, of the package, and a training compares with that.
+    # The outcome for each image is kept under the package's digest, and a training is compared with it.
     kept = result.evidence
     assert kept is not None
     assert kept.uri == str(tmp_path / "models" / "evidence" / f"{kept.sha256.removeprefix('sha256:')}.npz")
@@ -186,7 +186,7 @@ def test_where_no_evidence_can_be_kept_a_model_is_judged_all_the_same(tmp_path: 
 def test_a_detector_is_imported(
     tmp_path: Path, pictures: Path, mlflow: MlflowServer, size: int | str, batch: int | str
 ) -> None:
-    """Also one that ultralytics exports by default: for one image at a time, and squares of one size."""
+    """Includes what ultralytics exports by default: graphs for a single image, and squares of one fixed size."""
     file = foreign_models.saved(foreign_models.detector(size, batch=batch), tmp_path / "theirs.onnx")
     size_asked = None if size == 64 else 64
     done = importing.run(
@@ -335,7 +335,7 @@ def test_what_is_missing_is_named(tmp_path: Path, pictures: Path) -> None:
 def test_a_package_that_says_something_else_of_its_graph_is_not_judged(
     tmp_path: Path, pictures: Path, classified: tuple[str, str], mlflow: MlflowServer, made: Any, why: str
 ) -> None:
-    """Its graph is run in a child alone: what it takes there, or breaks, is one sentence."""
+    """The graph runs only in a child. Whatever it consumes or breaks there ends as one sentence."""
     file = foreign_models.saved(foreign_models.classifier(), tmp_path / "theirs.onnx")
     folder = Path(importing.run(asked(file, pictures, tmp_path / "models", mlflow.uri, name="liar")).uri)
     told = json.loads((folder / "package.json").read_text())

@@ -1,4 +1,4 @@
-"""A step that fails leaves its last words where Kubernetes looks for them."""
+"""A step that fails writes its last message where Kubernetes looks for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pelagos_pipelines.steps.train import train
 
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The file that a container has."""
+    """The termination log of a container."""
     file = tmp_path / "termination-log"
     file.touch()
     monkeypatch.setattr(runs, "TERMINATION_LOG", file)

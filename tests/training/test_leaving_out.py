@@ -1,4 +1,4 @@
-"""Models without one group of images each: each its own training, measured on that group; the model of the run is as ever."""
+"""Leave-one-group-out: each group's model is a training of its own, measured on that group; the run's own model is unaffected."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from training.killed import Moment
 from training.shapes import make_request, make_version
 
 CAPTURE = {"from": "Folder", "pattern": "{*}/{platform}/{deployment}-{site}.png"}
-"""Of images such as train/disc/train-0.png: classes are platforms, splits deployments, and their numbers sites."""
+"""For images such as train/disc/train-0.png: the class is the platform, the split the deployment, the number the site."""
 COUNTS = (3, 2, 2)
 SITES = ["0", "1", "2"]
-"""Of the last one there is an image of the training split alone."""
+"""The last site has images in the training split only."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def state(folder: Path, name: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def alone(version: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a run that asks for no groups."""
+    """The folder of a run that leaves no group out."""
     folder = tmp_path_factory.mktemp("alone")
     perform(("train", "evaluate"), *parameters(folder, request_for(version, None)))
     return folder
@@ -71,7 +71,7 @@ def alone(version: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) ->
 
 @pytest.fixture(scope="module")
 def whole(version: tuple[str, str], mlflow: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A run with four groups: its folder, its result, and MLflow with the id of its run."""
+    """A run that leaves out each site in turn: its folder, its result, and the MLflow client with the id of its run."""
     folder, client = tmp_path_factory.mktemp("whole"), MlflowClient(mlflow.uri)
     run = client.create_run("0").info.run_id
     perform(TRAINING.stages, *parameters(folder, request_for(version), mlflow.uri, run))
@@ -129,7 +129,7 @@ def test_every_group_has_a_run_below_that_of_the_training(whole: Any) -> None:
 
     try:
         nested = ask()
-    except MlflowException:  # the server has just closed the connection that was kept since the last question
+    except MlflowException:  # the server has closed the kept-alive connection
         nested = ask()
 
     assert {run.info.run_name: run.info.status for run in nested} == {
@@ -148,7 +148,7 @@ def test_a_run_that_is_killed_in_its_second_group_goes_on_there(
     whole: Any, version: tuple[str, str], tmp_path: Path
 ) -> None:
     request = request_for(version)
-    # One step is in every epoch, and each training has two: the sixth is the last of the second group's.
+    # An epoch has one optimizer step and each training two epochs: step six is the last one of the second group's training.
     assert killed.perform(tmp_path, request.model_dump_json(by_alias=True), Moment("in a step", 6)) == -signal.SIGKILL
     assert (tmp_path / "workspace/groups/0/train.json").exists()
     assert not (tmp_path / "workspace/groups/1/train.json").exists()
@@ -235,7 +235,7 @@ def test_yolo_sees_nothing_of_the_group_that_is_left_out(tmp_path: Path) -> None
     known = ground_truth.read(request)
     from pelagos_pipelines.evaluation import left_out
 
-    assert yolov8.FAMILY  # before ultralytics
+    assert yolov8.FAMILY  # import ours before ultralytics is loaded
     groups = left_out.of(known, "site")
     for value in ("0", "1"):
         truth = left_out.without(known, groups, value)

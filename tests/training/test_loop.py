@@ -1,4 +1,4 @@
-"""The loop that families train in: with targets of any structure, losses of several parts, and what a learner asks of it."""
+"""The loop that families train in: targets of any structure, losses of several parts, and what it asks of a learner."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_batches_whose_gradients_are_accumulated_are_worth_one_of_as_many_images
         job, history = make_job(tmp_path / name, truth, request)
         training = loop.Training(job, history, FinderLearner(job))
         model: Any = training._state.model
-        model.body[1] = nn.Identity()  # the one layer that compares the images of a batch
+        model.body[1] = nn.Identity()  # the only layer that mixes the images of a batch
         loss = training._train_epoch(1)["train/loss"]
         found.append((loss, nn.utils.parameters_to_vector(model.parameters()).detach()))
 

@@ -1,4 +1,4 @@
-"""Mask2Former beyond what all families keep to: what its masks are, and the way from a version to a package that is served."""
+"""Mask2Former beyond what all families fulfil: what its masks mean, and the way from a version to a package that is served."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from training.shapes import GROUND, make_request, make_truth, make_version
 
 
 def test_a_version_becomes_a_package_of_whose_classes_one_has_no_objects(tmp_path: Path) -> None:
-    """Of a training that has learned little: what is served is what was measured all the same."""
+    """The training has learned little, but what is served must still equal what was measured."""
     version = make_version(tmp_path, (4, 2, 3), Task.PANOPTIC_SEGMENTATION)
     request = make_request("mask2former_tiny-panoptic", *version, epochs=2)
     data, store, report, workspace = (str(tmp_path / name) for name in ("data", "models", "report", "workspace"))
@@ -47,7 +47,7 @@ def test_a_version_becomes_a_package_of_whose_classes_one_has_no_objects(tmp_pat
 
 
 def test_masks_are_moved_as_their_images_are() -> None:
-    """Of an image whose red pixels are the mask, whatever becomes of it."""
+    """The image's red pixels are the mask, so both can be compared after any transformation."""
     canvas: Any = np.zeros((48, 48, 3), np.uint8)
     numbers: Any = np.zeros((48, 48), np.int16)
     canvas[10:30, 5:20, 2], numbers[10:30, 5:20] = 255, 1
@@ -129,7 +129,7 @@ def test_networks_are_built_without_the_network(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_scores_of_classes_and_of_none_are_shares_whatever_the_queries_say() -> None:
-    """Of queries that say the same, which together say more than 1."""
+    """Queries that agree on a class add up to more than 1."""
     classes = torch.tensor([[[0.8, 0.1, 0.1]] * 5 + [[0.0, 0.1, 0.9]]])
     masks = torch.rand(1, 6, 4, 4, generator=torch.Generator().manual_seed(0))
     found = mask2former_networks.of_pixels(classes, masks)

@@ -1,4 +1,4 @@
-"""Mask R-CNN: what is decoded is what torchvision makes of it, and what is its own in training; see test_families.py, too."""
+"""Mask R-CNN: decoding gives what torchvision gives, and training details of this family; see test_families.py for the rest."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def threads() -> Iterator[None]:
 
 
 def found(*objects: tuple[tuple[float, float, float, float], float, int]) -> Raw:
-    """Outputs of a graph that finds objects (box on the canvas, score, class) that fill their boxes."""
+    """Graph outputs that find the given objects (box on the canvas, score, class), each of which fills its box."""
     rows: Any = np.zeros((head.MOST + 1, 6), np.float32)
     masks: Any = np.zeros((head.MOST + 1, 28, 28), np.float32)
     for place, (box, score, class_id) in enumerate(objects):
@@ -64,12 +64,12 @@ def test_masks_are_pasted_as_torchvision_pastes_them() -> None:
         whole: Any = np.zeros((height, width), bool)
         whole[top : top + inside.shape[0], left : left + inside.shape[1]] = inside
         differing += int((whole != (want[place, 0].numpy() > 0.5)).sum())
-    # Of 237,000 pixels; noise has many at the threshold, which OpenCV's and torch's interpolation round differently.
+    # Of 237,000 pixels. In noise many lie at the threshold, where OpenCV and torch round their interpolation differently.
     assert differing <= 5
 
 
 def test_objects_are_given_in_pixels_of_the_original() -> None:
-    # 128 x 96 pixels are 64 x 48 on the canvas, 8 from the top.
+    # 128 x 96 pixels become 64 x 48 on the canvas, 8 from the top.
     one = decoded(found(((8, 16, 24, 40), 0.9, 1)))
 
     assert (one.scores.tolist(), one.boxes.tolist()) == ([pytest.approx(0.9)], [[16, 16, 48, 64]])
@@ -117,7 +117,7 @@ def test_images_without_objects_are_learnt_from_and_leave_the_statistics_whole()
 
 
 class Wrapped(torch.nn.Module):  # type: ignore[misc]  # torch is not typed
-    """As where several processes share a training."""
+    """Wraps a model as training shared by several processes does."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ def test_classes_weigh_in_the_loss_as_planned_and_not_in_that_of_the_validation(
         learner = maskrcnn.FAMILY.learner(job)
         torch.manual_seed(0)
         model = learner.build()
-        torch.nn.init.constant_(model.roi_heads.box_predictor.cls_score.bias[1], -5)  # it sees no disc anywhere
+        torch.nn.init.constant_(model.roi_heads.box_predictor.cls_score.bias[1], -5)  # it finds no disc anywhere
         learner.prepare(torch.device("cpu"))
         parts = learner.loss(Wrapped(model.train()), learner.batch([0, 1], None))
         with torch.inference_mode():
@@ -152,7 +152,7 @@ def test_torchvisions_weights_fit_but_for_what_depends_on_the_classes() -> None:
     with torch.device("meta"):
         published = maskrcnn_resnet50_fpn_v2(weights=None, weights_backbone=None, num_classes=91).state_dict()
         wanted = maskrcnn_networks.build("maskrcnn_resnet50_fpn_v2", 2).state_dict()
-    # Numbers that take no memory.
+    # Tensors of the same shapes that take no memory.
     published = {name: torch.zeros((), dtype=tensor.dtype).expand(tensor.shape) for name, tensor in published.items()}
 
     fitting = checkpoints.matching(published, wanted, maskrcnn_networks.HEADS, "maskrcnn_resnet50_fpn_v2")

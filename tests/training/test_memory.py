@@ -1,4 +1,4 @@
-"""Exhausted memory is told from other errors, whoever ran out of it, and a person is told what can be done."""
+"""Exhausted memory is told apart from other errors, whatever ran out of it, and the message says what can be done."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What the steps of a training take: measured where the machine tells, estimated where not, added up over attempts.
+"""What the steps of a training consume: measured where the machine reports it, estimated where not, summed over attempts.
 
-Energy counters of processors (RAPL) are files of the test's, and NVIDIA's library (NVML) is an object of the test's with its
-functions: the machines of the tests have neither.
+The machines of the tests have neither energy counters (RAPL) nor NVIDIA's library (NVML), so RAPL's counters are files here
+and NVML is an object with its functions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KEY = "ab" * 32
 
 
 class Library:
-    """NVML with one GPU, by the functions and errors of `pynvml`; energy and power as the test says, None: not supported."""
+    """NVML with one GPU, with the functions and errors of `pynvml`. Energy and power are the test's; None means not supported."""
 
     class NVMLError(Exception):
         pass
@@ -77,7 +77,7 @@ class Library:
 
 @pytest.fixture
 def attempt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Makes this process one of an attempt of a run."""
+    """Makes this process a step of one attempt of a run."""
 
     def begin(number: int) -> None:
         for name, value in {sealing.STEP_KEY: KEY, **sealing.step_identity("run", number)}.items():
@@ -89,7 +89,7 @@ def attempt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Machine:
-    """A machine with 100 s of busy cores behind it, and a processor with a counter for its package, its cores and its memory."""
+    """A machine with 100 s of busy cores so far, and a processor with energy counters for its package, cores and memory."""
     found = Machine(tmp_path / "proc", tmp_path / "powercap")
     found.proc.mkdir()
     found.powercap.mkdir()
@@ -115,7 +115,7 @@ def busy(machine: Machine, seconds: float) -> None:
 
 @pytest.fixture
 def used(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Processor seconds of this process: the last entry."""
+    """The processor seconds that this process has used: the last entry of the list."""
     found = [5.0]
     monkeypatch.setattr(processors, "used_seconds", lambda: found[-1])
     return found
@@ -123,7 +123,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def nothing(tmp_path: Path) -> Machine:
-    """A machine that tells nothing of its energy."""
+    """A machine that reports no energy."""
     return Machine(powercap=tmp_path / "none")
 
 
@@ -150,8 +150,8 @@ def test_counters_of_the_processor_count_by_the_share_of_processor_time(
 ) -> None:
     with Meter(tmp_path / "cost.json", machine=machine) as metering:
         joules(machine, "intel-rapl:0", 7000)
-        joules(machine, "intel-rapl:0:0", 6000)  # a part of the package, in which it is counted
-        joules(machine, "intel-rapl:0:1", 1000)  # memory, beside it
+        joules(machine, "intel-rapl:0:0", 6000)  # a part of the package, which counts it already
+        joules(machine, "intel-rapl:0:1", 1000)  # memory, which the package does not count
         used.append(5.0 + 30)
         busy(machine, 160.0)
         found = metering.total()
@@ -213,7 +213,7 @@ def test_without_such_a_counter_it_is_the_power_at_each_look(
 
 def test_on_one_machine_gpus_count_that_processes_of_the_step_use(tmp_path: Path, nothing: Machine) -> None:
     library = Library(0)
-    # Of another session than this process, which process 1 of a container may not be.
+    # A process of another session. Process 1 will not do: in a container it may share ours.
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as somebody_else:
         library.pids = [somebody_else.pid]
         with Meter(tmp_path / "cost.json", machine=nothing, nvml=Nvml(library)) as metering:
@@ -305,7 +305,7 @@ def test_attempts_that_left_nothing_are_named(tmp_path: Path, attempt: Callable[
 def test_notes_that_others_wrote_are_not_counted_and_that_is_said(tmp_path: Path, content: str) -> None:
     (tmp_path / "cost.json").write_text(content)
 
-    for _ in range(2):  # also not later, when they stand under our seal
+    for _ in range(2):  # the second time, the documents carry our seal
         with Meter(tmp_path / "cost.json") as metering:
             found = metering.total()
 

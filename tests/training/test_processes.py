@@ -1,4 +1,4 @@
-"""A training that two processes share: as one process has it, whatever one of them dies of, and nothing is left of them."""
+"""A training that two processes share: as one process would do it, and whatever kills one of them, no process is left behind."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from training.finder import Family, FinderLearner
 from training.shapes import make_request, make_truth
 
 BOUND = 1e-5
-"""By as much may weights and losses differ from those of one process; measured are differences of 3e-7."""
+"""How far weights and losses may differ from those of one process; measured differences are 3e-7."""
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +40,7 @@ def threads() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory: pytest.TempPathFactory) -> GroundTruth:
-    """Of so many images that neither batches nor their parts are of one size."""
+    """A number of images for which neither batches nor their parts are of equal size."""
     return make_truth(tmp_path_factory.mktemp("boxes"), (11, 3, 2), Task.DETECTION)
 
 
@@ -56,7 +56,7 @@ def children(process: int) -> list[int]:
 
 
 def is_program(process: int) -> bool:
-    """Whether it is there, and one of ours."""
+    """Whether the process exists and is one of ours."""
     try:
         return processes.__name__ in Path(f"/proc/{process}/cmdline").read_text(encoding="utf-8")
     except OSError:
@@ -64,14 +64,14 @@ def is_program(process: int) -> bool:
 
 
 class Dying(Family):
-    """Its second process dies in the second epoch, while the first one waits for it."""
+    """The second process dies in the second epoch, while the first one waits for it."""
 
     def learner(self, job: Job) -> loop.Learner:
         return DyingLearner(job, noise=0)
 
 
 class DyingLearner(FinderLearner):
-    """Of the second process, if it is."""
+    """A learner that dies if it is in the second process."""
 
     batches = 0
 
@@ -83,7 +83,7 @@ class DyingLearner(FinderLearner):
 
 
 class Calling:
-    """What a process calls as soon as it is told what to train."""
+    """Unpickling it calls ``called``: a process does so as soon as it receives what to train."""
 
     def __init__(self, called: Callable[..., Any], *arguments: Any) -> None:
         self.called, self.arguments = called, arguments
@@ -200,7 +200,7 @@ def test_the_record_says_how_many_share_it_and_nothing_that_nobody_asked_for(mon
         found = train_step._processes(shared), train_step._processes(alone)
         FAMILIES.withdraw(descriptions.FAMILY.name)
     assert found == ("2", "1")
-    # Attempts may have other GPUs, and a parameter that MLflow has stays as it is.
+    # The next attempt may have other GPUs, and a parameter that MLflow holds cannot be changed.
     assert (
         not {"processes", "gpus", "gradientAccumulation", "learningRateSchedule"} & train_step.parameters(shared).keys()
     )

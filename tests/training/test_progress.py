@@ -1,4 +1,4 @@
-"""One rule says which epoch is the best, and when patience has run out, for every family."""
+"""One rule decides which epoch is the best and when patience has run out, for every family."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def after(*epochs: Mapping[str, float], task: Task = Task.DETECTION) -> Progress
     ("figures", "best"),
     [
         ([(0.1, 9), (0.3, 9), (0.2, 1)], 2),
-        ([(0.5, 3), (0.5, 2), (0.5, 4)], 2),  # among equals the lowest loss
-        ([(0.5, 3), (0.5, 3), (0.5, 3)], 1),  # among equals in both the first
-        ([(0, 3), (0, 2), (0, 1)], 3),  # before anything is found, what comes nearest to it
+        ([(0.5, 3), (0.5, 2), (0.5, 4)], 2),  # among equals the one with the lowest loss
+        ([(0.5, 3), (0.5, 3), (0.5, 3)], 1),  # if the loss is equal, too, the first
+        ([(0, 3), (0, 2), (0, 1)], 3),  # before anything is found, the one that comes closest
         ([(0, 3)], 1),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a dataset declares, and what trainings on shapes are shown then: objects lie where their pixels do, for each task."""
+"""For every task, objects lie where their pixels are after all that a dataset declares, as trainings on shapes see them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LARGER = 3
 SIDE = 128
 RECIPES: dict[str, dict[str, Any]] = {
     "tiles": {"tile": {"size": 128, "overlap": 64, "minShare": 1}},
-    # Not of tiles, whose ground has the colours that are not those of an object that fills them.
+    # Not with tiles: where an object fills most of a tile, the correction tints the ground with the complementary colour.
     "smaller images": {"resize": {"longest": 160}, "color": "GrayWorld"},
 }
 STEPS: dict[str, Any] = {
@@ -60,7 +60,7 @@ STEPS: dict[str, Any] = {
 
 
 def enlarged(sample: Sample, folder: Path) -> Sample:
-    """So many times as wide and high."""
+    """The sample at `LARGER` times its width and height."""
     image = sample.pixels()
     height, width = image.shape[:2]
     file = folder / f"{sample.name}.large.png"
@@ -78,7 +78,7 @@ def enlarged(sample: Sample, folder: Path) -> Sample:
 
 
 def made(folder: Path, task: Task, preprocessing: dict[str, Any]) -> tuple[str, str]:
-    """A version of larger images, by the real preparation: its uri, and its digest."""
+    """A version of larger images made by the real preparation: its URI and its digest."""
     truth = make_truth(folder / "drawn", (4, 2, 2), task)
     larger = {
         split: tuple(enlarged(sample, folder / "drawn") for sample in samples)
@@ -99,7 +99,7 @@ def made(folder: Path, task: Task, preprocessing: dict[str, Any]) -> tuple[str, 
 
 
 def shown(request: TrainingRequest, folder: Path) -> list[tuple[Any, Any]]:
-    """Of an epoch, each image [side, side, 3] from 0 to 1, and which pixels training takes for objects; of boxes, the middle."""
+    """An epoch's images [side, side, 3] from 0 to 1, and the pixels that training takes for objects (of boxes the middle)."""
     truth = ground_truth.read(request)
     job, family = Job(request, truth, folder, None), family_of(request)
     if isinstance(family, yolov8.YoloV8):
@@ -149,7 +149,7 @@ CASES = [
 
 @pytest.fixture(scope="module")
 def versions(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Task, str], tuple[str, str]]:
-    """One for each task and recipe, made when it is asked for."""
+    """One version per task and recipe, made on first use."""
 
     @functools.cache
     def version(task: Task, recipe: str) -> tuple[str, str]:
@@ -162,23 +162,23 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Task, str], 
 def test_objects_lie_where_their_pixels_do_whatever_a_dataset_declares(
     architecture: str, recipe: str, versions: Callable[[Task, str], tuple[str, str]], tmp_path: Path
 ) -> None:
-    """Corrected in colour, on the scale of the dataset, balanced, altered by chance; and cut into tiles, or made smaller."""
+    """Colours corrected, scaled, balanced and augmented; with tiles, or with images made smaller."""
     task = by_architecture()[architecture].task
     request = make_request(architecture, *versions(task, recipe), imageSize=SIDE)
 
     images = shown(request, tmp_path)
 
     assert sum(bool(inside.any()) for _, inside in images) >= 4
-    edge: Any = np.ones((9, 9), np.uint8)  # ultralytics has masks of a quarter of the size
+    edge: Any = np.ones((9, 9), np.uint8)  # ultralytics' masks have a quarter of the resolution
     for image, inside in images:
-        # Objects have colours, the ground and what is around an image have none.
+        # Objects are coloured; the ground and the padding around an image are grey.
         coloured = np.ptp(image, axis=2) > 0.3
         if task is Task.ORIENTED_DETECTION:
-            # The middle of a box is in the image; the rest may lie beyond its edge.
+            # Check the middle of a box only: the rest may lie beyond the image's edge.
             assert (coloured & inside).sum() >= 0.5 * inside.sum()
             continue
         near = cv2.dilate(inside.astype(np.uint8), edge) > 0
         core = cv2.erode(inside.astype(np.uint8), edge) > 0
-        slivers = 60  # of which a tile shows too little to have them
+        slivers = 60  # pixels of objects that a tile shows too little of to keep
         assert (coloured & ~near).sum() <= slivers
         assert (core & ~coloured).sum() <= 0.02 * core.sum() + 20

@@ -1,4 +1,4 @@
-"""A checkpoint may lie elsewhere: on a web server, object storage or in MLflow. It is believed for its sha256 alone."""
+"""A checkpoint may lie on a web server, on object storage or in MLflow. It is trusted only by its sha256."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_an_object_is_brought_and_one_that_is_not_there_is_said(
 def test_in_object_storage_a_namespace_has_its_own_tree_alone(
     tmp_path: Path, object_storage: ObjectStorage, bucket: str
 ) -> None:
-    """Whatever the keys of its steps reach."""
+    """Even if the credentials of its steps could reach more."""
     for name in ("data/bay/weights.pt", "objects/bay/models/bay/weights.pt", "data/bayou/weights.pt", "weights.pt"):
         object_storage.put(bucket, name, CONTENT)
     root = f"s3://{bucket}"
@@ -150,7 +150,7 @@ def test_artifacts_of_runs_and_what_registered_models_were_made_of(tmp_path: Pat
     }
 
     assert {hashlib.sha256(one).hexdigest() for one in found} == {digest}
-    # Another training goes on from it.
+    # Another training starts from it.
     weights = {"uri": f"models:/plankton%20net/{number}", "sha256": digest}
     request = make_request(
         architecture, *version, epochs=1, imageSize=32, model={"architecture": architecture, "weights": weights}
@@ -163,7 +163,7 @@ def test_artifacts_of_runs_and_what_registered_models_were_made_of(tmp_path: Pat
 
 
 class KilledError(Exception):
-    """The process ends here."""
+    """Raised where the process would die."""
 
 
 def test_a_training_that_goes_on_asks_for_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,7 +224,7 @@ def test_what_mlflow_does_not_have_is_said_with_what_to_name_instead(
 def test_no_other_server_is_told_the_login_of_mlflow_and_no_file_of_the_step_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLflow's newest server takes no such locations; others do, and databases have them from before."""
+    """MLflow's newest server accepts no such locations, but others do, and databases still hold old ones."""
     (tmp_path / "a.pt").write_bytes(CONTENT)
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
     location, run = "", "0" * 32

@@ -1,4 +1,4 @@
-"""The stage evaluate leaves slices, intervals and their evidence, the same at every start; the package is kept with it."""
+"""The stage evaluate leaves slices, intervals and their evidence, the same on every start; the package is kept with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pelagos_pipelines.steps.stages import perform
 from training.shapes import make_request, make_version
 
 CAPTURE = {"from": "Folder", "pattern": "{*}/{site}/{deployment}.png"}
-"""Of images in folders of classes: a class is a site, and each image a deployment of its own."""
+"""For images in class folders: the class is the site, and each image is a deployment of its own."""
 SLICES = {"slices": ["site"]}
 
 
@@ -57,7 +57,7 @@ def whole(version: tuple[str, str], mlflow: MlflowServer, tmp_path_factory: pyte
 
 
 def trained(whole: Any, folder: Path, version: tuple[str, str]) -> tuple[str, str, str, str, str, str, str]:
-    """The parameters of a run that has been trained, and not evaluated."""
+    """The parameters of a run that is trained but not yet evaluated."""
     done = ("evaluation.json", "measurement.json", "figures")
     shutil.copytree(whole[0] / "workspace", folder / "workspace", ignore=shutil.ignore_patterns(*done))
     return parameters(folder, request_for(version))

@@ -1,4 +1,4 @@
-"""A training that is killed, again and again, ends with the same bytes as one that is not, and tells MLflow the same, once."""
+"""A training that is killed repeatedly ends with the same bytes as an undisturbed one, and reports the same to MLflow, once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.killed import Moment, Tracked, train
 from training.shapes import make_request, make_version
 
 DEATHS = (
-    Moment("in a step", 3),  # of two in every epoch: in the middle of epoch 2
+    Moment("in a step", 3),  # an epoch has two steps: in the middle of epoch 2
     Moment("after the checkpoint", 2),
     Moment("before the checkpoint", 3),
 )
@@ -46,7 +46,7 @@ def figures(folder: Path) -> list[dict[str, Any]]:
 
 def assert_same(whole: Path, cut: Path) -> None:
     assert figures(cut) == figures(whole)
-    # Raw and averaged weights, moments of the optimizer, best epoch, patience: all that a checkpoint holds.
+    # Raw and averaged weights, optimizer moments, best epoch and patience: everything that a checkpoint holds.
     for name in ("last.pt", "best.pt", "returned"):
         assert (cut / name).read_bytes() == (whole / name).read_bytes(), name
 

@@ -1,4 +1,4 @@
-"""What is shown to networks that train on masks: objects stay where their pixels are, whatever is done to an image."""
+"""Augmentation for networks that train on masks: objects stay where their pixels are, whatever is done to an image."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def iou(one: Any, other: Any) -> float:
 
 
 def of_colour(scene: Scene, class_id: int) -> Any:
-    """The pixels that look like an object of the class."""
+    """The pixels that have the colour of an object of the class."""
     return np.abs(scene.canvas.astype(int) - COLOURS[class_id]).max(axis=2) < 60
 
 
@@ -66,7 +66,7 @@ def test_masks_and_boxes_go_where_the_objects_go(samples: list[Sample], changes:
 
     assert any(not np.array_equal(scene.canvas, found[0].canvas) for scene in found[6::6])
     for scene in found:
-        # Objects may lie over each other, and little of one may be left at the edge of the canvas.
+        # Objects may cover each other, and only a little of one may remain at the canvas's edge.
         seen = [of_colour(scene, class_id) for class_id in (0, 1)]
         assert iou(seen[0] | seen[1], covered(scene, 0) | covered(scene, 1)) > 0.8
         assert all(
@@ -121,7 +121,7 @@ def test_the_same_numbers_alter_an_image_in_the_same_way_however_many_threads_wo
 def test_masks_are_those_of_the_annotations_at_the_size_of_the_canvas(samples: list[Sample]) -> None:
     (scene,) = Scenes(samples[:1], SIZE, threads=1).plain([0])
 
-    # 96 x 72 pixels on a canvas of 96: as they are, 12 rows further down.
+    # 96 x 72 pixels on a canvas of 96: not scaled, 12 rows further down.
     for mask, shape in zip(scene.masks, samples[0].shapes, strict=True):
         assert np.array_equal(mask[12:84].astype(bool), masks.drawn(shape, 96, 72))
         assert not mask[:12].any()

@@ -1,4 +1,4 @@
-"""How the learning rate goes: by the loop at each step, and by what ultralytics is told."""
+"""The learning rate over time: as the loop sets it at each step, and as ultralytics is configured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What steps of one run leave to each other in storage that others may write to: believed under the run's seal alone."""
+"""What the steps of a run leave for each other in storage that others can write to is trusted only under the run's seal."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def run(tmp_path: Path) -> runs.Run:
 
 
 def write(path: Path, content: bytes) -> None:
-    """As families write checkpoints."""
+    """Write a checkpoint as families do."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(content)
     checkpoints.replace_durably(partial, path)
@@ -144,7 +144,7 @@ def test_a_crash_between_seal_and_file_leaves_a_checkpoint_that_is_believed(run:
     write(last, b"epoch 1")
     partial = last.with_name(".last.pt.partial")
     partial.write_bytes(b"epoch 2")
-    sealing.vouch(last, sealing.digest_of(partial))  # and the process ends
+    sealing.vouch(last, sealing.digest_of(partial))  # the process dies here
 
     run.forget_strangers()
     assert last.read_bytes() == b"epoch 1"
@@ -180,7 +180,7 @@ def test_a_result_of_an_earlier_attempt_becomes_one_of_this(run: runs.Run, monke
 
 
 def test_a_checkpoint_that_was_made_anew_is_measured_anew(run: runs.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A training on a GPU has not the same bytes twice: the export would refuse them at each attempt."""
+    """A training on a GPU does not repeat its bytes: with the old measurement, every attempt's export would refuse them."""
     measured = []
 
     def measure(run: runs.Run) -> None:

@@ -1,4 +1,4 @@
-"""A search: trials that are trainings of their own, judged by validation, kept in a journal, and followed by the model."""
+"""A search: trials are trainings of their own, judged on validation and kept in a journal; the final model follows the best."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from training.shapes import make_request, make_version
 
 SAMPLE = Path(__file__).parents[2] / "manifests/samples/search/trainingrun.yaml"
 REAL = {"method": "Grid", "trials": 3, "space": {"learningRate": {"values": ["0.001", "0.02", "1e30"]}}}
-"""With real trainings, of which the last diverges."""
+"""A search with real trainings, the last of which diverges."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def result_of(folder: Path) -> TrainingResult:
 
 @pytest.fixture(scope="module")
 def whole(version: tuple[str, str], mlflow: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A search of three trials with real trainings, one of which diverges: its folder, its result, and MLflow."""
+    """A finished search with three real trials, one of which diverges: its folder, its result, and MLflow with its run's id."""
     folder, client = tmp_path_factory.mktemp("whole"), MlflowClient(mlflow.uri)
     run = client.create_run("0").info.run_id
     perform(TRAINING.stages, *parameters(folder, request_for(version, search=REAL, epochs=2), mlflow.uri, run))
@@ -117,7 +117,7 @@ def test_mlflow_has_a_run_for_each_trial_and_the_hyperparameters_that_won(whole:
 
 
 def test_the_sample_works_in_a_tiny_configuration(version: tuple[str, str], tmp_path: Path) -> None:
-    """As in manifests/samples/search, with fewer and shorter trainings of smaller images."""
+    """The sample of manifests/samples/search, with fewer and shorter trainings on smaller images."""
     spec = yaml.safe_load(SAMPLE.read_text(encoding="utf-8"))["spec"]
     wanted = spec["search"] | {"trials": 2, "epochs": 1}
     seeds = spec["seeds"][:2]
@@ -132,7 +132,7 @@ def test_the_sample_works_in_a_tiny_configuration(version: tuple[str, str], tmp_
     assert {tuple(trial["parameters"]) for trial in tried} == {tuple(spec["search"]["space"])}
     measured = json.loads((workspace / "evaluation.json").read_text())
     assert [each["seed"] for each in measured["seeds"]] == seeds
-    # A trial has the epochs of a trial, a training those of a training.
+    # Trials use the trials' number of epochs, the final trainings their own.
     assert len(json.loads((workspace / "trials/0/history.json").read_text())) == 1
     assert [each["epochs"] for each in measured["seeds"]] == [2, 2]
 
@@ -183,7 +183,7 @@ def test_the_smallest_loss_is_the_best(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("death", [KeyboardInterrupt, ProcessFailedError])
 def test_a_trial_that_takes_its_process_with_it_twice_is_given_up(death: type[BaseException], tmp_path: Path) -> None:
-    """As when the kernel ends it, or one of those that share it, for want of memory: the step is just started again."""
+    """As when the kernel kills the step, or a process sharing the training, for lack of memory: the step is started again."""
     values = VALUES | {"0.001": [0.5] * 3}
     for _ in range(2):
         with pytest.raises(death):
@@ -197,7 +197,7 @@ def test_a_trial_that_takes_its_process_with_it_twice_is_given_up(death: type[Ba
 
 
 def test_a_trial_whose_tracker_stays_away_is_not_given_up(tmp_path: Path) -> None:
-    """Each attempt ends with words once its epochs are trained: nothing speaks against the hyperparameters."""
+    """Each attempt fails with an error after its epochs are trained, which says nothing against the hyperparameters."""
 
     def away(training: runs.Run, after: Any) -> None:
         Trainer(VALUES)(training, after)
@@ -215,7 +215,7 @@ def test_a_trial_whose_tracker_stays_away_is_not_given_up(tmp_path: Path) -> Non
 def test_what_follows_a_search_has_the_hyperparameters_that_won(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or Weights & Biases would be told those of the spec after the evaluation."""
+    """Otherwise Weights & Biases would receive the spec's hyperparameters after the evaluation."""
     make_trials(tmp_path, Trainer(VALUES), GRID).perform(nothing)
     told: list[str] = []
     monkeypatch.setattr(evaluate, "_measure", nothing)
@@ -232,7 +232,7 @@ def test_a_search_of_which_no_trial_is_completed_says_why(tmp_path: Path) -> Non
     ) as refused:
         make_trials(tmp_path, Trainer(values), GRID).perform(nothing)
     assert (refused.value.failure.reason, refused.value.failure.field) == (Reason.SEARCH_FAILED, "search.space")
-    # A person has corrected something, and asks for another attempt: all are tried again.
+    # Someone has corrected the cause and asks for another attempt: all trials are tried again.
     again = Trainer(VALUES)
     assert make_trials(tmp_path, again, GRID).perform(nothing).number == 2
     assert again.trained[0] == (0, 1)

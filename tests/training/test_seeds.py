@@ -1,4 +1,4 @@
-"""Several trainings of one run that differ in their seed: each its own, judged together, and the fittest one packaged."""
+"""Several trainings of one run that differ in their seed: each its own, judged together, and the best one packaged."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_a_run_that_is_killed_in_its_second_training_goes_on_there(
     whole: Any, version: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     request = request_for(version, seed=SEEDS[0], seeds=SEEDS, epochs=2)
-    # Of two steps in every epoch the sixth is in the first epoch of the second training.
+    # An epoch has two steps, so the sixth is in the first epoch of the second training.
     assert killed.perform(tmp_path, request.model_dump_json(by_alias=True), Moment("in a step", 6)) == -signal.SIGKILL
     first = (tmp_path / "workspace/seeds/3/train.json").stat()
     trained: list[int] = []

@@ -1,4 +1,4 @@
-"""Trainings of families whose losses are means over objects, by two processes: as by one, whatever the parts of a batch show."""
+"""Families whose losses are means over objects, trained by two processes as by one, whatever each part of a batch shows."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from training.shapes import make_request, make_truth
 
 MASK_RCNN, MASK2FORMER = "maskrcnn_mobilenet_v3_small_fpn", "mask2former_tiny-panoptic"
 BOUND = 1e-5
-"""By as much may losses of training, and weights, differ from those of one process."""
+"""How far training losses and weights may differ from those of one process."""
 BOUND_OF_STATISTICS = 1e-3
-"""Likewise what batch normalisation has counted, and what follows from it: the deepest layers see a handful of values."""
+"""The same for batch normalisation's statistics and all that depends on them: the deepest layers see only a handful of values."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -37,7 +37,7 @@ def forking() -> Iterator[None]:
 
 
 def make_uneven(folder: Path, architecture: str) -> GroundTruth:
-    """Five images to train on, of which two show no object; classes weigh unequally."""
+    """Five training images, two of them without an object, and classes of unequal weight."""
     truth = make_truth(folder, (5, 2, 0), by_architecture()[architecture].task)
     train = [
         replace(one, class_ids=one.class_ids[:0], shapes=()) if place in (1, 3) else one
@@ -66,7 +66,7 @@ def weights_in(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("architecture", [MASK_RCNN, MASK2FORMER])
 def test_two_processes_train_as_one_does(architecture: str, tmp_path: Path) -> None:
-    """Of a batch of two images one process often has no object, and divides by those of the other."""
+    """In a batch of two images one process often has no object, and must divide by the number of the other's."""
     truth = make_uneven(tmp_path, architecture)
     request = make_request(architecture, imageSize=64, epochs=2, batchSize=2, optimizer="SGD")
     one, two = (train(tmp_path / str(count), truth, request, count) for count in (1, 2))

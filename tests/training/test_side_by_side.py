@@ -1,4 +1,4 @@
-"""Trials at the same time: as if each were alone, whatever ends the step, and nothing is left of them."""
+"""Trials that run at the same time behave as if each were alone, whatever ends the step, and no process is left behind."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ REAL = {
     "parallelism": 2,
     "space": {"learningRate": {"values": ["0.001", "0.02", "1e30"]}},
 }
-"""With real trainings, of which the last diverges."""
+"""A search with real trainings, the last of which diverges."""
 
 
 def mixed(works: Sequence[Callable[[], None]]) -> None:
-    """As if the trials of a round ended in any order."""
+    """Run the trials of a round in a shuffled order, as they might end."""
     for work in random.Random(len(works)).sample(works, len(works)):
         work()
 
 
 class Distant(Trainer):
-    """Each trial has three epochs, and is the better the closer its rate is to 0.01."""
+    """Each trial has three epochs and scores better the closer its learning rate is to 0.01."""
 
     def __init__(self, die_at: int | None = None) -> None:
         super().__init__({}, die_at)
@@ -91,7 +91,7 @@ def test_a_trial_is_pruned_by_earlier_rounds_alone(tmp_path: Path) -> None:
     make_trials(tmp_path, Trainer(VALUES), PRUNED | {"parallelism": 2}, mixed).perform(nothing)
     told = history_of(tmp_path, PRUNED)
 
-    # Alone, the second is ended: see test_search.
+    # One at a time, the second trial would be pruned: see test_search.
     assert [(each.state, each.epochs) for each in told] == [("Completed", 3)] * 3 + [("Failed", 0)]
 
 
@@ -104,7 +104,7 @@ def test_of_trials_that_may_have_ended_the_process_each_goes_on_alone(tmp_path: 
         Trainer(VALUES)(training, after)
 
     def together(works: Sequence[Callable[[], None]]) -> None:
-        """All begin; the process is ended where any of them ends it."""
+        """Start all of them; if any of them ends the process, it ends after all have started."""
         rounds.append(len(works))
         ends = []
         for work in works:
@@ -123,7 +123,8 @@ def test_of_trials_that_may_have_ended_the_process_each_goes_on_alone(tmp_path: 
     told = history_of(tmp_path, wanted)
     assert [each.state for each in told] == ["Completed", "Failed", "Completed", "Failed"]
     assert [each.reason for each in told] == [None, "PipelineInterrupted", None, Reason.OUT_OF_MEMORY]
-    # All; the first, which ends, and the second; the second, which is given up, the third, nothing that is left, the next round.
+    # All three; the first, which completes; the second, which ends the process again; the second, which is given up;
+    # the third; an empty rest of the round; the next round.
     assert rounds == [3, 1, 1, 1, 1, 0, 1]
 
 
@@ -131,7 +132,7 @@ def test_of_trials_that_may_have_ended_the_process_each_goes_on_alone(tmp_path: 
 
 
 class Calling:
-    """What a process calls as soon as it is told what to train."""
+    """Unpickling it calls ``called``: a process does so as soon as it receives what to train."""
 
     def __init__(self, called: Callable[..., Any], *arguments: Any) -> None:
         self.called, self.arguments = called, arguments
@@ -145,7 +146,7 @@ def refuse() -> None:
 
 
 def children(process: int) -> list[int]:
-    """Processes that train, started by any thread."""
+    """Training processes, started by any thread of this one."""
     listed = " ".join(path.read_text() for path in Path(f"/proc/{process}/task").glob("*/children"))
     return [int(one) for one in listed.split() if is_there(int(one))]
 
@@ -199,7 +200,7 @@ def test_when_one_dies_the_others_are_ended_and_a_refusal_is_for_its_trial_alone
         (4, "", 2, ["0,1", "2,3"]),
         (5, "", 2, ["0,1", "2,3"]),
         (3, "GPU-a,GPU-b,GPU-c", 3, ["GPU-a", "GPU-b", "GPU-c"]),
-        # One machine with fewer than were asked for.
+        # One machine with fewer GPUs than requested.
         (8, "7,9", 4, ["7", "9"]),
         (0, "", 2, ["0"]),
     ],
@@ -225,7 +226,7 @@ def version(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 
 def step_that_is_killed(*arguments: str) -> None:
-    """By SIGKILL, when two epochs have ended of two trials that have three."""
+    """A step killed by SIGKILL once two trials have finished two of their three epochs."""
     keep, epochs = runs.Run.keep_epoch, []
 
     def deadly(self: runs.Run) -> bool:

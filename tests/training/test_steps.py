@@ -1,4 +1,4 @@
-"""The steps train, evaluate and export as the pipeline calls them: parameters in, package, report and MLflow run out."""
+"""The steps train, evaluate and export as the pipeline calls them: parameters in; package, report and MLflow run out."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ DECLARED: dict[str, dict[str, Any]] = {
     },
     "mobilenet_v3_small": {"balance": {"strategy": "ClassWeights", "target": 5}},
 }
-"""By the datasets, for their trainings."""
+"""What the datasets declare, by the architecture that is trained on them."""
 WANDB: dict[str, dict[str, str] | None] = {
     "yolov8n": None,
     "mobilenet_v3_small": {"project": "plankton", "name": "shapes"},
 }
-"""What their trainings ask for of Weights & Biases."""
+"""What the trainings request of Weights & Biases, by architecture."""
 
 
 @dataclass(frozen=True)
@@ -81,23 +81,23 @@ def versions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, s
 
 
 SHOWN = ["classes", "report", "splits", "confusion-matrix", "examples", "learning-curves", "precision-recall"]
-"""What people look at in MLflow, beside the labels that the model doubts."""
+"""The figures that must be in MLflow, beside the labels that the model doubts."""
 
 
 def shown_in(client: MlflowClient, run: str) -> list[str]:
     paths = (item.path for folder in ("dataset", "figures") for item in client.list_artifacts(run, folder))
-    # Not every version has boxes, and slices.
+    # Not every version has boxes or slices.
     return [stem for path in paths if not (stem := Path(path).stem).startswith(("positions", "sizes", "slice-"))]
 
 
 def require_pictures(drawn: list[str], *, declares: bool) -> None:
-    """All that people look at; what a dataset declares of augmentation is among it where there is any."""
+    """All figures are there; the examples of augmentation only if the dataset declares one."""
     assert ("augmentation" in drawn) == declares
     assert {*SHOWN} <= {*drawn}
 
 
 def require_documents(client: MlflowClient, run: str, result: TrainingResult) -> None:
-    """Report and card stand beside the package as the result says, and in MLflow; what needs more than is known is not there."""
+    """Report and card lie beside the package and in MLflow, as the result says. Documents that lack required facts are absent."""
     folder = Path(model_card.folder_of(result.model.uri))
     assert {each.name for each in result.documents} == {model_card.REPORT, model_card.CARD, model_card.MLDCAT_AP}
     for each in result.documents:
@@ -112,13 +112,13 @@ def require_documents(client: MlflowClient, run: str, result: TrainingResult) ->
 
 
 def require_artifacts(client: MlflowClient, run: str, result: TrainingResult, folder: Path) -> None:
-    """What people read of the training is in MLflow."""
+    """The files about the training that people read are in MLflow."""
     require_doubts(client, run, result, folder)
     require_documents(client, run, result)
 
 
 def require_doubts(client: MlflowClient, run: str, result: TrainingResult, folder: Path) -> None:
-    """The labels that the model doubts are listed in MLflow, and the result says so when there are some."""
+    """Doubted labels are listed in MLflow, and the result counts them if there are any."""
     content = Path(client.download_artifacts(run, "labels/doubtful-labels.json", str(folder))).read_bytes()
     listed = json.loads(content)
     assert listed["images"] == 6, "of test and validation"
@@ -126,7 +126,7 @@ def require_doubts(client: MlflowClient, run: str, result: TrainingResult, folde
 
 
 def require_events(client: MlflowClient, run: str, result: TrainingResult, folder: Path) -> None:
-    """TensorBoard shows what MLflow shows: each epoch once, with its learning rate, the test split, and the figures."""
+    """TensorBoard shows what MLflow shows: each epoch once with its learning rate, the test split, and the figures."""
     found = tensorboard.read(Path(client.download_artifacts(run, event_files.FOLDER, str(folder))))
     for name, points in found["scalars"].items():
         told = sorted((point.step, point.value) for point in client.get_metric_history(run, name))
@@ -142,7 +142,7 @@ def require_events(client: MlflowClient, run: str, result: TrainingResult, folde
 
 @dataclass(frozen=True)
 class Apart:
-    """A training whose steps were called one by one, each twice, with what they left."""
+    """A training whose steps were each called twice, one by one, with what they left."""
 
     architecture: str
     place: Place
@@ -207,7 +207,7 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
     require_pictures(shown_in(client, place.run), declares="augmentation" in DECLARED[architecture])
 
     require_artifacts(client, place.run, result, tmp_path)
-    # As if the process had ended after all was told, and before that was written down.
+    # As if the process had died after reporting everything, before it noted that it had.
     (place.folder / "workspace" / "evaluation.json").unlink()
     (place.folder / "report" / "result.json").unlink()
     for step in (evaluate, export):
@@ -221,7 +221,7 @@ def test_a_training_becomes_a_package_and_a_tracked_run(
 
 
 def require_run_directory(client: MlflowClient, run: str, *, is_asked_for: bool) -> None:
-    """That of Weights & Biases, which `wandb sync` takes, is among the artifacts of those who ask for it."""
+    """The directory that `wandb sync` takes is an artifact only if Weights & Biases was requested."""
     found = [item.path for item in client.list_artifacts(run, "wandb")]
     assert len(found) == is_asked_for
     for folder in found:
@@ -229,7 +229,7 @@ def require_run_directory(client: MlflowClient, run: str, *, is_asked_for: bool)
 
 
 def require_pace(metrics: dict[str, float]) -> None:
-    """What is shown while it trains; without a GPU there is no memory of one."""
+    """The pace is reported during training; without a GPU no GPU memory is."""
     pace = {name: value > 0 for name, value in metrics.items() if name.startswith("progress/")}
     assert pace == {f"progress/{name}": True for name in ("epoch", "seconds_per_epoch", "images_per_second")}
 
@@ -237,7 +237,7 @@ def require_pace(metrics: dict[str, float]) -> None:
 def require_cost(
     metrics: dict[str, float], tags: dict[str, str], result: TrainingResult, again: TrainingResult
 ) -> None:
-    """What the training took is measured, told to MLflow, and more once a part of it is done again."""
+    """The cost is measured and reported to MLflow, and grows when a part is done again."""
     assert result.cost is not None
     assert again.cost is not None
     assert {name: metrics[name] for name in result.cost.figures()} == pytest.approx(result.cost.figures())
@@ -250,7 +250,7 @@ def require_cost(
 
 
 def require_record(architecture: str, parameters: dict[str, str], tags: dict[str, str], version: str) -> None:
-    """The run says what the training did of that which the dataset declares, and of that which the family does by itself."""
+    """The run records what the training applied of the dataset's declarations, and what the family does by default."""
     detects, balance = architecture == "yolov8n", DECLARED[architecture]["balance"]
     assert (parameters["architecture"], parameters["datasetVersion"]) == (architecture, version)
     assert parameters["balance.strategy"] == balance["strategy"]
@@ -301,7 +301,7 @@ def test_a_step_that_is_started_again_goes_on_with_the_stage_that_is_not_finishe
 
 
 def test_the_smallest_training_works_and_is_measured_by_nothing(tmp_path: Path) -> None:
-    """All at once: one image in each split, a batch of one, 32 pixels, no box to validate or test on."""
+    """All minima at once: one image in each split, a batch of one, 32 pixels, no box to validate or test on."""
     version = make_version(tmp_path / "dataset", (1, 1, 1), Task.DETECTION, boxless=("validation", "test"))
     place = Place(tmp_path)
     request = make_request("yolov8n", *version, epochs=2, batchSize=1, imageSize=32)
@@ -326,7 +326,7 @@ def test_a_classifier_takes_a_batch_of_one_for_two(tmp_path: Path) -> None:
 
 
 def refuse_an_export(parameters: tuple[str, str, str, str, str, str, str], place: Place) -> None:
-    """An export that goes wrong after all of this leaves the figures of the evaluation, and the reason."""
+    """A failing export after the evaluation leaves the evaluation's figures, and the reason."""
     result, path = place.result(), place.folder / "report" / "result.json"
     path.rename(path.with_suffix(".kept"))
     right = parity.require_labels

@@ -1,4 +1,4 @@
-"""Samples work: each TrainingRun is trained on a few of its images, for one epoch, to a proven package."""
+"""The samples work: each TrainingRun is trained on a few of its images, for one epoch, to a proven package."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def spec_of(name: str, kind: str) -> dict[str, Any]:
 
 
 def names_on(images: str) -> list[str]:
-    """The samples with a TrainingRun on a folder of images."""
+    """The names of the samples that have a TrainingRun on a folder of images."""
     return [
         folder.name
         for folder in sorted(SAMPLES.iterdir())

@@ -1,4 +1,4 @@
-"""What a step tells of how far it is: in which stage, for how long, and of which attempt; and that telling holds up no work."""
+"""What a step reports about its progress: stage, duration and attempt. Reporting never holds up the work."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KEY = "ab" * 32
 
 @pytest.fixture
 def attempt(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Steps of this process seal as those of attempt 1 of a run."""
+    """Make this process seal as the steps of a run's attempt 1 do."""
     for name, value in {sealing.STEP_KEY: KEY, **sealing.step_identity("run", 1)}.items():
         monkeypatch.setenv(name, value)
     return monkeypatch
@@ -35,14 +35,14 @@ def attempt(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.fixture
 def times(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The monotonic clock of what is tested: its last entry."""
+    """The monotonic clock of the code under test: its value is the list's last entry."""
     clock = [100.0]
     monkeypatch.setattr(telling, "time", SimpleNamespace(monotonic=lambda: clock[-1], time=time.time))
     return clock
 
 
 def told(folder: Path) -> Progress:
-    """The document as the operator reads it."""
+    """The progress document as the operator reads it."""
     own = sealing.sealer()
     assert own is not None
     found = progress.parsed((folder / progress.DOCUMENT).read_bytes())

@@ -1,4 +1,4 @@
-"""Tracking never stops a training, and a tracking server that comes back has everything."""
+"""Tracking never stops a training, and a tracking server that returns receives everything."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_everything_reaches_the_run(mlflow: MlflowServer, tmp_path: Path) -> Non
 def test_files_go_to_the_tracking_server_and_nowhere_that_an_experiment_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLflow's newest server takes no such locations; others do, and databases have them from before."""
+    """MLflow's newest server accepts no such locations, but others do, and databases still hold old ones."""
     picture, kept, run, location = tmp_path / "confusion.png", tmp_path / "kept", "0" * 32, ""
     picture.write_bytes(b"pixels")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "secret")
@@ -142,7 +142,7 @@ def test_an_epoch_that_is_trained_again_stands_once(mlflow: MlflowServer, tmp_pa
     for epoch in (1, 2):
         recorded.record(epoch, {"train/loss": 1.0 / epoch})
         recorded.keep()
-    recorded.record(3, {"train/loss": 1.0 / 3})  # and the process ends before the checkpoint is written
+    recorded.record(3, {"train/loss": 1.0 / 3})  # the process dies here, before the checkpoint is written
     first.flush()
     second = Tracker(mlflow.uri, run)
     continued = TrainingHistory(path, second)

@@ -1,4 +1,4 @@
-"""What trials try, and which are ended early: by the seed, the number and the trials before, and within the space."""
+"""Which parameters trials try, and which are pruned: determined by seed, number and earlier trials, and within the space."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def ended(values: dict[int, float], **more: Any) -> Tried:
 
 
 def searched(search: Search, count: int, before: list[Tried] | None = None) -> list[Tried]:
-    """Trials whose value is the better the closer the learning rate is to 0.01."""
+    """Run a search whose trials score better the closer the learning rate is to 0.01; the fourth one fails."""
     found = list(before or ())
     for number in range(len(found), count):
         parameters = trials.proposed(search, number, found)
@@ -53,7 +53,7 @@ def test_what_is_tried_lies_in_the_space_and_is_the_same_again(method: str) -> N
         assert each.parameters["epochs"] in {"2", "3", "4"}
         assert each.parameters["optimizer"] in {"AdamW", "SGD"}
     assert len({each.parameters["learningRate"] for each in found}) == 15
-    # Interrupted anywhere and continued from what is known by then: the same.
+    # Interrupted and continued from what is known by then, the search goes the same way.
     assert searched(search, 15, found[:7]) == found
     assert searched(make_search(method, seed=1), 15) != found
 

@@ -1,4 +1,4 @@
-"""Weights & Biases, for those who ask for it: the real client, with a fake server, and with none."""
+"""Weights & Biases, for those who request it: the real client, with a fake server and without a server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ SUMMARY = {"test/mAP50": 0.5, "test/mAP50/a:2Fb": 0.25}
 
 
 class Kept:
-    """In place of the tracker: which files went to which folder."""
+    """Replaces the tracker and records which files went to which folder."""
 
     def __init__(self) -> None:
         self.files: dict[str, Path] = {}
@@ -43,7 +43,7 @@ class Kept:
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Wandb, Server]]:
-    """A fake server that the platform allows, and whose key this step was given."""
+    """A fake server that the platform allows, with a key for this step."""
     wandb = Wandb()
     with serving(wandb.handle) as server:
         wandb.url = server.url
@@ -84,7 +84,7 @@ def test_offline_the_run_directory_is_kept_and_syncs_later_as_it_is(
 
 
 def sync(folder: Path, url: str) -> None:
-    """As the page tells people to."""
+    """Synchronise the directory as the documentation says."""
     program = Path(sys.prefix).parent / "wandb" / "bin" / "wandb"
     environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "WANDB_BASE_URL": url, "WANDB_API_KEY": KEY}
     done = subprocess.run(
@@ -113,7 +113,7 @@ def test_online_all_is_told_each_time_and_stands_there_once(tmp_path: Path, serv
 def test_the_client_gets_to_the_addresses_that_were_judged_whatever_the_name_leads_to_later(
     tmp_path: Path, service: tuple[Wandb, Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No other program resolves this name: it is known to the judge alone."""
+    """Nothing else resolves this name: only the policy's resolver knows it."""
     wandb, server = service
     port = server.url.rpartition(":")[2]
     url = f"http://wandb.lab.invalid:{port}"
@@ -172,7 +172,7 @@ def test_a_server_that_keeps_the_client_waiting_is_left(
 
 
 def left_alive(folder: Path) -> list[str]:
-    """Processes that were started for this test and live on."""
+    """Command lines of this test's processes that are still alive after at most 5 s."""
     deadline = time.monotonic() + 5
     found = ["?"]
     while found and time.monotonic() < deadline:
@@ -200,7 +200,7 @@ def test_a_wrong_key_is_said_and_shown_nowhere(
 
 
 def test_the_key_is_not_shown_as_it_is_sent_either(tmp_path: Path) -> None:
-    """A server or a proxy may say what it was asked with."""
+    """A server or a proxy may repeat the request in its error."""
     login = base64.b64encode(f"api:{KEY}".encode()).decode()
     echo = [sys.executable, "-c", f"raise SystemExit('400: Authorization: Basic {login}, {KEY}')"]
 
@@ -288,7 +288,7 @@ def test_a_training_that_goes_on_is_told_now_and_then_beside_it(
 
     began = time.monotonic()
     training.offer(EPOCHS[:1])
-    training.offer(EPOCHS[:2])  # while it is being told, it is not told again
+    training.offer(EPOCHS[:2])  # a report is being sent, so this one is not sent separately
     assert time.monotonic() - began < 1, "the training does not wait for it"
     assert training.finish(Kept(), EPOCHS) == []  # type: ignore[arg-type]
 
@@ -322,7 +322,7 @@ def test_the_client_is_given_nothing_of_the_environment_of_a_step(
 
 
 def test_the_client_ends_with_the_step_that_an_engine_ends(tmp_path: Path) -> None:
-    """Engines end the session of a run; what is in none of it would write to a workspace that another attempt has."""
+    """Engines kill the session of a run. A process outside it would write to a workspace that another attempt uses."""
     told = make(tmp_path)._run([sys.executable, "-c", "import os, sys; sys.exit(f'session {os.getsid(0)}')"], {}, "")
 
     assert told == f"the client: session {os.getsid(0)}"

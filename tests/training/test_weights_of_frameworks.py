@@ -1,4 +1,4 @@
-"""Checkpoints as frameworks write them are what people have: each is read without the framework's classes, and told about."""
+"""Checkpoints as frameworks write them, which is what people have: read without the framework's classes, and described."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SMALL = "mobilenet_v3_small"
 
 
 def loaded_by_torch(path: Path) -> dict[str, Any]:
-    """What the framework itself makes of the file, by unpickling it: only for files of this test."""
+    """The file as the framework itself unpickles it; only for files that this test wrote."""
     content = torch.load(path, map_location="cpu", weights_only=False)
     found: Any = content
     if isinstance(content, dict):
@@ -50,10 +50,10 @@ def require_same(found: Found, wanted: dict[str, Any]) -> None:
 @pytest.mark.parametrize("zipped", [True, False])
 def test_what_ultralytics_saves_gives_its_weights(tmp_path: Path, architecture: str, zipped: bool) -> None:
     path = tmp_path / f"{architecture}.pt"
-    YOLO(f"{architecture}.yaml").save(path)  # as the official files: a pickled model in half precision
+    YOLO(f"{architecture}.yaml").save(path)  # like the official files: a pickled model in half precision
     if not zipped:
         content = torch.load(path, weights_only=False)
-        torch.save(content, path, _use_new_zipfile_serialization=False)  # with the source of each class
+        torch.save(content, path, _use_new_zipfile_serialization=False)  # with the source code of each class
 
     found = checkpoints.weights_of(path)
 
@@ -96,7 +96,7 @@ def test_the_state_dicts_of_torchvision_are_read_in_both_formats(
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_what_the_scripts_of_torchvision_leave_is_read(tmp_path: Path, zipped: bool) -> None:
-    """Weights below ``model``, beside settings, and with the prefix of a distributed training before all names."""
+    """Weights below ``model``, beside settings, with the prefix of distributed training before all names."""
     network = torchvision_networks.build(SMALL, 7)
     content = {
         "model": {f"module.{name}": tensor for name, tensor in network.state_dict().items()},
@@ -112,7 +112,7 @@ def test_what_the_scripts_of_torchvision_leave_is_read(tmp_path: Path, zipped: b
 
 
 class Laboratory(nn.Module):  # type: ignore[misc]  # torch is not typed here
-    """A class that nobody else has."""
+    """A class that exists nowhere else."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -194,7 +194,7 @@ COMMAND = "touch trace"
 STORAGE = b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + text("cpu") + b"K\x04tQ"
 REBUILT = b"ctorch._utils\n_rebuild_tensor_v2\n"
 WEIGHTS = REBUILT + b"(" + STORAGE + b"K\x00K\x04\x85K\x01\x85tR"
-"""Four numbers, as a tensor."""
+"""A tensor of four numbers."""
 HOSTILE = {
     "a function of the shell": b"\x80\x02cos\nsystem\n" + text(COMMAND) + b"\x85R.",
     "eval of Python": b"\x80\x02cbuiltins\neval\n" + text("open('trace','w')") + b"\x85R.",

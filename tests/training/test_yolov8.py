@@ -1,4 +1,4 @@
-"""YOLO training through ultralytics: history, continuation, refusals, and nothing from the network."""
+"""YOLO training through ultralytics: history, resumption, refusals, and no use of the network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from training.shapes import make_request, make_version
 
 
 class KilledError(Exception):
-    """The process ends here."""
+    """Raised where the process would die."""
 
 
 def killed(_: TrainingHistory) -> None:
@@ -74,7 +74,7 @@ def test_an_epoch_leaves_history_a_checkpoint_and_predictions(trained: tuple[Job
 
 
 def test_validation_reports_as_many_detections_as_the_request_says(tmp_path: Path, version: tuple[str, str]) -> None:
-    """Whatever the data hold: ultralytics itself would take 300 for no choice, and raise it."""
+    """Whatever the data hold: ultralytics treats 300 as its default and raises it."""
     seen = []
     request = make_request("yolov8n", *version, evaluation={"maxDetections": 2})
     job, _ = make_job(tmp_path, request)
@@ -214,7 +214,7 @@ def test_a_checkpoint_of_another_size_is_refused(tmp_path: Path, version: tuple[
 
 @pytest.mark.parametrize("architecture", [*YOLOV8.architectures, *YOLOV8_CLS.architectures])
 def test_checkpoints_of_every_size_are_below_the_usual_ceiling(architecture: str) -> None:
-    """With the weights and two moments of an optimizer, each in single precision: more than ultralytics leaves."""
+    """Counts the weights and two optimizer moments in single precision, which is more than ultralytics keeps."""
     model = (ClassificationModel if architecture.endswith("-cls") else DetectionModel)(f"{architecture}.yaml", nc=80)
     held = sum(tensor.numel() * 4 for tensor in model.state_dict().values())
 

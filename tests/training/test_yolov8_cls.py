@@ -1,4 +1,4 @@
-"""What is ultralytics' own of YOLOv8 classifiers: the scale of values, what the networks give, and its checkpoints."""
+"""What is specific to ultralytics' YOLOv8 classifiers: the scale of values, the networks' outputs, and the checkpoints."""
 
 from __future__ import annotations
 

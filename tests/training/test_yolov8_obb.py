@@ -1,4 +1,4 @@
-"""Detectors of turned boxes are trained on boxes that lie where their organisms do, however images are altered."""
+"""Detectors of turned boxes are trained on boxes that lie where their organisms do, however images are augmented."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def bar(folder: Path, angle: float) -> Sample:
 
 
 def around(points: Any, more: float) -> Any:
-    """The smallest box ``[1, 5]`` around points, and ``more`` pixels: they are as large as that."""
+    """The smallest turned box ``[1, 5]`` around the points, ``more`` pixels longer and wider, since points have no extent."""
     (x, y), (wide, high), angle = cv2.minAreaRect(points.astype(np.float32))
     return np.array([[x, y, wide + more, high + more, angle]])
 
 
 def drawn(truth: GroundTruth, found: Sequence[Shape]) -> GroundTruth:
-    """With these annotations of the first training image."""
+    """The truth with these annotations for the first training image."""
     first, *others = truth.samples("train")
     assert first.record is not None
     changed = replace(first, record=replace(first.record, shapes=tuple(found)))
@@ -70,7 +70,7 @@ def test_boxes_turn_with_their_image(tmp_path: Path, declared: dict[str, object]
         one
         for row in yolov8_obb.FAMILY.altered(Augmentation.model_validate(declared), examples)
         for one in row
-        # Of what leaves the image a part is there to be seen, and a box around that.
+        # An object that leaves the image partly is visible in part, and gets a box around that part.
         if len(one.outlines) == 1 and (one.boxes > 2).all() and (one.boxes < 126).all()
     ]
     assert len(altered) > 3
@@ -81,7 +81,7 @@ def test_boxes_turn_with_their_image(tmp_path: Path, declared: dict[str, object]
 
 
 def test_an_image_with_boxes_beyond_its_edge_is_trained_on_and_so_are_boxes_that_cross(tmp_path: Path) -> None:
-    """ultralytics leaves out images with labels that it finds odd, and rows that it takes for repeated ones."""
+    """ultralytics drops images whose labels look invalid to it, and rows that it takes for duplicates."""
     version = make_version(tmp_path, (6, 3, 3), Task.ORIENTED_DETECTION)
     request = make_request("yolov8n-obb", *version, imageSize=32)
     crossing = [shapes.rectangle("disc", 20, 30, 50, 10, angle) for angle in (30.0, 150.0)]

@@ -1,4 +1,4 @@
-"""The detector's training gets every image of a version, and the pixels that the server sees."""
+"""The detector is trained on every image of a version, and on the same pixels as the server sees."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_training_sees_every_image_as_the_server_does(tmp_path: Path) -> None:
         (tmp_path / "images" / name).write_bytes(content)
         image_sources.text(tmp_path / "labels" / f"{Path(name).stem}.txt", "0 0.5 0.5 0.5 0.5")
 
-    assert yolov8.FAMILY  # ultralytics is told what it may do before anything else of it is loaded
+    assert yolov8.FAMILY  # ours configures ultralytics before any other part of it is loaded
     data = {"names": {0: "cod"}, "channels": 3}
     found = YOLODataset(str(tmp_path / "images"), imgsz=64, augment=False, hyp=get_cfg(), data=data)
 

@@ -1,4 +1,4 @@
-"""YOLOv8-seg trains on the pixels that the dataset has, and predicts what ultralytics predicts."""
+"""YOLOv8-seg trains on the dataset's pixels, and predicts what ultralytics predicts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SPECKS = masks.of_array("a", np.random.default_rng(3).random((HEIGHT, WIDTH)) < 
 
 @pytest.mark.parametrize("shape", [FRAME, PARTS, OVERLAPPING, SPECKS], ids=["hole", "parts", "overlap", "specks"])
 def test_an_object_has_its_pixels_where_ultralytics_trains_on_it(shape: shapes.Shape) -> None:
-    """By a row of the YOLO view: one ring, as fractions of the image."""
+    """Written as a row of the YOLO view: one ring, in fractions of the image."""
     row = np.array(yolo_shapes.row(shape, (WIDTH, HEIGHT)).split(), np.float32).reshape(-1, 2)
 
     got = utils.polygon2mask((HEIGHT, WIDTH), [(row * np.array([WIDTH, HEIGHT], np.float32)).reshape(-1)])

@@ -1,4 +1,4 @@
-"""Trainings of ultralytics' networks by two processes: as by one, and they go on with the same bytes."""
+"""Trainings of ultralytics' networks by two processes: as by one, and resumed to the same bytes."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ UNALTERED = {
     "color": {"hue": 0, "saturation": 0, "brightness": 0},
 }
 BOUND = 1e-5
-"""By as much may weights differ from those of one process; 7e-6 are measured, in statistics of normalisation."""
+"""How far weights may differ from those of one process; 7e-6 is measured, in normalisation statistics."""
 BOUND_OF_METRICS = 3e-4
-"""Likewise figures: the smallest parts of losses, such as that of angles, are differences of larger numbers."""
+"""The same for figures: the smallest parts of losses, such as the angles', are differences of larger numbers."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,7 +73,7 @@ def test_two_processes_train_as_one_does(architecture: str, tmp_path: Path, monk
 
 
 def test_two_processes_go_on_with_the_same_bytes_after_one_has_died(tmp_path: Path) -> None:
-    """Where memory has no room for all images, so that a mosaic chooses from what each process has seen."""
+    """Without memory for all images, so that a mosaic chooses from what each process has seen."""
     version = make_version(tmp_path, (6, 2, 1), by_architecture()["yolov8n"].task)
     request = make_request("yolov8n", *version, epochs=3, batchSize=3, imageSize=32, mosaic=True)
 

@@ -1,4 +1,4 @@
-"""Trainings of ultralytics' networks read the store: they see what they would see in a folder made for them, and write none."""
+"""Trainings of ultralytics' networks read the store directly: they see what an exported folder would hold, and write none."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def dataset(kind: type[Any], place: str, task: str, data: dict[str, Any], **more
 
 
 def shown(found: Any) -> list[dict[str, Any]]:
-    """All that a dataset gives ultralytics, names of images apart."""
+    """Everything a dataset passes to ultralytics, except names of images."""
     said: list[dict[str, Any]] = []
     for number, label in enumerate(found.labels):
         pixels, size, resized = found.load_image(number)
@@ -96,7 +96,7 @@ drawn = st.tuples(st.sampled_from(["cod", "eel"]), number, number, number, numbe
 def test_boxes_are_those_of_label_files_to_the_last_bit(
     images: list[list[tuple[str, float, float, float, float]]], size: tuple[int, int]
 ) -> None:
-    """And rows that become the same are one, in the order that ultralytics gives the others."""
+    """Rows that become identical are merged, in the order in which ultralytics keeps the rest."""
     from ultralytics.data.utils import verify_image_label
 
     width, height = size
