@@ -1,4 +1,4 @@
-"""A source, a format and a family of somebody else: one module each, registered by a call, and the whole job runs with them."""
+"""A third party's source, format and family: one module each, registered by a call, and the whole pipeline runs with them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ PREPARATION = {"source": {"archive": {"file": "plankton.zip"}}, "task": "Classif
 
 @pytest.fixture
 def registered() -> Iterator[None]:
-    """The extensions, in the tables and with their code."""
+    """The extensions, registered in the tables together with their code."""
     with descriptions.registered(), ExitStack() as undone:
         PLACES.register(source.PLACE)
         undone.callback(PLACES.withdraw, source.PLACE.name)
@@ -56,7 +56,7 @@ def registered() -> Iterator[None]:
 
 
 def prepared(folder: Path, **more: object) -> dict[str, Any]:
-    """The result for an archive with a table of twelve images of two classes, which are dark and bright."""
+    """The result for an archive with a table of twelve images of two classes, one dark and one bright."""
     (folder / "data").mkdir()
     rows = []
     with zipfile.ZipFile(folder / "data/plankton.zip", "w") as archive:
@@ -127,7 +127,7 @@ def test_all_that_both_planes_know_has_code_in_each_part() -> None:
     assert FAMILIES.names == families.FAMILIES.names
     for known in (evaluation.TASKS.names, exporting.TASKS.names, tuple(serving.MODULES)):
         assert known == tuple(tasks.TASKS)
-    # Versions are made for tasks, too, of which no models are trained here.
+    # Versions can also be made for tasks that have no models here.
     assert set(annotating.TASKS.names) == set(Task) >= set(tasks.TASKS)
     assert all(serving.named(task, head).task == task for task in serving.MODULES for head in serving.heads(task))
 

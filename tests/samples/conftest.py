@@ -1,4 +1,4 @@
-"""Input: a drawn wheel with the classes and numbers of the real one (sample_wheels). Nothing is downloaded."""
+"""Input: a drawn wheel with the classes and counts of the real one (sample_wheels). Nothing is downloaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The samples of formats: each is prepared as its YAML in manifests/samples/formats says, and loses nothing."""
+"""The samples of formats: each is prepared as its YAML in manifests/samples/formats says, without losing anything."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SPECS = {
 FRAMES = sum(formats.FRAMES.values())
 CROPS = sum(formats.CROPS.values()) * len(formats.CLASSES)
 COMPANIONS = {"Cvat": ["cvat-labels.json"], "LabelStudio": ["config.xml"]}
-"""What the tools want beside the annotations when a project is made; no reader needs it."""
+"""Files beside the annotations that the tools need to create a project. No reader needs them."""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,6 @@ def test_a_sample_is_recognised_and_loses_nothing(data: Path, tmp_path: Path, na
 
 
 def _drawn(data: Path) -> int:
-    """Organisms in the frames."""
+    """The organisms in the frames."""
     files = (data / "samples/formats/Coco/annotations").iterdir()
     return sum(len(json.loads(file.read_text())["annotations"]) for file in files)

@@ -1,4 +1,4 @@
-"""Frames are composed from organisms alone: boxes fit tightly, no crop's edge shows, a seed repeats them."""
+"""Frames are composed from organisms only: boxes fit tightly, no edge of a crop shows, and a seed repeats them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_classes_are_balanced_although_their_organisms_are_not(composed: list[fr
 
 
 def test_the_edge_of_a_crop_leaves_no_step_on_the_background() -> None:
-    """A crop whose water is brighter at one side, composed onto an even background, fades out before its edge."""
+    """A crop whose water is brighter on one side fades out before its edge when composed onto an even background."""
     transmission: Any = np.ones((80, 60), np.float32)
     transmission[:, 40:] = 1.2
     transmission[20:60, 18:42] = 0.3

@@ -1,4 +1,4 @@
-"""An organism is cut out of its crop, and belongs to one split before any frame is composed."""
+"""An organism is cut out of its crop, and assigned to one split before any frame is composed."""
 
 from __future__ import annotations
 

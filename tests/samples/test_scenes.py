@@ -1,4 +1,4 @@
-"""Scenes say of each pixel to which organism it belongs, however it is turned; each task gets of them what it needs."""
+"""Scenes record for each pixel which organism it belongs to, at any angle; each task gets from them what it needs."""
 
 from __future__ import annotations
 

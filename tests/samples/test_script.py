@@ -1,4 +1,4 @@
-"""tools/samples.sh leaves a complete folder or none. A program named pip stands in for the network; the composer is real."""
+"""tools/samples.sh leaves a complete folder or none. A fake pip replaces the network; the composer is real."""
 
 from __future__ import annotations
 

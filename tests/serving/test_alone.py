@@ -1,4 +1,4 @@
-"""A whole model server in one container: package, Triton and Envoy are real, and end together as they were begun."""
+"""A whole model server in one container: package, Triton and Envoy are real, and start and end together."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KEYS = {
 
 @dataclass(frozen=True)
 class Container:
-    """Its first process, which leads a session of its own."""
+    """A container, represented by its first process, which leads a session of its own."""
 
     process: subprocess.Popen[bytes]
     address: str
@@ -69,7 +69,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def container(package: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Container]:
-    """Told to fetch the package, with keys as a platform gives them; ``request.param`` alters its environment."""
+    """A container that fetches the package, with keys as a platform passes them. ``request.param`` changes its environment."""
     sockets, address = Path(tempfile.mkdtemp(prefix="pod-")), free_address(PORTS)
     variables = {
         "PATH": os.environ["PATH"],

@@ -1,6 +1,6 @@
-"""A server tells scores as its package calibrates them, and heeds thresholds of classes, unless somebody asks for others.
+"""A server returns scores as its package calibrates them, and uses the package's thresholds unless a request has its own.
 
-Real packages in a real Triton. What it tells is compared with what comes of the network's own scores by the definition.
+Real packages in a real Triton. The answers are compared with the definition, applied to the network's own scores.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PNG = cv2.imencode(".png", IMAGE)[1].tobytes()
 
 
 class Packed:
-    """A detector whose scores are spread, packed with and without a calibration; ``network`` tells its own scores."""
+    """A detector with widely spread scores, packed with and without a calibration. ``network`` returns its own scores."""
 
     def __init__(self, folder: Path) -> None:
         checkpoint, onnx = make_checkpoint(folder / "best.pt", mean=-1.0, deviation=1.5), folder / "model.onnx"
@@ -43,7 +43,7 @@ class Packed:
         own = self.network.predict([IMAGE], Thresholds(confidence=0.001))[0]
         told = calibration.scaled(own.scores, SCALING)  # type: ignore[attr-defined]
         ids = own.class_ids  # type: ignore[attr-defined]
-        # Between scores of a class, so that it has some above and some below.
+        # Between the scores of a class, so that some are above and some below.
         self.confidences = {
             label: float(np.median(told[ids == index])) + 1e-4
             for index, label in enumerate(self.labels)
@@ -69,7 +69,7 @@ class Packed:
         return package.write(content, self.store).folder
 
     def expected(self, least: Mapping[str, float], general: float = 0.25) -> list[tuple[str, float]]:
-        """Classes and scores of what must be told, by the definition from all that the network finds."""
+        """The classes and scores that must be returned, by the definition, from everything the network finds."""
         (own,) = self.network.predict([IMAGE], Thresholds(confidence=1e-6))
         odds = np.log(own.scores.astype(float)) - np.log1p(-own.scores.astype(float))  # type: ignore[attr-defined]
         scores = 1 / (1 + np.exp(-(odds / SCALING.temperature + SCALING.offset)))
@@ -126,7 +126,7 @@ def test_what_a_request_asks_for_goes_before_both(
 ) -> None:
     answer, found = found_by(served, name, confidence=confidence)
 
-    # The network has thousands of anchors that see next to nothing.
+    # With a threshold of 0 thousands of anchors with negligible scores would have to be listed.
     require_equal(found, packed.expected({}, float(confidence)) if confidence else found)
     assert answer["thresholds"] == "Request"
     assert (confidence == 1) == (not found)

@@ -1,4 +1,4 @@
-"""Colour corrections: what they do, that they are whole-number exact, and that every way to a model goes through them."""
+"""Colour corrections: their effect, that they are exact in whole numbers, and that every path to a model applies them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ METHODS = ("GrayWorld", "Clahe")
 
 
 def underwater(height: int = 60, width: int = 80) -> Pixels:
-    """Noise with the cast of water: much blue and green, little red."""
+    """Noise with the colour cast of water: much blue and green, little red."""
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3))
     return (noise * (0.9, 0.6, 0.2)).astype(np.uint8)
 

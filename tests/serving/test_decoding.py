@@ -1,4 +1,4 @@
-"""Only whole images within the ceilings reach a model; a child decodes them, and gives back what a model sees."""
+"""Only whole images within the ceilings reach a model. A child decodes them, and returns the pixels that a model sees."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def encoded(suffix: str, image: geometry.Pixels = IMAGE, options: tuple[int, ...
 
 
 def refusal(decoder: Decoder, content: bytes) -> str:
-    """Why it is refused. Fails when it is not, when that took more than the ceilings, or when the next image is, too."""
+    """The reason of the refusal. Fails if there is none, if the ceilings were exceeded, or if the next, good image is refused."""
     with Watched(decoder.pool) as watched, pytest.raises(ImageRefusedError) as caught:
         decoder.decode(content)
     assert watched.peak() < (Ceilings().image_memory + 150) * MEBIBYTE
@@ -180,7 +180,7 @@ def test_what_stands_behind_a_damaged_image_makes_it_no_whole_one(decoder: Decod
 
 
 def test_what_the_server_copies_is_enough_to_decode(tmp_path: Path) -> None:
-    """Without anything else of Pelagos, as in the repository of a server."""
+    """Run without anything else of Pelagos, as in a server's repository."""
     import os
     import subprocess
 
@@ -194,7 +194,7 @@ def test_what_the_server_copies_is_enough_to_decode(tmp_path: Path) -> None:
         "import hashlib; canvas = Decoder('Detection', 64, 32).decode(sys.stdin.buffer.read()).canvas\n"
         "print(canvas.shape, hashlib.sha256(canvas.data).hexdigest())"
     )
-    content = encoded(".png", STEPS)  # another OpenCV decodes there; it must see the same
+    content = encoded(".png", STEPS)  # another OpenCV decodes there, and must give the same pixels
     triton = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[2] / ".venvs")) / "triton"
     done = subprocess.run(
         [triton / "bin" / "python", "-c", code], input=content, capture_output=True, check=False, cwd=tmp_path

@@ -1,4 +1,4 @@
-"""What computes: the processor, or the GPU that was asked for; never the one in silence for the other."""
+"""The device that computes: the processor, or the GPU that was requested; one never silently replaces the other."""
 
 from __future__ import annotations
 

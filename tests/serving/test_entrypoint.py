@@ -1,6 +1,6 @@
-"""The entrypoint of the serving image with a real Triton and real packages: what starts, what is refused, and in which words.
+"""The serving image's entrypoint with a real Triton and real packages: what starts, what is refused, and with which message.
 
-The process is the very one of the image; only its address differs, since all tests share this machine's loopback interface.
+The process is exactly that of the image. Only its address differs, since all tests share this machine's loopback interface.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Start = Callable[..., "Pod"]
 
 
 class Pod:
-    """A started entrypoint, and the gateway before it, which is started for those who wait for the model."""
+    """A started entrypoint and the gateway in front of it; waiting for the model starts the gateway."""
 
     gateway: subprocess.Popen[bytes]
 
@@ -88,7 +88,7 @@ class Pod:
         return self.log.read_text(errors="replace")[-4000:]
 
     def processes(self) -> list[int]:
-        """All of both containers."""
+        """The processes of both containers."""
         sessions = {str(self.process.pid), str(self.gateway.pid)}
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
@@ -105,14 +105,14 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start the entrypoint for a package; ``changes`` to its environment, None removes a variable."""
+    """Starts the entrypoint for a package, with ``changes`` to its environment; None removes a variable."""
     with starting(tmp_path) as begin:
         yield begin
 
 
 @pytest.fixture(scope="module")
 def served(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pod]:
-    """A pod that serves the package ``package`` beside its log, for tests that end none of its processes."""
+    """A pod that serves ``package`` from beside its log, for tests that do not end any of its processes."""
     folder = tmp_path_factory.mktemp("served")
     with starting(folder) as begin:
         pod = begin(shutil.copytree(package, folder / "package"))
@@ -122,7 +122,7 @@ def served(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @contextlib.contextmanager
 def starting(folder_of_logs: Path) -> Iterator[Start]:
-    """What starts pods, which end with the block."""
+    """Yields a function that starts pods; they end with the block."""
     pods: list[Pod] = []
 
     def begin(folder: Path, module: str = "entrypoint", **changes: str | None) -> Pod:
@@ -130,7 +130,7 @@ def starting(folder_of_logs: Path) -> Iterator[Start]:
         address = free_address(PORTS)
         scratch = folder_of_logs / f"tmp-{len(pods)}"
         scratch.mkdir()
-        # The path of a Unix socket must be short.
+        # The path of a Unix socket must be short, and pytest's folders have long ones.
         sockets = Path(tempfile.mkdtemp(prefix="pod-"))
         variables: dict[str, str | None] = {
             "PATH": os.environ["PATH"],
@@ -169,7 +169,7 @@ def starting(folder_of_logs: Path) -> Iterator[Start]:
                 if process is not None and process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
-            # Only its own: others serve on this machine too.
+            # Only its own: other tests' servers run on this machine, too.
             entrypoint.free_shared_memory(settings_of(pod.sockets))
             shutil.rmtree(pod.sockets)
 
@@ -216,7 +216,7 @@ def test_nothing_but_the_gateway_listens_for_others(served: Pod) -> None:
 
 
 def test_no_command_line_holds_a_secret(served: Pod) -> None:
-    """There is none: what must be closed is not reachable."""
+    """There are no secrets to pass: what must stay closed is not reachable at all."""
     commands = b"".join(Path(f"/proc/{process}/cmdline").read_bytes() for process in served.processes())
     assert b"tritonserver" in commands
     assert b"envoy" in commands
@@ -267,7 +267,7 @@ def test_a_server_that_was_killed_listens_again_where_the_gateway_looks(start: S
 
 
 def listening(processes: list[int]) -> set[tuple[str, int]]:
-    """Where these processes listen on TCP."""
+    """The addresses on which these processes listen for TCP."""
     inodes = set()
     for process in processes:
         for descriptor in Path(f"/proc/{process}/fd").iterdir():
@@ -305,7 +305,7 @@ def test_what_is_served_is_a_copy_of_what_was_verified(served: Pod, package: Pat
 def test_a_server_ends_when_it_is_told_to(start: Start, package: Path) -> None:
     pod = start(package)
     pod.wait_until_ready("detector")
-    # It waits for open connections, also for idle ones.
+    # The gateway must end without waiting for open connections, idle ones included.
     pod.gateway.terminate()
     assert pod.gateway.wait(10) == 0
     pod.process.terminate()
@@ -330,7 +330,7 @@ def test_a_model_that_does_not_load_ends_the_server_with_the_reason_in_its_last_
     altered(package, tmp_path / "broken", {"model.onnx": b"no graph"})
     pod = start(tmp_path / "broken")
     assert pod.process.wait(60) != 0
-    # As much as Kubernetes keeps of a container that ended with an error.
+    # As much as Kubernetes keeps of the log of a container that ended with an error.
     tail = b"\n".join(pod.log.read_bytes().splitlines()[-80:])[-2048:].decode()
     assert "protobuf parsing failed" in tail, tail
 

@@ -1,4 +1,4 @@
-"""Masks are what ultralytics makes of the same outputs, in bounded work and answers, and travel as runs in a real server."""
+"""Masks equal those of ultralytics for the same outputs, take bounded work and space, and travel as runs from a real server."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SIZE = 128
 
 
 def make_outputs(width: int, height: int, seed: int) -> tuple[Any, Any]:
-    """What a network might give for an image: candidates anywhere, and smooth prototypes."""
+    """Outputs as a network might give them for an image: candidates anywhere, and smooth prototypes."""
     generator = np.random.default_rng(seed)
     at = geometry.fit(width, height, SIZE, 32)
     grid = at.canvas_width // 4, at.canvas_height // 4
@@ -92,7 +92,7 @@ def test_masks_of_an_image_that_was_reduced_are_in_pixels_of_the_original() -> N
 
     assert isinstance(small, Instances)
     assert isinstance(large, Instances)
-    # Masks of less than a pixel are there in the original alone.
+    # Masks of less than a pixel exist only at the original's size.
     large = large.chosen(np.isin(large.scores, small.scores))
     assert large.boxes == pytest.approx(4 * small.boxes, abs=1e-3)
     areas = [[run_lengths.area(mask, found.size) for mask in found.masks] for found in (small, large)]

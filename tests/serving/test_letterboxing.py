@@ -1,4 +1,4 @@
-"""Images are placed on the canvas exactly as ultralytics places them, so that served boxes are those of training."""
+"""Images are placed on the canvas exactly as ultralytics places them, so that serving sees what training saw."""
 
 from __future__ import annotations
 

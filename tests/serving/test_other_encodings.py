@@ -1,4 +1,4 @@
-"""TIFF, BMP, WebP and JPEG 2000 are seen as Pillow sees them, or refused by name; in a child, within the ceilings."""
+"""TIFF, BMP, WebP and JPEG 2000 are decoded as Pillow decodes them, or refused by name; in a child, within the ceilings."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PACKINGS = ("raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits")
 
 @pytest.fixture(autouse=True)
 def _no_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where these tests decode in their own process, nothing was said to a file of a child."""
+    """These tests decode in their own process, where no file collects a child's complaints."""
     monkeypatch.setattr("pelagos_pipelines.sandbox.child.complaints", lambda: "")
     monkeypatch.setattr("pelagos_pipelines.sandbox.child.took_share", lambda: 0.0)
 
@@ -44,7 +44,7 @@ def decoder() -> Iterator[Decoder]:
 
 
 def refusal(decoder: Decoder, content: bytes) -> str:
-    """Why it is refused. Fails when it is not, when that took more than the ceilings, or when the next image is, too."""
+    """The reason of the refusal. Fails if there is none, if the ceilings were exceeded, or if the next, good image is refused."""
     with Watched(decoder.pool) as watched, pytest.raises(ImageRefusedError) as caught:
         decoder.decode(content)
     assert watched.peak() < (Ceilings().image_memory + 150) * MEBIBYTE
@@ -54,7 +54,7 @@ def refusal(decoder: Decoder, content: bytes) -> str:
 
 
 def by_pillow(content: bytes) -> Any:
-    """Blue first, upright, at full depth."""
+    """Pixels by Pillow: blue first, upright, at full depth."""
     with Image.open(io.BytesIO(content)) as image:
         image.load()
         if image.mode.startswith("I;16"):
@@ -222,7 +222,7 @@ def test_a_file_that_ends_too_early_is_refused(name: str, share: float) -> None:
 
 @pytest.mark.parametrize("name", ["TIFF of LZW", "TIFF of deflate"])
 def test_damage_in_the_middle_of_packed_samples_is_found(name: str) -> None:
-    """OpenCV alone gives what came before, and says nothing."""
+    """OpenCV alone returns the part before the damage, and reports nothing."""
     content = bytearray(WHOLE[name]())
     content[len(content) // 2 : len(content) // 2 + 60] = b"\xff" * 60
 

@@ -1,4 +1,4 @@
-"""What a network gives that is no number is told to nobody, and fails no answer; on images of any form."""
+"""Network outputs that are NaN or infinite are not returned and do not make a request fail, for images of any shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Maps of pixels: kept as runs, told as COCO's masks and as PNG; what becomes of a network's maps in pixels of an original."""
+"""Maps of pixels: kept as runs, returned as COCO masks and PNG; and how a network's maps become pixels of the original."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def fitted(width: int, height: int) -> Fitted:
 
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (90, 30), (10, 31), (32, 32)])
 def test_classes_are_where_they_are_in_the_original(width: int, height: int) -> None:
-    """Of a network that is right: its map is the original on the canvas, in cells of 4 x 4 pixels."""
+    """The network is perfect: its map is the original on the canvas, in cells of 4 x 4 pixels."""
     true: Any = np.zeros((height, width), np.float32)
     true[: height // 2, : width // 2] = 1
     image = SEMANTIC.fitted(np.repeat(true[..., None] * 255, 3, axis=2).astype(np.uint8), SIDE, SIDE)
@@ -71,7 +71,7 @@ def test_classes_are_where_they_are_in_the_original(width: int, height: int) -> 
     assert isinstance(found, ClassMap)
     assert (found.width, found.height) == (width, height)
     wrong = (found.classes.pixels != true).mean()
-    # What a cell cannot tell: half of one on each side of both edges.
+    # The resolution of a cell: half a cell on each side of both edges.
     assert wrong < 2 / 8 * max(1, max(width, height) / min(width, height)) / 2
 
 
@@ -92,7 +92,7 @@ def test_bands_of_an_original_are_what_the_whole_is(monkeypatch: pytest.MonkeyPa
 
 
 def query(label: int, score: float, top: int, bottom: int, mask: float = 0.9) -> tuple[Any, Any]:
-    """A query that sees some rows of cells."""
+    """A query whose mask covers the rows of cells from ``top`` to ``bottom``."""
     classes: Any = np.full(4, (1 - score) / 3, np.float32)
     classes[label] = score
     cells: Any = np.full((8, 8), 0.1, np.float32)
@@ -179,7 +179,7 @@ def test_a_large_original_with_many_segments_takes_seconds_at_most() -> None:
 
 @pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of pycocotools
 def test_objects_of_the_same_queries_have_masks_that_may_overlap() -> None:
-    """Each pair of a query and a class that is sure enough; the score counts how sure the mask is."""
+    """Each pair of a query and a class above the threshold counts, and the score includes the mask's own confidence."""
     head = tasks.named("InstanceSegmentation", "mask2former")
     queries = query(0, 0.9, 0, 4), query(0, 0.8, 2, 6, mask=0.7), query(3, 0.9, 0, 8)
     raw = np.stack([one for one, _ in queries]), np.stack([other for _, other in queries])

@@ -1,4 +1,4 @@
-"""Non-maximum suppression and what surrounds it gives what ultralytics gives for the same raw output."""
+"""Non-maximum suppression, and the steps around it, give what ultralytics gives for the same raw output."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_boxes_of_all_sizes_are_suppressed_as_torchvision_does(iou: float) -> No
 
 
 def make_crowd(objects: int) -> predictions.Floats:
-    """One sure box for each of so many objects in a grid, and nothing else."""
+    """Exactly one box with a high score for each of the objects, which lie in a grid."""
     centres = np.stack(np.divmod(np.arange(objects), 40)).astype(np.float32) * 12 + 8
     return np.concatenate((centres, np.full((2, objects), 8), np.linspace(0.9, 0.3, objects)[None])).astype(np.float32)
 

@@ -1,7 +1,7 @@
-"""Another model in the place of the package's answers its probe otherwise, in the server, however little either is sure of.
+"""Another model in place of the package's own answers the probe differently, in the server, however low the scores of both are.
 
-The models are never above the threshold: both answer that there is nothing. The package is made as the export makes it, the wrong
-graphs from it, and what is asked and compared is what the operator's probe asks and compares.
+The models never reach the threshold, so both answer with no detections. The package is made as the export makes it, the wrong
+graphs are derived from it, and the questions and comparisons are those of the operator's probe.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ IMAGES = [make_image(*size, seed=0) for size in SIZES]
 
 
 class Unsure:
-    """A detector as after an epoch or so: all of its scores are tiny. With its package."""
+    """A detector as after one epoch, all of whose scores are tiny, with its package."""
 
     def __init__(self, folder: Path) -> None:
         checkpoint, onnx = make_checkpoint(folder / "best.pt", mean=-8, deviation=0.3), folder / "model.onnx"
@@ -66,7 +66,7 @@ class Unsure:
         self.known = model_probe.read(self.package)
 
     def wrong(self, change: graphs.Wrong) -> bytes:
-        """Its graph after a mistake."""
+        """The package's graph after a mistake."""
         return change(self.graph, 4 + len(self.settings.labels))
 
 
@@ -81,7 +81,7 @@ def ask(triton: Server, name: str, known: Known) -> dict[str, Any]:
 
 
 def verdict(known: Known, answer: dict[str, Any]) -> str | None:
-    """Of the outputs, as if the graph were the one that is asked for."""
+    """The verdict on the outputs alone: the answer's own digest is taken as the expected one."""
     assert known.outputs is not None
     return model_outputs.compare(known.outputs, answer, answer["onnxSha256"])
 
@@ -141,7 +141,7 @@ def test_serving_code_that_confuses_colours_or_classes_is_reported(
 
 
 def answers(served: Predictor, known: Known) -> list[dict[str, Any]]:
-    """What model.py answers to the probe."""
+    """The answers of model.py to the probe."""
     from pelagos_pipelines.serving import images
 
     settings = served.settings
@@ -157,7 +157,7 @@ def answers(served: Predictor, known: Known) -> list[dict[str, Any]]:
 
 
 def outputs(served: Predictor, unsure: Unsure) -> tuple[list[Floats], list[Floats]]:
-    """For the images as they are, and with noise."""
+    """The network's outputs for the images, and for the same images with noise."""
     return served.outputs(unsure.placed), served.outputs([parity.with_noise(image) for image in unsure.placed])
 
 

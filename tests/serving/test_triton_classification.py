@@ -1,4 +1,4 @@
-"""A classification package in a real Triton answers what the training framework gives."""
+"""A classification package in a real Triton answers as the training framework does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LABELS = ("Acantharia", "Bacillariophyta", "Copepoda")
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights, scaled so that images are told apart."""
+    """Random weights, scaled so that images get different answers."""
     torch.manual_seed(0)
     model = torchvision_networks.build("mobilenet_v3_small", len(LABELS))
     canvases = np.stack([geometry.square(make_image(*size, seed), 64) for seed in range(4) for size in SIZES])

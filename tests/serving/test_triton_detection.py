@@ -69,7 +69,7 @@ def reference(checkpoint: Path) -> YOLO:
 
 
 def expect(reference: YOLO, file: Path, data: bytes) -> Detections:
-    """What a user of ultralytics sees for the file."""
+    """What a user of ultralytics gets for the file."""
     file.write_bytes(data)
     found = reference.predict(file, verbose=False, save=False)[0]
     height, width = found.orig_shape
@@ -78,7 +78,7 @@ def expect(reference: YOLO, file: Path, data: bytes) -> Detections:
 
 
 def assert_same(answer: dict[str, np.ndarray], row: int, want: Detections) -> None:
-    """Within 1 pixel and 0.01; boxes of almost equal scores may change places."""
+    """Equal within 1 pixel and 0.01; boxes with almost equal scores may come in another order."""
     count = int(answer["count"][row, 0])
     got = Detections(
         want.width,

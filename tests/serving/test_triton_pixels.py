@@ -1,4 +1,4 @@
-"""Packages of tasks that label pixels, in a real Triton: its numpy and OpenCV are others, and its answers the same."""
+"""Packages of tasks that label pixels, in a real Triton: the same answers with another numpy and OpenCV."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def served(triton: Server, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
-    """A package of each task, loaded by the name of the task."""
+    """A package of each task, loaded under the task's name."""
     found = {}
     for task, model in MODELS.items():
         uri, _ = build_packages.build(task, model(), tmp_path_factory.mktemp(task))

@@ -1,4 +1,4 @@
-"""What is made of a network's turned boxes is what ultralytics makes of them, without holding all pairs of them."""
+"""A network's turned boxes are decoded as ultralytics decodes them, without holding all pairs in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real S3-compatible server (moto), real steps. Scratch folders are the test's own; nothing of the client is replaced."""
+"""A real S3-compatible server (moto), real steps. Each test has its own scratch folder; no part of the client is replaced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from object_storage import ObjectStorage
 
 @pytest.fixture(autouse=True)
 def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder for temporary files of this test, as a pod has its own."""
+    """The folder for the test's temporary files, of which each pod has its own."""
     folder = tmp_path / "tmp"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -24,7 +24,7 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def proxy(object_storage: ObjectStorage, bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    """All requests of the test go through it."""
+    """A proxy that all requests of the test go through."""
     with proxied(object_storage.url) as made:
         monkeypatch.setenv("AWS_ENDPOINT_URL", made.url)
         yield made

@@ -1,4 +1,4 @@
-"""Reading and writing objects, and how failures of the storage are told apart and worded."""
+"""Reading and writing objects, and how failures of the storage are distinguished and reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pelagos_pipelines.storage import Bucket, ChangedError, StorageError, Storag
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds instead of minutes."""
+    """Timeouts of seconds instead of minutes."""
     monkeypatch.setattr(buckets, "TIMEOUTS", replace(buckets.TIMEOUTS, read=0.5, retries=1, retry_timeout=2))
     monkeypatch.setattr(buckets, "TRIES", 2)
 

@@ -1,4 +1,4 @@
-"""Versions removed from a store on object storage: what stays is whole, wherever the removal ends and whoever takes over."""
+"""Removing versions from a store on object storage: what remains is whole, wherever the removal stops and whoever takes over."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def store(bucket: str, proxy: Proxy) -> Bucket:
 
 @pytest.fixture
 def made(tmp_path: Path, store: Bucket) -> Made:
-    """Two versions, which share all images but one of each."""
+    """Two versions that share all images but one each."""
     source = dataset_versions.detection(tmp_path / "source", images=4)
     first = dataset_versions.write(tmp_path / "store", source)
     (source / "images/1.png").unlink()
@@ -45,7 +45,7 @@ def named(version: versions.Version) -> list[str]:
 
 
 def nobody_else() -> None:
-    """Nobody takes over."""
+    """A confirmation that always succeeds: nobody takes the store over."""
 
 
 def require_whole(version: versions.Version, store: Bucket, scratch: Path) -> None:
@@ -108,7 +108,7 @@ def test_wherever_it_ends_the_store_is_whole_and_the_next_one_finishes_it(
         again = collecting.from_bucket(store, named(first), tmp_path, nobody_else)
         assert again.kept_images == 4
         assert not [entry.path for entry in store.list("versions") if first.digest in entry.path]
-    assert ends >= 3  # what makes it a version, its other files, images
+    assert ends >= 3  # at least: the file that makes it a version, its other files, the images
 
 
 def test_who_lost_the_store_removes_nothing_more(made: Made, store: Bucket, tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_who_lost_the_store_removes_nothing_more(made: Made, store: Bucket, tmp_
 
     def confirm() -> None:
         asked[0] += 1
-        if asked[0] == 2:  # between the version and its images
+        if asked[0] == 2:  # after the version was removed, before its images are
             Lease(store, ".lease.json").take()
         lease.confirm()
 
@@ -128,14 +128,14 @@ def test_who_lost_the_store_removes_nothing_more(made: Made, store: Bucket, tmp_
 
     assert not is_there(first, store)
     assert len(store.list("blobs")) == 5
-    # Who took over may have counted on these images.
+    # The preparation that took over may have counted on these images.
     published.publish(first, store)
     for version in made:
         require_whole(version, store, tmp_path)
 
 
 def test_a_preparation_that_lost_the_store_publishes_no_version(made: Made, store: Bucket) -> None:
-    """Its images may have been removed since it looked which are there."""
+    """Its images may have been removed since it checked which are in the store."""
     first, _ = made
     collecting.from_bucket(store, named(first), first.folder.parent, nobody_else)
 

@@ -1,4 +1,4 @@
-"""Versions on object storage held against each other: of their images those that are drawn are brought, and no others."""
+"""Comparing versions on object storage downloads only those images that the comparison draws."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""On a full disk nothing half-written stays, and whoever writes says which volume is full, for which file, and what to do.
+"""On a full disk no half-written file remains, and the error says which volume is full, for which file, and what to do.
 
-The volumes are real: small ones in memory, or a ceiling for the size of files where none may be mounted.
+The volumes are real: small ones in memory, or a limit on the size of files where none may be mounted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MEBIBYTE = 1024**2
 
 @pytest.fixture
 def short(tmp_path: Path) -> Iterator[Path]:
-    """A folder in which no file may have more than a quarter of a mebibyte."""
+    """A folder in which no file may be larger than a quarter of a mebibyte."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (MEBIBYTE // 4, before[1]))
     place = tmp_path / "short"
@@ -41,7 +41,7 @@ def checkpoint(path: Path) -> None:
 
 
 def of_torch(path: Path) -> None:
-    """As strip_optimizer of ultralytics writes: torch says of a full disk what it says of any failure."""
+    """Write as ultralytics' strip_optimizer does: torch reports a full disk like any other failure."""
     import torch
 
     with disk.written(path):

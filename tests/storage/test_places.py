@@ -1,4 +1,4 @@
-"""A place on object storage: what is brought, what goes back and in which order, and who may write."""
+"""A place on object storage: what is downloaded, what is uploaded and in which order, and who may write."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # ruff: noqa: PLR0917 - the arguments of tests are fixtures
-"""Whole pipelines with every parameter on object storage; the one that is killed is a process on a disk of its own.
+"""Whole pipelines with every parameter on object storage. The step that is killed is a process with a disk of its own.
 
-What comes out is compared with the same steps on folders.
+The results are compared with those of the same steps on folders.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def source(tmp_path: Path) -> Callable[[bool], Path]:
 
 @pytest.fixture
 def upload(object_storage: ObjectStorage, bucket: str) -> Callable[[Path], None]:
-    """Puts the source into the bucket, as consoles and desktops do: with objects that stand for folders, and with their own."""
+    """Puts the source into the bucket as consoles and desktops do: with objects that stand for folders, and with hidden files."""
 
     def put(folder: Path) -> None:
         for name in ("", "train/", ".DS_Store", "__MACOSX/train/disc/x.png", "train/disc/.hidden.png"):
@@ -107,7 +107,7 @@ def start_training(disk: Path, parameters: list[str]) -> subprocess.Popen[bytes]
 
 
 def left_in(scratch: Path) -> set[str]:
-    """What steps that have ended left on the disk."""
+    """The names that finished steps left on the disk."""
     return {path.name for path in (scratch / "pelagos").iterdir()} if (scratch / "pelagos").exists() else set()
 
 
@@ -117,7 +117,7 @@ def read(storage: ObjectStorage, bucket: str, name: str) -> Any:
 
 @pytest.fixture
 def holding(proxy: Proxy) -> Iterator[list[str]]:
-    """Requests to write the history a second time are held until the test ends; their paths."""
+    """Holds back the second write of the history until the test ends. Yields the paths of held requests."""
     held: list[str] = []
     seen: list[str] = []
 
@@ -135,10 +135,10 @@ def holding(proxy: Proxy) -> Iterator[list[str]]:
 
 
 def require_alike(result: TrainingResult, report: Path, storage: ObjectStorage, bucket: str) -> None:
-    """The same report and package, byte for byte, as those on folders, which were made without an interruption."""
+    """Report and package are, byte for byte, those on folders, which were made without an interruption."""
     expected = TrainingResult.model_validate_json(report.read_text())
     model = expected.model.model_copy(update={"uri": result.model.uri})
-    # Documents say what the training has taken, and when.
+    # Documents contain the training's cost and time, which differ.
     taken: dict[str, Any] = {"cost": result.cost, "documents": result.documents}
     if expected.evidence is not None:
         assert result.evidence is not None

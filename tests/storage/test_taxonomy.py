@@ -1,4 +1,4 @@
-"""Versions that tell which taxa their classes are, in a store on object storage; what a service said is kept there."""
+"""Versions with taxa, in a store on object storage; the register's answers are kept there, too."""
 
 from __future__ import annotations
 
