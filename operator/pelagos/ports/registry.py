@@ -39,8 +39,8 @@ class DesiredModelVersion:
     tags: Mapping[str, str]
     """What the version is made from: package, digests, resource and inputs."""
     instead_of: str | None = None
-    """The version that ``alias`` must point to for anything to be created, or the alias to move; tags.NOBODY: it must not exist.
-    None: it may point to any version. A tag repeats this, so that a later pass can finish what a crash interrupted."""
+    """The version that ``alias`` must point to, or nothing is created and the alias does not move; tags.NOBODY: no version may
+    have it. None: it may point to any version. A tag repeats this, so that a later pass can finish what a crash interrupted."""
     sharing: tuple[str, ...] = ()
     """Namespaces that share their models with the one that ``tags`` name."""
 

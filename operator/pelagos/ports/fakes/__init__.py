@@ -1,1 +1,1 @@
-"""Stateful fake servers for the ports, held to the same tests as the engines."""
+"""Stateful fakes of the ports, in memory. They pass the same contract tests as the engines."""

@@ -1,4 +1,4 @@
-"""Keys in memory, and what steps do with theirs. For tests of reconcilers."""
+"""Keys in memory, and reports that are sealed as steps do it. For tests of reconcilers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class KeysFake:
-    """Implements Keys over ``known``, the key that seals first; none when it is empty."""
+    """Implements Keys over ``known``, with the key that seals first. Empty: there is no key."""
 
     def __init__(self, *known: bytes) -> None:
         self.known: tuple[bytes, ...] = known or (b"a key of a test, long as any key.",)
 
     def read(self) -> tuple[bytes, ...]:
-        """The keys."""
+        """The keys. Raises NoKeyError when there are none."""
         if not self.known:
             raise NoKeyError("authority", "there is no key")
         return self.known
@@ -29,6 +29,6 @@ class KeysFake:
 def reported(
     authority: Authority, request: RunRequest, content: Mapping[str, Any], purpose: str = REPORT
 ) -> dict[str, Any]:
-    """A report as a step of this attempt writes it."""
+    """``content`` as a step of the requested attempt would report it, with its seal."""
     environment = authority.step_environment(request.namespace, request.name, request.attempt)
     return Sealer(bytes.fromhex(environment[STEP_KEY]), request.name, request.attempt).seal(content, purpose)

@@ -1,7 +1,7 @@
 """An API server in memory. For tests of reconcilers; behaves as kube-apiserver does for a CRD with the status subresource.
 
-Defaults and prunes by the schemas of the CRDs, bumps generation and resourceVersion, rejects stale writes, notifies watchers.
-It does not refuse invalid specs: servers without CEL let those through, and reconcilers must cope.
+Applies defaults and prunes by the schemas of the CRDs, increments generation and resourceVersion, rejects stale writes, and
+notifies watchers. It does not refuse invalid specs: servers without CEL admit them, and reconcilers must cope with that.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Body = dict[str, Any]
 
 @dataclass(frozen=True)
 class Event:
-    """An event that was posted."""
+    """A Kubernetes event that was posted."""
 
     key: Key
     severity: str
@@ -35,7 +35,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Gone:
-    """The resource of this uid is no more."""
+    """The news that the resource with this uid was deleted."""
 
     key: Key
     uid: str
@@ -43,7 +43,7 @@ class Gone:
 
 @dataclass(frozen=True)
 class Backup:
-    """What the API server held at some time."""
+    """What the API server held at some time, for ``restore``."""
 
     bodies: Mapping[Key, Body]
     serial: int
@@ -51,7 +51,7 @@ class Backup:
 
 @dataclass(frozen=True)
 class Watcher:
-    """Called with changes; one that does not lag is called at once, whatever happens to watches."""
+    """Callbacks for changes and lists. A watcher without ``lags`` hears of changes at once, regardless of ``lagging``."""
 
     seen: Callable[[Resource], None]
     gone: Callable[[Key, str], None]
@@ -62,10 +62,10 @@ class Watcher:
 
 
 class ClusterFake:
-    """Implements Cluster. ``outage`` makes every call fail; ``lagging`` holds news back until ``catch_up``.
+    """Implements Cluster. ``outage`` makes every call fail; ``lagging`` holds events of watches back until ``catch_up``.
 
-    ``largest`` is the most bytes of a resource that are stored. ``status_patches`` and ``finalizer_writes`` count calls that
-    changed something, ``events`` holds what was posted.
+    ``largest`` is the size limit of a resource in bytes. ``status_patches`` counts calls that changed something,
+    ``finalizer_writes`` calls that succeeded; ``events`` has what was posted.
     """
 
     def __init__(self) -> None:
@@ -76,11 +76,11 @@ class ClusterFake:
         self.finalizer_writes = 0
         self.events: list[Event] = []
         self.tokens: dict[tuple[str, str], str] = {}
-        """Of Secrets, by namespace and name."""
+        """Tokens in Secrets, by namespace and name."""
         self.refusal: str | None = None
-        """Why whatever is made beside a resource is refused; None: it is not."""
+        """Why resources and Secrets beside a resource are refused; None: they are not."""
         self.created: Callable[[], str] = lambda: "2026-01-01T00:00:00Z"
-        """When resources are made."""
+        """The creationTimestamp of new resources."""
         self._kinds: dict[str, Kind] = {}
         self._bodies: dict[Key, Body] = {}
         self._watchers: list[Watcher] = []
@@ -88,13 +88,13 @@ class ClusterFake:
         self._serial = 0
 
     async def read(self, kind: Kind, namespace: str, name: str) -> Resource | None:
-        """The resource as it is now."""
+        """The resource as it is now; None when there is none."""
         if self.outage:
             raise OutageError("kubernetes", "connection refused")
         return self.get(Key(kind.kind, namespace, name))
 
     async def list(self, kind: Kind, namespace: str) -> tuple[Resource, ...]:
-        """All of a kind in a namespace as they are now."""
+        """All resources of a kind in a namespace as they are now."""
         if self.outage:
             raise OutageError("kubernetes", "connection refused")
         return tuple(
@@ -104,18 +104,18 @@ class ClusterFake:
         )
 
     async def create_owned(self, owner: Resource, kind: Kind, name: str, spec: Mapping[str, Any]) -> None:
-        """Make a resource that ``owner`` owns."""
+        """Create a resource that ``owner`` owns, unless one of this name exists."""
         self._allow()
         if Key(kind.kind, owner.namespace, name) not in self._bodies:
             self.create(kind, name, spec, namespace=owner.namespace, owner=owner.uid)
 
     async def issue_token(self, owner: Resource, name: str, token: str) -> None:
-        """Keep a token; one of this name is replaced."""
+        """Keep a token, in place of one of this name."""
         self._allow()
         self.tokens[owner.namespace, name] = token
 
     async def revoke_token(self, owner: Resource, name: str) -> None:
-        """Forget a token."""
+        """Remove a token. No effect when there is none."""
         self._allow()
         self.tokens.pop((owner.namespace, name), None)
 
@@ -126,7 +126,7 @@ class ClusterFake:
             raise UnboundError("kubernetes", self.refusal)
 
     async def patch_status(self, resource: Resource, patch: Mapping[str, Any]) -> Resource | None:
-        """Merge ``patch`` into status; other fields are not touched."""
+        """Merge ``patch`` into status, and touch nothing else. Raises AssertionError for what the CRD would drop."""
         body = self._find(resource)
         if body is None:
             return None
@@ -143,7 +143,7 @@ class ClusterFake:
         return self.get(resource.key)
 
     async def set_finalizers(self, resource: Resource, finalizers: tuple[str, ...]) -> Resource | None:
-        """Set metadata.finalizers, unless the resource has been changed meanwhile."""
+        """Set metadata.finalizers, unless the resource has been changed since."""
         body = self._find(resource)
         if body is None:
             return None
@@ -157,7 +157,7 @@ class ClusterFake:
         return self.get(resource.key) or from_body(resource.kind, {**body, "metadata": {**metadata, "finalizers": []}})
 
     async def delete_resource(self, resource: Resource) -> bool:
-        """Begin its deletion, unless the resource has been changed meanwhile, or is gone."""
+        """Begin to delete the resource, unless it has been changed since, or no longer exists."""
         if self.outage:
             raise OutageError("kubernetes", "connection refused")
         body = self._bodies.get(resource.key)
@@ -169,12 +169,12 @@ class ClusterFake:
     async def post_event(
         self, resource: Resource, *, severity: Literal["Normal", "Warning"], reason: str, message: str
     ) -> None:
-        """Post a Kubernetes event about the resource. One that cannot be posted is lost."""
+        """Post a Kubernetes event about the resource. During an outage it is lost."""
         if not self.outage:
             self.events.append(Event(resource.key, severity, reason, message))
 
     def get(self, key: Key) -> Resource | None:
-        """The resource as it is now."""
+        """The resource as it is now, even during an outage; None when there is none."""
         body = self._bodies.get(key)
         return from_body(self._kinds[key.kind], _copied(body)) if body is not None else None
 
@@ -192,7 +192,7 @@ class ClusterFake:
         owner: str = "",
         annotations: Mapping[str, str] | None = None,
     ) -> Resource:
-        """What a user does with ``kubectl create``."""
+        """Create a resource, as a user does with ``kubectl create``."""
         key = Key(kind.kind, namespace, name)
         if key in self._bodies:
             raise AssertionError(f"{key} exists already")
@@ -210,7 +210,7 @@ class ClusterFake:
         return self._now(key)
 
     def edit(self, key: Key, spec: Mapping[str, Any]) -> Resource:
-        """What a user does with ``kubectl patch``: merge ``spec``. Null removes a field, and its default comes back."""
+        """Merge into spec, as a user does with ``kubectl patch``. None removes a field, so that it has its default again."""
         body = self._bodies[key]
         edited = _structured(_schema(self._kinds[key.kind].spec), merge_patches.merged(body["spec"], _copied(spec)))
         if edited != body["spec"]:
@@ -219,25 +219,25 @@ class ClusterFake:
         return self._now(key)
 
     def annotate(self, key: Key, name: str, value: str) -> Resource:
-        """What a user does with ``kubectl annotate --overwrite``."""
+        """Set an annotation, as a user does with ``kubectl annotate --overwrite``."""
         body = self._bodies[key]
         annotations = {**body["metadata"].get("annotations", {}), name: value}
         self._store(key, {**body, "metadata": {**body["metadata"], "annotations": annotations}})
         return self._now(key)
 
     def lose_status(self, key: Key) -> Resource:
-        """What a restore from a backup does: spec as it was, status empty."""
+        """Empty the status and keep the rest, as a restore from a backup does."""
         self._store(key, {name: part for name, part in self._bodies[key].items() if name != "status"})
         return self._now(key)
 
     def change_status(self, key: Key, status: Mapping[str, Any]) -> Resource:
-        """A write by somebody else who may write to the status."""
+        """Change the status, as somebody else with access to it."""
         body = self._bodies[key]
         self._store(key, {**body, "status": {**body.get("status", {}), **status}})
         return self._now(key)
 
     def delete(self, key: Key, at: str = "2026-01-01T00:00:00Z") -> None:
-        """What a user does with ``kubectl delete --wait=false``."""
+        """Begin a deletion, as a user does with ``kubectl delete --wait=false``."""
         body = self._bodies[key]
         metadata = body["metadata"]
         if not metadata.get("deletionTimestamp"):
@@ -245,51 +245,51 @@ class ClusterFake:
             self._store(key, {**body, "metadata": {**metadata, **stamped}})
 
     def hold(self, key: Key, finalizer: str) -> Resource:
-        """Set finalizers of another controller, which keep the resource when it is deleted."""
+        """Add another controller's finalizer, which keeps the resource when it is deleted."""
         body = self._bodies[key]
         finalizers = [*body["metadata"].get("finalizers", ()), finalizer]
         self._store(key, {**body, "metadata": {**body["metadata"], "finalizers": finalizers}})
         return self._now(key)
 
     def remove(self, key: Key) -> None:
-        """Be rid of it, as when another operator has cleaned up after its deletion."""
+        """Delete a resource for good, as when another operator has cleaned up after it."""
         self.delete(key)
         body = self._bodies.get(key)
         if body is not None:
             self._store(key, {**body, "metadata": {**body["metadata"], "finalizers": []}})
 
     def watch(self, watcher: Watcher) -> None:
-        """List, then watch."""
+        """List everything to the watcher, then notify it of changes."""
         self._watchers.append(watcher)
         self._list(watcher)
 
     def unwatch(self, watcher: Watcher) -> None:
-        """The watcher's process has ended."""
+        """Stop notifying a watcher, as when its process has ended."""
         self._watchers = [known for known in self._watchers if known is not watcher]
 
     def catch_up(self) -> None:
-        """Tell what was held back, and everything at once from now on."""
+        """Deliver events that were held back, and hold none back from now on."""
         self.lagging = False
         news, self._news = self._news, []
         for item in news:
             self._tell(item, lagging=True)
 
     def expire(self) -> None:
-        """The watches have expired, and what was held back is lost: list again, then watch."""
+        """Let the watches expire: events that were held back are lost, and watchers get new lists."""
         self.lagging, self._news = False, []
         for watcher in tuple(self._watchers):
             if watcher.lags:
                 self._list(watcher)
 
     def restore(self, backup: Backup) -> None:
-        """Be as at the backup, resourceVersions, too, as after a restore of etcd. Watches end, as in ``expire``."""
+        """Return to the state of the backup, including resourceVersions, as after a restore of etcd. Watches ``expire``."""
         self._bodies, self._serial = dict(backup.bodies), backup.serial
         self.expire()
 
     def rebuild(self, *, keeps_status: bool = False) -> None:
-        """Be another cluster in which all resources were applied again: of other uids, without status. Watches end.
+        """Become another cluster to which all resources were applied again: with other uids, and without status. Watches end.
 
-        ``keeps_status``: a restore brought status, too.
+        ``keeps_status``: as after a restore that includes status.
         """
         for key, body in list(self._bodies.items()):
             kept = {
@@ -304,7 +304,7 @@ class ClusterFake:
         self.expire()
 
     def backup(self) -> Backup:
-        """All that is known now, for ``restore``."""
+        """The present state, for ``restore``."""
         return Backup(dict(self._bodies), self._serial)
 
     def _list(self, watcher: Watcher) -> None:
@@ -360,12 +360,12 @@ def _schema(model: type[Strict]) -> schemas.Schema:
 
 @functools.cache
 def _rendered(model: type[Strict], _sources: tuple[str, ...]) -> schemas.Schema:
-    # A source that is registered later is one more field of a spec that was rendered before.
+    # Sources are part of the cache key: one that is registered later adds a field to a schema that was rendered before.
     return schemas.structural(model)
 
 
 def _copied(value: Any) -> Any:
-    """A copy of JSON. Copying it in Python took a third of the time of simulated worlds."""
+    """A deep copy of JSON. By marshal, because copying in Python took a third of the time of simulations."""
     return marshal.loads(marshal.dumps(value))  # noqa: S302  what it has just written itself
 
 

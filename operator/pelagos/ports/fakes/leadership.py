@@ -1,4 +1,4 @@
-"""Leadership in the hands of a test."""
+"""Leadership that a test controls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class LeadershipFake:
-    """Implements Leadership: ``grant`` and ``withdraw`` tell the operator, setting ``leads`` does not, like a pause would."""
+    """Implements Leadership. ``grant`` and ``withdraw`` notify the operator; setting ``leads`` does not, as in a long pause."""
 
     def __init__(self, *, leads: bool = False) -> None:
         self.leads = leads
@@ -16,25 +16,25 @@ class LeadershipFake:
 
     @property
     def standing(self) -> str:
-        """In words."""
+        """Whether it leads, for people."""
         return "leads" if self.leads else "standby"
 
     async def start(self, gained: Callable[[], None], lost: Callable[[], None]) -> None:
-        """Begin; calls ``gained`` at once when it leads already."""
+        """Keep the callbacks. Calls ``gained`` at once if it leads already."""
         self._gained, self._lost = gained, lost
         if self.leads:
             gained()
 
     async def stop(self) -> None:
-        """Give up."""
+        """Release leadership, and note that in ``released``."""
         self.released, self.leads = True, False
 
     def grant(self) -> None:
-        """Let this operator lead."""
+        """Let this operator lead, and notify it."""
         self.leads = True
         self._gained()
 
     def withdraw(self) -> None:
-        """Let another lead."""
+        """Let another operator lead, and notify this one."""
         self.leads = False
         self._lost()

@@ -17,7 +17,7 @@ ROOT = "fake://objects"
 class ObjectsFake:
     """Implements Objects over ``files``: texts by path.
 
-    ``outage`` makes every asynchronous call fail; a store that is ``read_only`` refuses to be written to.
+    ``outage`` makes every asynchronous call fail; ``read_only`` makes ``write_json`` raise RejectedError.
     """
 
     def __init__(self) -> None:
@@ -25,21 +25,21 @@ class ObjectsFake:
         self.read_only = False
         self.files: dict[str, str] = {}
         self.written = datetime.fromtimestamp(0, UTC)
-        """All of it."""
+        """When everything was last written, for ``written_at``."""
 
     def uri(self, path: str) -> str:
-        """The path below a made-up root."""
+        """The path below an invented root."""
         return f"{ROOT}/{_checked(path)}" if path else ROOT
 
     def path(self, uri: str) -> str | None:
-        """The reverse of ``uri``."""
+        """The inverse of ``uri``; None for any other uri."""
         if uri == ROOT:
             return ""
         prefix = f"{ROOT}/"
         return uri.removeprefix(prefix) if uri.startswith(prefix) and ".." not in uri.split("/") else None
 
     async def read_json(self, path: str) -> Mapping[str, Any] | None:
-        """A JSON object; None when it is not there."""
+        """The JSON object in a file; None when there is no file."""
         self._answer()
         text = self.files.get(_checked(path))
         if text is None:
@@ -53,7 +53,7 @@ class ObjectsFake:
         return document
 
     async def read_bytes(self, path: str, *, limit: int) -> bytes | None:
-        """The content of a file; None when it is not there."""
+        """The content of a file; None when there is none."""
         self._answer()
         text = self.files.get(_checked(path))
         if text is None:
@@ -64,20 +64,20 @@ class ObjectsFake:
         return content
 
     async def names(self, path: str) -> tuple[str, ...]:
-        """Names right in a folder."""
+        """The names of a folder's files and folders."""
         self._answer()
         prefix = f"{_checked(path)}/"
         return tuple(sorted({file[len(prefix) :].split("/")[0] for file in self.files if file.startswith(prefix)}))
 
     async def write_json(self, path: str, document: Mapping[str, Any]) -> None:
-        """Put a JSON object."""
+        """Write a JSON object. Raises RejectedError if the store is ``read_only``."""
         self._answer()
         if self.read_only:
             raise RejectedError("objects", f"{path} may not be written")
         self.put(path, document)
 
     async def written_at(self, path: str) -> datetime | None:
-        """When tests say that it was written."""
+        """``written``, as tests set it, if there is something below the path."""
         self._answer()
         return self.written if self._below(_checked(path)) else None
 

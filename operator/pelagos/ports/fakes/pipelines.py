@@ -1,4 +1,4 @@
-"""A pipeline engine in memory whose runs are moved on by hand. For tests of reconcilers; keeps the engines' contract."""
+"""A pipeline engine in memory, whose runs tests advance by hand. For tests of reconcilers; keeps the engines' contract."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class FakeRun:
-    """A run and the request that made it."""
+    """A run, and the request that created it."""
 
     request: RunRequest
     run: PipelineRun
 
 
 class PipelinesFake:
-    """Implements Pipelines. Runs stay PENDING until ``start``, or start by themselves as far as ``capacity`` goes.
+    """Implements Pipelines. Runs stay PENDING until ``start``, or start by themselves within ``capacity``.
 
     ``outage`` makes every call of the port fail, and so does ``forbidden``. ``submitted`` counts calls of submit,
-    ``attempts_begun`` what started.
+    ``attempts_begun`` attempts that started.
     """
 
     def __init__(self, *, clock: Clock | None = None, capacity: Mapping[Flow, int] | None = None) -> None:
@@ -44,18 +44,18 @@ class PipelinesFake:
         self._capacity = dict(capacity or {})
 
     async def find(self, name: RunName) -> PipelineRun | None:
-        """Tell what became of a run."""
+        """The run of this name; None when it was never submitted, or has been deleted."""
         self._answer()
         known = self.runs.get(name)
         return known.run if known else None
 
     async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
-        """All runs with the label."""
+        """All runs with ``uid`` in the label."""
         self._answer()
         return tuple(known.run for known in self.runs.values() if known.request.labels.get(UID_LABEL) == uid)
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
-        """All runs."""
+        """All runs, whatever ``namespaces`` says."""
         del namespaces
         self._answer()
         known = (run.request for run in self.runs.values())
@@ -64,7 +64,7 @@ class PipelinesFake:
         )
 
     async def submit(self, request: RunRequest) -> PipelineRun:
-        """Make the run exist, exactly once per name and attempt."""
+        """Accept the run, exactly once per name and attempt."""
         self._answer()
         self.submitted += 1
         if request.flow not in FLOWS.names:
@@ -92,14 +92,14 @@ class PipelinesFake:
         self._admit()
 
     def start(self, name: RunName) -> None:
-        """Let a waiting run begin."""
+        """Let a pending run begin."""
         self._expect(name, RunState.PENDING)
         known = self.runs[name]
         known.run = replace(known.run, state=RunState.RUNNING, message="", reason=None, started_at=self._clock.now())
         self.attempts_begun += 1
 
     def succeed(self, name: RunName) -> None:
-        """Let all steps of a run end well."""
+        """Let all steps of a run succeed."""
         self._begin(name)
         self._finish(name, RunState.SUCCEEDED, "")
 
@@ -109,12 +109,12 @@ class PipelinesFake:
         self._finish(name, RunState.FAILED, message)
 
     def interrupt(self, name: RunName) -> None:
-        """Let the processes of a run vanish."""
+        """Let the processes of a run end without an outcome."""
         self._begin(name)
         self._finish(name, RunState.INTERRUPTED, "the processes of the run are gone without an outcome")
 
     def queue(self, name: RunName, queueing: Queueing) -> None:
-        """Let a run stand in a queue, or have stood in one before it began."""
+        """Put a run into a queue, or let it have been in one before it began."""
         known = self.runs[name]
         known.run = replace(known.run, queue=queueing)
         if known.run.state is RunState.PENDING:
@@ -138,7 +138,7 @@ class PipelinesFake:
             finished_at=None,
             priority=request.resources.priority,
         )
-        self.runs.pop(request.name, None)  # a further attempt queues behind the runs that wait already
+        self.runs.pop(request.name, None)  # Another attempt goes behind the runs that wait already.
         self.runs[request.name] = FakeRun(request, run)
         self.made_at[request.name] = self._clock.now()
 

@@ -1,4 +1,4 @@
-"""A model registry in memory. For tests of reconcilers; held to the same contract as MLflow's engine."""
+"""A model registry in memory. For tests of reconcilers; passes the same contract tests as MLflow's engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pelagos.ports.registry import Ownership
 
 _FORBIDDEN = "/:"
-"""MLflow refuses these in names of models; so that no test relies on more, we do."""
+"""MLflow refuses these in names of models. So does the fake, so that no test relies on more than MLflow offers."""
 
 
 @dataclass
@@ -25,7 +25,7 @@ class _Model:
 
 
 class RegistryFake:
-    """Implements Registry. ``outage`` makes every call fail, ``denied`` as for expired credentials.
+    """Implements Registry. ``outage`` makes every call fail, and ``denied`` does as with expired credentials.
 
     ``created`` counts the versions ever created.
     """
@@ -37,7 +37,7 @@ class RegistryFake:
         self._models: dict[str, _Model] = {}
 
     async def find_by_uid(self, model: str, uid: str, ownership: Ownership) -> ModelVersion | None:
-        """The version that the resource ``uid`` registered."""
+        """The version that the resource with this uid registered, under our seal."""
         found = self._model(model)
         ours = (
             version for version in found.versions.values() if version.tags.get(UID_TAG) == uid and ownership(version)
@@ -50,7 +50,7 @@ class RegistryFake:
         return self._version(found, found.aliases.get(alias))
 
     async def find_by_version(self, model: str, version: str) -> ModelVersion | None:
-        """The version by its number; None when unknown."""
+        """The version with this number; None when there is none."""
         return self._version(self._model(model), version)
 
     async def owner(self, model: str, ownership: Ownership) -> str | None:
@@ -58,13 +58,13 @@ class RegistryFake:
         return next(filter(None, map(ownership, self._model(model).versions.values())), None)
 
     async def owned(self) -> tuple[ModelVersion, ...]:
-        """All versions with the tag."""
+        """All versions with a uid in their tags."""
         self._model("")
         versions = (version for model in self._models.values() for version in model.versions.values())
         return tuple(version for version in versions if version.tags.get(UID_TAG))
 
     async def register(self, want: DesiredModelVersion, ownership: Ownership) -> ModelVersion:
-        """Make the version exist exactly once per uid, and its alias point to it when it is newly made."""
+        """Create the version, exactly once per uid, and move its alias to it if it is new."""
         if found := await self.find_by_uid(want.model, want.uid, ownership):
             return found
         if any(character in want.model for character in _FORBIDDEN) or not want.model.strip():
@@ -88,7 +88,7 @@ class RegistryFake:
         return self._version(model, number) or version
 
     async def delete_version(self, model: str, version: str) -> None:
-        """Delete the version, and the model when it was the last; no effect when it is gone."""
+        """Delete the version, and the model if it was the last one. No effect when it no longer exists."""
         found = self._model(model)
         found.versions.pop(version, None)
         found.aliases = {alias: number for alias, number in found.aliases.items() if number != version}
@@ -96,11 +96,11 @@ class RegistryFake:
             self._models.pop(model, None)
 
     def set_alias(self, model: str, alias: str, version: str) -> None:
-        """What a person does in the registry's pages."""
+        """Move an alias, as a person does in the registry's pages."""
         self._models[model].aliases[alias] = version
 
     def plant(self, model: str, tags: Mapping[str, str], *, run_id: str = "", number: str = "") -> ModelVersion:
-        """A write by somebody else who may write to the registry: a version with any tags, also instead of one that is there."""
+        """Write as somebody else with access to the registry: a version with any tags, even in place of an existing one."""
         found = self._models.setdefault(model, _Model())
         number = number or str(max((int(known) for known in found.versions), default=0) + 1)
         found.versions[number] = ModelVersion(model, number, "theirs", run_id, aliases=(), tags=dict(tags))
@@ -108,11 +108,11 @@ class RegistryFake:
         return found.versions[number]
 
     def forget(self, model: str) -> None:
-        """A deletion by somebody else who may delete there."""
+        """Delete a model, as somebody else with access to the registry."""
         self._models.pop(model, None)
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """No effect: nothing is open."""
 
     def _model(self, name: str) -> _Model:
         if self.outage:

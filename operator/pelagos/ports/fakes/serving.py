@@ -1,6 +1,6 @@
-"""An inference server in memory. For tests of reconcilers; held to the same contract as the engine of the local Triton server.
+"""An inference server in memory. For tests of reconcilers; passes the same contract tests as the engine of local Triton servers.
 
-A model is loaded as soon as it is applied, unless ``automatic`` is False: then ``finish_loading`` does it.
+A model is loaded as soon as it is applied, unless ``automatic`` is False: then a test calls ``finish_loading``.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class _Service:
 class ServingFake:
     """Implements Serving. ``outage`` makes every call fail; ``started`` counts the processes ever started.
 
-    ``missing`` holds uris of packages that apply refuses, ``predecessors`` by uid what another engine left; while ``forbidden``,
-    nothing may be removed. ``now`` is the time that changes are stamped with.
+    ``missing`` has uris of packages that apply refuses, ``predecessors`` by uid what another engine left. While ``forbidden``,
+    nothing can be removed. ``now`` becomes the ``changed_at`` of changes.
     """
 
     def __init__(self, *, automatic: bool = True) -> None:
@@ -47,7 +47,7 @@ class ServingFake:
         self._failures: dict[str, str] = {}
 
     async def observe(self, uid: str) -> ObservedService | None:
-        """Look at the endpoint; None when there is none."""
+        """The endpoint as it is now; None when there is none."""
         service = self._find(uid)
         if service is None:
             return self._left(self.predecessors[uid]) if uid in self.predecessors else None
@@ -70,18 +70,18 @@ class ServingFake:
 
     @property
     def wants(self) -> list[DesiredService]:
-        """What every endpoint was applied as last."""
+        """The DesiredService that each endpoint was applied with last."""
         return [service.want for service in self._services.values()]
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
-        """All endpoints."""
+        """All endpoints, whatever ``namespaces`` says."""
         del namespaces
         self._find("")
         wants = ((uid, service.want, service.changed_at) for uid, service in self._services.items())
         return tuple(Owned(want.name, uid, want.namespace, at) for uid, want, at in wants)
 
     async def apply(self, want: DesiredService) -> None:
-        """Start the endpoint, change it to the want, or start it again when dead."""
+        """Start the endpoint, change it to match ``want``, or start a dead one again."""
         service = self._find(want.uid)
         if service is not None and service.want.digest == want.digest and service.state is not ServiceState.DEAD:
             return
@@ -90,7 +90,7 @@ class ServingFake:
             raise RejectedError("serving", message, reason=reasons.MODEL_PACKAGE_MISSING)
         is_same = service is not None and service.want.pod_template_digest == want.pod_template_digest
         if service is not None and service.state is ServiceState.LOADED and is_same:
-            service.want = want  # Another number of servers replaces none.
+            service.want = want  # A different number of servers replaces none of them.
             return
         again = service.restarts + 1 if service is not None and service.want.digest == want.digest else 0
         self.started += 1
@@ -100,7 +100,7 @@ class ServingFake:
             self.finish_loading(want.uid)
 
     async def probe(self, uid: str) -> ProbeResult:
-        """Whether the endpoint would answer right."""
+        """A correct probe, unless no model is loaded, or ``break_answers`` was called."""
         service = self._find(uid)
         if service is None or service.state is not ServiceState.LOADED:
             return ProbeResult(correct=False, message="there is no loaded model", latency=0.0)
@@ -108,7 +108,7 @@ class ServingFake:
         return ProbeResult(correct=not service.broken, message=message, latency=0.005)
 
     async def restart(self, uid: str) -> None:
-        """Kill a server, so that ``apply`` restarts it. No effect when there is none."""
+        """Kill the server, so that ``apply`` starts it again. No effect when there is none."""
         if self._find(uid) is not None:
             self.kill(uid)
 
@@ -130,39 +130,39 @@ class ServingFake:
         self.predecessors.pop(uid, None)
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """No effect: nothing is open."""
 
     def clear(self) -> None:
-        """Be gone with all that is served, as with the cluster that it ran on."""
+        """Lose all endpoints, as when the cluster is lost."""
         self._services.clear()
 
     def kill(self, uid: str) -> None:
-        """The server's process dies."""
+        """Let the server's process die."""
         self._change(uid, ServiceState.DEAD, "the server's process is gone")
 
     def finish_loading(self, uid: str) -> None:
-        """The server has loaded the model, or refuses it when ``fail_load`` was called before."""
+        """Let the server have loaded the model, or refuse it if ``fail_load`` was called before."""
         if uid in self._failures:
             self._change(uid, ServiceState.LOAD_FAILED, self._failures[uid])
         else:
             self._change(uid, ServiceState.LOADED, "")
 
     def fail_load(self, uid: str, message: str) -> None:
-        """The server refuses the model, now and whenever it is loaded again."""
+        """Let the server refuse the model, now and whenever it is loaded again."""
         self._failures[uid] = message
         if uid in self._services:
             self._change(uid, ServiceState.LOAD_FAILED, message)
 
     def heal_load(self, uid: str) -> None:
-        """The reverse of ``fail_load``, from the next start on."""
+        """Undo ``fail_load``, from the next start on."""
         self._failures.pop(uid, None)
 
     def break_answers(self, uid: str) -> None:
-        """The server says that all is well and answers wrong, until it is restarted."""
+        """Let the server report that all is well, but answer wrong until it is restarted."""
         self._services[uid].broken = True
 
     def _left(self, predecessor: str) -> ObservedService:
-        """What there is of ours where only another engine's is: nothing."""
+        """The observation when only another engine's service exists: none of ours."""
         return ObservedService(
             digest="",
             state=ServiceState.STARTING,

@@ -1,4 +1,4 @@
-"""What the platform says of namespaces, in memory. For tests of reconcilers."""
+"""Tenant settings in memory. For tests of reconcilers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pelagos.ports.tenants import SYSTEM, Tenant
 
 
 class TenantsFake:
-    """Implements Tenants over ``known``, by namespace. ``refused`` holds messages of namespaces of which nothing can be used.
+    """Implements Tenants over ``known``, by namespace. ``refused`` has messages, by namespace, for settings that are unusable.
 
-    ``unbound`` are namespaces in which the operator has no rights. With ``apart``, a prefix belongs to one namespace.
+    In ``unbound`` namespaces the operator has no rights. With ``apart``, conflicting prefixes are refused.
     """
 
     def __init__(self) -> None:
@@ -21,7 +21,7 @@ class TenantsFake:
         self.unbound: set[str] = set()
 
     async def find(self, namespace: str) -> Tenant:
-        """The tenant settings of a namespace."""
+        """The tenant settings of a namespace; the defaults when it has none."""
         if self.outage:
             raise OutageError(SYSTEM, "the API server does not answer")
         if namespace in self.unbound:

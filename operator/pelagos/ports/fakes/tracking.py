@@ -1,4 +1,4 @@
-"""A tracking server in memory. For tests of reconcilers; held to the same contract as MLflow's engine."""
+"""A tracking server in memory. For tests of reconcilers; passes the same contract tests as MLflow's engine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 ADDRESS = "http://tracking.fake"
 PLANTED = "beef"
-"""How ids of runs that the operator did not make begin."""
+"""Prefix of the ids of runs that the operator did not create."""
 
 
 class TrackingFake:
-    """Implements Tracking. ``outage`` makes every call fail, ``denied`` as for expired credentials.
+    """Implements Tracking. ``outage`` makes every call fail, and ``denied`` does as with expired credentials.
 
     ``created`` counts the runs ever created.
     """
@@ -31,11 +31,11 @@ class TrackingFake:
 
     @property
     def uri(self) -> str:
-        """Where pipelines reach the tracking server."""
+        """An invented address."""
         return ADDRESS
 
     async def get_run(self, run_id: str) -> TrackedRun | None:
-        """The run with this id."""
+        """The run with this id; None when it does not exist."""
         self._answer()
         return self.runs.get(run_id)
 
@@ -45,12 +45,12 @@ class TrackingFake:
         return tuple(run for run in (*self.planted(), *self.made()) if run.tags.get(UID_TAG) == uid)
 
     async def owned(self) -> tuple[TrackedRun, ...]:
-        """All runs with the tag."""
+        """All runs with a uid in their tags."""
         self._answer()
         return tuple(run for run in self.runs.values() if run.tags.get(UID_TAG))
 
     async def create_run(self, want: DesiredTrackedRun, sealing: Sealing) -> TrackedRun:
-        """Make the run exist, exactly once per uid."""
+        """Create the run under our seal, exactly once per uid."""
         runs = await self.find_runs(want.uid)
         if found := next((run for run in runs if sealing.owns(run)), None):
             return found
@@ -60,7 +60,7 @@ class TrackingFake:
         return self.runs[run.id]
 
     async def seal_run(self, run_id: str, seal: str) -> None:
-        """Set our seal; no effect when the run is gone."""
+        """Set our seal on the run. No effect when it does not exist."""
         self._answer()
         if run_id in self.runs:
             self.tag(run_id, SEAL_TAG, seal)
@@ -81,26 +81,26 @@ class TrackingFake:
         return run
 
     async def set_outcome(self, run_id: str, outcome: Outcome) -> None:
-        """Set how the run stands; no effect when it is gone."""
+        """Set the run's outcome. No effect when it does not exist."""
         self._answer()
         if run_id in self.runs:
             self.runs[run_id] = replace(self.runs[run_id], outcome=outcome)
 
     async def delete_run(self, run_id: str) -> None:
-        """Delete the run; no effect when it is gone."""
+        """Delete the run. No effect when it does not exist."""
         self._answer()
         self.runs.pop(run_id, None)
 
     def made(self) -> tuple[TrackedRun, ...]:
-        """Those that the operator made."""
+        """The runs that the operator created."""
         return tuple(run for run in self.runs.values() if not run.id.startswith(PLANTED))
 
     def planted(self) -> tuple[TrackedRun, ...]:
-        """Those that others made."""
+        """The runs that others created."""
         return tuple(run for run in self.runs.values() if run.id.startswith(PLANTED))
 
     def plant(self, tags: Mapping[str, str]) -> TrackedRun:
-        """A write by somebody else who may write to the server: a run with any tags, said to be older than all others."""
+        """Write as somebody else with access to the server: a run with any tags, which counts as older than all of ours."""
         identity = f"{PLANTED}{len(self.planted()):028x}"
         run = TrackedRun(identity, "theirs", "", Outcome.RUNNING, dict(tags), {}, f"fake-artifacts:/{identity}")
         self.runs[identity] = run
@@ -112,12 +112,12 @@ class TrackingFake:
         self.runs[run_id] = replace(self.runs[run_id], tags=tags if value is None else {**tags, name: value})
 
     async def log_metric(self, run_id: str, name: str, value: float) -> None:
-        """What a pipeline does while it trains."""
+        """Set a metric, as a pipeline does while it trains."""
         run = self.runs[run_id]
         self.runs[run_id] = replace(run, metrics={**run.metrics, name: value})
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """No effect: nothing is open."""
 
     def _answer(self) -> None:
         if self.outage:

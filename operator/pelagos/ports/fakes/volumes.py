@@ -1,4 +1,4 @@
-"""A data volume in memory. For tests of reconcilers; held to the same contract as the engines."""
+"""A data volume in memory. For tests of reconcilers; passes the same contract tests as the engines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ROOT = "/fake/data"
 
 
 class VolumesFake:
-    """Implements Volumes over ``files``: contents by path. ``outage`` makes every look fail."""
+    """Implements Volumes over ``files``: contents by path. ``outage`` makes every call fail; ``looks`` counts calls."""
 
     def __init__(self) -> None:
         self.outage = False
@@ -21,11 +21,11 @@ class VolumesFake:
 
     @property
     def root(self) -> str:
-        """A made-up root."""
+        """An invented root."""
         return ROOT
 
     async def fingerprint(self, path: str) -> Fingerprint | None:
-        """Look at a file or folder; None when there is none."""
+        """The fingerprint of a file or folder; None when there is none."""
         self.looks += 1
         if self.outage:
             raise OutageError("volumes", "the volume does not answer")
