@@ -48,6 +48,7 @@ async def clean_up(how: CleanUp, resource: Resource, dependencies: Dependencies)
             f"what served was left for the cluster to remove, since we have no rights there: {error}",
         )
     except ForbiddenError as error:
+        # Raised at first: the driver reports that the deletion is blocked, and retries, so that a person can restore the rights.
         if (
             resource.deleted_at is None
             or dependencies.clock.age((resource.uid, "deleted"), resource.deleted_at) < LONGEST

@@ -221,8 +221,8 @@ async def _confirm(resource: Resource, decision: Decision, dependencies: Depende
         found = await _found(known, dependencies)
         if found is None or found.deleting:
             raise GoneError(known.key)
-        # Closes a race with the removal of versions: the Dataset first says in status which it removes, and then looks at who
-        # uses them; this resource has first said in status which one it uses. At least one of the two sees the other.
+        # Closes a race with the removal of versions (decisions/dataset/removal): the Dataset announces in status which it removes
+        # before it checks who uses them, and this resource has announced which one it uses. At least one of them sees the other.
         asked = [effect.request for effect in decision.effects if isinstance(effect, effects.SubmitRun)]
         if known is not resource and any(version_users.is_leaving(each.parameters["request"], found) for each in asked):
             raise GoneError(f"a version of {known.key}")

@@ -35,6 +35,7 @@ class FairQueue(asyncio.Queue[tuple[Key, bool]]):
         self._levels[not is_new].setdefault(key.namespace, deque()).append(key)
 
     def _get(self) -> tuple[Key, bool]:
+        # New resources always go first. They do not starve the others for long: a resource is new only until its first status.
         is_new = bool(self._levels[0])
         level = self._levels[not is_new]
         namespace = next(iter(level))

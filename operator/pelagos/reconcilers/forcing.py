@@ -101,6 +101,7 @@ class _Forced:
                 try:
                     return await member(*arguments, **named)
                 except (OutageError, RejectedError) as error:
+                    # Not after a refusal: the system works, and may grant the next call.
                     self._is_away = isinstance(error, OutageError)
             if self._system == "objects":
                 self._left.append(self._dependencies.objects.uri(arguments[0]))

@@ -25,12 +25,13 @@ logger = logging.getLogger("pelagos.loop")
 
 FIRST_BACKOFF = 1.0
 LONGEST_BACKOFF = 30.0
+"""Seconds between the first failed pass and the next one, and at most between later ones; jitter adds or takes a fifth."""
 GRACE = 3.0
 """Seconds that passes in progress have to finish when the operator stops."""
 
 
 class Loop:
-    """Takes in what the watch saw, calls the reconciler of the kind, and returns to the resource when that asks for it.
+    """Takes in what the watch reports, makes passes with the reconciler of the kind, and makes another when a pass asks for it.
 
     Everything runs in one event loop, so code between two ``await`` is never interrupted and the sets below need no lock.
     Invariants: a key is in at most one of ``_queued`` and ``_working``; ``_again`` is a subset of ``_working``.
@@ -47,7 +48,9 @@ class Loop:
         self._initialized: set[Key] = set()
         """Resources that `write_initial_status` has given a first status, and that have had no full pass yet."""
         self._alarms: dict[Key, asyncio.TimerHandle] = {}
+        """Timers that will queue a key; one per key at most."""
         self._failures: dict[Key, int] = {}
+        """Failed passes in a row; a key without failures is absent."""
         self._workers = workers
         self._tasks: list[asyncio.Task[None]] = []
         self._leading = asyncio.Event()
@@ -171,6 +174,7 @@ class Loop:
 
     async def _work(self) -> None:
         while True:
+            # Leadership cannot be lost unnoticed between these two: ``follow`` cancels workers wherever they wait.
             await self._leading.wait()
             key, _ = await self._ready.get()
             # Out of ``_queued`` before the pass begins: a change from now on must lead to another pass.
