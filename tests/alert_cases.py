@@ -1,6 +1,7 @@
-"""When each alert fires, what it then says, and when it does not. Times in minutes; series in promtool's notation, one a minute.
+"""When each alert fires, what it says then, and when it must not fire.
 
-Every case runs in a promtool unit test of its own, in which time starts at 0.
+Times are minutes; series use promtool's notation, one sample a minute. Every case runs in its own promtool unit test, in which
+time starts at 0.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Case:
-    """What is scraped, and what fires at ``at`` minutes: ``says`` is None when nothing should."""
+    """What is scraped, and what fires at minute ``at``: ``says`` is None when nothing should fire."""
 
     title: str
     alert: str

@@ -1,4 +1,4 @@
-"""Argo CD's Lua, run by a Lua 5.1 (what Argo CD embeds) with the little of the standard library that Argo CD gives it."""
+"""Runs Argo CD's Lua in Lua 5.1, the version that Argo CD embeds, with the same few standard functions that Argo CD allows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ require = function(name) if name == "os" then return os end error("not in Argo C
 
 
 def run(name: str, body: dict[str, Any]) -> Any:
-    """What a Lua file returns for an object."""
+    """The value that a Lua file returns for an object."""
     lua = lua51.LuaRuntime(unpack_returned_tuples=True)
     lua.execute(SANDBOX)
     lua.globals().obj = lua.table_from(body, recursive=True)

@@ -1,8 +1,8 @@
-"""Compares what an identity did, by the API server's audit log, with what it may do, by roles: neither may exceed the other.
+"""Compares what an identity did, by the API server's audit log, with what its roles allow: the two must be equal.
 
-Used by tests/manifests, and by hand on the log of any cluster whose audit policy holds the level Metadata:
+Used by tests/manifests, and by hand on the log of any cluster whose audit policy records the level Metadata:
 
-    python tests/audit_rbac.py AUDIT.log MANIFESTS.yaml system:serviceaccount:pelagos-system:pelagos-operator
+python tests/audit_rbac.py AUDIT.log MANIFESTS.yaml system:serviceaccount:pelagos-system:pelagos-operator
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ POLICY = {
     "omitStages": ["RequestReceived", "ResponseStarted"],
     "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}],
 }
-"""An audit policy that notes what service accounts do."""
+"""An audit policy that records requests of service accounts."""
 FORBIDDEN, CREATED = 403, 201
 
 
 @dataclass(frozen=True, order=True)
 class Act:
-    """A request. ``resource`` holds the subresource; ``name`` is empty for requests about many objects or a new one."""
+    """A request. ``resource`` includes the subresource; ``name`` is empty for requests about many objects or a new one."""
 
     group: str
     resource: str
@@ -39,7 +39,7 @@ class Act:
 
 @dataclass(frozen=True, order=True)
 class Grant:
-    """One verb on one resource; empty ``namespace``: in all, empty ``name``: on all objects."""
+    """One verb on one resource. An empty ``namespace`` means all namespaces, an empty ``name`` all objects."""
 
     group: str
     resource: str
@@ -48,21 +48,21 @@ class Grant:
     name: str
 
     def covers(self, act: Act) -> bool:
-        """Whether the act is allowed by this."""
+        """Whether this grant allows the act."""
         same = (self.group, self.resource, self.verb) == (act.group, act.resource, act.verb)
         return same and self.namespace in ("", act.namespace) and self.name in ("", act.name)
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What was done, and what of it was forbidden."""
+    """The requests that were made, and those of them that were forbidden."""
 
     done: frozenset[Act]
     forbidden: frozenset[Act]
 
 
 def trace(lines: Iterable[str], user: str) -> Trace:
-    """The acts of ``user``. Requests that are about no resource, such as discovery, are everybody's and left out."""
+    """The acts of ``user``. Requests about no resource, such as discovery, are open to everyone and left out."""
     done: set[Act] = set()
     forbidden: set[Act] = set()
     for line in lines:
@@ -83,12 +83,12 @@ def _acts(event: Mapping[str, Any], code: int) -> Iterator[Act]:
     place = (found.get("namespace", ""), name)
     yield Act(found.get("apiGroup", ""), resource, verb, *place)
     if verb == "patch" and code == CREATED:
-        # Server-side apply of what was not there: the server asks for this right too.
+        # Server-side apply of an object that did not exist: the server checks the right to create as well.
         yield Act(found.get("apiGroup", ""), resource, "create", found.get("namespace", ""), "")
 
 
 def grants(bodies: Iterable[Mapping[str, Any]], user: str) -> frozenset[Grant]:
-    """All that the bindings among ``bodies`` give to ``user``, a service account."""
+    """All rights that the bindings among ``bodies`` give to ``user``, a service account."""
     listed = list(bodies)
     roles = {_key(body): body for body in listed if body["kind"] in {"Role", "ClusterRole"}}
     found: set[Grant] = set()
@@ -119,7 +119,7 @@ def _granted(role: Mapping[str, Any], namespace: str) -> Iterator[Grant]:
 
 
 def problems(seen: Trace, given: Iterable[Grant]) -> list[str]:
-    """What was done without a right, was forbidden, or is allowed and was never done; empty when the two are the same."""
+    """Acts without a right, acts that were forbidden, and rights that were never used; empty when acts and rights are equal."""
     listed = sorted(given)
     lacking = {act for act in seen.done if not any(grant.covers(act) for grant in listed)}
     idle = [grant for grant in listed if not any(grant.covers(act) for act in seen.done)]

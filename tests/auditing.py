@@ -1,4 +1,4 @@
-"""What must be true of everything that the operator writes, whatever a test is about."""
+"""Invariants of everything that the operator writes, checked in every test that uses the simulation."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from pelagos.ports.cluster import Key, Resource
 
 CAMEL_CASE = re.compile(r"[A-Z][A-Za-z0-9]*")
 WHERE_ASKED_FOR = (CARD_COMPLETE,)
-"""Conditions that are there only where spec asks for what they are about."""
+"""Conditions that exist only where the spec asks for what they describe."""
 
 
 class Auditor:
-    """Checks every status that is written against what every kind promises; ``owned`` are its conditions by kind."""
+    """Checks every written status against the promises of all kinds; ``owned`` are the operator's conditions by kind."""
 
     def __init__(self, owned: Mapping[str, Sequence[str]]) -> None:
         self._owned = owned
         self.seen: dict[Key, list[Resource]] = {}
         self.problems: list[str] = []
-        """Not raised where they are found: that is inside of the operator, which would take them for its own."""
+        """Collected here and not raised: an exception would be raised inside the operator, which would treat it as its own."""
 
     def reasons(self, key: Key) -> list[str]:
-        """Reasons of Ready in the order in which they were seen, without repetitions."""
+        """Reasons of Ready in the order in which they appeared, without consecutive repetitions."""
         found = [ready_condition(resource)["reason"] for resource in self.seen[key] if resource.status]
         return [reason for number, reason in enumerate(found) if number == 0 or found[number - 1] != reason]
 
     def look(self, resource: Resource) -> None:
-        """Somebody wrote ``resource``."""
+        """Check ``resource``, which was just written."""
         history = self.seen.setdefault(resource.key, [])
         before = history[-1] if history and history[-1].uid == resource.uid else None
         try:
@@ -45,7 +45,7 @@ class Auditor:
         history.append(resource)
 
     def forget(self, _key: Key, _uid: str) -> None:
-        """A resource is gone."""
+        """Called when a resource was deleted. Its history is kept."""
 
     def _check(self, resource: Resource, before: Resource | None) -> None:
         status = resource.kind.status.model_validate(resource.status)
@@ -85,7 +85,7 @@ class Auditor:
 
 
 class Tracebacks(logging.Handler):
-    """Collects what the operator logs with a traceback: each is a bug."""
+    """Collects log records of the operator that carry a traceback: each one is a bug."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -97,5 +97,5 @@ class Tracebacks(logging.Handler):
 
 
 def ready_condition(resource: Resource) -> dict[str, Any]:
-    """Ready, which every status has."""
+    """The condition Ready, which every status has."""
     return next(dict(condition) for condition in resource.status["conditions"] if condition["type"] == "Ready")

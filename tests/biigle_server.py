@@ -1,4 +1,4 @@
-"""A BIIGLE server as far as volumes, their images and CSV reports go, from its source (biigle/core: routes and controllers)."""
+"""A BIIGLE server with volumes, their images and CSV reports, written from its source (biigle/core: routes and controllers)."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _PLACE = ("image_id", "filename", "image_longitude", "image_latitude")
 _ANNOTATIONS = ("annotation_label_id", *_LABEL, *_PERSON, *_PLACE, *_DRAWN)
 _LABELS = ("image_label_id", "image_id", "filename", "longitude", "latitude", *_PERSON, *_LABEL, "created_at")
 Shape = tuple[str, str, str, list[float]]
-"""Of an image, by its name: label, name of the shape, points."""
+"""One annotation of an image: label, name of the shape, points."""
 
 
 @dataclass
 class Volume:
-    """``images`` by their names; numbers follow from the order."""
+    """A volume with ``images`` by their names; their ids follow from the order."""
 
     name: str = "station"
     images: dict[str, bytes] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Volume:
 
 @dataclass
 class Biigle:
-    """A server. ``prepares``: how often a report is not there yet; ``busy``: answers with 429 before the next one."""
+    """The server. ``prepares``: how often a report is not ready yet; ``lost``: images that the server cannot deliver."""
 
     volumes: dict[int, Volume] = field(default_factory=dict)
     projects: dict[int, list[int]] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Biigle:
     numbers: Any = field(default_factory=lambda: itertools.count(500))
 
     def __call__(self, request: Request) -> Reply:
-        """Answer."""
+        """Answer one request."""
         login = base64.b64encode(f"{EMAIL}:{TOKEN}".encode()).decode()
         if request.headers.get("authorization") != f"Basic {login}":
             return Reply({"message": "Unauthenticated."}, 401)

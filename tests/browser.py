@@ -1,4 +1,4 @@
-"""Pages as people open them: in Chromium, headless."""
+"""Opens pages in headless Chromium, as people see them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 CHROMIUM = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[1] / ".venvs")) / "chromium/chromium"
 OWN = ("google.com", "googleapis.com", "gvt1.com", "gstatic.com")
-"""Whom Chromium asks for updates and the time, whatever it shows."""
+"""Hosts that Chromium contacts by itself, for updates and the time, whatever page it shows."""
 OPTIONS = (
     "--headless=new",
     "--no-sandbox",  # root has none
@@ -26,7 +26,7 @@ OPTIONS = (
 
 
 def shown(page: Path, folder: Path, *more: str) -> tuple[str, Path, set[str]]:
-    """What the page became, a picture of it, and all hosts that were asked."""
+    """Open a page; returns its final DOM, a screenshot, and all hosts that were contacted."""
     picture, log = folder / "page.png", folder / "net.json"
     command: list[str | Path] = [
         CHROMIUM,
@@ -43,7 +43,7 @@ def shown(page: Path, folder: Path, *more: str) -> tuple[str, Path, set[str]]:
 
 
 def width_on_a_phone(page: Path, folder: Path, width: int = 360) -> int:
-    """How wide a page is, in pixels, where there is room for ``width``: more than that is scrolled to the side."""
+    """The width of a page in pixels in a window ``width`` pixels wide; anything beyond that has to be scrolled sideways."""
     frame = folder / "phone.html"
     frame.write_text(
         f'<iframe src="{html.escape(page.as_uri())}" style="width:{width}px;height:800px;border:0" onload="'

@@ -1,9 +1,9 @@
-"""Writes tiny model packages with the real exporter: models of colours that need no training, one for each task.
+"""Writes tiny model packages with the real exporter: models that go by colour and need no training, one for each task.
 
-Run with the interpreter of the environment ``pipelines``: ``build_packages.py FOLDER``. Prints {task: [uri, sha256]}.
-The detector sees a 4 x 4 grid of cells and reports one box per cell whose mean red, green or blue is above the threshold. The
-segmenter does so, too; its masks are the bright pixels in these boxes. Those that label pixels take the brightest colour of each
-4 x 4 pixels, or see one object of each colour, of which the last is an extent.
+Run with the interpreter of the environment ``pipelines``: ``build_packages.py FOLDER``. Prints {task: [uri, sha256]}. The
+detector sees a 4 x 4 grid of cells and reports one box per cell whose mean red, green or blue exceeds the threshold. So does the
+segmenter; its masks are the bright pixels in these boxes. The models that label pixels take the brightest colour of each block of
+4 x 4 pixels, or report one object of each colour, of which the last is stuff.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def detector() -> onnx.ModelProto:
 
 
 def segmenter() -> onnx.ModelProto:
-    """As the detector, with one coefficient for each cell, and one prototype: the brightest colour of each 4 x 4 pixels."""
+    """The detector with one mask coefficient for each cell and one prototype: the brightest colour of each 4 x 4 pixels."""
     model, further = detector(), {"dark": np.float32(0.3)}
     nodes = [*model.graph.node]
     nodes[-1] = helper.make_node("Concat", ["batch_boxes", "scores", "ones"], ["output"], axis=1)
@@ -106,7 +106,7 @@ def _model(
 
 
 def image() -> np.ndarray:
-    """Four cells in clear colours on black, blue first."""
+    """Four cells in clear colours on black, blue first. Shape [SIDE, SIDE, 3]."""
     pixels: np.ndarray = np.zeros((SIDE, SIDE, 3), np.uint8)
     for index, (row, column, channel, value) in enumerate(
         [(0, 1, 2, 230), (2, 0, 1, 200), (3, 3, 0, 180), (1, 2, 2, 140)]

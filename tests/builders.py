@@ -1,4 +1,4 @@
-"""Specs as users write them, and observed worlds for decisions. A world that cannot be is refused: no test may start from one.
+"""Specs as users write them, and observed worlds for decisions. Impossible worlds are refused: no test may start from one.
 
 Every builder gives a usual value; a test names only what it is about.
 """
@@ -50,7 +50,7 @@ BASES: Mapping[str, Yaml] = {
     "ModelService": MODEL_SERVICE,
     "Trial": TRIAL,
 }
-"""By kind."""
+"""The usual spec of each kind."""
 
 
 class ImpossibleWorldError(Exception):
@@ -71,22 +71,22 @@ def changed(spec: Yaml, changes: Yaml) -> dict[str, Any]:
 
 
 def dataset_spec(**changes: Any) -> DatasetSpec:
-    """A Dataset for detection on a folder of the volume."""
+    """A Dataset for detection whose source is a folder of the volume."""
     return DatasetSpec.model_validate(changed(DATASET, changes))
 
 
 def training_run_spec(**changes: Any) -> TrainingRunSpec:
-    """A TrainingRun of 10 epochs with one gate, that registers its model."""
+    """A TrainingRun of 10 epochs with one gate that registers its model."""
     return TrainingRunSpec.model_validate(changed(TRAINING_RUN, changes))
 
 
 def model_service_spec(**changes: Any) -> ModelServiceSpec:
-    """A ModelService of the model of a TrainingRun."""
+    """A ModelService that serves the model of a TrainingRun."""
     return ModelServiceSpec.model_validate(changed(MODEL_SERVICE, changes))
 
 
 def make_run(state: RunState, **changes: Any) -> PipelineRun:
-    """A pipeline run that started a minute ago and, if it has, ended just now. Its name is set by the world's builder."""
+    """A pipeline run that started a minute ago and, if its state says so, ended just now. The world's builder sets its name."""
     started = None if state is RunState.PENDING else NOW - timedelta(minutes=1)
     usual = PipelineRun(
         name=RunName(""),
@@ -103,7 +103,7 @@ def make_run(state: RunState, **changes: Any) -> PipelineRun:
 
 
 def preparation_result(**changes: Any) -> dict[str, Any]:
-    """What a preparation reports."""
+    """The result that a preparation reports."""
     return {
         "version": VERSION,
         "uri": "/objects/v1",
@@ -123,7 +123,7 @@ def preparation_result(**changes: Any) -> dict[str, Any]:
 
 
 def training_result(**metrics: float | None) -> dict[str, Any]:
-    """What a training reports; ``metrics`` are those of the test split by their last name."""
+    """The result that a training reports; ``metrics`` are those of the test split, by the last part of their names."""
     found = {"mAP50": 0.8, "mAP50-95": 0.4} | metrics
     named = {f"test/{name}": value for name, value in found.items()} | {"test/mAP50/copepod": 0.7}
     package: dict[str, Any] = {"uri": "/objects/model", "onnxSha256": ONNX, "manifestSha256": MANIFEST}
@@ -134,7 +134,7 @@ def training_result(**metrics: float | None) -> dict[str, Any]:
 RECORDING = Recording(
     "records/one.json", "/objects/records/one.json", {"key": "sha256:one"}, is_kept=True, newest="records/newest.json"
 )
-"""A result that is on record."""
+"""A result that is on record in the status."""
 
 
 def make_dataset_observed(**changes: Any) -> dataset_observed.Observed:
@@ -184,7 +184,7 @@ def dataset_seen(**changes: Any) -> training_run_observed.ObservedDataset:
 
 
 def frozen_inputs(**changes: Any) -> training_run_identity.Frozen:
-    """The inputs of the usual TrainingRun, frozen; ``changes`` are those of its spec."""
+    """The frozen inputs of the usual TrainingRun; ``changes`` apply to its spec."""
     return training_run_identity.freeze(training_run_spec(**changes), dataset_version())
 
 
@@ -203,14 +203,14 @@ def make_tracked(**changes: Any) -> TrackedRun:
 
 
 def model_version(**changes: Any) -> ModelVersion:
-    """A version that a TrainingRun registered."""
+    """A model version that a TrainingRun registered."""
     tags = {PACKAGE_URI_TAG: "/objects/model", ONNX_SHA256_TAG: ONNX, MANIFEST_SHA256_TAG: MANIFEST}
     usual = ModelVersion("detector", "3", "mlflow-artifacts:/t1/artifacts/model", "t1", ("champion",), tags)
     return replace(usual, **changes)
 
 
 def make_training_observed(**changes: Any) -> training_run_observed.Observed:
-    """A TrainingRun that nothing was done for, beside a Dataset that is Ready."""
+    """A TrainingRun for which nothing was started yet, with a Ready Dataset."""
     seen = training_run_observed.Observed(
         spec=training_run_spec(),
         namespace="default",
@@ -253,7 +253,7 @@ def make_training_observed(**changes: Any) -> training_run_observed.Observed:
 
 
 def trained(**changes: Any) -> training_run_observed.Observed:
-    """A TrainingRun whose pipeline run succeeded just now; its model is not registered yet."""
+    """A TrainingRun whose pipeline run has just succeeded; its model is not registered yet."""
     usual: dict[str, Any] = {
         "frozen": frozen_inputs(),
         "tracked": make_tracked(outcome=Outcome.FINISHED),
@@ -264,7 +264,7 @@ def trained(**changes: Any) -> training_run_observed.Observed:
 
 
 def make_service(state: ServiceState, **changes: Any) -> ObservedService:
-    """An endpoint in the wanted version; its digest is set by the world's builder, unless the test names another."""
+    """An endpoint of the desired version; the world's builder sets its digest unless the test names another."""
     usual = ObservedService(
         digest="",
         state=state,
@@ -285,7 +285,7 @@ MODEL = model_service_observed.ResolvedModel("/objects/model", ONNX, MANIFEST, "
 
 
 def make_service_observed(**changes: Any) -> model_service_observed.Observed:
-    """A ModelService whose model is there and which nothing runs for yet."""
+    """A ModelService whose model exists and for which nothing runs yet."""
     seen = model_service_observed.Observed(
         spec=model_service_spec(),
         namespace="default",
@@ -333,7 +333,7 @@ def _refuse(*rules: tuple[bool, str]) -> None:
 
 
 def conditions(decision: Any) -> dict[str, tuple[str, str]]:
-    """ConditionState and reason of every verdict, by the condition's type."""
+    """State and reason of every verdict, by the condition's type."""
     return {verdict.type: (verdict.state.value, verdict.reason) for verdict in decision.verdicts}
 
 

@@ -1,4 +1,4 @@
-"""Models as a catalogue has them: ModelServices that are Ready, the TrainingRuns that made them, and the Datasets of those."""
+"""Models as a catalogue has them: Ready ModelServices, the TrainingRuns that made them, and their Datasets."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ CARD_PAGE = """# Finder
 
 Not here.
 """
-"""A model card as trainings write it, with names of classes that somebody made up to do harm."""
+"""A model card as trainings write it, with names of classes that were crafted to do harm."""
 VERSION = "sha256:" + "a1b2" * 16
 SINCE, CREATED = "2026-06-01T11:48:00Z", "2026-05-30T09:00:00Z"
 
@@ -61,7 +61,7 @@ SINCE, CREATED = "2026-06-01T11:48:00Z", "2026-05-30T09:00:00Z"
 def condition(
     kind: str, status: str = "True", reason: str = "Done", message: str = "", since: str = SINCE
 ) -> dict[str, Any]:
-    """A condition of a status."""
+    """A condition of a status, for generation 1."""
     told = {"type": kind, "status": status, "reason": reason, "message": message}
     return told | {"observedGeneration": 1, "lastTransitionTime": since}
 
@@ -69,7 +69,7 @@ def condition(
 def served(
     name: str = "plankton", namespace: str = "reef", *, catalogue: str = "Public", **changes: Any
 ) -> dict[str, Any]:
-    """A ModelService with a complete card that answers right; ``changes`` of its parts, ``card`` of its card."""
+    """A ModelService with a complete card whose probe succeeds; ``changes`` are merged into its parts, ``card`` into its card."""
     uri = f"file:///objects/models/{namespace}/{name}"
     card = {**CARD, **changes.pop("card", {})}
     created = changes.pop("created", CREATED)
@@ -104,7 +104,10 @@ def served(
 
 
 def trained(name: str = "plankton", namespace: str = "reef", **changes: Any) -> dict[str, Any]:
-    """The TrainingRun that made its model; ``changes`` of its status, ``task`` and ``architecture``, ``dataset``."""
+    """The TrainingRun of the service's model.
+
+    ``changes``: ``task``, ``architecture``, ``dataset`` and fields of its status.
+    """
     task, dataset = changes.pop("task", "Detection"), changes.pop("dataset", "frames")
     architecture = changes.pop("architecture", "yolov8n")
     status = {
@@ -153,7 +156,7 @@ def trained(name: str = "plankton", namespace: str = "reef", **changes: Any) -> 
 
 
 def collected(name: str = "frames", namespace: str = "reef", **metadata: Any) -> dict[str, Any]:
-    """The Dataset of which the newest version is the one that was trained on."""
+    """The Dataset whose newest version is the one that the model was trained on."""
     said = {
         "title": "FlowCam frames of the North Sea",
         "license": "CC-BY-4.0",
@@ -177,13 +180,13 @@ def collected(name: str = "frames", namespace: str = "reef", **metadata: Any) ->
 
 
 def written(folder: Path, content: bytes = CARD_PAGE.encode(), name: str = "model-card.md") -> dict[str, str]:
-    """A document of a model in the store, as the status of its TrainingRun names it."""
+    """Write a document of a model to ``folder``; returns its entry in the status of a TrainingRun."""
     (folder / name).write_bytes(content)
     return {"name": name, "uri": str(folder / name), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def picture(seed: int = 1, size: tuple[int, int] = (800, 500)) -> bytes:
-    """A PNG that looks like cells in water, the same for the same seed."""
+    """A PNG that looks like cells in water; equal seeds give equal bytes."""
     chance = random.Random(seed)
     water = (chance.randint(200, 225), chance.randint(215, 235), chance.randint(215, 235))
     image = Image.new("RGB", size, water)
@@ -211,7 +214,7 @@ DETECTIONS = {
         {"label": "<script>alert(1)</script>", "classId": 2, "score": 0.28, "box": [690.0, 20.0, 790.0, 120.0]},
     ],
 }
-"""What a detector says of an image of 800 x 500 pixels; somebody has named a class to do harm."""
+"""What a detector answers for an image of 800 x 500 pixels; one class name was crafted to do harm."""
 
 TASKS = (
     ("Detection", "yolov8n", "mAP50"),
@@ -226,7 +229,7 @@ _LICENSES = ("CC-BY-4.0", "MIT", "Apache-2.0", "CC0-1.0")
 
 
 def fill(cluster: MemoryCluster, models: int, *, pictures: bool = True) -> None:
-    """So many models that differ in all that they are told apart by."""
+    """Create ``models`` models that differ in task, architecture and metric."""
     for number in range(models):
         task, architecture, metric = TASKS[number % len(TASKS)]
         subject, place = _SUBJECTS[number % len(_SUBJECTS)], _PLACES[number // 3 % len(_PLACES)]

@@ -1,4 +1,4 @@
-"""Watches what the children of a sandbox take while a block runs."""
+"""Measures the memory and processor time of a sandbox's children while a block runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pelagos_pipelines.sandbox import Pool
 
 
 def seconds_of(pool: Pool) -> float:
-    """Processor time of all children that a pool has and had, and of their interpreter."""
+    """Processor seconds of the pool's interpreter and of all children that it ever had."""
     zygote = pool._zygote
     if zygote is None:
         return 0.0
@@ -22,10 +22,10 @@ def seconds_of(pool: Pool) -> float:
 
 
 class Watched:
-    """The children of a pool, looked at every few milliseconds until the end of the block."""
+    """The children of a pool, sampled every few milliseconds until the end of the block."""
 
     def __init__(self, pool: Pool) -> None:
-        """Watch the pool, which may not have begun."""
+        """Watch ``pool``, which need not have started yet."""
         self._pool = pool
         self._peak = 0
         self._used: dict[int, float] = {}
@@ -34,24 +34,24 @@ class Watched:
         self._thread = threading.Thread(target=self._watch)
 
     def __enter__(self) -> Watched:
-        """Begin to watch."""
+        """Start sampling."""
         self._look()
         self._before = dict(self._used)
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Look once more, and stop."""
+        """Take a last sample, and stop."""
         self._look()
         self._over.set()
         self._thread.join()
 
     def peak(self) -> int:
-        """Bytes of memory that the largest child has ever had."""
+        """Bytes of memory of the child that ever had most."""
         return self._peak
 
     def seconds(self) -> float:
-        """Processor time of the child that took most, in this block."""
+        """Processor seconds, within this block, of the child that used most."""
         return max((used - self._before.get(pid, 0.0) for pid, used in self._used.items()), default=0.0)
 
     def _watch(self) -> None:

@@ -1,4 +1,4 @@
-"""Looks for secrets of an installation where every user of the machine can read: in command lines."""
+"""Looks for an installation's secrets in command lines, which every user of the machine can read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LARGEST = 64 * 1024
 
 
 def secrets_of(home: Path) -> set[bytes]:
-    """What files that hold secrets, by their names, say in one piece; paths and words of ours are no secrets."""
+    """The secrets in files whose names say that they hold some. Only unbroken words count; paths and our own words do not."""
     found: set[bytes] = set()
     for folder, _, names in os.walk(home):
         for name in names:
@@ -33,7 +33,7 @@ def _is_random(value: bytes) -> bool:
 
 
 def told(secrets: set[bytes]) -> list[tuple[bytes, bytes]]:
-    """Command lines, of whatever process, that hold a secret, with the secret."""
+    """Command lines of any process that contain a secret, each with that secret."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):

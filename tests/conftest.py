@@ -1,4 +1,4 @@
-"""For all tests: what runs in one process, and that no process which they start outlives them."""
+"""Settings of all tests: what runs in one process, and a check that no process started by a test outlives it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from real_label_studio import label_studio
 
 __all__ = ["bucket", "label_studio", "object_storage"]
 
-# How long an example takes says more of the machine, which may be busy, than of the code. The examples of a usual run are always
-# the same, so that it says something of the change that is tried; a thorough one looks for new ones.
+# Example durations depend on the machine, which may be busy, so there is no deadline. A usual run always takes the same examples,
+# so that a failure points at the change under test; a thorough run looks for new ones.
 _THOROUGH = os.environ.get("PELAGOS_TEST_THOROUGH") == "1"
 hypothesis.settings.register_profile("pelagos", deadline=None, derandomize=not _THOROUGH)
 hypothesis.settings.load_profile("pelagos")
 
-# Whoever tests the embedded mode for another reason starts no gateway with it.
+# Tests of the embedded mode that are not about the gateway start none.
 os.environ.setdefault("PELAGOS_EMBEDDED_GATEWAY", "false")
-# Whoever tests the embedded mode for another reason starts no hub with it.
+# Tests of the embedded mode that are not about the hub start none.
 os.environ.setdefault("PELAGOS_EMBEDDED_HUB", "false")
 _OUTER = os.environ.get(orphans.VARIABLE, "by-hand").split(".")[0]
-# As in the pod of every step (engines/kubeflow/placement.py): threads that spin while they wait for each other only take time
-# from the tests beside them. This comes before anything imports torch.
+# As in the pod of every step (engines/kubeflow/placement.py): OpenMP threads that spin while they wait for each other take time
+# from the tests that run beside them. This must be set before anything imports torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -46,12 +46,12 @@ _TOGETHER = frozenset(
         "tenancy",
     }
 )
-"""Folders whose tests share servers that take seconds to start, and a part of a core as long as they run."""
+"""Folders whose tests share servers that take seconds to start and use part of a core while they run."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Where several processes share the work (tools/test.sh), one takes a module as a whole, or all that share a server."""
+    """With several workers (tools/test.sh), one worker takes a whole module, or all modules that share a server."""
     if config.getvalue("dist") != "loadscope":
         return None
     made = importlib.import_module("xdist.scheduler").LoadScopeScheduling(config, log)
@@ -67,13 +67,13 @@ def _scope(nodeid: str) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With PELAGOS_TEST_SHUFFLE=NUMBER, folders, modules, and tests within a module come in an order of that number."""
+    """With PELAGOS_TEST_SHUFFLE=NUMBER, shuffle folders, modules, and the tests within a module, with NUMBER as the seed."""
     if seed := os.environ.get("PELAGOS_TEST_SHUFFLE"):
         _shuffle(items, random.Random(int(seed)))
 
 
 def _shuffle(items: list[pytest.Item], numbers: random.Random) -> None:
-    """Tests that must follow each other are marked so by their module: ``IN_ORDER = True``."""
+    """Shuffle ``items``, except within modules whose tests must run in order, which say so: ``IN_ORDER = True``."""
     places = {path: (numbers.random(), numbers.random()) for path in dict.fromkeys(item.path.parent for item in items)}
     modules = {path: (places[path.parent], numbers.random()) for path in dict.fromkeys(item.path for item in items)}
     within = {
@@ -84,7 +84,7 @@ def _shuffle(items: list[pytest.Item], numbers: random.Random) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _ports_of_this_process() -> None:
-    """Each process of a run has ports of its own: a port seems free to all of them until its server listens, seconds later."""
+    """Give each worker its own range of ports: a port looks free to all workers until its server listens, seconds later."""
     try:
         from pelagos.embedded import addresses
     except ImportError:  # the environment of the data plane
@@ -95,7 +95,7 @@ def _ports_of_this_process() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_is_left_behind() -> Iterator[None]:
-    """Set up first and torn down last; each process of a run that is spread over several looks after its own."""
+    """Set up first and torn down last. Each worker of a distributed run checks its own processes."""
     mark = os.environ[orphans.VARIABLE] = f"{_OUTER}.{os.getpid()}"
     yield
     found = orphans.settled(mark)

@@ -1,4 +1,4 @@
-"""Control groups of the nodes that tests/cluster makes: unlike processes, they stay until somebody removes them."""
+"""Control groups of the nodes that tests/cluster creates: unlike processes, they stay until they are removed."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import time
 from pathlib import Path
 
 PREFIX = "pelagos-node-"
-"""Of their names; the number of the test process follows."""
+"""How their names begin; the pid of the test process follows."""
 _ROOT = Path("/sys/fs/cgroup")
 _SECONDS = 5.0
 
 
 def hierarchies() -> list[Path]:
-    """What is mounted: of version 1, with the empty one of version 2 beside them, or that of version 2."""
+    """The mounted hierarchies: those of version 1 with the empty one of version 2 beside them, or the one of version 2."""
     if (_ROOT / "cgroup.controllers").exists():
         return [_ROOT]
     return [path for path in sorted(_ROOT.glob("*")) if (path / "cgroup.procs").exists()]
 
 
 def remove(group: Path) -> None:
-    """Remove a group with those in it, as soon as their processes have ended."""
+    """Remove a group and its subgroups as soon as their processes have ended."""
     for path, _, _ in os.walk(group, topdown=False):
         deadline = time.monotonic() + _SECONDS
         while time.monotonic() < deadline:
@@ -35,7 +35,7 @@ def remove(group: Path) -> None:
 
 
 def remove_those_of_the_dead() -> None:
-    """Groups of test processes that were killed, which could not do it."""
+    """Remove groups of test processes that were killed and could not clean up."""
     for hierarchy in hierarchies():
         for group in hierarchy.glob(f"{PREFIX}*"):
             if not Path("/proc", group.name.removeprefix(PREFIX).partition("-")[0]).exists():

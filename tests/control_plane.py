@@ -55,7 +55,7 @@ class ControlPlane:
 
     @property
     def kubeconfig(self) -> Path:
-        """For kubectl, kopf and client libraries."""
+        """A kubeconfig for kubectl, kopf and client libraries."""
         return self.layout.kubeconfig
 
     @property
@@ -77,7 +77,7 @@ class ControlPlane:
             raise
 
     def is_ready(self) -> bool:
-        """Whether the API server says so."""
+        """Whether the API server reports that it is ready."""
         request = urllib.request.Request(f"{self.url}/readyz", headers={"Authorization": f"Bearer {self.token}"})
         try:
             with urllib.request.urlopen(request, timeout=5, context=self.tls()) as answer:
@@ -95,7 +95,7 @@ class ControlPlane:
                 _wait_until(partial(self._serves, spec), f"{definition['metadata']['name']} is served")
 
     def remove_crds(self, name: str = "") -> None:
-        """Delete ours, with all that was made of them, and wait until the API server no longer serves our group.
+        """Delete our definitions with all their resources, and wait until the API server no longer serves our group.
 
         With a ``name``, only this one.
         """
@@ -111,11 +111,11 @@ class ControlPlane:
         _wait_until(self._serves_no_group, "our group is gone")
 
     def definitions_left(self) -> list[str]:
-        """Names of ours that are still there. The server is reminded of those that are being deleted.
+        """Names of our definitions that still exist. Those that are being deleted are touched, so that the server looks again.
 
-        Its finalizer controller often fails at first, since the storage of a kind starts with the first question to it. When it
-        looks again before it sees what it wrote of that itself, it forgets the definition until its next resync, minutes later;
-        any other change of the definition makes it look again.
+        Its finalizer controller often fails at first, since the storage of a kind starts with the first request for it. When it
+        retries before it sees its own write, it forgets the definition until its next resync, minutes later; any change of the
+        definition makes it look again.
         """
         collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         left = [each["metadata"] for each in self.request("GET", collection)["items"] if _is_ours(each)]
@@ -131,7 +131,7 @@ class ControlPlane:
 
     @contextlib.contextmanager
     def without_rules(self) -> Iterator[None]:
-        """For a while our definitions are as a server keeps them that knows no CEL (before 1.25)."""
+        """For the block, store our definitions as a server does that knows no CEL (before 1.25)."""
         collection = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         ours = [definition for definition in self.request("GET", collection)["items"] if _is_ours(definition)]
         for definition in ours:
@@ -154,7 +154,7 @@ class ControlPlane:
         wrapper_pid = self.processes[name].pid
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             for program in Path(f"/proc/{wrapper_pid}/task/{wrapper_pid}/children").read_text(encoding="ascii").split():
-                os.killpg(int(program), sign)  # a group of its own
+                os.killpg(int(program), sign)  # the program has its own process group
             os.killpg(wrapper_pid, sign)
 
     def stop(self) -> None:
@@ -191,7 +191,7 @@ class ControlPlane:
         return True
 
     def _finalize(self, spec: dict[str, Any]) -> None:
-        """Nobody waits for the operator to clean up after what goes with its kind."""
+        """Remove the finalizers of a kind's resources: no operator runs that would finish their deletion."""
         plural, base = spec["names"]["plural"], f"/apis/{spec['group']}/{spec['versions'][0]['name']}"
         for body in self.request("GET", f"{base}/{plural}")["items"]:
             path = f"{base}/namespaces/{body['metadata']['namespace']}/{plural}/{body['metadata']['name']}"
@@ -202,7 +202,7 @@ class ControlPlane:
         return all(group["name"] != meta.GROUP for group in self.request("GET", "/apis")["groups"])
 
     def tls(self) -> ssl.SSLContext:
-        """Trusts the server's certificate."""
+        """A context that trusts the server's certificate."""
         return ssl.create_default_context(cafile=str(self.authority))
 
 

@@ -1,7 +1,7 @@
 """Both flows with one step that obeys a test: `python controllable_flows.py FOLDER` compiles them, in the pipelines environment.
 
-The step notes facts about itself and that it began, then waits for the file ``succeed`` or ``fail``. It ends at SIGTERM, but
-where there is a file ``stubborn``.
+The step records facts about itself and that it began, then waits for the file ``succeed`` or ``fail``. It ends at SIGTERM, unless
+a file ``stubborn`` exists.
 """
 
 import sys
@@ -22,7 +22,7 @@ def work(folder: str) -> None:
     import tempfile
     import time
 
-    # A container's first process ends at SIGTERM only if it says so; a pod would wait out its grace.
+    # The first process of a container ignores SIGTERM without a handler; a pod would wait for its whole grace period.
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     place = pathlib.Path(folder)

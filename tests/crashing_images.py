@@ -14,7 +14,7 @@ __all__ = ["canvas", "nothing"]
 
 
 def canvas(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """Crash for the image that says so."""
+    """Crash if the content asks for it."""
     content = file.read()
     if content == b"crash":
         ctypes.string_at(0)

@@ -1,8 +1,8 @@
-"""What tests/sources/test_cvat_server.py runs in the environment of the real SDK: it asks a server for all that the fake one has.
+"""Run by tests/sources/test_cvat_server.py in the environment of the real SDK: calls everything that the fake server offers.
 
-    cvat_sdk_program.py URL TOKEN TASK PROJECT JOB FOLDER
+cvat_sdk_program.py URL TOKEN TASK PROJECT JOB FOLDER
 
-Writes what it was told to standard output, as JSON. The SDK's models refuse answers that CVAT does not give.
+Writes the answers to standard output as JSON. The SDK's models refuse answers that CVAT does not give.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from cvat_sdk.models import (
 
 
 def main(url: str, token: str, numbers: list[int], folder: Path) -> None:
-    """Ask for everything."""
+    """Call everything."""
     task, project, job = numbers
     with make_client(url, access_token=token) as client:
         client.config.status_check_period = 0
@@ -47,7 +47,7 @@ def main(url: str, token: str, numbers: list[int], folder: Path) -> None:
         images = sorted(folder.glob("*.png"), reverse=True)
         order = {"image_quality": 95, "sorting_method": "predefined"}
         made.upload_data(images, params=order)
-        # Files that are larger than a request are sent by the resumable protocol.
+        # Files larger than one request are sent by the resumable upload protocol.
         other = client.tasks.create(TaskWriteRequest(name="pushed too"))
         address = f"{url}/api/tasks/{other.id}/data/"
         answer = DataUploader(client, max_request_size=1).upload_files(address, images, **order)

@@ -1,6 +1,6 @@
-"""A CVAT server as far as exports, uploads, tasks and annotations go, from its published description (cvat/schema.yml, 2.80).
+"""A CVAT server with exports, uploads, tasks and annotations, written from its published description (cvat/schema.yml, 2.80).
 
-tests/sources/test_cvat_server.py drives it with the real SDK, whose models refuse what the description does not say.
+tests/sources/test_cvat_server.py drives it with the real SDK, whose models refuse what the description does not allow.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Box = tuple[str, float, float, float, float]
 
 @dataclass
 class Task:
-    """``images`` by their names, in the order of frames; ``boxes`` by the names of images: label and corners."""
+    """A task. ``images`` by name, in the order of frames; ``boxes`` by names of images: label and corners."""
 
     name: str = "reef"
     images: dict[str, bytes] = field(default_factory=dict)
@@ -48,53 +48,53 @@ class Task:
     deleted: set[int] = field(default_factory=set)
     dimension: str = "2d"
     lost: set[str] = field(default_factory=set)
-    """Images that an export leaves out, as when the share that they are on is away."""
+    """Images that an export leaves out, as when the share that holds them is offline."""
     turned: dict[str, list[tuple[Box, float]]] = field(default_factory=dict)
-    """Boxes that are turned, with their angles."""
+    """Rotated boxes of an image, with their angles."""
     masks: dict[str, list[tuple[str, list[int]]]] = field(default_factory=dict)
-    """Label, and runs and corners as the server has them."""
+    """Masks of an image: the label, then runs and corners as the server stores them."""
     tags: dict[str, list[str]] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
-    """How the boxes of an image came to be, where it was not by hand."""
+    """How the boxes of an image were made, where not by hand."""
     jobs: int = 0
-    """Images of a job; 0: all."""
+    """Images in each job; 0: all in one job."""
     chunks: str = "2026-11-01T09:00:00Z"
     """When the images were changed."""
     uploads: dict[str, tuple[str, int, bytearray]] = field(default_factory=dict)
-    """By identifier, what is being uploaded: its name, its size, and what has come."""
+    """Uploads in progress by identifier: name, size, and the bytes received."""
     files: dict[str, bytes] = field(default_factory=dict)
-    """What was uploaded before the task was made of it."""
+    """Files that were uploaded before the task is created from them."""
 
 
 @dataclass
 class Cvat:
-    """A server. ``prepares``: how often a request says that it is in progress before it has ended.
+    """The server. ``prepares``: how often a request reports that it is in progress before it has ended.
 
-    ``name`` is where it thinks that it is: behind a proxy, servers often know themselves by another name than others do.
+    ``name`` is the address that the server puts into its answers: behind a proxy, servers often know another one than clients.
     """
 
     name: str = "http://cvat"
     tasks: dict[int, Task] = field(default_factory=dict)
     projects: dict[int, str] = field(default_factory=dict)
     jobs: dict[int, tuple[int, int, int]] = field(default_factory=dict)
-    """Task, and its first and last frame."""
+    """By the number of a job: its task, and its first and last frame."""
     states: dict[int, str] = field(default_factory=dict)
-    """Of jobs, where it is not ``new``."""
+    """States of jobs other than ``new``."""
     types: dict[str, str] = field(default_factory=dict)
-    """Of labels, where it is not ``any``."""
+    """Types of labels other than ``any``."""
     labels: list[str] = field(default_factory=lambda: ["crab", "fish"])
     token: str = TOKEN
     prepares: int = 1
     fails: str = ""
     page: int = 2
     busy: int = 0
-    """How many exports are refused since one is being made."""
+    """How many exports are refused because another one is being made."""
     requests: dict[str, list[Any]] = field(default_factory=dict)
     imported: list[tuple[int, Any]] = field(default_factory=list)
     numbers: Any = field(default_factory=lambda: itertools.count(100))
 
     def __call__(self, request: Request) -> Reply:
-        """Answer."""
+        """Answer one request."""
         if request.path == "/api/server/about":
             about = {
                 "name": "CVAT",
@@ -133,7 +133,7 @@ class Cvat:
         return Reply(b"", 204)
 
     def forget(self, task: int) -> None:
-        """Remove a task, with its jobs and what was asked about it."""
+        """Remove a task with its jobs and its requests."""
         del self.tasks[task]
         self.jobs = {number: job for number, job in self.jobs.items() if job[0] != task}
         self.requests = {name: asked for name, asked in self.requests.items() if asked[2:] != ["task", task]}
@@ -305,7 +305,7 @@ class Cvat:
             task.tags.setdefault(names[each["frame"]], []).append(self.labels[each["label_id"] - 1])
 
     def _data(self, request: Request, number: str) -> Reply:
-        """The four requests of which an upload is made: by the header that each has."""
+        """The four requests that make up an upload, distinguished by the header that each carries."""
         task = self.tasks[int(number)]
         if "upload-start" in request.headers:
             return Reply(b"", 202)
@@ -358,7 +358,7 @@ class Cvat:
         return Reply({"detail": "Not found."}, 404) if name in task.lost else Reply(content)
 
     def _make(self, number: int, order: list[str]) -> None:
-        """A task of what was uploaded for it, in jobs."""
+        """Create a task, split into jobs, from its uploaded files."""
         task = self.tasks[number]
         if task.files:
             task.images, task.files = {name: task.files[name] for name in order}, {}
@@ -377,7 +377,7 @@ class Cvat:
     _routes: Any = field(init=False, repr=False, default=())
 
     def __post_init__(self) -> None:
-        """The table of what it answers."""
+        """Build the table of routes."""
         things = "(projects|tasks|jobs)/([0-9]+)"
         cls = type(self)
         self._routes = (
@@ -401,7 +401,7 @@ class Cvat:
         )
 
     def project(self, number: int) -> dict[str, Any]:
-        """As the server tells it."""
+        """A project as the server's API returns it."""
         mine = [task for task in self.tasks.values() if task.project == number]
         return self._common(f"projects/{number}", number) | {
             "name": self.projects[number],
@@ -412,7 +412,7 @@ class Cvat:
         }
 
     def task(self, number: int) -> dict[str, Any]:
-        """See there."""
+        """A task as the server's API returns it."""
         task = self.tasks[number]
         return self._common(f"tasks/{number}", number) | {
             "name": task.name,
@@ -429,7 +429,7 @@ class Cvat:
         }
 
     def job(self, number: int) -> dict[str, Any]:
-        """See there."""
+        """A job as the server's API returns it."""
         of, first, last = self.jobs[number]
         return self._common(f"jobs/{number}", number) | {
             "task_id": of,
@@ -464,7 +464,7 @@ class Cvat:
         }
 
     def exported(self, kind: str, number: int, *, with_images: bool = True) -> bytes:
-        """The zip of the format."""
+        """The zip file of an export."""
         of, first, last = self.jobs[number] if kind == "jobs" else (number, 0, 10**9)
         mine = {key: task for key, task in self.tasks.items() if (task.project if kind == "projects" else key) == of}
         content, lines, frame_of_all = io.BytesIO(), list[str](), 0
@@ -506,7 +506,7 @@ def _box(box: Box, source: str, rotation: float = 0.0) -> str:
 
 
 def _mask(label: str, points: list[int], source: str) -> str:
-    """As the exporter writes it: runs, and the part of the image, whose last pixel is among the points."""
+    """A mask as CVAT's exporter writes it: runs, and the rectangle of the image, whose last pixel is included."""
     *runs, left, top, right, bottom = map(int, points)
     part = f'left="{left}" top="{top}" width="{right - left + 1}" height="{bottom - top + 1}"'
     told = f'{part} rle="{", ".join(map(str, runs))}"'
@@ -514,7 +514,7 @@ def _mask(label: str, points: list[int], source: str) -> str:
 
 
 def _require_mask(points: list[int]) -> None:
-    """What the server's page cannot draw."""
+    """Refuse masks that CVAT's own page could not draw."""
     *runs, left, top, right, bottom = points
     if any(one != int(one) for one in points) or sum(runs) != (right - left + 1) * (bottom - top + 1):
         raise ValueError("runs that are not those of the part")

@@ -46,7 +46,7 @@ def write(
     recipe: Mapping[str, Any] = RECIPE,
     captures: Mapping[str, Capture] = MappingProxyType({}),
 ) -> versions.Version:
-    """Images take the splits in turn; ``captures`` are those of some, by their paths."""
+    """Write a version whose images take the splits in turn; ``captures`` are those of some images, by their paths."""
     tree = image_sources.tree_of(source)
     inspections = integrity.inspect_tree(tree, store / "inspections.json")
     found = image_sources.read(source, task)
@@ -66,7 +66,7 @@ def write(
 
 
 def before_exclusions(version: versions.Version) -> Path:
-    """The version as it was written before versions had a list of what they leave out, in place of this one."""
+    """Rewrite the version in place as releases wrote it before versions listed what they leave out."""
     manifest: dict[str, Any] = orjson.loads((version.folder / "manifest.json").read_bytes())
     del manifest["digest"], manifest["excluded"]
     marks = orjson.loads((version.folder / "annotations.json").read_bytes())

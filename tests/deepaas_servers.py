@@ -23,7 +23,7 @@ _PASSED_ON = ("PATH", "HOME", "LANG", "TESTS_OF_PELAGOS", "OMP_NUM_THREADS", "OM
 
 
 def environment(package: Path, folder: Path, **variables: str) -> dict[str, str]:
-    """What the server of a package is told, with ``folder`` for its temporary files."""
+    """The environment variables of a package's server, with ``folder`` for its temporary files."""
     kept = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     folder.mkdir(parents=True, exist_ok=True)
     told = {"PELAGOS_PACKAGE": str(package), "PELAGOS_MANIFEST_SHA256": package.name, "PELAGOS_THREADS": "1"}
@@ -32,7 +32,7 @@ def environment(package: Path, folder: Path, **variables: str) -> dict[str, str]
 
 @dataclass
 class Server:
-    """``deepaas-run`` as a process; ``folder`` holds its temporary files and what it says."""
+    """``deepaas-run`` as a process; ``folder`` holds its temporary files and its log."""
 
     process: subprocess.Popen[bytes]
     port: int
@@ -40,11 +40,11 @@ class Server:
 
     @property
     def said(self) -> str:
-        """What it has written."""
+        """The log so far."""
         return (self.folder / "log").read_text(errors="replace")
 
     def wait(self) -> None:
-        """Until it answers."""
+        """Wait until the server answers."""
         deadline = monotonic() + PATIENCE
         while True:
             with suppress(urllib3.exceptions.HTTPError):
@@ -55,48 +55,48 @@ class Server:
             sleep(0.1)
 
     def ended(self) -> int:
-        """The exit code, when it has ended by itself."""
+        """Wait until the process has ended by itself; returns its exit code."""
         return self.process.wait(PATIENCE)
 
     def get(self, path: str) -> urllib3.BaseHTTPResponse:
-        """What it answers at a path."""
+        """The answer to a GET of a path."""
         return urllib3.request("GET", f"http://127.0.0.1:{self.port}{path}", retries=False, timeout=PATIENCE)
 
     def post(self, path: str, form: Mapping[str, Any] | None = None, accept: str = "") -> urllib3.BaseHTTPResponse:
-        """What it answers to a form: values, and files as (name, content)."""
+        """The answer to a form of values, and files as (name, content)."""
         headers = {"Accept": accept} if accept else None
         url = f"http://127.0.0.1:{self.port}/v2/models/pelagos/{path}"
         return urllib3.request("POST", url, fields=dict(form or {}), headers=headers, retries=False, timeout=PATIENCE)
 
     def send(self, body: bytes, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
-        """What it answers to a body that is sent as it is, in the place of a form with an image."""
+        """The answer to a raw body, sent where a form with an image is expected."""
         url = f"http://127.0.0.1:{self.port}/v2/models/pelagos/predict/"
         return urllib3.request("POST", url, body=body, headers=headers, retries=False, timeout=PATIENCE)
 
     def predict(self, image: bytes, accept: str = "", **form: str) -> urllib3.BaseHTTPResponse:
-        """What it answers to an image."""
+        """The answer to an image."""
         return self.post("predict/", {"image": ("image", image), **form}, accept)
 
     def uploads(self) -> list[Path]:
-        """Files that were sent and are still there."""
+        """Uploaded files that still exist."""
         return [each for each in self.folder.glob("pelagos-uploads-*/*") if each.is_file()]
 
     def workers(self) -> list[int]:
-        """Processes that compute."""
+        """Process ids of the processes that compute."""
         listed = subprocess.run(
             ["pgrep", "--parent", str(self.process.pid), "--full", "spawn_main"], capture_output=True, check=False
         )
         return [int(pid) for pid in listed.stdout.split()]
 
     def stop(self) -> int:
-        """End it, as a container is stopped; returns the exit code."""
+        """End the server as a container is stopped; returns the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(PATIENCE)
 
 
 def start(package: Path, folder: Path, **variables: str) -> Server:
-    """Start the server of a package; whoever asked stops it."""
+    """Start the server of a package; the caller stops it."""
     told, port = environment(package, folder, **variables), free_port()
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
@@ -116,7 +116,7 @@ def command(
     around: tuple[str, ...] = (),
     variables: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``deepaas-cli`` to its end."""
+    """Run ``deepaas-cli`` and wait until it has ended."""
     line = [*around, PYTHON, "-m", "pelagos_pipelines.deepaas.command", *arguments]
     told = environment(package, folder, **(variables or {}))
     return subprocess.run(line, env=told, capture_output=True, text=True, check=False, timeout=PATIENCE, cwd=folder)

@@ -1,4 +1,4 @@
-"""What people say of a dataset, with every field of spec.metadata set."""
+"""The metadata of a dataset with every field of spec.metadata set."""
 
 from __future__ import annotations
 

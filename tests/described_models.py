@@ -1,4 +1,4 @@
-"""What is known of a model that was never trained, for its documents: everything, or nothing that anybody said."""
+"""What is known of an untrained model, for its documents: with every field set, or with none that people would fill in."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def request(about: Mapping[str, Any] | None = None) -> TrainingRequest:
 def facts(
     labels: Sequence[str] = ("cod", "eel", "never seen"), about: Mapping[str, Any] | None = ABOUT, site: str = "pier"
 ) -> Facts:
-    """Of a detector whose last class no test image shows. It has intervals, slices and models that left a group out."""
+    """Facts about a detector whose last class is in no test image, with intervals, slices and models that left a group out."""
     names, metrics = TASKS[Task.DETECTION].metrics, dict[str, float | None]()
     for place, name in enumerate(names):
         metrics[of_test(name)] = 0.5 + place / 20
@@ -133,7 +133,7 @@ def facts(
 
 
 def unsaid() -> Facts:
-    """Of a model of which nobody has said anything, and that has metrics alone."""
+    """Facts about a model that has metrics, and nothing that people would fill in."""
     known = facts(about=None)
     return replace(
         known, state={"metrics": {of_test("mAP50"): None}, "at": 0.0}, counts={}, environment={}, cost=None, run=""
@@ -141,7 +141,7 @@ def unsaid() -> Facts:
 
 
 def draw(folder: Path, names: Sequence[str], side: int = 400) -> None:
-    """Figures of an evaluation, as large and as hard to pack as they come."""
+    """Draw figures of an evaluation at the largest size and of content that hardly compresses."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(3)
     for name in names:

@@ -1,4 +1,4 @@
-"""Event files as the real TensorBoard reads them, in its own environment."""
+"""Reads event files with the real TensorBoard, in its own environment."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ print(json.dumps({"scalars": scalars, "images": images}))
 
 
 def read(place: Path) -> dict[str, Any]:
-    """``scalars``: [step, value, time] by tag; ``images``: [step, width, height, bytes]; of a file, or of all in a folder."""
+    """``scalars``: [step, value, time] by tag; ``images``: [step, width, height, bytes]; of one file, or of all in a folder."""
     done = subprocess.run(
         [TENSORBOARD / "bin" / "python", "-c", _PROGRAM, place], stdout=subprocess.PIPE, check=True, text=True
     )

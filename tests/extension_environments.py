@@ -1,4 +1,4 @@
-"""Environments of somebody who runs Pelagos with extensions: those of `make install`, with one more package in two of them."""
+"""The environments of an installation with extensions: those of `make install`, with one more package in two of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).with_name("extension_example")
 
 
 def make(folder: Path) -> Path:
-    """Environments in ``folder`` in which `extension_example` is installed for the operator and for steps; returns it."""
+    """Make environments in ``folder`` with `extension_example` installed for the operator and for steps; returns ``folder``."""
     packages = folder / "packages"
     packages.mkdir(parents=True)
     (packages / PACKAGE.name).symlink_to(PACKAGE)
@@ -23,7 +23,7 @@ def make(folder: Path) -> Path:
 
 
 def _with_package(environment: Path, base: Path, packages: Path) -> None:
-    """An environment with all that ``base`` has, and what is in ``packages``."""
+    """Make an environment that has everything in ``base`` and the packages in ``packages``."""
     (environment / "bin").mkdir(parents=True)
     (environment / "bin" / "python").symlink_to((base / "bin" / "python").resolve())
     (environment / "pyvenv.cfg").write_text((base / "pyvenv.cfg").read_text(encoding="utf-8"), encoding="utf-8")

@@ -1,7 +1,8 @@
 """A fake FAIR EVA server: it answers as the published API of FAIR EVA 1.5 does, and fails as the real one was seen to.
 
-``POST /v1.0/rda/rda_all`` and ``POST /v1.0/rda/rda_<id>`` with ``{id, repo, api_endpoint, lang}``. Answers are by the id that was
-asked for, beside ``evaluator_logs``. Where an indicator fails, the call for all answers 500, and its own 422 with the name ERROR.
+``POST /v1.0/rda/rda_all`` and ``POST /v1.0/rda/rda_<id>`` with ``{id, repo, api_endpoint, lang}``. Answers are keyed by the
+requested id, beside ``evaluator_logs``. If an indicator fails, the call for all answers 500, and its own call 422 with the name
+ERROR.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pelagos_contract.fair.indicators import INDICATORS, PRINCIPLES, Indicator
 
 
 class FairEva:
-    """``points`` of indicators by their codes, 100 of others; ``failing`` cannot be evaluated; ``raw`` is answered as it is."""
+    """``points`` by codes of indicators, 100 for others; ``failing`` cannot be evaluated; ``raw`` replaces the whole answer."""
 
     def __init__(self) -> None:
         self.points: dict[str, float] = {}
@@ -30,7 +31,7 @@ class FairEva:
         points = self.points.get(indicator.code, 100)
         weight = {"weight": indicator.weight} if weighted else {}
         return {
-            # The call for all gives the name of the method, that for one the name in capitals.
+            # The call for all gives the method's name; the call for one gives that name in capitals.
             "name": indicator.method if weighted else indicator.method.upper(),
             "msg": [{"message": ["found", {"message": f"of {indicator.code}", "points": points}], "points": points}],
             "points": points,
@@ -56,7 +57,7 @@ class FairEva:
 
 @contextmanager
 def serving(service: FairEva) -> Iterator[FairEva]:
-    """The service, at its address."""
+    """Serve ``service``; yields it with its address set."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -74,7 +75,7 @@ def serving(service: FairEva) -> Iterator[FairEva]:
             self.wfile.write(content)
 
         def log_message(self, *_: Any) -> None:
-            """Say nothing."""
+            """Write no log."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)

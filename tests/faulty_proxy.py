@@ -1,6 +1,6 @@
-"""A proxy before a real HTTP server that speaks TLS when asked to, and fails as services and networks do.
+"""A proxy before a real HTTP server that can speak TLS, and that fails as services and networks do.
 
-Only the standard library, so that tests of both planes share it. Without a fault, requests pass as they are.
+Only the standard library, so that tests of both planes share it. Without a fault, requests pass unchanged.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Fault:
 
 @dataclass
 class Proxy:
-    """Passes requests on, or fails them as ``fault`` says of (method, path with query)."""
+    """Passes requests on, or fails them as ``fault`` says for (method, path with query)."""
 
     target: str
     url: str = ""
     fault: Callable[[str, str], Fault | None] = lambda method, path: None
     authorization: str = ""
-    """What the header Authorization must be, when it is not empty; other requests get 401 and their own header quoted."""
+    """The required value of the header Authorization, unless empty; other requests get 401 with their own header quoted."""
     seen: list[tuple[str, str]] = field(default_factory=list)
     """Every request, in order."""
 
@@ -72,7 +72,7 @@ class _Server(ThreadingHTTPServer):
         self.proxy = proxy
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that gives up on us is part of the test."""
+        """Stay silent: a client that closes its connection early is part of the test."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -133,7 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Write no log."""
 
 
 @contextmanager
@@ -144,7 +144,8 @@ def proxied(target: str, certificate: tuple[Path, Path] | None = None) -> Iterat
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)
-        # The handshake is for the connection's thread: a client that refuses the certificate must not end the server's loop.
+        # The handshake belongs to the connection's thread: a client that refuses the certificate must not block or end the accept
+        # loop.
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     proxy.url = f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -159,14 +160,14 @@ def proxied(target: str, certificate: tuple[Path, Path] | None = None) -> Iterat
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority of a test: ``file`` is its certificate, ``server`` a certificate for 127.0.0.1 with its key."""
+    """A test's certificate authority: ``file`` is its certificate, ``server`` a certificate for 127.0.0.1 with its key."""
 
     file: Path
     server: tuple[Path, Path]
 
 
 def make_authority(folder: Path, name: str = "test") -> Authority:
-    """Make one with OpenSSL."""
+    """Make an authority with OpenSSL."""
     folder.mkdir(parents=True, exist_ok=True)
     ca, ca_key, cert, key = (str(folder / part) for part in ("ca.pem", "ca.key", "server.pem", "server.key"))
     new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-x509", "-days", "2"]

@@ -1,4 +1,4 @@
-"""ONNX models as others bring them: small ones that work, and ways to be none that is taken. For both planes' tests."""
+"""ONNX models as others bring them: small ones that work, and ones that must be refused. For both planes' tests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def model(
 
 
 def classifier(size: int | str = 64, *, logits: bool = True, classes: int = 2) -> onnx.ModelProto:
-    """Tells red from green by the mean colour of the image, of values from 0 to 1: `shapes` are discs or squares by it."""
+    """A classifier that tells red from green by the image's mean colour, for values from 0 to 1."""
     weights: Any = np.zeros((3, classes), np.float32)
     weights[0, 0] = weights[1, 1] = 400.0
     nodes = [
@@ -60,7 +60,7 @@ def detector(
     score: float = 1.0,
     order: Sequence[int] = (0, 1, 2),
 ) -> onnx.ModelProto:
-    """Finds a box in every 8 x 8 pixels, of a size and with scores that depend on their mean colour."""
+    """A detector with a box in every 8 x 8 pixels, whose size and scores depend on their mean colour."""
     rows = 4 + classes
     mix = np.random.default_rng(0).normal(0, 3, (rows, 3, 1, 1)).astype(np.float32)
     factors = np.array([reach] * 4 + [score] * classes, np.float32).reshape(1, rows, 1)
@@ -77,14 +77,14 @@ def detector(
 
 
 def saved(made: onnx.ModelProto, path: Path) -> Path:
-    """As a file."""
+    """Write the model to a file; returns ``path``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(made.SerializeToString())
     return path
 
 
 def looping() -> onnx.ModelProto:
-    """Runs for ever."""
+    """A model that runs forever."""
     body = helper.make_graph(
         [
             helper.make_node("Identity", ["again"], ["more"]),
@@ -106,14 +106,14 @@ def looping() -> onnx.ModelProto:
 
 
 def foreign_operator() -> onnx.ModelProto:
-    """Calls what only its author's library has."""
+    """A model that calls an operator of its author's library."""
     made = model([helper.make_node("Steal", ["images"], ["found"], domain="evil")], {}, (1, 3, 64, 64), (1, 2))
     made.opset_import.append(helper.make_opsetid("evil", 1))
     return made
 
 
 def outside() -> onnx.ModelProto:
-    """Has its weights in another file: one of this machine."""
+    """A model whose weights are in another file, on this machine."""
     made = classifier()
     weights = made.graph.initializer[0]
     weights.ClearField("raw_data")
@@ -123,7 +123,7 @@ def outside() -> onnx.ModelProto:
 
 
 def huge() -> onnx.ModelProto:
-    """Asks for 400 GB while it runs."""
+    """A model that asks for 400 GB while it runs."""
     nodes = [
         helper.make_node("ConstantOfShape", ["shape"], ["zeros"]),
         helper.make_node("ReduceSum", ["zeros"], ["nothing"], keepdims=0),
@@ -135,20 +135,20 @@ def huge() -> onnx.ModelProto:
 
 
 def two_outputs() -> onnx.ModelProto:
-    """Boxes and scores apart."""
+    """A model with boxes and scores as separate outputs."""
     made = classifier()
     made.graph.output.append(helper.make_tensor_value_info("mean", TensorProto.FLOAT, ["batch", 3, 1, 1]))
     return made
 
 
 def half() -> onnx.ModelProto:
-    """Of half precision."""
+    """A model in half precision."""
     nodes = [helper.make_node("GlobalAveragePool", ["images"], ["found"])]
     return model(nodes, {}, (1, 3, 64, 64), (1, 3, 1, 1), kind=TensorProto.FLOAT16)
 
 
 def choosing() -> onnx.ModelProto:
-    """A detector that gives the boxes alone that it is sure of: as many as it likes."""
+    """A detector that returns only the boxes it is sure of, so their number varies."""
     made = detector(64)
     made.graph.node[-1].output[0] = "all"
     made.graph.node.extend(
@@ -163,7 +163,7 @@ def choosing() -> onnx.ModelProto:
 
 
 def undefined() -> onnx.ModelProto:
-    """A classifier whose output is no number for what is not all of one color."""
+    """A classifier whose output is NaN for images of more than one colour."""
     made = classifier()
     made.graph.node[-1].output[0] = "plain"
     made.graph.node.extend(

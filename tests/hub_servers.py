@@ -1,4 +1,4 @@
-"""The hub on a port of this machine, for browsers, and a browser that notes what it was not to do."""
+"""Serves the hub on a port of this machine, for a browser that records forbidden actions of its pages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PERSON = Person("a" * 16, "Alice Seashore")
 
 @contextlib.contextmanager
 def listening(site_of: Any) -> Iterator[str]:
-    """Serve the hub that ``site_of(url)`` makes; yields its address."""
+    """Serve the hub that ``site_of(url)`` creates; yields its address."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
@@ -47,7 +47,7 @@ def listening(site_of: Any) -> Iterator[str]:
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium, which reaches nothing but this machine."""
+    """Debian's Chromium, which can reach only this machine."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=str(CHROMIUM),
@@ -64,7 +64,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Watched:
-    """A page, and what it did that no page of ours may do: hosts it asked, reports of its policy, errors of scripts."""
+    """A page with its violations: other hosts that it contacted, reports of its content security policy, errors of scripts."""
 
     def __init__(self, browser: Browser, url: str, **options: Any) -> None:
         self.context = browser.new_context(**options)
@@ -82,12 +82,12 @@ class Watched:
             self.strangers.append(request.url)
 
     def open(self, path: str) -> Page:
-        """Go there, and wait until nothing is loaded any more."""
+        """Go to ``path``, and wait until no request is in progress."""
         self.page.goto(self.url + path, wait_until="networkidle")
         return self.page
 
     def picture(self, to: Path) -> None:
-        """Of the whole page."""
+        """Take a screenshot of the whole page."""
         self.page.screenshot(path=to, full_page=True)
 
 
@@ -95,18 +95,18 @@ class AnsweringModel(BaseHTTPRequestHandler):
     """A model server that gives every image the same answer, as Triton does over HTTP."""
 
     def do_GET(self) -> None:
-        """Ready."""
+        """Report that the model is ready."""
         self._say(b"")
 
     def do_POST(self) -> None:
-        """What ``server.answer`` has."""
+        """Answer with ``server.answer``."""
         self.rfile.read(int(self.headers["Content-Length"]))
         text = json.dumps(self.server.answer)  # type: ignore[attr-defined]  # set by answering
         output = {"name": "prediction", "datatype": "BYTES", "shape": [1, 1], "data": [text]}
         self._say(json.dumps({"outputs": [output]}).encode())
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Write no log."""
 
     def _say(self, content: bytes) -> None:
         self.send_response(200)
@@ -132,7 +132,7 @@ def answering(answer: object) -> Iterator[str]:
 def attempted(
     site: Site, http: str, name: str = "try-plankton-1", *, seconds: float = 521.0, phase: str = "Open"
 ) -> str:
-    """A trial of reef/plankton by PERSON; the number of a session of theirs that has its token."""
+    """Begin a trial of reef/plankton for PERSON; returns the number of the session that has its token."""
     number, session = site.hub.sessions.begin(PERSON)
     expires = (site.clock.now() + timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")
     body = {
@@ -161,8 +161,8 @@ def attempted(
 
 
 def barriers(page: Page) -> list[str]:
-    """What axe finds, with the elements that it finds it in."""
-    # Past the policy, which is for pages and not for who looks at them: as the inspector of a browser does it.
+    """Violations that axe finds, with their elements."""
+    # Evaluated outside of the page's policy, which is for pages and not for inspectors: as a browser's developer tools do it.
     page.evaluate(AXE.read_text(encoding="utf-8"))
     found = json.loads(page.evaluate("axe.run().then((done) => JSON.stringify(done.violations))"))
     return [f"{each['id']}: {node['html'][:200]}" for each in found for node in each["nodes"]]

@@ -1,4 +1,4 @@
-"""A hub in this process, asked over HTTP as a browser would: ``Site`` keeps cookies; forms carry what the last page had."""
+"""A hub in this process, asked over HTTP as by a browser: clients keep cookies; forms carry the fields of the last page."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ class Site:
 
     @property
     def hub(self) -> Hub:
-        """What its pages use."""
+        """The hub behind its pages."""
         hub: Hub = self.app.state.hub
         return hub
 
     def signed_in(self, person: Person) -> httpx2.AsyncClient:
-        """A browser in which ``person`` has logged in."""
+        """A browser in which ``person`` is logged in."""
         number, _ = self.hub.sessions.begin(person)
         return self.visitor(cookies={sessions.cookie_name(self.hub.settings): number})
 
     def visitor(self, **more: Any) -> httpx2.AsyncClient:
-        """A browser of its own."""
+        """A browser without a session."""
         transport = httpx2.ASGITransport(self.app, raise_app_exceptions=False)
         return httpx2.AsyncClient(transport=transport, base_url=self.hub.settings.origin, **more)
 
@@ -70,6 +70,6 @@ def hidden(page: str, name: str = "csrf") -> str:
 
 
 def service(name: str, namespace: str = "reef", *, publish: str = "Public", **status: Any) -> dict[str, Any]:
-    """A ModelService that is Ready, in a catalogue unless it is Private."""
+    """A Ready ModelService, in a catalogue unless it is Private."""
     made = catalogued.served(name, namespace, catalogue=publish)
     return {**made, "status": {**made["status"], **status}}

@@ -20,7 +20,7 @@ from pelagos_pipelines.sources import volume
 
 
 def photo(path: Path, width: int = 40, height: int = 30, *, seed: int = 0, orientation: int | None = None) -> Path:
-    """An encoded image with noise of its own; ``orientation`` is the EXIF tag."""
+    """Write an encoded image of noise; ``orientation`` is the EXIF tag."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng([seed, width, height]).integers(0, 256, (height, width, 3), np.uint8)
     image = Image.fromarray(noise)
@@ -32,14 +32,14 @@ def photo(path: Path, width: int = 40, height: int = 30, *, seed: int = 0, orien
 
 
 def text(path: Path, content: str) -> Path:
-    """A text file in folders that need not exist."""
+    """Write a text file, and create its folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content, encoding="utf-8")
     return path
 
 
 def document(path: Path, content: object) -> Path:
-    """A JSON file."""
+    """Write a JSON file."""
     return text(path, json.dumps(content))
 
 
@@ -54,7 +54,7 @@ def coco(
 
 
 def tree_of(root: Path) -> SourceFiles:
-    """The files of a source."""
+    """The files of the source below ``root``."""
     return volume.collect(VolumeSource(path="."), root)
 
 
@@ -66,7 +66,7 @@ def read(root: Path, task: Task = Task.DETECTION, name: str = "Auto") -> Collect
 
 
 def folders_of(root: Path, *folders: str) -> None:
-    """An image in each folder."""
+    """Write one image to each folder."""
     for number, folder in enumerate(folders):
         photo(root / folder / "a.png", seed=number)
 
@@ -74,7 +74,7 @@ def folders_of(root: Path, *folders: str) -> None:
 def read_folders(
     root: Path, class_folder: ClassFolder | None, name: str = "Auto", level: int | str | None = None
 ) -> Collection:
-    """Read classes by folder, with what is judged after labels."""
+    """Read classes by folder, with the checks that follow once labels are known."""
     tree = tree_of(root)
     asked = Asked(Task.CLASSIFICATION, class_folder, level)
     found = registry.read(registry.choose(name, tree, Task.CLASSIFICATION), tree, lambda _: (1, 1), asked)
@@ -82,7 +82,7 @@ def read_folders(
 
 
 def upright_size(path: Path) -> tuple[int, int] | None:
-    """As training, evaluation and serving decode it."""
+    """The size that training, evaluation and serving see when they decode the image."""
     from pelagos_pipelines.serving import decoding, images
 
     try:

@@ -34,7 +34,7 @@ class Installation:
     home: Path
 
     def environment(self) -> dict[str, str]:
-        """What the user's shell has set."""
+        """The environment variables of the user's shell."""
         variables = {
             "PELAGOS_HOME": self.home,
             "PELAGOS_ENVIRONMENTS": ENVIRONMENTS,
@@ -43,7 +43,7 @@ class Installation:
         return {**os.environ, **{name: str(value) for name, value in variables.items()}}
 
     def run(self, *command: str | Path, text: str | None = None, check: bool = True, seconds: float = 600) -> str:
-        """Run a program; fails with what it printed."""
+        """Run a program; fails with its output."""
         done = subprocess.run(
             [str(word) for word in command],
             check=False,
@@ -52,7 +52,7 @@ class Installation:
             capture_output=True,
             text=True,
             timeout=seconds,
-            umask=0,  # the careless one of some users
+            umask=0,  # the permissive umask of some users
         )
         if check and done.returncode != 0:
             pytest.fail(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
@@ -71,7 +71,7 @@ class Installation:
         return self.kubectl("apply", "-f", "-", text=yaml.safe_dump_all(resources))
 
     def get(self, kind: str, name: str) -> Any:
-        """A resource."""
+        """A resource as JSON."""
         return json.loads(self.kubectl("get", kind, name, "-o", "json"))
 
     def wait_ready(self, kind: str, name: str, seconds: int = 300) -> Any:
@@ -84,7 +84,7 @@ class Installation:
         return body
 
     def wait(self, what: str, holds: Callable[[], Any], seconds: float = HEALING_SECONDS) -> Any:
-        """Wait until ``holds`` gives something true; returns it."""
+        """Wait until ``holds`` returns something true; returns that."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             found = holds()
@@ -99,7 +99,7 @@ class Installation:
         return int(state["parts"][name]["pid"] or 0)
 
     def processes(self, *words: str) -> list[int]:
-        """Processes of this installation whose command line holds all ``words``."""
+        """Processes of this installation whose command line contains all ``words``."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -112,20 +112,20 @@ class Installation:
         return sorted(found)
 
     def open_to_others(self) -> list[str]:
-        """What other users of the machine could reach of the home folder, but for the given data, and of what lies elsewhere."""
-        # os.walk, because folders may vanish meanwhile.
+        """Paths that other users of the machine can access: in the home folder, except the given data, and temporary files."""
+        # os.walk, because folders may vanish during the walk.
         inside = {Path(folder, name) for folder, *names in os.walk(self.home) for each in names for name in each}
         found = {path for path in inside if (self.home / "data") not in (path, *path.parents)}
         found |= {path for process in self.processes() for path in _temporary_files(process)}
         return sorted(str(path) for path in {self.home, *found} if _is_open(path))
 
     def close_to_others(self, folder: Path) -> None:
-        """As whatever Pelagos itself wrote: for what a test puts below the home folder."""
+        """Take others' access away, as Pelagos does for its own files: for what a test puts below the home folder."""
         for path in (folder, *folder.rglob("*"), *(each for each in folder.parents if self.home in each.parents)):
             path.chmod(path.stat().st_mode & 0o700)
 
     def kill(self, process: int) -> None:
-        """kill -9."""
+        """Send SIGKILL."""
         os.kill(process, signal.SIGKILL)
 
     def tracked_runs(self) -> list[Mapping[str, Any]]:
@@ -151,7 +151,7 @@ class Installation:
 
 
 def _temporary_files(process: int) -> set[Path]:
-    """Those outside of the home folder that a process has open or mapped: shared memory, sockets, files."""
+    """Files outside of the home folder that a process has open or mapped: shared memory, sockets, files."""
     named = set()
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{process}/maps").read_text(errors="replace").splitlines():
@@ -159,7 +159,7 @@ def _temporary_files(process: int) -> set[Path]:
         for link in Path(f"/proc/{process}/fd").iterdir():
             named.add(link.readlink())
     temporary = {path for path in named if path.is_relative_to("/dev/shm") or path.is_relative_to("/tmp")}
-    # The programs that run may lie below /tmp, too, and are no secrets. Nothing else is passed over.
+    # Programs may lie below /tmp, too, and are no secrets. Nothing else is left out.
     programs = (ENVIRONMENTS, Path(sys.base_prefix), upstream.cache())
     return {path for path in temporary if not any(map(path.is_relative_to, programs))}
 
@@ -189,7 +189,7 @@ def training(name: str, dataset_name: str, architecture: str, epochs: int, **spe
 
 
 def service(name: str, model: Mapping[str, Any], **spec: Any) -> dict[str, Any]:
-    """A ModelService."""
+    """A ModelService of ``model``."""
     return _resource("ModelService", name, {"model": model, **spec})
 
 

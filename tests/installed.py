@@ -1,6 +1,6 @@
-"""Our manifests on a real API server, as a person applies them; and the operator under the identity that they give it.
+"""Our manifests on a real API server, applied as a person does, and the operator under the identity that they give it.
 
-No controller runs: nothing makes pods of the Deployment, and namespaces stay until ``finalize`` lets them go.
+No controller runs: no pods are created for the Deployment, and namespaces stay until ``finalize`` removes them.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ _VOLATILE = {
 
 @dataclass
 class Site:
-    """An API server that writes an audit log of what service accounts do."""
+    """An API server that writes an audit log of service accounts' requests."""
 
     plane: ControlPlane
     log: Path
 
     def kubectl(self, *arguments: str, text: str | None = None, code: int = 0) -> str:
-        """Run kubectl as an administrator; fails when it does not end with ``code``."""
+        """Run kubectl as an administrator; fails unless it exits with ``code``."""
         done = self._run(*arguments, text=text)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
@@ -72,20 +72,20 @@ class Site:
 
     @property
     def knows_all(self) -> bool:
-        """Whether the server keeps CEL rules, and refuses fields that it does not know."""
+        """Whether the server keeps CEL rules, and refuses unknown fields."""
         return self.plane.version >= _VALIDATING
 
     @property
     def applying(self) -> tuple[str, ...]:
-        """kubectl's words. It asks servers that do not validate for their schema, and that of 1.20 knows no CEL rules."""
+        """kubectl's arguments. Servers that do not validate are asked for their schema, and that of 1.20 knows no CEL rules."""
         return ("apply", "--validate=strict" if self.knows_all else "--validate=false")
 
     def apply(self, folder: Path) -> list[str]:
-        """Apply a kustomization; what became of each object, in kubectl's words."""
+        """Apply a kustomization; returns kubectl's line for each object."""
         return self.kubectl(*self.applying, "-k", str(folder)).splitlines()
 
     def everything(self) -> dict[str, str]:
-        """The version of every object that a person could list, by its path; without what only tells of the passing time."""
+        """The version of every object that a person could list, by its path; without objects that change with time alone."""
         for _ in range(_LOOKS):
             listed = self.kubectl("api-resources", "--verbs=list", "--output=name").split()
             names = [name for name in listed if name.split(".")[0] not in _VOLATILE]
@@ -95,31 +95,31 @@ class Site:
                     _path(body["metadata"], body["kind"]): body["metadata"].get("resourceVersion", "")
                     for body in json.loads(found.stdout)["items"]
                 }
-            # A kind that is being uninstalled may leave between the two questions.
+            # A kind that is being uninstalled may disappear between the two calls.
             assert any(words in found.stderr for words in _LEFT), found.stderr
         raise AssertionError(f"kinds leave at each look: {found.stderr}")
 
     def finalize(self, namespace: str) -> None:
-        """What the namespace controller does: what others left in it goes (the operator's Lease), and then the namespace."""
+        """Act as the namespace controller: delete what is left in the namespace (the operator's Lease), then the namespace."""
         self.plane.request("DELETE", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases")
         with contextlib.suppress(urllib.error.HTTPError):
             body = self.plane.request("GET", f"/api/v1/namespaces/{namespace}")
             self.plane.request("PUT", f"/api/v1/namespaces/{namespace}/finalize", body | {"spec": {"finalizers": []}})
 
     def token(self, name: str = ACCOUNT, namespace: str = SYSTEM) -> str:
-        """A token of a service account, by TokenRequest as a kubelet does."""
+        """A token of a service account, by TokenRequest as a kubelet gets it."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": 3600}}
         answer = self.plane.request("POST", path, body)
         return str(answer["status"]["token"])
 
     def acts(self) -> audit_rbac.Trace:
-        """What the operator's service account has done so far."""
+        """All acts of the operator's service account up to now."""
         return audit_rbac.trace(self.log.read_text(encoding="utf-8").splitlines(), USER)
 
     @contextlib.contextmanager
     def operator(self, home: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
-        """The operator as a process, under the identity of its service account."""
+        """Run the operator as a process, under the identity of its service account."""
         home.mkdir(parents=True, exist_ok=True)
         kubeconfig = home / "kubeconfig"
         told = yaml.safe_load(self.plane.kubeconfig.read_text(encoding="utf-8"))
@@ -147,7 +147,7 @@ class Site:
         return found
 
     def admit(self, namespace: str) -> None:
-        """Make a namespace a tenant, by the command that the operator's refusal tells."""
+        """Make a namespace a tenant, by the command that the operator's refusal names."""
         command = admitting(namespace, SYSTEM).partition(" (")[0].split()
         self.kubectl(*command[1:])
 
@@ -159,14 +159,14 @@ class Site:
         """Uninstall as docs/installing.md says, and wait until it is done."""
         self.kubectl("delete", "-k", str(folder), "--wait=false", "--ignore-not-found")
         self.kubectl("delete", "rolebinding", ACCOUNT, "--namespace", "default", "--ignore-not-found")
-        # The keys of steps: the operator may make them, and neither see nor delete any.
+        # The keys of steps: the operator may create them, but neither read nor delete any.
         made = ("--selector", "app.kubernetes.io/managed-by=pelagos-operator")
         self.kubectl("delete", "secrets", "--all-namespaces", *made, "--ignore-not-found")
         self.finalize(SYSTEM)
         self.until_gone("pelagos")
 
     def until_gone(self, *words: str) -> None:
-        """Wait until no object's path holds one of the words."""
+        """Wait until no object's path contains one of the words."""
         deadline = time.monotonic() + 150
         while left := [name for name in self.everything() if any(word in name for word in words)]:
             self.plane.definitions_left()
@@ -181,7 +181,7 @@ class Site:
         *,
         namespace: str = "default",
     ) -> Mapping[str, Any]:
-        """A resource when ``holds`` is true of it; fails with its status and the end of the operator's log."""
+        """Wait until ``holds`` is true of a resource and return it; fails with its status and the end of the operator's log."""
         deadline = time.monotonic() + 60
         while not holds(body := self.read(kind, name, namespace)):
             if time.monotonic() > deadline:
@@ -193,7 +193,7 @@ class Site:
 
 @contextlib.contextmanager
 def site(folder: Path, *options: str) -> Iterator[Site]:
-    """A fresh API server with nothing of ours; ``options`` are more of its flags."""
+    """A fresh API server without our kinds; ``options`` are further flags of it."""
     folder.mkdir(parents=True, exist_ok=True)
     policy, log = folder / "audit-policy.yaml", folder / "audit.log"
     log.touch()

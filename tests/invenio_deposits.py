@@ -1,7 +1,8 @@
 """A repository like Zenodo that takes deposits: drafts, their files, new versions, publication, communities.
 
-Stateful, and as strict as InvenioRDM (REST API reference of drafts and records, schema of metadata): a draft is kept with what is
-wrong told beside it, and only published when nothing is. Its search knows a record only a while after it was made.
+Stateful, and as strict as InvenioRDM (REST API reference of drafts and records, schema of metadata): a faulty draft is kept and
+its errors are listed in the answer, and it is published only without errors. Its search finds a record only after ``lag``
+searches.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ ACCEPTED = ("application/vnd.inveniordm.v1+json", "application/json", "*/*")
 
 @dataclass
 class File:
-    """A file of a draft or record; None until it was sent."""
+    """A file of a draft or record; its content is None until it was sent."""
 
     content: bytes | None = None
     is_complete: bool = False
@@ -30,7 +31,7 @@ class File:
 
 @dataclass
 class Deposit:
-    """A draft, a published record, or both at once while it is edited."""
+    """A draft, a published record, or both at once while the record is edited."""
 
     number: int
     parent: int
@@ -43,12 +44,15 @@ class Deposit:
     searchable_after: int = 0
     communities: list[str] = field(default_factory=list)
     is_ours: bool = True
-    """Whether the account has it."""
+    """Whether the account owns it."""
 
 
 @dataclass
 class Deposits:
-    """``lag``: searches that a new record is not found by. ``token``: the account's; any other gets 403, as an expired one."""
+    """The repository.
+
+    ``lag``: searches that miss a new record. ``token``: the account's; any other gets 403, like an expired one.
+    """
 
     token: str = "very-secret"
     lag: int = 0
@@ -56,22 +60,22 @@ class Deposits:
     prefix: str = "10.5072/zenodo."
     there: dict[int, Deposit] = field(default_factory=dict)
     sent: list[tuple[str, int]] = field(default_factory=list)
-    """Names and sizes of the files whose content came, in order."""
+    """Names and sizes of the files whose content was received, in order."""
     _next: int = 100
     _searches: int = 0
 
     @property
     def published(self) -> list[Deposit]:
-        """Records."""
+        """Published records."""
         return [each for each in self.there.values() if each.is_published]
 
     @property
     def drafts(self) -> list[Deposit]:
-        """What is not published."""
+        """Drafts that were never published."""
         return [each for each in self.there.values() if not each.is_published]
 
     def __call__(self, request: Request) -> Reply:
-        """As the API answers."""
+        """Answer one request."""
         accepted = [part.partition(";")[0].strip() for part in request.headers.get("accept", "*/*").split(",")]
         if not set(accepted) & set(ACCEPTED):
             return _told(406, "not this form")
@@ -279,7 +283,7 @@ class Deposits:
         return {"key": name, "status": "completed", "checksum": f"md5:{digest}", "size": len(file.content)}
 
     def document(self, deposit: Deposit) -> dict[str, Any]:
-        """A record or draft as the API has it."""
+        """A record or draft as the API returns it."""
         doi = {"doi": {"identifier": deposit.doi, "provider": "datacite", "client": "datacite"}} if deposit.doi else {}
         concept = {"doi": {"identifier": f"{self.prefix}{deposit.parent}", "provider": "datacite"}}
         found = {

@@ -21,13 +21,14 @@ class Version:
     label: str = ""
     restricted: bool = False
     checksums: Mapping[str, str] = field(default_factory=dict)
-    """Those that are told instead of the right ones."""
+    """Checksums that are reported in place of the right ones, by file."""
 
 
 @dataclass
 class Repository:
-    """``records`` by the number of all versions; versions have the numbers after it. ``leads``: whether it leads to the newest,
-    as Zenodo does.
+    """``records`` by the number of all versions; versions have the numbers after it.
+
+    ``leads``: whether the number of all versions redirects to the newest, as Zenodo does.
     """
 
     records: dict[int, list[Version]] = field(default_factory=dict)
@@ -66,7 +67,7 @@ class Repository:
         return Reply(content, etag=f'"{hashlib.md5(content).hexdigest()}"')
 
     def record(self, parent: int, number: int) -> dict[str, Any]:
-        """As the API has it."""
+        """One version of a record as the API returns it."""
         version = self.records[parent][number - parent - 1]
         access = "restricted" if version.restricted else "public"
         return {

@@ -1,4 +1,4 @@
-"""What the schema of InvenioRDM's metadata allows, as its reference says (`metadata.md`): for a fake server that is as strict."""
+"""What the schema of InvenioRDM's metadata allows by its reference (`metadata.md`): for a fake server that is as strict."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Wrong = Iterator[tuple[str, str]]
 
 
 def wrong(metadata: Mapping[str, Any]) -> Wrong:
-    """Field and words of what is not allowed."""
+    """Each field that is not allowed, with the error message."""
     for name in ("resource_type", "creators", "title", "publication_date", "publisher"):
         if not metadata.get(name):
             yield name, "Missing data for required field."

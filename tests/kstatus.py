@@ -1,4 +1,4 @@
-"""How Flux and kubectl read a status: kstatus itself (tools/upstream/kstatus), one process for all tests that run in one."""
+"""How Flux and kubectl read a status: kstatus itself (tools/upstream/kstatus), one process for all tests of this process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pelagos.ports.cluster import Resource
 
 
 class Kstatus(Enum):
-    """What kstatus makes of a resource."""
+    """The states that kstatus knows."""
 
     CURRENT = "Current"
     IN_PROGRESS = "InProgress"
@@ -27,17 +27,17 @@ class Kstatus(Enum):
 
 
 def require() -> None:
-    """Skips the test where kstatus has not been built: before anything runs that would take this for a fault of its own."""
+    """Skip the test if kstatus is not built. Called first, so that the skip is not raised inside the code under test."""
     upstream.program("kstatus")
 
 
 def read(resource: Resource) -> Kstatus:
-    """What kstatus makes of ``resource``."""
+    """The state that kstatus sees in ``resource``."""
     return read_body(body_of(resource))
 
 
 def read_body(body: Mapping[str, Any] | None) -> Kstatus:
-    """What kstatus makes of a resource as the API server shows it; None: it is gone. ValueError: it cannot be read."""
+    """The state that kstatus sees in a resource from the API server; None: it was deleted. ValueError: it cannot be read."""
     return Kstatus.NOT_FOUND if body is None else _read(json.dumps(body))
 
 
@@ -81,7 +81,7 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @functools.cache
 def _process() -> subprocess.Popen[str]:
-    """It ends by itself when this process, whose end of the pipe it reads, does."""
+    """Start kstatus. It ends by itself with this process, because the pipe that it reads from then closes."""
     made = subprocess.Popen(
         [upstream.program("kstatus")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
     )
@@ -90,7 +90,7 @@ def _process() -> subprocess.Popen[str]:
 
 
 def contradiction(body: Mapping[str, Any]) -> str:
-    """What kstatus would make of ``body`` that our own conditions do not say; empty: it is read as it is meant."""
+    """How kstatus' reading of ``body`` contradicts our own conditions; empty if it does not."""
     status = body.get("status") or {}
     held = {condition["type"]: condition["status"] for condition in status.get("conditions") or ()}
     found = read_body(body)

@@ -1,4 +1,4 @@
-"""The engine kubeflow with a fake server for its server, in which nothing runs: tests move steps on by hand."""
+"""The engine kubeflow with a fake server in which nothing runs by itself: tests move steps forward."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def make_request(name: str = NAME, **changes: Any) -> RunRequest:
 class Shown:
     """The pods and Workflows of a hand as the engine reads them.
 
-    ``refusal`` is raised instead; ``missing`` are kinds that are not served.
+    ``refusal`` is raised in place of an answer; ``missing`` are kinds that are not served.
     """
 
     def __init__(self, hand: ByHand | Processes) -> None:
@@ -52,7 +52,7 @@ class Shown:
         self.refusal: Exception | None = None
         self.missing: set[str] = set()
         self.more: list[dict[str, Any]] = []
-        """Other objects."""
+        """Further objects."""
         self.looks = 0
 
     async def list(
@@ -64,7 +64,7 @@ class Shown:
         *,
         most: int = 0,
     ) -> list[dict[str, Any]]:
-        """Those with all labels, about the object that ``fields`` name."""
+        """Objects with all these labels, about the object that ``fields`` name."""
         self.looks += 1
         if self.refusal is not None:
             raise self.refusal
@@ -78,11 +78,11 @@ class Shown:
         return copy.deepcopy(asked[:most] if most else asked)
 
     async def get(self, kind: Collection, namespace: str, name: str) -> dict[str, Any] | None:
-        """The one of this name."""
+        """The object of this name; None without one."""
         return next((body for body in await self.list(kind, namespace) if body["metadata"]["name"] == name), None)
 
     async def serves(self, kind: Collection) -> bool:
-        """Whether there is such a kind."""
+        """Whether the cluster serves this kind."""
         return kind.plural not in self.missing
 
 
@@ -94,7 +94,7 @@ def _carries(body: Mapping[str, Any], namespace: str, labels: Mapping[str, str])
 
 @dataclass
 class Cluster:
-    """The engine, its server, and its steps. ``namespaces`` is what the operator's cache would tell of resources."""
+    """The engine, its server, and its steps. ``namespaces`` is what the operator's cache would say of resources."""
 
     server: FakeServer
     hand: ByHand
@@ -109,7 +109,7 @@ class Cluster:
         self.engine = self.new_engine()
 
     def new_engine(self, **connection: Any) -> Kubeflow:
-        """As a new operator makes it: it remembers nothing."""
+        """The engine of a freshly started operator: it remembers nothing."""
         self.clock.set(datetime.now(UTC))
         rest = KubeflowRest(self.server.url, **connection)
         return Kubeflow(rest, self.site, objects=self.shown, clock=self.clock)
@@ -119,7 +119,7 @@ class Cluster:
         return [run for run in self.server.store.runs.values() if run.name.rpartition("-a")[0] == name]
 
     async def until(self, condition: Callable[[], bool], what: str = "condition") -> None:
-        """Wait for something in the server."""
+        """Wait until the condition holds in the server."""
         deadline = time.monotonic() + SECONDS
         while not condition():
             assert time.monotonic() < deadline, f"{what} did not come true in {SECONDS} s"
@@ -131,18 +131,18 @@ class Cluster:
         self.hand.begin(run.identifier)
 
     async def finish(self, run: Run, message: str = "") -> None:
-        """Let the run's only step end; with a message, in failure."""
+        """Let the run's only step end; with a message, as a failure."""
         await self.begin(run)
         self.hand.finish(run.identifier, message)
         await self.until(lambda: run.state in {"SUCCEEDED", "FAILED"}, f"{run.name} ends")
 
     async def find(self, name: str = NAME) -> PipelineRun:
-        """A run that must be there, looked at now."""
+        """The run of this name, which must exist, read now."""
         self.clock.set(datetime.now(UTC))
         run = await self.engine.find(RunName(name))
         assert run is not None
         return run
 
     def later(self, **passed: float) -> None:
-        """Move the operator's clock on from now."""
+        """Set the operator's clock to now plus the given time."""
         self.clock.set(datetime.now(UTC) + timedelta(**passed))

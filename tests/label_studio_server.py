@@ -18,7 +18,7 @@ PAT = "header.refresh.signature"
 
 @dataclass
 class LabelStudio:
-    """One project, with the number 3. ``answers`` are given before anything else, one for each call: status and headers."""
+    """One project, with the number 3. ``answers`` come before any other, one for each call: status and headers."""
 
     url: str = ""
     config: str = "<View></View>"
@@ -26,10 +26,10 @@ class LabelStudio:
     predictions: list[dict[str, Any]] = field(default_factory=list)
     answers: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     access: int = 0
-    """How many access tokens were given; the last one counts."""
+    """How many access tokens were issued; only the last one is valid."""
 
     def controls(self) -> dict[str, Any]:
-        """``parsed_label_config``."""
+        """The value of ``parsed_label_config`` for the configuration."""
         found = {}
         for element in ElementTree.fromstring(self.config):
             if element.tag in {"RectangleLabels", "Choices"}:
@@ -39,7 +39,7 @@ class LabelStudio:
         return found
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: bytes) -> tuple[int, Any]:
-        """Status and content."""
+        """The status and content of an answer."""
         if path == "/api/projects/3/" and method == "PATCH":
             self.config = json.loads(body)["label_config"]
         if path == "/api/projects/3/":
@@ -65,7 +65,7 @@ class LabelStudio:
 
 @contextmanager
 def serving() -> Iterator[LabelStudio]:
-    """A running server."""
+    """A running server; yields its state."""
     state = LabelStudio()
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Labelbox's GraphQL API as far as exports of a project go, as the client labelbox 7.17.0 asks it, and the storage behind it."""
+"""Labelbox's GraphQL API for exports of a project, as the client labelbox 7.17.0 calls it, and the storage behind it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEY = "reef-key"
 
 @dataclass
 class Labelbox:
-    """The project ``reef1``. ``name`` is where it lies; ``masks`` by the names of images."""
+    """The project ``reef1``. ``name`` is its own address; ``masks`` by the names of images."""
 
     images: dict[str, bytes] = field(default_factory=dict)
     masks: dict[str, bytes] = field(default_factory=dict)
@@ -26,15 +26,15 @@ class Labelbox:
     rows_told: int | None = None
     fails: str = ""
     exports: int = 0
-    """So many were made: each signs the addresses of images anew."""
+    """How many exports were made: each signs the addresses of images again."""
 
     def __call__(self, request: Request) -> Reply:
-        """Answer."""
+        """Answer one request."""
         is_mine = request.headers.get("authorization") == f"Bearer {KEY}"
         if request.path == "/graphql":
             return self._graph(request.document) if is_mine else _error("UNAUTHENTICATED", "Invalid API key")
         if found := re.fullmatch("/storage/(images|parts)/(.+)", request.path):
-            # Signed addresses want no key, and must get none.
+            # Signed addresses need no key, and must not be sent one.
             if "authorization" in request.headers or found[2] in self.lost:
                 return Reply(b"", 404)
             if found[1] == "parts":
@@ -77,7 +77,7 @@ class Labelbox:
         return _error("INTERNAL_SERVER_ERROR", "what?")
 
     def parts(self) -> list[bytes]:
-        """The export: a part for each row."""
+        """The export: one part for each row."""
         return [json.dumps(self._row(number, name)).encode() + b"\n" for number, name in enumerate(self.images)]
 
     def _row(self, number: int, name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ LATER = 7
 
 
 def changed(of: Any, *, grown: bool = False, defaults: Mapping[str, Any] | None = None, path: str = "") -> Any:
-    """A copy of a model in which every part has a field more, or fields, by their paths, have other defaults."""
+    """A copy of a model with one more field in every part (``grown``), or with other ``defaults`` of fields, by their paths."""
     fields: dict[str, Any] = {"later": (int, LATER)} if grown else {}
     for name, known in of.model_fields.items():
         field, at = copy.copy(known), f"{path}.{known.alias}".removeprefix(".")
@@ -31,7 +31,7 @@ def changed(of: Any, *, grown: bool = False, defaults: Mapping[str, Any] | None 
 
 
 def grown_dataclass(of: Any) -> Any:
-    """A copy of a dataclass with the field more."""
+    """A copy of a dataclass with one more field."""
     return dataclasses.make_dataclass(of.__name__, [("later", int, LATER)], bases=(of,), frozen=True)
 
 

@@ -1,4 +1,4 @@
-"""A real TritonLocal for tests, and looks behind it: its files, its processes, what they share and where they listen."""
+"""A real TritonLocal for tests, and views of its internals: files, processes, shared memory, listening sockets."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def service(home: Path, uid: str) -> Path:
 
 
 def server(home: Path, uid: str) -> Server:
-    """The one of what was wanted last."""
+    """The server of the newest desired version."""
     newest = records.read(service(home, uid)).newest
     assert newest is not None
     return newest
@@ -87,7 +87,7 @@ def program(pid: int) -> bytes:
 
 
 def listening(process: int) -> set[tuple[str, int]]:
-    """Where a process listens on TCP."""
+    """Addresses and ports on which a process listens by TCP."""
     files = set()
     for path in Path(f"/proc/{process}/fd").iterdir():
         with contextlib.suppress(OSError):
@@ -104,7 +104,7 @@ def listening(process: int) -> set[tuple[str, int]]:
 
 
 async def settled(triton: TritonLocal, uid: str) -> ObservedService:
-    """What is seen when the server has loaded the model, refused it or died."""
+    """Wait until the server has loaded the model, refused it or died; returns what is observed then."""
     deadline = monotonic() + 60
     while True:
         seen = await triton.observe(uid)
@@ -116,7 +116,7 @@ async def settled(triton: TritonLocal, uid: str) -> ObservedService:
 
 
 async def loaded(triton: TritonLocal, uid: str) -> ObservedService:
-    """When it has been away for a moment."""
+    """Wait until the model is loaded, for a server that was briefly unavailable."""
     deadline = monotonic() + 60
     while True:
         seen = await triton.observe(uid)
@@ -132,7 +132,7 @@ def copy_of_package(want: DesiredService, folder: Path) -> DesiredService:
 
 
 def altered(want: DesiredService, place: Path, fault: str) -> DesiredService:
-    """A package that is consistent, and no good: it "does not load" or "answers wrong"."""
+    """A consistent package with a fault: it "does not load" or "answers wrong"."""
     contents = {"model.onnx": b"no graph"}
     if fault == "answers wrong":
         known = json.loads((Path(want.package_uri) / "probe.json").read_text())

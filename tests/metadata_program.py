@@ -1,4 +1,4 @@
-"""Run by the interpreter of the environment metadata: reads documents with the libraries of those who define or use them.
+"""Run by the interpreter of the environment metadata: reads documents with libraries of the projects that define or use them.
 
 Argument: a folder with all documents. Prints one JSON object: what each library found, or why it refuses.
 """
@@ -59,7 +59,7 @@ def ro_crate() -> Any:
     crate = ROCrate(FOLDER)
     files = [each.id for each in crate.data_entities]
     missing = [name for name in files if not (FOLDER / unquote(name)).exists()]
-    # An entity that is referred to, and not there, is read as its id.
+    # An entity that is referred to but missing is read as its id.
     dangling = [
         (each.id, name)
         for each in crate.get_entities()
@@ -79,7 +79,7 @@ def ro_crate() -> Any:
 
 
 def schema_org() -> Any:
-    """Types and properties that the vocabulary does not have, or that no class of the entity has."""
+    """Types and properties that the vocabulary lacks, or that no class of the entity has."""
     vocabulary = json.loads((resources.files("rocrate") / "data" / "schema.jsonld").read_bytes())["@graph"]
     known = {each["@id"].partition(":")[2]: each for each in vocabulary}
     strange: list[str] = []

@@ -1,4 +1,4 @@
-"""Run by the interpreter of the environment metadata: reads a document of MLDCAT-AP as RDF, and asks nobody for anything.
+"""Run by the interpreter of the environment metadata: reads a document of MLDCAT-AP as RDF, without network access.
 
 Argument: the document. Prints its statements as JSON: subject, predicate, object.
 """

@@ -14,7 +14,7 @@ TRACKING = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[1]
 
 
 class MlflowServer:
-    """One address and one store; the process comes and goes."""
+    """One address and one store; the process can be killed and started again."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -25,8 +25,8 @@ class MlflowServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start and wait until it answers."""
-        # The worker that ``mlflow server`` starts, without the process that would start it and only wait.
+        """Start the server and wait until it answers."""
+        # The worker that ``mlflow server`` starts, without the parent process, which would only start it and wait.
         command = [
             *(str(TRACKING / "bin" / "python"), "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(self._port)),
             "mlflow.server.fastapi_app:app",
@@ -50,7 +50,7 @@ class MlflowServer:
         deadline = time.monotonic() + 240
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
-                # Its database is made when the first request needs it, which clients would not wait for.
+                # The first request creates the database, which takes longer than clients would wait.
                 with urllib.request.urlopen(f"{self.uri}/api/2.0/mlflow/experiments/get?experiment_id=0", timeout=120):
                     return
             except OSError:
@@ -58,7 +58,7 @@ class MlflowServer:
         raise AssertionError(f"MLflow did not start:\n{log.read_text(errors='replace')[-3000:]}")
 
     def kill(self) -> None:
-        """End it without warning."""
+        """Send SIGKILL to the server's process group."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

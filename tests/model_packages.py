@@ -35,16 +35,16 @@ DESCRIPTION: dict[str, Any] = {
     "parity": {"images": 1, "boxes": 0.0, "scores": 0.001},
     "files": {"model.onnx": "a" * 64, "probe.png": "b" * 64, "probe.json": "c" * 64},
 }
-"""What ``package.json`` holds."""
+"""The content of ``package.json``."""
 
 
 def described(**changes: Any) -> Manifest:
-    """The description with other fields, as the engines have it."""
+    """The description with changed fields, parsed as the engines hold it."""
     return Manifest.model_validate(DESCRIPTION | changes)
 
 
 def altered(package: Path, folder: Path, contents: Mapping[str, bytes], **fields: object) -> tuple[str, str]:
-    """A consistent copy in ``folder`` with other files, and other fields in its description: its digest and that of its graph."""
+    """A consistent copy in ``folder`` with other files and fields of its description; returns its digest and its graph's."""
     shutil.copytree(package, folder)
     description = json.loads((folder / "package.json").read_text())
     for name, content in contents.items():
@@ -68,7 +68,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, s
     folder = tmp_path_factory.mktemp("packages")
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
-        shared = shared.parent  # of all processes of this run: the first that comes builds for all
+        shared = shared.parent  # shared by all workers of this run: the first one builds for all
     listing, built = shared / "packages.json", shared / "packages-of-all"
     with (shared / "packages.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -85,7 +85,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, s
 
 @pytest.fixture
 def make_want(packages: dict[str, tuple[str, str]]) -> MakeWant:
-    """Build the want of a service; its digest follows from its fields."""
+    """Builds the desired state of a service; its digest follows from its fields."""
 
     def make(task: str = "Detection", **changes: Any) -> DesiredService:
         uri, onnx_sha256 = packages[task]

@@ -1,4 +1,4 @@
-"""A site that a real Prometheus watches: operator, API server, a real Triton, and what kube-state-metrics would tell.
+"""A site that a real Prometheus watches: operator, API server, a real Triton, and the metrics of kube-state-metrics.
 
 Input: incidents. Output: what Prometheus has scraped and which alerts fire. Ports of the operator are the shipped fakes, measured
 as in a real installation; the model of Triton answers at once, late or not at all, as each request asks.
@@ -81,9 +81,9 @@ instance_group [{ kind: KIND_CPU count: 1 }]
 
 
 class FaultyServing(ServingFake):
-    """Services in ``wrong`` answer wrong, however often they are started anew; those in ``slow`` right, after two seconds.
+    """Services in ``wrong`` answer wrong, however often they are restarted; those in ``slow`` answer right after two seconds.
 
-    Those in ``loading`` do not get beyond that.
+    Those in ``loading`` never finish loading.
     """
 
     def __init__(self) -> None:
@@ -93,13 +93,13 @@ class FaultyServing(ServingFake):
         self.loading: set[str] = set()
 
     def finish_loading(self, uid: str) -> None:
-        """Unless it should go on for ever."""
+        """Finish loading, unless the service is in ``loading``."""
         self.now = datetime.now(UTC)
         if uid not in self.loading:
             super().finish_loading(uid)
 
     async def probe(self, uid: str) -> ProbeResult:
-        """As asked, or wrong."""
+        """Probe as the fake does, then apply the faults ``wrong`` and ``slow``."""
         result = await super().probe(uid)
         if uid in self.wrong:
             return ProbeResult(correct=False, message="expected Akashiwo, got Ceratium", latency=0.02)
@@ -107,14 +107,14 @@ class FaultyServing(ServingFake):
 
 
 class FaultyVolumes(VolumesFake):
-    """Paths in ``cursed`` meet a fault that nobody thought of."""
+    """Paths in ``cursed`` raise an exception that no code expects."""
 
     def __init__(self) -> None:
         super().__init__()
         self.cursed: set[str] = set()
 
     async def fingerprint(self, path: str) -> Fingerprint | None:
-        """As asked, or a bug."""
+        """The fake's fingerprint, or an unexpected exception."""
         if path in self.cursed:
             raise ZeroDivisionError("division by zero")
         return await super().fingerprint(path)
@@ -122,7 +122,7 @@ class FaultyVolumes(VolumesFake):
 
 @dataclass
 class MonitoredSite(Site):
-    """``real`` are the fakes, to be moved by hand."""
+    """A site whose fakes, ``real``, the test moves by hand."""
 
     serving: FaultyServing = field(default_factory=FaultyServing)
     volumes: FaultyVolumes = field(default_factory=FaultyVolumes)
@@ -135,7 +135,7 @@ class MonitoredSite(Site):
         self.fakes = self.real
 
     async def resources(self) -> list[Mapping[str, Any]]:
-        """All resources as the API server shows them."""
+        """All resources as the API server returns them."""
         found: list[Mapping[str, Any]] = []
         for kind in KINDS:
             listed = (await self.call("GET", self.path(kind.kind)))["items"]
@@ -143,16 +143,16 @@ class MonitoredSite(Site):
         return found
 
     async def touch_all(self) -> None:
-        """Change an annotation of every resource: a busy cluster, in which all is looked at again every second."""
+        """Change an annotation of every resource: a busy cluster, in which everything is looked at again every second."""
         self._touches += 1
         change = {"metadata": {"annotations": {"example.org/touched": str(self._touches)}}}
         for body in await self.resources():
-            with contextlib.suppress(urllib.error.HTTPError):  # deleted meanwhile
+            with contextlib.suppress(urllib.error.HTTPError):  # deleted since the list was read
                 await self.patch(body["kind"], body["metadata"]["name"], change)
 
     @contextlib.contextmanager
     def api_server_stands_still(self) -> Any:
-        """The API server keeps its connections and says nothing."""
+        """Stop the API server's process: it keeps its connections and answers nothing."""
         self.frozen = True
         self.plane.kill("apiserver", signal.SIGSTOP)
         try:
@@ -163,7 +163,7 @@ class MonitoredSite(Site):
 
 
 class StateMetrics:
-    """Serves what kube-state-metrics would tell of the site's resources, with the shipped configuration."""
+    """Serves the metrics that kube-state-metrics would expose for the site's resources, with the shipped configuration."""
 
     def __init__(self, site: MonitoredSite) -> None:
         self._site = site
@@ -187,7 +187,7 @@ class StateMetrics:
             await self._runner.cleanup()
 
     async def look(self) -> None:
-        """Read all resources; a scrape gets what was read last."""
+        """Read all resources; a scrape gets the result of the last call."""
         self._told = state_metrics.exposition(state_metrics.evaluate(self._config, await self._site.resources()))
 
     async def _metrics(self, _request: web.Request) -> web.Response:
@@ -222,17 +222,17 @@ class Triton:
         pytest.fail(f"Triton is not ready: {self._server.last_error()}")
 
     async def stop(self) -> None:
-        """End it."""
+        """Stop the gateway and the server."""
         await self._gateway.keep({})
         await self._server.stop(self._process)
 
     @property
     def metrics_port(self) -> int:
-        """Where it serves /metrics."""
+        """The port that serves /metrics."""
         return self._ports.metrics
 
     async def ask(self, session: aiohttp.ClientSession, milliseconds: int) -> bool:
-        """One request that takes so long, or breaks the model (BROKEN) or is refused (REFUSED); whether it was answered."""
+        """Send one request that takes this long, breaks the model (BROKEN) or is refused (REFUSED); whether it was answered."""
         body = {"inputs": [{"name": "IN", "shape": [1], "datatype": "INT32", "data": [milliseconds]}]}
         url = f"{self._url}/v2/models/{MODEL}/infer"
         async with session.post(url, data=json.dumps(body)) as answer:
@@ -251,7 +251,7 @@ class Triton:
 
 
 async def repeat(act: Callable[[], Awaitable[object]], pause: float, skip: Callable[[], bool]) -> None:
-    """Do it again and again, with a pause between, but not while ``skip`` holds. Ends when it is canceled."""
+    """Repeat ``act`` with a pause in between, except while ``skip`` holds. Ends when it is canceled."""
     while True:
         if not skip():
             with contextlib.suppress(OSError, urllib.error.URLError, aiohttp.ClientError):

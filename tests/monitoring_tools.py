@@ -29,7 +29,7 @@ _START_SECONDS = 30.0
 
 
 def programs() -> Path:
-    """The folder with prometheus and promtool; fails with the next step when they are not there."""
+    """The folder with prometheus and promtool; without them, fails with the command that gets them."""
     folder = ENVIRONMENTS / "prometheus"
     if not (folder / "prometheus").is_file():
         pytest.fail(f"{folder} does not hold prometheus. Run tools/prometheus.sh {folder}")
@@ -38,7 +38,7 @@ def programs() -> Path:
 
 @dataclass(frozen=True)
 class Promtool:
-    """Runs promtool; fails the test with what it printed."""
+    """Runs promtool; fails the test with its output."""
 
     program: Path
 
@@ -82,7 +82,7 @@ class Prometheus:
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def start(self, rules: Mapping[str, Any], targets: Mapping[str, Mapping[str, Any]]) -> None:
-        """Start it; ``targets``: by job, what a static_config holds. Returns when it is ready."""
+        """Start it; ``targets``: by job, the content of a static_config. Returns when it is ready."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -120,7 +120,7 @@ class Prometheus:
             self._process.wait(20)
 
     def ask(self, path: str, **parameters: str) -> Any:
-        """``data`` of an answer of the HTTP API; fails the test with the error of one that is none."""
+        """``data`` of an answer of the HTTP API; fails the test with the error of an unsuccessful one."""
         query = urllib.parse.urlencode(parameters)
         try:
             with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{query}", timeout=20) as answer:

@@ -1,6 +1,6 @@
-"""Evaluates NetworkPolicies as Kubernetes defines them: may this pod, or address, talk to that one on a port?
+"""Evaluates NetworkPolicies as Kubernetes defines them: may this pod or address connect to that one on a port?
 
-Nothing is enforced here. What a network plug-in makes of the same rules is its own matter (docs/checked-against.md).
+Nothing is enforced here. How a network plug-in implements the same rules is not covered (docs/checked-against.md).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Network:
         return self._lets(source, target, wanted, "Egress") and self._lets(target, source, wanted, "Ingress")
 
     def _lets(self, own: End, other: End, wanted: Mapping[str, Any], direction: str) -> bool:
-        """Whether the policies of one end do: all is allowed where none selects it, else what one of them names."""
+        """Whether one end's policies allow it: everything is allowed where none selects it, otherwise what one of them names."""
         if own.address:
             return True
         selecting = [body for body in self.policies if self._selects(body, own) and direction in _directions(body)]
@@ -75,7 +75,7 @@ def selected(selector: Body, labels: Mapping[str, str]) -> bool:
 
 
 def open_rules(policies: Iterable[Body]) -> list[str]:
-    """Rules without peers or ports, and peers that are everybody: what no policy of ours may hold."""
+    """Rules without peers or ports, and peers that match everyone: no policy of ours may contain one."""
     found = []
     for body in policies:
         for side, peers in (("ingress", "from"), ("egress", "to")):

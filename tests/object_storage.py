@@ -1,7 +1,7 @@
-"""S3-compatible storage for tests: a real server process (moto). ``faulty_proxy`` stands before it where a test needs faults.
+"""S3-compatible storage for tests: a real server process (moto). Tests that need faults put ``faulty_proxy`` before it.
 
-Tests of both planes share it, so it knows neither. Nothing is intercepted: requests are signed, sent and
-parsed. moto keeps buckets in memory; it checks signatures only in ``requiring_credentials``.
+Tests of both planes share it, so it imports neither. Nothing is intercepted: requests are signed, sent and parsed. moto keeps
+buckets in memory; it checks signatures only in ``requiring_credentials``.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _START_SECONDS = 60.0
 
 @dataclass
 class ObjectStorage:
-    """A running server. Its buckets are seen from behind: without client library, credentials and proxy."""
+    """A running server. Tests read its buckets directly, without client library, credentials and proxy."""
 
     url: str
     access: tuple[str, str] = (KEY, SECRET)
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a step finds in its environment."""
+        """The environment variables that a step gets."""
         return {
             "AWS_ACCESS_KEY_ID": self.access[0],
             "AWS_SECRET_ACCESS_KEY": self.access[1],
@@ -49,17 +49,17 @@ class ObjectStorage:
         }
 
     def make_bucket(self, name: str) -> None:
-        """Make an empty bucket."""
+        """Create an empty bucket."""
         self._call("PUT", name)
 
     def put(self, bucket: str, key: str, content: bytes | str) -> None:
-        """Write an object, of any name."""
+        """Write an object; any name is allowed."""
         self._call(
             "PUT", f"{bucket}/{urllib.parse.quote(key)}", content.encode() if isinstance(content, str) else content
         )
 
     def get(self, bucket: str, key: str) -> bytes:
-        """Read an object. KeyError when it is not there."""
+        """Read an object. KeyError when it does not exist."""
         try:
             return self._call("GET", f"{bucket}/{urllib.parse.quote(key)}")
         except urllib.error.HTTPError as error:
@@ -85,7 +85,7 @@ class ObjectStorage:
 
     @contextmanager
     def requiring_credentials(self) -> Iterator[None]:
-        """Meanwhile only requests are accepted that the key and secret of ``access`` have signed."""
+        """Within the block, accept only requests that the key and secret of ``access`` have signed."""
         user = f"steps-{uuid4().hex[:8]}"
         self._iam({"Action": "CreateUser", "UserName": user})
         allow = '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}'

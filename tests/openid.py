@@ -1,4 +1,4 @@
-"""A real OpenID provider for tests (tests/oidc_provider), and somebody who logs in to it without a browser."""
+"""A real OpenID provider for tests (tests/oidc_provider), and a client that logs in to it without a browser."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ import pytest
 ENVIRONMENT = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[1] / ".venvs")) / "oidc"
 PROGRAM = Path(__file__).with_name("oidc_provider") / "provider.mjs"
 GROUP = "urn:mace:egi.eu:group:imagine.eu:role=member#aai.egi.eu"
-"""An entitlement as EGI Check-in writes them."""
+"""An entitlement in EGI Check-in's notation."""
 OLD_GROUP = "urn:mace:egi.eu:aai.egi.eu:member@imagine.eu"
-"""The same in the older form."""
+"""The same group in the older notation."""
 ACCOUNTS: Mapping[str, Mapping[str, Any]] = {
     "alice": {
         "name": "Alice Seashore",
@@ -41,7 +41,7 @@ ACCOUNTS: Mapping[str, Mapping[str, Any]] = {
         "eduperson_entitlement": ["x" * 5000, GROUP],
     },
 }
-"""Arrays and strings, as providers send them; carol's sends nothing but ``sub``."""
+"""Claims by account. Arrays and strings, as providers send them; carol's account has only ``sub``."""
 
 
 def client(identifier: str, redirect: str, secret: str | None = "known to tests") -> dict[str, Any]:
@@ -62,17 +62,17 @@ def client(identifier: str, redirect: str, secret: str | None = "known to tests"
 
 @dataclass
 class Provider:
-    """A running provider. ``stop`` ends it; ``start`` on the same port makes it forget everybody."""
+    """A running provider. ``stop`` ends it; ``start`` on the same port loses all sessions."""
 
     clients: Sequence[Mapping[str, Any]]
     accounts: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: ACCOUNTS)
     seconds: int = 600
-    """For which tokens are valid."""
+    """Validity of tokens, in seconds."""
     issuer: str = ""
     _process: subprocess.Popen[str] | None = None
 
     def start(self) -> Provider:
-        """Returns once it answers; skips the test where Node.js is missing."""
+        """Start it and wait until it answers; skips the test where Node.js is missing."""
         if not (ENVIRONMENT / "node").exists():
             pytest.skip("no Node.js: run `make test`")
         told = {
@@ -98,7 +98,7 @@ class Provider:
             self._process = None
 
     async def log_in(self, address: str, user: str) -> str:
-        """Log in as ``user`` where ``address`` sends people, and agree to all; returns where the provider sends them back to."""
+        """Log in as ``user`` at ``address`` and consent to everything; returns the address that the provider redirects to."""
         async with httpx2.AsyncClient(timeout=30) as browser:
             answer = await browser.get(address)
             for _ in range(12):
@@ -119,7 +119,7 @@ class Provider:
     async def tokens(
         self, user: str, which: Mapping[str, Any], *, resource: str = "", scope: str = ""
     ) -> dict[str, Any]:
-        """What the provider gives ``which`` client for ``user``; for a ``resource`` an access token that is a JWT for it."""
+        """The tokens that client ``which`` gets for ``user``; with a ``resource`` the access token is a JWT for that resource."""
         verifier = secrets.token_urlsafe(48)
         challenge = urlsafe_b64encode(sha256(verifier.encode()).digest()).rstrip(b"=").decode()
         wanted = scope or ("openid infer" if resource else "openid profile voperson_id eduperson_entitlement")

@@ -91,7 +91,7 @@ def datumaro() -> dict[str, Found]:
 
     found: dict[str, Found] = {}
     settings = yaml.safe_load((OURS / "yolo/data.yaml").read_text(encoding="utf-8"))
-    # It knows the classes of the challenge alone, unless a file of its own names others.
+    # The library knows the classes of the challenge alone, unless a file names others.
     lines = "".join(f"{name}:::\n" for name in settings["names"].values())
     (OURS / "voc/labelmap.txt").write_text(f"# label:color_rgb:parts:actions\n{lines}", encoding="utf-8")
     for view, kind in (

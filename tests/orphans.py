@@ -1,7 +1,8 @@
-"""Processes that tests started and that still live. tests/conftest.py looks when all fixtures are gone, tools/test.sh and .ci/run
-when all tests are: ``python tests/orphans.py MARK``, which ends them with ``--end``.
+"""Processes that tests started and that still run.
 
-What belongs to a run is told by a variable that its processes inherit, so that nothing of anybody else is ever looked at.
+tests/conftest.py looks for them after all fixtures are torn down, tools/test.sh and .ci/run after all tests: ``python
+tests/orphans.py MARK``, which kills them with ``--end``. Processes of a run carry a variable that they inherit, so nobody else's
+processes are ever touched.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from pathlib import Path
 import control_groups
 
 VARIABLE = "TESTS_OF_PELAGOS"
-"""Names the run; pytest processes append their own number. Not PELAGOS_...: those are settings, and a wrong one is refused."""
+"""Holds the run's mark; pytest processes append their pid. Not PELAGOS_...: those are settings, and unknown ones are refused."""
 _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "/pelagos/upstream/kstatus/")
-"""Python's own and that of kstatus.py, which end with the process that they help."""
+"""Python's helper processes and that of kstatus.py, which end with the process that uses them."""
 
 
 @dataclass(frozen=True)
 class Orphan:
-    """A process."""
+    """A process that outlived its test."""
 
     pid: int
     command: str
@@ -34,12 +35,12 @@ class Orphan:
 
 
 def of(mark: str) -> list[Orphan]:
-    """Processes that inherited this mark or one below it; neither this process nor what it is a child of."""
+    """Processes that inherited this mark or one below it, except for this process and its ancestors."""
     wanted = f"{VARIABLE}={mark}".encode()
     own = _ancestry()
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it ended, or is another user's
+        with contextlib.suppress(OSError):  # it ended, or belongs to another user
             variables = (folder / "environ").read_bytes().split(b"\0")
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             helps = any(helper in command for helper in _HELPERS)
@@ -49,7 +50,7 @@ def of(mark: str) -> list[Orphan]:
 
 
 def settled(mark: str, seconds: float = 30) -> list[Orphan]:
-    """The same, after those that are ending had time to."""
+    """The same, after processes that are ending had up to ``seconds`` to do so."""
     deadline = time.monotonic() + seconds
     while (found := of(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -57,14 +58,14 @@ def settled(mark: str, seconds: float = 30) -> list[Orphan]:
 
 
 def end(processes: list[Orphan]) -> None:
-    """Kill them."""
+    """Kill these processes."""
     for each in processes:
         with contextlib.suppress(ProcessLookupError):
             os.kill(each.pid, signal.SIGKILL)
 
 
 def _has(variables: list[bytes], wanted: bytes) -> bool:
-    """Whether the mark is that or one below it, as a whole: 12 is not below 1."""
+    """Whether a variable is this mark or one below it. Whole parts are compared: 12 is not below 1."""
     return any(each == wanted or each.startswith(wanted + b".") for each in variables)
 
 
@@ -80,7 +81,7 @@ def _ancestry() -> set[int]:
 
 
 def main(mark: str, *options: str) -> int:
-    """Say what is left; with ``--end`` end it, and remove control groups of killed nodes. Returns the exit code."""
+    """Print what is left; with ``--end`` kill it and remove control groups of killed nodes. Returns the exit code."""
     found = settled(mark)
     for each in found:
         print(f"left behind: process {each}")

@@ -1,4 +1,4 @@
-"""Images in other encodings than JPEG and PNG, as programs of the field write them, and such as were made to hurt."""
+"""Images in other encodings than JPEG and PNG, as programs of the field write them, and ones that were crafted to do harm."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DRAWN: Any = np.asarray(
         (60, 44), Image.Resampling.BICUBIC
     )
 )
-"""[44, 60, 3], red first."""
+"""An array [44, 60, 3], red first."""
 GREY = np.ascontiguousarray(DRAWN[..., 1])
 DEEP = GREY.astype(np.uint16) * 16 + 5
-"""As a camera of 12 bits gives it."""
+"""The grey image as a camera of 12 bits gives it."""
 
 
 def saved(image: Any, kind: str, **options: Any) -> bytes:
-    """By Pillow. ``image`` is an array or an image; ``mode`` converts it before."""
+    """Encode with Pillow. ``image`` is an array or an image; ``mode`` converts it first."""
     mode = options.pop("mode", None)
     found = image if isinstance(image, Image.Image) else Image.fromarray(image)
     file = io.BytesIO()
@@ -34,7 +34,7 @@ def saved(image: Any, kind: str, **options: Any) -> bytes:
 
 
 def with_alpha(colours: Any = DRAWN, seed: int = 4) -> Any:
-    """The colours with a transparency of their own."""
+    """The colours with a random alpha channel."""
     opacity = np.random.default_rng(seed).integers(0, 256, colours.shape[:2], np.uint8)
     return np.dstack((colours, opacity))
 
@@ -51,7 +51,7 @@ def tiff(
     more: dict[int, list[int]] | None = None,
     pages: int = 1,
 ) -> bytes:
-    """Written by hand, for what Pillow does not write: big-endian, planes apart, tiles, BigTIFF, other tags."""
+    """A TIFF written by hand, for what Pillow does not write: big-endian, separate planes, tiles, BigTIFF, other tags."""
     height, width = samples.shape[:2]
     each = samples.reshape(height, width, -1)
     parts = [each[..., number : number + 1] for number in range(each.shape[2])] if planes == 2 else [each]
@@ -108,7 +108,7 @@ def _directory(tags: dict[int, list[int]], at: int, order: str, *, large: bool, 
 
 
 def turned(kind: str, orientation: int) -> bytes:
-    """With an EXIF orientation."""
+    """An image with an EXIF orientation."""
     if kind == "TIFF":
         return saved(DRAWN, kind, tiffinfo={274: orientation})
     exif = Image.Exif()
@@ -122,12 +122,12 @@ def _animated(kind: str) -> bytes:
 
 
 def _zeros(width: int, height: int) -> bytes:
-    """A TIFF of one strip of zeros, of a few kilobytes."""
+    """A TIFF with one strip of zeros, a few kilobytes large."""
     return tiff_of(width, height, zlib.compress(bytes(1000)))
 
 
 def tiff_of(width: int, height: int, packed: bytes, packing: int = 8) -> bytes:
-    """A TIFF that says it has this size, with anything in its only strip."""
+    """A TIFF that claims this size, with any content in its only strip."""
     tags = {256: [width], 257: [height], 258: [8], 259: [packing], 262: [1], 273: [8], 277: [1], 278: [height]}
     body = packed + bytes(-len(packed) % 8)
     listed = _directory(tags | {279: [len(packed)]}, 8 + len(body), "<", large=False, last=True)
@@ -165,7 +165,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "a WebP of 16000 x 16000": lambda: _webp_of(16_000, 16_000),
     "a JPEG 2000 of 60000 x 60000": lambda: _jp2_of(60_000, 60_000),
 }
-"""Small files that ask for much, and say so; each names the ceiling."""
+"""Small files whose headers ask for too much; each names the ceiling that it exceeds."""
 
 HOSTILE: dict[str, Callable[[], bytes]] = {
     "a TIFF whose deflate has no end": lambda: tiff_of(5_000, 5_000, zlib.compress(bytes(60_000_000))),
@@ -181,7 +181,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "a JPEG 2000 of another size inside": lambda: _jp2_of(5_000, 5_000),
     "a JPEG 2000 whose boxes are a circle": lambda: b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\1free" + bytes(8),
 }
-"""Refused, and none of it does harm."""
+"""Files that must be refused, and must do no harm."""
 
 REFUSED: dict[str, Callable[[], bytes]] = {
     "pages": lambda: saved(GREY, "TIFF", save_all=True, append_images=[Image.fromarray(GREY)] * 2),
@@ -199,4 +199,4 @@ REFUSED: dict[str, Callable[[], bytes]] = {
     "JPEG 2000 of 2 components": lambda: saved(GREY, "JPEG2000", mode="LA"),
     "BMP of 16 bits": lambda: saved(DRAWN, "BMP")[:28] + b"\x10\0" + saved(DRAWN, "BMP")[30:],
 }
-"""Whole files of kinds that are not read; the key is a part of the words."""
+"""Whole files of kinds that are not read; the key is part of the error message."""

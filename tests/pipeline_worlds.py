@@ -1,7 +1,7 @@
 """The worlds in which the contract of the port Pipelines is tested: the shipped fake, and the engines with real runs.
 
-In a world a test decides how a run goes on (``succeed``, ``fail``, ``interrupt``), and can ask how often work really began.
-In the real one, each run has a folder; its step notes there that it began, and obeys the files that the world puts there.
+In a world a test decides how a run continues (``succeed``, ``fail``, ``interrupt``), and can ask how often work really began. In
+the real worlds each run has a folder: its step records there that it began, and obeys the files that the world puts there.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 PYTHON = Path(os.environ.get("PELAGOS_ENVIRONMENTS", Path(__file__).parents[1] / ".venvs")) / "pipelines/bin/python"
 SECONDS = 30.0
-"""A run that has not come so far by then never will, on the slowest machine too."""
+"""A run that has not reached a state within these seconds never will, even on the slowest machine."""
 
 
 def compile_flows(folder: Path) -> Path:
@@ -53,7 +53,7 @@ async def until(condition: Callable[[], bool], what: str = "condition") -> None:
 
 
 class World(Protocol):
-    """See the module."""
+    """What a test can do to the runs of an engine; see the module."""
 
     engine: Pipelines
 
@@ -67,7 +67,7 @@ class World(Protocol):
 
 
 async def reach(world: World, name: str, *states: RunState) -> PipelineRun:
-    """Look until the run is in one of the states."""
+    """Poll until the run is in one of the states."""
     deadline = time.monotonic() + SECONDS
     while True:
         run = await world.engine.find(RunName(name))
@@ -78,7 +78,7 @@ async def reach(world: World, name: str, *states: RunState) -> PipelineRun:
 
 
 class FakeWorld:
-    """The shipped fake; restarting the operator means nothing to it."""
+    """The shipped fake; restarting the operator does not affect it."""
 
     def __init__(self, capacity: int) -> None:
         self._fake = PipelinesFake(capacity={"dataset-preparation": capacity, "training": capacity})
@@ -100,7 +100,7 @@ class FakeWorld:
         self._fake.interrupt(RunName(name))
 
     async def restart_engine(self) -> None:
-        """The fake is the outside world itself."""
+        """Nothing to do: the fake is the outside world itself."""
 
     def begun(self, name: str) -> int:
         known = self._fake.runs.get(RunName(name))
@@ -109,7 +109,7 @@ class FakeWorld:
 
 
 class KfpLocalWorld:
-    """The local engine with real groups. ``server`` is the socket of a fork server to use, if any."""
+    """The local engine with real process groups. ``server`` is the socket of a fork server to use, if any."""
 
     def __init__(self, folder: Path, compiled: Path, capacity: int, server: Path | None = None, cores: int = 0) -> None:
         self.home = folder / "home"
@@ -147,15 +147,15 @@ class KfpLocalWorld:
         )
 
     def launcher(self) -> Launcher:
-        """What the engine starts runners with."""
+        """The launcher with which the engine starts runners."""
         return Launcher(home=self.home, python=self.python, compiled=self._compiled)
 
     def log(self, name: str) -> str:
-        """What the run has said so far."""
+        """The log of the run so far."""
         return records.RunFolder(self.home / "runs", RunName(name)).log.read_text()
 
     def step(self, name: str) -> Path:
-        """Where the step of a run notes things and looks for orders."""
+        """The folder in which the step of a run records events and looks for commands."""
         folder = self._steps / name
         folder.mkdir(exist_ok=True)
         return folder
@@ -210,7 +210,7 @@ class KfpLocalWorld:
 
 
 class KubeflowWorld:
-    """The cluster's engine with a fake server for its server, which runs steps as processes; `start` starts that."""
+    """The cluster's engine with a fake server, which `start` starts and which runs steps as processes."""
 
     def __init__(self, folder: Path, compiled: Path, capacity: int) -> None:
         self._steps = folder / "steps"

@@ -27,4 +27,4 @@ async def api(plane: ControlPlane) -> AsyncIterator[KubernetesRest]:
     made = rest_client(Credentials(plane.url, plane.token, str(plane.authority), None))
     yield made
     await made.close()
-    await asyncio.sleep(0.05)  # TLS connections end a moment after their session
+    await asyncio.sleep(0.05)  # TLS connections close shortly after their session

@@ -1,4 +1,4 @@
-"""A version that a step publishes in a repository of a test's own, whoever kills it."""
+"""Publishes a version to a test's own repository, with a step that can be killed at any call."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ METADATA: dict[str, Any] = {name: value for name, value in FULL.items() if name 
 
 
 class KilledError(BaseException):
-    """The step died here; nothing catches it, as nothing catches SIGKILL."""
+    """The step dies here; no code may catch this, as nothing catches SIGKILL."""
 
 
 @dataclass
 class Publisher:
-    """Asks the step to publish as the operator does."""
+    """Calls the publishing step as the operator does."""
 
     server: Server
     repository: Deposits
@@ -41,7 +41,7 @@ class Publisher:
     request: dict[str, Any] = field(default_factory=dict)
 
     def asked(self, version: int = 0, **target: Any) -> dict[str, Any]:
-        """The request; ``target`` replaces fields of it."""
+        """The request to publish a version; ``target`` replaces fields of it."""
         made = self.versions[version]
         usual = {"url": self.server.url, "state": "Published", "view": "coco", "documents": ["DataCite", "SchemaOrg"]}
         return {
@@ -55,16 +55,16 @@ class Publisher:
         } | self.request
 
     def run(self, version: int = 0, **target: Any) -> PublicationResult:
-        """Publish; the result."""
+        """Publish; returns the result."""
         self.step(self.asked(version, **target))
         return PublicationResult.model_validate_json((self.report / "result.json").read_bytes())
 
     def step(self, request: dict[str, Any]) -> None:
-        """The step, with any request."""
+        """Run the step with any request."""
         prepare(json.dumps(request), str(self.root / "data"), str(self.root / "store"), str(self.report))
 
     def refusal(self, version: int = 0, **target: Any) -> RefusedError:
-        """What it refuses, which is reported, too."""
+        """The error with which the step refuses, which it also reports."""
         with pytest.raises(RefusedError) as caught:
             self.run(version, **target)
         told = json.loads((self.report / "failure.json").read_bytes())
@@ -77,7 +77,7 @@ class Publisher:
         return self.root / "report"
 
     def only(self) -> Deposit:
-        """The one record or draft that there is."""
+        """The only record or draft in the repository."""
         (found,) = self.repository.there.values()
         return found
 
@@ -91,7 +91,7 @@ def versions_of(root: Path) -> list[Version]:
 
 
 def killed_at(monkeypatch: pytest.MonkeyPatch, call: int, *, after: bool) -> Callable[[], int]:
-    """Have the step die at a call of the repository, before it is sent or once it was carried out; how many were made."""
+    """Kill the step at a call of the repository, before it is sent or after it was carried out; returns a counter of calls."""
     made, ask = [0], Client.answer
 
     def counted(self: Client, *arguments: Any, **named: Any) -> Any:
@@ -108,5 +108,5 @@ def killed_at(monkeypatch: pytest.MonkeyPatch, call: int, *, after: bool) -> Cal
 
 
 def sha256(content: bytes) -> str:
-    """In hexadecimal."""
+    """The digest in hexadecimal."""
     return hashlib.sha256(content).hexdigest()

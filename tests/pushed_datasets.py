@@ -1,4 +1,4 @@
-"""A Dataset whose images are pushed to annotation tools, a service whose model is asked about them, and the command."""
+"""A Dataset whose images are pushed to annotation tools, a service whose model suggests annotations, and the command."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLASSES = ("cod", "eel")
 
 
 def version(store: Path, images: Iterable[tuple[str, bytes]], split: str = "test") -> Path:
-    """A version in a store, with the images by their paths."""
+    """Write a version with these images, by path, to a store; returns its folder."""
     entries = []
     for path, content in images:
         digest = hashlib.sha256(content).hexdigest()
@@ -35,7 +35,7 @@ def version(store: Path, images: Iterable[tuple[str, bytes]], split: str = "test
 
 
 def declare(api: ApiServer, folder: Path, task: str = "Detection") -> None:
-    """The Dataset ``fish`` with that version, and the Ready service ``finder``."""
+    """Add the Dataset ``fish`` with that version, and the Ready service ``finder``."""
     classes = [{"name": name} for name in CLASSES]
     status = {"uri": str(folder), "version": "sha256:ab", "task": task, "classes": classes}
     api.add("fish", status, kind="Dataset")
@@ -45,7 +45,7 @@ def declare(api: ApiServer, folder: Path, task: str = "Detection") -> None:
 
 
 def answer_with(monkeypatch: pytest.MonkeyPatch, answers: Mapping[bytes, Mapping[str, Any]]) -> list[bytes]:
-    """Have the model answer so, by image, and refuse others: the images that it is asked about."""
+    """Have the model answer these images and refuse others; returns the list of images that it was asked about."""
     asked: list[bytes] = []
 
     async def infer(address: str, name: str, image: bytes, timeout: float) -> tuple[Mapping[str, Any], float]:
@@ -65,13 +65,13 @@ def detections(*scores: float, label: str = "cod") -> dict[str, Any]:
 
 
 def push(*arguments: object) -> Result:
-    """Push ``fish`` with what ``finder`` finds to the tool of the Secret ``crew``."""
+    """Push ``fish`` with the suggestions of ``finder`` to the tool of the Secret ``crew``."""
     wanted = ("annotate", "push", "fish", "--service", "finder", "--to", "crew")
     return CliRunner().invoke(app, [*wanted, *map(str, arguments)])
 
 
 def note_looks(folder: Path, looks: Mapping[bytes, Seen]) -> None:
-    """Beside a version, what its preparation noted of the looks of images."""
+    """Write what the preparation recorded of the looks of images, beside a version."""
     rows: list[list[object]] = []
     for content, seen in looks.items():
         look = None if seen.look is None else seen.look.hex()

@@ -1,7 +1,7 @@
 """The real Label Studio server for tests, in an environment of its own, with a database in a folder of the test's.
 
-Its first start makes that database, which takes a minute of a core. A copy of it is kept in the user's cache, by what is
-installed: later starts take what the program needs to begin, 14 seconds of a core. Tests of both planes share this.
+Its first start creates that database, which takes a minute of one core. A copy is kept in the user's cache, keyed by the
+installed packages: later starts take 14 seconds of one core, which the program itself needs. Tests of both planes share this.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class LabelStudio:
     _access: str = ""
 
     def call(self, method: str, path: str, document: Any = None, content: bytes | None = None, kind: str = "") -> Any:
-        """What the API answers, as its user; AssertionError for what is no success."""
+        """The API's answer to its user; AssertionError for an unsuccessful one."""
         body = content if content is not None else None if document is None else json.dumps(document).encode()
         self._access = self._access or self._renewed()
         headers = {"Authorization": f"Bearer {self._access}", "Content-Type": kind or "application/json"}
@@ -63,11 +63,11 @@ class LabelStudio:
             raise AssertionError(f"{method} {path}: {error.code} {error.read()[:500]!r}") from error
 
     def project(self, title: str = "reef", configuration: str = BOXES) -> int:
-        """The number of a new project."""
+        """Create a project; returns its number."""
         return int(self.call("POST", "/api/projects", {"title": title, "label_config": configuration})["id"])
 
     def upload(self, project: int, images: Mapping[str, bytes]) -> None:
-        """A task for each image, which its server keeps."""
+        """Create a task for each image, which the server stores."""
         for name, content in images.items():
             head = f'--part\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\nContent-Type: image/png\r\n\r\n'
             path = f"/api/projects/{project}/import?commit_to_project=true"
@@ -79,7 +79,7 @@ class LabelStudio:
         self.call("POST", f"/api/projects/{project}/import", tasks)
 
     def tasks(self, project: int) -> list[dict[str, Any]]:
-        """With all that people and models drew."""
+        """All tasks of a project, with all annotations and predictions."""
         found = self.call("GET", f"/api/tasks?project={project}&page_size=1000&fields=all")
         return list(found["tasks"])
 
@@ -100,7 +100,7 @@ class LabelStudio:
 def box(
     label: str, x: float, y: float, width: float, height: float, size: tuple[int, int] = (40, 30)
 ) -> dict[str, Any]:
-    """A rectangle of BOXES, in percent of an image of that size."""
+    """A rectangle for BOXES, in percent of an image of this size."""
     place = {"x": x, "y": y, "width": width, "height": height, "rotation": 0, "rectanglelabels": [label]}
     return {
         "type": "rectanglelabels",
@@ -115,14 +115,14 @@ def box(
 
 @contextmanager
 def serve(folder: Path) -> Iterator[LabelStudio]:
-    """Start a server on a free port of this machine; what it keeps, and its log, go to ``folder``."""
+    """Start a server on a free port of this machine; its data and its log go to ``folder``."""
     shutil.copytree(_template(), folder / "data", dirs_exist_ok=True)
     with _started(folder / "data", folder / "label-studio.log") as url:
         yield LabelStudio(url, _token(url))
 
 
 def _template() -> Path:
-    """A data folder with an empty, complete database; of what is installed, from the user's cache."""
+    """A data folder with an empty, complete database, from the user's cache if the installed packages are the same."""
     installed = hashlib.sha256((_ROOT / "requirements/label-studio.txt").read_bytes()).hexdigest()[:16]
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pelagos/label-studio"
     cache.mkdir(parents=True, exist_ok=True)
@@ -186,7 +186,7 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 
 def _token(url: str) -> str:
-    """A new personal access token, as the user makes one in a browser."""
+    """A new personal access token, created as the user does in a browser."""
     jar = http.cookiejar.CookieJar()
     browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
     page = browser.open(f"{url}/user/login/", timeout=60).read().decode()

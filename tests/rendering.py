@@ -1,4 +1,4 @@
-"""Renders what is below manifests/ with the tools that people use: kubectl's kustomize, and Helm."""
+"""Renders the manifests below manifests/ with the tools that people use: kubectl's kustomize, and Helm."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ CHART = MANIFESTS / "charts" / "pelagos"
 OVERLAYS = tuple(sorted(path.name for path in (MANIFESTS / "overlays").iterdir()))
 MANAGED_BY = "app.kubernetes.io/managed-by"
 _MERGE_KEYS = {"containers": "name", "env": "name", "volumes": "name", "volumeMounts": "mountPath"}
-"""Lists that Kubernetes merges by the key of their items, whose order has no meaning."""
+"""Lists that Kubernetes merges by the key of their items, so their order has no meaning."""
 
 
 def kubectl() -> str:
-    """The program: from our environment, else the machine's."""
+    """The path of kubectl: from our environment, otherwise the machine's."""
     ours = Path(sys.executable).with_name("kubectl")
     return str(ours) if ours.exists() else "kubectl"
 
@@ -40,7 +40,7 @@ def kustomize(folder: Path) -> list[Body]:
 
 
 def kustomization(folder: Path, *, resources: Iterable[str], components: Iterable[str] = (), **more: Any) -> Path:
-    """Writes a kustomization into a folder; its resources and components are named by their paths below manifests/."""
+    """Write a kustomization to a folder; its resources and components are named by their paths below manifests/."""
     up = "/".join([".."] * len(folder.parts[1:])) + str(MANIFESTS)
     body = {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -55,7 +55,10 @@ def kustomization(folder: Path, *, resources: Iterable[str], components: Iterabl
 def helm(
     values: Mapping[str, Any], *, namespace: str, release: str = "pelagos", options: Sequence[str] = ()
 ) -> list[Body]:
-    """The objects of our chart, without its definitions. Raises CalledProcessError for what schema or templates refuse."""
+    """The objects of our chart, without its definitions.
+
+    Raises CalledProcessError for values that its schema or templates refuse.
+    """
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(dict(values), file)
         file.flush()
@@ -96,12 +99,12 @@ def _identity(body: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def without_definitions(bodies: Iterable[Body]) -> list[Body]:
-    """All but the CustomResourceDefinitions."""
+    """All objects except for CustomResourceDefinitions."""
     return [body for body in bodies if body["kind"] != "CustomResourceDefinition"]
 
 
 def managed_by_nobody(bodies: Iterable[Body]) -> list[Body]:
-    """Without the one label that names the tool."""
+    """Objects without the one label that names the tool that manages them."""
     return [_without_label(body) for body in bodies]
 
 

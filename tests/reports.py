@@ -1,4 +1,4 @@
-"""What a data plane leaves when a run ends, for tests that play one over the fakes: sealed, and in its own store."""
+"""Writes what a data plane leaves when a run ends, for tests that play one over the fakes: sealed, and in its own store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pelagos_contract.sealing import PROGRESS
 
 
 def leave(objects: ObjectsFake, authority: Authority, request: RunRequest, result: Mapping[str, Any]) -> None:
-    """Leave a result; the version or package that it names is moved into the store of the request."""
+    """Write a result; the version or package that it names is moved into the store of the request."""
     content = dict(result)
     if "uri" in content:
         content["uri"] = inside(request, content["uri"])
@@ -26,13 +26,13 @@ def leave(objects: ObjectsFake, authority: Authority, request: RunRequest, resul
 
 
 def refuse(objects: ObjectsFake, authority: Authority, request: RunRequest, failure: Mapping[str, Any]) -> None:
-    """Leave what a person must change."""
+    """Write a failure that a person must fix."""
     folder = objects.path(request.parameters["report"])
     objects.put(f"{folder}/failure.json", reported(authority, request, dict(failure)))
 
 
 def tell(objects: ObjectsFake, authority: Authority, request: RunRequest, progress: Mapping[str, Any]) -> None:
-    """Leave what a step says of how far it is."""
+    """Write the progress that a step reports."""
     folder = objects.path(request.parameters["report"])
     objects.put(f"{folder}/{DOCUMENT}", reported(authority, request, dict(progress), PROGRESS))
 

@@ -1,4 +1,4 @@
-"""A fake server for the API server that lists resources, for commands of the command line, and the fixture ``api`` with one."""
+"""A fake API server that lists resources, for commands of the command line, and the fixture ``api`` with one."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ BREAK = b"the connection breaks off"
 
 
 class ApiServer:
-    """Answers what commands ask: for the resources of a kind in a namespace, for pods with labels, for the log of a container.
+    """Answers the requests of commands: resources of a kind in a namespace, pods with labels, the log of a container.
 
-    ``logs`` are by pod, container and whether it is that of the process before; a log of which the last piece is not None
-    grows, and ends when it is; at BREAK an answer breaks off. ``status`` is that of all answers, ``refused`` of those about a
-    path with that text.
+    ``logs`` are keyed by pod, container and whether the previous process is meant. A log whose last piece is not None grows, and
+    ends once the last piece is None; at BREAK the connection breaks. ``status`` is that of all answers, ``refused`` of those for
+    a path that contains that text.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class ApiServer:
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
     def add(self, name: str, status: dict[str, Any], namespace: str = "default", **fields: Any) -> dict[str, Any]:
-        """A resource; one with a ``kind`` is listed with those of that kind only."""
+        """Add a resource and return it; one with a ``kind`` is listed only with resources of that kind."""
         metadata = {"name": name, "namespace": namespace}
         body: dict[str, Any] = {"metadata": metadata, "spec": {}, "status": status, **fields}
         self.resources.setdefault(namespace, []).append(body)
@@ -118,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Write no log."""
 
 
 def _carries(pod: dict[str, Any], query: dict[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""Roboflow's API as far as exports of versions go, as the client roboflow 1.7.3 asks it, and what it exports."""
+"""Roboflow's API for exports of versions, as the client roboflow 1.7.3 calls it, and the exports themselves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEY = "reef-key"
 
 @dataclass
 class Roboflow:
-    """A workspace ``reef`` with version 3 of the project ``dives``. ``name`` is where its archives lie."""
+    """A workspace ``reef`` with version 3 of the project ``dives``. ``name`` is the address of its archives."""
 
     images: dict[str, bytes] = field(default_factory=dict)
     name: str = ""
@@ -21,9 +21,9 @@ class Roboflow:
     lost: set[str] = field(default_factory=set)
 
     def __call__(self, request: Request) -> Reply:
-        """Answer."""
+        """Answer one request."""
         if request.path == "/storage/export.zip":
-            # As signed addresses do, it refuses those that log in twice.
+            # Like real signed addresses, it refuses requests that carry a second login.
             return Reply(b"", 400) if "api_key" in request.query else Reply(self.exported())
         if request.query.get("api_key") != KEY:
             return Reply({"error": {"message": "This API key does not exist (or has been revoked)."}}, 401)
@@ -45,7 +45,7 @@ class Roboflow:
         return Reply({"error": {"message": "Unsupported request"}}, 404)
 
     def exported(self) -> bytes:
-        """A zip in the format coco: everything in ``train``."""
+        """A zip in the format coco, with everything in ``train``."""
         files = {f"train/{name}": content for name, content in self.images.items() if name not in self.lost}
         images = [{"id": place, "file_name": name, "width": 40, "height": 30} for place, name in enumerate(self.images)]
         boxes = [

@@ -25,7 +25,7 @@ def encoded_crop(seed: int, width: int = 60, height: int = 80) -> bytes:
 
 
 def make_wheel(path: Path, changed: Mapping[str, bytes | None] | None = None) -> Path:
-    """The wheel; ``changed`` replaces the bytes of members by ``class/number``, or leaves them out for None."""
+    """Write the wheel; ``changed`` replaces the bytes of members by ``class/number``, or leaves them out for None."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("planktonclas/__init__.py", "raise RuntimeError('code of the wheel was executed')")
         archive.writestr(f"{FOLDER}/Tripos/notes.txt", "not an image")

@@ -1,4 +1,4 @@
-"""Tasks for the tests of the sandbox: what hostile content makes of a parser, on order."""
+"""Tasks for the tests of the sandbox: each does on demand what hostile content can make a parser do."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ MEBIBYTE = 1024 * 1024
 
 
 def echo(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """The arguments and the content."""
+    """Return the arguments and the content."""
     return Answer(arguments, file.read())
 
 
 def refuse(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """Refuse in the words of the arguments."""
+    """Refuse with the message in the arguments."""
     raise TaskRefusedError(arguments["message"], {"line": 3})
 
 
@@ -34,14 +34,14 @@ def fail(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def allocate(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """Take so many bytes and touch them."""
+    """Allocate this many bytes and touch every page."""
     taken = bytearray(arguments["bytes"])
     taken[:: resource.getpagesize()] = b"x" * len(taken[:: resource.getpagesize()])
     return Answer({"taken": len(taken)})
 
 
 def spin(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """Compute for so many seconds."""
+    """Compute for this many seconds of processor time."""
     end = time.process_time() + arguments["seconds"]
     while time.process_time() < end:
         pass
@@ -49,13 +49,13 @@ def spin(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def sleep(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """Wait for so many seconds."""
+    """Wait for this many seconds."""
     time.sleep(arguments["seconds"])
     return Answer()
 
 
 def crash(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """Read where nothing is, as a decoder with a fault does."""
+    """Read from address 0, as a faulty decoder does."""
     ctypes.string_at(0)
     return Answer()
 
@@ -68,19 +68,19 @@ def end(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def answer_much(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """A result of so many bytes, or a document of so many."""
+    """Return a result of this many bytes, or a document of this many."""
     if arguments.get("document"):
         return Answer({"text": "x" * arguments["bytes"]})
     return Answer({}, bytes(arguments["bytes"]))
 
 
 def write_a_file(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """Write so many bytes to a path."""
+    """Write this many bytes to a path."""
     return Answer({"written": Path(arguments["path"]).write_bytes(bytes(arguments["bytes"]))})
 
 
 def lie(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """Say anything to the process that asked, as a child does that was taken over."""
+    """Write arbitrary bytes to the process that asked, as a child under an attacker's control could."""
     for one in range(3, 64):
         try:
             connection = socket.socket(fileno=os.dup(one))
@@ -92,7 +92,7 @@ def lie(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def describe(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """What the child has and may."""
+    """Report what the child has and what it may do."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return Answer(
         {
@@ -110,7 +110,7 @@ def describe(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def complain(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """What was written to standard error in this task."""
+    """Write the text of the arguments to standard error; returns what the sandbox recorded of this task's standard error."""
     from pelagos_pipelines.sandbox import child
 
     os.write(2, arguments["text"].encode())

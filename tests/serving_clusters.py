@@ -42,7 +42,7 @@ _numbers = itertools.count(1)
 
 @dataclass
 class ServingCluster:
-    """``root`` is the folder of the object store, and what the claim ``objects`` holds; ``namespace`` is new for each test."""
+    """``root`` is the object store's folder and the content of the claim ``objects``; each test has its own ``namespace``."""
 
     plane: ControlPlane
     root: Path
@@ -54,7 +54,7 @@ class ServingCluster:
     serving: ClusterServing
 
     async def pods(self, uid: str) -> list[Body]:
-        """All of a service that are not ending."""
+        """All pods of a service that are not being deleted."""
         found = await self.cluster.list(PODS, self.namespace, {meta.UID_LABEL: uid})
         return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
@@ -63,12 +63,12 @@ class ServingCluster:
         return await self.cluster.list(kind, self.namespace, {meta.UID_LABEL: uid})
 
     def in_namespace(self, want: DesiredService, **changes: Any) -> DesiredService:
-        """The want, for this test's namespace."""
+        """The desired state, in this test's namespace."""
         return replace(want, namespace=self.namespace, **changes)
 
 
 def options(root: Path, **changes: Any) -> Options:
-    """Of an installation whose objects are on the claim ``objects``."""
+    """Options of an installation whose objects are on the claim ``objects``."""
     fields: dict[str, Any] = {
         "image": "pelagos/serving:test",
         "objects_root": str(root),
@@ -79,7 +79,7 @@ def options(root: Path, **changes: Any) -> Options:
 
 
 class PatientRest(KubernetesRest):
-    """On a busy machine an API server may take longer than an operator would wait, which would come again."""
+    """Waits longer: on a busy machine an API server may be slower than an operator waits, which would then try again."""
 
     async def ask(
         self,
@@ -90,7 +90,7 @@ class PatientRest(KubernetesRest):
         content: str = "application/json",
         timeout: float = 60,
     ) -> Answer:
-        """Call."""
+        """Send a request, with a timeout of at least 60 seconds."""
         return await super().ask(method, path, body, content=content, timeout=max(60.0, timeout))
 
 
@@ -136,7 +136,7 @@ async def serving_cluster(
 
 
 async def clear(rest: KubernetesRest, namespace: str) -> None:
-    """Leave nothing for the fake servers of the next test."""
+    """Delete all objects that the fake servers of the next test would find."""
     for path in (
         "/apis/serving.kserve.io/v1beta1/namespaces/{}/inferenceservices",
         "/apis/apps/v1/namespaces/{}/deployments",
@@ -147,7 +147,7 @@ async def clear(rest: KubernetesRest, namespace: str) -> None:
 
 @pytest.fixture(scope="package")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """An API server for the engines that serve on a cluster, with KServe's kinds."""
+    """An API server with KServe's kinds, for the engines that serve on a cluster."""
     running = start_control_plane(tmp_path_factory.mktemp("plane"))
     install_kserve(running)
     yield running
@@ -155,14 +155,14 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 
 def install_kserve(plane: ControlPlane) -> None:
-    """The kinds of KServe, our runtime, and what its storage initializer may do."""
+    """Create the kinds of KServe, our runtime, and the rights of its storage initializer."""
     plane.apply_crds([published.KINDS])
     plane.request("POST", RUNTIMES, yaml.safe_load(RUNTIME.read_text(encoding="utf-8")))
     plane.request("POST", STORAGE_CONTAINERS, yaml.safe_load(STORAGE_CONTAINER.read_text(encoding="utf-8")))
 
 
 def everything(want: DesiredService, mode: str) -> DesiredService:
-    """The want with all that can be asked for in a mode of KServe."""
+    """The desired state with every field that can be set in a mode of KServe."""
     placement = Placement(
         memory="8Gi", gpus=2, gpu_product="NVIDIA-L4", shared_memory="1Gi", node_selector={"zone": "a"},
         tolerations=(Toleration("a", "Exists", "", "NoExecute"),),
@@ -180,7 +180,7 @@ def everything(want: DesiredService, mode: str) -> DesiredService:
 
 
 async def until(serving: Serving, uid: str, *states: ServiceState, seconds: float = 120) -> ObservedService:
-    """What is seen when the endpoint is in one of ``states``."""
+    """Wait until the endpoint is in one of ``states``; returns what is observed."""
     seen = None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):

@@ -1,7 +1,7 @@
 """The operator's loop and reconcilers over the shipped fakes, in virtual time: an hour passes in milliseconds.
 
-What users, the data plane and faults do is in the hands of the test. What is outside of the operator's process outlives it:
-``restart`` begins a new life with an empty cache. Every status that is written is audited.
+The test controls users, the data plane and faults. What is outside of the operator's process outlives it: ``restart`` begins a
+new life with an empty cache. Every status that is written is audited.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ RECONCILERS = {
 
 
 class CrashError(BaseException):
-    """The operator's process ends here; nothing in it may catch this."""
+    """The operator's process ends here. It derives from BaseException, so that no handler of the operator catches it."""
 
 
 class _Selector(selectors.SelectSelector):
-    """Instead of waiting, moves the time on."""
+    """Advances the time instead of waiting."""
 
     now = 0.0
 
@@ -94,7 +94,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 class LoopClock(Aging):
-    """The clocks that belong to the virtual time; somebody may ``set`` the time of day, by which the world outside writes."""
+    """The clocks of the virtual time; ``set`` fixes the time of day, by which the outside world writes."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, wrong: Callable[[], timedelta] = timedelta) -> None:
         super().__init__()
@@ -110,9 +110,9 @@ class LoopClock(Aging):
 
 @dataclass
 class Fault:
-    """What happens at the ``call``-th call of a port, or at every one of a name: it ``crashes`` or is an outage.
+    """What happens at the ``call``-th call of a port, or at every call of one name: it ``crashes``, or is an outage.
 
-    Before the effect or ``after`` it.
+    Before the effect, or ``after`` it.
     """
 
     call: int | str
@@ -121,14 +121,14 @@ class Fault:
 
 
 CHANGES = frozenset(f"{port}.{name}" for port, protocol in ALL_PORTS.items() for name in mutating_methods(protocol))
-"""Calls that change something outside, as ``OperatorProcess.calls`` names them."""
+"""Calls that change something outside, named as in ``OperatorProcess.calls``."""
 
 
 def faults(calls: Sequence[str], *, crashes: bool) -> Iterator[Fault]:
-    """Faults at the calls of a life, each that differs from the others once; every one when THOROUGH.
+    """Faults at the calls of one life: each distinct one once; every one when THOROUGH.
 
-    A call that only looks fails in the same way before and after, and whenever it is made between two changes. To die between
-    two changes is the same wherever it happens: what was seen dies as well.
+    A call that only reads fails in the same way before and after, and at any time between two changes. A crash between two
+    changes is the same wherever it happens, because what was read is lost as well.
     """
     looked: set[str] = set()
     for number, label in enumerate(calls, 1):
@@ -155,7 +155,7 @@ class OperatorProcess:
 
 
 class Fragile:
-    """A port of a mortal operator: counts calls, and fails at the one that the fault names."""
+    """A port of an operator that can crash: counts calls, and fails at the one that the fault names."""
 
     def __init__(self, port: object, name: str, simulation: Simulation) -> None:
         self._port = port
@@ -182,9 +182,9 @@ class Fragile:
 
 @dataclass
 class DataPlane:
-    """What runs in pipeline steps, as far as the operator sees it: every run starts at once and takes ``seconds``.
+    """The pipeline steps as the operator sees them: every run starts at once and takes ``seconds``.
 
-    ``failures`` and ``interruptions`` hold what becomes of the next runs of a flow; ``metrics`` what trainings report.
+    ``failures`` and ``interruptions`` say how the next runs of a flow end; ``metrics`` are what trainings report.
     """
 
     simulation: Simulation
@@ -194,28 +194,28 @@ class DataPlane:
     classes: list[str] = field(default_factory=lambda: ["copepod"])
     warnings: list[str] = field(default_factory=list)
     captured: tuple[str, ...] = ()
-    """Fields of capture that are known of all images of dataset versions; without any, versions say nothing of it."""
+    """Fields of capture that all images of dataset versions have; if empty, versions say nothing of capture."""
     empty: frozenset[str] = frozenset()
-    """Splits of dataset versions without images."""
+    """Splits of dataset versions that have no images."""
     failures: list[dict[str, str]] = field(default_factory=list)
     interruptions: int = 0
     records: list[dict[str, Any]] = field(default_factory=list)
-    """In the repository that Datasets are published in."""
+    """Records in the repository that Datasets are published in."""
     published: int = 0
-    """Runs that published."""
+    """How many runs published."""
     evidence_folder: str = ""
-    """Where trainings say that they left their evidence; empty: beside the package."""
+    """Where trainings report that they left their evidence; empty: beside the package."""
     keeps_evidence: bool = True
-    """Whether trainings leave any; those of earlier releases did not."""
+    """Whether trainings leave evidence; those of earlier releases did not."""
     known_answers: dict[str, dict[str, float]] = field(default_factory=dict)
-    """What was measured, by the evidence of it."""
+    """Metrics by the digest of their evidence."""
     _measured: dict[RunName, dict[str, float]] = field(default_factory=dict)
     refused: list[RunName] = field(default_factory=list)
-    """Runs that were to publish, and failed, one by one."""
+    """Publishing runs that failed, one by one."""
     _begun: dict[tuple[RunName, int], float] = field(default_factory=dict)
 
     async def work(self) -> None:
-        """Turn for ever."""
+        """Move all runs forward every half second, until canceled."""
         while True:
             await asyncio.sleep(0.5)
             if not self.halted:
@@ -223,12 +223,12 @@ class DataPlane:
                     self._advance(name, known)
 
     def finish(self, name: RunName) -> None:
-        """Let a run begin and end in no time."""
+        """Start a run and end it at once."""
         self.simulation.pipelines.start(name)
         self._end(name, self.simulation.pipelines.runs[name])
 
     def end(self, name: RunName) -> None:
-        """Let a run that goes on end well now, while the data plane is halted."""
+        """Successfully end a run in progress now, while the data plane is halted."""
         self._end(name, self.simulation.pipelines.runs[name])
 
     def _advance(self, name: RunName, known: FakeRun) -> None:
@@ -260,7 +260,7 @@ class DataPlane:
             self.simulation.pipelines.succeed(name)
 
     def tell(self, name: RunName, content: dict[str, Any]) -> None:
-        """Have a step of the run say how far it is."""
+        """Have a step of the run report its progress."""
         self._report(self.simulation.pipelines.runs[name], "progress", content, PROGRESS)
 
     def _report(self, known: FakeRun, name: str, content: dict[str, Any], purpose: str = REPORT) -> None:
@@ -302,7 +302,7 @@ class DataPlane:
         return {"removed": asked, **counts, "keptVersions": len(kept), "keptImages": 9, "keptBytes": 900}
 
     def _publish(self, known: FakeRun) -> dict[str, Any]:
-        """As tests/publishing/test_publication.py shows of the real one: a version once, one draft of a Dataset."""
+        """Publish as tests/publishing/test_publication.py shows of the real one: each version once, one draft per Dataset."""
         asked = json.loads(known.request.parameters["request"])
         mine = [each for each in self.records if each["owner"] in asked["owners"]]
         found = next((each for each in mine if each["version"] == asked["version"] and each["published"]), None)
@@ -333,7 +333,7 @@ class DataPlane:
         return {"discarded": [each["number"] for each in gone]}
 
     def _train(self, known: FakeRun) -> dict[str, Any]:
-        """A further attempt measures nothing anew, and compares with those that it is asked to."""
+        """A further attempt measures nothing again, and compares only with the champions that it is given."""
         asked = json.loads(known.request.parameters["request"])
         compared = asked.pop("champions", [])
         metrics = self._measured.setdefault(known.run.name, dict(self.metrics))
@@ -359,7 +359,7 @@ class DataPlane:
         return result
 
     def _compared(self, metrics: dict[str, float], champion: dict[str, str]) -> dict[str, Any]:
-        """Any two models differ by what they differ by, give or take a hundredth."""
+        """Two models differ by the difference of their metrics, plus or minus a hundredth."""
         before, differences = self.known_answers[champion["evidenceSha256"]], {}
         for name, value in metrics.items():
             difference = value - before[name]
@@ -375,13 +375,13 @@ class DataPlane:
 
 
 class Simulation:
-    """A world in memory, and the operator in it."""
+    """A world in memory, with the operator in it."""
 
     def __init__(self) -> None:
         kstatus.require()
         self.event_loop = VirtualTimeLoop()
         self.wrong = timedelta()
-        """By how much the time of day is wrong: everybody's, since all of the embedded mode runs on one machine."""
+        """By how much the time of day is wrong, for everyone: the embedded mode runs on one machine."""
         self.clock = self.new_clock()
         self.cluster = ClusterFake()
         self.cluster.created = lambda: timestamp(self.clock.now())
@@ -415,8 +415,8 @@ class Simulation:
         return life
 
     def prepare(self, fault: Fault | None = None, *, workers: int = 4) -> OperatorProcess:
-        """Begin a life that nothing moves but ``make_pass``."""
-        clock = self.new_clock()  # What it remembers goes with the life of the operator.
+        """Begin a life that only ``make_pass`` moves."""
+        clock = self.new_clock()  # What it remembers ends with the life of the operator.
         world = Dependencies(
             clock=clock,
             cache=Cache(),
@@ -427,7 +427,7 @@ class Simulation:
             **{name: self.fragile(name) for name in PORTS},
         )
         loop = Loop(world, RECONCILERS, workers)
-        # As from a real server, the reply to a write is there before the watch tells of it.
+        # As with a real server, the reply to a write arrives before the watch reports it.
         soon = self.event_loop.call_soon
         watcher = Watcher(
             seen=lambda resource: void(soon(loop.seen, resource)),
@@ -444,7 +444,7 @@ class Simulation:
         self.cluster.watch(life.watcher)
 
     def make_pass(self, key: Key) -> Pass:
-        """One pass over the resource as it is now, without the loop."""
+        """Make one pass over the resource as it is now, without the loop."""
         life = self.life or self.prepare()
         for known in self.cluster.all():
             life.dependencies.cache.put(known)
@@ -453,11 +453,11 @@ class Simulation:
         return self.ask(driver.reconcile(RECONCILERS[key.kind], found, life.dependencies))
 
     def fragile(self, name: str) -> Any:
-        """The port ``name`` as the operator has it."""
+        """The port ``name`` as the operator gets it."""
         return Fragile(getattr(self, name), name, self)
 
     def note(self, label: str) -> Fault | None:
-        """The operator calls a port; the fault that happens to this call."""
+        """Record that the operator calls a port; returns the fault of this call, if any."""
         assert self.life is not None
         if self.life.dead:
             raise CrashError(label)
@@ -467,7 +467,7 @@ class Simulation:
         return fault if fault is not None and fault.call in {len(self.life.calls), label} else None
 
     def suffer(self, fault: Fault, label: str) -> None:
-        """Let the fault happen."""
+        """Apply the fault."""
         assert self.life is not None
         if fault.crashes:
             self.life.dead = True
@@ -476,7 +476,7 @@ class Simulation:
         raise OutageError(label.split(".", maxsplit=1)[0], "the reply was lost" if fault.after else "no route")
 
     def stop(self) -> None:
-        """End the operator's life; the rest goes on."""
+        """End the operator's life; the outside world continues."""
         if self.life is not None:
             self.event_loop.run_until_complete(self.life.loop.stop())
             if not self.life.dead:
@@ -489,22 +489,22 @@ class Simulation:
         return self.start(fault)
 
     def run(self, seconds: float = 0.0) -> None:
-        """Let time pass."""
+        """Let time pass, in virtual seconds."""
         self.event_loop.run_until_complete(asyncio.sleep(seconds))
 
     def ask(self, answer: Coroutine[Any, Any, T]) -> T:
-        """What a port answers."""
+        """The answer of a port."""
         return self.event_loop.run_until_complete(answer)
 
     def run_until(self, holds: Callable[[], bool], *, within: float = 120.0) -> None:
-        """Let time pass until something holds."""
+        """Let time pass until the condition holds; fails after ``within`` seconds."""
         end = self.event_loop.time() + within
         while not holds():
             assert self.event_loop.time() < end, f"not within {within} s\n{self.describe()}"
             self.run(0.25)
 
     def close(self) -> None:
-        """End everything."""
+        """Stop the operator and the data plane, and close the event loop."""
         self.stop()
         self._working.cancel()
         self.run()
@@ -512,57 +512,57 @@ class Simulation:
         logging.getLogger("pelagos").removeHandler(self.tracebacks)
 
     def verify(self) -> None:
-        """Nothing that was written breaks a promise, and the operator met no bug of its own."""
+        """No write broke a promise, and the operator met no bug of its own."""
         assert not self.auditor.problems, "\n".join(self.auditor.problems)
         assert not self.tracebacks.found, "\n".join(self.tracebacks.found)
 
     def create(self, kind: Kind, name: str, spec: Any) -> Key:
-        """What a user does with ``kubectl create``."""
+        """Create a resource, as ``kubectl create`` does."""
         return self.cluster.create(kind, name, spec).key
 
     def state(self, key: Key) -> kstatus.Kstatus:
-        """What kstatus makes of the resource now."""
+        """The state that kstatus sees in the resource now."""
         found = self.cluster.get(key)
         assert found is not None, f"{key} is gone"
         return kstatus.read(found)
 
     def ready(self, key: Key) -> dict[str, Any]:
-        """The Ready condition; empty without one."""
+        """The condition Ready; empty if there is none."""
         found = self.cluster.get(key)
         assert found is not None, f"{key} is gone"
         return auditing.ready_condition(found) if found.status else {}
 
     def condition(self, key: Key, name: str) -> dict[str, Any]:
-        """A condition."""
+        """A condition of the resource by its type."""
         found = self.cluster.get(key)
         assert found is not None
         return next(condition for condition in found.status["conditions"] if condition["type"] == name)
 
     def all_current(self) -> bool:
-        """Whether every resource is as its user wants it."""
+        """Whether every resource is in the state that its spec asks for."""
         return all(self.is_current(resource.key) for resource in self.cluster.all())
 
     def is_current(self, key: Key) -> bool:
-        """Whether the resource is as its user wants it."""
+        """Whether the resource is in the state that its spec asks for."""
         found = self.cluster.get(key)
         return found is not None and bool(found.status) and kstatus.read(found) is kstatus.Kstatus.CURRENT
 
     def versions(self) -> dict[Key, str]:
-        """resourceVersion of everything: equal when nobody wrote."""
+        """resourceVersion of every resource: unchanged if nobody wrote."""
         return {resource.key: resource.version for resource in self.cluster.all()}
 
     def outages(self, happening: bool) -> None:
-        """All outside systems go away, or come back."""
+        """Make all outside systems unreachable, or reachable again."""
         for name in PORTS:
             getattr(self, name).outage = happening
 
     def describe(self) -> str:
-        """Ready of everything, for messages of failed tests."""
+        """Ready of every resource, for messages of failed tests."""
         return "\n".join(f"{resource.key}: {self.ready(resource.key)}" for resource in self.cluster.all())
 
 
 THOROUGH = os.environ.get("PELAGOS_TEST_THOROUGH") == "1"
-"""Whether more stories are told than find out something new nearly always: `make test THOROUGH=1`."""
+"""Whether to run more cases than nearly always suffice: `make test THOROUGH=1`."""
 PORTS = ("cluster", "pipelines", "tracking", "registry", "serving", "objects", "volumes", "tenants")
 
 
@@ -580,7 +580,7 @@ def simulation() -> Iterator[Simulation]:
 
 
 def apply_samples(world: Simulation, *, training: Any = None, service: Any = None, dataset: Any = None) -> None:
-    """What ``kubectl apply`` of the three usual files does; see ``builders`` for their specs."""
+    """Apply the three usual resources; see ``builders`` for their specs."""
     import builders
 
     world.create(kinds.DATASET, "frames", builders.changed(builders.DATASET, dataset or {}))
@@ -589,14 +589,14 @@ def apply_samples(world: Simulation, *, training: Any = None, service: Any = Non
 
 
 def status(world: Simulation, key: Key) -> Any:
-    """The status of a resource that is there."""
+    """The status of a resource that must exist."""
     found = world.cluster.get(key)
     assert found is not None
     return found.status
 
 
 def void(_result: object) -> None:
-    """Drop a result."""
+    """Discard a result."""
 
 
 def _sha256(value: Any) -> str:

@@ -1,7 +1,7 @@
 """A site for integration tests: the operator as it is, with kopf, against a real API server; engines are the shipped fakes.
 
-Input: resources, created through the API server as a user would. Output: their status, events, and what the fakes were asked for.
-Not intercepted: the watch, finalizers, status patches.
+Input: resources, created through the API server as a user would. Output: their status, events, and the requests that the fakes
+got. Not intercepted: the watch, finalizers, status patches.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ PLURALS = {kind.kind: kind.plural for kind in KINDS}
 
 @dataclass
 class Fakes:
-    """The outside world; it outlives operators."""
+    """The outside world, which outlives operators."""
 
     pipelines: PipelinesFake = field(default_factory=PipelinesFake)
     tracking: TrackingFake = field(default_factory=TrackingFake)
@@ -60,16 +60,16 @@ class Fakes:
     authority: Authority = field(default_factory=lambda: Authority(KeysFake()))
 
     def leave(self, run: RunName, result: Mapping[str, Any]) -> None:
-        """What the steps of a run leave."""
+        """Write the result of a run's steps."""
         reports.leave(self.objects, self.authority, self.pipelines.runs[run].request, result)
 
     def refuse(self, run: RunName, failure: Mapping[str, Any]) -> None:
-        """A step of a run ends with what a person must change."""
+        """Fail a step of a run with an error that a person must fix."""
         reports.refuse(self.objects, self.authority, self.pipelines.runs[run].request, failure)
         self.pipelines.fail(run, "a step ended with an error")
 
     def tell(self, run: RunName, progress: Mapping[str, Any]) -> None:
-        """What a step of a run says of how far it is."""
+        """Write the progress of a run's step."""
         reports.tell(self.objects, self.authority, self.pipelines.runs[run].request, progress)
 
 
@@ -88,12 +88,12 @@ class Site:
     _task: asyncio.Task[None] | None = None
 
     def path(self, kind: str, name: str = "") -> str:
-        """Path of a resource, or of all of a kind."""
+        """The path of a resource, or of all resources of a kind."""
         base = f"/apis/{meta.API_VERSION}/namespaces/{self.namespace}/{PLURALS[kind]}"
         return f"{base}/{name}" if name else base
 
     async def call(self, method: str, path: str, body: Any = None, **named: Any) -> Any:
-        """Call the API server without holding up the operator, which runs in the same event loop."""
+        """Call the API server in a thread: the operator runs in the same event loop and must not be blocked."""
         return await asyncio.to_thread(functools.partial(self.plane.request, method, path, body, **named))
 
     async def create(self, kind: str, name: str, spec: Mapping[str, Any]) -> Any:
@@ -112,13 +112,13 @@ class Site:
         return await self.call("PATCH", self.path(kind, name), patch, kind="application/merge-patch+json")
 
     async def delete(self, kind: str, name: str) -> None:
-        """Delete a resource; returns before it is gone."""
+        """Delete a resource; returns before it is removed."""
         await self.call("DELETE", self.path(kind, name))
 
     async def wait(
         self, kind: str, name: str, holds: Callable[[Mapping[str, Any]], bool], *, seconds: float = 20
     ) -> Mapping[str, Any]:
-        """Wait until ``holds`` of the resource; fails with its status."""
+        """Wait until ``holds`` is true of the resource; fails with its status."""
         deadline = time.monotonic() + seconds
         body: Mapping[str, Any] = {}
         while time.monotonic() < deadline:
@@ -129,7 +129,7 @@ class Site:
         pytest.fail(f"{kind} {name} did not come so far: {body.get('status')}")
 
     async def wait_gone(self, kind: str, name: str, *, seconds: float = 20) -> None:
-        """Wait until the resource is gone."""
+        """Wait until the resource no longer exists."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             names = [item["metadata"]["name"] for item in (await self.call("GET", self.path(kind)))["items"]]
@@ -139,7 +139,7 @@ class Site:
         pytest.fail(f"{kind} {name} is still there")
 
     def settings(self) -> Settings:
-        """Those of the operator: it is an administrator, and watches this namespace alone."""
+        """The operator's settings: it is an administrator, and watches this namespace alone."""
         return Settings(
             home=self.home,
             probe_interval=1,
@@ -159,16 +159,16 @@ class Site:
         await asyncio.wait_for(ready.wait(), 20)
 
     async def stop_operator(self) -> None:
-        """Stop it in order."""
+        """Stop the operator gracefully."""
         if self._task is not None and self._stop is not None:
             self._stop.set()
             await asyncio.wait_for(self._stopped.wait(), 20)
-            # kopf would now wait 5 seconds for every task of the event loop, and the test itself is one.
+            # kopf would now wait 5 seconds for every task of the event loop, and the test itself is one of them.
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
-        # The operator named its cluster there, for kopf (handlers.resources.prepared); other tests must not find it.
+        # The operator wrote its cluster there, for kopf (handlers.resources.prepared); other tests must not find it.
         os.environ.pop("KUBECONFIG", None)
 
     async def _operate(self, settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
@@ -196,16 +196,16 @@ class Site:
 
 
 def condition(body: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """The condition of that type; empty when there is none."""
+    """The condition of this type; empty if there is none."""
     return next((entry for entry in body.get("status", {}).get("conditions", ()) if entry["type"] == name), {})
 
 
 def is_ready(body: Mapping[str, Any]) -> bool:
-    """Ready, and judged for the present generation."""
+    """Whether the resource is Ready for its current generation."""
     ready = condition(body, "Ready")
     return ready.get("status") == "True" and ready["observedGeneration"] == body["metadata"]["generation"]
 
 
 def has_reason(reason: str) -> Callable[[Mapping[str, Any]], bool]:
-    """Whether Ready carries this reason."""
+    """Returns a check that Ready has this reason."""
     return lambda body: condition(body, "Ready").get("reason") == reason

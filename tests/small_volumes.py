@@ -1,4 +1,4 @@
-"""A real volume that is soon full, for tests of what writes files."""
+"""A real volume that is quickly full, for tests of code that writes files."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def small(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip("this account may not mount a volume")
     yield place
-    subprocess.run(["umount", "--lazy", place], check=True)  # whoever failed may have a file open still
+    subprocess.run(["umount", "--lazy", place], check=True)  # a failed test may still have a file open
 
 
 def fill(volume: Path) -> None:
-    """Leave no room for another byte."""
+    """Fill the volume to the last byte."""
     with (volume / "what others keep there").open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(4096)):
             pass

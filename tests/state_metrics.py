@@ -1,7 +1,7 @@
-"""What kube-state-metrics makes of custom resources: its documented configuration, evaluated on bodies of resources.
+"""The metrics that kube-state-metrics makes of custom resources: its documented configuration, applied to resources.
 
-Written from the documentation of CustomResourceStateMetrics: what tests/monitoring proves of our configuration holds as far
-as this is right. Faults in a configuration raise ValueError.
+Written from the documentation of CustomResourceStateMetrics: what tests/monitoring proves of our configuration holds as far as
+this code follows it. Errors in a configuration raise ValueError.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Sample:
 
 
 def evaluate(config: Mapping[str, Any], bodies: Iterable[Mapping[str, Any]]) -> list[Sample]:
-    """All samples of the resources; of a metric whose path leads nowhere, none."""
+    """All samples of the resources; a metric whose path leads nowhere has none."""
     if config.get("kind") != "CustomResourceStateMetrics":
         raise ValueError("kind: CustomResourceStateMetrics is missing")
     found = list(bodies)
@@ -49,7 +49,7 @@ def evaluate(config: Mapping[str, Any], bodies: Iterable[Mapping[str, Any]]) -> 
 
 
 def exposition(samples: Iterable[Sample]) -> str:
-    """The samples as Prometheus scrapes them."""
+    """The samples in the text format that Prometheus scrapes."""
     lines: dict[str, list[str]] = {}
     for sample in samples:
         labels = ",".join(f"{name}={_quoted(value)}" for name, value in sample.labels)
@@ -93,7 +93,7 @@ def _values(each: Mapping[str, Any], body: Mapping[str, Any]) -> Iterator[tuple[
         for entry in target if isinstance(target, list) else [target]:
             yield from _states(form, entry)
     else:
-        # Of an object, both the object itself and each of its fields are asked for the labels.
+        # Labels are looked up in the object itself and in each of its fields.
         entries = (
             target if isinstance(target, list) else [target, *(target.values() if isinstance(target, dict) else ())]
         )

@@ -1,4 +1,4 @@
-"""Servers for tests of supervision: parts that run ``embedded/fake_server.py``, shortened times, and ways to wait."""
+"""Helpers for tests of supervision: parts that run ``embedded/fake_server.py``, shortened times, and ways to wait."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ FAKE = Path(__file__).parent / "embedded" / "fake_server.py"
 
 
 class FakeParts:
-    """Makes parts that run the fake server, and knows what they wrote."""
+    """Creates parts that run the fake server, and reads what they wrote."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
 
     def __call__(self, name: str, *behaviours: str, start_seconds: float = 20) -> ManagedProcess:
-        # Searched from another place for each name: the servers do not listen yet, so the same port would seem free again.
+        # The search starts at another place for each name: the servers do not listen yet, so the same port would look free again.
         port = addresses.choose(self.layout.home / name, [name], {})[name]
         url = f"http://{addresses.HOST}:{port}"
         return ManagedProcess(
@@ -44,11 +44,11 @@ class FakeParts:
         )
 
     def worker_file(self, name: str) -> str:
-        """For the behaviour ``worker``."""
+        """The argument of the behaviour ``worker``."""
         return f"worker={self._file(name, 'worker')}"
 
     def pids(self, name: str, what: str = "pid") -> list[int]:
-        """Process ids of all starts."""
+        """Process ids of all starts, in order."""
         file = self._file(name, what)
         return [int(line) for line in file.read_text().split()] if file.exists() else []
 
@@ -57,12 +57,12 @@ class FakeParts:
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is such a process, zombies aside."""
+    """Whether this process exists and is no zombie."""
     return groups.identify(pid) is not None
 
 
 async def eventually(condition: Callable[[], bool], what: str, seconds: float = 10) -> None:
-    """Wait until it is true; fail the test when it does not become true."""
+    """Wait until the condition holds; fails the test after ``seconds``."""
     deadline = monotonic() + seconds
     while not condition():
         assert monotonic() < deadline, f"not true within {seconds} s: {what}"

@@ -1,4 +1,4 @@
-"""MLflow as the embedded mode runs it: with its login, on a home folder of yesterday, when it had none."""
+"""MLflow as the embedded mode runs it, with its login, on a home folder from before there was one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ with open(routes, "w") as file:
 
 
 class Answer(NamedTuple):
-    """What came back."""
+    """An HTTP answer."""
 
     status: int
     text: str
@@ -41,17 +41,17 @@ class Answer(NamedTuple):
 
     @property
     def json(self) -> Any:
-        """The body's content."""
+        """The body, parsed."""
         return json.loads(self.text)
 
 
 def basic(name: str, password: str) -> dict[str, str]:
-    """The header of a login."""
+    """The header of HTTP basic authentication."""
     return {"Authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
 
 
 def login(home: Path, prefix: str = "") -> dict[str, str]:
-    """The header of the login of an installation: of people and operator, or with ``steps-`` of pipeline steps."""
+    """The header with the installation's login: that of people and operator, or with ``steps-`` that of pipeline steps."""
     folder = Layout.of(home).tracking_credentials
     name, password = ((folder / f"{prefix}{part}").read_text().strip() for part in ("username", "password"))
     return basic(name, password)
@@ -59,7 +59,7 @@ def login(home: Path, prefix: str = "") -> dict[str, str]:
 
 @dataclass
 class TrackingServer:
-    """One home folder; the process comes and goes."""
+    """One home folder; the process can be stopped and started again."""
 
     home: Path
     port: int = 0
@@ -68,7 +68,7 @@ class TrackingServer:
 
     @property
     def layout(self) -> Layout:
-        """Where everything is."""
+        """The layout of the home folder."""
         return Layout.of(self.home)
 
     @property
@@ -77,7 +77,7 @@ class TrackingServer:
         return f"http://{addresses.HOST}:{self.port}"
 
     def make_yesterday(self) -> None:
-        """A database without a login, and a look at all routes that this version of MLflow has."""
+        """Create a database without a login, and list all routes that this version of MLflow has."""
         self.layout.create()
         listed = self.home / "routes.json"
         command: list[str | Path] = [
@@ -112,7 +112,7 @@ class TrackingServer:
         raise AssertionError(log.read_text(errors="replace")[-3000:])
 
     def stop(self) -> None:
-        """End it in order."""
+        """Stop it gracefully."""
         if self.process is not None:
             self.process.terminate()
             self.process.wait(30)
@@ -127,7 +127,7 @@ class TrackingServer:
         headers: dict[str, str] | None = None,
         raw: bytes | None = None,
     ) -> Answer:
-        """One request, sent as it is written."""
+        """Send one request, exactly as given."""
         connection = http.client.HTTPConnection(addresses.HOST, self.port, timeout=30)
         sent = {"Content-Type": "application/json"} | (headers or {})
         try:
@@ -139,10 +139,10 @@ class TrackingServer:
             connection.close()
 
     def call(self, method: str, operation: str, body: Any = None, prefix: str = "") -> Answer:
-        """MLflow's API, logged in."""
+        """Call MLflow's API, logged in."""
         return self.ask(method, f"/api/2.0/mlflow/{operation}", body, headers=login(self.home, prefix))
 
     def new_run(self, experiment: str = "1") -> str:
-        """As the operator makes one."""
+        """Create a run as the operator does; returns its id."""
         made = self.call("POST", "runs/create", {"experiment_id": experiment, "start_time": 0})
         return str(made.json["run"]["info"]["run_id"])

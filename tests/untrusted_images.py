@@ -1,4 +1,4 @@
-"""Images that were made to hurt whoever decodes them, and damaged ones. Made when they are needed, once, of some hundred kB."""
+"""Images that were crafted to harm their decoder, and damaged ones. Each is built once, on demand; at most some hundred kB."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def png(width: int, height: int, rows: bytes, between: bytes = b"", bits: int = 
 
 @functools.cache
 def blank(width: int, height: int, between: bytes = b"") -> bytes:
-    """A whole PNG of one bit a pixel: a few kilobytes for any number of pixels."""
+    """A complete PNG of one bit per pixel: a few kilobytes for any number of pixels."""
     packed = zlib.compressobj(9)
     row = bytes(1 + (width + 7) // 8)
     content = b"".join([*(packed.compress(row) for _ in range(height)), packed.flush()])
@@ -54,14 +54,14 @@ def resized(jpeg: bytes, width: int, height: int) -> bytes:
 
 @functools.cache
 def scans(width: int, height: int, times: int) -> bytes:
-    """A progressive JPEG whose last scan comes again and again: each costs a pass over all blocks."""
+    """A progressive JPEG whose last scan is repeated: each repetition costs a pass over all blocks."""
     jpeg = resized(photo(progressive=True, side=(64, 64)), width, height)
     last = jpeg.rindex(b"\xff\xda")
     return jpeg[:-2] + jpeg[last:-2] * times + b"\xff\xd9"
 
 
 def after_another_frame(jpeg: bytes) -> bytes:
-    """The JPEG behind a frame header that claims 64 x 64, which readers of headers may take for the true one."""
+    """The JPEG behind a frame header that claims 64 x 64 pixels, which header parsers may take for the real one."""
     fake = b"\xff\xc0\x00\x11\x08\x00\x40\x00\x40\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01"
     return jpeg[:2] + fake + jpeg[2:]
 
@@ -72,7 +72,7 @@ def _packed(size: int) -> bytes:
 
 
 def inflating(name: bytes, size: int) -> bytes:
-    """A text or profile of a PNG that is ``size`` zeros when it is unpacked."""
+    """A text or profile chunk of a PNG that unpacks to ``size`` zeros."""
     head = {b"zTXt": b"c\0\0", b"iCCP": b"icc\0\0", b"iTXt": b"c\0\1\0\0\0"}[name]
     return chunk(name, head + _packed(size))
 
@@ -125,7 +125,7 @@ DAMAGED: dict[str, Callable[[], bytes]] = {
         "a PNG with less content than it says",
     )
 }
-"""Images of which a part is missing."""
+"""Images that lack a part."""
 
 TAILS: dict[str, Callable[[], bytes]] = {
     "padding": lambda: bytes(4096),
@@ -139,7 +139,7 @@ TAILS: dict[str, Callable[[], bytes]] = {
     "an announcement of frames": lambda: chunk(b"acTL", struct.pack(">II", 2**31 - 1, 0)),
     "a film": lambda: b"\0\0\0\x18ftypmp42" + np.random.default_rng(7).bytes(9000) + b"\xff\xda" + bytes(64),
 }
-"""What cameras and programs leave behind the end of an image, by what it is."""
+"""Data that cameras and programs append to an image, by its kind."""
 
 BOMBS: dict[str, Callable[[], bytes]] = {
     "a PNG header of 60000 x 60000": lambda: png(60_000, 60_000, b""),
@@ -151,7 +151,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "a JPEG of two frames, 64 x 64 and 65500 x 65500": lambda: after_another_frame(resized(photo(), 65_500, 65_500)),
     "a progressive JPEG of 7000 x 7000 with 3000 scans": lambda: scans(7_000, 7_000, 3_000),
 }
-"""Small files that ask for much; decoding them with the usual ceilings must be refused."""
+"""Small files that ask for too much; decoding them with the usual ceilings must be refused."""
 
 ODD: dict[str, Callable[[], bytes]] = {
     "a long comment": lambda: png(8, 8, bytes(8 * 25), inflating(b"zTXt", _LONG)),

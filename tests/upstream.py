@@ -14,7 +14,7 @@ _BUILD = _ROOT / "operator" / "pelagos" / "embedded" / "upstream" / "build.sh"
 
 @functools.cache
 def program(name: str) -> Path:
-    """Where the program is, whose component is called like it. Skips the test where it has not been built."""
+    """The path of the program whose component has this name. Skips the test if it is not built."""
     modules = _ROOT / "tools" / "upstream" / name
     told = subprocess.run([_BUILD, "--where", modules], capture_output=True, text=True, check=True).stdout
     found = Path(told.strip(), name)

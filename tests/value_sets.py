@@ -1,4 +1,4 @@
-"""Values that tests install: those of the overlays and components of kustomize, and one that sets all that can be set."""
+"""Values that tests install: those of kustomize's overlays and components, and one that sets every value."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import yaml
 import rendering
 
 NAMESPACE = "pelagos-system"
-"""The operator's, in manifests/base."""
+"""The operator's namespace in manifests/base."""
 DEFAULTS: Mapping[str, Any] = yaml.safe_load((rendering.CHART / "values.yaml").read_text(encoding="utf-8"))
 SCHEMA: Mapping[str, Any] = json.loads((rendering.CHART / "values.schema.json").read_text(encoding="utf-8"))
 
 
 def changed(given: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """Values with a change merged in. None stays: it is Helm that takes a default of the chart away for it."""
+    """Values with a change merged in. None is kept: Helm then removes the chart's default."""
     merged = dict(given)
     for name, value in change.items():
         merged[name] = changed(merged.get(name) or {}, value) if isinstance(value, Mapping) else value
@@ -27,12 +27,12 @@ def changed(given: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, An
 
 
 def values(*changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that say what manifests/base says, with changes."""
+    """The values that correspond to manifests/base, with changes."""
     return functools.reduce(changed, changes, changed(DEFAULTS, {"createNamespace": True}))
 
 
 def objects(given: Mapping[str, Any]) -> list[rendering.Body]:
-    """All objects of an installation with these values, but those of manifests/monitoring."""
+    """All objects of an installation with these values, except those of manifests/monitoring."""
     return copy.deepcopy(_rendered(json.dumps(changed(given, {"monitoring": {"enabled": False}}))))
 
 
@@ -45,7 +45,7 @@ _TO_BE_NAMED = {
     "peers": [{"ipBlock": {"cidr": "192.0.2.1/32"}}],
     "ports": [{"protocol": "TCP", "port": port} for port in (443, 6443)],
 }
-"""An address that nobody has: whoever installs replaces it, since each cluster has its API server elsewhere."""
+"""A placeholder address: each cluster has its API server elsewhere, so everyone who installs must replace it."""
 COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     "kserve": {"engines": {"serving": "kserve"}},
     "kserve-single-namespace": {"engines": {"serving": "kserve"}},
@@ -75,14 +75,14 @@ COMPONENTS: Mapping[str, Mapping[str, Any]] = {
     "hub-networkpolicies": {"networkPolicies": {"identity": {"peers": [{"ipBlock": {"cidr": "192.0.2.2/32"}}]}}},
     "claims": {"storage": {"objects": "", "data": "", "objectsClaim": "pelagos-objects", "dataClaim": "pelagos-data"}},
 }
-"""What each component of kustomize says, as a change of values."""
+"""The change of values that corresponds to each component of kustomize."""
 BENEATH: Mapping[str, tuple[str, ...]] = {
     "hub-single-namespace": ("single-namespace",),
     "hub-networkpolicies": ("networkpolicies", "hub"),
     "kserve-single-namespace": ("single-namespace",),
     "kubeflow-multi-user-single-namespace": ("single-namespace",),
 }
-"""Components that a component takes as given."""
+"""Components that a component requires."""
 OVERLAYS: Mapping[str, tuple[str, ...]] = {
     "cluster": (),
     "triton-only": (),
@@ -96,7 +96,7 @@ OVERLAYS: Mapping[str, tuple[str, ...]] = {
 
 
 def of_components(*names: str) -> dict[str, Any]:
-    """The values that say what manifests/base says with these components."""
+    """The values that correspond to manifests/base with these components."""
     return values(*(COMPONENTS[name] for name in names))
 
 
@@ -177,7 +177,7 @@ SHARDS: Mapping[str, Any] = {
         ]
     }
 }
-"""What manifests/samples/shards says."""
+"""The values that correspond to manifests/samples/shards."""
 SETS: Mapping[str, Mapping[str, Any]] = {name: of_components(*parts) for name, parts in OVERLAYS.items()} | {
     "defaults of Helm": changed(DEFAULTS, {}),
     "claims": of_components("claims"),

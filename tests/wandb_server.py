@@ -1,7 +1,7 @@
-"""A fake server for Weights & Biases: what the real client asks when it syncs a run, by what that asks and reads.
+"""A fake server for Weights & Biases, written from the requests that the real client sends and the answers that it reads.
 
-GraphQL (RunResumeStatus, UpsertBucket, CreateRunFiles) and the stream of files, with the
-key of the API. What a server answers beside that is not known: none of theirs was ever reached.
+GraphQL (RunResumeStatus, UpsertBucket, CreateRunFiles) and the stream of files, with the API key. Other details of real answers
+are unknown: no real server was ever reached.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Wandb:
     files: dict[str, bytes] = field(default_factory=dict)
 
     def handle(self, request: Request) -> Reply:
-        """What the service answers."""
+        """Answer one request."""
         if request.path.startswith("/upload/"):
             self.files[request.path.removeprefix("/upload/")] = request.body
             return Reply({})
@@ -81,5 +81,5 @@ class Wandb:
 
 
 def reached(server: Server) -> set[str]:
-    """Paths that were asked, without names of runs."""
+    """Paths that were requested, without names of runs."""
     return {"/".join(request.path.split("/")[:2]) for request in server.seen}

@@ -1,7 +1,7 @@
-"""A server of a test's own, over HTTP or HTTPS, that answers as a function says and fails as services and networks do.
+"""A test's own server, over HTTP or HTTPS, that answers as a function says and fails as services and networks do.
 
-For sources that are fetched, and tools that are pushed to: each fake service is a handler. For both planes: only the standard
-library.
+For sources that are fetched, and tools that are pushed to: each fake service is a handler. It serves both planes and so uses only
+the standard library.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What a client asked. Headers in lower case; of a parameter that is there twice ``query`` has the last, ``lists`` all."""
+    """A client's request. Header names are in lower case; of a repeated parameter ``query`` has the last value, ``lists`` all."""
 
     method: str
     path: str
@@ -53,7 +53,7 @@ class Reply:
 
     @property
     def content(self) -> bytes:
-        """As it is sent."""
+        """The bytes that are sent."""
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
 
 
@@ -77,7 +77,7 @@ class Fault:
 
 @dataclass
 class Server:
-    """``seen`` has every request, in order."""
+    """A running server. ``seen`` has every request, in order."""
 
     handler: Handler
     url: str = ""
@@ -90,11 +90,11 @@ class Server:
         self._faults.append((fault, [times], method, part))
 
     def heal(self) -> None:
-        """Fail no more."""
+        """Remove all faults."""
         self._faults.clear()
 
     def fault(self, request: Request) -> Fault | None:
-        """For this request."""
+        """The fault of this request, if any."""
         for fault, left, method, part in self._faults:
             if left[0] > 0 and method in {"", request.method} and part in request.path:
                 left[0] -= 1
@@ -107,18 +107,18 @@ class Server:
 
     @property
     def variables(self) -> dict[str, str]:
-        """The setting by which a platform allows it."""
+        """The setting by which a platform allows this server."""
         return {source_hosts.VARIABLE: self.url}
 
     def client(self, source: str = "source.http.url", patience: Patience | None = None) -> Client:
-        """One of the data plane that may ask it, and does not wait for long."""
+        """A client of the data plane that may contact this server, and that does not wait long."""
         from pelagos_pipelines.fetching import Client, Policy
 
         return Client(Policy.read(self.variables), source, patience or quick(), authority=self.authority)
 
 
 def quick() -> Patience:
-    """That of tests."""
+    """The short waiting times of tests."""
     from pelagos_pipelines.fetching import Patience
 
     return Patience(connect=2, read=1, total=20, tries=4, first_pause=0.01, longest_pause=0.02, longest=0.05)
@@ -132,13 +132,13 @@ class _Server(ThreadingHTTPServer):
         self.described = server
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that gives up on us is part of the test."""
+        """Stay silent: a client that closes its connection early is part of the test."""
 
 
 class _Requests(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = 30
-    disable_nagle_algorithm = True  # head and body are two writes, and the second would wait for an acknowledgement
+    disable_nagle_algorithm = True  # head and body are two writes: the second would wait for an acknowledgement
     server: _Server
 
     def handle_any(self) -> None:
@@ -193,11 +193,11 @@ class _Requests(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing."""
+        """Write no log."""
 
 
 def _part(reply: Reply, request: Request | None) -> Reply:
-    """What of a file was asked for; all of it where that is another one by now."""
+    """The requested part of a file; all of it if the file has changed since."""
     headers = dict(reply.headers) | {"ETag": reply.etag}
     asked = request.headers.get("range", "") if request is not None else ""
     same = request is not None and request.headers.get("if-range", reply.etag) == reply.etag

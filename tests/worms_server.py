@@ -1,8 +1,8 @@
-"""The REST service of the World Register of Marine Species, as far as taxa of names and AphiaIDs go.
+"""The REST service of the World Register of Marine Species, for looking up taxa by names and AphiaIDs.
 
 Made from its published description (marinespecies.org/rest: the calls, the fields of AphiaRecord and Classification, at most 50
-names or AphiaIDs in a call, HTTP 204 where nothing is found) and from answers of it that are on record in the tests of the R
-package worrms. AphiaIDs are the register's own, but those of a million and more.
+names or AphiaIDs in a call, HTTP 204 where nothing is found) and from recorded answers in the tests of the R package worrms.
+AphiaIDs are the register's own, except those from a million up.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ AT_ONCE = 50
 
 @dataclass(frozen=True)
 class Entry:
-    """A taxon, or a name of one. ``parent`` 0: the root. ``valid`` is the accepted taxon, where this is another name of it."""
+    """A taxon or one of its names. ``parent`` 0: the root. ``valid`` is the accepted taxon where this name is another one."""
 
     name: str
     rank: str
@@ -56,13 +56,13 @@ ENTRIES: dict[int, Entry] = {
 
 @dataclass
 class Worms:
-    """The service. ``entries`` may be changed; ``answers`` replace what a call answers, by a part of its path."""
+    """The service. ``entries`` may be changed; ``answers`` replace the answers of calls, by a part of their path."""
 
     entries: dict[int, Entry] = field(default_factory=lambda: dict(ENTRIES))
     answers: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, request: Request) -> Reply:
-        """Answer."""
+        """Answer one request."""
         call = request.path.removeprefix(f"{BASE}/")
         for part, answer in self.answers.items():
             if part in call:
@@ -80,7 +80,7 @@ class Worms:
         return Reply({"code": 404, "success": False, "errors": ["no such call"]}, 404)
 
     def record(self, number: int, match: str = "exact") -> dict[str, Any]:
-        """An AphiaRecord."""
+        """The AphiaRecord of a number."""
         one = self.entries[number]
         valid = one.valid or (number if one.status == "accepted" else None)
         ranks = {each.rank.lower(): each.name for _, each in self.line(number)}
@@ -110,7 +110,7 @@ class Worms:
         }
 
     def matches(self, name: str) -> list[dict[str, Any]]:
-        """Records with that name; else those with one like it."""
+        """Records with exactly that name; otherwise those with a similar one."""
         bare = re.sub(r"\s+[(A-Z].*", "", name)  # without the authority
         exact = [number for number, one in self.entries.items() if one.name.casefold() == bare.casefold()]
         if exact:
@@ -119,13 +119,13 @@ class Worms:
         return [self.record(number, "near_2") for number, one in self.entries.items() if one.name in near]
 
     def line(self, number: int) -> Iterator[tuple[int, Entry]]:
-        """The taxon and those above it."""
+        """The taxon and all taxa above it."""
         while number:
             yield number, self.entries[number]
             number = self.entries[number].parent
 
     def classification(self, number: int) -> Any:
-        """A Classification: each taxon holds the one below it."""
+        """A Classification: nested from the root down, each taxon containing the one below it."""
         child = None
         for each, one in self.line(number):
             child = {"AphiaID": each, "rank": one.rank, "scientificname": one.name, "child": child}
