@@ -1,4 +1,4 @@
-"""What ``pelagos doctor`` says of a cluster that serves by plain Deployments. Called through the descriptor."""
+"""The checks of ``pelagos doctor`` for a cluster that serves by plain Deployments. Called through the descriptor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pelagos.engines.model_server import diagnosis as model_servers
 
 
 async def look(context: DoctorContext) -> Iterable[Finding]:
-    """Whether the API server serves what they are made of, and whether model servers reach their packages."""
+    """Check that the API server serves the kinds of objects that are needed, and that model servers reach their packages."""
     return [*await _deployments(context), *model_servers.network(context.settings)]
 
 

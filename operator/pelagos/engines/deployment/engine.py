@@ -1,6 +1,6 @@
-"""Serving on a cluster without KServe: a Deployment and what goes with it. Called by the reconciler of ModelServices.
+"""Serving on a cluster without KServe, by a Deployment and related objects. Called by the reconciler of ModelServices.
 
-See model_server/engine for what it shares with the engine kserve, and manifests for what is written.
+See model_server/engine for what it shares with the engine kserve, and manifests for the objects.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
 REPLICAS_OWNER = "pelagos-handover"
-"""Holds the number of replicas from when an autoscaler is asked for until it has decided."""
+"""The field owner of the number of replicas from the request for an autoscaler until the autoscaler has decided."""
 
 
 class TritonDeployment(ClusterServing):
-    """Implements Serving. See ClusterServing."""
+    """Implements Serving with Deployments. See ClusterServing."""
 
     main = DEPLOYMENTS
     predecessor_kinds = object_kinds.BY_KSERVE
@@ -41,7 +41,7 @@ class TritonDeployment(ClusterServing):
         objects: Objects,
         namespace_of: Callable[[str], str | None],
     ) -> TritonDeployment:
-        """The engine that ``settings`` describe. See ClusterServing."""
+        """The engine as configured by ``settings``. See ClusterServing."""
         return cls(cluster, objects, Options.from_settings(settings, objects.uri("")), namespace_of)
 
     async def build(self, want: DesiredService, config: str) -> list[Manifest]:
@@ -54,7 +54,7 @@ class TritonDeployment(ClusterServing):
             (POLICIES, network_policy(want, self._options, manifests.name_of(want))),
             (SERVICES, manifests.service(want)),
         ]
-        # A single server that is not ready would keep its node from being drained: a budget of one allows nothing then.
+        # No budget for a single server: if it were not ready, the budget would keep its node from being drained.
         if want.scaling.maximum > 1:
             pieces.append((budgets, manifests.budget(want, budgets)))
         if manifests.is_scaled(want):
@@ -66,11 +66,11 @@ class TritonDeployment(ClusterServing):
         return (DEPLOYMENTS, AUTOSCALERS, SERVICES, await self._budgets(), POLICIES)
 
     async def prepare(self, want: DesiredService, live: Body | None) -> None:
-        """Let the number of replicas stay as it is while an autoscaler takes over: without an owner it would become 1."""
+        """Keep the number of replicas while an autoscaler takes over: without an owner it would become 1."""
         if live is None or not manifests.is_scaled(want):
             return
-        # Server-side apply gives a field that its only owner no longer names its default. That is us until the autoscaler has
-        # written once; so for that time another owner of ours holds the number that is there.
+        # Server-side apply resets a field to its default when its only owner no longer lists it. Until the autoscaler has
+        # written once we are the only owner, so a second field owner of ours holds the present number for that time.
         owners = [
             entry["manager"]
             for entry in live["metadata"].get("managedFields") or ()
@@ -95,7 +95,7 @@ class TritonDeployment(ClusterServing):
             return RolloutStatus(
                 done=False, state=ServiceState.WAITING, message=f"no pod can be made: {failure.get('message', '')}"
             )
-        # Those that were there before the change are gone; how many there should be is for the cluster to say.
+        # Done when no pods from before the change are left; how many there should be is up to the cluster.
         done = status.get("updatedReplicas", 0) == status.get("replicas", 0) > 0
         return RolloutStatus(done=done)
 

@@ -1,7 +1,7 @@
-"""The objects of an endpoint on a cluster without KServe: from a want to Deployment, Service, budget and autoscaler. Pure.
+"""Builds the objects of an endpoint on a cluster without KServe: Deployment, Service, budget and autoscaler. Pure.
 
-Called by engine. A rolling update loses no request: a new pod takes over only when the server says that the model is
-ready, an old one goes on listening while routes to it are taken away, and then finishes what it has begun.
+Called by engine. A rolling update loses no request: a new pod takes over only when its server reports the model as ready; an old
+one keeps listening while routes to it are removed, and then finishes the requests in progress.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ PYTHON = "python3"
 
 
 def name_of(want: DesiredService) -> str:
-    """Name of all objects of an endpoint."""
+    """The name of all objects of an endpoint."""
     return marks.object_name(want.name, LONGEST_NAME)
 
 
 def deployment(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
-    """The servers. Without ``replicas`` where an autoscaler decides about them."""
+    """The Deployment of the servers. It has no ``replicas`` when an autoscaler decides about them."""
     name = name_of(want)
     spec: dict[str, Any] = {
         "revisionHistoryLimit": 2,
@@ -53,7 +53,7 @@ def deployment(want: DesiredService, config: str, given: Options) -> dict[str, A
 
 
 def pod(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
-    """One server: the package comes from a volume, or from object storage by an init container."""
+    """The spec of a server's pod. The package is on a volume, or an init container fetches it from object storage."""
     volumes, mounts = pod_template.scratch(want)
     server = pod_template.container(want, config, given) | {
         "name": "server",
@@ -69,7 +69,7 @@ def pod(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
         trusted, trust = pod_template.authorities(want, given)
         volumes += [{"name": "models", "emptyDir": {}}, *trusted]
         storage, package = pod_template.storage_environment(want, given), pod_template.environment(want, "")[:3]
-        # Only what fetches has the keys of the storage: the server, which strangers' requests reach, never sees them.
+        # Only the init container gets the storage keys: the server, which untrusted requests reach, never sees them.
         fetch = {
             "name": "fetch",
             "env": pod_template.with_additions([*storage, *package, pod_template.NO_GPUS], given),
@@ -91,7 +91,7 @@ def pod(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
 
 
 def service(want: DesiredService) -> dict[str, Any]:
-    """What clients reach."""
+    """The Service that clients connect to."""
     ports = [{"name": name, "port": port, "targetPort": port, "protocol": "TCP"} for name, port in pod_template.PORTS]
     spec = {"type": "ClusterIP", "selector": marks.selector(want), "ports": ports}
     metadata = marks.metadata(want, name_of(want))
@@ -99,14 +99,14 @@ def service(want: DesiredService) -> dict[str, Any]:
 
 
 def budget(want: DesiredService, kind: Collection) -> dict[str, Any]:
-    """Of several servers at most one is taken away at a time. Not for a single one."""
+    """The PodDisruptionBudget of several servers: at most one may be evicted at a time. Not for a single server."""
     spec = {"maxUnavailable": 1, "selector": {"matchLabels": marks.selector(want)}}
     metadata = marks.metadata(want, name_of(want))
     return {"apiVersion": kind.api_version, "kind": kind.kind, "metadata": metadata, "spec": spec}
 
 
 def autoscaler(want: DesiredService) -> dict[str, Any]:
-    """Replicas by processor time."""
+    """The HorizontalPodAutoscaler, by processor time."""
     name = name_of(want)
     spec = {
         "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": name},

@@ -1,1 +1,1 @@
-"""What lies in folders of this machine or of a mounted volume: objects, volumes, and the operator's keys."""
+"""Objects, data volumes and the operator's keys in folders, on this machine or on a mounted volume."""

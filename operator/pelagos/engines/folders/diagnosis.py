@@ -1,4 +1,4 @@
-"""What ``pelagos doctor`` says of stores in folders. Called through the descriptors."""
+"""The checks of ``pelagos doctor`` for stores in folders. Called through the descriptors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pelagos.engines.diagnosis import DoctorContext, Finding, failure, ok, warni
 
 
 async def objects(context: DoctorContext) -> Iterable[Finding]:
-    """Where versions, packages and reports live."""
+    """Check the folder of versions, packages and reports."""
     return [await asyncio.to_thread(_folder, "objects", context.settings.objects, True)]
 
 
 async def data(context: DoctorContext) -> Iterable[Finding]:
-    """Where users put images."""
+    """Check the folder of users' images."""
     return [await asyncio.to_thread(_folder, "data", context.settings.data, False)]
 
 

@@ -1,4 +1,4 @@
-"""The port HubKey in a file, which is a mounted Secret on a cluster: read at every use. Chosen by wiring."""
+"""The HubKey port on a file, which is a mounted Secret on a cluster and is read at every use. Chosen by wiring."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ SYSTEM = "hub"
 
 
 class HubKeyFile:
-    """Implements HubKey."""
+    """Implements HubKey with a file."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
 
     def read(self) -> bytes | None:
-        """See ports.hub.HubKey."""
+        """The key in the file; see ports.hub.HubKey. Raises RejectedError when it cannot be read."""
         try:
             return trial_signature.read_key(self._file)
         except (OSError, ValueError) as error:

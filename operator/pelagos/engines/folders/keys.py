@@ -1,6 +1,6 @@
-"""The port Keys in a folder: the file ``current`` seals, every other file is good for reading. Chosen by wiring.
+"""The Keys port on a folder: the file ``current`` seals; keys in other files only verify. Chosen by wiring.
 
-On one machine the folder is below the home and made by ``pelagos up``; on a cluster it is a mounted Secret. Files are read at
+On one machine the folder is below the home, and ``pelagos up`` creates it; on a cluster it is a mounted Secret. Files are read at
 every use, because Secrets are rotated while the operator runs.
 """
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 SYSTEM = "authority"
 CURRENT = "current"
 BYTES = 32
-"""Of a key that is made; a shorter one is refused."""
+"""Length of a new key in bytes; shorter keys are refused."""
 _MOST_BYTES = 4096
 
 
 class FolderKeys:
-    """Implements Keys over ``folder``; ``hint`` says how the installation gets a key."""
+    """Implements Keys with the files in ``folder``; ``hint`` tells people how the installation gets a key."""
 
     def __init__(self, folder: Path, hint: str) -> None:
         self._folder = folder
         self._hint = hint
 
     def read(self) -> tuple[bytes, ...]:
-        """The key ``current``, then the others by name."""
+        """The key ``current``, then the others by name. Raises NoKeyError without a usable ``current``, else RejectedError."""
         try:
-            # Kubernetes keeps what it mounts below names that begin with two dots.
+            # Kubernetes keeps the mounted content below names that begin with two dots.
             names = sorted(entry.name for entry in self._folder.iterdir() if not entry.name.startswith("."))
         except FileNotFoundError:
             names = []
@@ -46,8 +46,8 @@ class FolderKeys:
             )
             raise NoKeyError(SYSTEM, message)
         keys = []
-        # The one that seals comes first: that is how callers know it. None is passed over, however bad, since what it sealed
-        # would be believed no longer, and nobody would be told why.
+        # The sealing key comes first, which is how callers recognize it. A bad key is never skipped: what it sealed would no
+        # longer verify, and nobody would know why.
         for name in [CURRENT, *(name for name in names if name != CURRENT)]:
             file = self._folder / name
             try:
@@ -63,11 +63,11 @@ class FolderKeys:
 
 
 def make(folder: Path) -> None:
-    """Make the folder and the key ``current``, for their owner only, unless they are there."""
+    """Create the folder and the key ``current``, accessible to their owner only, unless they exist."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if (folder / CURRENT).exists():
         return
-    # Beside it under a name that `read` passes over, and whole before it has its own: half a key must never seal.
+    # Write it completely under a name that `read` ignores, then link it to its own: half a key must never seal.
     partial = folder / f".{CURRENT}.{os.getpid()}"
     with disk.written(partial):
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -76,7 +76,7 @@ def make(folder: Path) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     try:
-        os.link(partial, folder / CURRENT)  # never over a key that somebody made meanwhile
+        os.link(partial, folder / CURRENT)  # fails rather than replace a key that somebody created since
     except FileExistsError:
         pass
     finally:

@@ -1,4 +1,4 @@
-"""The port Objects in a folder of this machine. A uri is an absolute path, as pipelines and serving engines open it."""
+"""The Objects port on a folder of this machine. A uri is an absolute path, as pipelines and serving engines open it."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ _DELETED = ".deleted-"
 
 
 class FolderObjects:
-    """Objects below ``root``, which is made when something is first written. Links that lead out of it are refused."""
+    """Objects below ``root``, which is created at the first write. Links that lead out of it are refused."""
 
     def __init__(self, root: Path) -> None:
         self._root = Path(os.path.abspath(root))  # noqa: PTH100 - resolve() would follow links of the machine's owner
 
     def uri(self, path: str) -> str:
-        """An absolute path; of "", the root's. Raises RejectedError for a path that leaves the store."""
+        """The absolute path of an object; for "", the root. Raises RejectedError for a path that leaves the store."""
         return str(self._location(path) if path else self._root)
 
     def path(self, uri: str) -> str | None:
-        """The reverse of ``uri``."""
+        """The reverse of ``uri``; None for a uri outside the store."""
         location = Path(uri)
         if not location.is_relative_to(self._root) or ".." in location.parts:
             return None
         return "" if location == self._root else location.relative_to(self._root).as_posix()
 
     async def read_json(self, path: str) -> Mapping[str, Any] | None:
-        """A JSON object; None when it is not there. Raises RejectedError for what is not one."""
+        """The JSON object in a file; None when it does not exist. Raises RejectedError for other content."""
         content = await self.read_bytes(path, limit=reports.LARGEST_JSON)
         return None if content is None else reports.parsed(SYSTEM, str(self._root / path), content)
 
     async def read_bytes(self, path: str, *, limit: int) -> bytes | None:
-        """The content of a file; None when it is not there. Raises RejectedError for one of more than ``limit`` bytes."""
+        """The content of a file; None when it does not exist. Raises RejectedError if it has more than ``limit`` bytes."""
         location = self._location(path)
         with _translated(location):
             try:
@@ -57,13 +57,13 @@ class FolderObjects:
         return None
 
     async def names(self, path: str) -> tuple[str, ...]:
-        """Sorted names of the files and folders right in a folder; none when it is not there."""
+        """Sorted names of the files and folders directly in a folder; empty when it does not exist."""
         with _translated(self._location(path)):
             return tuple(sorted(await asyncio.to_thread(beneath.names, self._root, path)))
         return ()
 
     async def write_json(self, path: str, document: Mapping[str, Any]) -> None:
-        """Put a JSON object at ``path`` at one moment, with the folders that lead there; for this account alone."""
+        """Write a JSON object to ``path`` atomically, creating its folders; only this account can access it."""
         content = json.dumps(document, sort_keys=True).encode()
         location = self._location(path)
         with _translated(location):
@@ -72,21 +72,21 @@ class FolderObjects:
         raise RejectedError(SYSTEM, f"{location} cannot be written: a file stands where a folder should be")
 
     async def written_at(self, path: str) -> datetime | None:
-        """When something in the folder was written last; None when nothing is there."""
+        """When anything in the folder was last written; None when it does not exist."""
         with _translated(self._location(path)):
             latest = await asyncio.to_thread(beneath.latest_change, self._root, path)
             return datetime.fromtimestamp(latest, UTC)
         return None
 
     async def exists(self, path: str) -> bool:
-        """Whether there is a file or a folder."""
+        """Whether a file or a folder exists at ``path``."""
         with _translated(self._location(path)):
             await asyncio.to_thread(beneath.seen, self._root, path)
             return True
         return False
 
     async def delete(self, path: str) -> None:
-        """Remove a file or a folder with all that is in it, write-protected parts too; no effect when it is gone."""
+        """Remove a file, or a folder with all its content, even if write-protected; no effect when it does not exist."""
         location = self._location(path)
         with _translated(location):
             await asyncio.to_thread(self._delete, path)
@@ -110,7 +110,7 @@ class FolderObjects:
     def _delete(self, path: str) -> None:
         root = os.open(self._root, beneath.FOLDER & ~os.O_NOFOLLOW)
         try:
-            # Gone for everybody at one moment, and not half gone if we end before it is removed.
+            # Rename first: it disappears for everybody at once, and is never half deleted if we die in between.
             missing = contextlib.suppress(FileNotFoundError, beneath.FileInsteadError)
             with missing, beneath.parent(self._root, path) as (folder, name):
                 os.rename(name, f"{_DELETED}{time_ns()}-{_short(name)}", src_dir_fd=folder, dst_dir_fd=root)
@@ -123,7 +123,7 @@ class FolderObjects:
 
 @contextlib.contextmanager
 def _translated(location: Path) -> Iterator[None]:
-    """Say which way a file failed; pass over one that is not there."""
+    """Translate errors about a file into RejectedError and OutageError; suppress that it does not exist."""
     try:
         yield
     except (FileNotFoundError, beneath.FileInsteadError):
@@ -143,5 +143,5 @@ def _translated(location: Path) -> Iterator[None]:
 
 
 def _short(name: str) -> str:
-    """A beginning of the name that leaves room for what is put around it; one character may be four bytes."""
+    """The first 50 characters of a name, which leave room for additions; one character may take four bytes."""
     return name[:50]

@@ -1,6 +1,6 @@
-"""The port Volumes for a folder of this machine: looks at names, sizes and times, and at the content of small label files.
+"""The Volumes port on a folder of this machine: reads names, sizes and times, and the content of small label files.
 
-It parses nothing: of a content only the digest is taken, below a ceiling, and never through a link (beneath).
+It parses nothing: content is only digested, up to a limit, and never read through a link (beneath).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_FILES = 1_000_000
-"""More than this many files and folders in one source take too long to look at in every pass."""
+"""Most files and folders in one source; more would take too long to read in every pass."""
 _NOT_DATA = frozenset(
     {"__MACOSX", "@eaDir", "lost+found", "#recycle", "$RECYCLE.BIN", "System Volume Information"}
     | {"__pycache__", "wandb", "mlruns"}
@@ -35,7 +35,7 @@ _SHOWN = 200
 
 
 class FolderVolumes:
-    """The data volume at ``root``. Links within the volume are noted by their target, links out of it are refused."""
+    """The data volume at ``root``. Links within the volume count as their targets; links out of it are refused."""
 
     def __init__(self, root: Path, *, max_files: int = MAX_FILES) -> None:
         self._root = root.absolute()
@@ -48,7 +48,7 @@ class FolderVolumes:
         return str(self._root)
 
     async def fingerprint(self, path: str) -> Fingerprint | None:
-        """Look at a file or folder; None when there is none. Raises RejectedError for paths and links out of the volume."""
+        """The fingerprint of a file or folder; None when there is none. Raises RejectedError for paths out of the volume."""
         paths.require_in_volume(path)
         try:
             return await asyncio.to_thread(self._fingerprint, path)
@@ -59,7 +59,7 @@ class FolderVolumes:
             raise RejectedError(VOLUMES, message) from error
         except OSError as error:
             if error.errno in {errno.ENAMETOOLONG, errno.ELOOP}:
-                return None  # nothing can stand at a name that is too long, or at the end of a circle of links
+                return None  # nothing can exist at a name that is too long, or at the end of a loop of links
             raise OutageError(VOLUMES, str(error)) from error
 
     def _fingerprint(self, path: str) -> Fingerprint | None:
@@ -80,7 +80,7 @@ class FolderVolumes:
 
 
 class _Look:
-    """One look at a source: ``start`` below the volume ``root``, of which people speak as ``named``."""
+    """One look at a source, at ``start`` below the volume ``root``; messages call it ``named``."""
 
     def __init__(self, root: Path, start: str, named: str, limit: int, digests: label_digests.Digests) -> None:
         self._root = root
@@ -92,9 +92,9 @@ class _Look:
         self._entries = 0
 
     def lines(self) -> Iterator[str]:
-        """One line for each file, in an order that depends on names only."""
+        """Yield one line per file, in an order that depends only on names."""
         found = beneath.seen(self._root, self._start)
-        if stat.S_ISLNK(found.st_mode):  # one that was resolved, and is one again: it leads in a circle
+        if stat.S_ISLNK(found.st_mode):  # still a link after it was resolved: a loop
             raise beneath.NoFileError(self._start)
         if not stat.S_ISDIR(found.st_mode):
             with beneath.parent(self._root, self._start) as (parent, name):
@@ -111,7 +111,7 @@ class _Look:
             yield from self._in(folder, folders)
 
     def _in(self, folder: str, folders: list[str]) -> Iterator[str]:
-        """Lines of the files in one folder; the folders in it are added to those that wait."""
+        """Yield the lines of the files in one folder; its subfolders are appended to ``folders``."""
         try:
             with beneath.parent(self._root, f"{self._start}/{folder}") as (parent, name):
                 descriptor = os.open(name, beneath.FOLDER, dir_fd=parent)
@@ -123,11 +123,11 @@ class _Look:
             raise RejectedError(VOLUMES, f"{message}; give it the right (chmod -R a+rX)") from error
         except (OSError, beneath.NoFileError) as error:
             if not isinstance(error, OSError) or error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
-                return  # removed, or replaced, meanwhile
+                return  # removed or replaced since it was listed
             raise
         try:
             with os.scandir(descriptor) as entries:
-                # One more than is allowed, and not all that there are: a folder of many millions must not fill the memory.
+                # Read at most one more than allowed: a folder with many millions of entries must not fill the memory.
                 found = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in islice(entries, self._limit + 1))
             self._entries += len(found)
             if self._entries > self._limit:
@@ -145,24 +145,24 @@ class _Look:
             os.close(descriptor)
 
     def _line(self, parent: int, name: str, path: str) -> str:
-        """``repr`` keeps names apart that hold line breaks, and bytes that are no text."""
+        """The line of one file. ``repr`` keeps names distinct that contain line breaks or bytes that are not text."""
         try:
             seen = os.stat(name, dir_fd=parent, follow_symlinks=False)
             target = os.readlink(name, dir_fd=parent) if stat.S_ISLNK(seen.st_mode) else ""
-            # A right that is given later is news; it changes neither size nor time.
+            # Note whether it can be read: a right that is granted later is a change, but alters neither size nor time.
             closed = "" if target or os.access(name, os.R_OK, dir_fd=parent, effective_ids=True) else " closed"
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.EINVAL}:
                 raise
             return f"{path!r} removed\n"
         content = ""
-        # What pipelines do not look into, and what is more than one look may read, is known by size and time alone.
+        # Files that pipelines ignore, and those beyond the budget, are identified only by size and time.
         if not target and not closed and self._budget.allows(name, seen) and _is_data(path):
             content = " changing"
             with contextlib.suppress(OSError, beneath.NoFileError, beneath.TooLargeError):
                 content = f" {self._digests.of(seen, lambda: beneath.read_in(parent, name, path, seen.st_size))}"
         if target:
-            # A link is what it names: that is what changes when somebody edits it.
+            # Use the state of a link's target, which is what changes when somebody edits it.
             real = _target(self._root, self._root / self._start / path)
             if real is None:
                 message = f"{path[:_SHOWN]!a} in {self._named!r} is a link that leads out of the data volume"
@@ -173,14 +173,14 @@ class _Look:
 
 
 def _is_data(folder: str) -> bool:
-    """Whether pipelines look into it; nobody needs a right to read what they leave out."""
+    """Whether pipelines read the folder; those that they skip need not be readable."""
     return not any(part.startswith(".") or part in _NOT_DATA for part in folder.split("/"))
 
 
 def _target(root: Path, entry: Path) -> str | None:
-    """Where a path leads, below the volume; None when that is out of it. Nothing is opened through links."""
+    """The resolved path, relative to the volume; None when it is outside. Nothing is opened through links."""
     try:
         real = Path(os.path.realpath(entry))
-    except OSError:  # changed between two looks: it is where it is
+    except OSError:  # it changed while being resolved: take the path as it is
         real = entry
     return real.relative_to(root).as_posix() if real.is_relative_to(root) else None

@@ -1,1 +1,1 @@
-"""Pipelines as processes of this machine, by kfp.local."""
+"""Runs pipelines as processes on this machine, with kfp.local."""

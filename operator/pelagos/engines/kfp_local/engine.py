@@ -1,8 +1,8 @@
-"""The port Pipelines on one machine: compiled flows run by kfp.local, each run in a detached process group of its own.
+"""The Pipelines port on one machine: kfp.local runs the compiled flows, each run in a detached process group of its own.
 
-Chosen by wiring for the embedded mode. The truth about a run is in its folder and in the lock that its runner holds
-(records); this module only keeps a queue in memory, which it can rebuild from the folders at any time. So the
-operator may end between any two steps, and a new one adopts all runs.
+Chosen by wiring for the embedded mode. The state of a run is in its folder and in the lock that its runner holds (records); this
+module only keeps a queue in memory, which it can rebuild from the folders at any time. So the operator may end between any two
+steps, and a new one adopts all runs.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from pelagos.engines.kfp_local.launch import StepKeys
 
     FindSecret = Callable[[str, str], Awaitable[Mapping[str, str] | None]]
-    """The content of a Secret by namespace and name; None: there is none."""
+    """Returns the content of a Secret by namespace and name; None when it does not exist."""
 
 logger = logging.getLogger(__name__)
 P = ParamSpec("P")
@@ -51,19 +51,19 @@ T = TypeVar("T")
 
 DEFAULT_CAPACITY: Mapping[Flow, Room] = MappingProxyType({PREPARATION.name: Room(runs=2), TRAINING.name: Room(runs=1)})
 GRACE_SECONDS = 3.0
-"""Between SIGTERM and SIGKILL."""
+"""Time between SIGTERM and SIGKILL."""
 WARM_UP_BACKLOG = 4
-"""From this many waiting runs on, a fork server pays for itself."""
+"""With at least this many waiting runs, a fork server pays off."""
 _LOCK_SECONDS = 5.0
-"""A runner that has the lock and has not begun needs milliseconds for either beginning or going away."""
+"""How long to wait for a runner that has the lock but has not begun; it needs milliseconds to begin or to exit."""
 HELD_SECONDS = 60.0
-"""How long the place of an interrupted run is kept free for its next attempt, which follows after 30 seconds at most."""
+"""How long the place of an interrupted run is kept for its next attempt, which follows within 30 seconds."""
 _INTERRUPTED = "the processes of the run are gone without an outcome: killed, or the machine was restarted"
 
 
 @dataclass(frozen=True)
 class _Held:
-    """The place of an interrupted run, and what gives it to others in the end."""
+    """The place that is kept for an interrupted run, and the timer that releases it."""
 
     flow: Flow
     share: Share
@@ -72,7 +72,7 @@ class _Held:
 
 @dataclass(frozen=True, order=True)
 class _Waiting:
-    """A run in the queue of its flow; they are in its order."""
+    """A run in its flow's queue. Instances sort in the order of the queue."""
 
     is_new: bool
     since: datetime
@@ -83,7 +83,7 @@ class _Waiting:
 
 @dataclass(frozen=True)
 class _Running:
-    """A run that has a place; ``process`` is None when it began before the machine was restarted."""
+    """A run that has a place; ``process`` is None if it began before the machine was restarted."""
 
     flow: Flow
     share: Share
@@ -91,16 +91,15 @@ class _Running:
 
 
 async def no_secret(namespace: str, name: str) -> None:
-    """Where nobody keeps Secrets."""
+    """A FindSecret that finds none."""
     del namespace, name
 
 
 class KfpLocal:
-    """Keeps its state below ``home``; runs the ``compiled`` flows with the ``python`` of the pipelines environment.
+    """Implements Pipelines. Keeps its state below ``home``; runs ``compiled`` flows with the pipelines environment's ``python``.
 
-    Of each flow, as many runs go on at once as its ``capacity`` has room for; others wait. Those that have begun before go first,
-    then the oldest, and none overtakes another that needs more; the place of a run that was interrupted is kept for its next
-    attempt.
+    Of each flow, as many runs are active at once as its ``capacity`` allows; others wait. Runs that have begun before go first,
+    then the oldest, and none overtakes one that needs more. The place of an interrupted run is kept for its next attempt.
     """
 
     def __init__(  # noqa: PLR0913 - what it is made of, each with a name
@@ -129,7 +128,7 @@ class KfpLocal:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def find(self, name: RunName) -> PipelineRun | None:
-        """As in the port. Also starts waiting runs when there is room."""
+        """The state of a run; None when it does not exist. Also starts waiting runs when there is room."""
         look = await self._look(name)
         if look is None:
             self._forget(name)
@@ -139,9 +138,9 @@ class KfpLocal:
         return self._seen(look) if look else None
 
     async def find_owned(self, uid: str) -> tuple[PipelineRun, ...]:
-        """As in the port."""
+        """All runs of a resource, finished ones too."""
         names = [folder.name for folder in await _blocking(records.all_runs, self._runs)]
-        # A run's labels never change, and reading those of hundreds of runs takes a third of a second.
+        # Cache the owners: a run's labels never change, and reading those of hundreds of runs takes a third of a second.
         there = set(names)
         self._owners = {name: owner for name, owner in self._owners.items() if name in there}
         owned = []
@@ -157,7 +156,7 @@ class KfpLocal:
         return tuple(owned)
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
-        """As in the port: all runs of this machine."""
+        """All runs on this machine that belong to a resource; ``namespaces`` is ignored."""
         del namespaces
         found = []
         for folder in await _blocking(records.all_runs, self._runs):
@@ -169,28 +168,30 @@ class KfpLocal:
         return tuple(owned for owned in found if owned.uid)
 
     async def submit(self, request: RunRequest) -> PipelineRun:
-        """As in the port. Raises RejectedError for a name or a flow that cannot be run here."""
+        """Record the attempt, exactly once, and start it when there is room.
+
+        Raises RejectedError for a name, a flow or a Secret that cannot be used here.
+        """
         require_valid_name("pipelines", request.name)
         if not await _blocking(self._launcher.pipeline(request).is_file):
             raise RejectedError("pipelines", f"there is no compiled flow {self._launcher.pipeline(request)}")
         await self._require_secret(request)
-        # One at a time, so that two submissions of one run do not both find nothing, or both the attempt before.
+        # One at a time, so that two submissions of the same run do not both find nothing, or both the previous attempt.
         async with self._submission:
             look = await self._look(request.name)
-            # What had ended unnoticed is written down first, since only after a finished attempt there may be another.
+            # Record an unnoticed end first, since only a finished attempt may be followed by another.
             if look is not None and await self._note(look):
                 look = await self._look(request.name)
-            # Adopted, when the same is requested again, or what was decided before a newer attempt was seen.
+            # Adopt the existing attempt if it is not finished, or if the request is for the same or an earlier one.
             is_adopted = look is not None and (
                 look.state not in FINISHED or request.attempt <= look.stored.request.attempt
             )
             if not is_adopted:
-                # Attempts are limited per retry key: a person's new key begins to count anew.
+                # Attempts are limited per retry key, and a new key from a person starts the count again.
                 attempts = 1
                 if look is not None and look.stored.request.retry_key == request.retry_key:
                     attempts = look.stored.attempts_with_key + 1
-                # Written down before anything starts: from here on the run exists, whoever dies, and whoever comes next starts
-                # it.
+                # Record the run before anything starts. From here on it exists: if we die, the next operator starts it.
                 await _blocking(self._folder(request.name).request, records.Stored(request, attempts, records.now()))
         run = await self.find(request.name)
         if run is None:
@@ -198,10 +199,10 @@ class KfpLocal:
         return run
 
     async def cancel(self, name: RunName) -> None:
-        """As in the port: SIGTERM to the run's whole session, SIGKILL to what is left after three seconds."""
+        """End a run: SIGTERM to its whole session, and SIGKILL to what is left after GRACE_SECONDS."""
         look = await self._look(name)
-        # The mark comes before the signals: an attempt that has not begun yet never will, and whatever is found of one that
-        # has is known to have been ended on purpose, also by an operator that comes after us.
+        # Write the mark before sending signals: an attempt that has not begun never will, and for one that has, a later operator
+        # also knows that it was ended on purpose.
         if look is not None and look.state not in FINISHED:
             await _blocking(self._folder(name).mark_canceled, look.stored.request.attempt)
             look = await self._look(name)
@@ -211,28 +212,28 @@ class KfpLocal:
         await self._admit()
 
     async def delete(self, name: RunName) -> None:
-        """As in the port."""
+        """End a run and remove its folder; no effect on unknown runs."""
         if not is_valid_name(name):
             return
         await self.cancel(name)
         folder = self._folder(name)
-        # Only when nothing runs any more: a process whose folder is gone would go on writing where nobody looks.
+        # Only after its processes have ended: one whose folder was removed would keep writing unnoticed.
         await _blocking(folder.remove)
         await _blocking(self._launcher.clear_temporary, folder)
 
     async def interrupt_all(self) -> None:
-        """End the processes of all runs and the fork server; another engine finds the runs interrupted. For a shutdown."""
+        """For a shutdown: end the processes of all runs and the fork server. The next engine finds the runs interrupted."""
         looks = [await self._look(folder.name) for folder in await _blocking(records.all_runs, self._runs)]
-        # Those that have begun are known by their records, those that we started and that have not, by memory alone.
+        # Runs that have begun are known from their records; those that we started but have not begun, only from memory.
         alive = {look.begun.process for look in looks if look and look.locked and look.begun}
         started = {running.process for running in self._running.values()}
-        # No more watching before the first signal: what ends would make room, and start the next in the queue.
+        # Stop watching before the first signal: each end would make room, and start the next run in the queue.
         await self.close()
         every = (alive | started | {await _blocking(self._launcher.server)}) - {None}
         await asyncio.gather(*(groups.kill_group(process, GRACE_SECONDS) for process in every if process))
 
     async def close(self) -> None:
-        """Stop watching; runs go on."""
+        """Stop watching processes; runs continue."""
         for descriptor in list(self._watches):
             self._unwatch(descriptor)
         for held in self._held.values():
@@ -242,7 +243,7 @@ class KfpLocal:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _note(self, look: records.Look) -> bool:
-        """Write down an end that nobody has, admit a waiting run, use room that a run left; True if that may have changed it."""
+        """Record an unrecorded end, and admit waiting runs into free room; True if this may have changed the run's state."""
         name = look.stored.request.name
         changed = not look.settled
         if changed:
@@ -254,7 +255,7 @@ class KfpLocal:
         return changed
 
     def _seen(self, look: records.Look) -> PipelineRun:
-        """The run, with what it waits for."""
+        """The run in the port's terms; if it is pending, the message says what it waits for."""
         run, place = look.run(), self._waiting.get(look.stored.request.name)
         if run.state is not RunState.PENDING:
             return run
@@ -268,12 +269,12 @@ class KfpLocal:
         return replace(run, message=f"{why}; {before} before it in the queue")
 
     def _taken(self, flow: Flow) -> list[Share]:
-        """What runs of the flow have, and those that were interrupted keep."""
+        """The shares of the flow's active runs, and those kept for interrupted ones."""
         having: list[_Running | _Held] = [*self._running.values(), *self._held.values()]
         return [each.share for each in having if each.flow == flow]
 
     def _enlist(self, look: records.Look) -> None:
-        """Count the run as waiting or running, whoever submitted it."""
+        """Add the run to the queue or to the active runs, no matter which operator submitted it."""
         name, flow = look.stored.request.name, look.stored.request.flow
         if name in self._running:
             return
@@ -292,7 +293,7 @@ class KfpLocal:
                 self._watch(process)
 
     def _hold(self, look: records.Look) -> None:
-        """Keep the place of an interrupted run for a while: others would take it before its next attempt is asked for."""
+        """Keep an interrupted run's place for HELD_SECONDS; otherwise others would take it before its next attempt."""
         name = look.stored.request.name
         since = look.ended.finished_at if look.ended else records.now()
         left = HELD_SECONDS - (records.now() - since).total_seconds()
@@ -305,13 +306,13 @@ class KfpLocal:
         self._wake()
 
     async def _settle(self, look: records.Look) -> None:
-        """End what is left of an attempt that was canceled or has died, and write its end down."""
+        """End the remaining processes of an attempt that was canceled or has died, and record its end."""
         folder = self._folder(look.stored.request.name)
-        # The end may be written only when nobody holds the runner's lock. One that began to start before the mark takes it for
-        # milliseconds; so this is tried again, for as long as that can last.
+        # The end may only be written while nobody holds the runner's lock. A runner that was starting when the mark was written
+        # holds it for milliseconds, so retry for as long as that can last.
         for _ in range(int(_LOCK_SECONDS / 0.05)):
             if look.begun and look.begun.process:
-                # What died by itself has nothing left to tidy up; what is left of it must not write a moment longer.
+                # After a crash there is no grace: nothing is left to shut down cleanly, and remaining children must stop writing.
                 grace = GRACE_SECONDS if look.canceled else 0
                 await groups.kill_group(look.begun.process, grace)
             message = "the run was canceled" if look.canceled else orderly.WORDS if look.in_order else _INTERRUPTED
@@ -325,9 +326,9 @@ class KfpLocal:
         await _blocking(self._launcher.clear_temporary, folder)
 
     async def _admit(self) -> None:
-        """Start waiting runs as far as there is room: those that have begun before first, then the oldest."""
+        """Start waiting runs while there is room: first those that have begun before, then the oldest."""
         async with self._admission:
-            # Once, before anybody is let in: runs that an earlier operator left may have the room that seems to be free.
+            # Load all records once before admitting anything: runs of an earlier operator may occupy room that seems free.
             if not self._loaded:
                 for folder in await _blocking(records.all_runs, self._runs):
                     try:
@@ -340,7 +341,7 @@ class KfpLocal:
                     if look is not None:
                         self._enlist(look)
                 self._loaded = True
-            # Places first, then who gets them: a run that ended while nobody looked would keep the next one waiting.
+            # Free places first: a run that ended unnoticed would keep the next one waiting.
             for name in list(self._running):
                 await self._check(name)
             for flow, room in self._capacity.items():
@@ -352,7 +353,7 @@ class KfpLocal:
                     await self._start(waiting.name)
 
     async def _check(self, name: RunName) -> None:
-        """Make room when a run that we count as running is not."""
+        """Free the place of a run that we count as active but that is not."""
         look = await self._look(name)
         if look is not None and not look.settled:
             await self._settle(look)
@@ -363,10 +364,10 @@ class KfpLocal:
             return
         process = counted.process
         if look is not None and look.state is RunState.PENDING:
-            # Our runner lives, and has not taken the lock yet: it needs a moment to begin.
+            # Our runner is alive but has not taken the lock yet: it is about to begin.
             if process is not None and groups.is_alive(process):
                 return
-            # It is gone. Looked at anew, after that: if the attempt has not begun by any other process, it never will.
+            # The runner has ended. Look again after that: if no other process has begun the attempt, none ever will.
             again = await self._look(name)
             if again is not None and again.state is RunState.PENDING and not again.locked:
                 folder = self._folder(name)
@@ -378,23 +379,23 @@ class KfpLocal:
 
     async def _start(self, name: RunName) -> None:
         self._waiting.pop(name, None)
-        # Looked at once more: it may have been canceled, deleted or started by another operator since it was enlisted.
+        # Look again: the run may have been canceled, deleted, or started by another operator since it was queued.
         look = await self._look(name)
         if look is None or look.state is not RunState.PENDING:
             return
         if look.begun and look.begun.process:
-            # A child of an earlier attempt may have outlived its runner; two must not write to one workspace.
+            # A child of the previous attempt may have outlived its runner, and two must not write to one workspace.
             await groups.kill_group(look.begun.process, 0)
         folder = self._folder(name)
         request = look.stored.request
-        # Now, and not from the record: what was corrected meanwhile counts, and nothing of it is written down.
+        # Read the Secret now rather than from the record: corrections since then count, and its content is never recorded.
         secret = await self._secrets(request.namespace, request.secret.name) if request.secret is not None else None
         process = await _blocking(self._launcher.start, folder, request, secret)
         self._running[name] = _Running(request.flow, share(request), process)
         self._watch(process)
 
     async def _require_secret(self, request: RunRequest) -> None:
-        """Raises RejectedError when the source's Secret is not there, or not whole: without it the step could only say so."""
+        """Raise RejectedError when the Secret is missing or lacks keys, because the step would fail for lack of it anyway."""
         if request.secret is None:
             return
         name, keys = request.secret.name, request.secret.keys
@@ -409,11 +410,11 @@ class KfpLocal:
             raise RejectedError("pipelines", message, reason=reasons.SOURCE_SECRET_INCOMPLETE)
 
     def _watch(self, process: groups.ProcessId) -> None:
-        """Have the event loop tell us when the process ends, so that the next run starts at once."""
+        """Have the event loop notify us when the process ends, so that the next run starts at once."""
         try:
             descriptor = os.pidfd_open(process.pid)
         except OSError:
-            # It has ended already, and would never be told of.
+            # It has ended already, so no notification would ever come.
             self._wake()
             return
         self._watches.add(descriptor)
@@ -462,9 +463,9 @@ class KfpLocal:
 
 
 async def _blocking(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Call what blocks off the event loop; what the file system refuses is an outage, unless it is full."""
+    """Call a blocking function in a thread. File system errors become OutageError, a full disk RejectedError."""
     try:
-        with refusing_full_disk("pipelines", Path("/")):  # all that writes here names its file
+        with refusing_full_disk("pipelines", Path("/")):  # errors of everything that writes here name the file
             return await asyncio.to_thread(function, *args, **kwargs)
     except (OSError, ValueError, KeyError) as error:
         raise OutageError("pipelines", f"{type(error).__name__}: {error}") from error

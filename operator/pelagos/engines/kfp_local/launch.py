@@ -1,7 +1,7 @@
 """Starts the runner process of a local pipeline run: through the fork server when there is one, else directly.
 
-Starting twice does no harm (the runner sees to that), so every doubt is answered with another start. Everything here
-blocks; the engine calls it in threads.
+Starting twice is harmless (the runner makes sure of that), so in doubt a runner is started again. Everything here blocks; the
+engine calls it in threads.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _PASSED_ON = (
     *(extensions.VARIABLE, source_hosts.VARIABLE, source_hosts.AUTHORITY),
 )
 _PASSED_ON_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "PELAGOS_MAX_", cost.PREFIX)
-"""What pipelines get of our environment: nothing that could hold a secret."""
+"""The variables and prefixes that pipelines inherit from our environment: none that could contain a secret."""
 if TYPE_CHECKING:
     StepKeys = Callable[[str, str, int], Mapping[str, str]]
-    """Environment with the key of a run, by namespace, name and attempt."""
+    """Returns the environment with a run's key, by namespace, name and attempt."""
 IDLE_SECONDS = 30
 _CONNECT_SECONDS = 1.0
 _ANSWER_SECONDS = 10.0
@@ -43,13 +43,13 @@ _ANSWER_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Login:
-    """The MLflow user of steps, in files that nobody else can read. Steps get it by environment: command lines are public."""
+    """The MLflow user of steps, in private files. Steps get it by environment, because command lines are public."""
 
     username_file: Path | None = None
     password_file: Path | None = None
 
     def environment(self) -> dict[str, str]:
-        """As mlflow's client looks for it; empty when there is no login. Raises OSError."""
+        """The variables that mlflow's client reads; empty when there is no login. Raises OSError."""
         if self.username_file is None or self.password_file is None:
             return {}
         return {
@@ -59,7 +59,7 @@ class Login:
 
 
 def keyless(namespace: str, run: str, attempt: int) -> dict[str, str]:
-    """No key: reports are not sealed."""
+    """A StepKeys without keys: reports are not sealed."""
     del namespace, run, attempt
     return {}
 
@@ -67,8 +67,8 @@ def keyless(namespace: str, run: str, attempt: int) -> dict[str, str]:
 class Launcher:
     """``home`` is the engine's folder, ``python`` the interpreter of the pipelines environment, ``compiled`` the flows.
 
-    ``login`` goes to flows that are tracked: others read strangers' files, and have nothing to tell MLflow. ``keys`` go to every
-    run. Both go by environment: no record and no command line has them.
+    ``login`` is passed only to flows that are tracked: others read untrusted files and have nothing to report to MLflow. ``keys``
+    are passed to every run. Both are passed by environment, so that no record and no command line contains them.
     """
 
     def __init__(
@@ -87,13 +87,13 @@ class Launcher:
     def start(
         self, folder: RunFolder, request: RunRequest, secret: Mapping[str, str] | None = None
     ) -> groups.ProcessId:
-        """Start a process that makes the attempt; returns before it has begun. Raises OSError.
+        """Start the runner process of an attempt; returns before it has begun. Raises OSError.
 
-        ``secret``: by which it asks its source.
+        ``secret`` is the content of the user's Secret for the run's source.
         """
         arguments = [str(folder.path), str(request.attempt), str(self.pipeline(request)), str(self._temporary(folder))]
-        # The key seals what this attempt says of its result; it is derived for it alone, so that an earlier attempt that
-        # lives on, or another run, cannot speak for it. By environment: command lines and records can be read by others.
+        # The key seals this attempt's report. It is derived for this attempt only, so that an earlier attempt that is still
+        # alive, or another run, cannot report for it. Passed by environment, because others can read command lines and records.
         environment = {**self._environment(), **self._keys(request.namespace, request.name, request.attempt)}
         if FLOWS.named(request.flow).is_tracked:
             environment |= self._login.environment()
@@ -102,13 +102,13 @@ class Launcher:
         message: dict[str, object] = {"arguments": arguments, "environment": environment, "output": str(folder.log)}
         pid = self._ask_server(message)
         if pid is not None:
-            # 0 when it has ended already: no process has that start time, so that it is never taken for another.
+            # Start time 0 if it has ended already: no process has that start time, so it is never mistaken for another one.
             return groups.identify(pid) or groups.ProcessId(pid, 0)
         command: list[str | Path] = [self._python, "-m", "pelagos_pipelines.local_runner", *arguments]
         return groups.start_detached(command, environment=environment, output=folder.log)
 
     def warm_up(self) -> None:
-        """Have a fork server from some moment on: it needs seconds to start, then saves them with each run."""
+        """Start a fork server unless one is alive. It takes seconds to start, and then saves them for each run."""
         server = self.server()
         if server is not None and groups.is_alive(server):
             return
@@ -125,14 +125,14 @@ class Launcher:
         self._server_record.write_text(json.dumps([server.pid, server.started]), encoding="utf-8")
 
     def server(self) -> groups.ProcessId | None:
-        """The fork server that was started last, by us or an earlier operator."""
+        """The fork server that was last started, by us or an earlier operator; None when none is recorded."""
         with contextlib.suppress(OSError, ValueError):
             pid, started = json.loads(self._server_record.read_text(encoding="utf-8"))
             return groups.ProcessId(pid, started)
         return None
 
     def clear_temporary(self, folder: RunFolder) -> None:
-        """Remove what the processes of a run left in their folder for temporary files."""
+        """Remove the folder for temporary files of a run's processes."""
         shutil.rmtree(self._temporary(folder), ignore_errors=True)
 
     @property
@@ -144,14 +144,14 @@ class Launcher:
         return self._home / "fork-server.sock"
 
     def _temporary(self, folder: RunFolder) -> Path:
-        # Not below the run: libraries make sockets in it, whose paths are limited to 107 bytes.
+        # Not below the run's folder: libraries create sockets in it, whose paths are limited to 107 bytes.
         return self._home / "tmp" / hashlib.sha256(folder.name.encode()).hexdigest()[:12]
 
     def _environment(self) -> dict[str, str]:
         passed_on = {
             key: value for key, value in os.environ.items() if key in _PASSED_ON or key.startswith(_PASSED_ON_PREFIXES)
         }
-        # Runs of the fork server do not inherit it from the operator.
+        # Set explicitly: runs that the fork server starts do not inherit it from the operator.
         if groups.INSTALLATION in os.environ:
             passed_on[groups.INSTALLATION] = os.environ[groups.INSTALLATION]
         cache = self._home / "cache"
@@ -163,13 +163,13 @@ class Launcher:
         return {**passed_on, **STEP_ENVIRONMENT, **own}
 
     def _ask_server(self, message: dict[str, object]) -> int | None:
-        """The id of the process that the server forked; None when there is no server, or it does not answer right."""
+        """The id of the process that the server forked; None when there is no server, or no valid answer."""
         if not self._socket.exists():
             return None
-        # Any doubt is no answer: then a runner is started directly, and of two runners of one attempt one goes away.
+        # Treat any error as no answer: then a runner is started directly, and of two runners of one attempt one exits.
         with contextlib.suppress(OSError, ValueError, KeyError), socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(_CONNECT_SECONDS)
-            # Through the folder's descriptor, because the address of a socket has 108 bytes only.
+            # Connect through the folder's descriptor, because a socket's address has only 108 bytes.
             folder = os.open(self._home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 connection.connect(f"/proc/self/fd/{folder}/{self._socket.name}")

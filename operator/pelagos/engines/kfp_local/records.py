@@ -1,4 +1,4 @@
-"""What the local pipeline engine and its runner processes write down about a run: one folder per run.
+"""The records of the local pipeline engine and its runner processes: one folder per run.
 
 The files, and who writes which, are described in the data plane's ``local_runner``, the only other reader. Everything here
 blocks; the engine calls it in threads.
@@ -44,7 +44,7 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class Stored:
-    """What ``request.json`` holds."""
+    """The content of ``request.json``."""
 
     request: RunRequest
     attempts_with_key: int
@@ -53,34 +53,34 @@ class Stored:
 
 @dataclass(frozen=True)
 class Begun:
-    """What ``process.json`` holds. ``process`` is None when the machine has been restarted since."""
+    """The content of ``process.json``. ``process`` is None if the machine has been restarted since."""
 
     attempt: int
     process: ProcessId | None
     started_at: datetime
 
     def ran(self) -> timedelta | None:
-        """How long ago its process started, however the time of day was set; None after a restart of the machine."""
+        """How long ago its process started, by a monotonic clock; None after a restart of the machine."""
         return groups.age(self.process) if self.process is not None else None
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What ``outcome.json`` holds."""
+    """The content of ``outcome.json``."""
 
     attempt: int
     state: RunState
     message: str
     finished_at: datetime
     ran: timedelta | None
-    """By a time that nobody sets; None in records of earlier versions."""
+    """The run time by a monotonic clock; None in records of earlier versions."""
 
 
 @dataclass(frozen=True)
 class Look:
-    """One look at a run. ``begun`` may be of an earlier attempt; ``ended`` is of this one. ``locked``: its runner lives.
+    """One look at a run. ``begun`` may be of an earlier attempt; ``ended`` is of this one. ``locked``: its runner is alive.
 
-    ``in_order``: all that ran was ended on purpose while this attempt was in progress.
+    ``in_order``: the installation was shut down on purpose while this attempt was in progress.
     """
 
     stored: Stored
@@ -98,8 +98,8 @@ class Look:
 
     @property
     def state(self) -> RunState:
-        """Where the run is."""
-        # A run that had succeeded before it was asked to end has succeeded: its result is there, and whole.
+        """The state of the run, derived from its records."""
+        # A run that succeeded before it was canceled has succeeded: its result is complete.
         if self.canceled and not (self.ended and self.ended.state is RunState.SUCCEEDED):
             return RunState.CANCELED
         interrupted = RunState.CANCELED if self.in_order else RunState.INTERRUPTED
@@ -111,14 +111,14 @@ class Look:
 
     @property
     def settled(self) -> bool:
-        """Whether the run is in progress, or its end is written down; otherwise somebody must clean up and write it."""
+        """Whether the run is in progress, or its end is recorded; otherwise its end must be cleaned up and recorded."""
         return self.ended is not None or self.state not in FINISHED
 
     def run(self) -> PipelineRun:
-        """In the port's words."""
+        """The run in the port's terms."""
         request = self.stored.request
         begun = self.begun if self.has_begun else None
-        # Measured by the process as long as there is one, and written with the end: the time of day may be set meanwhile.
+        # Measured by the process's age while it exists, and recorded at its end: the time of day may be changed in between.
         ran = self.ended.ran if self.ended is not None else begun.ran() if begun is not None else None
         return PipelineRun(
             name=request.name,
@@ -134,7 +134,7 @@ class Look:
         )
 
     def _message(self) -> str:
-        """How it ended; of a run that failed also what shows its log, for people who do not see this machine's files."""
+        """How it ended; for a failed run also the command that shows its log, for people without access to this machine."""
         if self.ended is None:
             return ""
         command = log_command(self.stored.request.labels) if self.ended.state is RunState.FAILED else ""
@@ -142,7 +142,7 @@ class Look:
 
 
 class RunFolder:
-    """The folder of one run. Methods raise OSError, and ValueError for files that somebody has altered."""
+    """The folder of one run. Methods raise OSError, and ValueError for files that were altered."""
 
     def __init__(self, runs: Path, name: RunName) -> None:
         self.name = name
@@ -150,9 +150,9 @@ class RunFolder:
         self.log = self.path / LOG
 
     def look(self) -> Look | None:
-        """Read it all; None when there is no such run."""
-        # The order of these readings matters, since a runner writes meanwhile: what it writes last is read last. A lock that
-        # is free with no outcome behind it is a runner that died, and not one that ended between two readings.
+        """Read all records of the run; None when it does not exist."""
+        # The order of these reads matters, because a runner may be writing: read last what it writes last. Then a free lock
+        # without an outcome means that the runner died, and not that it ended between two reads.
         stored = self._stored()
         if stored is None:
             return None
@@ -160,7 +160,7 @@ class RunFolder:
         canceled = self._read("canceled.json") or {"attempt": 0}
         begun = self._begun()
         locked = self._is_locked()
-        # After the lock, because a runner writes its outcome before it lets go of it.
+        # After the lock, because a runner writes its outcome before it releases the lock.
         ended = self._ended()
         ended = ended if ended and ended.attempt == attempt else None
         gone = ended.finished_at if ended else None
@@ -175,7 +175,7 @@ class RunFolder:
         )
 
     def request(self, stored: Stored) -> None:
-        """Make the run, or its next attempt, exist. The lock file comes first: a run without one never begins."""
+        """Record the run, or its next attempt. The lock file is created first, because a run without one never begins."""
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / "lock").touch()
         self.log.touch()
@@ -200,21 +200,21 @@ class RunFolder:
         self._write("request.json", document)
 
     def mark_canceled(self, attempt: int) -> None:
-        """Keep the attempt from beginning, and say why it ended if it has begun."""
+        """Keep the attempt from beginning; if it has begun, record that it was ended on purpose."""
         self._write("canceled.json", {"attempt": attempt, "canceledAt": now().isoformat()})
 
     def write_outcome(self, attempt: int, state: RunState, message: str) -> bool:
-        """Write the end of an attempt whose runner is gone, unless it is known; False when a runner still has the lock.
+        """Record the end of an attempt whose runner has died, unless it is recorded; False if a runner still has the lock.
 
-        Nothing is left to be written, and so True, when the run has been deleted.
+        True also if the run has been deleted, since there is nothing left to record.
         """
         if not self.path.exists():
             return True
-        # Under the runner's own lock, so that a runner which begins just now either sees the end and goes away, or is seen.
+        # Under the runner's own lock, so that a runner that is just starting either sees the end and exits, or is noticed here.
         with self._lock() as locked:
             if not locked:
                 return False
-            # Again, now that nobody else can write: the runner may have told its end after it was looked at.
+            # Read again now that nobody else can write: the runner may have recorded its end after the last look.
             ended = self._ended()
             if ended is None or ended.attempt < attempt:
                 begun = self._begun()
@@ -230,16 +230,15 @@ class RunFolder:
             return True
 
     def tail(self) -> str:
-        """The log's last line with anything on it."""
+        """The last non-empty line of the log; "" if there is none."""
         with self.log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
             lines = file.read().decode("utf-8", errors="replace").splitlines()
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def remove(self) -> None:
-        """Remove the folder; from the first moment on, no process can begin in it."""
-        # Renamed first: a runner that starts late finds no lock file at its path, and nothing half removed is ever taken for
-        # a run.
+        """Remove the folder; from the start of this call no process can begin in it."""
+        # Rename it first: a late runner finds no lock file at its path, and a half-removed folder is never taken for a run.
         aside = self.path.with_name(f"{_DELETED}{self.name}-{time_ns()}")
         with contextlib.suppress(FileNotFoundError):
             self.path.rename(aside)
@@ -266,7 +265,7 @@ class RunFolder:
         document = self._read("process.json")
         if document is None:
             return None
-        # A process id and its start time say nothing after a restart of the machine: both are counted from the boot.
+        # After a restart of the machine, process id and start time mean nothing: both count from the boot.
         same_boot = document["boot"] == _BOOT.read_text(encoding="utf-8").strip()
         process = ProcessId(document["pid"], document["started"]) if same_boot else None
         return Begun(document["attempt"], process, datetime.fromisoformat(document["startedAt"]))
@@ -285,8 +284,8 @@ class RunFolder:
         )
 
     def _is_locked(self) -> bool:
-        """Ask without taking the lock, even for a moment: a runner that begins just then would go away again."""
-        # Locks of open file descriptions: one of a process is lost when that process closes any descriptor of the file.
+        """Whether a runner has the lock. Asks without taking it, even briefly: a runner that starts just then would exit."""
+        # Use open-file-description locks: a process's POSIX lock is lost when it closes any descriptor of the file.
         try:
             descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -324,7 +323,7 @@ class RunFolder:
 
 
 def all_runs(runs: Path) -> list[RunFolder]:
-    """Every run's folder. Finishes removals that were interrupted."""
+    """The folders of all runs. Also finishes interrupted removals."""
     if not runs.is_dir():
         return []
     entries = list(runs.iterdir())
@@ -335,13 +334,13 @@ def all_runs(runs: Path) -> list[RunFolder]:
 
 
 def _resources(document: Mapping[str, Any]) -> RunResources:
-    """What a run of this machine is started with; earlier versions noted no GPUs and no memory."""
+    """The recorded resources of a run; earlier versions recorded no GPUs and no memory."""
     placement = Placement(gpus=document.get("gpus", 0), memory=document.get("memory", ""))
     return RunResources(cpu=document["cpu"], placement=placement)
 
 
 def _lock_request() -> bytes:
-    """``struct flock`` for the whole file; open-file-description locks want its last field to be zero."""
+    """``struct flock`` for the whole file; open-file-description locks require its last field to be zero."""
     return struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 
 

@@ -1,4 +1,4 @@
-"""How many runs of a flow this machine has room for. Pure, but for what it says of the machine."""
+"""How many runs of a flow this machine has room for. Pure, except for reading the machine's size."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 GIBIBYTE = 1024**3
 USUAL_MEMORY = 6 * GIBIBYTE
-"""Of a run that does not say what it needs: a training of yolov8n with 16 images of 640 pixels in a batch, on a processor."""
+"""Assumed for a run that states no memory: a training of yolov8n with batches of 16 images of 640 pixels, on a CPU."""
 
 
 @dataclass(frozen=True, order=True)
 class Share:
-    """What a run asks for: processor cores, GPUs, and bytes of memory."""
+    """A run's request: processor cores, GPUs, and memory in bytes."""
 
     cores: int = 0
     gpus: int = 0
@@ -30,11 +30,11 @@ class Share:
 
 @dataclass(frozen=True)
 class Room:
-    """What runs of a flow may take together: ``runs`` of them, ``cores``, and ``memory`` in bytes; 0 limits nothing.
+    """What the runs of a flow may use together: ``runs`` of them, ``cores``, and ``memory`` in bytes; 0 means no limit.
 
-    A run that asks for more than there is has the machine for itself: it would wait for ever otherwise. GPUs are used by one run
-    at a time: nothing divides them between processes of one machine. ``has_gpus``: every run uses them, also one that does not
-    ask for any.
+    A run that asks for more than there is gets the machine for itself; otherwise it would wait for ever. GPUs are used by one run
+    at a time, because nothing divides them between processes on one machine. ``has_gpus``: the machine has GPUs, which every run
+    uses, even one that does not ask for any.
     """
 
     runs: int = 0
@@ -43,7 +43,7 @@ class Room:
     has_gpus: bool = False
 
     def obstacle(self, flow: str, asked: Share, taken: Collection[Share]) -> str | None:
-        """Why there is no room for one more beside those that have ``taken`` theirs; None when there is."""
+        """Why there is no room for ``asked`` in addition to ``taken``; None when there is."""
         if not taken:
             return None
         if self.runs and len(taken) >= self.runs:
@@ -64,9 +64,9 @@ class Room:
         return None
 
     def first(self, flow: str, queue: Sequence[Share], taken: Collection[Share]) -> int:
-        """How many of those at the front of a queue may start now.
+        """How many runs at the front of the queue may start now.
 
-        None overtakes: one that needs many cores would wait for ever behind a stream of small ones.
+        None overtakes another: a run that needs many cores would otherwise wait for ever behind a stream of small ones.
         """
         having = list(taken)
         for number, asked in enumerate(queue):
@@ -77,24 +77,24 @@ class Room:
 
 
 def share(request: RunRequest) -> Share:
-    """What the request asks for."""
+    """The share that a request asks for."""
     placement = request.resources.placement
     stated = quantity(placement.memory_limit or placement.memory)
     return Share(request.resources.cpu, placement.gpus, int(stated) if stated else USUAL_MEMORY)
 
 
 def cores_of_this_machine() -> int:
-    """Those that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def memory_of_this_machine() -> int:
-    """In bytes."""
+    """The machine's physical memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def has_gpus(devices: Path = Path("/dev")) -> bool:
-    """Whether this machine has GPUs that a framework may find: of NVIDIA, by Windows, or of AMD. Steps get our CUDA variables."""
+    """Whether this machine has GPUs that a framework may find: NVIDIA's, through WSL, or AMD's. Steps inherit CUDA variables."""
     if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}:
         return False
     return any(path for pattern in ("nvidia[0-9]*", "dxg", "kfd") for path in devices.glob(pattern))

@@ -1,1 +1,1 @@
-"""Tracking and the model registry in MLflow."""
+"""Tracking and model registry on an MLflow server."""

@@ -16,7 +16,7 @@ SECRETS = (
     frozenset({"MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"}),
     frozenset({"MLFLOW_TRACKING_TOKEN"}),
 )
-"""As its own client reads them from the environment."""
+"""Named like the environment variables that MLflow's own client reads."""
 
 
 def _make(context: EngineContext) -> Tracker:
@@ -31,7 +31,7 @@ def _make(context: EngineContext) -> Tracker:
 
 
 def _contradiction(settings: Settings, on_cluster: bool) -> str | None:
-    """On one machine, the supervisor starts a server beside the operator, which is then told where."""
+    """Requires an address on a cluster. On one machine the supervisor starts a server and passes its address to the operator."""
     if settings.tracking_uri or not on_cluster:
         return None
     return "PELAGOS_TRACKING_URI must be the address of the MLflow server, for example http://mlflow:5000"

@@ -1,4 +1,4 @@
-"""What ``pelagos doctor`` says of an MLflow server. Called through the descriptor."""
+"""The checks of ``pelagos doctor`` for an MLflow server. Called through the descriptor."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pelagos.ports.errors import OutageError, RejectedError
 from pelagos.settings import Settings
 
 OLDEST = (3, 16, 1)
-"""Older servers have known holes: a default password, and files and jobs that need none."""
+"""The oldest version that is accepted. Older ones have known holes: a default password, and files and jobs without login."""
 
 
 async def look(context: DoctorContext) -> Iterable[Finding]:
-    """There, new enough, closed to strangers, and open to us."""
+    """Check that the server answers, is new enough, requires a login, and accepts ours."""
     url, ca = context.settings.tracking_uri.rstrip("/"), context.settings.tracking_ca_file
     if not url:
         return [
@@ -41,7 +41,7 @@ async def look(context: DoctorContext) -> Iterable[Finding]:
 
 
 def _login(given: Settings) -> dict[str, str]:
-    """As the operator logs in: some servers tell strangers nothing at all."""
+    """The operator's login headers: some servers answer nothing at all without a login."""
     authorization = Access.from_settings(given).authorization()
     return {"Authorization": authorization} if authorization else {}
 

@@ -1,4 +1,4 @@
-"""How MLflow writes filters, tags and times. Pure. Used by tracking and registry."""
+"""MLflow's notation of filters, tags and times. Pure. Used by tracking and registry."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pelagos.ports.errors import RejectedError
 
 
 def quoted(value: str) -> str:
-    """A string of MLflow's filter language, which has no escapes: a value with both kinds of quotes cannot be written."""
+    """A quoted string in MLflow's filter language. It has no escapes, so a value with both kinds of quotes is rejected."""
     if "'" not in value:
         return f"'{value}'"
     if '"' not in value:
@@ -19,7 +19,7 @@ def quoted(value: str) -> str:
 
 
 def pairs(mapping: Mapping[str, str]) -> list[dict[str, str]]:
-    """A mapping as MLflow's lists of tags hold it."""
+    """A mapping as a list of MLflow tags."""
     return [{"key": key, "value": value} for key, value in mapping.items()]
 
 
@@ -29,7 +29,7 @@ def mapping(tags: list[dict[str, str]] | None) -> dict[str, str]:
 
 
 def moment(milliseconds: object) -> datetime | None:
-    """A time of MLflow's; None for what is none, since anybody may set it."""
+    """A time from MLflow's milliseconds, in UTC; None for anything invalid, since anybody may set it."""
     try:
         return datetime.fromtimestamp(int(str(milliseconds)) / 1000, UTC)
     except (ValueError, OverflowError, OSError):

@@ -1,4 +1,4 @@
-"""Registry in MLflow. Called by the reconcilers of TrainingRuns (register) and ModelServices (find)."""
+"""The Registry port on MLflow. Called by the reconcilers of TrainingRuns (register) and ModelServices (find)."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from pelagos.ports.registry import Ownership
 
 MANAGED_TAG = "pelagos.dev/managed"
-"""On models that we made: they go with their last version. A model that a person made stays."""
+"""A tag on models that we created: they are deleted with their last version. A model that a person created stays."""
 _PAGE = "1000"
 ALIAS_PENDING_TAG = "pelagos.dev/alias-pending"
-"""On a version until its alias points to it: a crash between the two calls must not lose the alias."""
+"""A tag on a version until its alias points to it, so that a crash between the two calls does not lose the alias."""
 
 
 class MlflowRegistry:
@@ -34,16 +34,17 @@ class MlflowRegistry:
         self._changing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def find_by_uid(self, model: str, uid: str, ownership: Ownership) -> ModelVersion | None:
-        """The version that the resource ``uid`` registered; of several, the first.
+        """The version that the resource ``uid`` registered; of several, the first. None when there is none.
 
-        Finishes a registration that a crash interrupted before its alias was moved: nobody would register again what is found.
+        Finishes a registration that a crash interrupted before its alias was moved: once a version is found, nobody would
+        register it again.
         """
         versions = await self._ours(model, uid, ownership)
         if not versions:
             return None
         try:
             return await self._finished(versions[0])
-        except NotLeadingError:  # only looking, or no longer allowed to do more; who leads finishes it
+        except NotLeadingError:  # the leader finishes it
             return versions[0]
 
     async def find_by_alias(self, model: str, alias: str) -> ModelVersion | None:
@@ -60,15 +61,15 @@ class MlflowRegistry:
         return _version(answer["model_version"])
 
     async def owner(self, model: str, ownership: Ownership) -> str | None:
-        """The namespace of the model's first version under our seal; None when it is nobody's."""
-        # MLflow's filters have no escapes. A quote that cannot be written is any one character: what it finds beside the model
-        # is left out by _search, which compares the names again.
+        """The namespace of the model's first version under our seal; None when it belongs to nobody."""
+        # MLflow's filters have no escapes, so match a quote that cannot be written by a one-character wildcard. Other models
+        # that this finds are dropped by _search, which compares the names again.
         if "'" in model and '"' in model:
             wanted = "name LIKE '{}'".format(model.replace("'", "_"))
         else:
             wanted = f"name = {notation.quoted(model)}"
         versions = await self._search(wanted, model)
-        # The first under our seal, and not the first: a version that a person made before ours gives them no say over the model.
+        # The first version under our seal, not the first of all: an earlier one by a person gives them no claim to the model.
         return next(filter(None, map(ownership, versions)), None)
 
     async def owned(self) -> tuple[ModelVersion, ...]:
@@ -76,12 +77,12 @@ class MlflowRegistry:
         return tuple(await self._search(f"tags.`{UID_TAG}` LIKE '%'"))
 
     async def register(self, want: DesiredModelVersion, ownership: Ownership) -> ModelVersion:
-        """Make the version exist exactly once per uid, and its alias point to it when it is newly made."""
+        """Make the version exist exactly once per uid; if it is new, its alias points to it."""
         async with self._lock(want.model):
             versions = await self._ours(want.model, want.uid, ownership)
-            # As in tracking: MLflow numbers versions and knows no keys, so that two creators make two, and all keep the first.
+            # As in tracking: MLflow numbers versions and has no unique keys, so two creators make two, and all keep the first.
             if not versions:
-                # Under the lock, and before anything is made: two namespaces that want one name at once come one after the other.
+                # Checked under the lock, before anything is created: two namespaces that want the same name are serialized.
                 mine = namespace_in(want.tags)
                 if mine is not None and await self.owner(want.model, ownership) not in (None, mine, *want.sharing):
                     raise RejectedError(SYSTEM, f"model {want.model!r} belongs to another namespace")
@@ -90,13 +91,14 @@ class MlflowRegistry:
                     managed = notation.pairs({MANAGED_TAG: "true"})
                     await self._rest.post("registered-models/create", {"name": want.model, "tags": managed})
                 tags = {**want.tags, UID_TAG: want.uid}
-                # The intent goes with the version, in one request; whoever finds it moves the alias, should we die before.
+                # Store the intent with the version, in the same request: if we die before the alias is moved, the next one who
+                # finds the version moves it.
                 if want.alias:
                     tags[ALIAS_PENDING_TAG] = want.alias
                 body = {"name": want.model, "source": want.source, "run_id": want.run_id, "tags": notation.pairs(tags)}
                 await self._rest.post("model-versions/create", body)
                 versions = await self._ours(want.model, want.uid, ownership)
-                # Only what is under our seal is in the list: of somebody else's nothing is ever deleted.
+                # The list has only versions under our seal: nobody else's are ever deleted.
                 for version in versions[1:]:
                     await self._delete_version(want.model, version.version)
             if not versions:
@@ -104,7 +106,7 @@ class MlflowRegistry:
             return await self._finished(versions[0])
 
     async def delete_version(self, model: str, version: str) -> None:
-        """Delete the version, and a model that we made when it was the last; no effect when it is gone."""
+        """Delete the version, and the model if we created it and this was its last one; no effect on a missing version."""
         async with self._lock(model):
             await self._delete_version(model, version)
             with contextlib.suppress(AbsentError):
@@ -118,10 +120,10 @@ class MlflowRegistry:
         await self._rest.close()
 
     async def _require_unmoved(self, want: DesiredModelVersion, ownership: Ownership) -> None:
-        """Raises ChangedError when the alias points to another version than it should, or is about to."""
+        """Raise ChangedError when the alias points to another version than expected, or is about to."""
         if want.alias is None or want.instead_of is None:
             return
-        # One that a crash left without its alias has passed its gates before us.
+        # A version that a crash left without its alias passed its gates before us, so finish it first.
         for version in await self._search(f"tags.`{ALIAS_PENDING_TAG}` = {notation.quoted(want.alias)}", want.model):
             if ownership(version) is not None:
                 await self._finished(version)
@@ -130,24 +132,24 @@ class MlflowRegistry:
             raise ChangedError(SYSTEM, f"the alias {want.alias} of {want.model!r} is that of version {present} by now")
 
     def _lock(self, model: str) -> asyncio.Lock:
-        """Registering in a model and deleting it must not meet."""
+        """The lock that keeps registering in a model and deleting it from overlapping."""
         return self._changing.setdefault(model, asyncio.Lock())
 
     async def _finished(self, version: ModelVersion) -> ModelVersion:
-        """The version, which is ours, after its alias points to it."""
+        """The version, which is ours, with its alias moved to it if that is still pending."""
         alias = version.tags.get(ALIAS_PENDING_TAG)
-        # Anybody may have set the first tag; the second is under our seal.
+        # Anybody can set the first tag, but the second is under our seal.
         if not alias or alias != version.tags.get(ALIAS_TAG):
             return version
         present = (await self._aliases(version.model)).get(alias)
         if _may_move(version, present):
             body = {"name": version.model, "alias": alias, "version": version.version}
-            # Who sets an alias at the same time as somebody else is told that it exists; the second time it is moved.
+            # If somebody else sets the alias at the same time, MLflow answers that it exists; the second attempt moves it.
             try:
                 await self._rest.post("registered-models/alias", body)
             except ExistsError:
                 await self._rest.post("registered-models/alias", body)
-        # Last: until it is gone, anybody who finds the version does all this again, which changes nothing.
+        # Removed last: as long as the tag exists, anyone who finds the version repeats all this, which is idempotent.
         tag = {"name": version.model, "version": version.version, "key": ALIAS_PENDING_TAG}
         with contextlib.suppress(AbsentError):
             await self._rest.delete("model-versions/delete-tag", tag)
@@ -168,16 +170,16 @@ class MlflowRegistry:
         return {item["alias"]: item["version"] for item in answer["registered_model"].get("aliases", ())}
 
     async def _ours(self, model: str, uid: str, ownership: Ownership) -> list[ModelVersion]:
-        """The model's versions that carry ``uid`` under our seal, the first first."""
+        """The model's versions that carry ``uid`` under our seal, the oldest first."""
         found = await self._search(f"tags.`{UID_TAG}` = {notation.quoted(uid)}", model)
-        # A search does not tell the aliases of what it finds; and another operator may delete what it found, as the second.
+        # Search results have no aliases, so read each version; another operator may have deleted one as a duplicate since.
         looked_up = [await self.find_by_version(model, version.version) for version in found if ownership(version)]
         return [version for version in looked_up if version is not None]
 
     async def _search(self, wanted: str, model: str | None = None) -> list[ModelVersion]:
-        """The model's versions of which a filter holds, ascending; without a model, those of all.
+        """The model's versions that match a filter, in ascending order; without ``model``, those of all models.
 
-        The model's name is compared here: MLflow's filter language could not quote every name that MLflow allows.
+        The model's name is compared here, because MLflow's filter language cannot quote every name that MLflow allows.
         """
         found: list[ModelVersion] = []
         token = ""
@@ -193,9 +195,9 @@ class MlflowRegistry:
 
 
 def _may_move(version: ModelVersion, present: str | None) -> bool:
-    """Whether an alias that points to ``present`` is to be moved to the version: not from one that took it since.
+    """Whether to move an alias from ``present`` to the version: not if a newer one has taken it since.
 
-    A version that was compared with the one that had the alias takes it from that one alone.
+    A version that was compared with the holder of the alias may take it only from that holder.
     """
     compared = version.tags.get(INSTEAD_OF_TAG)
     if compared is not None:

@@ -1,7 +1,7 @@
-"""MLflow's REST API over aiohttp: one request in, its JSON or an error of our own out.
+"""MLflow's REST API over aiohttp: one request in, its JSON or one of our errors out.
 
-Used by tracking and registry. The mlflow package is not used: importing it takes seconds and 176 MB, and its
-client blocks for minutes when the server is away. API: https://mlflow.org/docs/latest/api_reference/rest-api.html
+Used by tracking and registry. The mlflow package is not used: importing it takes seconds and 176 MB, and its client blocks for
+minutes when the server is down. API: https://mlflow.org/docs/latest/api_reference/rest-api.html
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
     Observe = Callable[[str, str, float, str | None], None]
-    """RolloutStatus of every call: system, operation, seconds, and "outage", "rejected" or None."""
+    """Called after every request, with system, operation, seconds, and "outage", "rejected" or None."""
 
 SYSTEM = "MLflow"
 TIMEOUT = 10.0
 _RETRIABLE = frozenset({408, 425, 429, 499})
 """Client errors that mean "not now"."""
 _FULL = re.compile(r"database or disk is full|No space left on device|Disk quota exceeded")
-"""What databases and disks say, in the words of MLflow's answer."""
+"""Errors of databases and disks that are full, as MLflow passes them on."""
 _UNIQUE = re.compile(r"UNIQUE constraint failed|violates unique constraint|Duplicate entry|unique index", re.IGNORECASE)
-"""How databases say that somebody else made the same at the same time, which MLflow passes on as a bad request."""
+"""Errors of databases when somebody else created the same row at the same time; MLflow passes them on as a bad request."""
 
 
 class AbsentError(RejectedError):
@@ -45,14 +45,14 @@ class AbsentError(RejectedError):
 
 
 class ExistsError(RejectedError):
-    """MLflow has one of this name already."""
+    """MLflow already has an object of this name."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """What a server wants to see. Files are read at every call, because Secrets are rotated while the operator runs.
+    """Credentials for a server. Files are read at every call, because Secrets are rotated while the operator runs.
 
-    The token is sent as bearer token, user and password as basic authentication; none of them appears in messages.
+    The token is sent as a bearer token, user and password as basic authentication; none of them appears in messages.
     """
 
     username_file: Path | None = None
@@ -62,7 +62,7 @@ class Access:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Access:
-        """That of the installation."""
+        """The credentials that the installation's settings name."""
         return cls(
             settings.tracking_username_file,
             settings.tracking_password_file,
@@ -71,7 +71,7 @@ class Access:
         )
 
     def authorization(self) -> str:
-        """The header; empty when nothing is configured. Raises RejectedError for a file that is missing or empty."""
+        """The Authorization header; "" when nothing is configured. Raises RejectedError for a missing or empty file."""
         if self.token_file:
             return f"Bearer {_secret(self.token_file, 'PELAGOS_TRACKING_TOKEN_FILE')}"
         if self.username_file is None:
@@ -82,7 +82,7 @@ class Access:
 
     @property
     def hint(self) -> str:
-        """What to look at when the server does not accept it."""
+        """What to check when the server refuses the credentials."""
         if self.token_file:
             return "check the token in PELAGOS_TRACKING_TOKEN_FILE: it may have expired"
         if self.username_file:
@@ -119,19 +119,19 @@ class MlflowRest:
         return cls(settings.tracking_uri, access=Access.from_settings(settings), observe=observe, guard=guard)
 
     async def get(self, operation: str, **parameters: str) -> dict[str, Any]:
-        """Read. Raises OutageError, AbsentError or RejectedError."""
+        """GET an operation. Raises OutageError, AbsentError or RejectedError."""
         return await self._measured("GET", operation, {"params": parameters})
 
     async def post(self, operation: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Search, create or change. Raises OutageError, AbsentError, ExistsError or RejectedError."""
+        """POST an operation that searches, creates or changes. Raises OutageError, AbsentError, ExistsError or RejectedError."""
         return await self._measured("POST", operation, {"json": body})
 
     async def delete(self, operation: str, body: Mapping[str, str]) -> dict[str, Any]:
-        """Delete. Raises OutageError, AbsentError or RejectedError."""
+        """DELETE by an operation. Raises OutageError, AbsentError or RejectedError."""
         return await self._measured("DELETE", operation, {"json": body})
 
     async def artifact(self, run: str, path: str, limit: int) -> bytes:
-        """A file of a run, of at most ``limit`` bytes, by the route of MLflow's own pages, wherever its artifacts are.
+        """A file of a run, of at most ``limit`` bytes. Uses the route of MLflow's own pages, which works for any artifact store.
 
         Raises OutageError, AbsentError or RejectedError.
         """
@@ -145,7 +145,7 @@ class MlflowRest:
         return content
 
     async def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
+        """Close all connections; the next call opens new ones."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -159,7 +159,7 @@ class MlflowRest:
             error = "outage"
             raise
         except (AbsentError, ExistsError):
-            raise  # answers, not failures
+            raise  # an answer, not a failure of the call
         except RejectedError:
             error = "rejected"
             raise
@@ -168,7 +168,7 @@ class MlflowRest:
                 self._observe("mlflow", operation, monotonic() - begun, error)
 
     async def _call(self, method: str, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        # At the last moment: since the pass began, another operator may have come to lead. To search is to look, by POST.
+        # Asked at the last moment: leadership may have moved since the pass began. Searches are reads, although sent by POST.
         if method != "GET" and not operation.endswith("/search"):
             self._guard("mlflow", operation)
         status, content = await self._exchange(method, f"api/2.0/mlflow/{operation}", operation, arguments)
@@ -177,9 +177,9 @@ class MlflowRest:
     async def _exchange(
         self, method: str, path: str, operation: str, arguments: dict[str, Any], limit: int | None = None
     ) -> tuple[int, bytes]:
-        """Status and content of an answer, of which at most ``limit`` bytes and one more are read when it is no error."""
+        """Status and content of an answer; with ``limit``, a successful one is read up to one byte beyond it."""
         if self._session is None:
-            # Created here and not in the constructor, because a session belongs to the loop that runs.
+            # Created here and not in the constructor, because a session belongs to the running event loop.
             self._session = aiohttp.ClientSession(timeout=self._timeout)
         url, what = f"{self.uri}/{path}", f"{self.uri} {operation}"
         authorization = self._access.authorization()
@@ -212,7 +212,7 @@ def _secret(file: Path, setting: str) -> str:
 
 
 def _said(content: bytes, authorization: str) -> str:
-    """The beginning of an answer, without what we sent."""
+    """The beginning of an answer in one line, with our credentials masked."""
     text = credentials.scrubbed(content, authorization)[:400].decode(errors="replace")
     return " ".join(text.split())[:200]
 
@@ -231,7 +231,7 @@ def _answer(status: int, content: bytes, what: str) -> dict[str, Any]:
         raise RejectedError(SYSTEM, f"{what}: {where} (HTTP {status}: {full[0]}); {hint}", reason=reasons.DISK_FULL)
     message = f"{what}: HTTP {status} {text}".rstrip()
     if status < 400 or status >= 500 or status in _RETRIABLE:
-        # Also a page of a proxy, or a redirection to a login, instead of MLflow's JSON.
+        # Includes a proxy's page, or a redirect to a login, in place of MLflow's JSON.
         raise OutageError(SYSTEM, message)
     code = body.get("error_code") if isinstance(body, dict) else None
     if code == "RESOURCE_DOES_NOT_EXIST":

@@ -1,4 +1,4 @@
-"""Tracking in MLflow. Called by the reconciler of TrainingRuns; the pipeline fills the run that is made here."""
+"""The Tracking port on MLflow. Called by the reconciler of TrainingRuns; the pipeline fills the run that is created here."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PARENT_TAG = "mlflow.parentRunId"
-"""MLflow's own: by it one run stands below another."""
+"""MLflow's own tag, which makes a run the child of another."""
 _PAGE = 1000
 _SEARCHED_AT_ONCE = 500
-"""Experiments in one search for runs: they become variables of one SQL statement."""
+"""Most experiments in one search for runs, because each becomes a variable of one SQL statement."""
 
 
 class MlflowTracking:
-    """Implements Tracking. ``public_url`` is the server as people's browsers reach it; empty: as we reach it."""
+    """Implements Tracking. ``public_url`` is the server's address for browsers; empty means the one that we use."""
 
     def __init__(self, rest: MlflowRest, public_url: str = "") -> None:
         self._rest = rest
@@ -61,21 +61,21 @@ class MlflowTracking:
     async def create_run(self, want: DesiredTrackedRun, sealing: Sealing) -> TrackedRun:
         """Make the run exist, exactly once per uid.
 
-        MLflow has no unique keys. So the run is looked up, created, sealed, and looked up again: of two that were created at
-        once, every creator keeps the oldest and deletes the others under our seal. One that was created and not sealed, because
-        its creator ended or the reply was lost, is sealed first. A run that copies its intent in that moment becomes the place
-        where figures are written, and nothing else: nothing is ever decided by what is read there.
+        MLflow has no unique keys. So the run is looked up, created, sealed, and looked up again: if two were created at once,
+        every creator keeps the oldest and deletes the others under our seal. A run that was created but not sealed, because its
+        creator died or the reply was lost, is sealed first. If somebody copies our intent into a run of their own at that moment,
+        figures are written to that run, but nothing more: no decision is ever based on what is read there.
         """
         lock = self._creating.setdefault(want.uid, asyncio.Lock())
         async with lock:
             if found := await self._sealed(want.uid, sealing):
                 return found
             experiment = await self._experiment(want.experiment)
-            # Looked at again, because restoring an experiment that somebody deleted brings its runs back, and ours among them.
+            # Look again: restoring a deleted experiment also brings back its runs, possibly ours.
             if found := await self._sealed(want.uid, sealing):
                 return found
-            # The seal is over the run's id, which only the server's answer tells; so a run is without one for a moment, and
-            # its tag with our intent says until then that it is ours.
+            # The seal covers the run's id, which is only known from the server's answer. So a new run has no seal for a moment;
+            # until then the tag with our intent marks it as ours.
             body = {
                 "experiment_id": experiment,
                 "run_name": want.name,
@@ -87,22 +87,21 @@ class MlflowTracking:
             ours = [run for run in await self._runs(want.uid) if sealing.owns(run)]
             if not ours:
                 raise OutageError(SYSTEM, f"run {made} was deleted or altered while it was made")
-            # Every creator sorts alike, so that all keep the same one; a run of somebody else, without our seal, is never
-            # deleted.
+            # Every creator sorts the same way, so all keep the same run. Somebody else's run, without our seal, is never deleted.
             for run in ours[1:]:
                 await self.delete_run(run.id)
             return ours[0]
 
     async def seal_run(self, run_id: str, seal: str) -> None:
-        """Set our seal; no effect when it is there already, or the run is gone."""
+        """Set our seal; no effect when it is already set, or the run no longer exists."""
         tag = {"run_id": run_id, "key": SEAL_TAG, "value": seal}
         with contextlib.suppress(AbsentError):
             await self._rest.post("runs/set-tag", tag)
 
     async def _sealed(self, uid: str, sealing: Sealing) -> TrackedRun | None:
-        """The oldest run that is ours; one whose creation was interrupted is finished."""
+        """The oldest run that is ours; an interrupted creation is finished. None when there is none."""
         runs = await self._runs(uid)
-        # A sealed one comes before any that was only begun, however old: figures are written where the seal is.
+        # A sealed run takes precedence over an unsealed one, however old, because figures are written to the sealed one.
         ours = next((run for run in runs if sealing.owns(run)), None)
         if ours is not None:
             return ours
@@ -114,11 +113,11 @@ class MlflowTracking:
         return replace(begun, tags={**begun.tags, SEAL_TAG: seal})
 
     async def set_outcome(self, run_id: str, outcome: Outcome) -> None:
-        """Set how the run stands, also of a run that had ended; no effect when it stands so already or is gone."""
+        """Set the run's outcome, even if it has ended; no effect when it is already set or the run no longer exists."""
         info = await self._info(run_id)
         if info is None or info["status"] == outcome.value:
             return
-        # The nested ones first, so that they are never forgotten when this is interrupted.
+        # Nested runs first, so that they are not forgotten if this is interrupted.
         if outcome is not Outcome.RUNNING:
             for nested in await self._nested(info):
                 if nested["status"] == Outcome.RUNNING.value:
@@ -126,7 +125,7 @@ class MlflowTracking:
         await self._update(run_id, outcome)
 
     async def delete_run(self, run_id: str) -> None:
-        """Delete the run with those below it; no effect when it is gone."""
+        """Delete the run with its nested runs; no effect when it no longer exists."""
         info = await self._info(run_id)
         if info is None:
             return
@@ -146,9 +145,11 @@ class MlflowTracking:
             await self._rest.post("runs/update", change)
 
     async def _nested(self, info: dict[str, Any]) -> list[dict[str, Any]]:
-        """What steps made below a run, one for each of several trainings. Whoever may write there can make more of them, or
-        hang others of the experiment below it: they do no more than end, or go, with it. One that carries the uid of a resource
-        is left alone."""
+        """Runs that steps created below a run, one for each of several trainings.
+
+        Anyone who may write there can add more, or attach other runs of the experiment. Those are only ended, or deleted, with
+        this one. A run with the uid of a resource is left alone.
+        """
         wanted = f"tags.`{PARENT_TAG}` = {notation.quoted(info['run_id'])}"
         search = {"experiment_ids": [info["experiment_id"]], "filter": wanted}
         found = [run async for run in self._pages("runs/search", "runs", search)]
@@ -163,13 +164,13 @@ class MlflowTracking:
         return info if info["lifecycle_stage"] == "active" else None
 
     async def _experiment(self, name: str) -> str:
-        """The id of the experiment of this name, which is created or brought back when need be."""
+        """The id of the experiment of this name, which is created or restored if needed."""
         try:
             experiment = await self._experiment_by_name(name)
         except AbsentError:
             try:
                 return str((await self._rest.post("experiments/create", {"name": name}))["experiment_id"])
-            except ExistsError:  # somebody made it since we looked
+            except ExistsError:  # somebody created it since we looked
                 experiment = await self._experiment_by_name(name)
         if experiment["lifecycle_stage"] != "active":
             await self._rest.post("experiments/restore", {"experiment_id": experiment["experiment_id"]})
@@ -185,7 +186,7 @@ class MlflowTracking:
         return await self._search(f"tags.`{UID_TAG}` = {notation.quoted(uid)}")
 
     async def _search(self, wanted: str) -> list[TrackedRun]:
-        """All active runs of which a filter holds, the oldest first."""
+        """All active runs that match a filter, the oldest first."""
         names = {e["experiment_id"]: e["name"] async for e in self._pages("experiments/search", "experiments", {})}
         ids = list(names)
         found = []
@@ -215,10 +216,10 @@ class MlflowTracking:
             id=info["run_id"],
             experiment=experiment,
             url=f"{self._public_url}/#/experiments/{info['experiment_id']}/runs/{info['run_id']}",
-            # MLflow also knows SCHEDULED: not ended, so it runs for us.
+            # MLflow also has SCHEDULED: not ended, so for us it is running.
             outcome=Outcome.RUNNING if info["status"] == "SCHEDULED" else Outcome(info["status"]),
             tags=notation.mapping(data.get("tags")),
-            # Numbers that JSON does not know arrive as the strings NaN and Infinity, which float() reads.
+            # Numbers that JSON cannot express arrive as the strings NaN and Infinity, which float() parses.
             metrics={metric["key"]: float(metric["value"]) for metric in data.get("metrics", ())},
             artifact_uri=info["artifact_uri"],
             started_at=notation.moment(info.get("start_time")),
@@ -226,5 +227,5 @@ class MlflowTracking:
 
 
 def _now() -> int:
-    """Milliseconds since 1970, as MLflow keeps times."""
+    """The time in milliseconds since 1970, as MLflow stores it."""
     return int(datetime.now(UTC).timestamp() * 1000)

@@ -1,4 +1,4 @@
-"""What ``pelagos doctor`` says of an OSCAR cluster. Called through the descriptor."""
+"""The checks of ``pelagos doctor`` for an OSCAR cluster. Called through the descriptor."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pelagos.engines.oscar.rest import OscarRest
 from pelagos.ports.errors import OutageError, RejectedError
 
 OLDEST = (4, 1, 0)
-"""Before, exposed services could not be stopped, and ports were told in another way."""
+"""The oldest supported version. Before it, exposed services could not be stopped, and ports were reported differently."""
 
 
 async def look(context: DoctorContext) -> Iterable[Finding]:
-    """There, new enough, closed to strangers, open to us."""
+    """Check that OSCAR answers, is new enough, requires a login, and accepts ours."""
     settings = context.settings
     wrong = options.contradiction(settings)
     if wrong is not None:

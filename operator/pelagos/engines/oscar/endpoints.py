@@ -1,4 +1,4 @@
-"""Asks a model server behind OSCAR's ingress which model it serves, with the login that clients have. Called by engine."""
+"""Asks a model server behind OSCAR's ingress which model it serves, with the same login as clients. Called by engine."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ _LARGEST = 1024 * 1024
 
 @dataclass(frozen=True)
 class Answer:
-    """For which want the server was configured; empty: it does not tell."""
+    """The digest that the server was configured for; "" when it does not say."""
 
     digest: str
 
 
 @dataclass(frozen=True)
 class Closed:
-    """The ingress asks for another login."""
+    """The ingress refused the login."""
 
     status: int
 
 
 class Endpoints:
-    """Connections to the ingress, which trust whom connections to OSCAR trust."""
+    """An HTTP client for the ingress, with the same trusted authorities as for OSCAR itself."""
 
     def __init__(self, trusted: Trusted) -> None:
         self._trusted = trusted
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
-        """Close them."""
+        """Close all connections."""
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     async def ask(self, endpoint: Endpoint, model: str) -> Answer | Closed | str:
-        """What the server says of the model; or in words why it says nothing, after the address."""
+        """The server's answer about the model; else why there is none, as words that follow the address in a message."""
         where = f"{endpoint.url}/v2/models/{quote(model, safe='')}"
         ready = await self._get(f"{where}/ready", endpoint)
         if ready is None:
@@ -74,7 +74,7 @@ class Endpoints:
         try:
             async with self._session.get(url, headers=headers, ssl=tls, allow_redirects=False) as answer:
                 content = b""
-                # One read is what has come, which may be a part.
+                # A read returns what has arrived, which may be only a part.
                 while len(content) < _LARGEST and (more := await answer.content.read(_LARGEST - len(content))):
                     content += more
                 return answer.status, content

@@ -1,8 +1,9 @@
-"""Serving by an OSCAR cluster: one exposed service for each ModelService. Called by the reconciler of ModelServices.
+"""Serving on an OSCAR cluster: one exposed service for each ModelService. Called by the reconciler of ModelServices.
 
-A service is found by a name that follows from the uid, carries its want as annotations, and is ours when this installation's seal
-is on them. It is changed in place, never deleted to be made anew. What OSCAR says of its deployment is never enough: the server
-itself must name the want that it serves, through the same ingress and with the same login as clients, and then it is probed.
+A service's name is derived from the uid. It carries the desired service as annotations, and is ours if these have this
+installation's seal. It is changed in place, never deleted and created again. OSCAR's report about its deployment is never enough:
+the server itself must name the digest that it serves, through the same ingress and with the same login as clients, and then it is
+probed.
 """
 
 from __future__ import annotations
@@ -38,38 +39,38 @@ if TYPE_CHECKING:
 
 STOPPED = "stopped"
 LOADING_PATIENCE = timedelta(seconds=60)
-"""Then a server that fetches or loads is waited for: OSCAR ends one that is not ready after 180 s, and nobody else should."""
+"""After this a loading server is reported as waiting. OSCAR ends one that is not ready after 180 s; nothing else should."""
 
 
 @dataclass(frozen=True)
 class View:
-    """A service that is ours, as OSCAR tells of it, and the want that it was made for."""
+    """A service that is ours, as OSCAR reports it, and the desired service that it was created for."""
 
     found: Mapping[str, Any] = field(repr=False)
-    """With the token of the service."""
+    """Contains the service's token, so it is left out of repr."""
     want: DesiredService
 
     @property
     def deployment(self) -> Mapping[str, Any]:
-        """State, reason and counts; empty when OSCAR tells nothing."""
+        """State, reason and counts; empty when OSCAR reports none."""
         told = self.found.get("deployment")
         return told if isinstance(told, dict) else {}
 
     @property
     def state(self) -> str:
-        """One of OSCAR's words."""
+        """The deployment's state in OSCAR's terms; "unavailable" when it has none."""
         return str(self.deployment.get("state", "unavailable"))
 
     @property
     def ready(self) -> int:
-        """Containers that serve."""
+        """The number of containers that serve."""
         counts = (self.deployment.get("active_instances"), self.deployment.get("affected_instances"))
         active, affected = (count if isinstance(count, int) else 0 for count in counts)
         return max(active - affected, 0)
 
 
 class Oscar:
-    """Implements Serving. ``probe_timeout`` is in seconds."""
+    """Implements Serving with exposed services of OSCAR. ``probe_timeout`` is in seconds."""
 
     def __init__(
         self,
@@ -96,12 +97,12 @@ class Oscar:
 
     @classmethod
     def from_settings(cls, settings: Settings, objects: Objects, authority: Authority, guard: Guard) -> Oscar:
-        """The engine that ``settings`` describe."""
+        """The engine as configured by ``settings``."""
         rest = OscarRest(options.access(settings), guard=guard)
         return cls(rest, objects, Options.from_settings(settings), authority)
 
     async def observe(self, uid: str) -> ObservedService | None:
-        """Look at the endpoint; None when there is none."""
+        """The endpoint's present state; None when there is none."""
         view = await self._view(uid)
         if view is None:
             return None
@@ -136,7 +137,7 @@ class Oscar:
         return tuple(found)
 
     async def apply(self, want: DesiredService) -> None:
-        """Make the service, change it in place, or start it again. Returns without waiting for the model."""
+        """Create the service, change it in place, or start it again. Returns without waiting for the model."""
         async with self._locks[want.uid]:
             body = await self._wanted(want)
             live = await self._live(want, body["name"])
@@ -144,7 +145,7 @@ class Oscar:
                 try:
                     await self._rest.create(body)
                 except ExistsError:
-                    # Somebody was faster: another operator of ours, or a request of ours whose answer was lost.
+                    # Another operator of ours, or an earlier request whose answer was lost, was faster.
                     live = await self._live(want, body["name"])
                     if live is None:
                         raise
@@ -152,7 +153,7 @@ class Oscar:
             if live is None:
                 return
             if View(live, want).state == STOPPED:
-                # First: of a stopped service OSCAR has deleted what it would then change, and refuses the change.
+                # Start it before the update: OSCAR has deleted the deployment of a stopped service, and refuses to change it.
                 await self._rest.lead(body["name"], "start")
             if _rendered(live) != _rendered(body) or manifests.differs(live, body):
                 await self._rest.update(body)
@@ -173,7 +174,7 @@ class Oscar:
                 await self._rest.lead(str(view.found["name"]), "restart")
 
     async def retire(self, uid: str) -> None:
-        """No effect: what other engines make is not in OSCAR, and is not told of."""
+        """No effect: endpoints of other engines are not in OSCAR, and are not reported."""
 
     async def stop(self, uid: str) -> None:
         """Have OSCAR end all containers; the service stays, with its token. No effect when there is none."""
@@ -183,7 +184,7 @@ class Oscar:
                 await self._rest.lead(str(view.found["name"]), "stop")
 
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
-        """Delete the service; it has no files, and no buckets that would go with it. No effect when there is none."""
+        """Delete the service; it has no files, and no buckets that OSCAR would delete. No effect when there is none."""
         del keep_files
         async with self._locks[uid]:
             view = await self._view(uid)
@@ -196,18 +197,18 @@ class Oscar:
         self._locks.pop(uid, None)
 
     async def answers(self) -> None:
-        """Raise OutageError or RejectedError when OSCAR does not answer, or does not let us in."""
+        """Raise OutageError or RejectedError when OSCAR does not answer, or refuses our login."""
         await self._rest.info()
 
     async def close(self) -> None:
-        """Close connections. Services go on."""
+        """Close all connections. Services keep running."""
         await self._rest.close()
         await self._endpoints.close()
 
     async def _wanted(self, want: DesiredService) -> dict[str, Any]:
-        """What is sent, with its marks. Raises RejectedError for a package that is missing, and what OSCAR cannot do."""
+        """The service to send, with its annotations. Raises RejectedError for a missing package, or features that OSCAR lacks."""
         body = manifests.service(want, await self._packages.config(want), self._options)
-        # In the digest stands a seal for the keys: what is read of it helps nobody to guess them.
+        # The digest covers a seal of the storage keys instead of the keys, so that it cannot be used to guess them.
         keys = body["environment"].get("secrets", {})
         told = self._authority.seal("oscar-storage-keys", keys) if keys else ""
         marked = manifests.marked(body, want, manifests.digest(body, told))
@@ -215,7 +216,7 @@ class Oscar:
         return marked | {"annotations": marked["annotations"] | {manifests.SEAL: sealed}}
 
     async def _live(self, want: DesiredService, name: str) -> Mapping[str, Any] | None:
-        """The service of this name, which is ours; None when there is none. Nothing of anybody else is touched."""
+        """Our service of this name; None when there is none. Raises RejectedError rather than touch somebody else's."""
         found = await self._rest.service(name)
         if found is None:
             return None
@@ -230,7 +231,7 @@ class Oscar:
     async def _view(self, uid: str) -> View | None:
         name = self._names.get(uid)
         if name is None:
-            # Anybody may call a service almost as ours is called: ours is the one with our seal.
+            # Do not search by name: anybody can choose a similar one. Ours is the one with our seal.
             for each in await self._rest.services():
                 if (known := self._ours(each)) is not None and known.uid == uid:
                     name = str(each["name"])
@@ -243,7 +244,7 @@ class Oscar:
         return View(found, want)
 
     def _ours(self, found: Mapping[str, Any]) -> DesiredService | None:
-        """The want of a service that this installation has made; None of any other, whatever its annotations say."""
+        """The desired service of one that this installation created; None for any other, whatever its annotations say."""
         want = manifests.recorded(found)
         if want is None or not str(found.get("name", "")).startswith(manifests.prefix(want.uid)):
             return None
@@ -251,11 +252,11 @@ class Oscar:
         return want if self._authority.holds(manifests.PURPOSE, manifests.claim(found), seal) else None
 
     async def _digest(self, view: View) -> str:
-        """What is live; empty when somebody changed it, or this version of the operator would write it in another way."""
+        """The live digest; "" when somebody changed the service, or this version of the operator would write it differently."""
         try:
             body = await self._wanted(view.want)
         except (RejectedError, OutageError):
-            # The package may be gone. What it was made into is served as before.
+            # The package may have been deleted. What was built from it is still served.
             return view.want.digest
         is_same = _rendered(view.found) == _rendered(body) and not manifests.differs(view.found, body)
         return view.want.digest if is_same else ""
@@ -275,7 +276,7 @@ class Oscar:
         return await self._why_not(view, reason)
 
     async def _why_not(self, view: View, reason: str) -> tuple[ServiceState, str]:
-        """Of a service without a container that serves: what the last log says, or what the cluster does."""
+        """Why no container of a service is serving: from the last log lines, else from OSCAR's report."""
         lines = await self._rest.logs(str(view.found["name"]))
         ended = next((said for line in reversed(lines) if (said := lone_servers.read(line)) is not None), None)
         if ended is not None:
@@ -303,7 +304,7 @@ class Oscar:
         return ServiceState.STARTING, "the server fetches the package and loads the model"
 
     async def _ask(self, view: View) -> tuple[ServiceState, str]:
-        """What the server itself says: OSCAR sees containers, and not which model is in them."""
+        """The state by the server's own answer: OSCAR knows its containers, but not which model they serve."""
         answer = await self._endpoints.ask(self._endpoint(view), view.want.model_name)
         known = self._since.get(view.want.uid)
         was_loaded = known is not None and known[0][0] is ServiceState.LOADED
@@ -319,7 +320,7 @@ class Oscar:
         if isinstance(answer, str):
             where = f"at {self._endpoint(view).url} {answer}"
             if was_loaded:
-                # It had loaded the model, so it does not load now, it hangs. The probe finds out.
+                # It had loaded the model before, so it is hanging, not loading. Report it as loaded: the probe will find out.
                 return ServiceState.LOADED, f"the server does not answer its health check: {where}"
             return ServiceState.STARTING, f"OSCAR says that the server is ready, and {where}"
         if answer.digest != view.want.pod_template_digest:
@@ -327,7 +328,7 @@ class Oscar:
         return ServiceState.LOADED, ""
 
     def _endpoint(self, view: View) -> Endpoint:
-        """Where clients ask, and the login that they need: the token of the service as it is now."""
+        """The address for clients, and the login they need: the service's present token."""
         name, token = str(view.found["name"]), str(view.found.get("token", ""))
         url = f"{self._rest.access.url}/system/services/{name}/exposed"
         basic = base64.b64encode(f"{name}:{token}".encode()).decode()
@@ -335,7 +336,7 @@ class Oscar:
         return Endpoint(url, login, self._rest.access.ca_file)
 
     def _counted(self, view: View, state: ServiceState) -> int:
-        """Deaths that we saw since the want last changed: OSCAR does not count them."""
+        """Deaths that we observed since the desired service last changed, because OSCAR does not count them."""
         uid, digest = view.want.uid, view.want.pod_template_digest
         known, deaths = self._deaths.get(uid, (digest, 0))
         if known != digest:

@@ -1,8 +1,8 @@
-"""Asynchronous invocations: an image in, a job, and the status and result that it left. Called by ``pelagos invocation``.
+"""Asynchronous invocations: send an image, have a job run, read its status and result. Called by ``pelagos invocation``.
 
-OSCAR answers 201 without saying which job it has made, says ``Succeeded`` of a job whose script failed, and forgets ended jobs
-after a while. So each invocation has a key of its own, below which image, result and status lie in a bucket of MinIO that no
-service names; addresses that OSCAR signs let the job read and write these three objects, and nothing else.
+OSCAR answers 201 without naming the job, reports ``Succeeded`` for a job whose script failed, and forgets ended jobs after some
+time. So each invocation has a key of its own, below which image, result and status are stored in a MinIO bucket that no service
+names. Addresses that OSCAR signs let the job read and write these three objects, and nothing else.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from pelagos_contract import invocations
 from pelagos_contract.text import shown
 
 LIFETIME = 24 * 3600
-"""Seconds for which a job may use its addresses; it may wait that long for its turn."""
+"""Lifetime of the job's addresses in seconds; the job may have to wait that long for its turn."""
 _SOON = 300
-"""Seconds of the addresses that we use at once."""
+"""Lifetime, in seconds, of addresses that we use immediately."""
 LARGEST_RESULT = 256 * 1024 * 1024
 _MOST_LOGS = 50
 _ENDED = frozenset({"Succeeded", "Failed"})
 
 
 class State(Enum):
-    """How an invocation is."""
+    """The state of an invocation."""
 
     WAITING = "Waiting"
-    """There is no status yet, and jobs of the service have not ended."""
+    """There is no status yet, and some job of the service has not ended."""
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     LOST = "Lost"
-    """There is no status, and no job that could still write one."""
+    """There is no status, and no job left that could write one."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of an invocation; ``content`` is the prediction of one that succeeded."""
+    """The known state of an invocation; ``content`` is the prediction if it succeeded."""
 
     key: str
     state: State
@@ -55,7 +55,7 @@ class Seen:
 
 
 class Invocations:
-    """Of all services of one cluster. ``begin`` is how addresses of the bucket begin; no other one is asked."""
+    """The invocations of one cluster's services. ``begin`` is the prefix of the bucket's addresses; no others are used."""
 
     def __init__(self, rest: OscarRest, bucket: str, begin: str) -> None:
         self._rest = rest
@@ -63,10 +63,10 @@ class Invocations:
         self._begin = begin
 
     async def start(self, service: str, uid: str, image: bytes, confidence: str = "", key: str = "") -> str:
-        """Have an image looked at, and return the key to ask with. One that was started already is not started again.
+        """Start an invocation for an image, and return its key. With the key of one that was started before, start none.
 
-        ``uid`` is that of the ModelService whose service it must be. Our seal, which the operator asks for, is not for callers to
-        check. Raises OutageError, or RejectedError.
+        ``uid`` is that of the ModelService that the service must belong to. Only uid and name are checked: callers have no key
+        to verify the seal that the operator checks. Raises OutageError or RejectedError.
         """
         found = await self._rest.service(service)
         if found is None:
@@ -89,7 +89,7 @@ class Invocations:
             except ExistsError as error:
                 raise RejectedError(SYSTEM, f"the bucket {self._bucket} is somebody else's: {error}") from error
         known = await self._get(service, key, invocations.IMAGE, invocations.LARGEST_IMAGE)
-        # One that was interrupted before its job was made is begun again.
+        # An invocation that was interrupted before its job was created is started again.
         if known is not None and (await self.look(service, key)).state is not State.LOST:
             return key
         told = invocations.Invocation(
@@ -105,7 +105,7 @@ class Invocations:
         return key
 
     async def look(self, service: str, key: str) -> Seen:
-        """How an invocation is. Raises OutageError, or RejectedError."""
+        """The state of an invocation. Raises OutageError or RejectedError."""
         if not invocations.KEY.fullmatch(key):
             raise RejectedError(SYSTEM, f"{shown(key)[:64]!r} is no key of an invocation")
         written = await self._get(service, key, invocations.STATUS, invocations.LARGEST_STATUS)
@@ -113,7 +113,7 @@ class Invocations:
             return await self._told(service, key, written)
         jobs = await self._rest.jobs(service)
         left = [job for job, each in jobs.items() if each.get("status") not in _ENDED]
-        # A job that could not write its status has it in its log, for as long as OSCAR keeps that.
+        # A job that could not write its status has logged it; the log exists as long as OSCAR keeps the job.
         for job in [each for each in jobs if each not in left][-_MOST_LOGS:]:
             for line in (await self._rest.job_log(service, job)).splitlines():
                 if (at := line.find(invocations.LOGGED)) >= 0 and f'"{key}"' in line:
@@ -162,7 +162,7 @@ class Invocations:
             raise OutageError(SYSTEM, f"the storage answers HTTP {status} to the image")
 
     async def _get(self, service: str, key: str, name: str, limit: int) -> bytes | None:
-        """An object; None when it is not there."""
+        """An object of the invocation; None when it does not exist."""
         url = await self._signed(service, key, name, "download", _SOON)
         status, content = await self._ask("GET", url, None, limit)
         if status == 404:
@@ -185,5 +185,5 @@ class Invocations:
                         raise OutageError(SYSTEM, f"the storage holds more than the {limit} bytes that are expected")
                 return answer.status, bytes(found)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            # The address is not told: whoever has it may use it.
+            # Do not mention the address: anyone who has it can use it.
             raise OutageError(SYSTEM, f"the storage does not answer: {type(error).__name__}") from None

@@ -1,8 +1,8 @@
-"""The OSCAR service of an endpoint: from a want to what its REST interface takes, and back. Pure.
+"""Converts a desired service to the OSCAR service that its REST API takes, and back. Pure.
 
-Called by engine. The service runs our serving image as an exposed one: its script becomes a whole model server in one container
-(pelagos_pipelines.serving.alone), which fetches the package by its digest. It has no sections ``input`` and ``output``: their
-buckets would go with the service, and with each creation and deletion OSCAR would take notice of a bucket.
+Called by engine. The service runs our serving image as an exposed service: its script starts a complete model server in one
+container (pelagos_pipelines.serving.alone), which fetches the package by its digest. It has no sections ``input`` and ``output``:
+OSCAR would delete their buckets with the service, and would have to handle a bucket at each creation and deletion.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from pelagos.engines.oscar.options import Options
 
 UID, RENDERED, SEAL = "pelagos.dev/uid", "pelagos.dev/rendered", "pelagos.dev/seal"
-"""Annotations, beside those of marks: whose it is, a digest of all that was sent, and the installation's seal on all that."""
+"""Annotations besides those of marks: the owner's uid, a digest of what was sent, and the installation's seal on both."""
 PURPOSE = "oscar-service"
-"""Of the seal."""
+"""The purpose of the seal; see ports.authority."""
 FOLDER = "/tmp/pelagos"  # noqa: S108 - of a container, which OSCAR gives no volume to write to
 SCRIPT = """#!/bin/sh
 # In a job of OSCAR, one asynchronous invocation; else the model server behind an endpoint of Pelagos.
@@ -42,17 +42,17 @@ _FROM_EXPOSED = ("api_port", "min_scale", "max_scale", "cpu_threshold", "set_aut
 
 
 def prefix(uid: str) -> str:
-    """How the names of a ModelService's services begin: of no other one."""
+    """The prefix of the names of a ModelService's services, which no other ModelService shares."""
     return f"p-{hashlib.sha256(uid.encode()).hexdigest()[:_UID_DIGITS]}-"
 
 
 def name_of(want: DesiredService) -> str:
-    """Begins with ``prefix`` and goes on as the ModelService is called, as far as there is room."""
+    """The service's name: ``prefix``, then as much of the ModelService's name as there is room for."""
     return fdl.name_of(f"{prefix(want.uid)}{want.name}")
 
 
 def service(want: DesiredService, config: str, given: Options) -> dict[str, Any]:
-    """What is sent, without its marks. Raises RejectedError for what OSCAR cannot do."""
+    """The service to send, without its annotations. Raises RejectedError for features that OSCAR lacks."""
     _require_possible(want)
     return fdl.service(
         fdl.Service(
@@ -80,29 +80,29 @@ def service(want: DesiredService, config: str, given: Options) -> dict[str, Any]
 
 
 def marked(body: Mapping[str, Any], want: DesiredService, rendered: str) -> dict[str, Any]:
-    """With the annotations by which it is known again; the seal comes on top (``claim``)."""
+    """``body`` with the annotations by which it is recognized; the seal (of ``claim``) is added to them."""
     return {**body, "annotations": {UID: want.uid, RENDERED: rendered, **marks.record(want)}}
 
 
 def claim(found: Mapping[str, Any]) -> dict[str, str]:
-    """What the seal of a service vouches for: nobody else's service of OSCAR passes for ours by copying annotations."""
+    """The content that a service's seal covers. It includes the name, so a service with copied annotations is not ours."""
     annotations = annotations_of(found)
     named = (UID, RENDERED, marks.DIGEST_ANNOTATION, marks.WANT_ANNOTATION)
     return {"name": str(found.get("name", "")), **{name: str(annotations.get(name, "")) for name in named}}
 
 
 def annotations_of(found: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Empty where there are none."""
+    """A service's annotations; empty when there are none."""
     return _mapping(found.get("annotations"))
 
 
 def recorded(found: Mapping[str, Any]) -> DesiredService | None:
-    """The want that a service was made for; None when it does not tell."""
+    """The desired service that a service was created for; None when it has no valid record."""
     return marks.recorded({"metadata": {"annotations": annotations_of(found)}})
 
 
 def differs(found: Mapping[str, Any], body: Mapping[str, Any]) -> str:
-    """The first field in which a service is not as it was sent; empty: there is none. What OSCAR adds is its own."""
+    """The first field in which a service differs from what was sent; "" when none does. Fields that OSCAR adds are ignored."""
     for name in _FROM_VALUES:
         if str(found.get(name, "")) != str(body.get(name, "")):
             return name
@@ -117,7 +117,7 @@ def differs(found: Mapping[str, Any], body: Mapping[str, Any]) -> str:
 
 
 def digest(body: Mapping[str, Any], keys: str) -> str:
-    """Of all that is sent; ``keys`` stands for what is secret in it."""
+    """A digest of the service to send, with ``keys`` in place of its secrets."""
     shown = {**body, "environment": {**body["environment"], "secrets": keys}}
     return hashlib.sha256(json.dumps(shown, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
@@ -147,7 +147,7 @@ def _environment(want: DesiredService, config: str, given: Options) -> dict[str,
 
 
 def _gateway(want: DesiredService) -> str:
-    """Before the server, as in a pod of ours: the way through OSCAR's ingress is by HTTP, and has any name for a host."""
+    """Configuration of the Envoy in front of the server, as in our pods. OSCAR's ingress uses HTTP, with any Host."""
     run = f"{FOLDER}/run"
     upstream = Upstream(f"{run}/http", f"{run}/grpc:1", f"{run}/metrics")
     ports = Ports(pod_template.HTTP, pod_template.GRPC, pod_template.METRICS)
@@ -156,7 +156,7 @@ def _gateway(want: DesiredService) -> str:
 
 
 def _require_possible(want: DesiredService) -> None:
-    """Raises RejectedError, which names the field."""
+    """Raise RejectedError, naming the field, for what OSCAR cannot do."""
     placement, scaling = want.placement, want.scaling
     impossible = {
         f"spec.scaling.deploymentMode: {scaling.mode}": scaling.mode != "Standard",

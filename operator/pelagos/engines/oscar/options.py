@@ -1,4 +1,4 @@
-"""What the installation says of OSCAR. Read by the engine, its descriptor and `pelagos doctor`."""
+"""The installation's options for OSCAR. Read by the engine, its descriptor and `pelagos doctor`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What is the same for all services of an installation; files hold Secrets and are read whenever they are needed."""
+    """Options that all services of an installation share; files hold secrets and are read at each use."""
 
     image: str
     vo: str = ""
@@ -30,13 +30,13 @@ class Options:
     access_key_file: Path | None = None
     secret_key_file: Path | None = None
     invocations_url: str = ""
-    """How the addresses begin where images and results of asynchronous invocations lie; empty: there are none."""
+    """Prefix of the addresses of images and results of asynchronous invocations; empty: there are no invocations."""
     ceilings: tuple[tuple[str, str], ...] = ()
-    """Environment variables with the ceilings for images of requests."""
+    """Environment variables with the limits for images in requests."""
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Options:
-        """What ``settings`` say."""
+        """The options in ``settings``."""
         return cls(
             image=settings.serving_image,
             vo=settings.oscar_vo,
@@ -52,7 +52,7 @@ class Options:
         )
 
     def authorities(self) -> str:
-        """Whom servers trust as the storage, in PEM; empty: whom their system trusts. Raises RejectedError."""
+        """The storage's certificate authorities for servers, in PEM; "" for those of their system. Raises RejectedError."""
         if self.s3_ca_file is None:
             return ""
         try:
@@ -65,7 +65,7 @@ class Options:
             raise RejectedError(SYSTEM, message) from error
 
     def keys(self) -> dict[str, str]:
-        """The keys with which servers fetch packages; none: the storage asks for none. Raises RejectedError."""
+        """The storage keys with which servers fetch packages; empty when no login is needed. Raises RejectedError."""
         if self.access_key_file is None or self.secret_key_file is None:
             return {}
         return {
@@ -75,7 +75,7 @@ class Options:
 
 
 def access(settings: Settings) -> Access:
-    """Where OSCAR is, and who we are there."""
+    """OSCAR's address and our login for it."""
     refresh = settings.oscar_refresh_token_file
     asks = refresh is not None and settings.oscar_token_file is None
     return Access(
@@ -91,14 +91,14 @@ def access(settings: Settings) -> Access:
 
 
 def invocations_url(settings: Settings) -> str:
-    """Of the bucket for asynchronous invocations; empty when there is none."""
+    """The address of the bucket for asynchronous invocations; "" when there is none."""
     if not settings.oscar_bucket:
         return ""
     return f"{settings.oscar_storage_url.rstrip('/')}/{settings.oscar_bucket}/"
 
 
 def contradiction(settings: Settings) -> str | None:
-    """The first setting that the engine cannot work with, and what to change."""
+    """A message about the first setting that the engine cannot work with, and what to change; None when all fit."""
     engine = "PELAGOS_SERVING_ENGINE is oscar"
     parts = urlsplit(settings.oscar_url)
     if not parts.hostname or parts.username or parts.query or parts.fragment:

@@ -1,8 +1,8 @@
-"""OSCAR's REST interface over aiohttp: one request in, its answer or an error of our own out.
+"""OSCAR's REST API over aiohttp: one request in, its answer or one of our errors out.
 
-Used by engine and invocations. Routes, fields and words are those of main.go, pkg/handlers and pkg/types of
-https://github.com/grycap/oscar (Apache-2.0), 4.1. Answers are texts where something went wrong, and OSCAR answers 500 for much
-that asking again does not help. Nothing that was sent as a login or comes as a token appears in a message.
+Used by engine and invocations. Routes, fields and wording are those of main.go, pkg/handlers and pkg/types of
+https://github.com/grycap/oscar (Apache-2.0), 4.1. Errors are plain text, and OSCAR answers 500 to many requests that a retry does
+not help. Logins that were sent, and tokens that were received, never appear in a message.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from pelagos_contract.text import shown
 
 SYSTEM = "OSCAR"
 TIMEOUT = 30.0
-"""Seconds: to create or delete a service, OSCAR restarts its MinIO server."""
+"""Seconds. Long, because OSCAR restarts its MinIO server to create or delete a service."""
 LARGEST = 32 * 1024 * 1024
-"""Bytes of an answer: the list of all services of a cluster."""
+"""Largest answer in bytes, such as the list of all services of a cluster."""
 CA_FILE = "PELAGOS_OSCAR_CA_FILE"
 LOG_LINES = 200
 MOST_PAGES = 20
-"""Of jobs: OSCAR tells some at a time."""
+"""Most pages of jobs that are read; OSCAR lists a few at a time."""
 _NOT_NOW = frozenset({408, 425, 429, 499})
 _FOR_GOOD = re.compile(
     r"is invalid|[Ii]nvalid value|quantities must match|NOT admitted|[Ii]nvalid workload|exceeded quota|must be equal to"
 )
-"""In answers that say 500: what Kubernetes does not take, in its words or those of OSCAR."""
+"""Wording in answers of status 500 about objects that Kubernetes refuses; a retry does not help."""
 _EXISTS = re.compile(r"already exists")
 
 
 class ExistsError(RejectedError):
-    """There is a service of this name already."""
+    """A service or bucket of this name already exists."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """Files are read at every call, because Secrets are rotated while the operator runs.
+    """Address and credentials of a cluster. Files are read at every call, because Secrets are rotated while the operator runs.
 
-    A token is that of an OpenID Connect provider that the cluster trusts; user and password are those of its administrator.
+    A token must be from an OpenID Connect provider that the cluster trusts; user and password are its administrator's.
     """
 
     url: str
@@ -58,10 +58,10 @@ class Access:
     token_file: Path | None = None
     ca_file: Path | None = None
     provider: Provider | None = None
-    """Who makes tokens by a refresh token; None: nobody is asked."""
+    """The provider that issues access tokens for a refresh token; None: not used."""
 
     def authorization(self) -> str:
-        """The header; empty when nothing is configured. Raises RejectedError for a file that is missing or no login."""
+        """The Authorization header; "" when nothing is configured. Raises RejectedError for a missing or invalid file."""
         if self.token_file is not None:
             return f"Bearer {secret(self.token_file, 'PELAGOS_OSCAR_TOKEN_FILE')}"
         if self.username_file is None or self.password_file is None:
@@ -73,7 +73,7 @@ class Access:
 
     @property
     def hint(self) -> str:
-        """What to look at when OSCAR does not accept it."""
+        """What to check when OSCAR refuses the credentials."""
         if self.provider is not None:
             return "see whether the cluster trusts the provider PELAGOS_OSCAR_TOKEN_URL, and whether you are in its VO"
         if self.token_file is not None:
@@ -84,8 +84,8 @@ class Access:
 class OscarRest:
     """A connection to one cluster. Safe for concurrent use within one event loop.
 
-    Raises OutageError when there is no answer, or one that may be another one later; RejectedError when a person must change
-    something. ``guard`` is asked before every request that changes something.
+    Raises OutageError when there is no answer, or one that may differ later; RejectedError when a person must change something.
+    ``guard`` is asked before every request that changes something.
     """
 
     def __init__(self, access: Access, *, guard: Guard = unguarded, timeout: float = TIMEOUT) -> None:
@@ -97,16 +97,16 @@ class OscarRest:
         self._tokens = Tokens(access.provider, secret) if access.provider is not None else None
 
     async def info(self) -> dict[str, Any]:
-        """Versions; only with a login that is good."""
+        """OSCAR's versions; needs a valid login."""
         return _mapping(await self._json("GET", "/system/info"))
 
     async def services(self) -> list[dict[str, Any]]:
-        """All that we may see."""
+        """All services that we may see."""
         found = await self._json("GET", "/system/services")
         return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
     async def service(self, name: str) -> dict[str, Any] | None:
-        """One, with what its deployment is like; None when there is none. One that we may not see is a RejectedError."""
+        """A service with its deployment's state; None when it does not exist. Raises RejectedError if we may not see it."""
         path = f"/system/services/{quote(name)}?include=deployment"
         found = await self._json("GET", path, absent=True)
         if found is not None and not isinstance(found, dict):
@@ -114,18 +114,18 @@ class OscarRest:
         return found
 
     async def logs(self, name: str) -> list[str]:
-        """The last lines of the containers of an exposed service, those of ended ones among them; empty when there are none."""
+        """The last log lines of an exposed service's containers, including ended ones; empty when there are none."""
         path = f"/system/services/{quote(name)}/deployment/logs?tailLines={LOG_LINES}"
         entries = _mapping(await self._json("GET", path, absent=True)).get("entries")
         told = entries if isinstance(entries, list) else []
         return [str(entry.get("message", "")) for entry in told if isinstance(entry, dict)]
 
     async def create(self, service: dict[str, Any]) -> None:
-        """Make it. Raises ExistsError when the name is taken."""
+        """Create a service. Raises ExistsError when the name is taken."""
         await self._change("POST", "/system/services", service)
 
     async def update(self, service: dict[str, Any]) -> None:
-        """Change it in place: nothing of it is deleted. It may have another token afterwards."""
+        """Change a service in place: nothing of it is deleted. Its token may change."""
         await self._change("PUT", "/system/services", service)
 
     async def lead(self, name: str, where: str) -> None:
@@ -133,19 +133,19 @@ class OscarRest:
         await self._change("POST", f"/system/services/{quote(name)}/{where}")
 
     async def delete(self, name: str) -> None:
-        """Delete it; no effect when there is none. What its sections input and output name goes with it: ours have none."""
+        """Delete a service; no effect when there is none. OSCAR deletes its input and output buckets too: ours have none."""
         await self._change("DELETE", f"/system/services/{quote(name)}", absent=True)
 
     async def has_bucket(self, bucket: str) -> bool:
-        """Whether OSCAR's MinIO has it, and shows it to us."""
+        """Whether OSCAR's MinIO has this bucket, and we may see it."""
         return await self._json("GET", f"/system/buckets/{quote(bucket)}", absent=True) is not None
 
     async def make_bucket(self, bucket: str) -> None:
-        """Make a private bucket, of no service. Raises ExistsError when there is one."""
+        """Create a private bucket that belongs to no service. Raises ExistsError when the name is taken."""
         await self._change("POST", "/system/buckets", {"bucket_name": bucket, "visibility": "private"})
 
     async def signed(self, bucket: str, key: str, operation: str, seconds: int) -> str:
-        """An address of MinIO by which anybody may ``upload`` or ``download`` the object for so long."""
+        """A MinIO address by which anyone can ``upload`` or ``download`` the object for ``seconds``."""
         path = f"/system/buckets/{quote(bucket)}/presign"
         body = {"object_key": key, "operation": operation, "expires_in": seconds}
         status, content = await self._exchange("POST", path, body)
@@ -156,14 +156,14 @@ class OscarRest:
             raise OutageError(SYSTEM, f"{self.access.url}{path}: the answer holds no address") from None
 
     async def invoke(self, name: str, token: str, event: str) -> None:
-        """Have a job made of the service. ``token`` is the service's. OSCAR does not tell which job it is."""
+        """Start a job of the service. ``token`` is the service's. OSCAR does not say which job it creates."""
         path = f"/job/{quote(name)}"
         self._guard("oscar", f"POST {path}")
         status, content = await self._exchange("POST", path, event, f"Bearer {token}")
         self._require("POST", path, status, content)
 
     async def jobs(self, name: str) -> dict[str, dict[str, Any]]:
-        """The jobs of a service by name, with their status; those that ended long ago are not told any more."""
+        """The jobs of a service by name, with their status; OSCAR no longer lists those that ended long ago."""
         found: dict[str, dict[str, Any]] = {}
         page = ""
         for _ in range(MOST_PAGES):
@@ -177,13 +177,13 @@ class OscarRest:
         return found
 
     async def job_log(self, name: str, job: str) -> str:
-        """What a job has written; empty when OSCAR has it no more."""
+        """The log of a job; "" when OSCAR no longer has it."""
         path = f"/system/logs/{quote(name)}/{quote(job)}"
         status, content = await self._exchange("GET", path, None)
         return content.decode(errors="replace") if status == HTTPStatus.OK else ""
 
     async def close(self) -> None:
-        """Close the connections; the next call opens new ones."""
+        """Close all connections; the next call opens new ones."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -191,7 +191,7 @@ class OscarRest:
     async def _change(
         self, method: str, path: str, body: dict[str, Any] | None = None, *, absent: bool = False
     ) -> None:
-        # At the last moment: since the pass began, another operator may have come to lead.
+        # Asked at the last moment: leadership may have moved since the pass began.
         self._guard("oscar", f"{method} {path.split('?', maxsplit=1)[0]}")
         status, content = await self._exchange(method, path, body)
         if not (absent and status == HTTPStatus.NOT_FOUND):
@@ -238,11 +238,11 @@ class OscarRest:
     async def _authorization(self) -> str:
         if self._tokens is None:
             return self.access.authorization()
-        # The provider is not the cluster: its certificate is of an authority that the system trusts.
+        # The provider is not part of the cluster: verify its certificate by the system's authorities.
         return f"Bearer {await self._tokens.current(True)}"
 
     def _require(self, method: str, path: str, status: int, content: bytes) -> None:
-        """Raises OutageError or RejectedError for all but success."""
+        """Raise OutageError, ExistsError or RejectedError unless the status means success."""
         if status in {HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT}:
             return
         said = shown(" ".join(content[:1000].decode(errors="replace").split()))[:400]
@@ -254,7 +254,7 @@ class OscarRest:
         if status == HTTPStatus.CONFLICT or (status == HTTPStatus.BAD_REQUEST and _EXISTS.search(said)):
             raise ExistsError(SYSTEM, what)
         if status < 400 or status in _NOT_NOW or (status >= 500 and not _FOR_GOOD.search(said)):
-            # Also a redirection to a login, and a proxy that reaches no OSCAR behind it.
+            # Includes a redirect to a login, and a proxy that cannot reach OSCAR.
             raise OutageError(SYSTEM, what)
         raise RejectedError(SYSTEM, what)
 
@@ -265,5 +265,5 @@ def secret(file: Path, setting: str) -> str:
 
 
 def _mapping(found: Any) -> dict[str, Any]:
-    """Empty for what is none."""
+    """``found`` if it is a JSON object, else an empty one."""
     return found if isinstance(found, dict) else {}

@@ -1,7 +1,7 @@
 """Access tokens of an OpenID Connect provider, by a refresh token that lasts for months (RFC 6749, section 6). Called by rest.
 
-Tokens are kept in memory until shortly before they expire, and are in no message. A provider that hands out another refresh token
-with each access token is followed for as long as this process lives; in the file there is then one that is used up.
+Tokens are kept in memory until shortly before they expire, and appear in no message. If the provider issues a new refresh token
+with each access token, the new one is used for as long as this process lives; the one in the file is used up then.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 SYSTEM = "OSCAR's login"
 _TIMEOUT = aiohttp.ClientTimeout(total=20)
 _EARLY = 60.0
-"""Seconds before its end a token is not used any more."""
+"""A token is renewed this many seconds before it expires."""
 _USUAL = 300.0
-"""Seconds that a token lasts whose provider does not say how long."""
+"""Assumed lifetime of a token, in seconds, if the provider does not state one."""
 _LARGEST = 256 * 1024
 
 
@@ -42,7 +42,7 @@ class Provider:
 
 
 class Tokens:
-    """One at a time; ``read`` reads a mounted Secret, and raises RejectedError."""
+    """The current access token of a provider; ``read`` reads a mounted Secret, and raises RejectedError."""
 
     def __init__(self, provider: Provider, read: Callable[[Path, str], str]) -> None:
         self._provider = provider
@@ -52,14 +52,14 @@ class Tokens:
         self._lock = asyncio.Lock()
 
     async def current(self, tls: ssl.SSLContext | bool) -> str:
-        """An access token that is good for a while. Raises OutageError, or RejectedError when a person must log in again."""
+        """A valid access token, renewed if needed. Raises OutageError, or RejectedError when a person must log in again."""
         async with self._lock:
             if monotonic() >= self._until:
                 await self._renew(tls)
             return self._token
 
     def forget(self) -> None:
-        """The token was refused: ask for another one before the next call."""
+        """Discard a token that was refused, so that the next call gets another one."""
         self._until = 0.0
 
     async def _renew(self, tls: ssl.SSLContext | bool) -> None:
@@ -100,7 +100,7 @@ class Tokens:
                 session.post(self._provider.url, data=form, ssl=tls, allow_redirects=False) as answer,
             ):
                 content = b""
-                # One read is what has come, which may be a part.
+                # A read returns what has arrived, which may be only a part.
                 while len(content) < _LARGEST and (more := await answer.content.read(_LARGEST - len(content))):
                     content += more
                 return answer.status, content

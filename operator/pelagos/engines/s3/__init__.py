@@ -1,1 +1,1 @@
-"""Objects and volumes in S3-compatible storage."""
+"""Objects and data volumes in S3-compatible storage."""

@@ -1,7 +1,7 @@
-"""One prefix of a bucket of S3-compatible storage, over obstore. Used by objects and volumes.
+"""One prefix of a bucket in S3-compatible storage, through obstore. Used by objects and volumes.
 
-Vendors' messages are long and quote what they were sent, so that errors are worded here. The connection is made at the first
-call and again when credentials or the certificate authority have changed: both are rotated while the operator runs.
+Vendors' error messages are long and quote what they were sent, so errors get their own wording here. The client is created at the
+first call, and again when credentials or the certificate authority have changed: both are rotated while the operator runs.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
 TIMEOUT = 20.0
-"""Seconds for one request. A page of a listing and the largest report take far less."""
+"""Time limit of a request in seconds. A page of a listing, or the largest report, takes far less."""
 AT_ONCE = 16
-"""Requests in progress; more would only wait in the service."""
+"""Most concurrent requests; more would only queue in the service."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """How an S3-compatible service is reached. ``endpoint`` is empty for AWS."""
+    """How to reach an S3-compatible service. ``endpoint`` is "" for AWS."""
 
     endpoint: str = ""
     region: str = "us-east-1"
@@ -43,7 +43,7 @@ class Service:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Service:
-        """That of the installation."""
+        """The service that the installation's settings name."""
         endpoint = settings.s3_endpoint or os.environ.get("AWS_ENDPOINT_URL", "")
         return cls(endpoint, settings.s3_region, settings.s3_ca_file)
 
@@ -61,7 +61,7 @@ class Entry:
 class Prefix:
     """All objects of a bucket below a prefix. ``system`` names it in errors. Safe for concurrent use.
 
-    Every method may raise OutageError, and RejectedError when the service refuses in a way that lasts.
+    Every method may raise OutageError, and RejectedError for refusals that do not pass by themselves.
     """
 
     def __init__(self, system: str, uri: str, service: Service) -> None:
@@ -75,7 +75,7 @@ class Prefix:
         self._connected: tuple[object, S3Store] | None = None
 
     async def get(self, path: str, limit: int) -> bytes | None:
-        """The content of an object; None when it is not there. RejectedError for one of more than ``limit`` bytes."""
+        """The content of an object; None when it does not exist. Raises RejectedError if it has more than ``limit`` bytes."""
         import obstore
 
         store = self._store()
@@ -88,14 +88,14 @@ class Prefix:
                     return None
                 if found.meta["size"] > limit:
                     raise RejectedError(self._system, f"{self.uri}/{path} is larger than {limit} bytes")
-                # Only now, since the size is known by the head of the answer: what is too large is never loaded.
+                # Read the body only after the size in the header was checked, so that an oversized object is never loaded.
                 content = bytes(await found.bytes_async())
         if len(content) != found.meta["size"]:
             raise OutageError(self._system, f"{self.uri}/{path}: the answer ended early")
         return content
 
     async def find(self, path: str) -> Entry | None:
-        """The object of exactly this name."""
+        """The object of exactly this name; None when it does not exist."""
         import obstore
 
         store = self._store()
@@ -108,7 +108,7 @@ class Prefix:
         return Entry(path, found["size"], found["e_tag"] or "", found["last_modified"])
 
     async def pages(self, path: str) -> AsyncIterator[Sequence[Entry]]:
-        """Objects below the folder ``path`` ("" is the prefix itself), at most ``s3.PAGE`` at a time."""
+        """Yield the objects below the folder ``path`` ("" is the prefix itself), at most ``s3.PAGE`` at a time."""
         import obstore
 
         store = self._store()
@@ -124,7 +124,7 @@ class Prefix:
             yield [Entry(found["path"], found["size"], found["e_tag"] or "", found["last_modified"]) for found in page]
 
     async def names(self, path: str) -> tuple[str, ...]:
-        """Sorted last parts of the objects and folders right below the folder ``path``."""
+        """Sorted names of the objects and folders directly below the folder ``path``."""
         import obstore
 
         store = self._store()
@@ -135,7 +135,7 @@ class Prefix:
         return tuple(sorted({entry.rstrip("/").rsplit("/", 1)[-1] for entry in paths}))
 
     async def put(self, path: str, content: bytes) -> None:
-        """Write an object, in the place of what is there."""
+        """Write an object, replacing an existing one."""
         import obstore
 
         store = self._store()
@@ -144,7 +144,7 @@ class Prefix:
                 await obstore.put_async(store, path, content)
 
     async def delete(self, paths: Sequence[str]) -> None:
-        """Remove objects, at most ``s3.PAGE``; no effect on those that are gone."""
+        """Delete objects, at most ``s3.PAGE``; no effect on missing ones."""
         import obstore
 
         store = self._store()
@@ -156,13 +156,13 @@ class Prefix:
                     self._require_bucket(error)
 
     def _store(self) -> S3Store:
-        """A client, with the credentials and the certificate authority of this moment."""
+        """A client with the current credentials and certificate authority."""
         credentials = _credentials(self._system)
         authority = self._authority()
         key = (tuple(credentials.items()), authority)
         if self._connected is None or self._connected[0] != key:
             service, place = self._service, (self._bucket, self._prefix)
-            # Little, since the reconcilers come back by themselves, and others wait for their turn meanwhile.
+            # Short, because reconcilers come back by themselves, and other requests wait for their turn.
             timeouts = Timeouts(
                 timeout=service.timeout,
                 connect=3,
@@ -191,7 +191,7 @@ class Prefix:
 
     @contextmanager
     def _failing(self, doing: str) -> Iterator[None]:
-        """Turn what obstore raises into our two kinds of errors."""
+        """Translate obstore's errors into RejectedError and OutageError."""
         from obstore import exceptions
 
         try:
@@ -202,7 +202,7 @@ class Prefix:
             raise self._worded(doing, error) from None
 
     def _require_bucket(self, error: FileNotFoundError) -> None:
-        """An absent bucket is no absent object."""
+        """Raise if the bucket is missing, which must not be taken for a missing object."""
         if s3.is_bucket_missing(error):
             raise self._worded("reading", error) from None
 
@@ -229,14 +229,14 @@ class Prefix:
 
 
 def checked_path(system: str, path: str) -> str:
-    """A relative path with forward slashes; RejectedError for anything else."""
+    """``path``, if it is relative, with forward slashes and without "." or ".."; raises RejectedError for anything else."""
     if not path or any(part in ("", ".", "..") for part in path.split("/")) or not path.isprintable():
         raise RejectedError(system, f"{path!r} must be a relative path with forward slashes inside of the store")
     return path
 
 
 def _credentials(system: str) -> dict[str, str]:
-    """Of the environment, or of the file that AWS_SHARED_CREDENTIALS_FILE names; empty where the platform hands them out."""
+    """Credentials from the environment, else from AWS_SHARED_CREDENTIALS_FILE; empty where the platform provides them."""
     names = {
         "access_key_id": "AWS_ACCESS_KEY_ID",
         "secret_access_key": "AWS_SECRET_ACCESS_KEY",
@@ -262,7 +262,7 @@ def _profile(system: str, file: Path, names: dict[str, str]) -> dict[str, str]:
         parser.read_string(file.read_text(encoding="utf-8"))
         section = parser[profile]
     except (OSError, UnicodeDecodeError, configparser.Error, KeyError) as error:
-        # Without the error's own words: a parser quotes the line that it stumbles over.
+        # Leave out the error's own message: a parser quotes the line that it fails on, which may hold a secret.
         message = f"AWS_SHARED_CREDENTIALS_FILE {file} has no readable profile {profile!r} ({type(error).__name__})"
         raise RejectedError(system, message) from None
     return {option: section[name] for option, name in names.items() if section.get(name)}

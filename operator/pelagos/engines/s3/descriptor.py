@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
 SECRETS = (frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}),)
-"""As clients read them from the environment."""
+"""Named like the environment variables that clients read."""
 
 
 def _make_objects(settings: Settings) -> S3Objects:

@@ -1,4 +1,4 @@
-"""What ``pelagos doctor`` says of S3-compatible storage. Called through the descriptors."""
+"""The checks of ``pelagos doctor`` for S3-compatible storage. Called through the descriptors."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pelagos.ports.errors import OutageError, RejectedError
 
 
 async def objects(context: DoctorContext) -> Iterable[Finding]:
-    """Where versions, packages and reports live."""
+    """Check the storage of versions, packages and reports."""
     given = context.settings
     asked = S3Objects.from_settings(given).exists(NOBODY)
     return [await _answered(context, "objects", "PELAGOS_OBJECTS_URI", given.objects_uri, asked)]
 
 
 async def data(context: DoctorContext) -> Iterable[Finding]:
-    """Where users put images."""
+    """Check the storage of users' images."""
     given = context.settings
     asked = S3Volumes.from_settings(given).fingerprint(NOBODY)
     return [await _answered(context, "data", "PELAGOS_DATA_URI", given.data_uri, asked)]

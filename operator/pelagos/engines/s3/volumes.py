@@ -1,4 +1,4 @@
-"""The port Volumes for data on S3-compatible storage: looks at a listing, and never opens a user's file."""
+"""The Volumes port on S3-compatible storage: reads listings, and never opens a user's file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
 MAX_FILES = 1_000_000
-"""More than this many files in one source take too long to look at in every pass."""
+"""Most files in one source; more would take too long to list in every pass."""
 
 
 class S3Volumes:
-    """The data volume below ``uri``. Writing an object anew gives it another ETag only if its content is another."""
+    """The data volume below ``uri``. Rewriting an object changes its ETag only if the content differs."""
 
     def __init__(self, uri: str, service: Service, *, max_files: int = MAX_FILES) -> None:
-        """Make no connection. Raises RejectedError for what is no s3:// uri."""
+        """Make no connection yet. Raises RejectedError if ``uri`` is not an s3:// uri."""
         self._prefix = Prefix(VOLUMES, uri, service)
         self._max_files = max_files
 
@@ -37,14 +37,14 @@ class S3Volumes:
         return self._prefix.uri
 
     async def fingerprint(self, path: str) -> Fingerprint | None:
-        """Look at a file or folder; None when there is none. Raises RejectedError for paths out of the volume."""
+        """The fingerprint of a file or folder; None when there is none. Raises RejectedError for paths out of the volume."""
         paths.require_in_volume(path)
         folder = "/".join(part for part in path.split("/") if part not in ("", "."))
         lines: list[str] = []
         async for page in self._prefix.pages(folder):
-            # The object that stands for the folder itself, as consoles make it, is no file.
+            # Skip the placeholder object of the folder itself, which web consoles create.
             lines += [_line(entry, folder) for entry in page if entry.path != folder]
-            # After each page, and not in the end: a listing of many millions must not be gone through in every pass.
+            # Checked after each page rather than at the end, so that a pass never goes through a listing of many millions.
             if len(lines) > self._max_files:
                 message = f"{folder!r} holds more than {self._max_files} files; divide it into several sources"
                 raise RejectedError(VOLUMES, message)
@@ -52,12 +52,12 @@ class S3Volumes:
             lines = [_line(file, folder)]
         if not lines:
             return None
-        # Services list by name, but each has its own order of names.
+        # Services list by name, but their orders of names differ.
         digest = hashlib.sha256("".join(sorted(lines)).encode())
         return Fingerprint(digest=f"sha256:{digest.hexdigest()}", files=len(lines))
 
 
 def _line(entry: Entry, folder: str) -> str:
-    """``repr`` keeps names apart that hold odd characters. The name is relative, so that a moved folder is the same."""
+    """The line of one object. ``repr`` keeps odd names distinct; names are relative, so a moved folder counts as the same."""
     name = "." if entry.path == folder else entry.path.removeprefix(f"{folder}/")
     return f"{name!r} {entry.size} {entry.etag!r}\n"

@@ -1,1 +1,1 @@
-"""What stores and data volumes in folders and in S3 have in common: paths that users give, reports that pipelines leave."""
+"""Code shared by stores and data volumes in folders and in S3: paths from users, reports from pipelines."""

@@ -1,4 +1,4 @@
-"""JSON that pipelines and packages left in the store, parsed within limits: whoever can write there may be anybody."""
+"""Parses JSON that pipelines and packages left in the store, within limits, because its authors are not trusted."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 LARGEST_JSON = 16 * 1024 * 1024
-"""Bytes. Reports and manifests are far smaller; a larger file is not one of ours."""
+"""Largest file in bytes. Reports and manifests are far smaller; a larger file is not one of ours."""
 MOST_VALUES = 500_000
-"""Values in it. Each is an object in our memory, of 50 bytes and more, for as few as two in the file."""
+"""Most values in a file. Each becomes an object of 50 bytes or more in memory, for as few as two bytes in the file."""
 
 
 def parsed(system: str, where: str, content: bytes) -> Mapping[str, Any]:
-    """A JSON object.
+    """The JSON object in ``content``.
 
     Raises:
-        RejectedError: the content is none, or cannot be handed on as one: its numbers, texts, depth or number of values. The
-            message never quotes it.
+        RejectedError: the content is not a JSON object, or one that cannot be passed on because of its numbers, texts, depth or
+            number of values. The message never quotes the content.
     """
     if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
         raise RejectedError(system, f"{where} holds more than {MOST_VALUES} values, which no report of ours does")
@@ -33,7 +33,7 @@ def parsed(system: str, where: str, content: bytes) -> Mapping[str, Any]:
             system, f"{where} is not JSON, from line {error.lineno}, column {error.colno} on"
         ) from error
     except (ValueError, RecursionError) as error:
-        # Not UTF-8, half a character, a number that is none or has thousands of digits, or thousands of nested lists.
+        # Not UTF-8, a lone surrogate, NaN or Infinity, a number of thousands of digits, or thousands of nested lists.
         raise RejectedError(system, f"{where} is not JSON that can be used ({type(error).__name__})") from error
     if not isinstance(document, dict):
         raise RejectedError(system, f"{where} must hold a JSON object, and holds a {type(document).__name__}")

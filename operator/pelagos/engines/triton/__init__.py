@@ -1,1 +1,1 @@
-"""What all Triton servers have in common: packages, configuration, the inference protocol, the probe."""
+"""Code for all Triton servers: packages, configuration, the inference protocol, the probe."""

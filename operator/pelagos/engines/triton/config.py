@@ -1,9 +1,9 @@
-"""Triton's ``config.pbtxt`` of a model package with a service's settings. Pure.
+"""Triton's ``config.pbtxt`` for a model package with a service's settings. Pure.
 
-Called by the serving engines. What it says follows from validated fields of the package's description and from the want, and from
-nothing else: a package cannot name a backend, a library, an environment, or files of its own. The JSON follows the ModelConfig
-message with the names of the .proto file (https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto);
-the output is the protobuf text format.
+Called by the serving engines. It is derived only from validated fields of the package's description and from the desired service:
+a package cannot name a backend, a library, an environment, or files of its own. The JSON follows the ModelConfig message with the
+names of the .proto file (https://github.com/triton-inference-server/common/blob/main/protobuf/model_config.proto); the output is
+the protobuf text format.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from pelagos.ports.serving import DesiredService
 
 ENUMS = frozenset({"data_type", "format", "kind", "priority", "timeout_action"})
-"""Fields of ModelConfig whose JSON strings are names of enum values; the text format has them without quotes."""
+"""Fields of ModelConfig whose JSON strings are enum names, which the text format writes without quotes."""
 MAPS = frozenset({"cc_model_filenames", "input", "input_map", "inputs", "metric_tags", "output_map", "parameters"})
 """Fields of ModelConfig that are maps when their JSON value is an object."""
 
 
 def for_service(package: Manifest, want: DesiredService) -> dict[str, Any]:
-    """The ModelConfig of a package as the service wants it: the service contract, name, batching, instances, thresholds.
+    """The ModelConfig of a package for a desired service: the service contract, name, batching, instances, thresholds.
 
-    All ``instances`` get ``cpu`` threads each. The digest of the package is for the code that loads it, which compares again.
+    Each of the ``instances`` gets ``cpu`` threads. The package's digest is included for the code that loads and verifies it.
     """
     task = TASKS.named(package.task)
     outputs = (("prediction", "TYPE_STRING", [1]), ("error", "TYPE_STRING", [1]), *task.outputs(len(package.labels)))
@@ -55,14 +55,14 @@ def for_service(package: Manifest, want: DesiredService) -> dict[str, Any]:
 
 
 def instances(want: DesiredService) -> dict[str, Any]:
-    """All on the processor, or ``instances`` on each GPU of the pod, which are numbered from 0 whatever the node calls them."""
+    """All instances on the processor, or ``instances`` on each GPU of the pod; a pod's GPUs are always numbered from 0."""
     if not want.placement.gpus:
         return {"kind": "KIND_CPU", "count": want.instances}
     return {"kind": "KIND_GPU", "count": want.instances, "gpus": list(range(want.placement.gpus))}
 
 
 def render(config: Mapping[str, Any]) -> str:
-    """A ModelConfig in protobuf's text format. Raises ValueError for what a ModelConfig cannot hold."""
+    """A ModelConfig in protobuf's text format. Raises ValueError for values that a ModelConfig cannot contain."""
     return "".join(f"{line}\n" for line in _message(config, ""))
 
 
@@ -103,7 +103,7 @@ def _scalar(name: str, value: Any) -> str:
 
 
 def quote(text: str) -> str:
-    """A string literal of the text format."""
+    """A string literal in the text format."""
     return '"' + "".join(_ESCAPES.get(character, character) for character in text) + '"'
 
 

@@ -1,4 +1,4 @@
-"""The base of what a model package says, and the kinds of values in it."""
+"""The base class of a model package's descriptions, and the types of values in them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Strict(BaseModel):
-    """Exactly the fields and types that there are."""
+    """Accepts exactly the declared fields and types; JSON keys are in camel case."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", alias_generator=to_camel)

@@ -1,8 +1,8 @@
-"""One inference by HTTP in the service contract of model packages, for endpoints that gRPC does not reach.
+"""One inference by HTTP, by the service contract of model packages, for endpoints that gRPC does not reach.
 
-Called as ``inference`` is: by the synthetic probe and by ``pelagos predict``. The image goes as it is, behind a short JSON
-header: the extension for binary tensors of the KServe v2 protocol (``docs/protocol/extension_binary_data.md`` of Triton's server
-repository), which Envoy before our servers asks for as well. The login of an endpoint appears in no message.
+Called by the synthetic probe and by ``pelagos predict``, like ``inference``. The image is sent as it is after a short JSON
+header: the binary tensor extension of the KServe v2 protocol (``docs/protocol/extension_binary_data.md`` in Triton's server
+repository), which the Envoy in front of our servers requires too. An endpoint's login appears in no message.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from pelagos_contract import kserve_v2
 from pelagos_contract.text import shown
 
 LARGEST_ANSWER = 256 * 1024 * 1024
-"""Bytes; hundreds of masks have megabytes."""
+"""Largest answer in bytes; hundreds of masks take megabytes."""
 _AWAY = frozenset({502, 503, 504})
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a server answers and who we are there: the URL before ``/v2``, the header and an authority of certificates."""
+    """A server's address and our login: the URL before ``/v2``, the Authorization header, and a certificate authority."""
 
     url: str
     authorization: str = field(default="", repr=False)
     ca_file: Path | None = None
     most: int = LARGEST_ANSWER
-    """Bytes of an answer."""
+    """Largest answer in bytes."""
 
 
 def may_log_in(url: str) -> bool:
-    """Whether a login may be sent there: encrypted, on this machine, or inside of a cluster."""
+    """Whether a login may be sent to ``url``: over https, to this machine, or within a cluster."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     is_near = host in {"localhost", "127.0.0.1", "::1"} or host.endswith((".svc", ".svc.cluster.local"))

@@ -1,6 +1,6 @@
-"""One inference by gRPC in the service contract of model packages. Called by the synthetic probe and by ``pelagos predict``.
+"""One inference by gRPC, by the service contract of model packages. Called by the synthetic probe and by ``pelagos predict``.
 
-tritonclient is imported on first use only: gRPC and numpy would cost an idle operator tens of megabytes.
+tritonclient is imported at first use: gRPC and numpy would cost an idle operator tens of megabytes.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 
 class InferenceError(Exception):
-    """There was no answer, or it was an error."""
+    """There was no answer, or it reported an error."""
 
 
 class NoNumberError(ValueError):
-    """What stands there in its place."""
+    """A value that is not a finite number; the message is its text."""
 
 
 async def infer(
@@ -26,16 +26,17 @@ async def infer(
 ) -> tuple[dict[str, Any], float]:
     """The ``prediction`` for one encoded image, and the seconds that it took on an open connection.
 
-    With ``raw`` it also has what the network gives before any threshold; ``confidence`` goes before the service's.
+    With ``raw`` it also has the network's outputs before any threshold; ``confidence`` overrides that of the service. Raises
+    InferenceError.
     """
-    # The first import takes a second, in which the event loop must go on.
+    # In a thread, because the first import takes a second, which would block the event loop.
     await asyncio.to_thread(importlib.import_module, "tritonclient.grpc.aio")
     import numpy as np
     from tritonclient.grpc import InferInput
     from tritonclient.grpc.aio import InferenceServerClient
     from tritonclient.utils import InferenceServerException
 
-    # Fractions as text: not every release of the client sends them.
+    # Fractions are sent as text, because not every release of the client can send them as numbers.
     asked: dict[str, Any] = {"raw": True} if raw else {}
     if confidence is not None:
         asked["confidence"] = str(confidence)
@@ -58,7 +59,7 @@ async def infer(
 
 
 def answered(content: bytes) -> dict[str, Any]:
-    """What a server's answer says. Raises InferenceError, as of one that has no numbers where these belong."""
+    """The prediction in a server's answer. Raises InferenceError, also for NaN or infinity in place of a number."""
     try:
         prediction = json.loads(content, parse_float=_number, parse_constant=_number)
     except NoNumberError as error:
@@ -75,7 +76,7 @@ def answered(content: bytes) -> dict[str, Any]:
 
 
 def _number(text: str) -> float:
-    """Of JSON, which has neither NaN nor Infinity; Python's own reader takes both, and makes infinity of 1e999."""
+    """A finite number. JSON has neither NaN nor Infinity, but Python's parser accepts both, and reads 1e999 as infinity."""
     found = float(text)
     if not math.isfinite(found):
         raise NoNumberError(text[:20])

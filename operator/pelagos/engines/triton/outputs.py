@@ -1,8 +1,8 @@
-"""Whether a server's network gives what that of the package gave, before any threshold. Pure.
+"""Compares the outputs of a server's network with those in the package, before any threshold. Pure.
 
-Called by the probe with what a package says of its outputs and with an answer to a request that asked for them. Two models that
-are sure of nothing detect the same, nothing, or tie; their outputs differ all the same. How far a right answer may be away is in
-the package: as far as noise of one grey level in the image leads (pelagos_pipelines.export.probes).
+Called by the probe with a package's outputs, and an answer to a request that asked for them. Two models without any confident
+detection both detect nothing, so their predictions are equal, but their outputs still differ. The package states how far a right
+answer may deviate: as much as noise of one grey level in the image causes (pelagos_pipelines.export.probes).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _WORDS = {
     "angles": "the angles",
 }
 _ROWS = {"boxes": 4, "masks": 1, "angles": 1}
-"""Of kinds that do not have one for each class."""
+"""Rows of the kinds that do not have one row per class."""
 
 
 GPU = {"scores": 0.02, "best": 0.02, "boxes": 0.1, "masks": 0.2, "angles": 0.02}
-"""What is allowed beside: GPUs multiply with 10 bits (TF32) what processors and the package's graph multiplied with 23."""
+"""Additional tolerance for GPUs, which multiply with 10 bits of mantissa (TF32); processors and the package used 23."""
 
 
 def compare(known: Mapping[str, Any], answer: Mapping[str, Any], onnx_sha256: str, *, gpu: bool = False) -> str | None:
-    """What is wrong with the outputs in an answer; None when they are right. ``gpu``: one computed them."""
+    """What is wrong with the outputs in an answer; None when they are right. ``gpu``: whether a GPU computed them."""
     got = answer.get("raw")
     if not isinstance(got, dict):
         return (
@@ -60,7 +60,7 @@ def compare(known: Mapping[str, Any], answer: Mapping[str, Any], onnx_sha256: st
 
 
 def _difference(known: str, got: object, rows: int) -> float:
-    """The largest root mean square of the differences of a row; infinite when they cannot be compared."""
+    """The largest root mean square difference of any row; infinite when the two cannot be compared."""
     one, other = _numbers(known), _numbers(got)
     if len(one) != len(other) or not one or len(one) % rows:
         return math.inf

@@ -1,8 +1,8 @@
-"""What a model package says about itself, believed only when it is the one that was asked for. Pure.
+"""Parses and verifies a model package's description, which counts only if it is the one that was asked for. Pure.
 
-Called by the serving engines with the bytes of ``package.json``, wherever they found them. A package is data: what serves it is
-of our own installation. The sha256 of the description pins all of it; whoever wants a package served names that digest, from
-Kubernetes, and never from where the package lies (docs/design/0001-data-plane-contract.md).
+Called by the serving engines with the bytes of ``package.json``, wherever they are stored. A package is data; the code that
+serves it is from our own installation. The sha256 of the description pins the whole package. A service names that digest in
+Kubernetes; it is never taken from the place where the package is stored (docs/design/0001-data-plane-contract.md).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from pelagos_contract.base import OneOf
 from pelagos_contract.preprocessing import Color
 
 SCHEMA_VERSION, CALIBRATED_VERSION = 2, 3
-"""Of packages, and of those with a temperature, or with thresholds of classes."""
+"""Schema versions: of plain packages, and of those with a temperature or thresholds per class."""
 TEMPERATURES, OFFSETS = (0.05, 20.0), (-20.0, 20.0)
-"""The lowest and the highest."""
+"""Lowest and highest allowed value."""
 DESCRIPTION, GRAPH, IMAGE, ANSWER = "package.json", "model.onnx", "probe.png", "probe.json"
 FILES = (GRAPH, IMAGE, ANSWER)
-"""What a description lists: exactly these. Everything else in the folder is not looked at."""
+"""The files that a description lists, exactly these. Anything else in the folder is ignored."""
 LARGEST = {DESCRIPTION: 4 << 20, GRAPH: (2 << 30) - 1, IMAGE: 64 << 20, ANSWER: 4 << 20}
-"""How many bytes of each are read at most; the data plane writes no more (serving.packages)."""
+"""Largest size of each file in bytes; the data plane writes no larger ones (serving.packages)."""
 AGAIN = "train or export the model again"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -42,20 +42,20 @@ Found = TypeVar("Found")
 
 
 class Cut(Strict):
-    """The tiles that larger images are to be cut into by whoever asks, in pixels."""
+    """The tiles that the client must cut larger images into, in pixels."""
 
     size: Annotated[int, Field(ge=1, le=4096)]
     overlap: Annotated[int, Field(ge=0, le=2048)]
 
 
 class Reduced(Strict):
-    """The longer side to which larger images are reduced, in pixels."""
+    """The longer side that larger images are reduced to, in pixels."""
 
     longest: Annotated[int, Field(ge=1, le=16384)]
 
 
 class Geometry(Strict):
-    """How images become tensors; in pixels."""
+    """How images become tensors; sizes in pixels."""
 
     image_size: Annotated[int, Field(ge=32, le=16384)]
     stride: Annotated[int, Field(ge=1, le=16384)]
@@ -66,24 +66,24 @@ class Geometry(Strict):
 
 
 class Thresholds(Strict):
-    """What the known answer was made with."""
+    """The thresholds that the known answer was made with."""
 
     confidence: Share
     iou: Share
     max_detections: Annotated[int, Field(ge=1, le=100_000)]
     classes: Annotated[dict[Label, Share], Field(min_length=1, max_length=100_000)] | None = None
-    """What is asked of each class in the place of ``confidence``, by its label."""
+    """Thresholds per class, by label, which replace ``confidence``."""
 
 
 class Calibration(Strict):
-    """What servers do to scores before they tell them (serving.calibration)."""
+    """How servers adjust scores before they report them (serving.calibration)."""
 
     temperature: Annotated[float, Field(ge=TEMPERATURES[0], le=TEMPERATURES[1])]
     offset: Annotated[float, Field(ge=OFFSETS[0], le=OFFSETS[1])] = 0.0
 
 
 class Parity(Strict):
-    """How far the exported model is from the training framework."""
+    """How much the exported model deviates from the training framework."""
 
     images: Annotated[int, Field(ge=0)]
     boxes: Number
@@ -91,17 +91,17 @@ class Parity(Strict):
 
 
 class Dataset(Strict):
-    """What it was trained on."""
+    """The dataset and version that the model was trained on."""
 
     name: Annotated[str, Field(max_length=1024)]
     version: Annotated[str, Field(max_length=256)]
 
 
 class Outputs(Strict):
-    """What the graph gives for the probe image before any threshold, and how far a server's numbers may be from that.
+    """The graph's outputs for the probe image before any threshold, and how far a server's may deviate.
 
-    Rows of little-endian float32 in base64: ``scores`` and ``best`` one for each label, ``boxes`` four,
-    ``masks`` and ``angles`` one.
+    Rows of little-endian float32 in base64: ``scores`` and ``best`` have one row per label, ``boxes`` has four rows, ``masks``
+    and ``angles`` have one.
     """
 
     labels: Annotated[list[Label], Field(min_length=1, max_length=100_000)]
@@ -116,7 +116,7 @@ class Outputs(Strict):
 
 
 class Files(Strict):
-    """Digests of all other files."""
+    """The sha256 digests of all other files."""
 
     graph: Annotated[Digest, Field(alias=GRAPH)]
     image: Annotated[Digest, Field(alias=IMAGE)]
@@ -129,7 +129,7 @@ class Manifest(Strict):
     schema_version: Literal[2, 3]
     task: Annotated[str, OneOf(lambda: TASKS.names)]
     head: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    """Of what kind its outputs are: one of its task's heads, see `read`."""
+    """The kind of its outputs: one of its task's heads, see `read`."""
     family: Annotated[str, Field(min_length=1, max_length=256)]
     architecture: Annotated[str, Field(min_length=1, max_length=256)]
     labels: Annotated[list[Label], Field(min_length=1, max_length=100_000)]
@@ -151,9 +151,9 @@ class Manifest(Strict):
 
 @dataclass(frozen=True)
 class Known:
-    """From a model package: an encoded image, what the training framework predicts for it, and with which thresholds.
+    """The known answer of a model package: an encoded image, the training framework's prediction for it, and its thresholds.
 
-    ``outputs`` are what the graph gives before that (see Outputs); packages of earlier releases have none.
+    ``outputs`` are the graph's outputs before thresholds (see Outputs); packages of earlier releases have none.
     """
 
     image: bytes
@@ -163,7 +163,7 @@ class Known:
 
 
 def read(content: bytes, place: object, want: DesiredService) -> Manifest:
-    """The description in ``content``, found at ``place``. Raises RejectedError for another than the one that is wanted."""
+    """The description in ``content``, found at ``place``. Raises RejectedError unless it is the one that ``want`` names."""
     require_size(place, len(content), DESCRIPTION)
     if not _DIGEST.fullmatch(want.manifest_sha256):
         refuse(f"nothing says which package at {place} is meant: its digest is not known to Kubernetes; {AGAIN}")
@@ -190,7 +190,7 @@ def read(content: bytes, place: object, want: DesiredService) -> Manifest:
 
 
 def known(manifest: Manifest, image: bytes, answer: bytes, place: object) -> Known:
-    """The known answer of a package, from files that were compared with its digests. Raises RejectedError."""
+    """The known answer of a package, from files whose digests were verified. Raises RejectedError."""
     found = _object(answer, place)
     _checked(TypeAdapter(TASKS.named(manifest.task).answer), found, place)
     outputs = manifest.probe.model_dump() if manifest.probe is not None else None
@@ -198,24 +198,24 @@ def known(manifest: Manifest, image: bytes, answer: bytes, place: object) -> Kno
 
 
 def require_size(place: object, size: int, name: str) -> None:
-    """Raises RejectedError for a file that is larger than its kind may be."""
+    """Raise RejectedError for a file that is larger than its kind may be."""
     if size > LARGEST[name]:
         refuse(f"{place} is larger than the {LARGEST[name]} bytes that {name} of a package may have")
 
 
 def require_digest(place: object, actual: str, digest: str) -> None:
-    """Raises RejectedError for content with another sha256 than the description lists."""
+    """Raise RejectedError for content whose sha256 differs from the description's."""
     if actual != digest:
         refuse(f"{place} has been altered: sha256 {actual} instead of {digest}; {AGAIN}")
 
 
 def refuse(message: str) -> NoReturn:
-    """Raises RejectedError."""
+    """Raise RejectedError with ``message``."""
     raise RejectedError("model package", message)
 
 
 def _require_calibrated(manifest: Manifest, place: object) -> None:
-    """Raises RejectedError for a package that may not have what it says of how sure scores are."""
+    """Raise RejectedError for a calibration, or thresholds per class, that version, task or labels do not allow."""
     classes = manifest.thresholds.classes
     field = "calibration" if manifest.calibration is not None else "thresholds.classes" if classes is not None else None
     if field is None:

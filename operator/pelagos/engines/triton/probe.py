@@ -1,4 +1,4 @@
-"""The synthetic inference of a service, and the judgement of its answer. Called by all serving engines."""
+"""Sends a synthetic inference to a service and judges the answer. Called by all serving engines."""
 
 from __future__ import annotations
 
@@ -27,13 +27,16 @@ TIMEOUT = 10.0
 
 
 async def probe(address: str | Endpoint, want: DesiredService, known: Known, timeout: float = TIMEOUT) -> ProbeResult:
-    """Send the package's probe image as clients do, by gRPC or HTTP, and compare the answer with the known one."""
+    """Send the package's probe image as clients do, by gRPC or HTTP, and compare the answer with the known one.
+
+    Never raises for what the server does: failures are in the result.
+    """
     begun = monotonic()
     asked = known.outputs is not None
     if isinstance(address, str):
         infer = partial(inference.infer, address)
     else:
-        # Loaded where a server is asked by HTTP: most are by gRPC, and what only compares answers has no HTTP client.
+        # Imported only for HTTP: most servers are asked by gRPC, and code that only compares answers needs no HTTP client.
         from pelagos.engines.triton import http_inference
 
         infer = partial(http_inference.infer, address)
@@ -41,9 +44,9 @@ async def probe(address: str | Endpoint, want: DesiredService, known: Known, tim
         answer, latency = await infer(want.model_name, known.image, timeout, raw=asked)
     except inference.InferenceError as error:
         return ProbeResult(correct=False, message=str(error), latency=monotonic() - begun)
-    # Not on the event loop: the masks of hundreds of objects take seconds.
+    # In a thread: comparing the masks of hundreds of objects takes seconds.
     difference = await asyncio.to_thread(compare, known.expected, answer, known.thresholds, want)
-    if known.outputs is not None:  # what tells models apart that are sure of nothing
+    if known.outputs is not None:  # distinguishes even models that detect nothing with confidence
         gpu = want.placement.gpus > 0
         difference = outputs.compare(known.outputs, answer, want.onnx_sha256, gpu=gpu) or difference
     return ProbeResult(correct=difference is None, message=difference or "", latency=latency)
@@ -52,20 +55,20 @@ async def probe(address: str | Endpoint, want: DesiredService, known: Known, tim
 def compare(expected: Found, answer: Found, package: Mapping[str, Any], want: DesiredService) -> str | None:
     """What is wrong with an answer; None when it is right.
 
-    ``package`` holds the thresholds that ``expected`` was made with, ``want`` those of the service. Where they differ,
-    what both must report is compared.
+    ``package`` has the thresholds that ``expected`` was made with, ``want`` those of the service. Where they differ, only what
+    both must report is compared.
     """
     for key in ("task", "width", "height"):
         if expected.get(key) != answer.get(key):
             return f"{key}: expected {expected.get(key)}, got {answer.get(key)}"
     try:
         return TASKS.named(expected["task"]).compare(expected, answer, package, want)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:  # whatever a server says
+    except (LookupError, TypeError, ValueError, AttributeError) as error:  # a server's answer may have any shape
         return f"the answer is none for {expected['task']}: {type(error).__name__}: {shown(str(error))}"
 
 
 def read(package: Path) -> Known:
-    """What a package in a folder of this machine knows. Raises OSError or ValueError."""
+    """The known answer of a package in a folder of this machine. Raises OSError or ValueError."""
     description = json.loads((package / "package.json").read_text(encoding="utf-8"))
     expected = json.loads((package / "probe.json").read_text(encoding="utf-8"))
     image = (package / "probe.png").read_bytes()

@@ -1,1 +1,1 @@
-"""Model servers as processes of this machine."""
+"""Model servers as processes on this machine."""

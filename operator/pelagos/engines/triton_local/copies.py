@@ -1,8 +1,8 @@
-"""From a model package to what a local Triton server loads. Called by triton_local in threads; knows files only.
+"""Turns a model package into the files that a local Triton server loads. Called by triton_local in threads; files only.
 
-A service keeps its own copy of the package, so that nobody who writes to the store changes what is served, and that it can be
-started again when the package has been deleted. Folder: ``package/`` as in the store, ``repository/<model name>/`` for Triton,
-``want.json``. Both are compared with the want before every start: the package by its digests, the repository file by file.
+A service keeps its own copy of the package, so that nobody who writes to the store can change what is served, and so that it can
+be restarted after the package was deleted. The folder has ``package/`` as in the store, ``repository/<model name>/`` for Triton,
+and ``want.json``. Both are verified before every start: the package by its digests, the repository file by file.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ from pelagos_contract import disk
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 _FICLONE = 0x40049409
-"""Linux: let two files share their blocks until one of them is written."""
+"""Linux's ioctl that makes two files share their blocks until one of them is written."""
 
 
 def prepare(want: DesiredService, folder: Path, others: Iterable[Path] = ()) -> Path:
-    """Make what ``want`` names in a new folder below ``folder``, to be installed.
+    """Build the files for ``want`` in a new folder below ``folder``, and return it for `install`.
 
-    ``others`` are folders of the same service, whose copies do where the package has been deleted. Raises RejectedError when the
-    package is missing, incomplete, altered, or another one than ``want`` names.
+    ``others`` are folders of the same service, whose copies are used if the package was deleted. Raises RejectedError when the
+    package is missing, incomplete, altered, or not the one that ``want`` names.
     """
     if not _MODEL_NAME.fullmatch(want.model_name):
         raise _rejected(f"the model name {want.model_name!r} is not allowed; use letters, digits, '.', '_' and '-'")
@@ -54,13 +54,13 @@ def prepare(want: DesiredService, folder: Path, others: Iterable[Path] = ()) -> 
         (partial / "package").mkdir(parents=True)
         for name in (DESCRIPTION, *FILES):
             _copy(source, name, partial / "package" / name)
-        # The copy is compared, which nobody else writes, and not what it was made from.
+        # Verify the copy, which nobody else writes, and not the source.
         manifest = verify(partial / "package", want)
         for name, content in _repository(partial / "package", want, manifest).items():
             target = partial / "repository" / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, Path):
-                # Of the two in this folder: the graph is on the disk once, and whoever alters one alters both.
+                # Hard links keep the graph on disk only once; altering either name alters both.
                 target.hardlink_to(content)
                 continue
             with target.open("wb") as file:
@@ -72,19 +72,19 @@ def prepare(want: DesiredService, folder: Path, others: Iterable[Path] = ()) -> 
 
 
 def record(served: Path, want: DesiredService) -> None:
-    """Write down what ``served`` is made for."""
+    """Record the desired service that ``served`` is for."""
     disk.write_atomically(served / "want.json", json.dumps(dataclasses.asdict(want), indent=2))
 
 
 def install(prepared: Path, served: Path) -> None:
-    """Put what was prepared in the place of what was served; after a crash in between there is nothing to serve."""
-    # Not beside each other: a folder cannot be put in the place of one that is not empty. What is missing is made anew.
+    """Replace ``served`` with what was prepared; after a crash in between there is nothing to serve."""
+    # Remove first, because a rename cannot replace a folder that is not empty. After a crash the files are built again.
     remove(served)
     prepared.rename(served)
 
 
 def recorded(served: Path) -> DesiredService | None:
-    """The want that ``served`` was made for; None when there is none."""
+    """The desired service that ``served`` was built for; None when it has no valid record."""
     try:
         return TypeAdapter(DesiredService).validate_json((served / "want.json").read_bytes())
     except (OSError, ValueError):
@@ -92,7 +92,7 @@ def recorded(served: Path) -> DesiredService | None:
 
 
 def is_usable(served: Path, want: DesiredService) -> bool:
-    """Whether ``served`` is what would be prepared for this very want now: nothing in it altered, missing, or put beside it."""
+    """Whether ``served`` is exactly what would be built for ``want`` now: nothing altered, missing or added."""
     if recorded(served) != want:
         return False
     try:
@@ -105,7 +105,7 @@ def is_usable(served: Path, want: DesiredService) -> bool:
 
 
 def verify(package: Path, want: DesiredService) -> Manifest:
-    """The description of the package in a folder, when it and all files that it lists are what ``want`` names."""
+    """The description of the package in a folder. Raises RejectedError unless all its files are those that ``want`` names."""
     with _opened(package, DESCRIPTION) as file:
         content = file.read(LARGEST[DESCRIPTION] + 1)
     manifest = model_package.read(content, package / DESCRIPTION, want)
@@ -119,7 +119,7 @@ def verify(package: Path, want: DesiredService) -> Manifest:
 
 
 def parse(body: bytes) -> Any:
-    """JSON, or None."""
+    """The parsed JSON; None for anything else."""
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
@@ -127,13 +127,13 @@ def parse(body: bytes) -> Any:
 
 
 def remove(path: Path) -> None:
-    """Delete a folder with all that is in it; no effect when it is gone."""
+    """Delete a folder with all its content; no effect when it does not exist."""
     if path.exists():
         shutil.rmtree(path)
 
 
 def _repository(package: Path, want: DesiredService, manifest: Manifest) -> dict[str, bytes | Path]:
-    """Everything that Triton's repository holds, by path: content, or the file of the package that it is."""
+    """All files of Triton's repository, by path: their content, or the file of the package that they link to."""
     version = f"{want.model_name}/1"
     files: dict[str, bytes | Path] = {f"{version}/{name}": package / name for name in (DESCRIPTION, GRAPH)}
     files |= {f"{version}/{name}": content for name, content in _code().items()}
@@ -142,7 +142,7 @@ def _repository(package: Path, want: DesiredService, manifest: Manifest) -> dict
 
 
 def _contents(repository: Path, folders: Collection[str]) -> Mapping[str, bytes | Path]:
-    """What the repository holds, in the same form; nothing when there are other folders in it than ``folders``."""
+    """The repository's present files in the same form; empty when it contains anything unexpected, such as other folders."""
     package = repository.with_name("package")
     ours = {name: (package / name).stat() for name in (DESCRIPTION, GRAPH)}
     found: dict[str, bytes | Path] = {}
@@ -158,7 +158,7 @@ def _contents(repository: Path, folders: Collection[str]) -> Mapping[str, bytes 
 
 
 def _code() -> dict[str, bytes]:
-    """Our own code that serves every package, by its path in a version folder. It is read, and never imported here."""
+    """Our own code that serves every package, by path in a version folder. It is only read here, never imported."""
     spec = util.find_spec("pelagos_pipelines")
     if spec is None or spec.submodule_search_locations is None:
         raise OutageError("model package", "pelagos_pipelines, which holds the code that serves, is not installed")
@@ -184,7 +184,7 @@ def _path(uri: str) -> Path:
 
 
 def _copy(package: Path, name: str, target: Path) -> None:
-    """A copy that shares blocks with the original where the file system can do that, and no file ever."""
+    """Copy a file of a package. The copy shares blocks with the original where the file system can do that, but is a new file."""
     with _opened(package, name) as file, target.open("xb") as written:
         try:
             fcntl.ioctl(written, _FICLONE, file.fileno())
@@ -199,7 +199,7 @@ def _copy(package: Path, name: str, target: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(package: Path, name: str) -> Iterator[BufferedReader]:
-    """A file of a package, opened once: no link, no device, nothing larger than its kind may be. Raises RejectedError."""
+    """Open a file of a package. Raises RejectedError for a link, a device, or a file that is larger than its kind may be."""
     path = package / name
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""What ``pelagos doctor`` says of model servers of this machine. Called through the descriptor."""
+"""The checks of ``pelagos doctor`` for model servers on this machine. Called through the descriptor."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pelagos.settings import Settings
 
 
 async def look(context: DoctorContext) -> Iterable[Finding]:
-    """Triton's environment, and the gateway before the servers."""
+    """Check Triton's environment, and the gateway in front of the servers."""
     given = context.settings
     return [program("serving", given.environments / "triton/bin/python"), await _gateway(given)]
 
 
 async def _gateway(given: Settings) -> Finding:
-    """Envoy, which stands before local model servers."""
+    """Check the Envoy in front of local model servers."""
     gateway = Gateway(given.home.absolute(), given.environments.absolute() / "triton")
     if not gateway.is_installed:
         return failure("gateway", "Envoy is missing in the environment triton", "make install")

@@ -1,9 +1,10 @@
 """Serving on this machine: detached Triton servers behind one Envoy. Called by the reconciler of ModelServices.
 
-Servers outlive the operator and are known again by their service's ``state.json``. ``<home>/services/<uid>/`` has a numbered
-folder for each server: ``served/`` is the model as it was wanted then, beside ``triton.log``. A change of the want starts a new
-server beside the old one; when it has answered its probe right, requests go to it, and the old one ends when it
-has answered what it had. A package that is refused, a model that does not load or answers wrong leaves the old server alone.
+Servers outlive the operator and are recognized by their service's ``state.json``. ``<home>/services/<uid>/`` has a numbered
+folder for each server, with the model as it was desired then in ``served/``, and ``triton.log``. A change of the desired service
+starts a new server next to the old one. When the new one has passed its probe, it gets the requests, and the old one ends after
+it has answered those it had. If the package is refused, or the model does not load or answers wrongly, the old server is left
+alone.
 """
 
 from __future__ import annotations
@@ -35,16 +36,16 @@ if TYPE_CHECKING:
 
 HEALTH_TIMEOUT = 2.0
 _KEEP_SECONDS = 1.0
-"""How long Envoy may be away until somebody looks."""
+"""Seconds between two checks that Envoy runs."""
 _LEAVE = timedelta(minutes=5)
-"""A server whose successor has taken over has no longer for its last requests: the gateway gives none more time."""
+"""How long a replaced server may take for its last requests; the gateway allows no request more time."""
 _UID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class TritonLocal:
-    """Implements Serving. ``home`` is the installation's folder, ``environments`` holds the environment ``triton``.
+    """Implements Serving. ``home`` is the installation's folder; ``environments`` contains the environment ``triton``.
 
-    ``probe_timeout`` is in seconds; ``hosts`` are names, beside those of loopback, that clients may ask the gateway for.
+    ``probe_timeout`` is in seconds; ``hosts`` are host names that clients may use for the gateway, besides those of loopback.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class TritonLocal:
         self.gateway = Gateway(self._home, self._environment, hosts)
 
     async def observe(self, uid: str) -> ObservedService | None:
-        """Look at the endpoint, and take the next step of a change that is in progress; None when there is none."""
+        """The endpoint's present state, after the next step of a change in progress; None when there is no endpoint."""
         service = self._service(uid)
         self._watch()
         with refusing_full_disk(SYSTEM, self.services):
@@ -100,7 +101,7 @@ class TritonLocal:
         )
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
-        """All services of this machine: each is a folder."""
+        """All services on this machine, one per folder; ``namespaces`` is ignored."""
         del namespaces
         return tuple(await asyncio.to_thread(self._all))
 
@@ -115,32 +116,32 @@ class TritonLocal:
             yield Owned(name, folder.name, namespace, made, kept=server is None)
 
     async def apply(self, want: DesiredService) -> None:
-        """Start the endpoint, change it to the want, or start it again when dead. Returns without waiting for the model."""
+        """Start the endpoint, change it as desired, or restart it if it died. Returns without waiting for the model."""
         service = self._service(want.uid)
         self._watch()
         with refusing_full_disk(SYSTEM, self.services):
             async with locks.held(SYSTEM, self._lock_of(want.uid)):
                 state = records.read(service)
-                # The newest first: of two servers of one want, the one that follows is on its way to replace the other.
+                # The newest first: if two servers are for the same desired service, the following one is about to take over.
                 known = [server for server in (state.following, state.current) if server is not None]
-                # What it was made for is compared, and not the digest alone: a want that only scales in another way has
-                # another digest, and needs no other server.
+                # Compare the recorded service and not only the digest: one that only scales differently has another digest,
+                # but needs no other server.
                 same = next((one for one in known if one.digest == want.digest or self._is_recorded(one, want)), None)
                 if same is not None and same.is_alive and self._is_recorded(same, want):
                     if same.digest != want.digest:
-                        # The folder's own record first: the digest in state.json is what observe tells, and from then on
-                        # nobody would come back to write the other.
+                        # Write the folder's record first: once observe reports the new digest from state.json, nobody would
+                        # come back to write the record.
                         copies.record(self.folder(want.uid, same).served, want)
                         state = state.changed(replace(same, digest=want.digest))
                         records.write(service, state)
                     if state.following is not None and same.number != state.following.number:
-                        # Changed back while the other was being proven. It is forgotten before it is ended: one that is still
-                        # in the record would be taken for one that died.
+                        # Changed back while the other was being probed. Drop its record before ending it: a server that is
+                        # still recorded would be taken for one that died.
                         records.write(service, replace(state, following=None))
                         await self._forget(want.uid, state.following)
                 else:
                     await self._start(want, state, same)
-                # Still under the lock, so that what the gateway is told is what was just written.
+                # Still under the lock, so that the gateway gets exactly what was just written.
                 await self._keep()
 
     async def probe(self, uid: str) -> ProbeResult:
@@ -150,12 +151,12 @@ class TritonLocal:
         if server is None or not server.is_alive:
             return ProbeResult(correct=False, message="there is no server to probe", latency=0.0)
         if server is state.current:
-            # The way that clients go, by a door of our own that none of them can take up.
+            # Through the gateway, like clients, but on a private socket that they cannot exhaust.
             return await self._probe(uid, server, self.gateway.private(uid))
         return await self._probe(uid, server, self.folder(uid, server).upstream.grpc)
 
     async def restart(self, uid: str) -> None:
-        """Kill a server that runs and does not answer right, so that ``apply`` starts it anew. No effect when there is none."""
+        """Kill the newest server, which runs but answers wrongly, so that ``apply`` restarts it. No effect when there is none."""
         service = self._service(uid)
         if service.exists():
             async with locks.held(SYSTEM, self._lock_of(uid)):
@@ -164,21 +165,21 @@ class TritonLocal:
                     await self.folder(uid, server).stop(server.process)
 
     async def retire(self, uid: str) -> None:
-        """No effect: what other engines make is on a cluster."""
+        """No effect: endpoints of other engines are on a cluster."""
 
     async def stop(self, uid: str) -> None:
-        """Stop the endpoint and remove its files: they are copies of packages."""
+        """Stop the endpoint and remove its files, which are only copies of packages."""
         await self.remove(uid)
 
     async def remove(self, uid: str, *, keep_files: bool = False) -> None:
-        """Stop the endpoint and leave no process; remove its files unless told to keep them. No effect when there is none."""
+        """Stop the endpoint with all its processes, and remove its files unless ``keep_files``. No effect when there is none."""
         service = self._service(uid)
         self._since.pop(uid, None)
         self._wrong.pop(uid, None)
-        # Also when the folder is gone: a person who deleted it did not end the server.
+        # Even if the folder no longer exists: a person who deleted it has not ended the server.
         async with locks.held(SYSTEM, self._lock_of(uid)):
             state = records.read(service)
-            # No requests any more, then no servers, then no files: nobody is sent to a server that is being ended.
+            # First stop the requests, then the servers, then remove the files: no request is sent to a server that is ending.
             records.forget(service)
             await self._keep()
             for server in state.servers:
@@ -186,12 +187,12 @@ class TritonLocal:
             await self._end_strays(uid)
             if not keep_files:
                 await asyncio.to_thread(copies.remove, service)
-            # Held by us until after the folder is gone; whoever waits for it makes a new one.
+            # We hold the lock until the folder is removed; anyone who waits for it creates a new lock file.
             self._lock_of(uid).unlink(missing_ok=True)
             sockets.tidy(self._home)
 
     async def close(self) -> None:
-        """Watch no longer. Servers and gateway go on."""
+        """Stop watching the gateway. Servers and gateway keep running."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
@@ -211,40 +212,40 @@ class TritonLocal:
     # --- starting
 
     async def _start(self, want: DesiredService, state: State, same: Server | None) -> None:
-        """Start what is wanted: in the place of the server that died, or beside the one that goes on until this one is right."""
+        """Start the desired server: in place of one that died (``same``), or next to the current one until this one is proven."""
         uid, service = want.uid, self.services / want.uid
         number = same.number if same is not None else await asyncio.to_thread(_number, service, want, state)
         folder = self.folder(uid, number)
-        # The package is copied and verified before anything is ended: one that is refused leaves what is served alone.
+        # Copy and verify the package before ending anything, so that a refused package does not affect what is served.
         prepared = None
         if not await asyncio.to_thread(copies.is_usable, folder.served, want):
             others = [self.folder(uid, server).path for server in state.servers]
             prepared = await asyncio.to_thread(copies.prepare, want, folder.path, others)
-        # A server that runs without any record is one whose folder somebody deleted; it would take memory beside the new one.
+        # A running server without a record is one whose folder somebody deleted; it would use memory next to the new one.
         if not state.servers:
             await self._end_strays(uid)
-        # Whoever has requests stays until its successor is proven. What was to follow and is wanted no longer makes room, and
-        # so does a server that is dead.
+        # The server that has the requests stays until its successor is proven. A following server that is no longer wanted makes
+        # room, and so does a dead one.
         gone = [server for server in (state.current, state.following) if server is not None and server is not same]
         if state.current is not None and state.current in gone and state.current.is_alive:
             gone.remove(state.current)
         for server in gone:
             await self._forget(uid, server)
-        # Stopped before its files are replaced, started after: a server reads them as it starts, and two must not share
-        # sockets.
+        # Stop it before its files are replaced, and start it afterwards: a server reads them as it starts, and two must not
+        # share sockets.
         await folder.stop(same.process if same is not None else None)
         if prepared is not None:
             await asyncio.to_thread(copies.install, prepared, folder.served)
         restarts = 0
         if same is not None:
-            # To be ended with the installation is no death: deaths are shown, and each makes the pause before `_revive` longer.
+            # A shutdown of the installation is no death. Deaths are reported, and each lengthens the pause before `_revive`.
             is_death = same.process is not None and not orderly.has_ended(self._home, same.started_at)
             restarts = same.restarts + is_death
         server = Server(number, want.model_name, want.digest, restarts, self._clock.now(), None)
         stays = state.current if state.current not in (*gone, same) else None
         after = replace(state, current=stays or server, following=server if stays else None)
-        # The intent first, then the process, then its id: whoever dies in between leaves a record without a process, and the
-        # next look ends what may run of it (ServerFolder.stop) before it starts another.
+        # Record the intent, start the process, then record its id. If we die in between, there is a record without a process,
+        # and the next look ends whatever may run of it (ServerFolder.stop) before it starts another.
         records.write(service, after)
         process = await asyncio.to_thread(folder.start)
         records.write(service, after.changed(replace(server, process=process)))
@@ -255,7 +256,7 @@ class TritonLocal:
         await asyncio.to_thread(shutil.rmtree, folder.path, ignore_errors=True)
 
     async def _end_strays(self, uid: str) -> None:
-        """Servers of which no state tells."""
+        """End the service's servers that no state records."""
         known = f"--model-repository={self.services / uid}"
         numbers = [int(path.name) for path in (self.services / uid).glob("[0-9]*") if path.name.isdigit()]
         for number in numbers:
@@ -266,12 +267,12 @@ class TritonLocal:
     # --- changing
 
     async def _advance(self, uid: str) -> None:
-        """Bring a change further, unless somebody else is at it."""
+        """Take the next step of a change, unless somebody else is doing it."""
         service = self.services / uid
         state = records.read(service)
         if state.following is None and not state.leaving:
             return
-        # Without waiting: whoever holds the lock changes the service just now, and the next look finds what has become of it.
+        # Do not wait for the lock: its holder is changing the service right now, and the next look finds the result.
         with locks.held_if_free(self._lock_of(uid)) as is_ours:
             if is_ours:
                 state = records.read(service)
@@ -280,9 +281,9 @@ class TritonLocal:
                 await self._end_leaving(uid, state)
 
     async def _take_over(self, uid: str, state: State, following: Server) -> State:
-        """Send requests to the new server when it is right, or when there is no other; keep the old one up until then."""
+        """Switch requests to the new server once it is proven, or there is no other; keep the old one running until then."""
         current = state.current
-        # Loaded is not enough: only one that has answered the package's probe right, by its own socket, gets requests.
+        # Being loaded is not enough: a server must pass the package's probe, on its own socket, before it gets requests.
         found, _ = await self._ask_server(uid, following)
         is_right = False
         if found is ServiceState.LOADED:
@@ -290,7 +291,7 @@ class TritonLocal:
             is_right = result.correct
             if not is_right:
                 self._wrong[uid] = (following, result.message)
-        # A wrong server is better than none only when there is no other, so the old one is asked how it is, too.
+        # Check the old server too: an unproven new one takes over only if the old one cannot serve.
         if current is not None and not is_right:
             of_current, _ = await self._ask_server(uid, current)
             if of_current in (ServiceState.LOADED, ServiceState.STARTING):
@@ -300,8 +301,8 @@ class TritonLocal:
         leaving = (
             (*state.leaving, replace(current, released_at=self._clock.now())) if current is not None else state.leaving
         )
-        # The record before the gateway: whoever dies here leaves a gateway that is behind, and the next look brings it up to
-        # date. The other way round, requests would go to a server that nobody remembers.
+        # Write the record before the gateway. If we die in between, the gateway is outdated, and the next look updates it. In
+        # the other order, requests would go to a server that is not recorded.
         after = State(current=following, leaving=leaving)
         records.write(self.services / uid, after)
         self._wrong.pop(uid, None)
@@ -309,8 +310,8 @@ class TritonLocal:
         return after
 
     async def _revive(self, uid: str, state: State, current: Server) -> State:
-        """Start the old server again: it died while the new one is of no use."""
-        # In growing pauses, and by a clock that nobody sets: one that dies at once would otherwise be started in every look.
+        """Restart the old server, which died while the new one is not usable."""
+        # With growing pauses, by a monotonic clock: otherwise a server that dies at once would be restarted at every look.
         began = (uid, current.number, current.restarts)
         if self._clock.age(began, current.started_at) < timedelta(seconds=min(30, 2**current.restarts)):
             return state
@@ -320,12 +321,12 @@ class TritonLocal:
             return state
         await folder.stop(current.process)
         try:
-            # What is on the disk may have been altered since it was loaded; it is compared, and made anew from where it can be.
+            # The files may have been altered since they were loaded: verify them, and rebuild them if possible.
             if not await asyncio.to_thread(copies.is_usable, folder.served, want):
                 prepared = await asyncio.to_thread(copies.prepare, want, folder.path)
                 await asyncio.to_thread(copies.install, prepared, folder.served)
         except RejectedError:
-            return state  # altered since, and nowhere whole: only what is wanted now may start
+            return state  # altered, and no intact copy left: only the newly desired server may start
         again = replace(current, restarts=current.restarts + 1, started_at=self._clock.now(), process=None)
         records.write(self.services / uid, replace(state, current=again))
         process = await asyncio.to_thread(folder.start)
@@ -334,12 +335,12 @@ class TritonLocal:
         return after
 
     async def _end_leaving(self, uid: str, state: State) -> None:
-        """End old servers that have answered what they had."""
+        """End replaced servers that have no requests left, or took too long for them."""
         for server in state.leaving:
             folder = self.folder(uid, server)
             left = (uid, server.number, "released")
             is_late = server.released_at is None or self._clock.age(left, server.released_at) > _LEAVE
-            # Both are asked: the gateway may have a request that has not reached the server, and the server one that it keeps.
+            # Ask both: the gateway may have a request that has not reached the server yet, and the server an open connection.
             if server.is_alive and not is_late and (await self.gateway.uses(folder) or folder.connections):
                 continue
             await self._forget(uid, server)
@@ -349,13 +350,13 @@ class TritonLocal:
     # --- the gateway
 
     def _watch(self) -> None:
-        """Look after the gateway as long as we are here."""
+        """Start the background task that keeps the gateway running, unless it runs."""
         if self._keeper is None or self._keeper.done():
             self._keeper = asyncio.create_task(self._keep_on())
 
     async def _keep_on(self) -> None:
         while True:
-            with contextlib.suppress(OutageError, OSError):  # told by what is seen of services
+            with contextlib.suppress(OutageError, OSError):  # reported with the services' state (_fault)
                 await self._keep()
             await asyncio.sleep(_KEEP_SECONDS)
 
@@ -401,7 +402,7 @@ class TritonLocal:
         if ready is None:
             before = self._since.get(uid)
             if before is not None and _is_same(before[0][0], server) and before[0][1] is ServiceState.LOADED:
-                # It had loaded the model, so it does not load now, it hangs. The probe finds out.
+                # It had loaded the model before, so it is hanging, not loading. Report it as loaded: the probe will find out.
                 return ServiceState.LOADED, "the server does not answer its health check"
             return ServiceState.STARTING, "the server starts and loads the model"
         if ready[0] == 200:
@@ -423,12 +424,12 @@ class TritonLocal:
         return await model_probe.probe(f"unix:{socket}", want, known, self._probe_timeout)
 
     def _is_recorded(self, server: Server, want: DesiredService) -> bool:
-        """Whether a server is one of this want, but for how it scales: here there is always one."""
+        """Whether a server is for this desired service, ignoring its scaling: on one machine there is always one server."""
         known = copies.recorded(self.folder(want.uid, server).served)
         return known is not None and replace(known, digest=want.digest, scaling=want.scaling) == want
 
     def _changed_at(self, uid: str, server: Server, found: ServiceState) -> datetime:
-        """When this engine first saw the server in its present state; what was before its own time counts from its start."""
+        """When this engine first saw the server's present state; for the first one, its own start or the server's if later."""
         known = self._since.get(uid)
         if known is None or not _is_same(known[0][0], server) or known[0][1] is not found:
             begun = max(server.started_at, self._created) if known is None else self._clock.now()
@@ -436,17 +437,17 @@ class TritonLocal:
         return known[1]
 
     def _lock_of(self, uid: str) -> Path:
-        """Whoever holds it changes the service. Beside the folder: it is held until after the folder is gone."""
+        """The lock file for changes of a service. Next to its folder, because it is held until the folder is removed."""
         return self.services / f".{uid}.lock"
 
 
 def _is_same(one: Server, other: Server) -> bool:
-    """Whether they are the same process."""
+    """Whether both are the same process of the same server."""
     return (one.number, one.process) == (other.number, other.process)
 
 
 def _number(service: Path, want: DesiredService, state: State) -> int:
-    """Of a folder that was kept for this very want, or of a new one."""
+    """The number of an unused folder that was kept for exactly this desired service, else a new number."""
     used = {server.number for server in state.servers}
     numbers = {int(path.name) for path in service.glob("[0-9]*") if path.name.isdigit()}
     for number in sorted(numbers - used, reverse=True):
@@ -456,8 +457,8 @@ def _number(service: Path, want: DesiredService, state: State) -> int:
 
 
 async def _ask(folder: ServerFolder, method: str, path: str) -> tuple[int, Any] | None:
-    """Status and JSON body of an answer of the server; None when it does not answer."""
-    # A server that shall end waits for open connections, also for idle ones.
+    """Status and JSON body of the server's answer; None when it does not answer."""
+    # Do not keep connections: a server that is shutting down waits for open ones, even if they are idle.
     connector = aiohttp.UnixConnector(folder.upstream.http, force_close=True)
     timeout = aiohttp.ClientTimeout(total=HEALTH_TIMEOUT)
     try:

@@ -1,9 +1,9 @@
-"""The Envoy of one machine, which stands before all of its Triton servers and is what clients reach. Called by triton_local.
+"""The Envoy in front of all Triton servers on this machine, which clients connect to. Called by triton_local.
 
-One detached process, known again by its record and started again when it is gone. What it shall do follows from the
-files of the services alone, so nothing is lost with it: ``<home>/gateway/`` holds ``bootstrap.json``, ``listeners.json`` and
-``clusters.json``, which it reads again when they are replaced, its record and ``envoy.log``. A service keeps its ports, in its
-folder's ``ports.json``, as long as nobody takes them while no Envoy runs.
+One detached process, recognized by its record and restarted when it has died. Its configuration is derived from the services'
+files alone, so nothing is lost with it. ``<home>/gateway/`` has ``bootstrap.json``; ``listeners.json`` and ``clusters.json``,
+which Envoy reads again when they are replaced; its record; and ``envoy.log``. A service keeps its ports, in its folder's
+``ports.json``, unless somebody else takes them while no Envoy runs.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ HOST = "127.0.0.1"
 HOSTS = (HOST, "localhost", "[::1]")
 PORTS_NAME = "ports.json"
 _PORTS = range(20000, 32768)
-"""Below the range from which Linux takes ports for outgoing connections."""
+"""Ports for services, below the range from which Linux takes ports for outgoing connections."""
 _ADMIN_SECONDS = 2.0
 _BIND_SECONDS = 5.0
-"""A port that Envoy does not listen on by then is taken by somebody else."""
+"""If Envoy does not listen on a port after this long, somebody else has taken it."""
 
 
 class Gateway:
-    """``services`` has a folder for each service. ``hosts`` are the names that clients may ask for, beside loopback's."""
+    """Runs and configures Envoy for the installation in ``home``. ``hosts`` are allowed host names, besides loopback's."""
 
     def __init__(
         self, home: Path, environment: Path, hosts: tuple[str, ...] = (), limits: Limits | None = None
@@ -62,35 +62,35 @@ class Gateway:
 
     @property
     def log(self) -> Path:
-        """What Envoy says, with a line for each request that got an error."""
+        """Envoy's log, with a line for each request that got an error."""
         return self._folder / "envoy.log"
 
     @property
     def is_installed(self) -> bool:
-        """Whether there is an Envoy to start."""
+        """Whether Envoy is installed."""
         return self._program.is_file()
 
     @property
     def process(self) -> ProcessId | None:
-        """What is remembered of Envoy's process."""
+        """Envoy's recorded process, which may have ended; None without a record."""
         try:
             return ProcessId(**json.loads((self._folder / "state.json").read_text(encoding="utf-8"))["process"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def ports(self, uid: str) -> Ports | None:
-        """Where clients reach a service; None when it was given no ports yet."""
+        """The ports of a service; None when it has none yet."""
         return _read_ports(self._services / uid)
 
     def private(self, uid: str) -> str:
-        """The socket of a service for ourselves: as clients reach it, whatever they take up."""
+        """The path of a service's private socket: the same route as for clients, but exempt from their connection limit."""
         digest = hashlib.sha256(os.fsencode(self._services / uid)).hexdigest()
         return str(sockets.folder(self._home) / f"{digest[:12]}.probe")
 
     async def keep(self, upstreams: dict[str, tuple[str, ServerFolder]]) -> None:
-        """Make it so that Envoy runs, and sends requests to the servers of ``upstreams`` (model and server by service).
+        """Make sure that Envoy runs and routes to the servers in ``upstreams`` (model and server, by service).
 
-        Raises OutageError when it cannot be started.
+        Without any, Envoy is stopped. Raises OutageError when it cannot be started.
         """
         if not upstreams and not self._folder.exists():
             return
@@ -101,16 +101,16 @@ class Gateway:
             process = self.process
             is_alive = process is not None and groups.is_alive(process)
             bootstrap = envoy_config.bootstrap(str(self._admin), self._limits, str(self._folder))
-            # What Envoy starts with it never reads again; listeners and clusters it does, by itself, when they are replaced.
-            # So only another bootstrap, as with another version of ours, costs clients their connections.
+            # Envoy reads its bootstrap only at start, but re-reads listeners and clusters when they are replaced. So only a
+            # changed bootstrap, as after an upgrade, costs clients their connections.
             if is_alive and bootstrap != _read(self._folder / "bootstrap.json"):
                 await self._stop()
                 is_alive = False
-            # Clients keep the addresses that they were told. So a service gets other ports only when Envoy cannot have its own:
-            # when it had the time to listen and does not, or was not told of them yet and somebody else listens there.
+            # Clients remember addresses. So a service gets new ports only when Envoy cannot use its old ones: when Envoy had
+            # time to listen on them and does not, or does not know them yet and somebody else listens there.
             known = _names(_read(self._folder / "listeners.json")) if is_alive else set()
             silent = await self._silent(upstreams) if is_alive else set()
-            # Ports of all services are taken, also of those that nothing is served for now.
+            # The ports of all services count as taken, even of those without a server now.
             taken = {
                 port
                 for uid in self._known()
@@ -125,31 +125,31 @@ class Gateway:
                 if ports is None or uid in silent or not is_reachable:
                     ports = _free_ports(taken)
                     taken |= set(asdict(ports).values())
-                    # On the disk before Envoy hears of them: an operator that starts anew must not give other ones.
+                    # Record them before Envoy gets them: a restarted operator must not choose others.
                     records.write_json(self._services / uid / PORTS_NAME, asdict(ports))
                 services.append(
                     Service(uid, model, HOST, ports, server.upstream, hosts=self._hosts, private=self.private(uid))
                 )
-            # Written before Envoy starts, which reads them then.
+            # Write the files before starting Envoy, which reads them then.
             self._write(tuple(services))
             bound(self.log)
             if not is_alive:
                 await self._start(bootstrap)
 
     async def has(self, uid: str) -> bool:
-        """Whether clients reach the service: Envoy listens for it."""
+        """Whether clients can reach the service, that is, Envoy listens on all its ports."""
         names = set((await self._ask("listeners") or "").split())
         return {f"{uid}-{kind}::" for kind in ("http", "grpc", "metrics")} <= {
             name.split("::")[0] + "::" for name in names
         }
 
     async def uses(self, server: ServerFolder) -> bool:
-        """Whether requests still go to this server, or that is not known."""
+        """Whether Envoy may still have requests for this server; True also when Envoy does not answer."""
         clusters = await self._ask("clusters")
         return clusters is None or f"{server.upstream.grpc}::" in clusters or f"{server.upstream.http}::" in clusters
 
     async def trouble(self) -> str | None:
-        """What is wrong with it, for people; None when nothing is, or nothing is served."""
+        """What is wrong with Envoy, as a message; None when all is well, or nothing is served."""
         served = sorted(path.parent.name for path in self._services.glob(f"[!.]*/{records.NAME}"))
         if not served:
             return None
@@ -170,7 +170,7 @@ class Gateway:
         return [path.parent.name for path in self._services.glob(f"*/{PORTS_NAME}")]
 
     async def _silent(self, upstreams: dict[str, Any]) -> set[str]:
-        """Services whose ports Envoy could not take, when it has had the time to."""
+        """Services that Envoy does not listen for, although it had the time to."""
         if self._is_confirmed or monotonic() - self._changed < _BIND_SECONDS:
             return set()
         found = {uid for uid in upstreams if not await self.has(uid)}
@@ -181,7 +181,7 @@ class Gateway:
     def _write(self, services: tuple[Service, ...]) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         listeners = envoy_config.listeners(services, self._limits)
-        # Clusters first: a listener without its cluster would have nowhere to send requests to.
+        # Clusters first: a listener without its cluster would have nowhere to route requests.
         for name, kind, resources in (
             ("clusters.json", envoy_config.CLUSTER, envoy_config.clusters(services)),
             ("listeners.json", envoy_config.LISTENER, listeners),
@@ -197,7 +197,7 @@ class Gateway:
         path, program = self._folder / "bootstrap.json", self._program
         if not self.is_installed:
             raise OutageError(SYSTEM, f"{program} is not installed; run `make install`")
-        # One whose record was lost still holds the ports.
+        # An Envoy whose record was lost would still hold the ports.
         for stray in groups.strays(str(path)):
             await groups.kill_group(stray, 1)
         records.write_json(path, bootstrap)
@@ -233,7 +233,7 @@ class Gateway:
         return sockets.folder(self._home) / "admin"
 
     async def _ask(self, path: str) -> str | None:
-        """What Envoy's administration answers; None when it does not."""
+        """The answer of Envoy's administration interface; None when there is none."""
         timeout = aiohttp.ClientTimeout(total=_ADMIN_SECONDS)
         try:
             connector = aiohttp.UnixConnector(str(self._admin), force_close=True)

@@ -1,6 +1,6 @@
-"""What is remembered of the Triton servers of one service, in ``state.json``. Called by engine and gateway.
+"""The record of a service's Triton servers, in ``state.json``. Called by engine and gateway.
 
-Files only. The intent to start a server is written before it starts: without a process, whoever reads it looks for one.
+Files only. The intent to start a server is written before it starts: a reader who finds a server without a process looks for one.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 NAME = "state.json"
 _NAMED = ConfigDict(alias_generator=to_camel, populate_by_name=True)
-"""Keys of the file are as everywhere in JSON of ours."""
+"""Keys in the file are in camel case, as in all our JSON."""
 
 
 @dataclass(frozen=True)
 class Server:
-    """One server; ``number`` names its folder. ``process`` is None from the intent to start one until it is started.
+    """One server; ``number`` names its folder. ``process`` is None from the intent to start it until it has started.
 
-    ``released_at`` is when its successor took over.
+    ``released_at`` is when its successor took over; None before that.
     """
 
     __pydantic_config__ = _NAMED
@@ -50,7 +50,7 @@ class Server:
 
 @dataclass(frozen=True)
 class State:
-    """``current`` gets the requests, ``following`` shall take over when it is proven, ``leaving`` answer what they still have."""
+    """``current`` gets the requests; ``following`` takes over once it is proven; ``leaving`` finish their last requests."""
 
     current: Server | None = None
     following: Server | None = None
@@ -58,16 +58,16 @@ class State:
 
     @property
     def newest(self) -> Server | None:
-        """The server of what is wanted now."""
+        """The server for the present desired service; None when there is none."""
         return self.following or self.current
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        """All of them."""
+        """All recorded servers."""
         return tuple(server for server in (self.current, self.following, *self.leaving) if server is not None)
 
     def changed(self, server: Server) -> State:
-        """With this server in the place of the one with its number."""
+        """The state with ``server`` in place of the one with the same number."""
         if self.following is not None and self.following.number == server.number:
             return replace(self, following=server)
         return replace(self, current=server)
@@ -77,7 +77,7 @@ _STATE = TypeAdapter(State)
 
 
 def read(folder: Path) -> State:
-    """What is remembered; nothing when there is nothing, or somebody altered it."""
+    """The recorded state; an empty one when there is no record, or it was altered."""
     try:
         return _STATE.validate_json((folder / NAME).read_bytes())
     except (OSError, ValueError):
@@ -85,15 +85,15 @@ def read(folder: Path) -> State:
 
 
 def write(folder: Path, state: State) -> None:
-    """Remember it, for the owner alone."""
+    """Write the record, readable by its owner only."""
     write_json(folder / NAME, _STATE.dump_python(state, mode="json", by_alias=True))
 
 
 def forget(folder: Path) -> None:
-    """Remember nothing."""
+    """Delete the record."""
     (folder / NAME).unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Put a file in the place of another, for the owner alone."""
+    """Write a JSON file atomically, readable by its owner only."""
     disk.write_atomically(path, json.dumps(content, indent=2), mode=disk.PRIVATE)

@@ -1,8 +1,8 @@
-"""One Triton server process: its command, its sockets, its end. Called by triton_local; knows groups, not models.
+"""One Triton server process: its command, its sockets, how it ends. Called by triton_local; knows process groups, not models.
 
-The binary comes from the wheel of nvidia-pytriton in the environment ``triton``; no Python of that package is used. It is
-an old release that executes what it is told to load, so it takes no orders: what it serves is in its folder when it starts. It
-listens on Unix sockets in a folder of the owner, on no port.
+The binary is from the nvidia-pytriton wheel in the environment ``triton``; none of that package's Python is used. It is an old
+release that would execute whatever it is asked to load, so it accepts no load requests: what it serves is in its folder when it
+starts. It listens on Unix sockets in a private folder, and on no port.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 SYSTEM = "Triton"
 GRACE_SECONDS = 5.0
 _EXIT_SECONDS = 3
-"""Triton waits this long for requests in progress; without it 30 s for one that hangs."""
+"""How long Triton waits for requests in progress when it ends; the default is 30 s, even for one that hangs."""
 _LOG_LIMIT = 8 * 1024 * 1024
 _LOG_KEPT = 1024 * 1024
 _LOG_SEARCHED = 64 * 1024
 _ERROR = re.compile(r"\S+ [EF] \d+ [\w.]+:\d+\] (?!\"CudaDriverHelper)(.*)|(?i:(.*error while loading .*))")
-"""Triton's error lines, but the one that every machine without a GPU gets; and the dynamic linker's about a missing library."""
+"""Triton's error lines, except the one on every machine without a GPU; and the dynamic linker's about a missing library."""
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory
 
 
 class ServerFolder:
-    """The folder of one server of a service; need not exist yet. All methods block shortly, except ``stop``.
+    """The folder of one server of a service, which need not exist yet. All methods block briefly, except ``stop``.
 
-    ``service`` is the folder of the service, ``number`` the server's among those of the service, ``run`` where sockets are.
+    ``service`` is the service's folder, ``number`` that of the server within it, ``run`` the folder for sockets.
     """
 
     def __init__(self, service: Path, number: int, environment: Path, backends: Path, run: Path) -> None:
@@ -49,48 +49,48 @@ class ServerFolder:
         self.served = self.path / "served"
         self._environment = environment
         self._backends = backends
-        # Two installations on one machine may serve resources with the same uid.
+        # The whole path, not only the uid: two installations on one machine may serve resources with the same uid.
         digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()
         self._shared_memory = f"pelagos-{digest[:16]}-"
         self._sockets = run / f"{digest[:12]}"
 
     @property
     def upstream(self) -> Upstream:
-        """Its sockets. Triton puts a port behind the path of the one for gRPC, whether it means something or not."""
+        """The server's sockets. Triton always appends a port to the path of its gRPC socket, even though it means nothing."""
         return Upstream(
             str(self._sockets / "http"), f"{self._sockets / 'grpc'}:{_NO_PORT}", str(self._sockets / "metrics")
         )
 
     @property
     def connections(self) -> int:
-        """How many are open from the gateway."""
+        """The number of open connections from the gateway."""
         return sockets.connections(Path(self.upstream.http)) + sockets.connections(Path(self.upstream.grpc))
 
     def start(self) -> ProcessId:
-        """Start a server for what is in ``served``. None may run; see ``stop``."""
+        """Start a server for the model in ``served``. No other may be running for this folder; see ``stop``."""
         self._remove_sockets()
         self._sockets.mkdir(mode=0o700)
-        # What is in the log is about this process; the one before may have told why it died.
+        # The log is for this process only; keep the previous one, which may say why that process died.
         with contextlib.suppress(FileNotFoundError):
             self.log.replace(self.log.with_name("triton.log.1"))
         variables = {
             # The Python backend takes its interpreter's packages from the first python3 in PATH, and ignores PYTHONPATH.
             "PATH": f"{self._environment / 'bin'}:/usr/local/bin:/usr/bin:/bin",
             "PYTHONNOUSERSITE": "1",
-            # What is served is compared with what was wanted before every start, file by file.
+            # Keep .pyc files out of the repository, which is verified file by file before every start.
             "PYTHONDONTWRITEBYTECODE": "1",
             "ORT_DISABLE_TELEMETRY": "1",
             "CUDA_VISIBLE_DEVICES": "",
             "LANG": "C.UTF-8",
             "HOME": str(self.path),
-            # Ceilings for images of requests: settings of ours.
+            # Our settings for the limits on images in requests.
             **{name: value for name, value in os.environ.items() if name.startswith("PELAGOS_MAX_")},
         }
         libraries = site_packages(self._environment) / "nvidia_pytriton.libs"
         return groups.start_private(self._command(), libraries, environment=variables, output=self.log)
 
     async def stop(self, process: ProcessId | None) -> None:
-        """End the server, known or not, and all that it left in memory: at once when it has no requests in progress."""
+        """End the server, whether or not its process is known, and free its shared memory. At once if it has no connections."""
         if process is not None and self.connections:
             await end(process)
         elif process is not None:
@@ -102,22 +102,22 @@ class ServerFolder:
         self._remove_sockets()
 
     def regions(self) -> list[Path]:
-        """What the server shares with its models; one that was killed leaves it behind."""
+        """The server's shared memory files, which a killed server leaves behind."""
         return list(_SHARED_MEMORY.glob(f"{self._shared_memory}*"))
 
     def close_regions(self) -> None:
-        """To others, where the kernel did not let us do that from the start."""
+        """Make the shared memory files private, where the kernel did not allow that from the start (private_start)."""
         for region in self.regions():
             with contextlib.suppress(OSError):
                 if region.stat().st_mode & 0o077:
                     region.chmod(0o600)
 
     def bound_log(self) -> None:
-        """See bound."""
+        """Keep the log below its size limit; see `bound`."""
         bound(self.log)
 
     def last_error(self) -> str:
-        """The last error in the log of the present or latest process; empty when it told of none."""
+        """The last error in the log of the present or latest process; "" when there is none."""
         with contextlib.suppress(OSError), self.log.open("rb") as file:
             file.seek(max(0, self.log.stat().st_size - _LOG_SEARCHED))
             lines = file.read().decode(errors="replace").splitlines()
@@ -133,10 +133,10 @@ class ServerFolder:
         return [
             binary,
             *(self._repository_argument, "--model-control-mode=none"),
-            # A model that does not load must leave a server that can say why.
+            # If the model does not load, the server must stay up so that it can say why.
             *("--exit-on-error=false", "--strict-readiness=false", f"--exit-timeout-secs={_EXIT_SECONDS}"),
             *(f"--backend-directory={_backend_directory(site, self._backends)}", "--allow-gpu-metrics=false"),
-            # Packages are complete and need no memory for transfers to a GPU.
+            # Packages have a complete configuration, and no GPU transfers need pinned memory.
             *("--disable-auto-complete-config", "--pinned-memory-pool-byte-size=0"),
             f"--backend-config=python,shm-region-prefix-name={self._shared_memory}",
             f"--http-address=unix:{self._sockets / 'http'}",
@@ -157,7 +157,7 @@ _NO_PORT = 1
 
 
 def bound(log: Path, limit: int = _LOG_LIMIT) -> None:
-    """Keep a log's end only when it has grown too big. Its writer appends, so it goes on at the new end."""
+    """Cut a log that has grown beyond ``limit`` bytes to its last part. Its writer appends, so it continues at the new end."""
     with contextlib.suppress(OSError):
         if log.stat().st_size > limit:
             with log.open("rb+") as file:
@@ -169,7 +169,7 @@ def bound(log: Path, limit: int = _LOG_LIMIT) -> None:
 
 
 async def end(process: ProcessId) -> None:
-    """Let the server end its model processes; a signal to all of them at once would make it wait for the dead."""
+    """End a server, first by SIGTERM to it alone: if its model processes got the signal too, it would wait for dead ones."""
     if groups.is_alive(process):
         with contextlib.suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGTERM)
@@ -180,13 +180,13 @@ async def end(process: ProcessId) -> None:
 
 
 def site_packages(environment: Path) -> Path:
-    """Where the packages of an environment are."""
+    """The site-packages folder of an environment."""
     found = sorted(environment.glob("lib/python3.*/site-packages"))
     return found[-1] if found else environment / "lib/python3/site-packages"
 
 
 def _backend_directory(site: Path, backends: Path) -> Path:
-    """A folder with the Python backend, its helpers and the stub: the wheel keeps them apart, Triton wants them together."""
+    """A folder with the Python backend, its helpers and the stub, which Triton expects together but the wheel keeps apart."""
     wheel = site / "pytriton/tritonserver"
     version = site.parent.name.removeprefix("python")
     directory = backends / hashlib.sha256(str(site).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""What differs by task for whoever serves: one module each, with a `strategy.Strategy`. A new one is a line in TASKS."""
+"""The differences between tasks in serving: one module each, with a `strategy.Strategy`. A new task is a line in TASKS."""
 
 from pelagos.engines.triton.tasks import (
     classification,

@@ -1,4 +1,4 @@
-"""Classification for whoever serves: the probabilities of all classes."""
+"""Classification in serving: the probabilities of all classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pelagos.ports.serving import DesiredService
 
 PROBABILITY = 0.01
-"""How far the answer may be from that of the training framework: other arithmetic, not another model."""
+"""How far an answer may deviate from the training framework's: as different arithmetic causes, but no other model."""
 
 
 class _Class(Strict):
@@ -37,15 +37,15 @@ class Classification(Strategy):
     task, answer = Task.CLASSIFICATION, _Classified
 
     def outputs(self, labels: int) -> Iterator[Output]:
-        """One number for each class."""
+        """One probability per class."""
         yield "probabilities", "TYPE_FP32", [labels]
 
     def most(self, want: DesiredService, exported: int) -> int:
-        """It means nothing, and stays what it was."""
+        """The package's number, because this task has no detections."""
         return exported
 
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
-        """By class; and whether the image is of the most probable one, where the package's threshold says so clearly."""
+        """Compare probabilities per class; and the most probable class, where it is clearly above the package's threshold."""
         got = {found["label"]: found["probability"] for found in answer["classes"]}
         for found in expected["classes"]:
             label, probability = found["label"], found["probability"]

@@ -1,4 +1,4 @@
-"""Detection for whoever serves: boxes with scores, the best first."""
+"""Detection in serving: boxes with scores, the best first."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 PIXELS = 1.0
 SCORE = 0.01
-"""How far the answer may be from that of the training framework: other arithmetic, not another model."""
+"""How far an answer may deviate from the training framework's: as different arithmetic causes, but no other model."""
 COMPARED = 300
-"""Detections, the best ones."""
+"""How many detections are compared; the best ones."""
 MARGIN = 0.02
-"""Detections this close above the threshold may or may not be reported, so they are not asked for."""
+"""Detections this close above the threshold may or may not be reported, so they are not required."""
 
 
 class _Box(Strict):
@@ -45,7 +45,7 @@ class Detection(Strategy):
     answer: ClassVar[type[Strict]] = _Detected
 
     def outputs(self, labels: int) -> Iterator[Output]:
-        """One row for each detection, how many there are, and whether there were more."""
+        """One row per detection, their number, and whether there were more."""
         yield "count", "TYPE_INT32", [1]
         yield "boxes", "TYPE_FP32", [-1, 4]
         yield "scores", "TYPE_FP32", [-1]
@@ -53,11 +53,11 @@ class Detection(Strategy):
         yield "cut", "TYPE_BOOL", [1]
 
     def most(self, want: DesiredService, exported: int) -> int:
-        """As the service wants."""
+        """The service's number."""
         return want.max_detections
 
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
-        """Where thresholds differ, what both must report."""
+        """Compare detections; where thresholds differ, only those that both must report."""
         return compare_found(expected, answer, package, want, results="detections", same=is_same)
 
 
@@ -70,9 +70,9 @@ def compare_found(
     results: str,
     same: Callable[[Found, Found], bool],
 ) -> str | None:
-    """What is wrong with an answer of objects with boxes, which are its ``results``; ``same``: whether two are one object."""
+    """What is wrong with an answer whose ``results`` are objects with boxes; ``same`` tells whether two are the same object."""
     known, got, floor = expected[results], answer[results], 0.0
-    # Either side may hold the best ones only, and thousands need not be compared.
+    # Either side may contain only the best ones, and there is no need to compare thousands.
     most = min(len(known) if expected.get("cut") else COMPARED, want.max_detections, COMPARED)
     for found in (known, got):
         if 0 < most <= len(found):
@@ -95,7 +95,7 @@ def _compare_detections(
     is_clear: Callable[[Found], bool],
     same: Callable[[Found, Found], bool],
 ) -> str | None:
-    """Pair every clear detection of either side with one of the other side."""
+    """Pair every clear detection on either side with one on the other."""
     left = list(answer)
     for found in expected:
         pair = next((other for other in left if same(found, other)), None)
@@ -108,7 +108,7 @@ def _compare_detections(
 
 
 def is_same(one: Found, other: Found) -> bool:
-    """Whether two objects with boxes are one, up to other arithmetic."""
+    """Whether two objects with boxes are the same, up to differences in arithmetic."""
     return (
         one["classId"] == other["classId"]
         and one["label"] == other["label"]
@@ -118,8 +118,8 @@ def is_same(one: Found, other: Found) -> bool:
 
 
 def _suppressed(detections: Sequence[Found], iou: float) -> list[Found]:
-    """Those that remain when boxes of one class may overlap by ``iou`` at most; detections come with descending scores."""
-    # Here, where an answer has come by tritonclient: numpy is loaded already, and an idle operator has none.
+    """The detections that remain if boxes of a class may overlap by at most ``iou``; they must be sorted by score, descending."""
+    # Imported here: an answer came through tritonclient, so numpy is loaded already; an idle operator never loads it.
     import numpy as np
 
     from pelagos_contract.suppression import nms

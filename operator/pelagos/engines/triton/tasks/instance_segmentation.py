@@ -1,4 +1,4 @@
-"""Instance segmentation for whoever serves: objects with boxes, scores and masks, the best first."""
+"""Instance segmentation in serving: objects with boxes, scores and masks, the best first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pelagos.ports.serving import DesiredService
 
 LEAST_IOU = 0.95
-"""Of the masks of an object, in answers of other arithmetic. Of a small one, a row or a column of its box may differ."""
+"""How much the masks of an object may differ due to arithmetic; of a small one, a row or a column of its box may differ."""
 
 Pixels = Annotated[int, Field(ge=0)]
 
@@ -50,17 +50,17 @@ class InstanceSegmentation(Strategy):
     heads = ("yolov8-seg", "maskrcnn", "mask2former")
 
     def outputs(self, labels: int) -> Iterator[Output]:
-        """As detection has them; the mask of each row, and the height and width of the image that masks are of."""
+        """Those of detection; also a mask per row, and the height and width of the image that the masks are for."""
         yield from detection.STRATEGY.outputs(labels)
         yield "masks", "TYPE_STRING", [-1]
         yield "mask_size", "TYPE_INT32", [2]
 
     def most(self, want: DesiredService, exported: int) -> int:
-        """As the service wants."""
+        """The service's number."""
         return want.max_detections
 
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
-        """Where thresholds differ, what both must report."""
+        """Compare objects; where thresholds differ, only those that both must report."""
         return detection.compare_found(expected, answer, package, want, results="instances", same=_is_same)
 
 
@@ -69,7 +69,7 @@ def _is_same(one: Found, other: Found) -> bool:
 
 
 def _are_alike(one: Found, other: Found, box: list[float]) -> bool:
-    # Here, where an answer has come by tritonclient: numpy is loaded already, and an idle operator has none.
+    # Imported here: an answer came through tritonclient, so numpy is loaded already; an idle operator never loads it.
     from pelagos_contract import run_lengths
 
     if one["size"] != other["size"]:
@@ -77,7 +77,7 @@ def _are_alike(one: Found, other: Found, box: list[float]) -> bool:
     height, width = one["size"]
     try:
         common, together = run_lengths.shared(one["counts"], other["counts"], (height, width))
-    except ValueError:  # whatever a server says
+    except ValueError:  # a server's answer may have any shape
         return False
     x1, y1, x2, y2 = box
     return together - common <= max((1 - LEAST_IOU) * together, x2 - x1, y2 - y1, 1)

@@ -1,4 +1,4 @@
-"""Oriented detection for whoever serves: turned boxes with scores, the best first."""
+"""Oriented detection in serving: turned boxes with scores, the best first."""
 
 from __future__ import annotations
 
@@ -40,15 +40,15 @@ class OrientedDetection(Detection):
     task, answer = Task.ORIENTED_DETECTION, _Detected
 
     def outputs(self, labels: int) -> Iterator[Output]:
-        """Boxes have a fifth number; and x and y of the corners of each."""
+        """Those of detection, where boxes have a fifth number; also x and y of each box's corners."""
         for name, kind, shape in super().outputs(labels):
             yield name, kind, [-1, 5] if name == "boxes" else shape
         yield "corners", "TYPE_FP32", [-1, 8]
 
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
-        """Of two IoU, the lower one leaves fewer boxes, each of which the higher one leaves, too."""
+        """Compare detections. A lower IoU threshold leaves fewer boxes, all of which a higher one leaves, too."""
         known, got, floor = expected["detections"], answer["detections"], 0.0
-        # Either side may hold the best ones only, and thousands need not be compared.
+        # Either side may contain only the best ones, and there is no need to compare thousands.
         most = min(len(known) if expected.get("cut") else COMPARED, want.max_detections, COMPARED)
         for found in (known, got):
             if len(found) >= most:
@@ -68,7 +68,7 @@ class OrientedDetection(Detection):
 
 
 def _alone(some: Sequence[Found], others: Sequence[Found], is_clear: Callable[[Found], bool]) -> Found | None:
-    """The first clear detection of one side that has none like it on the other."""
+    """The first clear detection on one side without a match on the other."""
     left = list(others)
     for found in some:
         pair = next((other for other in left if _same(found, other)), None)
@@ -80,7 +80,10 @@ def _alone(some: Sequence[Found], others: Sequence[Found], is_clear: Callable[[F
 
 
 def _same(one: Found, other: Found) -> bool:
-    """Whichever corner comes first: a square has four sides that may be called its length, and 0 degrees are 180."""
+    """Whether two turned boxes are the same, whichever corner comes first.
+
+    Any side of a square may count as its longer one, and 0 degrees equal 180.
+    """
     if (
         one["classId"] != other["classId"]
         or one["label"] != other["label"]

@@ -1,4 +1,4 @@
-"""Panoptic segmentation for whoever serves: segments with scores and pixels, the best first."""
+"""Panoptic segmentation in serving: segments with scores and pixels, the best first."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 SCORE = 0.02
 PART = 0.1
-"""How far the answer may be from that of the training framework: other arithmetic, not another model. Of scores, and of the
-pixels of a segment."""
+"""How far an answer may deviate from the training framework's: as different arithmetic causes, but no other model. For scores,
+and for the pixels of a segment."""
 FEW = 16
-"""Pixels, which may differ of a segment of any size."""
+"""Pixels that may differ in a segment of any size."""
 MARGIN = 0.03
-"""Segments this close above the threshold may or may not be reported, so they are not asked for."""
+"""Segments this close above the threshold may or may not be reported, so they are not required."""
 LEAST = 0.002
-"""Likewise those with a smaller share of the image."""
+"""Segments with a smaller share of the image are not required either."""
 COMPARED = 100
-"""Segments, the best ones."""
+"""How many segments are compared; the best ones."""
 
 
 class _Segment(Strict):
@@ -55,7 +55,7 @@ class PanopticSegmentation(Strategy):
     task, answer = Task.PANOPTIC_SEGMENTATION, _Segmented
 
     def outputs(self, labels: int) -> Iterator[Output]:
-        """The map as PNG in base64, one row for each segment, how many there are, and whether there were more."""
+        """The map as PNG in base64, one row per segment, their number, and whether there were more."""
         yield "count", "TYPE_INT32", [1]
         yield "segment_map", "TYPE_STRING", [1]
         yield "scores", "TYPE_FP32", [-1]
@@ -64,11 +64,11 @@ class PanopticSegmentation(Strategy):
         yield "cut", "TYPE_BOOL", [1]
 
     def most(self, want: DesiredService, exported: int) -> int:
-        """As the service wants."""
+        """The service's number."""
         return want.max_detections
 
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
-        """Where thresholds are the same, all clear segments. Else segments cover others, and the surest one has to be there."""
+        """Compare all clear segments if thresholds are equal. Else segments may hide others, so require only the best one."""
         same = float(want.confidence) == float(package.get("confidence", 0)) and want.max_detections >= len(
             expected["segments"]
         )
@@ -94,7 +94,7 @@ def _alike(one: Found, other: Found) -> bool:
 
 
 def _same(one: Found, other: Found) -> bool:
-    # Masks are read last: of many segments of one class most have other areas.
+    # Compare masks last: among many segments of one class, most differ already in area.
     most = PART * one["area"] + FEW
     return _alike(one, other) and abs(one["area"] - other["area"]) <= most and differing(one, other) <= most
 

@@ -1,4 +1,4 @@
-"""Semantic segmentation for whoever serves: how many pixels each class has, and which."""
+"""Semantic segmentation in serving: how many pixels each class has, and which."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 Pixels = Annotated[int, Field(ge=0)]
 SHARE = 0.02
-"""Of all pixels, how many may be of another class than in the training framework: other arithmetic, not another model."""
+"""Share of all pixels that may have another class than in the training framework, due to different arithmetic."""
 
 
 class Mask(Strict):
-    """The pixels of something, as COCO's compressed RLE."""
+    """A mask as COCO's compressed RLE."""
 
     size: Annotated[list[Pixels], Field(min_length=2, max_length=2)]
     counts: Annotated[str, Field(min_length=1)]
 
 
 class Unclassified(Strict):
-    """The pixels that are left."""
+    """The pixels without a class."""
 
     area: Pixels
     share: Share
@@ -56,16 +56,16 @@ class SemanticSegmentation(Strategy):
     task, answer = Task.SEMANTIC_SEGMENTATION, _Mapped
 
     def outputs(self, labels: int) -> Iterator[Output]:
-        """The map as PNG in base64, and the pixels of each class."""
+        """The map as PNG in base64, and the number of pixels per class."""
         yield "class_map", "TYPE_STRING", [1]
         yield "areas", "TYPE_INT64", [labels]
 
     def most(self, want: DesiredService, exported: int) -> int:
-        """It means nothing, and stays what it was."""
+        """The package's number, because this task has no detections."""
         return exported
 
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
-        """The masks of both, class by class; thresholds mean nothing."""
+        """Compare the masks class by class; thresholds do not apply."""
         known, got = ({found["label"]: found for found in one["classes"]} for one in (expected, answer))
         total = expected["width"] * expected["height"]
         for label in [*known, *(label for label in got if label not in known)]:
@@ -76,12 +76,12 @@ class SemanticSegmentation(Strategy):
 
 
 def differing(one: Found | None, other: Found | None) -> int:
-    """How many pixels two entries of answers with ``area`` and ``mask`` do not share; None has no pixel."""
+    """How many pixels two entries with ``area`` and ``mask`` do not share; None stands for no pixels."""
     if one is None or other is None:
         return int(next((found["area"] for found in (one, other) if found is not None), 0))
     if one.get("mask") is None or other.get("mask") is None:  # an answer had no room for it
         return int(abs(one["area"] - other["area"]))
-    # Here, where an answer has come by tritonclient: numpy is loaded already, and an idle operator has none.
+    # Imported here: an answer came through tritonclient, so numpy is loaded already; an idle operator never loads it.
     from pelagos_contract import run_lengths
 
     height, width = map(int, one["mask"]["size"])

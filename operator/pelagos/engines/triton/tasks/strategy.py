@@ -1,4 +1,4 @@
-"""What a task says about serving: what a model's answer holds, and when two answers are those of one model. Pure."""
+"""The serving strategy of a task: what a model's answer contains, and when two answers are from the same model. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 Found = Mapping[str, Any]
 Output = tuple[str, str, list[int]]
-"""Name, type in Triton's words, and shape without the batch dimension: -1 is a number of rows that differs between responses."""
+"""Name, Triton's type, and shape without the batch dimension, where -1 is a number of rows that varies between responses."""
 
 
 def least(label: str, package: Found, want: DesiredService) -> float:
-    """What a score of a class must have more than, so that both a package's known answer and a server's have it."""
+    """The threshold above which both the package's known answer and the server's answer contain a score of a class."""
     classes, general = package.get("classes") or {}, float(want.confidence)
     known = float(classes[label] if label in classes else package.get("confidence", 0))
     asked = known if label in classes and want.heeds_classes else general
@@ -26,26 +26,26 @@ def least(label: str, package: Found, want: DesiredService) -> float:
 
 
 class Strategy(ABC):
-    """A task in serving, as the control plane sees it."""
+    """How the control plane handles a task in serving."""
 
     task: ClassVar[Task]
     answer: ClassVar[type[Strict]]
-    """The known answer in a package."""
+    """The schema of the known answer in a package."""
     heads: ClassVar[tuple[str, ...]] = ()
-    """What packages call the kind of their networks' outputs, where there are several; none: they call it nothing."""
+    """The names for the kinds of networks' outputs in packages, where there are several; empty: packages name none."""
 
     @property
     def name(self) -> str:
-        """That of the task."""
+        """The task's name."""
         return self.task.value
 
     @abstractmethod
     def outputs(self, labels: int) -> Iterator[Output]:
-        """What a model of so many classes answers beside its JSON and errors."""
+        """The outputs of a model with ``labels`` classes, besides its JSON and errors."""
 
     @abstractmethod
     def most(self, want: DesiredService, exported: int) -> int:
-        """The most detections of an answer; ``exported``: as its package says."""
+        """The largest number of detections in an answer; ``exported`` is the package's."""
 
     @abstractmethod
     def compare(self, expected: Found, answer: Found, package: Found, want: DesiredService) -> str | None:
