@@ -1,7 +1,7 @@
 """One real cluster for all tests in this folder (harness/cluster.py); images are built once, offline.
 
 Skipped where no node can run (tools/node/supported.sh says why). Nothing is intercepted: the programs are Kubernetes',
-containerd's and ours. Tests use a namespace of their own each.
+containerd's and ours. Each test uses a namespace of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from model_packages import environments, make_want, packages
 __all__ = ["environments", "make_want", "packages"]
 
 _SECONDS = 1500
-"""For one test with what it makes for all: starting the cluster and building an image without any cache take minutes."""
+"""Limit of one test with its shared fixtures: starting the cluster and building an image without a cache take minutes."""
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +52,7 @@ def serving_image(cluster: Cluster) -> str:
 
 @pytest.fixture(scope="session")
 def deepaas_image(cluster: Cluster) -> str:
-    """What images of single models begin from."""
+    """The base of the images of single models."""
     return cluster.images.build("deepaas")
 
 
@@ -72,7 +72,7 @@ def platform(cluster: Cluster) -> Platform:
 
 @pytest.fixture(scope="session")
 def kserve(cluster: Cluster, request: pytest.FixtureRequest) -> Kserve:
-    """KServe's own controller, which is built beside the tests that do not need it."""
+    """KServe's own controller, which is built while the tests run that do not need it."""
     return Kserve.start(cluster, request.config.stash[_LATER].program("kserve"))
 
 
@@ -80,7 +80,7 @@ def kserve(cluster: Cluster, request: pytest.FixtureRequest) -> Kserve:
 def kueue(
     cluster: Cluster, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[Kueue]:
-    """The real Kueue, which is built beside other tests. Those go on without its webhooks, which every pod passes."""
+    """The real Kueue, built while other tests run. Those tests run before its webhooks exist, which every pod would pass."""
     program = request.config.stash[_LATER].program("kueue")
     running = Kueue.install(cluster, tmp_path_factory.mktemp("kueue") / "kustomization", program)
     yield running
@@ -93,7 +93,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def namespace(cluster: Cluster) -> Iterator[str]:
-    """A namespace that goes away with all its pods."""
+    """A namespace that is deleted with all its pods."""
     name = f"test-{next(_numbers)}"
     cluster.create_namespace(name)
     yield name
@@ -101,7 +101,7 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 
 def require_node() -> None:
-    """Skip where no node can run; fail where one could and was not installed."""
+    """Skip where no node can run; fail where one could run but is not installed."""
     if os.geteuid() != 0:
         pytest.skip("no root")
     if reason := machine.unsupported():
@@ -112,7 +112,7 @@ def require_node() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first test waits for the cluster. Last come those that need what is built beside the others, and what looks back."""
+    """Order tests: those that need only the cluster, those of programs that are built beside them, those that look back."""
     ours = [item for item in items if "/tests/cluster/" in item.path.as_posix()]
     for item in ours:
         item.add_marker(pytest.mark.timeout(_SECONDS))
@@ -130,7 +130,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Begin to build what the chosen tests need later."""
+    """Start building what the chosen tests need later."""
     names = set[str]().union(*(_later(item) for item in session.items))
     if names and not session.config.option.collectonly and os.geteuid() == 0 and not machine.unsupported():
         later = session.config.stash[_LATER] = Later(Path(tempfile.mkstemp(prefix="pelagos-later-")[1]))
@@ -138,11 +138,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """What is still being built goes on the next time."""
+    """Stop builds that are still in progress; the next run continues them."""
     if later := session.config.stash.get(_LATER, None):
         later.stop()
 
 
 def _later(item: pytest.Item) -> set[str]:
-    """The components among the fixtures of a test, which have their names."""
+    """The components among a test's fixtures, which have the same names."""
     return {*components()} & {*getattr(item, "fixturenames", ())}

@@ -1,5 +1,7 @@
-"""What other projects are installed with, and the full definitions of their kinds: what a real API server with them refuses, or
-drops without a word."""
+"""Files that other projects are installed with, and the full definitions of their kinds.
+
+They show what a real API server with them would refuse, or drop silently.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,14 @@ import yaml
 from pelagos.embedded import binaries
 
 FOLDER = binaries.cache().parent / "installations"
-"""Filled by tools/definitions.sh: for each project what its released module holds, at the same places."""
+"""Filled by tools/definitions.sh: the content of each project's released module, at the same paths."""
 KSERVE_MODULE = FOLDER / "kserve-v0.20.0"
 KSERVE = KSERVE_MODULE / "config/crd/full"
 KUEUE_MODULE = FOLDER / "kueue-v0.17.0"
 
 
 def validator(path: Path, version: str) -> Callable[[Mapping[str, Any]], None]:
-    """A check that raises ValueError for an object that the definition in ``path`` does not take."""
+    """A check that raises ValueError for an object that the definition in ``path`` does not accept."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; run tools/definitions.sh")
     text = path.read_text(encoding="utf-8")
@@ -39,12 +41,12 @@ def validator(path: Path, version: str) -> Callable[[Mapping[str, Any]], None]:
 
 
 def inference_service_validator() -> Callable[[Mapping[str, Any]], None]:
-    """Of the kind that the engine ``kserve`` writes."""
+    """A check for the kind that the engine ``kserve`` writes."""
     return validator(KSERVE / "serving.kserve.io_inferenceservices.yaml", "v1beta1")
 
 
 def _strict(schema: Any) -> Any:
-    """As JSON schema: fields that the server would drop are refused, and its own types are told apart."""
+    """The schema as JSON schema that also refuses fields which the server would drop, and that knows the server's own types."""
     if isinstance(schema, list):
         return [_strict(each) for each in schema]
     if not isinstance(schema, dict):

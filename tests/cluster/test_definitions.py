@@ -1,4 +1,4 @@
-"""What we write for KServe keeps to its full definitions. No node is needed."""
+"""What we write for KServe conforms to its full definitions. No node is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node leaves nothing behind: not after it was stopped, and not when its test process was killed."""
+"""A node leaves nothing behind, neither after it was stopped nor when its test process was killed."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ time.sleep(600)
 
 
 def sleepers(seconds: str) -> int:
-    """Processes that sleep this long."""
+    """The number of processes that sleep this long."""
     found = 0
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             found += (folder / "cmdline").read_bytes() == f"sleep\0{seconds}\0".encode()
-        except OSError:  # ended meanwhile
+        except OSError:  # ended since the list was read
             continue
     return found
 
@@ -53,7 +53,7 @@ def test_everything_in_a_node_dies_with_a_killed_test_process(tmp_path: Path) ->
     process.stdout.close()
     wait_until(lambda: sleepers(seconds) == 0, "all are gone", 10)
 
-    # As tools/test.sh and .ci/run do in the end.
+    # As at the end of tools/test.sh and .ci/run.
     ending = [sys.executable, str(machine.ROOT / "tests" / "orphans.py"), "nobody", "--end"]
     assert subprocess.run(ending, check=True, capture_output=True).stdout == b""
     groups = f"{control_groups.PREFIX}{process.pid}-*"

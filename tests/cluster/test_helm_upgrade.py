@@ -1,7 +1,7 @@
-"""Helm installs an earlier Pelagos on the node, upgrades it to this one and rolls it back, while models are trained and served.
+"""Helm installs an earlier Pelagos on the node, upgrades it to this one and rolls it back, while models train and are served.
 
-Charts and operators' images are those of the two commits; the tenant is made by the chart. Pipeline steps and model servers
-are of this tree from the beginning. tests/manifests/test_helm_upgrades.py does the same without a node, to the last object.
+Charts and operator images are those of the two commits; the chart creates the tenant. Pipeline steps and model servers are of
+this tree throughout. tests/manifests/test_helm_upgrades.py does the same without a node, down to the last object.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ RELEASE = "pelagos"
 SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", machine.ROOT / ".pelagos/data/samples"))
 SAMPLE = "samples/phytoplankton-crops"
 EPOCHS = 12
-"""Of what is trained while the operator is replaced: ten seconds or more."""
+"""Epochs of a training during which the operator is replaced: ten seconds or more."""
 SMALL = {"cpu": 1, "memory": "2Gi", "sharedMemory": "256Mi"}
 
 
@@ -48,7 +48,7 @@ class Release(Site):
     """An installation by Helm; its folder holds the values."""
 
     def helm(self, *arguments: str | Path) -> str:
-        """Run Helm as an administrator; fails with what it printed."""
+        """Run Helm as an administrator; fails with its output."""
         where = (f"--kubeconfig={self.cluster.kubeconfig}", f"--namespace={SYSTEM}")
         command = [upstream.program("helm"), *arguments, *where]
         done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
@@ -56,23 +56,23 @@ class Release(Site):
         return done.stdout
 
     def operator(self) -> str:
-        """The image of the operator that is Ready, once no other is left."""
+        """The image of the Ready operator, once no other one is left."""
         self.cluster.kubectl("rollout", "status", f"--namespace={SYSTEM}", f"deployment/{OPERATOR}", "--timeout=120s")
         (found,) = self.wait("one operator", lambda: one_of(self.operators()), 60)
         return str(found["spec"]["containers"][0]["image"])
 
     def operators(self) -> list[Any]:
-        """Pods."""
+        """Pods of the operator."""
         return list(json.loads(self.cluster.kubectl("get", "pods", f"--namespace={SYSTEM}", "-o", "json"))["items"])
 
     def history(self) -> list[tuple[int, str]]:
-        """Revisions of the release, and what Helm says of them."""
+        """Revisions of the release, with Helm's status of each."""
         told = json.loads(self.helm("history", RELEASE, "--output=json"))
         return [(each["revision"], each["status"]) for each in told]
 
 
 def one_of(pods: list[Any]) -> list[Any]:
-    """The pods, if it is one."""
+    """The list, if it has exactly one pod; otherwise empty."""
     return pods if len(pods) == 1 else []
 
 
@@ -115,7 +115,7 @@ def release(
     give_storage_credentials(cluster, SHORE)
     TRAINER.bind(cluster, SHORE)
     yield made
-    # With all that they made: other tests count what is in these servers.
+    # With everything that they created: other tests count what is in these servers.
     made.kubectl("delete", "datasets,trainingruns,modelservices", "--all", "--timeout=120s")
     made.helm("uninstall", RELEASE, "--wait", "--timeout=120s")
     for what in (("-k", str(rendering.MANIFESTS / "crds")), ("namespace", SYSTEM)):
@@ -123,12 +123,12 @@ def release(
 
 
 def values(operator: str, serving: str, trainer: str) -> dict[str, Any]:
-    """Of the charts; each knows these."""
+    """Values of the charts; both know all of these."""
     repository, _, tag = operator.partition(":")
     images = {"trainerImage": trainer, "servingImage": serving}
     return {
         "image": {"repository": repository, "tag": tag},
-        # Two model servers of one core each must fit beside it while one takes the other's place.
+        # During an update two model servers of one core each must fit beside it.
         "engines": {**images, "gatewayMillicores": 0},
         "operator": {"resources": {"requests": {"cpu": "0"}}, "probeInterval": 5},
         "kubeflow": {"url": services.PIPELINES},
@@ -144,11 +144,11 @@ def valued(release: Release, name: str) -> tuple[str, ...]:
 
 
 def begun(release: Release, name: str) -> None:
-    """A training of which epochs are done, and others are not."""
+    """Start a training and wait until some epochs are done and others are not."""
     release.apply(trained(name, EPOCHS))
 
     def progress() -> Any:
-        # Without an epoch while it prepares to train.
+        # There is no epoch while it prepares to train.
         return release.get("trainingrun", name).get("status", {}).get("progress", {}).get("epoch")
 
     assert release.wait(f"{name} trains", progress, 600) < EPOCHS

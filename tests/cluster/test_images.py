@@ -1,4 +1,4 @@
-"""The images: what they hold and must not hold, and that each does its work as a restricted pod."""
+"""What the images contain and must not contain, and that each works as a restricted pod."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def image(request: pytest.FixtureRequest) -> str:
 
 
 def run(cluster: Cluster, image: str, script: str) -> str:
-    """What a shell in the image prints."""
+    """The output of a shell in the image."""
     return cluster.images.docker("run", "--rm", "--network=none", "--entrypoint=sh", image, "-c", script)
 
 
@@ -68,7 +68,7 @@ def test_an_image_holds_nothing_that_builds_or_installs(cluster: Cluster, image:
 
 
 def test_nothing_in_an_image_can_be_changed_by_its_user(cluster: Cluster, image: str) -> None:
-    """But for the folders that a pod mounts over."""
+    """Except for the folders that a pod mounts over."""
     found = run(
         cluster, image, "find / -xdev -writable -not -type l -not -path '/proc/*' -not -path '/dev/*' 2>/dev/null; true"
     )
@@ -110,7 +110,7 @@ def test_the_operator_answers_as_a_restricted_pod(cluster: Cluster, operator_ima
 
 
 def test_triton_serves_a_python_model_as_a_restricted_pod(cluster: Cluster, serving_image: str, namespace: str) -> None:
-    """Also that what comes back is not empty: Triton's Python backend and NumPy must fit each other."""
+    """The answer must not be empty, either: Triton's Python backend and NumPy must fit each other."""
     files = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "model", "namespace": namespace}}
     container = pods.container(
         serving_image,
@@ -132,7 +132,7 @@ def test_triton_serves_a_python_model_as_a_restricted_pod(cluster: Cluster, serv
 
 
 def post(url: str, body: Any) -> Any:
-    """The first connection may be refused while kube-proxy follows."""
+    """The first connection may be refused while kube-proxy catches up."""
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
     for _ in range(20):
         try:
@@ -171,7 +171,7 @@ def test_images_are_built_of_what_is_locked(cluster: Cluster, operator_image: st
 
 
 def test_every_dockerfile_says_what_is_copied(cluster: Cluster) -> None:
-    """An allow list beside each: nothing from a work folder gets into an image by fault."""
+    """Each has an allow list beside it, so that nothing from a work folder gets into an image by mistake."""
     for file in Path(machine.ROOT, "images").glob("*/Dockerfile"):
         assert "*" in (file.parent / "Dockerfile.dockerignore").read_text().splitlines()
 

@@ -1,6 +1,6 @@
-"""What clusters do to work: no room, no image, no memory, no quota, evictions. Each has a truthful status, and heals.
+"""What clusters do to workloads: no room, no image, no memory, no quota, evictions. Each has a truthful status, and heals.
 
-One small training of crops is enough for all; the installation is that of clusters without KServe, with objects in S3.
+One small training of crops is used for all; the installation is the one for clusters without KServe, with objects in S3.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", machine.ROOT / ".pelagos/data/s
 CROPS = dataset("crops", "samples/phytoplankton-crops", "Classification", resources={"cpu": 1}, deletionPolicy="Delete")
 
 LATE = "pelagos-test/serving:late"
-"""An image that is not there at first."""
+"""An image that does not exist at first."""
 
 
 def small_training(name: str, epochs: int = 1, **resources: Any) -> dict[str, Any]:
-    """A training of seconds."""
+    """A training that takes seconds."""
     asked = {"cpu": 1, "memory": "2Gi", "sharedMemory": "256Mi", **resources}
     return training(name, "crops", "mobilenet_v3_small", epochs, resources=asked, deletionPolicy="Delete")
 
@@ -65,7 +65,7 @@ def site(
 
 
 def message_with(site: Site, kind: str, name: str, *words: str) -> Mapping[str, str]:
-    """Wait until Ready is not True and says all ``words``."""
+    """Wait until Ready is not True and its message contains all ``words``."""
 
     def told() -> Mapping[str, str] | None:
         ready = site.ready(kind, name)
@@ -78,7 +78,7 @@ def message_with(site: Site, kind: str, name: str, *words: str) -> Mapping[str, 
 
 
 def progress(site: Site, name: str) -> Any:
-    """Of a training; None before its first epoch."""
+    """The progress of a training; None before its first epoch."""
     return site.get("trainingrun", name).get("status", {}).get("progress")
 
 
@@ -134,7 +134,7 @@ def test_a_quota_that_is_used_up_is_named_and_waited_for(site: Site) -> None:
 
 
 def test_a_secret_that_is_missing_is_named_and_used_as_soon_as_it_is_there(site: Site) -> None:
-    """The node has taken the pod, so that what the node says of it is looked at, too."""
+    """A node has taken the pod, so that the node's message is checked as well."""
     site.kubectl("delete", "secret/pelagos-s3")
     site.apply(small_training("keyless"))
 
@@ -156,7 +156,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         return super().send_head()
 http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
 """
-"""A server of files for whoever has the token."""
+"""A server of files for anyone with the token."""
 
 
 def test_a_source_is_fetched_with_the_secret_of_its_namespace_from_where_the_platform_allows(
@@ -185,7 +185,7 @@ def test_a_source_is_fetched_with_the_secret_of_its_namespace_from_where_the_pla
     asked = itertools.count()
 
     def taken() -> bool:
-        """The operator hears within a minute of what the platform decides; a look before that is refused as before."""
+        """The operator learns of the platform's settings within a minute; until then it refuses as before."""
         ready = site.ready("dataset", "far")
         if ready.get("reason") == "SourceNotAllowed":
             site.kubectl("annotate", "dataset/far", f"pelagos.dev/retry=allowed-{next(asked)}", "--overwrite")
@@ -203,7 +203,8 @@ def test_a_step_that_is_evicted_is_started_again_and_trains_no_epoch_twice(site:
     site.apply(small_training("evicted", epochs=12))
     site.wait("it trains", lambda: progress(site, "evicted"), 240)
     (pod,) = [each for each in site.pods() if each["status"]["phase"] == "Running"]
-    # The shell before the step passes no SIGTERM on; with the usual grace the step could end well in the meantime.
+    # The shell that starts the step does not pass SIGTERM on; with the usual grace period the step could succeed before it is
+    # killed.
     eviction = {
         "apiVersion": "policy/v1",
         "kind": "Eviction",
@@ -238,9 +239,9 @@ def test_an_operator_that_is_killed_while_a_training_runs_adopts_it(site: Site, 
 
 
 def test_an_image_that_is_missing_is_named_and_used_as_soon_as_it_is_there(site: Site) -> None:
-    """The model that test_an_operator_that_is_killed_... trained is served from an image that comes late."""
+    """The model trained in test_an_operator_that_is_killed_... is served from an image that becomes available late."""
     cluster = site.cluster
-    cluster.images.remove(LATE)  # of a run that was killed
+    cluster.images.remove(LATE)  # left by a run that was killed
     variable = f"PELAGOS_SERVING_IMAGE={LATE}"
     cluster.kubectl("set", "env", f"--namespace={SYSTEM}", f"deployment/{OPERATOR}", variable)
     cluster.kubectl("rollout", "status", f"--namespace={SYSTEM}", f"deployment/{OPERATOR}", "--timeout=120s")
@@ -255,7 +256,7 @@ def test_an_image_that_is_missing_is_named_and_used_as_soon_as_it_is_there(site:
 
 def test_a_drained_node_interrupts_everything_and_everything_comes_back(site: Site) -> None:
     site.wait_ready("modelservice", "late", 60)
-    # The platform's pods keep their data in memory; they would move with it on a real cluster.
+    # The platform's pods keep their data in memory, so they must stay; on a real cluster it would move with them.
     site.cluster.drain(pods="app.kubernetes.io/part-of=pelagos")
     nodes = site.cluster.kubectl("get", "nodes", "-o", "wide")
     assert "SchedulingDisabled" in nodes, f"{servers.NODE} takes pods: {nodes}"
@@ -268,7 +269,7 @@ def test_a_drained_node_interrupts_everything_and_everything_comes_back(site: Si
 
 @pytest.fixture(scope="module")
 def second(site: Site, serving_image: str, trainer_image: str) -> Iterator[Node]:
-    """A second node, once a server for the model that test_an_operator_that_is_killed_... trained is on the first."""
+    """A second node, once the first runs a server for the model of test_an_operator_that_is_killed_..."""
     node = site.cluster.add_node(serving_image, trainer_image)
     site.cluster.images.tag(serving_image, LATE)
     yield node
@@ -277,7 +278,7 @@ def second(site: Site, serving_image: str, trainer_image: str) -> Iterator[Node]
 
 
 def servers_by_node(site: Site) -> list[str]:
-    """The nodes of the model server's pods that are Ready and stay."""
+    """The nodes of the model server's pods that are Ready and not being deleted."""
     uid = site.get("modelservice", "late")["metadata"]["uid"]
     return sorted(
         pod["spec"]["nodeName"]
@@ -307,9 +308,9 @@ def test_a_model_server_leaves_a_drained_node_without_a_failed_request(site: Sit
 def test_a_node_that_dies_is_survived_by_a_training_and_by_a_service(
     site: Site, second: Node, platform: Platform
 ) -> None:
-    """The first attempt and the server are on that node, of which nothing is heard any more."""
+    """The first attempt and the server are on that node, which then stops responding."""
     cluster = site.cluster
-    # There is room for one of each on a node.
+    # A node has room for one of each.
     patch(site, "modelservice", "late", {"scaling": {"min": 1, "max": 1}})
     site.wait("one server is left", lambda: servers_by_node(site) == [second.place.name], 60)
     cluster.kubectl("cordon", servers.NODE)

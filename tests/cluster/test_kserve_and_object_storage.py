@@ -1,7 +1,6 @@
-"""Model packages on object storage, served through KServe: its controller, its webhooks and its storage initializer are its own.
+"""Model packages on object storage, served by KServe with its own controller, webhooks and storage initializer.
 
-The packages are tiny and trained by nobody. What KServe needs of a tenant is left out at first, and asked for by what Pelagos
-says of it.
+The packages are tiny and untrained. What KServe needs of a tenant is missing at first, and added as Pelagos' messages say.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from cluster.platform.site import OPERATOR, SYSTEM, TENANT, Site, give_storage_c
 from installations import service
 
 IN_ORDER = True
-"""One story, told by all tests of this module."""
+"""The tests of this module build on each other."""
 MODELS = f"objects/{TENANT}/models/{TENANT}"
 SECRET = "pelagos-s3"
 LOCKED = "locked"
 """A storage that knows none of our keys."""
 LATE = "pelagos-test/serving:late"
-"""An image that is not there."""
+"""An image that does not exist."""
 
 
 def packaged(platform: Platform, package: Path, name: str, without: tuple[str, ...] = ()) -> dict[str, str]:
@@ -54,7 +53,7 @@ def site(
     operator_image: str,
     serving_image: str,
 ) -> Iterator[Site]:
-    """Pelagos from the overlay for KServe, with objects in S3, and a tenant without what is KServe's."""
+    """Pelagos from the overlay for KServe, with objects in S3, and a tenant without KServe's objects."""
     cluster = platform.cluster
     cluster.create_namespace(SYSTEM)
     give_storage_credentials(cluster, SYSTEM)
@@ -70,7 +69,7 @@ def site(
 
 
 def told(site: Site, name: str, *words: str, seconds: float = 150) -> Mapping[str, str]:
-    """Wait until Ready is not True and says all ``words``."""
+    """Wait until Ready is not True and its message contains all ``words``."""
 
     def found() -> Mapping[str, str] | None:
         ready = site.ready("modelservice", name)
@@ -82,13 +81,13 @@ def told(site: Site, name: str, *words: str, seconds: float = 150) -> Mapping[st
 
 
 def annotate(site: Site, endpoint: str) -> None:
-    """Tell KServe where the storage is."""
+    """Set KServe's annotations about the storage."""
     notes = [f"serving.kserve.io/s3-endpoint={endpoint.removeprefix('http://')}", "serving.kserve.io/s3-usehttps=0"]
     site.kubectl("annotate", "--overwrite", f"secret/{SECRET}", *notes)
 
 
 def pods(site: Site, name: str) -> list[Any]:
-    """Pods of a model server that are not on their way out."""
+    """Pods of a model server that are not being deleted."""
     found = site.pods("pelagos.dev/uid=" + site.get("modelservice", name)["metadata"]["uid"])
     return [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
 
@@ -117,7 +116,7 @@ def test_keys_that_the_storage_refuses_are_said_to_be_refused(site: Site, platfo
     (tenant / "kustomization.yaml").write_text(yaml.safe_dump(wanted))
     site.cluster.kubectl("apply", "-k", tenant)
     annotate(site, f"{LOCKED}.{services.NAMESPACE}:9000")
-    # A pod keeps what it was made with.
+    # A pod keeps the settings that it was created with.
     site.kubectl("delete", "pods", "--selector=serving.kserve.io/inferenceservice", "--grace-period=1")
 
     ready = told(site, "colours", "The storage refuses the keys", "ServiceAccount pelagos-workload")
@@ -168,7 +167,7 @@ def test_a_service_scales_by_kubectl_scale(site: Site) -> None:
 
 def test_an_image_that_is_missing_is_named_and_the_old_version_serves_on(site: Site, serving_image: str) -> None:
     cluster = site.cluster
-    cluster.images.remove(LATE)  # of a run that was killed
+    cluster.images.remove(LATE)  # left by a run that was killed
 
     def serve_from(image: str) -> None:
         variable = f"PELAGOS_SERVING_IMAGE={image}"

@@ -1,4 +1,4 @@
-"""`make images` with a real builder and a real registry: what it pushes and writes is what nodes fetch and run.
+"""`make images` with a real builder and a real registry: nodes fetch and run what it pushes and writes.
 
 The builder is the node's (Debian's dockerd), the registry go-containerregistry's. Bases and wheels are those of the other tests.
 """
@@ -33,16 +33,16 @@ print(json.dumps({re.sub("[-_.]+", "-", each.name).lower(): each.version for eac
 
 @dataclass(frozen=True)
 class Made:
-    """What a run of `make images` has left."""
+    """The results of a run of `make images`."""
 
     said: list[str]
     """Its lines on standard output."""
     folder: Path
     revision: str
-    """The commit that it was run in."""
+    """The commit that it ran in."""
 
     def reference(self, name: str) -> str:
-        """What pods name, as it was printed."""
+        """The reference for pods, as it was printed."""
         (found,) = (line for line in self.said if line.startswith(f"{REGISTRY}/{name}@"))
         return found
 
@@ -50,7 +50,7 @@ class Made:
 @pytest.fixture(scope="module")
 def made(cluster: Cluster, operator_image: str, serving_image: str, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Two images, built from this tree as a commit of a repository, and pushed."""
-    assert operator_image != serving_image  # whose layers are at hand now
+    assert operator_image != serving_image  # their layers are cached now
     cluster.node.spawn("registry", [machine.program("registry"), "-port=5000"])
     cluster.wait(lambda: "serving on" in cluster.node.log("registry").read_text(), "the registry listens", 20)
     tree = tmp_path_factory.mktemp("made") / "tree"
@@ -66,7 +66,7 @@ def made(cluster: Cluster, operator_image: str, serving_image: str, tmp_path_fac
 
 
 def commit_of_this_tree(folder: Path) -> str:
-    """A repository with all files of this work tree in one commit; returns the commit."""
+    """Commit all files of this work tree to a repository; returns the commit."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=machine.ROOT,
@@ -104,7 +104,7 @@ def name(request: pytest.FixtureRequest) -> str:
 def test_the_digest_that_is_printed_is_that_of_the_registry(cluster: Cluster, made: Made, name: str) -> None:
     reference = made.reference(name)
 
-    # As a node fetches it, which compares the digests of all that it gets.
+    # As a node pulls it, which checks the digests of everything that it gets.
     cluster.images.engines[0].ctr("images", "pull", "--plain-http", reference)
 
     assert cluster.images.inspect(reference)["RepoDigests"] == [reference]
@@ -121,7 +121,7 @@ def test_an_image_is_labelled_with_where_it_comes_from(cluster: Cluster, made: M
 
 
 def test_a_bill_of_materials_lists_what_is_installed_in_the_image(cluster: Cluster, made: Made, name: str) -> None:
-    """Also what is only there while the image is built. Triton's wheel lies apart from Python's packages."""
+    """Including packages that exist only while the image is built. Triton's wheel is separate from Python's packages."""
     bill = json.loads((made.folder / "sbom" / f"{NAMES[name]}.cdx.json").read_text())
     listed = {part["name"]: part["version"] for part in bill["components"]}
 
@@ -138,7 +138,7 @@ def test_a_bill_of_materials_lists_what_is_installed_in_the_image(cluster: Clust
 
 @pytest.fixture
 def deployment(made: Made, tmp_path: Path) -> Mapping[str, Any]:
-    """The operator's, rendered by kustomize with the component that was written."""
+    """The operator's Deployment, rendered by kustomize with the component that was written."""
     (tmp_path / "installation").mkdir()
     rendering.kustomization(tmp_path / "installation", resources=["overlays/cluster"], components=[])
     file = tmp_path / "installation" / "kustomization.yaml"
@@ -150,7 +150,7 @@ def deployment(made: Made, tmp_path: Path) -> Mapping[str, Any]:
 
 @pytest.fixture
 def fetched(cluster: Cluster, made: Made) -> Iterator[None]:
-    """The node has neither image under the name of the registry, and gives back what it fetches."""
+    """The node has neither image under the registry's name before, and fetched ones are removed afterwards."""
 
     def remove() -> None:
         for each in NAMES:

@@ -1,7 +1,7 @@
 """The main job on a real cluster: pipelines on a Kubeflow server, objects in S3, models served by Deployments.
 
-The operator is a pod under its own ServiceAccount; pipeline steps and model servers are pods with real images and real
-programs. What is no original is said in platform/services.py.
+The operator is a pod under its own ServiceAccount; pipeline steps and model servers are pods with real images and real programs.
+platform/services.py says what is not the original.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cluster.platform.site import SYSTEM, TENANT, Site, give_storage_credentials
 from installations import dataset, service, training
 
 IN_ORDER = True
-"""One story, told by all tests of this module."""
+"""The tests of this module build on each other."""
 SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", machine.ROOT / ".pelagos/data/samples"))
 FRAMES = "samples/phytoplankton-frames"
 GROUPED = {"policy": "Grouped", "ratios": {"train": 72, "validation": 14, "test": 14}}
@@ -95,7 +95,7 @@ def test_all_conditions_of_the_three_resources_hold(served: Site) -> None:
 
 
 def probe_image(served: Site, platform: Platform, folder: Path) -> tuple[Path, Any]:
-    """The package's own example and the training framework's answer."""
+    """The package's own example image and the training framework's answer."""
     uri = served.get("modelservice", "detector")["status"]["model"]["uri"]
     key = uri.removeprefix(f"s3://{BUCKET}/")
     image = folder / "probe.png"
@@ -156,7 +156,7 @@ def test_new_settings_are_rolled_out_without_a_failed_request(served: Site, plat
 
 
 def served_pods(site: Site) -> list[Any]:
-    """Pods of the model server that are not on their way out."""
+    """Pods of the model server that are not being deleted."""
     pods = site.pods("pelagos.dev/uid=" + site.get("modelservice", "detector")["metadata"]["uid"])
     return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
 
@@ -227,7 +227,7 @@ def test_a_drained_node_takes_the_service_down_and_up_again(served: Site) -> Non
 def test_a_version_that_a_training_has_used_stays_beyond_those_that_are_kept(served: Site, platform: Platform) -> None:
     used = served.get("trainingrun", "detector")["status"]["dataset"]["version"]
 
-    # Whether something uses a version is looked at whenever the source is.
+    # Whether a version is in use is checked whenever the source is.
     smaller = {"history": {"keep": 1}, "preprocessing": {"resize": {"longest": 64}}, "refresh": "5s"}
     served.kubectl("patch", "dataset/frames", "--type=merge", "-p", json.dumps({"spec": smaller}))
     told = served.wait(
@@ -249,7 +249,7 @@ def stored(platform: Platform, status: Any, what: str) -> set[str]:
     store = status["versions"][0]["uri"].removeprefix(f"s3://{BUCKET}/").rpartition("/versions/")[0]
     keys = platform.storage().keys(BUCKET, f"{store}/{what}/")
     parts = [key.removeprefix(f"{store}/{what}/").split("/") for key in keys]
-    # A blob is named by its digest, the first two digits of which are a folder.
+    # A blob is named by its digest, whose first two digits are a folder.
     return {each[0] if what == "versions" else "".join(each) for each in parts}
 
 
@@ -259,7 +259,7 @@ def digest_of(version: str) -> str:
 
 def test_a_version_that_nothing_uses_any_more_is_removed_with_its_images(served: Site, platform: Platform) -> None:
     served.kubectl("delete", "modelservice/detector", "--timeout=120s")
-    # The training goes by itself, once nothing refers to it any more.
+    # The training is deleted by itself once nothing refers to it any more.
     served.kubectl("patch", "trainingrun/detector", "--type=merge", '--patch={"spec": {"ttlSecondsAfterFinished": 0}}')
     served.kubectl("wait", "--for=delete", "trainingrun/detector", "--timeout=120s")
 
@@ -276,7 +276,7 @@ def test_a_version_that_nothing_uses_any_more_is_removed_with_its_images(served:
 
     assert [each["version"] for each in told["versions"]] == [told["version"]]
     assert stored(platform, told, "versions") == {digest_of(told["version"])}
-    # All images of the version that is left were made smaller, so that none of the other's are among them.
+    # All images of the remaining version were resized, so none of the other version's are among them.
     prefix = told["versions"][0]["uri"].removeprefix(f"s3://{BUCKET}/")
     manifest = json.loads(platform.storage().get(BUCKET, f"{prefix}/manifest.json"))
     assert stored(platform, told, "blobs") == {image["sha256"] for image in manifest["images"]}
@@ -289,7 +289,7 @@ def test_a_version_that_nothing_uses_any_more_is_removed_with_its_images(served:
 def test_the_deletion_of_the_dataset_leaves_nothing(served: Site, platform: Platform) -> None:
     served.kubectl("delete", "dataset/frames", "--timeout=120s")
 
-    # Longer than a pod may take to finish the requests in flight.
+    # Longer than a pod may take to finish requests in progress.
     served.wait("no pod is left", lambda: not served.pods(), 180)
     left = served.kubectl("get", "deployments,services,hpa,pdb,networkpolicies,configmaps", "-o", "name").split()
     assert set(left) <= {"configmap/kube-root-ca.crt"}

@@ -21,7 +21,7 @@ from cluster.platform.site import SYSTEM, TENANT, Site
 from installations import dataset, service, training
 
 IN_ORDER = True
-"""One story, told by all tests of this module."""
+"""The tests of this module build on each other."""
 SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", machine.ROOT / ".pelagos/data/samples"))
 RESOURCES = (
     dataset("crops", "samples/phytoplankton-crops", "Classification", resources={"cpu": 1}, deletionPolicy="Delete"),
@@ -103,7 +103,7 @@ def test_kserve_mounts_the_package_from_the_claim(served: Site) -> None:
 
 
 def answer(site: Site) -> Any:
-    """What a user outside gets."""
+    """The answer to a user outside of the cluster."""
     image = next(Path(site.cluster.folder, "volumes/data", TENANT, "samples/phytoplankton-crops").rglob("*.jpg"))
     return json.loads(site.pelagos("predict", "classifier", image, "--namespace", TENANT, "-o", "json"))
 
@@ -116,7 +116,7 @@ def test_a_user_outside_gets_an_answer(served: Site) -> None:
 
 
 def test_plain_deployments_take_over_from_kserve_and_give_back(served: Site) -> None:
-    """By another overlay, whose roles allow it. What the engine before made goes when its successor has answered right."""
+    """With another overlay, whose roles allow it. The previous engine's objects are deleted once its successor answers right."""
     by_kserve = served.get("modelservice", "classifier")["status"]["url"]
     plain = f"grpc://classifier.{TENANT}.svc:9000"
 

@@ -1,6 +1,6 @@
-"""A model leaves the cluster: `pelagos image build` makes an image of what a ModelService serves, and the image answers the same.
+"""A model leaves the cluster: `pelagos image build` makes an image of a ModelService's model, which answers the same.
 
-The builder is the node's, the registry go-containerregistry's, and the image runs as a restricted pod that may reach nothing.
+The builder is the node's, the registry go-containerregistry's, and the image runs as a restricted pod without network access.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOUNTED = [{"name": "scratch", "mountPath": "/tmp"}]
 
 @dataclass(frozen=True)
 class Built:
-    """What the command has made."""
+    """The results of the command."""
 
     image: str
     package: Path
@@ -40,7 +40,7 @@ def built(
     packages: dict[str, tuple[str, str]],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Built]:
-    """The image of a ModelService whose status an operator would have written, pushed."""
+    """The image of a ModelService whose status is written as by an operator, pushed."""
     folder, (uri, graph) = tmp_path_factory.mktemp("image"), packages["Detection"]
     for definition in sorted((machine.ROOT / "manifests/crds").glob("*.pelagos.dev.yaml")):
         cluster.kubectl("apply", f"--filename={definition}")
@@ -66,7 +66,7 @@ def built(
     cluster.kubectl(*patch, f"--patch={status}")
     cluster.node.spawn("registry-of-models", [machine.program("registry"), "-port=5001"])
     cluster.wait(lambda: "serving on" in cluster.node.log("registry-of-models").read_text(), "the registry listens", 20)
-    # From where the builder is, the API server has another address.
+    # The builder reaches the API server at another address.
     inside = cluster.keys.write_kubeconfig(folder / "kubeconfig", servers.API, cluster.keys.token("admin"))
     done = cluster.node.run(
         *("env", f"DOCKER_HOST={servers.DOCKER}", f"KUBECONFIG={inside}", f"PELAGOS_HOME={folder}"),
@@ -116,7 +116,7 @@ def test_a_model_answers_as_a_restricted_pod(
 
 
 def asked(ask: Callable[[], urllib3.BaseHTTPResponse]) -> urllib3.BaseHTTPResponse:
-    """The first connection may be refused while kube-proxy follows."""
+    """The first connection may be refused while kube-proxy catches up."""
     for _ in range(20):
         try:
             return ask()

@@ -1,4 +1,4 @@
-"""The cluster is a real one: pods run, reach each other by name, are restricted, drained, and seen in the audit log."""
+"""The cluster is real: pods run, reach each other by name, are restricted, drained, and appear in the audit log."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def start_server(cluster: Cluster, namespace: str, **service: object) -> None:
 
 
 def run_python(cluster: Cluster, namespace: str, *arguments: str) -> str:
-    """Run Python in a pod to its end; returns what it printed."""
+    """Run Python in a pod until it ends; returns its output."""
     container = pods.container(cluster.images.base(), "python3", "-c", *arguments)
     cluster.apply(pods.pod("client", namespace, pods.spec(container)))
     cluster.wait(lambda: phase(cluster, namespace) in ("Succeeded", "Failed"), "the client ends", 60)

@@ -1,5 +1,7 @@
-"""Pipeline runs on a real node: the engine kubeflow, a fake server for its server outside of the cluster, and real pods of the
-trainer's image. What schedulers, kubelets and container engines do to pods reaches the operator as a truthful state."""
+"""Pipeline runs on a real node: the engine kubeflow, a fake server outside of the cluster, and real pods of the trainer's image.
+
+The operator gets a truthful state of whatever schedulers, kubelets and container engines do to pods.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ SECONDS = 240.0
 
 @dataclass
 class Pipelines:
-    """The engine and where its steps run. ``folder`` is the data volume, of this machine and of every pod."""
+    """The engine and where its steps run. ``folder`` is the data volume, on this machine and in every pod."""
 
     cluster: Cluster
     namespace: str
@@ -47,22 +49,22 @@ class Pipelines:
     folder: Path
 
     def controllable(self, **changes: Any) -> RunRequest:
-        """A run whose step waits for a file."""
+        """The request for a run whose step waits for a file."""
         return make_request(parameters={"folder": str(self.folder)}, **changes)
 
     async def begun(self) -> None:
-        """The step is at work."""
+        """Wait until the step is at work."""
         deadline = time.monotonic() + SECONDS
         while not (self.folder / "begun").exists():
             run = await self.engine.find(NAME)
             if run is None or run.state in FINISHED or time.monotonic() > deadline:
                 raise AssertionError(f"should begin, and is {run}\n{self.cluster.describe(self.namespace)}")
             await asyncio.sleep(0.2)
-        # Its pod may have begun before the server looked: one that goes then is made again, as one that never began.
+        # The pod may have begun before the server saw it: if it is deleted then, it is created again as one that never began.
         await self.reach(RunState.RUNNING)
 
     async def reach(self, *states: RunState, words: str = "") -> PipelineRun:
-        """Look until the run is in one of the states and says the words."""
+        """Poll until the run is in one of the states and its message contains the words."""
         deadline = time.monotonic() + SECONDS
         while True:
             run = await self.engine.find(NAME)
@@ -73,7 +75,7 @@ class Pipelines:
             await asyncio.sleep(0.3)
 
     def pods(self) -> list[dict[str, Any]]:
-        """Pods of steps, without those that prepare them."""
+        """Pods of steps, without drivers."""
         which = f"--selector=app.kubernetes.io/name={STEP}"
         said = self.cluster.kubectl("get", "pods", which, f"--namespace={self.namespace}", "--output=json")
         found: list[dict[str, Any]] = json.loads(said)["items"]
@@ -81,12 +83,12 @@ class Pipelines:
 
 
 def _connection(cluster: Cluster, namespace: str, folder: Path) -> Connection:
-    """With the rights of KFP's own controllers: pods of the namespace."""
+    """A connection with the rights of KFP's own controllers: pods of the namespace."""
     account = f"--serviceaccount={namespace}:default"
     cluster.kubectl(
         "create", "rolebinding", "steps", "--clusterrole=cluster-admin", account, f"--namespace={namespace}"
     )
-    # It asks about the rights of the steps' account, which is the same here.
+    # The server checks the rights of the steps' account, which is the same here.
     cluster.kubectl(
         "create", "clusterrolebinding", f"reviews-{namespace}", "--clusterrole=system:auth-delegator", account
     )
@@ -111,7 +113,7 @@ def _create_volumes(cluster: Cluster, namespace: str, folder: Path) -> None:
 async def pipelines(
     cluster: Cluster, namespace: str, trainer_image: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[Pipelines]:
-    """With the controllable flows; parametrize indirectly with False for the real ones."""
+    """Pipelines with the controllable flows; parametrize indirectly with False for the real ones."""
     compiled = COMPILED
     if getattr(request, "param", True):
         compiled = tmp_path / "compiled"
@@ -130,7 +132,7 @@ async def pipelines(
         objects=Mount("objects", str(objects)),
         tracking_secret="mlflow",
     )
-    # A pod goes when its processes have ended, for which they have the usual half a minute.
+    # A pod is deleted once its processes have ended, for which they have the usual half a minute.
     site = KubeflowConfig(compiled, pod_defaults, namespace=namespace, one_tenant=True, timeouts=Timeouts(end=60))
     rest = cluster.rest()
     engine = Kubeflow(KubeflowRest(server.url), site, objects=KubernetesObjects(rest))
@@ -141,7 +143,7 @@ async def pipelines(
 
 
 def _sized(request: RunRequest, *, time_limit: int = 0, **placement: Any) -> RunRequest:
-    # With what stands beside it in its pod a step asks for one core.
+    # With the other containers of its pod a step asks for one core.
     placed = Placement(millicores=900, millicores_limit=1000, **placement)
     resources = RunResources(cpu=1, time_limit=time_limit, placement=placed)
     return replace(request, resources=resources, tenant=Tenant(pipeline_service_account="default"))

@@ -1,7 +1,7 @@
-"""Queues of the real Kueue: quota by tenant and by resource, a cohort that is shared, priorities, and what they do to trainings.
+"""Queues of the real Kueue: quota by tenant and resource, a shared cohort, priorities, and their effects on trainings.
 
-The platform's queues and one tenant, marine-lab, are those of manifests/samples/gitops with figures of a small cluster; the
-other, `bay`, gets a copy of marine-lab's queue. The node offers GPUs that are only counted.
+The platform's queues and one tenant, marine-lab, are those of manifests/samples/gitops with quotas of a small cluster; the other,
+`bay`, gets a copy of marine-lab's queue. The node offers GPUs that are only counted.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from cluster.platform.site import SYSTEM, TENANT, TENANT_SETTINGS, Site, give_st
 from installations import dataset, training
 
 IN_ORDER = True
-"""One story, told by all tests of this module."""
+"""The tests of this module build on each other."""
 SAMPLES = Path(os.environ.get("PELAGOS_SAMPLES", machine.ROOT / ".pelagos/data/samples"))
 REPOSITORY = "samples/gitops/platform"
 LAB = "marine-lab"
 ROUTINE, URGENT = "pelagos-routine", "pelagos-urgent"
 CROPS = dataset("crops", "samples/phytoplankton-crops", "Classification", resources={"cpu": 1}, deletionPolicy="Delete")
 EPOCHS, ENDLESS = 40, 2000
-"""Of a training that is interrupted before its end, and of those that go on as long as the tests."""
+"""Epochs of a training that is interrupted before its end, and of trainings that outlast the tests."""
 GPUS = 2
-"""Of the node, and of the cohort: neither tenant has any of its own, so that both borrow."""
+"""GPUs of the node and of the cohort: neither tenant has any of its own, so both borrow."""
 
 
 def on_gpu(name: str, epochs: int, gpus: int = 1, **spec: Any) -> dict[str, Any]:
-    """A training that asks for GPUs. On two cores there is room for four steps: also for one that waits for no GPU."""
+    """A training that asks for GPUs. Two cores have room for four steps, so that trainings wait only for GPUs."""
     asked = {"cpu": "400m", "memory": "2Gi", "sharedMemory": "256Mi", "gpus": gpus}
     return training(name, "crops", "mobilenet_v3_small", epochs, resources=asked, deletionPolicy="Delete", **spec)
 
@@ -72,7 +72,7 @@ def make_lab(cluster: Cluster, folder: Path) -> None:
 
 
 def give_queue_to_bay(cluster: Cluster) -> None:
-    """A copy of the sample's, as one makes it for a further tenant."""
+    """A copy of the sample's queue, as for a further tenant."""
     text = (rendering.MANIFESTS / REPOSITORY / f"tenants/{LAB}/kueue/queue.yaml").read_text()
     queue, local = yaml.safe_load_all(text.replace(LAB, TENANT))
     for flavor in queue["spec"]["resourceGroups"][0]["flavors"]:
@@ -88,7 +88,7 @@ def bay(
     operator_image: str,
     trainer_image: str,
 ) -> Iterator[Site]:
-    """Pelagos and the platform's queues. The tenant is to use a queue, and has none yet."""
+    """Pelagos and the platform's queues. The tenant's settings name a queue that does not exist yet."""
     del kueue
     cluster, folder = platform.cluster, tmp_path_factory.mktemp("queues")
     for tenant in (TENANT, LAB):
@@ -116,7 +116,7 @@ def bay(
 
 @pytest.fixture(scope="module")
 def lab(bay: Site) -> Site:
-    """The sample's tenant, with a Dataset that is Ready."""
+    """The sample's tenant, with a Ready Dataset."""
     site = replace(bay, tenant=LAB)
     site.apply(CROPS)
     site.wait_ready("dataset", "crops", 300)
@@ -124,7 +124,7 @@ def lab(bay: Site) -> Site:
 
 
 def says(site: Site, name: str, reason: str, *words: str, kind: str = "trainingrun") -> Mapping[str, str]:
-    """Wait until Ready is not True for this reason, and its message has all ``words``."""
+    """Wait until Ready is not True with this reason, and its message contains all ``words``."""
 
     def told() -> Mapping[str, str] | None:
         ready = site.ready(kind, name)
@@ -146,7 +146,10 @@ def trains(site: Site, name: str) -> None:
 
 
 def was_preempted(site: Site, name: str, *words: str) -> None:
-    """Wait for the event, in which all ``words`` are. The pod has its half a minute to end, but for what a test can wait."""
+    """Wait for the event that contains all ``words``.
+
+    The pod has half a minute to end, in addition to the usual waiting time of a test.
+    """
 
     def told() -> bool:
         for pod in site.pods():
@@ -161,7 +164,7 @@ def was_preempted(site: Site, name: str, *words: str) -> None:
 
 
 def queued(site: Site, name: str) -> Mapping[str, Any]:
-    """What status says of the run's queue; waits for it."""
+    """Wait until status describes the run's queue; returns that part."""
     found: Mapping[str, Any] = site.wait(
         f"{name} says where it queues", lambda: site.get("trainingrun", name)["status"].get("queue"), 60
     )
@@ -169,7 +172,7 @@ def queued(site: Site, name: str) -> Mapping[str, Any]:
 
 
 def flavors(kueue: Kueue, site: Site, kind: str, name: str) -> set[str]:
-    """Whose quota the pods of a resource's run have, or had."""
+    """Flavors whose quota the pods of a resource's run use or used."""
     uid = site.get(kind, name)["metadata"]["uid"]
     pods = {pod["metadata"]["uid"] for pod in site.pods(f"pelagos.dev/uid={uid}")}
     return {

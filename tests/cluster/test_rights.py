@@ -1,4 +1,4 @@
-"""What the operator may do and what it did in all tests before this one are the same, by the audit log of the real cluster."""
+"""The operator's rights equal what it did in all tests before this one, by the audit log of the real cluster."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pelagos.api import meta
 USER = f"system:serviceaccount:{SYSTEM}:{OPERATOR}"
 KUEUE = "kueue.x-k8s.io"
 OVERLAYS = ("triton-only", "kserve")
-"""Those that the tests before this one installed."""
+"""The overlays that earlier tests installed."""
 OTHER_TENANTS = ("marine-lab", "shore")
-"""Of the sample repository and of the chart, with the same binding. What is done in them is done in a tenant."""
+"""Tenants of the sample repository and of the chart, with the same binding. All requests in them count as a tenant's."""
 
 
 def in_one_tenant(acts: Iterable[audit_rbac.Act]) -> frozenset[audit_rbac.Act]:
@@ -26,7 +26,7 @@ def in_one_tenant(acts: Iterable[audit_rbac.Act]) -> frozenset[audit_rbac.Act]:
 
 
 def is_for_trials(grant: audit_rbac.Grant) -> bool:
-    """Nobody tries a model in these tests: that all of this is used is seen in tests/manifests/test_rights."""
+    """Rights that only trials need. No test here tries a model: tests/manifests/test_rights shows that all of them are used."""
     is_child = grant.resource == "modelservices" and grant.verb in {"create", "delete"}
     return grant.group == meta.GROUP and (is_child or grant.resource.partition("/")[0] == "trials")
 
@@ -42,10 +42,10 @@ def test_what_is_granted_is_what_was_used(cluster: Cluster) -> None:
     installed = [rendering.kustomize(rendering.MANIFESTS / "overlays" / name) for name in OVERLAYS]
     given = set().union(*(audit_rbac.grants([*bodies, *bound], USER) for bodies in installed))
 
-    # Of Kueue the operator asks only where a queue is named, and there is Kueue.
+    # The operator reads Kueue's objects only where a queue is named and Kueue is installed.
     queued = any(act.group == KUEUE for act in seen.done)
     given = {grant for grant in given if not grant.group.endswith(KUEUE) or queued}
     given = {grant for grant in given if not is_for_trials(grant) or any(grant.covers(act) for act in seen.done)}
-    # While it is being removed, the operator may outlive its roles by a moment: refused then is what is granted otherwise.
+    # While it is uninstalled, the operator may briefly outlive its roles: requests refused then are granted otherwise.
     refused = frozenset(act for act in seen.forbidden if not any(grant.covers(act) for grant in given))
     assert audit_rbac.problems(audit_rbac.Trace(seen.done, refused), given) == []

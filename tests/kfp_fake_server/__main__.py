@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(
         prog="kfp_fake_server", description="A fake server for a Kubeflow Pipelines server."
     )
@@ -42,7 +42,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def backend(chosen: argparse.Namespace) -> Backend:
-    """What runs the steps."""
+    """The backend that runs the steps."""
     if chosen.backend == "processes":
         return Processes(chosen.folder or Path(tempfile.mkdtemp(prefix="kfp-fake-server-")), chosen.python)
     there = Connection(chosen.server, chosen.token_file, chosen.ca_file) if chosen.server else Connection.in_cluster()
@@ -51,7 +51,7 @@ def backend(chosen: argparse.Namespace) -> Backend:
 
 
 async def serve(chosen: argparse.Namespace) -> None:
-    """Until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT."""
     fake_server = FakeServer(backend(chosen), multi_user=chosen.multi_user)
     fake_server.faults.tokens = chosen.token
     stopped = asyncio.Event()

@@ -1,4 +1,4 @@
-"""What runs steps: the protocol between runs and the places where their containers really run."""
+"""The protocol between runs and backends, the places where the containers of steps really run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from kfp_fake_server.store import Task
 
 Tell = Callable[[str, str], None]
-"""Told of a phase of the pod (Pending, Running) and what its Workflow says of it, whenever they may have changed."""
+"""Called with a pod's phase (Pending, Running) and the Workflow's message about it, whenever they may have changed."""
 
 
 @dataclass(frozen=True)
 class Pod:
-    """Which step of which run, and where."""
+    """Identifies a step of a run, and the pod that runs it."""
 
     name: str
     run: str
@@ -25,9 +25,9 @@ class Pod:
     step: Step
     task: Task
     workflow: Callable[[], dict[str, Any]]
-    """The run's Workflow as it is now."""
+    """Returns the run's current Workflow."""
     is_driver: bool = False
-    """Whether it only prepares the step."""
+    """Whether it is a driver, which only prepares the step."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Backend(Protocol):
     """Runs one step at a time per run."""
 
     async def execute(self, pod: Pod, tell: Tell) -> Outcome:
-        """Run the step to its end; when cancelled, end it and all that belongs to it first."""
+        """Run the step until it ends; when canceled, first end it and everything that belongs to it."""
 
     async def show(self, run: str) -> None:
-        """The run ended: whoever reads its Workflow sees that."""
+        """Called when the run has ended, so that readers of its Workflow see that."""
 
     async def forget(self, run: str) -> None:
-        """Remove what is left of a run."""
+        """Remove everything that is left of a run."""
 
     async def close(self) -> None:
         """Release connections."""

@@ -1,6 +1,6 @@
-"""The backend of tests about runs rather than steps: a test says how each step goes on.
+"""The backend of tests about runs rather than steps: the test decides how each step continues.
 
-It keeps pods and Workflows as an API server would show them; what a node would write into a pod's status, the test writes.
+It keeps pods and Workflows as an API server would show them; the test writes what a node would write into a pod's status.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Struct = dict[str, Any]
 
 
 class ByHand:
-    """Steps wait until a test ends them; what prepares one is done at once. ``slow_end``: seconds that a step needs to end."""
+    """Steps wait until a test ends them; drivers end at once. ``slow_end``: seconds that a canceled step needs to end."""
 
     def __init__(self) -> None:
         self.pods: list[Pod] = []
-        """Every step that ever began."""
+        """Pods of every step that ever began."""
         self.alive: dict[str, tuple[Pod, Tell, asyncio.Future[Outcome]]] = {}
-        """The present step of each run."""
+        """The current step of each run."""
         self.slow_end = 0.0
         self.bodies: dict[str, Struct] = {}
         """Pods as the API server shows them, by name."""
@@ -35,7 +35,7 @@ class ByHand:
         """Workflows, by run."""
 
     async def execute(self, pod: Pod, tell: Tell) -> Outcome:
-        """As in the protocol."""
+        """See the protocol."""
         self.workflows[pod.run] = pod.workflow
         phase = "Succeeded" if pod.is_driver else "Pending"
         self.bodies[pod.name] = pods.render(pod, pod.namespace or "kubeflow", "argoexec") | {"status": {"phase": phase}}
@@ -54,45 +54,45 @@ class ByHand:
             self.alive.pop(pod.run, None)
 
     async def show(self, run: str) -> None:
-        """Workflows are rendered when somebody looks."""
+        """Nothing to do: Workflows are rendered when they are read."""
 
     async def forget(self, run: str) -> None:
-        """Nothing is left."""
+        """Forget the run's Workflow and pods."""
         self.workflows.pop(run, None)
         self.bodies = {name: body for name, body in self.bodies.items() if body["metadata"]["labels"][RUN_LABEL] != run}
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """Nothing to do: no connection is open."""
 
     def body(self, run: str) -> Struct:
-        """The pod of the present step of a run."""
+        """The pod of the run's current step."""
         return self.bodies[self.alive[run][0].name]
 
     def become(self, run: str, **status: Any) -> None:
-        """A node, or the scheduler, writes into the status of the step's pod."""
+        """Change the status of the step's pod, as a node or the scheduler does."""
         self.body(run)["status"] |= status
 
     def begin(self, run: str) -> None:
-        """The step's pod runs."""
+        """Let the step's pod run."""
         self.become(run, phase="Running", containerStatuses=[_main(running={})])
         self.alive[run][1]("Running", "")
 
     def tell(self, run: str, phase: str, message: str = "") -> None:
-        """Argo notes a phase of the step's pod, and what it says of that."""
+        """Have Argo record a phase of the step's pod with a message."""
         self.alive[run][1](phase, message)
 
     def finish(self, run: str, message: str = "", *, said: str = "") -> None:
-        """The step ends; with a message as a container leaves it, in failure. ``said`` is what Argo notes of that."""
+        """End the step; with the message that a container leaves, as a failure. ``said`` is what Argo records of it."""
         state = {"reason": "Error", "exitCode": 1, "message": message} if message else {"exitCode": 0}
         self.end(run, said or ("Error (exit code 1)" if message else ""), containerStatuses=[_main(terminated=state)])
 
     def end(self, run: str, said: str = "", **status: Any) -> None:
-        """The step ends with this status of its pod; in failure when Argo says anything of it."""
+        """End the step with this status of its pod; as a failure if Argo records a message."""
         self.become(run, phase="Failed" if said else "Succeeded", **status)
         self.alive[run][2].set_result(Outcome(succeeded=not said, message=said))
 
     def lose(self, run: str) -> None:
-        """The step's pod is gone from one moment to the next, and nobody is told."""
+        """Let the step's pod vanish at once, without any event."""
         del self.bodies[self.alive[run][0].name]
 
 

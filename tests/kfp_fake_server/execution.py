@@ -1,6 +1,6 @@
-"""What becomes of runs: the part of the server that Argo's controller and the persistence agent are in a real one.
+"""Executes runs: does what Argo's controller and the persistence agent do for a real server.
 
-Why a step failed, and what it waits for, stands in the run's Workflow and in its pod; clients of the server are not told.
+Why a step failed, and what it waits for, is in the run's Workflow and in its pod; clients of the server do not see it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Execution:
-    """Runs what it is given. Of a pipeline named in ``capacity`` so many runs go on at once; others wait for their turn."""
+    """Executes submitted runs. Of a pipeline in ``capacity`` at most so many runs execute at once; others wait for their turn."""
 
     def __init__(self, backend: Backend, faults: Faults, capacity: Mapping[str, int] | None = None) -> None:
         self._backend = backend
@@ -31,15 +31,15 @@ class Execution:
         self._waiting: list[Run] = []
         self._going: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self.begun: list[str] = []
-        """Names of runs whose first step began, as often as that happened."""
+        """Names of runs, once for each time that their first step began."""
 
     def submit(self, run: Run) -> None:
-        """Run it when there is room."""
+        """Execute the run as soon as there is capacity."""
         self._waiting.append(run)
         self._admit()
 
     async def retry(self, run: Run) -> None:
-        """Let a run that has failed go on; what has succeeded is not done again."""
+        """Continue a failed run; steps that succeeded are not repeated."""
         await self._backend.forget(run.identifier)
         run.tasks = [task for task in run.tasks if task.state == "SUCCEEDED" and task.name != "root-driver"]
         run.finished_at = NEVER
@@ -47,7 +47,7 @@ class Execution:
         self.submit(run)
 
     def end(self, run: Run) -> None:
-        """Ask for an end; it comes later."""
+        """Ask the run to end, and return before it has."""
         run.become("CANCELING")
         if run in self._waiting:
             self._waiting.remove(run)
@@ -67,7 +67,7 @@ class Execution:
         await self._backend.forget(run.identifier)
 
     def freeze(self, run: Run) -> None:
-        """From now on clients see the run as it is now."""
+        """From now on, clients see the run as it is now."""
         run.shown = copy.deepcopy(run.document())
 
     async def close(self) -> None:
@@ -103,7 +103,7 @@ class Execution:
             self._admit()
 
     async def _run_steps(self, run: Run) -> str:
-        """Why the run failed; "" when it did not."""
+        """Run all steps; returns why the run failed, "" if it did not."""
         run.workflow = workflows.name(run)
         run.become("RUNNING")
         resolved = steps.resolve(run.struct, run.parameters)
@@ -136,7 +136,7 @@ class Execution:
         return f"child '{group.node}' failed" if failure else ""
 
     async def _execute(self, run: Run, step: steps.Step, task: Task) -> str:
-        """Run a pod to its end. What the groups around it say when it fails; "" when it does not."""
+        """Run a pod until it ends; returns the message of the groups around it if it fails, "" if not."""
         task.pod = workflows.pod_name(run, task)
         outcome = await self._await(run, step, task)
         task.become("SUCCEEDED" if outcome.succeeded else "FAILED", outcome.message)

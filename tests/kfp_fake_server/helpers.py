@@ -1,7 +1,7 @@
-"""What a real server puts into the pods of a run beside the step: a pod that prepares each step, and containers around its own.
+"""What a real server adds to the pods of a run: a driver pod that prepares each step, and containers around the step's own.
 
-As Kubeflow Pipelines 2.17 with Argo Workflows 4.0 has them: ``init`` and ``kfp-launcher`` copy programs, ``main`` has the step as
-a child of Argo's emissary, ``wait`` tells how it ended. Here they do nothing but begin, wait and end in the same order.
+As in Kubeflow Pipelines 2.17 with Argo Workflows 4.0: ``init`` and ``kfp-launcher`` copy programs, ``main`` runs the step as a
+child of Argo's emissary, ``wait`` reports how it ended. Here they only begin, wait and end in the same order.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 Struct = dict[str, Any]
 
 REQUESTS = {"cpu": "100m", "memory": "256Mi"}
-"""What those beside ``main`` ask for, each; those before it end first, so that the pod asks for so much more than the step."""
+"""Requests of each container beside ``main``; init containers end first, so the pod requests this much more than the step."""
 DRIVER = {"cpu": "100m", "memory": "64Mi"}
-"""What a driver itself asks for."""
+"""Requests of a driver."""
 MAIN = "main"
 _ARGO = {"name": "var-run-argo", "mountPath": "/var/run/argo"}
 _LAUNCHER = {"name": "kfp-launcher", "mountPath": "/kfp-launcher"}
@@ -34,11 +34,11 @@ _SECURITY = {
     "runAsUser": 8737,
     "seccompProfile": {"type": "RuntimeDefault"},
 }
-"""User 8737 is that of Argo's images."""
+"""User 8737 is the one in Argo's images."""
 
 
 def surround(spec: Struct, image: str) -> Struct:
-    """The spec of a pod, whose only container is ``main``, with the others; ``image`` is theirs."""
+    """The spec of a pod whose only container is ``main``, with the other containers added; ``image`` is theirs."""
     (main,) = spec["containers"]
     wrapped = {
         "command": ["/bin/sh", "-c", _EMISSARY, "emissary"],
@@ -55,7 +55,7 @@ def surround(spec: Struct, image: str) -> Struct:
 
 
 def driver(image: str, account: str) -> Struct:
-    """The spec of a pod that prepares a step."""
+    """The spec of a driver pod."""
     main = _container(MAIN, "true", image) | {"resources": {"requests": DRIVER}}
     spec = {"containers": [main | {"volumeMounts": []}], "volumes": [], "restartPolicy": "Never"}
     return surround(spec | {"serviceAccountName": account}, image)

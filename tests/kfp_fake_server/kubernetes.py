@@ -1,4 +1,4 @@
-"""The backend on a cluster: a step is a pod. The one part of the fake server that talks to a Kubernetes API."""
+"""The backend on a cluster: a step is a pod. Only this module of the fake server talks to a Kubernetes API."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ RIGHTS = (
     {"group": "argoproj.io", "verb": "create", "resource": "workflowtaskresults"},
     {"group": "argoproj.io", "verb": "patch", "resource": "workflowtaskresults"},
 )
-"""What a real server's launcher and executor, which are in the pod of every step, do with the step's service account."""
+"""Rights that a real server's launcher and executor, which are in the pod of every step, need of the step's service account."""
 WORKFLOWS = "/apis/argoproj.io/v1alpha1/namespaces/{}/workflows"
 _REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _PASSING = ("connect: connection refused", "i/o timeout", "TLS handshake timeout", "connection reset by peer")
-"""Words of a cluster that cannot ask one of its webhooks, where Argo asks again."""
+"""Messages of a cluster that cannot reach one of its webhooks, after which Argo tries again."""
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 @dataclass(frozen=True)
 class Connection:
-    """A Kubernetes API. The token's file is read at every request."""
+    """A Kubernetes API. The token file is read for every request."""
 
     server: str
     token_file: Path | None = None
@@ -47,12 +47,12 @@ class Connection:
 
     @classmethod
     def in_cluster(cls) -> Connection:
-        """That of the pod which this runs in."""
+        """The connection of the pod that this process runs in."""
         host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
         return cls(f"https://{host}:{port}", _ACCOUNT / "token", _ACCOUNT / "ca.crt")
 
     def headers(self) -> dict[str, str]:
-        """Of every request."""
+        """The headers of every request."""
         return {"Authorization": f"Bearer {self.token_file.read_text().strip()}"} if self.token_file else {}
 
     def tls(self) -> ssl.SSLContext | bool:
@@ -61,10 +61,10 @@ class Connection:
 
 
 class Kubernetes:
-    """Pods of runs without a namespace are made in ``namespace``. Pods that ended are kept until their run is forgotten.
+    """Pods of runs without a namespace are created in ``namespace``. Pods that ended are kept until their run is forgotten.
 
-    ``extra`` is added to every pod of a step, see `pods.extend`. ``helpers_image`` has a shell, and runs what a real server has
-    beside steps; none: they are alone, which is quicker.
+    ``extra`` is added to every pod of a step, see `pods.extend`. ``helpers_image`` has a shell and runs the containers that a
+    real server adds; without it, steps run alone, which is quicker.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Kubernetes:
         self._published: dict[str, Struct] = {}
 
     async def execute(self, pod: Pod, tell: Tell) -> Outcome:
-        """As in the protocol."""
+        """See the protocol."""
         if pod.is_driver and not self._helpers_image:
             return Outcome(succeeded=True)
         namespace = pod.namespace or self._namespace
@@ -101,11 +101,11 @@ class Kubernetes:
             raise
 
     async def show(self, run: str) -> None:
-        """As in the protocol."""
+        """Write the run's final Workflow."""
         await self._publish(run)
 
     async def forget(self, run: str) -> None:
-        """Delete its pods and its Workflow."""
+        """Delete the run's pods and its Workflow."""
         namespace = self._places.pop(run, None)
         self._workflows.pop(run, None)
         self._published.pop(run, None)
@@ -116,13 +116,13 @@ class Kubernetes:
                 await self._ask("DELETE", f"{WORKFLOWS.format(namespace)}{query}")
 
     async def _publish(self, run: str) -> None:
-        """Write its Workflow where the cluster has such objects; one that somebody deleted stays away."""
+        """Write the run's Workflow if the cluster has such objects; one that somebody deleted is not created again."""
         if run not in self._workflows:
             return
         root = WORKFLOWS.format(self._places[run])
         if self._has_workflows is None:
             status, _ = await self._ask("GET", root)
-            # A kind that has just been defined is answered with 429 for a moment.
+            # A kind that was just defined is briefly answered with 429.
             self._has_workflows = {200: True, 403: False, 404: False}.get(status)
         if not self._has_workflows:
             return
@@ -136,13 +136,13 @@ class Kubernetes:
         self._published[run] = document
 
     async def close(self) -> None:
-        """Close connections; pods go on."""
+        """Close connections; pods keep running."""
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     async def _lacking(self, namespace: str, account: str) -> str:
-        """Which right the service account lacks, in the words of a step that fails for it; "" for none."""
+        """The right that the service account lacks, as the error message of a step that fails for it; "" if none."""
         user = f"system:serviceaccount:{namespace}:{account}"
         groups = ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]
         for right in RIGHTS:
@@ -154,7 +154,7 @@ class Kubernetes:
         return ""
 
     async def _create(self, pod: Pod, namespace: str, tell: Tell) -> Outcome | None:
-        """As Argo does, try again for as long as the refusal may pass; give up for any other."""
+        """As Argo does, try again while the refusal may be temporary; fail for any other."""
         manifest = pods.render(pod, namespace, self._helpers_image)
         manifest = manifest if pod.is_driver else pods.extend(manifest, self._extra)
         while True:
@@ -170,7 +170,7 @@ class Kubernetes:
             return Outcome(succeeded=False, message=message)
 
     async def _follow(self, pod: Pod, namespace: str, tell: Tell) -> Outcome | None:
-        """Until the step has ended. None: its pod is gone before it ran, and Argo makes it again."""
+        """Watch the pod until the step has ended. None: the pod was deleted before it ran, and Argo creates it again."""
         judgement: Outcome | tuple[str, str] = ("Pending", "")
         while True:
             status, body = await self._ask("GET", f"/api/v1/namespaces/{namespace}/pods/{pod.name}")
@@ -179,7 +179,7 @@ class Kubernetes:
                 return None if is_pending else Outcome(succeeded=False, message="pod deleted")
             if status == 200:
                 judgement = pods.judge(body.get("status", {}))
-                # A pod that is being deleted fails before it is gone.
+                # A pod that is being deleted fails before it disappears.
                 if isinstance(judgement, tuple):
                     tell(*judgement)
                 elif judgement.succeeded or "deletionTimestamp" not in body["metadata"]:
@@ -191,7 +191,7 @@ class Kubernetes:
         path = f"/api/v1/namespaces/{namespace}/pods/{name}"
         while True:
             status, body = await self._ask("DELETE", path)
-            # A pod that no node has taken is gone at once; another is gone when its node says so.
+            # A pod without a node disappears at once; any other only when its node confirms.
             if status == 404 or not body.get("metadata", {}).get("deletionTimestamp"):
                 return
             await asyncio.sleep(POLL_SECONDS)
@@ -204,11 +204,11 @@ class Kubernetes:
             self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=30))
         url, headers = self._connection.server + path, self._connection.headers() | {"Content-Type": content}
         async with self._session.request(method, url, json=body, headers=headers) as answer:
-            # A path that is not served is answered in words.
+            # A path that is not served is answered in plain text.
             return answer.status, await answer.json() if "json" in answer.content_type else {}
 
 
 def _may_pass(status: int, message: str) -> bool:
-    """Whether Argo takes a refused pod for one that may be taken later (its util/errors)."""
+    """Whether Argo expects that a refused pod may be accepted later (its util/errors)."""
     quota = status == 403 and "exceeded quota" in message
     return quota or status in {429, 503, 504} or any(words in message for words in _PASSING)

@@ -1,4 +1,4 @@
-"""A step as a pod, and what the state of a pod says about its step. Pure; the pod is what KFP's driver makes of the same step."""
+"""A step as a pod, and what a pod's state says about its step. Pure; the pod equals what KFP's driver creates for the step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Struct = dict[str, Any]
 
 
 def render(pod: Pod, namespace: str, helpers_image: str = "") -> Struct:
-    """The manifest. ``helpers_image`` is that of what a real server has beside the step; none: the step is alone."""
+    """The pod's manifest. ``helpers_image`` is the image of the containers that a real server adds; none: the step is alone."""
     if pod.is_driver:
         return _pod(pod, namespace, helpers.driver(helpers_image, pod.service_account), {})
     spec = helpers.surround(_step(pod), helpers_image) if helpers_image else _step(pod)
@@ -74,7 +74,7 @@ def _step(pod: Pod) -> Struct:
 
 
 def extend(manifest: Struct, extra: Struct) -> Struct:
-    """The manifest with further ``env``, ``volumes`` and ``volumeMounts``: what a test's image needs from its node."""
+    """Add ``env``, ``volumes`` and ``volumeMounts`` to the manifest: what a test's image needs from its node."""
     spec = manifest["spec"]
     container = spec["containers"][0]
     container["env"] = [*container["env"], *extra.get("env", [])]
@@ -84,7 +84,7 @@ def extend(manifest: Struct, extra: Struct) -> Struct:
 
 
 def judge(status: Struct) -> Outcome | tuple[str, str]:
-    """How a pod's step ended; for one that goes on, its state and what keeps it."""
+    """How a pod's step ended; if it has not, its phase and what holds it up."""
     phase = status.get("phase", "Pending")
     if phase == "Succeeded":
         return Outcome(succeeded=True)
@@ -116,7 +116,7 @@ def _obstacle(status: Struct) -> str:
 
 
 def _volumes(config: Struct) -> list[tuple[Struct, Struct]]:
-    """Volumes with their mounts."""
+    """Volumes, each with its mount."""
     volumes: list[tuple[Struct, Struct]] = []
     for claimed in config.get("pvcMount", []):
         claim = claimed.get("pvcNameParameter", {}).get("runtimeValue", {}).get("constant") or claimed["constant"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Processes:
-    """Logs are in ``folder``, one per pod. ``python`` is what steps call python3. ``environment`` is added to every step's."""
+    """Logs are in ``folder``, one per pod. ``python`` replaces python3 in steps. ``environment`` is added to every step's."""
 
     def __init__(self, folder: Path, python: Path, environment: Mapping[str, str] | None = None) -> None:
         self._folder = folder
@@ -25,7 +25,7 @@ class Processes:
         self.alive: dict[str, int] = {}
         """Process groups by run."""
         self.workflows: dict[str, Callable[[], dict[str, Any]]] = {}
-        """Workflows by run. Of pods there are none: they say what processes said at last."""
+        """Workflows by run. Pods do not exist here: Workflows contain the last output of processes."""
         self.bodies: dict[str, dict[str, Any]] = {}
         folder.mkdir(parents=True, exist_ok=True)
 

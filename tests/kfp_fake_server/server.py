@@ -1,4 +1,4 @@
-"""The server itself: requests come in, are checked, meet the faults that are switched on, and are answered."""
+"""The server itself: receives requests, checks them, applies the faults that are switched on, and answers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CODES = {400: 3, 401: 16, 403: 7, 404: 5, 409: 6, 500: 13, 503: 14}
 
 
 class FakeServer:
-    """A server with its store and its runs. ``multi_user``: every run has a namespace; else none may be named."""
+    """A server with its store and its runs. ``multi_user``: every run has a namespace; otherwise none may be named."""
 
     def __init__(
         self, backend: Backend, *, multi_user: bool = False, capacity: Mapping[str, int] | None = None
@@ -37,7 +37,7 @@ class FakeServer:
         self.execution = Execution(backend, self.faults, capacity)
         self.multi_user = multi_user
         self.requests: list[str] = []
-        """Operations that were asked for."""
+        """Operations that were requested, in order."""
         self.violations: list[str] = []
         """Requests and replies that the published client does not know."""
         self.url = ""
@@ -75,13 +75,13 @@ class FakeServer:
         return self.url
 
     async def stop(self) -> None:
-        """End all runs, and listen no more."""
+        """End all runs, and stop listening."""
         await self.execution.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
     async def _switch(self, request: web.Request) -> web.Response:
-        """GET tells the faults; PUT turns those on or off that it names."""
+        """GET returns the faults; PUT sets those that it names."""
         if request.method == "PUT":
             for name, value in (await request.json()).items():
                 if not hasattr(self.faults, name):
@@ -125,7 +125,7 @@ class FakeServer:
         return web.Response(text=text, status=status, content_type="application/json")
 
     def _refuse(self, request: web.Request) -> web.Response | None:
-        """What keeps a request from being looked at."""
+        """The answer of a fault that applies before the request is looked at; None without one."""
         faults = self.faults
         if faults.login_page:
             return web.Response(text="<html><body>Please log in</body></html>", content_type="text/html")
@@ -183,7 +183,7 @@ class FakeServer:
         return {}
 
     async def _archive_experiment(self, operation: Operation, _query: Mapping[str, str], _body: Any) -> Struct:
-        """Its runs are archived with it, and go on."""
+        """Archive the experiment with its runs, which continue."""
         experiment = self._experiment(operation.path["experiment_id"])
         experiment.storage_state = "ARCHIVED"
         for run in self.store.runs.values():
@@ -192,7 +192,7 @@ class FakeServer:
         return {}
 
     async def _unarchive_experiment(self, operation: Operation, _query: Mapping[str, str], _body: Any) -> Struct:
-        """Its runs stay archived."""
+        """Restore the experiment; its runs stay archived."""
         self._experiment(operation.path["experiment_id"]).storage_state = "AVAILABLE"
         return {}
 
@@ -268,7 +268,7 @@ class FakeServer:
         return {}
 
     async def _retry_run(self, operation: Operation, _query: Mapping[str, str], _body: Any) -> Struct:
-        """What the button "Retry" of its page asks for: the same run goes on from the step that failed."""
+        """What the button "Retry" of the real server's page requests: the same run continues from the step that failed."""
         run = self._run(operation)
         if run.state not in {"FAILED", "CANCELED"}:
             raise RequestError(400, f"Failed precondition: the run {run.identifier} is in state {run.state}")
@@ -276,7 +276,7 @@ class FakeServer:
         return {}
 
     async def expire(self) -> None:
-        """Forget runs that are over, with what is left of them, as servers do with old records."""
+        """Forget runs that have ended, with all that is left of them, as servers do with old records."""
         for run in list(self.store.runs.values()):
             if run.state in OVER:
                 await self.execution.forget(run)

@@ -1,4 +1,4 @@
-"""From a submitted pipeline to the steps that have to be run, in order. Straight lines of containers with parameters only."""
+"""Turns a submitted pipeline into the steps to run, in order. Only linear chains of containers with parameters."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def names(struct: Struct) -> list[str]:
 
 
 def resolve(struct: Struct, parameters: Mapping[str, Any], output_file: str = OUTPUT_FILE) -> list[Step]:
-    """The steps with their commands filled in. Raises ValueError or KeyError in words for whoever submitted them."""
+    """The steps with their commands filled in. Raises ValueError or KeyError with a message for the submitter."""
     spec = _spec(struct)
     given = _parameters(spec, parameters)
     return [_step(struct, name, spec["root"]["dag"]["tasks"][name], given, output_file) for name in names(struct)]

@@ -1,4 +1,4 @@
-"""What the server knows: experiments and runs, in memory, and how they look to clients."""
+"""The server's state: experiments and runs, in memory, and their form for clients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Struct = dict[str, Any]
 Listed = TypeVar("Listed")
 
 NEVER = "1970-01-01T00:00:00Z"
-"""How the server writes a time that is not known yet."""
+"""How the server writes a time that is not set."""
 OVER = frozenset({"SUCCEEDED", "SKIPPED", "FAILED", "CANCELED"})
 _OPERATIONS = ("", "EQUALS", "NOT_EQUALS", "GREATER_THAN", "", "GREATER_THAN_EQUALS", "LESS_THAN", "LESS_THAN_EQUALS")
 _OPERATION_NUMBERS = dict(enumerate((*_OPERATIONS, "IN", "IS_SUBSTRING")))
@@ -33,7 +33,7 @@ _FILTERED = {
 
 
 class RequestError(Exception):
-    """An answer other than success; ``code`` is the status of HTTP."""
+    """An answer other than success; ``code`` is the HTTP status."""
 
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
@@ -41,13 +41,13 @@ class RequestError(Exception):
 
 
 def now() -> str:
-    """The server counts seconds."""
+    """The time now, in whole seconds as the server writes it."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 @dataclass
 class Experiment:
-    """Runs that belong together; the name is unique within a namespace."""
+    """A group of runs; its name is unique within a namespace."""
 
     name: str
     namespace: str
@@ -57,7 +57,7 @@ class Experiment:
     storage_state: str = "AVAILABLE"
 
     def document(self) -> Struct:
-        """As clients see it."""
+        """The experiment as clients see it."""
         return _without_empty(
             {
                 "experiment_id": self.identifier,
@@ -72,18 +72,18 @@ class Experiment:
 
 @dataclass
 class Task:
-    """A node of a run's graph. Clients are told neither its message nor its pod: those are in the Workflow alone."""
+    """A node of a run's graph. Clients see neither its message nor its pod: those are in the Workflow alone."""
 
     name: str
     identifier: str = field(default_factory=lambda: str(uuid.uuid4()))
     node: str = ""
-    """Its id in the Workflow, by which its parent knows it."""
+    """Its id in the Workflow, by which its parent refers to it."""
     path: str = ""
     """Its name in the Workflow, such as ``workflow.root.train.executor``."""
     pod: str = ""
     """The name of its pod; "" for groups."""
     phase: str = "Pending"
-    """Of its pod, as Argo has it: what waits is RUNNING for clients, and Pending there."""
+    """The phase of its pod in Argo: a waiting pod is RUNNING for clients, and Pending here."""
     state: str = "PENDING"
     created_at: str = field(default_factory=now)
     started_at: str = NEVER
@@ -93,7 +93,7 @@ class Task:
     history: list[Struct] = field(default_factory=list)
 
     def become(self, state: str, message: str = "") -> None:
-        """Change state and message; a change is kept in the history."""
+        """Change state and message; a change of state is kept in the history."""
         self.message = message
         if state == self.state and self.history:
             return
@@ -106,7 +106,7 @@ class Task:
         self.history.append(_status(state))
 
     def document(self, run: str) -> Struct:
-        """As clients see it."""
+        """The task as clients see it."""
         return _without_empty(
             {
                 "run_id": run,
@@ -124,7 +124,7 @@ class Task:
 
 @dataclass
 class Run:
-    """A run as it really is; ``shown`` is how clients see it while the agent that reports it is away."""
+    """A run as it really is; ``shown`` is what clients see while the agent that reports it is away."""
 
     name: str
     description: str
@@ -139,13 +139,13 @@ class Run:
     storage_state: str = "AVAILABLE"
     message: str = ""
     workflow: str = ""
-    """Name of its Workflow; "" before there is one."""
+    """Name of its Workflow; "" before it exists."""
     tasks: list[Task] = field(default_factory=list)
     history: list[Struct] = field(default_factory=lambda: [_status("PENDING")])
     shown: Struct | None = None
 
     def become(self, state: str, message: str = "") -> None:
-        """Change state; the server forgets to write CANCELING into the history."""
+        """Change state; like the real server, CANCELING is never written to the history."""
         self.state, self.message = state, message
         if state in OVER:
             self.finished_at = now()
@@ -153,7 +153,7 @@ class Run:
             self.history.append(_status(state))
 
     def document(self) -> Struct:
-        """As clients see it."""
+        """The run as clients see it."""
         return self.shown or _without_empty(
             {
                 "experiment_id": self.experiment.identifier,
@@ -174,7 +174,7 @@ class Run:
         )
 
     def _tasks(self) -> list[Struct]:
-        """In no order; and what has children or a pod stands there twice, the second time as its first try."""
+        """The run's tasks in no order. Those with children or a pod appear twice, the second time as their first attempt."""
         found = []
         for task in self.tasks:
             told = task.document(self.identifier)
@@ -186,13 +186,13 @@ class Run:
 
 @dataclass
 class Store:
-    """Everything, in the order of creation."""
+    """All experiments and runs, in the order of creation."""
 
     experiments: dict[str, Experiment] = field(default_factory=dict)
     runs: dict[str, Run] = field(default_factory=dict)
 
     def add_experiment(self, body: Mapping[str, str]) -> Experiment:
-        """Raises RequestError for a name that is taken, or none."""
+        """Add an experiment. Raises RequestError for a name that is taken or missing."""
         name, namespace = body.get("display_name", ""), body.get("namespace", "")
         if not name:
             raise RequestError(400, "Experiment name is empty. Please specify a valid experiment name.")
@@ -205,20 +205,20 @@ class Store:
         return experiment
 
     def experiment(self, identifier: str) -> Experiment:
-        """Raises RequestError."""
+        """The experiment with this id. Raises RequestError if there is none."""
         if identifier not in self.experiments:
             raise RequestError(404, f"ResourceNotFoundError: Experiment {identifier} not found.")
         return self.experiments[identifier]
 
     def run(self, identifier: str) -> Run:
-        """Raises RequestError."""
+        """The run with this id. Raises RequestError if there is none."""
         if identifier not in self.runs:
             raise RequestError(404, f"ResourceNotFoundError: Run {identifier} not found.")
         return self.runs[identifier]
 
 
 def page(items: Sequence[Listed], query: Mapping[str, str], document: Callable[[Listed], Struct], key: str) -> Struct:
-    """One page of what a filter leaves."""
+    """One page of the items that match the filter."""
     documents = [shown for shown in map(document, items) if _matches(shown, query.get("filter", ""))]
     field_name, _, direction = query.get("sort_by", "created_at").partition(" ")
     field_name = _KEYS.get(field_name, field_name)
@@ -273,5 +273,5 @@ def _status(state: str) -> Struct:
 
 
 def _without_empty(document: Mapping[str, Any]) -> Struct:
-    """Neither does the server write what is empty."""
+    """Leave out empty fields, as the server does."""
     return {key: value for key, value in document.items() if value not in (None, "", [])}

@@ -1,4 +1,4 @@
-"""The kind Workflow as Argo's minimal definition has it: any content. For API servers that Argo is not installed on."""
+"""The kind Workflow as in Argo's minimal definition: any content. For API servers without Argo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run as Argo has it: the Workflow that a real server makes of it, and the names that pods have there. Pure."""
+"""A run as Argo has it: the Workflow that a real server creates for it, and the names of its pods. Pure."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TERMINATED = "workflow shutdown with strategy:  Terminate"
 
 
 def name(run: Run) -> str:
-    """Of its Workflow."""
+    """The name of the run's Workflow."""
     return f"{steps.flow_name(run.struct)[:40]}-{run.identifier[:5]}"
 
 
@@ -38,13 +38,13 @@ def node(run: Run, path: str) -> str:
 
 
 def pod_name(run: Run, task: Task) -> str:
-    """Of the pod of a step, or of what prepares one."""
+    """The name of the pod of a step or of its driver."""
     what = {"root-driver": "system-dag-driver", "executor": "metadata-0-system-container-impl"}
     return f"{run.workflow}-{what.get(task.name, 'system-container-driver')}-{task.node.rpartition('-')[2]}"
 
 
 def render(run: Run) -> Struct:
-    """The Workflow. What it says of a pod, it says in the node of that pod; the nodes around it say that a child failed."""
+    """The Workflow. Messages about a pod are in the pod's own node; the nodes around it say only that a child failed."""
     nodes = {task.node: _node(task) for task in run.tasks}
     ended = run.state in {"FAILED", "SUCCEEDED", "CANCELED"}
     status: Struct = {"phase": _PHASES[run.state], "startedAt": run.created_at, "nodes": nodes}

@@ -26,7 +26,7 @@ from pelagos.engines.kubernetes.rest import KubernetesRest
 
 
 def connect(kubeconfig: Path) -> KubernetesRest:
-    """By the token of the current context."""
+    """Connect with the token of the current context."""
     config = yaml.safe_load(kubeconfig.read_text(encoding="utf-8"))
     context = _named(config["contexts"], config["current-context"])["context"]
     cluster = _named(config["clusters"], context["cluster"])["cluster"]
@@ -43,7 +43,7 @@ def _named(entries: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 async def work(kubeconfig: Path, claims: dict[str, Path]) -> None:
-    """Run the controller, and the node when there are folders for its claims."""
+    """Run the controller, and the node if it has folders for its claims."""
     rest = connect(kubeconfig)
     controller = Controller(rest, published.validator("V1beta1InferenceService"))
     if not claims:
@@ -58,7 +58,7 @@ async def work(kubeconfig: Path, claims: dict[str, Path]) -> None:
 
 
 async def _until_interrupted(*work: Coroutine[Any, Any, None]) -> None:
-    """Cancel again until all have ended: an HTTP client whose own timeout falls together with a cancellation swallows it."""
+    """Cancel again until all have ended: an HTTP client swallows a cancellation that coincides with its own timeout."""
     tasks = {asyncio.ensure_future(each) for each in work}
     interrupted = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupted.set)

@@ -1,10 +1,9 @@
-"""Does for InferenceServices of a real API server what KServe's controller does in Standard mode, as its source tells it.
+"""Does for InferenceServices of a real API server what KServe's controller does in Standard mode, by its source.
 
 Input: InferenceServices and (Cluster)ServingRuntimes. Output: a Deployment and a Service for each, and ``status`` with
-conditions, model states and failures as PropagateRawStatus and PropagateModelStatus write them (kserve/kserve at aaac4e29), also
-with their traps: ``observedGeneration`` is the Deployment's, and the first pod of the list speaks for all. What runs the
-Deployment is either ``nodes`` or a real cluster. Nothing is collected as garbage where no garbage collector runs, so the server
-does that too.
+conditions, model states and failures as PropagateRawStatus and PropagateModelStatus write them (kserve/kserve at aaac4e29),
+including their traps: ``observedGeneration`` is the Deployment's, and the first pod of the list speaks for all. The Deployment
+runs either on ``nodes`` or on a real cluster. Where no garbage collector runs, the fake server deletes dependents, too.
 """
 
 from __future__ import annotations
@@ -52,17 +51,17 @@ _PREDICTOR_FIELDS = frozenset(
 
 @dataclass
 class Faults:
-    """Names of InferenceServices that KServe treats badly."""
+    """Names of InferenceServices that KServe mishandles."""
 
     ready_while_crashing: set[str] = field(default_factory=set)
     stuck: set[str] = field(default_factory=set)
-    """Reported as not ready for ever."""
+    """Reported as not ready forever."""
     stale: set[str] = field(default_factory=set)
-    """Whose status is not written any more."""
+    """Their status is not written any more."""
     ignored: set[str] = field(default_factory=set)
-    """Which the controller does not look at."""
+    """The controller does not look at them."""
     held: set[str] = field(default_factory=set)
-    """Whose finalizer is never removed."""
+    """Their finalizer is never removed."""
 
 
 @dataclass
@@ -79,14 +78,14 @@ class Controller:
         self.cluster = KubernetesObjects(self.rest)
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until canceled."""
         while True:
             with contextlib.suppress(OutageError, RejectedError):
                 await self.tick()
             await asyncio.sleep(self.seconds)
 
     async def tick(self) -> None:
-        """Look at all InferenceServices once."""
+        """Handle all InferenceServices once."""
         services = await self.cluster.list(INFERENCE_SERVICES)
         for service in services:
             if service["metadata"]["name"] not in self.faults.ignored and await self._keep_finalizer(service):
@@ -98,13 +97,13 @@ class Controller:
                     await self.cluster.delete(kind, found)
 
     async def _keep_finalizer(self, service: Body) -> bool:
-        """Put it on, or take it off what is being deleted, which is not looked at any more: returns whether it is."""
+        """Add the finalizer, or remove it from a service that is being deleted; returns whether it is being deleted."""
         metadata = service["metadata"]
         going, others = "deletionTimestamp" in metadata, [*metadata.get("finalizers", ())]
         has_it = FINALIZER in others
         if going == has_it and not (going and metadata["name"] in self.faults.held):
             wanted = [name for name in others if name != FINALIZER] if going else [*others, FINALIZER]
-            # With the version that was read: the list is whole in a patch, and others put theirs on it as well.
+            # The version that was read is sent along: a patch replaces the whole list, and others add finalizers as well.
             patch = {"metadata": {"finalizers": wanted, "resourceVersion": metadata["resourceVersion"]}}
             await self.cluster.patch(INFERENCE_SERVICES, metadata["namespace"], metadata["name"], patch)
         return not going
@@ -126,7 +125,7 @@ class Controller:
         deployment = _deployment(service, runtime, await self._storage(service))
         before = await self.cluster.get(DEPLOYMENTS, namespace, deployment["metadata"]["name"])
         if before is not None:
-            # Its controller leaves them alone where an autoscaler decides, and that keeps them between both numbers.
+            # Where an autoscaler decides, the Deployment's controller leaves the replicas alone; they stay within the bounds.
             numbers = service["spec"]["predictor"]
             most, least = numbers.get("maxReplicas", 1), numbers.get("minReplicas", 1)
             deployment["spec"]["replicas"] = max(min(before["spec"]["replicas"], most), least)
@@ -141,9 +140,9 @@ class Controller:
         return found if found is not None else await self.cluster.get(CLUSTER_RUNTIMES, "", name)
 
     async def _credentials(self, service: Body) -> list[dict[str, Any]]:
-        """What the storage initializer is given: of the Secrets of the ServiceAccount, those with keys of an S3 storage.
+        """Credentials of the storage initializer: from the ServiceAccount's Secrets that hold keys of an S3 storage.
 
-        Without annotations they are given all the same, and AWS itself is asked.
+        Secrets without annotations are used as well; requests then go to AWS itself.
         """
         namespace, predictor = service["metadata"]["namespace"], service["spec"]["predictor"]
         account = await self.cluster.get(ACCOUNTS, namespace, predictor.get("serviceAccountName", "default"))
@@ -198,7 +197,7 @@ class Controller:
 
 
 def _deployment(service: Body, runtime: Body, storage: Body) -> dict[str, Any]:
-    """What buildPredictorResources and createRawDefaultDeployment make."""
+    """The Deployment of buildPredictorResources and createRawDefaultDeployment."""
     metadata, predictor = service["metadata"], service["spec"]["predictor"]
     name = f"{metadata['name']}-predictor"
     app = f"isvc.{name}"
@@ -255,11 +254,11 @@ def _pod(predictor: Body, runtime: Body, storage: Body) -> dict[str, Any]:
 
 
 def _storage_initializer(container: Body, mounts: Sequence[Body], storage: Body) -> dict[str, Any]:
-    """KServe's own image is not here; ours brings the same files into the same folder."""
+    """KServe's own image is not available here; ours puts the same files into the same folder."""
     sources = [{"name": "PELAGOS_PACKAGE_URI", "value": container["storageUri"]}]
     command = ["python3", "-m", "pelagos_pipelines.serving.fetch"]
     if not storage["env"]:
-        # Its own looks for keys wherever botocore does, and fails in botocore's words.
+        # KServe's own searches for keys wherever botocore does, and fails with botocore's message.
         command = [str(ENVIRONMENTS / "object-storage/bin/python"), "-c", _WITHOUT_KEYS]
         sources.append({"name": "AWS_EC2_METADATA_DISABLED", "value": "true"})
     return {
@@ -276,7 +275,7 @@ def _storage_initializer(container: Body, mounts: Sequence[Body], storage: Body)
 
 
 def _service(service: Body, deployment: Body) -> dict[str, Any]:
-    """What createDefaultSvc makes: the first port of the container becomes port 80."""
+    """The Service of createDefaultSvc: the first port of the container becomes port 80."""
     first, *others = deployment["spec"]["template"]["spec"]["containers"][0]["ports"]
     ports = [{"name": first["name"], "port": 80, "targetPort": first["containerPort"], "protocol": "TCP"}]
     ports += [

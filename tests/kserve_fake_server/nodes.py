@@ -1,8 +1,8 @@
-"""Where no node can run: does for Deployments of a real API server what a Deployment controller, a scheduler and a kubelet do.
+"""Runs Deployments of a real API server without nodes: acts as Deployment controller, scheduler and kubelet.
 
 Pods are real objects of the API server. A pod's containers are processes of this machine, started with the container's own
-command and environment, each pod on a loopback address of its own, since ports are fixed. Rolling updates follow
-``maxUnavailable`` and ``maxSurge``; a container that ends is started again in growing pauses. ``Faults`` are what clusters do.
+command and environment. Ports are fixed, so each pod gets a loopback address of its own. Rolling updates follow
+``maxUnavailable`` and ``maxSurge``; a container that ends is restarted with growing pauses. ``Faults`` are failures of clusters.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _numbers = itertools.count(1)
 
 @dataclass
 class Faults:
-    """What a cluster cannot do now, in its own words; empty: it can. ``unplaceable`` stops the scheduler, and so on."""
+    """What a cluster cannot do now, as its error message; empty: it can. ``unplaceable`` stops the scheduler, and so on."""
 
     unplaceable: str = ""
     without_image: str = ""
@@ -47,7 +47,7 @@ class Faults:
 
 @dataclass
 class Node:
-    """``claims`` are the folders behind PersistentVolumeClaims by name; ``folder`` holds what pods write."""
+    """``claims`` are the folders behind PersistentVolumeClaims by name; pods write below ``folder``."""
 
     rest: KubernetesRest
     claims: Mapping[str, Path]
@@ -61,10 +61,10 @@ class Node:
         self.containers = Containers(self.claims, self.environments, self.folder)
 
     async def run(self) -> None:
-        """Work until cancelled."""
+        """Work until canceled."""
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1)) as session:
             while True:
-                # The API server may be away, and somebody else may have changed what we are about to change.
+                # The API server may be away, and another client may have changed the same object.
                 with contextlib.suppress(OutageError, RejectedError):
                     await self.tick(session)
                 await asyncio.sleep(TICK)
@@ -77,11 +77,11 @@ class Node:
             raise error
 
     def kill(self, pod: str) -> None:
-        """The kernel ends the process of a pod."""
+        """Kill the process of a pod, as the kernel would."""
         self.running[pod].kill()
 
     async def tick(self, session: aiohttp.ClientSession) -> None:
-        """Bring everything one step further."""
+        """Advance everything by one step."""
         if self.faults.frozen:
             return
         pods = await self.cluster.list(PODS)
@@ -89,14 +89,14 @@ class Node:
         for deployment in deployments:
             await self._roll(deployment, [pod for pod in pods if _owner(pod) == deployment["metadata"]["uid"]])
         known = {deployment["metadata"]["uid"] for deployment in deployments}
-        # Pods without an owner are other tests', which act for a node themselves.
+        # Pods without an owner belong to other tests, which act for a node themselves.
         for pod in (pod for pod in pods if _owner(pod)):
             if _owner(pod) not in known:
                 await self.cluster.delete(PODS, pod)
             await self._sync(pod, session)
 
     async def _roll(self, deployment: Body, pods: Sequence[Body]) -> None:
-        """One step of a rolling update, and its report."""
+        """Do one step of a rolling update, and report it."""
         spec = deployment["spec"]
         wanted, template = spec.get("replicas", 1), _hash(spec["template"])
         alive = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"] and _phase(pod) != "Failed"]
@@ -118,7 +118,7 @@ class Node:
         await self._report(deployment, new, alive, failure)
 
     async def _create(self, deployment: Body, template: str) -> str:
-        """A new pod; the cluster's words when its quota forbids one."""
+        """Create a pod; returns the cluster's message when its quota forbids one."""
         if self.faults.quota:
             return self.faults.quota
         metadata, spec = deployment["metadata"], deployment["spec"]["template"]["spec"]
@@ -160,7 +160,7 @@ class Node:
         await self._patch_status(DEPLOYMENTS, deployment, status)
 
     async def _sync(self, pod: Body, session: aiohttp.ClientSession) -> None:
-        """What a kubelet does for one pod."""
+        """Do what a kubelet does for one pod."""
         name = pod["metadata"]["name"]
         running = self.running.get(name)
         if "deletionTimestamp" in pod["metadata"]:
@@ -176,14 +176,14 @@ class Node:
             await self._patch_status(PODS, pod, trouble)
             return
         if running is None:
-            # Not in a thread: one that is cancelled would start a process that nobody knows of.
+            # Not in a thread: a canceled one would start a process that nobody keeps track of.
             running = self.running[name] = self.containers.start(pod, await self._secrets(pod))
         running.step()
         status = running.status(ready=await _answers(running, pod, session))
         await self._patch_status(PODS, pod, status)
 
     def _trouble(self, pod: Body) -> dict[str, Any] | None:
-        """The status of a pod that cannot start."""
+        """The status of a pod that cannot start; None if it can."""
         if "nodeName" not in pod["spec"]:
             if not self.faults.unplaceable:
                 return None
@@ -198,7 +198,7 @@ class Node:
         return None
 
     async def _secrets(self, pod: Body) -> dict[str, dict[str, str]]:
-        """Of the Secrets that the pod's containers take their environment from."""
+        """The content of the Secrets that the pod's containers take environment variables from."""
         spec = pod["spec"]
         containers = [*spec.get("initContainers", ()), *spec["containers"]]
         names = {source["secretRef"]["name"] for each in containers for source in each.get("envFrom", ())}
@@ -212,7 +212,7 @@ class Node:
         return found
 
     async def _patch_status(self, kind: Collection, body: Body, status: Mapping[str, Any]) -> None:
-        """Write when something differs."""
+        """Write the status if it differs."""
         before = body.get("status") or {}
         merged = dict(before) | dict(status)
         if _plain(merged) != _plain(before):
@@ -221,7 +221,7 @@ class Node:
 
 
 async def _answers(running: Running, pod: Body, session: aiohttp.ClientSession) -> bool:
-    """The readiness probe, as the pod's own spec says it."""
+    """Run the readiness probe of the pod's spec; whether it succeeds."""
     probe = pod["spec"]["containers"][0].get("readinessProbe", {}).get("httpGet")
     if not running.is_alive or probe is None:
         return running.is_alive
@@ -236,7 +236,7 @@ def _condition(kind: str, holds: bool, reason: str, message: str) -> dict[str, s
 
 
 def _plain(status: Mapping[str, Any]) -> str:
-    """Without the times that a server adds."""
+    """The status without the times that a server adds, as text for comparison."""
     conditions = [
         {key: each.get(key) for key in ("type", "status", "reason", "message")} for each in status.get("conditions", ())
     ]

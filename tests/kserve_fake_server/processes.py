@@ -1,7 +1,7 @@
 """The containers of pods as processes of this machine. Called by nodes.
 
-A container's command, arguments and environment are used as they stand in the pod; only what names places differs: the
-interpreter, the folders behind volumes, the address to listen on.
+A container's command, arguments and environment are used exactly as in the pod; only places are replaced: the interpreter, the
+folders behind volumes, the address to listen on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LOG_KEPT = 2048
 _LINES_KEPT = 80
 _LONGEST_PAUSE = 4.0
 _SHOWN = 0.5
-"""Seconds for which a container that has ended is shown as such before the pause begins."""
+"""Seconds for which an ended container is shown as terminated before the back-off begins."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Containers:
     folder: Path
 
     def start(self, pod: Mapping[str, Any], secrets: Mapping[str, Mapping[str, str]]) -> Running:
-        """The pod's processes, init containers first."""
+        """Start the pod's processes, init containers first."""
         spec, name = pod["spec"], pod["metadata"]["name"]
         home = self.folder / name
         home.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ class Containers:
         places = {each["mountPath"]: self._place(each, spec, home) for each in container.get("volumeMounts") or ()}
         values = {name: str(places.get(value, value)) for name, value in values.items()}
         if CONFIG in values:
-            # Pods share the interface and the file system of this machine.
+            # Pods share this machine's network interface and file system.
             folder, everywhere = str(places[SOCKETS]), json.dumps("0.0.0.0")
             values[CONFIG] = values[CONFIG].replace(SOCKETS, folder).replace(everywhere, json.dumps(address))
         return {
@@ -117,7 +117,7 @@ class Step:
 
 
 def short_folder(home: Path) -> Path:
-    """For the sockets of a pod; see Running.end."""
+    """A short path for the sockets of a pod; see Running.end."""
     return Path(tempfile.gettempdir()) / f"pod-{hashlib.sha256(str(home).encode()).hexdigest()[:12]}"
 
 
@@ -131,7 +131,7 @@ class Beside:
     started_at: str = ""
 
     def keep(self, log: Path) -> None:
-        """Start it, or start it again."""
+        """Start it if it does not run."""
         if self.process is None or self.process.poll() is not None:
             self.restarts += 1
             self.started_at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -141,14 +141,14 @@ class Beside:
                 )
 
     def end(self) -> None:
-        """As the kernel does."""
+        """Kill it, as the kernel would."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
     def status(self) -> dict[str, Any]:
-        """Of the container."""
+        """The status of the container."""
         container = self.step.container
         made = {"name": container["name"], "image": container["image"], "imageID": "", "restartCount": self.restarts}
         return made | {"ready": True, "state": {"running": {"startedAt": self.started_at}}}
@@ -176,7 +176,7 @@ class Running:
 
     @property
     def is_alive(self) -> bool:
-        """Whether its server's process runs."""
+        """Whether its server's process is running."""
         return self._is_serving and self.process is not None and self.process.poll() is None
 
     @property
@@ -184,13 +184,13 @@ class Running:
         return not self.steps[self.current].is_init
 
     def kill(self) -> None:
-        """As the kernel does."""
+        """Kill the server, as the kernel would."""
         if self.process is not None and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
 
     async def end(self) -> None:
-        """As a kubelet does: ask, wait, kill."""
-        # The server waits for open connections, also for the gateway's idle ones.
+        """End it as a kubelet does: SIGTERM, grace period, SIGKILL."""
+        # The server waits for open connections to end, even the gateway's idle ones.
         for each in self.beside:
             await asyncio.to_thread(each.end)
         try:
@@ -207,15 +207,15 @@ class Running:
             if self.process.poll() is not None:
                 break
             await asyncio.sleep(0.05)
-        # The container's last process ends with its first, also where that one ended by itself.
+        # A container's other processes end with its first one, even if that ended by itself.
         self.kill_group()
         await asyncio.to_thread(self.process.wait)
-        # A node takes a pod's memory away; here it is the machine's.
+        # On a node, shared memory ends with the pod; here it is the machine's and must be removed.
         with contextlib.suppress(packages.RefusedError):
             entrypoint.free_shared_memory(entrypoint.read(self.steps[-1].environment))
 
     def step(self) -> None:
-        """Notice what ended; begin what comes next."""
+        """Notice processes that ended; start those that come next."""
         if self._is_serving:
             for each in self.beside:
                 each.keep(self.log.with_name(f"log-{each.step.container['name']}"))
@@ -233,7 +233,7 @@ class Running:
             self.last = None
             self._begin()
             return
-        # What a killed server leaves behind must not go on with its memory.
+        # Processes that a killed server leaves behind must not continue to use its memory.
         self.kill_group()
         self.process, self.ended_at = None, monotonic()
         self.last = {
@@ -243,7 +243,7 @@ class Running:
         }
 
     def kill_group(self) -> None:
-        """All processes of the container end with its first one."""
+        """Kill the remaining processes: in a container they end with its first one."""
         if self.process is not None:
             try:
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -251,7 +251,7 @@ class Running:
                 return
 
     def status(self, *, ready: bool) -> dict[str, Any]:
-        """Of the pod."""
+        """The status of the pod."""
         conditions = [
             {"type": "PodScheduled", "status": "True"},
             {"type": "Initialized", "status": "True" if self._is_serving else "False"},
@@ -299,6 +299,6 @@ class Running:
             )
 
     def _tail(self) -> str:
-        """As much as a kubelet keeps with FallbackToLogsOnError."""
+        """As much of the log as a kubelet keeps with FallbackToLogsOnError."""
         lines = self.log.read_bytes().splitlines(keepends=True)[-_LINES_KEPT:]
         return b"".join(lines)[-_LOG_KEPT:].decode(errors="replace")

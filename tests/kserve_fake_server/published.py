@@ -1,7 +1,7 @@
-"""KServe's own models of its kinds, from its Python package: what it would not know, or drop without a word, is refused.
+"""KServe's own models of its kinds, from its Python package: refuses what KServe would not know, or drop silently.
 
-Only the models are read, which need nothing else; the package's other modules are a model server with a hundred dependencies.
-The full CustomResourceDefinitions say more; the tests on a real cluster compare with those (tests/cluster/definitions.py).
+Only the models are read, which need nothing else; the package's other modules are a model server with a hundred dependencies. The
+full CustomResourceDefinitions are more detailed; the tests on a real cluster compare with those (tests/cluster/definitions.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from published_models import Models
 KINDS = Path(__file__).with_name("kinds.yaml")
 """Definitions without a schema, for an API server that stores such objects."""
 
-# Go's types that the generator gave a name of their own; each is written like one that has a model, or as plain text.
+# Go types to which the generator gave names of their own; each is written like one that has a model, or as plain text.
 _OTHERS = {
     "K8sIoApiAppsV1DeploymentStrategy": "V1DeploymentStrategy",
     "K8sIoApiAutoscalingV2HorizontalPodAutoscalerBehavior": "V2HorizontalPodAutoscalerBehavior",
@@ -37,7 +37,7 @@ _OTHERS = {
 
 
 def validator(kind: str) -> Callable[[Mapping[str, Any]], None]:
-    """A check that raises ValueError for an object that is not as the model of its kind (``V1beta1InferenceService``)."""
+    """A check that raises ValueError for an object that does not fit the model of its kind (``V1beta1InferenceService``)."""
 
     def validate(body: Mapping[str, Any]) -> None:
         wrong = list(models().wrong(dict(body), kind, body.get("kind", kind)))
@@ -56,7 +56,7 @@ def models() -> Models:
 
 
 def _package() -> types.ModuleType:
-    """The package without what it does when it is imported as a whole."""
+    """The package's modules without running its ``__init__``."""
     found = list(ENVIRONMENTS.glob("kserve/lib/python3*/site-packages/kserve"))
     if not found:
         raise FileNotFoundError(f"KServe's package is not in {ENVIRONMENTS}/kserve: run `make {ENVIRONMENTS}/.kserve`")

@@ -1,7 +1,7 @@
-"""Runs in the environment ``oscar``: OSCAR's own Python client asks a cluster, and tells what it was answered.
+"""Runs in the environment ``oscar``: calls a cluster with OSCAR's own Python client, and prints the answers.
 
-Arguments: the URL, user and password, then JSON with the calls to make: [[name, argument, ...], ...]. Prints a JSON list of what
-came back: ``[status, text]`` of an answer, ``["error", text]`` of what the client refuses itself.
+Arguments: the URL, user and password, then JSON with the calls to make: [[name, argument, ...], ...]. Prints a JSON list of
+results: ``[status, text]`` of an answer, ``["error", text]`` of what the client refuses itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The containers of exposed services, as processes of this machine. Called by the fake manager.
 
-A container runs the service's own script with its own variables, by the shell, as in OSCAR; what differs is what an image and a
-network of its own would bring: the interpreter, the folder that it writes to, the address on which it listens.
+A container runs the service's own script with its own variables in a shell, as in OSCAR. Only what an image and its own network
+would provide differs: the interpreter, the folder that it writes to, the address on which it listens.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from pelagos_pipelines.serving import entrypoint
 PORTS = (8080, 9000, 8002)
 FAILURES = 3
 PAUSES = (0.2, 0.6, 2.0)
-"""Seconds before a container that ended is started again, of the kubelet's 10 to 300."""
+"""Seconds before an ended container is restarted; a kubelet waits 10 to 300."""
 
 
 class Container:
-    """One, started again whenever it ends; ``log`` is of the process that runs, or of the one that ran last."""
+    """A container that is restarted whenever it ends; ``log`` is that of the current or the last process."""
 
     def __init__(self, service: Mapping[str, Any], image: Mapping[str, str], secrets: Mapping[str, str]) -> None:
         self.address = free_address(PORTS)
@@ -54,7 +54,7 @@ class Container:
         return self._process.pid
 
     async def keep(self, session: aiohttp.ClientSession) -> None:
-        """Start it, start it again, and ask whether it is well. What was ended in the meantime stays so."""
+        """Start it, restart it, and probe its readiness. After ``end`` it is not started again."""
         if self._is_ended:
             return
         if self._process is None:
@@ -73,20 +73,20 @@ class Container:
         except (aiohttp.ClientError, OSError):
             is_well = False
         self._failures = 0 if is_well else self._failures + 1
-        # As kubelets do: one late answer of three takes nobody's requests away.
+        # As with kubelets: one late answer of three does not make it unready.
         self.is_ready = is_well or (self.is_ready and self._failures < FAILURES)
 
     def lines(self) -> list[str]:
         return self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
 
     async def end(self) -> None:
-        """As a pod ends: in order, and after a while anyhow."""
+        """End it as a pod ends: SIGTERM, a bounded wait, SIGKILL."""
         self._is_ended = True
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             await asyncio.to_thread(self._process.wait)
-        # What was killed leaves its shared memory behind.
+        # A killed process leaves its shared memory behind.
         sockets, model = Path(self._variables.get("PELAGOS_SOCKETS", "")), self._variables.get("PELAGOS_MODEL_NAME", "")
         settings = entrypoint.Settings(model, self.folder, "", "", sockets, None)
         entrypoint.free_shared_memory(settings)
@@ -103,9 +103,9 @@ def variables(
     folder: Path,
     address: str,
 ) -> dict[str, str]:
-    """What a container of the service finds in its environment."""
+    """The environment variables of a container of the service."""
     told = dict(service["environment"]["variables"] or {}) | dict(secrets)
-    # A file system and an interface of its own: what it says of them is true of this container alone.
+    # In a real container, files and network interface are its own, so these values hold for this process only.
     told = {
         name: value.replace("/tmp/pelagos", str(folder / "tmp")).replace('"0.0.0.0"', f'"{address}"')
         for name, value in told.items()
@@ -122,7 +122,7 @@ def variables(
 
 
 def prepare(folder: Path) -> None:
-    """What the serving image has in its path."""
+    """Provide the programs that the serving image has in its path."""
     (folder / "bin").mkdir(exist_ok=True)
     (folder / "tmp").mkdir(exist_ok=True)
     python = folder / "bin/python3"

@@ -1,7 +1,7 @@
 """Asynchronous invocations and buckets of the fake manager: a job is OSCAR's own faas-supervisor, with the service's script.
 
-The event goes to it as in OSCAR, by the shell; what it makes of it, and what it says of a script that fails, is its own. Buckets
-are those of the object storage of the test, for which addresses are signed as MinIO's are.
+It gets the event by the shell, as in OSCAR; how it handles the event and reports a failing script is its own code. Buckets are
+those of the test's object storage; addresses are signed as MinIO's are.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from oscar_fake_server.manager import Deployed, Manager
 
 SUPERVISOR = ENVIRONMENTS / "oscar/bin/python"
-"""What runs the package ``faassupervisor``, which real containers have as one file."""
+"""The interpreter that runs the package ``faassupervisor``, which real containers have as one file."""
 
 
 @dataclass
 class Job:
-    """``status`` is the phase of its pod."""
+    """A job. ``status`` is the phase of its pod."""
 
     folder: Path
     status: str = "Pending"
@@ -51,7 +51,7 @@ class Job:
 
 @dataclass
 class Jobs:
-    """``turn``: jobs begin while it is set, as where a queue keeps them; ``storage`` has the buckets; None: there are none."""
+    """``turn``: jobs begin while it is set, as where a queue holds them; ``storage`` has the buckets; None: there are none."""
 
     manager: Manager
     storage: ObjectStorage | None = None
@@ -63,7 +63,7 @@ class Jobs:
         self.turn.set()
 
     def routes(self) -> list[web.RouteDef]:
-        """Beside those of the manager."""
+        """Routes in addition to those of the manager."""
         return [
             web.post("/job/{serviceName}", self._invoke),
             web.get("/system/logs/{serviceName}", self._list),
@@ -76,7 +76,7 @@ class Jobs:
         ]
 
     def forget(self) -> None:
-        """What Kubernetes does to jobs that ended some time ago."""
+        """Remove all jobs, as Kubernetes does some time after they ended."""
         for jobs in self.of.values():
             for name in [name for name, job in jobs.items() if job.status in {"Succeeded", "Failed"}]:
                 del jobs[name]
@@ -85,7 +85,7 @@ class Jobs:
         for job in (job for jobs in self.of.values() for job in jobs.values()):
             if job.task is not None and job.status == "Pending":
                 job.task.cancel()
-            # One that has begun is waited for: its process would be nobody's.
+            # A job that has begun is waited for: otherwise nobody would end its process.
             while job.task is not None and not job.task.done():
                 if job.pid:
                     with contextlib.suppress(ProcessLookupError):
@@ -100,7 +100,7 @@ class Jobs:
         if request.headers.get("Authorization") != f"Bearer {deployed.service['token']}":
             return web.Response(status=401)
         event, name = (await request.read()).decode(), deployed.service["name"]
-        # Kubernetes takes no longer variable.
+        # Kubernetes accepts no longer variable.
         if len(event) > 131_000:
             return web.Response(status=500, text="Pod is invalid: argument list too long")
         job = Job(Path(tempfile.mkdtemp(prefix="job-")))

@@ -1,8 +1,8 @@
 """A fake server for OSCAR's manager, made after its source: routes and fields are compared with ``published.json``.
 
-It is no OSCAR: neither Kubernetes nor Knative nor MinIO is behind it, and services are kept in memory. What it answers, what it
-refuses and in which words is what pkg/handlers of the source say; containers are real processes (containers), and the ingress
-before them asks for the login that OSCAR's asks for. ``Faults`` are what clusters do.
+Neither Kubernetes nor Knative nor MinIO is behind it, and services are kept in memory. Its answers, refusals and messages follow
+pkg/handlers of the source; containers are real processes (containers), and the ingress before them requires the same login as
+OSCAR's. ``Faults`` are failures of clusters.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Faults:
-    """``answers``: by method and beginning of the path, status and text; ``after``: likewise, after the work was done.
+    """``answers``: status and text by method and beginning of the path; ``after``: the same, but after the work was done.
 
-    ``pulling``: no container begins; ``changes_tokens``: PUT makes another one, as before 4.0; ``seconds``: how late answers are.
+    ``pulling``: no container begins; ``changes_tokens``: PUT creates another token, as before 4.0; ``seconds``: the delay of
+    answers.
     """
 
     answers: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -53,7 +54,7 @@ class Faults:
 
 @dataclass
 class Deployed:
-    """A service, and what runs for it. ``has_autoscaler``: OSCAR deletes it when a service is stopped, and needs it to change."""
+    """A service with its containers. ``has_autoscaler``: OSCAR deletes it when a service is stopped, and needs it for changes."""
 
     service: dict[str, Any]
     secrets: dict[str, str]
@@ -69,7 +70,7 @@ class Deployed:
 
 
 class Manager:
-    """Serves on ``url`` while it is entered. ``image`` are variables that the serving image brings; ``calls`` what came in."""
+    """Serves on ``url`` while entered. ``image`` are variables of the serving image; ``calls`` the requests that arrived."""
 
     def __init__(self, image: dict[str, str] | None = None) -> None:
         self.image = image or {}
@@ -83,7 +84,7 @@ class Manager:
         self.app.router.add_routes(self.routes())
 
     def routes(self) -> list[web.RouteDef]:
-        """All that it answers; the last is the ingress, which is no part of the manager."""
+        """All routes; the last one is the ingress, which is not part of the manager."""
         named: dict[str, Handler] = {
             "GET /health": self._health,
             "GET /system/info": self._info,
@@ -116,7 +117,7 @@ class Manager:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        # Not cancelled: what it is about to end would be forgotten.
+        # Not canceled: the processes that it is about to end would be forgotten.
         self._is_over = True
         await self._work
         for deployed in self.services.values():
@@ -141,7 +142,7 @@ class Manager:
             deployed.containers.append(Container(deployed.service, self.image, deployed.secrets))
         for each in (*deployed.containers, *deployed.leaving):
             await each.keep(session)
-        # A new one is ready before an old one goes, as Deployments do by default.
+        # A new container is ready before an old one is removed, as with Deployments by default.
         surplus = deployed.containers[deployed.replicas :]
         if deployed.replicas == 0 or all(each.is_ready for each in deployed.containers):
             surplus += deployed.leaving
@@ -170,14 +171,14 @@ class Manager:
         return answer
 
     def _user(self, request: web.Request) -> str | None:
-        """The owner that a login stands for."""
+        """The owner that a login belongs to; None for a wrong login."""
         login = request.headers.get("Authorization", "")
         if login == basic(*ADMIN):
             return "cluster_admin"
         return self.tokens.get(login.removeprefix("Bearer ")) if login.startswith("Bearer ") else None
 
     def found(self, request: web.Request) -> Deployed:
-        """The service that is asked about, if there is one and the login may see it."""
+        """The requested service, if it exists and the login may see it."""
         deployed = self.services.get(request.match_info["serviceName"])
         if deployed is None:
             raise web.HTTPNotFound(text="")
@@ -293,7 +294,7 @@ class Manager:
         if not deployed.ready:
             return web.Response(status=503, text="<html>503 Service Temporarily Unavailable</html>")
         target = deployed.ready[0]
-        # rewrite_target is off: what comes after the prefix is the path.
+        # rewrite_target is off: the path is the part after the prefix.
         url = f"http://{target.address}:{service['expose']['api_port'][0]}{request.match_info['path']}"
         kept = {name: value for name, value in request.headers.items() if name.lower() not in {"host", "authorization"}}
         try:
@@ -321,7 +322,7 @@ def _login(service: dict[str, Any]) -> str:
 
 
 async def _service(request: web.Request) -> dict[str, Any]:
-    """What Go makes of the body: types are enforced, unknown fields left out, missing ones have their zero."""
+    """Decode the body as Go does: types are enforced, unknown fields ignored, missing ones get their zero value."""
     wrong = "The service specification is not valid: "
     try:
         given = json.loads(await request.read())
@@ -359,7 +360,7 @@ def _read_struct(given: dict[str, Any], kind: str, wrong: str) -> dict[str, Any]
 
 
 def _invalid(service: dict[str, Any]) -> str:
-    """What Kubernetes refuses behind OSCAR."""
+    """The message with which Kubernetes behind OSCAR refuses the service; empty if it does not."""
     for name in ("cpu", "memory"):
         if not re.fullmatch(r"[0-9]+(\.[0-9]+)?(m|[kMGT]i?)?", service[name]):
             return "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"
@@ -372,14 +373,14 @@ def _invalid(service: dict[str, Any]) -> str:
 
 
 def _hidden(service: dict[str, Any]) -> dict[str, Any]:
-    """Secrets are in one of Kubernetes, and not told."""
+    """Leave out secrets: OSCAR keeps them in a Kubernetes Secret and never returns them."""
     environment = service["environment"]
     emptied = dict.fromkeys(environment["secrets"] or {}, "")
     return service | {"environment": environment | {"secrets": emptied}}
 
 
 def _summary(deployed: Deployed) -> dict[str, Any]:
-    """As deploymentStatusFromDeployment has it."""
+    """The summary that deploymentStatusFromDeployment returns."""
     if deployed.is_lost:
         return {
             "state": "unavailable",

@@ -1,1 +1,1 @@
-"""A real Kubernetes of one or two nodes for tests, in Linux namespaces of their own: see cluster.py."""
+"""A real Kubernetes of one or two nodes for tests, in its own Linux namespaces: see cluster.py."""

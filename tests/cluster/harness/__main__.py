@@ -1,6 +1,6 @@
-"""A cluster to try things in by hand, until Ctrl-C: ``PYTHONPATH=tests .venvs/dev/bin/python -m cluster.harness [IMAGE...]``.
+"""A cluster for trying things by hand, until Ctrl-C: ``PYTHONPATH=tests .venvs/dev/bin/python -m cluster.harness [IMAGE...]``.
 
-IMAGE is operator, serving or trainer: built before. Prints how to reach the cluster.
+IMAGE is operator, serving or trainer, which is built first. Prints how to reach the cluster.
 """
 
 from __future__ import annotations

@@ -24,12 +24,12 @@ USERS = {
     "proxy": ("system:kube-proxy", ""),
     "names": ("test-cluster-dns", ""),
 }
-"""Who has a token: short name -> (user, group)."""
+"""Users with a token: short name -> (user, group)."""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """Files in one folder, readable by root alone."""
+    """Files in one folder that only root can read."""
 
     folder: Path
 
@@ -56,7 +56,7 @@ class Credentials:
         return self.write_kubeconfig(self.folder / f"{name}.kubeconfig", server, self.token(name))
 
     def write_kubeconfig(self, path: Path, server: str, token: str, namespace: str = "default") -> Path:
-        """Write a kubeconfig for whoever has ``token``."""
+        """Write a kubeconfig with ``token``."""
         trusted = base64.b64encode(self.authority.read_bytes()).decode()
         content = {
             "apiVersion": "v1",
@@ -72,7 +72,7 @@ class Credentials:
 
 
 def make(folder: Path, addresses: Sequence[str]) -> Credentials:
-    """Make everything; ``addresses`` are those that the API server is reached by, besides those of the nodes."""
+    """Create all files; ``addresses`` are further addresses of the API server, in addition to those of the nodes."""
     folder.mkdir(mode=0o700)
     made = Credentials(folder)
     _openssl(folder, "req", "-x509", *_new_key("ca"), "-subj", "/CN=test-cluster")

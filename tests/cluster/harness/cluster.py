@@ -1,10 +1,9 @@
 """A real Kubernetes 1.37 of one node, or two: ``Cluster.start(folder)``. See tests/cluster/conftest.py for the fixture.
 
 API server (RBAC, Node authorizer, all default admission plug-ins and an audit log of every request), controller manager,
-scheduler, kubelet, kube-proxy, containerd, a builder of images and cluster DNS, all in network, process and mount namespaces
-of their own (namespaces.py): the machine's network, files and container engines stay as they are, and nothing in the cluster
-reaches beyond it. From outside, only what `forward` opens on loopback can be reached; the API server is forwarded from the
-start.
+scheduler, kubelet, kube-proxy, containerd, a builder of images and cluster DNS, all in their own network, process and mount
+namespaces (namespaces.py): the machine's network, files and container engines stay unchanged, and nothing in the cluster can
+reach outside. From outside, only what `forward` opens on loopback can be reached; the API server is forwarded from the start.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 120.0
 _SLOTS = 3
-"""Folders with kept images; more clusters at a time than these wait for one."""
+"""Folders with kept images; if more clusters run at the same time, they wait for a free one."""
 
 
 @dataclass
@@ -48,9 +47,9 @@ class Cluster:
     images: Images
     slot: IO[str]
     kubeconfig: Path
-    """The administrator's, for kubectl, kopf and client libraries outside of the cluster."""
+    """The administrator's kubeconfig, for kubectl, kopf and client libraries outside of the cluster."""
     data: Path
-    """Of images, kept for the next run."""
+    """The folder of images, which the next run uses again."""
     others: list[Node] = field(default_factory=list)
     """Further nodes, see `add_node`."""
     forwards: dict[tuple[str, int], tuple[subprocess.Popen[str], int]] = field(default_factory=dict)
@@ -79,21 +78,21 @@ class Cluster:
 
     @property
     def folder(self) -> Path:
-        """State and logs."""
+        """The folder of state and logs."""
         return self.node.folder
 
     @property
     def server(self) -> str:
-        """The API server as it is reached from outside."""
+        """The API server's address outside of the cluster."""
         return f"https://127.0.0.1:{self.forward(servers.HOST, 6443)}"
 
     @property
     def audit_log(self) -> Path:
-        """Who asked the API server for what: one JSON object a line (audit.k8s.io/v1 Event, level Metadata)."""
+        """Every request to the API server: one JSON object a line (audit.k8s.io/v1 Event, level Metadata)."""
         return self.folder / "audit.log"
 
     def kubectl(self, *arguments: str | Path, text: str | None = None, check: bool = True, seconds: float = 180) -> str:
-        """Run kubectl as the administrator; returns what it printed. Raises AssertionError when it fails and ``check``."""
+        """Run kubectl as the administrator; returns its output. If ``check``, raises AssertionError when it fails."""
         command = [str(machine.kubectl()), f"--kubeconfig={self.kubeconfig}", *map(str, arguments)]
         done = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=seconds)
         if check and done.returncode != 0:
@@ -105,7 +104,7 @@ class Cluster:
         self.kubectl("apply", "--filename=-", text=yaml.safe_dump_all(resources))
 
     def get(self, kind: str, name: str, namespace: str = "default") -> Any:
-        """A resource."""
+        """A resource as JSON."""
         return json.loads(self.kubectl("get", kind, name, f"--namespace={namespace}", "--output=json"))
 
     def wait_for(self, condition: str, what: str, namespace: str = "default", seconds: int = 120) -> None:
@@ -119,7 +118,10 @@ class Cluster:
             raise AssertionError(f"{said}\n{self.describe(namespace)}")
 
     def wait(self, condition: Callable[[], bool], what: str, seconds: float = _START_SECONDS) -> None:
-        """Wait; raises TimeoutError when ``condition`` stays false, RuntimeError when a part of the cluster has ended."""
+        """Wait for ``condition``.
+
+        Raises TimeoutError when it stays false, RuntimeError when a part of the cluster has ended.
+        """
 
         def holds() -> bool:
             if ended := self.node.ended():
@@ -137,12 +139,12 @@ class Cluster:
         return "\n".join(texts)
 
     def create_namespace(self, name: str) -> None:
-        """Create a namespace; returns when pods can be made in it."""
+        """Create a namespace; returns when pods can be created in it."""
         self.kubectl("create", "namespace", name)
         self.wait(lambda: self._has_service_account(name), f"namespace {name} has its service account", 30)
 
     def create_volume(self, claim: str, folder: Path, namespace: str = "default", user: int = 10001) -> None:
-        """Make a folder of this machine a bound PersistentVolumeClaim (ReadWriteMany); ``user`` may write in it."""
+        """Make a folder of this machine a bound PersistentVolumeClaim (ReadWriteMany) that ``user`` may write to."""
         folder.mkdir(parents=True, exist_ok=True)
         os.chown(folder, user, user)
         self.bind_volumes({claim: folder}, namespace, "ReadWriteMany")
@@ -180,7 +182,7 @@ class Cluster:
         return KubernetesRest(self.server, tls=trusted, token=self.keys.token("admin"))
 
     def forward(self, host: str, port: int) -> int:
-        """Open a port on loopback for an address inside that takes connections: of a pod, a Service or the node.
+        """Open a port on loopback for an address inside, of a pod, a Service or the node, which must accept connections.
 
         Returns the port.
         """
@@ -205,22 +207,22 @@ class Cluster:
         return self.forward(self.get("service", name, namespace)["spec"]["clusterIP"], port)
 
     def drain(self, seconds: int = 240, *, pods: str = "") -> None:
-        """Evict all pods, or those that the selector ``pods`` chooses, as before maintenance of the node."""
+        """Evict all pods, or those that match the selector ``pods``, as before maintenance of the node."""
         limits = [f"--timeout={seconds}s", "--force", "--ignore-daemonsets", "--delete-emptydir-data"]
         limits += [f"--pod-selector={pods}"] if pods else []
         self.kubectl("drain", servers.NODE, *limits, seconds=seconds + 30)
 
     def uncordon(self) -> None:
-        """Let pods onto the node again."""
+        """Allow pods on the node again."""
         self.kubectl("uncordon", servers.NODE)
 
     def service_account_kubeconfig(self, namespace: str, name: str) -> Path:
-        """A kubeconfig for use outside, with a token of a service account."""
+        """A kubeconfig for use outside, with the token of a service account."""
         token = self.kubectl("create", "token", name, f"--namespace={namespace}", "--duration=24h").strip()
         return self.keys.write_kubeconfig(self.folder / f"{namespace}-{name}.kubeconfig", self.server, token, namespace)
 
     def stop(self) -> None:
-        """End everything and give the machine back as it was; images are kept."""
+        """End everything and leave the machine as it was before; images are kept."""
         for process, _ in self.forwards.values():
             process.kill()
             process.wait()
@@ -237,7 +239,7 @@ class Cluster:
             self.slot.close()
 
     def add_node(self, *images: str) -> Node:
-        """A second node, Ready, with these images; returns it. Its ``stop`` is as if its power were cut."""
+        """Start a second node with these images and wait until it is Ready. Its ``stop`` acts like a power cut."""
         place = servers.PLACES[1]
         folder = self.folder / place.name
         folder.mkdir()
@@ -249,7 +251,7 @@ class Cluster:
         return node
 
     def _stop_containers(self) -> None:
-        """In order, so that the folders of the container engine and of the builder are sound for the next run."""
+        """End the containers gracefully, so that the folders of container engine and builder are intact for the next run."""
         engine = self.images.engines[0]
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.node.signal("kubelet", SIGKILL)
@@ -304,7 +306,7 @@ class Cluster:
         )
 
     def node_is_ready(self, name: str) -> bool:
-        """What the control plane thinks of a node."""
+        """Whether the control plane considers a node Ready."""
         said = self.kubectl("get", "node", name, "--output=json", check=False)
         with contextlib.suppress(json.JSONDecodeError):
             conditions = json.loads(said)["status"].get("conditions", ())

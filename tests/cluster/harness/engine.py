@@ -1,4 +1,4 @@
-"""The container engine of a node: containerd, and what it has of images and containers. Used by images.py and cluster.py."""
+"""The container engine of a node: containerd with its images and containers. Used by images.py and cluster.py."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
 
 PART = "containerd"
 _HUB = "docker.io/"
-"""What containerd puts before a name without a registry."""
+"""The prefix that containerd gives to names without a registry."""
 _START_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Of one node; it keeps its images for the next run."""
+    """The engine of one node; it keeps its images for the next run."""
 
     node: Node
 
     @classmethod
     def start(cls, node: Node, data: Path) -> Engine:
-        """Start it with its images in ``data``; no container is left of a run before."""
+        """Start it with its images in ``data``; containers of an earlier run are removed."""
         node.spawn(PART, servers.container_engine(node.folder, data, node.place))
         made = cls(node)
         made._await_answer()
         if made.remove_containers():
-            # It has read of pods that are no more.
+            # It had loaded pods that no longer exist.
             node.restart(PART)
             made._await_answer()
         return made
 
     def ctr(self, *arguments: str, check: bool = True) -> str:
-        """Run its client in the namespace of the kubelet's images and containers; returns what it printed."""
+        """Run its client in the namespace of the kubelet's images and containers; returns its output."""
         return self.node.run(*_ctr(), *arguments, check=check).stdout
 
     def take(self, tag: str, identifier: str, archive: list[str]) -> None:
-        """Have an image under a tag; returns when pods can use it.
+        """Import an image under a tag; returns when pods can use it.
 
         ``identifier`` is the digest of its configuration, and the command line ``archive`` writes it as `docker save` does.
         """
@@ -51,33 +51,33 @@ class Engine:
             with subprocess.Popen(archive, stdout=subprocess.PIPE, env=dict(self.node.environment())) as saving:
                 command = self.node.enter(*_ctr(), "images", "import", "-")
                 subprocess.run(command, stdin=saving.stdout, check=True, capture_output=True)
-            # The engine gives it this name when it has seen it.
+            # The engine registers this name once it has processed the image.
             wait_until(lambda: identifier in self.listed(), f"pods can use {tag}", 30)
         elif known[identifier] != known.get(f"{_HUB}{tag}"):
             self.ctr("images", "tag", "--force", identifier, f"{_HUB}{tag}")
 
     def tag(self, tag: str, another: str) -> None:
-        """Give what pods know under a tag another one."""
+        """Give an image that has a tag another tag."""
         self.ctr("images", "tag", "--force", f"{_HUB}{tag}", f"{_HUB}{another}")
 
     def remove(self, tag: str) -> None:
-        """Take a tag from pods, if there is such a one."""
+        """Remove a tag, so that pods cannot use it; no error if it does not exist."""
         self.ctr("images", "rm", f"{_HUB}{tag}", check=False)
 
     def listed(self) -> dict[str, str]:
-        """Names of images -> digests of their manifests. Each image has one that is the digest of its configuration."""
+        """Names of images -> digests of their manifests. One name of each image is the digest of its configuration."""
         lines = [line.split() for line in self.ctr("images", "ls").splitlines()[1:]]
         return {line[0]: line[2] for line in lines}
 
     def keep(self, identifiers: list[str]) -> None:
-        """Remove all images but these, which are digests of configurations."""
+        """Remove all images except for these digests of configurations."""
         listed = self.listed()
         kept = {listed[identifier] for identifier in identifiers if identifier in listed}
         if old := [name for name, digest in listed.items() if digest not in kept]:
             self.ctr("images", "rm", *old, check=False)
 
     def remove_containers(self) -> bool:
-        """All that it has; whether there were any."""
+        """Remove all containers; returns whether there were any."""
         found = self.ctr("containers", "ls", "--quiet", check=False).split()
         if found:
             self.ctr("tasks", "rm", "--force", *found, check=False)

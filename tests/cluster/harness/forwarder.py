@@ -1,7 +1,7 @@
 """Makes an address inside the node reachable on this machine's loopback: ``forwarder.py NETWORK HOST PORT``.
 
-Runs as a script of its own. It listens outside, moves into the node's network, waits until the address takes a connection
-(kube-proxy needs a moment for a new Service), prints its port, and from then on connects once for each connection it gets.
+Runs as a script. It listens outside, enters the node's network, waits until the address accepts a connection (kube-proxy needs a
+moment for a new Service), prints its port, and from then on opens one connection for each that it accepts.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def enter_network(path: Path) -> None:
 
 
 async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Everything from one side to the other, then the end of it."""
+    """Copy everything from one side to the other, then close."""
     with contextlib.suppress(OSError):
         while data := await reader.read(1 << 16):
             writer.write(data)
@@ -56,7 +56,7 @@ async def serve(listener: socket.socket, host: str, port: int) -> None:
 
 
 def wait_for(host: str, port: int) -> None:
-    """Return when the address takes connections; end this process with a message if it does not in time."""
+    """Return when the address accepts connections; end this process with a message if it does not in time."""
     deadline = time.monotonic() + _WAIT_SECONDS
     while True:
         try:

@@ -1,9 +1,10 @@
-"""The images of the nodes: Debian's dockerd builds them, and hands them to the nodes' container engines (engine.py).
+"""The images of the nodes: Debian's dockerd builds them and hands them to the nodes' container engines (engine.py).
 
 Nothing is fetched while an image is built.
 
-Base: a small Debian (tools/node/base_image.sh). Wheels: what requirements/*.txt lock, fetched once with this machine's own
-package index by the `pip` that installs everything else, and handed to the build as an image that holds nothing but them.
+Base: a small Debian (tools/node/base_image.sh). Wheels: the packages locked in requirements/*.txt, fetched once from this
+machine's own package index by the `pip` that installs everything else, and passed to the build as an image that contains only
+them.
 """
 
 from __future__ import annotations
@@ -24,18 +25,20 @@ if TYPE_CHECKING:
     from cluster.harness.namespaces import Node
 
 OURS = "control-plane triton"
-"""Locked requirements of our images. One image holds the wheels of both, so that whoever builds several finds their layers."""
+"""Locked requirements of our images. One image holds the wheels of both, so that builds of several images share its layers."""
 IMAGES = {
     "operator": ("", OURS),
     "serving": ("cpu", OURS),
     "trainer": ("runtime", ""),
     "deepaas": ("", "deepaas"),
 }
-"""Folder below images/ -> (target of its Dockerfile, locked requirements that it needs). The trainer's environment of several
-gigabytes is left out: see platform/environments.py."""
+"""Folder below images/ -> (target of its Dockerfile, locked requirements that it needs).
+
+The trainer's environment of several gigabytes is left out: see platform/environments.py.
+"""
 _REPOSITORY = "pelagos-test"
 _SOURCES = ("--no-binary=aiohttp-apispec,kfp-server-api,pyinotify",)
-"""Published as source alone, which needs setuptools."""
+"""Packages that are published only as source, which needs setuptools."""
 # The shell reacts to SIGTERM at once; `sleep` as the first process of a container would not.
 _PAUSE = 'FROM {base}\nCMD ["sh", "-c", "trap \'exit 0\' TERM; while :; do sleep 3600 & wait $!; done"]\n'
 _BUILD_BASE = "FROM {base}\nRUN python3 -m venv /opt/pip && ln -s /opt/pip/bin/pip /usr/local/bin/pip\n"
@@ -50,19 +53,19 @@ class Images:
     engines: list[Engine] = field(default_factory=list)
 
     def docker(self, *arguments: str | Path, text: str | None = None, check: bool = True) -> str:
-        """Run Debian's docker client; returns what it printed."""
+        """Run Debian's docker client; returns its output."""
         return self.node.run("docker", f"--host={servers.DOCKER}", *arguments, text=text, check=check).stdout
 
     def has(self, tag: str) -> bool:
-        """Whether an image is there."""
+        """Whether the builder has an image."""
         return bool(self.docker("image", "ls", "--quiet", tag).strip())
 
     def inspect(self, tag: str) -> Any:
-        """Everything about an image."""
+        """An image's configuration."""
         return json.loads(self.docker("image", "inspect", tag))[0]
 
     def prepare(self) -> None:
-        """What every node needs: the base image and the image that holds a pod's network."""
+        """Build what every node needs: the base image and the pause image that holds a pod's network."""
         if not self.has(self.base()):
             self.docker("import", machine.base_archive(), self.base())
         self.docker("build", "--quiet", f"--tag={servers.PAUSE}", "-", text=_PAUSE.format(base=self.base()))
@@ -70,41 +73,41 @@ class Images:
             self.publish(tag)
 
     def publish(self, tag: str) -> None:
-        """Bring what was built under a tag to the nodes that have something else; returns when pods can use it."""
+        """Bring the current image of a tag to nodes that have another one; returns when pods can use it."""
         identifier = self.inspect(tag)["Id"]
         archive = self.node.enter("docker", f"--host={servers.DOCKER}", "save", tag)
         for engine in self._living():
             engine.take(tag, identifier, archive)
 
     def join(self, engine: Engine, *tags: str) -> None:
-        """Give a further node the base, the image that holds a pod's network, and images that were built."""
+        """Give a further node the base image, the pause image, and images that were built."""
         engine.keep(self._built())
         self.engines.append(engine)
         for tag in (self.base(), servers.PAUSE, *tags):
             self.publish(tag)
 
     def _living(self) -> list[Engine]:
-        """The container engines but for those of nodes whose power was cut."""
+        """The container engines, except for those of nodes whose power was cut."""
         return [engine for engine in self.engines if engine.node.holder.poll() is None]
 
     def tag(self, tag: str, another: str) -> None:
-        """Give what pods know under a tag another one."""
+        """Give an image that has a tag another tag, on all nodes."""
         for engine in self._living():
             engine.tag(tag, another)
 
     def remove(self, tag: str) -> None:
-        """Take a tag from pods, if there is such a one."""
+        """Remove a tag on all nodes; no error if it does not exist."""
         for engine in self._living():
             engine.remove(tag)
 
     def prune(self) -> None:
-        """Remove what newer builds have replaced; what they may use again is kept."""
+        """Remove images that newer builds have replaced; layers that builds may use again are kept."""
         for tag in self.docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", f"{_REPOSITORY}/wheels").split():
             names, _, digest = tag.rpartition(":")[2].rpartition("-")
             locks = [_lock(name) for name in names.split(".")]
             if not all(lock.exists() for lock in locks) or digest != _digest(*locks):
                 self.docker("rmi", tag, check=False)
-        # Each run that tests the making of images leaves some of its own, by names of a registry that has gone.
+        # Each run that tests `make images` leaves images of its own, under names of a registry that no longer exists.
         for name in self.docker("image", "ls", "--format={{.Repository}}:{{.Tag}}").split():
             if not name.startswith(f"{_REPOSITORY}/"):
                 self.docker("rmi", name, check=False)
@@ -126,7 +129,7 @@ class Images:
         return self.build_from(tree / "images" / name / "Dockerfile", tree, f"{name}:{label}", wheels, target)
 
     def build_from(self, dockerfile: Path, context: Path, name: str, wheels: str, target: str = "") -> str:
-        """Likewise, of another Dockerfile and another folder."""
+        """The same, for another Dockerfile and another folder."""
         tag = f"{_REPOSITORY}/{name if ':' in name else f'{name}:test'}"
         self.docker(
             *("build", "--quiet", f"--tag={tag}", *([f"--target={target}"] if target else [])),
@@ -137,7 +140,7 @@ class Images:
         return tag
 
     def build_around(self, program: Path) -> str:
-        """An image that runs one static program, with its arguments; returns the tag, which pods can use."""
+        """Build an image that runs one static program, with its arguments; returns the tag, which pods can use."""
         tag = f"{_REPOSITORY}/{program.name}:test"
         recipe = _AROUND.format(base=self.base(), program=program.name)
         with tempfile.TemporaryDirectory(prefix="pelagos-image-") as folder:
@@ -148,7 +151,7 @@ class Images:
         return tag
 
     def offline(self, wheels: str) -> list[str]:
-        """Options of a build that takes the base, and what it installs, from what is here."""
+        """Options for a build whose base and packages come from this machine."""
         build_base = f"{_REPOSITORY}/build-base:{self.base().partition(':')[2]}"
         self.docker(
             "build", "--quiet", "--network=none", f"--tag={build_base}", "-", text=_BUILD_BASE.format(base=self.base())

@@ -1,5 +1,6 @@
-"""Programs that a few tests need, of tools/node/later.txt: built from released Go modules at the lowest priority, beside the
-tests that need none of them. Nothing is built twice.
+"""Programs that only a few tests need (tools/node/later.txt).
+
+They are built from released Go modules at the lowest priority, while tests run that need none of them. Nothing is built twice.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ def components() -> Mapping[str, str]:
 
 
 class Later:
-    """``log`` is where a build writes."""
+    """Builds in the background. ``log`` is the file that a build writes to."""
 
     def __init__(self, log: Path) -> None:
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
 
     def begin(self, names: Collection[str]) -> None:
-        """Build the components that are lacking, one after another in the order of the file; returns at once."""
+        """Build the missing components, one after another in the order of the file; returns at once."""
         lacking = [line for name, line in components().items() if name in names and not _is_there(line)]
         if not lacking:
             return
@@ -45,7 +46,7 @@ class Later:
             )
 
     def program(self, component: str) -> Path:
-        """The program of a component, which is waited for. Raises AssertionError with what is missing for building it."""
+        """Wait for the program of a component. Raises AssertionError with what is missing for building it."""
         line = components()[component]
         if self._process is not None and not _is_there(line):
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -56,7 +57,7 @@ class Later:
         return _path(line)
 
     def stop(self) -> None:
-        """End what is still being built, which goes on where it was the next time. The log goes."""
+        """Stop the build in progress, which the next run continues, and remove its log."""
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGTERM)
             self._process.wait()

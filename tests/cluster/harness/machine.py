@@ -1,4 +1,4 @@
-"""What this machine has for a node: the programs that tools/node/install.sh installs, and where they are."""
+"""The programs that this machine has for a node, which tools/node/install.sh installs, and their paths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 TOOLS = ROOT / "tools" / "node"
 ENVIRONMENTS = Path(os.environ.get("PELAGOS_ENVIRONMENTS", ROOT / ".venvs"))
 PATH = "/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Of everything inside the node."""
+"""The search path of everything inside the node."""
 BUILD = ROOT / "operator" / "pelagos" / "embedded" / "upstream" / "build.sh"
 """Builds programs of a Go module."""
 DEBIAN = ("dockerd", "runc", "dnsmasq", "iptables", "openssl")
@@ -26,7 +26,7 @@ DEBIAN = ("dockerd", "runc", "dnsmasq", "iptables", "openssl")
 
 
 def cache() -> Path:
-    """Folder of what is kept between test runs: the base image and the container engines' images."""
+    """The folder of what is kept between test runs: the base image and the container engines' images."""
     return binaries.cache().parent / "cluster"
 
 
@@ -37,7 +37,7 @@ def base_archive() -> Path:
 
 @functools.cache
 def modules() -> Mapping[str, tuple[Path, tuple[str, ...]]]:
-    """What is built from released Go modules: component -> the folder of its programs, and those that a node needs.
+    """Released Go modules to build: component -> the folder of its programs, and the programs that a node needs.
 
     A folder is ``.../<component>/<version>``.
     """
@@ -50,29 +50,29 @@ def modules() -> Mapping[str, tuple[Path, tuple[str, ...]]]:
 
 @functools.cache
 def built_in(module: str | Path) -> Path:
-    """Where the programs of a folder with a Go module are, or will be."""
+    """The folder in which programs of a Go module are, or will be, built."""
     done = subprocess.run([str(BUILD), "--where", str(module)], capture_output=True, text=True, check=True)
     return Path(done.stdout.strip())
 
 
 def folder(component: str) -> Path:
-    """Where the programs of a component are."""
+    """The folder of a component's programs."""
     return modules()[component][0]
 
 
 def program(name: str) -> Path:
-    """One of the programs that are built."""
+    """The path of one of the built programs."""
     (found,) = (place for place, names in modules().values() if name in names)
     return found / name
 
 
 def kubectl() -> Path:
-    """The client."""
+    """The path of kubectl."""
     return ENVIRONMENTS / "control-plane" / "bin" / "kubectl"
 
 
 def unsupported() -> str:
-    """Why no node can run on this machine; empty where one can."""
+    """Why no node can run on this machine; empty if one can."""
     done = subprocess.run([TOOLS / "supported.sh"], capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode else ""
 

@@ -49,18 +49,18 @@ class Names:
         return self._server.poll() is None
 
     def repeat(self) -> None:
-        """Ask it again for a while after each change: while it starts, it may have missed the first time."""
+        """For some time after each change, tell the server again: while it starts, it may have missed the first signal."""
         if time.monotonic() < self._changed + _REPEAT_SECONDS:
             self._server.send_signal(signal.SIGHUP)
 
     def replace(self, kind: str, objects: Objects) -> None:
-        """All objects of a kind."""
+        """Replace all objects of a kind."""
         with self._lock:
             self._objects[kind] = objects
             self._publish()
 
     def change(self, kind: str, event: Mapping[str, Any]) -> None:
-        """One event of a watch."""
+        """Apply one event of a watch."""
         with self._lock:
             if event["type"] == "DELETED":
                 self._objects[kind].pop(key(event["object"]), None)
@@ -129,7 +129,8 @@ def follow(names: Names, kind: str, api: str, token: Path, authority: str) -> No
 def main() -> None:
     """Run until killed, or until the DNS server ends."""
     api, token, authority, address, folder = sys.argv[1:]
-    # Inherited by the DNS server: until it listens to this signal, which asks it to read again, it would die of it.
+    # Inherited by the DNS server: until it has installed its handler for this signal, which asks it to reload, the signal would
+    # kill it.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     names = Names(address, Path(folder))
 
@@ -137,7 +138,7 @@ def main() -> None:
         while True:
             try:
                 follow(names, kind, api, Path(token), authority)
-            except (OSError, ValueError) as error:  # the API server is away for a moment
+            except (OSError, ValueError) as error:  # the API server is briefly unavailable
                 print(f"{kind}: {error}", file=sys.stderr, flush=True)
                 time.sleep(0.5)
 

@@ -1,4 +1,4 @@
-"""The node's Linux namespaces: own network, processes, file system mounts. Everything in them ends with their first process.
+"""The node's own Linux namespaces: network, processes, mounts. Everything in them ends with their first process.
 
 Used by cluster.py. That first process (tools/node/init.sh) is tied to the test process, so nothing survives a kill -9.
 """
@@ -26,27 +26,27 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 20.0
 _LINK = "172.30.0"
-"""The network between nodes."""
+"""The prefix of the network between nodes."""
 _numbers = itertools.count(1)
 
 
 @dataclass
 class Node:
-    """Running namespaces."""
+    """The running namespaces of a node."""
 
     folder: Path
     """State and logs of everything that runs inside."""
     place: servers.Place
     holder: subprocess.Popen[bytes]
     init: int
-    """The first process, as the machine numbers it."""
+    """The pid of the first process, as seen from the machine."""
     parts: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     commands: dict[str, Sequence[str | Path]] = field(default_factory=dict)
     control_group: str = field(default_factory=lambda: f"{control_groups.PREFIX}{os.getpid()}-{next(_numbers)}")
 
     @classmethod
     def start(cls, folder: Path, place: servers.Place = servers.PLACES[0]) -> Node:
-        """Make the namespaces, with the bridge that pods will be on."""
+        """Create the namespaces, with the bridge for pods."""
         control_groups.remove_those_of_the_dead()
         unshare = ("unshare", "--fork", "--pid", "--mount", "--net", "--uts", "--ipc", "--kill-child")
         command = [*unshare, "bash", machine.TOOLS / "init.sh", folder, *place.network()]
@@ -68,7 +68,7 @@ class Node:
 
     @property
     def network(self) -> Path:
-        """The network namespace."""
+        """The file of the network namespace."""
         return Path(f"/proc/{self.init}/ns/net")
 
     def control_groups(self) -> list[Path]:
@@ -82,7 +82,7 @@ class Node:
     def run(
         self, *command: str | Path, check: bool = True, text: str | None = None, seconds: float = 600
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program inside to its end; raises AssertionError with its output when it fails."""
+        """Run a program inside and wait for it; raises AssertionError with its output when it fails."""
         done = subprocess.run(
             self.enter(*command),
             input=text,
@@ -100,7 +100,7 @@ class Node:
 
     def spawn(self, name: str, command: Sequence[str | Path]) -> None:
         """Start a part inside; its log is ``<folder>/<name>.log``."""
-        # The number that the part has inside, for `signal`.
+        # Keeps the pid that the part has inside, for `signal`.
         self.commands[name] = command
         shell = ("sh", "-c", 'echo $$ >"$0" && exec "$@"', f"/run/pids/{name}")
         self.parts[name] = _wrapped(self.enter(*shell, *command), self.environment(), self.log(name))
@@ -112,11 +112,11 @@ class Node:
         self.spawn(name, self.commands[name])
 
     def log(self, name: str) -> Path:
-        """What a part has said."""
+        """The log of a part."""
         return self.folder / f"{name}.log"
 
     def link(self, other: Node) -> None:
-        """Let the pods of both nodes reach each other and both nodes."""
+        """Connect two nodes, so that the pods of both reach each other and both nodes."""
         ends = ((self, "to-" + other.place.name, other), (other, "to-" + self.place.name, self))
         (_, here, _), (_, there, _) = ends
         command = [
@@ -145,11 +145,11 @@ class Node:
         self.run("sh", "-c", f'kill -{int(number)} "$(cat /run/pids/{name})"', check=False)
 
     def ended(self) -> list[str]:
-        """Parts that run no more."""
+        """Parts that have ended."""
         return [name for name, process in self.parts.items() if process.poll() is not None]
 
     def environment(self) -> Mapping[str, str]:
-        """For everything inside: no proxies, no Python environments of the outside; the mark of this test run, see orphans.py."""
+        """The environment inside: no proxies, no Python environments of the outside; the mark of this test run (orphans.py)."""
         mark = {orphans.VARIABLE: os.environ[orphans.VARIABLE]} if orphans.VARIABLE in os.environ else {}
         return {**mark, "PATH": machine.PATH, "HOME": str(self.folder), "LANG": "C.UTF-8", "DOCKER_BUILDKIT": "1"}
 
@@ -167,7 +167,7 @@ class Node:
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float) -> None:
-    """Raises TimeoutError when ``condition`` stays false."""
+    """Wait for ``condition``. Raises TimeoutError when it stays false."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -17,13 +17,13 @@ CONTAINER = {
 
 
 def container(image: str, *command: str, **fields: Any) -> dict[str, Any]:
-    """A container that may write nothing but its mounts; without ``command`` it runs what the image says."""
+    """A container that can write only to its mounts; without ``command`` it runs the image's own."""
     base = {"name": "main", "image": image, "imagePullPolicy": "Never", "securityContext": CONTAINER}
     return {**base, **({"command": list(command)} if command else {}), **fields}
 
 
 def spec(*containers: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """A pod's spec; stops at once."""
+    """A pod's spec, without a grace period."""
     seccomp = {"seccompProfile": {"type": "RuntimeDefault"}}
     return {"containers": list(containers), "securityContext": seccomp, "terminationGracePeriodSeconds": 2, **fields}
 
@@ -49,7 +49,7 @@ def deployment(name: str, namespace: str, spec: dict[str, Any]) -> dict[str, Any
 
 
 def service(name: str, namespace: str, port: int, **fields: Any) -> dict[str, Any]:
-    """A Service in front of the pods of the same name."""
+    """A Service for the pods of the same name."""
     metadata = {"name": name, "namespace": namespace}
     ports = [{"name": "http", "port": port}]
     return {

@@ -24,7 +24,7 @@ BRIDGE = "cni0"
 
 @dataclass(frozen=True)
 class Place:
-    """A node's name and addresses. All servers but those that each node has run on the first one."""
+    """A node's number, name and addresses. Servers that not every node has run on the first one."""
 
     number: int = 0
 
@@ -35,7 +35,7 @@ class Place:
 
     @property
     def pods(self) -> str:
-        """The addresses of its pods."""
+        """The address range of its pods."""
         return f"172.31.{self.number}.0/24"
 
     @property
@@ -96,9 +96,9 @@ state = "/run/containerd"
 
 
 def image_builder(folder: Path, data: Path, group: str) -> list[str | Path]:
-    """Debian's dockerd: it builds images, and none of the pods."""
+    """Debian's dockerd: it builds images, and runs no pods."""
     configuration = folder / "dockerd.json"
-    # What builds leave behind is kept for the next build, up to this size.
+    # Build cache is kept for the next build, up to this size.
     configuration.write_text(json.dumps({"builder": {"gc": {"enabled": True, "defaultKeepStorage": "3GB"}}}))
     return [
         "dockerd",
@@ -115,7 +115,7 @@ def image_builder(folder: Path, data: Path, group: str) -> list[str | Path]:
 
 
 def container_engine(folder: Path, data: Path, place: Place) -> list[str | Path]:
-    """containerd. Pods reach what runs in the node, and nothing beyond."""
+    """containerd. Pods can reach servers in the node, and nothing outside."""
     network = folder / "network"
     network.mkdir(exist_ok=True)
     bridge = {
@@ -133,13 +133,13 @@ def container_engine(folder: Path, data: Path, place: Place) -> list[str | Path]
     runc, plugins = shutil.which("runc", path=machine.PATH), machine.folder("cni")
     values = {"folder": folder, "data": data, "socket": CONTAINERD, "pause": PAUSE, "runc": runc, "plugins": plugins}
     configuration.write_text(_CONTAINERD.format_map(values))
-    # It looks for its shim along the path, where Debian's older one may be too.
+    # containerd searches the path for its shim, where Debian's older one may be as well.
     path = f"PATH={machine.folder('containerd')}:{machine.PATH}"
     return ["env", path, machine.program("containerd"), f"--config={configuration}", "--log-level=warn"]
 
 
 def etcd(folder: Path) -> list[str | Path]:
-    """The store, without fsync."""
+    """etcd, without fsync."""
     url = "http://127.0.0.1:2379"
     peer = "http://127.0.0.1:2380"
     return [
@@ -172,13 +172,13 @@ def apiserver(folder: Path, keys: Credentials) -> list[str | Path]:
         *("--service-account-issuer=https://kubernetes.default.svc", "--api-audiences=https://kubernetes.default.svc"),
         *(f"--kubelet-client-certificate={client}", f"--kubelet-client-key={client_key}"),
         *(f"--kubelet-certificate-authority={keys.authority}", "--kubelet-preferred-address-types=InternalIP"),
-        # Who asks is told to the servers of aggregated APIs in headers, which they take from this certificate alone.
+        # Servers of aggregated APIs learn the user from headers, which they accept only with this certificate.
         *(f"--proxy-client-cert-file={proxy}", f"--proxy-client-key-file={proxy_key}"),
         *(f"--requestheader-client-ca-file={keys.authority}", "--requestheader-allowed-names=front-proxy"),
         *("--requestheader-username-headers=X-Remote-User", "--requestheader-group-headers=X-Remote-Group"),
         "--requestheader-extra-headers-prefix=X-Remote-Extra-",
         *(f"--audit-policy-file={policy}", f"--audit-log-path={folder / 'audit.log'}", "--audit-log-maxsize=2000"),
-        # Half a minute, instead of five, until pods go from a node that nobody hears of any more.
+        # Pods leave an unreachable node after half a minute instead of five.
         *("--default-not-ready-toleration-seconds=30", "--default-unreachable-toleration-seconds=30"),
         *("--allow-privileged=true", "--profiling=false"),
     ]
@@ -211,7 +211,7 @@ def scheduler(keys: Credentials) -> list[str | Path]:
 
 
 def kubelet(folder: Path, keys: Credentials, group: str, place: Place) -> list[str | Path]:
-    """The node's agent; asks the API server who may look into containers."""
+    """The node's agent; asks the API server who may access containers."""
     certificate, key = keys.certificate("server")
     settings = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -233,7 +233,7 @@ def kubelet(folder: Path, keys: Credentials, group: str, place: Place) -> list[s
         "enforceNodeAllocatable": ["none"],
         "failSwapOn": False,
         "oomScoreAdj": 0,
-        # However full this machine is, the tests' pods and images stay.
+        # However full this machine is, the tests' pods and images are not evicted.
         "evictionHard": {"memory.available": "1Mi"},
         "imageGCHighThresholdPercent": 100,
         "volumePluginDir": str(folder / "volume-plugins"),
@@ -252,7 +252,7 @@ def kubelet(folder: Path, keys: Credentials, group: str, place: Place) -> list[s
 
 
 def proxy(keys: Credentials, place: Place) -> list[str | Path]:
-    """Cluster addresses. Limits on connections stay as the machine's kernel has them."""
+    """Cluster addresses. Connection limits stay as the machine's kernel has them."""
     return [
         machine.program("kube-proxy"),
         f"--kubeconfig={keys.kubeconfig('proxy', API)}",
@@ -262,7 +262,7 @@ def proxy(keys: Credentials, place: Place) -> list[str | Path]:
             f"--hostname-override={place.name}",
             "--oom-score-adj=0",
         ),
-        # A pod's answer to another must come back through the node, where the address is changed back.
+        # A pod's answer to another must return through the node, where its address is translated back.
         "--masquerade-all",
         *(
             "--conntrack-max-per-core=0",

@@ -11,7 +11,7 @@ from pelagos.engines.triton import inference
 
 
 class Client(threading.Thread):
-    """Asks one question after another, each on a connection of its own, as long as the context lasts."""
+    """Sends one request after another, each on a new connection, until the context ends."""
 
     def __init__(self, site: Site, service: str, image: bytes) -> None:
         super().__init__(daemon=True)

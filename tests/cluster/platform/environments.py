@@ -1,7 +1,8 @@
-"""Python environments of this machine inside of pods: mounted read-only at the paths that they have here.
+"""Python environments of this machine inside of pods, mounted read-only at their paths on this machine.
 
-Copying them into images would take gigabytes and minutes. Used for everything but the operator and the model servers, whose
-images are built for real. Pods reach them by claims, which Pod Security allows, that are bound to volumes of the administrator.
+Copying them into images would take gigabytes and minutes. Used for everything except for the operator and the model servers,
+whose images are really built. Pods mount them by claims, which Pod Security allows, that are bound to the administrator's
+volumes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from cluster.harness.cluster import Cluster
 
 @dataclass(frozen=True)
 class Mounted:
-    """Environments by name, and folders with code or data. ``path`` entries that are code go onto Python's path."""
+    """Environments by name, and folders with code or data. Entries of ``code`` are added to Python's path."""
 
     environments: tuple[str, ...]
     code: tuple[Path, ...] = ()
@@ -38,17 +39,17 @@ class Mounted:
         return [{"name": _claim(each), "mountPath": str(each), "readOnly": True} for each in self.folders()]
 
     def volumes(self) -> list[dict[str, Any]]:
-        """`volumes` of the pod, in a namespace that was given them by `bind`."""
+        """`volumes` of a pod, in a namespace for which `bind` was called."""
         claims = [_claim(folder) for folder in self.folders()]
         return [{"name": each, "persistentVolumeClaim": {"claimName": each, "readOnly": True}} for each in claims]
 
     def bind(self, cluster: Cluster, namespace: str) -> Mounted:
-        """Let pods of a namespace mount this."""
+        """Let pods of a namespace mount these folders."""
         cluster.bind_volumes({_claim(folder): folder for folder in self.folders()}, namespace)
         return self
 
     def as_extra(self) -> dict[str, Any]:
-        """What a pod that somebody else describes needs besides."""
+        """Fields to add to a pod that other code describes."""
         return {"env": self.variables(), "volumeMounts": self.mounts(), "volumes": self.volumes()}
 
 
@@ -57,8 +58,10 @@ def _claim(folder: Path) -> str:
 
 
 TRAINER = Mounted(("pipelines",), code=(machine.ROOT / "pipelines",))
-"""What pipeline steps need in the trainer's image without its environment (target `runtime`). That has several gigabytes, because
-PyTorch comes with CUDA."""
+"""What pipeline steps need in the trainer's image without its environment (target `runtime`).
+
+The environment takes several gigabytes, because PyTorch comes with CUDA.
+"""
 
 
 def serve(

@@ -1,4 +1,4 @@
-"""KServe on the test cluster: its definitions, roles, settings, webhooks and storage initializer as its release has them.
+"""KServe on the test cluster: definitions, roles, settings, webhooks and storage initializer of its release.
 
 Its controller runs on the node, outside of a pod, under its own ServiceAccount; the API server calls its webhooks there.
 """
@@ -23,7 +23,7 @@ from cluster.harness.cluster import Cluster
 NAMESPACE = "kserve"
 ACCOUNT = "kserve-controller-manager"
 PART = "kserve"
-"""Its name among the parts of the node, which is that of its log."""
+"""The name of the node's part, and of its log."""
 _PORT = 9443
 _CONFIG = definitions.KSERVE_MODULE / "config"
 _ROLES = ("service_account", "role", "role_binding", "leader_election_role", "leader_election_role_binding")
@@ -41,13 +41,13 @@ class Kserve:
 
     @classmethod
     def start(cls, cluster: Cluster, manager: Path) -> Kserve:
-        """Install it and start its controller; returns when that takes InferenceServices."""
+        """Install it and start its controller; returns when InferenceServices are accepted."""
         running = cls(cluster, manager)
         initializer = _build_storage_initializer(cluster)
         cluster.create_namespace(NAMESPACE)
         kinds = [_CONFIG / f"crd/full/serving.kserve.io_{name}.yaml" for name in _DEFINITIONS]
         kinds.append(_CONFIG / "crd/full/clusterstoragecontainer/serving.kserve.io_clusterstoragecontainers.yaml")
-        # As KServe's own instructions do: they are too large for the annotation of a client-side apply.
+        # Server-side as in KServe's own instructions: the definitions are too large for the annotation of a client-side apply.
         cluster.kubectl("apply", "--server-side", *(f"--filename={path}" for path in kinds))
         names = [f"crd/{path.stem.partition('_')[2]}.serving.kserve.io" for path in kinds]
         # kubectl gives up at once while their conditions are null, as they are in these files.
@@ -84,7 +84,7 @@ class Kserve:
         self.cluster.node.parts.pop(PART).wait(30)
 
     def log(self) -> str:
-        """What the controller has said."""
+        """The controller's log."""
         return self.cluster.node.log(PART).read_text(encoding="utf-8", errors="replace")
 
 
@@ -128,7 +128,7 @@ def _roles() -> Iterator[dict[str, Any]]:
 
 
 def _webhooks(authority: Path) -> Iterator[dict[str, Any]]:
-    """Their Service leads to a pod; here an address does, and our authority has signed its certificate."""
+    """KServe's webhook configurations, which name a Service. Here they get an address, whose certificate our authority signed."""
     trusted = base64.b64encode(authority.read_bytes()).decode()
     for body in _read("webhook/manifests.yaml"):
         if body["kind"] in _WEBHOOKS:

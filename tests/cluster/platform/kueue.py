@@ -1,4 +1,4 @@
-"""The real Kueue on the test cluster, installed from its own manifests, as a pod of an image around the program that is built."""
+"""The real Kueue on the test cluster, installed from its own manifests, as a pod with an image of the program built here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cluster.harness.cluster import Cluster
 
 SYSTEM = "kueue-system"
 TENANTS = {"app.kubernetes.io/part-of": "pelagos", "app.kubernetes.io/component": "tenant"}
-"""Labels of the namespaces whose pods wait in queues, as manifests/tenant makes them."""
+"""Labels of the namespaces whose pods are queued, as manifests/tenant sets them."""
 GPU = "nvidia.com/gpu"
 _IMAGE = "us-central1-docker.pkg.dev/k8s-staging-images/kueue/kueue"
 _MANAGER = "kueue-controller-manager"
@@ -26,31 +26,31 @@ _SECRET = "kueue-webhook-server-cert"
 
 @dataclass(frozen=True)
 class Kueue:
-    """Installed; ``folder`` is the kustomization."""
+    """An installed Kueue; ``folder`` is the kustomization."""
 
     cluster: Cluster
     folder: Path
 
     @classmethod
     def install(cls, cluster: Cluster, folder: Path, program: Path) -> Kueue:
-        """Apply its manifests; returns when it takes pods: until then the cluster takes no Deployments either."""
+        """Apply its manifests; returns when it accepts pods: until then the cluster accepts no Deployments either."""
         folder.mkdir()
         made = cls(cluster, folder)
         _write_kustomization(folder, cluster.images.build_around(program))
-        # As Kueue's own instructions do: the definitions are too large for the annotation of a client-side apply.
+        # Server-side as in Kueue's own instructions: the definitions are too large for the annotation of a client-side apply.
         cluster.kubectl("apply", "--server-side", "-k", folder)
         made._await_ready()
         return made
 
     def uninstall(self) -> None:
-        """Its objects first, while it can let them go."""
+        """Uninstall it, its objects first, while it can still remove their finalizers."""
         self._delete_all("workloads", "localqueues", scope=("--all-namespaces",))
         self._delete_all("clusterqueues", "cohorts", "resourceflavors", "workloadpriorityclasses")
-        # Without its server, pods would be refused, and discovery would fail.
+        # Without its server, its webhooks would refuse pods, and discovery would fail.
         self.cluster.kubectl("delete", "-k", self.folder, "--ignore-not-found", "--timeout=120s", seconds=150)
 
     def workloads(self, namespace: str) -> list[Any]:
-        """What it has made of pods that wait or waited in queues."""
+        """Kueue's Workloads of pods that are or were queued."""
         return list(
             json.loads(
                 self.cluster.kubectl("get", "workloads.kueue.x-k8s.io", f"--namespace={namespace}", "-o", "json")
@@ -59,7 +59,7 @@ class Kueue:
 
     def _await_ready(self) -> None:
         self.cluster.wait(self._has_certificate, "Kueue has made its certificates", 90)
-        # The kubelet would look at the Secret again within a minute; a pod that changes it looks at now.
+        # The kubelet would read the Secret again within a minute; it does so at once for a pod that changes.
         self._kubectl("annotate", "pods", "--all", "tests/look-again=now")
         self.cluster.wait_for("Available", f"deployment/{_MANAGER}", SYSTEM, seconds=120)
         self.cluster.wait_for("Available", "apiservice/v1beta2.visibility.kueue.x-k8s.io", seconds=60)
@@ -76,9 +76,9 @@ class Kueue:
 
 
 def offer_gpus(cluster: Cluster, count: int) -> None:
-    """Say that the node has so many GPUs, as a device plugin does, and the label that GPU feature discovery gives it; 0: none.
+    """Report that the node has this many GPUs, as a device plugin does, with the label of GPU feature discovery; 0: none.
 
-    They are only counted. Steps that are given one compute on the processor.
+    They are only counted. Steps that get one compute on the processor.
     """
     label = f"{GPU}.present=true" if count else f"{GPU}.present-"
     cluster.kubectl("label", "node", servers.NODE, label, "--overwrite")
@@ -90,13 +90,13 @@ def offer_gpus(cluster: Cluster, count: int) -> None:
 
 
 def _write_kustomization(folder: Path, image: str) -> None:
-    """Its own manifests with our image and its documented settings for pods, in the namespaces of tenants."""
+    """Write Kueue's own manifests with our image and its documented settings for pods, for the namespaces of tenants."""
     base = definitions.KUEUE_MODULE / "config"
     settings = yaml.safe_load((base / "components" / "manager" / _SETTINGS).read_text())
     settings["integrations"] = {"frameworks": ["batch/job", "pod"]}
     settings["managedJobsNamespaceSelector"] = {"matchLabels": TENANTS}
     settings["fairSharing"] = {"preemptionStrategies": ["LessThanOrEqualToFinalShare", "LessThanInitialShare"]}
-    # One replica: it need not wait for whoever led before.
+    # With one replica, it need not wait for an earlier leader's lease.
     settings["leaderElection"]["leaderElect"] = False
     quick = {"initialDelaySeconds": 1, "periodSeconds": 1}
     container = {

@@ -32,7 +32,7 @@ class Platform:
 
     @classmethod
     def start(cls, cluster: Cluster, *, helpers: bool = False) -> Platform:
-        """Start all; returns when they listen. ``helpers``: whether steps have all pods and containers of a real server."""
+        """Start all; returns when they listen. ``helpers``: whether steps get all pods and containers of a real server."""
         serve_workflows(cluster)
         cluster.create_namespace(NAMESPACE)
         grant_everything(cluster, NAMESPACE)
@@ -44,7 +44,7 @@ class Platform:
         return platform
 
     def storage(self) -> ObjectStorage:
-        """The object storage, seen from outside."""
+        """The object storage, as reached from outside."""
         return ObjectStorage(f"http://127.0.0.1:{self.cluster.forward_service('storage', 9000, NAMESPACE)}")
 
     def upload(self, folder: Path, prefix: str) -> None:
@@ -61,7 +61,7 @@ class Platform:
         return list(self._mlflow("runs/search", {"experiment_ids": identifiers, "max_results": 100}).get("runs", []))
 
     def pipeline_runs(self, namespace: str) -> list[Mapping[str, Any]]:
-        """All runs that the pipeline server has in a namespace."""
+        """All runs of a namespace on the pipeline server."""
         port = self.cluster.forward_service("ml-pipeline", 8888, NAMESPACE)
         with urllib.request.urlopen(
             f"http://127.0.0.1:{port}/apis/v2beta1/runs?namespace={namespace}&page_size=200", timeout=20
@@ -69,7 +69,7 @@ class Platform:
             return list(json.load(answer).get("runs", []))
 
     def epochs(self, namespace: str, pipeline_run: str) -> list[int]:
-        """Numbers of the epochs that a training of a namespace did, in the order of their ends."""
+        """Epochs of a training in a namespace, in the order in which they ended."""
         content = self.storage().get(BUCKET, f"objects/{namespace}/workspaces/{pipeline_run}/history.json")
         return [row["number"] for row in sorted(json.loads(content), key=lambda row: row["at"])]
 
@@ -85,25 +85,25 @@ class Platform:
 
 
 def serve_workflows(cluster: Cluster) -> None:
-    """As a cluster does that Argo is installed on."""
+    """Define the kind Workflow, as on a cluster with Argo."""
     cluster.apply(workflow_kind.DEFINITION)
     cluster.kubectl("wait", "--for=condition=Established", f"crd/{workflow_kind.DEFINITION['metadata']['name']}")
 
 
 def grant_everything(cluster: Cluster, namespace: str) -> None:
-    """What stands in for other people's controllers may do what those may."""
+    """Give fake servers the rights of the controllers that they replace."""
     account = f"--serviceaccount={namespace}:default"
     cluster.kubectl("create", "clusterrolebinding", f"everything-{namespace}", "--clusterrole=cluster-admin", account)
 
 
 def start_locked_storage(cluster: Cluster, name: str) -> None:
-    """One that refuses the keys of everybody."""
+    """Start an object storage that refuses all keys."""
     _start_storage(cluster, name, INITIAL_NO_AUTH_ACTION_COUNT="0")
 
 
 def _start_storage(cluster: Cluster, name: str = "storage", **settings: str) -> None:
     command = ("-c", "from moto.server import main; main(['-H', '0.0.0.0', '-p', '9000'])")
-    # moto would take the first part of the Service's name for a bucket.
+    # moto would otherwise take the first part of the Service's name for a bucket.
     settings["S3_IGNORE_SUBDOMAIN_BUCKETNAME"] = "true"
     serve(cluster, name, NAMESPACE, 9000, command, Mounted(("object-storage",)), **settings)
 
@@ -125,7 +125,7 @@ def _start_mlflow(cluster: Cluster) -> None:
 
 
 def _start_pipelines(cluster: Cluster, helpers_image: str) -> None:
-    """The fake server for a Kubeflow Pipelines server; it makes a pod of every step."""
+    """The fake server for a Kubeflow Pipelines server, which creates a pod for every step."""
     steps = cluster.folder / "steps"
     steps.mkdir()
     steps.chmod(0o755)

@@ -27,17 +27,17 @@ AUTHORITY = {
     "metadata": {"name": "pelagos-authority", "namespace": SYSTEM},
     "stringData": {"current": secrets.token_hex(32)},
 }
-"""The operator's own key, as docs/installing.md makes it."""
+"""The operator's own key, created as docs/installing.md says."""
 TENANT_SETTINGS: Mapping[str, Any] = {
     "apiVersion": "v1",
     "kind": "ConfigMap",
     "metadata": {"name": f"pelagos-tenant-{TENANT}", "namespace": "pelagos-system"},
     "data": {"serviceAccount": "pelagos-workload", "pipelineServiceAccount": "pelagos-pipelines"},
 }
-"""What the platform decides for the tenant."""
+"""The platform's settings of the tenant."""
 OPERATOR = "pelagos-operator"
 HEALING_SECONDS = 60.0
-"""After what was broken is right again, everything must have converged within this time."""
+"""Once a fault is repaired, everything must have converged within this time."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Site:
     folder: Path
     """The kustomization that was applied."""
     tenant: str = TENANT
-    """The namespace that is worked in."""
+    """The namespace in which the tests work."""
 
     @classmethod
     def install(
@@ -78,14 +78,14 @@ class Site:
 
     def apply_manifests(self) -> str:
         """`kubectl apply -k`, which fails for a field that the server does not know."""
-        self.cluster.kubectl("create", "namespace", SYSTEM, check=False)  # which may be there
+        self.cluster.kubectl("create", "namespace", SYSTEM, check=False)  # it may exist
         self.cluster.apply(AUTHORITY)
         said = self.cluster.kubectl("apply", "-k", self.folder)
         self.cluster.apply(TENANT_SETTINGS)
         return said
 
     def change_overlay(self, overlay: str) -> None:
-        """Apply ``manifests/overlays/<overlay>`` in place of the one before, with the same components, images and settings."""
+        """Apply ``manifests/overlays/<overlay>`` in place of the previous one, with the same components, images and settings."""
         path = self.folder / "kustomization.yaml"
         body = yaml.safe_load(path.read_text())
         (before,) = body["resources"]
@@ -94,18 +94,18 @@ class Site:
         self.cluster.kubectl("rollout", "status", f"--namespace={SYSTEM}", f"deployment/{OPERATOR}", "--timeout=120s")
 
     def await_operator(self) -> None:
-        """Until the operator leads."""
+        """Wait until the operator leads."""
         self.cluster.wait_for("Available", f"deployment/{OPERATOR}", SYSTEM, seconds=180)
 
     def uninstall(self) -> None:
-        """As docs/installing.md says: resources first, then the rest."""
+        """Uninstall as docs/installing.md says: resources first, then the rest."""
         for plurals in ("trials", "datasets,trainingruns,modelservices"):
             self.kubectl("delete", plurals, "--all", "--timeout=120s")
         # A definition may wait for a resync of the API server: see ControlPlane.definitions_left.
         self.cluster.kubectl("delete", "-k", self.folder, "--timeout=330s", seconds=360)
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> str:
-        """kubectl in the tenant's namespace."""
+        """Run kubectl in the tenant's namespace."""
         return self.cluster.kubectl(f"--namespace={self.tenant}", *arguments, text=text, check=check)
 
     def apply(self, *resources: Mapping[str, Any]) -> str:
@@ -117,12 +117,12 @@ class Site:
         return json.loads(self.kubectl("get", kind, name, "-o", "json"))
 
     def ready(self, kind: str, name: str) -> Mapping[str, str]:
-        """The Ready condition; empty without one."""
+        """The condition Ready; empty if there is none."""
         conditions = self.get(kind, name).get("status", {}).get("conditions", [])
         return next((each for each in conditions if each["type"] == "Ready"), {})
 
     def wait_ready(self, kind: str, name: str, seconds: int = 300) -> Any:
-        """`kubectl wait --for=condition=Ready`; fails with all that is known."""
+        """`kubectl wait --for=condition=Ready`; fails with the state of everything."""
         said = self.cluster.kubectl(
             *("wait", f"--namespace={self.tenant}", "--for=condition=Ready", f"{kind}/{name}", f"--timeout={seconds}s"),
             check=False,
@@ -134,7 +134,7 @@ class Site:
         return body
 
     def wait(self, what: str, holds: Callable[[], Any], seconds: float = HEALING_SECONDS) -> Any:
-        """Wait until ``holds`` gives something true; returns it."""
+        """Wait until ``holds`` returns something true; returns that."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if found := holds():
@@ -158,7 +158,7 @@ class Site:
         return "\n".join(parts)
 
     def pelagos(self, *arguments: str | Path) -> str:
-        """The command line, as on a user's own machine."""
+        """Run the command line, as on a user's own machine."""
         import subprocess
 
         environment = {**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig), "PELAGOS_HOME": str(self.folder)}
@@ -172,7 +172,7 @@ class Site:
 
 
 def make_tenant(cluster: Cluster) -> None:
-    """The namespace of a team as `manifests/tenant` makes it, with credentials for the object storage."""
+    """Create a team's namespace as `manifests/tenant` does, with credentials for the object storage."""
     folder = cluster.folder / "tenant"
     folder.mkdir()
     base = os.path.relpath((machine.ROOT / "manifests/tenant/base").resolve(), folder.resolve())
@@ -184,7 +184,7 @@ def make_tenant(cluster: Cluster) -> None:
 
 
 def give_storage_credentials(cluster: Cluster, namespace: str) -> None:
-    """The Secret that the default settings name."""
+    """Create the Secret that the default settings name."""
     metadata = {"name": "pelagos-s3", "namespace": namespace}
     cluster.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": services.CREDENTIALS})
 
@@ -198,7 +198,7 @@ def _write_kustomization(
         "name": "operator",
         "env": [{"name": key, "value": value} for key, value in settings.items()],
     }
-    # Two model servers of one core each must fit beside it while one takes the other's place.
+    # During an update two model servers of one core each must fit beside it.
     container["resources"] = {"requests": {"cpu": "0"}}
     container["env"].append({"name": "PELAGOS_GATEWAY_MILLICORES", "value": "0"})
     patch = {
