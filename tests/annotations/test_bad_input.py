@@ -1,4 +1,4 @@
-"""What users' files get wrong, or what an attacker puts there: each is refused with its reason and a word that helps."""
+"""Mistakes in users' files, and attackers' files: each is refused with its reason and a helpful message."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_json_that_is_not_coco(tmp_path: Path, content: str) -> None:
 
 def test_files_too_large_to_be_labels_are_not_read(tmp_path: Path) -> None:
     text(tmp_path / "data.yaml", "names: [cod]")
-    os.truncate(tmp_path / "data.yaml", 3 * 1024**4)  # sparse: costs no space
+    os.truncate(tmp_path / "data.yaml", 3 * 1024**4)  # sparse: takes no space
     photo(tmp_path / "images" / "a.png")
     with pytest.raises(RefusedError, match="at most 1048576 are read"):
         read(tmp_path)

@@ -1,4 +1,4 @@
-"""BIIGLE: CSV reports, a row for each label of an annotation; all shapes, labels of one name, and tables that are none."""
+"""BIIGLE: CSV reports with a row for each label of an annotation; all shapes, labels with equal names, and invalid tables."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PARSER = "pelagos_pipelines.annotations.biigle_document"
 
 
 def row(shape: str, points: object, name: str = "a.png", label: str = "cod", **more: object) -> dict[str, object]:
-    """A row of the report of annotations."""
+    """A row of the annotation report."""
     size = json.dumps({"width": 100, "height": 80, "mimetype": "image/png"})
     return {
         "annotation_label_id": 1,
@@ -50,7 +50,7 @@ def row(shape: str, points: object, name: str = "a.png", label: str = "cod", **m
 
 
 def report(path: Path, *rows: dict[str, object], columns: list[str] = COLUMNS, delimiter: str = ",") -> Path:
-    """As PHP writes it."""
+    """The report as PHP writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(
@@ -69,7 +69,7 @@ def make(root: Path, *rows: dict[str, object], **more: object) -> Path:
 
 
 def shapes_of(root: Path) -> list[Shape]:
-    """What the parser says, before the task takes what it can hold."""
+    """The parser's output, before the task reduces it to what it can hold."""
     tree, faults = tree_of(root), Faults()
     found = [drawings for _, drawings in reading.drawings(PARSER, tree, ["12-station.csv"], faults)]
     faults.refuse_any()

@@ -1,4 +1,4 @@
-"""Format Auto takes the one layout that fits, and says what it looked for when none or several do."""
+"""Format Auto takes the one layout that fits, and says what it looked for if none or several fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class names and lists of splits in text files, as darknet, CVAT and LabelImg leave them."""
+"""Class names and split lists in text files, as darknet, CVAT and LabelImg leave them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pelagos_pipelines.annotations.model import Collection
 
 
 def source(root: Path, images: str = "images/{}.png", count: int = 4) -> Path:
-    """Images with a box each, of the classes 0 and 1, and no class names."""
+    """Images with one box each, of the classes 0 and 1, without class names."""
     for number in range(count):
         path = images.format(number)
         photo(root / path, seed=number)

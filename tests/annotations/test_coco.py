@@ -1,4 +1,4 @@
-"""COCO as its exporters write it: gaps between ids, one file per split, images beside the file or below images/."""
+"""COCO as its exporters write it: gaps between ids, one file per split, images beside the file or in images/."""
 
 from __future__ import annotations
 

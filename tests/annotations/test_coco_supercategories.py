@@ -1,4 +1,4 @@
-"""labels.level Supercategory: what categories are kinds of is the class, as if the file had no others."""
+"""labels.level Supercategory: the supercategory of a category is the class, as if the file had no others."""
 
 from __future__ import annotations
 

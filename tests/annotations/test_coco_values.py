@@ -1,4 +1,4 @@
-"""What COCO files of real tools hold beside the standard: each is read as it was meant, or refused with its place and value."""
+"""What COCO files of real tools contain beyond the standard: read as it was meant, or refused with its place and value."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Content = Any
 
 
 def source(root: Path, boxes: dict[str, list[list[float]]], change: Callable[[Content], None]) -> Path:
-    """A COCO source in one file, changed."""
+    """A COCO source in one file, after ``change``."""
     for seed, name in enumerate(boxes):
         photo(root / name, seed=seed)
     content: Content = coco(boxes)
@@ -288,7 +288,7 @@ def test_boxes_around_which_polygons_lie_only_as_corners_are_refused(tmp_path: P
 
 
 def outlined(boxes: list[list[float]], around: list[list[float]], root: Path, mask: bool = False) -> Path:
-    """A source of 40 x 30 pixels with ``boxes``, beside each of which there is an outline whose box is of ``around``."""
+    """A source of 40 x 30 pixels with ``boxes``, each with an outline whose own bounding box is the one in ``around``."""
 
     def change(content: Content) -> None:
         for mark, (x, y, w, h) in zip(content["annotations"], around, strict=True):
@@ -299,7 +299,7 @@ def outlined(boxes: list[list[float]], around: list[list[float]], root: Path, ma
 
 
 def rectangle(x: int, y: int, w: int, h: int) -> Content:
-    """A mask that is a rectangle."""
+    """A rectangular mask."""
     inner = [30 - h, h] * (w - 1)
     return {"size": [30, 40], "counts": [30 * x + y, h, *inner, 30 * (40 - x - w) + 30 - y - h]}
 

@@ -1,4 +1,4 @@
-"""What people made of suggestions is counted as evaluation counts detections: by what covers what."""
+"""What people made of suggestions is counted as evaluation counts detections: by overlap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CVAT for images 1.1: every shape that its tools draw, as tasks, projects and jobs export it."""
+"""CVAT for images 1.1: every shape that its tools draw, as exported from tasks, projects and jobs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def make(root: Path, *marks: str) -> Path:
 
 
 def drawings(root: Path) -> Drawings:
-    """What the child says of annotations.xml."""
+    """What the child reads from annotations.xml."""
     faults = Faults()
     ((_, found),) = reading.drawings(PARSER, tree_of(root), ["annotations.xml"], faults)
     faults.refuse_any()
@@ -296,7 +296,7 @@ def test_an_image_that_is_not_there_is_named_by_its_place(tmp_path: Path) -> Non
     with pytest.raises(RefusedError, match=r"annotations\.xml: image 1 \(counted from 0\)") as refused:
         read(tmp_path)
     assert refused.value.failure.reason is Reason.LABEL_WITHOUT_IMAGE
-    assert "lost" not in refused.value.failure.message  # what stands in a file is not for all who read status
+    assert "lost" not in refused.value.failure.message  # not everyone who can read status may read files' content
 
 
 def test_pascal_voc_beside_it_is_another_format(tmp_path: Path) -> None:

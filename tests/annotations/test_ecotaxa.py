@@ -1,4 +1,4 @@
-"""EcoTaxa: TSV files with a row for each image of an object, of which validated ones are its class."""
+"""EcoTaxa: TSV files with a row for each image of an object; a validated object's category is its class."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def row(name: str, category: str = "Copepoda", status: str = "validated", **more
 
 
 def table(path: Path, *rows: dict[str, str], types: bool = False, header: str = HEADER) -> Path:
-    """As EcoTaxa writes it: everything in quotes, with a mark before the first byte."""
+    """A table as EcoTaxa writes it: all values quoted, with a byte order mark."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8-sig", newline="") as file:
         writer = csv.DictWriter(

@@ -1,4 +1,4 @@
-"""iFDO: a header and items by file name, in YAML and JSON; what it can hold comes back from it as it was."""
+"""iFDO: a header and items by file name, in YAML and JSON. What it can hold survives writing and reading."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def put(root: Path, content: object, file: str = "ifdo.yaml") -> Path:
 
 
 def shapes_of(root: Path, file: str = "ifdo.yaml") -> list[Shape]:
-    """What the parser says, before the task takes what it can hold."""
+    """The parser's output, before the task reduces it to what it can hold."""
     faults = Faults()
     ((_, found),) = reading.drawings(ifdo.TOOL.parser, tree_of(root), [file], faults)
     faults.refuse_any()
@@ -255,7 +255,7 @@ Again = Callable[..., tuple[list[Shape], dict[tuple[str, str], int]]]
 
 @pytest.fixture
 def again(tmp_path: Path, blob: Path) -> Again:
-    """Writes shapes of an image and reads them; they, and what the writer counted."""
+    """Writes an image's shapes and reads them back. Returns the shapes, and what the writer counted."""
 
     def written(*drawn: Shape) -> tuple[list[Shape], dict[tuple[str, str], int]]:
         target = tmp_path / "view"

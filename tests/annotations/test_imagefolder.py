@@ -1,4 +1,4 @@
-"""ImageFolder: the folder is the class, folders above may be splits, folders below may be groups."""
+"""ImageFolder: the folder is the class, folders above it may be splits, folders below it may be groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fast parser of COCO files says what the parser of single tokens says, or leaves the file to it."""
+"""The fast parser of COCO files reads what the token-wise parser reads, or leaves the file to that one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CONTENT: dict[str, Any] = {
 
 
 def told(content: bytes, *, fast: bool) -> Answer | str:
-    """What is read of a file, or why it is not."""
+    """What is read from a file, or the refusal's message."""
 
     def once(document: coco_document.Document) -> Answer:
         if not fast and isinstance(document, json_lists.Lists):
@@ -119,14 +119,14 @@ odd = st.dictionaries(st.sampled_from(["image_id", "category_id", "bbox", "area"
 
 
 class OneByOne(coco_document.Coco):
-    """Looks at each entry."""
+    """A reader that takes each entry on its own."""
 
     def take_together(self, member: str, entries: list[Any]) -> bool:
         return False
 
 
 def answers(content: bytes) -> list[Answer]:
-    """What is read many at a time, and one by one."""
+    """The results of reading many entries at a time, and of reading one by one."""
     found = [coco_document._Boxes("a.json"), OneByOne("a.json")]
     for reading_ in found:
         fill = functools.partial(coco_document.fill, reading_, most=99, most_images=99)

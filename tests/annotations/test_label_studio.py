@@ -1,4 +1,4 @@
-"""Label Studio's JSON export: percents become pixels, one annotation of a task counts, and nothing goes without a word."""
+"""Label Studio's JSON export: percents become pixels, one annotation of a task counts, and nothing is dropped silently."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ BOX = region("rectanglelabels", PLACE)
 
 
 def choice(*labels: str, **more: Any) -> dict[str, Any]:
-    """What the whole image shows."""
+    """A choice for the whole image."""
     return {
         "id": "c",
         "type": "choices",
@@ -72,7 +72,7 @@ def make(root: Path, *tasks: dict[str, Any]) -> Path:
 
 
 def drawings(root: Path) -> Drawings:
-    """What the child says of the export."""
+    """What the child reads from the export."""
     faults = Faults()
     ((_, found),) = reading.drawings(PARSER, tree_of(root), ["project-1.json"], faults)
     faults.refuse_any()
@@ -88,7 +88,7 @@ def shapes(root: Path, *results: dict[str, Any]) -> list[Shape]:
     ("result", "kind", "coordinates"),
     [
         (BOX, Kind.RECTANGLE, (10, 20, 20, 40, 0)),
-        # Turned about its corner by a quarter, it lies to the left of it.
+        # A quarter turn about its corner puts it to the left of the corner.
         (region("rectanglelabels", PLACE | {"rotation": 90}), Kind.RECTANGLE, (-20, 10, 20, 40, 90)),
         (
             region("ellipselabels", {"x": 50, "y": 50, "radiusX": 10, "radiusY": 5, "rotation": 30}),
@@ -132,7 +132,7 @@ def test_a_brush_becomes_the_pixels_that_are_painted(tmp_path: Path) -> None:
 
 
 def test_a_brush_may_have_values_that_do_not_repeat() -> None:
-    """As the page packs them: a few values after each other; of four alpha alone counts."""
+    """In the page's encoding: a few literal values in a row; of the four channels only alpha counts."""
     values = [9, 9, 9, 0, 1, 2, 3, 200]
     bits = f"{8:032b}{7:05b}" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16)) + f"0{0:02b}{7:03b}"
     bits += "".join(f"{value:08b}" for value in values)
@@ -319,7 +319,7 @@ def test_a_region_that_is_none_is_refused_by_its_place(tmp_path: Path, result: d
 def test_percents_beyond_the_image_are_refused(tmp_path: Path) -> None:
     found = read(make(tmp_path, task(annotation(region("rectanglelabels", PLACE | {"x": 130})))))
 
-    # Cleaning refuses it by its place, as it does for all formats.
+    # Cleaning refuses it and names the place, as for all formats.
     assert found.images[0].boxes == (Box("cod", 130, 20, 20, 40),)
 
 
@@ -351,7 +351,7 @@ def test_what_is_no_json_is_refused(tmp_path: Path, content: str) -> None:
 
 
 def suggested(*results: dict[str, Any], by: str = "pelagos/fish@1a2b") -> dict[str, Any]:
-    """A prediction, as a server hands it back."""
+    """A prediction, as a server returns it."""
     return {"id": 3, "model_version": by, "created_at": "2026-11-01T09:00:00Z", "result": results}
 
 

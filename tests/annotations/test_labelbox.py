@@ -1,4 +1,4 @@
-"""Labelbox: NDJSON, a line for each data row, of which exactly one label of one project counts."""
+"""Labelbox: NDJSON with a line for each data row, of which exactly one label of one project counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LabelMe: a JSON file for each image; its shapes become what the task wants, and nothing of them goes without a word."""
+"""LabelMe: a JSON file for each image. Its shapes become what the task needs, and nothing is dropped silently."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def make(root: Path, *shapes: dict[str, Any], **more: Any) -> Path:
 
 
 def picture(width: int, height: int) -> str:
-    """A mask that is full."""
+    """A mask all of whose pixels are set."""
     content = io.BytesIO()
     Image.new("1", (width, height), 1).save(content, "PNG")
     return base64.b64encode(content.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""``labels.level``: which folder of a tree, or level of a hierarchy, is the class."""
+"""``labels.level``: which folder of a tree, or which level of a hierarchy, is the class."""
 
 from __future__ import annotations
 

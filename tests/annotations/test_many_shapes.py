@@ -1,4 +1,4 @@
-"""Shapes by the million: little memory for each, and lines from the child that are believed within limits only."""
+"""Shapes by the million: little memory for each, and the child's lines are believed only within limits."""
 
 from __future__ import annotations
 

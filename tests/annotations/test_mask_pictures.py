@@ -1,4 +1,4 @@
-"""Label masks: pixels with the colour or the number of a class, and pictures that tell objects apart."""
+"""Label masks: pixels with a class's colour or number, and pictures that separate objects."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ WIDTH, HEIGHT = 40, 30
 LABELMAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\ncod:128,0,0::\neel:0,128,0::\n"
 RED, GREEN, BLUE = (128, 0, 0), (0, 128, 0), (0, 0, 128)
 Boxes = Mapping[tuple[int, int, int, int], Any]
-"""What pixels are within a box of left, top, right and bottom."""
+"""Pixel values within boxes of left, top, right and bottom."""
 
 
 def coloured(path: Path, boxes: Boxes, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
-    """A picture in red, green and blue."""
+    """An RGB picture with these boxes."""
     pixels: Any = np.zeros((size[1], size[0], 3), np.uint8)
     for (left, top, right, bottom), value in boxes.items():
         pixels[top:bottom, left:right] = value
@@ -48,7 +48,7 @@ def numbered(path: Path, boxes: Boxes, *, palette: bool) -> Path:
 
 
 def cvat(root: Path, *, objects: bool = True) -> Path:
-    """As CVAT exports two cod and an eel."""
+    """An export of CVAT with two cod and an eel."""
     photo(root / "JPEGImages" / "a.jpg", WIDTH, HEIGHT)
     text(root / "labelmap.txt", LABELMAP)
     boxes = {(2, 3, 10, 9): RED, (10, 3, 15, 9): RED, (20, 20, 30, 28): GREEN}

@@ -1,4 +1,4 @@
-"""Names that differ from those of the files in what tools and file systems change: matched when one file alone can be meant."""
+"""Names that differ from the files' names in ways that tools and file systems cause: matched if only one file can be meant."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What we write is what other libraries read, and what they write is what we read: boxes to a millionth, masks to the pixel."""
+"""Other libraries read what we write, and we read what they write: boxes to a millionth, masks to the pixel."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PAIRS = [
 
 @dataclass(frozen=True)
 class World:
-    """Collections, what the libraries found in the views of them, and the folder of what they wrote."""
+    """Collections, what the libraries read from their views, and the folder with what the libraries wrote."""
 
     boxes: Collection
     outlines: Collection
@@ -46,7 +46,7 @@ class World:
 
 
 def boxes(random: Any, image: int) -> tuple[Box, ...]:
-    """None in one image; in the others of all sizes, one along the edges."""
+    """No boxes in one image; in the others boxes of all sizes, one along the edges."""
     if image == 2:
         return ()
     sides = random.uniform((0, 0, 1, 1), (400, 300, 230, 170), (4, 4)).round(2)
@@ -55,7 +55,7 @@ def boxes(random: Any, image: int) -> tuple[Box, ...]:
 
 
 def outlines(random: Any, image: int) -> tuple[Shape, ...]:
-    """A polygon of several corners, and a mask with a hole."""
+    """A polygon with several corners, and a mask with a hole."""
     angles = np.sort(random.uniform(0, 2 * np.pi, 9))
     corners = np.stack([200 + 150 * np.cos(angles), 200 + 120 * np.sin(angles)], 1).round(2)
     inside: Any = np.zeros((90, 70), bool)
@@ -100,14 +100,14 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         cwd=folder,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    for split in SPLITS:  # it writes labels alone
+    for split in SPLITS:  # it writes only the labels
         for written in ("labelformat-coco", f"labelformat-yolo-{split}/images"):
             shutil.copytree(folder / "ours/coco/images" / split, theirs / written, dirs_exist_ok=True)
     return World(boxed, outlined, json.loads(done.stdout.splitlines()[-1]), theirs)
 
 
 def require_same(rows: Sequence[Sequence[Any]], boxes: Sequence[Box], most: float) -> None:
-    """The same classes, and sides that differ by no more than ``most`` of the image's."""
+    """The same classes, and sides that differ by at most ``most`` of the image's side."""
     wanted = [(box.label, box.x, box.y, box.width, box.height) for box in boxes]
     one, other = (sorted(listed, key=lambda row: (row[0], round(row[1]), round(row[2]))) for listed in (rows, wanted))
     assert [row[0] for row in one] == [row[0] for row in other]
@@ -131,8 +131,8 @@ def test_boxes_that_we_write_are_read_as_they_are(world: World, library: str, vi
         ("labelformat-coco", range(6), 1e-6),
         *((f"labelformat-yolo-{split}", range(n, 6, 3), 1e-6) for n, split in enumerate(SPLITS)),
         ("datumaro-coco", range(6), 1e-6),
-        ("datumaro-yolo", range(6), 1.5e-6),  # and this one six
-        ("datumaro-voc", (0, 1, 3, 4, 5), 1e-6),  # without a file for an image without a box
+        ("datumaro-yolo", range(6), 1.5e-6),  # this one writes six
+        ("datumaro-voc", (0, 1, 3, 4, 5), 1e-6),  # has no file for an image without boxes
     ],
 )
 def test_boxes_that_others_write_are_read_as_they_are(
@@ -157,7 +157,7 @@ def test_outlines_and_masks_that_we_write_are_read_to_the_pixel(world: World, li
         for shape in image.shapes:
             if shape.kind is Kind.MASK:
                 wanted = masks.on_image(shape, WIDTH, HEIGHT)
-            elif library == "supervision":  # it draws polygons by whole pixels
+            elif library == "supervision":  # it rounds polygons to whole pixels
                 corners = np.rint(shape.coordinates).reshape(-1, 2).astype(np.int32)
                 wanted = cv2.fillPoly(np.zeros((HEIGHT, WIDTH), np.uint8), [corners], 1)
             else:

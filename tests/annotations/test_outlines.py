@@ -1,4 +1,4 @@
-"""The box around polygons and masks, against COCO's own tools."""
+"""The bounding box of polygons and masks, compared with COCO's own tools."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pelagos_pipelines.annotations import outlines
 
 
 def _uncompressed(drawn: Any) -> list[int]:
-    """Runs down the columns, the first one of zeros."""
+    """Runs down the columns, beginning with zeros."""
     flat = drawn.ravel(order="F")
     edges: Any = np.flatnonzero(np.diff(flat)) + 1
     runs = np.diff(np.concatenate(([0], edges, [len(flat)]))).tolist()

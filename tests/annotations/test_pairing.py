@@ -1,4 +1,4 @@
-"""Which text files of a YOLO source are labels of which image, and which are notes, lists, or what a model predicted."""
+"""Which text files of a YOLO source are labels of which image, and which are notes, lists, or a model's predictions."""
 
 from __future__ import annotations
 
@@ -99,5 +99,5 @@ def test_folders_called_runs_may_be_those_of_a_robot(tmp_path: Path, folders: tu
 
 
 def told(found: Collection, words: str) -> bool:
-    """Whether a warning begins so."""
+    """Whether a warning begins with these words."""
     return any(one.startswith(words) for one in found.warnings)

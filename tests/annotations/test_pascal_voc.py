@@ -196,7 +196,7 @@ def test_a_file_of_another_name_belongs_to_the_image_that_it_names(tmp_path: Pat
 def test_a_file_that_contradicts_its_image_is_refused(tmp_path: Path, broken: dict[str, Any], words: str) -> None:
     make(tmp_path, **broken)
     photo(tmp_path / "JPEGImages/b.png", 100, 80)
-    text(tmp_path / "Annotations/b.xml", "<annotation")  # so that sizes are judged at once, too
+    text(tmp_path / "Annotations/b.xml", "<annotation")  # a second problem, so that sizes are judged in the same pass
 
     with pytest.raises(RefusedError, match=words):
         read(tmp_path)
@@ -217,7 +217,7 @@ def test_a_file_that_contradicts_its_image_is_refused(tmp_path: Path, broken: di
 def test_an_object_that_cannot_be_meant_is_refused(tmp_path: Path, wrong: str, words: str) -> None:
     make(tmp_path, thing(), wrong)
     photo(tmp_path / "JPEGImages/b.png", 100, 80)
-    text(tmp_path / "Annotations/b.xml", "<annotation")  # so that boxes are judged at once, too
+    text(tmp_path / "Annotations/b.xml", "<annotation")  # a second problem, so that boxes are judged in the same pass
 
     with pytest.raises(RefusedError) as caught:
         read(tmp_path)

@@ -1,4 +1,4 @@
-"""Masks as texts of runs are those of COCO's own tools, byte for byte, and nothing else is taken for one."""
+"""Masks as strings of runs equal those of COCO's own tools, byte for byte, and nothing else is accepted as one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pelagos_pipelines.annotations import masks
 
 
 def make_mask(seed: int, height: int, width: int, share: float = 0.5) -> Any:
-    """Blobs, specks, or nothing but the one or the other."""
+    """A mask of blobs, of specks, or uniformly set or empty."""
     generator = np.random.default_rng(seed)
     grain = int(generator.integers(1, 9))
     coarse = generator.random((height // grain + 1, width // grain + 1)) < share

@@ -1,4 +1,4 @@
-"""Shapes of every kind: what is around them, what they cover, and what no shape can be."""
+"""Shapes of every kind: their bounding boxes, the pixels they cover, and values that no shape can have."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_mask_is_the_same_in_every_encoding(rows: list[list[bool]]) -> None:
     assert masks.of_columns("a", masks.columns_of(pixels), (width, height)) == mask
     encoded = coco_masks.encode(np.asfortranarray(pixels.astype(np.uint8)))
     assert masks.compressed(masks.columns_of(pixels)).encode() == encoded["counts"]
-    # One ring along the edges of its pixels covers them, and them alone.
+    # A ring along the edges of its pixels covers exactly these pixels.
     ring = yolo_shapes.joined(masks.rings_of(mask))
     assert (masks.drawn(shapes.polygon("a", ring), width, height) == pixels).all()
 

@@ -1,4 +1,4 @@
-"""What a format writes of shapes it reads again, unchanged, for every task that needs more than a box."""
+"""Shapes that a format has written are read back unchanged, for every task that needs more than a box."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ labels = st.sampled_from(LABELS)
 
 @st.composite
 def polygons(draw: st.DrawFn) -> Shape:
-    """Points around a centre, so that no line crosses another, now and then with a hole."""
+    """Points around a centre, so that no lines cross, sometimes with a hole."""
     x, y = draw(st.floats(12, 28)), draw(st.floats(12, 18))
     far = draw(st.lists(st.floats(5, 11), min_size=5, max_size=9))
     turns = [2 * np.pi * number / len(far) for number in range(len(far))]
@@ -72,13 +72,13 @@ def written(root: Path, name: str, task: Task, found: Sequence[Shape]) -> Path:
     assert write is not None
     write(root / "view", Collection(task, LABELS, (record,)), {"a.png": image})
     if name == "Yolo":
-        # The view names its own folder, for ultralytics; a source is read wherever it lies.
+        # The view names its own folder, for ultralytics; a source is read from any place.
         (root / "view/data.yaml").write_text(f"names: [{', '.join(LABELS)}]")
     return root / "view"
 
 
 def pixels(found: Sequence[Shape]) -> dict[str, Any]:
-    """What the shapes of each class cover."""
+    """The pixels that the shapes of each class cover."""
     covered: dict[str, Any] = {label: np.zeros((HEIGHT, WIDTH), bool) for label in LABELS}
     for shape in found:
         outline = shape if shape.kind in {Kind.POLYGON, Kind.MASK} else shapes.outlined(shape)

@@ -1,4 +1,4 @@
-"""Where splits are read from: folders that neither annotations nor settings name, and settings that use other words for them."""
+"""Where splits are read from: folders that neither annotations nor settings name, and settings with other words for splits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FOLDERS = {"train": "train", "Valid": "validation", "test2017": "test", "pier": 
 
 
 def photos(root: Path, layout: str) -> list[str]:
-    """An image in each folder, and its path there."""
+    """Write an image into each folder, where ``layout`` puts it. Returns their paths without the layout."""
     names = [f"{folder}/{number}.png" for number, folder in enumerate(FOLDERS)]
     for seed, name in enumerate(names):
         photo(root / layout.format(name), seed=seed)

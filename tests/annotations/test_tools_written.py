@@ -1,4 +1,4 @@
-"""What CVAT and Label Studio can hold comes back from their files as it was; of what they cannot, the writer gives the number."""
+"""What CVAT and Label Studio can hold survives writing and reading; the writer counts what they cannot."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOOLS = {
     "labelstudio": (label_studio.FORMAT, label_studio.TOOL, "tasks.json"),
 }
 LOST = {"cvat": set[Kind](), "labelstudio": {Kind.KEY_POINTS}}
-"""Kinds that a tool has nothing for."""
+"""Kinds that a tool cannot represent."""
 LABELS = ("cod", 'Ærfugl "3" <&\'>', "鰊 éé")
 across, down = st.floats(0, WIDTH, width=32), st.floats(0, HEIGHT, width=32)
 length = st.floats(0.5, 50, width=32)
@@ -107,7 +107,7 @@ def blob(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def again(tmp_path: Path, blob: Path) -> Callable[..., tuple[list[Shape], dict[tuple[str, str], int]]]:
-    """Writes shapes of an image and reads them; they, and what the writer counted."""
+    """Writes an image's shapes and reads them back. Returns the shapes, and what the writer counted."""
     number = iter(range(10**6))
 
     def written(tool: str, *drawn: Shape) -> tuple[list[Shape], dict[tuple[str, str], int]]:
@@ -128,7 +128,7 @@ def again(tmp_path: Path, blob: Path) -> Callable[..., tuple[list[Shape], dict[t
 
 
 def _comparable(drawn: Sequence[Shape], tool: str) -> Iterator[Shape]:
-    """As the tool can have them: it knows circles as ellipses."""
+    """The shapes as the tool can represent them: it stores circles as ellipses."""
     for shape in drawn:
         if shape.kind is Kind.CIRCLE:
             x, y, radius = shape.coordinates

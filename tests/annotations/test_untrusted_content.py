@@ -1,4 +1,4 @@
-"""Annotation files that were made to fill the memory, to take for ever, or to be repeated in status: refused, and soon."""
+"""Annotation files made to exhaust memory, to take forever, or to be quoted in status: refused, and quickly."""
 
 from __future__ import annotations
 

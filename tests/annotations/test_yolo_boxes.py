@@ -1,4 +1,4 @@
-"""Boxes are written as rows of YOLO to the last digit as printf writes them."""
+"""Rows of YOLO boxes have exactly the digits that printf writes."""
 
 from __future__ import annotations
 

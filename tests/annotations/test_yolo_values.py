@@ -1,4 +1,4 @@
-"""What YOLO sources of real tools hold beside plain boxes: each is read as it was meant, or refused with file, line and value."""
+"""What YOLO sources of real tools contain beyond plain boxes: read as it was meant, or refused with file, line and value."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def source(root: Path, settings: str, *labels: str) -> Path:
 
 
 def lines(root: Path, classes: str, *labels: str) -> Path:
-    """The same with classes.txt."""
+    """The same, with class names in classes.txt instead of data.yaml."""
     text(root / "classes.txt", classes)
     return _labelled(root, *labels)
 
@@ -83,7 +83,7 @@ LARGE = (0.5, 0.5, 0.4, 0.4)
 
 
 def pose(box: tuple[float, ...], spread: float, count: int, sure: float | None = None, stray: bool = False) -> str:
-    """A row with key points around the middle of its box, each with how sure it is; one of them may lie out of the box."""
+    """A row with key points around the middle of its box, with confidences if ``sure``; the last one may lie outside the box."""
     x, y, width, height = box
     points = [(x + (number - 1) * spread * width, y + (number % 2) * spread * height) for number in range(count)]
     points[-1] = (x + width, y) if stray else points[-1]
@@ -97,7 +97,7 @@ def pose(box: tuple[float, ...], spread: float, count: int, sure: float | None =
 def test_key_points_without_their_shape_are_refused_though_one_lies_out_of_its_box(
     tmp_path: Path, sure: float | None, end: str
 ) -> None:
-    count = 4 if sure and not end else 3  # rows with an even number of columns are no outlines
+    count = 4 if sure and not end else 3  # so that the rows have an even number of columns, as no outline has
     rows = [pose(SMALL, 0.3, count, sure, stray=number == 0).rstrip() + end for number in range(6)]
     message = refusal(source(tmp_path, "names: [cod]", "\n".join(rows)))
     assert "look like a box with key points, and data.yaml has no kpt_shape: add it" in message

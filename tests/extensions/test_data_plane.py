@@ -56,7 +56,7 @@ def registered() -> Iterator[None]:
 
 
 def prepared(folder: Path, **more: object) -> dict[str, Any]:
-    """The result for an archive with a table of twelve images of two classes, one dark and one bright."""
+    """The result for an archive with a table of twelve images of two classes."""
     (folder / "data").mkdir()
     rows = []
     with zipfile.ZipFile(folder / "data/plankton.zip", "w") as archive:

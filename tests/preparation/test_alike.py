@@ -1,4 +1,4 @@
-"""Copies that were resized, cut, mirrored or turned look alike; other images do not; and no search compares each with each."""
+"""Copies that were resized, cropped, mirrored or turned look alike, other images do not, and no search compares every pair."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pelagos_pipelines.sandbox.ceilings import Ceilings
 
 
 def organism(seed: int, side: tuple[int, int] = (90, 70)) -> Image.Image:
-    """A blot of its own shape on a plain background."""
+    """A blob with a shape of its own on a plain background."""
     generator = np.random.default_rng(seed)
     coarse = generator.integers(0, 256, (7, 9), np.uint8)
     blot = np.asarray(Image.fromarray(coarse).resize(side, Image.Resampling.BICUBIC), float)
@@ -88,7 +88,7 @@ def test_an_image_of_any_size_can_be_looked_at(side: tuple[int, int]) -> None:
 
 
 def test_looks_are_those_that_stores_have_of_the_same_images() -> None:
-    """Of whole numbers alone, so that nothing but a look decides; a change of looks raises MEMORY_VERSION and versions."""
+    """Images of integer arithmetic only, so that only looks can differ. Changing looks raises MEMORY_VERSION and versions."""
     told = hashlib.sha256()
     for seed, (height, width) in enumerate([(40, 30), (160, 224), (300, 127), (90, 1500), (2600, 60), (700, 900)]):
         down, across = np.arange(height)[:, None], np.arange(width)
@@ -128,7 +128,7 @@ def test_sums_over_the_places_of_pixels_are_exact_of_long_pictures_too() -> None
 
 
 def drawn(count: int, seed: int = 0) -> Any:
-    """Looks of images that nobody has seen."""
+    """Random looks, of no real image."""
     waves = np.random.default_rng(seed).standard_normal((count, KEPT, KEPT))
     return waves / np.linalg.norm(waves, axis=(1, 2), keepdims=True)
 

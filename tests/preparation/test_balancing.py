@@ -1,4 +1,4 @@
-"""What spec.balance plans for the training split: by whom it is decided, what it costs, and that no other split is touched."""
+"""What spec.balance plans for the training split: what decides it, what it costs, and that no other split is touched."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CLASSES = ("cod", "eel", "ray")
 
 
 def classified(counts: Mapping[str, int]) -> list[ImageRecord]:
-    """So many training images of each class, and as many of the other splits."""
+    """Training images of each class in the given numbers, and as many in another split."""
     images = [
         ImageRecord(f"{name}/{number}.png", label=name) for name, many in counts.items() for number in range(many)
     ]
@@ -36,7 +36,7 @@ def classified(counts: Mapping[str, int]) -> list[ImageRecord]:
 
 
 def detected(*shown: str) -> list[ImageRecord]:
-    """A training image for each, whose letters are the classes of its boxes."""
+    """One training image per argument, whose letters are the classes of its boxes."""
     names = {name[0]: name for name in CLASSES}
     boxes = [tuple(Box(names[letter], 0, 0, 9, 9) for letter in one) for one in shown]
     return [ImageRecord(f"{number:04}.png", 99, 99, split="train", boxes=found) for number, found in enumerate(boxes)]
@@ -88,7 +88,7 @@ def test_no_image_is_shown_without_bounds() -> None:
 
 
 def test_images_of_several_classes_are_repeated_by_their_rarest_one() -> None:
-    """By hand: 100 images, of which 64 are aimed at; ray is shown by 4, so that its factor is sqrt(64 / 4), and eel's sqrt(2)."""
+    """By hand: 100 images and a target of 64. Ray is shown by 4 images, so its factor is sqrt(64 / 4); eel's is sqrt(2)."""
     images = detected(*["c"] * 64, *["ce"] * 32, *["cer"] * 2, *["r"] * 2)
     plan = planned(images, "Oversample", 64)
 
@@ -199,7 +199,7 @@ def test_a_version_holds_its_plan_and_its_report_shows_it(tmp_path: Path) -> Non
     ids=str,
 )
 def test_a_plan_that_no_preparation_makes_is_not_obeyed(tmp_path: Path, change: dict[str, Any]) -> None:
-    """Whoever can write to the store can give a version of his own the right digest."""
+    """Anyone who can write to the store can give a version of their own the right digest."""
     images = [ImageRecord("train/disc/train-0.png", split="train", label="disc")]
     sound = {"strategy": "Oversample", "target": 9, "repeats": {"train/disc/train-0.png": 2}, "weights": [1.0, 1.0]}
     assert Plan.restored(orjson.loads(orjson.dumps(sound)), images, ("disc", "square")).repeats

@@ -1,4 +1,4 @@
-"""Boxes against their images, for any box: inside is kept as it is, a pixel of overhang is cut, anything else is refused."""
+"""Boxes checked against their images, for any box: one inside is kept as it is, a pixel of overhang is cut, the rest refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _clean(box: Box) -> Box:
 
 
 def _coordinates(limit: int, slack: float = 0.0) -> st.SearchStrategy[tuple[float, float]]:
-    """Two ends on an axis, the lower one first."""
+    """The two ends of a box on an axis, the lower one first."""
     ends = st.floats(-slack, limit + slack, allow_nan=False, width=32)
     return st.tuples(ends, ends).map(lambda pair: (min(pair), max(pair)))
 
@@ -74,7 +74,7 @@ def test_a_box_elsewhere_or_without_area_is_refused(x: float, y: float, width: f
 
 
 def test_boxes_survive_all_formats_within_a_thousandth_of_a_pixel(tmp_path: Path) -> None:
-    """COCO to a version, through its view of each other format to one more, and a COCO view again: the boxes that were drawn."""
+    """From COCO to a version, by its view in each other format to another version, then to COCO: the same boxes as drawn."""
     drawn = {
         f"{index}.png": [[0.1 + index, 0.2, 33.3 / (1 + index), 29.7], [0.0, 0.0, 40.0, 30.0]] for index in range(5)
     }

@@ -1,4 +1,4 @@
-"""When and where images were taken: read from EXIF, a table, an iFDO or folders; what is not known is counted by name."""
+"""When and where images were taken: read from EXIF, a table, an iFDO or folders. What is not known is counted and named."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GPS, BASE = ExifTags.GPS, ExifTags.Base
 
 
 class Place:
-    """A source of six images in two classes, and what is made of it."""
+    """A source of six images in two classes, and its preparations."""
 
     def __init__(self, root: Path) -> None:
         self.root, self.source = root, root / "data" / "reef"
@@ -224,7 +224,7 @@ def test_a_table_that_has_the_annotations_too_is_both_once_the_format_is_named(p
 
     assert versions.read(result.uri).collection.classes == ("a", "b")
     assert captures(result)["eel/2.jpg"] == Capture(time="2024-06-01")
-    (place.source / "cod" / "0.jpg").rename(place.source / "0.jpg")  # no ImageFolder any more
+    (place.source / "cod" / "0.jpg").rename(place.source / "0.jpg")  # no longer an ImageFolder
     failure = place.refused(capture=wanted)
     assert failure.message.endswith(
         "./eco.tsv was not looked at, as capture.file; if it has the annotations, too, set format"

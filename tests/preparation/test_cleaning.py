@@ -1,4 +1,4 @@
-"""What is dropped, what is refused, and what the person who wrote the Dataset is told."""
+"""What is dropped, what is refused, and what the author of the Dataset is told about it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LOOK = bytes([0, 127] + [0] * 98)
 
 
 def turned(degrees: float) -> bytes:
-    """A look of a series that turns from one wave to another; 8 degrees are a distance of 2."""
+    """A look from a series that turns from one wave into another; 8 degrees give a distance of 2."""
     waves = [round(127 * part(math.radians(degrees))) & 0xFF for part in (math.cos, math.sin)]
     return bytes([0, 0, waves[0], *[0] * 19, waves[1], *[0] * 77])
 
@@ -158,7 +158,7 @@ class TestDuplicates:
         assert (done.repeats, done.alike) == ({}, {"b": ("a",)})
 
     def test_near_ones_in_a_chain_are_counted_named_and_kept_together(self) -> None:
-        """Frames of a slow change: each looks like the one before, and the last no more like the first."""
+        """Frames of a slow change: each looks like the one before, but the last no longer like the first."""
         images = [image("a"), image("b"), image("c", label="eel")]
         inspections = [whole(f"{number}", look=turned(13 * number)) for number in range(3)]
 

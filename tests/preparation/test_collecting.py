@@ -1,4 +1,4 @@
-"""Versions removed from a store in a folder: what stays is whole, whoever reads, prepares or dies meanwhile."""
+"""Removing versions from a store in a folder: what remains is whole, even if others read, prepare or die at the same time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def made(tmp_path: Path, store: Path) -> Made:
-    """Three versions in one store: each has one image less of the old ones and one more of the new ones."""
+    """Three versions in one store. Each lacks one of the old images of the one before, and has one more new image."""
     source = dataset_versions.detection(tmp_path / "source", images=4)
     found = [dataset_versions.write(store, source)]
     for number in (1, 2):
@@ -57,13 +57,13 @@ def files(store: Path) -> set[Path]:
 
 
 def collect(store: Path, remove: list[str]) -> CollectionResult:
-    """As the step does."""
+    """Remove versions through the step."""
     prepare(json.dumps({"remove": remove}), "", str(store), str(store.parent / "report"))
     return CollectionResult.model_validate_json((store.parent / "report/result.json").read_bytes())
 
 
 def require_whole(store: Path) -> set[str]:
-    """Every version that is there can be read, to the last pixel. Which there are."""
+    """Verify every version in the store, pixels included. Returns the digests of those that exist."""
     there = {path.name for path in (store / "versions").iterdir() if not path.name.startswith(".")}
     for name in there:
         versions.verify(versions.read(store / "versions" / name))
@@ -97,7 +97,7 @@ def test_what_lies_beside_the_files_of_a_version_goes_with_it(store: Path, made:
 
 
 def test_images_of_a_version_that_no_list_knows_are_kept(store: Path, made: Made) -> None:
-    """Another Dataset may have put it into the same store: what is not named stays, whoever made it."""
+    """Another Dataset may have put it into the same store: what is not named stays, whatever created it."""
     first, second, third = made
 
     collect(store, named(third))
@@ -168,7 +168,7 @@ def test_a_second_start_finds_the_answer_of_the_first(store: Path, made: Made) -
 
 
 def removal_killed_after(calls: int, store: Path, remove: list[str]) -> int:
-    """How a process ends that removes, and is killed at its call of that number to the file system."""
+    """Remove versions in a forked process that is killed at its call ``calls`` to the file system. Returns its wait status."""
     child = os.fork()
     if child:
         return os.waitpid(child, 0)[1]
@@ -210,14 +210,14 @@ def test_whoever_is_killed_at_any_moment_leaves_a_whole_store(store: Path, made:
         if ended == 0:
             break
         assert os.WTERMSIG(ended) == signal.SIGKILL
-    assert deaths > 10  # of each version its name and its files, and images
+    assert deaths > 10  # the name and the files of each version, and images, all take calls
 
 
 # --- who reads or prepares meanwhile
 
 
 def test_readers_see_a_whole_version_or_none(store: Path, made: Made, tmp_path: Path) -> None:
-    """A view that was made has all of its images, whenever the removal came; and the removal comes to its end."""
+    """A finished view has all of its images, whenever the removal happened, and the removal completes."""
     first, _, third = made
     outcomes: list[str] = []
     stop = threading.Event()
@@ -270,7 +270,7 @@ def test_readers_that_may_not_write_to_the_store_can_read(made: Made, store: Pat
 
 @pytest.fixture
 def preparing(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A preparation in another process, of what the first version was made of, over and over."""
+    """A process that prepares the first version's content over and over, and prints a dot each time."""
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path\n"
@@ -288,7 +288,7 @@ def preparing(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 def test_a_version_that_is_made_while_it_is_removed_is_whole_or_gone(
     store: Path, made: Made, preparing: subprocess.Popen[bytes]
 ) -> None:
-    """Its images may be gone when it is looked for, and needed by the time they would be removed."""
+    """When the preparation looks, its images may be gone; when they would be removed, it may need them."""
     assert preparing.stdout is not None
     first = made[0]
     for _ in range(10):
@@ -297,6 +297,6 @@ def test_a_version_that_is_made_while_it_is_removed_is_whole_or_gone(
             collecting.from_folder(store, named(first))
             assert first.digest not in require_whole(store)
         preparing.stdout.readline()
-        preparing.stdout.readline()  # one that began after the removal
+        preparing.stdout.readline()  # this preparation began after the removal
         with locks.locked(store):
             assert first.digest in require_whole(store)

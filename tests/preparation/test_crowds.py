@@ -1,4 +1,4 @@
-"""Regions of crowds go through the preparation with the images, and into versions; where there are none, nothing is another."""
+"""Crowd regions pass through the preparation with their images into versions. Without any, versions are as before."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pelagos_pipelines.preparation.integrity import Inspection
 
 
 def source(root: Path, crowds: Sequence[list[float]] = ([2, 3, 20, 10],)) -> Path:
-    """Three images with a fish each, of which the last has crowds."""
+    """Three images with one fish each; the last one also has crowds."""
     names = ("a.png", "b.png", "c.png")
     for number, name in enumerate(names):
         image_sources.photo(root / name, 40, 30, seed=number)

@@ -1,4 +1,4 @@
-"""What differs between two versions: every image, annotation, class, field of the recipe and exclusion, and nothing else."""
+"""The differences of two versions: every image, annotation, class, recipe field and exclusion that differs, and nothing else."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COD, EEL = Box("cod", 10, 10, 20, 20), Box("eel", 60, 10, 20, 20)
 
 
 def side(*images: ImageRecord, digests: dict[str, str] | None = None, task: Task = Task.DETECTION, **more: Any) -> Side:
-    """Without ``digests`` each image has a content of its own that its path names."""
+    """A side of a comparison. Images without an entry in ``digests`` get content that follows from their path."""
     classes = more.pop("classes", ("cod", "eel"))
     known = {image.path: (digests or {}).get(image.path, f"content of {image.path}") for image in images}
     return Side(
@@ -196,7 +196,7 @@ def test_versions_for_other_tasks_can_be_compared() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_numbers_add_up_whatever_changed(seed: int) -> None:
-    """How it was, with what came and without what went, is how it is: for images of every split, and for annotations."""
+    """The old count plus what was added minus what was removed is the new count: for images of each split and for annotations."""
     chance = random.Random(seed)
 
     def drawn(name: str) -> Side:

@@ -1,4 +1,4 @@
-"""What docs/capture.md shows is done as it says, with a survey of three sites over nine days."""
+"""The examples of docs/capture.md work as the page says, with a survey of three sites over nine days."""
 
 from __future__ import annotations
 

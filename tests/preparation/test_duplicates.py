@@ -1,4 +1,4 @@
-"""Images that show the same: the first by path is kept, whatever the order in which files are listed."""
+"""Images that show the same: the first by path is kept, whatever order the files are listed in."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pelagos_pipelines.preparation.integrity import LOOK_BYTES, Inspection
 
 
 def look(degrees: float) -> bytes:
-    """One of a series that turns from one wave to another; 8 degrees are a distance of 2."""
+    """A look from a series that turns from one wave into another; 8 degrees give a distance of 2."""
     waves = [0] * LOOK_BYTES
     waves[2], waves[22] = (round(127 * part(math.radians(degrees))) for part in (math.cos, math.sin))
     return bytes(one & 0xFF for one in waves)
@@ -42,7 +42,7 @@ def test_near_means_at_most_so_far(distance: int, near: dict[str, str]) -> None:
 
 
 def test_a_slowly_changing_series_keeps_one_frame_per_step() -> None:
-    """Only frames within the distance of a kept one are dropped, and not those within that of a dropped one."""
+    """Only frames close to a kept frame are dropped, not those that are close to a dropped one."""
     series = {f"{n}": seen(f"{n}", 3.6 * n) for n in range(9)}
 
     near = duplicates.find(series, 2).near

@@ -1,4 +1,4 @@
-"""A version written for another program: whole or not at all, and of files that belong to whoever asked."""
+"""A version written for another program: whole or not at all, in files that belong to the caller."""
 
 from __future__ import annotations
 

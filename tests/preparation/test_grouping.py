@@ -1,4 +1,4 @@
-"""Grouped splits: groups stay whole, ratios and classes come as close as they can, and the seed decides the rest."""
+"""Grouped splits: groups stay whole, ratios and classes are approximated as well as possible, and the seed decides the rest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SHARES: dict[Split, float] = {"train": 0.7, "validation": 0.15, "test": 0.15}
 
 
 def _hauls(groups: int, classes: int, seed: int = 0) -> list[ImageRecord]:
-    """Hauls as they are: few are large, in each one class prevails, and some classes are rare."""
+    """Hauls as they occur: few are large, one class prevails in each, and some classes are rare."""
     random = Random(seed)
     weights = [1 / (number + 1) for number in range(classes)]
     images = []
@@ -53,7 +53,7 @@ def _at_random(images: list[ImageRecord], seed: int) -> dict[str, Split]:
 
 
 def _imbalance(images: list[ImageRecord], splits: dict[str, Split]) -> float:
-    """By how much of its images a class is off its shares, on average over classes."""
+    """The share of a class's images that lies in the wrong split, averaged over classes."""
     of = Counter(image.label for image in images)
     held = Counter((image.label, splits[image.group or ""]) for image in images)
     return sum(abs(held[label, split] / of[label] - SHARES[split]) for label in of for split in SPLITS) / len(of)
@@ -90,7 +90,7 @@ def test_ratios_are_met_where_groups_allow() -> None:
 
 
 def _stations(sizes: dict[str, tuple[int, str]]) -> list[ImageRecord]:
-    """Images of one class per group, by its size."""
+    """Images with one class per group, given the group's size and label."""
     return [
         ImageRecord(f"{group}-{i}.png", group=group, label=label)
         for group, (size, label) in sizes.items()

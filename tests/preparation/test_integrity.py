@@ -1,4 +1,4 @@
-"""Whether an image can be used is found out by decoding all of it, and remembered by its bytes."""
+"""Whether an image can be used is determined by decoding all of it, and remembered under the digest of its bytes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_truncated_file_is_found_wherever_it_ends(suffix: str, share: float) -
 
 
 def test_pillows_verify_alone_would_not_find_a_truncated_jpeg() -> None:
-    """Why everything is decoded."""
+    """This is why images are decoded completely."""
     content = encoded("JPEG")
     cut = content[: int(len(content) * 0.4)]
 
@@ -97,7 +97,7 @@ def test_what_is_no_image_is_refused_in_words(damage: Callable[[bytes], bytes]) 
 
 
 def scenery(**options: object) -> bytes:
-    """A JPEG of some size, with the variety of a photograph."""
+    """A JPEG of 512 x 384 pixels with the variety of a photograph."""
     drawn = np.random.default_rng(2)
     coarse = Image.fromarray(drawn.integers(0, 256, (24, 32, 3), np.uint8)).resize((512, 384), Image.Resampling.BICUBIC)
     fine = np.asarray(coarse).astype(int) + drawn.integers(-12, 13, (384, 512, 3))
@@ -109,7 +109,7 @@ def scenery(**options: object) -> bytes:
 @pytest.mark.parametrize("place", [0.3, 0.45, 0.6, 0.75, 0.9])
 @pytest.mark.parametrize("filled", [True, False], ids=["zeros", "cut out"])
 def test_a_lost_sector_of_a_jpeg_with_restart_markers_is_found(place: float, *, filled: bool) -> None:
-    """Most cameras write restart markers, at which a decoder finds its way again."""
+    """Most cameras write restart markers, at which a decoder recovers."""
     whole = scenery(quality=75, restart_marker_rows=1)
     assert look_at(whole).problem is None
     start = int(len(whole) * place)
@@ -163,7 +163,7 @@ def test_one_picture_in_two_encodings_has_the_same_pixels() -> None:
 
 
 def test_pictures_of_other_shape_have_other_pixels() -> None:
-    """Four white pixels in a row are not four white pixels in a square."""
+    """Four white pixels in a row are not a square of four white pixels."""
     row, square = (io.BytesIO(), io.BytesIO())
     Image.new("RGB", (4, 1), "white").save(row, "PNG")
     Image.new("RGB", (2, 2), "white").save(square, "PNG")
@@ -187,7 +187,7 @@ def test_a_jpeg_of_twelve_bits_is_refused_in_words() -> None:
 
 
 class TestIdentity:
-    """Images are the same when all that their files show is."""
+    """Images are the same if everything their files show is the same."""
 
     rows: Any = np.arange(48, dtype=np.uint16).reshape(6, 8)
 
@@ -222,7 +222,7 @@ class TestIdentity:
 
 
 class TestRemarks:
-    """What is odd about a file that is used all the same."""
+    """Oddities of files that are used nevertheless."""
 
     def test_a_jpeg_that_lacks_its_end_marker_alone(self) -> None:
         whole = encoded("JPEG")

@@ -1,4 +1,4 @@
-"""The report of a version: a page that asks for nothing outside of it, whatever names it shows, and figures that are right."""
+"""The report of a version: a page that loads nothing from elsewhere, whatever names it shows, with correct figures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ HOSTILE = "</title><script>alert(1)</script><img src=http://evil.example/x onerr
 
 
 class Page(HTMLParser):
-    """A page as a browser reads it: every element, with its attributes. Elements that are not closed are an error."""
+    """A page as a browser parses it: every element with its attributes. An element that is not closed is an error."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -66,13 +66,13 @@ class Page(HTMLParser):
 
     @property
     def addresses(self) -> list[str]:
-        """All that a browser would fetch."""
+        """Every address that a browser would fetch."""
         names = ("src", "href", "srcset", "data", "action", "poster", "xlink:href")
         return [attributes[name] for _, attributes in self.elements for name in names if name in attributes]
 
 
 def version_of(folder: Path, classes: tuple[str, ...], images: list[ImageRecord]) -> Version:
-    """A version of one picture that all of its images show."""
+    """A version all of whose images show the same picture."""
     file = photo(folder / "one.png", 64, 48)
     blobs = {image.path: file for image in images}
     return Version("1" * 64, folder / "version", Collection(Task.DETECTION, classes, tuple(images)), blobs)
@@ -143,7 +143,7 @@ def test_pictures_stand_beside_the_page_and_the_version_is_read_as_before(tmp_pa
     assert names == {"report.html", "classes.png", "splits.png", *sheets}
     with Image.open(made.page.parent / "samples-0000-cod.png") as sheet:
         assert sheet.size == (4 * 96 + 3 * 4, 96)
-        assert np.asarray(sheet).std() > 30  # there is something on it
+        assert np.asarray(sheet).std() > 30  # it is not empty
     assert versions.read(version.folder).digest == version.digest
 
 
@@ -172,7 +172,7 @@ def test_effective_numbers_are_those_of_hill(counts: list[int], first: float, se
 
 
 def test_chi_square_is_that_of_a_textbook() -> None:
-    """Agresti, Categorical Data Analysis, table 3.2 of gender and party: 30.1 with 2 degrees of freedom."""
+    """Agresti, Categorical Data Analysis, table 3.2 on gender and party: 30.1 with 2 degrees of freedom."""
     assert slices.chi_square(np.array([[762, 327, 468], [484, 239, 477]])) == pytest.approx(30.07, abs=0.01)
 
 
@@ -207,7 +207,7 @@ def test_classes_that_follow_a_slice_are_told_from_those_that_do_not() -> None:
 
 
 def test_images_of_a_group_are_no_independent_observations() -> None:
-    """Six hauls of 50 images that look alike, at two sites: what seems overwhelming is three against three."""
+    """Six hauls of 50 similar images each, at two sites: what seems overwhelming is three hauls against three."""
     hauls: list[str | None] = [f"haul {number // 50}" for number in range(300)]
     values = ["north" if number < 150 else "south" for number in range(300)]
     labels = ["cod" if number < 150 else "eel" for number in range(300)]
@@ -256,7 +256,7 @@ def test_one_long_name_costs_no_room_for_each_image() -> None:
         tracemalloc.stop()
 
     assert found.values == ("site", "x" * 4000)
-    assert peak < 8 * 1024**2  # as an array of texts these are 320 MB
+    assert peak < 8 * 1024**2  # as an array of strings, these would take 320 MB
 
 
 def test_boxes_of_another_size_than_their_class_are_found_and_no_others(tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_boxes_of_another_size_than_their_class_are_found_and_no_others(tmp_path
 
 
 def coloured(png: bytes) -> dict[tuple[int, ...], int]:
-    """How many pixels of a picture have each colour."""
+    """The number of pixels of each colour in a picture."""
     with Image.open(io.BytesIO(png)) as picture:
         assert picture.mode == "RGB"
         return {color: count for count, color in picture.getcolors(1 << 24) or []}

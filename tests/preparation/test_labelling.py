@@ -1,4 +1,4 @@
-"""Classes as spec.labels wants them: selected, renamed, merged; nothing lost but what was asked for, and all of that said."""
+"""Classes as spec.labels defines them: selected, renamed, merged; only what was asked for is lost, and all of it is reported."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ def test_rename_and_merge_keep_every_annotation_in_its_place(
     used = sorted({name for names in shown_in for name in names})
     many = [image(str(number), *names) for number, names in enumerate(shown_in)]
     if packed:
-        # As annotation files have them: each with its own list of names, and some that nothing shows.
+        # As in annotation files: each image with its own list of names, some of which it does not use.
         own = ["unused", *reversed(used)]
         numbers = {name: number for number, name in enumerate(own)}
         many = [ImageRecord(one.path, boxes=Boxes.of(one.boxes, numbers, own)) for one in many]
@@ -322,7 +322,7 @@ def test_a_star_stands_for_any_characters(pattern: str, name: str) -> None:
 
 
 class TestSeveralTagsOfAnImage:
-    """Classification, of tools that may say several things of an image: labels say which of them is the class."""
+    """Classification with tools that allow several tags per image: labels decide which of them is the class."""
 
     @staticmethod
     def tagged(*labels: str) -> Collection:

@@ -1,4 +1,4 @@
-"""What links images of two splits is counted by its kind and by the splits, and the worst pairs come first."""
+"""Links between images of two splits are counted by kind and by pair of splits, and the worst pairs come first."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def told(found: Found) -> list[tuple[str, str, str, int]]:
 
 
 def look(*numbers: int) -> bytes:
-    """A look that begins with these waves; the others are nothing."""
+    """A look that begins with these waves and is zero otherwise."""
     return bytes(np.array([*numbers, *[0] * (100 - len(numbers))], np.int8))
 
 
@@ -185,7 +185,7 @@ def test_of_tiles_the_names_of_their_images_are_compared() -> None:
 
 
 def frames(count: int, *, drift: bool) -> tuple[dict[str, Split], dict[str, bytes | None]]:
-    """A series that every fourth image leaves for the test split: a drifting scene, or images without any order."""
+    """A series with every fourth image in the test split: a drifting scene, or images in random order."""
     random = np.random.default_rng(1)
     order = np.arange(count) if drift else random.permutation(count)
     names = [f"dive_{number:04}.png" for number in range(count)]

@@ -1,4 +1,4 @@
-"""Every file of a source is in the version, was read for annotations, or is excluded for one reason. From real sources."""
+"""Every file of a source is in the version, was read for annotations, or is excluded for one reason. With real sources."""
 
 from __future__ import annotations
 

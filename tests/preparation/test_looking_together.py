@@ -1,4 +1,4 @@
-"""Small images are given to a child several at a time, and each is judged as it would be alone."""
+"""Small images are passed to a child several at a time, and each is judged as it would be alone."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FEW = 12
 
 
 def packed(level: int, seed: int = 0) -> bytes:
-    """The same pixels for each ``level`` of compression, as other bytes."""
+    """The same pixels at each compression ``level``, in different bytes."""
     noise = np.random.default_rng(seed).integers(0, 256, (30, 40, 3), np.uint8)
     file = io.BytesIO()
     Image.fromarray(noise).save(file, "PNG", compress_level=level)
@@ -58,7 +58,7 @@ def test_each_is_found_to_be_what_it_is_alone() -> None:
 
 @pytest.mark.parametrize("name", ["at the first", "in between", "at the last"])
 def test_what_is_said_of_one_image_is_not_laid_to_the_next(name: str) -> None:
-    """Decoders complain of damage to standard error, which all images of a child share."""
+    """Decoders report damage on standard error, which all images of a child share."""
     whole = [packed(6, seed) for seed in range(3)]
     place = {"at the first": 0, "in between": 2, "at the last": 3}[name]
     damaged = untrusted_images.photo()[:-600]
@@ -93,7 +93,7 @@ def test_small_files_of_large_images_need_no_more_memory_together_than_alone() -
 
 
 class TestPixels:
-    """Their digest is made where another image may have the same alone: to make it takes a fifth of the time of decoding."""
+    """Digests are made only for images that might equal another one: making one takes a fifth of the time of decoding."""
 
     def test_of_two_encodings_are_the_same(self, tmp_path: Path) -> None:
         others = {f"{number:02d}.png": packed(6, number + 1) for number in range(4 * FEW)}
@@ -126,7 +126,7 @@ class TestPixels:
         assert len(exact) == 4 * FEW + 2 * FEW - 1
 
     def test_that_look_the_same_and_are_not_stay_apart(self, tmp_path: Path) -> None:
-        """Opacity is no part of what is measured."""
+        """The measures do not include opacity."""
         colours = np.random.default_rng(0).integers(0, 256, (30, 40, 4), np.uint8)
         contents = {}
         for number in range(2 * FEW):
@@ -174,5 +174,5 @@ def test_a_child_that_lies_of_several_images_is_not_believed(monkeypatch: pytest
     sums = {"grey": 9, "grey2": 81, "clipped": 0, "edges": 0, "edges2": 0, "among": 1}
     fine = Answer({"found": [{**told, "measures": sums, "width": 1, "height": 1}, None]})
     monkeypatch.setattr(inspector.pool, "run", lambda *asked: fine)
-    # It is not asked for a digest of pixels, and none of its is taken: it could name another image a copy of its own.
+    # No digest of pixels was requested, so one that it returns is ignored: it could declare an image a copy of another.
     assert [one.pixels for one in inspector.inspect_each(contents).values()] == [""]

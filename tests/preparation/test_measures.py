@@ -1,4 +1,4 @@
-"""What an image measures is what OpenCV's usual lines say, and thresholds alone drop images, each with its value."""
+"""An image's measures equal those of the usual OpenCV code. Only thresholds drop images, and each with its value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents of metadata beside a version, read by the libraries of those who define or use them."""
+"""Metadata documents beside a version, read by the libraries of those who define or use the formats."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from pelagos_pipelines.preparation.capturing import applying
 _ROOT = Path(__file__).parents[2]
 _PYTHON = Path(os.environ.get("PELAGOS_ENVIRONMENTS", _ROOT / ".venvs")) / "metadata/bin/python"
 DIVE = Capture("pier 7", "dive-1", "ROV Eel", "2024-05-31T08:00:00.500000-01:00", 12.5, 36.6, -4.3)
-"""What is known of one of the images."""
+"""What is known about one of the images."""
 LEAST = {"title": "Fish", "description": "Fish.", "creators": [{"name": "Roe"}], "license": "CC0-1.0"}
 
 
@@ -59,7 +59,7 @@ def described(metadata: dict[str, Any], *names: str) -> exporting.Wanted:
 
 @dataclass(frozen=True)
 class Written:
-    """A folder of images and documents, and what the libraries find in it."""
+    """A folder of images and documents, and what the libraries read from it."""
 
     folder: Path
     found: dict[str, Any]
@@ -131,7 +131,7 @@ def test_datacite_is_valid_by_its_schema(written: Written) -> None:
     document = json.loads((written.folder / "datacite.json").read_bytes())
     assert document["doi"] == "10.5281/zenodo.1"
     assert document["publicationYear"] == "2026"
-    # What DataCite has no kind for is left out; it knows neither names of books nor ORCID iDs as works.
+    # Kinds of identifiers that DataCite lacks are left out: book titles and ORCID iDs are no works to it.
     assert [each["relatedIdentifierType"] for each in document["relatedIdentifiers"]] == ["DOI", "URL"]
 
 

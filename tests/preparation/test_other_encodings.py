@@ -1,4 +1,4 @@
-"""Images that are neither JPEG nor PNG stand in versions as PNG of the same pixels, made once, with what they were made of."""
+"""Images that are neither JPEG nor PNG are PNG with the same pixels in versions, converted once, with their origin recorded."""
 
 from __future__ import annotations
 

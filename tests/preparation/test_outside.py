@@ -1,4 +1,4 @@
-"""cleaning.outside: annotations beyond their image are refused, cut or dropped; nothing goes without being counted and named."""
+"""cleaning.outside: annotations beyond their image are refused, cut or dropped, and every change is counted and named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The step prepare: a source in, exactly one of result.json and failure.json out; started again, it does nothing twice."""
+"""The step prepare: a source in, exactly one of result.json and failure.json out. Started again, it does nothing twice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sample_wheels import make_wheel
 
 
 class Place:
-    """A data volume, a store and report folders, below one folder."""
+    """A data volume, a store and report folders, all in one folder."""
 
     def __init__(self, root: Path) -> None:
         self.data, self.store, self.reports = root / "data", root / "store", root / "reports"
@@ -91,7 +91,7 @@ def test_a_report_stands_in_the_version_and_the_result_says_where_and_what_of_sl
 
     assert result.report == f"{result.uri}/report/report.html"
     assert "Samples of cod" in Path(result.report).read_text(encoding="utf-8")
-    assert result.slices == []  # no groups, and one size
+    assert result.slices == []  # no groups, and only one size
 
 
 def test_what_leaks_between_provided_splits_is_told_with_the_version(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_another_request_is_not_answered_by_an_old_result(place: Place) -> None:
 
 
 def test_a_new_retry_value_looks_at_the_source_again(place: Place) -> None:
-    """The operator's fingerprint cannot tell everything: whoever knows better sets pelagos.dev/retry."""
+    """The operator's fingerprint misses some changes. People who know of one set pelagos.dev/retry."""
     first = place.prepare()
     file = place.data / "fish" / "cod" / "0.png"
     times = file.stat()
@@ -215,7 +215,7 @@ def test_a_new_retry_value_looks_at_the_source_again(place: Place) -> None:
 
 
 def test_a_label_edited_within_the_same_second_and_size_is_another_version(place: Place) -> None:
-    """The operator asks with another report, because its fingerprint holds the content of label files."""
+    """The fingerprint includes the content of label files, so the operator asks again, with another report folder."""
     photo(place.data / "boxes" / "images" / "a.png", seed=1)
     photo(place.data / "boxes" / "images" / "b.png", seed=2)
     document(place.data / "boxes" / "annotations.json", coco({"a.png": [[1, 1, 5, 5]], "b.png": [[1, 1, 5, 5]]}))
@@ -271,7 +271,7 @@ def test_a_full_disk_is_reported_as_such(place: Place, monkeypatch: pytest.Monke
 
 
 def test_a_bug_or_an_outage_leaves_no_report(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the control plane tries again instead of blaming the user."""
+    """The control plane then tries again instead of blaming the user."""
     monkeypatch.setattr(splitting, "divide", lambda *_: 1 / 0)
 
     with pytest.raises(ZeroDivisionError):
@@ -327,7 +327,7 @@ def test_detection_counts_boxes_and_the_images_that_show_them(tmp_path: Path) ->
 
 
 def test_composed_frames_are_split_as_their_organisms_were(tmp_path: Path) -> None:
-    """The samples' promise: by group, three groups become the three splits by their sizes alone."""
+    """What the samples promise: by group, the three groups become the three splits by their sizes alone."""
     place = Place(tmp_path)
     wheel = make_wheel(tmp_path / "planktonclas.whl")
     content, folder = wheels.read(wheel), place.data / "samples"
@@ -358,12 +358,12 @@ def test_importing_it_loads_no_framework() -> None:
 
 
 def test_every_default_of_a_request_is_in_the_recipe(place: Place) -> None:
-    """So that a version says how it was made even when defaults change later."""
+    """A version must say how it was made even when defaults change later."""
     result = place.prepare()
 
     recipe = json.loads((Path(result.uri) / "manifest.json").read_bytes())["recipe"]
     request = PreparationRequest.model_validate_json(place.request())
-    # Defaults of fields that came later are on record elsewhere, so that versions of before stay what they are.
+    # Defaults of later fields are recorded elsewhere, so that digests of earlier versions do not change.
     told = history.of_subject("Dataset").completed(recipe, PreparationRequest)
     assert told["cleaning"] == request.cleaning.model_dump(mode="json", by_alias=True)
     assert told["split"] == request.split.model_dump(mode="json", by_alias=True)

@@ -1,6 +1,6 @@
-"""Every reason for which a preparation refuses, from a real source to failure.json: what the person who wrote the YAML reads.
+"""Every reason for which a preparation refuses, from a real source to failure.json, as the author of the YAML reads it.
 
-The step itself runs, with real files; the disk that is full is the only thing that is simulated.
+The step itself runs, with real files; only the full disk is simulated.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ ELSEWHERE = {
     Reason.PUBLICATION_REFUSED,
     Reason.METADATA_INCOMPLETE,
 }
-"""Reasons of reading versions and workspaces, and of training; tests/sources judges rights and what is fetched, tests/publishing
-what is published, and test_prepare_taxonomy.py a register that is away.
+"""Covered elsewhere: reasons of reading versions and workspaces, and of training; tests/sources covers rights and fetching,
+tests/publishing covers publishing, and test_prepare_taxonomy.py an unavailable register.
 
 A test below fills the disk.
 """
@@ -56,7 +56,7 @@ A test below fills the disk.
 
 @dataclass(frozen=True)
 class Case:
-    """A source that ``make`` writes into an empty folder, what is asked of it, and the field and words of the refusal."""
+    """A source that ``make`` writes into an empty folder, the request, and the field and words of the refusal."""
 
     reason: Reason
     at: str

@@ -1,6 +1,6 @@
-"""The step prepare with labels.taxonomy: versions that tell which taxa their classes are, whoever was asked, and whenever.
+"""The step prepare with labels.taxonomy: versions say which taxa their classes are, with any authority, online or not.
 
-The service is a fake server, see worms_server; stores are folders.
+The service is a fake server (worms_server); stores are folders.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
 
 
 def at(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
-    """Have the answers of the service be kept by another clock."""
+    """Make the kept answers of the service use another clock."""
     monkeypatch.setattr(naming, "Kept", partial(answers.Kept, clock=lambda: now))
 
 
@@ -109,7 +109,7 @@ def test_a_version_tells_which_taxa_its_classes_are(place: Place) -> None:
 
 
 def documented(name: str) -> dict[str, Any]:
-    """spec.labels of a Dataset in docs/classes.md."""
+    """The spec.labels of a Dataset in docs/classes.md."""
     found = map(yaml.safe_load, re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL))
     labels: dict[str, Any] = next(each["spec"]["labels"] for each in found if each["metadata"]["name"] == name)
     return labels

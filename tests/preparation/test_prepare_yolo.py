@@ -1,4 +1,4 @@
-"""Preparing YOLO sources: what their labels cannot say is said of them."""
+"""Preparing YOLO sources: the report says what their labels cannot express."""
 
 from __future__ import annotations
 

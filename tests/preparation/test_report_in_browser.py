@@ -1,4 +1,4 @@
-"""A report as people open it: in Chromium, which shows all of it and asks nobody for anything."""
+"""A report as people open it: Chromium shows all of it, and it makes no requests."""
 
 from __future__ import annotations
 

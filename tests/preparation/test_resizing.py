@@ -1,4 +1,4 @@
-"""Images that are made smaller at preparation, with their annotations; a server makes them so by the same code."""
+"""Images that are made smaller at preparation, with their annotations; a server does it with the same code."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def noise(height: int, width: int) -> Any:
 
 
 def exactly(image: Any, wide: int, high: int) -> Any:
-    """Means of areas, by fractions."""
+    """Means over areas, in exact fractions."""
     height, width = image.shape[:2]
     weights = []
     for length, count in ((height, high), (width, wide)):

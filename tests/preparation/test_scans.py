@@ -1,4 +1,4 @@
-"""Images beyond the usual ceilings, of sources that are cut into tiles: read in little memory, or refused by name."""
+"""Images beyond the usual ceilings, in sources that are cut into tiles: read in little memory, or refused by name."""
 
 from __future__ import annotations
 

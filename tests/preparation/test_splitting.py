@@ -1,4 +1,4 @@
-"""How each split policy divides images, on cases small enough to check by hand."""
+"""How each split policy divides images, in cases small enough to check by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Splits by when and where images were taken: groups of sites and days, cuts in time with a gap, and what is held out."""
+"""Splits by when and where images were taken: groups of sites and days, cuts in time with a gap, and hold-outs."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_groups_are_made_of_what_is_known_of_their_images() -> None:
 
 
 def test_no_two_groups_share_a_name() -> None:
-    """A separator in a value is told from one between two values."""
+    """A separator within a value is distinguished from one between two values."""
     values = [("a / b", "c"), ("a", "b / c"), ("a/b", "c"), ("a\\", "/ b"), ("a\\/", "b")]
     images = [image(n, site=site, deployment=dive) for n, (site, dive) in enumerate(values * 4)]
 
@@ -252,7 +252,7 @@ def test_a_group_of_which_a_part_is_held_out_goes_wholly() -> None:
 
 
 def test_groups_that_are_held_out_are_those_of_the_source() -> None:
-    """Whatever groupBy makes of the images."""
+    """They do not depend on the groups that groupBy makes."""
     images = [replace(one, group=f"haul {n // 10}") for n, one in enumerate(at_sites(("azores", 20), ("madeira", 40)))]
 
     divided = divide(images, policy("Grouped", groupBy=["deployment"], holdout={"group": ["haul 0"]}))

@@ -1,4 +1,4 @@
-"""What holds for every split, whatever the images, ratios and seed: no leak, no gap, no dependence on order."""
+"""Invariants of every split, for any images, ratios and seed: no leak, no gap, no dependence on order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POLICIES = ("Random", "Stratified", "Grouped")
 
 @dataclass(frozen=True)
 class Images:
-    """Images with the digests of their content, and the kept duplicates among them."""
+    """Images with the digests of their content, and the duplicates among them that were kept."""
 
     records: tuple[ImageRecord, ...]
     digests: dict[str, str]
@@ -28,7 +28,7 @@ class Images:
 
 @st.composite
 def detections(draw: st.DrawFn, *, repeats: bool = True) -> Images:
-    """Up to 50 images with 0 to 3 boxes of 5 classes, in 9 groups or in none."""
+    """Up to 50 images with 0 to 3 boxes of 5 classes, each in one of 9 groups or in none."""
     labels = st.lists(st.sampled_from("abcde"), max_size=3)
     groups = st.one_of(st.none(), st.integers(0, 8).map(str))
     drawn = draw(st.lists(st.tuples(labels, groups, st.booleans()), min_size=1, max_size=50))
@@ -118,6 +118,6 @@ def test_stratified_shows_every_class_to_train(images: Images, ratios: Ratios, s
 def test_shares_add_up_and_are_within_one_of_the_exact_value(total: int, ratios: Ratios) -> None:
     shares = splitting.shares(total, ratios)
     assert sum(shares.values()) == total
-    if total >= 300:  # below, a split may owe its only image to the rule that none goes empty
+    if total >= 300:  # with fewer, a split may owe its only image to the rule that no split is empty
         for split, count in shares.items():
             assert abs(count - total * getattr(ratios, split) / 100) < 2

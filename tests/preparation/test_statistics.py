@@ -1,4 +1,4 @@
-"""Mean and deviation of training images: exact in any order, and remembered by how images were corrected."""
+"""Mean and deviation of training images: exact in any order, and remembered separately for each colour correction."""
 
 from __future__ import annotations
 

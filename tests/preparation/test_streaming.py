@@ -1,4 +1,4 @@
-"""Images that are read a band of rows at a time: the same pixels as when they are decoded whole, and the same refusals."""
+"""Images that are read one band of rows at a time: the same pixels as when decoded whole, and the same refusals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def png(image: Any, **options: Any) -> bytes:
 
 
 def filtered(samples: Any, kind: int, filters: int) -> bytes:
-    """A PNG of 8 bits, every row of which is filtered by the method of that number."""
+    """An 8-bit PNG, all rows of which use the filter method with this number."""
     height, width, channels = samples.shape
     rows = samples.reshape(height, -1).astype(int)
     left = np.pad(rows, ((0, 0), (channels, 0)))[:, : width * channels]

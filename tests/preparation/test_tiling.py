@@ -1,4 +1,4 @@
-"""Images that are larger than a tile: cut with their annotations, in one split, and accounted for."""
+"""Images larger than a tile: cut together with their annotations, kept in one split, and accounted for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pelagos_pipelines.steps.prepare import prepare
 SIDE = (700, 500)
 TILE = {"size": 256, "overlap": 56}
 LEFTS, TOPS = [0, 200, 400, 444], [0, 200, 244]
-"""Where tiles of an image of SIDE begin."""
+"""Where the tiles of an image of SIDE begin."""
 
 
 def run(folder: Path, **more: Any) -> tuple[versions.Version, PreparationResult]:
@@ -140,7 +140,7 @@ def test_all_tiles_of_an_image_are_in_one_split_whatever_the_policy(policy: str,
 
 
 def mixed(folder: Path, groups: dict[str, str | None]) -> Path:
-    """A source of scans, some in a group, and of one image, in the group of the first, that fits in a tile."""
+    """A source of scans, some of them in a group, and of one image that fits in a tile, in the first scan's group."""
     source(folder, {name: [] for name in groups})
     photo(folder / "data" / "small.png", 64, 48, seed=99)
     listed: dict[str, Any] = coco({name: [[5.0, 5.0, 20.0, 20.0]] for name in (*groups, "small.png")}, size=SIDE)
@@ -323,7 +323,7 @@ def test_statistics_are_those_of_the_tiles(tmp_path: Path) -> None:
 
 
 class TestShapes:
-    """Of an image of 300 x 300, in tiles of 256 that have 212 pixels in common."""
+    """In an image of 300 x 300, with tiles of 256 that overlap by 212 pixels."""
 
     SQUARE = shapes.polygon("cod", (240, 10, 270, 10, 270, 40, 240, 40))
     HOLE = shapes.polygon("cod", (0, 0, 100, 0, 100, 100, 0, 100), holes=[(10, 10, 20, 10, 20, 20, 10, 20)])
@@ -367,7 +367,7 @@ class TestShapes:
         assert found[44, 0] == (shapes.moved(self.TURNED, -44, 0),)
 
     def test_a_turned_rectangle_of_which_its_tile_shows_too_little_is_in_none(self) -> None:
-        """A chain of cells across the image: its centre is in all tiles, and the largest part that one shows is 250 long."""
+        """A chain of cells across the image: its centre is in every tile, and the longest part that a tile shows is 250."""
         chain = shapes.rectangle("cod", 20, 145, 260, 10, 30)
         longer = shapes.rectangle("cod", -200, 145, 700, 10, 30)
 

@@ -1,4 +1,4 @@
-"""An image that was made to hurt is refused by name, within the ceilings, while the others of the source are inspected."""
+"""A malicious image is refused by name, within the ceilings, while the other images of its source are inspected."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def inspector() -> integrity.Inspector:
 
 
 def look_at(inspector: integrity.Inspector, content: bytes) -> str | None:
-    """What is wrong with it. Fails when the child took more than the ceilings allow."""
+    """The problem of an image. Fails if the child exceeded the ceilings, or if the next, good image is refused."""
     with Watched(inspector.pool) as watched:
         problem = inspector.inspect(content, hashlib.sha256(content).hexdigest()).problem
     assert watched.peak() < (Ceilings().image_memory + 150) * MEBIBYTE
@@ -86,7 +86,7 @@ def test_one_bomb_among_images_costs_the_others_nothing(tmp_path: Path, monkeypa
     assert {path for path, one in found.items() if one.problem is not None} == {"bomb.jpg", "large.png"}
     assert "more than 1 s of processor time" in (found["bomb.jpg"].problem or "")
     assert "9000 x 9000" in (found["large.png"].problem or "")
-    # Another machine, or another day, may judge otherwise what time decided.
+    # A verdict that depended on time is not remembered: another machine, or another day, may come to a different one.
     remembered = (tmp_path / ".memory").read_text()
     assert found["large.png"].sha256 in remembered
     assert found["bomb.jpg"].sha256 not in remembered

@@ -1,4 +1,4 @@
-"""Kill, full disk, edits and rot: a version is there completely or not at all, and nothing damaged is used."""
+"""Kill, full disk, edits and bit rot: a version exists completely or not at all, and nothing damaged is used."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_killed_writer_leaves_no_version_and_the_next_one_clears_up(tmp_path: 
 @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
 @pytest.mark.parametrize("number", [1, 4, 8])
 def test_whatever_image_a_writer_is_killed_at_none_is_there_in_part(tmp_path: Path, call: str, number: int) -> None:
-    """Several are written before the first of them is synced and gets its name."""
+    """Several images are written before the first of them is synced and renamed."""
     source, store = dataset_versions.detection(tmp_path / "source"), tmp_path / "store"
     script = KILLED.format(
         path=[str(Path(__file__).parents[1])], store=str(store), source=str(source), call=call, number=number
@@ -178,7 +178,7 @@ def _cut_blob(version: versions.Version) -> None:
 
 
 def _endless(version: versions.Version) -> None:
-    os.truncate(version.folder / "manifest.json", 3 * 1024**4)  # sparse: costs no space
+    os.truncate(version.folder / "manifest.json", 3 * 1024**4)  # sparse: takes no space
 
 
 def _no_end(version: versions.Version) -> None:
@@ -253,7 +253,7 @@ def test_an_image_that_is_gone_is_told_before_anything_is_linked(tmp_path: Path)
 
 
 def _written_by_a_stranger(version: versions.Version, **entry: Any) -> Path:
-    """The version with other statistics, and fields of its first image and its recipe, under the digest of that."""
+    """The version with altered statistics, recipe and first image, stored under the digest of the altered content."""
     manifest = json.loads((version.folder / "manifest.json").read_bytes())
     del manifest["digest"]
     manifest["recipe"] |= entry.pop("recipe", {})

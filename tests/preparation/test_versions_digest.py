@@ -1,4 +1,4 @@
-"""A version is named by its content and recipe: by nothing of the machine, the place, the time or the order of files."""
+"""A version's name follows from its content and recipe alone: not from the machine, the place, the time or the files' order."""
 
 from __future__ import annotations
 

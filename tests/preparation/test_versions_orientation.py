@@ -1,4 +1,4 @@
-"""Photos whose EXIF tag turns them upright: sizes and boxes are those of the upright image, as in training and serving."""
+"""Photos with an EXIF orientation: sizes and boxes are those of the upright image, as in training and serving."""
 
 from __future__ import annotations
 

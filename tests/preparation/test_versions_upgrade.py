@@ -1,4 +1,4 @@
-"""An upgrade leaves the digests of versions: preparing equal content again ends in the version that is there."""
+"""An upgrade keeps the digests of versions: preparing equal content again yields the existing version."""
 
 from __future__ import annotations
 

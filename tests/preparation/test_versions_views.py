@@ -1,4 +1,4 @@
-"""Ready-to-train views: the same images and annotations in the layout of another tool, without a second copy of the bytes."""
+"""Ready-to-train views: the same images and annotations in another tool's layout, without a second copy of the bytes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def version(tmp_path: Path) -> versions.Version:
 
 
 def _shown(collection: Collection) -> list[tuple[object, ...]]:
-    """Split, size of the image (which tells our images apart) and its boxes, whatever the files are called."""
+    """Each image's split, width (by which these images differ) and boxes, whatever the files are called."""
     return sorted(
         (
             image.split,
@@ -96,7 +96,7 @@ def test_the_imagefolder_view_reads_back_as_the_version(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../../../out", "..", "a/b"])
 def test_no_class_leads_out_of_the_imagefolder_view(tmp_path: Path, name: str) -> None:
-    """A version that somebody else wrote may have any name; preparations refuse such a one before."""
+    """A version that others wrote may have any class name; preparations refuse such names earlier."""
     image = ImageRecord("a.png", label=name, split="train")
     view = tmp_path / "store" / "view"
 
