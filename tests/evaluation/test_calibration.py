@@ -1,4 +1,4 @@
-"""How sure models are against how often they are right: equal to the definitions, and found on validation alone."""
+"""Confidence compared with how often models are right: metrics equal their definitions, and fits use validation alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ BOTH = Evaluation(calibration=True, per_class_thresholds=True)
 
 
 def make_images(count: int, seed: int, heat: float = 2.5) -> tuple[list[Sample], list[Classification]]:
-    """Images whose classes are drawn from the probabilities of logits by ``heat``; a classifier that says them ``heat`` surer."""
+    """Images with classes drawn from the softmax of logits / ``heat``, and a classifier that reports that of the logits."""
     generator = np.random.default_rng(seed)
     logits = generator.normal(size=(count, len(LABELS))) * 4
     each: Any = (torch.softmax(torch.from_numpy(one), 1).numpy() for one in (logits, logits / heat))
@@ -42,7 +42,7 @@ def make_images(count: int, seed: int, heat: float = 2.5) -> tuple[list[Sample],
 
 
 def make_scenes(count: int, seed: int) -> tuple[list[Sample], list[Detections]]:
-    """Scenes of a detector that is much too sure: boxes near objects, and as many where nothing is."""
+    """Scenes of a very overconfident detector: boxes near objects, and six boxes at random places in each scene."""
     generator, samples, found = np.random.default_rng(seed), [], []
     for number in range(count):
         ids = generator.integers(0, len(LABELS), generator.integers(0, 6))
@@ -68,7 +68,7 @@ def claims_of(task: Task, samples: list[Sample], found: Any) -> Claims:
 
 
 def guo(confidence: Any, right: Any) -> float:
-    """The definition of Guo et al. 2017, equation 3, with bins (0, 1/15], (1/15, 2/15] and so on, written out."""
+    """Guo et al. 2017, equation 3, with bins (0, 1/15], (1/15, 2/15] and so on, written out."""
     error, total = 0.0, len(confidence)
     for number in range(BINS):
         inside = [
@@ -154,7 +154,7 @@ def test_what_is_found_on_validation_makes_scores_on_the_test_split_truer(
     told, least = chosen.told(found), chosen.thresholds
     assert least is not None
     assert least.keys() == set(LABELS)
-    # By what servers tell, from the definition.
+    # By the definition, from what servers return.
     if task is Task.CLASSIFICATION:
         sure = [float(one.probabilities.max()) for one in told]
         right = [one.probabilities.argmax() == each.class_ids[0] for one, each in zip(told, samples, strict=True)]
@@ -176,7 +176,7 @@ def test_of_detections_the_same_are_right_that_average_precision_matches() -> No
     claims = claims_of(Task.DETECTION, samples, found)
     table = objects.found(matching.objects(samples, found))
 
-    right = table["right"] & 1 == 1  # at the first of its IoU, 0.50
+    right = table["right"] & 1 == 1  # at the first IoU threshold, 0.50
     for label in range(len(LABELS)):
         ours = np.sort(claims.confidence()[claims.right & (claims.class_ids == label)])
         np.testing.assert_allclose(ours, np.sort(table["score"][right & (table["class"] == label)]), atol=1e-7)
@@ -213,7 +213,7 @@ def test_scores_at_the_ends_stay_numbers(score: float) -> None:
 
 
 def brute(claims: Claims, class_id: int) -> Any:
-    """The highest F1 of a class over all thresholds that tell its claims apart."""
+    """The highest F1 of a class over all thresholds that separate its claims."""
     chosen = claims.class_ids == class_id
     sure, right, best = claims.confidence()[chosen], claims.right[chosen], 0.0
     for least in {0.0, *sure.tolist()}:
@@ -298,7 +298,7 @@ def _all_right(count: int) -> tuple[list[Sample], list[Classification]]:
 
 
 def _reversed(count: int) -> tuple[list[Sample], list[Classification]]:
-    """The surer, the more often wrong."""
+    """Images and a classifier that is wrong the more often, the surer it is."""
     samples, found = make_images(count, seed=12)
     ranks = np.argsort(np.argsort([f.probabilities.max() for f in found]))
     truth = [
@@ -373,7 +373,7 @@ def test_the_tasks_that_can_be_calibrated_are_those_whose_predictions_claim_some
     assert all(hasattr(kind, "calibrated") for kind in kinds)
 
 
-# --- counted anew from evidence
+# --- counted again from evidence
 
 
 @pytest.mark.parametrize(("task", "make"), [(Task.CLASSIFICATION, make_images), (Task.DETECTION, make_scenes)])

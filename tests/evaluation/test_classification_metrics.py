@@ -1,4 +1,4 @@
-"""Classification metrics are those of scikit-learn to a millionth, and what is undefined is nothing, never 0."""
+"""Classification metrics equal those of scikit-learn to a millionth, and undefined ones are None, never 0."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_metrics_are_counted_per_class_and_averaged() -> None:
 
 @pytest.mark.parametrize(("seed", "images", "classes"), [(0, 1, 1), (1, 3, 9), (2, 40, 2), (3, 200, 7), (4, 5000, 60)])
 def test_averages_are_those_of_scikit_learn(seed: int, images: int, classes: int) -> None:
-    """Of three images some of nine classes are never true, and others are never predicted."""
+    """Of nine classes in three images, some are never true and others are never predicted."""
     generator = np.random.default_rng(seed)
     truth = generator.integers(0, classes, images) * generator.integers(0, 2, images)
     said = np.where(generator.random(images) < 0.6, truth, generator.integers(0, classes, images))
@@ -69,7 +69,7 @@ def test_a_class_that_is_never_predicted_has_no_precision_and_an_f1_of_zero() ->
 
 @pytest.mark.parametrize("steps", [2, 3, 1000])
 def test_top_5_is_that_of_scikit_learn_with_the_first_of_equal_ones_first(steps: int) -> None:
-    """scikit-learn puts the last of equal ones first: it is asked with the classes in the opposite order."""
+    """scikit-learn ranks the last of equal ones first, so it gets the classes in reverse order."""
     generator = np.random.default_rng(steps)
     truth = generator.integers(0, 9, 300)
     probabilities = generator.integers(0, steps, (300, 9)) / steps

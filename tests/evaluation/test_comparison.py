@@ -1,4 +1,4 @@
-"""Two models on the same images: how far apart they are, and whether that is more than chance."""
+"""Two models on the same images: how far apart they are, and whether the difference is more than chance."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERSION, EARLIER = "sha256:" + "0" * 64, "sha256:" + "1" * 64
 
 
 def made_of(right: Sequence[bool], *, groups: int = 0, first: int = 0, **changes: Any) -> Evidence:
-    """Evidence of a classifier that is right of some images."""
+    """Evidence of a classifier that gets the images right for which ``right`` is true."""
     samples = [
         replace(
             Sample(f"{number}.png", Path("x"), np.array([number % 2]), np.zeros((0, 4))),
@@ -71,7 +71,7 @@ def test_a_model_differs_from_itself_by_nothing_at_all() -> None:
 
 
 def test_what_is_hard_for_both_cancels() -> None:
-    """Both are wrong of the same images, but for three of which the champion is wrong alone."""
+    """Both are wrong on the same images, except for three on which only the champion is wrong."""
     theirs = answers(200, 0.6)
     wrong = [place for place, is_right in enumerate(theirs) if not is_right][:3]
     ours = [is_right or place in wrong for place, is_right in enumerate(theirs)]

@@ -1,4 +1,4 @@
-"""Whoever chose how many detections an image may have is told when that is too few."""
+"""Anyone who sets a limit of detections per image is warned if it is too low."""
 
 from __future__ import annotations
 

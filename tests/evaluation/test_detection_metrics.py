@@ -75,13 +75,13 @@ def test_a_box_of_another_class_is_a_confusion() -> None:
     matrix = detection.confusion(matching.objects(samples, found), CLASSES, confidence=0.5)
     want: Pixels = np.zeros((4, 4), int)
     want[0, 2] = 1  # class 0 taken for class 2
-    want[1, 3] = 1  # class 1 not found
+    want[1, 3] = 1  # class 1 missed
     want[3, 1] = 1  # class 1 found where nothing is
     assert np.array_equal(matrix, want)
 
 
 def make_noisy(images: int, seed: int) -> tuple[list[Sample], list[Detections]]:
-    """Random truth, and predictions that miss, move, confuse and invent boxes."""
+    """Random truth, and predictions that miss, shift, confuse and invent boxes."""
     generator = np.random.default_rng(seed)
     samples, found = [], []
     for _ in range(images):
@@ -104,7 +104,7 @@ def make_noisy(images: int, seed: int) -> tuple[list[Sample], list[Detections]]:
 
 
 def with_crowds(samples: list[Sample], seed: int) -> list[Sample]:
-    """The same with regions of any class here and there, some of which lie over each other, and objects."""
+    """The same samples with random crowd regions of any class, which may overlap each other and objects."""
     generator = np.random.default_rng(seed)
     crowded = []
     for sample in samples:
@@ -117,7 +117,7 @@ def with_crowds(samples: list[Sample], seed: int) -> list[Sample]:
 
 
 def reference(samples: list[Sample], found: list[Detections]) -> dict[str, np.ndarray]:
-    """Metrics of ultralytics, matched as its validator does: greedily by IoU within a class, for ten IoU thresholds."""
+    """Metrics of ultralytics, with matches found as by its validator: greedily by IoU within a class, for ten IoU thresholds."""
     right, scores, guessed, truth = [], [], [], []
     for sample, predicted in zip(samples, found, strict=True):
         correct: Pixels = np.zeros((len(predicted.scores), 10), bool)
@@ -140,7 +140,7 @@ def reference(samples: list[Sample], found: list[Detections]) -> dict[str, np.nd
 
 
 def cocos(samples: list[Sample], found: list[Detections], classes: int = CLASSES) -> Pixels:
-    """Precision as COCO's reference evaluator has it, with its own matching."""
+    """Precision by COCO's reference evaluator, with its own matching."""
     boxes = [
         (image, index, box)
         for image, sample in enumerate(samples)
@@ -205,7 +205,7 @@ def test_average_precision_is_that_of_cocos_reference_evaluator(seed: int, crowd
 def test_what_lies_in_a_crowd_of_its_class_is_neither_right_nor_wrong() -> None:
     crowd = rectangle("", 50, 0, 50, 100)
     sample = replace(make_sample([[0, 0, 10, 10]], [0]), crowds=[crowd], crowd_ids=[0])
-    # Right; in the crowd; in it, but of another class; in it by less than a half.
+    # Right; in the crowd; in it, but of another class; less than half of it in the crowd.
     boxes: list[list[float]] = [[0, 0, 10, 10], [60, 10, 80, 20], [60, 30, 80, 40], [0, 80, 60, 90]]
     found = make_found(boxes, [0.9, 0.8, 0.7, 0.6], [0, 0, 1, 0])
     of = matching.objects([sample], [found])
@@ -232,7 +232,7 @@ def test_no_label_is_missed_in_a_crowd() -> None:
 
 
 def of_tables(tables: Sequence[Any], scores: Sequence[Any], true: Any, found: Any) -> matching.Objects:
-    """Objects of images of which nothing is known but how far they overlap."""
+    """Images of which only the overlaps of their objects are known."""
     samples = [Sample("", Path(), labels, np.zeros((len(labels), 4))) for labels in true]
     predicted = [
         Detections(1, 1, np.zeros((len(labels), 4)), each, labels) for labels, each in zip(found, scores, strict=True)
@@ -253,7 +253,7 @@ def test_a_detection_gets_the_nearest_box_that_is_left_and_of_equal_ones_the_las
 @pytest.mark.parametrize("most", [3, 1_000_000])
 @pytest.mark.parametrize("whole", [True, False])
 def test_pairs_of_boxes_are_those_of_their_tables(monkeypatch: pytest.MonkeyPatch, most: int, whole: bool) -> None:
-    """Boxes that end where others start, have no area, lie far outside, or are the same; many overlap by exactly a half."""
+    """Boxes that touch, have no area, lie far outside, or are equal; many overlap by exactly one half."""
     monkeypatch.setattr(matching, "_AT_ONCE", most)
     generator = np.random.default_rng(most)
     founds: list[Any] = []
@@ -272,7 +272,7 @@ def test_pairs_of_boxes_are_those_of_their_tables(monkeypatch: pytest.MonkeyPatc
 
 
 def one_after_the_other(table: Any, scores: Any, same: Any, least: float) -> Any:
-    """COCO's matching, written out: index of the true object for each one found, or -1."""
+    """COCO's matching, written out: the index of the true object for each found one, or -1."""
     given, taken = np.full(len(scores), -1), set[int]()
     for row in np.argsort(-scores, kind="stable"):
         best = least
@@ -284,7 +284,7 @@ def one_after_the_other(table: Any, scores: Any, same: Any, least: float) -> Any
 
 
 def by_overlap(table: Any, chosen: Any) -> set[tuple[int, int]]:
-    """Pairs of a true and a found object by descending overlap, one after the other."""
+    """Pairs of a true and a found object, matched by descending overlap."""
     pairs: set[tuple[int, int]] = set()
     places = [(-table[row, column], column, row) for row, column in np.argwhere(table >= 0.5) if chosen[row]]
     for _, column, row in sorted(places):
@@ -298,7 +298,7 @@ def by_overlap(table: Any, chosen: Any) -> set[tuple[int, int]]:
 def test_images_matched_at_once_are_as_if_objects_chose_one_after_the_other(
     seed: int, images: int, most_found: int, most_true: int
 ) -> None:
-    """With few values of overlaps and scores, so that most of them tie."""
+    """Overlaps and scores have few values, so that most of them tie."""
     generator = np.random.default_rng(seed)
     counts = generator.integers(0, (most_found + 1, most_true + 1), (images, 2))
     tables = [generator.integers(8, 21, shape) / 20 for shape in counts]
@@ -334,7 +334,7 @@ def test_all_objects_of_a_crowded_image_count() -> None:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_metrics_are_those_of_ultralytics(seed: int) -> None:
-    """Both interpolate and smooth a little differently, hence the tolerances."""
+    """Interpolation and smoothing differ slightly, hence the tolerances."""
     samples, found = make_noisy(120, seed)
     got, want = detection.score(samples, found, CLASSES), reference(samples, found)
     np.testing.assert_allclose(got.map50, want["map50"], atol=0.015)

@@ -1,4 +1,4 @@
-"""Metrics counted from evidence are those of the evaluation, of every task and any multiset of images; its file is bounded."""
+"""Metrics counted from evidence equal the evaluation's, for every task and any multiset of images; the file's size is bounded."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def make_boxes(generator: np.random.Generator, count: int) -> Any:
 
 
 def make_guesses(generator: np.random.Generator, truth: Any, ids: Any) -> tuple[Any, Any, Any]:
-    """Boxes that are moved, missed, taken for others and invented; scores tie between images, and not within one."""
+    """Boxes that are shifted, missed, confused and invented. Scores tie between images, but not within one."""
     kept = generator.random(len(ids)) < 0.85
     moved = truth[kept] + generator.normal(0, 1.2, (int(kept.sum()), 4))
     boxes = np.concatenate((moved, make_boxes(generator, 3)))
@@ -94,7 +94,7 @@ def of_objects(task: Task, images: int, seed: int, file: Path) -> tuple[list[Sam
 
 
 def crowded(task: Task, sample: Sample, seed: int) -> Sample:
-    """With regions in every other image in which nothing of their class is judged, of what is found by chance, mostly."""
+    """The sample with random crowd regions, in which detections of the class are ignored."""
     generator = np.random.default_rng([seed, int(sample.name.partition(".")[0])])
     ids = generator.integers(0, len(LABELS), generator.integers(0, 2) * 3)
     corners = make_boxes(generator, len(ids))
@@ -128,7 +128,7 @@ def of_classes(images: int, seed: int, file: Path) -> tuple[list[Sample], list[A
 
 
 def of_areas(task: Task, images: int, seed: int, file: Path) -> tuple[list[Sample], list[Any]]:
-    """Segments of the last class with an annotation are stuff, in all images."""
+    """Samples and predictions of areas. The segments of the last annotated class are stuff in all images."""
     generator = np.random.default_rng(seed)
     samples: list[Sample] = []
     found: list[Any] = []
@@ -141,7 +141,7 @@ def of_areas(task: Task, images: int, seed: int, file: Path) -> tuple[list[Sampl
         ]
         sample = Sample(f"{number}.png", file, ids, np.zeros((0, 4)), shapes=shapes)
         if task is Task.PANOPTIC_SEGMENTATION and number % 2 and count:
-            # Of a crowd instead of an object, where the segment is found.
+            # The region is a crowd instead of an object, at the place where the segment is found.
             sample = replace(
                 sample, shapes=shapes[1:], class_ids=ids[1:], crowds=shapes[:1], crowd_ids=ids[:1].tolist()
             )
@@ -179,7 +179,7 @@ def collected(task: Task, file: Path, images: int = 12, seed: int = 0) -> Eviden
 def test_metrics_of_evidence_are_those_of_the_evaluation(
     task: Task, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Pictures take most of the time, and say nothing of metrics.
+    # Drawing takes most of the time and does not affect metrics.
     monkeypatch.setattr(examples, "sheets", lambda *_: None)
     monkeypatch.setattr(figures, "save", lambda figure, _: plt.close(figure))
     samples, found = make(task, 12, 1, file)
@@ -222,7 +222,7 @@ def test_a_multiset_without_images_says_nothing(task: Task, file: Path) -> None:
 
 
 def test_a_recall_that_equals_a_point_counts_as_the_evaluator_counts_it() -> None:
-    """Of 100 objects 29 are found: as a fraction that is less than the evaluator's point, and in other cases it is not."""
+    """Rounding: 29 of 100 objects give a fraction below the evaluator's recall point 0.29; other counts give the exact point."""
     for right in (7, 14, 29, 50, 57, 58):
         samples = [
             Sample("a", Path("a"), np.zeros(100, int), np.array([[20 * i, 0, 20 * i + 10, 10] for i in range(100)]))
@@ -261,7 +261,7 @@ def test_an_archive_of_many_files_is_refused_before_its_directory_is_read(tmp_pa
     path = tmp_path / evidence.NAME
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("1", b"")
-    # A directory of two million entries, of the bytes that one needs.
+    # A directory with two million entries, each a copy of the real one.
     content = path.read_bytes()
     entry = content[content.index(b"PK\x01\x02") : content.index(b"PK\x05\x06")]
     end = content[content.index(b"PK\x05\x06") :]
@@ -295,7 +295,7 @@ def array(values: object, kind: str) -> bytes:
 
 
 def lying(content: bytes) -> bytes:
-    """An array that says it has many more rows than there are."""
+    """An array whose header claims many more rows than it has."""
     stream = io.BytesIO()
     np.lib.format.write_array_header_1_0(stream, {"descr": "<i4", "fortran_order": False, "shape": (10**12,)})
     return stream.getvalue() + content[-8:]
@@ -398,7 +398,7 @@ def test_equal_questions_have_an_equal_digest(file: Path) -> None:
 
 
 def test_many_classes_take_little_memory() -> None:
-    """Of a hundred classes on few images, curves over a thousand confidences for each of many multisets would take gigabytes."""
+    """A hundred classes on few images. Curves over a thousand confidences for each of many multisets would take gigabytes."""
     generator = np.random.default_rng(0)
     samples, found = [], []
     for number in range(30):

@@ -1,4 +1,4 @@
-"""Metrics of instance segmentation are those of COCO's evaluator for the same masks, and figures show them."""
+"""Metrics of instance segmentation equal those of COCO's evaluator for the same masks, and figures show them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LABELS = ("alga", "copepod", "diatom")
 
 
 def blob(generator: np.random.Generator, label: str, at: Any = None, radius: float = 0) -> Shape:
-    """A polygon of any form, with a hole now and then, or a mask."""
+    """A polygon of any shape, sometimes with a hole, or a mask."""
     centre = generator.uniform((0, 0), (SIZE[1], SIZE[0])) if at is None else at
     size = radius or generator.uniform(4, 25)
     turns = np.sort(generator.uniform(0, 2 * math.pi, 9))
@@ -68,7 +68,7 @@ def make_found(drawn: list[Shape], scores: Any) -> Instances:
 
 
 def make_noisy(images: int, seed: int, most: int = 7) -> tuple[list[Sample], list[Instances]]:
-    """Truth, nothing in some images, and objects found that are moved, missed, taken for others, invented, and tie."""
+    """Truth, which is empty in some images, and predictions that are shifted, missed, confused, invented, and tie."""
     generator = np.random.default_rng(seed)
     samples, found = [], []
     for number in range(images):
@@ -86,7 +86,7 @@ def make_noisy(images: int, seed: int, most: int = 7) -> tuple[list[Sample], lis
 
 
 def reference(samples: list[Sample], found: list[Instances]) -> Any:
-    """COCO's own evaluator: ``[IoU, recall point, class]`` of precision."""
+    """Precision by COCO's own evaluator: ``[IoU, recall point, class]``."""
     truth: list[dict[str, Any]] = []
     guessed: list[dict[str, Any]] = []
     for image, (sample, predicted) in enumerate(zip(samples, found, strict=True)):
@@ -125,7 +125,7 @@ def score(samples: list[Sample], found: Sequence[Any]) -> Scores:
 
 
 def with_crowds(samples: list[Sample], seed: int) -> list[Sample]:
-    """The same with large regions of any class in most images."""
+    """The same samples, most of them with large crowd regions of any class."""
     generator = np.random.default_rng(seed)
     crowded = []
     for sample in samples:

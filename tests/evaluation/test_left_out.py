@@ -1,4 +1,4 @@
-"""What models without one group of images each are trained, validated and measured on, and what their metrics come to."""
+"""Leave-one-group-out: which images each model is trained, validated and measured on, and how their metrics are combined."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pelagos_pipelines.evaluation.samples import GroundTruth, Sample
 
 
 def truth(sites: Mapping[Split, str]) -> GroundTruth:
-    """Of each split a site for each image, a letter; a space stands for an image without one. Its class is its place, by two."""
+    """For each split a string of sites, one letter per image, with a space for none. Classes alternate with the position."""
     by_split = {
         split: tuple(
             Sample(
@@ -75,7 +75,7 @@ def test_no_image_of_a_group_is_trained_or_validated_on_and_none_is_lost(one: st
     try:
         groups = left_out.of(known, "site")
         found = {value: left_out.without(known, groups, value) for value in groups.images}
-    except RefusedError:  # there is too little of it, or of everything
+    except RefusedError:  # too little of it, or of everything else
         return
     with_site = {sample.name for samples in groups.images.values() for sample in samples}
     for value, each in found.items():

@@ -1,4 +1,4 @@
-"""Every class and slice gets a metric name that MLflow accepts and that says which it is, whatever others there are."""
+"""Every class and slice gets a metric name that MLflow accepts and that is unambiguous, whatever others there are."""
 
 from __future__ import annotations
 

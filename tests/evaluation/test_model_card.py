@@ -1,4 +1,4 @@
-"""The card of a model, and its entries for catalogues: what is known, what is missing by name, and nothing made up."""
+"""A model's card, and its entries for catalogues: known facts, missing ones by name, and nothing made up."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Elements(HTMLParser):
 
 
 def shown(markdown: str) -> Elements:
-    """As a viewer of Markdown shows it that takes HTML, and makes tables and links."""
+    """The card as a Markdown viewer renders it that accepts HTML, tables and strikethrough."""
     return Elements(MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(markdown))
 
 
@@ -164,7 +164,7 @@ def run(*command: str | Path) -> str:
 
 
 def with_code() -> Facts:
-    """What strangers wrote, and the one thing that the schema needs beside it."""
+    """Hostile text in all fields, with the one further fact that the schema requires."""
     known = hostile_facts()
     said = known.card.model_copy(update={"source_code": "https://git.example.org/x"})
     about = known.about.model_copy(update={"card": said})
@@ -173,7 +173,7 @@ def with_code() -> Facts:
 
 @pytest.mark.parametrize("known", [described_models.facts, with_code])
 def test_the_tool_of_ai4os_takes_what_is_written_for_it(known: Callable[[], Facts], tmp_path: Path) -> None:
-    """And maps it to MLDCAT-AP by itself, where it says the same as our own."""
+    """The tool also maps it to MLDCAT-AP, and the result says the same as our own."""
     facts = known()
     path, ours = tmp_path / "ai4-metadata.yml", tmp_path / "mldcat-ap.jsonld"
     path.write_text(catalogues.ai4_metadata(facts), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Turned boxes are measured by what they really have in common, else as upright ones are."""
+"""Turned boxes are measured by their exact overlap, and otherwise like upright boxes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def make_boxes(seed: int, count: int) -> Any:
 
 
 def iou_of_pixels(one: Any, other: Any, fine: int = 15) -> float:
-    """By counting points of a fine grid."""
+    """The IoU by counting the points of a fine grid."""
     steps = (np.arange(100 * fine, dtype=np.float64) + 0.5) / fine
     inside = []
     for x, y, wide, high, angle in (one, other):
@@ -123,7 +123,7 @@ def test_map_is_that_of_the_validation_of_ultralytics_where_overlap_is_measured_
         boxes = predicted.boxes[generator.random(len(predicted.scores)) < 0.7].astype(float)
         boxes[:, :2] += generator.normal(0, 0.05, (len(boxes), 2)) * boxes[:, 2:4]
         boxes[:, 4] += generator.normal(0, 5, len(boxes))
-        # A validation leaves out images with corners that lie far outside.
+        # ultralytics' validation drops images with corners far outside.
         points = corners(boxes)
         boxes = boxes[((points > 0) & (points < SIZE)).all(axis=(1, 2)) & (boxes[:, 3] > 3)]
         sample = sample_of([*boxes.tolist(), [20, 20, 20, 9, 45]])

@@ -1,4 +1,4 @@
-"""Metrics of pixels and of segments are those of their published definitions, written out here; what is undefined is left out."""
+"""Metrics of pixels and segments equal their published definitions, written out here; undefined values are left out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LABELS = ("cod", "$x_1$ & <b>", "sand", "never seen")
 
 
 def random_maps(count: int, seed: int) -> list[tuple[Any, Any]]:
-    """Pairs of maps of classes, which are alike; the last class is never true."""
+    """Pairs of similar class maps; the last class is never true."""
     generator = np.random.default_rng(seed)
     pairs = []
     for _ in range(count):
@@ -62,7 +62,7 @@ def test_metrics_of_classes_are_those_of_the_definitions() -> None:
 
 
 def random_segments(seed: int) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """True and found segments of an image, some of which overlap by more than one half."""
+    """True and found segments of an image, some with an IoU of more than one half."""
     generator = np.random.default_rng(seed)
     corners, labels = generator.integers(0, 30, (7, 2)), generator.integers(0, CLASSES - 1, 7)
     others = np.where(generator.random(7) < 0.8, labels, generator.integers(0, CLASSES - 1, 7))
@@ -109,7 +109,7 @@ def test_panoptic_quality_is_that_of_the_paper() -> None:
 
 
 def published_with_crowds(truth: tuple[Any, Any], found: tuple[Any, Any], crowds: int, label: int) -> tuple[int, ...]:
-    """Pairs, segments that are missed, and wrong ones, of an image, as panopticapi counts them."""
+    """Matched, missed and wrong segments of an image, counted as panopticapi does."""
     (true_map, true_ids), (found_map, found_ids) = truth, found
     is_crowd = [number > len(true_ids) - crowds for number in range(1, len(true_ids) + 1)]
     matched_truths, matched, wrong = set[int](), set[int](), 0
@@ -141,7 +141,7 @@ def test_segments_in_crowds_are_counted_as_panopticapi_counts_them() -> None:
     ignored_anywhere = 0
     for seed in range(6):
         truth, found = random_segments(seed)
-        # The last segments of each image are crowds, one of a class at most.
+        # The last segments of each image are crowds, at most one per class.
         crowds = 2 if truth[1][-1] != truth[1][-2] else 1
         counted = panoptic.Counted.none(CLASSES)
         pairs, ignored = counted.add(truth, found, crowds)
@@ -206,7 +206,7 @@ def samples(tmp_path: Path) -> list[Sample]:
 
 
 def answers(task: Task, samples: list[Sample], *, finds: bool = True) -> list[Prediction]:
-    """What is true, or nothing."""
+    """Predictions equal to the truth, or predictions of nothing."""
     found: list[Prediction] = []
     for sample in samples:
         drawn = drawn_truth.segments(sample.shapes, sample.class_ids, (60, 40), {2})

@@ -1,4 +1,4 @@
-"""Figures are those of reference implementations on what is seldom: nothing true, nothing found, ties, thousands of objects."""
+"""Figures equal those of reference implementations in rare cases: nothing true, nothing found, ties, thousands of objects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 
 def make_images(seed: int, images: int, most: int) -> tuple[list[Sample], list[Detections]]:
-    """Small whole boxes and scores of one digit, so that overlaps and scores tie; the last class is never true."""
+    """Boxes with small integer sides and scores with one digit, so that overlaps and scores tie. The last class is never true."""
     generator = np.random.default_rng(seed)
     samples, found = [], []
     for _ in range(images):
@@ -50,7 +50,7 @@ def test_average_precision_is_that_of_coco_where_overlaps_and_scores_tie(seed: i
 
 
 def test_average_precision_is_that_of_coco_for_3000_objects_in_an_image() -> None:
-    generator, classes = np.random.default_rng(0), 30  # the evaluator's own matching takes long for many of one class
+    generator, classes = np.random.default_rng(0), 30  # the evaluator's own matching is slow for many of one class
     corners = generator.uniform(0, 1500, (3000, 2))
     boxes = np.concatenate((corners, corners + generator.uniform(10, 60, (3000, 2))), axis=1)
     moved = np.sort((boxes + generator.normal(0, 3, boxes.shape)).reshape(-1, 2, 2), axis=1).reshape(-1, 4)
@@ -65,7 +65,7 @@ def test_average_precision_is_that_of_coco_for_3000_objects_in_an_image() -> Non
 
 
 def test_averages_over_classes_of_pixels_are_those_of_scikit_learn() -> None:
-    """Class 4 is never true, class 3 never found, and many pixels are of no class."""
+    """Class 4 is never true, class 3 never found, and many pixels belong to no class."""
     generator = np.random.default_rng(0)
     truth = generator.integers(0, 4, 5000)
     found = np.where(generator.random(5000) < 0.6, truth, generator.integers(0, 5, 5000))
@@ -87,7 +87,7 @@ def test_averages_over_classes_of_pixels_are_those_of_scikit_learn() -> None:
 
 
 def rows_of(title: str) -> list[list[str]]:
-    """The cells of the first table under a title of the page."""
+    """The cells of the first table below a heading of the page."""
     below = PAGE.read_text(encoding="utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0]
     rows = [line.strip("|").split("|") for line in below.splitlines() if line.startswith(("| `", "| mean"))]
     return [[cell.strip() for cell in row] for row in rows]

@@ -46,12 +46,12 @@ OF_OBJECTS = {"confusion-matrix.png", "precision-recall.png", "f1-curve.png"}
 
 
 def whole(metrics: Mapping[str, float | None]) -> set[str]:
-    """Names of those that are of no class."""
+    """The names of metrics that belong to no single class."""
     return {name for name in metrics if name.count("/") == 1}
 
 
 def described(task: Task) -> set[str]:
-    """Names of those that gates of the task may judge, as its description says."""
+    """The names of metrics that gates may judge, according to the task's description."""
     return {of_test(metric) for metric in (*TASKS[task].metrics, *TASKS[task].overall)}
 
 
@@ -130,7 +130,7 @@ def test_a_split_without_boxes_has_no_metrics(tmp_path: Path, finds: bool) -> No
 
 def test_sheets_show_what_is_worst_and_what_the_model_is_surest_of_and_wrong(tmp_path: Path) -> None:
     samples = make_samples(tmp_path, 5)
-    # Of class 0, 1, 0, 1, 0: the last two are wrong, the last one for sure.
+    # The true classes are 0, 1, 0, 1, 0: the last two are wrong, and the last one confidently.
     probabilities = [[0.9, 0.1, 0], [0.2, 0.8, 0], [0.6, 0.4, 0], [0.7, 0.3, 0], [0.05, 0.95, 0]]
     found = [Classification(60, 40, np.array(row, np.float32)) for row in probabilities]
     told = classification.pictures(samples, found, LABELS)

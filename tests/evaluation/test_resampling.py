@@ -1,4 +1,4 @@
-"""Intervals are those of the bootstrap over groups: as wide as groups warrant, equal at every run, and none of a few groups."""
+"""Intervals are those of the bootstrap over groups: as wide as the groups warrant, reproducible, and absent for few groups."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VERSION = "sha256:" + "0" * 64
 
 
 def make_samples(count: int, group: Sequence[str | None] = (), **captured: Sequence[str | None]) -> list[Sample]:
-    """Images of both classes in turn; values of fields repeat."""
+    """Images of both classes in turn; the given values of groups and capture fields repeat."""
     found = []
     for number in range(count):
         fields: Any = {name: values[number % len(values)] for name, values in captured.items()}
@@ -34,7 +34,7 @@ def make_samples(count: int, group: Sequence[str | None] = (), **captured: Seque
 
 
 def made_of(samples: Sequence[Sample], right: Sequence[bool]) -> Evidence:
-    """Evidence of a classifier that is right of some images."""
+    """Evidence of a classifier that gets the images right for which ``right`` is true."""
     found = [
         Classification(9, 9, np.eye(2, dtype=np.float32)[sample.class_ids[0] ^ (not is_right)])
         for sample, is_right in zip(samples, right, strict=True)
@@ -70,7 +70,7 @@ def test_an_interval_covers_what_is_true_as_often_as_it_says() -> None:
 
 
 def test_over_groups_an_interval_covers_what_one_over_images_does_not() -> None:
-    """At 20 sites a model is right more or less often, 0.8 on average: 20 images of each are no 400 independent ones."""
+    """At 20 sites a model's accuracy varies around 0.8: 20 images of each site are not 400 independent ones."""
     generator, covered = np.random.default_rng(0), {"site": 0, resampling.IMAGE: 0}
     samples = make_samples(400, site=[f"s{number}" for number in range(20)])
     for seed in range(150):
@@ -87,7 +87,7 @@ def test_over_groups_an_interval_covers_what_one_over_images_does_not() -> None:
 
 
 def test_images_of_a_group_are_drawn_together() -> None:
-    """Ten equal images for each of 40: as many groups say no more than 40 images, whatever their number."""
+    """Each of 40 groups has ten images with equal outcomes, which together say no more than 40 images."""
     one_each, groups = answers(40), [str(number) for number in range(40)]
     tenfold = [right for right in one_each for _ in range(10)]
     grouped = make_samples(400, [group for group in groups for _ in range(10)])
@@ -170,7 +170,7 @@ def test_a_metric_that_most_samples_say_nothing_about_has_no_interval() -> None:
 
 
 def test_several_models_are_measured_on_the_same_draws() -> None:
-    """Where one is right and the other wrong, their mean is the same whichever images are drawn."""
+    """Where one model is right the other is wrong, so their mean is the same for any draw."""
     right = answers(50, 0.5)
     samples = make_samples(50)
     models = [made_of(samples, right), made_of(samples, [not one for one in right])]

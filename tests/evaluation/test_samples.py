@@ -1,4 +1,4 @@
-"""An image of a version is decoded where it is needed only when it is the one that the preparation has decoded."""
+"""An image of a version is decoded only if it is still the one that the preparation decoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the data plane prints, draws and keeps in a run's log is fit to be shown, whatever classes and files are called."""
+"""Everything the data plane prints, draws or logs is safe to display, whatever classes and files are called."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_all_that_is_written_in_a_figure_is_fit_to_be_shown(tmp_path: Path, monk
 
 @pytest.fixture
 def wide_font(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A font that has a letter of Chinese, as an operator may have installed one."""
+    """A font with a Chinese character, as an operator may have installed one."""
     outline = TTGlyphPen(None)
     outline.moveTo((0, 0))
     outline.lineTo((0, 800))
@@ -123,7 +123,7 @@ def test_letters_that_a_font_of_the_machine_has_are_written(wide_font: str, tmp_
     assert mpl.rcParams["font.family"] == ["DejaVu Sans", *figures.families()[1:]]
     assert wide_font in figures.families()
     assert written("海 alga 藻") == r"海 alga \u85fb"
-    with warnings.catch_warnings(action="error"):  # which matplotlib gives of letters that it does not find
+    with warnings.catch_warnings(action="error"):  # matplotlib warns about characters that its fonts lack
         figures.confusion(np.eye(2, dtype=int), ["海", "alga"], "a title", "boxes", tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Parts of the test split are measured as if they were all of it; the worst is told, and never one that nobody can name."""
+"""Slices of the test split are measured as if each were the whole split; the worst is reported, but never one without a name."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_slice_of_one_image_is_measured_and_has_no_interval() -> None:
 
 
 def test_of_several_models_the_worst_slice_is_that_with_the_worst_mean() -> None:
-    """One is bad at one site, the other at the other one: the mean of what is worst for each would be no slice at all."""
+    """Each model is bad at another site. The mean of each model's worst value would describe no slice."""
     first, second = ([n % 2 == side for n in range(20)] for side in (0, 1))
     models = [of_sites(["a", "b"], first), of_sites(["a", "b"], second)]
     found = slices.measured(models, ["site"])

@@ -1,4 +1,4 @@
-"""The report of a training: one page that holds all it shows, for whoever looks, on whatever they look at it."""
+"""The report of a training: one self-contained page, for any reader on any device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FIGURES = (*page.CURVES, *page.SHEETS)
 
 
 class Read(HTMLParser):
-    """The words of a page, its elements, and all that a browser would fetch."""
+    """A page's words, its elements, and every address that a browser would fetch."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Read(HTMLParser):
         self.tags: set[str] = set()
         self.addresses: list[str] = []
         self.rows: list[list[str]] = []
-        """Of all tables, one after the other."""
+        """The rows of all tables, in order."""
         self.in_table = False
         self.feed(text)
         self.close()
@@ -80,7 +80,7 @@ def test_a_report_says_all_that_is_known(tmp_path: Path) -> None:
 
 
 def test_groups_that_a_model_did_not_see_have_their_images_and_their_mean_its_deviation(tmp_path: Path) -> None:
-    """A group may be named as the line of the mean is: it is told apart from it."""
+    """A group may have the same name as the row of the mean, and must stay distinguishable from it."""
     facts = described_models.facts(site="mean of all groups")
     want = [
         ["mean of all groups", "", "0.350 ± 0.354"],
@@ -154,7 +154,7 @@ def test_the_same_facts_are_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_report_stays_small_whatever_there_is_to_show(tmp_path: Path) -> None:
-    """Noise packs worst of all; there are thousands of classes with the longest names, and as many slices."""
+    """Noise compresses worst; there are thousands of classes with the longest names, and as many slices."""
     described_models.draw(tmp_path, FIGURES[:4], side=1700)
     labels = [f"{number} {'w' * 200}" for number in range(3000)]
     facts = described_models.facts(labels)
@@ -186,7 +186,7 @@ def test_a_figure_that_is_no_picture_is_left_out(content: bytes, tmp_path: Path)
 def test_a_small_file_of_billions_of_pixels_is_left_out_before_it_is_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tenth of a megabyte that says, and is, 100 million pixels: 300 MB as a picture."""
+    """A tenth of a megabyte that declares and contains 100 million pixels: 300 MB as a picture."""
     side, chunks = 10_000, [b"\x89PNG\r\n\x1a\n"]
     rows = zlib.compress(bytes((1 + side // 8) * side), 1)
     header = side.to_bytes(4) * 2 + bytes((1, 0, 0, 0, 0))

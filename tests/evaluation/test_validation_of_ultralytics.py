@@ -1,7 +1,7 @@
 """The whole way, from pixels to mAP, gives what ``YOLO(best.pt).val()`` gives.
 
 Images have the network's own size, so that both sides see the same pixels: validation pads others more than prediction does.
-There is one class, because validation lets a box stand for several classes, which prediction and serving do not.
+There is one class only, because validation lets a box stand for several classes, and prediction and serving do not.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LABELS = ("copepod",)
 
 
 def make_collection(folder: Path, checkpoint: Path) -> list[Sample]:
-    """Images whose truth is what the detector is surest of, moved a little, and some boxes that it cannot know."""
+    """Images whose truth is the detector's most confident boxes, slightly moved, and some boxes that it cannot know."""
     generator = np.random.default_rng(0)
     images = [make_image(SIZE, SIZE, seed) for seed in range(8)]
     samples = []

@@ -1,4 +1,4 @@
-"""A package is named by its graph, described file by file, and there completely or not at all."""
+"""A package is named by its graph, described file by file, and exists completely or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Parity holds within a pixel and a hundredth, and says what differs when it does not."""
+"""Parity holds within one pixel and one hundredth; otherwise the error says what differs."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def outputs_refusal(exported: Floats, trained: Floats = RAW) -> str:
 
 
 def test_scores_that_tie_are_no_difference_when_the_networks_give_the_same() -> None:
-    """Suppression would keep other boxes of scores that differ in the last digit; nobody asks it."""
+    """Suppression keeps different boxes if scores differ in the last digit, so only the networks' outputs are compared."""
     exported = RAW + np.float32(1e-8)
     got = parity.compare_outputs([RAW, RAW], [exported, RAW], [SHAKEN, SHAKEN], task="Detection", labels=["a", "b"])
     assert got.images == 2

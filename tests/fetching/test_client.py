@@ -1,4 +1,4 @@
-"""Servers of others are asked within bounds: of bytes, of time, of where they lead, and of who gets the credentials."""
+"""Third-party servers are asked within limits: of bytes, of time, of where they redirect, and of who gets the credentials."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def test_redirects_end(server: Server) -> None:
 
 
 def test_the_connection_is_made_to_the_address_that_was_judged(server: Server) -> None:
-    """A name that is public when it is judged, and this machine a moment later, is never asked here."""
+    """The name resolves to a public address when it is judged, and to this machine afterwards, which must never be asked."""
     answers: list[list[Address]] = [[ipaddress.ip_address("203.0.114.1")], [ipaddress.ip_address("127.0.0.1")]]
     asked = list[str]()
 

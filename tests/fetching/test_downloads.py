@@ -1,4 +1,4 @@
-"""A file arrives whole, once, and is the one that was announced; or nothing of it is there."""
+"""A file arrives whole, once, and is the announced one; otherwise nothing of it remains."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SHA256, MD5 = hashlib.sha256(CONTENT).hexdigest(), hashlib.md5(CONTENT).hexdiges
 
 @dataclass
 class Shelf:
-    """Serves one file, which may change."""
+    """A server of one file, which may change."""
 
     content: bytes = CONTENT
     etag: str = '"one"'

@@ -1,4 +1,4 @@
-"""Which addresses are asked: by the platform's setting, whatever a Dataset says and wherever names lead."""
+"""Which addresses may be asked: decided by the platform's setting, whatever a Dataset says and wherever names resolve."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file is sent as it is, in pieces, and from its beginning whenever it has to be sent again."""
+"""A file is sent unchanged, in pieces, and from its beginning whenever it must be sent again."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CONTENT = random.Random(2).randbytes(300_000)
 
 @dataclass
 class Inbox:
-    """Keeps what it was sent."""
+    """A server that keeps what it is sent."""
 
     got: list[Request] = field(default_factory=list)
 

@@ -1,4 +1,4 @@
-"""What the control plane launches is what the flows say: the committed files are regenerated and compared."""
+"""What the control plane launches matches the flows: the committed files are regenerated and compared."""
 
 from __future__ import annotations
 

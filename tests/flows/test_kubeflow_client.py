@@ -1,5 +1,5 @@
-"""The official client works with the fake server for a Kubeflow Pipelines server, so what our engine is tested against is no
-server of our own invention; and the server runs a placed flow that the client read from a file."""
+"""The official client works with the fake server for Kubeflow Pipelines, so our engine is not tested against an interface that
+we made up; and the server runs a placed flow that the client read from a file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECONDS = 60.0
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The fake server as a process of the control plane's environment; steps run in this one."""
+    """The fake server as a process in the control plane's environment; steps run in the environment of this test."""
     python, folder = ENVIRONMENTS / "dev" / "bin" / "python", tmp_path_factory.mktemp("server")
     command: list[str | Path] = [
         python,
@@ -63,7 +63,7 @@ def client(server: str) -> Client:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A flow with a step that obeys the test, placed as the control plane does it."""
+    """A flow with a step that the test controls, placed as the control plane does it."""
     folder = tmp_path_factory.mktemp("compiled")
     subprocess.run([sys.executable, TESTS / "controllable_flows.py", folder], check=True)
     request = RunRequest(RunName("prepare-1"), "dataset-preparation", {}, retry_key="asked")
@@ -103,7 +103,7 @@ def test_a_run_is_created_followed_and_found(client: Client, package: Path, tmp_
 
     assert run.state == "SUCCEEDED"
     assert placement.read_count(run.pipeline_spec) == (Count(1, 1), "asked")
-    # Each task stands there twice, as with the real server.
+    # Each task is listed twice, as by the real server.
     alone = {task.display_name.removesuffix("(0)") for task in run.run_details.task_details}
     assert alone == {"root", "root-driver", "work", "work-driver", "executor"}
     facts = json.loads((tmp_path / "facts.json").read_text())
@@ -142,7 +142,7 @@ def test_lists_come_in_pages_of_an_experiment(client: Client, package: Path, tmp
     wanted = set()
     for number in range(4, 9):
         wanted.add(identifier := submit(client, package, tmp_path, f"prepare-{number}-a1"))
-        client.terminate_run(identifier)  # what its step would do is of no interest here
+        client.terminate_run(identifier)  # the outcome of its step does not matter here
     experiment = client.get_experiment(experiment_name="pelagos.test").experiment_id
 
     found: list[Any] = []

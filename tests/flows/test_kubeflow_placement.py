@@ -1,6 +1,6 @@
-"""What the control plane writes into a run by hand is what kfp-kubernetes writes into the same flow, setting by setting."""
+"""What the control plane writes into a run by itself equals what kfp-kubernetes writes into the same flow, setting by setting."""
 
-# kfp reads the annotations of a flow, so they must not be postponed.
+# kfp reads the annotations of a flow, so their evaluation must not be postponed.
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -42,12 +42,12 @@ REQUEST = RunRequest(
 PLACE = PodDefaults(image=IMAGE)
 COUNT = Count(3, 2)
 Applies = Callable[[dsl.PipelineTask, bool], Any]
-"""Sets something on a step; told whether it computes on the GPU."""
+"""Sets something on a step, given whether the step computes on the GPU."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A request in certain surroundings, and the same in the words of kfp-kubernetes. ``void``: steps see no GPU."""
+    """A request with its surroundings, and the same expressed with kfp-kubernetes."""
 
     request: RunRequest
     apply: Applies
@@ -62,7 +62,7 @@ def _placed(placement: Placement) -> RunRequest:
 
 
 def _nothing(_task: dsl.PipelineTask, _gpu: bool) -> None:
-    """The setting is in what all runs have."""
+    """For settings that all runs have."""
 
 
 def _gpus(task: dsl.PipelineTask, gpu: bool) -> None:
@@ -216,7 +216,7 @@ SETTINGS = {
 
 
 def compiled_by_kfp(setting: Setting, folder: Path) -> Any:
-    """The training flow with the setting on each of its steps, compiled and read as ``kfp.Client`` does."""
+    """The training flow with the setting on each of its steps, compiled and read as ``kfp.Client`` does it."""
 
     @dsl.pipeline(  # type: ignore[untyped-decorator]
         name="training",
@@ -290,7 +290,7 @@ def documents(request: RunRequest = REQUEST) -> list[dict[str, Any]]:
 
 
 def as_kfp_reads(struct: dict[str, Any]) -> dict[str, Any]:
-    """Through the protobuf messages: an unknown field, or a value of another type, is an error."""
+    """The documents after parsing into protobuf messages: an unknown field or a value of another type is an error."""
     spec = json_format.ParseDict(struct["pipeline_spec"], pipeline_spec_pb2.PipelineSpec())
     platform = json_format.ParseDict(struct["platform_spec"], pipeline_spec_pb2.PlatformSpec())
     for config in struct["platform_spec"]["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():

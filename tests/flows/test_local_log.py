@@ -1,4 +1,4 @@
-"""The log of a local run stays readable and bounded, whatever a step prints."""
+"""The log of a local run stays readable and limited in size, whatever a step prints."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Anything in a file of strangers is either read, within limits, or refused in words that do not repeat it. Never anything else.
+"""Any content of third-party files is either read, within limits, or refused in words that do not repeat it. Nothing else.
 
-Each target begins with the seeds in corpus/, among them one of every fault that was found, and goes on with what Hypothesis makes
-of them. ``make fuzz`` takes longer than the tests do; what it finds belongs into the corpus.
+Each target starts with the seeds in corpus/, which include one for every fault found, and continues with what Hypothesis derives
+from them. ``make fuzz`` takes longer than the tests do; add what it finds to the corpus.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ from pelagos_pipelines.taxonomy.answers import Kept
 from pelagos_pipelines.training import tensor_files
 
 SECONDS = float(os.environ.get("PELAGOS_FUZZ_SECONDS", "3"))
-"""For each target."""
+"""How long each target is fuzzed."""
 TOOLS = (
     *("cvat", "labelstudio", "biigle", "ecotaxa", "labelbox", "ifdo", "ifdo_json", "masks"),
     *("capture_csv", "capture_ifdo", "exif", "taxa", "answers"),
 )
-"""Targets that have most of their code in common, or little of it, and a third of the time each."""
+"""Targets that share most of their code, or have little of it: each gets a third of the time."""
 CORPUS = Path(__file__).parent / "corpus"
 CANARY = b"canary"
 _TOKENS = (
@@ -97,14 +97,14 @@ _TOKENS = (
 
 @dataclass(frozen=True)
 class Edit:
-    """A piece of the content, from ``start`` on (in thousandths), of which ``length`` bytes are replaced."""
+    """Replaces ``length`` bytes by ``piece``, starting at ``start`` thousandths of the content."""
 
     start: int
     length: int
     piece: bytes
 
     def made(self, content: bytes) -> bytes:
-        """The content with the piece in its place."""
+        """The content after the edit."""
         at = len(content) * self.start // 1000
         return content[:at] + self.piece + content[at + self.length :]
 
@@ -123,13 +123,13 @@ EDITS = st.lists(
 
 @dataclass
 class World:
-    """A source with a place for the content, and what reads it. ``read`` returns what people will be told."""
+    """A source with a place for the content, and its reader. ``read`` returns the messages that people will see."""
 
     file: Path
     read: Callable[[], Sequence[str]]
 
     def look(self, content: bytes) -> None:
-        """Judge one content."""
+        """Read the content and check what people would see."""
         self.file.write_bytes(content)
         try:
             told = self.read()
@@ -137,12 +137,12 @@ class World:
             told = [error.failure.message]
         for words in told:
             assert "canary" not in words.lower()
-            assert "cannot be parsed" not in words  # a child failed in a way that nobody foresaw
+            assert "cannot be parsed" not in words  # a child failed in an unforeseen way
             assert len(words) < 4000
 
 
 def _told(found: Collection) -> Sequence[str]:
-    """Classes have names, which people may be told; all else in a file is not for them."""
+    """The warnings without those that may name classes. People may see class names, but nothing else of a file."""
     return [
         words for words in found.warnings if not re.search("^classes that no annotation uses|share their name", words)
     ]
@@ -194,7 +194,7 @@ def _taxa(root: Path) -> World:
 
 
 def _answers(root: Path) -> World:
-    """What a service said, as it was kept; nothing is asked, since the platform allows nobody to be."""
+    """Kept answers of a service. Nothing is requested, since the platform's policy allows no address."""
     root.mkdir()
     url = "http://127.0.0.1:9/rest"
     client = Client(Policy(), worms.FIELD)
@@ -245,7 +245,7 @@ def _archive(root: Path) -> World:
             try:
                 children.run("unpack", {"kind": kind, "files": 100, "size": 2**24}, file=file.fileno(), into=folder)
             except (TaskRefusedError, LimitError):
-                pass  # whose words may hold names of members
+                pass  # the error may name members of the archive
             finally:
                 os.close(folder)
         assert {path.name for path in root.iterdir()} == {"archive", "into"}
@@ -265,7 +265,7 @@ def _checkpoint(root: Path) -> World:
                 memoryview(children.run("weights", {"harmless": ["ultralytics."]}, (root / "weights").read_bytes()).raw)
             )
         except (TaskRefusedError, LimitError) as refusal:
-            # Code has names, which people may be told.
+            # Code has names, which people may see.
             return [re.sub(r"(?<=run or build )[A-Za-z0-9_., ]+(?=;)", "", str(refusal))]
         return []
 
@@ -312,7 +312,7 @@ def _version(root: Path, file: str) -> World:
 
 
 def _capture(root: Path, name: str, **wanted: str) -> World:
-    """What a table, an iFDO or the image itself says of two images."""
+    """What a table, an iFDO or the image itself says about two images."""
     for image in ("a.jpg", "b.jpg"):
         photo(root / image)
     asked = CaptureSource.model_validate({"pattern": "{site}.jpg", **wanted})
@@ -377,7 +377,7 @@ def _turns(end: float) -> Iterator[int]:
 
 
 def _explore(world: World, seeds: Sequence[bytes], turn: int, end: float) -> None:
-    """One turn of Hypothesis, which is the same each time; a failing input is made smaller and shown."""
+    """One turn of Hypothesis, reproducible by its seed. A failing input is shrunk and shown."""
 
     @hypothesis.seed(turn)
     @settings(

@@ -1,4 +1,4 @@
-"""A version on object storage is published from there, and what a step began is found by the next, on another machine."""
+"""A version on object storage is published from there; a step continues what an earlier one began, on another machine."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def told(report: str, name: str) -> dict[str, Any]:
 def test_a_version_is_published_and_what_was_begun_is_gone_on_with(publisher: Publisher, bucket: str) -> None:
     report = f"s3://{bucket}/report"
     asked = json.dumps(publisher.asked())
-    shutil.rmtree(publisher.root / "store")  # it is on another machine
+    shutil.rmtree(publisher.root / "store")  # as on another machine
     with pytest.MonkeyPatch.context() as patch:
         killed_at(patch, 12, after=True)
         with pytest.raises(KilledError):

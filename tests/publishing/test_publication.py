@@ -1,4 +1,4 @@
-"""A version becomes a record of a repository: once, whole, and as what was judged, whatever fails on the way."""
+"""A version becomes a record of a repository: once, whole, and as it was judged, whatever fails on the way."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trusted() -> ssl.SSLContext:
-    """Reading all authorities takes longer than a publication."""
+    """Shared by all tests, since loading all certificate authorities takes longer than a publication."""
     return connecting.context()
 
 
@@ -184,7 +184,7 @@ def test_a_dataset_that_came_back_under_another_uid_finds_what_it_published(publ
 
 
 def calls(publisher: Publisher) -> int:
-    """How many calls a publication makes."""
+    """The number of calls that a publication makes."""
     with pytest.MonkeyPatch.context() as patch:
         made = killed_at(patch, 0, after=False)
         publisher.run()
@@ -192,7 +192,7 @@ def calls(publisher: Publisher) -> int:
 
 
 def forget(publisher: Publisher) -> None:
-    """As if nothing had ever been published."""
+    """Reset the repository and the report, as if nothing had been published."""
     publisher.repository.there.clear()
     publisher.repository.sent.clear()
     for file in publisher.report.iterdir():
@@ -235,7 +235,7 @@ def test_a_step_that_is_killed_at_any_call_leaves_one_record_and_sends_nothing_t
         assert record.is_published, call
         assert result.doi == record.doi
         names = [name for name, _ in publisher.repository.sent]
-        # What was sent and not yet said to be whole is not known to be right.
+        # A file that was sent but not yet confirmed may have to be sent again; at most one is in that state.
         assert len(names) - len(set(names)) <= 1, call
         assert all(file.is_complete for file in record.files.values())
 

@@ -1,4 +1,4 @@
-"""Whatever a parser does in its child, the process that asked gets an answer or a named error, and the next task is answered."""
+"""Whatever a parser does in its child, the caller gets an answer or a named error, and the next task is answered."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def pool() -> Iterator[Pool]:
 
 @pytest.fixture(autouse=True)
 def still_answers(request: pytest.FixtureRequest) -> Iterator[None]:
-    """After every test the pool that was abused still works."""
+    """After every test the abused pool still works."""
     yield
     if "pool" in request.fixturenames:
         assert request.getfixturevalue("pool").run("echo", {"n": 1}, b"next").raw == b"next"

@@ -1,4 +1,4 @@
-"""An archive on the data volume stands for the folder that was packed; what would harm whoever unpacks it is refused by name."""
+"""An archive on the data volume replaces the folder that was packed; archives that would harm are refused by name."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ BOMBS = ("a.zip", "a.tar.gz", "a.tar.zst")
 
 
 def with_member(path: Path, **changes: object) -> Path:
-    """A tar with a member of another kind."""
+    """A tar whose only member has these fields, such as another type."""
     with tarfile.open(path, "w") as archive:
         member = tarfile.TarInfo("a.png")
         for name, value in changes.items():
@@ -328,7 +328,7 @@ def test_names_of_macos_are_read_as_it_writes_them(tmp_path: Path) -> None:
 
 
 def _with_unicode_path(path: Path, stored: bytes, told: str, *, of: bytes | None = None) -> Path:
-    """A zip whose member has the name ``stored``, in no known encoding, and Info-ZIP's field beside it."""
+    """A zip whose member has the name ``stored`` in no known encoding, with Info-ZIP's Unicode field beside it."""
     checksum = zlib.crc32(stored if of is None else of)
     body = b"\1" + struct.pack("<I", checksum) + told.encode()
     member = zipfile.ZipInfo("x" * len(stored))

@@ -1,4 +1,4 @@
-"""Volumes of a BIIGLE server come as reports and images; a look sees what people draw, though no volume says when that was."""
+"""Volumes of a BIIGLE server arrive as reports and images. A look notices new annotations, though volumes have no such date."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A project, task or job of a CVAT server is exported, downloaded and compared with what the server says that it has."""
+"""A project, task or job of a CVAT server is exported, downloaded and compared with what the server says it has."""
 
 from __future__ import annotations
 

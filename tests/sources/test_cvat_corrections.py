@@ -1,4 +1,4 @@
-"""What people made of suggestions in CVAT comes back: what they drew is compared with what was kept of a push."""
+"""What people made of suggestions in CVAT is read back, and compared with what was kept when they were pushed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def step(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ste
 
 
 def suggest(root: Path, number: int, *boxes: Box) -> str:
-    """The name of an image in the tool, once what was found in it is kept."""
+    """Keep the suggestions for an image. Returns the image's name in the tool."""
     found = [{"label": label, "sides": sides, "score": 0.5} for label, *sides in boxes]
     one = Suggested.model_validate({"model": MODEL, "task": "Detection", "width": 40, "height": 30, "boxes": found})
     marked = Marked(f"{number:032x}", one.digest, PUSHED_FROM)
@@ -54,7 +54,7 @@ def suggest(root: Path, number: int, *boxes: Box) -> str:
 
 
 def put(service: Cvat, drawn: dict[str, list[Box]], *jobs: tuple[int, int, str]) -> None:
-    """A task with these images, and what people left on them; jobs by their first and last frame, and their state."""
+    """Put a task with these images and annotations into the service; jobs have a first frame, a last frame and a state."""
     images = {name: image(number) for number, name in enumerate(drawn)}
     service.tasks[1] = Task(images=images, boxes=drawn, project=5)
     for number, (first, last, state) in enumerate(jobs, 1):
@@ -90,7 +90,7 @@ def test_each_fate_of_a_suggestion_is_counted(step: Step, service: Cvat, tmp_pat
 
 @pytest.mark.parametrize("task", ["OrientedDetection", "InstanceSegmentation"])
 def test_the_fates_of_turned_boxes_and_masks_are_counted(step: Step, service: Cvat, tmp_path: Path, task: str) -> None:
-    """Of four images: left as it was, moved, of another class, and removed."""
+    """Four images: unchanged, moved, of another class, removed."""
     step.request["task"] = task
     if task == "OrientedDetection":
         made: Any = {"boxes": [{"label": "crab", "sides": (5.0, 8.0, 25.0, 18.0), "score": 0.5, "angle": 20.0}]}
@@ -125,7 +125,7 @@ def test_the_fates_of_turned_boxes_and_masks_are_counted(step: Step, service: Cv
 def test_images_of_jobs_that_nobody_finished_are_no_ground_truth(
     step: Step, server: Server, service: Cvat, tmp_path: Path
 ) -> None:
-    """What a model suggested is not what it is trained on, or judged by, before a person has seen it; nor is it fetched."""
+    """A model is not trained or evaluated on its own suggestions before someone has reviewed them, and they are not fetched."""
     names = [suggest(tmp_path, number, CRAB) for number in range(3)]
     put(service, {name: [CRAB] for name in names}, (0, 0, "completed"), (1, 2, "in progress"))
     service.tasks[1].subset = "train"
@@ -166,14 +166,14 @@ def test_jobs_are_the_frames_from_their_first_to_their_last(jobs: list[tuple[int
     found = cvat._Done()
     for first, last in jobs:
         found.add(1, first, last)
-        found.has(1, 3)  # asked between
+        found.has(1, 3)  # queries between additions must not disturb the result
 
     assert {number for number in range(7) if found.has(1, number)} == done
     assert not found.has(2, 0)
 
 
 def test_a_job_that_is_finished_later_is_seen_by_the_next_look(step: Step, service: Cvat, tmp_path: Path) -> None:
-    """Whether or not the server calls its task changed."""
+    """Even if the server does not report the task as changed."""
     names = [suggest(tmp_path, number, CRAB) for number in range(2)]
     put(service, {name: [CRAB] for name in names}, (0, 0, "completed"), (1, 1, "in progress"))
     assert step.run().images == 1

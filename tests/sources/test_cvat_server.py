@@ -1,4 +1,4 @@
-"""The fake CVAT server is held to the real SDK, whose models refuse what a server of that version would not answer."""
+"""The fake CVAT server is checked with the real SDK, whose models refuse what a server of that version would not answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_real_client_understands_all_that_it_answers(tmp_path: Path) -> None
     for name, content in images.items():
         (tmp_path / name).write_bytes(content)
     with serving(service) as server:
-        # Only the SDK asks the server by the name that it gives itself.
+        # Only the SDK uses the server's name for itself in requests.
         service.name = server.url
         command: list[str | Path] = [
             _PYTHON,

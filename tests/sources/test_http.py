@@ -1,4 +1,4 @@
-"""An archive at an address becomes a version; looking again brings nothing that is here already."""
+"""An archive at an address becomes a version; looking again does not download what is already here."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def archive(count: int = 6) -> bytes:
 
 @dataclass
 class Shelf:
-    """Serves one archive under any name."""
+    """A server of one archive, under any name."""
 
     content: bytes = field(default_factory=archive)
     etag: str = '"one"'

@@ -1,4 +1,4 @@
-"""A second look at a source with one new image fetches one image: the others are in the store, and their servers say so."""
+"""A second look at a source with one new image fetches one image: the store has the others, and the servers confirm it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DETECTION = {"task": "Detection", "split": {"ratios": {"train": 100, "validation
 
 
 class LabelStudio:
-    """A project with a task for each image: uploaded, or elsewhere."""
+    """A project with a task for each image, which is uploaded or stored elsewhere."""
 
     def __init__(self) -> None:
         self.uploads, self.elsewhere = dict(list(IMAGES.items())[:4]), dict(list(IMAGES.items())[4:])
@@ -73,7 +73,7 @@ class LabelStudio:
 
 @pytest.fixture
 def step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Makes the step for a place, with the server that is its source."""
+    """Creates the step for a place, with the server as its source."""
 
     def make(server: Server, place: str, source: dict[str, Any], secret: dict[str, str], store: str = "") -> Step:
         allow(server, monkeypatch, tmp_path)
@@ -95,7 +95,7 @@ def one_more(service: Cvat) -> None:
 
 
 def brought(result: PreparationResult) -> int:
-    """Bytes."""
+    """The number of bytes that were downloaded."""
     assert result.origin is not None
     return result.origin.bytes or 0
 
@@ -120,7 +120,7 @@ def test_cvat_exports_without_images_and_gives_the_new_one(server: Server, step:
 
 
 def test_what_people_drew_on_images_of_the_store_is_the_new_version(server: Server, step: Any) -> None:
-    """The same as if all had been fetched."""
+    """The result is the same as if everything had been fetched."""
     asked, service = cvat(server, step)
     asked.run()
     service.tasks[1].boxes["3.png"] = []

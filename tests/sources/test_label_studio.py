@@ -1,4 +1,4 @@
-"""A project of a real Label Studio server becomes a JSON export and its images, and a version; looking again brings nothing."""
+"""A project of a real Label Studio server becomes a JSON export with images, and a version; looking again downloads nothing."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def export(tree: SourceFiles) -> list[dict[str, Any]]:
 
 @pytest.fixture
 def project(label_studio: LabelStudio) -> int:
-    """Three uploaded images: a box in two of them, and what a model thinks of the third."""
+    """Three uploaded images: two with a box, and one with a model's prediction."""
     number = label_studio.project()
     label_studio.upload(number, IMAGES)
     first, second, third = (task["id"] for task in label_studio.tasks(number))
@@ -220,7 +220,7 @@ DRAWN = (
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    """A version with shapes of all kinds, and one with none, as the view for Label Studio."""
+    """A version as the view for Label Studio: one image with shapes of all kinds, and one without shapes."""
     blob = tmp_path / "blob.png"
     blob.write_bytes(image(0))
     records = (ImageRecord("a.png", 40, 30, split="test", shapes=DRAWN), ImageRecord("b.png", 40, 30))

@@ -1,4 +1,4 @@
-"""A bucket of somebody else becomes a version; our own storage's login never goes there."""
+"""A third-party bucket becomes a version; our own storage's credentials are never sent there."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def proxy(object_storage: ObjectStorage) -> Iterator[Proxy]:
 def step(
     object_storage: ObjectStorage, bucket: str, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Step:
-    """Everything about the installation's own storage in the environment is wrong."""
+    """The step, with an environment in which everything about the installation's own storage is wrong."""
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):

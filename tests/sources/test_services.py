@@ -1,4 +1,4 @@
-"""Names and addresses that servers give are made safe, each in one place."""
+"""Names and addresses that servers supply are sanitised, each in one place."""
 
 from __future__ import annotations
 

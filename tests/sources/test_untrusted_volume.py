@@ -1,4 +1,4 @@
-"""A data volume on which a stranger works meanwhile: links that come and go, pipes, rights that are missing, endless depth."""
+"""A data volume that an attacker changes while it is read: swapped links, pipes, missing permissions, unlimited depth."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def refusal(root: Path, path: str = "data") -> RefusedError:
 
 @contextmanager
 def swapping(file: Path, other: Path, *, through: Path | None = None) -> Iterator[None]:
-    """``file`` is in turn itself and a link to ``other``, as fast as a thread can; ``through`` is what becomes the link."""
+    """Swap ``file`` (or its parent ``through``) with a link to ``other`` and back, as fast as a thread can."""
     target, done = through or file, threading.Event()
     aside = target.with_name(f".{target.name}.aside")
 
@@ -70,7 +70,7 @@ def swapping(file: Path, other: Path, *, through: Path | None = None) -> Iterato
 
 
 def repeatedly(look: Callable[[], object]) -> list[str]:
-    """What ``look`` said, each time that it did not return; it is called until it has done both for a while."""
+    """Call ``look`` for at least 1 s, until it has both returned and raised, or for 30 s. Returns the messages of its errors."""
     said: list[str] = []
     returned = 0
     begun = time.monotonic()
@@ -229,7 +229,7 @@ def test_a_path_longer_than_the_system_takes_is_read(tmp_path: Path) -> None:
 
 @contextmanager
 def deep(folder: Path, depth: int, name: str = "d") -> Iterator[int]:
-    """Folders in folders, deeper than a path can say; the descriptor of the last."""
+    """Nested folders, deeper than a path can be. Yields the descriptor of the innermost."""
     current = os.open(folder, os.O_RDONLY) if folder.is_dir() else -1
     if current < 0:
         folder.mkdir(parents=True)
@@ -241,7 +241,7 @@ def deep(folder: Path, depth: int, name: str = "d") -> Iterator[int]:
         current = following
     try:
         yield current
-        # pytest clears up by path, and recursion; so take the chain apart from its end.
+        # pytest deletes recursively by path, which fails here. Remove the chain from its innermost folder.
         for left in range(depth):
             above = os.open("..", os.O_RDONLY, dir_fd=current)
             os.close(current)
@@ -253,7 +253,7 @@ def deep(folder: Path, depth: int, name: str = "d") -> Iterator[int]:
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Root may read everything, so that these tests are about another account."""
+    """Run as another account, since root may read everything."""
     if os.geteuid() != 0:
         yield
         return
@@ -266,7 +266,7 @@ def as_nobody() -> Iterator[None]:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that other accounts reach, which pytest's own is not."""
+    """A folder that other accounts can reach, unlike pytest's own."""
     folder = Path(tempfile.mkdtemp(prefix="pelagos-"))
     folder.chmod(0o755)
     photo(folder / "data/cod/1.png")
@@ -333,7 +333,7 @@ def test_more_files_than_a_source_may_have_are_refused(tmp_path: Path, monkeypat
 
 
 def test_what_is_hidden_is_named_whatever_it_is_and_refuses_nothing(public: Path) -> None:
-    """Links out of the source, names that are no text, folders that are closed or too deep: nobody opens any of them."""
+    """Links out of the source, names that are not text, folders that are closed or too deep: none of them is opened."""
     hidden = public / "data" / ".trash"
     (hidden / "closed").mkdir(parents=True)
     (hidden / "out.png").symlink_to("/etc/passwd")

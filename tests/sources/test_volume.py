@@ -1,4 +1,4 @@
-"""A folder on the data volume: what lies below it is read, and nothing leads out of it."""
+"""A folder on the data volume: everything below it is read, and nothing leads out of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A record of a repository becomes a version: the newest of all, or exactly the one that is named, with every file verified."""
+"""A record of a repository becomes a version: the latest one, or exactly the one that is named, with every file verified."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What classes become by a register of names: taxa, classes of a higher rank, and none of what nobody is sure of.
+"""What classes become by a register of names: taxa, or classes of a higher rank; uncertain matches are not used.
 
-The register is a table of the test's own; collections are made by hand.
+The register is a table in this test; collections are made by hand.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ LINES = ((ANIMALS, FISH, GADIDAE, GADUS, COD), (ANIMALS, FISH, GADIDAE, HADDOCK)
 
 
 class Known:
-    """A register that knows six taxa and what is above them."""
+    """A register that knows six taxa and their ancestors."""
 
     source = "the register"
 

@@ -1,4 +1,4 @@
-"""A table in the source that says what classes are: read in the sandbox, believed as far as it can be read."""
+"""A table in the source that says which taxa classes are: parsed in the sandbox, and used as far as it can be read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_rows_are_taxa_with_what_is_above_them(tmp_path: Path) -> None:
     }
     cod = found.placed[126436]
     assert (cod.taxon.name, cod.taxon.rank) == ("Gadus morhua", "Species")
-    # A taxon has its AphiaID where it has a row.
+    # A taxon gets its AphiaID only if the table has a row for it.
     assert [(taxon.rank, taxon.name, taxon.aphia_id) for taxon in cod.above] == [
         ("Kingdom", "Animalia", None),
         ("Family", "Gadidae", 125469),

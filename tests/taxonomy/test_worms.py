@@ -1,6 +1,6 @@
-"""The World Register of Marine Species: what it is asked, what is believed of its answers, and what happens when it gives none.
+"""The World Register of Marine Species: what it is asked, which answers are believed, and what happens without an answer.
 
-A fake server answers, see worms_server. Time is the test's own; what was said is kept in a file as in a store.
+A fake server answers (worms_server). The clock is the test's own; answers are kept in a file as in a store.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COD, HADDOCK, GADIDAE = 126436, 126437, 125469
 
 @dataclass
 class Asking:
-    """The service, what it was asked, and the file with what it said."""
+    """The service, its fake server with the requests, and the file with the kept answers."""
 
     service: Worms
     server: Server
@@ -139,7 +139,7 @@ class TestRequests:
         asking.ask("Gadus morhua", "Melanogrammus aeglefinus")
 
         assert {request.headers["user-agent"] for request in asking.server.seen} == {"pelagos"}
-        assert pauses == [0.7, 0.7, 0.7]  # of four requests
+        assert pauses == [0.7, 0.7, 0.7]  # between four requests
 
     def test_what_was_said_is_not_asked_again_for_30_days(self, asking: Asking) -> None:
         first = asking.ask("Gadus morhua", "detritus", ids=(7,))
@@ -276,7 +276,7 @@ class TestMemory:
         asking.ask("Gadus morhua")
         kept = json.loads(asking.file.read_bytes())
         kept["kinds"]["records"][str(COD)]["answer"]["AphiaID"] = "126436"
-        kept["kinds"]["names"]["Gadus morhua"]["at"] = 9e9  # by a clock of the future
+        kept["kinds"]["names"]["Gadus morhua"]["at"] = 9e9  # by a clock in the future
         asking.file.write_text(json.dumps(kept))
         asking.server.seen.clear()
 
