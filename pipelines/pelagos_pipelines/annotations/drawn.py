@@ -1,7 +1,7 @@
-"""How the annotation files of tools are read: shapes of images, found by their names, made into what the task wants.
+"""Reads the annotation files of tools: shapes of images, which are found by their names, converted to what the task needs.
 
-A format is a `Tool`: which files are its annotations, and the module whose task ``parse`` reads one (see drawings). Everything
-else is here, and the same for all: which file an image is, which split it stands in, what is left out, and what is said of it.
+A format is a `Tool`: it names its annotation files, and the module whose task ``parse`` reads one (see drawings). Everything else
+is common to all and here: finding the file of an image, its split, what is left out, and the warnings.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from pelagos_pipelines.annotations.tasks import TASKS
 from pelagos_pipelines.annotations.untrusted_input import class_name, format_names, invalid, printable
 
 _LOOKED_AT = 3
-"""Files, at least, that are looked into to see what they are."""
+"""Least number of files that are examined to recognise a format."""
 
 
 def _none(tree: SourceFiles) -> Sequence[str]:
-    """No pictures are annotations."""
+    """Default of ``pictures``: no picture is an annotation."""
     return ()
 
 
@@ -48,11 +48,10 @@ def _none(tree: SourceFiles) -> Sequence[str]:
 class Tool:
     """A format of a tool. ``files`` are its annotation files in a source; ``parser`` is the module that reads one.
 
-    ``said`` has, by what a parser counts of things that it does not read, the sentence behind the number. ``path`` is the
-    attribute of a shape with the place of its label in a tree, by which labels of one name are told apart. ``is_whole``: a file
-    has all annotations of its images, so that another of the same images may be an older one. ``pictures`` are images of the
-    source that are annotations themselves; ``fill`` adds to what the file at a path says what stands in these, or what is known
-    of its images from elsewhere.
+    ``said`` has the sentence for each count of things that the parser does not read. ``path`` is the attribute of a shape with
+    the position of its label in a tree, which distinguishes labels of the same name. ``is_whole``: a file has all annotations of
+    its images, so another file with the same images may be an older one. ``pictures`` are images of the source that are
+    annotations themselves; ``fill`` adds their content, or other knowledge about the images, to the drawings of a file.
     """
 
     description: FormatDescription
@@ -65,11 +64,11 @@ class Tool:
     fill: Callable[[SourceFiles, str, Drawings, Faults], None] | None = None
 
     def recognised(self, tree: SourceFiles, paths: Sequence[str]) -> bool:
-        """Whether one of a few of the files is of the tool, by the task ``is_one`` of its parser. They are from all over."""
+        """Whether one of a few evenly spread files is of the tool, by the task ``is_one`` of its parser."""
         return next(self._of_it(tree, paths), None) is not None
 
     def evidence(self, tree: SourceFiles) -> str | None:
-        """The file that tells, in words."""
+        """A sentence that names the file by which the format was recognised; None without one."""
         path = next(self._of_it(tree, self.files(tree)), None)
         return None if path is None else f"{printable(path)} is written as {self.description.name}'s files are"
 
@@ -83,7 +82,7 @@ class Tool:
             return False
 
     def read(self, tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
-        """The annotations of all files of the tool; see model.Format."""
+        """Read the annotations of all files of the tool; see model.Format."""
         files = self.files(tree)
         if not files:
             raise invalid(f"there is no annotation file; {self.description.name} expects {self.description.layout}")
@@ -106,12 +105,12 @@ class Tool:
 
 @dataclass
 class _Reading:
-    """What the files read so far have given, by the path of an image."""
+    """The results of the files read to this point, by the path of an image."""
 
     tree: SourceFiles
     shapes: dict[str, Shapes] = field(default_factory=dict)
     entries: dict[str, Drawn] = field(default_factory=dict)
-    """The first entry of each image, in whose size its shapes are."""
+    """The first entry of each image, whose size the shapes refer to."""
     splits: dict[str, frozenset[Split]] = field(default_factory=dict)
     classes: dict[str, None] = field(default_factory=dict)
     counted: Counter[str] = field(default_factory=Counter)
@@ -122,15 +121,15 @@ class _Reading:
     """Files of another kind."""
     corrected: Corrected = field(default_factory=Corrected)
     partly: set[str] = field(default_factory=set)
-    """Images with annotations that the parser does not read."""
+    """Images that also have annotations that the parser does not read."""
     files: dict[str, str] = field(default_factory=dict)
     """The first file that names an image."""
     several: set[str] = field(default_factory=set)
     """Images that more than one file names."""
     likened: set[str] = field(default_factory=set)
-    """Images that were found by another than the best of their names."""
+    """Images that were not found by the best of their names."""
     waiting: dict[str, None] = field(default_factory=dict)
-    """Images that nobody has annotated yet, as the tool says."""
+    """Images that nobody has annotated yet, according to the tool."""
     faults: Faults = field(default_factory=Faults)
 
     def __post_init__(self) -> None:
@@ -138,7 +137,7 @@ class _Reading:
         self._known = frozenset(self.tree.images)
 
     def take(self, path: str, drawings: Drawings) -> None:
-        """Add what a file says."""
+        """Add the content of a file."""
         self.classes.update(dict.fromkeys(drawings.classes))
         self.counted.update(drawings.counted)
         for drawn in drawings.images:
@@ -148,7 +147,7 @@ class _Reading:
     def _take(self, path: str, drawn: Drawn) -> None:
         image, is_likened, meant = self._find(path, drawn)
         if image is None:
-            # A task that nobody has worked on needs no image: its absence changes nothing.
+            # An image of a task that nobody has worked on may be missing, since that changes nothing.
             if not drawn.is_labelled and not drawn.shapes:
                 self.counted[_UNSEEN] += 1
                 return
@@ -173,7 +172,7 @@ class _Reading:
             self.waiting[image] = None
 
     def _enter(self, path: str, image: str, drawn: Drawn, *, is_likened: bool) -> None:
-        """Note in which size an image is annotated. RefusedError when that is another than before."""
+        """Record the size in which an image is annotated. Raises RefusedError when it differs from an earlier one."""
         first = self.entries.setdefault(image, drawn)
         before = self.files.setdefault(image, path)
         if before != path:
@@ -184,7 +183,7 @@ class _Reading:
                 f"{printable(image)} is named by two images of annotations, {printable(before)}: {first.place}, and"
                 f" {printable(path)}: {drawn.place}: add the one that is missing, or remove its annotations"
             )
-        if first.width is None:  # the file did not say: a task without a region, for one
+        if first.width is None:  # the file had no size, for example for a task without a region
             self.entries[image] = drawn
         elif drawn.width is not None and (first.width, first.height) != (drawn.width, drawn.height):
             raise invalid(
@@ -193,7 +192,7 @@ class _Reading:
             )
 
     def _find(self, path: str, drawn: Drawn) -> tuple[str | None, bool, Sequence[str]]:
-        """The only image that a name fits, whether by another than the best one, and, without it, those that may be meant."""
+        """The only image that a name fits, or None; whether it was not the best name; and the candidates if there is none."""
         here = PurePosixPath(path).parent
         meant: Sequence[str] = ()
         for name in drawn.names:
@@ -210,10 +209,10 @@ class _Reading:
         return None, False, meant
 
     def collection(self, tool: Tool, files: Sequence[str], sizes: Sizes, asked: Asked) -> Collection:
-        """What the task makes of the shapes.
+        """The collection for the task.
 
         Raises:
-            RefusedError: something is wrong with the files, or nothing in them is for the task.
+            RefusedError: the files have faults, or nothing in them is for the task.
         """
         if self.lost:
             self.faults.add(untrusted_input.missing_images(self.orphans, self.lost))
@@ -266,7 +265,7 @@ class _Reading:
         )
 
     def _tell_apart(self, attribute: str) -> list[str]:
-        """Give labels of one name that stand in several places of a tree names of their own; which these are."""
+        """Rename labels of one name at several positions of a tree, so that they differ; returns the new names."""
         paths: dict[str, set[str]] = {}
         for shape in (shape for shapes in self.shapes.values() for shape in shapes):
             paths.setdefault(shape.label, set()).add(shape.attributes.get(attribute, ""))
@@ -303,7 +302,7 @@ class _Reading:
 
 @dataclass
 class _Left:
-    """What is not in the collection, or not as it was drawn. ``useless`` are images of whose shapes the task takes none."""
+    """What is left out of the collection or changed. ``useless`` are images none of whose shapes the task accepts."""
 
     altered: Altered = field(default_factory=Altered)
     unlisted: list[str] = field(default_factory=list)

@@ -1,7 +1,7 @@
-"""EcoTaxa: TSV files of an export with images, or as made for an import; one of the project, or one of each sample.
+"""EcoTaxa: TSV files of an export with images, or in the form of an import; one per project or one per sample.
 
 Source: ecotaxa/ecotaxa_back, ``py/API_operations/exports/ForProject.py``, and the import instructions on ecotaxa.obs-vlfr.fr.
-What a person has validated counts alone: EcoTaxa's own predictions would teach a model what another one believes.
+Only annotations that a person has validated count: EcoTaxa's own predictions would teach a model the output of another model.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ def _files(tree: SourceFiles) -> list[str]:
 
 
 def _is_text(path: str) -> bool:
-    """EcoTaxa takes text files, too, when they are named so."""
+    """Whether it is a text file with a name that EcoTaxa accepts."""
     return suffix(path) == ".txt" and PurePosixPath(path).name.lower().startswith("ecotaxa")
 
 
 def recognises(tree: SourceFiles) -> bool:
-    """Whether there are TSV files of it."""
+    """Whether there are TSV files of EcoTaxa."""
     return bool(tree.images) and TOOL.recognised(tree, _files(tree))
 
 

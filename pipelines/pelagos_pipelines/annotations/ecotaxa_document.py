@@ -1,4 +1,4 @@
-"""What a TSV file of EcoTaxa says: a row for each image of each object. Called in a child of the sandbox, by reading.drawings."""
+"""Parses a TSV file of EcoTaxa, which has a row per image of an object. Called in a child of the sandbox, by reading.drawings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pelagos_pipelines.annotations.untrusted_input import invalid
 _OBJECTS = frozenset({"object_id", "object_annotation_category"})
 _TO_IMPORT = frozenset({"object_id", "img_file_name"})
 _TYPES = {"[t]", "[f]"}
-"""Of the columns, in the line below their names."""
+"""Types of columns, in the line below their names."""
 _LEFT: Mapping[str, str] = {
     "predicted": "predicted",
     "p": "predicted",
@@ -24,7 +24,7 @@ _LEFT: Mapping[str, str] = {
 }
 _VALIDATED = {"validated", "v"}
 _GROUPS = ("sample_id", "acq_id", "object_id")
-"""Of which a split must not cut the first that there is: animals of one tow resemble each other."""
+"""The first of these that exists is the group, since animals of one tow resemble each other."""
 _KEPT = (
     "object_annotation_hierarchy",
     "object_lat",

@@ -1,7 +1,7 @@
-"""All that is wrong in a source, gathered before it is refused: nobody should have to mend one fault to learn of the next.
+"""Collects the faults of a source before it is refused, so that people learn of all faults at once.
 
-Readers and the tasks that parse for them note faults here and go on; ``refuse_any`` ends the reading. The first ones are kept, of
-the others their number, so that a file of a million faults takes no memory.
+Readers and their parsing tasks note faults here and continue; ``refuse_any`` ends the reading. Only the first faults are kept and
+the rest are counted, so that a million faults take no memory.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from dataclasses import dataclass, field
 from pelagos_contract.failures import Reason, RefusedError
 
 MOST = 10
-"""Faults that are told in full."""
+"""Most faults that are reported in full."""
 _LONGEST = 1000
 
 
 @dataclass
 class Faults:
-    """The first faults as refusals, in the order in which they were found, and how many there are."""
+    """The first faults as refusals, in the order of discovery, and the number of all."""
 
     first: list[RefusedError] = field(default_factory=list)
     count: int = 0
 
     def add(self, fault: RefusedError) -> None:
-        """Note one more."""
+        """Note a fault."""
         self.count += 1
         if len(self.first) < MOST:
             self.first.append(fault)
 
     @contextmanager
     def noting(self) -> Iterator[None]:
-        """Note what is refused within, and go on after it."""
+        """A context that notes a RefusedError raised within it and continues after it."""
         try:
             yield
         except RefusedError as fault:
             self.add(fault)
 
     def refuse_any(self) -> None:
-        """Refuse the source when something is wrong with it.
+        """Refuse the source if there are faults.
 
         Raises:
-            RefusedError: with the reason of the first fault, and the words of the first MOST.
+            RefusedError: with the reason of the first fault, and the messages of the first MOST.
         """
         if self.count == 1:
             raise self.first[0]
@@ -54,15 +54,15 @@ class Faults:
             raise RefusedError(failures[0].reason, told, failures[0].field)
 
     def document(self) -> list[object]:
-        """For the answer of a task."""
+        """The faults in the form of a task's answer."""
         failures = [fault.failure for fault in self.first]
         return [self.count, [[failure.reason.value, failure.message, failure.field] for failure in failures]]
 
     def include(self, document: object) -> None:
-        """Note the faults of a task's answer, which may be anything once the task was taken over.
+        """Add the faults of a task's answer, which is not trusted.
 
         Raises:
-            ValueError: it is no such document.
+            ValueError: the document is invalid.
         """
         if not (isinstance(document, list) and len(document) == 2 and type(document[0]) is int):
             raise ValueError("faults")

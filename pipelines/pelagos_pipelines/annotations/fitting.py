@@ -1,7 +1,8 @@
-"""Whether the boxes of a COCO file fit what stands beside them: their polygons or masks, and their area.
+"""Checks whether the boxes of a COCO file fit their polygons or masks, and their area.
 
-Called in a child of the sandbox by coco_document.py. A box that is larger than its outline may be meant so: of an animal half
-hidden, or drawn by a hasty hand. One out of which its outline sticks was given in another way than COCO's, or for another image.
+Called in a child of the sandbox by coco_document.py. A box may be larger than its outline, because an animal is half hidden or
+the box was drawn roughly. An outline that extends beyond its box shows that the box is not in COCO's notation, or of another
+image.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from pelagos_pipelines.annotations import outlines
 from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_names, format_words, invalid
 
 _ROUNDED = 2.0
-"""Pixels by which a box may differ from that of its outline and be the same: of both, sides may be rounded outwards."""
+"""Tolerance in pixels between a box and that of its outline, since the sides of both may be rounded outwards."""
 AS_GOOD_AS = 0.001
-"""By what share two areas may differ and be the same."""
+"""Relative tolerance within which two areas are equal."""
 _STICKING_OUT = 0.1
-"""The share of an outline's side by which it must at least stick out of its box to contradict it."""
+"""The share of an outline's side by which it must extend beyond its box to contradict it."""
 _FEW = 3
-"""Boxes that are too few to tell of a file, if it has more."""
+"""Least number of boxes that can refute a file, unless it has fewer."""
 _MOST_MASKS = 20_000
-"""Masks that are looked at; it takes time, and what is wrong with the first ones is wrong with all."""
+"""Most masks that are checked, since it takes time and a systematic fault also affects the first ones."""
 _CORNERS = "left, top, right and bottom"
 _CENTRES = "centre, width and height"
 
@@ -32,21 +33,21 @@ Sides = outlines.Sides
 
 @dataclass
 class Fitting:
-    """What the boxes read so far have told."""
+    """Counts over the boxes read to this point."""
 
     told: int = 0
     """Boxes with an area, or an outline, that could be compared."""
     outlined: int = 0
     cornered: int = 0
     misfits: int = 0
-    """Boxes that their outline contradicts, cornered ones among them; ``centred`` those that it fits as a centre."""
+    """Boxes that their outline contradicts, including cornered ones; ``centred`` are those that fit as centre and size."""
     centred: int = 0
     first_cornered: list[str] = field(default_factory=list)
     first_misfits: list[str] = field(default_factory=list)
     _masks: int = 0
 
     def take(self, sides: Sides, entry: dict[str, Any], place: str) -> None:
-        """Compare the box of an annotation with what stands beside it."""
+        """Compare the box of an annotation with its outline and area."""
         around = self._around(entry.get("segmentation"))
         self.told += around is not None or (outlines.is_finite(entry.get("area")) and entry["area"] > 0)
         self.outlined += around is not None
@@ -60,7 +61,8 @@ class Fitting:
             _keep(self.first_misfits, f"{place} is {_numbers(sides)}, its outline's box {_numbers(around)}")
 
     def fault(self, boxes: int) -> RefusedError | None:
-        """The refusal of a file most of whose boxes, of those that can be judged, are no boxes of COCO; it has ``boxes``."""
+        """The refusal of a file if most of its comparable boxes are not in COCO's notation, else None. ``boxes`` is their
+        total."""
         enough = min(_FEW, boxes)
         if self.cornered >= enough and 2 * self.cornered > self.told:
             return invalid(
@@ -79,7 +81,7 @@ class Fitting:
         return None
 
     def _around(self, outline: object) -> Sides | None:
-        """The box around the outline; None where there is none that is readable, which a box makes needless."""
+        """The box around the outline; None without a readable one, which is not a fault beside a box."""
         if not outline or (isinstance(outline, dict) and self._masks >= _MOST_MASKS):
             return None
         self._masks += isinstance(outline, dict)
@@ -99,9 +101,9 @@ def _numbers(sides: Sides) -> str:
 
 
 def _is_cornered(sides: Sides, area: object) -> bool:
-    """Whether the box is meant as left, top, right and bottom: ``area``, that of the box or of what is in it, tells.
+    """Whether the box is meant as left, top, right and bottom, by ``area``, which is that of the box or of its content.
 
-    Of a mask the area can be that by chance; of most masks of a file it is not.
+    For one mask the area can match by chance, but not for most masks of a file.
     """
     left, top, right, bottom = sides
     if not (outlines.is_finite(area) and right > left and bottom > top):
@@ -113,7 +115,7 @@ def _is_cornered(sides: Sides, area: object) -> bool:
 
 
 def _is_cornered_around(sides: Sides, around: Sides) -> bool:
-    """The same, told by the outline in the box."""
+    """The same, by the outline in the box."""
     left, top, right, bottom = sides
     if not (right > left and bottom > top):
         return False
@@ -122,7 +124,7 @@ def _is_cornered_around(sides: Sides, around: Sides) -> bool:
 
 
 def _is_centred_in(sides: Sides, around: Sides) -> bool:
-    """Whether the box is meant as centre, width and height, as YOLO has it."""
+    """Whether the box is meant as centre, width and height, as in YOLO."""
     x, y, width, height = around
     return _differ(sides, (x + width / 2, y + height / 2, width, height)) <= _ROUNDED
 

@@ -16,7 +16,7 @@ def _files(tree: SourceFiles) -> list[str]:
 
 
 def recognises(tree: SourceFiles) -> bool:
-    """Whether there are files of it."""
+    """Whether there are iFDO files."""
     return bool(tree.images) and TOOL.recognised(tree, _files(tree))
 
 

@@ -1,7 +1,7 @@
-"""What an iFDO says (YAML or JSON): a header, and items by the names of their files. Called in a child of the sandbox.
+"""Parses an iFDO (YAML or JSON): a header, and items by the names of their files. Called in a child of the sandbox.
 
 Coordinates are pixels from the upper left corner of the image. Source: the iFDO standard, version 2.2, on marine-imaging.com.
-Annotations of version 1 have no shape, and are told apart by how many coordinates they have.
+Annotations of version 1 have no shape; it is derived from the number of coordinates.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HEADER, ITEMS = "image-set-header", "image-set-items"
 _LOOKED_AT = 2**18
 _KEYS = re.compile(rb"""(?:^|[\n{,])\s*["']?image-set-(?:header|items)["']?\s*:""")
 FILMS = {"video"}
-"""What image-acquisition says of these."""
+"""Values of image-acquisition for videos."""
 Object = Mapping[str, Any]
 
 
@@ -43,7 +43,7 @@ def _read(found: Drawings, file: BinaryIO) -> None:
 
 
 def is_ifdo(file: BinaryIO) -> bool:
-    """Whether the file has the keys of an iFDO near its beginning, where it is before and after."""
+    """Whether the file has the keys of an iFDO near its start, to which it is rewound."""
     file.seek(0)
     is_ours = _KEYS.search(file.read(_LOOKED_AT)) is not None
     file.seek(0)
@@ -51,7 +51,7 @@ def is_ifdo(file: BinaryIO) -> bool:
 
 
 def header_of(where: str, file: BinaryIO) -> Object:
-    """What the header says. RefusedError: FORMAT_INVALID when there is none."""
+    """The header. Raises RefusedError (FORMAT_INVALID) when there is none."""
     for key, _, value in _members(where, file):
         if key == HEADER:
             if not isinstance(value, dict):
@@ -61,7 +61,7 @@ def header_of(where: str, file: BinaryIO) -> Object:
 
 
 def items_of(where: str, file: BinaryIO) -> Iterator[tuple[str, Any]]:
-    """The items by the names of their files, one after the other. RefusedError: FORMAT_INVALID for what has none."""
+    """The names of files with their items, one after the other. Raises RefusedError (FORMAT_INVALID) when there are none."""
     for key, name, value in _members(where, file):
         if key == ITEMS:
             if name is None:
@@ -70,7 +70,7 @@ def items_of(where: str, file: BinaryIO) -> Iterator[tuple[str, Any]]:
 
 
 def _members(where: str, file: BinaryIO) -> Iterator[tuple[str, str | None, Any]]:
-    """Keys and values of the file, and the items by their names."""
+    """The top-level keys with their values, and each item with its name."""
     file.seek(0)
     first = file.read(_LOOKED_AT).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     file.seek(0)
@@ -91,13 +91,13 @@ def _members(where: str, file: BinaryIO) -> Iterator[tuple[str, str | None, Any]
 
 
 class _Header:
-    """What the header says of all items: names of labels and of people, and what an item does not say itself."""
+    """The header's information for all items: names of labels and people, and defaults of items."""
 
     def __init__(self, found: Drawings, header: Object) -> None:
         self._found, self._header = found, header
         self._labels = _names(header.get("image-annotation-labels"))
         self._people = _names(header.get("image-annotation-creators"))
-        # Two labels of one name, such as "sp. 1" of two genera, are two classes.
+        # Two labels with the same name, such as "sp. 1" of two genera, are two classes.
         shared = {name for name, count in Counter(self._labels.values()).items() if count > 1}
         self._labels = {
             identity: f"{name} ({identity})" if name in shared else name for identity, name in self._labels.items()
@@ -107,7 +107,7 @@ class _Header:
                 found.declare(name, f"image-annotation-labels[{number}]")
 
     def item(self, name: str, item: object, place: str) -> None:
-        """Add an image and its shapes; several entries of one item follow each other."""
+        """Add an image and its shapes; an item may be a list of entries."""
         entries: list[Any] = item if isinstance(item, list) else [item]
         if not entries or not all(isinstance(entry, dict) for entry in entries):
             raise invalid(f"{self._found.where}: {place} is neither a mapping nor a list of mappings: export it again")
@@ -138,7 +138,7 @@ class _Header:
         self._found.counted["labels"] += len(labels) - 1
         for label in labels:
             known = label if isinstance(label, dict) else {}
-            # Files of the library's first versions call it id.
+            # The first versions of the library name it id.
             identity = _text(known.get("label", known.get("id")))
             if identity not in self._labels:
                 self._found.counted["undeclared"] += 1
@@ -172,7 +172,7 @@ def _shape(entry: Object, rest: Mapping[str, Any], label: str) -> Shape:
 
 
 def _flat(entry: Object) -> list[float]:
-    """x and y after each other, however deep they lie; of one frame."""
+    """The coordinates of one frame, flattened from any nesting."""
     listed = entry.get("coordinates") or []
     if isinstance(listed, list) and len(listed) == 1 and isinstance(listed[0], list):
         listed = listed[0]
@@ -186,7 +186,7 @@ def _flat(entry: Object) -> list[float]:
 
 
 def _kind_of(numbers: Sequence[float]) -> str:
-    """In version 1: by how many coordinates there are."""
+    """The shape in version 1, by the number of coordinates."""
     if len(numbers) <= 3:
         return {0: "whole-image", 2: "single-pixel", 3: "circle"}.get(len(numbers), "")
     return "polygon" if len(numbers) >= 8 and list(numbers[:2]) == list(numbers[-2:]) else "polyline"

@@ -1,6 +1,6 @@
-"""A version as an iFDO: ``ifdo.json`` and ``images/<split>/``.
+"""Writes a version as an iFDO: ``ifdo.json`` and ``images/<split>/``.
 
-iFDO has neither masks nor holes: of a mask, and of a polygon in several rings, the outline of the largest piece is written.
+iFDO has neither masks nor holes: for a mask, or a polygon of several rings, the outline of the largest piece is written.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ VERSION = "v2.2.1"
 _SCHEMA = "http://hdl.handle.net/20.500.12085/22aba7d7-c432-49ab-bebe-ee8ed4f70150"
 _CREATOR = {"id": "unknown", "name": "not recorded", "type": "unknown"}
 _NEVER = "1970-01-01 00:00:00.000000"
-"""The standard wants a time of each label, and a version has none."""
+"""The standard requires a time for each label, which versions do not have."""
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Altered:
-    """The image set has a name and ids that follow from what it holds, and from nothing else."""
+    """Write the view. Name and ids of the image set depend only on its content."""
     names, altered = linking.numbered(collection.images), Altered()
     for image in collection.images:
         folder = target / "images" / (image.split or "")
@@ -40,7 +40,7 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
 
 
 def document(collection: Collection, names: Mapping[str, str], altered: Altered) -> dict[str, Any]:
-    """The iFDO of the images, which are called ``names`` by their paths in the source. What it cannot hold is counted."""
+    """The iFDO of the images, whose file names are ``names`` by their paths in the source. Unsupported shapes are counted."""
     items = {
         names[image.path]: {"image-annotations": [_annotation(shape) for shape in _held(image, altered)]}
         for image in collection.images
@@ -65,7 +65,7 @@ def document(collection: Collection, names: Mapping[str, str], altered: Altered)
 
 
 def _held(image: ImageRecord, altered: Altered) -> list[Shape]:
-    """The marks of an image as iFDO can have them; what becomes of others is counted."""
+    """The marks of an image in forms that iFDO supports; changes are counted."""
     found = []
     for shape in image.marks:
         if shape.kind is Kind.KEY_POINTS:

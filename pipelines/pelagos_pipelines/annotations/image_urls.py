@@ -1,6 +1,6 @@
-"""Which files the images of a task of Label Studio are: from the places at which its server finds them.
+"""Derives the file names of a Label Studio task's images from the URLs under which its server finds them.
 
-Nothing is fetched: the images lie in the source, under names that follow from these places.
+Nothing is fetched: the images are in the source, under names that follow from these URLs.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from pelagos_pipelines.annotations.drawings import MAX_NAME
 from pelagos_pipelines.annotations.model import suffix
 
 _KEYS = ("image", "img", "photo", "picture", "url", "file", "filename", "file_name", "name")
-"""Under which an image often stands, the likeliest first."""
+"""Usual keys of an image, likeliest first."""
 _PREFIX = re.compile(r"[0-9a-f]{8}-(?=.)")
-"""What the server puts before the name of an uploaded file."""
+"""Prefix that the server adds to the name of an uploaded file."""
 _IMAGES = kinds.READABLE | kinds.OTHER
 
 
 def of_task(data: Mapping[str, Any], upload: object) -> list[list[str]]:
-    """The names that each image of a task may have, the best first; of several images when its list is the image.
+    """The possible names of each image of a task, best first; several images if the task has a list of them.
 
-    ``upload`` is the name of an uploaded file, as the task has it beside its data. Without a name: one image without any.
+    ``upload`` is the name of an uploaded file beside the task's data. Without any name: one image without names.
     """
     ordered = sorted(data, key=lambda key: _KEYS.index(key.lower()) if key.lower() in _KEYS else len(_KEYS))
     found: list[str] = []
@@ -49,7 +49,7 @@ def several(data: Mapping[str, Any]) -> bool:
 
 
 def _images(place: str) -> list[str]:
-    """The names that an image at a place may have; none when it is no image."""
+    """The possible names of an image at a URL; empty when it is not an image."""
     if len(place) > MAX_NAME or place.startswith("data:"):
         return []
     plain = _path(place)
@@ -63,7 +63,7 @@ def _images(place: str) -> list[str]:
 
 
 def _path(place: str) -> str:
-    """The path in the place of an image: a local file, a key of object storage, or the end of a URL."""
+    """The path in the URL of an image: a local file, a key of object storage, or the end of a web address."""
     try:
         parts = urlsplit(place)
         if "://" not in place and not place.startswith("/"):
@@ -76,5 +76,5 @@ def _path(place: str) -> str:
             return _path(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode())
         bucket = f"{parts.netloc}/" if parts.scheme not in {"", "http", "https"} else ""
         return f"{bucket}{unquote(parts.path).lstrip('/')}"
-    except (ValueError, binascii.Error):  # no URL at all
+    except (ValueError, binascii.Error):  # not a URL
         return place

@@ -1,8 +1,8 @@
 """ImageFolder: one folder per class, optionally below one folder per split. The layout of torchvision and Keras.
 
-Images below the class folder belong to the class however deep they lie; the folders between class and image, when there are any,
-name the group (a station, a deployment). ``classFolder`` Last turns that round, for taxa in a tree: the folder that an image lies
-in is its class. What folders are called decides what they are, so that names which leave it open are refused with the choice.
+Images at any depth below a class folder belong to the class; folders between class and image name the group (a station, a
+deployment). ``classFolder`` Last reverses that for trees of taxa: the innermost folder is the class. The role of a folder follows
+from its name; ambiguous names are refused with the alternatives.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ _LABEL_FOLDERS = frozenset({"images", "labels", "annotations", "masks", "segment
 
 @dataclass(frozen=True)
 class _Layout:
-    """What the folders are. ``depth`` is that of the upper class folders.
+    """The roles of the folders. ``depth`` is that of the upper class folders.
 
-    ``divided`` when each image lies in a folder of a split; ``last`` when the class is the last folder that is none of a split,
-    ``number`` when it is the one with that number among these. ``shallow`` are images that have no such folder, which
-    ``unlabelled`` holds, too. The folders ``above`` the class are groups, or those ``below`` it, or both.
+    ``divided``: each image is in the folder of a split. ``last``: the class is the last folder that is not of a split;
+    ``number``: it is the folder with that number among those. ``shallow`` are images without such a folder, which are also in
+    ``unlabelled``. The folders ``above`` or ``below`` the class are groups, or both.
     """
 
     images: tuple[str, ...]
@@ -68,12 +68,12 @@ class _Layout:
 
 
 def recognises(tree: SourceFiles) -> bool:
-    """Whether every image lies in one of at least two class folders and nothing looks like a label file."""
+    """Whether every image is in one of at least two class folders and nothing looks like a label file."""
     return obstacle(tree) is None
 
 
 def obstacle(tree: SourceFiles) -> str | None:
-    """Why the files are not taken for an ImageFolder unless the person says so; None when they are."""
+    """Why the files are not recognised as an ImageFolder unless the spec names it; None when they are."""
     layout = _layout(tree)
     if layout.problem is not None:
         return layout.problem
@@ -97,8 +97,8 @@ def obstacle(tree: SourceFiles) -> str | None:
 
 
 def _is_index(tree: SourceFiles, path: str, folders: Set[str]) -> bool:
-    """Whether a file at the root is JSON with the names of the class folders and their numbers alone, as training scripts leave
-    it: it says nothing of an image.
+    """Whether a file at the root is JSON with only the class folders and their numbers, as training scripts write it, so that it
+    says nothing about images.
     """
     if path not in tree.at_root or suffix(path) != ".json":
         return False
@@ -111,14 +111,14 @@ def _is_index(tree: SourceFiles, path: str, folders: Set[str]) -> bool:
 
 
 def _texts_beside(tree: SourceFiles, images: Sequence[str]) -> list[str]:
-    """Text files named after the images beside them, when half of the images have one, as YOLO's labels lie."""
+    """Text files named after the images beside them, like YOLO's labels, if at least half of the images have one."""
     names = [f"{path.rpartition('.')[0]}.txt" for path in images]
     found = [name for name in names if name in tree.known]
     return sorted({*found}) if 2 * len(found) >= len(names) else []
 
 
 def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
-    """The class of every image is the name of its folder: of the first one below the splits, or of the last."""
+    """Read the class of every image from its folder: the first one below the splits, or the last."""
     layout = _layout(tree)
     if layout.problem is not None:
         raise invalid(f"{layout.problem}. An ImageFolder is {IMAGE_FOLDER.layout}")
@@ -156,13 +156,13 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
-    """``<split>/<class>/<image>``. Every split has the folders of all classes."""
+    """Write ``<split>/<class>/<image>``. Every split has the folders of all classes."""
     if outside := [label for label in collection.classes if not is_folder_name(label)]:
         raise invalid(
             f"{format_names(outside)} can be no folder, as classes are in this view; rename it by labels.rename"
         )
     names = linking.numbered(collection.images)
-    for split in SPLITS:  # a class without an image in one split would give the classes after it another number there
+    for split in SPLITS:  # frameworks number the folders: a class missing in one split would shift the numbers after it
         for label in collection.classes:
             (target / split / label).mkdir(parents=True, exist_ok=True)
     with linking.Into(target, blobs) as view:
@@ -172,16 +172,17 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
             view.show(image.path, f"{image.split}/{image.label}/{names[image.path]}")
 
 
-# --- what folders are
+# --- roles of folders
 
 
 def _layout(tree: SourceFiles) -> _Layout:
-    """What is unlabelled is, at any depth; the other images say by their first folders where classes begin."""
+    """The layout: images in a folder for unlabelled ones are so at any depth; the first folders of the others show where classes
+    begin."""
     unlabelled = {path for path in tree.images if any(map(parts.is_unlabelled, _folders(path)))}
     images = tuple(path for path in tree.images if path not in unlabelled)
     tops = sorted({top for path in images if (top := _part(path, 0)) is not None})
     depth = 1 if tops and all(map(split_of, tops)) else 0
-    # The order matters: what a later rule says of an image holds only where the earlier ones have found nothing.
+    # The order matters: a later rule only holds where the earlier ones found no problem.
     problem = _lying_loose(images, 0) or _mixed(tops) or _lying_loose(images, depth) or _nested_splits(images, depth)
     divided = [path for path in images if _split_at(_folders(path)) is not None]
     return _Layout(images, tuple(sorted(unlabelled)), depth, bool(divided), problem or _divided_alike(images, divided))
@@ -200,7 +201,7 @@ def _lying_loose(images: Sequence[str], depth: int) -> str | None:
 
 
 def _mixed(tops: Sequence[str]) -> str | None:
-    """Folders named like splits beside others: either could be meant."""
+    """The problem of folders named like splits beside others, which could be either."""
     splits = [top for top in tops if split_of(top)]
     doubtful = [top for top in tops if parts.is_doubtful(top) or (len(tops) > 1 and parts.says_nothing(top))]
     others = [top for top in tops if top not in {*splits, *doubtful}]
@@ -221,7 +222,7 @@ def _mixed(tops: Sequence[str]) -> str | None:
 
 
 def _nested_splits(images: Sequence[str], depth: int) -> str | None:
-    """Folders named like splits below folders of splits, as archives leave them that are unpacked into folders of their name."""
+    """The problem of splits below splits, as when archives are unpacked into folders of their own name."""
     classes = sorted({str(_part(path, depth)) for path in images}) if depth else []
     found = [name for name in classes if split_of(name) or parts.is_doubtful(name)]
     if not found:
@@ -233,7 +234,7 @@ def _nested_splits(images: Sequence[str], depth: int) -> str | None:
 
 
 def _divided_alike(images: Sequence[str], divided: Sequence[str]) -> str | None:
-    """Why the folders of splits, which may lie at any depth, leave open in which split an image is."""
+    """Why the folders of splits, which may be at any depth, do not determine the split of every image; None when they do."""
     torn = [path for path in divided if len({*map(split_of, _folders(path))} - {None}) > 1]
     if torn:
         return (
@@ -250,7 +251,7 @@ def _divided_alike(images: Sequence[str], divided: Sequence[str]) -> str | None:
 
 
 def _require_several(layout: _Layout) -> None:
-    """Refuse one folder around all others: it may hold the classes, or be the only one. ``obstacle`` says so of Auto."""
+    """Refuse one folder around all others, which may contain the classes or be the only class. For Auto, ``obstacle`` says so."""
     labels = {str(_part(path, layout.depth)) for path in layout.images}
     below = sorted({groups[0] for path in layout.images if (groups := _groups(path, layout))})
     if len(labels) == 1 and below:
@@ -264,7 +265,7 @@ def _require_several(layout: _Layout) -> None:
 
 
 def _require_classes(layout: _Layout) -> None:
-    """Refuse to make classes of folders that are more likely parts of the data, unless the person has said that they are."""
+    """Refuse class folders that are more likely parts of the data, unless the spec says that they are classes."""
     labels = {_class_folder(path, layout) for path in layout.images}
     lower = layout.last or layout.number is not None
     odd = [name for name in labels if lower and (split_of(name) or parts.is_doubtful(name) or parts.says_nothing(name))]
@@ -287,7 +288,7 @@ def _require_classes(layout: _Layout) -> None:
 
 
 def _require_one_end(layout: _Layout) -> None:
-    """Images beside those in the folder of a split would lie in folders of another kind."""
+    """Refuse images outside of the splits' folders, whose folders would have other roles."""
     within = []
     for path in layout.images if layout.divided else ():
         folders = _folders(path)
@@ -305,14 +306,14 @@ def _require_one_end(layout: _Layout) -> None:
 
 
 def _require_flat(layout: _Layout) -> None:
-    """Refuse folders below the class folders that may be the classes: all but numbered ones, as of stations or hauls."""
+    """Refuse folders below the class folders that may be the classes: all but numbered ones, such as stations or hauls."""
     below: dict[str, set[str]] = defaultdict(set)
     for path in layout.images:
         if groups := _groups(path, layout):
             below[_folders(path)[layout.depth]].add(groups[0])
     deep = dict(sorted(below.items()))
     of = Counter(name for names in deep.values() for name in names)
-    # Below years, or below numbers when they are numbers themselves, numbered folders may as well be the classes.
+    # Numbered folders may still be the classes if the upper folders are years, or all of them are numbers.
     may_be_classes = all(map(parts.is_year, deep)) or all(name.isdigit() for name in (*deep, *of))
     if len(deep) < 2 or (2 * len(parts.numbered(of)) >= len(of) and not may_be_classes):
         return
@@ -333,7 +334,7 @@ def _require_flat(layout: _Layout) -> None:
 
 
 def _place(folders: Sequence[str], layout: _Layout) -> int:
-    """Where the folder of the class is."""
+    """The index of the class folder."""
     if layout.number is not None:
         return _telling(folders, layout)[layout.number - 1]
     if not layout.last:
@@ -345,16 +346,16 @@ def _place(folders: Sequence[str], layout: _Layout) -> int:
 
 
 def _telling(folders: Sequence[str], layout: _Layout) -> list[int]:
-    """Where the folders are that are neither a split's nor without meaning: the levels of a tree, from the root."""
+    """The indices of folders that are neither a split's nor meaningless: the levels of a tree, from the root."""
     split = layout.divided
     return [at for at, name in enumerate(folders) if not (parts.is_empty(name) or (split and split_of(name)))]
 
 
 def _down_to(number: int, layout: _Layout) -> _Layout:
-    """The layout of a tree of which a numbered level is the class. Images that lie above it have none, and are left out.
+    """The layout of a tree in which a numbered level is the class. Images above it have no class and are left out.
 
     Raises:
-        RefusedError: LABELS_INVALID when no image lies so deep.
+        RefusedError: LABELS_INVALID when no image is that deep.
     """
     depths = {path: len(_telling(_folders(path), layout)) for path in layout.images}
     shallow = tuple(path for path in layout.images if depths[path] < number)
@@ -388,7 +389,7 @@ def _split(path: str, layout: _Layout) -> Split | None:
 
 
 def _groups(path: str, layout: _Layout) -> list[str]:
-    """The folders that are groups, but for that of the split."""
+    """The folders that are groups, without the split's."""
     folders = _folders(path)
     place = _place(folders, layout)
     split = _split_at(folders) if layout.divided else None
@@ -397,10 +398,10 @@ def _groups(path: str, layout: _Layout) -> list[str]:
 
 
 def _grouped(layout: _Layout) -> _Layout:
-    """The layout, once it is known which folders are groups.
+    """The layout with the decision which folders are groups.
 
-    Above taxa in a tree lie higher taxa, which group nothing: only where a class lies in several folders are these stations.
-    Below a class with a number lie lower ones, unless they are called as stations are.
+    In a tree of taxa, the folders above a class are higher taxa and not groups; if a class is in several folders, those are
+    stations. Folders below a class with a number are lower taxa, unless they are named like stations.
     """
     if not layout.last and layout.number is None:
         return layout
@@ -411,7 +412,7 @@ def _grouped(layout: _Layout) -> _Layout:
 
 
 def _in_several_folders(layout: _Layout) -> list[str]:
-    """Last folders that lie in more than one: not taxa in a tree, but classes below a folder for each station."""
+    """Innermost folders that occur in more than one folder: not taxa in a tree, but classes below stations."""
     above: dict[str, set[str]] = defaultdict(set)
     upper = replace(layout, above=True, below=False)
     for path in layout.images:
@@ -420,7 +421,7 @@ def _in_several_folders(layout: _Layout) -> list[str]:
 
 
 def _folders(path: str) -> list[str]:
-    """Sources have a million images, of which each is asked several times."""
+    """The folders of an image. No pathlib: sources have a million images, and each is asked several times."""
     return path.split("/")[:-1]
 
 
@@ -429,7 +430,7 @@ def _part(path: str, depth: int) -> str | None:
     return folders[depth] if len(folders) > depth else None
 
 
-# --- what should be said
+# --- warnings
 
 
 def _warnings(

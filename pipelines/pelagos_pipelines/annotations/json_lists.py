@@ -1,8 +1,8 @@
-"""Lists in the one object of a large JSON file, in any order and a piece at a time, by the fast parser.
+"""Reads lists in the top-level object of a large JSON file, in any order and piece by piece, with the fast parser.
 
-Called in a child of the sandbox by coco_document.py. Where a list begins is guessed by its name; once all lists have been read,
-the guesses are proved: the file is an object, these are its members, and nothing but JSON is around them. A file that is laid
-out otherwise, or holds what the fast parser would round, is left to the parser that goes from token to token (UnevenError).
+Called in a child of the sandbox by coco_document.py. The start of a list is guessed by its name. After all lists were read, the
+guesses are verified: the file is an object, the lists are its members, and everything around them is JSON. A file with another
+layout, or with numbers that the fast parser would round, is left to the token parser (UnevenError).
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ from typing import Any, BinaryIO
 import orjson
 
 _PIECE = 1 << 16
-"""Bytes that are parsed at once: few enough that what they become stays in the processor's caches."""
+"""Bytes that are parsed at once: few enough for the result to stay in the processor's caches."""
 _LONGEST = 1 << 24
-"""Bytes of an entry of a list, or of another member, that is parsed as one."""
+"""Most bytes of an entry of a list, or of another member."""
 _NAME = 64
-"""Bytes of a list's name, with quotes, colon, bracket and the spaces between them."""
+"""Most bytes of a list's name with quotes, colon, bracket and spaces between them."""
 _ENDS = (1 << 10, 1 << 14)
-"""Bytes at the end of a piece in which an end of an entry is looked for."""
+"""Bytes at the end of a piece that are searched for the end of an entry."""
 _BETWEEN = re.compile(rb"\}[ \t\n\r]*,[ \t\n\r]*(?=\{)")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _BOM = b"\xef\xbb\xbf"
 _DIGITS = bytes(b"0"[0] if chr(code).isdecimal() and code < 128 else b" "[0] for code in range(256))
 _MANY_DIGITS = b"0" * 19
 _LONG = re.compile(rb"(?<![0-9.])[0-9]{19}")
-"""A whole number that 64 bits may not hold: it would be rounded, and ids be mistaken for others."""
+"""An integer that may exceed 64 bits: it would be rounded, and ids could be confused."""
 _scanned = json.JSONDecoder().raw_decode
 
 
 class UnevenError(Exception):
-    """The file is one for the other parser."""
+    """The file has to be read by the other parser."""
 
 
 class Lists:
     """The lists ``names`` of an open file."""
 
     def __init__(self, file: BinaryIO, names: Sequence[str]) -> None:
-        """Guess where they begin. Raises UnevenError when that may be in several places, or in none."""
+        """Guess where the lists begin. Raises UnevenError if there are several candidates, or none."""
         self._file = file
         self._starts = _starts(file, names)
         self._ends: dict[str, int] = {}
 
     def entries(self, name: str) -> Iterator[list[Any]]:
-        """What stands in a list, one part after the other. Raises UnevenError at the first entry that is not plain JSON."""
+        """The entries of a list, one part after the other. Raises UnevenError at the first entry that is not plain JSON."""
         window, begun, is_over = _Window(self._file, self._starts[name]), False, False
         while not is_over:
             found, is_over = window.entries(begun)
@@ -56,13 +56,13 @@ class Lists:
         self._ends[name] = window.place
 
     def prove(self) -> None:
-        """Go through the file around the lists, all of which have been read. Raises UnevenError when a guess was wrong."""
+        """Parse the file around the lists, after all were read. Raises UnevenError when a guess was wrong."""
         window, met = _Window(self._file, 0), set[object]()
         window.skip(_BOM)
         window.take("{")
         while True:
             name = window.value()
-            # For the other parser, a member "images.item" stands for one of images.
+            # The other parser would take a member "images.item" for an entry of images.
             beginning = name.partition(".")[0] if isinstance(name, str) else None
             if beginning is None or name in met or (name != beginning and beginning in self._starts):
                 raise UnevenError
@@ -83,7 +83,7 @@ class Lists:
 
 
 def _starts(file: BinaryIO, names: Sequence[str]) -> dict[str, int]:
-    """Where in the file there is the name of a list, and a list."""
+    """The positions in the file of the lists' names that are followed by a list."""
     found: dict[str, int] = {}
     wanted = {name: (f'"{name}"'.encode(), re.compile(rf'"{name}"[ \t\n\r]*:[ \t\n\r]*\['.encode())) for name in names}
     file.seek(0)
@@ -105,9 +105,9 @@ def _starts(file: BinaryIO, names: Sequence[str]) -> dict[str, int]:
 
 
 class _Window:
-    """A part of a file, which moves on as it is read; ``place`` is how far that is.
+    """A sliding window of a file; ``place`` is its position.
 
-    What is no text in JSON is ASCII, so that the end of a value is found with each byte taken for a character.
+    JSON outside of strings is ASCII, so the end of a value can be found with bytes decoded as Latin-1.
     """
 
     def __init__(self, file: BinaryIO, place: int) -> None:
@@ -122,7 +122,7 @@ class _Window:
         self._start, self._at, self._content = place, 0, b""
 
     def entries(self, begun: bool) -> tuple[list[Any], bool]:
-        """The next entries of the list that one is in, and whether they are its last. ``begun``: a comma was before them."""
+        """The next entries of the current list, and whether they are its last. ``begun``: earlier entries precede them."""
         for size in _sizes():
             is_all = self._fill(size)
             for length in _ENDS:
@@ -136,9 +136,10 @@ class _Window:
         raise UnevenError
 
     def _up_to_the_last(self, start: int) -> list[Any]:
-        """All entries before the last place after ``start`` where one seems to end; none when it does not.
+        """All entries before the last place after ``start`` where one seems to end; none without such a place.
 
-        What is a list once it is closed there is made of whole entries: the file cannot be read in another way up to there.
+        If the text up to there is a valid list once it is closed, it consists of whole entries: there is no other way to parse
+        it.
         """
         last = None
         for last in _BETWEEN.finditer(self._content, start):  # noqa: B007 - the last one is wanted
@@ -152,7 +153,7 @@ class _Window:
         return found
 
     def _one_by_one(self, begun: bool) -> tuple[list[Any], bool]:
-        """The entries that are in the window as a whole, each looked at, and whether the list ends behind them."""
+        """The complete entries in the window, parsed one by one, and whether the list ends after them."""
         text = self._content[self._at :].decode("latin-1")
         at, end, is_over = _beyond_space(text, 0), 0, False
         if text.startswith("]", at) and not begun:
@@ -173,7 +174,7 @@ class _Window:
         return found, is_over
 
     def value(self) -> Any:
-        """The value, or the name of a member, that stands here."""
+        """The value or member name at the current position."""
         for size in _sizes():
             is_all = self._fill(size)
             text = self._content[self._at :].decode("latin-1")
@@ -181,7 +182,7 @@ class _Window:
                 found, end = _scanned(text, _beyond_space(text, 0))
             except (ValueError, RecursionError):
                 end = len(text)
-            if end < len(text):  # a number may go on beyond the window
+            if end < len(text):  # a number may continue beyond the window
                 if _loaded(self._content[self._at : self._at + end]) is None:
                     break
                 self._at += end
@@ -196,7 +197,7 @@ class _Window:
             self._at = len(beginning)
 
     def goes_on_with(self, sign: str) -> bool:
-        """Whether it does, spaces apart; then one is behind it."""
+        """Whether the next character after spaces is ``sign``, which is then consumed."""
         self._fill(_PIECE // 4)
         text = self._content[self._at : self._at + _PIECE // 4].decode("latin-1")
         at = _beyond_space(text, 0)
@@ -213,7 +214,7 @@ class _Window:
         return self._fill(_PIECE) and not self._content[self._at :].strip(b" \t\n\r")
 
     def _fill(self, size: int) -> bool:
-        """Have so many bytes in the window; whether the file has no more."""
+        """Fill the window to ``size`` bytes; returns whether the end of the file is in it."""
         left = len(self._content) - self._at
         if left >= size:
             return False
@@ -232,12 +233,12 @@ def _sizes() -> Iterator[int]:
 
 def _beyond_space(text: str, at: int) -> int:
     found = _SPACE.match(text, at)
-    assert found is not None  # it needs no space to match
+    assert found is not None  # the pattern also matches without spaces
     return found.end()
 
 
 def _loaded(entries: bytes) -> list[Any] | None:
-    """The entries; None when they are none, or have numbers that are rounded."""
+    """The parsed entries; None when they are invalid, or have numbers that would be rounded."""
     if _MANY_DIGITS in entries.translate(_DIGITS) and _LONG.search(entries):
         return None
     try:

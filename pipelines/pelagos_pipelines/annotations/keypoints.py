@@ -1,6 +1,6 @@
-"""Whether rows of a label file that could be outlines are a box with key points: data.yaml should say so, and often does not.
+"""Detects whether rows of YOLO labels are boxes with key points instead of outlines, as data.yaml often does not say so.
 
-The children that read rows (yolo_document) look at each; the format yolo judges by all of them.
+The children that read rows (yolo_document) classify each; the format yolo decides by all of them.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ Point: TypeAlias = tuple[float, float]
 ROUNDING = 0.01
 _COLUMNS = 5
 _FEW_COLUMNS = 9
-"""Up to so many, of outlines with 4 corners, the second corner may lie as far from the others as these lie apart."""
+"""Up to this number of columns, for outlines with 4 corners, the second corner may be as far from the others as these are
+apart."""
 _MARGIN = 0.25
-"""Of the extent of the other points: how far from them the second point of an outline may lie."""
+"""Largest distance of an outline's second point from the other points, relative to their extent."""
 _MOST = 0.8
-"""Of the rows: some key points lie out of their box, where a person dragged it."""
+"""Share of rows that must fit; some key points are outside of boxes that a person moved."""
 _HALF = 0.5
 _TELLING = 3
-"""Rows; fewer may lie so by chance."""
+"""Least number of rows, as fewer could fit by chance."""
 
 
 @dataclass
 class Likeness:
-    """How many rows are like a box with key points.
+    """Counts of rows that look like a box with key points.
 
-    ``fitting``: the first four numbers are a box in the image, and the others points in that box. ``visible``: these have a third
-    number each, 0, 1 or 2. ``apart``: the second pair of numbers lies too far from the others to be a corner of their outline.
+    ``fitting``: the first four numbers are a box in the image, and the others points in that box. ``visible``: the points have a
+    third number, 0, 1 or 2. ``apart``: the second pair of numbers is too far from the others to be a corner of their outline.
     """
 
     fitting: int = 0
@@ -37,29 +38,29 @@ class Likeness:
     apart: int = 0
 
     def __add__(self, other: Likeness) -> Likeness:
-        """Of both."""
+        """The sums of both."""
         return Likeness(self.fitting + other.fitting, self.visible + other.visible, self.apart + other.apart)
 
     def is_certain(self, rows: int, columns: int) -> bool:
-        """Whether they are no outlines; all rows have as many ``columns``."""
+        """Whether the rows cannot be outlines; all of them have ``columns`` columns."""
         if self.visible >= _MOST * rows:
             return True
         return rows >= _TELLING and columns >= _FEW_COLUMNS and self.apart >= _HALF * rows
 
     def is_possible(self, rows: int) -> bool:
-        """Whether they may be none."""
+        """Whether the rows may not be outlines."""
         return rows >= _TELLING and self.fitting >= _MOST * rows
 
 
 def shapes(columns: int) -> list[str]:
-    """The values of kpt_shape with which rows have so many columns, or one more: of how sure the box is."""
+    """The values of kpt_shape that give this number of columns, with or without a column for the box's confidence."""
     numbers = columns - _COLUMNS
     found = [f"[{(numbers - more) // per}, {per}]" for more in (0, 1) for per in (3, 2) if (numbers - more) % per == 0]
     return found[:2]
 
 
 def likeness(row: Sequence[float]) -> Likeness:
-    """That of one row, without its class. The outline of a small object can lie in such a "box", but goes on near its points."""
+    """The likeness of one row without its class. A small object's outline can be within such a "box" too, but stays coherent."""
     x, y, width, height = row[:4]
     spans = ((x - width / 2, x + width / 2), (y - height / 2, y + height / 2))
     if not all(first >= -ROUNDING and last <= 1 + ROUNDING for first, last in spans):
@@ -73,9 +74,9 @@ def likeness(row: Sequence[float]) -> Likeness:
 
 
 def _readings(numbers: Sequence[float]) -> Iterator[tuple[list[Point], bool]]:
-    """The points, when each has two numbers, and when it has three: whether it is to be seen, or how sure that is.
+    """The points read with two numbers each, and with three, where the third is visibility or confidence.
 
-    With those of three, whether all say the former. After them may stand how sure the box is.
+    For three, also whether all third numbers are visibilities. The box's confidence may follow the points.
     """
     yield _points(numbers[::2], numbers[1::2]), False
     count, more = divmod(len(numbers), 3)
@@ -86,7 +87,7 @@ def _readings(numbers: Sequence[float]) -> Iterator[tuple[list[Point], bool]]:
 
 
 def _points(xs: Sequence[float], ys: Sequence[float]) -> list[Point]:
-    """Those in the image: others stand at 0, 0."""
+    """The points in the image, without those at 0, 0, which mark missing ones."""
     return [point for point in zip(xs, ys, strict=True) if point != (0, 0)]
 
 
@@ -99,7 +100,7 @@ def _lie_in(points: Sequence[Point], spans: Sequence[Point]) -> bool:
 
 
 def _lies_apart(corner: Point, others: Sequence[Point], numbers: int) -> bool:
-    """Whether ``corner`` is none of the outline that ``others`` are the corners of."""
+    """Whether ``corner`` cannot be a corner of the outline through ``others``."""
     ends = [(min(along), max(along)) for along in zip(*others, strict=True)]
     extent = max(last - first for first, last in ends)
     margin = ROUNDING + extent * (1 if numbers < _FEW_COLUMNS else _MARGIN)

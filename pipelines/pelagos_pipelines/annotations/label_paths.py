@@ -1,6 +1,6 @@
-"""Classes that have one name and stand in several places of a tree, such as ``sp. 1`` of two genera: told apart by what is above.
+"""Distinguishes classes with the same name in a label tree, such as ``sp. 1`` of two genera, by the labels above them.
 
-Tools with trees of labels show a label by its last name alone. Called by drawn.
+Tools with label trees only show the last name of a label. Called by drawn.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ SEPARATOR = ">"
 
 
 def names(paths: Mapping[str, Set[str]]) -> dict[tuple[str, str], str]:
-    """The names of those that share theirs, by the name and the whole path: as much of the path's end as tells them apart."""
+    """New names for labels that share one, by name and whole path: as much of the path's end as makes them distinct."""
     found: dict[tuple[str, str], str] = {}
     for name, places in paths.items():
         if len(places) < 2:

@@ -1,6 +1,6 @@
-"""Pictures whose pixels say what an image shows: which pixels have which number. Called in a child of the sandbox.
+"""Reads pictures whose pixels are labels. Called in a child of the sandbox.
 
-The number of a pixel is its place in the palette, its grey, or of red, green and blue: red + 256 green + 65536 blue.
+The number of a pixel is its palette index, its grey level, or, in colour pictures, red + 256 green + 65536 blue.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
-# Here, and not where they are used: what is loaded before a child begins does not count as its memory.
+# Imported here and not where they are used: what is loaded before a child is forked does not count against its memory limit.
 import numpy as np
 import orjson
 from PIL import Image
@@ -19,16 +19,16 @@ from pelagos_pipelines.annotations.untrusted_input import invalid
 from pelagos_pipelines.sandbox import Answer
 
 _STRIP = 256
-"""Rows that are looked at together."""
+"""Rows that are processed together."""
 MOST_OBJECTS = 2000
-"""Of one picture: each of them takes a look at all pixels."""
+"""Most objects of one picture, since each takes a pass over pixels."""
 
 
 def pixels(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
-    """The masks of the ``numbers`` that are asked for, as JSON in raw: None for one without a pixel.
+    """The masks of the requested ``numbers``, as JSON in raw: None for one without a pixel.
 
-    The document has the size, and how many pixels have a number that is not 0 and that nobody asked for. ``coloured``: a picture
-    without red, green and blue is refused, since its numbers would be others.
+    The document has the size, and the count of pixels whose number is neither 0 nor requested. ``coloured``: a picture without
+    red, green and blue is refused, since its numbers would mean something else.
     """
     with drawings.refusals():
         found = _numbers(arguments["where"], io.BytesIO(file.read()), coloured=arguments["coloured"])
@@ -42,12 +42,12 @@ def pixels(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
 
 
 def objects(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
-    """What a picture of classes shows, as JSON in raw: the number of a class and the coordinates of a mask, for each mask.
+    """The content of a picture of classes, as JSON in raw: the number of a class and the coordinates of a mask, for each mask.
 
-    ``lengths``: of that picture, and of one of objects that follows it, or 0; with it each object has a mask, of its class. Its
-    pixels have the colours of a palette where ``colours`` is set. The document has the size, how many pixels of the first one
-    have a number that is not among ``numbers``, and how many objects have pixels of several classes, or of none. Objects are told
-    apart by their numbers; ``ignored`` are numbers of pixels that belong to none.
+    ``lengths``: the bytes of that picture, and of a following picture of objects, or 0. With the latter, each object has a mask
+    of its class. Its pixels are palette colours where ``colours`` is set. The document has the size, the count of pixels of the
+    first picture whose number is not in ``numbers``, and the count of objects with pixels of several classes or of none. Objects
+    are distinguished by their numbers; pixels with ``ignored`` numbers belong to none.
     """
     with drawings.refusals():
         where, lengths = arguments["where"], arguments["lengths"]
@@ -78,12 +78,12 @@ def objects(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
 
 
 def _strips(numbers: Any) -> Iterator[Any]:
-    """A whole picture would be copied, to be sorted for one."""
+    """The picture in strips, because operations such as sorting would copy it as a whole."""
     return (numbers[top : top + _STRIP] for top in range(0, len(numbers), _STRIP))
 
 
 def _objects(where: str, numbers: Any, ignored: Any) -> dict[int, tuple[int, int]]:
-    """The rows, about, between which each object lies, by its number."""
+    """The approximate first and last row of each object, by its number."""
     left = {0, *ignored.tolist()}
     found: dict[int, tuple[int, int]] = {}
     for index, strip in enumerate(_strips(numbers)):
@@ -96,7 +96,7 @@ def _objects(where: str, numbers: Any, ignored: Any) -> dict[int, tuple[int, int
 
 
 def _numbers(where: str, file: BinaryIO, *, colours: bool = False, coloured: bool = False) -> Any:
-    """The number of each pixel: uint32, [height, width]; of a palette its place there, or with ``colours`` its colour."""
+    """The number of each pixel: uint32, [height, width]; for a palette its index, or with ``colours`` its colour."""
     try:
         with Image.open(file, formats=["PNG"]) as opened:
             if opened.width * opened.height > masks.MAX_PIXELS // 4:

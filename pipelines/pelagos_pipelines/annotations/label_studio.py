@@ -1,6 +1,6 @@
-"""Label Studio: its JSON export, a list of tasks with data, annotations and predictions, or a file for each task.
+"""Label Studio: its JSON export, a list of tasks with data, annotations and predictions, or one file per task.
 
-Source: labelstud.io, "Label Studio JSON format of annotated tasks". JSON-MIN, CSV and TSV leave out what is needed.
+Source: labelstud.io, "Label Studio JSON format of annotated tasks". JSON-MIN, CSV and TSV lack necessary information.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def _files(tree: SourceFiles) -> list[str]:
 
 
 def recognises(tree: SourceFiles) -> bool:
-    """Whether there are JSON files of it."""
+    """Whether there are JSON files of Label Studio."""
     return bool(tree.images) and TOOL.recognised(tree, _files(tree))
 
 

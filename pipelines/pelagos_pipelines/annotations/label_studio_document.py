@@ -1,7 +1,7 @@
-"""What a JSON export of Label Studio says: tasks, each with an image and what people drew on it.
+"""Parses a JSON export of Label Studio: tasks, each with an image and people's annotations.
 
-Called in a child of the sandbox, by reading.drawings. Places are percents of the image's sides, from 0 to 100; a rectangle is
-turned about its upper left corner, which stands at x and y, an ellipse about its centre; angles are degrees, clockwise.
+Called in a child of the sandbox, by reading.drawings. Coordinates are percentages of the image's sides. A rectangle is turned
+about its upper left corner, which is at x and y, an ellipse about its centre; angles are degrees, clockwise.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from pelagos_pipelines.annotations.untrusted_input import invalid
 
 _Object = Mapping[str, Any]
 _MIN = frozenset({"annotation_id", "annotator", "lead_time"})
-"""What an entry of JSON-MIN has, beside its answers."""
+"""Members of an entry in JSON-MIN, beside its answers."""
 _WHOLE = 100.0
 _DOUBTED = 3
-"""So many regions do not all lie in one corner by chance."""
+"""Least number of regions that cannot all be in one corner by chance."""
 
 
 def _read(found: Drawings, file: BinaryIO) -> None:
@@ -47,7 +47,7 @@ def _read(found: Drawings, file: BinaryIO) -> None:
 
 
 def _is_one(file: BinaryIO) -> bool:
-    """Whether its first entry is a task, be it one of JSON-MIN, which is refused with a word."""
+    """Whether its first entry is a task, possibly of JSON-MIN, which is refused with a message later."""
     first = drawings.first_entry(file)
     return _is_task(first) or _is_min(first)
 
@@ -61,13 +61,13 @@ def _is_min(entry: object) -> bool:
 
 
 def _submitted(task: _Object) -> list[Any] | None:
-    """The annotations of a task; older servers called them completions."""
+    """The annotations of a task, which older servers call completions."""
     found = task.get("annotations", task.get("completions"))
     return found if isinstance(found, list) else None
 
 
 def _goes_far(image: Drawn) -> bool:
-    """Whether a shape of it has a place, or a length, of more than a hundredth of the image."""
+    """Whether a shape has a coordinate or length of more than a hundredth of the image."""
     near = max(image.width or 0, image.height or 0) / _WHOLE
     return any(shape.kind is Kind.MASK or any(one > near for one in shape.coordinates[:4]) for shape in image.shapes)
 
@@ -82,14 +82,14 @@ def _require_tasks(found: Drawings, entry: object) -> None:
 
 
 class _Task:
-    """One task: its image, or the images of its list, and the one annotation of it that counts."""
+    """A task: its image or images, and the one of its annotations that counts."""
 
     def __init__(self, found: Drawings, task: _Object, place: str) -> None:
         self._found, self._task, self._place = found, task, place
         self._annotator: str | None = None
 
     def read(self) -> Sequence[Drawn]:
-        """Add the images and their shapes."""
+        """Add the images with their shapes."""
         counted = self._found.counted
         counted["predictions"] += _length(self._task.get("predictions"))
         counted["drafts"] += _length(self._task.get("drafts"))
@@ -117,9 +117,9 @@ class _Task:
         return images
 
     def _suggested(self, images: Sequence[Drawn], chosen: _Object) -> None:
-        """Note what a model of ours had suggested before a person went through it; what is wrong with that hurts nobody.
+        """Record the suggestions of our model that a person reviewed; faults in them are ignored.
 
-        Plain exports have the ids of predictions alone, and in annotations that were made in the page what was shown there.
+        Plain exports only have the ids of predictions; annotations made in the page contain the prediction that was shown.
         """
         listed = self._task.get("predictions")
         known = [*(listed if isinstance(listed, list) else ()), chosen.get("prediction")]
@@ -136,7 +136,7 @@ class _Task:
         self._found.entries += apart.entries
 
     def _chosen(self) -> _Object | None:
-        """The ground truth, or the newest; None when nobody submitted one."""
+        """The annotation marked as ground truth, or the newest; None when nobody submitted one."""
         submitted = [each for each in _submitted(self._task) or () if isinstance(each, dict)]
         kept = [each for each in submitted if each.get("was_cancelled") is not True]
         self._found.counted["cancelled"] += len(submitted) - len(kept)
@@ -180,7 +180,7 @@ class _Task:
         ]
 
     def _region(self, image: Drawn, parts: Sequence[tuple[int, _Object]]) -> None:
-        """What has one id: what was drawn, and what was answered about it."""
+        """Add the region with one id: its shape, and the answers about it."""
         drawn = [(number, part) for number, part in parts if _word(part.get("type")) in _MAKERS]
         rest = [part for _, part in parts if _word(part.get("type")) not in _MAKERS]
         if not drawn:
@@ -195,7 +195,7 @@ class _Task:
                 self._found.shape(image, place, label, functools.partial(_shape, part, size, extras))
 
     def _whole(self, image: Drawn, part: _Object) -> None:
-        """What was answered about the whole image."""
+        """Add an answer about the whole image."""
         value = part.get("value")
         kind = _word(part.get("type"))
         if kind not in _CLASSES or not isinstance(value, dict):
@@ -215,25 +215,25 @@ class _Task:
 
 
 def _rank(annotation: _Object) -> tuple[bool, str, str, int]:
-    """Ground truth first, then the newest; times are written so that text sorts as they do."""
+    """Sort key: ground truth first, then the newest; the text of times sorts like the times."""
     key = annotation.get("id")
     updated, created = (_word(annotation.get(name)) for name in ("updated_at", "created_at"))
     return annotation.get("ground_truth") is True, updated or created, created, key if type(key) is int else 0
 
 
 def _page(result: _Object) -> int:
-    """Which image of the task's list it is of; -1 for none."""
+    """The index of the image in the task's list; -1 for an invalid one."""
     page = result.get("item_index", 0)
     return page if type(page) is int else -1
 
 
 def _word(value: object) -> str:
-    """A text or a number; nothing for what is neither."""
+    """A text or number as text; empty for anything else."""
     return str(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else ""
 
 
 def _labels(part: _Object, rest: Sequence[_Object]) -> list[object]:
-    """The classes of a region: its own, or those that a control beside it gave it. One that nobody named is None."""
+    """The classes of a region: its own, or those from another control for the region; None for one without a class."""
     kind = str(part["type"])
     value = part.get("value")
     own = value.get(kind) if isinstance(value, dict) else None
@@ -253,7 +253,7 @@ def _has_value(part: _Object) -> bool:
 
 
 def _answers(part: _Object, rest: Sequence[_Object]) -> dict[str, str]:
-    """What was answered about a region, by the name of the control, and where the region is from, if not drawn by hand."""
+    """The answers about a region by the name of the control, and the region's origin if it was not drawn by hand."""
     found: dict[str, str] = {}
     meta = part.get("meta")
     if isinstance(meta, dict) and isinstance(meta.get("text"), list):
@@ -275,7 +275,7 @@ def _in_words(answer: object) -> str:
 
 
 def _chosen_classes(chosen: object) -> Iterator[tuple[object, str]]:
-    """The classes of a whole image; of a taxonomy the last level, and the whole path."""
+    """The classes of a whole image, each with its path: for a taxonomy the last level, and the whole path."""
     for each in chosen if isinstance(chosen, list) else [chosen]:
         if isinstance(each, list) and each:
             yield each[-1], "/".join(map(_word, each))
@@ -284,7 +284,7 @@ def _chosen_classes(chosen: object) -> Iterator[tuple[object, str]]:
 
 
 def _person(who: object) -> str | None:
-    """The e-mail address of who submitted it, or the number."""
+    """The email address or id of the person who submitted it."""
     if isinstance(who, dict):
         who = who.get("email") or who.get("id")
     return _word(who) or None
@@ -300,7 +300,7 @@ def _length(found: object) -> int:
 
 
 _CLASSES = frozenset({"choices", "taxonomy"})
-"""What says what a whole image shows."""
+"""Controls that give the class of a whole image."""
 _ANSWERS: Mapping[str, str] = {
     "choices": "choices",
     "taxonomy": "taxonomy",
@@ -335,7 +335,7 @@ def _rectangle(label: str, value: _Object, size: tuple[int, int], extras: dict[s
     angle = _number(value.get("rotation") or 0)
     if angle % 360 == 0:
         return shapes.rectangle(label, x, y, width, height, angle, **extras)
-    # About the corner here, about the centre in shapes.
+    # Turned about the corner in Label Studio, about the centre in shapes.
     cosine, sine = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     left = x + (width * cosine - height * sine - width) / 2
     top = y + (width * sine + height * cosine - height) / 2

@@ -1,7 +1,7 @@
-"""A version as a project of Label Studio: tasks.json, images/, and config.xml, the labelling configuration.
+"""Writes a version as a Label Studio project: tasks.json, images/, and config.xml, the labelling configuration.
 
-To import it, make a project with the code of config.xml, add the folder as local storage (``LOCAL_FILES_DOCUMENT_ROOT`` is the
-folder that holds ``images/``), and upload tasks.json. Polygons that have holes, or several pieces, become pixels of a brush.
+To import it, create a project with the code of config.xml, add the folder as local storage (``LOCAL_FILES_DOCUMENT_ROOT`` is the
+folder that contains ``images/``), and upload tasks.json. Polygons with holes or several pieces become brush masks.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _CONTROLS: Mapping[str, str] = {
     "brushlabels": "BrushLabels",
 }
 _OFFERED = ("rectanglelabels", "polygonlabels", "brushlabels")
-"""In every project of shapes; others where there are such: beside KeyPointLabels, exports to COCO have one class for all."""
+"""Controls in every project of shapes. Others are only added if needed: with KeyPointLabels, COCO exports give all one class."""
 _POINT = 0.5
-"""Percents of the width: how large a key point is shown."""
+"""Displayed size of a key point, in percent of the width."""
 _OWN = frozenset({"origin", "meta"})
-"""Attributes that are no answers."""
+"""Attributes that are not answers."""
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Altered:
-    """``tasks.json``, ``images/`` and ``config.xml``."""
+    """Write ``tasks.json``, ``images/`` and ``config.xml``."""
     names, altered, answers = linking.numbered(collection.images), Altered(), dict[str, None]()
     kinds = {"choices"} if collection.task is Task.CLASSIFICATION else {*_OFFERED}
     (target / "images").mkdir(parents=True)
@@ -62,14 +62,14 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> Al
 
 
 def configuration(classes: Sequence[str], answers: Iterable[str], kinds: Set[str]) -> Iterator[str]:
-    """The labelling configuration in which these classes are drawn, or chosen for the whole image, by the ``kinds`` of results.
+    """The labelling configuration for these classes, with a control for each of the ``kinds`` of results.
 
-    ``answers`` are names of attributes, which people write as text beside a region.
+    ``answers`` are names of attributes, which people enter as text beside a region.
     """
     yield f'<View>\n  <Image name="{IMAGE}" value="${IMAGE}"/>\n'
     for kind, control in ((kind, control) for kind, control in _CONTROLS.items() if kind in kinds):
         yield f'  <{control} name="{kind}" toName="{IMAGE}">\n'
-        # By the number, Label Studio's own converter orders key points.
+        # Label Studio's own converter orders key points by this number.
         yield from (
             f'    <Label value={_quoted(name)} model_index="{number}"/>\n' for number, name in enumerate(classes)
         )
@@ -115,7 +115,7 @@ _Held = tuple[str, dict[str, Any], list[str]]
 
 
 def _held(shape: Shape, image: ImageRecord, altered: Altered) -> _Held | None:
-    """The kind of a region, its value and its class; None for what there is no region for, which is counted."""
+    """The kind, value and class of a region; None for a shape without an equivalent region, which is counted."""
     if shape.kind is Kind.TAG:
         return "choices", {}, [shape.label]
     if not image.width or not image.height:
@@ -179,7 +179,7 @@ def _brush(shape: Shape, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def _percents(pixels: Mapping[str, float], size: tuple[int, int]) -> dict[str, float]:
-    """Places and lengths across and down, in turn."""
+    """Convert pixels to percentages; horizontal and vertical values alternate."""
     return {name: 100 * one / size[number % 2] for number, (name, one) in enumerate(pixels.items())}
 
 

@@ -1,7 +1,7 @@
-"""Labelbox: the NDJSON of an export, a line for each data row, and the images.
+"""Labelbox: the NDJSON of an export, one line per data row, and the images.
 
-Source: labelbox 7.17.0, ``export_task.py`` and its documentation of exports; masks stand behind URLs that need a key. Nothing is
-fetched here: a mask is read where it lies beside the file, as ``masks/<feature_id>.png``.
+Source: labelbox 7.17.0, ``export_task.py`` and its documentation of exports. Masks are at URLs that need a key; nothing is
+fetched here: a mask is read from ``masks/<feature_id>.png`` beside the file if that exists.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def _masks(tree: SourceFiles) -> list[str]:
 
 
 def recognises(tree: SourceFiles) -> bool:
-    """Whether there are files of it."""
+    """Whether there are files of Labelbox."""
     return bool(tree.images) and TOOL.recognised(tree, _files(tree))
 
 
 def _fill(tree: SourceFiles, path: str, drawings: Drawings, faults: Faults) -> None:
-    """Draw the masks of objects."""
+    """Add the masks of objects to the drawings."""
     for image in drawings.images:
         if image.picture is not None:
             with faults.noting():

@@ -1,6 +1,6 @@
-"""What the NDJSON of an export of Labelbox says, line by line. Called in a child of the sandbox, by reading.drawings.
+"""Parses the NDJSON of a Labelbox export line by line. Called in a child of the sandbox, by reading.drawings.
 
-Coordinates are pixels of the image as Labelbox shows it, which is upright.
+Coordinates are pixels of the upright image.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.annotations.untrusted_input import class_name, invalid
 
 MASKS = "masks"
-"""The folder beside the file in which masks are looked for."""
+"""The folder with masks, beside the file."""
 MAX_LINE = 16 * 2**20
-"""Bytes of a data row."""
+"""Most bytes of a data row."""
 _MOST_NESTED = 20
-"""Questions within answers."""
+"""Most nested questions within answers."""
 _IDENTITY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _Object = Mapping[str, Any]
 
@@ -65,13 +65,13 @@ def _is_one(file: BinaryIO) -> bool:
 
 
 class _Row:
-    """A data row: an image, and the one label of one project that counts."""
+    """A data row: an image and its only label of a project."""
 
     def __init__(self, found: Drawings, entry: _Object, place: str) -> None:
         self._found, self._entry, self._place = found, entry, place
 
     def read(self) -> None:
-        """Add the image and its shapes."""
+        """Add the image with its shapes."""
         media = _mapping(self._entry.get("media_attributes"))
         kind = media.get("mime_type")
         if isinstance(kind, str) and not kind.startswith("image/"):
@@ -97,7 +97,7 @@ class _Row:
                 self._found.shape(image, place, answer, make)
 
     def _label(self) -> _Object | None:
-        """The only one. RefusedError when there are several, of which nobody can say which is meant."""
+        """The only label; None without one. Raises RefusedError when there are several, which would be ambiguous."""
         labelled = {
             project: labels
             for project, entry in self._entry["projects"].items()
@@ -136,7 +136,7 @@ class _Row:
         self._found.shape(image, place, entry.get("name"), functools.partial(_shape, entry, told))
 
     def _answers(self, entry: _Object, place: str, depth: int = 0) -> Iterator[tuple[str, str]]:
-        """The question and each answer that was chosen, and those of questions that an answer leads to."""
+        """Each question with each chosen answer, including nested questions of answers."""
         if depth > _MOST_NESTED:
             raise invalid(f"{self._found.where}: {place} has more than {_MOST_NESTED} questions within each other")
         question = entry.get("name")
@@ -151,7 +151,7 @@ class _Row:
 
 
 def _names(row: _Object) -> Sequence[object]:
-    """Those by which people know the image, then the end of its URL."""
+    """The image's names given by people, then the end of its URL."""
     place = row.get("row_data")
     found = [row.get("external_id"), row.get("global_key")]
     if isinstance(place, str):

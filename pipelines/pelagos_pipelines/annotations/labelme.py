@@ -16,7 +16,7 @@ def _files(tree: SourceFiles) -> list[str]:
 
 
 def recognises(tree: SourceFiles) -> bool:
-    """Whether there are JSON files of it."""
+    """Whether there are JSON files of LabelMe."""
     return bool(tree.images) and TOOL.recognised(tree, _files(tree))
 
 

@@ -1,6 +1,6 @@
-"""What a file of LabelMe says: one image, its shapes, and flags that are said of the whole image.
+"""Parses a file of LabelMe: one image, its shapes, and flags of the whole image.
 
-Called in a child of the sandbox, by reading.drawings. Coordinates are pixels of the image as LabelMe shows it, which is upright.
+Called in a child of the sandbox, by reading.drawings. Coordinates are pixels of the upright image.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pelagos_pipelines.annotations.untrusted_input import invalid
 
 
 def _read(found: Drawings, file: BinaryIO) -> None:
-    """One file; RefusedError for one of another kind."""
+    """Read one file. Raises OtherKindError for a file of another kind."""
     content = drawings.json_of(found, file)
     if not _is_labelme(content):
         raise OtherKindError
@@ -46,7 +46,7 @@ def _is_one(file: BinaryIO) -> bool:
 
 
 def _beside(where: str, content: Mapping[str, Any]) -> str:
-    """The image of the file's own name, if the path is of another machine."""
+    """The image with the annotation file's own name, for paths of another machine."""
     named = content.get("imagePath")
     kind = named.rpartition(".")[2] if isinstance(named, str) and "." in named else "jpg"
     return f"{where.rpartition('/')[2].removesuffix('.json')}.{kind}"
@@ -62,7 +62,7 @@ def _shape(entry: Mapping[str, Any], label: str) -> Shape:
 
 
 def _attributes(entry: Mapping[str, Any]) -> dict[str, str]:
-    """The flags that are set, the group and the description."""
+    """The set flags, the group and the description."""
     flags = entry.get("flags") or {}
     found = {str(name): "true" for name, is_set in flags.items() if is_set is True}
     if entry.get("group_id") is not None:
@@ -102,7 +102,7 @@ def _point(label: str, flat: Sequence[float], _: object, rest: Mapping[str, Any]
 
 
 def _points(label: str, flat: Sequence[float], entry: Mapping[str, Any], rest: Mapping[str, Any]) -> Shape:
-    """Several points; point_labels of 0 are outside of the object, for tools that cut it out."""
+    """Several points; those with point_labels 0 are outside of the object, as hints for segmentation tools."""
     if len(flat) == 2:
         return _point(label, flat, entry, rest)
     seen = [value for x, y in zip(flat[::2], flat[1::2], strict=True) for value in (x, y, 2.0)]
@@ -110,7 +110,7 @@ def _points(label: str, flat: Sequence[float], entry: Mapping[str, Any], rest: M
 
 
 def _mask(label: str, flat: Sequence[float], entry: Mapping[str, Any], rest: Mapping[str, Any]) -> Shape:
-    """A picture of the inside of the box, whose first corner is the first point."""
+    """The mask from a picture of the box whose first corner is the first point."""
     left, top, *_ = flat
     return masks.of_picture(label, masks.from_base64(entry.get("mask")), (int(left), int(top)), **rest)
 

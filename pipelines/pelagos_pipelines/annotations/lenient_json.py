@@ -1,4 +1,4 @@
-"""JSON as some tools write it, read as JSON that a parser can hold. Called in children of the sandbox; it knows no format."""
+"""Translates the JSON variants of some tools to JSON that the parser accepts. Called in children of the sandbox."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import BinaryIO, Protocol
 
 PIECE = 1 << 18
 TOO_LONG = "parse error: integer overflow"
-"""What the parser says of a whole number that 64 bits cannot hold."""
+"""The parser's message for an integer that exceeds 64 bits."""
 _BOM = b"\xef\xbb\xbf"
 _MOST_DIGITS = 999
 
 
 class Source(Protocol):
-    """What a parser reads from."""
+    """A readable source for a parser."""
 
     def read(self, size: int = -1, /) -> bytes:
         """About as much as asked for; nothing at the end alone."""
 
 
 class _Translated:
-    """JSON as some tools write it, read as JSON that the parser can hold.
+    """A source that translates while it is read.
 
-    ``NaN`` and ``Infinity``, which JSON does not have, become ``null``: where a number is needed, that is none, and refused in
-    its place. Whole numbers of more than 18 digits become text, which an id may be.
+    ``NaN`` and ``Infinity``, which JSON lacks, become ``null``, which is refused with its place where a number is needed.
+    Integers of more than 18 digits become text, which is valid for ids.
     """
 
     _OUTSIDE = re.compile(rb'-?Infinity|NaN|(?P<mark>")|(?<![-+.0-9A-Za-z])(?P<long>-?[1-9][0-9]{18,})(?![.0-9eE])')
@@ -52,7 +52,7 @@ class _Translated:
                 inside = self._INSIDE.match(content, place)
                 assert inside is not None
                 end = inside.end()
-                if end == len(content) or content[end : end + 1] == b"\\":  # the text goes on in the next piece
+                if end == len(content) or content[end : end + 1] == b"\\":  # the string continues in the next piece
                     parts.append(content[place:end])
                     place = end
                     break
@@ -69,7 +69,7 @@ class _Translated:
             parts.append(content[place : word.start()])
             if word["long"] and len(word["long"]) > _MOST_DIGITS:
                 raise ValueError(TOO_LONG)
-            if word["long"] and word.end() == len(content) and not last:  # it may go on in the next piece
+            if word["long"] and word.end() == len(content) and not last:  # it may continue in the next piece
                 place = word.start()
                 break
             self._in_text = word["mark"] is not None
@@ -80,7 +80,7 @@ class _Translated:
 
 
 def has_words(file: BinaryIO) -> bool:
-    """Whether NaN or Infinity stands anywhere, be it in a text."""
+    """Whether NaN or Infinity occurs anywhere, even in a string."""
     file.seek(0)
     before = b""
     while piece := file.read(PIECE):
@@ -91,7 +91,7 @@ def has_words(file: BinaryIO) -> bool:
 
 
 def opened(file: BinaryIO, translated: bool) -> Source:
-    """A JSON file from its beginning, without a mark of byte order."""
+    """A JSON file from its start, without a byte order mark."""
     file.seek(0)
     if file.read(len(_BOM)) != _BOM:
         file.seek(0)

@@ -1,4 +1,4 @@
-"""How views get their images: hard links to the blobs, under names that every tool of the field can read."""
+"""Puts images into views: hard links to the blobs, under names that every usual tool can read."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 class Blobs(Mapping[str, Path]):
-    """The files of a version's images in a store, by the paths of the images; as texts, until somebody asks for a path.
+    """The blobs of a version's images in a store, by the images' paths. Kept as strings and converted on demand.
 
-    Paths of millions of images take longer to make than links to them.
+    Creating Path objects for millions of images would take longer than linking them.
     """
 
     def __init__(self, folder: Path, digests: Mapping[str, str]) -> None:
-        """``folder`` is that of the store's blobs, ``digests`` are theirs by the images. ValueError for what is no sha256."""
+        """``folder`` has the store's blobs; ``digests`` maps images to blobs. Raises ValueError for an invalid SHA-256."""
         for one in digests.values():
             if not _SHA256.fullmatch(one):
                 raise ValueError(f"{one!r} is not a sha256")
@@ -38,17 +38,17 @@ class Blobs(Mapping[str, Path]):
         self._digests = digests
 
     def name(self, path: str) -> str:
-        """Where below the folder the bytes of an image are."""
+        """The path of an image's blob below the folder."""
         digest = self._digests[path]
         return f"{digest[:2]}/{digest[2:]}"
 
     def file(self, path: str) -> str:
-        """Where the bytes of an image are."""
+        """The path of an image's blob as text."""
         digest = self._digests[path]
         return f"{self.folder}/{digest[:2]}/{digest[2:]}"
 
     def __getitem__(self, path: str) -> Path:
-        """The same."""
+        """The path of an image's blob."""
         return Path(self.file(path))
 
     def __iter__(self) -> Iterator[str]:
@@ -56,22 +56,22 @@ class Blobs(Mapping[str, Path]):
         return iter(self._digests)
 
     def __len__(self) -> int:
-        """How many images there are; several may have the same file."""
+        """The number of images, of which several may share a blob."""
         return len(self._digests)
 
 
 def file_of(blobs: Mapping[str, Path], path: str) -> str:
-    """Where the bytes of the image ``path`` are."""
+    """The path of the blob of the image ``path``."""
     return blobs.file(path) if isinstance(blobs, Blobs) else str(blobs[path])
 
 
 def show(blobs: Mapping[str, Path], path: str, target: str | Path) -> None:
-    """Have the image ``path`` in a view, as ``target``."""
+    """Link the image ``path`` into a view, as ``target``."""
     link(file_of(blobs, path), target)
 
 
 def link(blob: str | Path, target: str | Path) -> None:
-    """Make ``target`` the same file as ``blob``; copy where the file system cannot."""
+    """Make ``target`` a hard link to ``blob``; copy it where the file system cannot link."""
     try:
         os.link(blob, target)
     except OSError as error:
@@ -81,13 +81,13 @@ def link(blob: str | Path, target: str | Path) -> None:
 
 
 class Into:
-    """The folder of a view, and that of the blobs, held open: each name is looked up from there, and not from the root.
+    """The folders of a view and of the blobs, held open, so that names are resolved relative to them.
 
-    As many as images are written: what open() and paths from the root add takes as long as the rest.
+    This is called once per image: open() and absolute paths would double the time.
     """
 
     def __init__(self, folder: Path, blobs: Mapping[str, Path]) -> None:
-        """``blobs`` are those of the images."""
+        """Open the folders; ``blobs`` are those of the images."""
         self._folder, self._blobs = folder, blobs
         self._into = os.open(folder, _FOLDER)
         try:
@@ -97,17 +97,17 @@ class Into:
             raise
 
     def __enter__(self) -> Into:
-        """Hold them open for the block."""
+        """Return itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close them."""
+        """Close the folders."""
         os.close(self._into)
         if self._from is not None:
             os.close(self._from)
 
     def show(self, path: str, name: str) -> None:
-        """Have the image ``path`` as ``name``, a path below the folder."""
+        """Link the image ``path`` as ``name``, a path below the folder."""
         if isinstance(self._blobs, Blobs) and self._from is not None:
             try:
                 os.link(self._blobs.name(path), name, src_dir_fd=self._from, dst_dir_fd=self._into)
@@ -118,7 +118,7 @@ class Into:
         link(file_of(self._blobs, path), self._folder / name)
 
     def write(self, name: str, content: bytes) -> None:
-        """A new file ``name``, a path below the folder."""
+        """Create the file ``name``, a path below the folder."""
         try:
             descriptor = os.open(name, _NEW, 0o666, dir_fd=self._into)
             try:
@@ -130,20 +130,20 @@ class Into:
             raise self._named(error, name) from error
 
     def _named(self, error: OSError, name: str) -> OSError:
-        """The same of the whole path: people are told of the volume that it is on."""
+        """The error with the whole path, so that messages can name its volume."""
         return OSError(error.errno, error.strerror, str(self._folder / name))
 
 
 def numbered(images: Iterable[ImageRecord]) -> dict[str, str]:
-    """A file name for every image by its path: unique, flat, in ASCII, and sorted as the images are.
+    """A file name for every image, by its path: unique, flat, in ASCII, and in the order of the images.
 
-    YOLO finds the labels of an image by replacing a path component named ``images``, which a name of the source may hold too,
-    and globs folders, so a name must not hold wildcards either.
+    YOLO finds an image's labels by replacing a path component ``images``, which source names may contain too, and globs folders,
+    so that names must not contain wildcards either.
     """
     names, listed = {}, list(images)
     digits = max(6, len(str(len(listed) - 1)))
     for index, image in enumerate(listed):
-        # What is neither JPEG nor PNG in the source is PNG in the version.
+        # Images that are neither JPEG nor PNG in the source are PNG in the version.
         letters, ending = stem_and_suffix(image.path)
         kind = ".jpg" if ending.lower() in kinds.JPEG else ".png"
         if not letters.isascii():

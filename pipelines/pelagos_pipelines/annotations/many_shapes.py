@@ -1,7 +1,7 @@
-"""Many shapes in a fifth of the memory that as many objects would take, and how they go from one process to another.
+"""Holds many shapes in a fifth of the memory that objects would take, and transfers them between processes.
 
-Files of tools hold a million of them. Each is kept as the JSON that the answer of a child is made of anyway, and is an object
-only while somebody looks at it.
+Files of tools have up to a million shapes. Each is kept as the JSON that a child's answer needs anyway, and is converted to an
+object only while it is used.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pelagos_pipelines.annotations.shapes import Kind, Shape
 
 _PIECE = 1 << 20
 _FAST = 1
-"""Of zlib's levels: what matters is the memory of the child, not the last byte."""
+"""Compression level of zlib: it has to save the child's memory, not every byte."""
 
 
 class Shapes(Sequence[Shape]):
-    """A list that grows at its end. ``labels`` are the classes in it, in the order in which they came."""
+    """An append-only list of shapes. ``labels`` are its classes in order of first appearance."""
 
     __slots__ = ("_content", "_count", "labels")
 
@@ -32,24 +32,24 @@ class Shapes(Sequence[Shape]):
             self.append(shape)
 
     def append(self, shape: Shape) -> None:
-        """Add one. ValueError when its texts are no Unicode."""
+        """Add a shape. Raises ValueError when its texts are not Unicode."""
         document = shape.document()
-        if shape.kind is Kind.MASK:  # runs of a pixel, by the thousand: "1" is half as long as "1.0"
+        if shape.kind is Kind.MASK:  # masks have thousands of short runs, and "1" is shorter than "1.0"
             document["coordinates"] = list(map(int, shape.coordinates))
         try:
             self._content += orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE)
-        except orjson.JSONEncodeError as error:  # half a character
+        except orjson.JSONEncodeError as error:  # a lone surrogate
             raise ValueError("a shape has text that is not Unicode") from error
         self._count += 1
         self.labels[shape.label] = None
 
     def extend(self, shapes: Iterable[Shape]) -> None:
-        """Add several."""
+        """Add several shapes."""
         for shape in shapes:
             self.append(shape)
 
     def __iter__(self) -> Iterator[Shape]:
-        """Each as an object, made anew."""
+        """Each shape as a new object."""
         start = 0
         while (end := self._content.find(b"\n", start)) >= 0:
             yield Shape.restored(orjson.loads(memoryview(self._content)[start:end].tobytes()))
@@ -60,11 +60,11 @@ class Shapes(Sequence[Shape]):
     @overload
     def __getitem__(self, index: slice) -> list[Shape]: ...
     def __getitem__(self, index: int | slice) -> Shape | list[Shape]:
-        """Slow: whoever wants more than one makes a list of them."""
+        """A shape or a slice. It parses all shapes: to use several, make a list once."""
         return list(self)[index]
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of shapes."""
         return self._count
 
     def __eq__(self, other: object) -> bool:
@@ -78,31 +78,31 @@ class Shapes(Sequence[Shape]):
         return repr(list(self))
 
     def encoded(self) -> bytes:
-        """A list in JSON."""
+        """The shapes as a JSON list."""
         return b"[%b]" % bytes(memoryview(self._content)[:-1]).replace(b"\n", b",")
 
 
 class Written:
-    """Lines of JSON on their way to another process."""
+    """Compressed lines of JSON for another process."""
 
     def __init__(self) -> None:
         self._pressing = zlib.compressobj(_FAST)
         self._parts: list[bytes] = []
 
     def add(self, line: bytes) -> None:
-        """One more line, without its end."""
+        """Add a line, without its line end."""
         self._parts += (self._pressing.compress(line), self._pressing.compress(b"\n"))
 
     def content(self) -> bytes:
-        """All of them; no more can be added."""
+        """The compressed content; no lines can be added after this call."""
         return b"".join((*self._parts, self._pressing.flush()))
 
 
 def lines(content: bytes | bytearray | memoryview, limit: int) -> Iterator[bytes]:
-    """The lines that were ``Written``.
+    """Decompress the lines of ``Written``.
 
     Raises:
-        ValueError: they are none, or are more than ``limit`` bytes.
+        ValueError: the content is invalid, or has more than ``limit`` bytes.
     """
     unpacking, rest, parts = zlib.decompressobj(), bytes(content), list[bytes]()
     while not unpacking.eof:

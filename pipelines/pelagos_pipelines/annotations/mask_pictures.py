@@ -1,8 +1,8 @@
-"""Label masks: a picture of each image, in which pixels have the colour, or the number, of a class. CVAT's "Segmentation mask".
+"""Label masks: for each image a picture whose pixels have the colour or number of a class, as in CVAT's "Segmentation mask".
 
-``labelmap.txt`` has the colours (``name:red,green,blue::``), or ``classes.txt`` the numbers: that of a class is the number of its
-line, counted from 0, and the first line is the background. A picture in ``SegmentationObject/`` tells objects apart. Without it a
-class is one mask in an image, which is no object: pieces of it may be parts of one, or several that touch.
+``labelmap.txt`` has the colours (``name:red,green,blue::``), or ``classes.txt`` the numbers: that of a class is its line number,
+counted from 0, and the first line is the background. A picture in ``SegmentationObject/`` distinguishes objects. Without it, a
+class is one mask per image, which is not an object: a piece may be part of an object, or several touching ones.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _files(tree: SourceFiles) -> list[str]:
 
 
 def _pictures(tree: SourceFiles) -> list[str]:
-    """Of classes and of objects."""
+    """The pictures of classes and of objects."""
     return [path for path in tree.images if suffix(path) == ".png" and (_is_of_classes(path) or _is_of_objects(path))]
 
 
@@ -66,12 +66,12 @@ def _folders(path: str) -> list[str]:
 
 
 def recognises(tree: SourceFiles) -> bool:
-    """Whether there are pictures, and what says which class their pixels are."""
+    """Whether there are pictures, and a file with the classes of their pixels."""
     return bool(_files(tree)) and any(map(_is_of_classes, _pictures(tree))) and TOOL.recognised(tree, _files(tree))
 
 
 def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
-    """The masks; refused for a task of objects when pictures do not tell them apart."""
+    """Read the masks. Refused for a task with objects if the pictures do not distinguish them."""
     pictures = _pictures(tree)
     if asked.task in _OF_OBJECTS:
         objects = {_key(path) for path in pictures if _is_of_objects(path)}
@@ -88,14 +88,14 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
 
 
 def _key(path: str) -> tuple[str, ...]:
-    """The folders of a picture that say something, and its name: the same for an image and both of its pictures."""
+    """The meaningful folders of a picture and its name, which an image and both of its pictures share."""
     whole = PurePosixPath(path)
     stem = whole.stem.lower().removesuffix(_END)
     return (*(part for part in _folders(path) if part not in _CLASSES | {_OBJECTS}), stem)
 
 
 def _fill(tree: SourceFiles, path: str, drawings: Drawings, faults: Faults) -> None:
-    """Draw what the pictures show."""
+    """Add the masks of the pictures to the drawings."""
     (legend,) = drawings.images
     drawings.images.clear()
     pictures = _pictures(tree)
@@ -139,7 +139,7 @@ def _draw(tree: SourceFiles, paths: list[str], image: Drawn, legend: Drawn, draw
 
 
 def _splits(tree: SourceFiles) -> Mapping[str, frozenset[Split]]:
-    """What ``ImageSets/Segmentation/<split>.txt`` lists, by the name of an image without its suffix."""
+    """The splits from ``ImageSets/Segmentation/<split>.txt``, by the name of an image without its suffix."""
     found: dict[str, frozenset[Split]] = {}
     for path, split in _lists(tree).items():
         for stem in _listed(tree, path):

@@ -1,4 +1,4 @@
-"""What labelmap.txt and classes.txt say of the pixels of label masks. Called in a child of the sandbox, by reading.drawings."""
+"""Parses labelmap.txt and classes.txt, the legends of label masks. Called in a child of the sandbox, by reading.drawings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pelagos_pipelines.annotations.drawings import Drawings, Segment
 from pelagos_pipelines.annotations.untrusted_input import MAX_CLASSES, class_name, invalid
 
 COLOURS, NUMBERS = "colours", "numbers"
-"""What pixels have of their class."""
+"""Whether pixels are the colours or the numbers of their classes."""
 _COLOUR = re.compile(
     r"(?P<name>.*):(?P<red>[0-9]{1,3}),(?P<green>[0-9]{1,3}),(?P<blue>[0-9]{1,3}):[^:]*:[^:]*", re.ASCII
 )
@@ -20,14 +20,14 @@ _LARGEST = 2**20
 
 
 def _read(found: Drawings, file: BinaryIO) -> None:
-    """One image that stands for the legend: its segments are the classes, its picture says what numbers are."""
+    """Add one image that represents the legend: its segments are the classes, its picture names the kind of numbers."""
     lines = list(_lines(found, file))
     with_colours = any(_COLOUR.fullmatch(line) for _, line in lines)
     legend = found.image(["legend"], "the legend")
     legend.picture = COLOURS if with_colours else NUMBERS
     numbers: set[int] = set()
     for place, (number, line) in enumerate(lines):
-        # An empty line keeps its number.
+        # An empty line still counts for the numbering.
         where = f"{found.where}, line {number}"
         with found.faults.noting():
             name, value = _coloured(where, line) if with_colours else (line, number - 1)
@@ -65,7 +65,7 @@ def _lines(found: Drawings, file: BinaryIO) -> Iterator[tuple[int, str]]:
 
 
 def _coloured(where: str, line: str) -> tuple[str, int]:
-    """The name, and the number that a colour is."""
+    """The name of a class, and the number for its colour."""
     found = _COLOUR.fullmatch(line)
     colour = [int(found[name]) for name in ("red", "green", "blue")] if found is not None else [256]
     if found is None or max(colour) > 255:
@@ -79,7 +79,7 @@ def _plain(name: str) -> str:
 
 
 def _is_one(file: BinaryIO) -> bool:
-    """Whether it begins as one; rows of other tools have no such first line."""
+    """Whether the first line is that of a legend, unlike rows of other tools."""
     lines = file.read(4096).decode("utf-8-sig", "replace").split("\n")
     first = next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
     return _COLOUR.fullmatch(first) is not None or _plain(first) in _BACKGROUND

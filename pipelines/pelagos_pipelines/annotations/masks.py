@@ -1,4 +1,4 @@
-"""Masks as runs of pixels: from pictures and from other encodings, and back.
+"""Converts masks between runs of pixels, pictures and other encodings.
 
 Called in children of the sandbox, where files are read, and by writers. Only the part of the image that the mask covers is kept,
 so that a small animal in a large image takes little memory.
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from pelagos_contract.run_lengths import Part
 
 MAX_PIXELS = 2**28
-"""Of a mask: more than any camera has, and what a byte each may take of memory."""
+"""Most pixels of a mask: more than any camera has, at one byte of memory each."""
 ANY = -1
-"""Stands for every number of pixels but 0."""
+"""Stands for any pixel number but 0."""
 MAX_ENCODED = 64 * 2**20
-"""Characters of a picture in a text."""
+"""Most characters of a picture encoded as text."""
 _AT_ONCE = 2**20
-"""Crossings of rows by the sides of a ring whose places are held at once."""
+"""Most crossings of rows and sides of a ring that are held at once, which bounds memory."""
 _FIRST_SHIFTED = 3
-"""From which count on COCO's compressed masks hold differences."""
+"""Index of the first count that COCO's compressed masks store as a difference."""
 
 
 def of_array(label: str, inside: Any, corner: tuple[int, int] = (0, 0), **rest: Any) -> Shape:
-    """The mask of the pixels that are not 0 in a two-dimensional array, whose first pixel is ``corner`` (x, y) of the image.
+    """The mask of the non-zero pixels of a two-dimensional array, whose first pixel is at ``corner`` (x, y) of the image.
 
-    ValueError when there is none.
+    Raises ValueError when there is none.
     """
     import numpy as np
 
@@ -53,7 +53,7 @@ def of_array(label: str, inside: Any, corner: tuple[int, int] = (0, 0), **rest: 
 
 
 def array_of(shape: Shape) -> Any:
-    """The pixels of the mask's own part of the image: bool, [height, width]."""
+    """The pixels of the part of the image that the mask covers: bool, [height, width]."""
     import numpy as np
 
     _, _, width, height, *runs = map(int, shape.coordinates)
@@ -62,7 +62,7 @@ def array_of(shape: Shape) -> Any:
 
 
 def on_image(shape: Shape, width: int, height: int) -> Any:
-    """The pixels of a mask on its whole image: bool, [height, width]; what lies outside is cut."""
+    """The pixels of a mask on the whole image: bool, [height, width]; parts outside of the image are cut off."""
     import numpy as np
 
     left, top, wide, high = map(int, shape.coordinates[:4])
@@ -74,10 +74,9 @@ def on_image(shape: Shape, width: int, height: int) -> Any:
 
 
 def drawn(shape: Shape, width: int, height: int) -> Any:
-    """The pixels whose centre lies in a polygon or a mask, on an image of that size: bool, [height, width].
+    """The pixels whose centre is in a polygon or mask, on an image of that size: bool, [height, width].
 
-    Rings are joined by the rule of even and odd, so that holes are left out, whichever way round they were drawn; rings that
-    are no holes and overlap cover both.
+    Holes are subtracted by the even-odd rule, whatever their orientation; overlapping rings that are not holes form a union.
     """
     import numpy as np
 
@@ -88,9 +87,9 @@ def drawn(shape: Shape, width: int, height: int) -> Any:
 
 
 def part_of(shape: Shape, width: int, height: int) -> Part:
-    """Likewise, in the part of the image that the shape covers. One that has no pixel's centre has the pixel of its middle.
+    """The same in the part of the image that the shape covers. A shape without any pixel centre gets the pixel at its middle.
 
-    This is what ground truth is, in training and in evaluation alike: every object has a pixel at least.
+    Training and evaluation both use this as ground truth, so every object has at least one pixel.
     """
     import numpy as np
 
@@ -126,7 +125,7 @@ def _part(shape: Shape, width: int, height: int) -> Part:
 
 
 def filled(ring: Any, width: int, height: int) -> Part:
-    """The pixels of an image whose centre lies in a ring, x and y one after the other, in the part that it covers."""
+    """The pixels whose centre is in a ring (alternating x and y), in the part of the image that it covers."""
     import numpy as np
 
     from pelagos_contract.run_lengths import Part
@@ -138,9 +137,9 @@ def filled(ring: Any, width: int, height: int) -> Part:
 
 
 def even_and_odd(shape: Shape, width: int, height: int) -> Shape:
-    """A polygon or mask whose pixels on an image are those in its rings by the rule of even and odd alone.
+    """An equivalent polygon or mask whose pixels follow from its rings by the even-odd rule only.
 
-    Of a polygon whose rings overlap, and are no holes, this is the mask.
+    For a polygon with overlapping rings that are not holes, this is its mask.
     """
     import numpy as np
 
@@ -156,7 +155,7 @@ def even_and_odd(shape: Shape, width: int, height: int) -> Shape:
 
 
 def of_outline(shape: Shape, size: tuple[int, int]) -> Shape | None:
-    """The same as a mask on an image of ``size`` (width, height); None when no pixel's centre lies in it."""
+    """The shape as a mask on an image of ``size`` (width, height); None when it contains no pixel centre."""
     pixels = drawn(shape, *size)
     extras: dict[str, Any] = {
         "attributes": shape.attributes,
@@ -167,16 +166,16 @@ def of_outline(shape: Shape, size: tuple[int, int]) -> Shape | None:
 
 
 def _inside(ring: Sequence[float], left: int, top: int, shape: tuple[int, int]) -> Any:
-    """The pixels of a part of an image whose centre lies in a ring: between the first and second crossing of its row, and so on.
+    """The pixels of a part of an image whose centre is in a ring: between the first and second crossing of their row, and so on.
 
-    ``shape`` are the height and width of the part, whose first pixel is ``left``, ``top``.
+    ``shape`` is the height and width of the part, whose first pixel is at ``left``, ``top``.
     """
     import numpy as np
 
     height, width = shape
     xs, ys = np.asarray(ring[::2], float), np.asarray(ring[1::2], float)
     ends_x, ends_y = np.roll(xs, -1), np.roll(ys, -1)
-    # The rows whose middle each side crosses.
+    # The range of rows whose middle each side crosses.
     rows = np.ceil(np.stack((np.minimum(ys, ends_y), np.maximum(ys, ends_y))) - 0.5)
     first, last = np.clip(rows, top, top + height).astype(int)
     crossings: Any = np.zeros((height, width + 1), np.uint8)
@@ -188,13 +187,13 @@ def _inside(ring: Sequence[float], left: int, top: int, shape: tuple[int, int]) 
         share = (row + 0.5 - ys[side]) / (ends_y[side] - ys[side])
         columns = np.ceil(xs[side] + share * (ends_x[side] - xs[side]) - 0.5)
         np.add.at(crossings, (row - top, np.clip(columns, left, left + width).astype(int) - left), 1)
-    # Sums overflow, and stay odd or even.
+    # The sums may overflow uint8, but their parity stays right.
     odd = crossings.cumsum(axis=1, dtype=np.uint8) & 1
     return odd[:, :-1].astype(bool)
 
 
 def rings_of(shape: Shape) -> list[tuple[float, ...]]:
-    """The outlines of a mask along the edges of its pixels, outer ones and holes; pixels that touch by a corner are apart."""
+    """The outlines of a mask along its pixel edges, outer rings and holes; pixels that only touch at a corner are separate."""
     import numpy as np
 
     left, top = shape.coordinates[:2]
@@ -221,13 +220,13 @@ def rings_of(shape: Shape) -> list[tuple[float, ...]]:
 
 
 def _around(following: dict[tuple[int, int], list[tuple[int, int]]], left: float, top: float) -> tuple[float, ...]:
-    """One ring, whose edges are taken out of ``following``: its corners alone, on the image."""
+    """The corners of one ring in image coordinates; its edges are removed from ``following``."""
     first = place = next(iter(following))
     direction = (0, 0)
     corners: list[float] = []
     while True:
         ends = following[place]
-        # Where four edges meet, turn right: the pixels on both sides of the corner are then apart.
+        # Where four edges meet, turn right, which separates the pixels on both sides of the corner.
         right = (place[0] - direction[1], place[1] + direction[0])
         onward = right if right in ends else ends[0]
         ends.remove(onward)
@@ -242,9 +241,9 @@ def _around(following: dict[tuple[int, int], list[tuple[int, int]]], left: float
 
 
 def of_picture(label: str, picture: bytes, corner: tuple[int, int] = (0, 0), **rest: Any) -> Shape:
-    """The mask of the pixels that are not 0 in a PNG (of one with colours, those that are not black; alpha says nothing).
+    """The mask of the non-zero pixels of a PNG (non-black ones in colour pictures; alpha is ignored).
 
-    ValueError when it is no PNG, is too large, or has no such pixel.
+    Raises ValueError when it is not a PNG, is too large, or has no such pixel.
     """
     import numpy as np
     from PIL import Image
@@ -260,7 +259,7 @@ def of_picture(label: str, picture: bytes, corner: tuple[int, int] = (0, 0), **r
 
 
 def from_base64(text: object) -> bytes:
-    """The bytes of a picture that stands in a text. ValueError when it is none."""
+    """The bytes of a picture encoded as text. Raises ValueError when it is invalid."""
     if not isinstance(text, str) or len(text) > MAX_ENCODED:
         raise ValueError("a mask is no text of a size that is read")
     try:
@@ -270,9 +269,9 @@ def from_base64(text: object) -> bytes:
 
 
 def of_columns(label: str, counts: Sequence[int], size: tuple[int, int], **rest: Any) -> Shape:
-    """The mask whose runs go down the columns of an image of ``size`` (width, height), the first one outside, as COCO has them.
+    """The mask from COCO's runs down the columns of an image of ``size`` (width, height), outside first.
 
-    ValueError when they do not add up to the image, or the image is too large.
+    Raises ValueError when they do not add up to the image, or the image is too large.
     """
     import numpy as np
 
@@ -286,7 +285,7 @@ def of_columns(label: str, counts: Sequence[int], size: tuple[int, int], **rest:
 
 
 def columns_of(inside: Any) -> list[int]:
-    """Runs down the columns of a bool array [height, width], the first one outside, as COCO has them."""
+    """COCO's runs down the columns of a bool array [height, width], outside first."""
     import numpy as np
 
     pixels: Any = np.ravel(np.asarray(inside) != 0, order="F")
@@ -296,9 +295,9 @@ def columns_of(inside: Any) -> list[int]:
 
 
 def of_rows(label: str, runs: Sequence[int], sides: tuple[int, int, int, int], **rest: Any) -> Shape:
-    """The mask whose runs go along the rows of a part of the image, the first one outside: as CVAT has them.
+    """The mask from CVAT's runs along the rows of a part of the image, outside first.
 
-    ``sides`` are left, top, width and height of the part. ValueError when they do not add up to it.
+    ``sides`` are left, top, width and height of the part. Raises ValueError when the runs do not add up to it.
     """
     left, top, width, height = sides
     if width * height > MAX_PIXELS:
@@ -307,7 +306,7 @@ def of_rows(label: str, runs: Sequence[int], sides: tuple[int, int, int, int], *
 
 
 def compressed(counts: Sequence[int]) -> str:
-    """COCO's compressed form of runs down the columns: 5 bits in a character, differences from the fourth one on.
+    """COCO's compressed form of runs down the columns: 5 bits per character, differences from the fourth run on.
 
     Source: cocoapi, ``common/maskApi.c``, rleToString.
     """

@@ -1,7 +1,7 @@
-"""What every format is read into and written from: images, their class or their boxes, their group and split.
+"""The annotation model that all formats are read into and written from: images with class, boxes or shapes, group and split.
 
-Readers make it, preparation cleans and divides it, versions store it, writers make ready-to-train views of it.
-It knows no format, no place and no framework.
+Readers produce it, preparation cleans and splits it, versions store it, writers make ready-to-train views of it. It is
+independent of formats, sources and frameworks.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ SPLIT_NAMES: Mapping[str, Split] = {
     "holdout": "test",
     "heldout": "test",
 }
-"""Folder and file names by which tools mark splits; COCO and Roboflow add a year, as in ``train2017``."""
+"""Folder and file names that tools use for splits; COCO and Roboflow add a year, as in ``train2017``."""
 _NAMED = re.compile(r"[a-z0-9 _.()-]+")
 FILLERS = frozenset({"set", "data", "dataset", "images", "image", "imgs", "img", "split", "folder", "samples"})
-"""Words that say nothing about which split it is, as in ``training_set``."""
+"""Words in names of splits without a meaning of their own, as in ``training_set``."""
 
 Sizes: TypeAlias = Callable[[str], tuple[int, int] | None]
-"""Width and height of an image of the source in pixels, upright; None for a file that cannot be decoded."""
+"""Returns width and height of the upright image of the source in pixels; None for a file that cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,13 @@ class Box:
 
 
 Row: TypeAlias = tuple[str, float, float, float, float]
-"""A box as a class, left, top, width and height."""
+"""A box as class, left, top, width and height."""
 
 
 class Boxes(Sequence[Box]):
-    """Boxes in 36 bytes each, where an object for each would need five times as many: sources have millions.
+    """A compact sequence of boxes: 36 bytes each, a fifth of what objects would need, since sources have millions.
 
-    Those of all images of a file share two arrays, of which each has a range.
+    The boxes of all images of a file share two arrays, of which each image has a range.
     """
 
     __slots__ = ("_classes", "_end", "_names", "_sides", "_start")
@@ -80,9 +80,9 @@ class Boxes(Sequence[Box]):
     def __init__(
         self, names: Sequence[str], classes: array[int], sides: array[float], start: int = 0, end: int | None = None
     ) -> None:
-        """``classes`` are indices of ``names``, int32; ``sides`` has left, top, width and height of one box after the other.
+        """``classes`` are indices of ``names``, int32; ``sides`` has left, top, width and height of each box.
 
-        They begin with number ``start``, and end before ``end``. Nobody changes the arrays any more.
+        The range is from ``start`` to before ``end``. The arrays must not be changed any more, since they are shared.
         """
         self._names = names
         self._classes = classes
@@ -92,7 +92,7 @@ class Boxes(Sequence[Box]):
 
     @classmethod
     def of(cls, boxes: Iterable[Box], numbers: Mapping[str, int], names: Sequence[str]) -> Boxes:
-        """The same boxes, of the classes ``names``, which ``numbers`` numbers."""
+        """Pack boxes of the classes ``names``, whose indices are ``numbers``."""
         classes, sides = array("i"), array("d")
         for box in boxes:
             classes.append(numbers[box.label])
@@ -101,11 +101,11 @@ class Boxes(Sequence[Box]):
 
     @classmethod
     def packed(cls, names: Sequence[str], classes: Any, sides: Any) -> Boxes:
-        """The same from arrays of numpy, ``classes`` of int32 and ``sides`` of float64, as annotation files are read."""
+        """From numpy arrays, ``classes`` int32 and ``sides`` float64."""
         return cls(names, array("i", classes.tobytes()), array("d", sides.tobytes()))
 
     def divided(self, ends: Sequence[int]) -> list[Boxes]:
-        """Those before the first of ``ends``, those from there to the next one, and so on; without copies."""
+        """Split at the positions ``ends``, without copies."""
         names, classes, sides, first = self._names, self._classes, self._sides, self._start
         return [
             Boxes(names, classes, sides, first + start, first + end)
@@ -117,14 +117,14 @@ class Boxes(Sequence[Box]):
     @overload
     def __getitem__(self, index: slice) -> tuple[Box, ...]: ...
     def __getitem__(self, index: int | slice) -> Box | tuple[Box, ...]:
-        """A box, made anew."""
+        """A box as a new object, or a tuple of boxes."""
         if isinstance(index, slice):
             return tuple(self[one] for one in range(*index.indices(len(self))))
         number = range(self._start, self._end)[index]
         return Box(self._names[self._classes[number]], *self._sides[4 * number : 4 * number + 4])
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of boxes."""
         return self._end - self._start
 
     def __eq__(self, other: object) -> bool:
@@ -141,21 +141,21 @@ class Boxes(Sequence[Box]):
 
     @property
     def names(self) -> Sequence[str]:
-        """Those that the numbers of classes stand for; not all need appear."""
+        """The class names that the class numbers refer to; not all of them need to occur."""
         return self._names
 
     @property
     def classes(self) -> array[int]:
-        """The number of the class of each."""
+        """The class number of each box."""
         return self._classes[self._start : self._end]
 
     @property
     def sides(self) -> array[float]:
-        """Left, top, width and height of one after the other."""
+        """Left, top, width and height of each box, in one array."""
         return self._sides[4 * self._start : 4 * self._end]
 
     def numbered(self, table: Sequence[int], names: Sequence[str]) -> Boxes:
-        """With the classes ``names``, of which ``table`` has a number for each of now; boxes of those below zero are left out."""
+        """Renumber the classes: ``table`` maps present numbers to indices of ``names``; boxes with a negative one are dropped."""
         classes, sides = array("i", [table[one] for one in self.classes]), self.sides
         if not classes or min(classes) >= 0:
             return Boxes(names, classes, sides)
@@ -165,17 +165,17 @@ class Boxes(Sequence[Box]):
 
     @property
     def labels(self) -> frozenset[str]:
-        """The classes that appear."""
+        """The classes that occur."""
         return frozenset(map(self._names.__getitem__, set(self.classes)))
 
     @staticmethod
     def together(many: Sequence[Boxes], numbers: Mapping[str, int]) -> tuple[array[int], array[float]]:
-        """Classes, as ``numbers`` has them, and sides of several, one after the other."""
+        """The concatenated classes, numbered by ``numbers``, and sides of several sequences."""
         classes, sides, place = array("i"), array("d"), 0
         while place < len(many):
             first = many[place]
             end = first._start
-            # Those of a file that stand there in this order are one piece of its arrays.
+            # Adjacent ranges of the same arrays are copied as one piece.
             while place < len(many) and many[place]._classes is first._classes and many[place]._start == end:
                 end, place = many[place]._end, place + 1
             names = first._names
@@ -184,7 +184,7 @@ class Boxes(Sequence[Box]):
         return classes, sides
 
     def rows(self) -> Iterator[Row]:
-        """Class and sides of each, without an object for it."""
+        """Class and sides of each box, without creating objects."""
         sides = self.sides
         labels = map(self._names.__getitem__, self.classes)
         return zip(labels, sides[::4], sides[1::4], sides[2::4], sides[3::4], strict=True)
@@ -192,7 +192,7 @@ class Boxes(Sequence[Box]):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Where a tile lies: the path of the image of the source that it was cut from, and its left upper corner there, in pixels."""
+    """The origin of a tile: the path of the source image, and the tile's upper left corner in it, in pixels."""
 
     of: str
     x: int
@@ -203,11 +203,11 @@ class Part:
 class ImageRecord:
     """One image. ``path`` is relative to the source, with forward slashes.
 
-    ``width`` and ``height`` are what the annotations were drawn on; None where the format does not say. ``label`` is the class
-    of a classified image; ``boxes`` belong to detection, ``shapes`` to the tasks that need more than a box. ``group`` names what
-    must not be cut by a split, such as a station. ``part`` is there of a tile; its ``path`` is no file of the source. ``capture``
-    says when and where it was taken, as far as the Dataset asks for that and it is known. ``crowds`` are regions with objects of
-    a class that nobody drew one by one: nothing that a model finds of it there is judged, and nothing is learned of them.
+    ``width`` and ``height`` are the size that the annotations refer to; None where the format does not have it. ``label`` is the
+    class for classification; ``boxes`` are for detection, ``shapes`` for tasks that need more than a box. ``group`` names what a
+    split keeps whole, such as a station. ``part`` is set for a tile, whose ``path`` is not a file of the source. ``capture`` is
+    set as far as the Dataset asks for it and it is known. ``crowds`` are regions with objects of a class that were not drawn one
+    by one: predictions of that class there are not evaluated, and trainings ignore the regions.
     """
 
     path: str
@@ -224,12 +224,12 @@ class ImageRecord:
 
     @property
     def file(self) -> str:
-        """The file of the source that it is, or is a tile of."""
+        """The file of the source that the image is, or is a tile of."""
         return self.path if self.part is None else self.part.of
 
     @property
     def labels(self) -> frozenset[str]:
-        """The classes that the image shows."""
+        """The classes in the image."""
         if self.label is not None:
             return frozenset({self.label})
         if self.shapes:
@@ -238,7 +238,7 @@ class ImageRecord:
 
     @property
     def marks(self) -> Iterator[Shape]:
-        """All that is said of it, as shapes."""
+        """All annotations as shapes."""
         if self.label is not None:
             yield Shape(self.label, Kind.TAG)
         for box in self.boxes:
@@ -248,8 +248,8 @@ class ImageRecord:
 
 @dataclass(frozen=True, slots=True)
 class Exclusion:
-    """A file of the source that is not in the version. ``repeats`` is the image that a duplicate shows again, ``measured`` what
-    an image has that is beyond a threshold.
+    """A file of the source that is not in the version. ``repeats`` is the image that a duplicate repeats, ``measured`` the value
+    that exceeds a threshold.
     """
 
     path: str
@@ -259,7 +259,7 @@ class Exclusion:
 
     @classmethod
     def of(cls, paths: Iterable[str], reason: ExclusionReason) -> Iterator[Exclusion]:
-        """Several files that are left out for one reason."""
+        """Exclusions of several files for one reason."""
         return (cls(path, reason) for path in paths)
 
 
@@ -267,12 +267,10 @@ class Exclusion:
 class Collection:
     """All images of a source or of a version. The order of ``classes`` gives the class ids.
 
-    ``overlapping`` are images that stand in more than one split of the source, which counts as in none.
-
-    ``excluded`` are the files that the reader left out, ``annotation_files`` those that it read. Files that are neither, and no
-    images, are not for it to account for. ``altered`` counts annotations that the task cannot hold as they were drawn,
-    ``corrections`` what people made of the suggestions of models. ``unused`` are classes that the source declares and no
-    annotation is of. ``taxonomy`` says which taxa classes are, where somebody asked for that.
+    ``overlapping`` are images in more than one split of the source, which count as in none. ``excluded`` are the files that the
+    reader left out, ``annotation_files`` those that it read; it does not account for other files that are not images. ``altered``
+    counts annotations that the task cannot hold as they were drawn, ``corrections`` the outcomes of models' suggestions.
+    ``unused`` are declared classes without annotations. ``taxonomy`` has the taxa of classes, where requested.
     """
 
     task: Task
@@ -290,7 +288,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class Pushed:
-    """An image that a tool was given: what was suggested for it, if known, and whether a person has gone through it since."""
+    """An image that was pushed to a tool: its suggestion, if known, and whether a person has reviewed it since."""
 
     suggested: Suggested | None
     is_reviewed: bool
@@ -298,12 +296,12 @@ class Pushed:
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """The regular files below an open folder: sorted paths relative to it, with forward slashes. Nothing hidden, no way out.
+    """The regular files below an open folder: sorted relative paths with forward slashes, without hidden files or ways out.
 
-    ``links`` holds, for a name that is a link to a file of the source, the path of that file; ``excluded`` what is there beside
-    them and no reader sees, ``warnings`` what should be said of it. ``disguised`` are images whose suffix does not say so.
-    ``named_by`` is the field of a request that names the folder. ``pushed`` are images that a tool was given with suggestions and
-    does not tell these of, by their names in the tool.
+    ``links`` maps names that are links within the source to the files they lead to. ``excluded`` are other entries, which readers
+    do not see, with ``warnings`` about them. ``disguised`` are images whose suffix does not show it. ``named_by`` is the field of
+    the request that names the folder. ``pushed`` are images that were pushed with suggestions to a tool that does not return
+    these, by their names in the tool.
     """
 
     folder: Folder
@@ -321,22 +319,22 @@ class SourceFiles:
 
     @cached_property
     def at_root(self) -> tuple[str, ...]:
-        """The files that lie in no folder, where most formats have their settings."""
+        """The files at the top level, where most formats have their settings."""
         return tuple(path for path in self.files if "/" not in path)
 
     @cached_property
     def images(self) -> tuple[str, ...]:
-        """All images, of whatever kind; those that are not read are left to cleaning."""
+        """All images of any kind; cleaning excludes those that cannot be read."""
         return tuple(sorted((*self.readable, *self.unreadable)))
 
     @cached_property
     def readable(self) -> tuple[str, ...]:
-        """The images that can be decoded, by their suffix in any case."""
+        """The images that can be decoded, by their suffix, in upper or lower case."""
         return tuple(path for path in self.files if suffix(path) in kinds.READABLE)
 
     @cached_property
     def unreadable(self) -> tuple[str, ...]:
-        """The images of kinds that are not read, and those that are called otherwise."""
+        """The images of unreadable kinds, and disguised ones."""
         return tuple(path for path in self.files if suffix(path) in kinds.OTHER or path in self.disguised)
 
     def read(self, path: str, limit: int) -> bytes:
@@ -344,26 +342,26 @@ class SourceFiles:
 
         Raises:
             TooLargeError: it has more than ``limit`` bytes.
-            RefusedError: FORMAT_INVALID when it is a link by now, SOURCE_NOT_READABLE when it may not be read.
-            ChangedError: it changed, or went, while it was read.
+            RefusedError: FORMAT_INVALID when it has become a link, SOURCE_NOT_READABLE without permission.
+            ChangedError: it was changed or removed while it was read.
         """
         with self.refusing(path):
             return self.folder.read(self.links.get(path, path), limit)
 
     def pour(self, path: str, descriptor: int) -> str:
-        """Copy a file of the tree into an open one; the sha256 of the bytes that were written. Raises as ``open`` does."""
+        """Copy a file of the tree into an open file; returns the SHA-256 of the written bytes. Raises as ``open`` does."""
         with self.refusing(path):
             return self.folder.pour(self.links.get(path, path), descriptor)
 
     @contextmanager
     def open(self, path: str) -> Iterator[Opened]:
-        """A file of the tree, opened. Raises as ``read`` does."""
+        """Open a file of the tree. Raises as ``read`` does."""
         with self.refusing(path), self.folder.open(self.links.get(path, path)) as opened:
             yield opened
 
     @contextmanager
     def refusing(self, path: str) -> Iterator[None]:
-        """Say for the reader of ``path`` what is wrong with the file."""
+        """Turn errors about the file ``path`` into refusals for people."""
         try:
             yield
         except NoFileError as error:
@@ -377,33 +375,32 @@ class SourceFiles:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request wants of the annotations, beside their format."""
+    """The options of a request about annotations, beside their format."""
 
     task: Task
     class_folder: ClassFolder | None = None
     level: int | str | None = None
-    """labels.level; what else labels says is for the classes of any format."""
+    """labels.level; all other fields of labels apply to the classes of any format."""
 
     @property
     def options(self) -> Mapping[str, str]:
-        """Fields of the request that are set, and that not every format heeds."""
+        """The set fields of the request that only some formats support."""
         return {} if self.class_folder is None else {"classFolder": self.class_folder}
 
 
 def _silent(tree: SourceFiles) -> None:
-    """Nothing to say."""
+    """The default of functions without an answer: None."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """What reads and writes one layout. A new one is a module that makes one, and a line in registry.FORMATS.
+    """Reads and writes one format. A new one is a module with a `Format`, and a line in registry.FORMATS.
 
-    ``recognises`` says for Auto whether files look like the layout; it reads little. ``read`` gives the annotations, or refuses
-    files that contradict the layout, by their names. ``write`` makes a view in an empty folder; its last argument holds the bytes
-    of every image by its path in the source, and it says what of the annotations the format cannot hold, if there is any.
-    Without it the format is read alone. Of files that several recognise, ``evidence`` says what of them is of this one; of those
-    that none does, ``obstacle`` what keeps them from being of one that they nearly always resemble, and ``hint`` what may be
-    meant.
+    ``recognises`` decides for Auto whether files look like the format, and reads little. ``read`` returns the annotations, or
+    refuses files that contradict the format, by their names. ``write`` creates a view in an empty folder; its last argument maps
+    source paths to image files, and it returns counts of what the format cannot hold. Without it the format is read-only. If
+    several formats recognise the files, ``evidence`` says by what this one does. If none does, ``obstacle`` says what is in the
+    way of a format that files nearly always resemble, and ``hint`` what may be meant.
     """
 
     description: FormatDescription
@@ -416,28 +413,28 @@ class Format:
 
     @property
     def name(self) -> str:
-        """As in ``spec.format``."""
+        """The name in ``spec.format``."""
         return self.description.name
 
     def carries(self, task: Task) -> bool:
-        """Whether its annotations are for the task."""
+        """Whether the format has annotations for the task."""
         return task in self.description.tasks
 
     @property
     def tasks(self) -> str:
-        """The tasks, in words."""
+        """The format's tasks, in words."""
         return " or ".join(task.value for task in self.description.tasks)
 
 
 def boxes_of(image: ImageRecord) -> Iterator[Row]:
-    """Class and sides of each box, without an object for it where there is none: sources have millions."""
+    """Class and sides of each box, without creating objects for compact boxes, since sources have millions."""
     if isinstance(image.boxes, Boxes):
         return image.boxes.rows()
     return ((box.label, box.x, box.y, box.width, box.height) for box in image.boxes)
 
 
 def judgeable(images: Sequence[ImageRecord], classes: Iterable[str], altered: Altered) -> tuple[ImageRecord, ...]:
-    """The images without crowds of other classes than these: no model knows them, and nothing of them can be judged."""
+    """The images without crowds of classes other than these, which no model knows and no evaluation can use."""
     known, found = frozenset(classes), list[ImageRecord]()
     for image in images:
         left = [crowd for crowd in image.crowds if crowd.label not in known]
@@ -448,12 +445,12 @@ def judgeable(images: Sequence[ImageRecord], classes: Iterable[str], altered: Al
 
 
 def suffix(path: str) -> str:
-    """The file's suffix in lower case, as pathlib has it, without making a path: that takes longer, and sources have many."""
+    """The suffix in lower case, like that of pathlib, but without creating a Path, which is slow for many files."""
     return stem_and_suffix(path)[1].lower()
 
 
 def stem_and_suffix(path: str) -> tuple[str, str]:
-    """What a file is called before its suffix, and the suffix with its dot; without folders."""
+    """The file name without folders, divided into the part before the suffix, and the suffix with its dot."""
     name = path.rpartition("/")[2]
     if name in {"", "."}:
         name = PurePosixPath(path).name
@@ -462,17 +459,17 @@ def stem_and_suffix(path: str) -> tuple[str, str]:
 
 
 def split_of(name: str) -> Split | None:
-    """The split that the name of a folder or file stands for, as in ``val``, ``Valid``, ``train2017`` or ``01_test_set``."""
+    """The split that the name of a folder or file means, as in ``val``, ``Valid``, ``train2017`` or ``01_test_set``; or None."""
     return SPLIT_NAMES.get(plain_words(name))
 
 
 def splits_above(path: str) -> frozenset[Split]:
-    """The splits that the folders of a file stand for: none, one, or several, which leaves open which."""
+    """The splits that the folders of a file mean; several are ambiguous."""
     return _splits_in(path.rpartition("/")[0])
 
 
 def only_split(splits: Set[Split]) -> Split | None:
-    """The split of an image; None when it stands in none, or in several, of which nobody can say which is meant."""
+    """The split of an image; None when it is in no split, or in several, which is ambiguous."""
     return next(iter(splits)) if len(splits) == 1 else None
 
 
@@ -483,7 +480,7 @@ def _splits_in(folders: str) -> frozenset[Split]:
 
 @lru_cache(maxsize=4096)
 def plain_words(name: str) -> str:
-    """What a name says without numbers, separators and words such as "set": ``holdout`` for ``Hold-out images 2``."""
+    """A name without numbers, separators and words such as "set": ``holdout`` for ``Hold-out images 2``."""
     lower = name.lower()
     if not _NAMED.fullmatch(lower):
         return lower
@@ -491,16 +488,16 @@ def plain_words(name: str) -> str:
     joined = "".join(words)
     if len(words) != 1:
         return joined
-    # One word may be made of two: traindata is train. Others keep all but "set", because classes may end so, too.
+    # A word may be compound: traindata means train. From other words only "set" is removed, since classes may end in fillers.
     split = next((rest for filler in FILLERS if (rest := joined.removesuffix(filler)) in SPLIT_NAMES), None)
     return joined.removesuffix("set") if split is None else split
 
 
 def declared(names: Sequence[str], images: Sequence[ImageRecord]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The classes that are used, in their declared order, and the ones that are not.
+    """The used classes in declared order, and the unused ones.
 
-    Exports often declare classes that nothing shows (Roboflow's category 0 is named after the project). A model would get
-    an output that nothing can teach, so they are left out. Whether names can be told apart is judged later (labelling).
+    Exports often declare classes without annotations (Roboflow's category 0 is named after the project). A model would get an
+    output that cannot be trained, so they are left out. Whether names are distinct is checked later (labelling).
     """
     ordered = tuple(dict.fromkeys(names))
     unused = set(ordered)

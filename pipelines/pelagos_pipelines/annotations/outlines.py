@@ -1,7 +1,6 @@
-"""The bounding box of an outline: of polygons, and of a run-length encoded mask as COCO has them.
+"""The bounding box of an outline: of polygons, and of COCO's run-length encoded masks.
 
-Called in a child of the sandbox by the modules that read the files of a format. The box of a mask is found from its runs; no
-mask is drawn.
+Called in a child of the sandbox by the parsers of formats. The box of a mask is computed from its runs, without decoding pixels.
 """
 
 from __future__ import annotations
@@ -14,25 +13,25 @@ from typing import Any, NoReturn
 from pelagos_pipelines.annotations.untrusted_input import invalid
 
 _LEAST_NUMBERS = 6
-"""Of a polygon: three points."""
+"""Least numbers of a polygon: three points."""
 _MOST_SHIFTS = 12
-"""Groups of 5 bits in a count of a compressed mask."""
+"""Most groups of 5 bits in a count of a compressed mask."""
 _HINT = "export it again as COCO detection"
 
 Sides = tuple[float, float, float, float]
 
 
 def box_of(outline: object, place: str, size: tuple[int, int] | None) -> Sides:
-    """Left, top, width and height in pixels. ``size`` is that of the image, when it is known.
+    """Left, top, width and height in pixels. ``size`` is that of the image, if known.
 
     Raises:
-        RefusedError: it is neither polygons nor a mask of that size with something in it.
+        RefusedError: it is neither polygons nor a non-empty mask of that size.
     """
     if isinstance(outline, dict):
         return _of_mask(outline, place, size)
     if not isinstance(outline, list):
         _refuse(f"{place} is neither a list of polygons nor a mask")
-    # An object in several parts has several polygons, and one box; a list of numbers is one polygon.
+    # An object in several parts has several polygons and one box; a list of numbers is a single polygon.
     polygons = outline if all(isinstance(part, list) for part in outline) else [outline]
     for polygon in polygons:
         if len(polygon) < _LEAST_NUMBERS or len(polygon) % 2:
@@ -46,18 +45,18 @@ def box_of(outline: object, place: str, size: tuple[int, int] | None) -> Sides:
 
 
 def around(xs: Sequence[float], ys: Sequence[float]) -> Sides:
-    """The box around points."""
+    """The bounding box of points."""
     left, top = min(xs), min(ys)
     return float(left), float(top), float(max(xs) - left), float(max(ys) - top)
 
 
 def is_finite(value: object) -> bool:
-    """Whether it is a number that a coordinate may be."""
+    """Whether it is a finite number."""
     if type(value) is float:
         return math.isfinite(value)
     try:
         return type(value) is int and math.isfinite(value)
-    except OverflowError:  # a whole number of hundreds of digits
+    except OverflowError:  # an integer with hundreds of digits
         return False
 
 
@@ -74,10 +73,10 @@ def _of_mask(mask: dict[str, Any], place: str, size: tuple[int, int] | None) -> 
 
 
 def runs_of(mask: dict[str, Any], place: str, size: tuple[int, int] | None) -> tuple[list[int], tuple[int, int]]:
-    """The runs of a mask down its columns, the first one outside of it, and its width and height.
+    """The runs of a mask down its columns, outside first, and its width and height.
 
     Raises:
-        RefusedError: they are none, or not of an image of ``size``, when that is known.
+        RefusedError: they are invalid, or not of an image of ``size``, if that is known.
     """
     shape, counts = mask.get("size"), mask.get("counts")
     if not (isinstance(shape, list) and len(shape) == 2 and all(type(side) is int and side > 0 for side in shape)):
@@ -110,7 +109,7 @@ def _of_runs(runs: list[int], height: int) -> Sides | None:
 
 
 def _uncompressed(text: str, place: str) -> list[int]:
-    """The counts as COCO's own tools write them: 5 bits in a character from '0' on, differences from the fourth one on."""
+    """The counts of COCO's compressed form: 5 bits per character from '0' on, differences from the fourth count on."""
     runs: list[int] = []
     value = shift = 0
     for character in text:

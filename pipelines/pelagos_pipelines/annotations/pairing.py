@@ -1,6 +1,6 @@
-"""Which label file belongs to which image, for the format yolo: where ultralytics looks, else by what is left of the names.
+"""Pairs label files with images for the format yolo: where ultralytics looks, else by similar names.
 
-No label file is passed over in silence: it has an image, or is refused, or is named among what is left out.
+No label file is ignored silently: it has an image, or is refused, or is reported as left out.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ _OUTPUT = re.compile(
     r"(?:^|/)runs/(?:(?:.+/)?(?:predict|track)\d*|detect|segment|pose|obb|classify|(?:train/|val/)?exp\d*)/",
     re.IGNORECASE,
 )
-"""Folders into which ultralytics writes what it made: pictures of labels, predictions as label files."""
+"""Folders of ultralytics' own output: pictures of labels, and predictions as label files."""
 _NO_LABELS = frozenset({"classes.txt", "predefined_classes.txt"})
-"""Class names, which labelling tools leave beside the labels."""
+"""Files with class names that labelling tools leave beside the labels."""
 _ROW = re.compile(r"[-+.\deE]+(?:\s+[-+.\deE]+){4,}")
 _NUMBER = re.compile(r"[-+]?[\d.]+(?:[eE][-+]?\d+)?")
 _SIDES = 4
-"""Numbers in a row whose class is a name, as no tool reads it."""
+"""Number of sides in a row whose class is a name, a variant that no tool reads."""
 _MOST_DOUBTFUL = {True: 100, False: 2_000}
-"""Text files into which is looked, of those with the name of an image and of others; the first ones tell."""
+"""Most doubtful text files that are examined: of those with the name of an image (True), and of others."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """``labels`` has the label file of an image by the image's path; ``renamed`` are those that ultralytics would not find.
+    """``labels`` maps images to their label files; ``renamed`` are those that ultralytics would not find.
 
-    ``empty`` are label files without a row and without an image, ``predicted`` those that are rather predictions.
+    ``empty`` are label files without rows and without an image, ``predicted`` those that are probably predictions.
     """
 
     labels: Mapping[str, str]
@@ -47,9 +47,9 @@ class Pairs:
 
 
 def pair(tree: SourceFiles, listings: Iterable[str], faults: Faults) -> Pairs:
-    """Find the label file of every image; ``listings`` are text files of another purpose.
+    """Find the label file of every image; ``listings`` are text files with another purpose.
 
-    Noted are label files without an image, and two of one image.
+    Label files without an image, and two for one image, are noted as faults.
     """
     labels = {path: label for path in tree.images if (label := label_path(path)) in tree.known}
     used = {*labels.values(), *listings}
@@ -90,13 +90,13 @@ def pair(tree: SourceFiles, listings: Iterable[str], faults: Faults) -> Pairs:
 
 
 def _by_whole_name(images: naming.Names, label: str) -> Sequence[str]:
-    """The images that a label file means whose name is theirs and ``.txt``, as in ``a.jpg.txt``."""
+    """The images for a label file whose name is theirs plus ``.txt``, as in ``a.jpg.txt``."""
     whole = str(PurePosixPath(label).with_suffix(""))
     return [path for path in images.alike(whole) if suffix(path) == suffix(whole)] if suffix(whole) in READABLE else []
 
 
 def label_path(image: str) -> str:
-    """Where ultralytics looks for the labels: the last folder ``images`` becomes ``labels``."""
+    """The path where ultralytics expects the labels: the last folder ``images`` becomes ``labels``."""
     parts = list(PurePosixPath(image).with_suffix(".txt").parts)
     folders = [index for index, part in enumerate(parts[:-1]) if part == "images"]
     if folders:
@@ -105,7 +105,7 @@ def label_path(image: str) -> str:
 
 
 def is_row(line: str) -> bool:
-    """Whether a line of a text is like a row of a label file."""
+    """Whether a line looks like a row of a label file."""
     return _ROW.fullmatch(line.strip()) is not None
 
 
@@ -114,16 +114,16 @@ def _is_in_labels(path: str) -> bool:
 
 
 class _Judge:
-    """Tells label files from other texts, by their folder and by their first row."""
+    """Distinguishes label files from other text files, by their folder and first row."""
 
     def __init__(self, tree: SourceFiles) -> None:
         self._tree = tree
         self._looked = {True: 0, False: 0}
 
     def has_rows(self, path: str, fits: bool) -> bool | None:
-        """Whether a label file has, or may have, rows; None for what is no label file. ``fits``: its name is that of an image.
+        """Whether a label file has, or may have, rows; None if it is not a label file. ``fits``: its name is that of an image.
 
-        In labels/, a text that fits is one, unless it may be a list of the images of a split; others are when they have numbers.
+        A text file in labels/ that fits is one, unless it may be the list of a split; others are if they contain rows of numbers.
         """
         in_labels = _is_in_labels(path)
         if in_labels and fits and split_of(PurePosixPath(path).stem) is None:

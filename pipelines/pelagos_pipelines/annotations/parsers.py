@@ -1,7 +1,7 @@
-"""The tasks that read annotation files in a child of the sandbox: bytes of strangers in, short documents and plain numbers out.
+"""The tasks that parse annotation files in a child of the sandbox: untrusted bytes in, short documents and plain numbers out.
 
-Run by reading.py, one task at a time; coco_document.py, yolo_document.py and voc_document.py know the formats. A file of any
-size is read in pieces. Refusals name a place in the file, and never text that stands there.
+Run by reading.py, one task at a time; the formats are in coco_document.py, yolo_document.py and voc_document.py. Files of any
+size are read in pieces. Refusals name a place in the file, and never repeat its text.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from pelagos_pipelines.sandbox import Answer
 def coco(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
     """The categories, images and boxes of a COCO file.
 
-    The document has counts, and what is wrong; raw holds, one after the other, ids, names and changed names of the ``categories``
-    and the ``images``, as JSON, then for each box the index of its image and of its category (int32), the images of annotations
-    that are passed over (int32), and the boxes' sides (float64).
+    The document has counts and faults. Raw has, one after the other: ids, names and changed names of the ``categories``, and the
+    ``images``, as JSON; for each box the index of its image and of its category (int32); the images of annotations that are
+    passed over (int32); and the boxes' sides (float64).
     """
     with refusals():
         above = arguments.get("above", False)
@@ -31,26 +31,26 @@ def coco(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
 
 
 def settings(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
-    """What data.yaml says, as JSON in raw."""
+    """The content of data.yaml, as JSON in raw."""
     with refusals():
         where = arguments["where"]
         return Answer(raw=encoded(where, yolo_document.settings(where, file.read())))
 
 
 def lines(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
-    """The lines of a text file that are not empty, with their numbers, as JSON in raw."""
+    """The non-empty lines of a text file, with their numbers, as JSON in raw."""
     with refusals():
         where = arguments["where"]
         return Answer(raw=encoded(where, yolo_document.lines(where, file.read())))
 
 
 def labels(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
-    """The rows of several label files of YOLO, which stand in ``file`` one after the other.
+    """The rows of several YOLO label files, which are concatenated in ``file``.
 
-    Before them stand ``header`` bytes of JSON: names and lengths of the files. The document has the number of rows, and what is
-    wrong; raw holds, of each file (int32), how many rows, polygons, and polygons that may be key points of 2 and of 3 numbers it
-    has, and how many columns polygons have, then the class of each row (int32), then left, top, width and height as fractions
-    (float64), and, when they are asked for, ``outlines`` bytes of JSON: of each file its rows, of each its class and numbers.
+    They follow ``header`` bytes of JSON with names and lengths of the files. The document has the number of rows, and the faults.
+    Raw has for each file (int32) the numbers of rows, of polygons, of polygons that may be key points of 2 and of 3 numbers, and
+    of columns of polygons; then the class of each row (int32); then left, top, width and height as fractions (float64); and, if
+    requested, ``outlines`` bytes of JSON with the rows of each file, each with its class and numbers.
     """
     with refusals():
         header = orjson.loads(file.read(arguments["header"]))
@@ -68,10 +68,10 @@ def labels(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
 
 
 def voc(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
-    """Several files of Pascal VOC, which stand in ``file`` as label files do for ``labels``.
+    """Several files of Pascal VOC, which are in ``file`` as label files are for ``labels``.
 
-    The document has the number of boxes, and what is wrong; raw holds, as JSON, None for a file that is none, else name and
-    sizes of the image, whether it is of the challenge, class names, and of each box the index of its name and its sides.
+    The document has the number of boxes, and the faults. Raw has, as JSON, None for a file of another kind, else name and size of
+    the image, whether it is of the challenge, class names, and for each box the index of its name and its sides.
     """
     with refusals():
         header, faults, found = orjson.loads(file.read(arguments["header"])), Faults(), list[object]()

@@ -1,7 +1,7 @@
-"""Which names of folders speak of a part of the data (a split, or what nobody has labelled) and not of what images show.
+"""Recognises folder names that mean a part of the data (a split, or unlabelled images) and not a class.
 
-``imagefolder`` asks before it makes a folder a class. model.split_of knows the names that are splits; here are those that only
-look so, which nobody but the person can settle: other languages, and names that say more, as ``trainA`` or ``cod_test``.
+``imagefolder`` asks before it makes a folder a class. model.split_of knows the names that mean splits. Here are names that may
+mean one, which only a person can decide: other languages, and names with additions, such as ``trainA`` or ``cod_test``.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DOUBTFUL = frozenset(
         *("labelled", "labeled", "annotated"),
     }
 )
-"""Names of parts of the data of which it is open which split they are."""
+"""Names of parts of the data that do not determine the split."""
 _CATCH_ALL = frozenset(
     {"unknown", "unsorted", "unclassified", "unidentified", "undetermined", "todo", "misc", "none", "null", "na"}
 )
@@ -43,7 +43,8 @@ _ELSEWHERE: Mapping[Split, str] = {
     "test": "prueba pruebas teste testes essai essais prova pruf prufung testowy testy тест тестовая тестовый тесты"
     " 测试 測試 テスト 테스트 시험",
 }
-"""In German, Spanish, Portuguese, French, Italian, Scandinavian languages, Dutch, Polish, Turkish, Russian, and of East Asia."""
+"""In German, Spanish, Portuguese, French, Italian, Scandinavian languages, Dutch, Polish, Turkish, Russian, East Asian
+languages."""
 _SAYING_NOTHING = (
     "sets daten datensatz bilder bild satz menge datos imagenes conjunto juego de del di du des dados imagens jeu donnees"
     " ensemble dati immagini insieme beelden bilde og und and the для данные выборка набор"
@@ -54,7 +55,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def _plain(text: str) -> str:
-    """Without case, accents, and forms that look the same."""
+    """The text without case, accents and compatibility forms."""
     shown = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
     return shown.casefold().replace("æ", "ae").replace("ø", "o")
 
@@ -76,42 +77,43 @@ _PLACES = frozenset(
     }
 )
 _CODE = 4
-"""Letters of a code, such as that of a cruise (``HE542``)."""
+"""Most letters of a code, such as that of a cruise (``HE542``)."""
 _SHORT = frozenset({"tr", "te"})
 _SHORT_OF = _SHORT | {"va", "vl"}
 _STEMS: Mapping[str, Split] = {"train": "train", "valid": "validation", "val": "validation", "test": "test"}
-"""What stands before or behind something else in one word, as in ``xtrain`` beside ``xtest``."""
+"""Stems at the start or end of a compound word, as in ``xtrain`` beside ``xtest``."""
 
 
 def is_unlabelled(name: str) -> bool:
-    """Whether the folder says that nobody has labelled what is in it."""
+    """Whether the name means that the images are not labelled."""
     return _UNLABELLED.fullmatch(plain_words(name)) is not None
 
 
 def is_doubtful(name: str) -> bool:
-    """Whether the folder is a part of the data, and leaves open which."""
+    """Whether the name means a part of the data, without determining which."""
     if plain_words(name) in _DOUBTFUL or _UNLABELLED_ELSEWHERE.fullmatch("".join(_words(name))):
         return True
-    return any(map(_UNLABELLED.fullmatch, _words(name)))  # what else it says may be a class
+    return any(map(_UNLABELLED.fullmatch, _words(name)))  # its other words may be a class
 
 
 def is_catch_all(name: str) -> bool:
-    """Whether the folder is a class for what nobody could name."""
+    """Whether the name means a class for everything that could not be identified."""
     return plain_words(name) in _CATCH_ALL
 
 
 def says_nothing(name: str) -> bool:
-    """Whether a name is made of words such as "set" and "images" alone, as in ``split1``. Numbers may be classes."""
+    """Whether a name only consists of words such as "set" and "images", as in ``split1``. Numbers alone may be classes."""
     return not plain_words(name) and any(letter.isalpha() for letter in name)
 
 
 def is_empty(name: str) -> bool:
-    """Whether a folder merely holds what the one above is, as ``cod/images``. Those with numbers may be parts of it."""
+    """Whether a folder adds no meaning to the one above, as in ``cod/images``. Names with numbers may be parts of the data."""
     return says_nothing(name) and not any(letter.isdigit() for letter in name)
 
 
 def numbered(names: Iterable[str]) -> list[str]:
-    """Those that look like stations, hauls or dates: numbers, codes, or one stem with several. Taxa may have numbers, too."""
+    """The names that look like stations, hauls or dates: numbers, codes, or one stem with several numbers. Taxa may have
+    numbers."""
     stems = {name: _NUMBERS.sub("#", name.casefold()) for name in names if _NUMBERS.search(name)}
     count = Counter(stems.values())
     found = []
@@ -124,15 +126,15 @@ def numbered(names: Iterable[str]) -> list[str]:
 
 
 def is_year(name: str) -> bool:
-    """Whether it is a year, or begins with one as a date does: never what an image shows."""
+    """Whether the name is a year or begins with one, like a date, and therefore is not a class."""
     return _YEAR.match(name) is not None
 
 
 def named_like_parts(names: Sequence[str]) -> list[str]:
-    """Those of the names of folders side by side that are more likely parts of the data than classes.
+    """The names of sibling folders that are more likely parts of the data than classes.
 
-    A name that says nothing else is, as ``Testdaten``. Others are by their company alone, because ``test tube`` and
-    ``urchin test`` are classes: names that differ in the split alone, as ``cod_train`` and ``cod_test``, or half of all names.
+    A name without any other meaning is one, such as ``Testdaten``. For other names the siblings decide, because ``test tube`` and
+    ``urchin test`` are classes: names that only differ in the split, as ``cod_train`` and ``cod_test``, or half of all names.
     """
     spoken = {name: found for name in names if (found := _splits(name))}
     bare = {name for name in spoken if not _rest(name)}
@@ -149,12 +151,12 @@ def named_like_parts(names: Sequence[str]) -> list[str]:
 
 
 def speaking_of_splits(names: Sequence[str]) -> list[str]:
-    """Those that have a word for a split in them."""
+    """The names that contain a word for a split."""
     return [name for name in names if _splits(name)]
 
 
 def _divided(name: str) -> Iterator[tuple[str, Split]]:
-    """What a name says beside a split, and that split: all that can be meant."""
+    """All readings of a name as a split and the remaining text."""
     if len(found := _splits(name)) == 1:
         yield "".join(_rest(name)), next(iter(found))
     joined = "".join(_words(name))
@@ -170,18 +172,18 @@ def _splits(name: str) -> frozenset[Split]:
 
 
 def _rest(name: str) -> list[str]:
-    """The words that say something else."""
+    """The words with another meaning than a split."""
     return [word for word in _words(name) if _found(word) is None and word not in _NOTHING]
 
 
 @lru_cache(maxsize=4096)
 def _words(name: str) -> tuple[str, ...]:
-    """Words as a person sees them: ``trainA`` has two, and accents and case say nothing."""
+    """The words of a name as a person reads it: ``trainA`` has two; accents and case are ignored."""
     return tuple(_WORD.findall(_plain(_CAMEL.sub(" ", unicodedata.normalize("NFC", name)))))
 
 
 def _found(word: str) -> str | None:
-    """The word for a split that this is, or that it is made of: ``Testdaten``, ``训练集``."""
+    """The word for a split that this word is or contains, as in ``Testdaten`` or ``训练集``."""
     if word in _WORDS:
         return word
     return next((known for known in _BY_LENGTH if word.startswith(known) and word[len(known) :] in _NOTHING), None)

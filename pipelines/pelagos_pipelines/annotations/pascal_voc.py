@@ -1,10 +1,10 @@
-"""Pascal VOC: an XML file for each image, beside it or in ``Annotations/``, with the corners of boxes. The layouts of the
-challenge itself, labelImg, CVAT and Roboflow.
+"""Pascal VOC: an XML file per image, beside it or in ``Annotations/``, with the corners of boxes. The layouts of the challenge
+itself, labelImg, CVAT and Roboflow.
 
-``ImageSets/Main/<split>.txt`` lists the images of a split; without it the folders of the image say one. Corners are edges in
-pixels from 0, as today's tools write them. Files of the challenge itself (``The VOC2012 Database``) have numbers of pixels
-instead, which begin at 1 and include the last.
-Source: Everingham et al., The PASCAL Visual Object Classes Challenge 2012 Development Kit, section 8.
+``ImageSets/Main/<split>.txt`` lists the images of a split; without it the image's folders determine the split. Corners are edge
+coordinates from 0, as present tools write them. Files of the challenge itself (``The VOC2012 Database``) instead have pixel
+numbers that begin at 1 and include the last pixel. Source: Everingham et al., The PASCAL Visual Object Classes Challenge 2012
+Development Kit, section 8.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from pelagos_pipelines.annotations.untrusted_input import format_names, invalid,
 
 _SETS = "imagesets"
 _MAIN = frozenset({"main", _SETS})
-"""The folders whose lists are of detection; others beside them are of segmentation and of the layout of people."""
+"""The folders with lists for detection; their siblings are for segmentation and person layout."""
 _LOOKED_AT = 5
-"""XML files, at least, that are looked into to see what they are; one of them suffices."""
+"""Least number of XML files that are examined; one match suffices."""
 _IMAGES = kinds.READABLE | kinds.OTHER
 _FLAG = re.compile(r"\s+-?[01]$")
-"""Whether an image in a list shows the class that the list is of."""
+"""The flag in a list of one class: whether an image shows that class."""
 _WRITTEN: Mapping[Split, str] = {"train": "train", "validation": "val", "test": "test"}
 _SAID: Mapping[str, str] = {
     "boxless": "objects without a bndbox are left out",
@@ -65,7 +65,7 @@ _LEFT_OUT = ("boxless", "rotated")
 
 @dataclass
 class _Tally:
-    """What was found in all files."""
+    """The findings in all files."""
 
     counts: Counter[str] = field(default_factory=Counter)
     renamed: list[str] = field(default_factory=list)
@@ -73,25 +73,25 @@ class _Tally:
     """Files of the challenge itself."""
     orphans: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    """XML of another kind, and files with faults, after which nothing is said of these."""
+    """XML of another kind, and files with faults; they are not reported if there are faults."""
     unlabelled: list[str] = field(default_factory=list)
-    """Images all of whose objects were left out: they are no backgrounds."""
+    """Images all of whose objects were left out, which therefore do not count as backgrounds."""
 
 
 def recognises(tree: SourceFiles) -> bool:
-    """Whether there are XML files of it: CVAT's own, and others, have another first element."""
+    """Whether there are XML files of Pascal VOC; CVAT's own and others have another root element."""
     return bool(tree.images) and next(_annotations(tree), None) is not None
 
 
 def _annotations(tree: SourceFiles) -> Iterator[str]:
-    """Those of a few files that are of it."""
+    """The annotation files among a few examined ones."""
     documents = _documents(tree)
-    # From all over: those of other programs may lie in a folder of their own.
+    # Evenly spread, since files of other programs may be in a folder of their own.
     return (path for path in documents[:: max(1, len(documents) // _LOOKED_AT)] if _is_annotation(tree, path))
 
 
 def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
-    """The boxes of all files; an image whose file has no object is a background, one without a file is left out."""
+    """Read the boxes of all files. An image whose file has no object is a background; one without a file is left out."""
     documents = _documents(tree)
     if not documents:
         raise invalid(f"there is no XML file; {PASCAL_VOC.name} expects {PASCAL_VOC.layout}")
@@ -142,7 +142,7 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
-    """``JPEGImages/``, ``Annotations/`` and ``ImageSets/Main/<split>.txt``; corners are edges in pixels from 0."""
+    """Write ``JPEGImages/``, ``Annotations/`` and ``ImageSets/Main/<split>.txt``; corners are edge coordinates from 0."""
     names = linking.numbered(collection.images)
     folders = [target / "JPEGImages", target / "Annotations", target / "ImageSets" / "Main"]
     for folder in folders:
@@ -195,9 +195,9 @@ def _is_annotation(tree: SourceFiles, path: str) -> bool:
 
 
 def _lists(tree: SourceFiles) -> dict[str, Split]:
-    """The lists of splits: ``ImageSets/Main/train.txt``.
+    """The lists of splits, such as ``ImageSets/Main/train.txt``.
 
-    Those of one class (``cat_train.txt``) say the same, image by image; VoTT writes no others.
+    Without them, lists of one class (``cat_train.txt``) have the same information; VoTT writes no others.
     """
     whole, of_classes = dict[str, Split](), dict[str, Split]()
     for path in tree.files:
@@ -215,7 +215,7 @@ def _lists(tree: SourceFiles) -> dict[str, Split]:
 def _listed(
     tree: SourceFiles, lists: Mapping[str, Split], images: naming.Names, faults: Faults
 ) -> dict[str, frozenset[Split]]:
-    """The splits in which lists have an image, by the image's path."""
+    """The splits of each image according to the lists, by the image's path."""
     found: dict[str, frozenset[Split]] = {}
     for path, split in lists.items():
         lost = []
@@ -234,7 +234,7 @@ def _listed(
 
 
 def _names(line: str) -> Iterator[str]:
-    """The names of files that a line of a list may mean: CVAT puts quotes around blanks, VoTT and others add the suffix."""
+    """The possible file names in a line of a list: CVAT quotes names with spaces, VoTT and others add the suffix."""
     quoted = line.split('"')
     for name in [quoted[1]] if len(quoted) == 3 else [line, _FLAG.sub("", line), line.split(maxsplit=1)[0]]:
         yield f"{name}.jpg"
@@ -243,10 +243,10 @@ def _names(line: str) -> Iterator[str]:
 
 
 def _image_of(known: Set[str], path: str, file_name: str, stems: naming.Names, images: naming.Names) -> str | None:
-    """The image of a file, of those that are ``known``: that of its own name, else the one that it names. None without either.
+    """The image of an annotation file among the ``known`` ones: that with its own name, else the one that it names, else None.
 
     Raises:
-        RefusedError: FORMAT_INVALID when both are there, and are not the same.
+        RefusedError: FORMAT_INVALID when both exist and differ.
     """
     named: Sequence[str] = ()
     if file_name:
@@ -260,7 +260,7 @@ def _image_of(known: Set[str], path: str, file_name: str, stems: naming.Names, i
             f"{printable(path)} has the name of {printable(same[0])}, and its filename says {printable(named[0])}: correct the"
             " filename, or rename the file"
         )
-    # Masks have the name of their image, too, in another folder.
+    # Masks in another folder can also have the name of their image.
     chosen = same if len(same) == 1 else named
     return chosen[0] if len(chosen) == 1 else None
 
@@ -321,7 +321,7 @@ def _warnings(tally: _Tally, bare: Sequence[str], overlapping: Sequence[str], *,
 
 
 def _hint(tree: SourceFiles) -> str | None:
-    """There is XML, such as CVAT's own."""
+    """A hint about XML of other kinds, such as CVAT's own."""
     documents = _documents(tree)
     if not documents:
         return None

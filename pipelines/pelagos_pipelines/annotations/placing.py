@@ -1,5 +1,5 @@
-"""Whether boxes lie on their images. Called by cleaning, which cuts what exceeds an edge by rounding, and by readers that refuse
-a source anyway, so that all that is wrong with it is said at once.
+"""Checks whether boxes and shapes are on their images. Called by cleaning, which clips rounding errors at the edges, and by
+readers that refuse a source anyway, so that all faults are reported at once.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pelagos_pipelines.annotations.shapes import Kind, Shape
 from pelagos_pipelines.annotations.untrusted_input import format_names, invalid, printable
 
 OVERHANG = 1.0
-"""Pixels by which a box may exceed its image: tools round outwards. Such boxes are cut at the edge."""
+"""Pixels by which a box may exceed its image, since tools round outwards. Such boxes are clipped at the edge."""
 
 
 def clip(box: Box, width: int, height: int) -> Box | None:
-    """The box itself when it lies inside, the part that does when it exceeds the edge by rounding, else None."""
+    """The box if it is inside, the part inside if it exceeds the edge by rounding, else None."""
     left, top, right, bottom = box.x, box.y, box.x + box.width, box.y + box.height
     if not (box.width > 0 and box.height > 0):
         return None
@@ -27,13 +27,13 @@ def clip(box: Box, width: int, height: int) -> Box | None:
         return box
     far = left < -OVERHANG or top < -OVERHANG or right > width + OVERHANG or bottom > height + OVERHANG
     left, top, right, bottom = max(left, 0.0), max(top, 0.0), min(right, width), min(bottom, height)
-    if far or not (right > left and bottom > top):  # also when one is no number
+    if far or not (right > left and bottom > top):  # also for NaN
         return None
     return Box(box.label, left, top, right - left, bottom - top)
 
 
 def clip_shape(shape: Shape, width: int, height: int) -> Shape | None:
-    """The same of a shape. A rectangle that is turned may reach over the edge with its corners, when its centre is inside."""
+    """The same for a shape. The corners of a turned rectangle may exceed the edge if its centre is inside."""
     if shape.kind is Kind.RECTANGLE and shape.angle % 360:
         left, top, wide, high = shape.coordinates[:4]
         return shape if 0 <= left + wide / 2 <= width and 0 <= top + high / 2 <= height and wide * high > 0 else None
@@ -54,17 +54,17 @@ def clip_shape(shape: Shape, width: int, height: int) -> Shape | None:
 
 
 def told(image: ImageRecord, box: Box) -> str:
-    """A box, or that of a shape, that does not lie on its image, in words."""
+    """The description of a misplaced box for messages."""
     return f"{image.path} ({box.label}: {box.x:g}, {box.y:g}, {box.width:g}, {box.height:g})"
 
 
 def told_shape(image: ImageRecord, shape: Shape) -> str:
-    """The same of a shape."""
+    """The description of a misplaced shape for messages, by its box."""
     return told(image, Box(shape.label, *(shape.sides or (0.0, 0.0, 0.0, 0.0))))
 
 
 def refusal(wrong: Sequence[str]) -> RefusedError:
-    """The refusal of boxes that do not lie on their images."""
+    """The refusal of boxes that are not on their images."""
     return RefusedError(
         Reason.ANNOTATION_OUTSIDE_IMAGE,
         f"{len(wrong)} boxes lie outside of their image or have no area (x, y, width, height in pixels): {format_names(wrong)};"
@@ -74,7 +74,7 @@ def refusal(wrong: Sequence[str]) -> RefusedError:
 
 
 def of_another_size(image: ImageRecord, width: int, height: int) -> RefusedError | None:
-    """The refusal of an image that is not as large as the annotations say."""
+    """The refusal of an image whose size differs from the annotations'; None if it is equal or not stated."""
     if image.width is None or image.height is None or (image.width, image.height) == (width, height):
         return None
     return invalid(
@@ -84,7 +84,7 @@ def of_another_size(image: ImageRecord, width: int, height: int) -> RefusedError
 
 
 def refuse_any(faults: Faults, images: Iterable[ImageRecord], sizes: Sizes) -> None:
-    """Refuse a source with faults, and name with them what does not fit the images themselves.
+    """Refuse a source with faults, and report misplaced annotations together with them.
 
     Raises:
         RefusedError: there are faults.

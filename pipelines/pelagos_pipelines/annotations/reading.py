@@ -1,6 +1,6 @@
-"""How readers get at the content of annotation files: parsed in children of the sandbox (parsers.py), never in this process.
+"""Reads annotation files by parsing them in children of the sandbox (parsers.py), never in this process.
 
-The formats coco and yolo call this with a file of a tree. Every way in which a child can fail is a refusal that names the file.
+The formats call this with files of a tree. Every failure of a child becomes a refusal that names the file.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from pelagos_pipelines.sandbox import MEBIBYTE, Answer, LimitError, Limits, Pool
 from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 
 PARSERS = "pelagos_pipelines.annotations.parsers"
-"""The tasks of our formats."""
+"""The module with the tasks of the common formats."""
 MAX_SETTINGS = MEBIBYTE
-"""Bytes of data.yaml and classes.txt."""
+"""Most bytes of data.yaml and classes.txt."""
 MAX_LABELS = 16 * MEBIBYTE
-"""Bytes of the labels of one image, and of a list of images."""
+"""Most bytes of the labels of one image, and of a list of images."""
 MAX_PICTURE = 64 * MEBIBYTE
-"""Bytes of a picture whose pixels are annotations."""
+"""Most bytes of a picture whose pixels are annotations."""
 _MEMORY = 256 * MEBIBYTE
-"""Of a child. A file is read in pieces, so that its size hardly matters."""
+"""Memory limit of a child in bytes. Files are read in pieces, so their size hardly matters."""
 _LARGEST_ANSWER = 1024 * MEBIBYTE
-"""Of shapes as a child tells of them, unpacked: twice what those of the largest file need."""
+"""Most bytes of an uncompressed answer with shapes: twice the size for the largest file."""
 _BATCH_BYTES = 4 * MEBIBYTE
 _BATCH_FILES = 1000
-"""Label files that a child reads at a time: so many that calls cost little beside the reading, and far less than its memory."""
+"""Number of label files that a child reads per call: enough to make the cost of calls small, and far below its memory limit."""
 _ROUNDED_PIXELS, _ROUNDED_FRACTION = 0.5, 0.0001
-"""By what all sides of a box may differ from those of another of the same class and be the same, written with other digits."""
+"""Tolerance for each side within which two boxes of one class are the same, written with different precision."""
 _COUNTED = ("crowds", "boxless", "outlined", "shaped", "rotated", "misfits", "respelt", "slight")
 _SLOWNESS = 6
-"""Real seconds for a second of processor time, when the machine is busy."""
+"""Allowed wall-clock seconds per second of processor time, for busy machines."""
 
 
 @dataclass(frozen=True)
@@ -128,20 +128,20 @@ class Voc:
 
 @dataclass(frozen=True)
 class Declared:
-    """By what label files are read: how many classes there are, those of them without a name, and kpt_shape."""
+    """Parameters of reading label files: the number of classes, the numbers of unnamed classes, and kpt_shape."""
 
     classes: int
     unnamed: Sequence[int] = ()
     points: tuple[int, int] | None = None
     outlines: bool = False
-    """Whether the numbers of rows are wanted, beside their boxes."""
+    """Whether the numbers of rows are requested in addition to their boxes."""
 
 
 def coco(tree: SourceFiles, path: str, faults: Faults, *, above: bool = False) -> Coco:
-    """Parse a COCO file; what is wrong with its entries is noted in ``faults``. ``above``: classes are the supercategories.
+    """Parse a COCO file; faults of its entries are added to ``faults``. ``above``: classes are the supercategories.
 
     Raises:
-        RefusedError: it is none, or larger than the ceilings allow.
+        RefusedError: it is not COCO, or larger than the ceilings allow.
         ChangedError: it changed while it was read.
     """
     ceilings = Ceilings.read()
@@ -150,7 +150,7 @@ def coco(tree: SourceFiles, path: str, faults: Faults, *, above: bool = False) -
     with refusing(path), tree.open(path) as file:
         if file.size > limit:
             raise too_large(path, file.size, limit, raise_it("annotation_mebibytes"))
-        # The child gets the open file, not its bytes: of gigabytes neither process ever holds more than a piece.
+        # The child gets the open file, not its bytes, so that neither process ever holds more than a piece of it.
         answer = pool(ceilings).run("coco", {"where": printable(path), "above": above, **limits}, file=file.descriptor)
         file.require_same()
     with refusing(path):
@@ -159,7 +159,7 @@ def coco(tree: SourceFiles, path: str, faults: Faults, *, above: bool = False) -
 
 
 def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
-    """What the child says, or a ValueError: lengths and indices are followed only once they are known to lead nowhere else."""
+    """Parse the child's answer. Raises ValueError if it is invalid: lengths and indices are checked before they are used."""
     import numpy as np
 
     boxes, passed, crowded = found["boxes"], found["passed"], found["crowded"]
@@ -196,7 +196,7 @@ def _coco(found: Mapping[str, Any], raw: memoryview) -> Coco:
 
 
 def settings(tree: SourceFiles, path: str, faults: Faults) -> Settings:
-    """Parse data.yaml; what is wrong in it is noted in ``faults``. Raises as ``coco`` does."""
+    """Parse data.yaml; its faults are added to ``faults``. Raises as ``coco`` does."""
     found = parsed("settings", tree, path, MAX_SETTINGS)
     with refusing(path):
         faults.include(found["faults"])
@@ -208,16 +208,13 @@ def settings(tree: SourceFiles, path: str, faults: Faults) -> Settings:
 
 
 def lines(tree: SourceFiles, path: str, limit: int) -> list[tuple[int, str]]:
-    """The lines of a text file that are not empty, with their numbers. Raises as ``coco`` does."""
+    """The non-empty lines of a text file, with their numbers. Raises as ``coco`` does."""
     found: list[tuple[int, str]] = parsed("lines", tree, path, limit)
     return found
 
 
 def labels(tree: SourceFiles, paths: Iterable[str], declared: Declared, faults: Faults) -> Iterator[Labels]:
-    """The rows of label files, in their order; of several files at a time. What is wrong in them is noted in ``faults``.
-
-    Raises as ``coco`` does.
-    """
+    """The rows of label files in order, parsed in batches. Their faults are added to ``faults``. Raises as ``coco`` does."""
     by = {"classes": declared.classes, "unnamed": declared.unnamed, "points": declared.points}
     by |= {"outlines": declared.outlines}
     for batch, answer in _together(_Task("labels", "rows"), tree, paths, faults, by):
@@ -231,7 +228,7 @@ def is_voc(tree: SourceFiles, path: str) -> bool:
 
 
 def voc(tree: SourceFiles, paths: Iterable[str], faults: Faults) -> Iterator[Voc | None]:
-    """Files of Pascal VOC, in their order; None for a fault, and for XML of another kind. Faults are noted in ``faults``.
+    """Files of Pascal VOC in order; None for a faulty file and for XML of another kind. Faults are added to ``faults``.
 
     Raises as ``coco`` does.
     """
@@ -241,7 +238,7 @@ def voc(tree: SourceFiles, paths: Iterable[str], faults: Faults) -> Iterator[Voc
 
 
 def _voc(found: Sequence[Mapping[str, Any] | None], files: int) -> list[Voc | None]:
-    """What the child says of files of Pascal VOC, or a ValueError."""
+    """Parse the child's answer about files of Pascal VOC. Raises ValueError if it is invalid."""
     import numpy as np
 
     if not isinstance(found, list) or len(found) != files:
@@ -286,13 +283,10 @@ def _voc(found: Sequence[Mapping[str, Any] | None], files: int) -> list[Voc | No
 def drawings(
     module: str, tree: SourceFiles, paths: Iterable[str], faults: Faults, task: str = "parse"
 ) -> Iterator[tuple[str, Drawings | None]]:
-    """What the annotation files of a tool say; None for one of another kind. Faults are noted in ``faults``.
+    """The contents of a tool's annotation files; None for one of another kind. Faults are added to ``faults``.
 
-    Of a file that is a fault as a whole nothing is given.
-
-    ``module`` has the task, made by drawings.task. Small files go to the child together, a large one by itself.
-
-    Raises as ``coco`` does.
+    A file that is faulty as a whole is skipped. ``module`` has the task, made by drawings.task. Small files are passed to the
+    child together, a large one alone. Raises as ``coco`` does.
     """
     ceilings = Ceilings.read()
     limit = ceilings.annotation_mebibytes * MEBIBYTE
@@ -322,11 +316,10 @@ def drawings(
 def pixels(
     module: str, tree: SourceFiles, path: str, numbers: Sequence[int], *, coloured: bool = False
 ) -> tuple[Mapping[str, int], list[Sequence[int] | None]]:
-    """Which pixels of a picture have which of the ``numbers``: coordinates of a mask each, None for one that no pixel has.
+    """The mask coordinates for each of the ``numbers`` in a picture, None for one without pixels.
 
-    ``coloured``: the numbers are of colours, and a picture without red, green and blue is refused.
-
-    With them ``width``, ``height``, and how many pixels have ``others``. Raises as ``coco`` does.
+    ``coloured``: the numbers are colours, and a picture without red, green and blue is refused. The mapping has ``width``,
+    ``height``, and the count of pixels with ``others``. Raises as ``coco`` does.
     """
     ceilings = Ceilings.read()
     with refusing(path), tree.open(path) as file:
@@ -341,7 +334,7 @@ def pixels(
 
 
 def _drawings(answer: Answer, paths: Sequence[str]) -> Iterator[tuple[str, Drawings | None]]:
-    """What the child says of files, or a ValueError."""
+    """Parse the child's answer about files. Raises ValueError if it is invalid."""
     lines = many_shapes.lines(answer.raw, _LARGEST_ANSWER)
     for path in paths:
         found = orjson.loads(next(lines, b""))
@@ -352,7 +345,7 @@ def _drawings(answer: Answer, paths: Sequence[str]) -> Iterator[tuple[str, Drawi
 def objects(
     module: str, tree: SourceFiles, paths: Sequence[str], arguments: Mapping[str, Any]
 ) -> tuple[Mapping[str, int], list[tuple[int, Sequence[float]]]]:
-    """What a picture of classes, with one of objects or without, shows: see label_pictures_document.
+    """The content of a picture of classes, optionally with one of objects: see label_pictures_document.
 
     Raises as ``coco`` does.
     """
@@ -368,7 +361,7 @@ def objects(
 
 @dataclass(frozen=True)
 class _Task:
-    """A task of ``module`` that reads several files. ``counted`` names the number of its annotations."""
+    """A task of ``module`` that reads several files. ``counted`` is the key of the number of annotations in its answer."""
 
     name: str
     counted: str
@@ -378,7 +371,7 @@ class _Task:
 def _together(
     task: _Task, tree: SourceFiles, paths: Iterable[str], faults: Faults, arguments: Mapping[str, Any]
 ) -> Iterator[tuple[list[str], Answer]]:
-    """Several small files at a time, and what the task makes of them."""
+    """Batches of small files with the task's answers."""
     ceilings = Ceilings.read()
     left = ceilings.annotations
     for batch in _batches(tree, paths):
@@ -399,7 +392,7 @@ def _either(paths: Sequence[str]) -> str:
 
 
 def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:
-    """The same of label files."""
+    """Parse the child's answer about label files. Raises ValueError if it is invalid."""
     import numpy as np
 
     rows = answer.document["rows"]
@@ -431,7 +424,7 @@ def _rows(answer: Answer, files: int, classes: int) -> list[Labels]:
 
 
 def _batches(tree: SourceFiles, paths: Iterable[str]) -> Iterator[list[tuple[str, bytes]]]:
-    """Files that go to a child together: a source has as many label files as images, and a call for each would take hours."""
+    """Batches of files with their contents. A source has as many label files as images, and a call for each would take hours."""
     batch: list[tuple[str, bytes]] = []
     size = 0
     for path in paths:
@@ -446,7 +439,7 @@ def _batches(tree: SourceFiles, paths: Iterable[str]) -> Iterator[list[tuple[str
 
 
 def parsed(task: str, tree: SourceFiles, path: str, limit: int, module: str = PARSERS) -> Any:
-    """What a task of ``module`` makes of a file, as JSON in raw: how a format with a parser of its own has it run in a child.
+    """The JSON result of a task of ``module`` for a file: how formats with their own parser run it in a child.
 
     Raises as ``coco`` does.
     """
@@ -457,7 +450,7 @@ def parsed(task: str, tree: SourceFiles, path: str, limit: int, module: str = PA
 
 
 def answered(question: str, tree: SourceFiles, path: str, module: str) -> bool:
-    """Whether a file is what a task of ``module`` asks, as drawings.question makes one; of any size, of which it reads little.
+    """The answer of a task of ``module``, made by drawings.question, about a file of any size, of which it reads little.
 
     Raises as ``coco`` does.
     """
@@ -474,7 +467,7 @@ def _content(tree: SourceFiles, path: str, limit: int) -> bytes:
 
 
 def _cut(raw: memoryview, *lengths: int) -> list[memoryview]:
-    """The parts of an answer, which must be there to the byte."""
+    """Cut an answer into parts, whose lengths must add up exactly. Raises ValueError otherwise."""
     if any(not isinstance(length, int) or length < 0 for length in lengths) or sum(lengths) != len(raw):
         raise ValueError("lengths")
     parts, start = [], 0
@@ -491,7 +484,7 @@ def _require_below(indices: Any, count: int) -> None:
 
 @cache
 def pool(ceilings: Ceilings, module: str = PARSERS) -> Pool:
-    """One for the process and a module of tasks: files come one after the other."""
+    """The pool of children for a module of tasks, one per process, since files are read one after the other."""
     limits = Limits(
         memory=_MEMORY,
         cpu=ceilings.annotation_seconds,
@@ -502,7 +495,8 @@ def pool(ceilings: Ceilings, module: str = PARSERS) -> Pool:
 
 
 class refusing:  # noqa: N801 - used like a function
-    """Say of the file ``path`` in which way its child failed. What a child says may be anything, once it was taken over."""
+    """A context that turns failures of a child into refusals of the file ``path``. Answers of a compromised child may be
+    anything."""
 
     def __init__(self, path: str) -> None:
         self._where = printable(path)

@@ -1,4 +1,4 @@
-"""The formats that are read, and the choice of one for a source. A new format is a module with a `Format`, and a line here."""
+"""The formats that are read, and the choice of one for a source. A new format is a module with a `Format` and a line here."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ FORMATS = Registry(
     ),
 )
 _WITHOUT: Mapping[str, str] = {"classFolder": "folders are no classes"}
-"""By option, what is so in formats that do not heed it."""
+"""By option, why a format does not support it, for messages."""
 
 
 def choose(name: str, tree: SourceFiles, task: Task) -> Format:
-    """The format of a source: the one that ``name`` says, or the only one that fits for Auto.
+    """The format of a source: the one named ``name``, or for Auto the only one that recognises it.
 
     Raises:
-        RefusedError: FORMAT_NOT_RECOGNISED for Auto without one clear answer; TASK_MISMATCH when it carries other annotations.
+        RefusedError: FORMAT_NOT_RECOGNISED for Auto without exactly one match; TASK_MISMATCH when it does not support the task.
     """
     chosen = detect(tree) if name == AUTO else FORMATS.named(name)
     if not chosen.carries(task):
@@ -66,10 +66,10 @@ def choose(name: str, tree: SourceFiles, task: Task) -> Format:
 
 
 def read(chosen: Format, tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
-    """The annotations.
+    """Read the annotations of a source.
 
     Raises:
-        RefusedError: FORMAT_INVALID for an option that the format does not heed, LABELS_INVALID for a level that it does not
+        RefusedError: FORMAT_INVALID for an option that the format does not support, LABELS_INVALID for a level that it does not
             have; see Format.
     """
     for option, value in asked.options.items():
@@ -117,13 +117,13 @@ def detect(tree: SourceFiles) -> Format:
             " that is meant, or move the files of the others out of the source"
         )
     layouts = "; ".join(f"{known.name}: {known.description.layout}" for known in FORMATS)
-    # Every folder of images is nearly an ImageFolder, so that it helps to know what is in the way.
+    # Every folder of images is nearly an ImageFolder, so it helps to say what is in the way.
     obstacles = "".join(
         f" What keeps them from being an {known.name}: {obstacle}."
         for known in FORMATS
         if (obstacle := known.obstacle(tree)) is not None
     )
-    # What the files look like to somebody who knows more formats than are read; the last that has a word knows best.
+    # Hints about formats that are not read, or about misplaced files; the last one is the most specific.
     hints = [hint for known in FORMATS if (hint := known.hint(tree)) is not None]
     told = "".join(f" {hint}" for hint in hints[-1:]) + obstacles
     found = f"the files fit no known format (found {format_names(tree.files)}).{told} Known are {layouts}"

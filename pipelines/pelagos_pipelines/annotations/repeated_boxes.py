@@ -1,25 +1,25 @@
-"""Which boxes of many repeat another one, as files have them that hold the same annotation twice. Called by reading.py."""
+"""Finds boxes that repeat another one, as in files with the same annotation twice. Called by reading.py."""
 
 from __future__ import annotations
 
 from typing import Any
 
 _GRIDS = 5
-"""One more than a box has sides: two boxes that are near fall into one cell in at least one of them."""
+"""One more than the sides of a box, so that two near boxes share a cell in at least one of the grids."""
 _FAR = 2.0**40
-"""Where cells end, which have to be whole numbers of 64 bits: no image is as large."""
+"""Bound of coordinates, so that cells fit into 64-bit integers; no image is that large."""
 _CELLS, _BEYOND, _SMALLEST = 1 << 20, 1.01, 1e-300
 _MOST_KINDS = 1 << 41
-"""So that kind and cell are one number of 64 bits."""
+"""Bound of kinds, so that kind and cell fit into one 64-bit integer."""
 _MIXING = 0x9E3779B97F4A7C1
-"""Makes one number of image, class and cell. Others may get the same, so that it only says which boxes are to be compared."""
+"""Multiplier of a hash over image, class and cell. Collisions are harmless, as it only selects boxes to compare."""
 
 
 def first_of_equal(whose: Any, classes: Any, sides: Any, rounded: float) -> Any:
-    """Indices, ascending, of the boxes without those that repeat an earlier one of the same image and class, but for rounding."""
+    """Ascending indices of the boxes that do not repeat an earlier one of the same image and class, up to rounding."""
     import numpy as np
 
-    # Only boxes that share a cell with another are sorted in all ways, and these are few.
+    # Only boxes that share a cell with another are compared further, and these are few.
     kinds = whose.astype(np.int64) * (int(classes.max(initial=0)) + 1) + classes
     crowded = _have_neighbours(kinds, sides, _GRIDS * rounded)
     if not len(crowded):
@@ -30,8 +30,8 @@ def first_of_equal(whose: Any, classes: Any, sides: Any, rounded: float) -> Any:
 
 
 def _have_neighbours(kinds: Any, sides: Any, reach: float) -> Any:
-    """Indices, ascending, of boxes among which are all that have another of the same kind whose left and top are no farther from
-    theirs than ``reach``.
+    """Ascending indices of boxes that include all with a neighbour: one of the same kind whose left and top differ by at most
+    ``reach``.
     """
     import numpy as np
 
@@ -48,9 +48,9 @@ def _have_neighbours(kinds: Any, sides: Any, reach: float) -> Any:
 
 
 def _may_have_neighbours(kinds: Any, where: Any, reach: float) -> Any:
-    """Indices, ascending, of places among which are all that have another of the same kind no farther away than ``reach``.
+    """Ascending indices of places that include all with another of the same kind within ``reach``.
 
-    One number for the kind and the cell of a place is sorted in a tenth of the time that both take.
+    Kind and cell are combined into one number, since sorting that takes a tenth of the time of sorting by both.
     """
     import numpy as np
 
@@ -58,7 +58,7 @@ def _may_have_neighbours(kinds: Any, where: Any, reach: float) -> Any:
         return np.arange(len(kinds))
     ahead = np.clip(where, -_FAR, _FAR)
     ahead -= ahead.min()
-    # A little more than the reach, so that rounding moves nothing by more than one cell.
+    # Slightly more than the reach, so that rounding moves nothing by more than one cell.
     ahead /= max(_BEYOND * reach, float(ahead.max()) / _CELLS, _SMALLEST)
     cells = kinds.astype(np.int64) * (2 * _CELLS) + ahead.astype(np.int64)
     order = np.argsort(cells)
@@ -73,10 +73,10 @@ def _first_of_crowded(whose: Any, classes: Any, sides: Any, rounded: float) -> A
     import numpy as np
 
     kept: Any = np.arange(len(whose))
-    order = np.lexsort((*sides.T, classes, whose))  # stable: the first of equal ones comes first
+    order = np.lexsort((*sides.T, classes, whose))  # stable: keeps the first of equal boxes first
     rows = (whose[order], classes[order], *sides[order].T)
     kept = np.delete(kept, order[1:][np.logical_and.reduce([column[1:] == column[:-1] for column in rows])])
-    # Of five grids, four sides fall apart in four at most. In a cell, boxes are compared with the first of those like it.
+    # Four sides can be separated in at most four of five grids. Within a cell, boxes are compared with the first similar one.
     for shift in range(_GRIDS):
         cells = np.clip(sides[kept] / (_GRIDS * rounded), -_FAR, _FAR) + shift / _GRIDS
         key = whose[kept].astype(np.int64)
@@ -91,7 +91,7 @@ def _first_of_crowded(whose: Any, classes: Any, sides: Any, rounded: float) -> A
 
 
 def are_doubted(whose: Any, sides: Any) -> Any:
-    """Which boxes, of those that repeat none, are equal to one of their image: it is of another class."""
+    """Which boxes of those without repetitions equal another one of their image, which then has another class."""
     import numpy as np
 
     found: Any = np.zeros(len(whose), bool)
@@ -104,6 +104,6 @@ def are_doubted(whose: Any, sides: Any) -> Any:
 
 
 def _are_near(some: Any, others: Any, whose: Any, classes: Any, sides: Any, rounded: float) -> Any:
-    """Of boxes and others, given by their indices, which pairs are the same but for rounding."""
+    """Which pairs of boxes, given by their indices, are the same up to rounding."""
     near = (abs(sides[some] - sides[others]) <= rounded).all(axis=1)
     return near & (whose[some] == whose[others]) & (classes[some] == classes[others])
