@@ -1,1 +1,1 @@
-"""The embedded mode: etcd, kube-apiserver, MLflow and the operator as supervised processes of one machine."""
+"""The embedded mode: etcd, kube-apiserver, MLflow and the operator as supervised processes on one machine."""

@@ -17,11 +17,11 @@ from pelagos_contract.extensions import ExtensionError, Plane
 
 def main() -> int:
     """Run until stopped; returns the exit code."""
-    os.umask(0o077)  # inherited by all parts, and what they start
+    os.umask(0o077)  # inherited by all parts, and everything they start
     logs.configure_plain(logging.StreamHandler(sys.stdout))
     try:
         settings = Settings()
-        extensions.load(settings.extensions, Plane.CONTROL)  # our definitions of kinds name what they bring
+        extensions.load(settings.extensions, Plane.CONTROL)  # our definitions of kinds contain what they add
         return asyncio.run(installation.run(settings))
     except (StartError, ExtensionError) as error:
         logging.getLogger(__name__).error("%s", error)

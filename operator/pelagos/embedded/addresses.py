@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 RANGE = range(20000, 32000)
-"""Below the range from which Linux takes the local ports of outgoing connections, so that none of those blocks a restart."""
+"""Below the range from which Linux takes local ports for outgoing connections, so that none of those blocks a restart."""
 
 
 def choose(home: Path, names: Sequence[str], kept: Mapping[str, int]) -> dict[str, int]:
-    """A free port for each name: the kept one if still free, else one found from a place that depends on ``home``.
+    """A free port for each name: the kept one if still free, else one searched from a point that depends on ``home``.
 
-    Starting from different places keeps two installations that start at the same time apart. Raises StartError.
+    Different starting points keep two installations apart that start at the same time. Raises StartError.
     """
     chosen: dict[str, int] = {}
-    # All kept ones first: a search for another name must not take a port that the next name has kept.
+    # Assign all kept ports first: a search for one name must not take a port that another name has kept.
     for name in names:
         if _usable(port := kept.get(name, 0), chosen):
             chosen[name] = port
@@ -44,7 +44,7 @@ def choose(home: Path, names: Sequence[str], kept: Mapping[str, int]) -> dict[st
 def is_free(port: int) -> bool:
     """Whether a server could listen on this loopback port now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: a port whose last connections are still fading away is free.
+        # As servers do: a port whose last connections are in TIME_WAIT counts as free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((HOST, port))

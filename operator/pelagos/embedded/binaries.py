@@ -1,7 +1,7 @@
-"""Finds etcd and kube-apiserver, or gets them. Called by `pelagos control-plane install` and before the supervisor starts.
+"""Finds etcd and kube-apiserver, or installs them. Called by `pelagos control-plane install` and before the supervisor starts.
 
 In this order: the folder KUBEBUILDER_ASSETS, the cache, the official envtest archive, a build from the Go modules of Kubernetes
-and etcd, and last a build of the old version in Debian's source package.
+and etcd, and finally a build of the old version in Debian's source package.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def assets() -> Binaries | None:
 
 
 def find(version: str = "") -> Binaries | None:
-    """What is there already: the newest, or that version of Kubernetes. Raises StartError as ``assets`` does."""
+    """The installed programs: the newest, or those of a version of Kubernetes. Raises StartError as ``assets`` does."""
     if not version and (found := assets()):
         return found
     return next(filter(None, (release.programs() for release in releases.matching(version))), None)
 
 
 def require() -> Binaries:
-    """What is there already; raises StartError with the next step when nothing is."""
+    """The installed programs; raises StartError with the next step when there are none."""
     found = find()
     if found is None:
         raise StartError("etcd and kube-apiserver are not installed. Run `pelagos control-plane install` first.")
@@ -60,7 +60,7 @@ def require() -> Binaries:
 
 
 def told(programs: Binaries) -> str:
-    """The version of Kubernetes, as the program itself tells it where that is not known: ``1.37.2``. Empty if it does not."""
+    """The version of Kubernetes, such as ``1.37.2``; if unknown, asked of the program itself. "" if it does not say."""
     if programs.version:
         return programs.version
     command = [str(programs.kube_apiserver), "--version"]
@@ -74,19 +74,19 @@ def told(programs: Binaries) -> str:
 
 
 def installed(version: str = "", source: Source | None = None) -> Binaries | None:
-    """What ``install`` would have nothing to do for. Raises StartError for what Pelagos does not know."""
+    """Programs for which ``install`` would have nothing to do. Raises StartError for a version that Pelagos does not know."""
     wanted = _wanted(version, source)
     if not version and source is None and (found := assets()):
         return found
-    # The old version of Debian's source is for where nothing else can be had, also when it is there already.
+    # The old version from Debian's source is a last resort, even if it is already installed.
     current = [each for each in wanted if each.source is not Source.DEBIAN] or wanted
     return next(filter(None, (release.programs() for release in current)), None)
 
 
 def install(report: Callable[[str], None], version: str = "", source: Source | None = None) -> Binaries:
-    """Find the programs or get them; ``report`` is called with each step. Safe to call from several processes at once.
+    """Find or install the programs; ``report`` is called with each step. Safe to call from several processes at once.
 
-    ``version`` of Kubernetes and ``source`` narrow the choice. Raises StartError with the next step when every way fails.
+    ``version`` (of Kubernetes) and ``source`` narrow the choice. Raises StartError with the next step when every source fails.
     """
     if found := installed(version, source):
         return found
@@ -123,13 +123,13 @@ def _wanted(version: str, source: Source | None) -> Sequence[Release]:
 
 
 def _tried(wanted: Sequence[Release]) -> list[Release]:
-    """In the order of the sources; of each source only the newest."""
+    """The releases to try, in the order of sources; of each source only the newest."""
     newest = (next((each for each in wanted if each.source is source), None) for source in _ORDER)
     return [each for each in newest if each is not None]
 
 
 def _get(release: Release, report: Callable[[str], None]) -> Binaries:
-    """Raises UnavailableError when this way fails."""
+    """Install one release. Raises UnavailableError when that fails."""
     if found := release.programs():
         report(f"taking Kubernetes {release.version}, which is there already")
         return found
@@ -166,10 +166,10 @@ def _build(release: Release, report: Callable[[str], None]) -> None:
 
 
 def _run(command: Sequence[str], report: Callable[[str], None]) -> None:
-    """Run a script, which ends with us; raises UnavailableError with the last lines of what it wrote when it fails."""
+    """Run a script, which dies with us. Raises UnavailableError, with the last lines of its output, when it fails."""
     last: list[str] = []
     wrapped = [sys.executable, "-I", "-S", parent_death_wrapper.__file__, str(os.getpid()), *command]
-    # For a script that must install something by Python.
+    # For scripts that need a Python interpreter to install something.
     environment = {"PYTHON": sys.executable, **os.environ}
     with subprocess.Popen(
         wrapped, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment

@@ -1,4 +1,4 @@
-"""Keeps one part running: starts it, sees that it works, starts it again when it ends or hangs. Used by the supervisor."""
+"""Keeps one part running: starts it, checks its health, restarts it when it ends or hangs. Used by the supervisor."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Timing:
-    """All in seconds, but for ``misses``."""
+    """All values are in seconds, except ``misses``."""
 
     first_pause: float = 1.0
-    """Before the first restart; doubles with each."""
+    """Pause before the first restart; it doubles with each."""
     longest_pause: float = 30.0
     healthy: float = 60.0
     """After running this long, the backoff is reset."""
     starting_period: float = 0.1
-    """Between two health checks while a part starts."""
+    """Pause between two health checks while a part starts."""
     period: float = 5.0
-    """Between two health checks later."""
+    """Pause between two health checks after that."""
     timeout: float = 10.0
-    """Of one health check."""
+    """Time limit of a health check."""
     misses: int = 3
-    """Failed checks in a row after which a part counts as hung."""
+    """A part counts as hung after this many failed checks in a row."""
     kill: float = 2.0
-    """Until a killed part must be gone."""
+    """How long to wait for a killed part to end."""
 
 
 class Child:
@@ -59,7 +59,7 @@ class Child:
         self.state = PartState(url=part.url, log=str(log))
         self.log = log
         self.was_ready = False
-        """At least once since the supervisor started."""
+        """Whether the part was ready at least once since the supervisor started."""
         self._timing = timing
         self._changed = changed
         self._process: asyncio.subprocess.Process | None = None
@@ -67,9 +67,9 @@ class Child:
         self._ready_since: float | None = None
 
     async def run(self) -> None:
-        """Keep the part running until cancelled. Its process may still run then: see ``stop``."""
+        """Keep the part running until cancelled. Its process is left running then: see ``stop``."""
         failures = 0
-        # A connection for each check: one that is kept would say nothing about whether the server still accepts new ones.
+        # A new connection for each check: a kept one would not show whether the server still accepts connections.
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
             while True:
                 reason = await self._live_once(session)
@@ -88,23 +88,23 @@ class Child:
                     message=f"starts again in {pause:.0f} s",
                 )
                 await asyncio.sleep(pause)
-                # After the pause: ``restarts`` counts starts, and a start that is still due must not count towards giving up.
+                # Counted after the pause: ``restarts`` counts starts, and one that is still due must not count towards giving up.
                 self._show(restarts=self.state.restarts + 1)
 
     async def until_ready(self) -> None:
-        """Return when the part works."""
+        """Wait until the part is ready."""
         await self._ready.wait()
 
     async def stop(self, grace: float) -> None:
-        """End the part: SIGTERM, and SIGKILL after ``grace`` seconds. Call after ``run`` is cancelled."""
+        """End the part: SIGTERM, then SIGKILL after ``grace`` seconds. Call it after ``run`` was cancelled."""
         await self._end(grace)
         self._show(phase=PartPhase.STOPPED, pid=None, session=None, message="")
 
     async def _live_once(self, session: aiohttp.ClientSession) -> str:
-        """From start to end; returns how it ended."""
+        """Run the part once, from start to end; returns how it ended."""
         self._ready.clear()
         self._ready_since = None
-        # Before the start: a stranger's server on the port would answer the health checks in the part's place.
+        # Check before the start: another program's server on the port would answer the health checks in the part's place.
         busy = [port for port in self.part.ports if not addresses.is_free(port)]
         if busy:
             return f"another program uses port {busy[0]} of {addresses.HOST}"
@@ -117,27 +117,27 @@ class Child:
         try:
             await asyncio.wait({ended, watched}, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                # The process may end while it is being judged: its own end says more.
+                # The process may end during a health check; its own exit says more than the check.
                 code = ended.result()
                 name = signal.Signals(-code).name if code < 0 else ""
                 reason = f"was ended by {name}" if name else f"ended with exit code {code}"
             else:
                 reason = watched.result()
         finally:
-            # Also when this is cancelled, because the supervisor stops. The process is left running then: ``stop`` ends it in
-            # its turn, since the API server needs etcd until it is gone itself.
+            # Also on cancellation, when the supervisor stops. The process is left running then: ``stop`` ends it in its turn,
+            # since the API server needs etcd until its own end.
             watched.cancel()
             ended.cancel()
             await asyncio.gather(watched, ended, return_exceptions=True)
-        # Also after it has ended by itself: its workers may be left, and would keep the port and the database locked.
+        # Even if it ended by itself: workers may be left, which would hold the port and lock the database.
         await self._end(grace=0)
         return reason
 
     async def _start(self) -> asyncio.subprocess.Process:
         logs.rotate(self.log)
-        for socket in self.part.sockets:  # A server that was killed leaves its own, on which no other can listen.
+        for socket in self.part.sockets:  # A killed server leaves its sockets, on which no other can listen.
             socket.unlink(missing_ok=True)
-        # Appended to, so that the log can be cut while the part writes to it: see logs.limit.
+        # O_APPEND, so that the log can be truncated while the part writes to it: see logs.limit.
         descriptor = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -152,20 +152,19 @@ class Child:
             )
         finally:
             os.close(descriptor)
-        # The session is reported before the part is ready: a supervisor that is killed now leaves its successor a record by
-        # which to end it.
+        # Report the session before the part is ready: if the supervisor is killed now, its successor can end the part by it.
         self._show(phase=PartPhase.STARTING, pid=None, session=groups.identify(process.pid), message="")
         return process
 
     async def _watch(self, session: aiohttp.ClientSession, pid: int) -> str:
-        """Returns why the part must be ended."""
-        # Until it is ready for the first time, a part has ``start_seconds``; after that, a few checks in a row.
+        """Watch the part's health; returns why it must be ended."""
+        # A part has ``start_seconds`` to become ready for the first time; after that, it may miss a few checks in a row.
         deadline = monotonic() + self.part.start_seconds
         while not await self._answers(session, self.part.ready):
             if monotonic() > deadline:
                 if self.part.alive == self.part.ready or not await self._answers(session, self.part.alive):
                     return f"was not ready within {self.part.start_seconds:.0f} s"
-                # It is alive and waits for another part: a restart would not bring that.
+                # It is alive and waits for another part; a restart would not help.
                 return await self._watch_health(session, pid)
             await asyncio.sleep(self._timing.starting_period)
         self._become_ready(pid)
@@ -183,8 +182,8 @@ class Child:
         while misses < self._timing.misses:
             await asyncio.sleep(self._timing.period)
             logs.limit(self.log)
-            # Two questions: a part that is alive and not ready waits for another one, and a restart would only take longer. One
-            # missed check proves nothing either: the machine may be busy with a training.
+            # Two separate checks: a part that is alive but not ready waits for another one, and a restart would only delay it. A
+            # single missed check proves nothing either: the machine may be busy with a training.
             alive = await self._answers(session, self.part.alive)
             misses = 0 if alive else misses + 1
             ready = alive and (self.part.ready == self.part.alive or await self._answers(session, self.part.ready))
@@ -197,7 +196,7 @@ class Child:
     async def _answers(self, session: aiohttp.ClientSession, url: str) -> bool:
         timeout = aiohttp.ClientTimeout(total=self._timing.timeout)
         try:
-            # Loaded at every check, in a tenth of a millisecond: the server may have made itself a new certificate.
+            # Loaded at every check, which takes 0.1 ms, because the server may have created a new certificate.
             trust = ssl.create_default_context(cafile=str(self.part.authority)) if self.part.authority else True
             async with session.get(url, headers=self.part.headers, timeout=timeout, ssl=trust) as answer:
                 return answer.status == 200
@@ -205,9 +204,9 @@ class Child:
             return False
 
     async def _end(self, grace: float) -> None:
-        """End what runs, with its workers."""
-        # The session from the state and not from the process: it is identified by its start time as well, so that a process
-        # id that the system has reused meanwhile is not signalled.
+        """End the process with its workers."""
+        # Use the session from the state rather than the process: it includes the start time, so that a process id that the
+        # system has reused is not signalled.
         process, session = self._process, self.state.session
         if process is None:
             return
@@ -218,12 +217,12 @@ class Child:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(process.wait(), seconds)
         if session is not None:
-            # Where the wrapper could not act: it was stopped, or killed and has left the workers of its program.
+            # In case the wrapper could not do it: it may be stopped, or killed with its program's workers left over.
             await groups.kill_group(session, 0)
         self._process = None
 
     def _show(self, **changes: object) -> None:
-        # Only what changed: the state is written to disk, and a healthy part is looked at every few seconds.
+        # Only report changes: the state is written to disk, and a healthy part is checked every few seconds.
         new = replace(self.state, **changes)  # type: ignore[arg-type]
         if new != self.state:
             self.state = new
@@ -231,7 +230,7 @@ class Child:
 
 
 def _program(wrapper_pid: int) -> int:
-    """The server's process id; its wrapper's where the system does not tell children."""
+    """The server's process id; its wrapper's if the system does not list children."""
     try:
         children = Path(f"/proc/{wrapper_pid}/task/{wrapper_pid}/children").read_text(encoding="ascii").split()
     except OSError:

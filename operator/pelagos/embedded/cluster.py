@@ -1,5 +1,7 @@
-"""Brings a fresh API server to the state that Pelagos needs: the default namespace, and our resources. Called by the supervisor
-each time it starts; changes nothing that is right already. Speaks HTTPS itself: the client library costs a second to import.
+"""Brings an API server to the state that Pelagos needs: the default namespace, and our resource definitions.
+
+Called by the supervisor each time it starts; changes nothing that is already right. It speaks HTTPS itself, because the client
+library takes a second to import.
 """
 
 from __future__ import annotations
@@ -24,12 +26,12 @@ _PERIOD = 0.1
 _SERVED_SECONDS = 60.0
 _REQUEST_SECONDS = 30.0
 _NOT_YET = {404, 429}
-"""What a server answers for a moment after it has established a resource: old ones do not know it yet, those of 1.31 and later
+"""Answers of a server for a moment after it has established a resource: old servers do not know it yet, those of 1.31 and later
 fill their cache first (storage is (re)initializing)."""
 
 
 class ApiError(Exception):
-    """The API server refused; ``status`` is the HTTP code."""
+    """The API server refused a request; ``status`` is the HTTP code."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"the API server answered {status}: {message}")
@@ -38,14 +40,14 @@ class ApiError(Exception):
 
 @dataclass(frozen=True)
 class Api:
-    """The few requests that are needed. Methods raise ApiError, or what aiohttp raises when there is no answer."""
+    """The few requests that are needed here. Methods raise ApiError, or aiohttp's errors when there is no answer."""
 
     url: str
     session: aiohttp.ClientSession
 
     @classmethod
     def connect(cls, url: str, token: str, authority: Path) -> Api:
-        """With a bearer token, trusting one certificate."""
+        """A connection with a bearer token that trusts only the certificate in ``authority``."""
         connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=str(authority)))
         timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS)
         headers = {"Authorization": f"Bearer {token}"}
@@ -60,7 +62,7 @@ class Api:
         await self.session.close()
 
     async def get(self, path: str) -> Any:
-        """The object at ``path``."""
+        """Read the object at ``path``."""
         return await self._request("GET", path)
 
     async def post(self, path: str, body: Mapping[str, Any]) -> Any:
@@ -80,14 +82,14 @@ class Api:
 
 
 def definitions() -> tuple[dict[str, Any], ...]:
-    """Our CustomResourceDefinitions, as manifests/crds has them."""
+    """Our CustomResourceDefinitions, the same as in manifests/crds."""
     return tuple(crds.render(kind) for kind in kinds.KINDS)
 
 
 async def prepare(api: Api, wanted: Sequence[Mapping[str, Any]]) -> None:
-    """Make the default namespace and the definitions ``wanted``, and wait until they are served.
+    """Create the default namespace and apply the definitions ``wanted``, and wait until they are served.
 
-    Raises ApiError, aiohttp.ClientError or OSError when the server goes away meanwhile; call again then.
+    Raises ApiError, aiohttp.ClientError or OSError when the server goes down in between; call it again then.
     """
     await _create(api, "/api/v1/namespaces", {"metadata": {"name": "default"}})
     await asyncio.gather(*(_apply(api, definition) for definition in wanted))
@@ -95,7 +97,7 @@ async def prepare(api: Api, wanted: Sequence[Mapping[str, Any]]) -> None:
 
 
 async def _create(api: Api, path: str, body: Mapping[str, Any]) -> bool:
-    """False when it is there already."""
+    """Create an object; returns False when it already exists."""
     try:
         await api.post(path, body)
     except ApiError as error:
@@ -106,12 +108,12 @@ async def _create(api: Api, path: str, body: Mapping[str, Any]) -> bool:
 
 
 async def _apply(api: Api, definition: Mapping[str, Any]) -> None:
-    """Create or replace. Not by server-side apply: old servers refuse fields there that they otherwise ignore (CEL rules)."""
+    """Create or replace a definition. Not by server-side apply, where old servers refuse CEL rules that they else ignore."""
     if await _create(api, _DEFINITIONS, definition):
         return
     path = f"{_DEFINITIONS}/{definition['metadata']['name']}"
     there = await api.get(path)
-    # All that we do not declare stays as it is; the server then sees that nothing changed, and writes nothing.
+    # Keep everything that we do not declare; if nothing changed, the server notices that and writes nothing.
     metadata = {**there["metadata"], "labels": definition["metadata"].get("labels", {})}
     await api.put(path, {**there, "metadata": metadata, "spec": definition["spec"]})
 
@@ -126,7 +128,7 @@ async def _until_served(api: Api, definition: Mapping[str, Any]) -> None:
 
 
 async def _serves(api: Api, name: str, spec: Mapping[str, Any]) -> bool:
-    # A resource that was just made has conditions: null.
+    # A definition that was just created has "conditions: null".
     conditions = (await api.get(f"{_DEFINITIONS}/{name}")).get("status", {}).get("conditions") or ()
     if not any(entry["type"] == "Established" and entry["status"] == "True" for entry in conditions):
         return False

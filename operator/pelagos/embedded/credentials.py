@@ -26,7 +26,7 @@ _RENEW_AFTER_SECONDS = 180 * 24 * 3600
 
 
 def prepare(layout: Layout) -> None:
-    """Make what the API server needs to start; keeps what is there and sound. Raises StartError or OSError."""
+    """Create what the API server needs to start, and keep what exists and is sound. Raises StartError or OSError."""
     _discard_unusable_certificate(layout.certificates)
     if token(layout) is None:
         line = f"{secrets.token_urlsafe(_TOKEN_BYTES)},{_ADMINISTRATOR},{_ADMINISTRATOR},system:masters\n"
@@ -49,7 +49,7 @@ def token(layout: Layout) -> str | None:
 
 
 def authority(layout: Layout) -> Path:
-    """The certificate that clients trust: the API server's own, self-signed."""
+    """The certificate that clients trust: the API server's own, which is self-signed."""
     return layout.certificates / "apiserver.crt"
 
 
@@ -70,10 +70,10 @@ def write_kubeconfig(layout: Layout, server: str) -> None:
 
 
 def _discard_unusable_certificate(folder: Path) -> None:
-    """The server makes a pair when there is none, and refuses to start on half of one."""
+    """Remove certificate and key if they are incomplete or old. The server creates a new pair, but refuses half of one."""
     pair = (folder / "apiserver.crt", folder / "apiserver.key")
     sound = all(_has_content(file) for file in pair)
-    # One from the future was made before the clock was set back, and is not valid yet.
+    # A certificate from the future was created before the clock was set back, and is not valid yet.
     if not sound or not 0 <= time.time() - pair[0].stat().st_mtime <= _RENEW_AFTER_SECONDS:
         for file in pair:
             file.unlink(missing_ok=True)

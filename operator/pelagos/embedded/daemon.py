@@ -22,31 +22,31 @@ if TYPE_CHECKING:
     from pelagos.settings import Settings
 
 _STOP_SECONDS = 15.0
-"""A supervisor needs up to 10."""
+"""How long to wait for a supervisor, which needs up to 10 seconds to stop."""
 _GRACE_SECONDS = 2.0
 _POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class Found:
-    """What there is of an installation."""
+    """The state of an installation as seen from outside."""
 
     state: State | None
     """The last report, if it can be read."""
     runs: bool
-    """Whether a supervisor runs. If not, ``state`` is the past."""
+    """Whether a supervisor is running. If not, ``state`` is from an earlier one."""
     orphans: int
-    """Processes that run without a supervisor."""
+    """Number of processes that run without a supervisor."""
 
     @property
     def crashed(self) -> bool:
-        """The supervisor ended without stopping: it was killed, or the machine was."""
+        """Whether the supervisor ended without stopping: it was killed, or the machine went down."""
         ended = {Phase.STOPPED, Phase.FAILED}
         return not self.runs and self.state is not None and self.state.phase not in ended
 
 
 def look(layout: Layout) -> Found:
-    """What there is now."""
+    """Look at the installation now."""
     runs = locking.is_locked(layout)
     return Found(state.read(layout.state), runs, 0 if runs else len(orphans.find(layout.home)))
 
@@ -69,13 +69,13 @@ def start(settings: Settings, layout: Layout) -> ProcessId:
 
 
 def report(layout: Layout, process: ProcessId) -> State | None:
-    """What this supervisor reports; None as long as it has not, or another one has."""
+    """The report of this supervisor; None as long as it has written none, or another one has."""
     current = state.read(layout.state)
     return current if current is not None and current.supervisor == process else None
 
 
 def stop(layout: Layout) -> bool:
-    """Stop the supervisor, its parts and everything that they started. Returns whether there was anything to stop.
+    """Stop the supervisor, its parts and everything they started. Returns whether there was anything to stop.
 
     Also cleans up after a supervisor that was killed. Raises StartError when the supervisor cannot be found or ended.
     """
@@ -85,7 +85,7 @@ def stop(layout: Layout) -> bool:
     swept = asyncio.run(orphans.end(layout.home, _GRACE_SECONDS))
     last = state.read(layout.state)
     if last is not None and last.phase not in {Phase.STOPPED, Phase.FAILED}:
-        # A supervisor that was killed could not report that it ended. Ports stay for the next start.
+        # A killed supervisor could not report its end, so do it here. The ports are kept for the next start.
         stopped = {
             name: replace(part, phase=state.PartPhase.STOPPED, pid=None, session=None)
             for name, part in last.parts.items()

@@ -1,4 +1,4 @@
-"""The official envtest archive of etcd and kube-apiserver. Its address and checksums live here and nowhere else.
+"""The official envtest archive with etcd and kube-apiserver. Its address and checksums are defined only here.
 
 Source: github.com/kubernetes-sigs/controller-tools, file envtest-releases.yaml.
 """
@@ -34,7 +34,7 @@ ARCHIVES = {
         "arm64": "140748efaa394598f50175e809cd53896881ed046d93ebdfbd5442100f68b3d8d51fd22f8cf1ae06a6e43473897b789df0db6e0ae6c45c8320b000d5ee900005",  # noqa: E501
     },
 }
-"""SHA-512 by version of Kubernetes and machine. The newest is first; the older one is for homes that it has written."""
+"""SHA-512 by version of Kubernetes and machine type. The newest is first; the older one is for homes that it has written."""
 RELEASES = "https://github.com/kubernetes-sigs/controller-tools/releases"
 _PATTERN = RELEASES + "/download/envtest-v{version}/envtest-v{version}-linux-{architecture}.tar.gz"
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -48,11 +48,11 @@ _CHUNK = 2**20
 
 
 class UnavailableError(Exception):
-    """This way to the programs is not open here; the message says why."""
+    """The programs cannot be had in this way here; the message says why."""
 
 
 def url(version: str) -> str:
-    """Address of the archive for this machine. Raises UnavailableError where there is none."""
+    """The address of the archive for this machine. Raises UnavailableError when there is none."""
     architecture = _ARCHITECTURES.get(platform.machine().lower())
     if architecture is None or sys.platform != "linux":
         raise UnavailableError(f"there is none for {sys.platform} on {platform.machine()}")
@@ -93,7 +93,7 @@ def download(address: str, target: Path, expected: str, report: Callable[[str], 
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Take the programs, and nothing else, out of the archive. Raises UnavailableError."""
+    """Extract only the programs from the archive. Raises UnavailableError."""
     folder.mkdir()
     try:
         with tarfile.open(archive, "r:gz") as tar:
@@ -115,12 +115,12 @@ def _write_program(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) 
 
 
 def _check_reachable(address: str) -> None:
-    """Give up after three seconds, where a download would wait for minutes in networks that drop packets silently."""
+    """Check within three seconds that the host answers; a download would wait for minutes where packets are dropped silently."""
     proxies = urllib.request.getproxies()
     target = urllib.parse.urlsplit(proxies.get("https") or address)
     host, port = target.hostname or "", target.port or (443 if target.scheme == "https" else 80)
     failures: list[OSError] = []
-    # In a thread, because looking up a name cannot be given a time limit.
+    # In a thread, because a name look-up has no time limit of its own.
     attempt = threading.Thread(target=_connect, args=(host, port, failures), daemon=True)
     attempt.start()
     attempt.join(_CONNECT_SECONDS)

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class StartError(Exception):
-    """Pelagos cannot run here as things are; the message says why and what to do next."""
+    """Pelagos cannot run here at present; the message says why, and what to do next."""

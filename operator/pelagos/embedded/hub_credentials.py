@@ -1,6 +1,6 @@
-"""What the hub and the operator share on one machine: the key by which the hub vouches for the Trials that it makes.
+"""The key that the hub and the operator share on one machine, with which the hub signs the Trials that it creates.
 
-Apart from the operator's own keys: whatever lies among those is believed as a seal.
+It is kept apart from the operator's own keys: every key among those is accepted for seals.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from pelagos.embedded.layout import Layout
 
 VARIABLE = "PELAGOS_HUB_SIGNING_KEY_FILE"
-"""Of the operator and of the hub."""
+"""The setting, of both the operator and the hub, that names the key file."""
 _BYTES = 32
 
 
 def prepare(layout: Layout) -> None:
-    """Make the key unless there is a whole one. Raises OSError."""
+    """Create the key unless a complete one exists. Raises OSError."""
     folder = layout.hub_credentials
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = folder / "signing-key"

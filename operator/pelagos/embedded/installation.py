@@ -1,4 +1,4 @@
-"""The whole embedded installation: which parts, in which order. Run by `python -m pelagos.embedded` and `pelagos up`."""
+"""The whole embedded installation: its parts, and their order. Run by `python -m pelagos.embedded` and `pelagos up`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 3
-"""A part that ends this often before it was ready once will not get better by itself."""
+"""How often a part may end before it was ever ready; after that it will not recover by itself."""
 _START_SECONDS = 600.0
 _STOP_SECONDS = 12.0
 _PERIOD = 0.2
@@ -45,9 +45,9 @@ _LOG_LINES = 6
 
 
 async def run(settings: Settings, timing: Timing | None = None, on_ready: Callable[[], None] = lambda: None) -> int:
-    """Start everything, keep it running until SIGINT or SIGTERM, stop everything. Returns the exit code.
+    """Start everything, keep it running until SIGINT, SIGTERM or SIGHUP, stop everything. Returns the exit code.
 
-    Raises StartError when it cannot even begin; later failures are reported in the state and make the exit code 1.
+    Raises StartError when it cannot even begin; later failures are reported in the state, and the exit code is 1 then.
     """
     layout = Layout.of(settings.home)
     preflight.check(layout, settings.environments, parts.beside(settings))
@@ -68,17 +68,17 @@ async def run(settings: Settings, timing: Timing | None = None, on_ready: Callab
             _LOG.error("%s", error)
             supervisor.fail(str(error))
         except Exception as error:
-            # `pelagos up` waits for the state to change: a bug of ours must show there, too, and not in the log alone.
+            # `pelagos up` waits for the state to change, so a bug of ours must be reported there, and not only in the log.
             _LOG.exception("the supervisor failed")
             supervisor.fail(f"{type(error).__name__}: {error}. See {layout.log('supervisor')}.")
         finally:
-            # If this takes longer, ending this process takes all parts along.
+            # If this takes longer, all parts die with this process (parent_death_wrapper).
             await asyncio.wait_for(supervisor.stop(), _STOP_SECONDS)
         return 1 if supervisor.state.phase is Phase.FAILED else 0
 
 
 async def _until(stopping: asyncio.Event, started: asyncio.Task[None], on_ready: Callable[[], None]) -> None:
-    """Wait for the order to stop; raise what the start raises."""
+    """Wait for the request to stop; raise what the start raises."""
     ordered = asyncio.create_task(stopping.wait())
     try:
         await asyncio.wait({ordered, started}, return_when=asyncio.FIRST_COMPLETED)
@@ -130,7 +130,7 @@ async def _prepare_cluster(layout: Layout, url: str, token: str) -> None:
 
 
 async def _until_ready(*children: Child) -> None:
-    """Raises StartError when one of them fails again and again, with the end of its log."""
+    """Wait until all parts are ready. Raises StartError, with the end of its log, when one keeps failing or takes too long."""
     deadline = asyncio.get_running_loop().time() + _START_SECONDS
     waiting = asyncio.gather(*(child.until_ready() for child in children))
     try:

@@ -1,4 +1,4 @@
-"""Where everything of one embedded installation lies below its home folder. Used by the supervisor and the command line."""
+"""The layout of an embedded installation's home folder. Used by the supervisor and the command line."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Layout:
 
     @classmethod
     def of(cls, home: Path) -> Layout:
-        """The layout of a home folder given by the user. Its links are followed once, here; see ``strangers_link``."""
+        """The layout of a home folder given by the user. Links are resolved only once, here; see ``strangers_link``."""
         return cls(Path(os.path.realpath(home.expanduser())))
 
     @staticmethod
     def strangers_link(home: Path) -> Path | None:
-        """A symbolic link on the path of a home folder that belongs to another user, who could redirect it."""
-        path = Path(os.path.abspath(home.expanduser()))  # noqa: PTH100  the other way would follow the links
+        """The first symbolic link on a home folder's path that belongs to another user, who could redirect it; else None."""
+        path = Path(os.path.abspath(home.expanduser()))  # noqa: PTH100  Path.resolve would follow the links
         for step in (*reversed(path.parents), path):
             if step.is_symlink() and step.lstat().st_uid not in {0, os.geteuid()}:
                 return step
@@ -30,17 +30,17 @@ class Layout:
 
     @property
     def lock(self) -> Path:
-        """Locked (flock) by the supervisor as long as it lives."""
+        """The file that the supervisor locks (flock) as long as it lives."""
         return self.home / "lock"
 
     @property
     def state(self) -> Path:
-        """What the supervisor reports."""
+        """The supervisor's report."""
         return self.home / "state.json"
 
     @property
     def kubeconfig(self) -> Path:
-        """Full rights on the embedded API server; for its owner only."""
+        """The kubeconfig with full rights on the embedded API server; readable by its owner only."""
         return self.home / "kubeconfig"
 
     @property
@@ -50,47 +50,47 @@ class Layout:
 
     @property
     def certificates(self) -> Path:
-        """Serving certificate and service-account keys of the API server."""
+        """The API server's serving certificate and service account keys."""
         return self.home / "control-plane" / "certificates"
 
     @property
     def authority(self) -> Path:
-        """The operator's own keys; for its owner only."""
+        """The operator's own keys; readable by their owner only."""
         return self.home / "authority"
 
     @property
     def etcd(self) -> Path:
-        """Data of etcd."""
+        """The folder of etcd."""
         return self.home / "etcd"
 
     @property
     def store(self) -> Path:
-        """What etcd keeps; absent before the first start."""
+        """The data of etcd; it does not exist before the first start."""
         return self.etcd / "data"
 
     @property
     def store_writer(self) -> Path:
-        """Which Kubernetes wrote the store. Beside it, so that whoever moves the folder moves both."""
+        """Says which Kubernetes wrote the store. Next to it, so that both move together with the folder."""
         return self.etcd / "written-by"
 
     @property
     def mlflow(self) -> Path:
-        """Database and artifacts of MLflow."""
+        """MLflow's database and artifacts."""
         return self.home / "mlflow"
 
     @property
     def tracking_credentials(self) -> Path:
-        """User names and passwords of MLflow: ``username`` and ``password`` are for people and the operator."""
+        """MLflow's user names and passwords; ``username`` and ``password`` are for people and the operator."""
         return self.home / "credentials" / "mlflow"
 
     @property
     def front(self) -> Path:
-        """What the gateway tells its Envoy."""
+        """The gateway's configuration files for its Envoy."""
         return self.home / "front"
 
     @property
     def hub_credentials(self) -> Path:
-        """``signing-key`` of the hub, and ``link``, which logs in once."""
+        """The hub's ``signing-key``, and ``link``, which works for one login."""
         return self.home / "credentials" / "hub"
 
     @property
@@ -103,9 +103,9 @@ class Layout:
         return self.logs / f"{part}.log"
 
     def create(self) -> None:
-        """Make the folders, for their owner alone; a home that was open before is closed. Raises OSError when that is impossible.
+        """Create the folders, accessible to their owner only; an existing home becomes private too. Raises OSError.
 
-        What lies in the home is closed with it, and stays as it is.
+        Existing files in the home are not changed, but become inaccessible to others with it.
         """
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(self.home, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""The lock on a home folder, which tells whether a supervisor has it. Light, for commands that only ask."""
+"""The lock on a home folder, which shows whether a supervisor owns it. Cheap to import, for commands that only ask."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _LOCK_SECONDS = 0.05
 
 
 class AlreadyRunningError(StartError):
-    """Another supervisor has this home folder."""
+    """Another supervisor owns this home folder."""
 
 
 def lock(layout: Layout, patience: float = 1.0) -> TextIO:
-    """Become the one supervisor of this home folder, until the returned file is closed. Raises AlreadyRunningError.
+    """Become the only supervisor of this home folder, until the returned file is closed. Raises AlreadyRunningError.
 
-    ``patience``: seconds to try, because ``is_locked`` holds the lock for a moment, too.
+    ``patience``: seconds to keep trying, because ``is_locked`` also holds the lock for a moment.
     """
-    # Held by the open file and not by a process id in it: the system releases it with the process, however that ends. Opened to
-    # append, since a process that does not get the lock must not truncate the file of the one that has it.
+    # The lock belongs to the open file, not to a process id written in it, so the system releases it with the process, however
+    # that ends. Opened for append, since a process that does not get the lock must not truncate the holder's file.
     stream = layout.lock.open("a+")
     deadline = monotonic() + patience
     while True:
@@ -40,11 +40,11 @@ def lock(layout: Layout, patience: float = 1.0) -> TextIO:
 
 
 def is_locked(layout: Layout) -> bool:
-    """Whether a supervisor has this home folder."""
+    """Whether a supervisor owns this home folder."""
     try:
         lock(layout, patience=0).close()
     except AlreadyRunningError:
         return True
     except OSError:
-        return False  # no such folder, or not ours
+        return False  # the folder does not exist, or is not ours
     return False

@@ -8,24 +8,24 @@ import shutil
 from pathlib import Path
 
 ROTATE_BYTES = 10 * 2**20
-"""A log larger than this is put aside when its part starts."""
+"""A log larger than this is rotated when its part starts."""
 LIMIT_BYTES = 50 * 2**20
-"""A log larger than this is put aside while its part runs."""
+"""A log larger than this is rotated while its part runs."""
 _TAIL_BYTES = 64 * 1024
 _LINE_LENGTH = 300
-"""Structured logs hold stack traces in one line; for a message to people the beginning says enough."""
+"""Longest line that is shown. Structured logs have whole stack traces in one line, of which the beginning is enough."""
 
 
 def rotate(log: Path) -> None:
-    """Put a large log aside as ``<name>.1``; the one before is lost."""
+    """Rename a large log to ``<name>.1``, replacing the previous one."""
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > ROTATE_BYTES:
             log.replace(_old(log))
 
 
 def limit(log: Path) -> None:
-    """The same for a log that a running part appends to: copied, then emptied. What is written in between is lost."""
-    # On a full disk the copy fails; emptying the log is then all the more right.
+    """Rotate a log that a running part appends to: copy it, then truncate it. Lines written in between are lost."""
+    # On a full disk the copy fails; truncating the log is even more necessary then.
     with contextlib.suppress(FileNotFoundError):
         if log.stat().st_size > LIMIT_BYTES:
             with contextlib.suppress(OSError):
@@ -34,7 +34,7 @@ def limit(log: Path) -> None:
 
 
 def tail(log: Path, lines: int) -> list[str]:
-    """The last lines, long ones cut; empty when there is no log."""
+    """The last lines of a log, long ones shortened; empty when there is no log."""
     try:
         with log.open("rb") as stream:
             stream.seek(max(0, log.stat().st_size - _TAIL_BYTES))

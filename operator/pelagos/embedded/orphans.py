@@ -1,6 +1,6 @@
-"""Finds and ends the detached processes of an installation: pipeline runs, fork server, Triton. Used when everything stops.
+"""Finds and ends the detached processes of an installation: pipeline runs, fork server, Triton. Used at shutdown.
 
-They carry the installation's home folder in their environment (``groups.INSTALLATION``), so no record has to be right.
+They have the installation's home folder in their environment (``groups.INSTALLATION``), so this does not depend on any record.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ _KILL_SECONDS = 1.0
 
 
 def find(home: Path) -> set[int]:
-    """Process ids of everything that runs for the installation, but for the supervisor and what people started themselves."""
+    """Ids of all processes that run for the installation, except ourselves and processes that people started."""
     wanted = f"{groups.INSTALLATION}={home}".encode()
     pids = [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdigit() and int(entry.name) != os.getpid()]
     carriers = {pid for pid in pids if _carries(pid, wanted)}
-    # A program may give its children another environment; they stay in the session that its leader was given.
+    # A program may give its children another environment, but they stay in their leader's session.
     sessions = {session for pid in carriers if (session := _session(pid)) is not None and session in carriers}
     return carriers | {pid for pid in pids if _session(pid) in sessions}
 
 
 async def end(home: Path, grace: float, *, spare: Collection[int] = ()) -> int:
-    """End them: SIGTERM, SIGKILL after ``grace`` seconds. Returns how many there were. ``spare``: sessions to leave alone."""
+    """End these processes: SIGTERM, then SIGKILL after ``grace`` seconds. Returns their number. ``spare``: sessions to keep."""
     orderly.mark(home)
     ended: set[int] = set()
     for sign, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILL_SECONDS)):
@@ -44,7 +44,7 @@ async def end(home: Path, grace: float, *, spare: Collection[int] = ()) -> int:
             for pid in left - signalled:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, sign)
-            signalled |= left  # later rounds reach what was forked while we looked
+            signalled |= left  # later rounds reach children that were forked while we looked
             if monotonic() >= deadline:
                 break
             await asyncio.sleep(_POLL_SECONDS)
@@ -60,7 +60,7 @@ def _session(pid: int) -> int | None:
 
 
 def _carries(pid: int, wanted: bytes) -> bool:
-    """Zombies have no environment any more; processes of others cannot be read."""
+    """Whether a process has this variable. False for zombies, which have no environment, and for other users' processes."""
     try:
         return wanted in (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
     except OSError:

@@ -1,9 +1,9 @@
 """Runs a program that dies with the process that started it: ``parent_death_wrapper.py PARENT_PID PROGRAM ARGUMENT...``.
 
-The supervisor starts every part through this file, as a script of its own (it imports nothing but the standard library),
-so that a killed supervisor leaves no servers behind. Linux ends only direct children with their parent; MLflow has workers
-of its own. Hence this process stays, waits for the program, and ends the program's whole process group when the supervisor
-is gone. The other way round, the program dies with the wrapper.
+The supervisor starts every part through this file, as a separate script that imports only the standard library, so that a killed
+supervisor leaves no servers behind. Linux can end only direct children with their parent, but MLflow has workers of its own. So
+this process stays, waits for the program, and ends the program's whole process group when the supervisor dies. Conversely, the
+program dies with the wrapper.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from typing import NoReturn
 
 _PR_SET_PDEATHSIG = 1
 KILL = signal.SIGUSR1
-"""Ends the program and its workers at once. The system sends it when the supervisor dies; the supervisor may as well."""
+"""Ends the program and its workers at once. The kernel sends it when the supervisor dies; the supervisor may send it too."""
 _FAILED_TO_START = 127
 
 
 def main() -> NoReturn:
-    """Start the program and end as it ends."""
+    """Start the program, and exit the way it exits."""
     supervisor, command = int(sys.argv[1]), sys.argv[2:]
     forwarded = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-    # Blocked until the program is known, so that no signal falls into the gap.
+    # Block signals until the program's process id is known, so that none is lost in between.
     signal.pthread_sigmask(signal.SIG_BLOCK, {KILL, *forwarded})
     _die_with_parent(KILL)
-    # It may have died before the system was told to signal that; then we have another parent by now.
+    # The supervisor may have died before prctl took effect; then we have another parent by now.
     if os.getppid() != supervisor:
         sys.exit(_FAILED_TO_START)
     wrapper = os.getpid()
@@ -39,12 +39,12 @@ def main() -> NoReturn:
 
 
 def _become(command: list[str], wrapper: int) -> NoReturn:
-    # A group of its own, so that its workers can be ended with it, and the wrapper is left to tell how it ended.
+    # A process group of its own, so that its workers can be ended with it while the wrapper survives to report how it ended.
     os.setpgid(0, 0)
     _die_with_parent(signal.SIGKILL)
     if os.getppid() != wrapper:
         os._exit(_FAILED_TO_START)
-    # What is blocked stays so in a program, which would never see the end that it is asked for.
+    # Unblock signals: the mask is inherited across exec, and the program would never receive a request to end.
     signal.pthread_sigmask(signal.SIG_SETMASK, set())
     try:
         os.execvp(command[0], command)  # noqa: S606
@@ -56,16 +56,16 @@ def _become(command: list[str], wrapper: int) -> NoReturn:
 
 def _follow(program: int) -> NoReturn:
     with contextlib.suppress(OSError):
-        os.setpgid(program, program)  # parent and child both do it, so that it is done before either goes on
+        os.setpgid(program, program)  # parent and child both do it, so that it is done before either continues
     awaited = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, KILL}
     signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
     while True:
         done, status = os.waitpid(program, os.WNOHANG)
         if done:
-            # Workers that outlive the program would keep its port and its files.
+            # Workers that outlive the program would keep its ports and files open.
             _signal_group(program, signal.SIGKILL)
             _end_alike(os.waitstatus_to_exitcode(status))
-        # A signal that came since the look is pending, because it is blocked; so none is missed here.
+        # Signals are blocked, so one that arrived since waitpid is pending, and none is missed here.
         received = signal.sigwait(awaited)
         if received == KILL:
             _signal_group(program, signal.SIGKILL)
@@ -74,7 +74,7 @@ def _follow(program: int) -> NoReturn:
 
 
 def _end_alike(code: int) -> NoReturn:
-    """Pass on the exit code, or die by the same signal."""
+    """Exit with the same code, or die by the same signal."""
     if code < 0:
         with contextlib.suppress(OSError):  # SIGKILL has no handler to reset
             signal.signal(-code, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""The servers of the embedded mode: how each is started and how one sees that it works. Pure data for the supervisor."""
+"""The servers of the embedded mode: how each is started, and how its health is checked. Pure data for the supervisor."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 PORTS = ("apiserver", "etcd", "mlflow", "operator", "gateway", "gateway-grpc", "gateway-metrics", "hub", "hub-metrics")
 """Names of the ports that an installation keeps."""
 _STORE, _PEER = "unix://client:1", "unix://peer:1"
-"""Sockets in the working folder of etcd and API server, which is closed to other users: etcd knows no passwords, and whoever
-reaches it is an administrator. Relative, because the path of a socket may have 107 bytes only."""
+"""Sockets in the working folder of etcd and the API server, which only its owner can access: etcd has no passwords, so anyone who
+reaches it is an administrator. Relative, because a socket's path is limited to 107 bytes."""
 
 
 @dataclass(frozen=True)
@@ -36,26 +36,26 @@ class ManagedProcess:
     environment: Mapping[str, str]
     """The complete environment."""
     folder: Path
-    """What it runs in."""
+    """The working folder."""
     ports: tuple[int, ...]
-    """What it listens on; all must be free before it starts."""
+    """The ports it listens on; all must be free before it starts."""
     url: str
-    """For people."""
+    """The address for people."""
     ready: str
-    """Answers 200 when the part does its work."""
+    """The URL that answers 200 when the server can do its work."""
     alive: str
-    """Answers 200 as long as a restart would not help."""
+    """The URL that answers 200 as long as a restart would not help."""
     start_seconds: float
-    """Killed when neither ready nor alive after this time. Generous: machines under load are slow."""
+    """It is killed if neither ready nor alive after this time. Generous, because machines under load are slow."""
     sockets: tuple[Path, ...] = ()
-    """Removed before it starts: a server that was killed leaves them, and they would be in the way."""
+    """Sockets to remove before it starts: a killed server leaves them behind, and no other could listen on them."""
     headers: Mapping[str, str] = field(default_factory=dict)
     authority: Path | None = None
-    """Certificate to trust for https."""
+    """The certificate to trust for https."""
 
 
 def etcd(layout: Layout, binaries: Binaries, ports: Mapping[str, int], *, durable: bool = True) -> ManagedProcess:
-    """The store of the API server. Its port serves health and metrics only. ``durable=False`` skips fsync, for tests alone."""
+    """The store of the API server. Its port serves only health and metrics. ``durable=False`` skips fsync, for tests only."""
     url = f"http://{HOST}:{ports['etcd']}"
     command = [
         str(binaries.etcd),
@@ -96,9 +96,9 @@ def apiserver(layout: Layout, binaries: Binaries, ports: Mapping[str, int], toke
         f"--etcd-servers={_STORE}",
         f"--secure-port={ports['apiserver']}",
         f"--bind-address={HOST}",
-        # Named, because without it the server looks for a default route and does not start on a machine that is offline.
+        # Set explicitly: otherwise the server looks for a default route, and does not start on a machine that is offline.
         f"--advertise-address={HOST}",
-        # Loopback is no valid endpoint for other nodes; there are none.
+        # Loopback is not a valid endpoint for other nodes, but there are none.
         "--endpoint-reconciler-type=none",
         f"--cert-dir={keys}",
         "--service-cluster-ip-range=10.0.0.0/24",
@@ -107,10 +107,10 @@ def apiserver(layout: Layout, binaries: Binaries, ports: Mapping[str, int], toke
         f"--service-account-key-file={keys / 'sa.pub'}",
         f"--service-account-signing-key-file={keys / 'sa.key'}",
         "--service-account-issuer=https://kubernetes.default.svc",
-        # No controller makes service accounts here, so nothing may wait for them.
+        # No controller creates service accounts here, so nothing may wait for them.
         "--disable-admission-plugins=ServiceAccount",
-        # Beta versions that nothing here uses cost this server half of its processor time, at its start and later. It does not
-        # start without those of priority and fairness; disruption budgets had no other version then.
+        # Beta versions, which nothing here uses, cost the server half of its processor time, at its start and later. Exceptions:
+        # old servers do not start without that of priority and fairness, and had no other version of disruption budgets.
         "--runtime-config=api/beta=false,flowcontrol.apiserver.k8s.io/v1beta1=true,policy/v1beta1=true",
         "--profiling=false",
     )
@@ -122,7 +122,7 @@ def apiserver(layout: Layout, binaries: Binaries, ports: Mapping[str, int], toke
         ports=(ports["apiserver"],),
         url=url,
         ready=f"{url}/readyz",
-        # When etcd is away, restarting the API server does not bring it back.
+        # If etcd is down, restarting the API server would not help.
         alive=f"{url}/livez?exclude=etcd",
         start_seconds=120,
         headers={"Authorization": f"Bearer {token}"},
@@ -131,7 +131,7 @@ def apiserver(layout: Layout, binaries: Binaries, ports: Mapping[str, int], toke
 
 
 def mlflow(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> ManagedProcess:
-    """The tracking server, from its own environment. Its credentials must be there (``tracking_credentials``)."""
+    """The tracking server, from its own environment. Its credentials must exist (``tracking_credentials``)."""
     url = f"http://{HOST}:{ports['mlflow']}"
     command = (
         str(settings.environments / "tracking" / "bin" / "python"),
@@ -190,9 +190,9 @@ def operator(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Ma
 
 
 def gateway(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> ManagedProcess:
-    """Where all models are called at one address, with its Envoy, which is that of the environment of Triton.
+    """The gateway, which serves all models at one address, with the Envoy from Triton's environment.
 
-    Callers on this machine need no credentials, as for the models themselves, unless PELAGOS_GATEWAY_OPEN says so.
+    Callers on this machine need no credentials, as for the models themselves, unless PELAGOS_GATEWAY_OPEN says otherwise.
     """
     health = f"http://{HOST}:{ports['gateway-metrics']}"
     inherited = {name: value for name, value in os.environ.items() if name.startswith("PELAGOS_GATEWAY_")}
@@ -225,7 +225,7 @@ def gateway(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Man
 
 
 def hub(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> ManagedProcess:
-    """Pages for people. They log in by a link that works once, or by a provider that PELAGOS_HUB_OIDC_... name."""
+    """The web pages. People log in with a one-time link, or through the provider in the settings PELAGOS_HUB_OIDC_..."""
     url, health = (f"http://{HOST}:{ports[name]}" for name in ("hub", "hub-metrics"))
     return ManagedProcess(
         name="hub",
@@ -233,11 +233,11 @@ def hub(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Managed
         environment=_environment(
             layout,
             PELAGOS_KUBECONFIG=str(layout.kubeconfig),
-            # Documents of models, which it hands out.
+            # The models' documents, which the hub serves.
             PELAGOS_OBJECTS_ROOT=str(settings.objects),
-            # When it last asked a model.
+            # Says when the operator last probed a model.
             PELAGOS_HUB_OPERATOR_METRICS=f"http://{HOST}:{ports['operator']}/metrics",
-            # Behind a proxy, people know it by another address.
+            # Behind a proxy, people use another address.
             PELAGOS_HUB_URL=os.environ.get("PELAGOS_HUB_URL") or url,
             PELAGOS_HUB_LISTEN_ADDRESS=HOST,
             PELAGOS_HUB_PORT=str(ports["hub"]),
@@ -255,19 +255,19 @@ def hub(layout: Layout, settings: Settings, ports: Mapping[str, int]) -> Managed
 
 
 BESIDE: Mapping[str, Callable[[Layout, Settings, Mapping[str, int]], ManagedProcess]] = {"gateway": gateway, "hub": hub}
-"""What starts with the operator where it is wanted."""
+"""Optional parts, which start with the operator if enabled."""
 
 
 def beside(settings: Settings) -> tuple[str, ...]:
-    """Names of those that are wanted."""
+    """Names of the optional parts that are enabled."""
     wanted = {"gateway": settings.embedded_gateway, "hub": settings.embedded_hub}
     return tuple(name for name in BESIDE if wanted[name])
 
 
 def _environment(layout: Layout, **more: str) -> dict[str, str]:
-    """Our own environment with the home folder, and without variables that would break another Python environment."""
+    """Our own environment plus the home folder, without variables that would break another Python environment."""
     inherited = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "PYTHONHOME"}}
-    # HTTP clients of Python ask a proxy even for loopback, unless NO_PROXY names it.
+    # Python's HTTP clients use a proxy even for loopback, unless NO_PROXY names it.
     direct = ",".join(filter(None, (inherited.get("NO_PROXY") or inherited.get("no_proxy"), HOST, "localhost")))
     ours = {
         "NO_PROXY": direct,

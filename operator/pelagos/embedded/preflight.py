@@ -1,4 +1,4 @@
-"""What must be true before Pelagos can start; each failure says what to do. Called by `pelagos up` and by the supervisor."""
+"""Checks the preconditions for a start; each failure says what to do. Called by `pelagos up` and by the supervisor."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from pelagos.embedded.layout import Layout
 
 NEEDED_BYTES = 500 * 10**6
-"""For etcd's log and MLflow's database; images, models and runs come on top."""
+"""Space needed for etcd's log and MLflow's database; images, models and runs need more."""
 _PROGRAMS = ("tracking/bin/mlflow", "pipelines/bin/python", "triton/bin/python")
 
 
 def check(layout: Layout, environments: Path, beside: Sequence[str] = ()) -> None:
-    """Raises StartError. Makes the folders of the installation. ``beside``: parts that have environments of their own."""
+    """Check all preconditions, and create the installation's folders. Raises StartError.
+
+    ``beside``: optional parts, which have environments of their own.
+    """
     if not sys.platform.startswith("linux"):
         raise StartError(f"The embedded mode needs Linux; this is {sys.platform}.")
     check_home(layout)
@@ -29,7 +32,7 @@ def check(layout: Layout, environments: Path, beside: Sequence[str] = ()) -> Non
 
 
 def check_home(layout: Layout) -> None:
-    """The home folder can be made and written to, and its disk has room. Raises StartError."""
+    """Check that the home folder can be created and written to, and that its disk has room. Raises StartError."""
     advice = "Set PELAGOS_HOME to a folder where you may write."
     try:
         layout.create()
@@ -49,7 +52,7 @@ def check_home(layout: Layout) -> None:
 
 
 def check_environments(environments: Path, *more: str) -> None:
-    """The Python environments of MLflow, the pipelines and Triton are there, and ``more`` programs. Raises StartError."""
+    """Check that the environments of MLflow, the pipelines and Triton exist, and the programs ``more``. Raises StartError."""
     missing = [name for name in (*_PROGRAMS, *more) if not os.access(environments / name, os.X_OK)]
     if missing:
         names = ", ".join(sorted({name.partition("/")[0] for name in missing}))

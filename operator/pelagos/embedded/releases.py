@@ -1,4 +1,4 @@
-"""The control planes that Pelagos knows: which version comes from where, and where each lies in the user's cache."""
+"""The control planes that Pelagos knows: the source of each version, and its place in the user's cache."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from pelagos.embedded import envtest, upstream
 
 DEBIAN = "v1.20.2-debian"
-"""Folder below the cache for what is built from Debian's source package."""
+"""Folder below the cache for the build from Debian's source package."""
 
 
 class Source(enum.StrEnum):
@@ -31,19 +31,19 @@ class Binaries:
     etcd: Path
     kube_apiserver: Path
     version: str = ""
-    """Of Kubernetes, ``1.37.2``; empty where only the programs know."""
+    """The version of Kubernetes, such as ``1.37.2``; "" when only the programs know it."""
 
 
 @dataclass(frozen=True)
 class Release:
-    """One control plane."""
+    """A version of the control plane from one source."""
 
     version: str
-    """Of Kubernetes, ``1.37.2``."""
+    """The version of Kubernetes, such as ``1.37.2``."""
     source: Source
 
     def programs(self) -> Binaries | None:
-        """Its programs, when both are there."""
+        """The release's programs; None unless both are installed."""
         if self.source is Source.MODULES:
             folders = upstream.folder("etcd"), upstream.folder("kubernetes")
         else:
@@ -53,19 +53,19 @@ class Release:
 
 
 def cache() -> Path:
-    """Folder of what is downloaded, or built from Debian's source; shared by all installations of a user."""
+    """The folder for programs that are downloaded or built from Debian's source; shared by all installations of a user."""
     return upstream.cache() / "control-plane"
 
 
 def known() -> tuple[Release, ...]:
-    """The newest first."""
+    """All known releases, the newest first."""
     archives = (Release(version, Source.ARCHIVE) for version in envtest.ARCHIVES)
     modules = Release(upstream.version("kubernetes"), Source.MODULES)
     return (modules, *archives, Release("1.20.2", Source.DEBIAN))
 
 
 def matching(version: str = "", source: Source | None = None) -> tuple[Release, ...]:
-    """Those of a version, from a source; all of them without either."""
+    """The known releases of a version and from a source; without either, all of them."""
     return tuple(each for each in known() if version in {"", each.version} and source in {None, each.source})
 
 

@@ -1,5 +1,6 @@
-"""What a supervisor reports about itself and its parts, in ``state.json``. Written by the supervisor; read by the command line,
-and by the operator for its metrics.
+"""A supervisor's report about itself and its parts, in ``state.json``.
+
+Written by the supervisor; read by the command line, and by the operator for its metrics.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class Phase(enum.StrEnum):
-    """Of the whole installation."""
+    """The phase of the whole installation."""
 
     STARTING = "Starting"
     READY = "Ready"
     DEGRADED = "Degraded"
-    """Was ready; some part is not now."""
+    """It was ready, but some part is not ready now."""
     STOPPING = "Stopping"
     STOPPED = "Stopped"
     FAILED = "Failed"
@@ -33,16 +34,16 @@ class Phase(enum.StrEnum):
 
 
 class PartPhase(enum.StrEnum):
-    """Of one part."""
+    """The phase of one part."""
 
     WAITING = "Waiting"
-    """For other parts."""
+    """Not started yet, because it needs other parts."""
     STARTING = "Starting"
     READY = "Ready"
     UNREADY = "Unready"
-    """Alive, but not able to do its work now."""
+    """Alive, but unable to do its work now."""
     RESTARTING = "Restarting"
-    """Ended; starts again after a pause."""
+    """It ended, and is restarted after a pause."""
     STOPPED = "Stopped"
 
 
@@ -52,23 +53,23 @@ class PartState:
 
     phase: PartPhase = PartPhase.WAITING
     pid: int | None = None
-    """Of the server itself."""
+    """The server's own process id, not its wrapper's."""
     session: ProcessId | None = None
     """The session that the server and its workers run in."""
     url: str = ""
     log: str = ""
     restarts: int = 0
-    """How often it was started again since the supervisor started."""
+    """How often it was restarted since the supervisor started."""
     last_exit: str = ""
-    """How it ended the last time; empty if never."""
+    """How it last ended; empty if it never did."""
     last_exit_at: str = ""
-    """RFC 3339."""
+    """When it last ended, as RFC 3339."""
     message: str = ""
 
 
 @dataclass(frozen=True)
 class State:
-    """The whole installation. The file outlives the supervisor: ports are kept for the next start."""
+    """The state of the whole installation. The file outlives the supervisor, so that the next start uses the same ports."""
 
     phase: Phase
     supervisor: ProcessId
@@ -79,7 +80,7 @@ class State:
     parts: Mapping[str, PartState] = field(default_factory=dict)
 
     def with_part(self, name: str, part: PartState) -> State:
-        """The same with another state of one part."""
+        """A copy with a new state of one part."""
         return replace(self, parts={**self.parts, name: part})
 
 
@@ -87,12 +88,12 @@ _ADAPTER = TypeAdapter(State)
 
 
 def now() -> str:
-    """The time for the fields that hold one."""
+    """The present time in UTC, as RFC 3339."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def read(path: Path) -> State | None:
-    """The last report; None when there is none, or none that can be understood."""
+    """The last report; None when there is none, or it cannot be parsed."""
     try:
         return _ADAPTER.validate_json(path.read_bytes())
     except (OSError, ValidationError):
@@ -100,5 +101,5 @@ def read(path: Path) -> State | None:
 
 
 def write(path: Path, state: State) -> None:
-    """Replace the report. Raises OSError."""
+    """Replace the report atomically. Raises OSError."""
     disk.write_atomically(path, _ADAPTER.dump_json(state, indent=1).decode() + "\n", mode=disk.PRIVATE)

@@ -1,7 +1,7 @@
-"""Which control plane may go on with the resources of a home: what wrote them, or one version newer.
+"""Which control plane may continue with the resources in a home: the version that wrote them, or the next minor version.
 
-etcd 3.7 cannot read what etcd 3.4 wrote, and an API server reads only what its predecessor stored. So a home keeps the control
-plane that it began with, whatever else is installed since, and no upgrade of Pelagos loses resources.
+etcd 3.7 cannot read the data of etcd 3.4, and an API server reads only what its predecessor stored. So a home keeps the control
+plane that it began with, whatever else is installed later, and no upgrade of Pelagos loses resources.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from pelagos.embedded.releases import Binaries
 
 _BEFORE_RECORDS = "1.20.2", "1.30.0"
-"""What Pelagos ran before it recorded the writer: Debian's, unless the archive of that time was there."""
+"""The versions that Pelagos ran before it recorded the writer: Debian's, unless the archive of that time was installed."""
 _LONGEST = 100
 
 
 def writer(layout: Layout) -> str:
-    """The version of Kubernetes that wrote the resources of this home, ``1.37.2``; empty where there are none yet."""
+    """The version of Kubernetes that wrote this home's resources, such as ``1.37.2``; "" when there are none yet."""
     if not layout.store.exists():
         return ""
     recorded = _recorded(layout)
@@ -35,9 +35,9 @@ def writer(layout: Layout) -> str:
 
 
 def choose(layout: Layout) -> Binaries | None:
-    """The control plane for this home; None when the one that it needs is not installed.
+    """The control plane for this home; None when the one it needs is not installed.
 
-    Raises StartError when KUBEBUILDER_ASSETS names another one than the home can go on with.
+    Raises StartError when KUBEBUILDER_ASSETS names one that cannot continue with this home.
     """
     written = writer(layout)
     given = binaries.assets()
@@ -70,14 +70,14 @@ def require(layout: Layout) -> Binaries:
 
 
 def record(layout: Layout, programs: Binaries) -> None:
-    """Note what is about to write into the store. Raises OSError."""
+    """Record the version that is about to write to the store. Raises OSError."""
     version = binaries.told(programs)
     if version and version != _recorded(layout):
         disk.write_atomically(layout.store_writer, version + "\n", mode=disk.PRIVATE)
 
 
 def kept(layout: Layout, programs: Binaries) -> str:
-    """What a user should know when this home stays with an older control plane than the newest that is installed; else empty."""
+    """A message when this home stays with a control plane older than the newest installed one; else ""."""
     newest = binaries.find()
     if newest is None or not programs.version or not newest.version or newest.version == programs.version:
         return ""
@@ -89,12 +89,12 @@ def kept(layout: Layout, programs: Binaries) -> str:
 
 
 def anew(layout: Layout) -> str:
-    """How to begin without the resources."""
+    """Instructions for starting without the resources, as the end of a message."""
     return f"start anew without its resources: pelagos down, then move {layout.etcd} away, then pelagos up."
 
 
 def follows(written: str, version: str) -> bool:
-    """Whether a control plane can go on with what another wrote: of the same minor version, or the next."""
+    """Whether ``version`` can continue with what ``written`` wrote: it must have the same minor version, or the next."""
     before, after = _number(written), _number(version)
     return bool(before and after) and before[0] == after[0] and 0 <= after[1] - before[1] <= 1
 

@@ -1,6 +1,6 @@
-"""Owns the parts of one installation from start to stop: what runs, in which order it ends, and what is reported about it.
+"""Owns the parts of one installation from start to stop: starts them, ends them in order, and reports their state.
 
-Knows nothing of what the parts are; ``installation`` says that.
+It does not know what the parts are; ``installation`` does.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Grace:
-    """Seconds from SIGTERM to SIGKILL. The sum, with what killing takes, stays below the 10 seconds that stopping may take."""
+    """Seconds from SIGTERM to SIGKILL. In total, with the time for killing, stopping takes less than 10 seconds."""
 
     operator: float = 2.5
     detached: float = 2.0
     server: float = 2.0
-    """Of API server and MLflow, which stop while the detached processes do."""
+    """For the API server and MLflow, which stop at the same time as the detached processes."""
     store: float = 1.5
 
 
@@ -52,10 +52,9 @@ class Supervisor:
         self._publish(self.state)
 
     async def end_earlier(self, before: State | None) -> None:
-        """End what an earlier supervisor that was killed left of its parts. Pipelines and Triton servers go on: the operator
-        finds them again."""
-        # By the sessions in the last report, and before any part is started: an etcd that lives on holds the lock on its
-        # data, and the new one could not open it.
+        """End the parts that a killed supervisor left running. Pipelines and Triton servers continue for the next operator."""
+        # By the sessions in the last report, and before any part is started: an old etcd would hold the lock on its data, and
+        # the new one could not open it.
         sessions = [part.session for part in before.parts.values() if part.session] if before else []
         await asyncio.gather(*(groups.kill_group(session, 0) for session in sessions))
 
@@ -67,37 +66,37 @@ class Supervisor:
         return child
 
     def use_ports(self, ports: Mapping[str, int]) -> None:
-        """Report the ports, which the next start will want again."""
+        """Report the ports, so that the next start can use them again."""
         self._publish(replace(self.state, ports=dict(ports)))
 
     def announce(self, parts: Sequence[str]) -> None:
-        """Show parts that will be started later."""
+        """Report parts that will be started later."""
         for name in parts:
             self._publish(self.state.with_part(name, state.PartState()))
 
     def ready(self) -> None:
-        """From now on the installation counts as started: the phase follows its parts."""
+        """Mark the installation as started: from now on the phase follows its parts."""
         self._publish(replace(self.state, phase=Phase.READY, message=""))
         self._follow_parts()
 
     def fail(self, message: str) -> None:
-        """Report why the start is given up."""
+        """Report that the start has failed, and why."""
         self._publish(replace(self.state, phase=Phase.FAILED, message=message))
 
     async def stop(self, grace: Grace | None = None, *, first: str = "operator", last: str = "etcd") -> None:
-        """End everything: ``first``, then what it started and the other parts, then ``last``. Nothing is left afterwards."""
+        """End everything: ``first``, then its detached processes and the other parts, then ``last``. Nothing is left running."""
         grace = grace or Grace()
-        # A failed start stays reported as such: the user must read why, and not that everything has stopped.
+        # Keep reporting a failed start as such: the user must learn why it failed, not that everything has stopped.
         failed = self.state.phase is Phase.FAILED
         if not failed:
             self._publish(replace(self.state, phase=Phase.STOPPING))
-        # First the tasks, or they would start again what is ended below.
+        # Cancel the tasks first, or they would restart what is ended below.
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        # The operator before all others: it may still write its last status, and must start nothing new while its pipelines and
-        # model servers are ended. Those, the API server and MLflow do not need each other any more, and end side by side. etcd
-        # is last, because the API server writes to it until its own end.
+        # The operator ends before all others: it may still write its last status, and must not start anything new while its
+        # pipelines and model servers are ended. Those, the API server and MLflow no longer need each other, and end in parallel.
+        # etcd is last, because the API server writes to it until its own end.
         await self._stop({first}, grace.operator)
         others = self._children.keys() - {first, last}
         spare = {child.state.session.pid for child in self._children.values() if child.state.session}
@@ -105,7 +104,7 @@ class Supervisor:
             orphans.end(self._layout.home, grace.detached, spare=spare), self._stop(others, grace.server)
         )
         await self._stop({last}, grace.store)
-        # Once more, at once: what was being started while the others were ended.
+        # Once more, without grace: processes that were being started while the others ended.
         await orphans.end(self._layout.home, 0)
         if not failed:
             self._publish(replace(self.state, phase=Phase.STOPPED))
@@ -121,7 +120,7 @@ class Supervisor:
         self._follow_parts()
 
     def _follow_parts(self) -> None:
-        # Not while it starts, stops, or has failed: parts that come and go then are no degradation.
+        # Not while starting, stopping or failed: parts that come and go then do not mean degradation.
         if self.state.phase not in {Phase.READY, Phase.DEGRADED}:
             return
         well = all(part.phase is PartPhase.READY for part in self.state.parts.values())
@@ -134,6 +133,6 @@ class Supervisor:
         try:
             state.write(self._layout.state, new)
         except OSError as error:
-            # A full disk must not end the servers; the next report may fit.
+            # A full disk must not end the servers; the next report may succeed.
             with contextlib.suppress(OSError):
                 _LOG.warning("cannot write %s: %s", self._layout.state, error)

@@ -1,7 +1,7 @@
-"""Users, passwords and the session key of the embedded MLflow. Made before it starts; read by it, the operator and people.
+"""Users, passwords and the session key of the embedded MLflow. Created before it starts; read by it, the operator and people.
 
-One file for each value, so that each reader gets only what it needs. A file that is missing is made again: to change a
-password, delete its file and restart.
+Each value has its own file, so that each reader gets only what it needs. A missing file is created again: to change a password,
+delete its file and restart.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BYTES = 32
 
 
 def prepare(layout: Layout) -> None:
-    """Make what is missing. Raises OSError."""
+    """Create the files that are missing. Raises OSError."""
     folder = layout.tracking_credentials
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _keep(folder / "username", USER)
@@ -31,7 +31,7 @@ def prepare(layout: Layout) -> None:
 
 
 def settings(layout: Layout) -> dict[str, str]:
-    """The operator's settings that name the files."""
+    """The operator's settings with the paths of these files."""
     folder = layout.tracking_credentials
     return {
         "PELAGOS_TRACKING_USERNAME_FILE": str(folder / "username"),
@@ -42,7 +42,7 @@ def settings(layout: Layout) -> dict[str, str]:
 
 
 def _keep(file: Path, content: str) -> None:
-    """Write the file unless it has something in it."""
+    """Write the file unless it already has content."""
     try:
         found = file.read_text(encoding="utf-8").strip()
     except FileNotFoundError:

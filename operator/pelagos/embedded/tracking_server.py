@@ -1,14 +1,14 @@
-"""MLflow with a login, for this machine alone: ``tracking_server.py FOLDER CREDENTIALS PORT``. The supervisor starts it.
+"""MLflow with a login, only for this machine: ``tracking_server.py FOLDER CREDENTIALS PORT``. The supervisor starts it.
 
-A script of the tracking environment, whose interpreter runs it by its path; nothing imports it, and it imports nothing of ours.
-It is MLflow's own basic-auth application with four locks before it, none of which rests on MLflow's list of routes:
+A script for the tracking environment, whose interpreter runs it by its path; nothing imports it, and it imports none of our code.
+It is MLflow's own basic-auth application with four additional guards, none of which depends on MLflow's list of routes:
 
-- without a login there is nothing but ``/health``, and that only under our own names (``Host``, ``Origin``);
-- pipeline steps, which read strangers' files, may do what steps do (``_STEPS``), and nothing else;
-- the server opens no location but the folder of its own artifacts, whatever an experiment, run or model version names;
+- without a login only ``/health`` is available, and only under our own names (``Host``, ``Origin``);
+- pipeline steps, which read untrusted files, may do only what steps need (``_STEPS``);
+- the server opens only its own artifacts folder, whatever location an experiment, run or model version names;
 - no program is run for a request: neither MLflow's jobs nor its assistant.
 
-Users and passwords come from files of the credentials folder at every start, so that a deleted password is a changed one.
+Users and passwords are read from files in the credentials folder at every start, so deleting a password's file changes it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from urllib.parse import urlsplit
 HOST = "127.0.0.1"
 _ARTIFACTS = "mlflow-artifacts"
 _JUDGED_AT_ONCE = 2
-"""Passwords that are not ours are compared slowly on purpose; a flood of them must not take every thread."""
+"""How many passwords are checked at once. The check is slow on purpose, and a flood of requests must not use up all threads."""
 _CACHE_SECONDS = 300
 _ID = "[0-9a-f]{32}"
 _STEPS = (
     ("GET", r"/api/2\.0/mlflow/runs/get"),
-    # Made and ended are those of single trainings, below the run that the operator made. A run of a step's own making carries
-    # no seal, and nobody takes it for one of the operator's.
+    # Steps create and end the runs of single trainings, below the operator's run. A run that a step creates has no seal, so it
+    # is never taken for one of the operator's.
     ("POST", r"/api/2\.0/mlflow/runs/(create|update|log-batch|log-inputs|log-metric|log-parameter|set-tag)"),
     ("GET", r"/api/2\.0/mlflow/artifacts/list"),
     ("GET", r"/api/3\.0/mlflow/server-info"),
@@ -44,9 +44,9 @@ _STEPS = (
     ("GET", r"/api/2\.0/mlflow-artifacts/artifacts"),
     ("GET", rf"/api/2\.0/mlflow-artifacts/artifacts/[0-9]+/{_ID}/artifacts/checkpoint/[^\0]+"),
 )
-"""What a pipeline step may ask for: to fill a run that the operator made and those below it, and for checkpoints."""
+"""Requests that pipeline steps may make: to fill the operator's run and those below it, and to read checkpoints."""
 _PROGRAMS = re.compile(r"/mlflow/assistant(/|$)|/mlflow/jobs(/|$)|/gateway(/|$)|/mlflow/gateway-proxy$")
-"""Routes behind which MLflow runs programs on this machine, or asks other servers for the client."""
+"""Routes on which MLflow would run programs on this machine, or send requests to other servers for the client."""
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -63,12 +63,12 @@ class Login(NamedTuple):
 
     @property
     def header(self) -> bytes:
-        """As clients send it."""
+        """The Authorization header that clients send."""
         return b"Basic " + base64.b64encode(f"{self.name}:{self.password}".encode())
 
     @classmethod
     def read(cls, folder: Path, prefix: str = "") -> Login:
-        """From the files ``username`` and ``password``."""
+        """Read the files ``username`` and ``password`` with ``prefix``. Raises SystemExit when one is empty."""
         name, password = (
             (folder / f"{prefix}{part}").read_text(encoding="utf-8").strip() for part in ("username", "password")
         )
@@ -80,7 +80,7 @@ class Login(NamedTuple):
 
 
 class Guard:
-    """An application that asks for a login before MLflow sees anything of a request."""
+    """An ASGI application that requires a login before MLflow sees anything of a request."""
 
     def __init__(self, application: Application, port: int, steps: Login, check: Callable[[str, str], bool]) -> None:
         self._application = application
@@ -91,7 +91,7 @@ class Guard:
         self._judging = asyncio.Semaphore(_JUDGED_AT_ONCE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request."""
+        """Handle one request: refuse it, or pass it on to MLflow."""
         if scope["type"] == "lifespan":
             return await self._application(scope, receive, send)
         if scope["type"] != "http":
@@ -102,7 +102,7 @@ class Guard:
         return await _answer(send, *refusal)
 
     async def _refusal(self, scope: Scope) -> tuple[int, str] | None:
-        """Status and words; None for a request that may pass."""
+        """Status and message of a refusal; None for a request that may pass."""
         method, path = scope["method"], scope["path"]
         hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
         if len(hosts) != 1 or hosts[0].lower() not in self._hosts:
@@ -156,9 +156,9 @@ async def _answer(send: Send, status: int, words: str) -> None:
 
 
 def confine(artifacts: Path) -> None:
-    """Have MLflow open nothing outside of its artifacts folder.
+    """Make MLflow open nothing outside its artifacts folder.
 
-    Every route that reads or writes files asks this one registry for them: MLflow's other kinds of storage leave it.
+    Every route that reads or writes files uses this one registry; MLflow's other kinds of storage are removed from it.
     """
     from mlflow.exceptions import MlflowException
     from mlflow.store.artifact import artifact_repository_registry
@@ -168,7 +168,7 @@ def confine(artifacts: Path) -> None:
     root = Path(os.path.realpath(artifacts))
 
     def below(path: str) -> str:
-        """The path with no links left in it. Raises MlflowException outside of the artifacts."""
+        """``path``, if it resolves to a location below the artifacts. Raises MlflowException otherwise."""
         if not Path(os.path.realpath(path)).is_relative_to(root):
             raise MlflowException.invalid_parameter_value(
                 f"a location outside of this server's artifacts cannot be opened; allowed is {_ARTIFACTS}:/ alone"
@@ -176,7 +176,7 @@ def confine(artifacts: Path) -> None:
         return path
 
     class Confined(LocalArtifactRepository):  # type: ignore[misc]
-        """The folder of the artifacts, or one below it."""
+        """An artifact repository that is confined to the artifacts folder."""
 
         def __init__(self, uri: str, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
             below(local_file_uri_to_path(uri))
@@ -203,7 +203,7 @@ def confine(artifacts: Path) -> None:
 
 
 def refuse_locations() -> None:
-    """Have MLflow refuse artifact locations outside of this server, with a message that says what is allowed."""
+    """Make MLflow refuse artifact locations outside this server, with a message that says what is allowed."""
     from mlflow.exceptions import MlflowException
     from mlflow.server import handlers
 
@@ -221,8 +221,8 @@ def refuse_locations() -> None:
 
 
 def _prepare_environment(folder: Path, credentials: Path, port: int) -> None:
-    """What ``mlflow server`` hands to its workers, and which of its features are off. Before mlflow is imported."""
-    # What the person has set for clients of other servers could open this one.
+    """Set the variables that ``mlflow server`` passes to its workers, and disable features. Call it before importing mlflow."""
+    # Remove the user's own settings: those meant for clients of other servers could open this one.
     for name in [name for name in os.environ if name.lstrip("_").startswith("MLFLOW_")]:
         del os.environ[name]
     configuration = credentials / "auth.ini"
@@ -261,7 +261,7 @@ def _prepare_environment(folder: Path, credentials: Path, port: int) -> None:
 
 
 def _prepare_users(admin: Login, steps: Login) -> None:
-    """Make both users, or give them the passwords of today."""
+    """Create both users, or set their present passwords."""
     from mlflow.exceptions import MlflowException
     from mlflow.server.auth import store
 
@@ -270,7 +270,7 @@ def _prepare_users(admin: Login, steps: Login) -> None:
             store.create_user(login.name, login.password, is_admin=is_admin)
         elif not store.authenticate_user(login.name, login.password):
             store.update_user(login.name, password=login.password)
-    # Of all experiments: every step runs as the same user of the machine, so a login for each would part nothing.
+    # For all experiments: every step runs as the same user of the machine, so separate logins would protect nothing.
     for resource, permission in (("experiment", "EDIT"), ("registered_model", "READ")):
         try:
             store.grant_user_resource_permission(steps.name, resource, "*", permission)
@@ -280,7 +280,7 @@ def _prepare_users(admin: Login, steps: Login) -> None:
 
 
 def application(folder: Path, credentials: Path, port: int) -> Guard:
-    """MLflow behind its locks; the databases are made when need be."""
+    """MLflow behind its guards; databases are created if needed."""
     admin, steps = Login.read(credentials), Login.read(credentials, "steps-")
     _prepare_environment(folder, credentials, port)
     os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"] = (credentials / "secret-key").read_text(encoding="utf-8").strip()

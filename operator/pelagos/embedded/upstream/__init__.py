@@ -1,4 +1,4 @@
-"""Kubernetes and etcd, built from their released Go modules by ``build.sh``. Called by ``binaries``."""
+"""Kubernetes and etcd, built by ``build.sh`` from their released Go modules. Called by ``binaries``."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from pathlib import Path
 
 SCRIPT = Path(__file__).with_name("build.sh")
 PROGRAMS = {"etcd": "etcd", "kubernetes": "kube-apiserver"}
-"""What the embedded mode needs of each component; the quick one first."""
+"""The program that the embedded mode needs of each component; the one that builds faster is first."""
 
 
 def cache() -> Path:
-    """The user's folder of all that is kept between installations."""
+    """The user's cache folder, which is shared by all installations."""
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "pelagos"
 
 
 def modules(component: str) -> Path:
-    """The folder of ``kubernetes`` or ``etcd`` that ``build.sh`` takes."""
+    """The folder with the go.mod of ``kubernetes`` or ``etcd``, which ``build.sh`` takes as an argument."""
     return SCRIPT.with_name(component)
 
 
 def version(component: str) -> str:
-    """The version that is built, ``1.2.3``."""
+    """The version that is built, such as ``1.2.3``."""
     pinned = re.search(r"^require \S+ v(\S+)$", (modules(component) / "go.mod").read_text(encoding="utf-8"), re.M)
-    assert pinned is not None  # a test builds each
+    assert pinned is not None  # a test covers every component
     return pinned[1]
 
 
 def folder(component: str) -> Path:
-    """Where the programs of a component lie; the script says the same with ``--where``."""
+    """The folder of a component's programs; the script prints the same with ``--where``."""
     return cache() / "upstream" / component / version(component)
 
 
 def seconds() -> int:
-    """Processor seconds of what is not built yet, on a machine that has compiled nothing of it."""
+    """Estimated processor seconds for what is not built yet, assuming that nothing of it has been compiled."""
     plans = [
         subprocess.run(
             ["bash", str(SCRIPT), "--plan", str(modules(component)), program],
