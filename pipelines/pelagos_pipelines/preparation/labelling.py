@@ -1,9 +1,9 @@
-"""The classes of a source as ``spec.labels`` wants them: selected, renamed, merged.
+"""Selects, renames and merges the classes of a source by ``spec.labels``.
 
 Called by the step prepare between reading and cleaning, for every format.
 
-Annotations get the numbers of other classes, so that millions of boxes stay packed; those of classes that are left out go, and
-no others. The order of classes stays that of the source: one that is made of several stands where the first of them stood.
+Annotations only get other class numbers, so that millions of boxes stay packed. Annotations of excluded classes are removed, and
+no others. The order of classes stays that of the source: a merged class takes the place of the first of its parts.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from pelagos_pipelines.annotations.untrusted_input import (
 from pelagos_pipelines.taxonomy.naming import Naming
 
 _SHOWN = 20
-"""Classes of the source that a refusal lists."""
+"""How many of the source's classes a refusal lists."""
 _FEW = 5
 _MOST_ROLLED = 20
 
@@ -46,10 +46,10 @@ _MOST_ROLLED = 20
 def applied(
     found: Collection, labels: Labels, naming_of: Callable[[Sequence[str]], Naming] | None = None
 ) -> Collection:
-    """What was read, with the classes that are asked for. ``naming_of`` says what a register of names makes of these.
+    """The collection with the requested classes. ``naming_of`` looks their names up in a register of names.
 
     Raises:
-        RefusedError: LABELS_INVALID for names that no annotation has, and for what contradicts itself or leaves nothing;
+        RefusedError: LABELS_INVALID for names that no annotation has, for contradictions, and if no class is left;
             FORMAT_INVALID for classes whose names look the same; and what ``naming_of`` raises.
     """
     faults = Faults()
@@ -110,7 +110,7 @@ def applied(
 
 
 def _settled(found: Collection) -> Collection:
-    """The same, once it is sure that the annotations of each image are as the task needs them."""
+    """The collection, after checking that each image's annotations are as the task needs them."""
     task, faults, images = TASKS.named(found.task), Faults(), list[ImageRecord]()
     if found.task is Task.CLASSIFICATION and (odd := [one for one in found.classes if not is_folder_name(one)]):
         words = f"{format_names(odd)} can be no folder, as classes are where Classification is trained"
@@ -119,13 +119,13 @@ def _settled(found: Collection) -> Collection:
         with faults.noting():
             images.append(task.settled(image))
     faults.refuse_any()
-    # Most have nothing to settle; what has not changed is the same object.
+    # Most images have nothing to settle, and unchanged ones are the same objects.
     same = all(one is other for one, other in zip(images, found.images, strict=True))
     return found if same else replace(found, images=tuple(images))
 
 
 def require_distinct(classes: Iterable[str]) -> None:
-    """Refuse classes that a person can hardly tell apart: a model would learn one class as two.
+    """Refuse classes whose names a person can hardly distinguish: a model would learn one class as two.
 
     Raises:
         RefusedError: FORMAT_INVALID.
@@ -154,9 +154,9 @@ def _fault(place: str, words: str) -> RefusedError:
 
 @dataclass
 class _Meaning:
-    """What the names and patterns of ``labels`` mean among ``classes``, and those that the source declares and nothing shows.
+    """Resolves the names and patterns of ``labels`` among ``classes``. ``unused`` are declared classes without annotations.
 
-    What is wrong is noted in ``faults``.
+    Errors are added to ``faults``.
     """
 
     classes: Sequence[str]
@@ -164,7 +164,7 @@ class _Meaning:
     labels: Labels
     faults: Faults
     idle: list[str] = field(default_factory=list)
-    """What is to be said of names and patterns that mean no class."""
+    """Warnings about names and patterns that match no class."""
     _fitted: dict[str, frozenset[str]] = field(default_factory=dict)
 
     @cached_property
@@ -172,7 +172,7 @@ class _Meaning:
         return frozenset(self.classes)
 
     def wanted(self) -> Mapping[str, str | None]:
-        """The name that each class is to have; None for those that are left out. Of no use once a fault was noted."""
+        """The new name of each class, None for those left out. Meaningless once a fault was added."""
         asked = self.labels
         for new in (*asked.rename.values(), *asked.merge):
             if not is_seen(new):
@@ -181,7 +181,7 @@ class _Meaning:
                 )
         for place, names in contract.names_in(asked).items():
             self._require_known(place, names)
-        if self.faults.count:  # what follows from a misspelt name is no further fault
+        if self.faults.count:  # consequences of a misspelt name are not reported as further faults
             return {}
         included = self._meant(asked.include) if asked.include else self._known
         excluded = self._meant(asked.exclude)
@@ -200,9 +200,9 @@ class _Meaning:
         for name in names:
             if name in self._known:
                 continue
-            if name in self.unused:  # one list for many sources is no misspelt one
+            if name in self.unused:  # not a misspelling: one list may serve many sources
                 unused.append(name)
-            elif WILDCARD in name and place != "labels.rename":  # it speaks of what may come
+            elif WILDCARD in name and place != "labels.rename":  # a pattern may match classes of later sources
                 idle += [] if self._of(name) else [name]
             else:
                 self.faults.add(_fault(place, self._unknown(name, place)))
@@ -221,7 +221,7 @@ class _Meaning:
             return f"{told}; {WILDCARD} stands for any characters in the other lists alone: write one name, or use labels.merge"
         near = difflib.get_close_matches(look(name), self._looks, 2) if self.faults.count < MOST else []
         nearest = f" (nearest is {' or '.join(printable(self._looks[one]) for one in near)})" if near else ""
-        there = "" if self.faults.count else f", but {self._there}"  # once is enough
+        there = "" if self.faults.count else f", but {self._there}"  # only the first fault lists the classes
         return f"{told}{nearest}{there}; correct the name, or take it out"
 
     @cached_property
@@ -233,17 +233,17 @@ class _Meaning:
         return format_names(self.classes, _SHOWN)
 
     def _meant(self, names: Iterable[str]) -> set[str]:
-        """The classes that names and patterns fit."""
+        """The classes that the names and patterns match."""
         return set[str]().union(*({name} if name in self._known else self._of(name) for name in names))
 
     def _of(self, pattern: str) -> frozenset[str]:
-        """The classes that a pattern fits: there may be thousands of both, and each is asked for more than once."""
+        """The classes that a pattern matches. Cached: there may be thousands of both, and each is needed more than once."""
         if pattern not in self._fitted:
             self._fitted[pattern] = frozenset(one for one in self.classes if fits(pattern, one))
         return self._fitted[pattern]
 
     def _named_exactly(self, left: frozenset[str], excluded: set[str]) -> dict[str, str]:
-        """The new names of the classes that have one by their own name, which goes before patterns."""
+        """The new names of classes that are listed by their exact name, which takes precedence over patterns."""
         listed = [("labels.rename", old, new) for old, new in self.labels.rename.items()]
         listed += [(f"labels.merge.{new}", old, new) for new, names in self.labels.merge.items() for old in names]
         for place, old, _ in listed:
@@ -253,7 +253,7 @@ class _Meaning:
         return {old: new for _, old, new in listed if old in left}
 
     def _fitting(self, names: Iterable[str]) -> dict[str, str]:
-        """The new names of the classes that have one by a pattern."""
+        """The new names of classes that match a pattern."""
         by: dict[str, list[str]] = {}
         for new, listed in self.labels.merge.items():
             for name in self._meant(one for one in listed if WILDCARD in one and one not in self._known):
@@ -281,7 +281,7 @@ class _Meaning:
 
 
 class _Made:
-    """Images with other classes, one after the other. ``wanted`` has the name of each class of ``before`` among ``classes``."""
+    """Converts images one by one to other classes. ``wanted`` maps each class of ``before`` to one of ``classes``, or None."""
 
     def __init__(
         self, before: Sequence[str], classes: Sequence[str], wanted: Mapping[str, str | None], *, merging: bool
@@ -293,15 +293,15 @@ class _Made:
         self._merging = merging
         self._tables: dict[int, tuple[Sequence[str], list[int]]] = {}
         self.emptied: list[str] = []
-        """Images that lost all annotations, those of them that cannot do without a class, and those that lost some."""
+        """Images that lost all annotations; ``unclassified`` are those of them that need a class, ``thinned`` lost some."""
         self.unclassified: list[str] = []
         self.thinned: list[str] = []
         self.altered = Altered()
         self.equal = 0
-        """Boxes that are equal to one of the same class by now."""
+        """The number of boxes that merging made equal to another of the same class."""
 
     def image(self, image: ImageRecord) -> ImageRecord:
-        """The image with its annotations of classes that are left."""
+        """The image with its annotations of the remaining classes."""
         made = self._marked(image)
         return replace(made, crowds=tuple(self._renamed(image.crowds))) if image.crowds else made
 
@@ -328,7 +328,7 @@ class _Made:
 
     def _drawn(self, image: ImageRecord) -> ImageRecord:
         shapes = [*self._renamed(image.shapes)]
-        tagged = image.shapes[0].kind is Kind.TAG  # an image with a class of its own shows no background beside it
+        tagged = image.shapes[0].kind is Kind.TAG  # an image with a class of its own has no background
         if not shapes:
             self.emptied.append(image.path)
             self.unclassified += [image.path] if tagged else []
@@ -344,7 +344,7 @@ class _Made:
                 self.altered.add(shape, Change.EXCLUDED_CLASS)
 
     def _table(self, names: Sequence[str]) -> list[int]:
-        """For each of ``names`` its number by now. One for a file: its images share the names, which may be thousands."""
+        """The new number of each of ``names``. Cached by file: its images share the names, which may be thousands."""
         known = self._tables.get(id(names))
         if known is None or known[0] is not names:
             known = self._tables[id(names)] = (names, [self._wanted.get(name, ("", -1))[1] for name in names])
@@ -355,7 +355,7 @@ class _Made:
 
 
 def _counts(found: Collection) -> Counter[str]:
-    """Annotations by their classes: of a million, it takes seconds."""
+    """The number of annotations of each class; for a million annotations this takes seconds."""
     task = TASKS.named(found.task)
     return Counter(label for image in found.images for label in task.marks(image))
 

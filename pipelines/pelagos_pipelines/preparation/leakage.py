@@ -1,9 +1,9 @@
-"""By what the splits of a version leak: images of one that belong together with images of another, counted and in pairs.
+"""Measures leakage between the splits of a version: images of one that belong together with images of another.
 
-Called by the step prepare after the splits are made; nothing is decided here. Duplicates and near duplicates are those of
-duplicates.py, by the distance of looks (alike.py) and not by the bits of a hash. Names tell of frames taken one after another:
-``frame_000123.jpg`` and ``frame_000124.jpg``. Numbers in names may as well mean nothing, so that it is measured whether such
-neighbours look more alike than other images do. Where it is known when images were taken (capture), so are those of one minute.
+Called by the step prepare after splitting; nothing is decided here. Duplicates and near duplicates are those of duplicates.py, by
+the distance of looks (alike.py) and not by the bits of a hash. Names can reveal consecutive frames: ``frame_000123.jpg`` and
+``frame_000124.jpg``. But numbers in names may mean nothing, so it is measured whether such neighbours look more alike than other
+images. If it is known when images were taken (capture), those of one minute at one site are linked, too.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from pelagos_pipelines.annotations.model import ImageRecord, split_of
 from pelagos_pipelines.annotations.untrusted_input import printable
 
 WITHIN = 60
-"""Seconds within which images of one site are taken together."""
+"""Seconds within which images of one site count as taken together."""
 SERIES = 10
-"""Images of a series from which on its usual step is known; in shorter ones only numbers one apart are neighbours."""
+"""Images from which on a series' usual step is known; in shorter ones only numbers one apart are neighbours."""
 COMPARED = 5_000
-"""Pairs of neighbours that are compared with as many others."""
+"""The most pairs of neighbours that are compared with as many random pairs."""
 FEWEST = 20
-"""Pairs of neighbours below which nothing is said of how alike they are."""
+"""Pairs of neighbours below which their similarity is not reported."""
 FRAMES = 0.8
-"""How often neighbours must look more alike than others to be called frames of one recording."""
+"""How often neighbours must look more alike than random pairs to be called frames of one recording."""
 MEASURED = 20_000
-"""Pairs of one link that are kept, and put in order, the first ones; there may be millions."""
+"""The most pairs of one link that are kept and sorted, the first ones; there may be millions."""
 SEED = 14
 _PLACES: Mapping[Split, int] = {split: place for place, split in enumerate(SPLITS)}
 _NUMBER = re.compile(r"\d{1,18}(?=\D*$)")
@@ -42,10 +42,10 @@ _NUMBER = re.compile(r"\d{1,18}(?=\D*$)")
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An image, and one of a split before its own that it belongs together with, by their paths; ``splits`` are those of both.
+    """Paths of an image and of one in an earlier split that it belongs together with; ``splits`` has both splits.
 
-    ``distance`` is that of their looks, in the unit of cleaning.duplicates.maxDistance; None where one is plain. ``seconds`` are
-    between them, where that is what links them.
+    ``distance`` is that of their looks, in the unit of cleaning.duplicates.maxDistance; None if one is plain. ``seconds`` is the
+    time between them, if that is the link.
     """
 
     path: str
@@ -57,7 +57,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Found:
-    """``pairs`` of each link, the worst first: most images of a group, or most alike."""
+    """Figures, and ``pairs`` of each link, the worst first: the largest groups, or the most similar images."""
 
     figures: Leakage
     pairs: Mapping[Link, Sequence[Pair]]
@@ -66,7 +66,7 @@ class Found:
 
 @dataclass
 class _Tally:
-    """What one link holds together."""
+    """The images, groups and pairs that one link connects; images and groups by the two splits."""
 
     images: dict[tuple[Split, Split], set[str]] = field(default_factory=lambda: defaultdict(set))
     groups: dict[tuple[Split, Split], int] = field(default_factory=lambda: defaultdict(int))
@@ -83,13 +83,13 @@ def measure(
     alike: Mapping[str, Sequence[str]],
     looks: Mapping[str, bytes | None],
 ) -> Found:
-    """What leaks between the splits of ``images``.
+    """The leakage between the splits of ``images``.
 
     Args:
-        images: of the version, each with its split.
-        repeats: by path, the first image with the same pixels, or what is treated so.
-        alike: by path, earlier images that one looks like, at most alike.EARLIER of them.
-        looks: of images by path, as looks.py makes them.
+        images: the version's images, each with its split.
+        repeats: by path, the first image that this one repeats.
+        alike: by path, the earlier images that this one looks like, at most alike.EARLIER of them.
+        looks: by path, the looks of images from looks.py.
     """
     splits = {image.path: image.split for image in images if image.split is not None}
     neighbors = list(_neighbors(images))
@@ -119,7 +119,7 @@ def measure(
 
 
 def _by_group(images: Sequence[ImageRecord]) -> _Tally:
-    """One pair for each group: an image of the last split in which it stands, and one of the first."""
+    """Groups in several splits, with one pair for each: an image of the group's last split and one of its first."""
     members: dict[str, dict[Split, list[str]]] = defaultdict(lambda: defaultdict(list))
     for image in images:
         if image.group is not None and image.split is not None:
@@ -139,7 +139,7 @@ def _by_group(images: Sequence[ImageRecord]) -> _Tally:
 
 
 def _by_pairs(linked: Iterable[tuple[str, str]], splits: Mapping[str, Split]) -> _Tally:
-    """Pairs in two splits, whichever of them comes first. What was dropped has no split."""
+    """Linked pairs in two splits, in either order. Images that were dropped have no split, and are ignored."""
     tally = _Tally()
     for pair in linked:
         if pair[0] not in splits or pair[1] not in splits or splits[pair[0]] == splits[pair[1]]:
@@ -175,7 +175,7 @@ def _distances(pairs: Sequence[tuple[str, str]], looks: Mapping[str, bytes | Non
 
 
 def _by_time(images: Sequence[ImageRecord]) -> _Tally:
-    """Images of two splits that were taken within WITHIN seconds, at one site, in one deployment, by one platform."""
+    """Images of two splits that were taken within WITHIN seconds by one platform in one deployment at one site."""
     taken: dict[Any, dict[Split, list[tuple[float, str]]]] = defaultdict(lambda: defaultdict(list))
     for image in images:
         capture = image.capture
@@ -209,8 +209,8 @@ def _of_time(close: _Tally) -> Iterator[str]:
 
 
 def _neighbors(images: Sequence[ImageRecord]) -> Iterator[tuple[str, str]]:
-    """Images whose names differ in a running number alone, and no farther apart than usual in their series."""
-    # A tile has the name of no file: the first of an image stands for it.
+    """Pairs of images whose names differ only in a running number, by no more than the usual step of their series."""
+    # Tiles have no file names of their own: the first tile stands for its image.
     paths = dict[str, str]()
     for image in images:
         if image.split is not None:
@@ -220,14 +220,14 @@ def _neighbors(images: Sequence[ImageRecord]) -> Iterator[tuple[str, str]]:
         folder, _, name = file.rpartition("/")
         stem, dot, suffix = name.rpartition(".") if "." in name else (name, "", "")
         if (number := _NUMBER.search(stem)) is not None:
-            # Folders that are splits are taken out: what stands in two of them may be one series.
+            # Folders of splits are removed from the path, because a series may be divided between them.
             above = "/".join(part for part in folder.split("/") if split_of(part) is None)
             key = above, stem[: number.start()], stem[number.end() :] + dot + suffix
             series[key].append((int(number[0]), path))
     for entries in series.values():
         entries.sort()
         steps = [after[0] - before[0] for before, after in itertools.pairwise(entries)]
-        if not steps or not min(steps):  # a number that is there twice: each split counts from the start
+        if not steps or not min(steps):  # a repeated number means that each split counts from the start
             continue
         usual = statistics.median_low(steps) if len(entries) >= SERIES else 1
         for step, before, after in zip(steps, entries, entries[1:], strict=False):
@@ -236,7 +236,7 @@ def _neighbors(images: Sequence[ImageRecord]) -> Iterator[tuple[str, str]]:
 
 
 def _how_alike(neighbors: Sequence[tuple[str, str]], looks: Mapping[str, bytes | None]) -> float | None:
-    """How often two neighbours look more alike than two images by chance (the statistic of Mann and Whitney 1947, as a share)."""
+    """How often neighbours look more alike than random pairs: Mann and Whitney's statistic (1947) as a fraction, or None."""
     random = np.random.default_rng(SEED)
     paths = sorted(path for path, look in looks.items() if look)
     chosen = [pair for pair in neighbors if looks.get(pair[0]) and looks.get(pair[1])]

@@ -1,6 +1,6 @@
-"""What became of every file of a source: in the version, read for annotations, or excluded for a reason. Nothing vanishes.
+"""Accounts for every file of a source: in the version, read for annotations, or excluded for a reason. No file goes unmentioned.
 
-The step prepare draws the balance and reports it; versions.py keeps the exclusions in excluded.jsonl, a line for each.
+The step prepare computes the balance and reports it. versions.py stores the exclusions in excluded.jsonl, one per line.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pelagos_pipelines.annotations.model import Exclusion, SourceFiles
 from pelagos_pipelines.annotations.untrusted_input import MAX_NAMED, format_names, printable
 
 BESIDE_DATA = frozenset({ExclusionReason.HIDDEN, ExclusionReason.NOT_AN_IMAGE, ExclusionReason.NOT_A_FILE})
-"""No part of a version's identity: a page of notes, or what a file browser leaves, makes no other data."""
+"""Reasons that are no part of a version's identity: a page of notes, or a file browser's leavings, do not change the data."""
 
 
 @dataclass(frozen=True)
 class Balance:
-    """Every file of the source once. ``excluded`` is sorted by path; ``pictures`` is how many of all are images."""
+    """Every file of the source, exactly once. ``excluded`` is sorted by path; ``pictures`` is the number of images among all."""
 
     images: Sequence[str]
     annotations: Sequence[str]
@@ -34,13 +34,13 @@ class Balance:
 
     @property
     def files(self) -> Files:
-        """How many there are."""
+        """The numbers of files."""
         counts = [len(part) for part in (self.images, self.annotations, self.excluded)]
         return Files(found=sum(counts), images=counts[0], annotations=counts[1], excluded=counts[2])
 
     @property
     def by_reason(self) -> list[Excluded]:
-        """Counts and first names, in the order of the reasons."""
+        """Exclusions by reason, each with count and first names."""
         listed: dict[ExclusionReason, list[Exclusion]] = {reason: [] for reason in ExclusionReason}
         for one in self.excluded:
             listed[one.reason].append(one)
@@ -57,10 +57,10 @@ def _summed(reason: ExclusionReason, ones: Sequence[Exclusion]) -> Excluded:
 def balance(
     tree: SourceFiles, images: Iterable[str], annotations: Iterable[str], excluded: Iterable[Exclusion]
 ) -> Balance:
-    """The balance of a source. ``excluded`` are those of the tree and of all stages; what nobody spoke of is no image.
+    """The balance of a source. ``excluded`` has the exclusions of the tree and of all stages; all other files are no images.
 
     Raises:
-        ValueError: a file is missing or counted twice, which is an error of ours.
+        ValueError: an image is unaccounted for, or a file is counted twice: a bug of ours.
     """
     used, read = sorted(images), sorted(set(annotations))
     ledger = {one.path: one for one in excluded}
@@ -79,7 +79,7 @@ def balance(
 
 
 def reminded(refusal: RefusedError, excluded: Iterable[Exclusion]) -> RefusedError:
-    """The refusal of what is left of a source, with what is not: often that is why."""
+    """The refusal with a list of earlier exclusions added, which are often its cause."""
     data = [one for one in excluded if one.reason not in BESIDE_DATA]
     if not data:
         return refusal
@@ -99,7 +99,7 @@ def lines(excluded: Iterable[Exclusion]) -> Iterator[bytes]:
 
 
 def digest(content: Iterable[bytes]) -> str:
-    """Of those lines that are a part of the version's identity.
+    """The sha256 of those lines of excluded.jsonl that are part of the version's identity.
 
     Raises:
         ValueError: a line is none of excluded.jsonl.

@@ -1,4 +1,4 @@
-"""The letters of what is drawn for people."""
+"""Fonts and printable text for pictures that are drawn for people."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from PIL import ImageFont
 from pelagos_contract.text import shown, spelt
 
 _NO_LETTER = "\uffff"
-"""No font has it."""
+"""A character that no font has a letter for."""
 
 
 def written(text: str) -> str:
-    """Anybody's text as it can be written: what would show as something else, or as an empty box, by its number."""
+    """Untrusted text as it can be drawn: misleading characters, and those without a letter in the font, become their number."""
     return spelt(shown(text), _has_letter)
 
 
@@ -27,9 +27,9 @@ def _has_letter(character: str) -> bool:
 
 @lru_cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, ``size`` pixels high: letters of most languages, on every machine that has this environment."""
+    """DejaVu Sans, ``size`` pixels high. It has letters of most languages, and is on every machine with this environment."""
     found = find_spec("matplotlib")
-    assert found is not None  # a requirement of ours
+    assert found is not None  # one of our requirements
     assert found.origin is not None
-    # Its data alone: to import it takes longer than to draw.
+    # Only its data is used: importing it takes longer than drawing.
     return ImageFont.truetype(Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf", size)

@@ -1,6 +1,6 @@
-"""Locks of a store in a folder: one preparation at a time, and no removal while somebody reads.
+"""Locks for a store in a folder: one preparation at a time, and no removal while anyone reads.
 
-They belong to processes, and the system releases them when one dies, however that happens.
+They belong to processes, and the system releases them when a process dies, however that happens.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from contextlib import contextmanager
 from pathlib import Path
 
 READERS, REMOVING = ".readers", ".removing"
-"""In a store: locked by those who read versions, and by who removes some."""
+"""Lock files in a store: readers of versions share the first; a removal holds both alone."""
 PATIENCE = 60.0
 PARTIAL = ".partial-"
-"""How the names of what is being made, or removed, begin: whoever holds the store next clears it away."""
+"""The prefix of names of files that are being written or removed. The store's next holder removes what is left of them."""
 
 
 class BusyError(Exception):
-    """Somebody reads what should be removed. Trying again helps."""
+    """The store is being read, so nothing can be removed. Trying again helps."""
 
 
 @contextmanager
 def locked(store: Path) -> Iterator[None]:
-    """Hold the store for one preparation and clear away what a killed one left. Released by the system when a process dies."""
+    """Hold the store for one preparation, and remove what a killed one left. The system releases it when the process dies."""
     (store / "versions").mkdir(parents=True, exist_ok=True)
     with (store / ".lock").open("w", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        # Under the lock alone: what carries the name of something partial may else be what another preparation is writing.
+        # Only under the lock: without it, partial files may be ones that another preparation is writing.
         for left in (*(store / "versions").glob(f"{PARTIAL}*"), *(store / "blobs").glob(f"*/{PARTIAL}*")):
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield
@@ -39,12 +39,12 @@ def locked(store: Path) -> Iterator[None]:
 
 @contextmanager
 def read_below(uri: str | Path) -> Iterator[None]:
-    """Keep what is in the store of a version while it is read: a removal waits for its readers, and these for it.
+    """Keep the contents of a version's store while it is read: a removal waits for readers, and readers for a removal.
 
-    Readers that may not write to the store go without a lock where nobody has made one.
+    Readers that may not write to the store go without a lock if the lock file does not exist.
     """
     store = Path(uri).resolve().parent.parent
-    with _locked(store / REMOVING, fcntl.LOCK_SH):  # a removal that waits comes before whoever begins to read
+    with _locked(store / REMOVING, fcntl.LOCK_SH):  # so that a waiting removal goes before readers that begin later
         readers = contextlib.ExitStack()
         readers.enter_context(_locked(store / READERS, fcntl.LOCK_SH))
     with readers:
@@ -53,7 +53,7 @@ def read_below(uri: str | Path) -> Iterator[None]:
 
 @contextmanager
 def unread(store: Path) -> Iterator[None]:
-    """Keep readers out of the store. Raises BusyError when some are at work for longer than ``PATIENCE`` seconds."""
+    """Keep readers out of the store. Raises BusyError when it is still being read after ``PATIENCE`` seconds."""
     until = time.monotonic() + PATIENCE
     with _locked(store / REMOVING, fcntl.LOCK_EX, until), _locked(store / READERS, fcntl.LOCK_EX, until):
         yield
@@ -61,7 +61,7 @@ def unread(store: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(file: Path, how: int, until: float = 0.0) -> Iterator[None]:
-    """Hold a lock; an exclusive one until whose time others may hold it. Raises BusyError."""
+    """Hold a lock during the block. An exclusive one is tried until the monotonic time ``until``, then BusyError is raised."""
     descriptor = None
     for flags in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
         with contextlib.suppress(OSError):

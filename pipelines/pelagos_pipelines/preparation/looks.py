@@ -1,10 +1,9 @@
-"""What an image looks like, in 100 numbers that change little when it is saved again, resized, cut, mirrored or turned.
+"""Computes what an image looks like, as 100 numbers that change little when it is re-encoded, resized, cut, mirrored or turned.
 
-Called by inspection.py in a child of the sandbox, with the pixels; alike.py compares looks. A look is the lowest waves, in both
-directions, of a window on what stands out from the background: cutting the edge off an image moves its content on the image, but
-hardly within that window. Mirroring changes signs of a look and turning it transposes it, too, so that one look serves for all
-eight ways to lay an image. In whole numbers or exact arithmetic throughout, so that every machine finds the same look and with it
-the same version.
+Called by inspection.py in a sandboxed child, with the pixels; alike.py compares looks. A look is the lowest cosine waves, in both
+directions, of a window around what stands out from the background. Cutting off an image's edge moves the content within the
+image, but hardly within that window. Mirroring changes signs of a look, and turning also transposes it, so that one look serves
+for all eight orientations. All arithmetic is exact, so that every machine finds the same look, and with it the same version.
 """
 
 from __future__ import annotations
@@ -20,31 +19,31 @@ import cv2
 import numpy as np
 
 KEPT = 10
-"""A look is of 10 x 10 waves, of which the first, the mean brightness, is left out."""
+"""A look has 10 x 10 waves, of which the first, the mean brightness, is always 0."""
 LENGTH = 127
-"""Of a look, as a vector: its numbers are whole ones of 8 bits."""
+"""The length of a look as a vector; its numbers are 8-bit integers."""
 _SIDE = 32
 LARGEST = 128
-"""Pixels of the shorter side, at most twice as many, that are looked at."""
+"""Pixels to which an image's shorter side is subsampled; it may keep up to twice as many."""
 _REACH = 2.5
 """Half a side of the window, in standard deviations of what stands out."""
 _GRAIN = 64
-"""The window lies on 64ths of a pixel: sums over its cells are exact."""
+"""The window lies on a grid of 64ths of a pixel, so that sums over its cells are exact."""
 _LEAST_CONTRAST = 64
-"""In 16ths of a grey level, of the window's cells: below it an image is plain, and noise would decide its look."""
+"""Contrast of the window's cells in 16ths of a grey level: below it an image is plain, and noise would decide its look."""
 _EXACT = 512
-"""Pixels of a side whose moments, of 16 bits a pixel, 64 bits of floating point hold exactly."""
+"""The side, in pixels, of parts whose moments with 16-bit weights are exact in 64-bit floats."""
 _ENDS: Any = np.arange(_SIDE + 1, dtype=np.int64)
 _WAVE = 4096
 _COARSER = 1 << 26
-"""So much less fine are numbers whose squares add up exactly."""
+"""The divisor of spectra after which the sums of their squares are exact."""
 _EMPHASIS = 0.65
-"""Fine waves are weaker than coarse ones, and tell organisms apart."""
+"""The exponent that amplifies fine waves: they are weaker than coarse ones, and distinguish organisms."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """What is looked at of an image: left, top and the side of a cell in grains."""
+    """The window of an image: left, top and the side of a cell, in grains."""
 
     number: int
     grey: Any
@@ -55,12 +54,12 @@ class _Window:
 
 
 def look(whole: Any) -> bytes | None:
-    """The look of an image [height, width] of grey levels; None for a plain one. Found by measuring: see bench/alike.py."""
+    """The look of an image [height, width] of grey levels; None for a plain one. Constants were chosen with bench/alike.py."""
     return of([whole])[0]
 
 
 def of(images: Iterable[Any]) -> list[bytes | None]:
-    """The looks of some images, as `look` finds them: what is computed of a window takes little more for several than for one."""
+    """The looks of several images, which takes little longer than for one: windows are processed together."""
     found: list[bytes | None] = []
     windows: list[_Window] = []
     for number, whole in enumerate(images):
@@ -86,13 +85,13 @@ def of(images: Iterable[Any]) -> list[bytes | None]:
 
 
 def _window(grey: Any, background: int) -> tuple[int, int, int] | None:
-    """Left, top and the side of a cell, in grains, of the square window around what stands out; None when nothing does."""
+    """Left, top and cell side, in grains, of the square window around what stands out; None when nothing does."""
     total, *moments = _moments(cv2.LUT(grey, _squares(background)))
     if total == 0:
         return None
     centres, spread = [], 0.0
     for once, twice in moments:
-        # Of twice the middles of pixels.
+        # Moments of twice the centres of pixels, which are whole numbers.
         first, second = 2 * once + total, 4 * (twice + once) + total
         centres.append(first / total / 2)
         spread += (second * total - first * first) / (total * total) / 4
@@ -103,12 +102,12 @@ def _window(grey: Any, background: int) -> tuple[int, int, int] | None:
 
 @cache
 def _squares(background: int) -> Any:
-    """By grey level, the square of its distance from the background."""
+    """A table by grey level of the squared distance from the background."""
     return np.square(np.arange(256) - background).astype(np.uint16)
 
 
 def _moments(weights: Any) -> tuple[int, tuple[int, int], tuple[int, int]]:
-    """The sum of all, and those by the places of pixels and by the squares of these, across and down."""
+    """The sum of all weights, and their first and second moments, across and down."""
     total = across = across2 = down = down2 = 0
     for top, left in itertools.product(*(range(0, side, _EXACT) for side in weights.shape)):
         part = cv2.moments(weights[top : top + _EXACT, left : left + _EXACT])
@@ -120,17 +119,17 @@ def _moments(weights: Any) -> tuple[int, tuple[int, int], tuple[int, int]]:
 
 
 def _cells(windows: Sequence[_Window]) -> Any:
-    """By how much each cell of each window is brighter than its background, in 16ths [windows, 32, 32]; outside is background."""
+    """How much brighter each cell is than the background, in 16ths, [windows, 32, 32]. Outside of the image is background."""
     limits = np.array([window.grey.shape for window in windows])[..., None]
     starts = np.array([(window.top, window.left) for window in windows])[..., None]
     sides, backgrounds = (
         np.array([getattr(window, name) for window in windows])[:, None, None] for name in ("cell", "background")
     )
-    # Where cells begin and end, down and across, in grains: none outside of the image.
+    # Where cells begin and end, down and across, in grains, limited to the image.
     places = np.minimum(np.maximum(starts + sides * _ENDS, 0), limits * _GRAIN)
     whole, share = places // _GRAIN, places % _GRAIN
     both, rest = np.concatenate((whole, np.minimum(whole + 1, limits)), axis=2), _GRAIN - share
-    # Whole numbers that 64 bits of floating point hold exactly, as all that is made of them.
+    # Whole numbers that 64-bit floats hold exactly, as they do everything computed from them.
     corners = np.stack(
         [
             cv2.integral(window.grey, sdepth=cv2.CV_64F).take(rows, 0).take(columns, 1)
@@ -148,7 +147,7 @@ def _cells(windows: Sequence[_Window]) -> Any:
 
 @cache
 def _waves() -> tuple[Any, Any]:
-    """The lowest cosines over the cells, and the weights of the waves of a look: whole numbers, whose sums stay exact."""
+    """The lowest cosine waves over the cells, and the weights of a look's waves: whole numbers, so that sums stay exact."""
     angles = np.pi * np.outer(np.arange(KEPT), 2 * np.arange(_SIDE) + 1) / (2 * _SIDE)
     waves = np.cos(angles) * _WAVE
     waves[0] /= math.sqrt(2)

@@ -1,7 +1,7 @@
-"""Images that are blurred, badly exposed, flat or oblong, by the thresholds of ``cleaning``; and what thresholds could be.
+"""Finds blurred, badly exposed, flat or oblong images by the thresholds of ``cleaning``, and summarises all measures.
 
-Called by cleaning.py with what children found (measuring.py). Nothing is dropped unless a threshold asks for it: images of deep
-water and of plankton are dark, grey or white on purpose.
+Called by cleaning.py with the results of children (measuring.py). Nothing is dropped without a threshold: images of deep water
+and of plankton are dark, grey or white on purpose.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LIMITS: tuple[tuple[ExclusionReason, str, Callable[[Cleaning], int | None], boo
     (ExclusionReason.LOW_CONTRAST, "contrast", lambda rules: rules.min_contrast, True),
     (ExclusionReason.BLURRED, "sharpness", lambda rules: rules.min_sharpness, True),
 )
-"""By the reason: what is compared, with which threshold, and whether that is the least that is allowed. The first counts."""
+"""For each reason: the measure, its threshold, and whether that is a minimum. The first that applies is reported."""
 FIELDS: Mapping[ExclusionReason, str] = {
     ExclusionReason.ODD_ASPECT: "cleaning.maxAspect",
     ExclusionReason.TOO_DARK: "cleaning.minBrightness",
@@ -32,14 +32,17 @@ FIELDS: Mapping[ExclusionReason, str] = {
     ExclusionReason.LOW_CONTRAST: "cleaning.minContrast",
     ExclusionReason.BLURRED: "cleaning.minSharpness",
 }
-"""The field of a request that drops images for a reason."""
+"""The field of a request behind each reason."""
 _NAMES = ("sharpness", "brightness", "contrast", "clipped", "aspect")
 
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """Of one image: ``sharpness`` the variance of its Laplacian, ``brightness`` mean and ``contrast`` standard deviation of its
-    grey levels, 0 to 255; ``clipped`` the per cent of its pixels that are black or white."""
+    """The measures of one image.
+
+    ``sharpness`` is the variance of its Laplacian. ``brightness`` and ``contrast`` are mean and standard deviation of its grey
+    levels, 0 to 255. ``clipped`` is the percentage of its pixels that are black or white.
+    """
 
     sharpness: float
     brightness: float
@@ -48,16 +51,16 @@ class Measures:
 
     @classmethod
     def recalled(cls, values: Sequence[float] | None) -> Measures | None:
-        """As they were written. Raises TypeError for what is no list of four numbers."""
+        """The measures from `written`. Raises TypeError or ValueError unless they are four numbers."""
         return None if values is None else cls(*map(float, values))
 
     def written(self) -> tuple[float, ...]:
-        """For `recalled`."""
+        """The values for `recalled`."""
         return self.sharpness, self.brightness, self.contrast, self.clipped
 
 
 def believed(document: Mapping[str, object], pixels: int) -> Measures | None:
-    """What a child found of an image of so many pixels; None when it cannot be true: it may have been taken over by the image."""
+    """The measures from a child's sums over ``pixels`` pixels; None if implausible: the image may have taken over the child."""
     found = [document.get(name) for name in ("grey", "grey2", "clipped", "edges", "edges2", "among")]
     numbers = [one for one in found if type(one) is int]
     if len(numbers) != len(found):
@@ -76,13 +79,13 @@ def believed(document: Mapping[str, object], pixels: int) -> Measures | None:
 
 
 def values(measures: Measures | None, width: int, height: int) -> dict[str, float]:
-    """All that thresholds are compared with. ``aspect`` is how many times as long as wide the image is, or as wide as long."""
+    """The values that thresholds apply to, by name. ``aspect`` is the longer side divided by the shorter one."""
     known = {} if measures is None else dict(zip(_NAMES, measures.written(), strict=False))
     return known | {"aspect": round(max(width, height) / min(width, height), 2)}
 
 
 def beyond(found: Mapping[str, Mapping[str, float]], rules: Cleaning) -> Iterator[Exclusion]:
-    """The images, by their `values`, that are beyond a threshold, each with what was measured."""
+    """Exclusions of the images whose `values` are beyond a threshold, each with the measured value."""
     asked = [(reason, name, limit(rules), least) for reason, name, limit, least in _LIMITS if limit(rules) is not None]
     for path, known in found.items():
         for reason, name, limit, least in asked:
@@ -93,7 +96,7 @@ def beyond(found: Mapping[str, Mapping[str, float]], rules: Cleaning) -> Iterato
 
 
 def distribution(found: Iterable[Mapping[str, float]]) -> list[Measured]:
-    """What images measure: the least, the hundredth part, the middle, all but a hundredth part, and the most."""
+    """For each measure: the minimum, the 1st percentile, the median, the 99th percentile and the maximum."""
     listed = list(found)
     told = []
     for name in _NAMES:

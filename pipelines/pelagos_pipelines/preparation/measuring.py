@@ -1,7 +1,7 @@
-"""How sharp, bright and rich in contrast an image is, in a child of the sandbox that has decoded it.
+"""Measures sharpness, brightness and contrast of an image, in the sandboxed child that has decoded it.
 
-Called by inspection.py; measures.py judges by it. Sums are of whole numbers, so that every machine finds the same values, and
-drops the same images.
+Called by inspection.py; measures.py applies thresholds. All sums are of whole numbers, so that every machine finds the same
+values, and drops the same images.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ import cv2
 import numpy as np
 
 _BAND = 1 << 16
-"""Pixels that the Laplacian is taken of at once, about: it stays in the processor's cache."""
+"""About how many pixels the Laplacian is computed of at a time: they stay in the processor's cache."""
 _MOST = 1 << 20
-"""Pixels of which an image's sharpness is found, about; of larger images bands spread over the whole height."""
+"""About how many pixels of an image are used for its sharpness. Of larger images, bands are spread over the whole height."""
 _BLACK, _WHITE = 2, 253
-"""The grey levels that are neither black nor white, where compression has made some of these that are."""
+"""The lowest and the highest grey level that is neither black nor white; compression changes these by a little."""
 
 
 def measure(grey: Any) -> dict[str, int]:
-    """Sums over an image [height, width] of grey levels, from which `measures.believed` has means and variances.
+    """Sums over an image [height, width] of grey levels, from which `measures.believed` computes means and variances.
 
-    ``edges`` and ``edges2`` are those of its Laplacian and of the Laplacian's squares, over ``among`` pixels.
+    ``edges`` and ``edges2`` are the sums of its Laplacian and of the Laplacian's squares over ``among`` pixels.
     """
     inside = cv2.countNonZero(cv2.inRange(grey, _BLACK, _WHITE))
     return {"grey": _sum(grey), "grey2": _squares(grey), "clipped": grey.size - inside} | _edges(grey)
 
 
 class Measuring:
-    """The same as `measure`, of an image that comes a few rows at a time."""
+    """Like `measure`, for an image that arrives a few rows at a time."""
 
     def __init__(self, width: int, height: int) -> None:
-        """Of an image of that size."""
+        """Start measuring an image of ``width`` x ``height`` pixels."""
         rows, step = _spread(width, height)
         self._bands = [(start, min(start + rows, height)) for start in range(0, height, step)]
         self._width, self._height = width, height
@@ -42,7 +42,7 @@ class Measuring:
         self._row = self._first = 0
 
     def add(self, grey: Any) -> None:
-        """The next rows, of grey levels."""
+        """Add the next rows of grey levels."""
         inside = cv2.countNonZero(cv2.inRange(grey, _BLACK, _WHITE))
         self._sums.update(grey=_sum(grey), grey2=_squares(grey), clipped=grey.size - inside)
         self._held.append(grey)
@@ -57,7 +57,7 @@ class Measuring:
             self._forget(self._held[-1])
 
     def sums(self) -> dict[str, int]:
-        """As `measure` has them, once all rows have come."""
+        """The sums that `measure` returns, once all rows were added."""
         return {"edges": 0, **self._sums}
 
     def _laplacian(self, rows: Any, above: int, count: int) -> None:
@@ -65,14 +65,14 @@ class Measuring:
         self._sums.update(edges=_sum(band), edges2=_squares(band), among=count * self._width)
 
     def _forget(self, held: Any) -> None:
-        """Keep of the last rows those that the next band begins with."""
+        """Drop rows that are no longer needed: only those from the row above the next band on are kept."""
         first = self._row - len(held)
         start = max((self._bands[0][0] - 1 if self._bands else self._row) - first, 0)
         self._held, self._first = [held[start:].copy()], first + min(start, len(held))
 
 
 def channels(image: Any) -> dict[str, list[int]]:
-    """The sums of the levels of an image [height, width, 3] and of their squares, by channel in its order."""
+    """The sums of an image's levels [height, width, 3] and of their squares, by channel."""
     parts = [cv2.extractChannel(image, channel) for channel in range(3)]
     return {"sums": [_sum(part) for part in parts], "squares": [_squares(part) for part in parts]}
 
@@ -84,7 +84,7 @@ def _edges(grey: Any) -> dict[str, int]:
     for start in range(0, height, step):
         end = min(start + rows, height)
         above = min(start, 1)
-        # With the rows beside it, or it would be an edge where a band ends.
+        # With the adjacent rows, because the end of a band would otherwise count as an edge.
         band = cv2.Laplacian(grey[start - above : end + 1], cv2.CV_16S)[above : above + end - start]
         total += _sum(band)
         squares += _squares(band)
@@ -93,7 +93,7 @@ def _edges(grey: Any) -> dict[str, int]:
 
 
 def _spread(width: int, height: int) -> tuple[int, int]:
-    """Rows of a band that the Laplacian is taken of, and from the first row of one to that of the next."""
+    """The rows of a band for the Laplacian, and the distance between the first rows of two bands."""
     rows = max(_BAND // width, 32)
     return rows, rows * max(1, width * height // _MOST)
 
@@ -103,6 +103,6 @@ def _sum(values: Any) -> int:
 
 
 def _squares(values: Any) -> int:
-    """OpenCV may take the root of the sum and square it again; what it is off by then is far below 1."""
+    """The sum of squares. OpenCV may take its root and square it again; that error is far below 1, and is rounded off."""
     total: float = cv2.norm(values, cv2.NORM_L2SQR)
     return round(total)

@@ -1,6 +1,6 @@
-"""Annotations that do not lie on their image, as ``cleaning.outside`` wants it: refused, cut at the edge, or dropped.
+"""Handles annotations that do not lie on their image by ``cleaning.outside``: refuses them, cuts them at the edge, or drops them.
 
-Called by cleaning, which knows the images' real sizes. What exceeds an edge by rounding is cut in any case.
+Called by cleaning, which knows the images' real sizes. Annotations that exceed an edge by rounding are cut in any case.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ _BOX = str(Kind.RECTANGLE)
 
 @dataclass
 class Placing:
-    """Puts annotations on their images, one image after the other, and notes what becomes of them. ``classes`` number them."""
+    """Fits annotations to their images, one image after the other, and records the changes. ``classes`` numbers the classes."""
 
     rule: Outside
     classes: Sequence[str]
     rounded: int = 0
-    """Annotations that exceeded their image by rounding."""
+    """The number of annotations that exceeded their image by rounding."""
     cut: list[str] = field(default_factory=list)
-    """In words, those of which a part lay elsewhere, and those that lay elsewhere, as they stand on which image."""
+    """Descriptions of annotations that were cut; ``dropped`` has those of annotations that were dropped."""
     dropped: list[str] = field(default_factory=list)
     emptied: list[str] = field(default_factory=list)
-    """Images that lost all annotations so."""
+    """Images that lost all their annotations."""
     altered: Altered = field(default_factory=Altered)
     _wrong: list[str] = field(default_factory=list)
 
     def all(
         self, images: Sequence[ImageRecord], seen: Mapping[str, Inspection], faults: Faults
     ) -> tuple[ImageRecord, ...]:
-        """The images that are left, in their real sizes, with all annotations inside. What is refused is noted."""
+        """The remaining images in their real sizes, with all annotations inside. Refusals are added to ``faults``."""
         numbers = {name: number for number, name in enumerate(self.classes)}
         left = []
         for described in images:
@@ -72,12 +72,12 @@ class Placing:
 
     @property
     def excluded(self) -> Iterator[Exclusion]:
-        """The images that lost all annotations: nobody said that they show nothing."""
+        """The images that lost all annotations. They cannot count as background, because nobody said that they show nothing."""
         return Exclusion.of(self.emptied, ExclusionReason.OUTSIDE_IMAGE)
 
     @property
     def warnings(self) -> Iterator[str]:
-        """What should be said."""
+        """Warnings about all changes."""
         if self.rounded:
             yield (
                 f"{self.rounded} boxes exceeded their image by up to {placing.OVERHANG:g} pixel and were cut at its edge"
@@ -100,7 +100,7 @@ class Placing:
         cutting: Callable[[_Mark, int, int], _Mark | None],
         kind: Callable[[_Mark], str],
     ) -> list[_Mark] | None:
-        """The annotations as they are on the image; None when all stay as they are."""
+        """The annotations within the image; None if none has changed."""
         assert image.width is not None
         assert image.height is not None
         found, changed = list[_Mark](), False
@@ -126,7 +126,7 @@ def _told(image: ImageRecord, mark: Box | Shape) -> str:
 
 
 def _has_area(mark: Box | Shape) -> bool:
-    """Whether it is anything at all: what has no area, or numbers that are none, is an error wherever it lies."""
+    """Whether the annotation has a positive, finite size. One without is an error wherever it lies."""
     sides = (mark.x, mark.y, mark.width, mark.height) if isinstance(mark, Box) else mark.sides
     return sides is not None and all(map(math.isfinite, sides)) and sides[2] > 0 and sides[3] > 0
 
@@ -144,7 +144,7 @@ def _nothing_left(dropped: Sequence[str]) -> RefusedError:
 
 
 def _cut_box(box: Box, width: int, height: int) -> Box | None:
-    """The part of a box that lies on the image; None when that is less than a pixel wide or high."""
+    """The part of a box that lies on the image; None if that is less than `placing.OVERHANG` pixels wide or high."""
     left, top = max(box.x, 0.0), max(box.y, 0.0)
     right, bottom = min(box.x + box.width, float(width)), min(box.y + box.height, float(height))
     if right - left < placing.OVERHANG or bottom - top < placing.OVERHANG:
@@ -153,9 +153,9 @@ def _cut_box(box: Box, width: int, height: int) -> Box | None:
 
 
 def cut_shape(shape: Shape, width: int, height: int) -> Shape | None:
-    """The part of a shape that lies on an image; None when that is less than a pixel wide or high.
+    """The part of a shape that lies on an image; None if that is less than `placing.OVERHANG` pixels wide or high.
 
-    A turned rectangle whose centre lies elsewhere cannot be cut and stay one.
+    Also None for a turned rectangle, which would not be one after cutting.
     """
     sides = shape.sides
     inside = None if sides is None else _cut_box(Box(shape.label, *sides), width, height)
@@ -173,7 +173,7 @@ def cut_shape(shape: Shape, width: int, height: int) -> Shape | None:
 
 
 def _cut_polygon(shape: Shape, width: int, height: int) -> Shape | None:
-    """The part of a polygon that lies on the image, ring by ring; None when nothing of it does.
+    """The part of a polygon that lies on the image, ring by ring; None if no part does.
 
     Source: Sutherland and Hodgman, Reentrant polygon clipping, CACM 17 (1974).
     """
@@ -192,7 +192,7 @@ def _cut_polygon(shape: Shape, width: int, height: int) -> Shape | None:
 
 
 def _cut_ring(ring: list[tuple[float, float]], axis: int, edge: float, sign: int) -> list[tuple[float, float]]:
-    """What of a ring lies on one side of a line: where the coordinate ``axis`` is above ``edge``, or below for ``sign`` -1."""
+    """The part of a ring where the coordinate ``axis`` is at least ``edge``, or for ``sign`` -1 at most."""
     found: list[tuple[float, float]] = []
     for one, other in zip([*ring[-1:], *ring[:-1]], ring, strict=True):
         before, after = sign * (one[axis] - edge), sign * (other[axis] - edge)

@@ -1,7 +1,7 @@
-"""PNG files made of the samples that a child of the sandbox has decoded: what versions hold of images in other encodings.
+"""Writes PNG files from samples that a sandboxed child has decoded. Versions hold these for images in other encodings.
 
-Made here, of numbers of a known count, so that nothing a stranger wrote reaches the decoders of those who use versions. Called by
-integrity.py.
+They are encoded here, from a known count of numbers, so that no untrusted bytes reach the decoders of those who use versions.
+Called by integrity.py.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from typing import Any
 import numpy as np
 
 VERSION = f"zlib {zlib.ZLIB_RUNTIME_VERSION}"
-"""By what: the same samples give the same bytes with it, and may give others with another one."""
+"""The encoder's version: another one may give other bytes for the same samples."""
 ROWS_HEAD = struct.Struct("<IIII")
-"""Before rows that come through a pipe: width and height as they come, channels of a pixel, and the orientation, as in EXIF."""
+"""The head before rows in a pipe: stored width and height, channels per pixel, and the EXIF orientation."""
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _TYPES = {1: 0, 3: 2}
-"""By samples of a pixel, how PNG calls it: grey, and colours."""
+"""PNG's colour types by samples per pixel: grey, and colours."""
 _LEVEL = 6
 _UP = 2
-"""Each row is written as its difference to the one above."""
+"""PNG's filter "up": each row is written as its difference from the one above."""
 _AT_ONCE = 2**22
-"""Bytes that are packed in one go."""
+"""About how many bytes are compressed at a time."""
 
 
 def png(samples: Any, width: int, height: int, channels: Any, bits: Any, *, runs: bool = False) -> bytes:
-    """The PNG of the bytes ``samples``, row by row, of 8 or 16 bits a sample, the upper byte first.
+    """The PNG of ``samples``, row by row, with 8 or 16 bits per sample, upper byte first.
 
-    With ``runs`` nothing but runs of equal bytes is looked for: of scans, whose background has noise, that makes smaller files
-    in an eighth of the time.
+    With ``runs``, the compression only searches for runs of equal bytes. For scans, whose background is noisy, that gives smaller
+    files in an eighth of the time.
 
     Raises:
-        ValueError: there are more or fewer than a picture of that size has.
+        ValueError: the number of samples does not fit the size.
     """
     known = isinstance(bits, int) and isinstance(channels, int) and bits in {8, 16} and channels in _TYPES
     if not known or len(samples) != width * height * channels * bits // 8:
@@ -54,7 +54,7 @@ def png(samples: Any, width: int, height: int, channels: Any, bits: Any, *, runs
 
 
 def size(content: bytes) -> tuple[int, int]:
-    """Width and height of a PNG of ours, in pixels."""
+    """Width and height, in pixels, of a PNG that was written here."""
     width, height = struct.unpack_from(">II", content, len(_SIGNATURE) + 8)
     return width, height
 

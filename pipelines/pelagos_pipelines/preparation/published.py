@@ -1,7 +1,7 @@
-"""Dataset versions on object storage: published after preparation, and brought to the disk of a step that reads one.
+"""Dataset versions on object storage: publishes them after preparation, and downloads them for steps that read one.
 
-The layout is that of a store in a folder (versions.py). Blobs are there before the version that names them, and a version is
-there when its manifest.json is.
+The layout is that of a store in a folder (versions.py). Blobs are uploaded before the version that names them, and a version
+exists once its manifest.json does.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from pelagos_pipelines.storage import buckets, places
 from pelagos_pipelines.storage.buckets import Bucket, Object
 
 _FILES = (versions.EXCLUDED, versions.TAXONOMY, "annotations.json", "manifest.json")
-"""In the order in which they are written."""
+"""In the order in which they are uploaded."""
 
 
 def publish(version: Version, store: Bucket, confirm: Callable[[], None] = lambda: None) -> str:
-    """Write the version below the store; blobs that are there already are left alone. Returns its uri.
+    """Upload the version to the store, except blobs that exist there. Returns its uri.
 
-    ``confirm`` raises when the store is not ours any more: then somebody may be removing what the version needs.
+    ``confirm`` raises when the store is no longer ours: then another process may be removing what the version needs.
 
     Raises:
-        StorageError, StorageRefusedError: see storage.errors; a version that is half there has no manifest.json.
+        StorageError, StorageRefusedError: see storage.errors. An incomplete version has no manifest.json.
     """
     present = {entry.path: entry for entry in store.list("blobs")}
     files = {f"blobs/{file.parent.name}/{file.name}": file for file in version.blobs.values()}
-    # Where ETags are digests at all, one of them shows it; then content is compared, and not the size alone.
+    # If any ETag proves to be the MD5 of its file, ETags are digests here: compare content, not only sizes.
     by_content = any(path in present and _has_md5(file, present[path]) for path, file in files.items())
     missing = [path for path, file in files.items() if not _is_there(file, present.get(path), by_content)]
     buckets.at_once(lambda path: store.upload(files[path], path), missing)
-    # The manifest last, after all that it names: a preparation that ends in between leaves nothing that readers would find.
+    # The manifest comes last, after everything that it names, so that an interrupted preparation leaves nothing that readers see.
     for name in _FILES:
         if name == versions.TAXONOMY and not (version.folder / name).exists():
             continue
@@ -52,20 +52,20 @@ def publish(version: Version, store: Bucket, confirm: Callable[[], None] = lambd
 
 
 def download(uri: str, scratch: Path, splits: Collection[str]) -> Path:
-    """The folder of a version on this machine, with the images of ``splits``, each held against its sha256.
+    """Download a version with the images of ``splits``, each checked against its sha256. Returns its local folder.
 
-    Blobs are kept between steps that share a disk; an interrupted download goes on with what is missing.
+    Blobs are kept between steps that share a disk; an interrupted download continues with what is missing.
 
     Raises:
-        RefusedError: DATASET_NOT_READABLE when it is not there, incomplete or damaged.
+        RefusedError: DATASET_NOT_READABLE when the version does not exist, or is incomplete or damaged.
         StorageError, StorageRefusedError: see storage.errors.
-        OSError: the disk is full; known before the first image is brought.
+        OSError: the disk is full; raised before the first image is downloaded.
     """
     store, digest = _store_of(uri)
     folder = scratch / "versions" / digest
     cache = storage.scratch() / "blobs"
     _bring_files(store, digest, folder, uri)
-    # Before it is read: without this file a version counts as whole, and blobs of other splits would be missed.
+    # Written before the version is read: without this file it counts as whole, and blobs of other splits would be missing.
     disk.write_atomically(folder / versions.HELD, json.dumps(sorted(splits)), parents=True)
     cache.mkdir(parents=True, exist_ok=True)
     (scratch / "blobs").unlink(missing_ok=True)
@@ -73,21 +73,21 @@ def download(uri: str, scratch: Path, splits: Collection[str]) -> Path:
     missing = {}
     for entry in _entries(folder, uri):
         if entry["split"] in splits:
-            # Blobs get their names after they were verified; a size tells what a full disk or a person did to one.
+            # A cached blob was verified before it got its name. Its size reveals later damage by a full disk or a person.
             file = blobs.path(cache, entry["sha256"])
             if not file.exists() or file.stat().st_size != entry["size"]:
                 missing[entry["sha256"]] = Object(_key(entry["sha256"]), entry["size"], "")
     places.require_room(cache, missing.values())
     buckets.at_once(lambda sha256: _bring_blob(store, sha256, cache, uri), missing)
-    _require_intact(folder, uri)  # last, for it wants the blobs to be there
+    _require_intact(folder, uri)  # last, because it checks the blobs as well
     return folder
 
 
 def require_complete(uri: str, scratch: Path) -> None:
-    """Whether the version is there with all of its blobs, by digest of its files and sizes of blobs.
+    """Check that the version exists with all of its blobs, by the digest of its files and the sizes of blobs.
 
     Raises:
-        RefusedError: DATASET_NOT_READABLE when it is not.
+        RefusedError: DATASET_NOT_READABLE when it does not.
         StorageError, StorageRefusedError: see storage.errors.
     """
     store, digest = _store_of(uri)
@@ -102,10 +102,10 @@ def require_complete(uri: str, scratch: Path) -> None:
 
 
 def image(uri: str, sha256: str) -> bytes:
-    """The content of an image of the version at ``uri``, from the blobs that are kept on this machine, or brought there.
+    """The content of an image of the version at ``uri``, downloaded unless its blob is cached on this machine.
 
     Raises:
-        RefusedError: DATASET_NOT_READABLE when it is not there, or damaged.
+        RefusedError: DATASET_NOT_READABLE when it does not exist, or is damaged.
         StorageError, StorageRefusedError: see storage.errors.
         OSError: the disk is full.
     """
@@ -127,7 +127,7 @@ def _store_of(uri: str) -> tuple[Bucket, str]:
 def _require_intact(folder: Path, uri: str) -> None:
     try:
         versions.read(folder)
-    except RefusedError as error:  # in the words of its readers, who do not know the copy
+    except RefusedError as error:  # the message should name the uri, not the local copy
         message = error.failure.message.replace(str(folder), uri)
         raise RefusedError(error.failure.reason, message, error.failure.field) from error
 
@@ -138,13 +138,13 @@ def _bring_files(store: Bucket, digest: str, folder: Path, uri: str) -> None:
         try:
             store.download(f"versions/{digest}/{name}", folder / name)
         except FileNotFoundError as error:
-            # The manifest says whether the list of what was left out must be there.
+            # Whether an optional file must exist follows from the manifest, which `versions.read` checks.
             if name not in versions.OPTIONAL:
                 raise _unreadable(uri, f"{name} is not there") from error
 
 
 def _entries(folder: Path, uri: str) -> Iterable[Mapping[str, Any]]:
-    """Of the manifest; only the fields that are used here are checked, `versions.read` checks all."""
+    """The manifest's images. Only fields that are used here are checked; `versions.read` checks all."""
     try:
         entries = orjson.loads((folder / "manifest.json").read_bytes())["images"]
         for entry in entries:
@@ -162,7 +162,7 @@ def _bring_blob(store: Bucket, sha256: str, cache: Path, uri: str) -> None:
     try:
         file = blobs.path(cache, sha256)
         store.download(_key(sha256), file, sha256=sha256)
-        file.chmod(file.stat().st_mode & 0o444)  # views are links to it
+        file.chmod(file.stat().st_mode & 0o444)  # read-only, because views are links to it
     except FileNotFoundError as error:
         raise _unreadable(uri, f"the image {_key(sha256)} is not there") from error
     except storage.ChangedError as error:
@@ -176,7 +176,7 @@ def _is_there(file: Path, present: Object | None, by_content: bool) -> bool:
 
 
 def _has_md5(file: Path, present: Object) -> bool:
-    """Whether the ETag is the MD5 of the content, as for what was written in one request without a key service."""
+    """Whether the ETag is the MD5 of the content, as after an upload in one request without encryption by a key service."""
     if not _is_md5(present.etag):
         return False
     with file.open("rb") as content:

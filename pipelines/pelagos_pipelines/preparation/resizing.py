@@ -1,6 +1,6 @@
-"""Brings annotations to the size of images that were made smaller. Called by the step prepare after cleaning.
+"""Scales annotations to the size of images that were reduced. Called by the step prepare after cleaning.
 
-The pixels are those of inspection.py; cleaning has looked at images as they are in the source.
+inspection.py has reduced the pixels; cleaning has worked with the sizes of the source.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pelagos_pipelines.preparation.integrity import Inspection
 
 
 def scaled(cleaned: Cleaned, inspections: Mapping[str, Inspection]) -> Cleaned:
-    """The same with annotations in pixels of the images of the version."""
+    """``cleaned`` with annotations in pixels of the version's images."""
     collection = cleaned.collection
     numbers = {name: number for number, name in enumerate(collection.classes)}
     altered = Altered(collection.altered.counts.copy())
@@ -46,14 +46,14 @@ def _box(box: Box, by: tuple[float, float]) -> Box:
 
 
 def _shape(shape: Shape, by: tuple[float, float], size: tuple[int, int], altered: Altered) -> Shape | None:
-    """A shape; None for a mask of which no pixel is left."""
+    """The scaled shape; None for a mask of which no pixel is left."""
     if shape.kind is Kind.MASK:
         found = _mask(shape, by, size)
         if found is None:
             altered.add(shape, Change.LEFT_OUT)
         return found
     if shape.kind is Kind.RECTANGLE and shape.angle % 360:
-        # Both sides are reduced alike but for the rounding of the image to whole pixels, which would skew it.
+        # The two factors differ only by rounding to whole pixels, but would skew the rectangle: use their mean.
         left, top, width, height, angle = shape.coordinates
         mean = math.sqrt(by[0] * by[1])
         x, y = (left + width / 2) * by[0], (top + height / 2) * by[1]
@@ -66,7 +66,7 @@ def _shape(shape: Shape, by: tuple[float, float], size: tuple[int, int], altered
 
 
 def _mask(shape: Shape, by: tuple[float, float], size: tuple[int, int]) -> Shape | None:
-    """The pixels whose centre lies on a pixel of the mask."""
+    """The scaled mask: pixels whose centre lies on a pixel of the original mask."""
     import numpy as np
 
     left, top, wide, high = map(int, shape.coordinates[:4])

@@ -1,8 +1,8 @@
-"""Looks at images of any size, and cuts them into tiles: a few rows of one are in memory at a time.
+"""Inspects images of any size, and cuts them into tiles, with only a few rows in memory at a time.
 
 Called by integrity.py for images beyond the usual ceilings, and by tiling.py. Files are decoded in children with ceilings
-(scanning.py), which pour rows into a pipe; tiles are made here of numbers of a known count, as PNG, so that nothing a stranger
-wrote reaches the decoders of those who use versions.
+(scanning.py), which write rows into a pipe. Tiles are encoded here as PNG, from a known count of numbers, so that no untrusted
+bytes reach the decoders of those who use versions.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ from pelagos_pipelines.serving import decoding
 
 _TASKS = "pelagos_pipelines.preparation.scanning"
 _THREADS = 4
-"""Tiles that are packed at once."""
+"""Tiles that are encoded concurrently."""
 
 
 class IncompleteError(Exception):
-    """Fewer rows came than were announced, or others than an earlier look had found: the file changed, or its decoder broke."""
+    """Too few or too many rows arrived, or another image than was inspected: the file changed, or its decoder failed."""
 
 
 class _EndedError(IncompleteError):
-    """No more rows come."""
+    """The pipe ended before all rows had arrived."""
 
 
 Take = Callable[[Place, bytes], None]
-"""Is given each tile, as PNG; called in several threads."""
+"""Receives each tile as PNG; called in several threads."""
 
 
 class Scanner:
-    """Reads images in a child of the sandbox. One at a time: each takes as much memory as the ceiling allows."""
+    """Reads images in a sandboxed child, one at a time, because each may take as much memory as the ceiling allows."""
 
     def __init__(self, ceilings: Ceilings) -> None:
-        """Nothing is started before the first image."""
+        """Start nothing yet: the first image starts the child."""
         self.ceilings = ceilings
-        # More pixels take more time, and no more memory.
+        # More pixels take more time, but no more memory.
         larger = max(1, -(-ceilings.scan_megapixels // ceilings.image_megapixels))
         usual = replace(
             ceilings, image_megapixels=ceilings.scan_megapixels, image_seconds=larger * ceilings.image_seconds
@@ -59,18 +59,18 @@ class Scanner:
         self.pool = Pool(_TASKS, limits, 1, decoding.environment(usual))
 
     def inspect(self, descriptor: int) -> Mapping[str, Any]:
-        """What a child finds out about an open file. Raises as `Pool.run` does."""
+        """The child's findings about the image in an open file. Raises as `Pool.run` does."""
         return self.pool.run("inspect", {}, file=descriptor).document
 
     def version(self) -> str:
-        """By what is judged beside what images are judged by."""
+        """The ceilings of scans as a text, to be added to `Inspector.version`."""
         return f" scans {self.ceilings.scan_megapixels} {self.ceilings.scan_mebibytes}"
 
     def cut(self, tree: SourceFiles, path: str, digest: str, size: tuple[int, int], tile: Tile, take: Take) -> None:
-        """Cut an image, whose file has the sha256 ``digest``, of ``size`` (width, height) into tiles.
+        """Cut an image of ``size`` (width, height), whose file has the sha256 ``digest``, into tiles.
 
         Raises:
-            IncompleteError: it is not the image that was looked at.
+            IncompleteError: it is not the image that was inspected.
             SandboxError, TaskRefusedError: as `Pool.run` does.
             Whatever ``take`` raises.
         """
@@ -87,7 +87,7 @@ class Scanner:
             except SandboxError:
                 os.close(theirs)
                 theirs = -1
-                # The child may have ended because nobody wanted its rows any more.
+                # The child may have ended because the receiver failed and closed the pipe. That error is the cause then.
                 error = receiving.exception()
                 if error is not None and not isinstance(error, _EndedError):
                     raise error from None
@@ -100,7 +100,7 @@ class Scanner:
 
 @cache
 def scanner_for(ceilings: Ceilings) -> Scanner:
-    """One for all sources that this process looks at: its child is kept until the process ends."""
+    """The scanner of this process for all sources; its child is kept until the process ends."""
     return Scanner(ceilings)
 
 
@@ -108,7 +108,7 @@ def scanner_for(ceilings: Ceilings) -> Scanner:
 
 
 Stored = tuple[Place, tuple[int, int, int, int]]
-"""A tile, and its left, top, width and height among the rows as they come."""
+"""A tile, and its left, top, width and height in the rows as stored."""
 
 
 def _receive(descriptor: int, size: tuple[int, int], tile: Tile, take: Take) -> None:
@@ -124,7 +124,7 @@ def _receive(descriptor: int, size: tuple[int, int], tile: Tile, take: Take) -> 
                 pipe, (width, height, channels), places(*size, tile.size, tile.overlap), orientation
             ):
                 packing = [threads.submit(_hand_over, rows, part, orientation, take) for part in row]
-                # The next rows are read when all of these are packed: no more than one row of tiles is in memory.
+                # The next rows are read only when all of these are encoded, so that at most one row of tiles is in memory.
                 for one in packing:
                     one.result()
         if pipe.read(1):
@@ -134,7 +134,7 @@ def _receive(descriptor: int, size: tuple[int, int], tile: Tile, take: Take) -> 
 def _in_rows(
     pipe: Any, shape: tuple[int, int, int], tiles: Sequence[Place], orientation: int
 ) -> Iterator[tuple[Any, list[Stored]]]:
-    """Rows of pixels, and the tiles that they hold, whose tops are counted from the first of these rows."""
+    """Blocks of rows, each with the tiles in it, whose tops are relative to the block's first row."""
     width, height, channels = shape
     stored = [(tile, _where(tile, (width, height), orientation)) for tile in tiles]
     tall = stored[0][1][3]
@@ -149,7 +149,7 @@ def _in_rows(
 
 
 def _where(tile: Place, size: tuple[int, int], orientation: int) -> tuple[int, int, int, int]:
-    """Left, top, width and height of a tile's part of an image of ``size`` that is not turned yet."""
+    """Left, top, width and height of a tile in the image as stored, of ``size``, before its orientation is applied."""
     across, down, wide, high = tile.x, tile.y, tile.width, tile.height
     if orientation >= 5:
         across, down, wide, high = down, across, high, wide

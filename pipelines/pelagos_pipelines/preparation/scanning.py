@@ -1,6 +1,6 @@
-"""What scanner.py has done with images of any size, in a child of the sandbox: looked at, or poured out row by row.
+"""The tasks of scanner.py in a sandboxed child: inspects images of any size, or writes their rows into a pipe.
 
-Called with an open file, of which a few rows are in memory at a time where its encoding allows that (streaming.py). It has
+Called with an open file, of which only a few rows are in memory at a time if its encoding allows that (streaming.py). It loads
 OpenCV.
 """
 
@@ -22,19 +22,19 @@ from pelagos_pipelines.serving import images
 from pelagos_pipelines.serving.decoding import ImageRefusedError, TooManyPixelsError
 
 _ROWS = 64
-"""That are looked at in one go, at least."""
+"""The least number of rows that are processed at a time."""
 
 
 def nothing(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """The task that shows that there is a child."""
+    """A task that does nothing, to show that a child can be started."""
     return Answer()
 
 
 def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """What inspection.py finds out about an image, of one that need not fit in memory.
+    """The task: the findings of inspection.py for an image that need not fit in memory.
 
-    Rows are taken as the file holds them: an image that is turned by EXIF, or grey in three channels, has another digest of its
-    pixels than one that is upright, or in one channel.
+    Rows are digested as the file stores them. So an image that EXIF turns, or that is grey in three channels, has another digest
+    of its pixels than one that is upright, or has one channel.
     """
     scan = _opened(file)
     header = f"{scan.width}x{scan.height}x{scan.channels}:{scan.bits}:{scan.orientation}:"
@@ -72,7 +72,7 @@ def inspect(arguments: dict[str, Any], file: BinaryIO) -> Answer:
 
 
 def pour(arguments: dict[str, Any], file: BinaryIO) -> Answer:
-    """Write what a model sees of an image into the pipe ``into``: a head, then rows of 8 bits a sample, blue first."""
+    """The task: write an image as a model sees it into the pipe ``into``: a head, then rows of 8 bits per sample, blue first."""
     scan, into = _opened(file), int(arguments["into"])
     depth = 8
     if scan.bits > 8:
@@ -104,7 +104,7 @@ def _too_large(size: str | None) -> TaskRefusedError:
 
 
 def _refusing(bands: Iterator[Any]) -> Iterator[Any]:
-    """The same, refused in the words of this task."""
+    """The same bands; refusals become those of this task."""
     try:
         yield from bands
     except TooManyPixelsError:
@@ -114,13 +114,13 @@ def _refusing(bands: Iterator[Any]) -> Iterator[Any]:
 
 
 def _shown(scan: streaming.Scan, depth: int) -> Iterator[Any]:
-    """Bands as a model sees them, by the rule of images.seen for the whole image."""
+    """Bands as a model sees them, by the rule of `images.seen`, which depends on the depth of the whole image."""
     for colours, _ in _refusing(scan.bands()):
         yield colours if colours.dtype == np.uint8 else (colours >> (depth - 8)).astype(np.uint8)
 
 
 def _gathered(bands: Iterator[Any]) -> Iterator[Any]:
-    """The same rows, at least so many at once that it does not take longer to hand them over than to look at them."""
+    """The same rows in bands of at least ``_ROWS``, so that the overhead per band stays small."""
     waiting: list[Any] = []
     for band in bands:
         waiting.append(band)

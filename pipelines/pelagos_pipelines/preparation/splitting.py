@@ -1,7 +1,7 @@
-"""Divide images into train, validation and test. Called by the step prepare after cleaning.
+"""Divides images into train, validation and test. Called by the step prepare after cleaning.
 
-The same seed and content give the same split on every machine: nothing depends on the order of files, on names or on a random
-number generator of a library. Images that must not be separated (kept duplicates; tiles of one image; groups, for Grouped and
+The same seed and content give the same split on every machine: nothing depends on the order of files, on their names or on a
+library's random number generator. Images that must not be separated (kept duplicates; tiles of one image; groups, for Grouped and
 GroupedTemporal) form a *unit*, and units are assigned whole.
 """
 
@@ -23,19 +23,19 @@ from pelagos_pipelines.annotations.untrusted_input import format_names
 from pelagos_pipelines.preparation import grouping, holding_out, temporal
 
 OFF = 5
-"""Per cent of all images by which a split may differ from its ratio before that is said; a few images may always."""
+"""Per cent of all images by which a split may differ from its ratio without a warning; a difference of two never matters."""
 SHOWING = 2
-"""Per cent of all images, and at least one, by which it may be larger in order to show every class."""
+"""Per cent of all images, and at least one, by which a split may be larger in order to show every class."""
 _WHOLE = ("Grouped", "GroupedTemporal")
 """Policies that keep groups whole."""
 _ZERO = datetime(1, 1, 1, tzinfo=UTC)
 CARRIED = 5
-"""One in so many images of a class, and at least one, makes up for what other classes left over."""
+"""One in so many images of a class, and at least one, may compensate for imbalances of other classes."""
 
 
 @dataclass(frozen=True)
 class _Unit:
-    """Images that stay together. ``shown`` counts those that show each class, ``order`` is the seeded hash of their content."""
+    """Images that stay together. ``shown`` counts those that show each class; ``order`` is a seeded hash of their content."""
 
     paths: tuple[str, ...]
     shown: Mapping[str | None, int]
@@ -52,8 +52,9 @@ class _Unit:
 
 @dataclass(frozen=True)
 class Divided:
-    """The images with their split. ``leakage`` counts groups, duplicates and near duplicates in more than one split; ``excluded``
-    are images that lie between the splits.
+    """The images with their splits.
+
+    ``leakage`` counts groups, duplicates and near duplicates in more than one split. ``excluded`` are images between the splits.
     """
 
     images: tuple[ImageRecord, ...]
@@ -70,15 +71,15 @@ def divide(
     overlapping: Sequence[str] = (),
     alike: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> Divided:
-    """Assign every image to a split. ``digests`` are the sha256 of images by path, ``repeats`` the kept duplicates.
+    """Assign every image to a split. ``digests`` has the sha256 of images by path, ``repeats`` the kept duplicates.
 
-    ``alike`` has earlier images that one looks like, which are looked at afterwards only; ``overlapping`` are images without a
-    split because the source has them in more than one.
+    ``alike`` has earlier images that one looks like; they matter for hold-outs and for warnings only. ``overlapping`` are images
+    without a split because the source has them in more than one.
 
     Raises:
         RefusedError: SPLIT_IMPOSSIBLE, or CLASS_MISSING_FROM_TRAIN.
     """
-    # Of the groups that the source has, before others take their place.
+    # Hold-outs refer to the source's own groups, so they are found before groupBy replaces those.
     asked = frozenset[str]() if policy.holdout is None else holding_out.held(images, policy.holdout)
     if policy.group_by is not None:
         images = holding_out.grouped(images, policy.group_by)
@@ -100,7 +101,7 @@ def divide(
 
 
 def shares(total: int, ratios: Ratios) -> dict[Split, int]:
-    """Whole numbers that add up to ``total``, by largest remainder; no wanted split goes empty while there is enough for all."""
+    """Numbers of images that add up to ``total``, by largest remainder. No requested split is empty if there are enough."""
     wanted: dict[Split, int] = {split: getattr(ratios, split) for split in SPLITS if getattr(ratios, split) > 0}
     whole = sum(wanted.values())
     counts = {split: total * ratio // whole for split, ratio in wanted.items()}
@@ -148,7 +149,7 @@ def _units(
         order = hashlib.sha256(f"{policy.seed}:{content}".encode()).hexdigest()
         shown = Counter[str | None](label for image in together for label in image.labels or {None})
         units.append(_Unit(tuple(sorted(image.path for image in together)), shown, order))
-    # Two copies of one image make one unit, so orders differ; paths are named for units of images that show nothing alike.
+    # Orders differ between units, because copies of an image form one unit. Paths break ties all the same.
     return sorted(units, key=lambda unit: (unit.order, unit.paths))
 
 
@@ -166,9 +167,9 @@ def _root(parents: dict[str, str], path: str) -> str:
 def _held_out(
     asked: Set[str], units: Sequence[_Unit], alike: Mapping[str, Sequence[str]]
 ) -> tuple[set[str], list[_Unit], list[str]]:
-    """The images that are held out with those that are ``asked`` for, the units that are left, and what is to be said.
+    """All images to hold out because of those ``asked`` for, the remaining units, and warnings.
 
-    A unit of which a part is held out goes wholly, and so does one with an image that looks like one of those: it shows the same.
+    A unit of which a part is held out is held out whole. So is one with an image that looks like a held-out image.
     """
     held = {path for unit in units if not asked.isdisjoint(unit.paths) for path in unit.paths}
     pairs = [(path, earlier) for path, others in alike.items() for earlier in others]
@@ -192,7 +193,7 @@ def _held_out(
 
 @dataclass(frozen=True)
 class _Assigned:
-    """The split of each image by its path, what lies between splits, and what is to be said."""
+    """The split of each image by path, exclusions between splits, and warnings."""
 
     splits: Mapping[str, Split]
     excluded: Sequence[Exclusion] = ()
@@ -206,7 +207,7 @@ def _assigned(
     asked: Set[str],
     alike: Mapping[str, Sequence[str]],
 ) -> _Assigned:
-    """By a policy that divides; ``asked`` are the images that are to be held out."""
+    """Assign units by any policy other than Provided; ``asked`` are the images to be held out."""
     warnings, within = list[str](), policy
     if policy.policy in _WHOLE and (without := [image.path for image in images if image.group is None]):
         told = "images have no group and count as groups of one"
@@ -214,7 +215,7 @@ def _assigned(
     held, units, told_of = _held_out(asked, units, alike)
     warnings += told_of
     if held:
-        # The test split is what is held out, and nothing else.
+        # The test split consists of the hold-out and nothing else.
         within = policy.model_copy(update={"ratios": policy.ratios.model_copy(update={"test": 0})})
     splits = _assign(units, within, [image for image in images if image.path not in held])
     between = {path for unit in units for path in unit.paths} - splits.keys()
@@ -264,7 +265,7 @@ def _assign(units: Sequence[_Unit], policy: SplitPolicy, images: Sequence[ImageR
 
 
 def _greedy(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]]:
-    """Each unit to the split that lacks most images; the last ones go to splits that would stay empty."""
+    """Assign each unit to the split that lacks most images; the last ones go to splits that would stay empty."""
     lacking = shares(sum(unit.size for unit in units), ratios)
     empty = set(lacking)
     chosen = []
@@ -280,9 +281,9 @@ def _greedy(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]]
 def _stratified(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Split]]:
     """Iterative stratification (Sechidis, Tsoumakas, Vlahavas 2011, doi:10.1007/978-3-642-23808-6_10): rarest class first.
 
-    Works for one class per image and for many; images without any class are divided like a class of their own. A class of two
-    images has no whole shares: what one class leaves over is carried to the next, so that all together keep the ratios. Train
-    shows every class, and so does every other split while that keeps it close to its ratio.
+    Works for one class per image and for many. Images without any class are divided like a class of their own. A class of two
+    images has no whole shares, so the rounding error of one class is carried to the next, and all together keep the ratios. Train
+    shows every class, and so does every other split if that keeps it close to its ratio.
     """
     of_label: dict[str | None, list[_Unit]] = defaultdict(list)
     for unit in units:
@@ -320,10 +321,10 @@ def _stratified(units: Sequence[_Unit], ratios: Ratios) -> list[tuple[_Unit, Spl
 def _lacking(
     images: int, wanted: Mapping[Split, int], held: Mapping[Split, int], held_of: Mapping[Split, int]
 ) -> dict[Split, int]:
-    """What each split should get of the images of a class, in parts of an image: its share, and what it lacks so far.
+    """What each split should get of a class's images, in fractions of an image: its share, plus what it lacks already.
 
-    It may lack images of that class, because of other classes on them, and images at all. Both may be the same images. A class
-    makes up for others with a part of its images only: if it did with all, train might see hardly any of it.
+    It may lack images of this class, because other classes on them decided, and images in general; these may be the same images.
+    A class compensates for others with only a part of its images: otherwise train might get hardly any of it.
     """
     whole = sum(wanted.values())
     most = whole * max(1, images // CARRIED)
@@ -337,7 +338,7 @@ def _lacking(
 
 
 def _showing_all(classes: Sequence[Sequence[_Unit]], wanted: Mapping[Split, int]) -> list[Split]:
-    """Splits that can show every class that has an image for each of them, and still keep close to the ratio."""
+    """The splits that can show every class with enough images for all splits, and still stay close to their ratio."""
     whole = sum(wanted.values())
     sizes = [sum(unit.size for unit in members) for members in classes]
     beyond = {
@@ -352,7 +353,7 @@ def _showing_all(classes: Sequence[Sequence[_Unit]], wanted: Mapping[Split, int]
 
 
 def _temporal(units: Sequence[_Unit], policy: SplitPolicy, images: Sequence[ImageRecord]) -> dict[str, Split]:
-    """The splits of images, the earliest in train; those within the gap have none."""
+    """The splits of images, the earliest in train; images within the gap get none."""
     holding_out.require_known(images, "time", "split.policy GroupedTemporal")
     of_path = {image.path: image for image in images}
     numbers = {label: number for number, label in enumerate(sorted({label for unit in units for label in unit.labels}))}
@@ -378,7 +379,7 @@ def _temporal(units: Sequence[_Unit], policy: SplitPolicy, images: Sequence[Imag
 
 
 def _moments(image: ImageRecord) -> tuple[int, int]:
-    """Between which microseconds of the calendar it was taken."""
+    """The microseconds since ``_ZERO`` between which the image was taken."""
     assert image.capture is not None
     found = image.capture.moments
     assert found is not None
@@ -387,7 +388,7 @@ def _moments(image: ImageRecord) -> tuple[int, int]:
 
 
 def _filled(chosen: list[tuple[_Unit, Split]], wanted: Mapping[Split, int]) -> list[tuple[_Unit, Split]]:
-    """The same with an image in every split, if one can be spared: none that alone shows a class to train."""
+    """``chosen`` with an image in every split, if one can be spared: never the only one that shows a class in train."""
     for empty in wanted:
         counts = Counter(split for _, split in chosen)
         if counts[empty]:
@@ -430,7 +431,7 @@ def _leaking(
     repeats: Mapping[str, str],
     alike: Mapping[str, Sequence[str]],
 ) -> tuple[int, list[str]]:
-    """How many groups, duplicates and near duplicates stand in more than one split, and what is to be said of them."""
+    """The number of groups, duplicates and near duplicates in more than one split, and warnings about them."""
     warnings = []
     placed = Counter(group for group, _ in {(image.group, image.split) for image in divided} if group is not None)
     groups = sorted(group for group, count in placed.items() if count > 1)
@@ -474,12 +475,12 @@ def _require_splits(
 
 
 def _require_classes(images: Sequence[ImageRecord], policy: SplitPolicy, before: Sequence[ImageRecord]) -> None:
-    """``before``: also those that are between splits."""
+    """Raise RefusedError, CLASS_MISSING_FROM_TRAIN. ``before`` also has the images between splits."""
     shown = {label for image in images if image.split == "train" for label in image.labels}
     missing = sorted(frozenset[str]().union(*(image.labels for image in before)) - shown)
     if missing:
         told = missing
-        if policy.policy in _WHOLE:  # One of them may hold back all images of a class.
+        if policy.policy in _WHOLE:  # a single group may have all images of a class
             groups = {label: {image.group for image in images if label in image.labels} for label in missing}
             alone = {label: found.pop() for label, found in groups.items() if len(found) == 1}
             told = [
@@ -500,7 +501,7 @@ def _require_classes(images: Sequence[ImageRecord], policy: SplitPolicy, before:
 
 
 def _far_from_ratios(splits: Mapping[str, Split], policy: SplitPolicy, images: Sequence[ImageRecord]) -> list[str]:
-    """Classes, groups and duplicates may allow no better; whoever asked for the ratios should know."""
+    """A warning if the splits are far from the ratios: classes, groups and duplicates may allow no better."""
     counts = Counter(splits.values())
     asked = shares(len(splits), policy.ratios)
     if all(abs(counts[split] - count) <= max(2, OFF * len(splits) / 100) for split, count in asked.items()):
@@ -526,7 +527,7 @@ def _between(left: Sequence[Exclusion], images: int, policy: SplitPolicy) -> lis
 
 
 def _unseen(images: Sequence[ImageRecord], missing: Sequence[Split]) -> list[str]:
-    """Classes of which a split shows nothing: its figures say nothing about them."""
+    """Warnings about classes that a split does not show, so that its figures say nothing about them."""
     shown = {split: {label for image in images if image.split == split for label in image.labels} for split in SPLITS}
     unseen = {split: sorted(shown["train"] - shown[split]) for split in SPLITS[1:] if split not in missing}
     return [
@@ -546,7 +547,7 @@ def _divided_anew(images: Sequence[ImageRecord], policy: SplitPolicy) -> list[st
 
 
 def _apart(splits: Mapping[str, Split], alike: Mapping[str, Sequence[str]]) -> list[str]:
-    """Images that look like one in another split, each with the first of those. What was dropped has no split."""
+    """Images that look like one in another split, each with the first of those. Dropped images have no split."""
     found = []
     for path, earlier in sorted(alike.items()):
         others = [one for one in earlier if one in splits and path in splits and splits[one] != splits[path]]

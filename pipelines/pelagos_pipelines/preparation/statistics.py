@@ -1,7 +1,7 @@
-"""Mean and standard deviation of the training images, by which a version says that its models' inputs are normalised.
+"""Computes mean and standard deviation of the training images, for versions that declare that inputs are normalised by them.
 
-Called by the step prepare with what children found of each image (measuring.channels). Every image counts alike, whatever its
-size. The sums are of whole numbers, and what is divided is added up without rounding, so that every machine finds the same.
+Called by the step prepare with the children's sums for each image (measuring.channels). Every image has the same weight, whatever
+its size. Sums are of whole numbers, and quotients are added without rounding, so that every machine finds the same.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from dataclasses import dataclass
 from pelagos_contract.preprocessing import Preprocessing, Statistics
 
 Channels = tuple[tuple[int, int], ...]
-"""Of an image: by channel, blue first, the sums of its levels and of their squares."""
+"""An image's sums of levels and of their squares, by channel, blue first."""
 _DIGITS = 6
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """That channels are to be summed up, after the correction ``color``."""
+    """A request to sum up channels, after the correction ``color``."""
 
     color: str | None
 
     @classmethod
     def by(cls, declared: Preprocessing | None) -> Wanted | None:
-        """What a request wants."""
+        """The request that follows from a recipe; None if it does not normalise."""
         return None if declared is None or declared.normalization is None else cls(declared.color)
 
     def written(self) -> str:
-        """For the version of what is remembered: sums after another correction are other ones."""
+        """A text for the version of kept findings, because another correction gives other sums."""
         return f" channels {self.color}"
 
 
 def believed(document: Mapping[str, object], pixels: int) -> Channels | None:
-    """What a child found of an image of so many pixels; None when it cannot be true: it may have been taken over by the image."""
+    """A child's sums for an image of ``pixels``; None if they are implausible: the image may have taken over the child."""
     sums, squares = document.get("sums"), document.get("squares")
     if not (isinstance(sums, list) and isinstance(squares, list) and len(sums) == len(squares) == 3):
         return None
@@ -47,7 +47,7 @@ def believed(document: Mapping[str, object], pixels: int) -> Channels | None:
 
 
 def recalled(values: Iterable[Iterable[int]] | None) -> Channels | None:
-    """As they were written. Raises ValueError or TypeError for what is nothing of the kind."""
+    """The sums from their stored form. Raises ValueError or TypeError if they are invalid."""
     if values is None:
         return None
     found = tuple((int(total), int(square)) for total, square in values)
@@ -57,7 +57,7 @@ def recalled(values: Iterable[Iterable[int]] | None) -> Channels | None:
 
 
 def of(images: Iterable[tuple[Channels, int]]) -> Statistics:
-    """Of images with so many pixels each, red first, in [0, 1]."""
+    """Mean and deviation of images, each with its number of pixels; red first, in [0, 1]."""
     listed = list(images)
     means, deviations = [], []
     for channel in (2, 1, 0):

@@ -1,7 +1,7 @@
-"""Images of any size, read a band of rows at a time: TIFF and PNG in little memory, others decoded whole.
+"""Reads images of any size a band of rows at a time: TIFF and PNG in little memory, others decoded whole.
 
-Called by scanning.py, in a child. The PNG is read here: its rows are unpacked by zlib, and what each row owes to the one above is
-left to libpng, by OpenCV, which gets bands of rows as pictures of their own. It has OpenCV.
+Called by scanning.py, in a child. PNG is parsed here: zlib decompresses its rows, and OpenCV, with libpng, undoes the filters
+between rows on bands that are passed to it as pictures of their own. It loads OpenCV.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from pelagos_pipelines.serving.tiff import Band
 DAMAGED = "the image cannot be decoded: its content is damaged, or ends too early; send a complete PNG"
 _PNG = b"\x89PNG\r\n\x1a\n"
 _AT_ONCE = 1 << 20
-"""Bytes of a file, and of rows, that are in memory at once."""
+"""About how many bytes of a file, and of rows, are in memory at a time."""
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
 _DEPTHS = {_GREY: {1, 2, 4, 8, 16}, _RGB: {8, 16}, _PALETTE: {1, 2, 4, 8}, _GREY_ALPHA: {8, 16}, _RGBA: {8, 16}}
 _PIXELS = {1: (8, _GREY), 2: (16, _GREY), 3: (8, _RGB), 4: (8, _RGBA), 6: (16, _RGB), 8: (16, _RGBA)}
-"""By bytes of a pixel, bits and type of a picture whose filters do the same."""
+"""By bytes per pixel: bits and colour type of a PNG whose filters work in the same way."""
 _LARGEST = 1 << 26
-"""Bytes of a chunk that is no part of the pixels."""
+"""The most bytes of a chunk other than pixels."""
 
 
 @dataclass(frozen=True)
 class Scan:
-    """An image whose ``bands`` are read from the first row on, each time anew, as the file holds them.
+    """An image whose ``bands`` are read as the file stores them; each call starts from the first row.
 
-    ``width``, ``height`` and ``channels`` (1 or 3) are those of the bands; ``bits`` of a sample are 8 or 16; by ``orientation``,
-    as in EXIF, the image is to be turned.
+    ``width``, ``height`` and ``channels`` (1 or 3) are those of the bands. ``bits`` per sample are 8 or 16. ``orientation`` is
+    EXIF's, and still has to be applied.
     """
 
     width: int
@@ -51,7 +51,7 @@ class Scan:
 
 
 class _File:
-    """The bytes of an open file, read as they are asked for."""
+    """The bytes of an open file, read when they are sliced."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._descriptor = file.fileno()
@@ -72,10 +72,10 @@ class _File:
 
 
 def opened(file: BinaryIO) -> Scan:
-    """An image in a file.
+    """Open the image in a file.
 
     Raises:
-        ImageRefusedError: it is not whole, or of a kind that is not read; also while bands are read.
+        ImageRefusedError: it is damaged, or of an unsupported kind; also raised while bands are read.
         MemoryError: it does not fit in the child.
     """
     content = _File(file)
@@ -107,7 +107,7 @@ def _whole(decoded: images.Decoded) -> Scan:
 
 
 def _png(content: _File) -> Scan | None:
-    """None for one that is interlaced, whose rows do not follow each other."""
+    """Open a PNG; None for an interlaced one, whose rows are not in order."""
     try:
         width, height, bits, kind, _, _, interlaced = struct.unpack(">IIBBBBB", content[16:29])
         if content[12:16] != b"IHDR" or not (width and height) or bits not in _DEPTHS.get(kind, ()):
@@ -135,7 +135,7 @@ def _png(content: _File) -> Scan | None:
 
 
 def _before_pixels(content: _File) -> tuple[dict[bytes, bytes], int]:
-    """What is needed of the chunks before the pixels, and where these begin. Raises struct.error when they do not."""
+    """The needed chunks before the pixels, and the position of the pixels. Raises struct.error when there are no pixels."""
     found: dict[bytes, bytes] = {}
     at = len(_PNG)
     while True:
@@ -148,7 +148,7 @@ def _before_pixels(content: _File) -> tuple[dict[bytes, bytes], int]:
 
 
 def _chunk(content: _File, at: int, size: int) -> bytes:
-    """What a chunk holds. Raises ImageRefusedError for a damaged one."""
+    """The content of a chunk. Raises ImageRefusedError for a damaged one."""
     if size > _LARGEST:
         raise ImageRefusedError(DAMAGED)
     found, stated = content[at + 4 : at + 8 + size], content[at + 8 + size : at + 12 + size]
@@ -158,7 +158,7 @@ def _chunk(content: _File, at: int, size: int) -> bytes:
 
 
 def _packed(content: _File, at: int) -> Iterator[bytes]:
-    """The pixels, as they are packed, from the first of their chunks on."""
+    """The compressed pixels, from the first of their chunks on."""
     while True:
         head = content[at : at + 8]
         if head[4:] != b"IDAT":
@@ -174,7 +174,7 @@ def _packed(content: _File, at: int) -> Iterator[bytes]:
 
 
 def _unfiltered(content: _File, at: int, height: int, row: int, pixel: int) -> Iterator[Any]:
-    """Rows of samples as they are without filters: [rows, bytes of a row]."""
+    """Bands of rows with their filters undone, [rows, bytes of a row]."""
     bits, kind = _PIXELS[pixel]
     head = struct.pack(">IIBBBBB", row // pixel, 0, bits, kind, 0, 0, 0)
     inflating = tiff.Inflating(_packed(content, at))
@@ -186,7 +186,7 @@ def _unfiltered(content: _File, at: int, height: int, row: int, pixel: int) -> I
             filtered = inflating.read(rows * (row + 1))
             if len(filtered) < rows * (row + 1):
                 raise ImageRefusedError(DAMAGED)
-            # The row above goes first, as it is: all filters look back by one row alone.
+            # The band is preceded by the unfiltered row above it, because filters refer back by one row.
             body = zlib.compress(b"\0" + above.tobytes() + filtered, 0)
             parts = ((b"IHDR", head[:4] + struct.pack(">I", rows + 1) + head[8:]), (b"IDAT", body), (b"IEND", b""))
             picture = _PNG + b"".join(map(_written, parts))
@@ -211,7 +211,7 @@ def _written(part: tuple[bytes, bytes]) -> bytes:
 
 
 def _meant(rows: Any, width: int, bits: int, kind: int, palette: Any, table: Any) -> Band:
-    """Colours and opacity that bytes of rows stand for, as OpenCV has them."""
+    """Colours and opacity of rows of bytes, as OpenCV returns them."""
     if bits < 8:
         each = 8 // bits
         shifts: Any = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
@@ -221,7 +221,7 @@ def _meant(rows: Any, width: int, bits: int, kind: int, palette: Any, table: Any
     else:
         samples = rows if bits == 8 else rows.view(">u2").astype(np.uint16)
     if kind == _PALETTE:
-        # A number beyond the palette is black there, and opaque beyond the table.
+        # As in OpenCV, an index beyond the palette is black, and one beyond the table of transparency opaque.
         colours: Any = np.zeros((256, 3), np.uint8)
         colours[: len(palette)] = palette[:256, ::-1]
         opacity = None

@@ -1,14 +1,14 @@
-"""Where groups that are ordered in time are cut into train, validation and test. Called by splitting for GroupedTemporal.
+"""Cuts groups that are ordered in time into train, validation and test. Called by splitting for GroupedTemporal.
 
-A model is used on what comes after it was trained, and images of one dive are alike because of the hour in which they were taken.
-So the earliest groups train and the latest test (Bergmeir and Benitez, On the use of cross-validation for time series predictor
+A model is used on images that are taken after its training, and images of one dive look alike because of the hour. So the
+earliest groups become train and the latest test (Bergmeir and Benitez, On the use of cross-validation for time series predictor
 evaluation, Information Sciences 191, 2012), and images within a gap before the next split are left out (h-block: Burman, Chow and
 Nolan, A cross-validatory method for dependent data, Biometrika 81, 1994).
 
-Groups are ordered by their first image. Of an earlier split, images count that were taken at least the gap before the first
-image of a later one; the others are in none: whatever groups look like, nothing that a model learns from is later than what it is
-measured by. Among the cuts, one is taken by which train shows every class and every class has its share of every split. The same
-images give the same division on every machine, whatever the seed.
+Groups are ordered by their first image. An image of an earlier split is kept only if it was taken at least the gap before the
+first image of the next one; the others are in no split. So a model never learns from images that are later than those it is
+measured by. The chosen cuts let train show every class, and give every split its share of each class, as far as possible. The
+same images give the same division on every machine, whatever the seed.
 """
 
 from __future__ import annotations
@@ -23,19 +23,18 @@ import numpy as np
 from pelagos_contract.dataset import Split
 
 CUTS = 40
-"""Places that are looked at for each cut, half of them near the share that is asked for, the others all over."""
+"""Positions tried for each cut: half of them near the requested share, the others spread over all."""
 KEPT = 8
-"""Of the places of the last cut, those that are tried with all of the first."""
+"""How many of the last cut's positions are tried with all of the first cut's."""
 _NEAR = 0.15
-"""Of all images: what counts as near."""
+"""The fraction of all images within which a position counts as near the share."""
 _UNTAUGHT, _ABSENT = 10.0, 0.2
-"""What it costs that train does not show a class, and that another split does not."""
+"""The cost of a class that train does not show, and of one that another split does not."""
 
 
 @dataclass(frozen=True)
 class Dated:
-    """Images that stay together: their paths, the numbers of classes on each, and between which moments (microseconds) each was
-    taken."""
+    """Images that stay together: their paths, the class numbers on each, and the interval, in microseconds, when it was taken."""
 
     paths: Sequence[str]
     labels: Sequence[Sequence[int]]
@@ -44,22 +43,22 @@ class Dated:
 
 @dataclass(frozen=True)
 class Cut:
-    """The split of each image, by its path; ``between`` are in none."""
+    """The split of each image by path; images in ``between`` have none."""
 
     splits: Mapping[str, Split]
     between: Sequence[str]
 
 
 def cut(units: Sequence[Dated], shares: Mapping[Split, int], classes: int, gap: int) -> Cut | None:
-    """The division; ``shares`` are images that each split should have, ``gap`` is in microseconds.
+    """The division. ``shares`` are the numbers of images that splits should have; ``gap`` is in microseconds.
 
-    None where too few groups begin at different moments: no cut leaves an image in every split.
+    None if no cut leaves an image in every split, because too few groups begin at different moments.
     """
     return _Cutting(units, shares, classes, gap).best()
 
 
 class _Cutting:
-    """Images as columns, sorted by their group's first moment. Groups are numbered in that order."""
+    """The search for cuts. Images are in arrays, sorted by their group's first moment; groups are numbered in that order."""
 
     def __init__(self, units: Sequence[Dated], shares: Mapping[Split, int], classes: int, gap: int) -> None:
         self._splits = list(shares)
@@ -79,7 +78,7 @@ class _Cutting:
         self._before = np.concatenate(([0], np.cumsum(sizes)))
 
     def best(self) -> Cut | None:
-        """The best of the cuts that were looked at."""
+        """The best of the cuts that are tried; None if none is possible."""
         if len(self._splits) == 1:
             return Cut(dict.fromkeys(self._paths, self._splits[0]), [])
         places = [self._places(sum(self._shares[: number + 1])) for number in range(len(self._splits) - 1)]
@@ -99,7 +98,7 @@ class _Cutting:
         return Cut(splits, [path for path in self._paths if path not in splits])
 
     def _places(self, share: float) -> list[int]:
-        """Numbers of groups before which a cut may be; they begin later than those before them."""
+        """Numbers of groups before which a cut may be: those that begin later than the group before them."""
         later: Any = np.flatnonzero(np.diff(self._begins) > 0) + 1
         images = len(self._paths)
         near = later[abs(self._before[later] / images - share) <= _NEAR]
@@ -107,7 +106,7 @@ class _Cutting:
         return sorted({*map(int, nearest), *_spread(near), *_spread(later)})
 
     def _held(self, cuts: tuple[int, ...]) -> list[Any]:
-        """[images] of each split: whether it has the image."""
+        """For each split, a mask [images] of the images in it."""
         edges = [0, *cuts, len(self._begins)]
         held = []
         for number in range(len(self._splits)):
@@ -122,7 +121,7 @@ class _Cutting:
         return self._off(mask, self._shares[-1])
 
     def _cost(self, held: Sequence[Any]) -> float | None:
-        """How far a division is from what was asked; None when a split is empty."""
+        """The distance of a division from what was requested; None if a split is empty."""
         if not all(mask.any() for mask in held):
             return None
         taught = self._counts(held[0])
@@ -131,7 +130,7 @@ class _Cutting:
         return math.fsum([_UNTAUGHT * untaught, lost, *map(self._off, held, self._shares)])
 
     def _off(self, mask: Any, share: float) -> float:
-        """How far a split is from its share of the images, and of every class in the mean."""
+        """The distance of a split from its share of the images, plus that from its share of each class on average."""
         counts, known = self._counts(mask), [total for total in self._totals if total]
         off = [
             abs(count / total - share) + (0.0 if count else _ABSENT)
@@ -146,7 +145,7 @@ class _Cutting:
 
 
 def _spread(places: Any) -> list[int]:
-    """At most half of CUTS, all over."""
+    """At most half of CUTS positions, evenly spread."""
     if not len(places):
         return []
     wanted = np.linspace(0, len(places) - 1, min(len(places), CUTS // 2)).round().astype(int)

@@ -1,7 +1,7 @@
 """Cuts images that are larger than a tile into tiles, with their annotations. Called by the step prepare after cleaning.
 
-Cleaning and the search for duplicates are over by then, and looked at whole images: tiles of plain background look alike, and
-none of them is dropped for that. A tile's path is that of its image with a name below it, as if the image were a folder.
+Cleaning and the search for duplicates have already worked on whole images: tiles of plain background look alike, and must not be
+dropped for that. A tile's path is below that of its image, as if the image were a folder.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from pelagos_pipelines.preparation.integrity import Blob, Inspection, Keep
 from pelagos_pipelines.preparation.scanner import IncompleteError, Scanner
 
 OF_PIXELS = frozenset({Task.SEMANTIC_SEGMENTATION, Task.PANOPTIC_SEGMENTATION})
-"""Tasks of which every pixel counts, so that any part of an annotation is kept."""
+"""Tasks in which every pixel counts, so that any part of an annotation is kept."""
 
 
 @dataclass(frozen=True)
 class Tiled:
-    """What is left after cutting: ``cleaned``, with tiles in the place of images, what is known of the tiles, and figures."""
+    """The result of cutting: ``cleaned`` with tiles instead of large images, inspections with those of the tiles, and figures."""
 
     cleaned: Cleaned
     inspections: Mapping[str, Inspection]
@@ -42,7 +42,7 @@ class Tiled:
 
 @dataclass
 class _Counted:
-    """What became of annotations and tiles."""
+    """Counts of what happened to annotations and tiles."""
 
     altered: Altered
     lost: list[str] = field(default_factory=list)
@@ -58,10 +58,10 @@ def cut(
     pixels: Callable[[ImageRecord, Sequence[ImageRecord]], Mapping[str, Inspection]],
     count: Callable[[int, int], None] = lambda done, total: None,
 ) -> Tiled:
-    """Put tiles in the place of images that do not fit in one; ``pixels`` makes those of an image, and says what they are.
+    """Replace images that do not fit in a tile by tiles. ``pixels`` creates an image's tiles and returns their inspections.
 
     Raises:
-        RefusedError: NO_IMAGES_LEFT when all are without annotations, and these are left out.
+        RefusedError: NO_IMAGES_LEFT when no tile has annotations, and empty tiles are left out.
     """
     collection = cleaned.collection
     numbers = {name: number for number, name in enumerate(collection.classes)}
@@ -113,12 +113,12 @@ def cut(
 
 
 def is_larger(inspection: Inspection, tile: Tile) -> bool:
-    """Whether an image is cut."""
+    """Whether an image is larger than a tile, and so will be cut."""
     return max(inspection.width, inspection.height) > tile.size
 
 
 def _of_tiles(repeats: Mapping[str, str], first: Mapping[str, str]) -> dict[str, str]:
-    """The first tiles stand for their images: all tiles of one are in one split."""
+    """``repeats`` between first tiles, which stand for their images: all tiles of an image are in one split."""
     return {first[path]: first[one] for path, one in duplicates.among(repeats, first).items()}
 
 
@@ -135,7 +135,7 @@ def _warnings(found: _Counted) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _Image:
-    """One image that is to be cut."""
+    """One image to be cut."""
 
     image: ImageRecord
     task: Task
@@ -145,24 +145,24 @@ class _Image:
 
     @property
     def share(self) -> float:
-        """Of an annotation, that a tile must show to have it."""
+        """The fraction of an annotation that a tile must show to get it."""
         if self.tile.min_share is not None:
             return self.tile.min_share / 100
         return 0.0 if self.task in OF_PIXELS else LEAST_SHARE / 100
 
     def tiles(self, found: _Counted) -> list[ImageRecord]:
-        """Its tiles, without those that are left out."""
+        """The image's tiles, without those that are left out."""
         image = self.image
         assert image.width is not None
         assert image.height is not None
         where = places(image.width, image.height, self.tile.size, self.tile.overlap)
         boxes = self._shared(image.boxes, where, _cut_box, found, self.share)
         drawn = self._shared(image.shapes, where, _cut_shape, found, self.share)
-        # Of a region in which nothing is judged every part is one.
+        # Any part of a crowd, a region in which predictions are not judged, still is one.
         crowds = self._shared(image.crowds, where, _cut_shape, found, 0.0)
         kept = []
         for place in where:
-            # What shows a crowd alone is no background.
+            # A tile that shows only a crowd is no background.
             if (self.tile.empty == "Drop" or place in crowds) and place not in boxes and place not in drawn:
                 found.empty += 1
                 continue
@@ -189,13 +189,13 @@ class _Image:
         found: _Counted,
         share: float,
     ) -> dict[Place, list[Any]]:
-        """What each tile has of annotations of which it shows ``share``; a tile that has none is not there."""
+        """For each tile, the parts of annotations of which it shows at least ``share``; tiles without any are absent."""
         shared: dict[Place, list[Any]] = {}
         grid = _Grid(where)
         for mark in marks:
             kind = str(mark.kind) if isinstance(mark, Shape) else str(Kind.RECTANGLE)
             sides = mark.sides if isinstance(mark, Shape) else (mark.x, mark.y, mark.width, mark.height)
-            assert sides is not None  # what has no area is in no version
+            assert sides is not None  # versions have no annotations without area
             whole = _area(mark)
             seen = cut_there = 0
             for place in grid.under(sides):
@@ -217,11 +217,11 @@ class _Image:
 
 
 _ROUNDING = 1 - 1e-9
-"""By which an area may fall short without being less."""
+"""The factor by which an area may fall short through rounding."""
 
 
 class _Grid:
-    """Finds the tiles that a box touches, without a look at all."""
+    """Finds the tiles that a box touches, without checking all of them."""
 
     def __init__(self, where: Sequence[Place]) -> None:
         self._rows: dict[int, list[Place]] = {}
@@ -229,7 +229,7 @@ class _Grid:
             self._rows.setdefault(place.y, []).append(place)
 
     def under(self, sides: tuple[float, float, float, float]) -> Iterator[Place]:
-        """Row by row."""
+        """The tiles that touch a box, row by row."""
         left, top, width, height = sides
         for y, row in self._rows.items():
             if y < top + height and top < y + row[0].height:
@@ -248,7 +248,7 @@ def _cut_box(box: Box, place: Place) -> Box | None:
 def _cut_shape(shape: Shape, place: Place) -> Shape | None:
     moved = shapes.moved(shape, -place.x, -place.y)
     if shape.kind is Kind.RECTANGLE and shape.angle % 360:
-        # It cannot be cut and stay one: it may reach over the edge with its corners.
+        # A turned rectangle cannot be cut and remain one, so its corners may reach beyond the edge.
         return moved if placing.clip_shape(moved, place.width, place.height) is not None else None
     left, top, width, height = moved.sides or (0.0, 0.0, 0.0, 0.0)
     if left >= 0 and top >= 0 and left + width <= place.width and top + height <= place.height:
@@ -257,7 +257,7 @@ def _cut_shape(shape: Shape, place: Place) -> Shape | None:
 
 
 def _shown(part: Box | Shape, place: Place) -> float:
-    """In square pixels, what a tile shows of what it has: of a turned rectangle, which stays whole, the part in the tile."""
+    """The visible area of a part in square pixels; for a turned rectangle, which stays whole, only that within the tile."""
     if isinstance(part, Box) or part.kind is not Kind.RECTANGLE or not part.angle % 360:
         return _area(part)
     outline = shapes.outlined(part)
@@ -266,7 +266,7 @@ def _shown(part: Box | Shape, place: Place) -> float:
 
 
 def _area(mark: Box | Shape) -> float:
-    """In square pixels."""
+    """The area in square pixels."""
     if isinstance(mark, Box):
         return mark.width * mark.height
     if mark.kind is Kind.RECTANGLE:
@@ -285,7 +285,7 @@ def _told(image: ImageRecord, mark: Box | Shape) -> str:
 
 @dataclass(frozen=True)
 class Cutter:
-    """Makes the tiles of images, and puts them by with ``keep``; ``look`` says more of a tile, where more is wanted."""
+    """Creates the tiles of images, and stores them with ``keep``. ``look`` inspects a tile further, if given."""
 
     tree: SourceFiles
     inspections: Mapping[str, Inspection]
@@ -295,11 +295,11 @@ class Cutter:
     look: Callable[[bytes, str], Inspection] | None = None
 
     def __call__(self, image: ImageRecord, kept: Sequence[ImageRecord]) -> dict[str, Inspection]:
-        """What the tiles ``kept`` of an image are.
+        """Create the tiles ``kept`` of an image, and return their inspections by path.
 
         Raises:
-            IncompleteError: the image is not what was looked at.
-            OSError: the disk is full, among others.
+            IncompleteError: it is not the image that was inspected.
+            OSError: a tile could not be stored, for example because the disk is full.
         """
         known = self.inspections[image.path]
         paths = {(one.part.x, one.part.y): one.path for one in kept if one.part is not None}

@@ -1,6 +1,6 @@
-"""Whether the files of a version's images are what their names say. Called by versions.py, with their paths as texts.
+"""Checks that the files of a version's images match the digests in their names. Called by versions.py.
 
-To make an object of a file takes longer than to read a small one, and versions have as many as sources have images.
+Paths are strings here: creating a Path takes longer than reading a small file, and a version has as many files as images.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 verified: dict[str, bytes] = {}
-"""By the digest of a version, the state of its files when this process last read them: trainings do so, and then link them."""
+"""By a version's digest, the state of its files when this process last read them. Trainings verify files and then link them."""
 _THREADS = 8
 _AT_ONCE = 256
-"""Files that a thread is given: to hand over each takes longer than to read a small one."""
+"""Files per task of a thread: passing one on takes longer than reading a small one."""
 _LARGE = 1 << 15
-"""Bytes of a file in the mean from which on several threads are worth having: they wait for each other at every file."""
+"""Mean bytes per file from which on several threads are faster: they wait for each other at every file."""
 _CHUNK = 1 << 20
 _DIGITS = 65
-"""Of the name of a blob, with its folder."""
+"""Characters at the end of a blob's path that form its digest, with the slash after the folder."""
 
 
 def state(files: Iterable[str]) -> bytes:
-    """Another one once a file is written, linked or exchanged, all of which the kernel dates. Raises OSError."""
+    """A digest that changes when a file is written, linked or replaced, all of which the kernel dates. Raises OSError."""
     digest = hashlib.sha256()
     for file in files:
         seen = os.stat(file)  # noqa: PTH116
@@ -34,7 +34,7 @@ def state(files: Iterable[str]) -> bytes:
 
 
 def first_damaged(files: Sequence[str]) -> str | None:
-    """The first file that is not what its name says. Raises OSError."""
+    """The first file whose content does not match its name, or None. Raises OSError."""
     batches = [files[start : start + _AT_ONCE] for start in range(0, len(files), _AT_ONCE)]
     if sum(os.stat(file).st_size for file in files[:_AT_ONCE]) < _LARGE * len(files[:_AT_ONCE]):  # noqa: PTH116
         return next(filter(None, map(_damaged, batches)), None)

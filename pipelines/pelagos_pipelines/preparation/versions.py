@@ -1,7 +1,7 @@
 """Dataset versions in a store: written once, named by their content, verified whenever they are read.
 
-The step prepare writes them; training makes views of them. The files are those of the contract (docs/design/0001): other
-code may read them, only this module writes them.
+The step prepare writes them; trainings create views of them. The files are specified in docs/design/0001: other code may read
+them, but only this module writes them.
 """
 
 from __future__ import annotations
@@ -41,37 +41,37 @@ from pelagos_pipelines.preparation.locks import PARTIAL, read_below
 SCHEMA_VERSION = 1
 MARKER = ".pelagos-view"
 HELD = ".held.json"
-"""In a version that was brought from object storage: the splits whose images were brought with it."""
+"""In a version that was downloaded from object storage: the splits whose images were downloaded."""
 EXCLUDED = "excluded.jsonl"
-"""What is not in the version, and why. Versions of old do not have it."""
+"""The files that are not in the version, and why. Versions of earlier releases do not have it."""
 TAXONOMY = "taxonomy.json"
-"""What a register of names said of its classes, where one was asked: who, when, and the taxa above each."""
+"""What a register of names said about the classes, if one was asked: which register, when, and the taxa above each."""
 OPTIONAL = frozenset({EXCLUDED, TAXONOMY})
 LARGEST = {"manifest.json": 512 * 1024**2, "annotations.json": 1024**3, EXCLUDED: 512 * 1024**2, TAXONOMY: 32 * 1024**2}
-"""Bytes: a million images with long names, and a million boxes several times over."""
+"""The most bytes per file: enough for a million images with long names, and for several million boxes."""
 MOST_PIXELS = 2**31
-"""Of a side of an image: more than any format that is read can have."""
+"""The limit of an image's side, more than any supported format can have."""
 _READABLE = orjson.OPT_SORT_KEYS | orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
 
 
 @dataclass(frozen=True)
 class Version:
-    """A version on disk. ``collection`` has sizes and splits; ``blobs`` the file of every image by its path."""
+    """A version on disk. ``collection`` has sizes and splits; ``blobs`` has the file of every image by path."""
 
     digest: str
     folder: Path
     collection: Collection
     blobs: Mapping[str, Path]
     held: frozenset[str] | None = None
-    """The splits whose blobs are here; None: all."""
+    """The splits whose blobs are here; None if all are."""
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
-    """What its recipe declares to be done to pixels before a model sees them; ``blobs`` are as they were in the source."""
+    """The recipe's changes of pixels before a model sees them; colour correction and normalisation are not applied to blobs."""
     statistics: Statistics | None = None
-    """Of the training split, where the recipe declares that inputs are normalised by them."""
+    """Statistics of the training split, if the recipe declares that inputs are normalised by them."""
     balance: Plan | None = None
-    """How often an epoch shows each training image, and what classes weigh, where the recipe declares it."""
+    """How often an epoch shows each training image, and the weights of classes, if the recipe declares a balance."""
     augmentation: Augmentation | None = None
-    """By how much its recipe declares that trainings alter their images."""
+    """The augmentation of training images, if the recipe declares one."""
 
     def holds(self, image: ImageRecord) -> bool:
         """Whether the image's blob must be here."""
@@ -80,13 +80,13 @@ class Version:
 
 @dataclass(frozen=True)
 class Derived:
-    """What a preparation finds out for trainings, where the recipe declares it; fields as of a version."""
+    """What a preparation computes for trainings if the recipe declares it; see the fields of `Version`."""
 
     statistics: Statistics | None = None
     balance: Plan | None = None
 
     def written(self) -> dict[str, Any]:
-        """As a manifest has it."""
+        """The entries for a manifest."""
         found: dict[str, Any] = {}
         if self.statistics is not None:
             found["statistics"] = self.statistics.model_dump()
@@ -96,7 +96,7 @@ class Derived:
 
 
 def source_digest(collection: Collection, inspections: Mapping[str, Inspection]) -> str:
-    """Digest of all images that were found and of their annotations, before cleaning."""
+    """The digest of all images in the source and of their annotations, before cleaning."""
     found = {image.path: inspections[image.path].sha256 for image in collection.images}
     digest = hashlib.sha256(b"[" + _canonical(found) + b",[")
     _feed(digest, _lines(collection.task, collection.images))
@@ -112,16 +112,16 @@ def write(
     recipe: Mapping[str, Any],
     derived: Derived | None = None,
 ) -> Version:
-    """Store a version, or find it there. The caller holds the store.
+    """Store a version, or find it in the store. The caller must hold the store.
 
-    What lies beside the data in the source is no part of its identity, nor when taxa were asked for and what is above them: of a
-    version that is found, these are renewed.
+    Files beside the data in the source are no part of a version's identity, nor is the time of a taxonomy lookup or the taxa
+    above its classes. For a version that exists already, these records are updated.
 
     ``recipe`` must hold what decides the content, and nothing that names a machine, a path or a time.
 
     Raises:
-        SourceChangedError: an image is not what it was when it was inspected.
-        OSError: the disk is full, among others; nothing half-written carries the version's name.
+        SourceChangedError: an image has changed since it was inspected.
+        OSError: a file could not be written; no incomplete version has the version's name.
     """
     images = sorted(collection.images, key=lambda image: image.path)
     manifest = {
@@ -149,14 +149,14 @@ def write(
         manifest["taxa"] = {name: taxon.written() for name, taxon in collection.taxonomy.taxa().items()}
     digest = _digest(manifest, _lines(collection.task, images))
     folder = store / "versions" / digest
-    # Blobs first: what carries a version's name has all of them, whenever this process ends. A killed one leaves blobs that no
-    # version names, and the next preparation finds and uses them.
+    # Blobs are written first, so that a version with its final name has all of them, whenever this process ends. A killed process
+    # leaves blobs that no version names; the next preparation finds and uses them.
     blobs.write(store / "blobs", tree, {inspections[image.path].blob: image.path for image in images}, inspections)
     beside = {EXCLUDED: b"".join(ledger.lines(collection.excluded))}
     if collection.taxonomy is not None:
         beside[TAXONOMY] = orjson.dumps(collection.taxonomy.written(), option=_READABLE)
     if not _is_intact(folder):
-        # Damaged, or half removed: its name says what belongs there, so that making it anew loses nothing.
+        # A damaged or partly removed version can be replaced without loss, because its name determines its content.
         shutil.rmtree(folder, ignore_errors=True)
         named = orjson.dumps({**manifest, "digest": f"sha256:{digest}"}, option=_READABLE)
         content = {
@@ -168,14 +168,12 @@ def write(
     for name, there in beside.items():
         if not (folder / name).is_file() or (folder / name).read_bytes() != there:
             disk.write_atomically(folder / name, there)
-    # As its readers will, so that no version is reported that they refuse.
+    # Read back as its readers will do, so that no version is reported that they would refuse.
     return read(folder)
 
 
 def _described(inspection: Inspection, image: ImageRecord) -> dict[str, Any]:
-    """What a manifest says of the file of an image, of the one in the source where that is another one, and of where in it it
-    lies, as a tile.
-    """
+    """A manifest's entries about an image's file, about its original if that differs, and about the place of a tile."""
     described: dict[str, Any] = {"sha256": inspection.blob.sha256, "size": inspection.blob.size}
     if inspection.converted is not None:
         described["original"] = {"sha256": inspection.sha256, "size": inspection.size}
@@ -187,9 +185,9 @@ def _described(inspection: Inspection, image: ImageRecord) -> dict[str, Any]:
 
 
 def read(uri: str | Path, *, are_verified: bool = False) -> Version:
-    """The version at ``uri``, whose files agree with its digest and whose blobs are there in full size.
+    """Read the version at ``uri``. Its files must match its digest, and its blobs must exist in full size.
 
-    ``are_verified``: nobody need look at the blobs here, because they are read afterwards (verify).
+    With ``are_verified`` blobs are not checked here, because the caller reads them afterwards (`verify`).
 
     Raises:
         RefusedError: DATASET_NOT_READABLE.
@@ -204,7 +202,7 @@ def read(uri: str | Path, *, are_verified: bool = False) -> Version:
             digest = _digest(manifest, map(marks.take, _annotations_in(file)))
         if digest != stated or folder.resolve().name != stated:
             raise _unreadable(folder, "its content does not match its digest")
-        # Versions of old list nothing that was left out.
+        # Versions of earlier releases have no list of exclusions.
         if (excluded := manifest.get("excluded")) is not None:
             with (folder / EXCLUDED).open("rb") as file:
                 if ledger.digest(file) != excluded:
@@ -228,10 +226,10 @@ def read(uri: str | Path, *, are_verified: bool = False) -> Version:
             balance=None if plan is None else Plan.restored(plan, collection.images, collection.classes),
             augmentation=None if altered is None else Augmentation.model_validate(altered),
         )
-        # Sizes alone: reading every blob takes minutes, and is for those who use the pixels (verify).
+        # Only sizes are checked: reading every blob takes minutes, and is for callers that use the pixels (`verify`).
         sizes = {image["path"]: image["size"] for image in manifest["images"]}
         for image in () if are_verified else filter(version.holds, version.collection.images):
-            size = os.stat(file_of(version.blobs, image.path)).st_size  # noqa: PTH116 - to make a path takes longer
+            size = os.stat(file_of(version.blobs, image.path)).st_size  # noqa: PTH116 - creating a Path takes longer
             if size != sizes[image.path]:
                 raise _unreadable(folder, f"the image {image.path} has {size} bytes instead of {sizes[image.path]}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -242,7 +240,7 @@ def read(uri: str | Path, *, are_verified: bool = False) -> Version:
 
 
 def _named(folder: Path, manifest: Mapping[str, Any]) -> TaxonomyRecord | None:
-    """Which taxa its classes are, by the manifest; what is above these, and whom somebody asked, where it is beside that."""
+    """The taxa of the classes, from the manifest; the taxa above them and the register, from the file beside it if it exists."""
     if manifest.get("taxa") is None:
         return None
     taxa = {name: Taxon.model_validate(taxon) for name, taxon in manifest["taxa"].items()}
@@ -255,10 +253,10 @@ def _named(folder: Path, manifest: Mapping[str, Any]) -> TaxonomyRecord | None:
 
 
 def verify(version: Version) -> None:
-    """Read every blob, unless this process has read them and none was written or linked since.
+    """Read every blob and compare it with its name, unless this process has done so and none was written or linked since.
 
     Raises:
-        RefusedError: DATASET_NOT_READABLE when one is not what its name says.
+        RefusedError: DATASET_NOT_READABLE when a blob is damaged or cannot be read.
     """
     files = sorted({file_of(version.blobs, image.path) for image in version.collection.images if version.holds(image)})
     try:
@@ -273,15 +271,15 @@ def verify(version: Version) -> None:
 
 
 def materialise(version_uri: str | Path, view: str, target: Path) -> Altered:
-    """Make a view, such as ``yolo`` or ``coco``, in ``target``: hard links to verified blobs, annotations beside them.
+    """Create a view, such as ``yolo`` or ``coco``, in ``target``: hard links to verified blobs, with annotations beside them.
 
-    Returns at once when the view is there already; begins anew when it is of another version or was interrupted. The answer says
-    of which annotations a view that was made does not hold everything.
+    Returns at once when the view exists already. Starts from scratch when it is of another version, or was interrupted. The
+    result counts the annotations that the view does not hold completely.
 
     Raises:
         RefusedError: DATASET_NOT_READABLE; TASK_MISMATCH when the view cannot hold the version's annotations.
-        FileExistsError: ``target`` holds something else.
-        FullError: there was no room; nothing of the view stays.
+        FileExistsError: ``target`` holds other files.
+        FullError: there was too little space; no part of the view remains.
         ValueError: there is no such view.
     """
     with read_below(version_uri):
@@ -305,12 +303,12 @@ def _materialise(version_uri: str | Path, view: str, target: Path) -> Altered:
             f"the view {view} is for {kind.tasks}, the version for {version.collection.task.value}; choose another view",
             "dataset.uri",
         )
-    # Blob by blob, before links under other names are made of them, which nobody compares any more.
+    # Blobs are verified before they are linked under other names, which can no longer be compared with a digest.
     verify(version)
     images = tuple(image for image in version.collection.images if version.holds(image))
     with disk.written(target):
         target.mkdir(parents=True, exist_ok=True)
-        # First, so that a view that was interrupted is known as one of ours, and begun anew.
+        # Written first, so that an interrupted view is recognised as one of ours, and replaced.
         marker.write_text("interrupted\n", encoding="utf-8")
         altered = kind.write(target, replace(version.collection, images=images), version.blobs)
         disk.write_atomically(marker, wanted, parents=True)
@@ -329,7 +327,7 @@ def _canonical(content: object) -> bytes:
 
 
 def _lines(task: Task, images: Iterable[ImageRecord]) -> Iterator[bytes]:
-    """The annotations of each image; sources have millions of boxes, so that nothing ever holds all of them as objects."""
+    """The annotations of each image, one line each. With millions of boxes, they must never all exist as objects at once."""
     strategy = TASKS.named(task)
     for image in images:
         crowds = {"crowds": [crowd.document() for crowd in image.crowds]} if image.crowds else {}
@@ -342,7 +340,7 @@ def _feed(digest: Any, lines: Iterable[bytes]) -> None:
 
 
 def _digest(manifest: Mapping[str, Any], lines: Iterable[bytes]) -> str:
-    """Digest of the canonical JSON of manifest and annotations, the latter line by line."""
+    """The digest of the canonical JSON of manifest and annotations, the latter line by line."""
     digest = hashlib.sha256(b"[" + _canonical(manifest) + b',{"images":[')
     _feed(digest, lines)
     digest.update(b'],"schemaVersion":%d}]' % SCHEMA_VERSION)
@@ -350,11 +348,11 @@ def _digest(manifest: Mapping[str, Any], lines: Iterable[bytes]) -> str:
 
 
 def digest_of(folder: Path) -> str:
-    """The digest of what ``manifest.json`` and ``annotations.json`` in a folder say, whether or not they name it.
+    """The digest of ``manifest.json`` and ``annotations.json`` in a folder, whether or not the manifest states it.
 
     Raises:
-        OSError: a file is not there.
-        ValueError, KeyError, TypeError: they are not those of a version.
+        OSError: a file does not exist, or cannot be read.
+        ValueError, KeyError, TypeError: they are not the files of a version.
     """
     manifest = orjson.loads((folder / "manifest.json").read_bytes())
     manifest.pop("digest", None)
@@ -366,7 +364,7 @@ _HEAD, _TAIL = b'{"images":[\n', b'],"schemaVersion":%d}\n' % SCHEMA_VERSION
 
 
 def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The content of annotations.json: a line for each image, so that it can be read in pieces."""
+    """The content of annotations.json, with one line for each image, so that it can be read in pieces."""
     yield _HEAD
     for number, line in enumerate(lines):
         yield b",\n" + line if number else line
@@ -374,7 +372,7 @@ def _pieces(lines: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _annotations_in(file: BinaryIO) -> Iterator[Any]:
-    """What annotations.json says of each image. Versions of old, which have no line for each, are read at once."""
+    """The entries of annotations.json, one for each image. Files of earlier releases, without lines, are read whole."""
     if file.readline() != _HEAD:
         file.seek(0)
         content = orjson.loads(file.read())
@@ -402,32 +400,32 @@ class _Marks:
         self._crowds: dict[str, tuple[Shape, ...]] = {}
 
     def take(self, mark: Any) -> bytes:
-        """Note what ``mark`` says, and return it as it goes into the digest."""
+        """Keep the annotations in ``mark``, and return its canonical JSON for the digest."""
         self._found[mark["path"]] = self._task.restored(mark, self._numbers, self._classes)
-        if told := mark.get("crowds"):  # which most do not have
+        if told := mark.get("crowds"):  # most images have none
             self._crowds[mark["path"]] = crowds = tuple(map(Shape.restored, told))
             if not {crowd.label for crowd in crowds} <= self._numbers.keys():
                 raise ValueError("crowds")
         return _canonical(mark)
 
     def record(self, entry: Any) -> ImageRecord:
-        """The image of which the manifest's ``entry`` says the rest."""
+        """The image with its annotations and the manifest's ``entry``."""
         known = self._found[entry["path"]]
         width, height, group, split = rest = (entry["width"], entry["height"], entry["group"], entry["split"])
         if not (type(width) is type(height) is int and 0 < width <= MOST_PIXELS and 0 < height <= MOST_PIXELS):
             raise ValueError("width, height")
         if not (group is None or type(group) is str) or not (split is None or split in SPLITS):
             raise ValueError("group, split")
-        told = entry.get("capture")  # which most do not have
+        told = entry.get("capture")  # most images have none
         capture = None if told is None else Capture.restored(told)
         part = None if (tile := entry.get("tile")) is None else _part(tile)
-        # In a third of the time that dataclasses.replace takes.
+        # This takes a third of the time of dataclasses.replace.
         crowds = self._crowds.get(known.path, ())
         return ImageRecord(known.path, *rest, known.label, known.boxes, known.shapes, part, capture, crowds)
 
 
 def _part(tile: Any) -> Part:
-    """Raises ValueError, TypeError or KeyError for what is no part of an image."""
+    """Parse a tile's place. Raises ValueError, TypeError or KeyError for an invalid one."""
     of, x, y = tile["of"], tile["x"], tile["y"]
     if type(of) is not str or not of or any(type(at) is not int or not 0 <= at < MOST_PIXELS for at in (x, y)):
         raise ValueError("tile")
@@ -435,7 +433,7 @@ def _part(tile: Any) -> Part:
 
 
 def _preprocessing(recipe: Mapping[str, Any]) -> Preprocessing:
-    """Raises ValueError, also for tiles that the schema of a Dataset takes none of."""
+    """Parse a recipe's preprocessing. Raises ValueError, also for tiles that the schema of a Dataset does not allow."""
     found = Preprocessing.model_validate(recipe.get("preprocessing") or {})
     if found.tile is not None and 2 * found.tile.overlap > found.tile.size:
         raise ValueError("preprocessing.tile.overlap")
@@ -443,7 +441,7 @@ def _preprocessing(recipe: Mapping[str, Any]) -> Preprocessing:
 
 
 def _require_plausible(folder: Path) -> None:
-    """Before anything is read: whoever can write to the store may have put anything there."""
+    """Check the sizes of files before any is read: anyone who can write to the store may have put anything there."""
     for name, limit in LARGEST.items():
         if name in OPTIONAL and not (folder / name).exists():
             continue
@@ -474,7 +472,7 @@ def _is_intact(folder: Path) -> bool:
 
 
 def _write_folder(folder: Path, files: Mapping[str, Iterable[bytes]]) -> None:
-    partial = folder.with_name(f"{PARTIAL}{folder.name}")  # beside it: only within a file system is renaming one step
+    partial = folder.with_name(f"{PARTIAL}{folder.name}")  # renaming is atomic only within a file system
     shutil.rmtree(partial, ignore_errors=True)
     with disk.written(partial):
         partial.mkdir(parents=True)
@@ -483,7 +481,7 @@ def _write_folder(folder: Path, files: Mapping[str, Iterable[bytes]]) -> None:
                 file.writelines(content)
                 file.flush()
                 os.fsync(file.fileno())
-        # The name comes last, when content and entries are on the disk: after a power cut there is a whole version or none.
+        # Renamed last, when content and names are on disk, so that after a power cut there is a whole version or none.
         blobs.sync_folder(partial)
         partial.rename(folder)
     blobs.sync_folder(folder.parent)

@@ -1,4 +1,4 @@
-"""Reads when and where images were taken, and by what (``spec.capture``), and tells what is not known.
+"""Reads when and where images were taken, and by what (``spec.capture``), and reports what is not known.
 
-Called by the step prepare. applying is the entrance; documents and exif run in children of the sandbox.
+Called by the step prepare. applying is the entry point; documents and exif run in sandboxed children.
 """

@@ -1,4 +1,4 @@
-"""The images of a source with what ``spec.capture`` says of them. Called by the step prepare, once annotations are read."""
+"""Adds capture data to the images of a source, by ``spec.capture``. Called by the step prepare, once annotations are read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pelagos_pipelines.sandbox import MEBIBYTE, Limits, Pool, SandboxError, chil
 
 _EXIF = "pelagos_pipelines.preparation.capturing.exif"
 _LIMITS = Limits(memory=256 * MEBIBYTE, cpu=10, deadline=60, result=MEBIBYTE)
-"""Of a child that reads headers; whatever needs more is damaged, or hostile."""
+"""Limits of a child that reads headers; a file that needs more is damaged or hostile."""
 _MOST_CHILDREN = 4
 _SUBJECTS = {"Exif": "EXIF", "Csv": "capture.file", "Ifdo": "capture.file", "Folder": "capture.pattern"}
 _Told = dict[str, dict[str, str | float]]
@@ -31,7 +31,7 @@ _Told = dict[str, dict[str, str | float]]
 
 @dataclass(frozen=True)
 class Taken:
-    """The collection with what is known of its images, and what is not; ``wanted`` None: nothing was asked."""
+    """The collection with capture data, and findings about what is not known; ``wanted`` is None if none was requested."""
 
     collection: Collection
     findings: Findings = field(default_factory=Findings)
@@ -39,11 +39,11 @@ class Taken:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is not known, in words."""
+        """Warnings about what is not known."""
         return tuple(self.findings.warnings)
 
     def of(self, images: Iterable[ImageRecord]) -> Captured | None:
-        """For the result: how much is known of the images of a version, and what is not of the source."""
+        """The entry for the result: how many of a version's images have each field, and the findings about the source."""
         if self.wanted is None:
             return None
         captures = [image.capture or Capture() for image in images]
@@ -57,7 +57,7 @@ class Taken:
 
 
 def for_readers(tree: SourceFiles, wanted: CaptureSource | None, format_name: str) -> SourceFiles:
-    """The source without the file of ``wanted``, unless that has annotations, too: no reader is to take it for some.
+    """The source without the capture file, so that no reader takes it for annotations, unless it has some.
 
     Raises:
         RefusedError: CAPTURE_INVALID when the source has no such file.
@@ -70,13 +70,13 @@ def for_readers(tree: SourceFiles, wanted: CaptureSource | None, format_name: st
         return tree if listed.is_annotated(tree, path) else without
     if format_name == AUTO:
         return without
-    # Whoever names the format means its files, of which this may be one.
+    # If the format is named explicitly, the capture file may be one of its annotation files.
     alone = replace(tree, files=tuple(sorted((*tree.images, path))))
     return tree if registry.FORMATS.named(format_name).recognises(alone) else without
 
 
 def choose(format_name: str, tree: SourceFiles, task: Task, wanted: CaptureSource | None) -> tuple[Format, SourceFiles]:
-    """The format of the source, and the files of it that its reader is to see.
+    """The format of the source, and the source's files that the reader may see.
 
     Raises:
         RefusedError: as ``for_readers`` and ``registry.choose`` do.
@@ -98,11 +98,11 @@ def choose(format_name: str, tree: SourceFiles, task: Task, wanted: CaptureSourc
 def applied(
     found: Collection, tree: SourceFiles, wanted: CaptureSource | None, is_usable: Callable[[str], bool]
 ) -> Taken:
-    """The same collection with what is known of its images. ``is_usable``: whether an image can be decoded.
+    """The collection with capture data. ``is_usable`` returns whether an image can be decoded.
 
     Raises:
-        RefusedError: CAPTURE_INVALID for what the source does not have, and when nothing is known of any image; FORMAT_INVALID
-            for a file that is none.
+        RefusedError: CAPTURE_INVALID for a missing file or column, and when nothing is known of any image; FORMAT_INVALID for a
+            file that cannot be parsed.
     """
     if wanted is None:
         return Taken(found)
@@ -143,7 +143,7 @@ def _nothing(wanted: CaptureSource, images: int, findings: Findings) -> RefusedE
 
 
 def _read_folders(paths: Iterable[str], wanted: CaptureSource, told: _Told, findings: Findings) -> None:
-    """What names of folders say, where nothing else says it."""
+    """Take values from the names of folders and files, for fields that nothing else provides."""
     pattern = Pattern.of(wanted.pattern or "")
     for path in paths:
         fields = pattern.fields(path)
@@ -217,6 +217,6 @@ class _Children:
 
 @cache
 def _pool() -> _Children:
-    """One for the process."""
+    """The children of this process that read EXIF."""
     children = children_for(_LIMITS, _MOST_CHILDREN)
     return _Children(Pool(_EXIF, _LIMITS, children), children)

@@ -1,7 +1,7 @@
-"""What a table (CSV) or an iFDO says of when and where images were taken. Called in a child of the sandbox, by listed.
+"""Reads when and where images were taken from a table (CSV) or an iFDO. Runs in a sandboxed child, for listed.
 
 Both tasks answer with a line of JSON for each row or item: the name of an image, the place in the file, the values of fields, and
-of other fields why they have none. Text of the file is in names and values alone, which the other side checks once more.
+the reasons why other fields have none. Only names and values contain text of the file, and the parent process checks them again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pelagos_pipelines.annotations.untrusted_input import encoded, format_names,
 from pelagos_pipelines.sandbox import Answer
 
 MAX_CELL = 2**16
-"""Characters; where a table has annotations, too, these may be long."""
+"""The most characters of a cell; long, because a table may have annotations, too."""
 NAMES: Mapping[str, Sequence[str]] = {
     "path": ("path", "image", "file", "filename", "file_name", "image-filename"),
     "site": ("site",),
@@ -33,25 +33,25 @@ NAMES: Mapping[str, Sequence[str]] = {
     "latitude": ("latitude", "lat", "image-latitude"),
     "longitude": ("longitude", "lon", "lng", "image-longitude"),
 }
-"""How columns are called, in any case, and how iFDO calls the same. BIIGLE's are among them."""
+"""Names of columns by field, in any case, and iFDO's names. Those of BIIGLE are among them."""
 _UTF_16 = {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE}
 _KNOWN = frozenset(name for names in NAMES.values() for name in names)
 
 
 @dataclass
 class _Row:
-    """What is said of one image."""
+    """The values and faults of one image."""
 
     name: str
     place: str
     values: dict[str, str | float] = field(default_factory=dict)
     faults: dict[str, str] = field(default_factory=dict)
     assumed: bool = False
-    """Whether its time was taken for UTC because nothing says its offset."""
+    """Whether the time was taken as UTC because no offset is known."""
     is_video: bool = False
 
     def take(self, name: str, value: object, utc_offset: str | None) -> None:
-        """Note the value of a field, or why it has none."""
+        """Add the value of a field, or the reason why it has none."""
         read: str | float | None
         try:
             if name in capture.TEXTS:
@@ -69,27 +69,27 @@ class _Row:
             self.values.setdefault(name, read)
 
     def line(self, where: str) -> bytes:
-        """For the answer."""
+        """The row's line of the answer."""
         faults = {name: why for name, why in self.faults.items() if name not in self.values}
         return encoded(where, [self.name, self.place, self.values, faults, self.assumed, self.is_video])
 
 
 def table(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
-    """The rows of a table. ``columns`` has the names of columns that are called otherwise, by fields."""
+    """The task: the rows of a table. ``columns`` has the names of columns, by field, that differ from the usual ones."""
     with refusals():
         where = arguments["where"]
         return _answer(where, _rows(where, file, arguments), arguments["limit"])
 
 
 def ifdo(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
-    """The items of an iFDO, with what its header says of all of them."""
+    """The task: the items of an iFDO, with the values of its header, which apply to all items."""
     with refusals():
         where = arguments["where"]
         return _answer(where, _items(where, file), arguments["limit"])
 
 
 def is_annotated(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
-    """Whether an iFDO has annotations, as JSON in raw. Of what is none, too: a reader of annotations says what is wrong."""
+    """The task: whether an iFDO has annotations, as JSON in raw. True for an invalid file as well: its reader reports why."""
     key = "image-annotations"
     with refusals():
         try:
@@ -137,7 +137,7 @@ def _rows(where: str, file: BinaryIO, arguments: Mapping[str, Any]) -> Iterator[
 
 
 def _chosen(where: str, found: Sequence[str], called: Mapping[str, str]) -> dict[str, str]:
-    """The column of each field that there is; depth before altitude. Refusals name no other column than those of NAMES."""
+    """The column of each field that has one. Refusals quote no column names of the file except those in NAMES."""
     chosen = {}
     for name, usual in NAMES.items():
         wanted = called.get(name)
@@ -171,7 +171,7 @@ def _unfit(place: str, words: str) -> RefusedError:
 
 
 def _name(value: object) -> str:
-    """That of an image; empty for what can be none."""
+    """The name of an image; empty for a value that cannot be one."""
     text = value.strip() if isinstance(value, str) else ""
     return text if len(text) <= MAX_NAME else ""
 
@@ -190,7 +190,7 @@ def _items(where: str, file: BinaryIO) -> Iterator[_Row]:
             raise invalid(f"{where}: {row.place} is neither a mapping nor a list of mappings: export it again")
         told = [_said(header | entry) for entry in entries or [{}]]
         films = any((header | entry).get("image-acquisition") in ifdo_document.FILMS for entry in entries)
-        # Of a photo, several entries have annotations of several people, and say the same of when and where.
+        # Several entries for one photo hold annotations by several people, and agree about time and place.
         row.is_video = (
             films or any(one != told[0] for one in told) or any(isinstance(one, list) for one in told[0].values())
         )
@@ -201,11 +201,11 @@ def _items(where: str, file: BinaryIO) -> Iterator[_Row]:
 
 
 def _said(entry: ifdo_document.Object) -> dict[str, Any]:
-    """The values of fields, depth before altitude."""
+    """The values of fields, in the order of NAMES: depth before altitude."""
     found: dict[str, Any] = {}
     for name, keys in NAMES.items():
         value = next((entry[key] for key in keys if key.startswith("image-") and entry.get(key) is not None), None)
         if value is not None and name != "path":
-            # In version 2, what has a name may have a page, too.
+            # In version 2 of iFDO, such a value may be a mapping with a name and a link.
             found[name] = value.get("name") if isinstance(value, dict) and name in capture.TEXTS else value
     return found

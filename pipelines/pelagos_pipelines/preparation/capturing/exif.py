@@ -1,6 +1,7 @@
-"""What the EXIF of an image says of when and where it was taken. Called in a child of the sandbox, by applying.
+"""Reads when and where an image was taken from its EXIF. Runs in a sandboxed child, for applying.
 
-Source: CIPA DC-008 (Exif 2.32), tags of the Exif and of the GPS attribute information. Nothing is decoded: only headers are read.
+Source: CIPA DC-008 (Exif 2.32), tags of the Exif and of the GPS attribute information. Only headers are read; pixels are not
+decoded.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ from pelagos_pipelines.annotations.capture import ValueFaultError
 from pelagos_pipelines.sandbox import Answer
 
 _READERS = (JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin)
-"""Loaded once, before a child is forked; else Pillow would load all that it has."""
+"""Imported here once, before children are forked: otherwise Pillow would load all of its plugins in each."""
 _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP")
 _TIME = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d):(\d\d):(\d\d)", re.ASCII)
 _UNSET = re.compile(r"[\s:0.+-]*")
-"""What cameras write whose clock was never set, and what the standard wants for what is unknown."""
+"""What cameras write whose clock was never set, and what the standard prescribes for an unknown time."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST = 1 << 20
-"""Bytes of EXIF behind the pixels of a PNG."""
+"""The most bytes of EXIF after the pixels of a PNG."""
 _BELOW_SEA, _ABOVE_SEA = 1, 0
 
 
 def read(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
-    """The document has ``values`` of fields, ``faults`` of others, whether the time was ``assumed`` to be UTC; or ``damaged``."""
+    """The task: ``values`` of fields, ``faults`` of others, and whether the time was ``assumed`` to be UTC; or ``damaged``."""
     try:
         with warnings.catch_warnings():
-            # Pillow warns of damaged EXIF, and gives what it could read of it.
+            # Pillow only warns about damaged EXIF, and returns the part that it could read.
             warnings.simplefilter("error")
             exif = _exif(file)
             if exif is None:
@@ -42,7 +43,7 @@ def read(arguments: Mapping[str, Any], file: BinaryIO) -> Answer:
             photo, place = exif.get_ifd(ExifTags.IFD.Exif), exif.get_ifd(ExifTags.IFD.GPSInfo)
     except MemoryError:
         raise
-    except Exception:  # it fails in many ways, and its words may quote the file
+    except Exception:  # Pillow fails in many ways, and its messages may quote the file
         return Answer({"damaged": True})
     values: dict[str, Any] = {}
     faults: dict[str, str] = {}
@@ -75,7 +76,7 @@ def _exif(file: BinaryIO) -> Image.Exif | None:
     with Image.open(file, formats=_FORMATS) as image:
         if image.format == "TIFF":
             return image.getexif()
-        # Not by getexif, which says of damaged EXIF that there is none, and decodes the pixels of a PNG to look behind them.
+        # getexif is not used: it treats damaged EXIF as none, and decodes the pixels of a PNG to look after them.
         content = image.info.get("exif")
         if image.format == "PNG" and not content:
             content = _behind_pixels(file)
@@ -87,7 +88,7 @@ def _exif(file: BinaryIO) -> Image.Exif | None:
 
 
 def _behind_pixels(file: BinaryIO) -> bytes | None:
-    """The EXIF of a PNG that stands at its end, where some programs put it."""
+    """The EXIF at the end of a PNG, where some programs put it."""
     file.seek(len(_PNG))
     while len(head := file.read(8)) == 8:
         length, kind = struct.unpack(">I4s", head)

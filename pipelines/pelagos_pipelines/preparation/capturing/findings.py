@@ -1,4 +1,4 @@
-"""What is not known of when and where images were taken, and why: each by name, counted for status, all of it for a file."""
+"""Collects what is not known of when and where images were taken, and why: counted for the status, and in full for a file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``name`` is an image, or the place of what belongs to none; ``place`` where it stands."""
+    """One finding. ``name`` is an image, or the place of a row that belongs to none; ``place`` is where it is in the file."""
 
     fault: CaptureFault
     name: str
@@ -34,19 +34,19 @@ class Finding:
 
 @dataclass
 class Findings:
-    """All of a source. ``named`` are the images that something was said of, ``assumed`` times that were taken for UTC."""
+    """All findings about a source. ``named`` has the images that were mentioned; ``assumed`` counts times taken as UTC."""
 
     listed: list[Finding] = field(default_factory=list)
     named: set[str] = field(default_factory=set)
     assumed: int = 0
 
     def add(self, fault: CaptureFault, name: str, field: str | None = None, place: str | None = None) -> None:
-        """One more."""
+        """Add a finding."""
         self.listed.append(Finding(fault, name, field, place))
 
     @property
     def counted(self) -> list[CaptureFinding]:
-        """By reason and field, in the order of the reasons."""
+        """Counts and first names by reason and field, in the order of the reasons."""
         return [
             CaptureFinding(
                 reason=fault.value, field=name, count=len(ones), first=[printable(one.name) for one in ones[:MAX_NAMED]]
@@ -56,7 +56,7 @@ class Findings:
 
     @property
     def warnings(self) -> Iterator[str]:
-        """The same in words."""
+        """The same counts as warnings."""
         for (fault, name), ones in self._sorted():
             words = _WORDS[fault].format(field=name)
             yield f"capture: {len(ones)} {words}: {format_names(one.name for one in ones)}"
@@ -68,7 +68,7 @@ class Findings:
 
     @property
     def lines(self) -> Iterator[bytes]:
-        """All of them, a line of JSON each."""
+        """All findings, each as a line of JSON."""
         for _, ones in self._sorted():
             for one in ones:
                 told = {"name": one.name, "reason": one.fault.value, "field": one.field, "place": one.place}

@@ -1,4 +1,4 @@
-"""What a file (CSV or iFDO) says of images, found by their names; the file is read in a child of the sandbox."""
+"""Takes capture data from a file (CSV or iFDO), and finds images by their names. The file is read in a sandboxed child."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from pelagos_pipelines.sandbox.ceilings import Ceilings, raise_it
 
 _TASKS = "pelagos_pipelines.preparation.capturing.documents"
 _ANSWER = 1024 * MEBIBYTE
-"""Of the rows as a child tells of them, unpacked."""
+"""The most bytes of a child's answer, unpacked."""
 _NEAREST = 100
-"""Findings up to which rows without an image get the nearest names."""
+"""Number of findings up to which rows without an image are reported with the nearest names."""
 _FAULTS = {fault.value: fault for fault in CaptureFault}
 
 
@@ -39,10 +39,10 @@ class _Row:
 
 
 def require_file(tree: SourceFiles, wanted: CaptureSource) -> str:
-    """The path of the file.
+    """The path of the capture file.
 
     Raises:
-        RefusedError: CAPTURE_INVALID when the source has none of that name, or it is an image.
+        RefusedError: CAPTURE_INVALID when the source has no file of that name, or it is an image.
     """
     path = str(PurePosixPath(wanted.file or ""))
     images = set(tree.images)
@@ -61,12 +61,12 @@ def require_file(tree: SourceFiles, wanted: CaptureSource) -> str:
 
 
 def is_annotated(tree: SourceFiles, path: str) -> bool:
-    """Whether an iFDO has annotations beside what it says of images."""
+    """Whether an iFDO has annotations in addition to capture data."""
     return reading.answered("is_annotated", tree, path, _TASKS)
 
 
 def read(tree: SourceFiles, wanted: CaptureSource, told: dict[str, dict[str, str | float]], findings: Findings) -> None:
-    """Have in ``told``, by the path of an image, what the file says of it; and in ``findings`` what it does not.
+    """Add the file's values to ``told``, by the path of the image, and what is not known to ``findings``.
 
     Raises:
         RefusedError: CAPTURE_INVALID, FORMAT_INVALID or SOURCE_NOT_READABLE.
@@ -80,7 +80,7 @@ def read(tree: SourceFiles, wanted: CaptureSource, told: dict[str, dict[str, str
         place = f"{printable(path)}, {row.place}"
         image, meant = _image(row.name, str(PurePosixPath(path).parent), images, names)
         if image is None:
-            # To look for similar names takes long; of the first ones people see them.
+            # Searching for similar names is slow, so it is done only for the first findings, which people see.
             is_shown = row.name and not meant and len(findings.listed) < _NEAREST
             nearest = names.nearest(row.name) if is_shown else ()
             fault = CaptureFault.SEVERAL_IMAGES if meant else CaptureFault.IMAGE_NOT_FOUND
@@ -104,7 +104,7 @@ def read(tree: SourceFiles, wanted: CaptureSource, told: dict[str, dict[str, str
 
 
 def _image(name: str, beside: str, images: frozenset[str], names: naming.Names) -> tuple[str | None, list[str]]:
-    """The only image that a name fits; without it those that it may mean."""
+    """The one image that a name matches; if there is not exactly one, None and the images that it may mean."""
     plain = name.replace("\\", "/").lstrip("/")
     for exact in (str(PurePosixPath(beside) / plain), plain):
         if plain and exact in images:
@@ -136,14 +136,14 @@ def _rows(tree: SourceFiles, path: str, wanted: CaptureSource) -> Iterator[_Row]
 
 
 def _row(found: Any) -> _Row:
-    """As a child tells it, which may say anything once it was taken over. ValueError, TypeError or KeyError for no row."""
+    """A row from a child, which may have been taken over. Raises ValueError, TypeError or KeyError for an invalid row."""
     name, place, values, faults, assumed, is_video = found
     if not (isinstance(name, str) and isinstance(place, str) and isinstance(values, dict) and isinstance(faults, dict)):
         raise TypeError("row")
     Capture.restored(values)
     for field in TEXTS:
         if field in values:
-            values[field] = sys.intern(values[field])  # a table has a million rows of ten sites
+            values[field] = sys.intern(values[field])  # a table may have a million rows with ten sites
     if not {*faults} <= {*FIELDS}:
         raise ValueError("faults")
     return _Row(

@@ -1,6 +1,7 @@
-"""What the names of folders and files say by ``spec.capture.pattern``: plain text and fields in braces, and no expression.
+"""Reads fields from the names of folders and files by ``spec.capture.pattern``: plain text and fields in braces.
 
-A part of a pattern fits one folder or file. A field takes as little as it can, so that fitting takes time linear in both.
+It is no regular expression. Each part of a pattern matches one folder or file. A field takes as little as possible, so that
+matching takes time linear in pattern and name.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ _WHOLE_REST = f"{{{REST}}}"
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern, taken apart. ``is_open``: whatever follows fits, at least a file."""
+    """A parsed pattern. If it ``is_open``, any further path matches, but at least a file."""
 
     parts: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]
     is_open: bool
 
     @classmethod
     def of(cls, text: str) -> Pattern:
-        """One that the contract has let pass."""
+        """Parse a pattern, which the contract has validated."""
         parts = text.split("/")
         is_open = len(parts) > 1 and parts[-1] == _WHOLE_REST
         kept = parts[:-1] if is_open else parts
         return cls(tuple((tuple(literals_in(part)), tuple(fields_in(part))) for part in kept), is_open)
 
     def fields(self, path: str) -> dict[str, str] | None:
-        """The text of each field; None for a path that it does not fit."""
+        """The text of each field; None for a path that does not match."""
         names = path.split("/")
         if len(names) <= len(self.parts) if self.is_open else len(names) != len(self.parts):
             return None
@@ -43,7 +44,7 @@ class Pattern:
 
 
 def _told(literals: tuple[str, ...], fields: tuple[str, ...], name: str) -> dict[str, str] | None:
-    """What a name says between the literals; every field takes a character, and the last one all that is left."""
+    """The fields between the literals of a name: each takes at least one character, and the last one the rest."""
     if not fields:
         return {} if name == literals[0] else None
     first, *between, last = literals

@@ -1,4 +1,4 @@
-"""What is in a version, for people to look at: figures by class, split and slice, samples, and boxes that are unusual.
+"""Builds the report of a version for people: figures by class, split and slice, samples, and unusual boxes.
 
-``making`` makes the report that stands beside a version. It is no part of the version, and nothing is decided by it here.
+``making`` writes the report beside a version. It is no part of the version, and nothing is decided by it.
 """

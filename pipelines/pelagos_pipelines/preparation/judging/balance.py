@@ -1,4 +1,4 @@
-"""What a report says of the balance of the training split: what is planned, and what it costs. Called by page.py."""
+"""The report's section about the balance of the training split: the plan and its cost. Called by page.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pelagos_pipelines.pages import words
 from pelagos_pipelines.preparation.judging import drawing
 
 MOST = 60
-"""Rows: the first and the last ones, by what is there before."""
+"""The most rows: the classes with the highest and the lowest counts before balancing."""
 BEFORE, AFTER = "#999999", "#0072B2"
 _DONE = {
     "Oversample": "An epoch shows images of rarer classes several times; nothing is copied.",
@@ -21,7 +21,7 @@ _DONE = {
 
 
 def section(found: Balanced | None) -> Iterator[str]:
-    """Nothing where no balance is declared."""
+    """The section's HTML; nothing if no balance is declared."""
     if found is None:
         return
     unit = found.counted.lower()

@@ -1,4 +1,4 @@
-"""The figures that a report has, each by the name of its PNG: the page shows them, too."""
+"""Draws the figures of a report, by the names of their PNG files. The page shows the same figures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pelagos_pipelines.preparation.judging.sketch import Figure
 from pelagos_pipelines.preparation.judging.tables import Tables
 
 MOST_CLASSES, MOST_VALUES = 60, 24
-"""Rows of a figure, and columns: the first ones."""
+"""The most rows and columns of a figure."""
 MAPS = {
     POSITIONS: "Where annotations lie: all images laid on top of each other, yellow where most are. A pattern that the"
     " camera did not make is worth a question.",
@@ -25,7 +25,7 @@ MAPS = {
 
 
 def of(tables: Tables, figures: Sequence[Figures]) -> dict[str, Figure]:
-    """All that there is something to draw for."""
+    """All figures for which there are data."""
     found = {}
     order = shown(tables.by_class)
     if order:
@@ -53,11 +53,11 @@ def of(tables: Tables, figures: Sequence[Figures]) -> dict[str, Figure]:
 
 
 def largest(counts: Any) -> list[int]:
-    """The places of ``counts``, the largest first."""
+    """The indices of ``counts``, the largest count first."""
     return [int(place) for place in np.argsort(-counts, kind="stable")]
 
 
 def shown(totals: Any) -> list[int]:
-    """Of the classes [classes], those in figures: all, or the largest and the rarest."""
+    """The classes that figures show: all, or if there are too many, the largest and the rarest."""
     order = largest(totals)
     return order if len(order) <= MOST_CLASSES else order[: MOST_CLASSES // 2] + order[-MOST_CLASSES // 2 :]

@@ -1,7 +1,9 @@
-"""Images that look alike and say other things: one of the two labels is likely wrong. Identical ones are contradictions.py's.
+"""Finds images that look alike but have different labels: one of the two is likely wrong.
 
-Cleaning warns of other classes by name; here they are found once more for their pictures, by their places among the images. So
-are boxes of two such images that lie in the same place and are of other classes, which the classes of an image do not tell.
+Identical images are handled by contradictions.py.
+
+Cleaning warns about different classes by name; here the same images are found by index, for their pictures. Boxes of two such
+images in the same place with different classes are found as well, which the sets of classes of the images do not reveal.
 """
 
 from __future__ import annotations
@@ -17,24 +19,24 @@ from pelagos_pipelines.annotations.model import ImageRecord
 from pelagos_pipelines.preparation.judging.tables import sides_of
 
 MOST = 24
-"""Pairs of which there are pictures."""
+"""The most pairs that get pictures."""
 CELLS, AT_LEAST = 2_000_000, 2_000
-"""Overlaps of boxes that are computed at most, and what a pair of images counts for if it has fewer: of frames that all look
-alike there may be millions of pairs, and the first thousand tell enough."""
+"""The most overlaps of boxes that are computed, and the least that a pair of images counts for. Among frames that all look alike
+there may be millions of pairs, and the first thousand are enough."""
 OVERLAP = 0.5
-"""Intersection over union from which on boxes of two images lie in the same place."""
+"""Intersection over union from which on boxes of two images count as in the same place."""
 _WAYS = tuple(itertools.product((False, True), (1, -1), (1, -1)))
-"""To lay an image, as in alike.py: whether it is transposed, and whether rows and columns are mirrored."""
+"""The orientations of an image, as in alike.py: whether it is transposed, and whether rows and columns are mirrored."""
 _NAMED = 3
-"""Classes of an image that are told."""
+"""How many classes of an image are named."""
 _Part = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two images, as their places in the list, with the classes of each in words.
+    """Two images, by index, with the classes of each in words.
 
-    ``parts`` are the two boxes that differ, as shares of their images; None: the classes of the images do.
+    ``parts`` are the two boxes that differ, in fractions of their images; None if the classes of the images differ.
     """
 
     first: int
@@ -44,9 +46,9 @@ class Pair:
 
 
 def pairs(images: Sequence[ImageRecord], alike: Mapping[str, Sequence[str]]) -> list[Pair]:
-    """Each image beside the first of those that it looks like and that says something else of what it shows. Sorted by path.
+    """Each image with the first similar one that has different labels, sorted by path.
 
-    ``alike`` has by path the earlier images that one looks like; what is not among the images is left out.
+    ``alike`` has by path the earlier images that one looks like; paths that are not among the images are ignored.
     """
     places = {image.path: place for place, image in enumerate(images)}
     found, left = [], CELLS
@@ -68,7 +70,7 @@ def _boxes(image: ImageRecord) -> int:
 
 
 def _pair(first: int, second: int, images: Sequence[ImageRecord], boxes: _Relabelled | None) -> Pair:
-    """The pair in words: of the boxes that differ, or of all that both show."""
+    """The pair with labels in words: those of the boxes that differ, or all of both images."""
     if boxes is None:
         return Pair(first, second, (_told(images[first]), _told(images[second])))
     return Pair(first, second, boxes.labels, boxes.parts)
@@ -81,16 +83,16 @@ class _Relabelled:
 
 
 def _relabelled(one: ImageRecord, other: ImageRecord) -> _Relabelled | None:
-    """The two boxes in the same place, of other classes, that overlap most; images may be mirrored or turned against each other.
+    """The two boxes in the same place, with different classes, that overlap most; None if there are none.
 
-    They are laid in the way in which most boxes lie in the same place.
+    One image may be mirrored or turned. It is compared in the orientation in which boxes coincide best.
     """
     (labels, boxes), (other_labels, others) = _shares(one), _shares(other)
     if not len(boxes) or not len(others):
         return None
     overlaps = [_overlaps(_laid(boxes, way), others) for way in _WAYS]
     best = max(overlaps, key=lambda table: float(np.where(table >= OVERLAP, table, 0).max(axis=1).sum()))
-    # The nearest box of the other image says what is there; one of the same class beside it takes nothing from that.
+    # Only the best overlapping box of the other image counts, even if a box of the same class is beside it.
     nearest = best.argmax(axis=1)
     differing = [
         row
@@ -105,14 +107,14 @@ def _relabelled(one: ImageRecord, other: ImageRecord) -> _Relabelled | None:
 
 
 def _shares(image: ImageRecord) -> tuple[list[str], Any]:
-    """Classes, and [boxes, 4] left, top, width and height as shares of the image."""
+    """Classes, and boxes [boxes, 4] as left, top, width and height in fractions of the image."""
     sides = list(sides_of(image))
     scale = np.array([image.width or 1, image.height or 1] * 2, float)
     return [label for label, *_ in sides], np.array([box for _, *box in sides], float).reshape(-1, 4) / scale
 
 
 def _laid(boxes: Any, way: tuple[bool, int, int]) -> Any:
-    """Boxes of an image that is transposed, and then mirrored upside down and left to right where the way has -1."""
+    """Boxes after the image is transposed, and then flipped vertically and horizontally where the way has -1."""
     transposed, rows, columns = way
     left, top, width, height = (boxes[:, side] for side in ((1, 0, 3, 2) if transposed else (0, 1, 2, 3)))
     if rows < 0:

@@ -1,7 +1,7 @@
-"""Figures of a report: bars, tables and heat maps. Colours are told apart by all eyes, and never tell alone.
+"""Draws the figures of a report: bars, tables and heat maps. Colours suit colour-blind readers, and never carry meaning alone.
 
-Without a plotting library, which takes longer to load than all figures to draw. The colours are those of Okabe and Ito, and
-cividis for heat.
+No plotting library is used: loading one takes longer than drawing all figures. The colours are those of Okabe and Ito, and
+cividis for heat maps.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _HEAT = np.array([(0, 34, 78), (53, 69, 108), (102, 105, 112), (148, 142, 119), 
 """Cividis (J. Nuñez, C. Anderton and R. Renslow, PLoS ONE 13, 2018), at equal distances."""
 ROW = 20
 NAMES, FIGURES = 210, 200
-"""Pixels for names on the left, and for figures on the right."""
+"""Pixels for names on the left, and for numbers on the right."""
 LONGEST = 30
 CELL = 34
 ENLARGED = 6
-"""Pixels of a cell of a heat map."""
+"""Pixels per cell of a heat map."""
 GRID = 48
 
 Part: TypeAlias = Word | Patch | Raster
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:
-    """A name that fits beside a figure, as it is shown."""
+    """A printable name, shortened to fit beside a figure."""
     text = shown(text)
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
@@ -41,9 +41,9 @@ def shortened(text: str, longest: int = LONGEST) -> str:
 def bars(
     names: Sequence[str], parts: Any, colours: Mapping[str, str], figures: Sequence[str], described: str
 ) -> Figure:
-    """A horizontal bar for each name, of the ``parts`` [names, colours], with ``figures`` behind it.
+    """A horizontal bar for each name, stacked from ``parts`` [names, colours], with the text of ``figures`` after it.
 
-    ``colours`` by what they mean, which is said above the bars where there are several.
+    ``colours`` are by meaning. If there are several, a legend is drawn above the bars.
     """
     longest, room = max(float(parts.sum(axis=1).max()), 1e-9), 420
     head = ROW + 6 if len(colours) > 1 else 0
@@ -64,7 +64,7 @@ def bars(
 
 
 def matrix(rows: Sequence[str], columns: Sequence[str], table: Any, described: str) -> Figure:
-    """A table of counts [rows, columns]: the darker, the larger the share of its row. What is missing has a frame and a 0."""
+    """A table of counts [rows, columns]: the darker, the larger the share of the row. Empty cells have a frame and a 0."""
     head = 12 + round(5.2 * max((min(len(name), LONGEST) for name in columns), default=0))
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     drawn: list[Part] = []
@@ -85,11 +85,11 @@ def matrix(rows: Sequence[str], columns: Sequence[str], table: Any, described: s
 
 
 def position_map(boxes: Any) -> bytes:
-    """PNG of how many boxes [boxes, 4] cover each place of an image, all images laid on top of each other."""
+    """A PNG of how many boxes [boxes, 4] cover each place, with all images laid on top of each other."""
     edges = np.clip(boxes[:, :2], 0, 1), np.clip(boxes[:, :2] + boxes[:, 2:], 0, 1)
     (left, top), (right, bottom) = (np.floor(one * GRID).astype(int).clip(0, GRID).T for one in edges)
     right, bottom = np.maximum(right, left + 1).clip(0, GRID), np.maximum(bottom, top + 1).clip(0, GRID)
-    # Corners alone are counted; sums along both sides make areas of them.
+    # Only corners are counted; cumulative sums along both axes turn them into areas.
     corners = np.zeros((GRID + 1, GRID + 1))
     for rows, columns, sign in ((top, left, 1), (top, right, -1), (bottom, left, -1), (bottom, right, 1)):
         np.add.at(corners, (rows, columns), sign)
@@ -97,11 +97,11 @@ def position_map(boxes: Any) -> bytes:
 
 
 SMALLEST = 0.005
-"""Of an image's side: boxes below are counted with those of this size."""
+"""Fraction of an image's side: smaller boxes are counted with those of this size."""
 
 
 def size_map(boxes: Any) -> bytes:
-    """PNG of how many boxes [boxes, 4] have which width (to the right) and height (upwards), in logarithms from SMALLEST to 1."""
+    """A PNG of the numbers of boxes [boxes, 4] by width (to the right) and height (upwards), logarithmic from SMALLEST to 1."""
     ticks = np.linspace(np.log(SMALLEST), 0, GRID + 1)
     across, down = (np.log(boxes[:, side].clip(SMALLEST, 1)) for side in (2, 3))
     return heat(np.histogram2d(down, across, bins=(ticks, ticks))[0][::-1])
@@ -111,11 +111,11 @@ LINEAR = {"0": 0.0, "25 %": 0.25, "50 %": 0.5, "75 %": 0.75, "100 %": 1.0}
 LOGARITHMIC = {
     f"{share:.3g} %": 1 - float(np.log(share / 100) / np.log(SMALLEST)) for share in (100 * SMALLEST, 2, 10, 30, 100)
 }
-"""By their words, where ticks stand along a side, from 0 to 1."""
+"""The positions of ticks along a side, from 0 to 1, by their labels."""
 
 
 def framed(png: bytes, described: str, ticks: Mapping[str, float]) -> Figure:
-    """A heat map with ticks below and on its left, where they are as from the top where they are not logarithms."""
+    """A heat map with ticks below and on its left; on the left, LINEAR ticks count from the top, others from the bottom."""
     side, left, below = GRID * ENLARGED, 46, 20
     drawn: list[Part] = [Raster(left, 6, side, side, png)]
     for told, at in ticks.items():
@@ -126,7 +126,7 @@ def framed(png: bytes, described: str, ticks: Mapping[str, float]) -> Figure:
 
 
 def heat(counts: Any) -> bytes:
-    """PNG of a table of counts, by their square root: few are seen beside many."""
+    """A PNG of a table of counts, coloured by their square roots, so that low counts are visible beside high ones."""
     shares = np.sqrt(np.maximum(counts, 0) / max(float(counts.max()), 1e-9))
     at = shares * (len(_HEAT) - 1)
     low = np.minimum(at.astype(int), len(_HEAT) - 2)
@@ -137,7 +137,7 @@ def heat(counts: Any) -> bytes:
 
 
 def _blue(share: float) -> str:
-    """From nearly white to BAR."""
+    """A colour from nearly white, for a share of 0, to BAR, for 0.8 and more."""
     pale, deep = np.array((235, 243, 250)), np.array((0, 114, 178))
     return "#" + "".join(f"{round(one):02x}" for one in pale + (deep - pale) * min(share / 0.8, 1))
 

@@ -1,4 +1,4 @@
-"""What a slice says of the images of a version, in figures and in a sentence."""
+"""Describes a slice of a version's images, in figures and in sentences."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pelagos_pipelines.preparation.judging.tables import Tables
 
 MOST_SMALLEST = 10
 LONGEST = 100
-"""Characters of a value in a result."""
+"""The most characters of a value in a result."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """``table`` [classes, values] counts images; ``missing`` are its empty cells, of classes and values that have images."""
+    """The figures of a slice. ``table`` [classes, values] counts images; ``missing`` is the number of its empty cells."""
 
     slice: Slice
     table: Any
@@ -27,7 +27,7 @@ class Figures:
 
     @property
     def told(self) -> str:
-        """In a sentence or two."""
+        """The figures in a sentence or two."""
         one, cells = self.slice, max(self.table.size, 1)
         said = [f"{len(one.whole)} values, which weigh as much as {one.effective:.1f} equally large ones"]
         if one.unknown:
@@ -40,7 +40,7 @@ class Figures:
 
     @property
     def document(self) -> SliceFigures:
-        """As a result has it: shares and figures, the smallest values by name."""
+        """The figures for a result, with the smallest values by name."""
         one, test = self.slice, self.test
         smallest = sorted(one.whole, key=lambda each: (each[1], each[0]))[:MOST_SMALLEST]
         return SliceFigures(
@@ -58,7 +58,7 @@ class Figures:
 
 
 def of(tables: Tables, one: Slice, groups: Any) -> Figures:
-    """The figures of one slice; ``groups`` [images] numbers the groups, -1 for none."""
+    """The figures of one slice. ``groups`` [images] has the number of each image's group, -1 for none."""
     table = tables.counted(one.codes, len(one.values))
     test = slices.independence(lambda codes: tables.counted(codes, len(one.values)), one.codes, groups)
     return Figures(one, table, int((table == 0).sum()), test)

@@ -1,4 +1,4 @@
-"""What stands beside a version for people, found where it is kept. For steps that show it elsewhere, such as in MLflow."""
+"""Finds the report and pictures that are kept beside a version. For steps that show them elsewhere, such as in MLflow."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from pelagos_pipelines.storage.buckets import Bucket
 
 
 def find(uri: str, scratch: Path) -> list[Path]:
-    """The report, its figures, and the sheet of the augmentation, as far as there are such that begin as ours do.
+    """The local files of the report, its figures, and the sheet of the augmentation. Files that do not begin as ours are ignored.
 
-    They are on this machine, brought to ``scratch`` from object storage.
+    Files on object storage are downloaded to ``scratch``.
 
     Raises:
         StorageError, StorageRefusedError: see storage.errors.
     """
     wanted = [(PAGE, LARGEST_PAGE, PAGE_BEGINS.encode()), (SHEET, LARGEST_SHEET, SHEET_BEGINS)]
     wanted += [(f"{FOLDER}/{name}", LARGEST_SHEET, SHEET_BEGINS) for name in PICTURES]
-    if storage.is_remote(uri):  # one request for all that is not there
+    if storage.is_remote(uri):  # one listing instead of a request for each absent file
         there = {found.path for found in Bucket(uri).list(FOLDER)}
         wanted = [one for one in wanted if one[0] in there]
     found = (_one(uri, scratch, name, largest, begins) for name, largest, begins in wanted)
@@ -30,7 +30,7 @@ def find(uri: str, scratch: Path) -> list[Path]:
 def _one(uri: str, scratch: Path, name: str, largest: int, begins: bytes) -> Path | None:
     try:
         return _found(uri, scratch, name, largest, begins)
-    except OSError:  # It cannot be read, or there is no room for it: no training fails for want of a page.
+    except OSError:  # it cannot be read or stored; no training should fail for a missing page
         return None
 
 
@@ -43,7 +43,7 @@ def _found(uri: str, scratch: Path, name: str, largest: int, begins: bytes) -> P
             return None
         file.parent.mkdir(parents=True, exist_ok=True)
         bucket.download(name, file)
-    # Who can write to the store may put a pipe there, at which reading waits for ever.
+    # Anyone who can write to the store may put a pipe there, and reading from it would block forever.
     if not file.is_file() or file.stat().st_size > largest:
         return None
     with file.open("rb") as content:

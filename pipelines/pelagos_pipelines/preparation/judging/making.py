@@ -1,4 +1,4 @@
-"""Makes the report of a version, in the folder ``report`` beside its files: a page, and its pictures as PNG."""
+"""Writes the report of a version into the folder ``report`` beside its files: a page, and its pictures as PNG."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from pelagos_pipelines.sandbox.ceilings import Ceilings
 _PAGE = PAGE.rpartition("/")[2]
 _SHEET = SHEET.rpartition("/")[2]
 MOST_LEAKS = 12
-"""Pairs of each link between splits of which there are pictures."""
+"""The most pairs of each link between splits that get pictures."""
 _UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
 class Known:
-    """What links the splits of a version, and what it declares for trainings: the balance, and how images are altered."""
+    """What is known besides the version itself: leakage between splits, the balance, and examples of the augmentation."""
 
     leaks: leakage.Found | None = None
     balanced: Balanced | None = None
@@ -40,7 +40,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Made:
-    """``page`` is its path, ``slices`` what it says of each."""
+    """A written report: the path of its page, and the figures of its slices."""
 
     page: Path
     slices: Sequence[SliceFigures]
@@ -53,14 +53,14 @@ def make(
     alike: Mapping[str, Sequence[str]] = MappingProxyType({}),
     known: Known = Known(),
 ) -> Made:
-    """The report of ``version``; ``counted`` are figures of its preparation, by the words for them.
+    """Write the report of ``version``. ``counted`` has figures of its preparation, by their labels.
 
-    ``alike`` has by path the images that one looks like; ``known`` is what else there is to tell.
+    ``alike`` has by path the images that one looks like; ``known`` has further content.
 
-    The same version gives the same report. A report that is there is made anew: its preparation may have more to say.
+    The same version gives the same report. An existing report is written again, because its preparation may know more.
 
     Raises:
-        OSError: the disk is full, among others.
+        OSError: a file could not be written, for example because the disk is full.
     """
     content = _drawn(_counted(version, counted, warnings, known), version, alike, known.leaks)
     folder = version.folder / FOLDER
@@ -71,7 +71,7 @@ def make(
 
 
 def _counted(version: Version, counted: Mapping[str, object], warnings: Sequence[str], known: Known) -> Content:
-    """All that needs no look at an image."""
+    """The content that needs no image to be decoded."""
     images = version.collection.images
     found = tables.of(version.collection, slices_of(images))
     groups = slices.numbered([image.group for image in images])
@@ -94,7 +94,7 @@ def _counted(version: Version, counted: Mapping[str, object], warnings: Sequence
 def _drawn(
     content: Content, version: Version, alike: Mapping[str, Sequence[str]], leaks: leakage.Found | None
 ) -> Content:
-    """The same with sheets of small pictures, each in its place."""
+    """The content with all sheets of small pictures added."""
     images, found = version.collection.images, content.tables
     inspector = inspector_for(Ceilings.read())
 
@@ -102,7 +102,7 @@ def _drawn(
         return samples.sheet(wanted, lambda index: version.blobs[images[index].path], inspector)
 
     sheets = {number: sheet(wanted) for number, wanted in samples.of_classes(found).items()}
-    # A tenth of what the sheets of classes may take.
+    # A tenth of the pictures that the sheets of classes may have.
     most = max(samples.FEWEST, min(unusual.MOST, samples.affordable_pictures(found) // 10))
     pairs = disagreeing.pairs(images, alike)
     places = {image.path: samples.Wanted(place) for place, image in enumerate(images)}
@@ -120,7 +120,7 @@ def _drawn(
 
 
 def _pictures(content: Content) -> Iterator[tuple[str, bytes]]:
-    """What stands beside the page, by the names of files."""
+    """The pictures beside the page, by file name."""
     for name, chart in content.charts.items():
         yield name, chart.png
     for number, one in content.sheets.items():
@@ -145,18 +145,18 @@ def _both(found: Tables, pair: disagreeing.Pair) -> list[samples.Wanted]:
 
 
 def _shown(leaks: leakage.Found) -> Mapping[Link, Sequence[leakage.Pair]]:
-    """Pairs that are worth looking at: neighbours by name alone are, where they look more alike than others, or nobody knows."""
+    """Pairs worth showing. Neighbours by name are shown unless it is known that they look no more alike than others."""
     is_known = leaks.figures.neighbors is not None and float(leaks.figures.neighbors) < leakage.FRAMES
     return {link: pairs for link, pairs in leaks.pairs.items() if link is not Link.ADJACENT_NAME or not is_known}
 
 
 def slices_of(images: Sequence[ImageRecord]) -> dict[str, list[str | None]]:
-    """By what images can be told apart, with the value of each; what is the same for all of them tells nothing."""
+    """The properties by which images are sliced, each with its value for every image. Constant properties are left out."""
     found: dict[str, list[str | None]] = {"group": [image.group for image in images]}
     if folders := _folders(images):
         found["folder"] = folders
     captures = [image.capture or Capture() for image in images]
-    # Local time, by which animals come and go; of a clock whose offset nobody knows it is UTC, and a warning says so.
+    # Month and hour are in local time, which animals follow. If the clock's offset is unknown it is UTC, and a warning says so.
     for name in ("site", "deployment", "platform", "month", "hour"):
         found[name] = [getattr(one, name) for one in captures]
     found["depth band"] = [one.depth_band for one in captures]
@@ -165,7 +165,7 @@ def slices_of(images: Sequence[ImageRecord]) -> dict[str, list[str | None]]:
 
 
 def _folders(images: Sequence[ImageRecord]) -> list[str | None]:
-    """The folder of each image; nothing where folders are groups or classes by another name, or of single images."""
+    """The folder of each image; empty if folders only repeat groups or classes, or mostly hold single images."""
     folders = [image.path.rpartition("/")[0] for image in images]
     several = len({*folders})
     labels = {(folder, label) for folder, image in zip(folders, images, strict=True) for label in image.labels}
@@ -176,7 +176,7 @@ def _folders(images: Sequence[ImageRecord]) -> list[str | None]:
 
 
 def _size(image: ImageRecord) -> str | None:
-    """In steps of a factor of 4 in area."""
+    """The image's class of area, in steps of a factor of about 4."""
     if not image.width or not image.height:
         return None
     megapixels = image.width * image.height / 1e6

@@ -1,4 +1,4 @@
-"""The report as one HTML page that asks for nothing outside of it, whatever the names in it are."""
+"""Renders the report as one HTML page that loads nothing from outside, whatever the names in it are."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pelagos_pipelines.preparation.judging.unusual import Unusual
 
 @dataclass(frozen=True)
 class AlteredExamples:
-    """Of a declared augmentation: the family that drew them, what is declared, and the PNG; empty: none could be drawn."""
+    """Examples of an augmentation: the family that drew them, the declared values, and the PNG, empty if none could be drawn."""
 
     family: str
     declared: Sequence[str]
@@ -35,7 +35,7 @@ class AlteredExamples:
 
 @dataclass(frozen=True)
 class Content:
-    """All that a page shows. ``sheets`` by class, ``charts`` by name; ``named`` are figures with the words for them."""
+    """Everything that a page shows. ``sheets`` are by class, ``charts`` by name; ``named`` has figures by their labels."""
 
     version: str
     task: str
@@ -56,7 +56,7 @@ class Content:
 
 
 def rendered(content: Content) -> str:
-    """The page."""
+    """The HTML of the page."""
     parts = (
         _top(content),
         _classes(content),
@@ -198,7 +198,7 @@ _LINKS = {
 
 
 def _leaks(content: Content) -> Iterator[str]:
-    """How far splits are apart, and pictures of what belongs together and is in two of them."""
+    """The section about leakage, with pictures of pairs that belong together and are in two splits."""
     told = content.leaks
     if told is None:
         return
@@ -242,14 +242,14 @@ def _neighbors(told: Leakage) -> str:
 
 
 def _row(sheet: Sheet | None, lines: Sequence[tuple[str, str]], apart: str = "") -> str:
-    """Two pictures, and what is said of each beside them."""
+    """A table row of two pictures, with a line about each beside them."""
     shown = pages.picture(sheet.png, "both images", sheet.width, sheet.height) if sheet is not None else ""
     both = "<br>".join(f"<b>{words(told)}</b>: {words(path)}" for told, path in lines)
     return f"<tr><td>{shown}</td><td>{both}{apart}</td></tr>"
 
 
 def _apart(pair: leakage.Pair) -> str:
-    """How close the two are, in looks and in time."""
+    """The distance of the two images, in looks and in time."""
     told = [f"distance {pair.distance:.1f}"] if pair.distance is not None else []
     told += [f"{pair.seconds:g} s apart"] if pair.seconds is not None else []
     return f"<br>{', '.join(told)}" if told else ""

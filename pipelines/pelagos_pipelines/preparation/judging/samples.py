@@ -1,4 +1,4 @@
-"""Sheets of samples: small pictures of the images of a class, or of its boxes, decoded in children of the sandbox."""
+"""Draws sheets of samples: small pictures of a class's images or boxes, decoded in sandboxed children."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from pelagos_pipelines.preparation.judging.tables import Tables
 from pelagos_pipelines.sandbox import SandboxError, TaskRefusedError
 
 SIDE = 96
-"""Pixels of a small picture."""
+"""Pixels of a side of a small picture."""
 GAP = 4
 A_SHEET = 12
-"""Pictures of a class."""
+"""The most pictures of a class, and the pictures in a row."""
 MOST_SHEETS = 40
-"""Classes with one: the rarest, where mistakes weigh most, and the most frequent ones."""
+"""The most classes with a sheet: the rarest ones, where mistakes weigh most, and the most frequent ones."""
 FEWEST = 4
-"""Pictures of a class with which a sheet is worth looking at."""
+"""The least pictures of a class that make a sheet useful."""
 MEGAPIXELS = 2_500
-"""That are decoded for all sheets: of large images there are fewer pictures, so that nobody waits for them."""
+"""About how many megapixels are decoded for all sheets. If images are large, there are fewer pictures, to bound the time."""
 MARGIN = 0.15
-"""Of a box, what is shown around it."""
+"""The margin around a box, in fractions of it."""
 PAPER = 246
 """Brightness behind the pictures."""
 SEED = 14
@@ -35,7 +35,7 @@ SEED = 14
 
 @dataclass(frozen=True)
 class Wanted:
-    """A part of an image: left, top, width and height as shares of it; None: all of it. ``box`` is its row in Tables.boxes."""
+    """A part of an image to draw: left, top, width and height in fractions; None for all. ``box`` is its row in Tables.boxes."""
 
     image: int
     part: tuple[float, float, float, float] | None = None
@@ -44,7 +44,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Sheet:
-    """``png`` has the pictures in rows of A_SHEET; ``drawn`` are those that could be drawn, in their order."""
+    """A sheet: ``png`` has the pictures in rows of A_SHEET; ``drawn`` lists those that could be drawn, in order."""
 
     png: bytes
     width: int
@@ -53,7 +53,7 @@ class Sheet:
 
 
 def of_classes(tables: Tables) -> dict[int, list[Wanted]]:
-    """By class, what stands on its sheet: chosen by a seed, from different images as far as there are."""
+    """The pictures for each class's sheet: chosen by a seed, and from different images as far as possible."""
     order = sorted(range(len(tables.classes)), key=lambda number: (int(tables.by_class[number]), number))
     affordable = affordable_pictures(tables)
     sheets = min(len(order), MOST_SHEETS, max(affordable // FEWEST, 2))
@@ -64,7 +64,7 @@ def of_classes(tables: Tables) -> dict[int, list[Wanted]]:
 
 
 def affordable_pictures(tables: Tables) -> int:
-    """How many images of the size that these have in the mean may be decoded."""
+    """How many images of this version's mean size may be decoded for sheets."""
     mean = float(tables.sizes.prod(axis=1, dtype=float).mean()) if len(tables.sizes) else 0.0
     return int(MEGAPIXELS * 1e6 / max(mean, 1.0))
 
@@ -82,13 +82,13 @@ def _of_class(tables: Tables, number: int, most: int, random: Any) -> Iterator[W
 
 
 def around(tables: Tables, row: int) -> Wanted:
-    """A box with a margin, as a square of pixels as far as the image allows."""
+    """A box with a margin, as a square in pixels, which may reach beyond the image."""
     image = int(tables.box_of[row, 0])
     return Wanted(image, _around(tables, image, tables.boxes[row]), row)
 
 
 def beside(tables: Tables, image: int, box: Sequence[float]) -> Wanted:
-    """Likewise a box that is in no table, as shares of its image."""
+    """Like `around`, for a box that is in no table, in fractions of its image."""
     return Wanted(image, _around(tables, image, box))
 
 
@@ -101,7 +101,7 @@ def _around(tables: Tables, image: int, box: Any) -> tuple[float, float, float, 
 
 
 def sheet(wanted: Sequence[Wanted], file_of: Callable[[int], Path], inspector: Inspector) -> Sheet | None:
-    """The pictures as one PNG; None when none can be drawn. ``file_of`` gives the file of an image."""
+    """The pictures as one sheet; None when none can be drawn. ``file_of`` returns the file of an image."""
     with ThreadPoolExecutor(inspector.children) as threads:
         found = list(threads.map(lambda one: _drawn(one, file_of(one.image), inspector), wanted))
     drawn = [(one, picture) for one, picture in zip(wanted, found, strict=True) if picture is not None]
@@ -118,12 +118,12 @@ def sheet(wanted: Sequence[Wanted], file_of: Callable[[int], Path], inspector: I
 
 
 def _drawn(wanted: Wanted, file: Path, inspector: Inspector) -> Any:
-    """[SIDE, SIDE, 3], red first; None for one that cannot be drawn, which is no reason to go without the others."""
+    """A picture [SIDE, SIDE, 3], red first; None if it cannot be drawn, so that the others still are."""
     arguments = {"side": SIDE, "part": None if wanted.part is None else list(wanted.part), "paper": PAPER}
     try:
         raw = inspector.pool.run("small", arguments, file.read_bytes()).raw
     except (SandboxError, TaskRefusedError, OSError):
         return None
-    if len(raw) != SIDE * SIDE * 3:  # of a child that was taken over
+    if len(raw) != SIDE * SIDE * 3:  # the child was taken over
         return None
     return np.frombuffer(raw, np.uint8).reshape(SIDE, SIDE, 3)

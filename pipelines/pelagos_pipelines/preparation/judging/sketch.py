@@ -1,4 +1,4 @@
-"""A figure as words, rectangles and pictures at their places: as SVG in a page, and as PNG beside it, which shows the same."""
+"""Figures made of words, rectangles and pictures: rendered as SVG in a page, and as a PNG beside it that shows the same."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pelagos_pipelines.preparation.lettering import font, written
 
 INK, PAPER = "#1b2530", "#ffffff"
 SIZE = 11.5
-"""Pixels of letters, as the page has them, too."""
+"""The size of letters in pixels, the same as in the page."""
 HEADING = 16
 SCALE = 2
-"""Pixels of a PNG for one of the page: it is looked at alone, and printed."""
+"""Pixels of a PNG per pixel of the page, because PNG files are viewed alone, and printed."""
 _MARGIN, _HEAD = 12, 34
 _ANCHORS = {"start": "ls", "middle": "ms", "end": "rs"}
 
 
 @dataclass(frozen=True)
 class Word:
-    """Text whose baseline begins, has its middle or ends at a place, turned by degrees. ``told`` is said of it on request."""
+    """Text whose baseline starts, is centred or ends at a place, turned by degrees. ``told`` is its tooltip."""
 
     x: float
     y: float
@@ -37,17 +37,17 @@ class Word:
 
     @property
     def svg(self) -> str:
-        """Its element."""
+        """The SVG element."""
         turned = f' transform="rotate({self.turned} {self.x:g} {self.y:g})"' if self.turned else ""
         anchor = "" if self.anchor == "start" else f' text-anchor="{self.anchor}"'
         colour = "" if self.colour == INK else f' style="fill:{self.colour}"'
-        # What stands behind has something to say where this has not.
+        # Text without a tooltip must not hide the tooltip of what is behind it.
         said = f"<title>{words(self.told)}</title>" if self.told else ""
         passed = "" if self.told else ' pointer-events="none"'
         return f'<text x="{self.x:g}" y="{self.y:g}"{turned}{anchor}{colour}{passed}>{words(self.text)}{said}</text>'
 
     def draw(self, picture: Image.Image, top: float) -> None:
-        """On a picture whose part of ours begins at ``top``."""
+        """Draw on a picture in which the figure begins at ``top``."""
         letters, text = font(round(SIZE * SCALE)), written(self.text)
         place = round(self.x * SCALE), round((self.y + top) * SCALE)
         if not self.turned:
@@ -62,7 +62,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Patch:
-    """A rectangle of one colour, with a frame where one is named. ``told`` is said of it on request."""
+    """A rectangle of one colour, with an optional frame. ``told`` is its tooltip."""
 
     left: float
     top: float
@@ -74,7 +74,7 @@ class Patch:
 
     @property
     def svg(self) -> str:
-        """Its element."""
+        """The SVG element."""
         frame = f' stroke="{self.frame}"' if self.frame else ""
         rectangle = (
             f'<rect x="{self.left:g}" y="{self.top:g}" width="{self.width:.4g}" height="{self.height:g}"'
@@ -83,7 +83,7 @@ class Patch:
         return f"<g><title>{words(self.told)}</title>{rectangle}</g>" if self.told else rectangle
 
     def draw(self, picture: Image.Image, top: float) -> None:
-        """On a picture whose part of ours begins at ``top``."""
+        """Draw on a picture in which the figure begins at ``top``."""
         corner = round(self.left * SCALE), round((self.top + top) * SCALE)
         other = round((self.left + self.width) * SCALE) - 1, round((self.top + top + self.height) * SCALE) - 1
         if other[0] >= corner[0]:
@@ -120,7 +120,7 @@ class Raster:
 
 @dataclass(frozen=True)
 class Figure:
-    """``parts`` are drawn in their order; ``described`` is for those who do not see it, and the heading of the PNG."""
+    """A figure. ``parts`` are drawn in order; ``described`` is the text for screen readers, and the heading of the PNG."""
 
     width: float
     height: float
@@ -129,7 +129,7 @@ class Figure:
 
     @property
     def svg(self) -> str:
-        """For a page, which has headings of its own."""
+        """The SVG for a page, without a heading: pages have their own."""
         return (
             f'<svg viewBox="0 0 {self.width:.0f} {self.height:.0f}" width="{self.width:.0f}" height="{self.height:.0f}" '
             f'role="img" aria-label="{words(self.described)}">{"".join(part.svg for part in self.parts)}</svg>'
@@ -137,7 +137,7 @@ class Figure:
 
     @property
     def png(self) -> bytes:
-        """The same alone, under its heading."""
+        """The figure as a PNG, under its heading."""
         heading, title = font(HEADING * SCALE), written(self.described)
         width = max(self.width * SCALE, heading.getlength(title) + 2 * _MARGIN * SCALE)
         size = round(width), round((self.height + _HEAD + _MARGIN) * SCALE)

@@ -1,14 +1,13 @@
-"""Slices of the images of a version, by site, hour and so on: shares, effective numbers, and whether classes depend on them.
+"""Slices of a version's images, by site, hour and so on: shares, effective numbers, and whether classes depend on them.
 
-* Effective number of values: Hill's numbers (M. O. Hill, Diversity and evenness, Ecology 54, 1973). Of order 2 it is the
-  inverse of Simpson's index (E. H. Simpson, Measurement of diversity, Nature 163, 1949): as many values of equal share would be
-  as uneven.
+* Effective number of values: Hill's numbers (M. O. Hill, Diversity and evenness, Ecology 54, 1973). Order 2 is the inverse of
+  Simpson's index (E. H. Simpson, Measurement of diversity, Nature 163, 1949): so many equally large values would be as even.
 * Dependence of classes on a slice: Cramer's V of the table of classes and values, corrected for bias (W. Bergsma, Journal of the
-  Korean Statistical Society 42, 2013): 0 is none, 1 is that the one tells the other.
-* Test of independence: Pearson's chi-square. Its distribution is not taken from a table, which would ask for expected counts of 5
-  and more (W. G. Cochran, Biometrics 10, 1954) and for images that show one class each: it is found by dealing out the values
-  anew (B. Phipson and G. K. Smyth, Statistical Applications in Genetics and Molecular Biology 9, 2010). Images of a group are
-  dealt to together where all of a group have one value, since they are no independent observations.
+  Korean Statistical Society 42, 2013), from 0 (no dependence) to 1 (one determines the other).
+* Test of independence: Pearson's chi-square. The tabulated distribution would need expected counts of 5 and more (W. G. Cochran,
+  Biometrics 10, 1954) and images that show one class each. Instead, values are permuted (B. Phipson and G. K. Smyth, Statistical
+  Applications in Genetics and Molecular Biology 9, 2010). If all images of each group have one value, groups are permuted as
+  wholes, because their images are not independent observations.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from typing import Any
 import numpy as np
 
 SHUFFLES = 199
-"""How often values are dealt out anew: the smallest p-value is 1 / (SHUFFLES + 1)."""
+"""The number of permutations: the smallest p-value is 1 / (SHUFFLES + 1)."""
 MOST_SHUFFLED = 20_000
-"""Images, drawn by a seed, on which the test of more is made: it finds smaller differences than anybody acts on."""
+"""The most images for the test, drawn by a seed: with so many it finds smaller differences than anyone acts on."""
 MOST_VALUES = 200
-"""Values beyond these, the rarest ones, are counted as one: nobody looks at a table of thousands."""
+"""Rarer values beyond these are counted as one: nobody reads a table of thousands."""
 OTHERS = "others"
 SEED = 14
 SMALL = 5
@@ -34,9 +33,9 @@ SMALL = 5
 
 @dataclass(frozen=True)
 class Slice:
-    """``codes`` [images]: indices of ``values``, the most frequent one first; -1 where it is not known.
+    """A slice. ``codes`` [images] are indices of ``values``, the most frequent value first; -1 where the value is not known.
 
-    ``whole`` are all values with their images, also those that count as one in ``values``.
+    ``whole`` has all values with their numbers of images, including those that ``values`` counts as one.
     """
 
     name: str
@@ -46,26 +45,26 @@ class Slice:
 
     @property
     def counts(self) -> Any:
-        """[values]: images of each."""
+        """The number of images of each value, [values]."""
         return np.bincount(self.codes[self.codes >= 0], minlength=len(self.values))
 
     @property
     def effective(self) -> float:
-        """Of how many equally large values the evenness is that of these."""
+        """The effective number of values, see `effective`."""
         return effective([images for _, images in self.whole])
 
     @property
     def unknown(self) -> int:
-        """Images of which it is not known."""
+        """The number of images whose value is not known."""
         return int((self.codes < 0).sum())
 
 
 @dataclass(frozen=True)
 class Independence:
-    """Of classes and the values of a slice. ``small`` is the share of cells with a small expected count.
+    """The test of independence of classes and a slice. ``small`` is the fraction of cells with a small expected count.
 
-    ``probability`` of a statistic as high without a dependence; None where each group has a value of its own, so that there is
-    nothing to deal out.
+    ``probability`` is that of a statistic as high without a dependence. It is None if each group has a value of its own, so that
+    permutations change nothing.
     """
 
     statistic: float
@@ -78,8 +77,8 @@ class Independence:
 
 
 def coded(name: str, values: Sequence[str | None]) -> Slice:
-    """A slice of one value for each image; None where it is not known."""
-    # Not numpy's arrays of texts: in those each is as long as the longest, and strangers name folders.
+    """A slice from one value for each image, None where it is not known."""
+    # numpy's arrays of strings are not used: each item takes the length of the longest, and folder names are untrusted.
     whole = sorted(Counter(value for value in values if value is not None).items(), key=lambda one: (-one[1], one[0]))
     ranks: dict[str | None, int] = {value: min(rank, MOST_VALUES) for rank, (value, _) in enumerate(whole)}
     names = [value for value, _ in whole[:MOST_VALUES]]
@@ -90,13 +89,13 @@ def coded(name: str, values: Sequence[str | None]) -> Slice:
 
 
 def numbered(values: Sequence[str | None]) -> Any:
-    """[images]: the number of each value, however many there are; -1 for none."""
+    """Numbers of the values, [images], however many there are; -1 for none."""
     numbers: dict[str, int] = {}
     return np.array([-1 if one is None else numbers.setdefault(one, len(numbers)) for one in values], np.int32)
 
 
 def effective(counts: Any, order: int = 2) -> float:
-    """Hill's number of order 1 or 2: of how many equally large parts the evenness is that of ``counts``; 0 of nothing."""
+    """Hill's number of order 1 or 2: how many equally large parts would be as even as ``counts``; 0 for no counts."""
     counts = np.asarray(counts, float)
     shares = counts[counts > 0] / max(counts.sum(), 1)
     if not shares.size:
@@ -105,7 +104,7 @@ def effective(counts: Any, order: int = 2) -> float:
 
 
 def association(table: Any) -> float:
-    """Cramer's V, corrected for bias; NaN where there is one row or column, so that nothing can depend on it."""
+    """Cramer's V, corrected for bias; NaN if only one row or column has counts, so that there can be no dependence."""
     table = _filled(table)
     total, (rows, columns) = table.sum(), table.shape
     if min(rows, columns) < 2 or total < 2:
@@ -117,16 +116,16 @@ def association(table: Any) -> float:
 
 
 def chi_square(table: Any) -> float:
-    """Pearson's statistic; rows and columns of nothing are left out."""
+    """Pearson's chi-square statistic; empty rows and columns are left out."""
     table = _filled(table)
     expected = _expected(table)
     return float(((table - expected) ** 2 / expected).sum()) if table.size else 0.0
 
 
 def independence(count: Callable[[Any], Any], codes: Any, groups: Any) -> Independence | None:
-    """Whether classes depend on a slice. ``count`` makes the table [classes, values] of codes, of which -1 leaves an image out.
+    """Test whether classes depend on a slice. ``count`` returns the table [classes, values] of codes; -1 leaves an image out.
 
-    ``groups`` [images]: the number of each image's group, -1 for none. None where there are fewer than two classes or values.
+    ``groups`` [images] has the number of each image's group, -1 for none. Returns None for fewer than two classes or values.
     """
     known = np.flatnonzero(codes >= 0)
     random = np.random.default_rng(SEED)
@@ -139,7 +138,7 @@ def independence(count: Callable[[Any], Any], codes: Any, groups: Any) -> Indepe
         return None
     statistic = chi_square(table)
     units, grouped = _units(known, codes, groups)
-    # A unit's value is that of its first image: all of them have it.
+    # All images of a unit have the same value, so the first one's is taken.
     firsts = np.unique(units, return_index=True)[1]
     values, as_high = codes[known][firsts], 0
     can_tell = len(values) > len(np.unique(values))
@@ -154,7 +153,7 @@ def independence(count: Callable[[Any], Any], codes: Any, groups: Any) -> Indepe
 
 
 def _units(known: Any, codes: Any, groups: Any) -> tuple[Any, bool]:
-    """What is dealt to together: the number of each known image's group, where every group has one value, else its own."""
+    """The unit of each known image in permutations, and whether units are groups: only if every group has one value."""
     alone = np.arange(len(known))
     found = groups[known]
     if not (found >= 0).any():

@@ -1,4 +1,4 @@
-"""The images and annotations of a version as arrays, which all figures are counted from."""
+"""The images and annotations of a version as arrays, from which all figures are counted."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from pelagos_pipelines.preparation.judging.slices import Slice, coded
 
 @dataclass(frozen=True)
 class Tables:
-    """``shown`` [pairs, 2]: each image with each class that it shows, as indices. ``splits`` [images]: indices of SPLITS, or -1.
+    """The arrays. ``shown`` [pairs, 2] has each image with each class that it shows, as indices; ``splits`` [images] has indices
+    of SPLITS, or -1.
 
-    ``sizes`` [images, 2]: width and height in pixels. ``boxes`` [boxes, 4]: left, top, width and height as shares of the image,
-    ``box_of`` [boxes, 2]: the image and the class of each; classified images have none.
+    ``sizes`` [images, 2] are width and height in pixels. ``boxes`` [boxes, 4] are left, top, width and height in fractions of the
+    image, and ``box_of`` [boxes, 2] the image and the class of each; classified images have no boxes.
     """
 
     classes: tuple[str, ...]
@@ -33,16 +34,16 @@ class Tables:
 
     @property
     def by_class(self) -> Any:
-        """[classes]: images that show each."""
+        """The number of images that show each class, [classes]."""
         return np.bincount(self.shown[:, 1], minlength=len(self.classes))
 
     @property
     def by_class_and_split(self) -> Any:
-        """[classes, splits]: images."""
+        """The number of images that show each class, by split, [classes, splits]."""
         return self.counted(self.splits, len(SPLITS))
 
     def counted(self, codes: Any, count: int) -> Any:
-        """[classes, count]: images that show each class, by the code of the image; those without one are left out."""
+        """The number of images that show each class, by the image's code, [classes, count]; negative codes are left out."""
         found = codes[self.shown[:, 0]]
         known = found >= 0
         cells = self.shown[known, 1] * count + found[known]
@@ -50,7 +51,7 @@ class Tables:
 
 
 def of(collection: Collection, slices: Mapping[str, Sequence[str | None]]) -> Tables:
-    """The tables of a version; ``slices`` has a value of each image for each name."""
+    """The tables of a version; ``slices`` has, by name, a value for each image."""
     numbers = {name: number for number, name in enumerate(collection.classes)}
     images, shown, box_of, boxes = collection.images, array("i"), array("i"), array("d")
     for index, image in enumerate(images):
@@ -78,7 +79,7 @@ def _table(values: array[Any], kind: Any, columns: int) -> Any:
 
 
 def sides_of(image: ImageRecord) -> Iterator[tuple[str, float, float, float, float]]:
-    """Of each box and shape of an image: its class, left, top, width and height in pixels."""
+    """Class, left, top, width and height, in pixels, of each box and shape of an image."""
     for box in image.boxes:
         yield box.label, box.x, box.y, box.width, box.height
     for shape in image.shapes:

@@ -1,4 +1,4 @@
-"""Boxes whose size is unusual for their class: often a slip of the mouse, or of another class."""
+"""Finds boxes whose size is unusual for their class: often a slip of the mouse, or a wrong class."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from pelagos_pipelines.preparation.judging.tables import Tables
 
 FEWEST = 20
-"""Boxes of a class below which nothing is usual yet."""
+"""The least boxes of a class for which a usual size is known."""
 FAR = 3.5
 """Robust standard deviations (B. Iglewicz and D. Hoaglin, How to Detect and Handle Outliers, 1993) from the median of a class."""
 SPREAD = 1.4826
-"""Of a normal distribution, its standard deviation in median absolute deviations."""
+"""The standard deviation of a normal distribution, in median absolute deviations."""
 NARROWEST = 0.1
-"""Of the logarithm: sizes that differ by less than a tenth are those of a class that is measured, not drawn."""
+"""The least deviation of the logarithm: in classes with nearly constant sizes, small differences are not unusual."""
 MOST = 24
 
 
 @dataclass(frozen=True)
 class Unusual:
-    """A box by its row; ``times`` is how many times the sides of its class's median it has, in the mean of both sides."""
+    """A box by its row. ``times`` is its size relative to its class's median, as a geometric mean of both sides."""
 
     row: int
     times: float
@@ -30,11 +30,11 @@ class Unusual:
 
 
 def boxes(tables: Tables) -> list[Unusual]:
-    """The most unusual ones first: by the logarithm of the area in pixels, and of how much longer it is than wide."""
+    """Unusual boxes, the most unusual first: by the logarithms of the area in pixels, and of height divided by width."""
     if not len(tables.boxes):
         return []
     found: dict[int, Unusual] = {}
-    # Not of this image's pixels: a box may have no area at all, which is as unusual as it gets.
+    # At least half a pixel, because a box may have no area at all, whose logarithm would be infinite.
     sides = np.maximum(tables.boxes[:, 2:] * tables.sizes[tables.box_of[:, 0]], 0.5)
     area, ratio = np.log(sides).sum(axis=1), np.diff(np.log(sides), axis=1)[:, 0]
     for number in range(len(tables.classes)):
