@@ -1,4 +1,4 @@
-# Pelagos. `make demo` runs the main job, `make test` installs what tests need and runs all that need no Kubernetes node.
+# Pelagos. `make demo` runs the main job; `make test` installs what tests need and runs all that need no Kubernetes node.
 # Everything is installed below .venvs/ from requirements/*.txt (pinned, with hashes).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -9,11 +9,11 @@ BIN := $(VENVS)/control-plane/bin
 FUZZ_SECONDS ?= 300
 export PELAGOS_HOME ?= $(CURDIR)/.pelagos
 export PELAGOS_ENVIRONMENTS ?= $(VENVS)
-# Packages of other environments must not leak into ours. And where Python may not keep what it compiled, as in many containers, each
-# of the processes that start compiles anew all that it imports: 8 instead of 3 seconds for a step that trains.
+# Packages of other environments must not leak into ours. And in containers that set PYTHONDONTWRITEBYTECODE, every process would
+# compile its imports again: 8 s instead of 3 s for a training step.
 unexport PYTHONPATH VIRTUAL_ENV PYTHONDONTWRITEBYTECODE
 
-# Downloads wait for the network most of the time, and builds for one core: what needs nothing of another goes on beside it.
+# Downloads mostly wait for the network and builds use one core, so independent targets run at the same time.
 MAKEFLAGS += --jobs=4
 
 help: ## Show the targets.
@@ -41,11 +41,11 @@ test-cluster: install samples $(VENVS)/.dev $(VENVS)/.kserve $(VENVS)/.object-st
 fuzz: $(VENVS)/.pipelines-dev ## Look for files that upset what parses them, longer than the tests do (FUZZ_SECONDS for each parser).
 	@PELAGOS_FUZZ_SECONDS=$(FUZZ_SECONDS) $(VENVS)/pipelines-dev/bin/pytest -q tests/fuzz
 
-cluster-node: control-plane # one after the other, since both compile parts of the same modules
+cluster-node: control-plane # not in parallel, since both compile parts of the same modules
 	@tools/node/install.sh
 	@tools/definitions.sh
 
-upstream-tools: | control-plane # one after the other, since both keep all cores busy where nothing is cached
+upstream-tools: | control-plane # not in parallel, since both keep all cores busy if nothing is cached
 	@set -o pipefail; for program in kstatus helm; do \
 	  UV=$(UV) nice operator/pelagos/embedded/upstream/build.sh tools/upstream/$$program $$program | sed 's/^::/ /' || \
 	    echo "Tests that need $$program will be skipped." >&2; \
@@ -135,7 +135,7 @@ $(VENVS)/.hub: requirements/hub.txt pyproject.toml | $(UV)
 	@UV=$(UV) tools/environment.sh hub $(VENVS)/hub editable
 	@touch $@
 
-# With the OpenID provider of tests in it.
+# Includes the OpenID provider that tests use.
 $(VENVS)/.oidc: requirements/oidc.txt tests/oidc_provider/package-lock.json tools/oidc.sh | $(UV)
 	@UV=$(UV) tools/environment.sh oidc $(VENVS)/oidc
 	@tools/oidc.sh $(VENVS)/oidc
@@ -173,7 +173,7 @@ $(VENVS)/.label-studio: requirements/label-studio.txt | $(UV)
 	@UV=$(UV) tools/environment.sh label-studio $(VENVS)/label-studio
 	@touch $@
 
-# Apart from .dev: with it come grammars that are compiled, for 3 seconds, in every process that imports jsonschema.
+# Not part of .dev: it brings grammars that every process that imports jsonschema would compile, for 3 seconds.
 $(VENVS)/.sbom: requirements/sbom.txt | $(UV)
 	@UV=$(UV) tools/environment.sh sbom $(VENVS)/sbom
 	@touch $@
@@ -182,11 +182,11 @@ $(VENVS)/.site: requirements/site.txt | $(UV)
 	@UV=$(UV) tools/environment.sh site $(VENVS)/site
 	@touch $@
 
-$(VENVS)/.prometheus: tools/prometheus.sh | control-plane # one after the other, since both may call apt-get
+$(VENVS)/.prometheus: tools/prometheus.sh | control-plane # not in parallel, since both may call apt-get
 	@tools/prometheus.sh $(VENVS)/prometheus
 	@touch $@
 
-$(VENVS)/.chromium: tools/chromium.sh | $(VENVS)/.prometheus # one after the other, since both may call apt-get
+$(VENVS)/.chromium: tools/chromium.sh | $(VENVS)/.prometheus # not in parallel, since both may call apt-get
 	@tools/chromium.sh $(VENVS)/chromium
 	@touch $@
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the environment that holds uv, which installs all others. Needs Python 3.11 and, where the
-# distribution splits it off, its venv module (installed here on Debian).
+# Creates the environment with uv, which installs all others. Needs Python 3.11 and, where the
+# distribution packages it separately, its venv module (installed here on Debian).
 set -euo pipefail
 target=$1
 cd "$(dirname "$0")/.."
@@ -11,7 +11,7 @@ if ! "$PYTHON" -c 'import ensurepip' 2>/dev/null; then
   echo "Installing Debian's python3.11-venv"
   as_root apt-get update -qq && as_root apt-get install -qq -y --no-install-recommends python3.11-venv >/dev/null
 fi
-# What the wheels link against and Debian packages apart: Triton's Python stub, OpenCV.
+# Libraries that wheels link to and that Debian packages separately: for Triton's Python stub and OpenCV.
 if command -v dpkg-query >/dev/null; then
   missing=()
   for package in libpython3.11 libgl1 libglib2.0-0 ca-certificates; do

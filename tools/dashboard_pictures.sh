@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Draws docs/images/dashboards/*.png from what a real Prometheus scrapes while tests/monitoring/test_incidents.py lets things happen.
+# Draws docs/images/dashboards/*.png from what a real Prometheus scrapes while tests/monitoring/test_incidents.py causes incidents.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}

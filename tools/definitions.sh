@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Keeps what KServe and Kueue are installed with below ~/.cache/pelagos, for the tests on a real cluster: the full definitions of
-# their kinds, roles, webhooks and settings are in no Python package, but in the modules of Go that both projects publish. Nothing
-# happens a second time.
+# Keeps the manifests that install KServe and Kueue in ~/.cache/pelagos, for the tests on a real cluster. The full definitions of
+# their kinds, roles, webhooks and settings are in no Python package, but in the Go modules that both projects publish. A second
+# run does nothing.
 set -euo pipefail
 target=${XDG_CACHE_HOME:-$HOME/.cache}/pelagos/installations
-# Module, version, the sum that Go's checksum database holds for it, and what of it is kept.
+# Module, version, its sum in Go's checksum database, and the folders that are kept.
 modules=(
   "github.com/kserve/kserve v0.20.0 h1:Bs7HxmGV4KFqqptDcWseKv+mwD4YOYHJWcuVgPG2Gug= config python/storage-initializer"
   "sigs.k8s.io/kueue v0.17.0 h1:7hzb38M4eKGzYW+CFv2s1L+swzzacUCHOCXxZmAV90I= config"
 )
-# Go of this machine, or the one that was installed for building programs (operator/pelagos/embedded/upstream/build.sh).
+# This machine's Go, or the one installed for building programs (operator/pelagos/embedded/upstream/build.sh).
 go=$(command -v go || ls -d "${target%/*}"/upstream/go/*/go/bin/go 2>/dev/null || true)
 work=
 trap '[ -z "$work" ] || { chmod -R u+w "$work"; rm -rf "$work"; }' EXIT

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the environment $2 equal to requirements/$1.txt.   environment.sh NAME FOLDER [editable | no-deps]
+# Installs exactly requirements/$1.txt into the environment $2.   environment.sh NAME FOLDER [editable | no-deps]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=$1 folder=$2 mode=${3:-}

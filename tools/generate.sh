@@ -4,6 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}
 "$environments/pipelines/bin/python" -m pelagos_pipelines.flows
-# After the others: the Helm chart holds copies.
+# Last, because the Helm chart contains copies of the others.
 PYTHONPATH=tools "$environments/control-plane/bin/python" -m generators.monitoring.generate
 PYTHONPATH=tools "$environments/control-plane/bin/python" -m generators.definitions

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Draws pages of the hub into the folder $1 (build/hub), from the installation below PELAGOS_HOME: `make demo KEEP=1` leaves one.
+# Draws pages of the hub into the folder $1 (build/hub), from the installation in PELAGOS_HOME, which `make demo KEEP=1` leaves.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the linters, all of them even when one fails. With an argument, writes "PASSED FAILED" into that file for tools/test.sh, and
-# the names of those that failed into the one beside it that ends with ".failed".
+# Runs all linters, even if one fails. With an argument, writes "PASSED FAILED" into that file for tools/test.sh, and the names of
+# the failed ones into the file with ".failed" appended to its name.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 bin=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}/dev/bin

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Resolves requirements/*.in into locked files with hashes, which name no registry host.
+# Resolves requirements/*.in into lock files with hashes, which name no registry host.
 set -euo pipefail
 cd "$(dirname "$0")/../requirements"
 UV=${UV:-../.venvs/tools/bin/uv}

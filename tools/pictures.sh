@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Draws the pictures of docs/images again, one after the other, from what runs here now. Of what takes hours to measure, those that
-# can be are drawn from the record; `make sample-results` and `make bench` draw docs/images/samples and docs/images/scaling.png.
+# Draws the pictures of docs/images again, one after the other, from what runs here now. Where measuring takes hours, pictures are
+# drawn from recorded figures if possible; `make sample-results` and `make bench` draw docs/images/samples and docs/images/scaling.png.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}

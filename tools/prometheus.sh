@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Puts the programs prometheus and promtool of Debian's package into the folder $1, for the tests of rules and dashboards.
-# The package is unpacked, not installed: so no service starts, no user is made, and nothing of the machine changes.
-# Elsewhere than on Debian: put both programs on PATH, and they are linked.
+# Puts the programs prometheus and promtool from Debian's package into the folder $1, for the tests of rules and dashboards.
+# The package is unpacked, not installed: no service starts, no user is created, and the machine is unchanged.
+# On other systems, put both programs on PATH to have them linked.
 set -euo pipefail
 target=$(realpath -m "$1")
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
@@ -16,7 +16,7 @@ mkdir "$work/bin"
 if command -v apt-get >/dev/null; then
   echo "Fetching prometheus from Debian (19 MB)"
   fetch() { (cd "$work" && apt-get download -qq -o APT::Sandbox::User=root prometheus >"$work/apt.log" 2>&1); }
-  # A fresh machine has no package lists; an old list names versions that are gone.
+  # A fresh machine has no package lists, and an old list names versions that no longer exist.
   fetch || { as_root apt-get update -qq; fetch; } || { cat "$work/apt.log" >&2; exit 1; }
   dpkg-deb --fsys-tarfile "$work"/prometheus_*.deb | tar -x -C "$work" ./usr/bin/prometheus ./usr/bin/promtool
   mv "$work/usr/bin/prometheus" "$work/usr/bin/promtool" "$work/bin"

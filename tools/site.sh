@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the documentation site from $2 (docs) into the folder $1 (build/site): files that need no server and ask nobody for anything.
-# A broken link, a section that is not there, and a page that no list names are errors.
+# Builds the documentation site from $2 (docs) into the folder $1 (build/site): static files that load nothing from elsewhere.
+# A broken link, a link to a missing section, and a page missing from all lists are errors.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}

@@ -1,33 +1,33 @@
 #!/usr/bin/env bash
-# Runs all checks, and all tests that need no cluster; `make test` has installed what they need. Or, when the first argument is
-# `cluster`, those on a real cluster. Other arguments go to pytest.
-# Ends with one plain line, "N passed, N failed, N skipped", in which each check counts like a test, and fails on any failure.
-# PELAGOS_TEST_STRICT=1 makes a skipped test a failure, but for the reasons "no root" and "no GPU"; PELAGOS_TEST_COUNTS is a
-# file that the three numbers are added to; what failed is added to the one beside it that ends with ".failed".
+# Runs all checks, and all tests that need no cluster; `make test` has installed what they need. If the first argument is
+# `cluster`, runs the tests on a real cluster instead. Other arguments go to pytest.
+# The last line is plain: "N passed, N failed, N skipped". Each check counts as a test, and any failure makes the script fail.
+# PELAGOS_TEST_STRICT=1 makes skipped tests failures, except for the reasons "no root" and "no GPU". The three numbers are appended
+# to the file PELAGOS_TEST_COUNTS, and the names of failures to the file with ".failed" appended to its name.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 environments=${PELAGOS_ENVIRONMENTS:-$PWD/.venvs}
 export PELAGOS_SAMPLES=${PELAGOS_SAMPLES:-${PELAGOS_HOME:-$PWD/.pelagos}/data/samples}
-# No test may reach the installation or the cluster that the user works with.
+# Tests must not reach the user's installation or cluster.
 unset PELAGOS_HOME KUBECONFIG
-# As in the Makefile.
+# As in the Makefile: without bytecode, each process compiles its imports again.
 unset PYTHONDONTWRITEBYTECODE
-# What the tests start inherits it: tests/orphans.py.
+# Everything that tests start inherits this mark, by which tests/orphans.py finds it.
 export TESTS_OF_PELAGOS=${TESTS_OF_PELAGOS:-run-$$-$RANDOM}
 
-# Most of the control plane's tests wait for servers, so that more of them than there are cores run at a time, each module or folder
-# in one process (tests/conftest.py). The longest come first, and nothing is left to wait for at the end.
+# Most of the control plane's tests wait for servers, so more of them run at a time than there are cores, each module or folder in
+# one process (tests/conftest.py). The longest start first, so that none of them is left to wait for at the end.
 longest=(main_job monitoring engines ports reconcilers embedded manifests integration leadership)
 at_a_time=(-n "${PELAGOS_TEST_PROCESSES:-3}" --dist loadscope --no-loadscope-reorder)
 
-# Tests of what runs inside pipelines and model servers: they need torch and run in the environment pipelines-dev. All other
-# folders below tests/ are about the control plane; those on a real cluster run by themselves, so that it disturbs no others.
+# Tests of pipelines and model servers: they need torch and run in the environment pipelines-dev. All other folders in tests/ are
+# about the control plane. Tests on a real cluster run alone, so that it disturbs no others.
 data_plane=(annotations evaluation export extensions fuzz preparation serving training)
-# Those that wait for the control plane's tests, which end first: so both cores are busy until the end.
+# These start after the control plane's tests, which end first, so both cores stay busy until the end.
 data_plane_later=(fetching flows publishing samples sandbox sources storage taxonomy)
 
 reports=$(mktemp -d)
-# However this ends, what it started does.
+# However this script ends, everything it started ends with it.
 clean() {
   "$environments/dev/bin/python" tests/orphans.py "$TESTS_OF_PELAGOS" --end >&2
   rm -rf "$reports"
@@ -36,7 +36,7 @@ trap clean EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-# timed NAME COMMAND...: notes for tools/summary.py how many seconds it took
+# timed NAME COMMAND...: records the command's duration in seconds for tools/summary.py
 timed() {
   local name=$1 began=$SECONDS code=0
   shift
@@ -66,7 +66,7 @@ else
   present=() later=()
   for name in "${data_plane[@]}"; do [ -d "tests/$name" ] && present+=("tests/$name"); done
   for name in "${data_plane_later[@]}"; do [ -d "tests/$name" ] && later+=("tests/$name"); done
-  # What only computes runs beside what mostly waits.
+  # Run what is limited by the processor beside what mostly waits.
   {
     timed lint tools/lint.sh "$reports/lint"
     run data-plane pipelines-dev "${present[@]}" "$@"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests' Kubernetes node is made of: Kubernetes, etcd, containerd and network plug-ins built from their released
-# Go modules, Debian's runc and its builder of images, and a small Debian as the images' base. Kept below ~/.cache/pelagos; nothing
-# happens a second time, and nothing where no node can run.
+# Installs the parts of the tests' Kubernetes node: Kubernetes, etcd, containerd and network plug-ins built from their released
+# Go modules, Debian's runc and image builder, and a small Debian as the images' base. Everything is kept in ~/.cache/pelagos. A
+# second run does nothing, and neither does a run on a machine that cannot have a node.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/pelagos
@@ -10,7 +10,7 @@ if ! reason=$("$here/supported.sh"); then
   exit 0
 fi
 mkdir -p "$cache/cluster"
-# Tests that meet a full disk end anywhere, each with an error of its own.
+# On a full disk, tests fail anywhere, each with another error.
 for folder in "$cache" "${TMPDIR:-/tmp}"; do
   free=$(($(df --output=avail --block-size=1M "$folder" | tail -1)))
   [ "$free" -ge 6144 ] || { echo "The tests' Kubernetes node needs 6 GiB in $folder, where $free MiB are free: make room there" >&2; exit 1; }
@@ -29,7 +29,7 @@ done
 if [ "${#missing[@]}" -gt 0 ]; then
   echo "Installing ${missing[*]} from Debian"
   apt-get update -qq
-  # Keeps Debian from starting a container engine of the machine's own.
+  # Keeps Debian from starting a container engine for the machine itself.
   if [ ! -e /usr/sbin/policy-rc.d ]; then
     printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
     chmod +x /usr/sbin/policy-rc.d
@@ -38,8 +38,8 @@ if [ "${#missing[@]}" -gt 0 ]; then
   apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-# Each line of the file: a folder with a Go module, and what is built from it. What later.txt names, a few tests build when they are
-# run, while others run (tests/cluster/harness/later.py).
+# Each line of the file: a folder with a Go module, and the programs to build from it. Programs in later.txt are built during the
+# test run, when the few tests that need them wait for it (tests/cluster/harness/later.py).
 root=$here/../..
 while read -r folder programs; do
   # shellcheck disable=SC2086 # several words

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Says in one line why no Kubernetes node of the tests can run on this machine, and fails; silent where one can.
+# Prints one line with the reason why this machine cannot run the tests' Kubernetes node, and fails; prints nothing if it can.
 set -uo pipefail
 no() { echo "$*"; exit 1; }
 
@@ -8,7 +8,7 @@ no() { echo "$*"; exit 1; }
 { [ -e /etc/debian_version ] && command -v apt-get >/dev/null; } || no "runc, the builder of images and their base come from Debian's packages"
 groups=/sys/fs/cgroup
 for controller in cpu memory pids; do
-  # Of version 2, or of version 1.
+  # Control groups of version 2, otherwise of version 1.
   if [ -e "$groups/cgroup.controllers" ]; then
     [ -w "$groups/cgroup.subtree_control" ] && grep -qw "$controller" "$groups/cgroup.controllers"
   else
