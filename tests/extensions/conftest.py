@@ -11,7 +11,7 @@ from mlflow_servers import MlflowServer
 
 @pytest.fixture(scope="module")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    """A running server."""
+    """A running MLflow server, shared by the tests of a module."""
     server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
     server.start()
     yield server

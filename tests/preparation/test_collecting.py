@@ -164,7 +164,7 @@ def test_a_second_start_finds_the_answer_of_the_first(store: Path, made: Made) -
     assert collect(store, named(first)) == collect(store, named(first))
 
 
-# --- who is killed
+# --- removals that are killed
 
 
 def removal_killed_after(calls: int, store: Path, remove: list[str]) -> int:
@@ -213,7 +213,7 @@ def test_whoever_is_killed_at_any_moment_leaves_a_whole_store(store: Path, made:
     assert deaths > 10  # the name and the files of each version, and images, all take calls
 
 
-# --- who reads or prepares meanwhile
+# --- readers and preparations at the same time
 
 
 def test_readers_see_a_whole_version_or_none(store: Path, made: Made, tmp_path: Path) -> None:

@@ -152,6 +152,7 @@ def triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         try:
             process.wait(10)
         except subprocess.TimeoutExpired:
+            # The whole session: the Python backend's processes would outlive a killed server.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 

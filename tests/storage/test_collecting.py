@@ -1,4 +1,4 @@
-"""Removing versions from a store on object storage: what remains is whole, wherever the removal stops and whoever takes over."""
+"""Removing versions from a store on object storage: what remains is whole, wherever the removal stops and whatever takes over."""
 
 from __future__ import annotations
 

@@ -43,14 +43,16 @@ class _Forked:
 
     def wait(self) -> int:
         if self._code is None:
+            # Only its parent can await a process, and that is the forking one.
             self._code = self._server.ask({"wait": self.pid})
         return self._code
 
 
 class Server:
-    """The client of the forking process, and its owner."""
+    """Starts the forking process, and asks it to start and to await processes."""
 
     def __init__(self) -> None:
+        # Packets keep their bounds: one receive yields one question, with its file descriptor.
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         command = [sys.executable, "-m", __spec__.name, str(theirs.fileno())]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -67,6 +69,7 @@ class Server:
         ours, theirs = Pipe()
         environment = {**os.environ, **processes._LOCAL, **more}
         pid = self.ask({"environment": environment, "path": sys.path}, theirs.fileno())
+        # The new process has its own copy. With ours open, its death would not end the pipe.
         theirs.close()
         popen: Any = _Forked(pid, self)
         return processes._Process(rank, popen, ours)
@@ -109,6 +112,7 @@ def _serve(connection: socket.socket) -> None:
             try:
                 processes._be_one(Connection(files[0]), parent)
             finally:
+                # Neither the loop above nor exit handlers of the forking process may run in this copy.
                 os._exit(0)
         os.close(files[0])
         connection.send(pickle.dumps(pid))
