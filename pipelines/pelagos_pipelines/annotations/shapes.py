@@ -1,7 +1,7 @@
-"""What people draw on an image, in the one form in which every tool's annotations are read and written.
+"""Shapes drawn on an image, in the common form of all tools' annotations.
 
-Coordinates are pixels of the upright original: x to the right, y down, edges of pixels from 0, so that an image of width 100
-ends at x = 100. Angles are degrees, clockwise as one sees the image. This module knows no format and no task.
+Coordinates are pixels of the upright original: x to the right, y down, counted at pixel edges from 0, so that an image of width
+100 ends at x = 100. Angles are degrees, clockwise as seen on the image. This module is independent of formats and tasks.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ _LENGTHS: Mapping[Kind, int] = {
 }
 _LEAST_POINTS = 3
 _DEVIATION = 0.1
-"""Pixels by which an outline that is made of a circle may leave it."""
+"""Largest distance in pixels between a circle and the polygon that replaces it."""
 _MOST_POINTS = 720
 _LARGEST = 2.0**31
-"""Pixels: no image is as large."""
+"""Bound of coordinates in pixels; no image is that large."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One annotation. ``box`` is the box that a file states beside an outline, ``points`` are names of key points.
+    """One annotation. ``box`` is the box that a file has beside an outline, ``points`` are names of key points.
 
-    ``attributes`` are what a tool knows besides, by name; ``annotator`` who drew it, as the tool calls that person;
-    ``confidence``, from 0 to 1, how sure that person or model is; ``origin`` the annotation's id in the tool.
+    ``attributes`` are additional values of the tool by name. ``annotator`` is the tool's name for the person who drew it.
+    ``confidence`` is that of the person or model, from 0 to 1, and ``origin`` the annotation's id in the tool.
     """
 
     label: str
@@ -81,26 +81,26 @@ class Shape:
 
     @property
     def sides(self) -> Sides | None:
-        """The box around it, that which the file states if there is one; None for what has no area."""
+        """The bounding box, as stated in the file if it is; None for a shape without an area."""
         if self.box is not None:
             return self.box
         return _AROUND[self.kind](self) if self.kind in _AROUND else None
 
     @property
     def angle(self) -> float:
-        """By how many degrees a rectangle or an ellipse is turned."""
+        """The angle of a rectangle or ellipse in degrees; 0 for other shapes."""
         return self.coordinates[4] if self.kind in {Kind.RECTANGLE, Kind.ELLIPSE} else 0.0
 
     @property
     def outlines(self) -> Iterator[tuple[tuple[float, ...], bool]]:
-        """The rings of a polygon, x and y after each other, and whether each is a hole."""
+        """The rings of a polygon as alternating x and y, each with whether it is a hole."""
         start = 0
         for count in self.rings:
             yield self.coordinates[start : start + 2 * abs(count)], count < 0
             start += 2 * abs(count)
 
     def document(self) -> dict[str, Any]:
-        """As JSON, without what is not set."""
+        """The JSON document, without unset members."""
         found: dict[str, Any] = {
             "class": self.label,
             "kind": self.kind.value,
@@ -114,7 +114,7 @@ class Shape:
 
     @classmethod
     def restored(cls, found: Mapping[str, Any], label: str | None = None) -> Shape:
-        """From ``document``; ``label`` instead of the class in it. ValueError or TypeError for anything else."""
+        """Parse a ``document``; ``label`` replaces its class. Raises ValueError or TypeError for anything else."""
         confidence, box = found.get("confidence"), found.get("box")
         return cls(
             label=str(found["class"]) if label is None else label,
@@ -131,7 +131,7 @@ class Shape:
 
 
 def problem(kind: Kind, coordinates: Sequence[float], rings: Sequence[int] = ()) -> str | None:
-    """What keeps numbers from being a shape, in words; None when nothing does."""
+    """Why the numbers are not a valid shape, in words; None when they are."""
     if not all(type(one) in {int, float} and -_LARGEST < one < _LARGEST for one in coordinates):
         return f"a {kind} has a coordinate that is no number of pixels"
     if kind in _LENGTHS and len(coordinates) != _LENGTHS[kind]:
@@ -167,12 +167,12 @@ def _problem_of_mask(coordinates: Sequence[float]) -> str | None:
 def rectangle(
     label: str, left: float, top: float, width: float, height: float, angle: float = 0.0, **rest: Any
 ) -> Shape:
-    """A rectangle; see Kind."""
+    """A rectangle, turned by ``angle`` degrees about its centre; see Kind."""
     return Shape(label, Kind.RECTANGLE, (left, top, width, height, angle), **rest)
 
 
 def polygon(label: str, *outlines: Sequence[float], holes: Sequence[Sequence[float]] = (), **rest: Any) -> Shape:
-    """A polygon of rings of x and y; a last point that repeats the first one is left out."""
+    """A polygon of rings of alternating x and y; a last point that repeats the first is dropped."""
     opened = [_opened(ring) for ring in (*outlines, *holes)]
     counts = [len(ring) // 2 for ring in opened]
     rings = (*counts[: len(outlines)], *(-count for count in counts[len(outlines) :]))
@@ -185,26 +185,26 @@ def _opened(ring: Sequence[float]) -> tuple[float, ...]:
 
 
 def turned(corners: Sequence[float], label: str, **rest: Any) -> Shape | None:
-    """The rectangle with these four corners, x and y after each other along its edge; None when they are not those of one.
+    """The rectangle with these four corners, alternating x and y in order around it; None if they do not form one.
 
-    The first side is taken for its width, as it was before it was turned.
+    The first side counts as its width before rotation.
     """
     (ax, ay), (bx, by), (cx, cy), (dx, dy) = zip(corners[::2], corners[1::2], strict=True)
     width, height = math.hypot(bx - ax, by - ay), math.hypot(dx - ax, dy - ay)
-    # Diagonals of a rectangle halve each other, and are as long as each other.
+    # The diagonals of a rectangle bisect each other and have the same length.
     slack = max(0.5, 0.01 * max(width, height))
     halved = math.hypot(ax + cx - bx - dx, ay + cy - by - dy) / 2 <= slack
     if not halved or abs(math.hypot(cx - ax, cy - ay) - math.hypot(dx - bx, dy - by)) > 2 * slack:
         return None
     angle = math.degrees(math.atan2(by - ay, bx - ax)) % 360 if width else 0.0
-    if (dx - ax) * -(by - ay) + (dy - ay) * (bx - ax) < 0:  # drawn the other way round
+    if (dx - ax) * -(by - ay) + (dy - ay) * (bx - ax) < 0:  # drawn counterclockwise
         return turned((*corners[:2], *corners[6:], *corners[4:6], *corners[2:4]), label, **rest)
     middle_x, middle_y = (ax + bx + cx + dx) / 4, (ay + by + cy + dy) / 4
     return rectangle(label, middle_x - width / 2, middle_y - height / 2, width, height, angle, **rest)
 
 
 def corners_of(shape: Shape) -> tuple[float, ...]:
-    """x and y of the four corners of a rectangle, clockwise from that which was the upper left one before it was turned."""
+    """x and y of the four corners of a rectangle, clockwise from the one that was upper left before rotation."""
     left, top, width, height, angle = shape.coordinates
     middle_x, middle_y = left + width / 2, top + height / 2
     cosine, sine = _direction(angle)
@@ -215,14 +215,14 @@ def corners_of(shape: Shape) -> tuple[float, ...]:
 
 
 def area_of(ring: Sequence[float]) -> float:
-    """Of a ring that does not cross itself, by the shoelace formula, in square pixels."""
+    """The area in square pixels of a ring that does not cross itself, by the shoelace formula."""
     xs, ys = ring[::2], ring[1::2]
     pairs = zip(xs, ys, [*xs[1:], xs[0]], [*ys[1:], ys[0]], strict=True)
     return abs(sum(x * below - right * y for x, y, right, below in pairs)) / 2
 
 
 def outlined(shape: Shape) -> Shape | None:
-    """The polygon that a shape with an area covers; None for one without. A circle's lies within 0.1 pixel of it."""
+    """The polygon of a shape with an area; None for one without. The polygon of a circle deviates by at most 0.1 pixel."""
     if shape.kind is Kind.POLYGON:
         return shape
     if shape.kind is Kind.RECTANGLE:
@@ -239,7 +239,7 @@ def outlined(shape: Shape) -> Shape | None:
 
 
 def _points_of(centre: tuple[float, float], across: float, down: float, angle: float) -> tuple[float, ...]:
-    """Points of an ellipse, so many that it leaves the lines between them by 0.1 pixel at most."""
+    """Points of an ellipse, enough for the lines between them to deviate from it by at most 0.1 pixel."""
     largest = max(across, down)
     steps = math.pi / math.acos(max(1 - _DEVIATION / largest, 0.0)) if largest > _DEVIATION else 0
     count = min(max(8, math.ceil(steps)), _MOST_POINTS)
@@ -253,7 +253,7 @@ def _points_of(centre: tuple[float, float], across: float, down: float, angle: f
 
 
 def moved(shape: Shape, right: int, down: int) -> Shape:
-    """The same shape by so many pixels to the right and further down."""
+    """The shape moved by pixels to the right and down."""
     if shape.kind in {Kind.POLYGON, Kind.LINE}:
         by = (right, down)
         coordinates = tuple(one + by[place % 2] for place, one in enumerate(shape.coordinates))
@@ -269,9 +269,9 @@ def moved(shape: Shape, right: int, down: int) -> Shape:
 
 
 def smallest_rectangle(shape: Shape) -> Shape | None:
-    """The rectangle of the smallest area around a shape, turned as it must be; None for a shape without an area.
+    """The turned rectangle with the smallest area around a shape; None for a shape without an area.
 
-    One of its sides lies on a side of the convex hull. Source: Freeman and Shapira, Determining the minimum-area encasing
+    One of its sides coincides with a side of the convex hull. Source: Freeman and Shapira, Determining the minimum-area encasing
     rectangle for an arbitrary closed curve, CACM 18 (1975).
     """
     points = _corners_around(shape)
@@ -295,7 +295,7 @@ def smallest_rectangle(shape: Shape) -> Shape | None:
 
 
 def _corners_around(shape: Shape) -> list[tuple[float, float]] | None:
-    """Points whose hull is that of the shape."""
+    """Points with the same convex hull as the shape; None for a shape without an area."""
     if shape.kind is Kind.MASK:
         left, top, width, _, *runs = map(int, shape.coordinates)
         ends: dict[int, tuple[int, int]] = {}
@@ -334,7 +334,7 @@ def _turn(one: tuple[float, float], other: tuple[float, float], third: tuple[flo
 
 
 def _direction(angle: float) -> tuple[float, float]:
-    """Cosine and sine; exact for quarters, so that a box that is turned by one has its own edges."""
+    """Cosine and sine, exact for multiples of 90 degrees, so that such boxes keep exact edges."""
     quarters = {0.0: (1.0, 0.0), 90.0: (0.0, 1.0), 180.0: (-1.0, 0.0), 270.0: (0.0, -1.0)}
     return quarters.get(angle % 360) or (math.cos(math.radians(angle)), math.sin(math.radians(angle)))
 

@@ -1,6 +1,6 @@
-"""Tables in text files (CSV, TSV), row by row, in a child of the sandbox.
+"""Reads tables in text files (CSV, TSV) row by row, in a child of the sandbox.
 
-A cell is text: what a spreadsheet would take for a formula is never computed here.
+A cell is text: formulas of spreadsheets are never evaluated.
 """
 
 from __future__ import annotations
@@ -14,27 +14,26 @@ from pelagos_pipelines.annotations.drawings import OtherKindError
 from pelagos_pipelines.annotations.untrusted_input import invalid, is_encodable
 
 MAX_HEADER = 2**20
-"""Characters of the line with the names of the columns."""
+"""Most characters of the header line."""
 MAX_CELL = 2**24
-"""Characters: the outline of an animal may have thousands of points."""
+"""Most characters of a cell: the outline of an animal can have thousands of points."""
 _DELIMITERS = ",;\t"
 
 
 def columns(file: BinaryIO, *wanted: Set[str]) -> Set[str]:
-    """The names of the columns when they include one of ``wanted``; OtherKindError for any other file."""
+    """The names of the columns if they include one set of ``wanted``. Raises OtherKindError for any other file."""
     return frozenset(_header(_text(file), wanted)[0])
 
 
 def rows(
     where: str, file: BinaryIO, *wanted: Set[str], longest: int = MAX_CELL
 ) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """The number of the line and the cells, by the names of their columns, of every row of a table with one of ``wanted``.
+    """The line number and the cells by column names, for every row of a table that has one set of ``wanted`` columns.
 
-    ``longest``: characters of a cell.
-
+    ``longest``: most characters of a cell.
     Raises:
         OtherKindError: it has other columns.
-        RefusedError: FORMAT_INVALID for what is no table.
+        RefusedError: FORMAT_INVALID when it is not a table.
     """
     text = _text(file)
     names, delimiter = _header(text, wanted)
@@ -55,7 +54,7 @@ def rows(
             continue
         if not is_encodable("".join(cells)):
             raise invalid(f"{where}, line {reader.line_num + 1} is not UTF-8 text: save the file as UTF-8")
-        while len(cells) > len(names) and not cells[-1]:  # separators at the end of lines
+        while len(cells) > len(names) and not cells[-1]:  # trailing separators
             cells.pop()
         if len(cells) != len(names):
             raise invalid(
@@ -65,10 +64,10 @@ def rows(
 
 
 def names(file: BinaryIO) -> list[str]:
-    """The names of the columns of any table, by the delimiter that gives the most; the file is at its beginning before and after.
+    """The names of the columns of any table, with the delimiter that gives the most columns. The file is rewound.
 
     Raises:
-        OtherKindError: the first line is none of a table.
+        OtherKindError: the first line is not a header.
     """
     text = _text(file)
     try:
@@ -77,18 +76,18 @@ def names(file: BinaryIO) -> list[str]:
     except csv.Error as error:
         raise OtherKindError from error
     finally:
-        text.detach()  # else the file would be closed with it
+        text.detach()  # otherwise the file would be closed with the wrapper
         file.seek(0)
     return [name.strip() for name in max(found, key=len)]
 
 
 def _text(file: BinaryIO) -> Any:
-    # What is no UTF-8 is found in its row, and not in the piece of the file that holds the header.
+    # surrogateescape, so that invalid UTF-8 is reported for its own row and not while the header is read.
     return io.TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape", newline="")
 
 
 def _header(text: Any, wanted: Sequence[Set[str]]) -> tuple[list[str], str]:
-    """The names of the columns, and what stands between them."""
+    """The names of the columns, and the delimiter."""
     try:
         line = text.readline(MAX_HEADER)
         for delimiter in _DELIMITERS:

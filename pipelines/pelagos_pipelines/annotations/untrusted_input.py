@@ -1,7 +1,7 @@
-"""Checks of what users' files say: names, paths, sizes of files. Every reader takes names and paths through here.
+"""Checks the contents of users' files: names, paths, sizes. Every reader passes names and paths through here.
 
-Messages reach status, where more people read than may read the files: they name a file, a line or a field and what is wrong
-there, and never repeat text that the file holds. Shown may be numbers, names of files, and class names that have passed here.
+Messages appear in status, which more people can read than the files. They name a file, line or field and its fault, and never
+repeat text of the file. They may contain numbers, file names, and class names that have passed these checks.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ MAX_CLASSES = 10_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u2028\u2029]")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _PLAIN_PATH = re.compile(r"(?:[\w-][\w .()+=@,-]*/)*[\w-][\w .()+=@,-]*", re.ASCII)
-"""Of a path that needs no closer look, which most are."""
+"""A path that needs no further check, as most do not."""
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0")
-"""Letters and signs without a shape."""
+"""Letters and symbols that are invisible."""
 _ROBOFLOW = re.compile(r"^(?P<original>.+)\.rf\.[0-9A-Za-z]{8,64}\.[A-Za-z]+$")
 
 
 def format_names(names: Iterable[str], limit: int = MAX_NAMED, *, of: int | None = None) -> str:
-    """At most ``limit`` names, and how many more there are; ``of`` says how many, when only the first are given."""
+    """At most ``limit`` names, and how many more there are; ``of`` is the total if only the first names are given."""
     listed = list(names)
     shown = ", ".join(printable(name) for name in listed[:limit])
     more = (len(listed) if of is None else of) - min(len(listed), limit)
@@ -38,19 +38,19 @@ def format_names(names: Iterable[str], limit: int = MAX_NAMED, *, of: int | None
 
 
 def format_words(shown: Sequence[str], count: int) -> str:
-    """As ``format_names`` does, for the first ``shown`` of ``count`` words that were made by us: each may hold several names."""
+    """Like ``format_names``, for the first ``shown`` of ``count`` texts of our own, each of which may contain several names."""
     more = count - len(shown)
     return ", ".join(shown) if more <= 0 else f"{', '.join(shown)} and {more} more"
 
 
 def printable(name: str) -> str:
-    """The name without bytes that a terminal or a Kubernetes condition could not show."""
+    """The name, shortened, and escaped if a terminal or a Kubernetes condition could not show it."""
     short = name if len(name) <= MAX_CLASS_NAME else f"{name[:MAX_CLASS_NAME]}…"
     return short if short.isprintable() and is_encodable(short) else ascii(short)
 
 
 def class_name(value: object, where: str) -> str:
-    """A class name that files, tables and metric names can carry, in NFC: what looks the same is then the same class.
+    """A class name that is valid in files, tables and metric names, in NFC, so that names that look the same are the same.
 
     Raises:
         RefusedError: FORMAT_INVALID for anything but a non-empty text of at most 200 characters on one line.
@@ -66,18 +66,18 @@ def class_name(value: object, where: str) -> str:
 
 
 def is_seen(text: str) -> bool:
-    """Whether anything of it is to be seen: it is not of spaces, marks without a letter and what has no shape alone."""
+    """Whether the text has any visible character: not only spaces, combining marks and invisible letters."""
     unseen = {"Cc", "Cf", "Cs", "Mn", "Mc", "Me", "Zs", "Zl", "Zp"}
     return any(unicodedata.category(one) not in unseen and one not in _BLANK for one in text)
 
 
 def is_folder_name(name: str) -> bool:
-    """Whether a name is that of one folder, below the one in which it is made."""
+    """Whether a name is valid for a single folder."""
     return "/" not in name and "\0" not in name and name not in {"", ".", ".."}
 
 
 def is_encodable(text: str) -> bool:
-    """Whether a text can be written as UTF-8: half a character cannot, nor can a byte of a file's name that is no UTF-8."""
+    """Whether a text can be encoded as UTF-8: it has no lone surrogates, also not from file names that are not UTF-8."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -86,12 +86,12 @@ def is_encodable(text: str) -> bool:
 
 
 def is_composed(name: str) -> bool:
-    """Whether a name is in NFC, the form in which class names are kept."""
+    """Whether a name is in NFC, the form of stored class names."""
     return unicodedata.is_normalized("NFC", name)
 
 
 def recomposed(names: Iterable[str]) -> list[str]:
-    """What is to be said of class names that were written in another form than NFC."""
+    """Warnings about class names that were not in NFC."""
     listed = sorted(set(names))
     if not listed:
         return []
@@ -101,16 +101,15 @@ def recomposed(names: Iterable[str]) -> list[str]:
 
 
 def look(name: str) -> str:
-    """The same for names that a person would hardly tell apart: they differ in case, in spaces or in what is not to be seen."""
+    """A key that is equal for names that a person can hardly distinguish: they differ in case, spaces or invisible characters."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return " ".join("".join(one for one in folded if unicodedata.category(one) != "Cf").split())
 
 
 def require_distinct(names: Mapping[str, str], where: str) -> None:
-    """Refuse classes that are used and have the same name; ``names`` has the name of a class by its place.
+    """Refuse used classes with the same name; ``names`` maps the place of a class to its name.
 
-    One that is not used may have the name of another: Roboflow's category 0 is named after the project.
-
+    Unused classes may share a name with others: Roboflow's category 0 is named after the project.
     Raises:
         RefusedError: FORMAT_INVALID.
     """
@@ -126,7 +125,7 @@ def require_distinct(names: Mapping[str, str], where: str) -> None:
 
 
 def relative(value: str, where: str) -> PurePosixPath:
-    """A path that stays below the folder it is relative to; a separator of Windows counts as one.
+    """A path that stays below the folder it is relative to; backslashes count as separators.
 
     Raises:
         RefusedError: FORMAT_INVALID for an absolute path, a drive, ``..``, or control characters.
@@ -135,7 +134,7 @@ def relative(value: str, where: str) -> PurePosixPath:
 
 
 def below(value: str, where: str) -> str:
-    """The same as text, as pathlib would write it. Raises as ``relative`` does."""
+    """Like ``relative``, but as text. Raises as ``relative`` does."""
     if _PLAIN_PATH.fullmatch(value):
         return value
     path = value.replace("\\", "/")
@@ -150,7 +149,7 @@ def below(value: str, where: str) -> str:
 
 
 def original_of(path: str) -> str | None:
-    """The image that Roboflow made this augmented copy of: its copies must stand in one split. None for other files."""
+    """The original of one of Roboflow's augmented copies, whose copies must be in one split; None for other files."""
     if ".rf." not in path:
         return None
     found = _ROBOFLOW.match(PurePosixPath(path).name)
@@ -158,38 +157,39 @@ def original_of(path: str) -> str | None:
 
 
 def encoded(where: str, document: object) -> bytes:
-    """As JSON.
+    """The document as JSON.
 
     Raises:
-        RefusedError: FORMAT_INVALID when text in it is none.
+        RefusedError: FORMAT_INVALID when it contains text that is not Unicode.
     """
     try:
         content: bytes = orjson.dumps(document)
-    except (orjson.JSONEncodeError, RecursionError) as error:  # half a character, for one
+    except (orjson.JSONEncodeError, RecursionError) as error:  # for example a lone surrogate
         raise invalid(f"{where} holds text that is not Unicode; save it as UTF-8") from error
     return content
 
 
 def matched(renamed: Sequence[str], what: str) -> list[str]:
-    """What is to be said of names that were taken for those of files (see naming): ``what`` they are and differ from."""
+    """Warnings about names that were matched to files inexactly (see naming); ``what`` describes them."""
     if not renamed:
         return []
     return [f"{len(renamed)} {what} in {naming.DIFFERENCES}; matched were {format_names(renamed)}"]
 
 
 def unused_classes(classes: Iterable[str]) -> list[str]:
-    """What is to be said of classes that are declared and no annotation shows."""
+    """Warnings about declared classes without annotations."""
     listed = list(classes)
     return [f"classes that no annotation uses are left out: {format_names(listed)}"] if listed else []
 
 
 def torn(images: Sequence[str]) -> str:
-    """What is to be said of images in folders such as ``train/test``."""
+    """The warning about images in folders of several splits, such as ``train/test``."""
     return f"{len(images)} images lie in folders named like more than one split, which count as in none: {format_names(images)}"
 
 
 def missing_images(orphans: Sequence[str], count: int | None = None, looked: Iterable[str] = ()) -> RefusedError:
-    """The refusal of annotations without an image; ``count`` when ``orphans`` are only the first, ``looked`` the folders."""
+    """The refusal of annotations without an image; ``count`` if ``orphans`` are only the first, ``looked`` the searched
+    folders."""
     many = len(orphans) if count is None else count
     places = format_names(looked, 2 * MAX_NAMED)
     where = (
@@ -204,26 +204,26 @@ def missing_images(orphans: Sequence[str], count: int | None = None, looked: Ite
 
 
 def with_nearest(place: str, meant: Sequence[str], nearest: Sequence[str]) -> str:
-    """An entry without an image, with those that it may mean, or the nearest names that there are."""
+    """The place of an entry without an image, with the images that it may mean, or the most similar names."""
     if meant:
         return f"{place} (may be {' or '.join(map(printable, meant[:MAX_NAMED]))})"
     return f"{place} (nearest is {' or '.join(map(printable, nearest))})" if nearest else place
 
 
 def too_large(path: str, size: int, limit: int, raise_it: str = "") -> RefusedError:
-    """The refusal of a file that no reader looks into."""
+    """The refusal of a file that is too large to read."""
     hint = f"{raise_it}; divide the file, or have the ceiling raised" if raise_it else "divide it"
     return invalid(f"{printable(path)} has {size} bytes; at most {limit} are read: {hint}")
 
 
 def too_many(where: str, limit: int) -> RefusedError:
-    """The refusal of annotations that would fill the memory, ours and that of all who read the version."""
+    """The refusal of more annotations than memory allows, here and in all readers of the version."""
     hint = f"{ceilings.raise_it('annotations')}; divide the source, or have the ceiling raised"
     return invalid(f"{where} brings the source to more than {limit} annotations or images: {hint}")
 
 
 def closed(paths: Sequence[str]) -> RefusedError:
-    """The refusal of files and folders that the account of a step may not read."""
+    """The refusal of files and folders that a step has no permission to read."""
     return RefusedError(
         Reason.SOURCE_NOT_READABLE,
         f"{len(paths)} files or folders may not be read by the account that steps run under: {format_names(paths)};"
@@ -233,7 +233,7 @@ def closed(paths: Sequence[str]) -> RefusedError:
 
 
 def unannotated(layout: str, found: Sequence[str] = (), hint: str = "") -> RefusedError:
-    """The refusal of images of which none shows anything; ``found`` says what there was instead."""
+    """The refusal of images without any annotation; ``found`` says what there was instead."""
     there = f" ({'; '.join(found)})" if found else ""
     return RefusedError(
         Reason.TASK_MISMATCH,
@@ -244,9 +244,9 @@ def unannotated(layout: str, found: Sequence[str] = (), hint: str = "") -> Refus
 
 
 def unlabelled(images: Sequence[str], looked: Mapping[str, str], predicted: Sequence[str] = ()) -> RefusedError:
-    """The refusal of images of which none has a label file; ``looked`` says where that of the first ones would be.
+    """The refusal of images without any label file; ``looked`` has the expected paths for the first ones.
 
-    ``predicted`` are label files that were passed over as predictions.
+    ``predicted`` are label files that were skipped as predictions.
     """
     passed = f" (but not at predictions of ultralytics, such as {format_names(predicted, 1)})" if predicted else ""
     places = ", ".join(f"{printable(label)} for {printable(image)}" for image, label in looked.items())
@@ -259,7 +259,7 @@ def unlabelled(images: Sequence[str], looked: Mapping[str, str], predicted: Sequ
 
 
 def unknown_categories(where: str, many: int, places: Sequence[str], declared: int) -> RefusedError:
-    """The refusal of ``many`` annotations, the first of them at ``places``, of categories that a file does not declare."""
+    """The refusal of ``many`` annotations with undeclared categories, the first of them at ``places``."""
     return RefusedError(
         Reason.UNKNOWN_CLASS,
         f"{where} has {many} annotations of categories that it does not declare ({format_names(places, of=many)}); declared are"

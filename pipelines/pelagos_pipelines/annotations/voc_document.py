@@ -1,7 +1,7 @@
-"""What a Pascal VOC file says: one image, and the boxes of its objects.
+"""Parses a Pascal VOC file: one image, and the boxes of its objects.
 
-Called in a child of the sandbox by parsers.py. The XML is read as it comes and no tree is built of it. A document type is
-refused, and with it every entity of the file's own: nothing is expanded, nothing is fetched.
+Called in a child of the sandbox by parsers.py. The XML is streamed without building a tree. A document type is refused, and with
+it all custom entities: nothing is expanded or fetched.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pelagos_pipelines.annotations.untrusted_input import class_name, invalid, t
 
 MAX_DEPTH = 32
 MAX_TEXT = 4096
-"""Characters of one value."""
+"""Most characters of one value."""
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 _ROOT = "annotation"
 _OBJECT = (_ROOT, "object")
@@ -29,36 +29,36 @@ _PARTS: Mapping[tuple[str, ...], str] = {
 }
 _ROTATED = (*_OBJECT, "robndbox")
 _LARGEST = 2**31
-"""Pixels of a side; no image has as many."""
+"""Bound of an image's side in pixels; no image is that large."""
 
 
 @dataclass
 class Document:
     """One file. A box is an index of ``names`` and left, top, width and height in pixels.
 
-    ``counted`` are objects with a flag or with a thing beside the box that is not read; ``boxless`` those without a box.
+    ``counted`` are objects with a flag, or with elements that are not read; ``boxless`` are those without a box.
     """
 
     file_name: str = ""
     width: int | None = None
     height: int | None = None
     is_of_the_challenge: bool = False
-    """Whether its coordinates are numbers of pixels, which begin at 1 and include the last one."""
+    """Whether its coordinates are pixel numbers, which begin at 1 and include the last pixel."""
     names: list[str] = field(default_factory=list)
     boxes: list[tuple[int, float, float, float, float]] = field(default_factory=list)
     counted: Counter[str] = field(default_factory=Counter)
 
 
 class _OtherKindError(Exception):
-    """The first element is another."""
+    """The root element is not that of Pascal VOC."""
 
 
 class _FirstError(Exception):
-    """The name of the first element."""
+    """Stops the parser at the first element, with its name."""
 
 
 def is_one(content: bytes) -> bool:
-    """Whether it begins as such a file does, in whichever encoding; what is wrong with it is for ``read`` to say."""
+    """Whether the root element is that of Pascal VOC, in any encoding; faults are left to ``read``."""
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = parser.StartElementHandler = _stop
     try:
@@ -75,10 +75,10 @@ def _stop(name: str, *_: object) -> None:
 
 
 def read(where: str, content: bytes, faults: Faults, limit: int) -> Document | None:
-    """The document; None for XML of another kind. What is wrong with its objects is noted in ``faults``.
+    """Parse the document; None for XML of another kind. Faults of its objects are added to ``faults``.
 
     Raises:
-        RefusedError: FORMAT_INVALID when it is no XML, or holds more than ``limit`` objects.
+        RefusedError: FORMAT_INVALID when it is not XML, or has more than ``limit`` objects.
     """
     reader = _Reader(where, faults, limit)
     parser = expat.ParserCreate()
@@ -91,14 +91,14 @@ def read(where: str, content: bytes, faults: Faults, limit: int) -> Document | N
         parser.Parse(content, True)
     except _OtherKindError:
         return None
-    except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError: an encoding that nobody knows
+    except (expat.ExpatError, LookupError, ValueError) as error:  # LookupError: an unknown encoding
         place = f", in line {error.lineno}" if isinstance(error, expat.ExpatError) else ""
         raise invalid(f"{where} is no well-formed XML{place}: export it again") from error
     return reader.document
 
 
 class _Reader:
-    """Takes the elements as they come."""
+    """Handles the elements of the XML stream."""
 
     def __init__(self, where: str, faults: Faults, limit: int) -> None:
         self.document = Document()
@@ -109,9 +109,9 @@ class _Reader:
         self._numbers: dict[str, int] = {}
         self._objects = 0
         self._values: dict[str, str] = {}
-        """Of the present object: its name, sides and flags."""
+        """The current object's name, sides and flags."""
         self._is_double = False
-        """Whether it has two names, or boxes."""
+        """Whether the current object has two names or boxes."""
 
     def refuse_type(self, *_: object) -> None:
         raise invalid(
@@ -151,7 +151,7 @@ class _Reader:
             with self._faults.noting():
                 self._take_object()
             return
-        # Mixed content, such as text around an element, is no value.
+        # Mixed content, such as text around an element, is not a value.
         value, self._text = ("" if self._length > MAX_TEXT else "".join(self._text).strip()), []
         if path[:2] == _OBJECT:
             if path == (*_OBJECT, "name") or path[2:-1] == ("bndbox",):
@@ -169,7 +169,7 @@ class _Reader:
             self.document.is_of_the_challenge = value.lower().startswith("the voc")
 
     def _side(self, name: str, value: str) -> int | None:
-        """A side of the image; labelImg writes 0 when it does not know it."""
+        """A side of the image; None for 0, which labelImg writes for an unknown size."""
         number = _number(value)
         if number is None or not 0 <= number < _LARGEST or number != int(number):
             raise invalid(f"{self._where}: size.{name} is no whole number of pixels: correct it, or remove size")
@@ -196,10 +196,10 @@ class _Reader:
 
 
 def _number(text: str) -> float | None:
-    """A finite number, as such files have them."""
+    """A finite decimal number; None for anything else."""
     try:
         number = float(text)
     except ValueError:
         return None
-    # An underscore is Python's own.
+    # Python's float() would accept underscores.
     return number if math.isfinite(number) and "_" not in text else None

@@ -1,7 +1,7 @@
-"""A large YAML file, member by member, in a child of the sandbox: only plain mappings, lists and scalars are read.
+"""Reads a large YAML file member by member in a child of the sandbox: only plain mappings, lists and scalars.
 
-Aliases (a few lines of them expand to gigabytes), tags, depth and keys that stand twice are refused. What is read is not kept, so
-that a file may be larger than the memory.
+Aliases (a few lines can expand to gigabytes), tags, deep nesting and duplicate keys are refused. Members are not kept, so that a
+file can be larger than the memory.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _WORDS: dict[str, object] = {"": None, "~": None, "null": None, "true": True, "f
 
 
 def members(where: str, file: BinaryIO, opened: str) -> Iterator[tuple[str, str | None, Any]]:
-    """Keys and values of the mapping that the file is; of that below the key ``opened`` each key and value by itself.
+    """The keys and values of the top-level mapping; that below the key ``opened`` is yielded member by member.
 
     Raises:
-        RefusedError: FORMAT_INVALID for anything but plain YAML with a mapping at its top.
+        RefusedError: FORMAT_INVALID for anything but plain YAML with a mapping at the top.
     """
     try:
         events = _Events(where, file)
@@ -45,7 +45,7 @@ def members(where: str, file: BinaryIO, opened: str) -> Iterator[tuple[str, str 
 
 
 class _Events:
-    """What the parser finds, one after the other."""
+    """The stream of parser events."""
 
     def __init__(self, where: str, file: BinaryIO) -> None:
         self._where = where
@@ -61,7 +61,7 @@ class _Events:
         raise yaml.YAMLError
 
     def keys(self, depth: int) -> Iterator[str]:
-        """The keys of the mapping that has begun; whoever asks takes the value before the next one."""
+        """The keys of the current mapping; the caller must read each value before the next key."""
         seen = set[str]()
         while (event := self.next()).__class__ is not yaml.MappingEndEvent:
             if depth > MAX_DEPTH or not isinstance(event, yaml.ScalarEvent):
@@ -76,7 +76,7 @@ class _Events:
             yield event.value
 
     def value(self, event: Any, depth: int) -> Any:
-        """The value that an event begins."""
+        """The value that begins with an event."""
         if isinstance(event, yaml.ScalarEvent):
             return _scalar(event.value) if event.implicit[0] else event.value
         if depth > MAX_DEPTH:
@@ -96,7 +96,7 @@ def _refused(event: Any) -> yaml.MarkedYAMLError:
 
 
 def _scalar(text: str) -> object:
-    """What text without quotes stands for. Dates, ``yes`` and ``59:59`` are text."""
+    """The value of an unquoted scalar. Dates, ``yes`` and ``59:59`` stay text."""
     if text in _WORDS:
         return _WORDS[text]
     if len(text) > 60 or not _NUMBER.fullmatch(text):

@@ -1,10 +1,10 @@
-"""YOLO detection: data.yaml with the class names, images/ and labels/ with one text file per image. Layouts of ultralytics,
+"""YOLO detection: data.yaml with the class names, images/, and labels/ with one text file per image. Layouts of ultralytics,
 Roboflow and Label Studio (which writes classes.txt instead), and of darknet and CVAT (obj.names, with train.txt and the like).
-Where none of these names splits, folders such as images/val do.
 
-A row is ``class x y width height``: centre and size as fractions of the upright image, or ``class x y x y ...``: the points of
-an outline, or of the corners of a box that is turned. For detection, polygons become their bounding box.
-data.yaml is parsed by us and never handed to a framework: ultralytics executes its key ``download``.
+If none of these files names splits, folders such as images/val do. A row is ``class x y width height`` with centre and size as
+fractions of the upright image, or ``class x y x y ...`` with the points of an outline or the corners of a turned box. For
+detection, polygons become their bounding box. data.yaml is parsed here and never passed to a framework, since ultralytics
+executes its key ``download``.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ from pelagos_pipelines.annotations.yolo_settings import Settings
 from pelagos_pipelines.annotations.yolo_splits import Listed
 
 _AT_ONCE = 1_000
-"""Images of whose labels the numbers are held."""
+"""Number of images whose labels are written together, which bounds memory."""
 
 
 @dataclass
 class _Tally:
-    """What the label files held that is worth a word.
+    """Counts over the label files, for warnings.
 
     ``used`` are class ids, ``mixed`` files with both boxes and polygons, ``doubted`` those with a box of two classes.
     """
@@ -89,7 +89,7 @@ class _Tally:
             self.doubted.append(path)
 
     def require_outlines(self, where: str) -> None:
-        """Refuse rows that are key points, as far as that can be told: they would be read as polygons.
+        """Refuse rows that look like key points, since they would be read as polygons.
 
         Raises:
             RefusedError: FORMAT_INVALID.
@@ -104,7 +104,7 @@ class _Tally:
                 )
 
     def warnings(self, settings: Settings, task: Task) -> Iterator[str]:
-        """What to say of them."""
+        """The warnings about the label files."""
         if settings.points is not None:
             yield f"{settings.where} has kpt_shape: of rows with key points the box is read, and the points are left out"
         if self.polygons and task is Task.DETECTION:
@@ -129,7 +129,7 @@ class _Tally:
 
 
 def recognises(tree: SourceFiles) -> bool:
-    """Whether there is a data.yaml, or class names with label files. Any YAML may hold names, and most hold something else."""
+    """Whether there is a data.yaml, or class names with label files. Other YAML files usually hold something else."""
     settings = yolo_settings.files_of(tree)
     if any(group != [class_lists.AT_ROOT] for group in class_lists.groups(tree)) or any(
         yolo_settings.is_named(path) for path in settings
@@ -143,10 +143,11 @@ def recognises(tree: SourceFiles) -> bool:
 
 
 def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
-    """Boxes in pixels. An image with an empty label file is a background; without a size it is left to the integrity check.
+    """Read the boxes in pixels. An image with an empty label file is a background; one without a size is left to the integrity
+    check.
 
-    What data.yaml does not name is left out, and so is an image without a label file: a missing one does not say that the image
-    shows nothing.
+    Images that data.yaml does not name, and images without a label file, are left out: a missing file does not mean that the
+    image is empty.
     """
     faults, tally = Faults(), _Tally()
     settings = yolo_settings.with_lists(tree, yolo_settings.read(tree, faults))
@@ -181,8 +182,8 @@ def read(tree: SourceFiles, sizes: Sizes, asked: Asked) -> Collection:
     if not classes and any(map(sizes, tree.images)):
         raise untrusted_input.unannotated(YOLO.layout)
     used = sorted(set(files))
-    # Every file of the source is an image in a record, an annotation file that was read, or excluded with a reason: label files
-    # of images that are left out are the last, unless an image that is kept has the same one.
+    # Every file of the source must be an image in a record, an annotation file that was read, or excluded with a reason. Label
+    # files of omitted images are excluded, unless a kept image has the same one.
     idle = {pairs.labels[path] for path in unlisted if path in pairs.labels}.difference(used)
     return Collection(
         asked.task,
@@ -216,7 +217,7 @@ def _shown(
     task: Task,
     altered: Altered,
 ) -> ImageRecord | None:
-    """The image with what its rows say; without a size it is left as it is. None when the task has no use for any of them."""
+    """The image with the annotations of its rows; unchanged without a size. None when the task can use none of them."""
     if size is None:
         return record
     if task is Task.DETECTION:
@@ -225,7 +226,7 @@ def _shown(
 
 
 def _of_matching(where: str, listed: Listed, pairs: pairing.Pairs, files: Sequence[str]) -> Iterator[str]:
-    """Names that were taken for other ones; ``files`` has the label file of each image."""
+    """Warnings about inexact matches; ``files`` has the label file of each image."""
     if several := [path for path, count in sorted(Counter(files).items()) if count > 1]:
         yield (
             f"{len(several)} label files have the name of more than one image, and each of these gets their boxes:"
@@ -246,7 +247,7 @@ def _of_left_out(
     bare: Sequence[str],
     unused: Sequence[str],
 ) -> Iterator[str]:
-    """Images, label files and classes of which nothing goes into the version."""
+    """Warnings about images, label files and classes that are left out."""
     overlapping = listed.overlapping
     if overlapping and listed.by_folder:
         yield untrusted_input.torn(overlapping)
@@ -265,7 +266,7 @@ def _of_left_out(
             f" {format_names(pairs.predicted)}; move them when they are labels"
         )
     yield from untrusted_input.unused_classes(unused)
-    # Of the images that are in no split, data.yaml may still name the folders, under a key that means one to its author.
+    # data.yaml may name the folders of images without a split under a key that its author meant as one.
     folders = {str(above) for path in unlisted for above in PurePosixPath(path).parents} if settings.others else set()
     if named := sorted({plain for one in settings.others if (plain := yolo_splits.plain(one).strip("/")) in folders}):
         yield (
@@ -275,9 +276,9 @@ def _of_left_out(
 
 
 def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> None:
-    """``images/<split>/``, ``labels/<split>/`` and a data.yaml with train, val, test and names alone.
+    """Write ``images/<split>/``, ``labels/<split>/`` and a data.yaml with only train, val, test and names.
 
-    Without ``path`` its entries are relative to its own folder, wherever that is moved.
+    Without ``path`` its entries are relative to its own folder, so the view can be moved.
     """
     names = linking.numbered(collection.images)
     ids = {label: index for index, label in enumerate(collection.classes)}
@@ -306,8 +307,8 @@ def write(target: Path, collection: Collection, blobs: Mapping[str, Path]) -> No
 
 
 def fractions(images: Sequence[ImageRecord], ids: Mapping[str, int]) -> tuple[Any, Any, list[int]]:
-    """Of the boxes of images of known size: classes int32 [n]; centre and size as fractions of their image, float64 [n, 4]; and
-    before how many the boxes of each image begin, and the last ones end.
+    """The boxes of images of known size: classes, int32 [n]; centre and size as fractions of their image, float64 [n, 4]; and the
+    offsets at which the boxes of each image begin, with the total at the end.
     """
     import numpy as np
 
@@ -322,7 +323,7 @@ def fractions(images: Sequence[ImageRecord], ids: Mapping[str, int]) -> tuple[An
 
 
 def _rows(images: Sequence[ImageRecord], ids: Mapping[str, int]) -> Iterator[bytes]:
-    """The content of the label file of each image."""
+    """The content of each image's label file."""
     classes, numbers, counts = fractions(images, ids)
     text, ends = yolo_boxes.rows(classes, numbers)
     ends.insert(0, 0)
@@ -339,7 +340,7 @@ def _shapes(image: ImageRecord, ids: Mapping[str, int]) -> bytes:
 
 
 def _hint(tree: SourceFiles) -> str | None:
-    """Settings lie in a folder of the source."""
+    """A hint about settings in a subfolder of the source."""
     settings = [path for path in tree.files if PurePosixPath(path).name in {"data.yaml", "classes.txt", "obj.names"}]
     return f"{format_names(settings)} may be of {YOLO.name}: let {tree.named_by} name its folder." if settings else None
 

@@ -1,7 +1,7 @@
-"""Boxes as rows of YOLO, thousands at a time: to the byte what ``"%d %.8f %.8f %.8f %.8f\\n"`` gives, in a sixth of its time.
+"""Writes thousands of boxes as YOLO rows at once: byte-identical to ``"%d %.8f %.8f %.8f %.8f\\n"``, in a sixth of the time.
 
-Called by yolo.py, and by trainings, which take the numbers of rows that nobody writes. A number becomes a whole one of a
-hundred-millionth, whose digits are looked up four at a time.
+Called by yolo.py, and by trainings, which use the rounded numbers without writing rows. A number is scaled to an integer of
+hundred-millionths, whose digits are looked up four at a time.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from typing import Any
 _DIGITS = 8
 _SCALE = 10.0**_DIGITS
 _SPLITTING = 2.0**27 + 1
-"""Divides a float64 into two halves whose products with another of at most 27 bits, as the scale is, are exact (Dekker 1971)."""
+"""Splits a float64 into two halves whose products with a number of at most 27 bits, such as the scale, are exact (Dekker
+1971)."""
 _MOST = 9.9
-"""Numbers from 0 to here have one digit before the point."""
+"""Upper bound of numbers with one digit before the decimal point."""
 _CLASS = 8
 """Most characters of a class."""
 _CELL = 11
@@ -22,7 +23,7 @@ _CELL = 11
 
 
 def rows(classes: Any, numbers: Any) -> tuple[bytes, list[int]]:
-    """The rows of boxes, and where each ends. ``classes`` are indices, int [n]; ``numbers`` fractions, float64 [n, 4]."""
+    """The rows of boxes, and the end of each. ``classes`` are indices, int [n]; ``numbers`` fractions, float64 [n, 4]."""
     import numpy as np
 
     if not len(classes):
@@ -33,7 +34,7 @@ def rows(classes: Any, numbers: Any) -> tuple[bytes, list[int]]:
         ]
         return b"".join(each), np.cumsum([len(one) for one in each]).tolist()
     table = np.array([b"%d" % label for label in range(int(classes.max()) + 1)], f"S{_CLASS}")
-    # Four characters are one number here. Those that are none are taken out at the end.
+    # Four characters are packed into one uint32. Zero bytes are removed at the end.
     lines: Any = np.zeros((len(classes), _CLASS // 4 + 4 * 3 + 1), np.uint32)
     lines[:, : _CLASS // 4] = table[classes].view(np.uint32).reshape(len(classes), -1)
     for place, column in enumerate(_rounded(numbers).T):
@@ -48,7 +49,7 @@ def rows(classes: Any, numbers: Any) -> tuple[bytes, list[int]]:
 
 
 def written(numbers: Any) -> Any:
-    """The numbers, float64 [n, 4], that whoever reads ``rows`` finds there."""
+    """The numbers, float64 [n, 4], that a reader of ``rows`` gets."""
     import numpy as np
 
     if not len(numbers) or _are_usual(numbers):
@@ -57,12 +58,12 @@ def written(numbers: Any) -> Any:
 
 
 def _are_usual(numbers: Any) -> bool:
-    """Such as the box of an image without a size is not."""
+    """Whether all numbers are in the range of the fast path; boxes of an image without a size are not."""
     return float(numbers.min()) >= 0 and float(numbers.max()) <= _MOST
 
 
 def _rounded(numbers: Any) -> Any:
-    """As whole numbers of the last digit; what is between two of them goes as printf does by the exact value of the float."""
+    """The numbers as integers of the last digit, rounded like printf by the exact value of the float."""
     import numpy as np
 
     products = numbers * _SCALE
@@ -72,16 +73,16 @@ def _rounded(numbers: Any) -> Any:
         exact, product = numbers.ravel()[between], products.ravel()[between]
         upper = exact * _SPLITTING
         upper -= upper - exact
-        # What the product has lost: on its side of the half the number lies.
+        # The rounding error of the product decides on which side of the half the exact value is.
         lost = (upper * _SCALE - product) + (exact - upper) * _SCALE
         rounded = np.where(lost == 0, np.rint(product), np.floor(product) + (lost > 0))
         found.ravel()[between] = rounded
-    return found.astype(np.uint32)  # which are divided in less time
+    return found.astype(np.uint32)  # faster to divide than 64-bit integers
 
 
 @cache
 def _fours(text: str, many: int) -> Any:
-    """Texts of four characters, of each number from 0, as a number each."""
+    """A table of texts of four characters for each number from 0, each packed into an integer."""
     import numpy as np
 
     return np.frombuffer("".join(map(text.format, range(many))).encode("ascii"), np.uint32)

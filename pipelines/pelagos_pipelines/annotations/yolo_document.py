@@ -1,6 +1,6 @@
-"""YOLO's files, read in a child of the sandbox: data.yaml, the lines of text files, and the rows of label files.
+"""Parses YOLO's files in a child of the sandbox: data.yaml, the lines of text files, and the rows of label files.
 
-Called by the tasks ``settings``, ``lines`` and ``labels`` in parsers.py. A fault names its file and line and, where that is a
+Called by the tasks ``settings``, ``lines`` and ``labels`` in parsers.py. A fault names its file, its line and, if that is a
 number, the value; text of the file is never repeated.
 """
 
@@ -24,28 +24,28 @@ from pelagos_pipelines.annotations.untrusted_input import MAX_CLASSES, class_nam
 from pelagos_pipelines.sandbox import Answer
 
 MAX_DEPTH = 16
-"""Of data.yaml, which has 2 levels. Its size is limited before; what a few bytes can make of a parser is limited here."""
+"""Most levels of data.yaml, which has 2. The caller limits its size; this limits what few bytes can do to a parser."""
 MAX_NODES = 50_000
-"""Keys and values in data.yaml."""
+"""Most keys and values in data.yaml."""
 MAX_POINTS = 10_000
-"""Key points of an object."""
+"""Most key points of an object."""
 _BOX_COLUMNS = 5
 _LONGEST_ID = 9
 _ID = re.compile(rf"[0-9]{{1,{_LONGEST_ID}}}")
-"""The number of a class, which some tools write as text."""
+"""The number of a class as text, as some tools write it."""
 _SPLITS = ("train", "val", "test")
 _MAX_OTHERS = 100
-"""Paths under other keys that are looked at."""
+"""Most paths under other keys that are considered."""
 _INTEGER = r"^[-+]?(?:0|[1-9][0-9]{0,17})$"
 _FARTHEST = 0.5
-"""By how much of an image a coordinate may lie outside of it and still be a fraction: what is over the edge is judged later."""
+"""How far outside of the image a coordinate may be, as a fraction of it, to be accepted here; cleaning checks the edges later."""
 
 
 def text_of(where: str, content: bytes) -> str:
-    """The content of a text file.
+    """Decode a text file.
 
     Raises:
-        RefusedError: it is none.
+        RefusedError: it is not UTF-8.
     """
     try:
         return content.decode("utf-8-sig")
@@ -54,7 +54,7 @@ def text_of(where: str, content: bytes) -> str:
 
 
 def lines_of(text: str) -> list[str]:
-    """As editors number them; ``splitlines`` ends lines at characters, too, that a name may hold."""
+    """The lines as editors number them; ``splitlines`` would also split at characters that names may contain."""
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
@@ -62,10 +62,10 @@ def lines_of(text: str) -> list[str]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Plain mappings, lists and scalars: no aliases (a few lines of them expand to gigabytes), no tags, no depth, no key twice.
+    """Plain mappings, lists and scalars: no aliases (a few lines can expand to gigabytes), tags, deep nesting or duplicate keys.
 
-    Of the scalars that YAML 1.1 knows, only those that data.yaml has are told from text: ``59:59`` is no number here, nor is
-    ``no`` a truth value.
+    Only the scalar types that data.yaml needs are recognised: unlike in YAML 1.1, ``59:59`` is not a number, and ``no`` is not a
+    truth value.
     """
 
     yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 - filled below, as in the base class
@@ -85,7 +85,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def flatten_mapping(self, node: Any) -> None:
-        """``<<`` is a key like others. Each stands once: of two, PyYAML would take the last without a word."""
+        """Treat ``<<`` like any key, and refuse duplicate keys, of which PyYAML would silently take the last."""
         seen = set()
         for key, _ in node.value:
             identity = key.tag, key.value if isinstance(key.value, str) else None
@@ -95,7 +95,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _TwiceError(yaml.MarkedYAMLError):
-    """A key stands twice in a mapping."""
+    """A mapping has a duplicate key."""
 
 
 def _make_resolvers() -> None:
@@ -115,12 +115,10 @@ _make_resolvers()
 def settings(where: str, content: bytes) -> dict[str, Any]:
     """``names``, those that are ``recomposed``, the entries of each split, ``points`` (kpt_shape), ``path``, and ``faults``.
 
-    ``splits`` has the entries by key, which may be any word for a split; ``others`` are texts under keys that are none.
-
-    A name that is none has another in its place, so that labels can be read and judged, too.
-
+    ``splits`` has the entries by key, which may be any word for a split; ``others`` are texts under other keys. Invalid names are
+    replaced, so that labels can be read and checked too.
     Raises:
-        RefusedError: it is no YAML.
+        RefusedError: it is not YAML.
     """
     found = _yaml(where, text_of(where, content))
     faults = Faults()
@@ -130,7 +128,7 @@ def settings(where: str, content: bytes) -> dict[str, Any]:
         if "nc" in found and found["nc"] != len(written):
             told = f", {found['nc']}," if type(found["nc"]) is int else ""
             raise invalid(f"{where}: nc{told} is not the number of names, {len(written)}: correct one of them")
-    # Where the names are no list, rows may be of any class: that they are of one without a name is no further fault.
+    # If the names are invalid as a whole, rows may have any class, so that unnamed classes are not further faults.
     names = [f"class {number}" for number in range(MAX_CLASSES if written is None else len(written))]
     for index, name in enumerate(written or ()):
         with faults.noting():
@@ -161,20 +159,20 @@ def settings(where: str, content: bytes) -> dict[str, Any]:
 
 
 def _is_split(key: object, value: object) -> bool:
-    """Under train, val and test are paths; under other words for splits may also be a number, such as their share."""
+    """Whether an entry names a split: train, val and test have paths; other words may also have a number, such as a share."""
     if key in _SPLITS:
         return bool(value)
     return isinstance(key, str) and split_of(key) is not None and bool(_texts(value))
 
 
 def _texts(value: object) -> list[str]:
-    """A text, or the texts of a list that has no others; empty for anything else."""
+    """A text, or a list of texts; empty for anything else."""
     listed: list[Any] = value if isinstance(value, list) else [value]
     return listed if all(isinstance(one, str) and one for one in listed) else []
 
 
 def _yaml(where: str, text: str) -> dict[Any, Any]:
-    """The mapping that the text is, its keys in lower case: CVAT writes ``Train`` where its subset is called so."""
+    """The top-level mapping with its keys in lower case, since CVAT writes ``Train`` for a subset of that name."""
     try:
         content = yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except _TwiceError as error:
@@ -206,7 +204,7 @@ def _yaml(where: str, text: str) -> dict[Any, Any]:
 
 
 def _written(where: str, content: Mapping[Any, Any]) -> list[Any]:
-    """The class names in the order of their ids, as they stand there."""
+    """The class names in the order of their ids, unchecked."""
     names = content.get("names")
     if isinstance(names, dict):
         is_text = {key: isinstance(key, str) and _ID.fullmatch(key) is not None for key in names}
@@ -226,7 +224,7 @@ def _written(where: str, content: Mapping[Any, Any]) -> list[Any]:
 
 
 def _points(where: str, shape: object) -> list[int] | None:
-    """How many key points an object has, and how many numbers each."""
+    """The number of key points per object, and of numbers per key point; None without kpt_shape."""
     if shape is None:
         return None
     if isinstance(shape, list) and len(shape) == 2 and all(type(one) is int for one in shape):
@@ -242,7 +240,7 @@ def _points(where: str, shape: object) -> list[int] | None:
 
 
 def lines(where: str, content: bytes) -> list[tuple[int, str]]:
-    """The lines that are not empty, with their numbers."""
+    """The non-empty lines, with their numbers."""
     listed = enumerate(lines_of(text_of(where, content)), start=1)
     return [(number, line.strip()) for number, line in listed if line.strip()]
 
@@ -254,7 +252,7 @@ def lines(where: str, content: bytes) -> list[tuple[int, str]]:
 class Rows:
     """The rows of label files, one file after the other.
 
-    ``classes`` is how many there are, ``unnamed`` are those among them that have no name; ``points`` is kpt_shape.
+    ``classes`` is the number of classes, ``unnamed`` are those without a name; ``points`` is kpt_shape.
     """
 
     classes: int
@@ -264,13 +262,13 @@ class Rows:
     faults: Faults = field(default_factory=Faults)
     counts: array[int] = field(default_factory=lambda: array("i"))
     outlined: array[int] = field(default_factory=lambda: array("i"))
-    """Polygons in each file."""
+    """Number of polygons in each file."""
     alike: tuple[array[int], ...] = field(default_factory=lambda: (array("i"), array("i"), array("i")))
-    """Those of them in each file that are like a box with key points, as keypoints.Likeness counts them."""
+    """Number of polygons in each file that look like a box with key points, as counted by keypoints.Likeness."""
     widths: array[int] = field(default_factory=lambda: array("i"))
-    """Columns of the polygons of each file; -1 when they differ."""
+    """Number of columns of each file's polygons; -1 when they differ."""
     outlines: list[list[list[float]]] | None = None
-    """Of each file, where they are asked for: the class of each row, and its numbers but for key points."""
+    """If requested, for each file the rows with their class and their numbers, without key points."""
     ids: array[int] = field(default_factory=lambda: array("i"))
     sides: array[float] = field(default_factory=lambda: array("d"))
 
@@ -278,7 +276,7 @@ class Rows:
         self._last: Sequence[float] = ()
 
     def read(self, where: str, content: bytes) -> None:
-        """One file. What is wrong in it is noted."""
+        """Read one file; its faults are noted."""
         before = len(self.ids)
         for part in (self.outlined, *self.alike, self.widths):
             part.append(0)
@@ -306,7 +304,7 @@ class Rows:
             raise too_many(where, self.most)
 
     def answer(self) -> Answer:
-        """As parsers.labels hands it on."""
+        """The answer in the form of parsers.labels."""
         numbers = (self.counts, self.outlined, *self.alike, self.widths, self.ids)
         outlines = b"" if self.outlines is None else orjson.dumps(self.outlines)
         document = {"rows": len(self.ids), "outlines": len(outlines), "faults": self.faults.document()}
@@ -326,7 +324,7 @@ class Rows:
         return number
 
     def _sides(self, columns: list[str], where: str) -> Sequence[float]:
-        """Left, top, width and height as fractions; of a polygon those of its bounding box."""
+        """Left, top, width and height as fractions; for a polygon those of its bounding box."""
         polygon = self._is_polygon(len(columns), where)
         try:
             values = [_number(column) for column in columns[1:]]
@@ -354,7 +352,7 @@ class Rows:
                 f"{where}: width {sides[2]:g} and height {sides[3]:g}: a box without area; correct or remove the row",
                 "source",
             )
-        if polygon:  # whether they are outlines, or key points after all, only all rows of the source can tell
+        if polygon:  # only all rows of the source together show whether they are outlines or key points
             self.outlined[-1] += 1
             self.widths[-1] = len(columns) if self.widths[-1] in {0, len(columns)} else -1
             found = keypoints.likeness(values)
@@ -387,7 +385,7 @@ def _unknown(words: str) -> RefusedError:
 
 
 def _whole(text: str) -> int | None:
-    """A whole number, also as programs write it that save all columns alike: ``1.0``, or ``1.000e+00``."""
+    """An integer, also written like other columns as ``1.0`` or ``1.000e+00``; None for anything else."""
     digits = text.removeprefix("-")
     if digits.isascii() and digits.isdigit():
         return int(text) if len(digits) <= _LONGEST_ID else None
@@ -399,7 +397,7 @@ def _whole(text: str) -> int | None:
 
 
 def _number(text: str) -> float:
-    """A decimal number; Python's own reading takes ``1_0``, and the digits of other scripts, too."""
+    """A decimal number, without Python's extensions: float() also accepts ``1_0`` and digits of other scripts."""
     if "_" in text or not text.isascii():
         raise ValueError
     return float(text)

@@ -17,10 +17,10 @@ from pelagos_pipelines.annotations.untrusted_input import format_names
 
 @dataclass(frozen=True)
 class Settings:
-    """What the file ``path``, in messages ``where``, says. ``splits`` holds the entries by key, a word for a split.
+    """The settings in the file ``path``, called ``where`` in messages. ``splits`` has the entries by words for splits.
 
     ``others`` are texts under other keys, ``further`` other files that were read. ``points`` is kpt_shape. An id without a name,
-    of an empty line of classes.txt, has the name "".
+    from an empty line of classes.txt, has the name "".
     """
 
     path: str
@@ -35,19 +35,19 @@ class Settings:
 
 
 def files_of(tree: SourceFiles) -> list[str]:
-    """The settings at the root: data.yaml, or the only YAML file that is there."""
+    """The settings at the root: data.yaml, or the only YAML file."""
     found = [path for path in tree.at_root if suffix(path) in {".yaml", ".yml"}]
     named = [path for path in found if is_named(path)]
     return named or (found if len(found) == 1 else [])
 
 
 def is_named(path: str) -> bool:
-    """Whether a YAML file has a usual name of settings."""
+    """Whether a YAML file has a usual name for settings."""
     return PurePosixPath(path).stem.lower() in {"data", "dataset"}
 
 
 def read(tree: SourceFiles, faults: Faults) -> Settings:
-    """The settings of a source. Raises RefusedError: FORMAT_INVALID for none, or more than one."""
+    """Read the settings of a source. Raises RefusedError (FORMAT_INVALID) for none, or more than one."""
     files = files_of(tree)
     if len(files) > 1:
         raise untrusted_input.invalid(f"there is more than one settings file: {format_names(files)}; keep one")
@@ -67,7 +67,7 @@ def read(tree: SourceFiles, faults: Faults) -> Settings:
 
 
 def with_lists(tree: SourceFiles, settings: Settings) -> Settings:
-    """With the files in which darknet and CVAT list the images of a split, where the settings name no splits themselves."""
+    """Add darknet's and CVAT's lists of splits if the settings name no splits themselves."""
     if settings.splits:
         return settings
     darknet = suffix(settings.path) == ".names"
@@ -88,11 +88,11 @@ def with_lists(tree: SourceFiles, settings: Settings) -> Settings:
 
 
 def _is_list(tree: SourceFiles, path: str, darknet: bool) -> bool:
-    """Whether its first line is the name of an image; beside obj.names, whether it is no row of a label file.
+    """Whether its first line is the name of an image; beside obj.names, whether it is not a row of a label file.
 
-    train.txt may as well hold the labels of an image train.jpg, which would be lost were it taken for a list.
+    train.txt may also have the labels of an image train.jpg, which would be lost if it were read as a list.
     """
-    with suppress(RefusedError):  # where it is one, it is read again and refused
+    with suppress(RefusedError):  # if it is a list, it is read again and refused then
         lines = reading.lines(tree, path, reading.MAX_LABELS)
         first = lines[0][1] if lines else ""
         return not pairing.is_row(first) if darknet else is_image(first)
@@ -100,7 +100,7 @@ def _is_list(tree: SourceFiles, path: str, darknet: bool) -> bool:
 
 
 def _from_lines(path: str, lines: Sequence[tuple[int, str]], faults: Faults) -> Settings:
-    """classes.txt: the number of its line is what names a class, also after an empty line."""
+    """The settings from classes.txt: line numbers are class ids, and empty lines count."""
     where = untrusted_input.printable(path)
     lines = [(number, line) for number, line in lines if untrusted_input.is_seen(line)]
     if lines and lines[-1][0] > untrusted_input.MAX_CLASSES:
@@ -109,7 +109,7 @@ def _from_lines(path: str, lines: Sequence[tuple[int, str]], faults: Faults) -> 
         )
     names = [""] * (lines[-1][0] if lines else 0)
     for number, line in lines:
-        names[number - 1] = f"class {number - 1}"  # of one with a faulty name the rows are no further faults
+        names[number - 1] = f"class {number - 1}"  # if the name is a fault, its rows are not further faults
         with faults.noting():
             names[number - 1] = untrusted_input.class_name(line, f"{where}, line {number}")
             if line.startswith("#"):
@@ -141,7 +141,7 @@ def _from_yaml(tree: SourceFiles, path: str, faults: Faults) -> Settings:
     if found.path is not None and found.path.rstrip("/") != ".":
         try:
             base = untrusted_input.relative(found.path, f"{where}: path")
-        except RefusedError:  # where the files lay on their author's machine: nothing outside of the source is opened
+        except RefusedError:  # a path on its author's machine: nothing outside of the source is opened
             ignored = (f"{where}: path lies outside of the source; the files beside {where} are read",)
     warnings = (
         *ignored,
@@ -154,7 +154,7 @@ def _from_yaml(tree: SourceFiles, path: str, faults: Faults) -> Settings:
 def _of_other_names(
     tree: SourceFiles, where: str, names: Sequence[str], groups: Iterable[Sequence[str]]
 ) -> Iterator[str]:
-    """Two files that number the classes differently cannot both be right."""
+    """Warnings about files that number the classes differently, of which only one can be right."""
     for path in (path for group in groups for path in group):
         listed = class_lists.of(tree, path)
         if listed and listed != list(names):

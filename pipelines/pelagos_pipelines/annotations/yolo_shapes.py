@@ -1,7 +1,7 @@
-"""Shapes as rows of YOLO: the points of an outline, or of the corners of a box that is turned, as fractions of the image.
+"""Shapes as YOLO rows: the points of an outline, or the corners of a turned box, as fractions of the image.
 
-A row has one ring. Parts of an object and its holes are joined to it by lines without width, so that no pixel is lost or gained:
-by the rule of even and odd, so that parts which overlap are written as the outlines of their pixels.
+A row has one ring. Further parts and holes of an object are joined to it by lines of zero width, which changes no pixel under the
+even-odd rule. Overlapping parts are therefore written as the outlines of their pixels.
 Source: docs.ultralytics.com, datasets/segment and datasets/obb.
 """
 
@@ -15,11 +15,11 @@ from pelagos_pipelines.annotations.shapes import Kind, Shape
 
 _BOX = 4
 _FEW, _FEW_POINTS = 32, 4096
-"""Rings, and their points, of which each is compared with each."""
+"""Most rings, and most points in them, that are all compared with each other."""
 
 
 def of_row(row: Sequence[float], names: Sequence[str], size: tuple[int, int]) -> Shape:
-    """The shape of a row, ``class`` and four numbers of a box or x and y of three points or more."""
+    """The shape of a row: ``class`` and four numbers of a box, or x and y of at least three points."""
     width, height = size
     label, numbers = names[int(row[0])], row[1:]
     if len(numbers) == _BOX:
@@ -42,11 +42,10 @@ def row(shape: Shape, size: tuple[int, int]) -> str:
 
 
 def joined(rings: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    """One ring that goes around all: from a point of it to each further ring, around that, and back.
+    """One ring around all rings: from one of its points to each further ring, around that, and back.
 
-    Lines that are walked there and back have no width: by the rule of even and odd no pixel is lost or gained, whatever they
-    cross.
-    They are short where rings are few; of a mask of thousands of specks each goes to the one before it.
+    A line that is traversed in both directions has no width, so it changes no pixel under the even-odd rule, whatever it crosses.
+    With few rings the lines are as short as possible; in a mask of thousands of specks each ring is joined to the previous one.
     """
     import numpy as np
 
@@ -57,7 +56,7 @@ def joined(rings: Sequence[Sequence[float]]) -> tuple[float, ...]:
         return tuple(np.concatenate((*closed, *there[-2::-1])).ravel().tolist())
     whole, left = parts[0], parts[1:]
     while left:
-        # The nearest first, so that none is drawn through a ring that comes later.
+        # Nearest first, so that no line passes through a ring that is joined later.
         near = [_nearest(whole, ring) for ring in left]
         number = min(range(len(left)), key=lambda one: near[one][0])
         _, here, start = near[number]

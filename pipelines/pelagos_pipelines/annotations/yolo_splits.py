@@ -1,4 +1,4 @@
-"""Which images of a YOLO source stand in which split: entries of its settings, lists and folders. Called by yolo.py."""
+"""Determines the splits of a YOLO source's images from entries of its settings, lists and folders. Called by yolo.py."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pelagos_pipelines.annotations.yolo_settings import Settings
 
 @dataclass
 class Listed:
-    """The images that data.yaml names, itself or in the files ``listings``; ``renamed`` are entries unlike the files.
+    """The images that data.yaml names, directly or in the files ``listings``; ``renamed`` are entries that match inexactly.
 
-    ``by_folder`` when it names none, so that the folders of the images say the splits.
+    ``by_folder``: it names none, so the folders of the images determine the splits.
     """
 
     faults: Faults
@@ -34,12 +34,12 @@ class Listed:
 
     @property
     def overlapping(self) -> list[str]:
-        """Images that stand in more than one split."""
+        """Images in more than one split."""
         return sorted(path for path, splits in self.splits.items() if len(splits) > 1)
 
 
 def find(tree: SourceFiles, settings: Settings, faults: Faults) -> Listed:
-    """The images that stand in splits."""
+    """Find the images of all splits."""
     found = Listed(faults, frozenset(tree.images), naming.Names(tree.images), by_folder=not settings.splits)
     if found.by_folder:
         found.splits = {path: set(splits) for path in tree.images if (splits := splits_above(path))}
@@ -55,14 +55,14 @@ def find(tree: SourceFiles, settings: Settings, faults: Faults) -> Listed:
 
 
 def _images_of(tree: SourceFiles, settings: Settings, entry: str, where: str, found: Listed) -> Iterable[str]:
-    """An image, those below a folder, or those listed in a text file."""
+    """The images of an entry: an image, those below a folder, or those listed in a text file."""
     place = plain(entry)
     if place in {".", "./"}:
         return tree.images
     try:
         inner = untrusted_input.relative(place, where)
-    except RefusedError:  # as on its author's machine
-        # Nothing outside of the source is ever opened; the end of the path may still say which of its images are meant.
+    except RefusedError:  # for example a path on its author's machine
+        # Nothing outside of the source is opened, but the end of the path may still identify images of the source.
         meant = (
             found.names.alike(place) if yolo_settings.is_image(place) else _meant(tree, place) or _end_of(tree, place)
         )
@@ -90,12 +90,12 @@ def _images_of(tree: SourceFiles, settings: Settings, entry: str, where: str, fo
 
 
 def plain(entry: str) -> str:
-    """Roboflow writes ../train/images for train/images."""
+    """The entry without leading ``../``: Roboflow writes ../train/images for train/images."""
     return re.sub(r"^(?:\.\./)*", "", entry.replace("\\", "/"))
 
 
 def _meant(tree: SourceFiles, entry: str) -> Sequence[str]:
-    """The folders with images that an entry may mean, when none is named exactly so."""
+    """The folders with images that an entry may mean if none has exactly that name."""
     wanted = naming.folders_of(entry)
     named = {one: naming.folders_of(one) for one in _folders(tree)}
     same = naming.folded(entry)
@@ -108,7 +108,7 @@ def _meant(tree: SourceFiles, entry: str) -> Sequence[str]:
 
 
 def _end_of(tree: SourceFiles, entry: str) -> Sequence[str]:
-    """The folder with images that a path of another machine ends in, when none of those above it names a split."""
+    """The folder with images in which a path of another machine ends, if none of the folders above it names a split."""
     parts = PurePosixPath(entry).parts
     folders = {naming.folded(one): one for one in _folders(tree)}
     ends = [naming.folded("/".join(parts[start:])) for start in range(1, len(parts))]
@@ -121,7 +121,7 @@ def _folders(tree: SourceFiles) -> list[str]:
 
 
 def _in_list(tree: SourceFiles, settings: Settings, path: str, where: str, found: Listed) -> list[str]:
-    """The images that the lines of a text file name; lines that name none are noted together."""
+    """The images named by the lines of a text file; lines without an image are noted together."""
     if suffix(path) != ".txt":
         raise untrusted_input.invalid(
             f"{where} is no list of images, which is a text file (.txt), and no image or folder of them"
@@ -132,7 +132,7 @@ def _in_list(tree: SourceFiles, settings: Settings, path: str, where: str, found
     many = 0
     for number, line in reading.lines(tree, path, reading.MAX_LABELS):
         where = f"{untrusted_input.printable(path)}, line {number}"
-        with suppress(RefusedError):  # a path of its author's machine, which no file can be named by exactly
+        with suppress(RefusedError):  # a path of its author's machine, which cannot match exactly
             inner = untrusted_input.relative(line, "")
             exact = [one for base in (settings.base, PurePosixPath()) if (one := str(base / inner)) in found.images]
             if exact:

@@ -1,4 +1,4 @@
-"""What differs by task in annotations: one module each, with a `strategy.Strategy`. A new one is a line in TASKS."""
+"""Task-specific handling of annotations: one module per task, with a `strategy.Strategy`. A new one is a line in TASKS."""
 
 from pelagos_contract.registry import Registry
 from pelagos_pipelines.annotations.tasks import classification, detection, shaped

@@ -1,4 +1,4 @@
-"""Classification in annotations: one class of each image."""
+"""Annotations for classification: one class per image."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Classification(Strategy):
     task, needs_several_classes, joins = Task.CLASSIFICATION, True, False
 
     def marks(self, image: ImageRecord) -> Sequence[str]:
-        """Its class; of one whose class is not settled, all."""
+        """The image's class; all of its classes while they are not settled."""
         return [shape.label for shape in image.shapes] if image.label is None else [image.label]
 
     def drawn(self, image: ImageRecord, shapes: Sequence[Shape], altered: Altered) -> ImageRecord | None:
-        """The class of its only tag. Of several, all: which of them is the class is settled once labels have been heeded."""
+        """The class of the only tag. With several tags all are kept: ``settled`` decides after labels were applied."""
         tags: dict[str, Shape] = {}
         for shape in shapes:
             if shape.kind is not Kind.TAG:
@@ -41,7 +41,7 @@ class Classification(Strategy):
         return replace(image, label=next(iter(tags))) if tags else None
 
     def settled(self, image: ImageRecord) -> ImageRecord:
-        """With the class that all its tags have by now.
+        """The image with the class that all its tags have after labels were applied.
 
         Raises:
             RefusedError: FORMAT_INVALID when they have several.
@@ -57,15 +57,15 @@ class Classification(Strategy):
         return replace(image, label=next(iter(image.labels)), shapes=())
 
     def stored(self, image: ImageRecord) -> dict[str, Any]:
-        """Its class."""
+        """The class, or the classes while they are not settled."""
         return {"class": image.label} if image.label is not None else {"classes": sorted(image.labels)}
 
     def restored(self, mark: Mapping[str, Any], numbers: Mapping[str, int], classes: Sequence[str]) -> ImageRecord:
-        """With its class."""
+        """The image with its class."""
         return ImageRecord(mark["path"], label=mark["class"])
 
     def told(self, image: ImageRecord) -> str:
-        """Its class."""
+        """The class."""
         return str(image.label)
 
 

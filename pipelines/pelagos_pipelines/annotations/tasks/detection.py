@@ -1,4 +1,4 @@
-"""Detection in annotations: any number of boxes in each image."""
+"""Annotations for detection: any number of boxes per image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Detection(Strategy):
         return [label for label, *_ in boxes_of(image)]
 
     def drawn(self, image: ImageRecord, shapes: Sequence[Shape], altered: Altered) -> ImageRecord | None:
-        """The box around each shape that has an area; a box that stands beside an outline is taken as it is."""
+        """The box around each shape with an area; a box that is stated beside an outline is used as it is."""
         boxes: dict[Box, None] = {}
         for shape in shapes:
             sides = shape.sides
@@ -46,7 +46,7 @@ class Detection(Strategy):
         return replace(image, boxes=packed)
 
     def stored(self, image: ImageRecord) -> dict[str, Any]:
-        """Its boxes; their order in a file says nothing."""
+        """The boxes, sorted, since their order in a file has no meaning."""
         boxes = [
             {"class": label, "x": float(x), "y": float(y), "width": float(width), "height": float(height)}
             for label, x, y, width, height in sorted(boxes_of(image))
@@ -54,7 +54,7 @@ class Detection(Strategy):
         return {"boxes": boxes}
 
     def restored(self, mark: Mapping[str, Any], numbers: Mapping[str, int], classes: Sequence[str]) -> ImageRecord:
-        """With its boxes, in little memory."""
+        """The image with its boxes in compact form."""
         marks = mark["boxes"]
         sides = array("d", [side for box in marks for side in (box["x"], box["y"], box["width"], box["height"])])
         return ImageRecord(
@@ -62,7 +62,7 @@ class Detection(Strategy):
         )
 
     def told(self, image: ImageRecord) -> str:
-        """Their number."""
+        """The number of boxes."""
         return f"{len(image.boxes)} boxes"
 
 

@@ -1,4 +1,4 @@
-"""The tasks whose annotations are shapes: boxes that are turned, and outlines of objects, of classes, or of both."""
+"""Annotations for tasks with shapes: turned boxes, and outlines of objects, of classes, or of both."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Shaped(Strategy):
     needs_several_classes, joins = False, False
 
     def taken(self, shape: Shape, altered: Altered) -> Shape | None:
-        """The shape as the task holds it; None when it has no use for it."""
+        """The shape in the form of the task; None when the task cannot use it."""
         raise NotImplementedError
 
     def marks(self, image: ImageRecord) -> Sequence[str]:
@@ -31,7 +31,7 @@ class _Shaped(Strategy):
         return [shape.label for shape in image.shapes]
 
     def drawn(self, image: ImageRecord, shapes: Sequence[Shape], altered: Altered) -> ImageRecord | None:
-        """Those of the shapes that have what the task needs."""
+        """The image with the shapes that the task can use."""
         found: dict[bytes, Shape] = {}
         for shape in shapes:
             taken = self.taken(shape, altered)
@@ -48,36 +48,36 @@ class _Shaped(Strategy):
         return replace(image, shapes=tuple(found[key] for key in sorted(found)))
 
     def crowded(self, crowds: Iterable[Shape]) -> tuple[Shape, ...]:
-        """As `taken` has them."""
+        """The crowds in the form of `taken`."""
         if self.draws_crowds:
             return ()
         taken = (self.taken(crowd, Altered()) for crowd in crowds)
         return tuple(replace(one, annotator=None, origin=None, box=None) for one in taken if one is not None)
 
     def stored(self, image: ImageRecord) -> dict[str, Any]:
-        """Its shapes; their order in a file says nothing."""
+        """The shapes, sorted, since their order in a file has no meaning."""
         return {"shapes": [shape.document() for shape in sorted(image.shapes, key=_key)]}
 
     def restored(self, mark: Mapping[str, Any], numbers: Mapping[str, int], classes: Sequence[str]) -> ImageRecord:
-        """With its shapes."""
+        """The image with its shapes."""
         return ImageRecord(mark["path"], shapes=tuple(Shape.restored(each) for each in mark["shapes"]))
 
     def told(self, image: ImageRecord) -> str:
-        """Their number."""
+        """The number of shapes."""
         return f"{len(image.shapes)} shapes"
 
 
 class OrientedDetection(_Shaped):
-    """Rectangles, turned or not. Of other outlines the smallest rectangle around them is taken."""
+    """Rectangles, turned or not. Other outlines become the smallest rectangle around them."""
 
     task = Task.ORIENTED_DETECTION
 
     def taken(self, shape: Shape, altered: Altered) -> Shape | None:
-        """A rectangle."""
+        """The shape as a rectangle."""
         if shape.kind is Kind.RECTANGLE:
             return shape
         if shape.kind is Kind.POLYGON and shape.rings == (4,):
-            # The corners of a box, which is how YOLO and others write one that is turned.
+            # Four corners, as YOLO and others write turned boxes.
             extras = {"attributes": shape.attributes, "confidence": shape.confidence}
             if (rectangle := drawing.turned(shape.coordinates, shape.label, **extras)) is not None:
                 return rectangle
@@ -88,10 +88,10 @@ class OrientedDetection(_Shaped):
 
 
 class _Segmentation(_Shaped):
-    """Polygons and masks; of other shapes that have an area, their outline."""
+    """Polygons and masks; other shapes with an area become their outline."""
 
     def taken(self, shape: Shape, altered: Altered) -> Shape | None:
-        """A polygon or a mask."""
+        """The shape as a polygon or mask."""
         if shape.kind in {Kind.POLYGON, Kind.MASK}:
             return shape
         outline = drawing.outlined(shape)
@@ -114,7 +114,7 @@ class SemanticSegmentation(_Segmentation):
 
 
 class PanopticSegmentation(_Segmentation):
-    """The pixels of every object, and of every class that has none."""
+    """The pixels of every object, and of every class without objects."""
 
     task: ClassVar[Task] = Task.PANOPTIC_SEGMENTATION
 

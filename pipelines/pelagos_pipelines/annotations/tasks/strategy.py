@@ -1,7 +1,7 @@
-"""What a task says about annotations: what an image has of them, how a version keeps them, what may be made of them.
+"""The interface of task-specific handling of annotations: which ones an image has, and how a version stores them.
 
-Called by the preparation, which stores and cleans them, and by the evaluation, which makes ground truth of them. Strategies know
-annotations.model only.
+Called by the preparation, which cleans and stores annotations, and by the evaluation, which uses them as ground truth. Strategies
+depend on annotations.model only.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from pelagos_pipelines.annotations.shapes import Shape
 
 
 class Strategy(ABC):
-    """A task in annotations.
+    """Handling of annotations for one task.
 
-    ``needs_several_classes``: of one class alone there is nothing to learn. ``joins``: images with the same pixels may have all
-    annotations that one of them has, when these hold those of the others.
+    ``needs_several_classes``: with a single class there is nothing to learn. ``joins``: of images with the same pixels, the
+    annotations of one can be used for all if they include those of the others.
     """
 
     task: ClassVar[Task]
     needs_several_classes: ClassVar[bool]
     joins: ClassVar[bool]
     draws_crowds: ClassVar[bool] = False
-    """Whether a region with objects that nobody drew one by one is as good as they are: of pixels of classes."""
+    """Whether a crowd region is as good as separate objects, as for tasks that only need the pixels of classes."""
 
     @property
     def name(self) -> str:
-        """That of the task."""
+        """The name of the task."""
         return self.task.value
 
     @abstractmethod
@@ -40,20 +40,19 @@ class Strategy(ABC):
 
     @abstractmethod
     def drawn(self, image: ImageRecord, shapes: Sequence[Shape], altered: Altered) -> ImageRecord | None:
-        """The image with what the task takes of its shapes; None when it takes nothing of them, so that it is no background.
+        """The image with the shapes that the task can use; None when there are shapes but no usable one, so it is no background.
 
-        What becomes of shapes that the task cannot hold as they are is counted in ``altered``.
-
+        Changed or dropped shapes are counted in ``altered``.
         Raises:
             RefusedError: FORMAT_INVALID when the shapes contradict the task.
         """
 
     def crowded(self, crowds: Iterable[Shape]) -> tuple[Shape, ...]:
-        """Regions with objects that nobody drew one by one, as the task looks at places; by its own shapes, where it has some."""
+        """Crowd regions in the form of the task's own shapes, where it has some."""
         return ()
 
     def settled(self, image: ImageRecord) -> ImageRecord:
-        """The image as it is once all its annotations are of the classes that are asked for.
+        """The final image, after all annotations have the requested classes.
 
         Raises:
             RefusedError: FORMAT_INVALID when these contradict the task.
@@ -62,12 +61,12 @@ class Strategy(ABC):
 
     @abstractmethod
     def stored(self, image: ImageRecord) -> dict[str, Any]:
-        """As annotations.json of a version has them, beside the path. It is part of the version's digest."""
+        """The members of the image in annotations.json of a version, beside its path. They are part of the version's digest."""
 
     @abstractmethod
     def restored(self, mark: Mapping[str, Any], numbers: Mapping[str, int], classes: Sequence[str]) -> ImageRecord:
-        """The image with the annotations that ``mark``, of annotations.json, has; ``numbers`` are the places of ``classes``."""
+        """The image from ``mark``, its entry in annotations.json; ``numbers`` are the indices of ``classes``."""
 
     @abstractmethod
     def told(self, image: ImageRecord) -> str:
-        """The annotations of an image, in a message."""
+        """The annotations of an image in words, for messages."""
