@@ -1,4 +1,4 @@
-"""What the tests of several engines share; what those of one need is in its folder. All systems are real."""
+"""Fixtures that the tests of several engines share; those of a single engine are in its folder. All systems are real."""
 
 from __future__ import annotations
 

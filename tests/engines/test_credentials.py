@@ -1,4 +1,4 @@
-"""Mounted secrets and certificate authorities: what is wrong with a file is said, what is in it never."""
+"""Mounted secrets and certificate authorities: messages say what is wrong with a file, and never quote its content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only a Deployment brings: its policies and autoscaler, roll-outs that lose no request, what a cluster cannot do."""
+"""What only a Deployment adds: its policies and autoscaler, roll-outs without a lost request, and limits of a cluster."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ async def test_all_that_belongs_to_an_endpoint_comes_and_goes_with_it(
     assert set((await counts(site)).values()) == {1}
     (scaler,) = await site.all(AUTOSCALERS, UID)
     assert scaler["spec"]["targetCPUUtilizationPercentage"] == 70
-    # An autoscaler that is not wanted any more would work against the number that is.
+    # An autoscaler that is no longer wanted would work against the desired number.
     await site.serving.apply(replace(want, scaling=Scaling(minimum=2, maximum=2), digest="two"))
     assert (await counts(site))["HorizontalPodAutoscaler"] == 0
     (deployment,) = await site.all(DEPLOYMENTS, UID)
     assert deployment["spec"]["replicas"] == 2
-    # A single server never keeps its node from being drained.
+    # A budget for a single server would keep its node from ever being drained.
     await site.serving.apply(replace(want, scaling=Scaling(), digest="one"))
     assert (await counts(site))["PodDisruptionBudget"] == 0
     await site.serving.remove(UID)
@@ -58,7 +58,7 @@ async def test_all_that_belongs_to_an_endpoint_comes_and_goes_with_it(
 async def test_what_an_interrupted_change_left_is_removed_by_the_next_life_of_the_operator(
     site: ServingCluster, make_want: MakeWant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So is the budget of a single server, which releases before this one made."""
+    """So is the budget for a single server, which releases before this one created."""
     site.node.faults.frozen = True
     want = site.in_namespace(make_want(uid=UID), scaling=Scaling(minimum=1, maximum=3))
     await site.serving.apply(want)
@@ -98,7 +98,7 @@ async def test_replicas_stay_while_an_autoscaler_takes_over(site: ServingCluster
         await site.serving.apply(scaled)
         (deployment,) = await site.all(DEPLOYMENTS, UID)
         assert deployment["spec"]["replicas"] == 3
-    # The autoscaler decides, and nobody puts it back.
+    # The autoscaler decides, and the engine does not undo it.
     await site.cluster.patch(DEPLOYMENTS, site.namespace, "detector/scale", {"spec": {"replicas": 5}})
     seen = await site.serving.observe(UID)
     assert seen is not None
@@ -106,7 +106,7 @@ async def test_replicas_stay_while_an_autoscaler_takes_over(site: ServingCluster
     await site.serving.apply(scaled)
     (deployment,) = await site.all(DEPLOYMENTS, UID)
     assert deployment["spec"]["replicas"] == 5
-    # Neither does a new model: fewer servers than there were would have to bear the same requests.
+    # Neither does a new model: fewer servers than before would have to handle the same requests.
     await site.serving.apply(replace(scaled, confidence="0.6", digest="another"))
     (deployment,) = await site.all(DEPLOYMENTS, UID)
     assert deployment["spec"]["replicas"] == 5
@@ -148,7 +148,7 @@ async def test_servers_that_cannot_be_added_leave_the_others_serving_and_are_tol
 
 
 async def test_a_rolling_update_loses_no_request(site: ServingCluster, make_want: MakeWant) -> None:
-    """A client that asks whatever pod is ready, as a Service does, gets an answer at every moment."""
+    """A client that, like a Service, asks any ready pod gets an answer at every moment."""
     want = site.in_namespace(make_want(uid=UID))
     await site.serving.apply(want)
     await until(site.serving, UID, ServiceState.LOADED)
@@ -172,7 +172,7 @@ async def test_a_rolling_update_loses_no_request(site: ServingCluster, make_want
             await asyncio.sleep(0.1)
     stop.set()
     await client
-    # The old version has answered, then the new one, and nothing else.
+    # The old version answered, then the new one, and nothing else.
     assert len(set(answers)) == 2
     assert answers == sorted(answers, reverse=True)
 
@@ -195,7 +195,7 @@ async def test_what_the_cluster_cannot_do_now_is_said_in_its_words_and_heals(
     assert seen.lacks_room is (fault != "without_image")
     setattr(site.node.faults, fault, "")
     if fault == "unplaceable":
-        # Only a real scheduler binds a pod that waits.
+        # Only a real scheduler binds a pending pod.
         for pod in await site.pods(UID):
             await site.rest.ask("DELETE", f"/api/v1/namespaces/{site.namespace}/pods/{pod['metadata']['name']}")
     assert (await until(site.serving, UID, ServiceState.LOADED)).message == ""
@@ -225,7 +225,7 @@ async def test_a_deployment_without_its_service_is_put_right(site: ServingCluste
     await site.serving.apply(want)
     (service,) = await site.all(SERVICES, UID)
     await site.cluster.delete(SERVICES, service)
-    site.serving._accepted.clear()  # as a minute later, or after a start of the operator
+    site.serving._accepted.clear()  # as a minute later, or after the operator starts
     seen = await site.serving.observe(UID)
     assert seen is not None
     assert (seen.digest, seen.grpc_url) == ("", "")

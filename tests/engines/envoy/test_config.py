@@ -1,4 +1,4 @@
-"""What passes Envoy and what does not, shown on the real one before a server that notes what reaches it."""
+"""What passes Envoy and what does not, shown on the real one before a server that records what reaches it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ INFER = "/v2/models/detector/infer"
 
 @dataclass
 class Site:
-    """Envoy, and the server behind it; ``reached`` are the requests that did reach the server, as path and body."""
+    """Envoy, and the server behind it; ``reached`` are the requests that reached the server, as path and body."""
 
     http: str
     grpc: str
@@ -63,7 +63,7 @@ def sockets() -> Iterator[Path]:
 
 @pytest.fixture
 async def site(request: pytest.FixtureRequest, environments: Path, sockets: Path) -> AsyncIterator[Site]:
-    """From files that are replaced as on one machine, or all in the bootstrap as in a pod."""
+    """Envoy configured by files that are replaced, as on one machine, or wholly by its bootstrap, as in a pod."""
     http, rpc, metrics = free_ports(3)
     upstream = Upstream(str(sockets / "http"), str(sockets / "grpc"), str(sockets / "metrics"))
     service = Service(
@@ -154,7 +154,7 @@ async def ask(
 
 
 async def talk(address: str, data: bytes) -> bytes:
-    """Send, and read the answer; empty when the other side only hangs up."""
+    """Send, and read the answer; empty if the other side closes the connection without one."""
     try:
         reader, writer = await asyncio.open_connection(*address.split(":"))
     except OSError:
@@ -172,7 +172,7 @@ async def talk(address: str, data: bytes) -> bytes:
 
 
 async def call(site: Site, method: str, message: bytes = b"", **options: Any) -> tuple[str, str]:
-    """The name of the status of a gRPC call, and what it says."""
+    """The status of a gRPC call: its name and its message."""
     target = options.pop("target", site.grpc)
     authority = options.pop("authority", None)
     settings = [("grpc.default_authority", authority)] if authority else []
@@ -185,7 +185,7 @@ async def call(site: Site, method: str, message: bytes = b"", **options: Any) ->
 
 
 def inference(**changes: Any) -> bytes:
-    """A good request, changed."""
+    """A valid request, changed."""
     message = service_pb2.ModelInferRequest(model_name="detector", id=changes.get("id", ""))
     tensor = message.inputs.add(name="image", datatype="BYTES")
     tensor.shape.extend(changes.get("shape", [1, 1]))
@@ -199,7 +199,7 @@ def inference(**changes: Any) -> bytes:
 
 
 def described(**output: Any) -> tuple[bytes, int]:
-    """The body of a good HTTP request, and how long its JSON is."""
+    """The body of a valid HTTP request, and the length of its JSON."""
     tensor = {"name": "image", "datatype": "BYTES", "shape": [1, 1], "parameters": {"binary_data_size": 9}}
     text = json.dumps({"inputs": [tensor], "outputs": [{"name": "prediction", **output}]}).encode()
     return text + b"\5\0\0\0image", len(text)
@@ -263,7 +263,7 @@ async def test_a_host_that_is_not_ours_reaches_nothing(site: Site) -> None:
 
 
 async def test_a_flood_of_chunks_arrives_in_one_piece_or_not_at_all(site: Site) -> None:
-    """CVE-2025-23310: the server would keep a piece of its stack for each chunk."""
+    """CVE-2025-23310: the server would allocate on its stack for each chunk."""
     head = f"POST {{}} HTTP/1.1\r\nHost: localhost\r\nInference-Header-Content-Length: {{}}\r\n{'Transfer-Encoding: chunked'}"
     chunks = b"\r\n\r\n" + b"1\r\n \r\n" * 1_000_000 + b"0\r\n\r\n"
     assert b" 200 " in await talk(site.http, head.format(INFER, 9).encode() + b"\r\nConnection: close" + chunks)
@@ -346,7 +346,7 @@ async def test_a_client_that_drips_or_takes_all_connections_is_let_go(site: Site
     for _, writer in dripping:
         writer.write(b"GET /v2 HTTP/1.1\r\n")
     assert await ask(site.http, "GET", "/v2") == b""
-    # What we ask ourselves has a door of its own, and others have their ports.
+    # The operator's own requests have their own socket, and those of others their ports.
     assert await call(site, f"{SERVICE}/ServerLive", target=f"unix:{site.private}") == ("OK", "")
     assert b" 200 " in await ask(site.metrics, "GET", "/metrics")
     for reader, writer in dripping:
@@ -372,7 +372,7 @@ async def test_uploads_that_do_not_end_hold_little_memory_and_leave_room_for_oth
         writer.close()
 
     async def hold() -> str:
-        """Send a large part of a call, and no more."""
+        """Send a large part of a call, and then wait."""
 
         async def messages() -> AsyncIterator[bytes]:
             yield b"x" * 12 * MEBIBYTE

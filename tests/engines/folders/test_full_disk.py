@@ -1,4 +1,4 @@
-"""On a full disk the embedded engines refuse by name: DiskFull, the volume and the file; and nothing half-written stays."""
+"""On a full disk the embedded engines refuse with DiskFull, the volume and the file, and leave no half-written file."""
 
 from __future__ import annotations
 

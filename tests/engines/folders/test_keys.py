@@ -1,4 +1,4 @@
-"""Where the keys of seals are kept, and what is said when there is none."""
+"""Where the keys of seals are kept, and the error if there is none."""
 
 from __future__ import annotations
 

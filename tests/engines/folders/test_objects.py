@@ -1,4 +1,4 @@
-"""Objects in a folder: links do not lead out of it, and what pipelines protected can be deleted."""
+"""Objects in a folder: links do not lead out of it, and objects that pipelines protected can be deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files on the data volume and in the store as strangers leave them: no pass waits, quotes them, or is tried again for ever."""
+"""Files as strangers leave them on the data volume and in the store: no pass blocks on, quotes, or forever retries them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ NOBODY = 65534
 
 @contextmanager
 def as_nobody() -> Iterator[None]:
-    """Root may read everything, so that these tests are about another account."""
+    """Run as another account: root may read everything."""
     if os.geteuid() != 0:
         yield
         return
@@ -45,8 +45,8 @@ def as_nobody() -> Iterator[None]:
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """A folder that other accounts reach, which pytest's own is not."""
-    ThreadPoolExecutor(1).shutdown()  # loads what another account may not
+    """A folder that other accounts can reach, which pytest's own is not."""
+    ThreadPoolExecutor(1).shutdown()  # loads modules that the other account may not read
     folder = Path(tempfile.mkdtemp(prefix="pelagos-"))
     folder.chmod(0o755)
     (folder / "fish/cod").mkdir(parents=True)
@@ -61,7 +61,7 @@ def public() -> Iterator[Path]:
 
 
 def deepen(folder: Path, depth: int) -> None:
-    """Folders in folders, deeper than a path can say."""
+    """Nest folders more deeply than a path can express."""
     current = os.open(folder, os.O_RDONLY)
     for _ in range(depth):
         os.mkdir("d", dir_fd=current)

@@ -39,14 +39,14 @@ async def test_a_file_rewritten_with_the_same_size_is_noticed_by_its_time(root: 
 
 @pytest.fixture
 def label(root: Path) -> Path:
-    """A label file that has not been changed for long."""
+    """A label file that has not changed for a long time."""
     file = root / "samples/a/1.txt"
     file.write_text("0 0.5 0.5 0.1 0.1")
     return file
 
 
 def rewrite(file: Path, content: str) -> None:
-    """Without another size or time, as within one tick of the clock of a file system that counts in seconds."""
+    """Rewrite with the same size and time, as within one tick of a file system that counts in seconds."""
     times = file.stat()
     assert len(content) == times.st_size
     file.write_text(content)
@@ -78,7 +78,7 @@ async def test_a_label_that_cannot_have_changed_is_read_once(
     monkeypatch.setattr(beneath, "read_in", noted)
     volumes = FolderVolumes(root)
     first = [await volumes.fingerprint("samples") for _ in range(2)]
-    assert read == ["a/1.txt", "a/1.txt"]  # it was written a moment ago
+    assert read == ["a/1.txt", "a/1.txt"]  # it was written only just now
 
     monkeypatch.setattr(label_digests, "SETTLED", -1)
     settled = [await volumes.fingerprint("samples") for _ in range(3)]

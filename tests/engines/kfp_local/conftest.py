@@ -21,7 +21,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 async def world(tmp_path: Path, compiled: Path) -> AsyncIterator[pipeline_worlds.KfpLocalWorld]:
-    """One run of each flow at once, started directly: no fork server is there."""
+    """The engine with one run of each flow at a time, started directly: there is no fork server."""
     real = pipeline_worlds.KfpLocalWorld(tmp_path, compiled, capacity=1)
     yield real
     await real.close()

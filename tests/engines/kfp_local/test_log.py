@@ -1,4 +1,4 @@
-"""A run's log is plain text, and tells of all attempts."""
+"""A run's log is plain text, and covers all attempts."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ asyncio.run(main())
 
 
 async def begin(world: KfpLocalWorld) -> dict[str, Any]:
-    """Start a training; returns what its step noted about itself."""
+    """Start a training; returns what its step recorded about itself."""
     await world.engine.submit(replace(world.request(NAME, "training"), resources=RunResources(cpu=3)))
     await world.begin(NAME)
     facts: dict[str, Any] = json.loads((world.step(NAME) / "facts.json").read_text())
@@ -53,7 +53,7 @@ async def begin(world: KfpLocalWorld) -> dict[str, Any]:
 
 
 def command_lines() -> list[bytes]:
-    """Of everything that runs."""
+    """Command lines of all processes."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
@@ -140,7 +140,7 @@ async def test_canceling_leaves_no_process_and_no_temporary_file_but_the_log(wor
 
 
 async def test_a_step_that_heeds_no_sigterm_is_ended_all_the_same(world: KfpLocalWorld) -> None:
-    """What it holds, such as a GPU, is free when canceling returns: `kfp_local.engine.GRACE_SECONDS` after the first signal."""
+    """What it holds, such as a GPU, is free once canceling returns: `kfp_local.engine.GRACE_SECONDS` after the first signal."""
     (world.step(NAME) / "stubborn").touch()
     facts = await begin(world)
 
@@ -311,7 +311,7 @@ async def test_a_runner_that_cannot_start_fails_the_run_and_says_why(world: KfpL
 
 
 async def test_how_long_a_run_took_does_not_depend_on_the_clock(world: KfpLocalWorld) -> None:
-    """As if the time of day had been set forward since the run began; a new operator has no other time to go by."""
+    """As if the clock had been set forward since the run began; a new operator has no other time to use."""
     await begin(world)
     file = world.home / "runs" / NAME / "process.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"startedAt": "2024-01-01T00:00:00+00:00"}))

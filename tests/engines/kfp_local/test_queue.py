@@ -1,4 +1,4 @@
-"""Runs wait for capacity in order, and one that was interrupted goes on before those that have not begun."""
+"""Runs wait for capacity in order, and an interrupted one continues before those that have not begun."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_an_interrupted_run_goes_on_before_queued_ones(world: KfpLocalWorl
     await world.interrupt(FIRST)
     if restarted:
         await world.restart_engine()
-    # Whichever is looked at first: the others wait for what was interrupted to be asked for again.
+    # Whichever is looked at first: the others wait until the interrupted run is asked for again.
     assert await state(world, THIRD) is RunState.PENDING
     await reach(world, FIRST, RunState.INTERRUPTED)
     assert await state(world, SECOND) is RunState.PENDING
@@ -65,7 +65,7 @@ async def test_a_run_that_has_begun_before_goes_on_before_older_ones(world: KfpL
     await world.fail(FIRST, "a crash")
     for name in (SECOND, THIRD):
         await world.engine.submit(world.request(name))
-    await world.begin(SECOND)  # the place of what crashed is free
+    await world.begin(SECOND)  # the place of the crashed run is free
     await world.engine.submit(replace(world.request(FIRST), attempt=2))
     await world.succeed(SECOND)
     await reach(world, FIRST, RunState.RUNNING)
@@ -79,7 +79,7 @@ async def test_a_place_is_not_kept_for_a_run_that_does_not_come_back(
     for name in (FIRST, SECOND):
         await world.engine.submit(world.request(name))
     await world.interrupt(FIRST)
-    await world.begin(SECOND)  # without anybody looking
+    await world.begin(SECOND)  # without any call of the engine
 
 
 async def test_a_place_is_not_kept_for_a_run_that_is_deleted(world: KfpLocalWorld) -> None:
@@ -94,7 +94,7 @@ async def test_a_place_is_not_kept_for_a_run_that_is_deleted(world: KfpLocalWorl
 
 @pytest.fixture
 async def machine(tmp_path: Path, compiled: Path) -> AsyncIterator[KfpLocalWorld]:
-    """Trainings share four cores, as many of them as find room."""
+    """The engine on a machine where trainings share four cores and run while there is room."""
     real = KfpLocalWorld(tmp_path, compiled, capacity=0, cores=4)
     yield real
     await real.close()
@@ -111,7 +111,7 @@ async def test_trainings_share_the_cores_of_a_machine(machine: KfpLocalWorld) ->
 
     second, third = [await machine.engine.find(name) for name in (SECOND, THIRD)]
 
-    # There is room for the third, but none overtakes: the second would wait for ever behind a stream of small ones.
+    # The third would fit, but none overtakes: otherwise a stream of small runs could keep the second waiting forever.
     uses = "runs of training use 3 of the 4 that they share on this machine"
     assert second is not None
     assert third is not None

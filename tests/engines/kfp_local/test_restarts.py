@@ -1,4 +1,4 @@
-"""An operator that is killed again and again, at any moment, has each run made exactly once."""
+"""An operator that is killed again and again, at any moment, makes each run exactly once."""
 
 from __future__ import annotations
 

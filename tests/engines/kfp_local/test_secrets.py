@@ -1,4 +1,4 @@
-"""The Secret by which a step asks its source: waited for, handed over, and written down nowhere."""
+"""The Secret with which a step accesses its source: waited for, passed on, and never written down."""
 
 from __future__ import annotations
 

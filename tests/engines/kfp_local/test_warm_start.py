@@ -21,7 +21,7 @@ NAMES = [f"prepare-{number}" for number in range(7)]
 
 @pytest.fixture
 async def world(tmp_path: Path, compiled: Path) -> AsyncIterator[KfpLocalWorld]:
-    """One run at once, in a folder whose path is too long for the address of a socket."""
+    """One run at a time, in a folder whose path is too long for the address of a socket."""
     deep = tmp_path / ("a-long-name-" * 10)
     deep.mkdir()
     real = KfpLocalWorld(deep, compiled, capacity=1)
@@ -30,7 +30,7 @@ async def world(tmp_path: Path, compiled: Path) -> AsyncIterator[KfpLocalWorld]:
 
 
 async def warm(world: KfpLocalWorld) -> groups.ProcessId:
-    """Submit so many runs that a server is started; returns it when it answers."""
+    """Submit enough runs that a fork server is started; returns it once it answers."""
     for name in NAMES:
         await world.engine.submit(world.request(name))
     await until((world.home / "fork-server.sock").exists, "the fork server's start")
@@ -59,7 +59,7 @@ async def test_runs_are_forked_from_a_server_into_sessions_of_their_own(world: K
 
     assert parent(process) == server.pid
     assert os.getsid(process.pid) == process.pid
-    # A step says so after it has noted that it begins.
+    # The step prints this after it has recorded that it began.
     await until(lambda: "the step is at work" in world.log(NAMES[1]), "the step's words")
 
 

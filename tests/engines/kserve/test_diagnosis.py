@@ -1,4 +1,4 @@
-"""What `pelagos doctor` finds of KServe on a real API server with its kinds."""
+"""What `pelagos doctor` reports about KServe on a real API server with its kinds."""
 
 from __future__ import annotations
 

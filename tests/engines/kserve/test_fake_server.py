@@ -1,4 +1,4 @@
-"""The fake server as a program of its own: what a developer starts beside an API server to see KServe's part of a service."""
+"""The fake server as a separate program, as a developer starts it beside an API server to see KServe's part of a service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only KServe brings: its statuses that cannot be trusted, its runtime, and objects that others may touch.
+"""What only KServe adds: statuses that cannot be trusted, its runtime, and objects that others may change.
 
 The API server and Triton are real. KServe's controller and the nodes are fake servers; every InferenceService is compared with
 the models that KServe publishes.
@@ -50,7 +50,7 @@ async def found(site: ServingCluster) -> Body:
 
 
 async def until_gone(site: ServingCluster) -> None:
-    """Its controller has taken its finalizer off."""
+    """Wait until KServe's controller has removed its finalizer."""
     async with asyncio.timeout(30):
         while await site.serving.observe(UID) is not None:  # noqa: ASYNC110 - others decide
             await asyncio.sleep(0.1)
@@ -59,7 +59,7 @@ async def until_gone(site: ServingCluster) -> None:
 async def test_what_waits_for_the_finalizer_of_kserve_is_not_called_gone(
     site: ServingCluster, make_want: MakeWant
 ) -> None:
-    """Its servers go on; what is deleted may only be said to be so once nothing serves."""
+    """Its servers are still running; a deletion may be reported only when nothing serves any more."""
     assert site.kserve is not None
     want = site.in_namespace(make_want(uid=UID))
     await site.serving.apply(want)
@@ -75,7 +75,7 @@ async def test_what_waits_for_the_finalizer_of_kserve_is_not_called_gone(
     assert seen is not None
     assert (seen.digest, seen.replicas) == ("", 0)
     assert "until then its servers go on" in seen.message
-    # Wanted again before it is gone, it is waited for as well.
+    # If it is wanted again before it is removed, the engine waits for the removal as well.
     with pytest.raises(OutageError, match=r"waits for inferenceservice\.finalizers.* made again when it is gone"):
         await site.serving.apply(want)
 
@@ -106,7 +106,7 @@ async def test_a_webhook_that_is_away_is_named_and_what_serves_goes_on(
     changed = replace(want, confidence="0.6", digest="changed")
     try:
         async with asyncio.timeout(60):
-            while True:  # an API server begins to ask a webhook within a second
+            while True:  # an API server starts to call a new webhook within a second
                 with contextlib.suppress(OutageError):
                     await site.serving.apply(replace(want, digest="not yet"))
                     await asyncio.sleep(0.2)
@@ -142,7 +142,7 @@ async def test_ready_alone_is_not_believed(site: ServingCluster, make_want: Make
 
 
 async def test_a_status_that_is_late_hides_no_roll_out(site: ServingCluster, make_want: MakeWant) -> None:
-    """KServe has not looked at a change yet: all that it says is about the version before."""
+    """KServe has not looked at a change yet: everything in its status is about the previous version."""
     assert site.kserve is not None
     want = site.in_namespace(make_want(uid=UID))
     await site.serving.apply(want)
@@ -163,7 +163,7 @@ async def test_a_status_that_is_late_hides_no_roll_out(site: ServingCluster, mak
 
 
 async def test_another_number_of_servers_replaces_none(site: ServingCluster, make_want: MakeWant) -> None:
-    """KServe hands all annotations on to the pods, and replaces them when one differs."""
+    """KServe copies all annotations to the pods, and replaces them when one differs."""
     want = site.in_namespace(make_want(uid=UID), pods_digest="pods", digest="pods")
     await site.serving.apply(want)
     await until(site.serving, UID, ServiceState.LOADED)
@@ -257,14 +257,14 @@ async def test_what_is_as_wanted_is_not_written_and_what_was_changed_is_put_righ
     for _ in range(3):
         await site.serving.apply(want)
     assert (await found(site))["metadata"]["resourceVersion"] == version
-    # What others add is theirs.
+    # Fields that others add stay.
     await site.cluster.patch(
         INFERENCE_SERVICES, site.namespace, "detector", {"metadata": {"annotations": {"note": "mine"}}}
     )
     seen = await site.serving.observe(UID)
     assert seen is not None
     assert seen.digest == want.digest
-    # What is ours is not.
+    # Fields that are ours are restored.
     patch = {"spec": {"predictor": {"maxReplicas": 1}}}
     await site.cluster.patch(INFERENCE_SERVICES, site.namespace, "detector", patch)
     seen = await site.serving.observe(UID)

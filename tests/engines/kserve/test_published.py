@@ -1,4 +1,4 @@
-"""What the check by KServe's own models finds, so that a test that passes it says something."""
+"""What the check by KServe's own models finds, so that tests which rely on it prove something."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How KServe's statuses are read, by recorded shapes of them."""
+"""How KServe's statuses are interpreted, by recorded examples."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def revisions(created: str, ready: str) -> dict[str, dict[str, str]]:
 
 
 MADE = {"annotations": {marks.DIGEST_ANNOTATION: WANT.pod_template_digest}}
-"""Of a pod of the want."""
+"""Metadata of a pod of the desired version."""
 READY = condition("Ready", "True")
 NO_QUOTA = condition("PredictorReady", "False", message="quota", reason="FailedCreate")
 REFUSED = condition(
@@ -69,7 +69,7 @@ FAILED = {
         (view(KNATIVE, [], READY), True, "Idle", ""),
         (view(KNATIVE, [POD], READY), True, "Starting", ""),
         (view(WANT, [], READY), True, "Starting", ""),
-        # What is ready is the version before.
+        # The previous version is the one that is ready.
         (view(KNATIVE, [], READY, components=revisions("2", "1")), False, "Starting", "revision 2 is not ready yet"),
         (view(KNATIVE, [], READY, components=revisions("2", "2")), True, "Idle", ""),
         (
@@ -100,7 +100,7 @@ FAILED = {
             "LoadFailed",
             "no such key",
         ),
-        # Pods tell better, and of the present.
+        # Pods are the better source, and are current.
         (view(WANT, [POD], condition("Ready", "False", message="m"), modelStatus=FAILED), False, "Starting", "KServe: m"),
         (
             view(

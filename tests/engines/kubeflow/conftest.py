@@ -1,4 +1,4 @@
-"""An engine with a fake server for its server, which checks every request against the published client of the API."""
+"""An engine with a fake server, which checks every request against the published client of the API."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pelagos.ports.clock import FakeClock
 
 @pytest.fixture(params=[False], ids=["single-user"])
 async def cluster(request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
-    """Of a single user; parametrize indirectly with True for a multi-user server."""
+    """The engine with a single-user server; parametrize indirectly with True for a multi-user one."""
     hand = ByHand()
     server = FakeServer(hand, multi_user=request.param)
     await server.start()

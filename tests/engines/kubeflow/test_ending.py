@@ -1,4 +1,4 @@
-"""A run that is canceled or deleted has really ended, or the operator says that it has not."""
+"""A canceled or deleted run has really ended, or the operator reports that it has not."""
 
 from __future__ import annotations
 

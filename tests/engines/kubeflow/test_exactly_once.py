@@ -98,7 +98,7 @@ async def test_an_attempt_that_is_followed_by_another_is_ended_first(cluster: Cl
 
 
 async def forget_all(cluster: Cluster) -> None:
-    """Runs with their pods."""
+    """Forget all runs and their pods."""
     for run in cluster.runs():
         await cluster.server.execution.forget(run)
     cluster.server.store.runs.clear()
@@ -177,11 +177,11 @@ def _copy(cluster: Cluster, attempt: int) -> Any:
 
 
 class DiedError(Exception):
-    """The operator is gone."""
+    """The operator's process died."""
 
 
 class FaultyRest(KubeflowRest):
-    """A connection with an fault at one of its calls: before the call has its effect, or after it."""
+    """A connection with a fault at one of its calls: before the call has its effect, or after it."""
 
     def __init__(self, url: str, at: int, *, after: bool, crash: bool) -> None:
         super().__init__(url)
@@ -201,7 +201,7 @@ class FaultyRest(KubeflowRest):
 
 
 class OperatorProcess:
-    """An operator that goes on after an fault: it calls again, or a new one does that remembers nothing."""
+    """An operator that continues after a fault: it calls again, or is restarted and remembers nothing."""
 
     def __init__(self, cluster: Cluster, at: int, *, after: bool, crash: bool) -> None:
         self._cluster = cluster
@@ -209,7 +209,7 @@ class OperatorProcess:
         self.engine = Kubeflow(self.connection, cluster.site)
 
     async def do(self, call: Callable[[Kubeflow], Awaitable[Any]]) -> Any:
-        """As a reconciler does: until it works."""
+        """Call until it succeeds, as a reconciler does."""
         while True:
             try:
                 return await call(self.engine)
@@ -220,7 +220,7 @@ class OperatorProcess:
 
 
 async def _story(cluster: Cluster, life: OperatorProcess) -> None:
-    """Attempt 1 fails, attempt 2 is canceled, all is deleted."""
+    """Attempt 1 fails, attempt 2 is canceled, then everything is deleted."""
     await life.do(lambda engine: engine.submit(make_request()))
     assert [run.name for run in cluster.runs()] == [f"{NAME}-a1"]
     await cluster.finish(cluster.runs()[0], "no")

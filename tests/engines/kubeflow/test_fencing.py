@@ -1,4 +1,4 @@
-"""Who no longer leads changes nothing on the server, even when leadership ends in the middle of a call that began in time."""
+"""An operator that no longer leads changes nothing on the server, even if it loses leadership in the middle of a call."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from pelagos.ports.pipelines import Pipelines
 
 @dataclass
 class LostAt(LeadershipFake):
-    """Leads until the server has been asked for an operation."""
+    """Leads until the server receives a certain operation."""
 
     cluster: Cluster
     operation: str
 
     @property
     def leads(self) -> bool:  # type: ignore[override]
-        """Asked right before each request."""
+        """Called right before each request."""
         return self.operation not in self.cluster.server.requests
 
 
 def engine_of(cluster: Cluster, leadership: Leadership) -> Kubeflow:
-    """As wiring makes it."""
+    """The engine as wiring creates it."""
     rest = KubeflowRest(cluster.server.url, guard=calls.guard(leadership))
     engine = Kubeflow(rest, cluster.site, clock=cluster.clock)
     return calls.wrapped(engine, Pipelines, name="pipelines", require=calls.guard(leadership))
@@ -43,7 +43,7 @@ def alive(cluster: Cluster) -> int:
 async def test_a_leader_that_loses_its_lease_between_look_up_and_creation_creates_nothing(
     cluster: Cluster, operation: str
 ) -> None:
-    if operation == "RunService_ListRuns":  # the experiment is there from an earlier attempt
+    if operation == "RunService_ListRuns":  # the experiment exists since an earlier attempt
         await cluster.engine.submit(make_request())
         await cluster.finish(cluster.runs()[0], "no")
         cluster.server.requests.clear()

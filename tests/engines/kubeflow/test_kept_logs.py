@@ -33,7 +33,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass
 class Kubelet:
-    """Serves logs of containers as a node does; each request is noted."""
+    """Serves logs of containers as a node does; records each request."""
 
     logs: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -61,7 +61,7 @@ def kubelet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelet]:
             self.wfile.write(content)
 
         def log_message(self, *_: object) -> None:
-            """Quiet."""
+            """Write no log."""
 
     folder = tmp_path_factory.mktemp("kubelet")
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=node"]
@@ -108,7 +108,7 @@ class World:
         return KeptLogs(self.rest, self.clock)
 
     def pod(self, step: str, log: bytes, attempt: int = 1, code: int | None = 1) -> str:
-        """A pod of the run that has ended, or goes on when ``code`` is None."""
+        """Create a pod of the run that has ended with ``code``, or still runs if that is None."""
         name = f"p-{uuid.uuid4()}"
         command = ["sh", "--function_to_execute", step]
         body = {
@@ -220,7 +220,7 @@ async def test_what_is_kept_is_bounded_and_takes_no_effect(world: World) -> None
     data = world.kept()["data"]
     assert len(data["train.log"].encode()) <= BYTES
     assert data["train.log"].splitlines()[-1].startswith(f"{LINES - 2:03} xxx")
-    assert data["train.log"][:3].isdecimal()  # from the beginning of a line
+    assert data["train.log"][:3].isdecimal()  # cut at the beginning of a line
     assert len(data["export.log"].encode()) <= BYTES
     assert all(is_fit(text) for text in data.values())
 
@@ -335,7 +335,7 @@ async def test_the_engine_has_lines_kept_of_runs_that_are_over_and_whose_resourc
     assert told == []  # no resource with this uid is known
     cluster.namespaces[UID] = "elsewhere"
     await cluster.find()
-    assert told == []  # the run says that it is for another namespace
+    assert told == []  # the run claims to be of another namespace
     cluster.namespaces[UID] = "reef"
     await cluster.find()
 

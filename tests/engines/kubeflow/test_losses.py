@@ -1,4 +1,4 @@
-"""What a run has lost, so that its server would call it running for ever, is noticed within minutes."""
+"""A run that lost its pod or Workflow would be running forever for its server: the loss is noticed within minutes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def begun(cluster: Cluster, *, at_work: bool = True) -> str:
 
 
 async def after(cluster: Cluster, *minutes: float) -> PipelineRun:
-    """The run as it is told after some minutes, looked at each time."""
+    """The run as reported after these minutes, observed at each of them."""
     found = None
     for passed in minutes:
         cluster.later(minutes=passed)

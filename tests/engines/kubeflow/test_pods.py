@@ -1,5 +1,7 @@
-"""The fake server as a cluster's server: steps become pods that a real API server takes, and what becomes of pods reaches the
-operator in words. No node runs here: tests say how pods go on."""
+"""The fake server with a cluster: steps become pods on a real API server, and their states reach the operator as messages.
+
+No node runs here: tests write what becomes of pods.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,7 @@ _numbers = itertools.count(1)
 
 @dataclass
 class PodCluster:
-    """The engine, its server, and an API server that keeps the pods."""
+    """The engine, its server, and an API server that stores the pods."""
 
     plane: ControlPlane
     namespace: str
@@ -74,20 +76,21 @@ class PodCluster:
         return found
 
     def pods(self) -> list[dict[str, Any]]:
-        """Those of steps; what prepares one is done when it is seen."""
+        """Pods of steps; driver pods are completed as soon as they are seen."""
         found = []
         for pod in self.everything():
             if facts.is_of_step(pod):
                 found.append(pod)
             elif pod["status"]["phase"] == "Pending":
                 self.become(pod, phase="Succeeded")
-        # Their times are whole seconds, in which more than one can come: they stand in the order of being seen.
+        # Creation times are whole seconds, within which several pods can come: they are kept in the order in which they were
+        # seen.
         for pod in found:
             self.order.setdefault(pod["metadata"]["name"], len(self.order))
         return sorted(found, key=lambda pod: self.order[pod["metadata"]["name"]])
 
     async def pod(self, number: int = 0) -> dict[str, Any]:
-        """The pod of a step that must come."""
+        """Wait for the pod of a step."""
         deadline = time.monotonic() + SECONDS
         while len(self.pods()) <= number:
             assert time.monotonic() < deadline
@@ -95,12 +98,12 @@ class PodCluster:
         return self.pods()[number]
 
     def become(self, pod: Mapping[str, Any], **status: Any) -> None:
-        """What a node or a scheduler would write."""
+        """Write a pod's status, as a node or a scheduler would."""
         path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}/status"
         self.plane.request("PATCH", path, {"status": status}, kind="application/strategic-merge-patch+json")
 
     async def reach(self, *states: RunState, words: str = "") -> PipelineRun:
-        """Look until the run is in one of the states and says the words."""
+        """Poll until the run is in one of the states and its message contains the words."""
         deadline = time.monotonic() + SECONDS
         while True:
             self.pods()
@@ -112,7 +115,7 @@ class PodCluster:
 
 
 def grant(plane: ControlPlane, namespace: str) -> None:
-    """The account of steps with its role, as manifests/tenant/base has them."""
+    """Create the account of steps with its role, as in manifests/tenant/base."""
     for body in rendering.documents((rendering.MANIFESTS / "tenant/base/tenant.yaml").read_text()):
         root, plural = PLACES.get(body["kind"], ("", ""))
         if plural and body["metadata"]["name"] == ACCOUNT:
@@ -129,7 +132,7 @@ def connection(plane: ControlPlane, folder: Path) -> Connection:
 
 
 def serve_workflows(plane: ControlPlane) -> None:
-    """As a cluster does that Argo is installed on."""
+    """Define the kind Workflow, as on a cluster with Argo."""
     definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
     known = plane.request("GET", definitions)["items"]
     if all(each["metadata"]["name"] != workflow_kind.DEFINITION["metadata"]["name"] for each in known):
@@ -372,7 +375,7 @@ async def test_a_pod_that_somebody_deletes_while_it_runs_is_an_interruption(pods
     pod = await pods.pod()
     pods.become(pod, phase="Running")
     deadline = time.monotonic() + SECONDS
-    while not pods.server.execution.begun:  # as Argo has seen
+    while not pods.server.execution.begun:  # until Argo has seen it
         assert time.monotonic() < deadline
         await asyncio.sleep(0.1)
     pods.plane.request("DELETE", f"/api/v1/namespaces/{pods.namespace}/pods/{pod['metadata']['name']}")
@@ -381,7 +384,7 @@ async def test_a_pod_that_somebody_deletes_while_it_runs_is_an_interruption(pods
 
 
 async def test_a_pod_that_somebody_deletes_before_it_ran_is_made_again(pods: PodCluster) -> None:
-    """As Argo does: nothing is lost with it."""
+    """Argo creates the pod again: nothing is lost with it."""
     await pods.engine.submit(training())
     before = await pods.pod()
     pods.plane.request("DELETE", f"/api/v1/namespaces/{pods.namespace}/pods/{before['metadata']['name']}")
@@ -432,7 +435,7 @@ async def test_canceling_deletes_the_pod_and_deleting_what_is_left(pods: PodClus
 
 
 def amount(pod: Mapping[str, Any], resource: str) -> Decimal:
-    """What a pod asks for, as the scheduler, quotas and Kueue count it."""
+    """What a pod requests, as the scheduler, quotas and Kueue count it."""
     asked = [
         [quantity(each["resources"].get("requests", {}).get(resource)) or Decimal(0) for each in pod["spec"][kind]]
         for kind in ("initContainers", "containers")
@@ -494,7 +497,7 @@ async def test_a_pod_whose_node_does_not_answer_keeps_the_run_from_ending(pods: 
     with pytest.raises(UnfinishedError, match="is being ended"):
         await pods.engine.cancel(NAME)
 
-    pods.plane.request("DELETE", path, {"gracePeriodSeconds": 0})  # as the node's controller does after a while
+    pods.plane.request("DELETE", path, {"gracePeriodSeconds": 0})  # as the node's controller does after some time
     await pods.engine.cancel(NAME)
     assert (await pods.reach(RunState.CANCELED)).message == "the run was canceled"
 

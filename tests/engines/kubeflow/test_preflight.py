@@ -1,4 +1,4 @@
-"""A namespace is looked at before a run is made there: what would make its steps fail for certain is said, and waited for."""
+"""A namespace is checked before a run is submitted: what would certainly make its steps fail is reported, and waited for."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ GOOD = {
     "credentials": {"secretRef": {"secretName": "s", "accessKeyKey": "a", "secretKeyKey": "k"}},
 }
 ENDLESS = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 31))
-"""Short as YAML, and a thousand million texts when it is written out."""
+"""Short as YAML, but a billion strings when it is expanded."""
 REFERENCE = "{secretName: *a30, accessKeyKey: a, secretKeyKey: k}"
 
 
 @dataclass
 class Namespace(KubernetesObjects):
-    """What a namespace has, by kind and name; ``away``: the API server does not answer."""
+    """The objects of a namespace, by kind and name; ``away``: the API server does not answer."""
 
     there: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     kueue: str = ""
@@ -130,7 +130,7 @@ async def test_an_account_and_a_queue_that_are_named_must_be_there() -> None:
     message = await refusal(there, wanted)
     assert "the ServiceAccount pelagos-pipelines does not exist" in message
     assert "the LocalQueue gpus does not exist" in message
-    there.kueue = ""  # a queue means nothing where there is no Kueue
+    there.kueue = ""  # a queue means nothing without Kueue
     there.add("ServiceAccount", "pelagos-pipelines")
     await there.preflight().require("reef", wanted)
 
@@ -237,7 +237,7 @@ async def test_no_run_is_made_where_its_steps_would_fail_and_one_is_when_that_is
     there.now += preflight.BAD_FOR
     await cluster.engine.submit(request)
 
-    # One that goes on is adopted, whatever the namespace has become meanwhile.
+    # A run in progress is adopted, whatever has changed in the namespace since.
     there.add("ResourceQuota", "small", spec={"hard": {"cpu": "1"}})
     there.now += preflight.GOOD_FOR
     await cluster.engine.submit(request)

@@ -1,4 +1,4 @@
-"""What the check by the published client finds, so that a test whose requests pass it says something."""
+"""What the check by the published client finds, so that a test whose requests pass it proves something."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a run stands in its queue is told as Kueue shows it: since when, at which place, why it waits, when it was admitted."""
+"""A run's place in its queue is reported as Kueue shows it: since when, which place, why it waits, when it was admitted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BEGAN = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
 
 def place(name: str, cluster_queue: Any, local_queue: int = 0) -> dict[str, Any]:
-    """As the visibility API of Kueue 0.17 has it."""
+    """A pending workload as the visibility API of Kueue 0.17 lists it."""
     return {
         "metadata": {"name": name, "namespace": "reef", "creationTimestamp": SINCE},
         "priority": 0,
@@ -64,7 +64,7 @@ async def held(cluster: Cluster) -> str:
 
 
 async def found_later(cluster: Cluster, minutes: int) -> PipelineRun:
-    """The run as it is after some time, when it is looked at anew."""
+    """The run after some minutes, observed again."""
     cluster.later(minutes=minutes)
     run = await cluster.engine.find(NAME)
     assert run is not None

@@ -1,4 +1,4 @@
-"""What a server says of a run becomes a truthful state and words that help."""
+"""What a server says of a run becomes a truthful state and a helpful message."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def task(name: str, state: str, message: str = "", **fields: Any) -> dict[str, A
 
 
 def executor(state: str, message: str = "", **fields: Any) -> list[dict[str, Any]]:
-    """The step train as real servers tell of it: driver, group, and pod."""
+    """The tasks of the step train as real servers list them: driver, group, and pod."""
     group = task("train", state, "child 'pod-1' failed" if message else "", child_tasks=[{"pod_name": "pod-1"}])
     root = task("root", state, "child 'x' failed" if message else "")
     return [

@@ -1,4 +1,4 @@
-"""What others do to the server's records: deleted, expired, archived, tried again on its page. Nothing runs twice."""
+"""What others do to the server's records: deleted, expired, archived, retried on its page. Nothing runs twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pelagos.ports.pipelines import RunName, RunState
 
 
 async def ask(cluster: Cluster, method: str, path: str) -> int:
-    """What somebody else asks of the server, by its API."""
+    """Send a request to the server's API as somebody else; returns the status."""
     async with (
         aiohttp.ClientSession() as session,
         session.request(method, f"{cluster.server.url}/apis/v2beta1/{path}") as answer,
@@ -38,7 +38,7 @@ async def test_no_other_run_is_begun_while_pods_of_one_go_on_whose_record_is_gon
         cluster.hand.begin(run.identifier)
     cluster.server.faults.orphaning_deletion = True
     assert await ask(cluster, "DELETE", f"runs/{run.identifier}") == 200
-    cluster.engine = cluster.new_engine()  # nothing in memory is needed for it
+    cluster.engine = cluster.new_engine()  # no state in memory is needed for it
 
     assert await cluster.engine.find(NAME) is None
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""What goes wrong between the operator and the server is an outage or a refusal, in words that name the hint."""
+"""Failures between the operator and the server are outages or refusals, with a message that names the hint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is seen of thousands of runs asks little of the API server, and of the operator's memory."""
+"""Observing thousands of runs costs few requests of the API server, and little of the operator's memory."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def workload(run: str) -> dict[str, Any]:
 
 
 def counted(cluster: Cluster) -> Counter[str]:
-    """Lists of objects, by kind, from now on."""
+    """Counts lists of objects, by kind, from now on."""
     asked: Counter[str] = Counter()
     listed = cluster.shown.list
 
@@ -70,7 +70,7 @@ async def test_what_waits_in_a_namespace_is_read_once_for_all_of_its_runs(cluste
     for run in runs:
         await sight.look(run, "reef", "RUNNING", ["train"], is_over=False)
 
-    # Once for all, too: which pods of the queue hold it up.
+    # Once for all runs as well: which pods of the queue hold them up.
     assert (asked["pods"], asked["workloads"]) == (len(runs) + 1, 1)
     for run in runs:
         seen = sight.seen(run)

@@ -1,4 +1,4 @@
-"""Why a step failed comes from its pod, or from the Workflow when the pod is gone: the server itself does not say."""
+"""Why a step failed is read from its pod, or from the Workflow if the pod no longer exists: the server itself does not say."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POD = "dataset-preparation-"
 
 
 async def ended(cluster: Cluster, said: str, **status: Any) -> PipelineRun:
-    """A run whose only step ended so: what Argo notes of it, and the status of its pod."""
+    """A run whose only step ended with this message from Argo, and this status of its pod."""
     await cluster.engine.submit(make_request())
     run = cluster.runs()[0]
     await cluster.begin(run)
@@ -241,7 +241,7 @@ PREEMPTED = (
     "Preempted to accommodate a workload (UID: 7f, JobUID: 8e) due to prioritization in the ClusterQueue; preemptor path: /all; "
     "preemptee path: /all"
 )
-"""As Kueue 0.17 says it, of a pod that it deletes: in a condition, and in an event."""
+"""How Kueue 0.17 reports a pod that it deletes: in a condition, and in an event."""
 
 
 def stopped(message: str = PREEMPTED) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a step waits for is told in the cluster's words; the server calls it running all the time."""
+"""Why a step waits is reported in the cluster's words; the server calls it running all the time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PODS = "couldn't assign flavors to pod set main: "
 UNFIT = "flavor arm doesn't match node affinity"
 TAINTED = "untolerated taint {spot true NoSchedule <nil>} in flavor spot"
 LATER = "insufficient unused quota for cpu in flavor other, 1 more needed"
-"""As Kueue 0.17 writes them."""
+"""As Kueue 0.17 writes it."""
 
 
 async def waiting(cluster: Cluster, priority: str = "", **status: Any) -> str:
@@ -151,7 +151,7 @@ async def test_what_a_node_cannot_mount_is_told_by_its_events(
         (["reef"], f"{PODS}resource nvidia.com/gpu unavailable in ClusterQueue", reasons.REQUEST_TOO_LARGE, "never"),
         (["reef"], "resources didn't satisfy LimitRange constraints: cpu", reasons.REQUEST_TOO_LARGE, "LimitRange"),
         (["reef"], f"{MAXIMUM}, {UNFIT}, {TAINTED}", reasons.REQUEST_TOO_LARGE, "can never start"),
-        # Another flavor could hold it, when what is there has ended.
+        # Another flavor could hold it once other pods have ended.
         (["reef"], f"{MAXIMUM}, {LATER}", reasons.QUEUED, "waits in the queue reef"),
         (["reef"], f"{UNFIT}, {LATER}", reasons.QUEUED, "waits in the queue reef"),
         (["reef"], f"{MAXIMUM}, {'x' * 2000}, {LATER}", reasons.QUEUED, "waits in the queue reef"),
@@ -186,7 +186,7 @@ async def test_not_yet_and_never_are_apart_in_a_queue(
 
 
 def in_the_queue(name: str, **changes: int) -> dict[str, Any]:
-    """Somebody's pod in the queue of the run that waits; ``finished`` and ``deleted`` are minutes ago."""
+    """A pod in the queue of the waiting run; ``finished`` and ``deleted`` are minutes ago."""
     ago = {key: (datetime.now(UTC) - timedelta(minutes=minutes)).isoformat() for key, minutes in changes.items()}
     metadata = {"name": name, "namespace": "kubeflow", "labels": {"kueue.x-k8s.io/queue-name": "reef"}}
     metadata["finalizers"] = ["kueue.x-k8s.io/managed"]
@@ -310,7 +310,7 @@ async def test_what_was_waited_for_is_not_told_for_ever_when_nothing_can_be_seen
 
 
 def hold(cluster: Cluster, identifier: str, message: str | None) -> None:
-    """Kueue holds the pod back; it keeps a Workload of it, which says ``message``, unless that is None."""
+    """Have Kueue hold the pod back, with a Workload whose message is ``message``; with None, without a Workload."""
     pod = cluster.hand.body(identifier)
     pod["spec"]["schedulingGates"] = [{"name": "kueue.x-k8s.io/admission"}]
     pod["metadata"]["uid"] = "u1"
@@ -333,7 +333,7 @@ def hold(cluster: Cluster, identifier: str, message: str | None) -> None:
         ([], None, reasons.PRIORITY_NOT_USABLE, "there are: none."),
         ([f"c{n:02}" for n in range(14)], None, reasons.PRIORITY_NOT_USABLE, "c09 and 4 more"),
         (["high"], None, reasons.QUEUED, "Kueue does not say why"),
-        # Deleted since: what Kueue knows already keeps the priority that it has.
+        # Deleted since: Workloads that Kueue already has keep their priority.
         (["low"], USED_UP, reasons.QUEUED, USED_UP),
     ],
 )

@@ -1,4 +1,4 @@
-"""What is remembered of an API server: the kinds that it knows, and for a while those that it does not know."""
+"""What is remembered of an API server: the kinds that it knows, and for a limited time those that it does not know."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CRON_WORKFLOWS = Collection("argoproj.io/v1alpha1", "CronWorkflow", "cronworkflo
 
 @dataclass
 class Server:
-    """Knows the plurals in ``kinds``; with none it does not know the group either. ``status`` is answered instead, when set."""
+    """Knows the plurals in ``kinds``; without any, the group is unknown as well. ``status``, if set, is every answer."""
 
     kinds: list[str] = field(default_factory=list)
     status: int = 0

@@ -1,4 +1,4 @@
-"""The client of the API server: what it says when it cannot even ask, and what the operator's writes make of answers."""
+"""The client of the API server: its errors when no request is possible, and how writes interpret answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DATASET = from_body(
 
 @pytest.fixture
 async def refusing() -> AsyncIterator[str]:
-    """A server that answers every request with the status that its token is, and the name of the object that it is about."""
+    """A server that answers with the status that the token names, and the name of the requested object."""
 
     async def answer(request: web.Request) -> web.Response:
         status, _, name = request.headers["Authorization"].removeprefix("Bearer ").partition("/")

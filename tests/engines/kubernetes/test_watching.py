@@ -1,4 +1,4 @@
-"""Objects kept in memory by list and watch: true on a real API server, and whatever becomes of the connection."""
+"""Objects kept in memory by list and watch: correct on a real API server, and whatever happens to the connection."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ async def test_what_is_in_memory_follows_the_api_server(api: KubernetesRest, pla
 
 
 class Server:
-    """Lists two maps, a page each; a watch says what ``script`` has for it, and then ends."""
+    """Lists two maps, one per page; a watch gets what ``script`` has for it, and then ends."""
 
     def __init__(self) -> None:
         self.lists = 0
         self.watches: list[str] = []
         self.script: list[list[dict[str, Any]]] = []
         self.ending = asyncio.Event()
-        """Ends a watch that no script is for."""
+        """Ends a watch that has no script."""
         self.away = False
         self.url = ""
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="package")
 def mlflow_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where it listens."""
+    """The server's address."""
     server = MlflowServer(tmp_path_factory.mktemp("mlflow"))
     server.start()
     yield server.uri

@@ -1,4 +1,4 @@
-"""A real MLflow server behind TLS, basic authentication and tokens: what opens it, and what is said when nothing does."""
+"""A real MLflow server behind TLS, basic authentication and tokens: what grants access, and the errors otherwise."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def guarded_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def wait_for_server(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    """Its first start imports for minutes on a busy machine: migrations, users, a worker."""
+    """Wait for the server: on a busy machine its first start takes minutes, for imports, migrations, users and a worker."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         try:
@@ -75,7 +75,7 @@ def wait_for_server(url: str, server: subprocess.Popen[bytes], log: Path) -> Non
 
 
 async def searched(rest: MlflowRest) -> None:
-    """One call that needs to be allowed."""
+    """Make one call that needs authorization."""
     await rest.post("experiments/search", {"max_results": 10})
 
 

@@ -1,4 +1,4 @@
-"""``pelagos tensorboard`` brings event files from a real MLflow server, and starts what is installed as TensorBoard."""
+"""``pelagos tensorboard`` fetches event files from a real MLflow server, and starts the installed TensorBoard."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def make_run(uri: str, **files: bytes) -> str:
 
 @pytest.fixture
 def site(api: ApiServer, mlflow_uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ApiServer:
-    """A cluster, and the settings that name its MLflow server; no TensorBoard is installed."""
+    """A cluster, and the settings that name its MLflow server; TensorBoard is not installed."""
     monkeypatch.setenv("KUBECONFIG", str((tmp_path / "kubeconfig").rename(tmp_path / "cluster")))
     monkeypatch.setenv("PELAGOS_TRACKING_URI", mlflow_uri)
     monkeypatch.setenv("PELAGOS_ENVIRONMENTS", str(tmp_path / "environments"))

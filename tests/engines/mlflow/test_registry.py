@@ -41,12 +41,12 @@ SEALED = {RESOURCE_TAG: "trainingrun/bay/detector", SEAL_TAG: "ours"}
 
 
 def owned(version: ModelVersion) -> str | None:
-    """As the operator tells, but for its cryptography."""
+    """The uid of a version's owner as the operator derives it, but without cryptography."""
     return namespace_in(version.tags) if version.tags.get(SEAL_TAG) == "ours" else None
 
 
 async def plant(registry: Registry, model: str, tags: dict[str, str]) -> str:
-    """A version that somebody else makes; its number."""
+    """Create a version as somebody else; returns its number."""
     if isinstance(registry, RegistryFake):
         return registry.plant(model, tags).version
     rest: MlflowRest = registry._rest  # type: ignore[attr-defined]
@@ -115,7 +115,7 @@ async def test_an_alias_that_has_moved_on_is_left_where_it_is(registry: Registry
 
 
 def instead_of(number: str, asked: DesiredModelVersion) -> DesiredModelVersion:
-    """For a model that was compared with the version that had the alias."""
+    """The desired version for a model that was compared with the version that had the alias."""
     return replace(asked, instead_of=number, tags={**asked.tags, INSTEAD_OF_TAG: number})
 
 
@@ -144,7 +144,7 @@ async def test_of_two_at_once_one_takes_the_alias(registry: Registry) -> None:
 
 
 async def left_pending(rest: MlflowRest, asked: DesiredModelVersion) -> None:
-    """As an operator does that dies before it moves the alias."""
+    """Leave what an operator leaves that dies before it moves the alias."""
     tags = {**asked.tags, UID_TAG: asked.uid, ALIAS_PENDING_TAG: asked.alias or ""}
     body = {"name": asked.model, "source": asked.source, "run_id": asked.run_id, "tags": pairs(tags)}
     await rest.post("model-versions/create", body)
@@ -341,7 +341,7 @@ async def test_of_two_versions_of_one_resource_the_first_stays(rest: MlflowRest)
 
 
 class OvertakenRest(MlflowRest):
-    """Between a search and the next request, another operator deletes the second of the two versions that it found."""
+    """Between a search and the next request, another operator deletes the second of the two versions found."""
 
     async def get(self, operation: str, **parameters: str) -> dict[str, Any]:
         answer = await super().get(operation, **parameters)

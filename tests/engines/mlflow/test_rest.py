@@ -1,4 +1,4 @@
-"""How failures of MLflow, of the network and of what stands between become errors that reconcilers tell apart."""
+"""How failures of MLflow, the network and proxies become errors that reconcilers distinguish."""
 
 from __future__ import annotations
 
@@ -68,7 +68,10 @@ LOST_RACES = (
     "(pymysql.err.IntegrityError) (1062, \"Duplicate entry 'detector-champion' for key 'PRIMARY'\")",
     "(pyodbc.IntegrityError) Cannot insert duplicate key row in object 'dbo.aliases' with unique index 'ix'. (2601)",
 )
-"""What MLflow passes on of SQLite, PostgreSQL, MySQL and SQL Server when somebody else made the same at the same time."""
+"""Databases' messages, passed on by MLflow, when another client created the same at the same time.
+
+Of SQLite, PostgreSQL, MySQL and SQL Server.
+"""
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,7 @@ async def test_credentials_are_sent(serve: Serve, tmp_path: Path, names: tuple[s
 
 
 def write_access(folder: Path, *names: str) -> Access:
-    """Files as they are mounted from a Secret."""
+    """Files as mounted from a Secret."""
     contents = {"username": "ada\n", "password": "sécret\n", "token": "abc\n"}
     for name in names:
         (folder / name).write_text(contents[name])

@@ -26,7 +26,7 @@ AUTHORITY = Authority(KeysFake())
 
 
 def sealing_of(uid: str, authority: Authority = AUTHORITY) -> Sealing:
-    """As the operator seals the run of a resource."""
+    """A seal as the operator makes it for the run of a resource."""
     claim = {"uid": uid}
     return Sealing(
         intent=authority.seal("intended", claim),
@@ -64,7 +64,7 @@ class World:
         await self.rest.post("runs/log-metric", body)
 
     async def plant(self, tags: Mapping[str, str]) -> str:
-        """A run that somebody else makes, with a beginning of their choice; its id."""
+        """Create a run as somebody else, with a start time of their choice; returns its id."""
         if isinstance(self.tracking, TrackingFake):
             return self.tracking.plant(tags).id
         assert self.rest is not None
@@ -162,7 +162,7 @@ async def test_a_deleted_run_is_not_found_and_may_be_made_anew(world: World) -> 
 
 
 async def test_runs_below_it_end_and_go_with_it(mlflow_uri: str) -> None:
-    """Those of single trainings, which steps make; not those of resources, whatever somebody hangs below it."""
+    """Runs of single trainings, which steps create; not those of resources, even if somebody attaches those below it."""
     rest = MlflowRest(mlflow_uri)
     tracking = MlflowTracking(rest)
     run, other = await tracking.create_run(want(), SEALING), await tracking.create_run(want(), SEALING)
@@ -250,7 +250,7 @@ async def test_a_run_is_sealed_when_it_is_made(world: World) -> None:
 
 
 async def test_a_strangers_older_run_is_neither_adopted_nor_deleted(world: World) -> None:
-    """With our uid, our tags, and a seal that was copied from a run of ours."""
+    """With our uid, our tags, and a seal that was copied from one of our runs."""
     asked = want()
     genuine = await world.tracking.create_run(asked, SEALING)
     planted = await world.plant(genuine.tags)

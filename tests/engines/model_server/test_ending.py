@@ -1,4 +1,4 @@
-"""What is deleted and does not go: first it takes longer, then a person must look, and its finalizer is named."""
+"""Objects that are deleted and do not disappear: first the operator waits, then a person must act, and the finalizer is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Objects that only say that they belong to a ModelService: nobody is led to them, and they are not touched."""
+"""Objects that only claim to belong to a ModelService: nobody is directed to them, and they are not touched."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def site(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[ServingClus
 
 
 def restarted(site: ServingCluster, namespace: str | None) -> TritonDeployment:
-    """The engine of an operator that has just started; its store has no package that could be compared."""
+    """The engine of an operator that has just started; its store has no package to compare with."""
     return TritonDeployment(site.cluster, ObjectsFake(), options(site.root), lambda _uid: namespace)
 
 
@@ -41,7 +41,7 @@ async def genuine(site: ServingCluster) -> Body:
 
 
 def forged(body: Body, namespace: str, **metadata: Any) -> dict[str, Any]:
-    """What somebody else can write who has read the genuine one."""
+    """A copy of an object as somebody can write it who has read the original."""
     made: dict[str, Any] = {"apiVersion": "apps/v1", "kind": "Deployment", "spec": copy.deepcopy(body["spec"])}
     kept = {name: body["metadata"][name] for name in ("name", "labels", "annotations", "ownerReferences")}
     return made | {"metadata": kept | {"namespace": namespace} | metadata}
@@ -85,7 +85,7 @@ async def test_an_object_that_the_service_does_not_own_is_not_its_own(
     assert await engine.observe(UID) is None
     await engine.remove(UID)
     assert (await genuine(site))["metadata"]["name"] == "a"
-    # It hides no genuine one.
+    # It hides no original.
     await site.serving.apply(site.in_namespace(make_want(uid=UID)))
     assert await restarted(site, site.namespace).observe(UID) is not None
 

@@ -1,4 +1,4 @@
-"""The engine is changed from deployment to kserve, and back: what serves goes only when its successor has answered right.
+"""The engine changes from deployment to kserve and back: servers are removed only when their successors have answered right.
 
 The API server and Triton are real; nodes and KServe are fake servers.
 """
@@ -29,7 +29,7 @@ MADE = {"deployment": object_kinds.BY_DEPLOYMENT, "kserve": object_kinds.BY_KSER
 
 @dataclass
 class Change:
-    """``old`` is the engine that is set first, ``new`` the one after it, as another life of the operator has it."""
+    """``old`` is the engine that is set first, ``new`` the one that a later life of the operator has."""
 
     site: ServingCluster
     old_name: str
@@ -46,7 +46,7 @@ class Change:
         return self.lives[-1]
 
     async def left(self) -> list[str]:
-        """All objects that only the old engine makes."""
+        """All objects that only the old engine creates."""
         found = [body for kind in MADE[self.old_name] for body in await self.site.all(kind, UID)]
         return [body["metadata"]["name"] for body in found if ownership.is_owned(body, UID)]
 
@@ -81,7 +81,7 @@ async def test_the_old_one_serves_until_the_new_one_is_proven_and_then_goes_with
 
     await change.new.apply(want)
     seen = await until(change.new, UID, ServiceState.LOADED)
-    # Its own servers answer, and not those of the other engine, which serve the same.
+    # Its own servers answer, and not those of the other engine, which serve the same model.
     assert await change.ready(by_kserve=change.old_name == "deployment")
     assert (await change.new.probe(UID)).correct
     assert seen.predecessor == f"{change.old.main.kind} detector"
@@ -117,7 +117,7 @@ async def test_servers_of_the_old_engine_are_not_taken_for_those_of_the_new_one(
     assert not (await change.new.probe(UID)).correct
     assert await change.ready(by_kserve=change.old_name == "kserve")
 
-    # Set back again: nothing is to be done but to remove what was begun.
+    # Set back again: only what was begun has to be removed.
     again = change.live(change.old_name)
     seen = await until(again, UID, ServiceState.LOADED)
     assert (seen.digest, seen.predecessor) == (want.digest, f"{change.new.main.kind} detector")
@@ -126,7 +126,7 @@ async def test_servers_of_the_old_engine_are_not_taken_for_those_of_the_new_one(
     async def is_left() -> bool:
         return any(ownership.is_owned(body, UID) for body in await change.site.all(change.new.main, UID))
 
-    async with asyncio.timeout(30):  # a finalizer is taken off within a moment
+    async with asyncio.timeout(30):  # the finalizer is removed within a moment
         while await is_left():  # noqa: ASYNC110 - others decide
             await asyncio.sleep(0.1)
     assert (await again.probe(UID)).correct
@@ -167,7 +167,7 @@ async def test_the_deletion_of_the_service_removes_what_both_made(change: Change
 
 
 async def test_what_another_owns_is_left_alone(change: Change, make_want: MakeWant) -> None:
-    """Labels can be written by anybody."""
+    """Anyone can write labels."""
     change.site.node.faults.frozen = True
     want = change.site.in_namespace(make_want(uid=UID))
     await change.old.apply(want)

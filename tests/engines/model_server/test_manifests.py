@@ -1,4 +1,4 @@
-"""What the objects of model servers are like."""
+"""Properties of the objects of model servers."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def gateway_of(containers: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def containers_of(engine: str, want: DesiredService) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]:
-    """The server, its gateway, and the pod's volumes."""
+    """The server's container, its gateway's, and the pod's volumes."""
     if engine == "deployment":
         pod = deployment_manifests.pod(want, "name: 'x'", GIVEN)
         return pod["containers"][0], gateway_of(pod["containers"]), pod["volumes"]
@@ -180,7 +180,7 @@ def test_what_whole_cores_are_recorded_as_is_what_it_was_before_there_were_fract
     fields = {"memory", "gpus", "gpu_product", "shared_memory", "node_selector", "tolerations", "queue"}
     apart = replace(WANT, placement=Placement(millicores=500, millicores_limit=1500, memory_limit="2Gi"))
 
-    # KServe hands annotations on to the pods, and would replace them all.
+    # KServe copies annotations to the pods, and would replace all of them.
     assert json.loads(marks.record(WANT)[marks.WANT_ANNOTATION])["placement"].keys() == fields
     assert marks.recorded({"metadata": {"annotations": marks.record(apart)}}) == apart
 
@@ -275,7 +275,7 @@ def test_restarts_are_forgotten_with_the_want_that_they_were_for() -> None:
 
 
 def admitted(given: Options) -> list[tuple[str, str, list[int]]]:
-    """From which namespace pods of which name may reach which ports; empty: the server's own namespace, any name."""
+    """Who may reach which ports: namespace, pod name, ports. Empty: the server's own namespace, any name."""
     made = []
     for rule in network.network_policy(WANT, given, "x")["spec"]["ingress"]:
         for peer in rule["from"]:

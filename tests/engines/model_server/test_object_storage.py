@@ -1,4 +1,4 @@
-"""A package that is on S3-compatible storage gets into the pod, with the tenant's own credentials and no others.
+"""A package on S3-compatible storage gets into the pod, with the tenant's own credentials and no others.
 
 API server, storage (moto) and Triton are real processes; nodes and KServe are fake servers.
 """
@@ -39,7 +39,7 @@ async def site(
 
 
 def give_credentials(site: ServingCluster, storage: ObjectStorage, secret_key: str) -> None:
-    """A Secret for both engines; KServe looks for it by the ServiceAccount, and for the endpoint on the Secret."""
+    """A Secret for both engines; KServe finds it by the ServiceAccount, and the endpoint in its annotations."""
     values = {"AWS_ACCESS_KEY_ID": storage.access[0], "AWS_SECRET_ACCESS_KEY": secret_key}
     endpoint = {
         "serving.kserve.io/s3-endpoint": storage.url.removeprefix("http://"),

@@ -1,4 +1,4 @@
-"""What is said of pods that do not serve: the cluster's own words, and who must act."""
+"""The messages about pods that do not serve: the cluster's own words, and who must act."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def initializer(**last: Any) -> dict[str, Any]:
             {"message": "An error occurred (InvalidAccessKeyId) when calling the ListObjects operation: no such key"},
             ["no such key", "The storage refuses the keys", "AWS itself was asked"],
         ),
-        # As KServe 0.20 logs it: what it makes of the storage's words is another thing.
+        # As KServe 0.20 logs it, which words the storage's errors in its own way.
         (
             {
                 "message": f"{LOGGED} [storage_errors.py:raise_storage_error():42] S3 error for s3://b/m: An error occurred "

@@ -37,7 +37,7 @@ async def test_what_finds_no_room_says_how_and_then_takes_that_of_the_old_one(
     await until(site.serving, UID, ServiceState.LOADED)
     (before,) = await site.pods(UID)
 
-    # The order itself replaces nobody.
+    # Changing the order alone replaces no server.
     await site.serving.apply(in_order(want, "one", old_first=True))
     await asyncio.sleep(1)
     seen = await until(site.serving, UID, ServiceState.LOADED)
@@ -59,7 +59,7 @@ async def test_what_finds_no_room_says_how_and_then_takes_that_of_the_old_one(
         while before["metadata"]["uid"] in [pod["metadata"]["uid"] for pod in await site.pods(UID)]:  # noqa: ASYNC110 - others decide
             await asyncio.sleep(0.2)
     site.node.faults.unplaceable = ""
-    # Only a real scheduler binds a pod that waits.
+    # Only a real scheduler binds a pending pod.
     for pod in await site.pods(UID):
         await site.rest.ask("DELETE", f"/api/v1/namespaces/{site.namespace}/pods/{pod['metadata']['name']}")
     seen = await until(site.serving, UID, ServiceState.LOADED)

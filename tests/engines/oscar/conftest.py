@@ -46,20 +46,20 @@ class Site:
     calls: list[str]
 
     def put(self, want: DesiredService) -> DesiredService:
-        """The want of a package that lies on object storage; as it was made on this machine before."""
+        """Upload a package; returns the desired state with its address on object storage."""
         for path in Path(want.package_uri).iterdir():
             self.storage.put(self.bucket, f"objects/packages/{path.parent.name}/{path.name}", path.read_bytes())
         uri = f"s3://{self.bucket}/objects/packages/{Path(want.package_uri).name}"
         return replace(want, package_uri=uri)
 
     def changes(self) -> list[str]:
-        """Calls that change something, since they were asked for last."""
+        """Calls that changed something, since the last call of this method."""
         made = [call for call in self.manager.calls if not call.startswith("GET")]
         self.manager.calls.clear()
         return made
 
     async def until(self, uid: str, *states: ServiceState, seconds: float = 60) -> ObservedService:
-        """What is seen when the endpoint is in one of the states."""
+        """Wait until the endpoint is in one of the states; returns what is observed."""
         deadline, seen = monotonic() + seconds, None
         while monotonic() < deadline:
             with contextlib.suppress(OutageError):
@@ -71,7 +71,7 @@ class Site:
 
 
 def access(folder: Path, url: str) -> Access:
-    """As the administrator of the cluster."""
+    """The access of the cluster's administrator."""
     for name, value in zip(("user", "password"), ADMIN, strict=True):
         (folder / name).write_text(value)
     return Access(url, folder / "user", folder / "password")
@@ -80,7 +80,7 @@ def access(folder: Path, url: str) -> Access:
 def engine(
     manager: Manager, storage: ObjectStorage, bucket: str, folder: Path, calls: list[str] | None = None
 ) -> Oscar:
-    """An operator of one installation: they all have the same key."""
+    """The engine of an operator of one installation: they all have the same key."""
     told = calls if calls is not None else []
     rest = OscarRest(access(folder, manager.url), guard=lambda _system, call: told.append(call), timeout=5)
     for name, value in zip(("access", "secret"), storage.access, strict=True):
@@ -112,5 +112,5 @@ def uid() -> str:
 
 @pytest.fixture
 def want(site: Site, uid: str, make_want: MakeWant) -> DesiredService:
-    """Of a detector whose package is on object storage."""
+    """The desired state for a detector whose package is on object storage."""
     return site.put(make_want(uid=uid))

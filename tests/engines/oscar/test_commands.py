@@ -1,4 +1,4 @@
-"""What people do with a model that OSCAR serves: `pelagos predict` by its token, `pelagos invocation` by their login to OSCAR."""
+"""Commands on a model that OSCAR serves: `pelagos predict` with its token, `pelagos invocation` with a login to OSCAR."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["api"]
 
 
 async def run(*arguments: object) -> Result:
-    """Apart from the loop in which the cluster lives."""
+    """Run a command in a thread: the fake cluster lives in this event loop."""
     return await asyncio.to_thread(CliRunner().invoke, app, [str(argument) for argument in arguments])
 
 
@@ -43,7 +43,7 @@ async def test_a_model_of_oscar_is_asked_at_once_and_later(
     api.add("detector", {"url": seen.http_url, "model": {"name": "detector"}, "conditions": [ready]})
     api.resources["default"][0]["metadata"]["uid"] = want.uid
 
-    # At once, with the token of the service.
+    # Synchronous, with the token of the service.
     refused = await run("predict", "detector", image)
     assert refused.exit_code == 1
     assert "the endpoint does not let us in: HTTP 401" in refused.stderr
@@ -54,7 +54,7 @@ async def test_a_model_of_oscar_is_asked_at_once_and_later(
     at_once = json.loads(found.stdout)
     assert len(at_once["detections"]) == 4
 
-    # Later, with a login to OSCAR.
+    # Asynchronous, with a login to OSCAR.
     unset = await run("invocation", "start", "detector", image)
     assert unset.exit_code == 1
     assert "PELAGOS_OSCAR_BUCKET" in unset.stderr

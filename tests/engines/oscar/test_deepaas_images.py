@@ -1,5 +1,8 @@
-"""An image with the DEEPaaS API on OSCAR: its own client makes the service of our description, an object comes into a bucket,
-the real faas-supervisor fetches it, the real deepaas-cli answers by our script, and result and status lie in another bucket."""
+"""An image with the DEEPaaS API on OSCAR, from our description to a result.
+
+OSCAR's own client creates the service, an object is put into a bucket, the real faas-supervisor fetches it, the real deepaas-cli
+answers by our script, and result and status are in another bucket.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ async def test_files_that_come_are_answered_and_said_how(
         "PELAGOS_PACKAGE": str(package),
         "PELAGOS_MANIFEST_SHA256": package.name,
     }
-    # As a person writes it from `pelagos image fdl`: the buckets, and the storage in which they are.
+    # As a person completes the output of `pelagos image fdl`: with the buckets, and the storage that holds them.
     described = fdl.service(fdl.Service("urchins", "registry.example/urchins", model_image.SCRIPT))
     for section, folder in (("input", "in"), ("output", "out")):
         described[section] = [{"storage_provider": "minio.local", "path": f"{site.bucket}/{folder}"}]
@@ -70,7 +73,7 @@ async def test_files_that_come_are_answered_and_said_how(
 
 
 def event(bucket: str, key: str) -> str:
-    """What MinIO sends when an object was put into a bucket, as OSCAR passes it on for another MinIO than its own."""
+    """The event that MinIO sends for an object put into a bucket, as OSCAR passes it on for a MinIO other than its own."""
     record = {
         "eventSource": "minio:s3",
         "eventTime": "2026-06-12T09:05:29Z",

@@ -1,4 +1,4 @@
-"""What `pelagos doctor` says of an OSCAR cluster: there, new enough, closed to strangers, open to us."""
+"""What `pelagos doctor` reports about an OSCAR cluster: reachable, new enough, closed to strangers, open to us."""
 
 from __future__ import annotations
 

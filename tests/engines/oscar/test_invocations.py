@@ -1,5 +1,7 @@
-"""Asynchronous invocations: the real faas-supervisor runs the service's own script in a job, which serves, answers and says how
-it went; and what the storage, the jobs and the supervisor do beside that."""
+"""Asynchronous invocations: the real faas-supervisor runs the service's own script in a job, which serves, answers and reports.
+
+Also what the storage, the jobs and the supervisor do beside that.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ from pelagos_contract import invocations
 
 @pytest.fixture
 async def service(site: Site, want: DesiredService) -> str:
-    """Its exposed containers do not begin: jobs need none."""
+    """A service whose exposed containers do not begin: jobs need none."""
     site.manager.faults.pulling = True
     site.manager.jobs.storage = site.storage
     begin = f"{site.storage.url}/later-{uuid4().hex[:8]}/"
@@ -50,7 +52,7 @@ async def ended(later: Invocations, service: str, key: str) -> Seen:
 
 
 async def job_of(site: Site, service: str) -> Job:
-    """The only one of a service, when it has ended."""
+    """The only job of a service, once it has ended."""
     (job,) = site.manager.jobs.of[service].values()
     assert job.task is not None
     await asyncio.wait_for(job.task, 60)
@@ -82,7 +84,7 @@ async def test_a_job_answers_as_the_server_would_and_leaves_it_where_only_its_ke
     assert await later.start(service, uid, image, key=key) == key
     assert len(site.manager.jobs.of[service]) == 1, "one that was answered is not started again"
 
-    # What OSCAR forgets is not needed, and what somebody altered is not believed.
+    # Answers do not need OSCAR's records of jobs, and altered results are not believed.
     site.manager.jobs.forget()
     assert (await later.look(service, key)).state is State.SUCCEEDED
     bucket = later._bucket
@@ -144,7 +146,7 @@ async def test_a_job_that_waits_for_its_turn_is_waited_for(
 async def test_a_job_asks_nobody_but_the_storage_of_the_operator(
     site: Site, service: str, later: Invocations, packages: dict[str, tuple[str, str]]
 ) -> None:
-    """Whoever has the token of the service may send events, and not have its jobs ask others in the cluster."""
+    """Anyone with the token of the service may send events, but cannot make its jobs contact others in the cluster."""
     token = site.manager.services[service].service["token"]
     begin = site.engine._options.invocations_url
     told = invocations.Invocation(
@@ -208,7 +210,7 @@ def test_an_event_with_another_value_is_refused_with_its_field(changes: dict[str
 async def test_no_image_goes_to_a_service_that_was_not_made_for_the_model(
     site: Site, later: Invocations, service: str, uid: str, changed: str
 ) -> None:
-    """Whoever may make services at OSCAR can take the name of one that is gone, or have a status lead to theirs."""
+    """Anyone who may create services at OSCAR can take the name of a deleted one, or have a status lead to theirs."""
     found = site.manager.services[service].service
     asked = service
     if changed == "annotation":

@@ -1,5 +1,8 @@
-"""The life of a ModelService that OSCAR serves, by the operator as it is, against a real API server: Ready when the server behind
-the ingress has answered a real inference right, stopped and started by spec.suspend, gone with its resource."""
+"""The life of a ModelService that OSCAR serves, by the real operator on a real API server.
+
+Ready when the server behind the ingress has answered a real inference right, stopped and started by spec.suspend, deleted with
+its resource.
+"""
 
 from __future__ import annotations
 

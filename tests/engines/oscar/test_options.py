@@ -1,4 +1,4 @@
-"""Settings that the engine cannot work with are named before anything is served, with what to change."""
+"""Settings that the engine cannot work with are reported before anything is served, with what to change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the fake server answers and what we send is what OSCAR's source has: routes, fields, kinds of values (published.json)."""
+"""The fake server's answers and our requests conform to OSCAR's source: routes, fields, types of values (published.json)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_route_of_the_fake_server_is_one_of_oscar() -> None:
 
 
 async def test_the_engine_asks_for_what_there_is(site: Site, want: DesiredService) -> None:
-    """All that it ever calls: made, changed, stopped, started, restarted, looked at, removed."""
+    """Every call that the engine makes: create, change, stop, start, restart, observe, remove."""
     site.manager.faults.pulling = True
     engine, uid = site.engine, want.uid
     await engine.answers()

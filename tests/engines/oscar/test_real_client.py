@@ -1,4 +1,4 @@
-"""OSCAR's own Python client, which many of its users have, sees what the engine makes and makes what the engine sees."""
+"""OSCAR's own Python client, which many users have, sees what the engine creates and creates what the engine sees."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROGRAM = Path(__file__).parents[2] / "oscar_fake_server/client_program.py"
 
 
 async def told(site: Site, *calls: list[Any]) -> list[tuple[Any, str]]:
-    """What the client was answered."""
+    """The answers that the client got."""
     process = await asyncio.create_subprocess_exec(
         ENVIRONMENTS / "oscar/bin/python", PROGRAM, site.manager.url, *ADMIN, json.dumps(calls),
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -74,7 +74,7 @@ async def test_a_document_of_ours_is_a_service_for_the_client(site: Site, want: 
     assert "already present" in again[1]
     assert (changed[0], gone[0]) == (204, 204)
     assert site.manager.services == {}
-    # One that a person has made with that client under our name stays that person's.
+    # A service that a person created with that client under our name stays that person's.
     name = manifests.name_of(want)
     await told(site, ["create_service", fdl.service(fdl.Service(name, "an/image", "exit 0"))])
     with pytest.raises(RejectedError, match="has not made"):

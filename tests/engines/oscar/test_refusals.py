@@ -1,4 +1,4 @@
-"""What OSCAR, its clusters and other users of it do: nothing of others is touched, nothing is made twice, and all is told."""
+"""Actions of OSCAR, its clusters and other users: nothing of others is touched, nothing is made twice, everything is reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _without_containers(site: Site) -> None:
 
 @pytest.fixture
 async def foreign(site: Site, want: DesiredService) -> str:
-    """Somebody else's service, which is called as ours would be."""
+    """Somebody else's service, under the name that ours would have."""
     name = manifests.name_of(want)
     rest = OscarRest(access(site.folder, site.manager.url))
     await rest.create({"name": name, "image": "other/image", "script": "exit 0", "cpu": "1", "memory": "1Gi"})
@@ -137,7 +137,7 @@ async def test_what_somebody_altered_is_put_right_in_place(site: Site, want: Des
         seen = await site.engine.observe(want.uid)
         assert seen is not None
         assert seen.digest == want.digest
-    # What OSCAR adds by itself is its own affair.
+    # Fields that OSCAR adds by itself are ignored.
     deployed.service["labels"] = {"owner_name": "oscar"}
     deployed.service["cluster_id"] = "oscar-cluster"
     seen = await site.engine.observe(want.uid)
@@ -345,7 +345,7 @@ async def test_a_service_of_ours_that_is_told_of_in_another_form_is_put_right(si
 async def test_a_server_that_loads_for_long_is_left_to_oscar(
     site: Site, want: DesiredService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who starts it anew every two minutes never sees a large package arrive."""
+    """If it were restarted every two minutes, a large package would never arrive."""
     await site.engine.apply(want)
     name = manifests.name_of(want)
     logs = json.dumps({"available": True, "entries": [{"message": "fetching"}]})
@@ -365,7 +365,7 @@ async def test_an_ingress_that_asks_for_another_login_is_told(site: Site, want: 
     (deployed,) = site.manager.services.values()
     told = deployed.service | {"deployment": {"state": "ready", "active_instances": 1}}
     where = f"GET /system/services/{told['name']}"
-    # The longer beginning first: the first that fits answers.
+    # The longer prefix first: the first match answers.
     site.manager.faults.answers = {f"{where}/exposed": (401, ""), where: (200, json.dumps(told))}
     seen = await site.engine.observe(want.uid)
     assert seen is not None

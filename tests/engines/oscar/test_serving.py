@@ -135,7 +135,7 @@ async def test_clients_need_the_token_of_the_service(site: Site, want: DesiredSe
         headers = {"Authorization": login} if login else {}
         async with session.get(f"{seen.http_url}/v2/models/detector/ready", headers=headers) as answer:
             assert answer.status == status
-    # What only the operator needs of the server passes; what would change it does not.
+    # Requests that the operator alone needs pass; those that would change the server do not.
     login = basic(service["name"], service["token"])
     async with session.post(
         f"{seen.http_url}/v2/repository/models/detector/unload", headers={"Authorization": login}

@@ -1,4 +1,4 @@
-"""Tokens by a refresh token: asked for when needed, kept until shortly before their end, and in no message."""
+"""Tokens from a refresh token: requested when needed, kept until shortly before they expire, and never in a message."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pelagos.ports.errors import OutageError, RejectedError
 
 @dataclass
 class Issuer:
-    """``answers`` come in turn, the last one again and again, tuples part by part; ``forms`` are what was asked."""
+    """``answers`` come in turn, the last one repeatedly, tuples part by part; ``forms`` are the requests."""
 
     answers: list[tuple[int, object]]
     forms: list[dict[str, str]] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Processes that outlive the operator are known again, not mistaken for others, and end with all their children."""
+"""Processes that outlive the operator are recognized, not mistaken for others, and end with all their children."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder for Unix sockets: short, closed to others, and nobody else's."""
+"""The folder for Unix sockets: short, closed to others, and owned by this user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pelagos.ports.errors import OutageError
 
 
 def test_it_is_in_the_home_and_closed_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Relative, since the path of a test's own folder may be too long already.
+    # A relative path, since that of a test's own folder may already be too long.
     monkeypatch.chdir(tmp_path)
     home = Path("home")
     home.mkdir()

@@ -1,4 +1,4 @@
-"""Objects on real S3-compatible storage: what the port's contract does not say, and how its failures are worded."""
+"""Objects on real S3-compatible storage: what the port's contract leaves open, and the messages of failures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def objects_in(bucket: str, url: str, **service: object) -> S3Objects:
 
 
 async def every_call(objects: S3Objects) -> list[Exception]:
-    """The error of each method."""
+    """The error that each method raises."""
     errors = []
     for call in (objects.read_json("a"), objects.exists("a"), objects.delete("a")):
         with pytest.raises((OutageError, RejectedError)) as caught:

@@ -1,4 +1,4 @@
-"""Volumes on real S3-compatible storage: what the port's contract does not say."""
+"""Volumes on real S3-compatible storage: what the port's contract leaves open."""
 
 from __future__ import annotations
 

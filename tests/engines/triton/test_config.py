@@ -1,4 +1,4 @@
-"""config.pbtxt, held to what Google's protobuf library makes of the same JSON."""
+"""config.pbtxt, compared with how Google's protobuf library reads the same JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One inference by HTTP: to a real server, through the real Envoy before it, and from answers that are none."""
+"""One inference by HTTP: to a real server through the real Envoy before it, and with invalid answers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_the_answer_is_the_one_that_grpc_gets(triton: TritonLocal, uid: st
 
 @pytest.fixture
 async def answering() -> AsyncIterator[tuple[str, dict[str, web.Response]]]:
-    """A server that answers inferences with what the test puts there."""
+    """A server that answers inferences as the test says."""
     answers: dict[str, web.Response] = {}
 
     async def answer(request: web.Request) -> web.StreamResponse:

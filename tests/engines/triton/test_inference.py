@@ -1,4 +1,4 @@
-"""What servers answer is read as JSON, and what is none is said in words."""
+"""Servers' answers are read as JSON, and invalid ones get a clear message."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_an_answer_is_what_it_says() -> None:
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
 def test_a_box_without_numbers_is_no_answer(number: str) -> None:
-    """It would be drawn, or put together with those of other tiles, as if it were somewhere."""
+    """It would be drawn, or merged with those of other tiles, as if it had a place."""
     with pytest.raises(InferenceError, match=f"the prediction has {number} where a number belongs"):
         inference.answered(f'{{"detections": [{{"box": [1, 2, {number}, 4]}}]}}'.encode())
 

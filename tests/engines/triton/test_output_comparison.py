@@ -1,4 +1,4 @@
-"""What a network gives before thresholds tells models apart that detect the same: nothing, or what ties."""
+"""A network's outputs before thresholds distinguish models with equal detections: none, or ties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A description of a package is believed only when it is the pinned one, and says what a package may say and no more."""
+"""A package's description is trusted only if it is the pinned one and has exactly the fields that a package may have."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ def test_what_no_package_says_of_how_sure_scores_are_is_refused_by_both(
 
 
 def test_a_head_is_one_that_is_served() -> None:
-    """Both planes know the same ones, and packages of before, which name none, are what they were."""
+    """Both planes know the same heads, and older packages, which name none, keep their meaning."""
     segmenting = {**DESCRIPTION, "task": "InstanceSegmentation"}
     for head in tasks.heads("InstanceSegmentation"):
         content = json.dumps({**segmenting, "head": head}).encode()

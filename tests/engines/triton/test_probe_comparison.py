@@ -1,4 +1,4 @@
-"""When the answer to a synthetic inference is right: other arithmetic is allowed, another model is not."""
+"""When the answer to a synthetic inference is right: different arithmetic is allowed, a different model is not."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def test_of_turned_boxes_a_lower_iou_leaves_fewer_and_no_others() -> None:
 
 
 def mask(top: int, height: int = 20) -> dict[str, Any]:
-    """Some rows of an image of 64 by 48 pixels."""
+    """A mask of some rows of an image of 64 by 48 pixels."""
     return {"size": [48, 64], "counts": encoded(Part(0, top, np.ones((height, 64), bool)), (48, 64))}
 
 
@@ -199,7 +199,7 @@ def mapped(*found: dict[str, Any]) -> dict[str, Any]:
 def test_classes_of_pixels_may_differ_in_a_few_of_them() -> None:
     known = mapped(of_class("sand", 5), of_class("kelp", 30, 10))
     assert compare(known, mapped(*known["classes"][::-1]), PACKAGE, want(confidence="0.9")) is None
-    # A pixel in 50: 61 of them, less than one row on each side.
+    # One pixel in 50 may differ: 61 of them, less than one row on each side.
     moved = compare(known, mapped(of_class("sand", 6), of_class("kelp", 30, 10)), PACKAGE, want())
     assert moved == "sand: 128 of 3072 pixels are not where they are expected, and 61 may be"
     for wrong in (mapped(of_class("kelp", 30, 10)), mapped(*known["classes"], of_class("rock", 0, 5))):
@@ -235,13 +235,13 @@ def test_of_segments_at_another_confidence_the_surest_is_there() -> None:
 
 
 def test_a_known_answer_that_had_no_room_for_any_object_says_nothing_of_them() -> None:
-    """Its best mask alone is longer than a package may hold; the outputs before that are compared all the same."""
+    """Its best mask alone is longer than a package may hold; the outputs before that are still compared."""
     known = instances() | {"cut": True}
     assert compare(known, instances(instance(0.9)), PACKAGE, want()) is None
 
 
 BROKEN: tuple[Any, ...] = (None, 7, "copepod", [], {}, {"label": "copepod"})
-"""What stands where an object should."""
+"""Invalid values in the place of an object."""
 
 
 @pytest.mark.parametrize("broken", BROKEN, ids=repr)
@@ -255,7 +255,7 @@ def test_an_answer_that_is_none_of_the_contract_is_wrong_and_no_fault_of_the_ope
     ):
         assert compare(known, known | {results: [broken]}, PACKAGE, want())
         assert compare(known, known | {results: broken}, PACKAGE, want())
-        for field in known[results][0]:  # not all of them are compared
+        for field in known[results][0]:  # not all fields are compared
             compare(known, known | {results: [{**known[results][0], field: broken}]}, PACKAGE, want())
 
 

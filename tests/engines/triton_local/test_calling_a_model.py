@@ -1,4 +1,4 @@
-"""The commands of docs/calling-a-model.md, run as they stand there; and what else clients of Triton ask through the gateway.
+"""Runs the commands of docs/calling-a-model.md verbatim, and other requests of Triton's clients, through the gateway.
 
 Input: the page, a real API server with one ModelService, and the real Triton behind the real Envoy that it names.
 """
@@ -67,7 +67,7 @@ def served(
 
 @pytest.fixture(scope="module")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory, served: ObservedService) -> Iterator[Path]:
-    """Of an API server that has the ModelService, with the status that the operator gives it."""
+    """The kubeconfig of an API server that has the ModelService, with the status that the operator writes."""
     plane = start_control_plane(tmp_path_factory.mktemp("plane"))
     try:
         add_service(plane, served)
@@ -99,7 +99,7 @@ def add_service(plane: ControlPlane, served: ObservedService) -> None:
 
 
 def script(page: str) -> str:
-    """All commands and programs of the page, in order; a line between them."""
+    """All commands and programs of the page, in order, separated by a line."""
     parts = ["set -euo pipefail"]
     for kind, block in re.findall(r"^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL):
         parts.append("echo --- ")

@@ -1,4 +1,4 @@
-"""A package is data, served only if it is, byte for byte, what Kubernetes says it must be; the refusal names what is not."""
+"""A package is data, served only if it equals byte for byte what Kubernetes pins; the refusal names what does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What only the local Triton servers promise: they outlive the operator, survive crashes of it, and can be trusted."""
+"""What only the local Triton servers promise: they outlive the operator, survive its crashes, and can be trusted."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_a_new_operator_finds_the_server_again(
 async def test_a_crash_after_the_start_leaves_no_second_server(
     triton: TritonLocal, tmp_path: Path, uid: str, make_want: MakeWant
 ) -> None:
-    """The operator died between starting the process and writing down which one it is."""
+    """The operator died between starting the process and recording it."""
     want = make_want(uid=uid)
     await triton.apply(want)
     lost = server(tmp_path, uid)
@@ -132,7 +132,7 @@ async def test_a_server_that_hangs_fails_its_probe_and_is_cured(
 
 
 async def end(process: int) -> None:
-    """Kill it, and wait until it is gone: one with much memory takes its time."""
+    """Kill the process, and wait until it has ended: one with much memory takes some time."""
     os.kill(process, signal.SIGKILL)
     for _ in range(3000):
         if not program(process):
@@ -164,7 +164,7 @@ async def test_a_server_that_was_ended_with_the_installation_has_not_died(
 async def test_another_model_is_told_where_both_detect_the_same(
     triton: TritonLocal, tmp_path: Path, uid: str, make_want: MakeWant
 ) -> None:
-    """The package tells of outputs that those of its graph are not: as if another graph were served in its place."""
+    """The package describes outputs that its graph does not give: as if another graph were served in its place."""
     usual = make_want(uid=uid)
     told = json.loads((Path(usual.package_uri) / "package.json").read_text())["probe"]
     told["scores"] = base64.b64encode(bytes(len(base64.b64decode(told["scores"])))).decode()

@@ -1,4 +1,4 @@
-"""Local Triton servers behind their Envoy: who reaches what, what kills nothing, and changes that lose no request."""
+"""Local Triton servers behind their Envoy: who reaches what, requests that must not kill it, changes that lose no request."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ async def test_nobody_loads_a_model_whatever_they_ask(
         ]:
             async with session.request(method, f"{seen.http_url}/{path}") as response:
                 assert response.status == 403, path
-    # Nor who is let in: the server itself takes no such orders.
+    # Not even through the server's own socket: the server itself accepts no such requests.
     connector = aiohttp.UnixConnector(folder(tmp_path, uid).upstream.http)
     async with aiohttp.ClientSession(connector=connector) as session:
         for path in ("v2/repository/models/detector/unload", "v2/repository/models/detector/load"):
@@ -236,7 +236,7 @@ async def keep_asking(address: str, image: bytes, found: list[int], is_over: asy
 
 
 async def keep_asking_http(url: str, image: bytes, found: list[int], is_over: asyncio.Event) -> None:
-    """On one connection, with the image alone as the body."""
+    """Send requests on one connection, with the image alone as the body."""
     async with aiohttp.ClientSession(headers={"Inference-Header-Content-Length": "0"}) as session:
         while not is_over.is_set():
             async with session.post(f"{url}/v2/models/detector/infer", data=image) as response:
@@ -263,7 +263,7 @@ async def test_a_new_model_that_is_no_good_leaves_the_old_one_serving(
     image = (Path(good.package_uri) / "probe.png").read_bytes()
     answer, _ = await inference.infer(seen.grpc_url, "detector", image, 10)
     assert len(answer["detections"]) == 4
-    # It is also started again when it dies meanwhile.
+    # It is also started again when it dies in between.
     assert first.process is not None
     os.kill(first.process.pid, signal.SIGKILL)
     async with asyncio.timeout(60):
