@@ -1,4 +1,4 @@
-"""When a pipeline run is started, started again, or given up."""
+"""When a pipeline run is started, restarted, or given up."""
 
 from __future__ import annotations
 
@@ -224,9 +224,9 @@ def test_attempts_count_anew_from_a_new_retry_key() -> None:
         (reasons.QUEUED, "", True),
         (reasons.PRIORITY_NOT_USABLE, "low", True),
         (reasons.QUEUED, "high", False),
-        (reasons.QUEUED, None, False),  # of an engine without queues
+        (reasons.QUEUED, None, False),  # from an engine without queues
         (reasons.STEP_STARTING, "low", False),  # it has its place
-        (reasons.UNSCHEDULABLE, "low", False),  # likewise: Kueue has admitted it
+        (reasons.UNSCHEDULABLE, "low", False),  # as above: Kueue has admitted it
     ],
 )
 def test_another_priority_moves_a_run_that_waits_in_a_queue(

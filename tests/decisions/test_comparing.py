@@ -1,4 +1,4 @@
-"""The permutation test: exact for few seeds, drawn for many, and never sure where it cannot be."""
+"""The permutation test: exact for few seeds, sampled for many, and never certain where it cannot be."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pelagos.decisions.training_run import comparing
 
 
 def brute(one: list[float], other: list[float]) -> float:
-    """By every order of all figures."""
+    """The p-value over all permutations of the figures."""
     together = one + other
     seen = abs(statistics.fmean(one) - statistics.fmean(other))
     orders = list(itertools.permutations(together))

@@ -1,4 +1,4 @@
-"""What spec.bias expects of slices is said in warnings, and stops nothing."""
+"""Expectations of spec.bias about slices lead to warnings, and stop nothing."""
 
 from __future__ import annotations
 

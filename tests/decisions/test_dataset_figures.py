@@ -1,4 +1,4 @@
-"""What a preparation measured stands in the status of its Dataset: texts, bounded, and nothing where nothing was measured."""
+"""A preparation's measurements are in the status of its Dataset: as text, bounded, and absent where nothing was measured."""
 
 from __future__ import annotations
 
@@ -103,8 +103,8 @@ def test_all_that_suppliers_chose_has_room_in_one_object_whatever_the_script(let
         warnings=[words] * 200,
     )
 
-    assert len(json.dumps(found, ensure_ascii=False).encode()) < 1_100_000  # of the 1.5 MB that etcd takes
-    assert len(json.dumps(found)) < 3 * 1024**2  # the longest body that an API server takes
+    assert len(json.dumps(found, ensure_ascii=False).encode()) < 1_100_000  # of the 1.5 MB that etcd accepts
+    assert len(json.dumps(found)) < 3 * 1024**2  # the largest body that an API server accepts
 
 
 def test_what_lies_beyond_a_threshold_is_shown_with_its_range() -> None:

@@ -1,4 +1,4 @@
-"""When a publication that failed is tried again, and what a decision about one never does."""
+"""When a failed publication is tried again, and what a decision about one never does."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ZENODO = {"zenodo": {"secretRef": {"name": "zenodo"}}}
 
 
 def failed(reason: str, *, stuck: timedelta = timedelta(), ago: float = 0.0, **fields: Any) -> observed.Observed:
-    """A Dataset whose publication failed some seconds ago, and is stuck for a while."""
+    """A Dataset whose publication failed ``ago`` seconds ago, and has been stuck for the time ``stuck``."""
     seen = make_dataset_observed(
         run=make_run(RunState.SUCCEEDED),
         report=Report(result=preparation_result()),
@@ -36,7 +36,7 @@ def failed(reason: str, *, stuck: timedelta = timedelta(), ago: float = 0.0, **f
 
 
 def submitted(seen: observed.Observed) -> str:
-    """The retry key of the run that is submitted."""
+    """The retry key of the submitted run."""
     decision = dataset.decide(seen)
     (effect,) = [each for each in decision.effects if isinstance(each, SubmitRun)]
     assert effect.aside == "Published"

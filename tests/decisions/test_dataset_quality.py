@@ -1,4 +1,4 @@
-"""What spec.quality asks of a version is judged by the figures of its preparation, and keeps trainings from starting or not."""
+"""spec.quality of a version is judged by its preparation's figures, and decides whether trainings may start."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Dataset first needs its source; whoever corrects a source need not tell the operator."""
+"""A Dataset first needs its source; a corrected source is noticed without telling the operator."""
 
 from __future__ import annotations
 

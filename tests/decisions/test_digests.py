@@ -10,7 +10,7 @@ def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
 
 
 def test_a_digest_is_the_same_on_every_machine_and_in_every_version() -> None:
-    """Changing it would train everything again after an upgrade. The figure is that of ``sha256sum`` over {"a":"ä"}."""
+    """A change would train everything again after an upgrade. The digest is that of ``sha256sum`` over {"a":"ä"}."""
     want = "46e7684c4b1944115e7f227c9f2d1275a3edf7806a40d523d1c77e0df97b3432"
 
     assert digests.digest({"a": "ä"}) == f"sha256:{want}"

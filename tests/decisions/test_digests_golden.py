@@ -1,7 +1,7 @@
-"""An upgrade leaves the digests, names and keys of what exists: they are here as they were when they were first computed.
+"""An upgrade keeps the digests, names and keys of what exists: here they are as first computed.
 
-``digests_golden.json`` is append-only. A figure in it that changes would make versions, trainings or servers of users again after
-an upgrade. A new field of a spec gets a case of its own: add it with empty digests, and take what the failure says.
+``digests_golden.json`` is append-only. If a digest in it changed, an upgrade would create users' versions, trainings or servers
+again. A new field of a spec gets its own case: add it with empty digests, and take those of the failure message.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def grown(of: Any) -> Any:
 
 @pytest.fixture
 def everything_grown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every part of every spec, and of what serving is asked for, has one more field, which has a default."""
+    """Every part of every spec, and of the desired state of serving, has one more field with a default."""
     monkeypatch.setattr(training_run, "TrainingRunSpec", grown(TrainingRunSpec))
     for of in (DesiredService, Scaling, Tenant):
         monkeypatch.setattr(endpoint, of.__name__, later_specs.grown_dataclass(of))

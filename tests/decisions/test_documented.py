@@ -1,4 +1,4 @@
-"""What decisions go by, and what they ask for, says of every field what it holds and what its absence means."""
+"""Every field that decisions read or return is documented: what it holds and what its absence means."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CLASSES = [
 
 
 def undocumented(body: list[ast.stmt]) -> Iterator[str]:
-    """Fields without a docstring; fields that follow each other may share that after the last."""
+    """Fields without a docstring; consecutive fields may share the one after the last."""
     waiting: list[str] = []
     for node in body:
         if isinstance(node, ast.AnnAssign):

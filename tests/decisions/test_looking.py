@@ -1,4 +1,4 @@
-"""When a source that is fetched is looked at again; tests/reconcilers/test_sources_of_others.py lives through it."""
+"""When a fetched source is looked at again; tests/reconcilers/test_sources_of_others.py shows it over time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The card of a service says enough for strangers, or what it leaves out; it never stands in the way of serving."""
+"""The card of a service says enough for strangers, or lists what is missing; it never prevents serving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many detections of an image a service reports is what its spec says, whatever its model was measured with."""
+"""A service reports as many detections per image as its spec says, whatever its model was measured with."""
 
 from __future__ import annotations
 

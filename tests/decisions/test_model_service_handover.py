@@ -1,4 +1,4 @@
-"""Another serving engine was set: what the one before made goes on, and goes only when its successor has answered right."""
+"""Another serving engine was set: the previous one's servers continue until their successors have answered right."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_an_old_one_that_was_told_to_go_and_does_not_is_told_with_what_it_waits_
     [
         ("NewFirst", {"lacks_room": True}, False),
         ("OldFirst", {"lacks_room": True}, True),
-        ("OldFirst", {"lacks_room": False}, False),  # an image that is missing, for example
+        ("OldFirst", {"lacks_room": False}, False),  # for example an image that does not exist
         ("OldFirst", {"lacks_room": True, "predecessor_held": HELD}, False),
     ],
 )

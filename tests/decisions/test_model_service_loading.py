@@ -1,4 +1,4 @@
-"""From a want to a server that has loaded the model; servers that die, hang or refuse."""
+"""From a desired state to a server that has loaded the model; servers that die, hang or refuse."""
 
 from __future__ import annotations
 

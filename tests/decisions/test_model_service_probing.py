@@ -1,4 +1,4 @@
-"""Ready means: a real inference was made and its answer was right."""
+"""Ready means that a real inference was made and its answer was right."""
 
 from __future__ import annotations
 

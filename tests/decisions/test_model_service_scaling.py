@@ -1,4 +1,4 @@
-"""What changes around servers that stay as they are: how many there are, and the objects beside them."""
+"""Changes around servers that stay the same: their number, and the objects beside them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_whoever_scales_is_told_replicas_and_the_labels_of_pods() -> None:
 
 @pytest.mark.parametrize(("mode", "old_first"), [("Standard", True), ("Knative", False)])
 def test_only_servers_of_a_deployment_are_replaced_in_an_order(mode: str, old_first: bool) -> None:
-    """An InferenceService that Knative runs cannot say which: what it was made for would never be what is wanted."""
+    """An InferenceService that Knative runs cannot say which server is which, so its order could never match the desired one."""
     spec = builders.model_service_spec(scaling={"deploymentMode": mode}, rollout={"order": "OldFirst"})
     wanted = endpoint.wanted(make_service_observed(spec=spec), builders.MODEL)
 
@@ -104,7 +104,7 @@ def test_wants_that_scale_alike_are_the_same(one: Scaling, other: Scaling, same:
 
 
 def observed(probe: ProbeResult | None, digest: str = "", **changes: Any) -> Observed:
-    """Of servers that are as wanted, beside objects that are not."""
+    """Servers in their desired state, with objects beside them that are not."""
     service = replace(make_service(ServiceState.LOADED), **({"pods_digest": want().pod_template_digest} | changes))
     wrong = int(probe is not None and not probe.correct)
     return replace(make_service_observed(), service=replace(service, digest=digest), probe=probe, wrong_probes=wrong)

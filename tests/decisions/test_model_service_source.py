@@ -1,4 +1,4 @@
-"""A ModelService serves what spec.model names; what is served stays served while its reference is away."""
+"""A ModelService serves the model that spec.model names, and continues to serve it while the reference is unavailable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pods request, and what they may use, from the resources in a spec."""
+"""What pods request, and what they may use, by the resources in a spec."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def asked(**resources: Any) -> tuple[int, tuple[str, str], int]:
     ],
 )
 def test_whole_cores_are_request_limit_and_threads(resources: Any, threads: int, bounds: tuple[str, str]) -> None:
-    # Nothing else is in the placement, whose digest is that of before.
+    # The placement has no other new field, so its digest is the old one.
     assert asked(**resources) == (threads, bounds, 0)
 
 

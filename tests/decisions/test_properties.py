@@ -1,4 +1,4 @@
-"""Whatever a consistent world looks like: deciding never fails, is repeatable, and tells people what they can do."""
+"""For every consistent world, deciding never fails, is repeatable, and tells people what they can do."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def reports(result: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Repo
 
 
 def consistent(make: Callable[..., Any], **changes: Any) -> Any:
-    """A world, or another try where the drawn parts contradict each other."""
+    """A consistent world; the example is discarded if the drawn parts contradict each other."""
     try:
         return make(**changes)
     except ImpossibleWorldError:

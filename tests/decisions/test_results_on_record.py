@@ -1,4 +1,4 @@
-"""A result is put on record once, with what a later life needs; a run that the engine has forgotten is recalled."""
+"""A result is recorded once, with what a later life needs; a run that the engine has forgotten is recalled."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_version_on_record_that_answers_an_earlier_retry_is_made_again() -> No
 
 
 def test_a_record_is_found_by_releases_that_know_more_fields() -> None:
-    """What was frozen by one that knew less lacks fields that have their defaults now."""
+    """Inputs frozen by an older release lack fields that have defaults now."""
     version = identity.DatasetVersion("frames", builders.VERSION, "/objects/v1", "Detection")
     now = identity.freeze(builders.training_run_spec(), version)
     fewer = {**now.inputs, "hyperparameters": {"epochs": 10}}
@@ -143,7 +143,7 @@ def test_when_a_run_began_stays_when_the_pod_that_told_it_is_gone(state: RunStat
     began = NOW - timedelta(minutes=5)
     seen = make_run(state, started_at=began)
     status = {"pipelineRun": attempts.status_of(seen).written(), "startedAt": moments.timestamp(began)}
-    # As its server has it: with its time in the queue.
+    # As its server reports it: including its time in the queue.
     later = replace(seen, started_at=began - timedelta(minutes=3))
 
     assert attempts.as_it_ended(later, status).started_at == began

@@ -1,4 +1,4 @@
-"""Which stage a run is in, by what its steps tell: it shows, and nothing else follows from it."""
+"""A run's stage, as its steps report it: it is shown, and nothing else depends on it."""
 
 from __future__ import annotations
 

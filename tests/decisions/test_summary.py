@@ -1,4 +1,4 @@
-"""Ready is the first aspect that stands in the way, the gravest kind first."""
+"""Ready is the first aspect that is not done, the most severe kind first."""
 
 from __future__ import annotations
 

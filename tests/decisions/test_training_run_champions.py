@@ -1,4 +1,4 @@
-"""A gate that names a champion passes by the interval of the difference, and by a comparison with the version of now alone."""
+"""A gate that names a champion passes by the interval of the difference, and only by a comparison with the current version."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a training took stands in its status: no more exactly than it is known, and unknown where it is not."""
+"""A training's cost is in its status: no more precise than it is known, and unknown where it is not."""
 
 from __future__ import annotations
 

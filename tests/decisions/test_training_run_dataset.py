@@ -1,4 +1,4 @@
-"""A TrainingRun waits for a version of its Dataset that fits, resolves it once, and then holds on to it."""
+"""A TrainingRun waits for a fitting version of its Dataset, resolves it once, and then keeps it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Documents of a model: what they are told of it and its data, and where status says that they are."""
+"""Documents of a model: what they get to say about it and its data, and where status says that they are."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SAID = Metadata.model_validate(
 
 
 def asked(dataset: ObservedDataset, **spec: Any) -> About:
-    """What a training is told for its documents."""
+    """What a training is given for its documents."""
     parsed = training_run_spec(**spec)
     frozen = identity.freeze(parsed, dataset_version())
     seen = make_training_observed(spec=parsed, frozen=frozen, tracked=make_tracked(), dataset=dataset)

@@ -1,4 +1,4 @@
-"""A TrainingRun that is over is deleted when spec.ttlSecondsAfterFinished says so, and not before."""
+"""A finished TrainingRun is deleted when spec.ttlSecondsAfterFinished says so, and not before."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HOUR_LATER = NOW + timedelta(hours=1)
 
 
 def decide(*, seconds: int | None = 3600, **changes: Any) -> Decision:
-    """Of a run that ended at NOW and is registered, an hour later."""
+    """The decision an hour later for a registered run that ended at NOW."""
     spec = builders.training_run_spec(ttlSecondsAfterFinished=seconds)
     usual: dict[str, Any] = {"spec": spec, "version": model_version(), "now": HOUR_LATER}
     return training_run.decide(trained(**usual | changes))

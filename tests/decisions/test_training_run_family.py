@@ -1,4 +1,4 @@
-"""What the family of an architecture would pass over in silence is refused before anything is made for it."""
+"""Fields that an architecture's family would silently ignore are refused before anything is created."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE = Path(__file__).parents[2] / "docs/hyperparameters.md"
 
 @pytest.fixture
 def tiny() -> Iterator[None]:
-    """A family that knows none of what came later."""
+    """A family that knows no field added later."""
     with descriptions.registered():
         yield
 

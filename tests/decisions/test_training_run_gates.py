@@ -216,7 +216,7 @@ def test_a_class_that_misses_its_minimum_is_told_with_its_interval_and_what_woul
 
 
 def before(gate: dict[str, Any], classes: tuple[str, ...] | None = ("copepod", "krill")) -> Decision:
-    """Of a TrainingRun that nothing was made for yet."""
+    """The decision for a TrainingRun for which nothing exists yet."""
     spec = training_run_spec(gates=[{"metric": "F1", "minimum": "0.1"}, gate])
     return training_run.decide(make_training_observed(spec=spec, dataset=dataset_seen(classes=classes)))
 

@@ -1,4 +1,4 @@
-"""What decides the outcome of a training cannot change, on servers without CEL too."""
+"""Fields that decide the outcome of a training cannot change, even on servers without CEL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models without one group of images each: asked for as spec has it, told while they are trained, and known afterwards."""
+"""Models that each leave out one group of images: requested as in the spec, reported while they train, and known afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far a training is, as its tracked run has it."""
+"""The progress of a training, as its tracked run reports it."""
 
 from __future__ import annotations
 

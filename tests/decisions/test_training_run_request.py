@@ -1,4 +1,4 @@
-"""What a TrainingRun asks of the data plane is what the contract says, whole and in its words."""
+"""A TrainingRun's request to the data plane is complete and in the contract's words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A search for hyperparameters: asked for as spec has it, told while it goes on, and known after whatever ends the run."""
+"""A search for hyperparameters: requested as in the spec, reported while it runs, and known however the run ends."""
 
 from __future__ import annotations
 

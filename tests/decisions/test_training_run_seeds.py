@@ -1,4 +1,4 @@
-"""Several seeds: one run, figures that are means with their deviations, and gates that judge the mean, or the worst."""
+"""Several seeds: one run, metrics that are means with deviations, and gates that judge the mean or the worst."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VALUES = {0: 0.7, 1: 0.9, 2: 0.8}
 
 
 def result(**metrics: float | None) -> dict[str, Any]:
-    """Of three trainings whose mAP50 differ; the best one by validation is that of seed 1."""
+    """The result of three trainings whose mAP50 differ; the best one by validation is that of seed 1."""
     each = [
         {"seed": seed, "epochs": 10, "bestEpoch": 8, "fitness": 0.5, "metrics": {"test/mAP50": value}}
         for seed, value in VALUES.items()

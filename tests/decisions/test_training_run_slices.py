@@ -1,4 +1,4 @@
-"""Status tells how sure figures are and which slice is the worst, or why nobody can say; results of before have neither."""
+"""Status says how certain metrics are and which slice is worst, or why neither is known; older results have neither."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def one(value: str | None, images: int) -> dict[str, Any]:
 
 
 def sliced(worst: str | None = "faial bank") -> dict[str, Any]:
-    """A result with two fields of slices; of the second one nobody can say which is the worst."""
+    """A result with two fields of slices; of the second one the worst is not known."""
     found = training_result()
     found["metrics"] |= {
         "slice/site/azores/mAP50": 0.8,

@@ -1,4 +1,4 @@
-"""spec.suspend ends a training in progress and lets finished ones be; resuming goes on."""
+"""spec.suspend ends a training in progress and leaves finished ones alone; resuming continues it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One tracked run per TrainingRun: made before the pipeline, told how it ended, never in the way of a training that goes on."""
+"""One tracked run per TrainingRun: created before the pipeline, updated when it ends, and never an obstacle to a training."""
 
 from __future__ import annotations
 

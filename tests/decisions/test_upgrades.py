@@ -1,4 +1,4 @@
-"""An upgrade with other defaults or algorithms leaves what is made, and says so where something is made again because of it."""
+"""An upgrade with other defaults or algorithms keeps what exists, and says so if something is made again because of it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHORT = {"datasetRef": {"name": "frames"}, "model": {"architecture": "yolov8n"}}
 
 
 def prepared(**changes: Any) -> dataset_observed.Observed:
-    """A Dataset with the version that its run made, and what the pass before this one noted."""
+    """A Dataset with the version that its run made, and what the previous pass recorded."""
     history = (DatasetVersion.model_validate(VERSION_ENTRY),)
     done: dict[str, Any] = {"run": make_run(RunState.SUCCEEDED), "report": Report(result=builders.preparation_result())}
     return later(make_dataset_observed(history=history, **done), **changes)
@@ -47,7 +47,7 @@ VERSION_ENTRY = {
 
 
 def later(before: dataset_observed.Observed, **changes: Any) -> dataset_observed.Observed:
-    """The next pass, with what ``before`` left in status."""
+    """The next pass, with the status that ``before`` left."""
     return replace(before, earlier=dataset_identity.earlier(dataset.decide(before).status), **changes)
 
 
@@ -162,7 +162,7 @@ def test_a_training_keeps_the_defaults_that_it_was_keyed_with(monkeypatch: pytes
 
 
 def test_a_training_keeps_the_default_of_a_field_that_came_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That of the release which brought the field, though it is another one since."""
+    """The default of the release that added the field, even if it has another one since."""
     history = replace(identity.HISTORY, defaults={**identity.HISTORY.defaults, "hyperparameters.later": (7,)})
     grown = later_specs.changed(TrainingRunSpec, grown=True)
     another = later_specs.changed(grown, defaults={"hyperparameters.later": 9})

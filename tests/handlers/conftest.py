@@ -1,4 +1,4 @@
-"""kopf's side: logging in, watching, starting and stopping. A real API server without our kinds, unless the test applies them."""
+"""kopf's side: login, watches, start and stop. A real API server without our kinds, unless the test creates them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROGRAM = Path(__file__).parents[1] / "leadership" / "operator_program.py"
 
 @dataclass
 class Starting:
-    """An operator's process; it may never become ready."""
+    """An operator's process, which may never become ready."""
 
     process: subprocess.Popen[bytes]
     home: Path
@@ -38,7 +38,7 @@ class Starting:
             return 0, ""
 
     def submitted(self) -> int:
-        """Runs that were submitted."""
+        """How many runs were submitted."""
         journal = self.home / "journal.jsonl"
         return len(journal.read_text().splitlines()) if journal.exists() else 0
 
@@ -53,7 +53,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 @pytest.fixture
 def bare(server: ControlPlane) -> Iterator[ControlPlane]:
-    """An API server that does not know us."""
+    """An API server without our kinds."""
     yield server
     server.remove_crds()
 

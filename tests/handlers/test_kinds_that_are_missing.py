@@ -1,4 +1,4 @@
-"""Kinds that are missing, or of another version, are named, and taken up when they come; the others work meanwhile."""
+"""Kinds that are missing or of another version are named, and used once they exist; the others work in the meantime."""
 
 from __future__ import annotations
 

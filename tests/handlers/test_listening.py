@@ -1,4 +1,4 @@
-"""What is heard of a real API server: lists, events and bookmarks of our kinds, and nothing else."""
+"""What is received from a real API server: lists, events and bookmarks of our kinds, and nothing else."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pelagos.observability.watches import Watches
 
 
 class Heard(Watches):
-    """Keeps everything that is heard."""
+    """Records everything that is received."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,14 +28,14 @@ class Heard(Watches):
 
 @pytest.fixture
 def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
-    """In place of the process's own."""
+    """Replaces the watches of this process."""
     made = Heard()
     monkeypatch.setattr(listening, "WATCHES", made)
     return made
 
 
 class Lists:
-    """Keeps what is told of lists."""
+    """Records what is reported of lists."""
 
     def __init__(self) -> None:
         self.told: list[tuple[object, ...]] = []
@@ -52,13 +52,13 @@ class Lists:
 
 @pytest.fixture
 def lists() -> Lists:
-    """In the place of the loop."""
+    """Replaces the loop."""
     return Lists()
 
 
 @pytest.fixture
 async def sessions(bare: ControlPlane, lists: Lists) -> AsyncIterator[list[aiohttp.ClientSession]]:
-    """As kopf gets them: another one after each log-in."""
+    """Sessions as kopf gets them: a new one after each login."""
     bare.apply_crds()
     found = kopf.ConnectionInfo(server=bare.url, ca_path=str(bare.authority), token=bare.token)
     pages = listening.Pages(lambda: lists)
@@ -70,7 +70,7 @@ async def sessions(bare: ControlPlane, lists: Lists) -> AsyncIterator[list[aioht
 
 @pytest.fixture
 def session(sessions: list[aiohttp.ClientSession]) -> aiohttp.ClientSession:
-    """One of them."""
+    """One of the sessions."""
     return sessions[0]
 
 

@@ -1,4 +1,4 @@
-"""How often served schemas are looked at: until they fit, and then seldom."""
+"""How often served schemas are read: often until they fit, and rarely afterwards."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pelagos.engines.kubernetes.rest import Answer, KubernetesRest
 
 
 class Definitions(KubernetesRest):
-    """Serves definitions from memory and counts how often it is asked."""
+    """Serves definitions from memory and counts requests."""
 
     def __init__(self) -> None:
         super().__init__("https://nowhere", tls=None)

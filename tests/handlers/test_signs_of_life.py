@@ -1,4 +1,4 @@
-"""When a silent watch is a reason to start anew, and how what is needed is looked at. In time that the test lets pass."""
+"""When a silent watch is a reason to start again, and how required systems are checked. The test moves the time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pelagos.observability.watches import LONGEST_SILENCE, Watches
 
 
 class Clock:
-    """Seconds."""
+    """A clock in seconds."""
 
     now = 1000.0
 
@@ -26,7 +26,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def watches(clock: Clock) -> Watches:
-    """One watch of each of two kinds, since now."""
+    """One watch of each of two kinds, begun now."""
     made = Watches(clock)
     made.expect(("Dataset", "TrainingRun"))
     made.answers(well=True)

@@ -26,7 +26,7 @@ def namespace(plane: ControlPlane) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Candidates that crash drop the request that they are in, with its connection; that is what a crash does."""
+    """A candidate that crashes drops its current request with the connection, as a real crash does: ignore such warnings."""
     for item in items:
         if item.path.name == "test_lease.py":
             item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))

@@ -1,6 +1,6 @@
-"""The operator as it is, with kopf and a Lease, over a pipeline engine that two of them share. See test_two_operators.py.
+"""The real operator, with kopf and a Lease, over a pipeline engine that two of them share. See test_two_operators.py.
 
-Every change to the outside is written to a journal, with who made it and when: that is what leadership must keep in one hand.
+Every change outside is written to a journal with its author and time, to prove that only the leader makes changes.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from pelagos.settings import Settings
 
 
 class SharedPipelines:
-    """Implements Pipelines in a folder: runs that only ever run. While the file ``stall`` is there, looking takes long."""
+    """Implements Pipelines in a folder: runs that never end. While the file ``stall`` exists, reading takes long."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     async def find(self, name: RunName) -> PipelineRun | None:
-        """A run; blocks the whole process when told to, as a page fault or a garbage collection would."""
+        """A run; blocks the whole process on demand, as a page fault or a garbage collection would."""
         if (self._folder / "stall").exists():
             (self._folder / f"stalling-{os.getpid()}").touch()
             time.sleep(0.5)  # noqa: ASYNC251 - that is the point
@@ -56,22 +56,22 @@ class SharedPipelines:
         return ()
 
     async def owned(self, namespaces: Collection[str]) -> tuple[Owned, ...]:
-        """None: nobody asks."""
+        """None: no test needs them."""
         del namespaces
         return ()
 
     async def submit(self, request: RunRequest) -> PipelineRun:
-        """Make the run exist."""
+        """Create the run."""
         self._note("submit", request.name)
         (self._folder / request.name).touch()
         return PipelineRun(request.name, RunState.PENDING, 1, "", 1, "", "", None, None)
 
     async def cancel(self, name: RunName) -> None:
-        """Only noted."""
+        """Only recorded in the journal."""
         self._note("cancel", name)
 
     async def delete(self, name: RunName) -> None:
-        """Only noted."""
+        """Only recorded in the journal."""
         self._note("delete", name)
 
     def _note(self, call: str, name: str) -> None:
@@ -81,7 +81,7 @@ class SharedPipelines:
 
 
 async def start(settings: Settings, credentials: wiring.Credentials) -> wiring.Operator:
-    """What wiring.start does, with these engines."""
+    """Does what wiring.start does, with these engines."""
     api, serving, clock = wiring.rest_client(credentials), ServingFake(), SystemClock()
     volumes = VolumesFake()
     volumes.put("plankton/1.png", "pixels")

@@ -1,4 +1,4 @@
-"""Clients ask right before every request that changes something: the API server's, here against a real one, and MLflow's."""
+"""Clients check leadership right before every write: that of the API server, here a real one, and that of MLflow."""
 
 from __future__ import annotations
 

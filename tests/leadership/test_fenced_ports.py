@@ -1,4 +1,4 @@
-"""What changes something is refused unless this operator leads; what only looks is not."""
+"""Writes are refused unless this operator leads; reads are not."""
 
 from __future__ import annotations
 

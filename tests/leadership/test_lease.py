@@ -1,4 +1,4 @@
-"""Candidates for one Lease of a real API server. Their clocks are the test's, so that pauses cost no time."""
+"""Candidates for one Lease of a real API server. The test controls their clocks, so that pauses cost no time."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECONDS = 2
 
 @dataclass
 class Candidate:
-    """One operator's view; ``asleep`` is how long its process stood still."""
+    """One operator's view; ``asleep`` is how long its process was suspended."""
 
     lease: LeaseLeadership
     told: list[str] = field(default_factory=list)
@@ -47,13 +47,13 @@ class Election:
         return made
 
     def crash(self, candidate: Candidate) -> None:
-        """It ends without a word."""
+        """End it without releasing the Lease."""
         task = candidate.lease._task
         assert task is not None
         task.cancel()
 
     def written(self) -> Any:
-        """The Lease as it is."""
+        """The Lease as it is stored."""
         return self.plane.request("GET", self.place.path)
 
     def write(self, **spec: Any) -> None:
@@ -87,9 +87,9 @@ async def election(api: KubernetesRest, plane: ControlPlane, namespace: str) -> 
 
 
 async def until(candidate: Candidate, leads: bool, *, seconds: float = 2.5 * SECONDS) -> float:
-    """Wait until the candidate leads, or no longer does, and was told so; returns how long that took."""
+    """Wait until the candidate leads, or no longer does, and was notified; returns the seconds that took."""
     began = monotonic()
-    # The Lease runs out in an instant; that it did is told at the next look.
+    # The Lease expires at an instant; the notification follows at the next check.
     while candidate.lease.leads is not leads or (candidate.told[-1:] == ["gained"]) is not leads:
         assert monotonic() - began < seconds, candidate.lease.standing
         await asyncio.sleep(0.02)
@@ -143,7 +143,7 @@ async def test_a_holder_that_stood_still_knows_at_once_that_it_may_no_longer_lea
 
 
 async def test_a_holder_that_stood_still_and_leads_again_drops_what_it_did_before(election: Election) -> None:
-    """Another may have led and ended in between."""
+    """Another candidate may have led and ended in between."""
     first = await election.enter("first")
     await until(first, True)
 
@@ -228,7 +228,7 @@ async def test_what_is_not_allowed_is_reported(plane: ControlPlane, api: Kuberne
 async def test_a_standby_leads_when_the_lease_was_deleted_and_its_holder_must_have_stopped(election: Election) -> None:
     election.write()
     candidate = await election.enter("candidate")
-    await asyncio.sleep(0.7)  # It has seen the Lease.
+    await asyncio.sleep(0.7)  # By now it has read the Lease.
 
     election.plane.request("DELETE", election.place.path)
 

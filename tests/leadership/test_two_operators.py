@@ -30,14 +30,14 @@ SPEC = {"source": {"volume": {"path": "plankton"}}, "task": "Detection"}
 
 @dataclass
 class OperatorProcess:
-    """One of them."""
+    """One of the two operators."""
 
     process: subprocess.Popen[bytes]
     home: Path
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """Its process id."""
         return self.process.pid
 
     def ask(self, path: str) -> tuple[int, str]:
@@ -58,7 +58,7 @@ class OperatorProcess:
 
     @property
     def leads(self) -> bool:
-        """As it says itself."""
+        """Whether it reports that it leads."""
         return self.metric("pelagos_leader") == 1
 
     def signal(self, sign: signal.Signals) -> None:
@@ -113,13 +113,13 @@ class Pair:
         return first, self.start()
 
     def create(self, name: str, namespace: str = "") -> str:
-        """A Dataset: a run is to be submitted for it, once. Returns its uid."""
+        """Create a Dataset, for which one run must be submitted, once. Returns its uid."""
         body = {"apiVersion": meta.API_VERSION, "kind": "Dataset", "metadata": {"name": name}, "spec": SPEC}
         path = f"/apis/{meta.API_VERSION}/namespaces/{namespace or self.namespace}/datasets"
         return str(self.plane.request("POST", path, body)["metadata"]["uid"])
 
     def journal(self) -> list[dict[str, Any]]:
-        """What was changed outside, in order."""
+        """Changes made outside, in order."""
         file = self.folder / "shared" / "journal.jsonl"
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
@@ -129,7 +129,7 @@ class Pair:
         return {name.removeprefix("dataset-").rpartition("-")[0] for name in names}
 
     def stall(self, operator: OperatorProcess, name: str) -> None:
-        """Bring an operator to the point right before a change, and stop it there."""
+        """Bring an operator to the point right before a change, and block it there."""
         (self.folder / "shared" / "stall").touch()
         self.create(name)
         mark = self.folder / "shared" / f"stalling-{operator.pid}"
@@ -139,7 +139,7 @@ class Pair:
 
 
 def until(holds: Callable[[], bool], what: str, *, seconds: float = 60.0) -> float:
-    """Wait; returns how long it took."""
+    """Wait until it holds; returns the seconds that took."""
     began = time.monotonic()
     while not holds():
         assert time.monotonic() - began < seconds, f"not within {seconds} s: {what}"
@@ -155,7 +155,7 @@ def seconds() -> int:
 
 @pytest.fixture
 def pair(plane: ControlPlane, namespace: str, tmp_path: Path, seconds: int) -> Iterator[Pair]:
-    """No operator yet; all are ended after the test."""
+    """A pair without operators; all that it starts are ended after the test."""
     made = Pair(plane, namespace, tmp_path, seconds)
     yield made
     for operator in made.operators:

@@ -1,4 +1,4 @@
-"""Many new resources at once: each is initialized, written few times, and submitted once, whatever happens meanwhile."""
+"""Many new resources at once: each is initialized, written few times, and submitted once, whatever happens in the meantime."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def burst(world: Simulation, size: int = SIZE) -> list[Key]:
 
 
 def become_ready(world: Simulation, fault: Fault | None = None) -> tuple[str, ...]:
-    """With one worker, all but the last Dataset find others before them. Calls that the operator made."""
+    """With one worker, all but the last Dataset have others before them. Returns the calls that the operator made."""
     burst(world)
     life = world.start(fault, workers=1)
     world.run_until(lambda: life.dead or world.all_current())

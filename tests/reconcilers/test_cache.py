@@ -1,4 +1,4 @@
-"""What the API server last showed: newer wins, another life of the same name always does, and dependents are known."""
+"""What the API server last showed: newer wins, a new resource of the same name always does, and dependents are known."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_what_is_gone_is_forgotten() -> None:
 
 
 def listed(cache: Cache, version: str, *found: Resource) -> list[str]:
-    """What a whole list makes forgotten."""
+    """The uids that a complete list makes the cache forget."""
     cache.ask_for_list("Dataset")
     gone = list(cache.take_page("Dataset", version, {each.uid: each.version for each in found}))
     for each in found:

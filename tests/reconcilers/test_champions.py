@@ -1,4 +1,4 @@
-"""A model takes the champion's place when it is no worse on the same images, whoever else wants it at the same time."""
+"""A model replaces the champion if it is no worse on the same images, whatever else competes for it at the same time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GATE: dict[str, Any] = {"metric": "mAP50", "champion": {"alias": "champion", "re
 
 
 def train(world: Simulation, name: str, value: float, *gates: dict[str, Any], **spec: Any) -> Key:
-    """A TrainingRun of its own inputs whose model will have this mAP50."""
+    """A TrainingRun with inputs of its own whose model will have this mAP50."""
     seed = int(value * 1000)
     world.data_plane.metrics = {"test/mAP50": value}
     spec = builders.changed(builders.TRAINING_RUN, {"seeds": [seed], "gates": list(gates or (GATE,)), **spec})
@@ -26,7 +26,7 @@ def train(world: Simulation, name: str, value: float, *gates: dict[str, Any], **
 
 
 def trained(world: Simulation, name: str, value: float, *gates: dict[str, Any], **spec: Any) -> Key:
-    """The same, and it has ended."""
+    """The same, once it has ended."""
     key = train(world, name, value, *gates, **spec)
     world.run_until(lambda: has_ended(world, key))
     return key

@@ -1,4 +1,4 @@
-"""The time of day is set, by hours, in either direction: no pause grows, no deadline is missed, and none strikes too soon."""
+"""The clock is set by hours, in either direction: no pause grows, no deadline is missed, and none strikes too early."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def world() -> Iterator[Simulation]:
 
 
 def training(world: Simulation, **changes: object) -> None:
-    """A training that runs, and goes on until ``halted`` is false."""
+    """Start a training that runs until ``halted`` is false."""
     apply_samples(world, training=changes)
     world.run_until(lambda: states(world) == [RunState.RUNNING])
     world.data_plane.halted = True
@@ -29,7 +29,7 @@ def training(world: Simulation, **changes: object) -> None:
 
 
 def states(world: Simulation) -> list[RunState]:
-    """Of runs of trainings."""
+    """States of the runs of trainings."""
     return [known.run.state for known in world.pipelines.runs.values() if known.request.flow == "training"]
 
 
@@ -49,7 +49,7 @@ def test_a_training_is_ended_by_its_deadline_and_not_by_the_clock(world: Simulat
 
 
 PROMPTLY = 5.0
-"""Seconds in which a run is ended; an engine on one machine takes 3 more at most until nothing of it is left."""
+"""Seconds within which a run is ended; an engine on one machine takes up to 3 more until nothing of it is left."""
 
 
 def test_a_training_at_its_deadline_is_ended_promptly(world: Simulation) -> None:

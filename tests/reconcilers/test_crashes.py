@@ -1,7 +1,8 @@
 """The operator may die, or lose its connection, at every call that it makes: nothing is done twice, nothing is left undone.
 
-A golden life of every story is recorded; then the story is told again with an fault at every one of its calls: before the call
-has its effect, and after it but before the operator learns of it. An operator that died is started again and remembers nothing.
+The calls of every story are recorded in a run without faults. Then the story is repeated with a fault at each of its calls:
+before the call has its effect, and after it but before the operator learns of it. An operator that died is started again and
+remembers nothing.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ Calls = tuple[str, ...]
 
 
 class Story(Protocol):
-    """Something that happens to a world, with what must be so in the end; returns the calls that the operator made for it."""
+    """Something that happens to a world, with checks of the final state; returns the calls that the operator made for it."""
 
     def __call__(self, world: Simulation, fault: Fault | None) -> Calls: ...
 
 
 def recover(world: Simulation, holds: Callable[[], bool]) -> Calls:
-    """Let the operator go on until something holds; start it again if it has died. Calls that it made in its last life."""
+    """Let the operator continue until something holds; start it again if it died. Returns the calls of its last life."""
     assert world.life is not None
     while not holds():
         if world.life.dead:
@@ -46,7 +47,7 @@ def become_ready(world: Simulation) -> None:
 
 
 def check_exactly_once(world: Simulation, *, attempt: int = 1) -> None:
-    """The world outside is as if no fault had happened."""
+    """Check that the outside world is as if no fault had happened."""
     for key, want in ((FRAMES, 1), (DETECTOR, attempt)):
         found = world.cluster.get(key)
         assert found is not None
@@ -58,7 +59,7 @@ def check_exactly_once(world: Simulation, *, attempt: int = 1) -> None:
 
 
 def check_quiet(world: Simulation) -> None:
-    """Nobody writes once everything is as it should be."""
+    """Check that nobody writes once everything has reached its desired state."""
     before = world.versions()
     world.run(45)  # longer than the longest pause
     assert world.versions() == before, world.describe()
@@ -98,7 +99,7 @@ def a_new_image_becomes_a_new_version(world: Simulation, fault: Fault | None) ->
     before = world.cluster.get(FRAMES)
     assert before is not None
     world.volumes.put("samples/frames/new.png", "another image")
-    # Before the run begins: afterwards, it would make another.
+    # Before the run begins: afterwards, the annotation would start another one.
     world.cluster.annotate(FRAMES, meta.RETRY_ANNOTATION, "look")
     world.restart(fault)
     calls = recover(world, lambda: len(_versions(world)) == 2 and world.all_current())
@@ -155,7 +156,7 @@ def of_two_at_once_the_better_one_becomes_the_champion(world: Simulation, fault:
     champion = world.ask(world.registry.find_by_alias("detector", "champion"))
     assert champion is not None
     assert champion.tags[RESOURCE_TAG].endswith("/best"), world.describe()
-    # Whoever came second was compared once more; the better one is registered only when it came first.
+    # The one that came second was compared once more; the better one is registered only when it came first.
     registered = world.ready(keys[0])["status"] == "True"
     assert world.registry.created == 2 + registered
     assert sum(run.run.attempt for run in world.pipelines.runs.values() if any(_is_of(run, key) for key in keys)) == 3
@@ -183,7 +184,7 @@ def _versions_of(status: object) -> list[str]:
 
 
 RARE = {of_two_at_once_the_better_one_becomes_the_champion} if not simulation.THOROUGH else set[Story]()
-"""Long ones, of which connections are lost in thorough tests alone."""
+"""Long stories, whose lost connections are tested in thorough runs only."""
 STORIES: list[Story] = [
     from_nothing_to_ready,
     suspended_in_training_and_resumed,

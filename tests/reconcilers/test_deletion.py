@@ -1,4 +1,4 @@
-"""Deletion in any order, with what is outside kept or removed as deletionPolicy says, and never for ever in the way."""
+"""Deletion in any order: what is outside is kept or removed as deletionPolicy says, and never blocks forever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What documents of a model say of its data comes from the Dataset, as it is when the training starts."""
+"""What documents of a model say about its data comes from the Dataset, as it is when the training starts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from simulation import DETECTOR, FRAMES, Simulation
 
 
 def told(world: Simulation) -> list[dict[str, Any]]:
-    """What trainings are told for their documents."""
+    """What trainings are given for their documents."""
     world.run_until(lambda: world.ready(DETECTOR).get("reason") == "Training")
     asked = [json.loads(run.request.parameters["request"]) for run in world.pipelines.runs.values()]
     return [each["about"] for each in asked if "about" in each]

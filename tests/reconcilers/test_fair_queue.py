@@ -1,4 +1,4 @@
-"""Who is next: new resources before others, and no namespace before another twice."""
+"""Which resource is next: new ones before others, and no namespace twice before another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing is launched for what is gone: neither after a watch that expired nor while one is silent."""
+"""Nothing is started for deleted resources: neither after a watch that expired nor while one is silent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from simulation import DETECTOR, FRAMES, SERVICE, Simulation
 
 @pytest.fixture
 def standby(world: Simulation) -> Simulation:
-    """A Dataset is Ready; an operator that does not lead has seen it, and a TrainingRun that may go on when somebody leads."""
+    """An operator that stands by and has seen a Ready Dataset and a TrainingRun, which continues once an operator leads."""
     simulation.apply_samples(world, training={"suspend": True}, service={"suspend": True})
     world.start()
     world.run(30)
@@ -35,7 +35,7 @@ def lead(world: Simulation) -> None:
 
 
 def launched(world: Simulation) -> tuple[int, int, int]:
-    """Trainings, tracked runs and servers that were ever made."""
+    """How many trainings, tracked runs and servers were ever created."""
     trainings = [run for run in world.pipelines.runs.values() if run.request.flow == "training"]
     return len(trainings), world.tracking.created, world.serving.started
 
@@ -135,7 +135,7 @@ def test_a_training_run_whose_deletion_waits_keeps_no_service_from_what_is_asked
 def test_a_standby_that_leads_deletes_nothing_of_those_that_have_a_name_now(
     world: Simulation, created_anew: bool
 ) -> None:
-    """Both have been deleted and were cleaned up after; the standby has seen the first of it, and its watch is silent."""
+    """Both were deleted and cleaned up; the standby has seen only the first deletion, and its watch is silent."""
     simulation.apply_samples(world, training={"deletionPolicy": "Delete"}, dataset={"deletionPolicy": "Delete"})
     world.start()
     world.run_until(world.all_current)

@@ -1,7 +1,7 @@
-"""Whatever users, faults and other systems do, in any order: in the end all is as resources say, and nothing was done twice.
+"""Whatever users, faults and other systems do, in any order: in the end everything is as specs say, and nothing was done twice.
 
-Hypothesis makes up the stories. Time passes between steps by fractions of what the data plane needs, so that most steps meet work
-in progress. At the end all faults are healed and spec is what it was at the beginning.
+Hypothesis generates the stories. Time passes between steps by fractions of what the data plane needs, so that most steps happen
+while work is in progress. At the end all faults are healed and specs are as they were at the beginning.
 """
 
 from __future__ import annotations
@@ -164,7 +164,8 @@ class Interleavings(RuleBasedStateMachine):
                 tracked = [run for run in self.world.tracking.runs.values() if run.tags[meta.UID_LABEL] == found.uid]
                 assert len(tracked) <= 1
                 assert key != DETECTOR or len(runs) <= 1, "one TrainingRun, two trainings"
-                # Who has lost its status does not know that a run for earlier content goes on, until the content changes again.
+                # Without its status, a Dataset does not know that a run for earlier content is in progress until the content
+                # changes again.
                 assert key != FRAMES or len(in_progress) <= 2 + self.lost
 
     def teardown(self) -> None:
@@ -175,7 +176,7 @@ class Interleavings(RuleBasedStateMachine):
             self.world.close()
 
     def heal(self) -> None:
-        """All systems are back, the operator lives, and users want what they wanted at first."""
+        """All systems are back, the operator lives, and specs are as they were at first."""
         self.world.outages(False)
         self.world.cluster.expire()
         self.bring_the_source_back()

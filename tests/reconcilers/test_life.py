@@ -1,4 +1,4 @@
-"""Three resources, applied at once and in any order, become Ready one after the other; what people see on the way is true."""
+"""Three resources, applied at once and in any order, become Ready one after the other; everything shown on the way is true."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_lineage_leads_from_the_source_to_the_endpoint(ready: Simulation) -> Non
 
 def test_what_people_see_on_the_way(ready: Simulation) -> None:
     def told(key: Any) -> list[str]:
-        """What is always told; the others pass too quickly to be seen each time."""
+        """Reasons that always appear; the others pass too quickly to be seen each time."""
         return [
             reason for reason in ready.auditor.reasons(key) if reason not in {"Queued", "Running", "Greeted", "Loading"}
         ]

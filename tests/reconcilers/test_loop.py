@@ -1,4 +1,7 @@
-"""The queue of keys: each at most once in it, never twice at work, looked at again when asked to, more seldom after failures."""
+"""The queue of keys: each at most once in it, never worked on twice at once, looked at again when asked.
+
+After failures it is looked at less often.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from simulation import Simulation
 
 
 class Scripted(AnyTime):
-    """A reconciler that does what a test says, and remembers when it began and ended."""
+    """A reconciler that does what a test says, and records when it began and ended."""
 
     kind = kinds.DATASET
     conditions = dataset.CONDITIONS
@@ -53,7 +56,7 @@ class Scripted(AnyTime):
         )
 
     async def clean_up(self, resource: Resource, dependencies: Dependencies) -> None:
-        """There is nothing."""
+        """Nothing to do."""
 
     def began(self, key: Key) -> list[float]:
         """When the passes over ``key`` began."""
@@ -61,7 +64,7 @@ class Scripted(AnyTime):
 
 
 class Scene:
-    """A loop with a scripted reconciler, whose watch is the test."""
+    """A loop with a scripted reconciler, and the test as its watch."""
 
     def __init__(self, simulation: Simulation, workers: int) -> None:
         self.simulation = simulation
@@ -70,20 +73,20 @@ class Scene:
         self.simulation.cluster.watch(Watcher(lambda _seen: None, self.loop.gone))
 
     def uid(self, key: Key) -> str:
-        """Of the resource as it is now."""
+        """The uid of the current resource."""
         found = self.simulation.cluster.get(key)
         assert found is not None
         return found.uid
 
     def add_dataset(self, name: str) -> Key:
-        """A Dataset that the loop knows, and has made its first pass over."""
+        """Create a Dataset that the loop knows, and has made its first pass over."""
         key = self.simulation.create(kinds.DATASET, name, builders.DATASET)
         self.show(key)
         self.run(self.scripted.takes + 0.01)
         return key
 
     def show(self, key: Key) -> None:
-        """The watch shows the resource as it is."""
+        """Have the watch show the current resource."""
         found = self.simulation.cluster.get(key)
         assert found is not None
         self.loop.seen(found)

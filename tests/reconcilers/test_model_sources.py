@@ -1,4 +1,4 @@
-"""Where the model of a service comes from, and what is said when it is not there."""
+"""Where the model of a service comes from, and what is reported if it does not exist."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def serve(world: Simulation, model: builders.Yaml) -> dict[str, Any]:
 
 
 def register(world: Simulation, **tags: str) -> None:
-    """What the operator does for a TrainingRun of this namespace."""
+    """Register a model as the operator does for a TrainingRun of this namespace."""
     tags = {"pelagos.dev/resource": "trainingrun/default/detector", **tags}
     want = DesiredModelVersion("uid", "plankton", "champion", "somewhere", "t1", tags)
     sealed = {**tags, SEAL_TAG: sealed_runs.version_seal(world.authority, want)}
@@ -51,7 +51,7 @@ PACKAGE = {
 
 
 def trained(world: Simulation, name: str = "detector", **model: str) -> None:
-    """A TrainingRun that is Ready with a model, as its status tells."""
+    """A TrainingRun that is Ready with a model, as its status says."""
     key = world.create(kinds.TRAINING_RUN, name, builders.TRAINING_RUN)
     told: dict[str, Any] = {"status": "True", "reason": "Completed", "message": "done", "observedGeneration": 1}
     told |= {"lastTransitionTime": "2026-01-01T00:00:00Z"}

@@ -1,4 +1,4 @@
-"""What belongs to no resource: found in all systems, and never taken for more than it is."""
+"""Orphans are found in all systems, and nothing else is taken for one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATA = {What.DATASETS, What.MODELS, What.VERSION, What.TRACKED, What.RECORD}
 
 @pytest.fixture
 def ready(world: Simulation) -> Simulation:
-    """Everything made, and two hours ago."""
+    """Everything was created, two hours ago."""
     simulation.apply_samples(world)
     world.start()
     world.run_until(world.all_current)
@@ -50,7 +50,7 @@ def find(world: Simulation, scope: Scope = EVERYWHERE) -> list[Thing]:
 
 
 def lose(world: Simulation, *keys: Key) -> None:
-    """Somebody takes the finalizers away, so that nothing is cleaned up."""
+    """Remove the finalizers, so that nothing is cleaned up."""
     world.stop()
     for key in keys:
         world.cluster.remove(key)

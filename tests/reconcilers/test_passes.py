@@ -146,7 +146,7 @@ def test_an_edit_during_a_pass_is_not_lost_though_the_reply_to_the_status_alread
     edit: Callable[[Simulation], object],
     holds: Callable[[Simulation], bool],
 ) -> None:
-    """A finished TrainingRun is looked at only when it changes: an edit that is taken for old news would wait for ever."""
+    """A finished TrainingRun is looked at only when it changes: an edit that was mistaken for old news would wait forever."""
     simulation.apply_samples(world)
     world.start()
     world.run_until(world.all_current)
@@ -356,7 +356,7 @@ def test_weights_that_are_not_there_yet_are_waited_for_and_nothing_is_started(wo
 
 
 def ended_kinds(world: Simulation) -> list[str]:
-    """What the operator writes and ends, in its order."""
+    """What the operator writes and deletes, in order."""
     assert world.life is not None
     told = ("cluster.patch_status", "serving.stop", "serving.restart", "pipelines.cancel")
     return [call for call in world.life.calls if call in told]

@@ -19,7 +19,7 @@ SERVICE = make_service(ServiceState.LOADED, digest="sha256:want")
 
 
 class Answers(ServingFake):
-    """A server that answers as told, and counts."""
+    """A server that answers as the test says, and counts requests."""
 
     def __init__(self) -> None:
         super().__init__()

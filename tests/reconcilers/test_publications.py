@@ -1,4 +1,4 @@
-"""A version is published when it may be, and once; whatever becomes of that, trainings go on, and what is published stays."""
+"""A version is published once, if it may be; whatever becomes of that, trainings continue, and what is published stays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAID = {name: value for name, value in FULL.items() if name != "identifier"}
 
 
 def begin(world: Simulation, *, zenodo: Any = None, fault: Fault | None = None, **spec: Any) -> None:
-    """A Dataset that is to be published."""
+    """Create a Dataset that is to be published."""
     world.data_plane.seconds = 0.5
     asked = {"refresh": "24h", "metadata": SAID, "publish": {"zenodo": ZENODO | (zenodo or {})}}
     world.create(kinds.DATASET, "frames", builders.changed(builders.DATASET, asked | spec))
@@ -37,7 +37,7 @@ def told(world: Simulation) -> tuple[str, str]:
 
 
 def is_out(world: Simulation) -> Callable[[], bool]:
-    """Whether what is wanted of the newest version is done."""
+    """A check whether the newest version is published as the spec asks."""
     return lambda: world.is_current(FRAMES) and told(world) in {("True", "Published"), ("False", "DraftMade")}
 
 
@@ -51,7 +51,7 @@ def publishing(world: Simulation) -> FakeRun:
 
 
 def show_more(world: Simulation) -> None:
-    """Other content in the source, which is seen at once."""
+    """Change the content of the source, which is seen at once."""
     world.volumes.put("samples/frames/extra.png", "more")
     world.cluster.edit(FRAMES, {"refresh": "23h"})
 

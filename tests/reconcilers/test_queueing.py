@@ -1,4 +1,4 @@
-"""How a run stands in its queue reaches status and metrics; each admission is counted once."""
+"""A run's place in its queue reaches status and metrics; each admission is counted once."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pelagos.ports.pipelines import Queueing, RunName
 from simulation import DETECTOR, FRAMES, Simulation, status
 
 QUEUE = "of this test alone"
-"""Metrics are one for all tests of a process."""
+"""A queue of this test alone: all tests of a process share metrics."""
 WORDS = "insufficient unused quota for cpu in flavor default, 1 more needed"
 
 
 def admissions(queue: str) -> tuple[float, float]:
-    """How many there were, and how long they waited in all."""
+    """The number of admissions, and the total time that they waited."""
     labels = {"kind": "TrainingRun", "queue": queue}
     count, total = (
         REGISTRY.get_sample_value(f"pelagos_queue_wait_seconds_{part}", labels) or 0.0 for part in ("count", "sum")
@@ -27,7 +27,7 @@ def admissions(queue: str) -> tuple[float, float]:
 
 
 def submitted(world: Simulation) -> RunName:
-    """The name of a training that waits."""
+    """Submit a training that waits; returns its name."""
     world.start()
     world.create(kinds.DATASET, FRAMES.name, builders.DATASET)
     world.run_until(lambda: world.ready(FRAMES).get("status") == "True")
@@ -67,7 +67,7 @@ def test_a_run_in_a_queue_says_where_it_stands_until_it_ends(world: Simulation) 
     )
     assert admissions(QUEUE) == (1, 90)
 
-    # What cannot be seen for a while is no other admission.
+    # A gap in observation is not counted as another admission.
     known = world.pipelines.runs[run]
     seen, known.run = known.run, replace(known.run, queue=None)
     world.run(10)

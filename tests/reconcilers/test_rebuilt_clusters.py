@@ -1,4 +1,4 @@
-"""What was made is found again: by a rebuilt cluster, after a lost status, and when engines have forgotten their runs."""
+"""Results are found again: by a rebuilt cluster, after a lost status, and when engines have forgotten their runs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ACCURATE = {"metric": "test/mAP50", "minimum": "0.5"}
 
 
 def work(world: Simulation) -> tuple[int, int, int]:
-    """Pipeline attempts, tracked runs and registered versions that were ever made."""
+    """How many pipeline attempts, tracked runs and registered versions were ever created."""
     return world.pipelines.attempts_begun, world.tracking.created, world.registry.created
 
 
 def rebuild(world: Simulation, *, keeps_status: bool = False) -> None:
-    """Another cluster, with the same storage and MLflow: pipelines and servers of the old one are gone."""
+    """Another cluster with the same storage and MLflow: pipelines and servers of the old one no longer exist."""
     world.stop()
     world.cluster.rebuild(keeps_status=keeps_status)
     world.pipelines.runs.clear()
@@ -233,7 +233,7 @@ def test_a_record_without_the_key_that_sealed_it_counts_for_nothing(ready: Simul
 
 
 def test_a_record_that_names_no_lives_is_read(ready: Simulation) -> None:
-    """As those from before records named any."""
+    """Like those from before records named any."""
     began = ready.pipelines.attempts_begun
     for path, text in list(ready.objects.files.items()):
         if path.startswith("records/"):
@@ -283,7 +283,7 @@ def test_the_history_is_as_it_was_however_many_versions_there_were_and_whichever
         ready.run(3)
         ready.run_until(lambda: ready.is_current(FRAMES))
     before = status(ready, FRAMES)
-    assert len(before["versions"]) == KEPT + 1  # the first of all, of which the TrainingRun is made
+    assert len(before["versions"]) == KEPT + 1  # the first of all, from which the TrainingRun was trained
 
     ready.stop()
     ready.cluster.lose_status(FRAMES)

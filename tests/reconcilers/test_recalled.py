@@ -1,4 +1,4 @@
-"""What passes read back from their own status is in one place."""
+"""The fields that passes read back from their own status are all in one place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Versions beyond spec.history.keep are removed, and never one that something uses, whatever happens meanwhile."""
+"""Versions beyond spec.history.keep are removed, and never one that something uses, whatever happens in the meantime."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def settled(world: Simulation) -> bool:
 
 
 def show(world: Simulation, content: str) -> None:
-    """Other content in the source."""
+    """Change the content of the source."""
     world.volumes.put("samples/frames/extra.png", content)
 
 
 def renew(world: Simulation, content: str) -> str:
-    """Other content, and its version, once all is quiet."""
+    """Change the content; returns its version once nothing is in progress."""
     show(world, content)
     world.run(2)
     world.run_until(lambda: settled(world))
@@ -72,7 +72,7 @@ def train(world: Simulation, version: str) -> None:
 
 
 def watch_trainings(world: Simulation) -> Callable[[], None]:
-    """From now on every training notes whether its version was there when it ended, which the function requires."""
+    """From now on, record for every training whether its version existed when it ended; the returned function asserts that."""
     seen: list[bool] = []
     train = world.data_plane._train
 
@@ -159,7 +159,7 @@ def test_a_version_that_a_training_names_stays_until_that_is_gone(kept: Simulati
 
 
 def test_two_datasets_of_the_same_content_do_not_keep_the_versions_of_each_other(kept: Simulation) -> None:
-    """Each has a store of its own, where nobody but itself has versions."""
+    """Each has its own store, in which only its own versions are."""
     twin = Key("Dataset", "default", "twin")
     kept.create(kinds.DATASET, "twin", builders.changed(builders.DATASET, {"history": {"keep": 2}, "refresh": "1s"}))
     kept.run_until(lambda: kept.is_current(twin))
@@ -218,7 +218,7 @@ def test_content_that_comes_back_while_its_version_leaves_has_a_version(kept: Si
     kept.run_until(lambda: settled(kept))
 
     assert status(kept, FRAMES)["version"] == first
-    # What was made and replaced before it was the newest is on no list, and stays.
+    # A version that was created and replaced before it ever was the newest is on no list, and stays.
     assert {first, *listed(kept)} <= there(kept)
 
 
@@ -270,7 +270,7 @@ def test_a_removal_that_fails_leaves_the_dataset_ready_and_is_tried_again_when_s
 
 
 def test_a_record_does_not_bring_back_what_was_removed(kept: Simulation) -> None:
-    """Of a resource that lost its status, or was made anew under its name."""
+    """For a resource that lost its status, or was created again under its name."""
     made = [renew(kept, f"content {number}") for number in range(3)]
 
     kept.cluster.change_status(FRAMES, {"versions": None})
@@ -281,7 +281,7 @@ def test_a_record_does_not_bring_back_what_was_removed(kept: Simulation) -> None
 
 
 def test_nothing_is_removed_before_all_resources_are_known(kept: Simulation) -> None:
-    """An operator that has just begun may know a Dataset, and not yet the TrainingRun that uses its versions."""
+    """An operator that has just started may know a Dataset, and not yet the TrainingRun that uses its versions."""
     first = listed(kept)[0]
     train(kept, first)
     kept.run_until(lambda: kept.is_current(OLD))
@@ -299,7 +299,7 @@ def test_nothing_is_removed_before_all_resources_are_known(kept: Simulation) -> 
     assert len(listed(kept)) == len(there(kept)) == 3
     assert "removals" not in status(kept, FRAMES)
 
-    # The list has come, and what is in it is being handed on.
+    # The list has arrived, and its resources are being passed on.
     life.dependencies.cache.end_list("TrainingRun", training.version, frozenset({training.uid}))
     kept.run(10)
     assert len(listed(kept)) == len(there(kept)) == 3
@@ -311,7 +311,7 @@ def test_nothing_is_removed_before_all_resources_are_known(kept: Simulation) -> 
 
 
 def removal(world: Simulation, fault: Fault | None) -> tuple[str, ...]:
-    """A Dataset that keeps one version gets another; calls that the operator made for it."""
+    """Give a Dataset that keeps one version another one; returns the calls that the operator made for that."""
     begin(world, keep=1)
     show(world, "second")
     world.restart(fault)

@@ -99,7 +99,7 @@ def test_since_when_something_is_waited_for_is_told_and_after_half_an_hour_in_wo
 
 
 def announced(before: Any, *verdicts: tuple[str, ConditionState], later: float = 0) -> str:
-    """How loud the transition is told."""
+    """The type of event with which the transition is announced."""
     after = report(*verdicts, previous=before, later=later)
     listed = tuple(Verdict(name, state, Reason("Reason"), "a message") for name, state in verdicts)
     news = reporting.announcement(before, after, Decision(listed))
@@ -178,7 +178,7 @@ values = st.recursive(
 mappings = st.dictionaries(st.sampled_from("abcd"), values, max_size=4)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # says that the machine is busy
+@settings(suppress_health_check=[HealthCheck.too_slow])  # it only says that the machine is busy
 @given(mappings, mappings)
 def test_the_patch_turns_one_into_the_other(before: dict[str, Any], after: dict[str, Any]) -> None:
     patch = merge_patches.between(before, after)

@@ -1,4 +1,4 @@
-"""A status has room for what people need to see, whatever data suppliers chose; where even that is too much, it says so."""
+"""A status has room for what people need to see, whatever sizes data suppliers chose; if it exceeds even that, it says so."""
 
 from __future__ import annotations
 

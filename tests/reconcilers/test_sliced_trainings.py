@@ -1,4 +1,4 @@
-"""Slices by what no image of the dataset version has are refused before a pipeline is started; others are trained for."""
+"""Slices by a field that no image of the dataset version has are refused before a pipeline starts; others are trained for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A Dataset with a source of others: what the operator looks at, and what it says once nobody names the extension any more."""
+"""A Dataset with an extension's source: what the operator checks, and what it reports once no setting names the extension."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pelagos_contract.sources import SourceDescription
 
 
 class Record(Strict):
-    """Elsewhere, and never changed."""
+    """A source elsewhere that never changes."""
 
     number: Annotated[str, Field(description="Number of the record.")]
 

@@ -1,4 +1,4 @@
-"""The stage that a run is in reaches status, events and metrics: when a step of this very attempt says it, and seldom."""
+"""A run's stage reaches status, events and metrics, only when a step of this very attempt reports it, and not often."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ENDED = [{"stage": "Training", "seconds": 7.2}, {"stage": "Evaluation", "seconds
 
 @pytest.fixture
 def training(world: Simulation) -> RunName:
-    """The name of a training in progress, which goes on until a test says otherwise."""
+    """Start a training that continues until a test says otherwise; returns its name."""
     world.data_plane.seconds = 10_000
     simulation.apply_samples(world)
     world.start()

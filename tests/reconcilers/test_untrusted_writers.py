@@ -1,6 +1,6 @@
-"""Somebody else writes to MLflow, to the registry, to the store or to a status: it is output, and decides nothing.
+"""Somebody else writes to MLflow, to the registry, to the store or to a status: that is output, and decides nothing.
 
-The operator neither adopts, nor deletes, nor waits for what is not under its seal; what it does not believe it names.
+The operator neither adopts nor deletes nor waits for anything without its seal; it names what it does not believe.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def is_stalled(world: Simulation, key: Key) -> bool:
 
 
 def begin_training(world: Simulation) -> None:
-    """The tracked run is there, and the training in progress."""
+    """Wait until the tracked run exists and the training is in progress."""
     world.data_plane.seconds = 10
     simulation.apply_samples(world)
     world.start()
@@ -54,7 +54,7 @@ def begin_training(world: Simulation) -> None:
 
 
 def lose_status(world: Simulation, key: Key) -> None:
-    """As when a cluster is restored from what is kept in git."""
+    """Delete a status, as when a cluster is restored from git."""
     world.stop()
     world.cluster.lose_status(key)
     world.start()
@@ -66,7 +66,7 @@ def genuine(world: Simulation) -> TrackedRun:
 
 
 def planted(world: Simulation, **changes: str) -> TrackedRun:
-    """A run that claims to be the TrainingRun's, older than all others, for data and a prefix of others."""
+    """A run that claims to be the TrainingRun's, older than all others, for other data and another prefix."""
     tags = {
         UID_TAG: uid(world, DETECTOR),
         "pelagos.dev/inputs": json.dumps({"model": {"architecture": "yolov8n"}}),
@@ -77,7 +77,7 @@ def planted(world: Simulation, **changes: str) -> TrackedRun:
 
 
 def requests(world: Simulation) -> list[str]:
-    """All that any step was ever told."""
+    """All requests that steps ever got."""
     return [json.dumps(dict(known.request.parameters)) for known in world.pipelines.runs.values()]
 
 
@@ -384,7 +384,7 @@ def test_a_prefix_that_others_wrote_into_status_is_not_used_and_nothing_is_delet
     if key == FRAMES:
         world.run_until(lambda: is_stalled(world, key))
         assert f'status.storagePrefix is "{prefix}", without a seal' in world.ready(key)["message"]
-    else:  # the seal of the tracked run tells what it was
+    else:  # the seal of the tracked run names what it was
         world.run_until(lambda: status(world, key)["storagePrefix"] == "")
 
     world.cluster.delete(SERVICE)

@@ -1,4 +1,4 @@
-"""An operator of a later release, with other versions of algorithms, takes over what an earlier one made."""
+"""An operator of a later release, with other versions of algorithms, takes over what an earlier one created."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ WHY = "made again because splitting has version 2 (it had 1)"
 
 
 def upgrade(world: Simulation, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new life of the operator that splits and exports in another way."""
+    """Start an operator that splits and exports in another way."""
     world.stop()
     monkeypatch.setattr(algorithms, "SPLITTING", 2)
     monkeypatch.setattr(algorithms, "EXPORT", 2)

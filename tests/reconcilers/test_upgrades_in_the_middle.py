@@ -1,8 +1,8 @@
-"""An operator of a later release finds what an earlier one had begun, and goes on with it: nothing is started again.
+"""An operator of a later release finds work that an earlier one began, and continues it: nothing is started again.
 
-``lives_golden.json`` is append-only. It has worlds as operators of earlier releases left them, by their day and a moment: what
-the API server, the engine, MLflow and the object store held. `recorded` is how they were written down, by the simulation of that
-release; before a change of what status holds, record one more.
+``lives_golden.json`` is append-only. It has worlds as operators of earlier releases left them, by date and moment: the content of
+the API server, the engine, MLflow and the object store. `recorded` wrote them, in the simulation of that release. Before a change
+of what status holds, record one more.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ PREPARING, TRAINING, ENDED = (
 
 
 def recorded(world: Simulation) -> dict[str, Any]:
-    """All that outlives an operator."""
+    """Everything that outlives an operator."""
     return {
         "at": world.event_loop.time(),
         "resources": [{"kind": key.kind, **body} for key, body in world.cluster.backup().bodies.items()],
@@ -72,12 +72,12 @@ def recorded(world: Simulation) -> dict[str, Any]:
 
 
 def restore(world: Simulation, told: Mapping[str, Any]) -> None:
-    """Make a world that has no operator yet what was recorded. Runs that go on do nothing until they are told to."""
+    """Fill a world without an operator with a recorded one. Runs in progress do nothing until the test moves them."""
     world.data_plane.halted = True
     bodies = {}
     for kind in kinds.KINDS:
         for body in (dict(each) for each in told["resources"] if each["kind"] == kind.kind):
-            # The fake learns of a kind by what is created of it.
+            # The fake learns of a kind when one of its resources is created.
             world.create(kind, body["metadata"]["name"], body["spec"])
             bodies[Key(body.pop("kind"), body["metadata"]["namespace"], body["metadata"]["name"])] = body
     latest = max(int(body["metadata"]["resourceVersion"]) for body in bodies.values())
