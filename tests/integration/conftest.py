@@ -30,13 +30,13 @@ async def site(plane: ControlPlane, tmp_path: Path) -> AsyncIterator[Site]:
 
 @pytest.fixture
 def no_rules(plane: ControlPlane) -> Iterator[None]:
-    """The server lets pass what breaks a rule across fields, as one does that knows no CEL."""
+    """For the test, the server accepts what breaks a rule across fields, like one without CEL."""
     with plane.without_rules():
         yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Stopping kopf within a test's own event loop drops its watch connections unclosed; that is no fault of ours."""
+    """Stopping kopf within a test's own event loop leaves its watch connections unclosed: ignore warnings about that."""
     for item in items:
         if "/integration/" in item.path.as_posix():
             item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))

@@ -1,4 +1,4 @@
-"""The commands for clusters in docs/backup.md, run as they stand there: from one API server to an empty one."""
+"""Runs the commands for clusters in docs/backup.md verbatim: from one API server to an empty one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KINDS = (("Dataset", "plankton"), ("TrainingRun", "detector"), ("ModelService", 
 
 
 def commands(after: str, until: str) -> list[str]:
-    """Those between two places of the page."""
+    """The commands between two places of the page."""
     part = PAGE[PAGE.index(after) : PAGE.index(until)]
     return re.findall(r"^\$ (kubectl .+)$", part, re.M)
 
@@ -47,7 +47,7 @@ def planes(tmp_path: Path) -> Iterator[tuple[ControlPlane, ControlPlane]]:
 
 
 async def run(plane: ControlPlane, lines: list[str], folder: Path) -> None:
-    """As a person's shell does; the page names files of the repository by their paths in it."""
+    """Run the lines as a person's shell does; the page names files of the repository by their paths in it."""
     if not (folder / "manifests").exists():
         (folder / "manifests").symlink_to(rendering.MANIFESTS)
     for line in lines:

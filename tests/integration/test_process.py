@@ -1,4 +1,4 @@
-"""The operator's process as it is started in production: what it loads before it watches."""
+"""The operator's process as it is started in production: what it imports before it watches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from control_plane import ControlPlane
 
-# kopf tries to import the official client, in vain: Pelagos withholds it.
+# kopf tries to import the official client, without success: Pelagos withholds it.
 VENDORS = {
     "boto3",
     "google",
@@ -32,7 +32,7 @@ _LINE = re.compile(r"^import time: +\d+ \| +\d+ \| +(\S+)$", re.MULTILINE)
 
 
 def loaded(plane: ControlPlane, home: Path) -> set[str]:
-    """Modules that ``python -m pelagos`` has loaded, or tried to load, when it watches."""
+    """Modules that ``python -m pelagos`` has imported, or tried to import, by the time that it watches."""
     environment = {
         **os.environ,
         "PELAGOS_HOME": str(home),

@@ -1,4 +1,4 @@
-"""What specs ask for in processor cores, as a real API server takes and refuses it, and as it reaches the pipelines."""
+"""Processor cores in specs: how a real API server accepts and refuses them, and how they reach the pipelines."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_a_limit_below_what_is_requested_is_refused_or_stalls_with_the_sam
         body = await site.wait("Dataset", "plankton", has_reason("InvalidSpec"))
         assert words in str(body["status"]["conditions"])
         return
-    # A server that knows rules.
+    # A server that checks CEL rules.
     with pytest.raises(urllib.error.HTTPError) as refused:
         await site.create("Dataset", "plankton", spec)
     assert words in refused.value.__notes__[0]

@@ -1,4 +1,4 @@
-"""What a real API server says by CEL, in our definitions and our admission policies, is what the operator says. By dry runs."""
+"""A real API server's CEL, in our definitions and admission policies, gives the same messages as the operator. By dry runs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from pelagos.ports.tenants import Tenant
 
 HOME = "pelagos-system"
 OLDEST = (1, 30)
-"""Policies are part of every server since; rules in definitions since 1.25."""
+"""Every server since this version has policies; rules in definitions exist since 1.25."""
 POLICIES = "/apis/admissionregistration.k8s.io/v1"
 _SECONDS = 30.0
 MOST = 1_024_000
 """Thousandths of cores."""
 LIMITS = ("", "0", "2", "9999", "many")
-"""Of GPUs, as tenants' settings have them: none, some, and one from before the policies, which says nothing."""
+"""Limits of GPUs in tenants' settings: none, some, and one from before the policies, which sets no limit."""
 CONFIG_MAPS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "binary data": (HOME, {"metadata": {"name": "pelagos-tenant-reef"}, "binaryData": {"queue": "Z3B1"}}, True),
     "no data": (HOME, {"metadata": {"name": "pelagos-tenant-reef"}}, False),
@@ -41,7 +41,7 @@ CONFIG_MAPS: dict[str, tuple[str, dict[str, Any], bool]] = {
 
 @pytest.fixture(scope="module")
 def judge(plane: ControlPlane) -> Iterator[ControlPlane]:
-    """A server that has our policies, and a tenant's namespace for each limit of GPUs."""
+    """A server with our policies, and a tenant's namespace for each limit of GPUs."""
     if plane.version < OLDEST:
         pytest.skip(f"this server of {plane.version} knows no admission policies")
     plane.create_namespace(HOME)
@@ -68,7 +68,7 @@ def config_map(content: Mapping[str, Any], namespace: str = "reef") -> dict[str,
 
 
 def until_judged(plane: ControlPlane, plural: str, body: Mapping[str, Any], namespace: str) -> None:
-    """Policies take effect a moment after they are stored."""
+    """Wait until policies are in effect, shortly after they are stored."""
     deadline = time.monotonic() + _SECONDS
     while not refusals(plane, plural, body, namespace):
         assert time.monotonic() < deadline
@@ -76,7 +76,7 @@ def until_judged(plane: ControlPlane, plural: str, body: Mapping[str, Any], name
 
 
 def refusals(plane: ControlPlane, plural: str, body: Mapping[str, Any], namespace: str = "default") -> list[str]:
-    """Why the server would not store it; empty when it would."""
+    """Why the server would refuse it; empty if it would not."""
     root = "/api/v1" if plural == "configmaps" else f"/apis/{meta.API_VERSION}"
     return causes(plane, "POST", f"{root}/namespaces/{namespace}/{plural}?dryRun=All", body)
 

@@ -1,4 +1,4 @@
-"""Replicas of a ModelService, set as people and autoscalers of others do: through its scale subresource on a real API server."""
+"""Replicas of a ModelService, set by people and others' autoscalers: through its scale subresource on a real API server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sites import Site, condition, is_ready
 __all__ = ["launched"]
 
 AUTOSCALER = "system:serviceaccount:kube-system:horizontal-pod-autoscaler"
-"""The identity of Kubernetes' own, whose rights each API server brings."""
+"""The identity of Kubernetes' own autoscaler, whose rights each API server defines."""
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def test_an_autoscaler_of_others_reads_replicas_and_selector_and_writes_wh
     await serving.wait("ModelService", "detector", has_replicas(2))
     assert (await serving.call("GET", path))["status"]["replicas"] == 2
 
-    # It may: Kubernetes lets its own scale whatever has the subresource.
+    # It may: Kubernetes lets its own autoscaler scale any resource with the subresource.
     for verb in ("get", "update"):
         about = {"group": meta.GROUP, "resource": "modelservices", "subresource": "scale", "verb": verb}
         review = {"spec": {"user": AUTOSCALER, "resourceAttributes": about | {"namespace": serving.namespace}}}
@@ -79,7 +79,7 @@ async def test_more_than_a_maximum_that_is_given_is_refused_in_words(serving: Si
     done = await kubectl_scale(serving, "modelservice", "detector", 5)
 
     words = "spec.scaling.min, which kubectl scale sets, must not be above spec.scaling.max; raise max, or leave it out"
-    if done.returncode:  # a server that knows rules
+    if done.returncode:  # a server that checks CEL rules
         assert words in done.stderr
         return
     body = await serving.wait("ModelService", "detector", lambda found: not is_ready(found))

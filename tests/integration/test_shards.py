@@ -1,4 +1,4 @@
-"""An operator with a label selector looks after its share of the resources, and after no other; labels move them."""
+"""An operator with a label selector looks after its share of the resources, and no others; labels move them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def operating(plane: ControlPlane, home: Path, selector: str) -> AsyncIter
     await made.start_operator()
     yield made
     await made.stop_operator()
-    gc.collect()  # kopf's unclosed connections, which conftest lets pass: now, not after the last test
+    gc.collect()  # collects kopf's unclosed connections now, while conftest ignores their warnings, and not after the last test
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ async def test_what_leaves_the_shard_is_let_go_as_it_is(site: Site) -> None:
     await site.wait("Dataset", "plankton", has_reason("SourceNotFound"))
     await move(site, "plankton", "south")
     await create(site, "last", "north")
-    await site.wait("Dataset", "last", has_reason("SourceNotFound"))  # The watch has told of the move by now.
+    await site.wait("Dataset", "last", has_reason("SourceNotFound"))  # By now the watch has reported the move.
 
     await site.patch("Dataset", "plankton", {"spec": {"suspend": True}})
     await site.patch("Dataset", "last", {"spec": {"suspend": True}})

@@ -1,6 +1,6 @@
 """The main job on one machine, with nothing replaced: real API server, operator, pipelines, MLflow and Triton, real images.
 
-One installation serves all tests of this folder. Images: the samples, composed anew from the wheel that `make samples` fetched.
+One installation serves all tests of this folder. Images: the samples, composed again from the wheel that `make samples` fetched.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     """A running installation with the samples on its data volume."""
     if not (ENVIRONMENTS / "pipelines").is_dir() or not SAMPLES.is_dir():
         pytest.fail("the main job needs `make install samples`")
-    # With gateway and hub, where they are installed: their tests are among these.
+    # With gateway and hub, if they are installed: their tests are in this folder.
     monkeypatch = pytest.MonkeyPatch()
     for part in ("gateway", "hub"):
         monkeypatch.setenv(f"PELAGOS_EMBEDDED_{part.upper()}", str((ENVIRONMENTS / part).is_dir()).lower())

@@ -1,4 +1,4 @@
-"""The main job with a source, a format, a family and an engine of somebody else, which one setting names. Nothing is replaced."""
+"""The main job with an extension's source, format, family and engine, which one setting names. Nothing is replaced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from installations import Installation, service, training
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(300)]
 IN_ORDER = True
-"""One story, told by all tests of this module."""
+"""The tests of this module build on each other."""
 
 DATASET = {
     "apiVersion": "pelagos.dev/v1alpha1",
@@ -33,7 +33,7 @@ class Extended(Installation):
     environments: Path
 
     def environment(self) -> dict[str, str]:
-        """With the settings that name the package and its engine."""
+        """The variables, with the settings that name the package and its engine."""
         named = {"PELAGOS_EXTENSIONS": "extension_example", "PELAGOS_PIPELINES_ENGINE": "workshop"}
         return {**super().environment(), **named, "PELAGOS_ENVIRONMENTS": str(self.environments)}
 
@@ -44,7 +44,7 @@ class Extended(Installation):
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Extended]:
-    """Running, with an archive of dark copepods and bright diatoms on its data volume."""
+    """A running installation with an archive of dark copepods and bright diatoms on its data volume."""
     folder = tmp_path_factory.mktemp("extended")
     made = Extended(folder / "home", extension_environments.make(folder / "environments"))
     write_archive(made.home / "data" / "plankton.zip")

@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.skipif(not (ENVIRONMENTS / "gateway").is_dir(), reason="the environment gateway is not installed"),
 ]
 IN_ORDER = True
-"""One story, told by all tests of this module."""
+"""The tests of this module build on each other."""
 NAME = "called"
 
 
@@ -54,7 +54,7 @@ class Called:
         return str(self.site.get("modelservice", NAME)["status"]["endpoints"]["gatewayGrpc"])
 
     def client(self, kind: str) -> Any:
-        """Asks about the image; returns what was found."""
+        """A client that sends the image and returns the objects found."""
         if kind == "http":
             client = tritonclient.http.InferenceServerClient(self.http.removeprefix("http://"))
             given, headers = tritonclient.http.InferInput("image", [1, 1], "BYTES"), None
@@ -142,7 +142,7 @@ def test_a_stream_has_an_answer_for_each_image(called: Called) -> None:
 
 @dataclass
 class Loop:
-    """Asks without a pause until told to end."""
+    """Sends requests without a pause until it is stopped."""
 
     ask: Any
     answers: int = 0
@@ -181,7 +181,7 @@ def test_a_change_of_the_model_loses_no_request(called: Called) -> None:
 
 
 def status_of(called: Called, token: str, service: str = NAME) -> int:
-    """Of a request with the token of a trial."""
+    """The HTTP status of a request with the token of a trial."""
     url = called.http.replace(f"/{NAME}", f"/{service}") + "/v2/health/ready"
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     try:

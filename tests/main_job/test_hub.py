@@ -34,13 +34,13 @@ pytestmark = [
     ),
 ]
 IN_ORDER = True
-"""One story, told by all tests of this module."""
+"""The tests of this module build on each other."""
 NAME = "tried"
 
 
 @dataclass
 class Tried:
-    """A model in the catalogue, and somebody in front of it."""
+    """A model in the catalogue, and a person who tries it."""
 
     site: Installation
     image: bytes
@@ -65,7 +65,7 @@ class Tried:
         return str(answer.headers["location"])
 
     def opened(self, browser: httpx2.Client, path: str) -> dict[str, Any]:
-        """What the page's script is told once images may be sent, or never will be."""
+        """Wait until images may be sent, or never will be; returns the status for the page's script."""
 
         def told() -> dict[str, Any] | None:
             found: dict[str, Any] = browser.get(f"{path}/status.json").json()
@@ -117,7 +117,7 @@ def tried(site: Installation, packages: dict[str, tuple[str, str]]) -> Iterator[
 
 @pytest.fixture(autouse=True)
 def closed(tried: Tried) -> Iterator[None]:
-    """People leave."""
+    """Close all browsers after each test."""
     yield
     while tried.browsers:
         tried.browsers.pop().close()
@@ -156,7 +156,7 @@ def token_in(page: str) -> str:
 
 
 def predicted(tried: Tried, trial: Any, token: str) -> Any:
-    """The answer of the gateway to a program of the user, with the token that the page shows."""
+    """The gateway's answer to a program of the user, with the token that the page shows."""
     headers = {"Authorization": f"Bearer {token}", "Inference-Header-Content-Length": "0"}
     address = f"{trial['status']['endpoints']['http']}/v2/models/{NAME}/infer"
     request = urllib.request.Request(address, tried.image, headers)
@@ -176,7 +176,7 @@ def refuses(tried: Tried, trial: Any, token: str) -> bool:
 
 def test_more_than_a_person_may_have_at_once_is_refused_and_the_page_says_what_to_do(tried: Tried) -> None:
     browsers = [tried.signed_in() for _ in range(4)]
-    # Each session has its own token, so that each begins a trial of its own; the person is one.
+    # Each session has its own token, and so begins its own trial; the person is the same.
     paths = []
     for browser in browsers:
         csrf = hidden(browser.get("/me").text)

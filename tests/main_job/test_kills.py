@@ -1,4 +1,4 @@
-"""kill -9 of every part in the middle of training and serving: it converges by itself, and nothing is done twice."""
+"""kill -9 of every part in the middle of training and serving: it recovers by itself, and nothing is done twice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from installations import Installation, dataset, service, training
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(1200)]
 IN_ORDER = True
-"""One story, told by all tests of this module."""
+"""The tests of this module build on each other."""
 
 EPOCHS = 40
 CROPS = "samples/phytoplankton-crops"
@@ -20,7 +20,7 @@ NAMES = ("dataset/crops", "trainingrun/classifier", "modelservice/classifier")
 
 @pytest.fixture(scope="module")
 def training_site(site: Installation) -> Installation:
-    """A training that has done its first epochs."""
+    """A training that has finished its first epochs."""
     site.apply(
         dataset("crops", CROPS, "Classification"),
         training("classifier", "crops", "mobilenet_v3_small", EPOCHS, register={"model": "classifier"}),
@@ -39,7 +39,7 @@ def epoch(site: Installation) -> int:
 
 
 def moves_on(site: Installation) -> None:
-    """The training makes progress that status tells of."""
+    """Wait until the training makes progress that its status shows."""
     before = epoch(site)
     site.wait(f"an epoch after {before}", lambda: epoch(site) > before or status(site).get("finishedAt"))
 

@@ -1,7 +1,7 @@
-"""The lessons of docs/tutorials, typed as they stand there, on the installation of this folder.
+"""The lessons of docs/tutorials, typed verbatim, on the installation of this folder.
 
-What differs from what a reader does: trainings are short, nobody waits at a watch, and instead of a record of Zenodo there is the
-folder of samples that the lesson names for those who have none.
+Differences from a reader's session: trainings are short, nobody waits at a watch, and a folder of samples replaces the record on
+Zenodo, as the lesson suggests to readers without one.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ LESSONS = ROOT / "docs/tutorials"
 SAMPLES = ROOT / "manifests/samples"
 SHORT = {"epochs": 1, "imageSize": 64, "batchSize": 16}
 NOT_HERE = (
-    "make install samples",  # as the environment of the test was
-    "source .venvs/activate",  # the environment of the test has it
-    "pelagos up",  # it runs
-    "pelagos down",  # for the other tests of this folder
+    "make install samples",  # done for this test environment
+    "source .venvs/activate",  # set in this test environment
+    "pelagos up",  # it is running
+    "pelagos down",  # needed by the other tests of this folder
     "export KUBECONFIG=",
-    "kubectl get trainingrun phytoplankton-detector --watch",  # ends by Ctrl-C
+    "kubectl get trainingrun phytoplankton-detector --watch",  # runs until Ctrl-C
     "kubectl create secret generic zenodo",  # publishing is tested with a fake server, in tests/publishing
     "pelagos publication",
 )
 
 
 def short(resource: dict[str, Any]) -> dict[str, Any]:
-    """The same with one training of one epoch, gates that such a model passes, and nothing that is left when it is deleted."""
+    """The same with one training of one epoch, gates that such a model passes, and nothing that stays after its deletion."""
     resource["spec"]["deletionPolicy"] = "Delete"
     if resource["kind"] == "TrainingRun":
         resource["spec"]["hyperparameters"] |= SHORT
@@ -44,13 +44,13 @@ def short(resource: dict[str, Any]) -> dict[str, Any]:
 
 
 def blocks(page: str) -> list[tuple[str, str, str]]:
-    """Kind and text of each block, and the words before it."""
+    """Kind and text of each code block, and the words before it."""
     found = re.split(r"^```(\w*)\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
     return list(zip(found[1::3], found[2::3], found[::3], strict=False))
 
 
 def files(page: str, instead: Mapping[str, Any]) -> list[tuple[int, str, dict[str, Any]]]:
-    """What a reader has saved after which block: a resource under its name, or one to which fields of spec were added."""
+    """The files that a reader has saved after each block: a resource under its name, or one with fields added to its spec."""
     saved: dict[str, dict[str, Any]] = {}
     name, found = "", []
     for number, (kind, text, before) in enumerate(blocks(page)):
@@ -68,7 +68,7 @@ def files(page: str, instead: Mapping[str, Any]) -> list[tuple[int, str, dict[st
 
 
 def typed(site: Installation, folder: Path, lines: list[str]) -> str:
-    """The commands in one shell, which ends at the first that fails; what they printed."""
+    """Run the commands in one shell, which ends at the first that fails; returns their output."""
     wanted = [line for line in lines if not line.startswith(NOT_HERE)]
     script = "\n".join(("set -euo pipefail", f"PATH={BIN}:$PATH", f"cd {folder}", *wanted))
     return site.run("bash", "-c", script, seconds=800)

@@ -19,7 +19,7 @@ from pelagos_contract.progress import OF_DATASETS, OF_TRAININGS, Stage
 
 pytestmark = [pytest.mark.embedded, pytest.mark.timeout(900)]
 IN_ORDER = True
-"""One story, told by all tests of this module."""
+"""The tests of this module build on each other."""
 
 FRAMES = "samples/phytoplankton-frames"
 GROUPED = {"policy": "Grouped", "ratios": {"train": 72, "validation": 14, "test": 14}}
@@ -65,13 +65,13 @@ def unseen_image(site: Installation) -> Path:
 
 
 def conditions(body: Any) -> dict[str, str]:
-    """Of what was asked for: nobody asked for a publication."""
+    """Conditions of what was asked for; nobody asked for a publication."""
     asked = (each for each in body["status"]["conditions"] if each["reason"] != reasons.NOT_ASKED_FOR)
     return {condition["type"]: condition["status"] for condition in asked}
 
 
 def own_tracked_runs(site: Installation, status: Any) -> list[Any]:
-    """MLflow's runs with the inputs of this TrainingRun: other tests of this folder leave theirs."""
+    """MLflow's runs with the inputs of this TrainingRun: other tests of this folder leave runs as well."""
     digest = {"key": "pelagos.dev/inputs-digest", "value": status["inputsDigest"]}
     return [run for run in site.tracked_runs() if digest in run["data"]["tags"]]
 

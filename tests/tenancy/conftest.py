@@ -1,4 +1,4 @@
-"""Namespaces of a real API server as tenants. In: ConfigMaps as whoever runs the platform writes them. Out: what tenants have."""
+"""Namespaces of a real API server as tenants. In: ConfigMaps as administrators write them. Out: tenants' settings."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def namespace(plane: ControlPlane) -> str:
 
 @pytest.fixture
 def agree(plane: ControlPlane) -> Iterator[Callable[..., None]]:
-    """Writes the ConfigMap of a namespace, in place of the one before; all go with the test."""
+    """Writes the ConfigMap of a namespace, replacing an earlier one; all are deleted after the test."""
     path, written = f"/api/v1/namespaces/{HOME}/configmaps", set()
 
     def write(namespace: str, data: dict[str, str], **more: Any) -> None:
@@ -47,7 +47,7 @@ def agree(plane: ControlPlane) -> Iterator[Callable[..., None]]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Stopping kopf within a test's own event loop drops its watch connections unclosed; that is no fault of ours."""
+    """Stopping kopf within a test's own event loop leaves its watch connections unclosed: ignore warnings about that."""
     for item in items:
         if item.path.name == "test_life_of_a_tenant.py":
             item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))

@@ -1,4 +1,4 @@
-"""Tenant settings that change, or go, while resources live: what is done is not done again, and what was stored is found."""
+"""Tenant settings that change or are deleted while resources live: nothing is done again, and stored objects are found."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PRESENT = [Tenant(storage_prefix="faculty"), Tenant()]
 
 @pytest.fixture
 def world() -> Iterator[Simulation]:
-    """A Dataset and a TrainingRun that are done below the prefix of their namespace; deleted, they take along all they made."""
+    """A finished Dataset and TrainingRun below the prefix of their namespace; deleting them deletes everything they made."""
     with simulation.simulation() as made:
         made.tenants.known["default"] = INSTITUTE
         for path, content in list(made.volumes.files.items()):

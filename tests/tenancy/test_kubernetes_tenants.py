@@ -23,7 +23,7 @@ DEFAULTS = Tenant(tracking_secret="mlflow", objects_secret="s3", data_claim="dat
 
 @dataclass
 class Clock:
-    """Seconds that the test lets pass."""
+    """A clock in seconds that the test moves."""
 
     now: float = 0.0
 
@@ -32,12 +32,12 @@ class Clock:
 
 
 def trusting(plane: ControlPlane) -> ssl.SSLContext:
-    """Trust in the API server's certificate."""
+    """A context that trusts the API server's certificate."""
     return ssl.create_default_context(cafile=str(plane.authority))
 
 
 class Counting(KubernetesRest):
-    """Counts what is really asked."""
+    """Counts the requests that are really sent."""
 
     asked = 0
 
@@ -47,7 +47,7 @@ class Counting(KubernetesRest):
 
 
 def usual(namespace: str) -> Tenant:
-    """The tenant settings of a namespace that has none of its own."""
+    """The tenant settings of a namespace without its own."""
     return replace(DEFAULTS, storage_prefix=namespace, experiment_prefix=f"{namespace}/")
 
 
@@ -150,8 +150,8 @@ async def test_an_answer_is_good_for_half_a_minute(
 
     assert before.queue == ""
     assert (await tenants.find(namespace)).queue == "gpu"
-    # Twice its own namespace and the platform's, and where resources of the two kinds are that store anything: anew, since
-    # something has changed.
+    # Twice its own namespace and the platform's, and the namespaces of resources of the two kinds that store anything: read
+    # again, since something has changed.
     assert api.asked == 2 * (2 + 2)
     clock.now = 60.3
     await tenants.find(namespace)

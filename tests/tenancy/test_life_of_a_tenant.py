@@ -1,4 +1,4 @@
-"""A tenant settings in the life of its resources: the operator with kopf, a real API server, fakes beyond it."""
+"""Tenant settings in the life of a tenant's resources: the operator with kopf, a real API server, fakes for everything else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPEC = {"source": {"volume": {"path": "plankton"}}, "task": "Detection"}
 
 @pytest.fixture
 async def site(plane: ControlPlane, namespace: str, tmp_path: Path) -> AsyncIterator[Site]:
-    """An operator that reads tenant settings from the API server, and forgets them soon."""
+    """An operator that reads tenant settings from the API server, and soon forgets them."""
 
     def make(credentials: object) -> KubernetesTenants:
         del credentials

@@ -22,7 +22,7 @@ from simulation import DETECTOR, FRAMES, SERVICE, Simulation, simulation
 
 
 def prepared(world: Simulation) -> None:
-    """A Dataset that is Ready, in a namespace that allows two GPUs."""
+    """A Ready Dataset in a namespace that allows two GPUs."""
     world.tenants.known["default"] = Tenant(max_gpus=2)
     world.start()
     world.create(kinds.DATASET, FRAMES.name, builders.DATASET)
@@ -241,7 +241,7 @@ def test_a_training_that_waits_in_its_queue_is_moved_by_another_priority() -> No
         world.cluster.edit(DETECTOR, {"priority": "highest"})
         world.run(60)
 
-        # Not allowed: then it keeps its place.
+        # It is not allowed, and so keeps its place.
         assert world.ready(DETECTOR)["reason"] == "PriorityNotAllowed"
         assert "The run that waits stays as it is" in world.ready(DETECTOR)["message"]
         assert [(each.run.attempt, each.request.resources.priority) for each in trainings(world)] == [(1, "")]

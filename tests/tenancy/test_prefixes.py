@@ -1,4 +1,4 @@
-"""A prefix of the storage, or of experiments, belongs to one namespace: by the rule alone, and read from a real API server."""
+"""A prefix of the storage, or of experiments, belongs to one namespace: by the rule alone, and with a real API server."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_namespace_without_words_of_its_own_does_not_get_in_where_the_platform
 
 @pytest.mark.parametrize("prefix", ["bay", "bay/old", "bay/old/images", "", "BAY"])
 def test_where_resources_of_another_namespace_are_stored_nobody_else_gets_in(prefix: str) -> None:
-    """Also when that namespace has another prefix since, or never had words of its own."""
+    """Even if that namespace has another prefix since, or never had settings of its own."""
     given = {"reef": {"storagePrefix": "bay/old", "experimentPrefix": "r/"}}
 
     found = tenancy.conflict("reef", given, [Begun("bay", prefix)])
@@ -125,7 +125,7 @@ async def test_of_two_tenants_written_at_once_neither_gets_the_prefix_of_both(
 async def test_a_prefix_below_which_another_namespace_has_stored_is_not_given_away(
     api: KubernetesRest, plane: ControlPlane, namespace: str, agree: Callable[..., None]
 ) -> None:
-    """Though the platform has given that namespace another prefix since."""
+    """Although the platform has given that namespace another prefix since."""
     prefix, other = next(_prefixes), f"{namespace}-other"
     plane.create_namespace(other)
     path = f"/apis/pelagos.dev/v1alpha1/namespaces/{other}/datasets"

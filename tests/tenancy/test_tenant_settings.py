@@ -1,4 +1,4 @@
-"""Which values the keys of a tenant's ConfigMap may have, and what is said about others."""
+"""Which values the keys of a tenant's ConfigMap may have, and the messages about others."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A tenant with every right in its own namespace tries to reach what is another's: nothing works, and each refusal is clear.
+"""A tenant with every right in its own namespace tries to reach another's objects: nothing works, and each refusal is clear.
 
-``reef`` has trained and serves; ``bay`` is the attacker. What the platform says of both lies where neither can write, so that an
+``reef`` has trained and serves; ``bay`` is the attacker. The platform's settings of both are where neither can write, so an
 attack is a resource in ``bay``, or a status that only the operator writes.
 """
 
@@ -25,7 +25,7 @@ SECRET = "reef/survey/secret.png"
 
 @pytest.fixture
 def world() -> Iterator[Simulation]:
-    """``reef`` is done; ``bay`` has images of its own."""
+    """``reef`` is finished; ``bay`` has images of its own."""
     with simulation.simulation() as made:
         made.tenants.apart = True
         made.tenants.known = {"reef": REEF, "bay": BAY}
@@ -45,7 +45,7 @@ def world() -> Iterator[Simulation]:
 
 
 def attempt(world: Simulation, kind: kinds.Kind, spec: Any, name: str = "attack") -> dict[str, Any]:
-    """Ready of a resource that the attacker creates, when it has settled."""
+    """The condition Ready of a resource that the attacker creates, once it has settled."""
     before = {uid: dict(run.request.parameters) for uid, run in world.pipelines.runs.items()}
     key = world.cluster.create(kind, name, spec, namespace="bay").key
     world.run(60)
@@ -155,7 +155,7 @@ def _fields(schema: Any) -> set[str]:
 def test_a_prefix_that_reaches_into_another_tenants_stalls_both_until_one_is_given_another(
     world: Simulation, prefix: str
 ) -> None:
-    """It is the platform that errs here: no tenant can. Neither is let in, what is there stays, and it mends itself."""
+    """Only the platform can make this mistake, no tenant can. Neither gets in, what exists stays, and it heals by itself."""
     files = dict(world.objects.files)
     world.tenants.known["bay"] = Tenant(storage_prefix=prefix, experiment_prefix="bay/")
     stolen = {"source": {"volume": {"path": "survey"}}}
