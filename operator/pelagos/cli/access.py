@@ -1,6 +1,6 @@
 """How the command line reaches the API server: by the same rules as kubectl, else the embedded one.
 
-The client is imported late.
+The Kubernetes client is imported only when it is needed.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ Context = Annotated[str, typer.Option("--context", help="Context of the kubeconf
 Namespace = Annotated[
     str, typer.Option("--namespace", "-n", help="Namespace of the resource; else that of the context, or default.")
 ]
-"""Options of commands that ask an API server about a resource."""
+"""Options of commands that read a resource from an API server."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which API server is meant: ``file`` as KUBECONFIG names it (several, separated by colons), ``context`` "" for its own."""
+    """A chosen API server: ``file`` as in KUBECONFIG (several are separated by colons), ``context`` "" for the current one."""
 
     file: str
     context: str = ""
 
     @property
     def arguments(self) -> list[str]:
-        """For kubectl, whose KUBECONFIG is the file."""
+        """Arguments for kubectl, with KUBECONFIG set to the file."""
         return ["--context", self.context] if self.context else []
 
 
 def chosen(settings: Settings, context: str = "") -> Chosen:
-    """KUBECONFIG, else the embedded installation when it has such a context, else the kubeconfig of the account."""
+    """KUBECONFIG, else the embedded installation if it has such a context, else the user's default kubeconfig."""
     if named := os.environ.get("KUBECONFIG"):
         return Chosen(named, context)
     own = kubeconfig(settings)
@@ -59,18 +59,18 @@ def embedded(settings: Settings) -> Chosen:
 
 
 def is_embedded(settings: Settings, at: Chosen) -> bool:
-    """Whether it is the API server of the embedded installation."""
+    """Whether ``at`` is the API server of the embedded installation."""
     own = kubeconfig(settings)
     return own.exists() and Path(at.file).exists() and own.samefile(at.file)
 
 
 def namespace_of(at: Chosen, given: str) -> str:
-    """The namespace that is meant: the one that was given, else that of the context, else ``default``. Never raises."""
+    """The namespace to use: the given one, else that of the context, else ``default``. Never raises."""
     return given or _contexts(at.file).get(at.context) or "default"
 
 
 def _contexts(file: str) -> dict[str, str]:
-    """Namespaces by context; that of "" is the current one's. Empty when the file cannot be used."""
+    """Namespaces by context, where "" stands for the current one. Empty when the file cannot be used."""
     from kubernetes import config as configuration
 
     try:
@@ -111,7 +111,7 @@ class AskError(Exception):
 
 
 def find(at: Chosen, kind: Kind, name: str, namespace: str) -> Mapping[str, Any]:
-    """A resource. Raises AskError."""
+    """Read a resource. Raises AskError, which names the existing ones if there is none of this name."""
     found = listed(at, kind, namespace)
     if name not in found:
         others = f"there are {', '.join(sorted(found))}" if found else "there is none in this namespace"
@@ -120,7 +120,7 @@ def find(at: Chosen, kind: Kind, name: str, namespace: str) -> Mapping[str, Any]
 
 
 def secret(at: Chosen, name: str, namespace: str) -> dict[str, str]:
-    """The content of a Secret, of its keys that hold text. Raises AskError."""
+    """The content of a Secret, for keys whose values are text. Raises AskError."""
     from kubernetes.client.exceptions import ApiException
     from kubernetes.config import ConfigException
     from urllib3.exceptions import HTTPError
@@ -165,7 +165,7 @@ def listed(at: Chosen, kind: Kind, namespace: str) -> dict[str, Mapping[str, Any
 
 
 def fetcher(settings: Settings) -> Callable[[Followed], Mapping[str, Any] | None]:
-    """Reads resources from the embedded API server; None for one that is not there or cannot be read now."""
+    """A function that reads resources from the embedded API server; it returns None if one is missing or cannot be read now."""
     api = custom_objects(embedded(settings))
 
     def fetch(resource: Followed) -> Mapping[str, Any] | None:
@@ -177,7 +177,7 @@ def fetcher(settings: Settings) -> Callable[[Followed], Mapping[str, Any] | None
                 meta.GROUP, meta.VERSION, resource.namespace, resource.kind.plural, resource.name, _request_timeout=5
             )
         except (ApiException, HTTPError):
-            return None  # The server is being restarted; the caller asks again.
+            return None  # The server may be restarting; the caller asks again.
         return body
 
     return fetch

@@ -1,4 +1,4 @@
-"""``pelagos annotate``: give people in an annotation tool the images of a Dataset, with what a model of ours finds in them."""
+"""``pelagos annotate``: send images of a Dataset to an annotation tool, with a served model's answers as suggestions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ app = typer.Typer(no_args_is_help=True, help="Annotation tools: images with a mo
 
 
 class AnnotateError(Exception):
-    """Nothing could be pushed, or not everything; the message says why, in one line."""
+    """Not everything could be pushed; the message says why, in one line."""
 
 
 @app.callback()
@@ -39,7 +39,7 @@ def annotate() -> None:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is wanted: the service, the Secret, images to add, and images to look at."""
+    """The user's request: the service, the Secret, how many images to add, and among how many to choose."""
 
     service: str
     to: str
@@ -49,10 +49,10 @@ class _Asked:
 
 @dataclass
 class Pushed:
-    """What came of it: images of the version, those that the tool had before, that were added, and that the model refused.
+    """The result: counts of the version's images, those that the tool had before, those added, and those the model refused.
 
-    ``order`` says in words by what those that were added were chosen, ``left_out`` counts what the tool could not be given
-    of the model's suggestions, by what that is.
+    ``order`` describes how the added ones were chosen; ``left_out`` counts parts of suggestions that the tool cannot hold, by
+    kind.
     """
 
     images: int
@@ -129,7 +129,7 @@ async def _push(at: access.Chosen, namespace: str, name: str, status: Mapping[st
         await project.prepare(task, classes)
         known = await project.known([image.identity for image in images])
         done = Pushed(images=len(images), known=len(known), address=project.address)
-        # By their digests, which is as good as by chance, and the same every time.
+        # Ordered by digest, which is as good as random, and the same every time.
         left = sorted((image for image in images if image.identity not in known), key=lambda image: image.sha256)
         with forwarding.reachable(found.address, at) as address:
             looked = [await _scored(store, image, (address, found.model, task), done) for image in left[: asked.among]]
@@ -149,7 +149,7 @@ async def _push(at: access.Chosen, namespace: str, name: str, status: Mapping[st
 async def _novelty(
     at: access.Chosen, namespace: str, service: str, store: Store, scored: Sequence[_Scored], done: Pushed
 ) -> list[int] | None:
-    """Ranks of the images by how little they look like those of the model's training; None, and told, where that is not known."""
+    """Ranks of the images by how much they differ from the model's training images; None, with a note, if those are unknown."""
     done.order = "those of which the model is least sure"
     trained = _trained_on(at, namespace, service)
     if trained is None:
@@ -173,11 +173,11 @@ async def _novelty(
 
 
 def _trained_on(at: access.Chosen, namespace: str, service: str) -> str | None:
-    """The version that the served model was trained on: the model is known by the digest of its graph."""
+    """The dataset version that the served model was trained on; found by the digest of the model's graph."""
     served = access.find(at, MODEL_SERVICE, service, namespace).get("status", {}).get("model") or {}
     try:
         runs = access.listed(at, TRAINING_RUN, namespace)
-    except access.AskError:  # Whoever may not see them can push all the same.
+    except access.AskError:  # A user without the right to list them can push all the same.
         return None
     for run in runs.values():
         status = run.get("status") or {}
@@ -189,7 +189,7 @@ def _trained_on(at: access.Chosen, namespace: str, service: str) -> str | None:
 
 @dataclass(frozen=True)
 class _Scored:
-    """What a model finds in an image, and how sure it is; the image itself is read again when it is sent."""
+    """A model's answer for an image, and its confidence; the image itself is read again when it is sent."""
 
     image: Image
     found: Mapping[str, Any]
@@ -201,7 +201,10 @@ class _Scored:
 
 
 async def _scored(store: Store, image: Image, asked: tuple[str, str, str], done: Pushed) -> _Scored | None:
-    """None, and counted, for an image that the model refuses. ``asked``: an address, a model there, and its task."""
+    """The model's answer for an image; None if it refuses the image, which is counted.
+
+    ``asked``: an address, the name of a model there, and its task.
+    """
     address, model, task = asked
     try:
         found, _ = await inference.infer(address, model, await store.content(image), _TIMEOUT)
@@ -219,9 +222,9 @@ async def _scored(store: Store, image: Image, asked: tuple[str, str, str], done:
 
 
 def score_of(found: Mapping[str, Any]) -> float:
-    """How sure a model is of an image: of its class, or of its detections in the mean.
+    """A model's confidence in an image: in its class, or the mean over its detections.
 
-    An image in which nothing was found counts as half sure: nobody knows whether something was missed.
+    An image without detections counts as 0.5, because something may have been missed.
     """
     if found["task"] == Task.CLASSIFICATION:
         return max((float(each["probability"]) for each in found["classes"]), default=_HALF_SURE)
@@ -231,7 +234,7 @@ def score_of(found: Mapping[str, Any]) -> float:
 
 
 def _secret(at: access.Chosen, name: str, namespace: str) -> tuple[Tool, Mapping[str, str]]:
-    """The tool that a Secret names, and the Secret's content."""
+    """The tool that a Secret is for, and the Secret's content."""
     found = access.secret(at, name, namespace)
     kind = found.get("tool", "")
     if kind not in TOOLS.names:

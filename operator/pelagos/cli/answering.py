@@ -1,4 +1,4 @@
-"""Whether the model servers of one machine answer: asked at their own addresses, since their status may be from before a stop."""
+"""Checks that the model servers on this machine answer, at their own addresses, since their status may be outdated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pelagos.cli import access
 from pelagos.settings import Settings
 
 PATIENCE = 90.0
-"""Seconds that servers may take; a large model takes longer on a busy machine, and is then named."""
+"""How long servers may take, in seconds; a large model on a busy machine takes longer, and is reported then."""
 _PERIOD = 0.5
 _ANSWER_SECONDS = 2.0
 _HERE = "http://127.0.0.1:"
@@ -26,14 +26,14 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Silent:
-    """A ModelService that does not answer, and what its status says."""
+    """A ModelService that does not answer; ``said`` is what its status says."""
 
     name: str
     said: str
 
 
 def wait(settings: Settings, console: Console, patience: float = PATIENCE) -> tuple[Silent, ...]:
-    """Wait until all model servers that ran before answer, or cannot; returns those that do not. There may be none at all."""
+    """Wait until all model servers that ran before answer, or cannot; returns those that do not answer, if any."""
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
 
@@ -56,15 +56,15 @@ def wait(settings: Settings, console: Console, patience: float = PATIENCE) -> tu
 def follow(
     fetch: Callable[[], Sequence[Body] | None], answers: Callable[[Body], bool], patience: float
 ) -> tuple[Silent, ...]:
-    """Look again and again until all answer or nothing is to be waited for; returns those that do not answer.
+    """Poll until all servers answer or waiting no longer helps; returns those that do not answer.
 
-    ``fetch`` gives None while the API server does not answer.
+    ``fetch`` returns None while the API server does not answer.
     """
     deadline = time.monotonic() + patience
     while True:
         bodies = fetch()
         silent = [body for body in served(bodies or ()) if not answers(body)]
-        # A stalled service needs a person: waiting longer does not help.
+        # A stalled service needs a person, so waiting does not help.
         is_coming = bodies is None or any(not _condition(body, "Stalled") for body in silent)
         if not is_coming or time.monotonic() >= deadline:
             break
@@ -82,7 +82,7 @@ def _condition(body: Body, name: str) -> Body:
 
 
 def served(bodies: Iterable[Body]) -> list[Body]:
-    """Those that answered before. One that has never had a model is not waited for."""
+    """The services that answered before; one that never had a model is not waited for."""
     return [
         body
         for body in bodies

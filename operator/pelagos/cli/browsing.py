@@ -1,4 +1,4 @@
-"""A picture of a page, by the browser of this machine: for who looks at a terminal, or at a page of documentation."""
+"""Takes a picture of a web page with a browser on this machine, for users of a terminal, and for the documentation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 _NAMES = ("chromium", "chromium-browser", "google-chrome")
 _SECONDS = 60.0
 _SETTLED = 3000
-"""Milliseconds that a page is given to load its pictures."""
+"""How long, in milliseconds, a page may take to load its pictures."""
 
 
 class NoPictureError(Exception):
-    """There is no picture; the message says why, and what to do."""
+    """No picture could be taken; the message says why, and what to do."""
 
 
 def take(address: str, target: Path, environments: Path, size: tuple[int, int] = (1440, 1000)) -> None:
@@ -38,7 +38,7 @@ def take(address: str, target: Path, environments: Path, size: tuple[int, int] =
             "--disable-background-networking",
             "--no-first-run",
             "--hide-scrollbars",
-            # Its sandbox refuses root; nothing but our own page is opened.
+            # Its sandbox refuses to run as root. That is acceptable, because only our own page is opened.
             *(["--no-sandbox"] if os.geteuid() == 0 else []),
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
             f"--user-data-dir={profile}",

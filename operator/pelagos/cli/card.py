@@ -24,11 +24,11 @@ from pelagos_contract.text import shown
 
 
 class DocumentError(Exception):
-    """There is no such document to show; the message says why, in one line."""
+    """There is no document to show; the message says why, in one line."""
 
 
 class Form(Enum):
-    """What the card is written as."""
+    """The format of the card."""
 
     MARKDOWN = "Markdown"
     AI4_METADATA = "Ai4Metadata"
@@ -89,10 +89,10 @@ def card(
 
 
 def read(settings: Settings, status: Mapping[str, Any], name: str, absent: str = "") -> bytes:
-    """A document of the model by the status of its TrainingRun, which has its digest; ``absent`` says why it may not be there.
+    """Read a document of the model, verified by the digest in its TrainingRun's status; ``absent`` says why it may be missing.
 
     Raises:
-        DocumentError: there is none, or another file.
+        DocumentError: the document is missing, or its digest is different.
     """
     stated = next((each for each in status.get("documents") or () if each.get("name") == name), None)
     if stated is None:

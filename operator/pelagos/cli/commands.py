@@ -1,6 +1,6 @@
-"""The table of commands: what `pelagos --help` says of each, and the module that is imported when one is called.
+"""The table of commands: the help text of each in `pelagos --help`, and the module to import when it is called.
 
-All of them together take a second of processor time to import, a command alone a fraction of it.
+Importing all of them takes a second of processor time, a single one only a fraction of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 @dataclass(frozen=True)
 class Entry:
-    """A command. ``attribute`` is its function, or the Typer of its commands; ``help`` is the first line of what that says."""
+    """A command. ``attribute`` is its function, or a Typer with subcommands; ``help`` is the first line of its help text."""
 
     name: str
     module: str
@@ -138,7 +138,7 @@ class Deferred(TyperCommand):
         return made
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """That of the command itself: whoever calls it, or completes its words, goes on with that."""
+        """The context of the command itself, with which calls and shell completion continue."""
         return self.command.make_context(info_name, args, parent, **extra)
 
 

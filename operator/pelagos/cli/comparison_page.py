@@ -1,4 +1,4 @@
-"""The page of a comparison of trainings: one HTML file that asks nobody for anything. What others call things is escaped."""
+"""The page of a comparison of trainings: one self-contained HTML file. Names from others are escaped."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ _LARGEST = 1e100
 
 @dataclass(frozen=True)
 class Compared:
-    """A training: its figures on the test split, and those of each of its seeds."""
+    """A training with its figures on the test split, in total and per seed."""
 
     name: str
     status: Mapping[str, Any]
 
     @property
     def version(self) -> str:
-        """Of the dataset that it was trained and measured on."""
+        """The dataset version that it was trained and measured on."""
         return str((self.status.get("dataset") or {}).get("version"))
 
     def figures(self, metric: str) -> list[float]:
-        """One for each seed; none when the training has no such figure."""
+        """The values of a metric, one per seed; empty when the training has none."""
         seeds = self.status.get("seeds") or ()
         each = [(seed.get("metrics") or {}).get(metric) for seed in seeds] or [self._figure(metric)]
         try:
             found = [float(str(value)) for value in each]
-        except (TypeError, ValueError):  # one is undefined
+        except (TypeError, ValueError):  # some seed has no value
             return []
-        # Nothing is said of means of what is not a number, or so large that its sum is none.
+        # No means are given for values that are not numbers, or so large that their sum overflows.
         return found if all(abs(value) <= _LARGEST for value in found) else []
 
     def words(self, metric: str) -> str:
-        """The figure, with its deviation over seeds where there are several, else with its interval."""
+        """The figure as text, with its standard deviation over seeds if there are several, else with its interval."""
         found = self.figures(metric)
         if not found:
             return "-"
@@ -52,7 +52,7 @@ class Compared:
 
 
 def said(difference: Mapping[str, Any]) -> str:
-    """A difference, and what it says, for people."""
+    """A difference as text, with its interpretation."""
     amount = difference.get("difference")
     return str(difference["words"]) if amount is None else f"{amount:+.4f}, {difference['words']}"
 
@@ -64,11 +64,11 @@ border-bottom:1px solid #8884;overflow-wrap:anywhere}
 svg{width:100%;height:auto}text{font:12px system-ui,sans-serif;fill:currentColor}
 """
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#8c564b")
-"""Okabe and Ito's, which people with any sight of colors tell apart."""
+"""Okabe and Ito's palette, which people with any kind of color vision can distinguish."""
 
 
 def written(trainings: Sequence[Compared], found: Mapping[str, Any]) -> str:
-    """The page; ``found`` is what the command answers."""
+    """The HTML of the page; ``found`` is the result of the command."""
     names = [each.name for each in trainings]
     head = ["figure", *names, *(f"{name} − {names[0]}" for name in names[1:])]
     rows = [
@@ -97,7 +97,7 @@ def _html(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _figure(trainings: Sequence[Compared], metrics: Sequence[str]) -> str:
-    """A row for each figure from 0 to 1: a dot for each seed, a line over their range, a bar at their mean."""
+    """An SVG with a row per figure from 0 to 1: a dot for each seed, a line over their range, a bar at their mean."""
     step, left, width = 14 * len(trainings) + 16, 150, 700
     drawn, top = [], 10
     shown_metrics = [metric for metric in metrics if any(_fits(each.figures(metric)) for each in trainings)]

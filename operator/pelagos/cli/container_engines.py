@@ -1,4 +1,4 @@
-"""What builds container images here: Docker, Podman or Buildah, by their commands. For `pelagos image` and `make images`."""
+"""Builds container images with the commands of Docker, Podman or Buildah. For `pelagos image` and `make images`."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from pathlib import Path
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _PROBES = {"docker": ("version", "--format={{.Client.Version}}"), "podman": ("info",), "buildah": ("info",)}
 _FIRST_WITH_A_PLUGIN = 23
-"""Of Docker's client: what builds, BuildKit, was a part of it before."""
+"""First version of Docker's client with BuildKit, which builds, as a plugin; before, it was built in."""
 
 
 class RefusedError(Exception):
-    """What whoever called must change, in words."""
+    """The caller must change something; the message says what."""
 
 
 class Engine:
-    """One of the three; ``folder`` is for what it writes down."""
+    """One of the three programs; ``folder`` is for its output files."""
 
     def __init__(self, program: str, folder: Path) -> None:
         self.program = program
         self._folder = folder
 
     def build(self, context: Path, file: Path, reference: str, options: Sequence[str], epoch: int) -> str:
-        """Build what ``file`` says of the folder ``context``, as of ``epoch`` in seconds; returns the image's id."""
+        """Build an image by ``file`` from the folder ``context``; returns its id. ``epoch`` is its timestamp in seconds."""
         written = self._folder / "id"
         self._run(
             "build",
@@ -42,7 +42,7 @@ class Engine:
         return written.read_text().strip()
 
     def push(self, repository: str, reference: str) -> str:
-        """Push; returns the digest by which the registry knows the image."""
+        """Push an image; returns its digest in the registry."""
         if self.program == "docker":
             self._run("push", reference)
             told = self._run("image", "inspect", "--format={{json .RepoDigests}}", reference, quiet=True)
@@ -59,7 +59,7 @@ class Engine:
     def _of_the_engine(self, file: Path, epoch: int) -> tuple[str, ...]:
         if self.program == "docker":
             return ()
-        # Docker's format, since that of the Open Container Initiative has no health check.
+        # Docker's format, since the OCI format has no health check.
         ignored = file.with_name(f"{file.name}.dockerignore")
         return "--format=docker", f"--timestamp={epoch}", *([f"--ignorefile={ignored}"] if ignored.exists() else [])
 
@@ -76,7 +76,7 @@ class Engine:
 
 
 def usable(named: str, option: str) -> str:
-    """The program that builds: the one that is named by ``option``, else the first that works here. Raises RefusedError."""
+    """The program to build with: the one named by ``option``, else the first that works here. Raises RefusedError."""
     if named and named not in _PROBES:
         raise RefusedError(f"{option} is {named!r}; possible are {', '.join(_PROBES)}.")
     reasons = {program: _unusable(program) for program in ((named,) if named else _PROBES)}
@@ -90,7 +90,7 @@ def usable(named: str, option: str) -> str:
 
 
 def _unusable(program: str) -> str:
-    """Why it cannot build here; empty when it can."""
+    """Why a program cannot build here; "" when it can."""
     if not shutil.which(program):
         return "is not installed"
     done = subprocess.run([program, *_PROBES[program]], capture_output=True, text=True, check=False)

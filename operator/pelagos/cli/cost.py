@@ -1,4 +1,4 @@
-"""``pelagos cost``: what trainings took: time, energy, its CO2 equivalent, by their status, and what that adds up to."""
+"""``pelagos cost``: the cost of trainings from their status, and its sum: time, energy, and its CO2 equivalent."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pelagos_contract.cost import rounded
 from pelagos_contract.text import shown
 
 _ADDED = (("cpuHours", ""), ("gpuHours", ""), ("energy", " kWh"), ("co2", " g"))
-"""Fields of status.cost that are added up, with their units."""
+"""Fields of status.cost that are summed, with their units."""
 
 
 class CostError(Exception):
-    """There is nothing to show; the message says why."""
+    """There is no cost to show; the message says why."""
 
 
 def cost(
@@ -56,7 +56,7 @@ def cost(
 
 
 def _known(found: Sequence[Mapping[str, Any]], namespace: str) -> dict[str, Mapping[str, Any]]:
-    """What the status of each says, by name."""
+    """The cost in each resource's status, by name. Raises CostError when none has any."""
     known = {one["metadata"]["name"]: one["status"]["cost"] for one in found if (one.get("status") or {}).get("cost")}
     if not known:
         raise CostError(

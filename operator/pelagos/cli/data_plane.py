@@ -1,4 +1,4 @@
-"""Programs of the data plane, which read versions in an environment of their own, and which version is meant. For commands."""
+"""Runs programs of the data plane, which have an environment of their own, for commands; and resolves versions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pelagos.settings import Settings
 
 
 class DataPlaneError(Exception):
-    """There is no answer; the message says why, in one line."""
+    """The data plane gave no answer; the message says why, in one line."""
 
 
 def version_uri(name: str, status: Mapping[str, Any], version: str, asked: str) -> str:
-    """Where a version of the Dataset ``name`` is: the newest, or that of which the digest begins as ``version`` says.
+    """The uri of a version of the Dataset ``name``: the newest, or the one whose digest begins with ``version``.
 
-    ``asked`` is how a person asked for it, for the message. Raises DataPlaneError.
+    ``asked`` is what the user wrote, for the message. Raises DataPlaneError.
     """
     uri = status.get("uri")
     if not isinstance(uri, str):
@@ -35,7 +35,7 @@ def version_uri(name: str, status: Mapping[str, Any], version: str, asked: str) 
 
 
 def uris(status: Mapping[str, Any]) -> Mapping[str, str]:
-    """Where the versions that a Dataset lists are, by their digests without ``sha256:``, the newest first."""
+    """The uris of the versions that a Dataset lists, by digest without ``sha256:``, the newest first."""
     uri = str(status.get("uri") or "")
     store, _, newest = uri.rpartition("/")
     listed = [each for each in status.get("versions") or () if isinstance(each, Mapping) and each.get("version")]
@@ -54,9 +54,9 @@ def run(
     text: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """What a module of the data plane answers about versions at uris, given ``text`` on its input and more ``environment``.
+    """Run a module of the data plane on versions at uris, with ``text`` on its input and additional ``environment``.
 
-    Raises DataPlaneError.
+    Returns its JSON answer. Raises DataPlaneError.
     """
     python = _python(settings)
     for uri in versions:
@@ -83,7 +83,7 @@ def run(
 
 
 def fetch_package(settings: Settings, uri: str, manifest_sha256: str, folder: Path) -> None:
-    """Bring the model package at a uri into a folder, whole and compared with its digest. Raises DataPlaneError."""
+    """Fetch the model package at a uri into a folder, complete and verified by its digest. Raises DataPlaneError."""
     if "://" not in uri and not Path(uri).is_dir():
         raise DataPlaneError(
             f"the model package {uri} is not visible from this machine; run this command where its folder is mounted"
@@ -111,7 +111,7 @@ def _python(settings: Settings) -> Path:
 
 
 def _storage(settings: Settings) -> dict[str, str]:
-    """Where object storage is, as the data plane is told of it."""
+    """The environment variables that tell the data plane where object storage is."""
     if not settings.s3_endpoint:
         return {}
     authority = {"AWS_CA_BUNDLE": str(settings.s3_ca_file)} if settings.s3_ca_file else {}

@@ -28,10 +28,10 @@ from pelagos.settings import Settings
 from pelagos_contract.text import shown
 
 LIST = "excluded.jsonl"
-"""In a version; docs/design/0001 says what it holds."""
+"""The file's path in a version; docs/design/0001 describes its content."""
 _WIDTH = 20
 _MORE = ("repeats", "measured")
-"""What an entry may say beside its reason."""
+"""Further fields that an entry may have besides its reason."""
 
 app = typer.Typer(no_args_is_help=True, help="Image collections: what is in a version, and what is not.")
 app.command()(dataset_capture.capture)
@@ -78,7 +78,7 @@ def excluded(
 
 
 def read(settings: Settings, name: str, status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """What is not in the newest version of the Dataset ``name``. Raises DatasetError."""
+    """The files that are excluded from the newest version of the Dataset ``name``. Raises DatasetError."""
     absent = (
         "was made before versions had a list of what they leave out; new content, or another value of the annotation"
         " pelagos.dev/retry, makes one"

@@ -1,4 +1,4 @@
-"""``pelagos dataset balance``: what spec.balance makes of the training split of the newest version, by class or by image."""
+"""``pelagos dataset balance``: the effect of spec.balance on the newest version's training split, by class or by image."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from pelagos_contract.text import shown
 
 MANIFEST = "manifest.json"
 LARGEST = 512 * 1024**2
-"""Bytes of it: as much as a version may have."""
+"""Largest file in bytes: as much as a version may have."""
 _WIDTH = 24
 
 
 class BalanceError(Exception):
-    """There is nothing to show; the message says why, in one line."""
+    """There is no balance to show; the message says why, in one line."""
 
 
 def balance(
@@ -82,7 +82,7 @@ def _balance_of(named: str, status: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _images(settings: Settings, status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Whoever can write to the store may have replaced the manifest, so what it says is checked."""
+    """Yield the images of the manifest. It is checked, because anyone who can write to the store may have replaced it."""
     uri = str(status.get("uri"))
     try:
         content = asyncio.run(engine_registry.objects_at(uri, settings).read_bytes(MANIFEST, limit=LARGEST))

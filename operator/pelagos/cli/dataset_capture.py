@@ -1,4 +1,4 @@
-"""``pelagos dataset capture``: what is not known of when and where images were taken, and why."""
+"""``pelagos dataset capture``: which images have no known time or place, and why."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pelagos.cli.version_files import DatasetError
 from pelagos_contract.text import shown
 
 LIST = "report/capture.jsonl"
-"""In a version whose Dataset has spec.capture."""
+"""The file's path in a version whose Dataset has spec.capture."""
 _TOLD = ("name", "reason", "field", "place")
 
 

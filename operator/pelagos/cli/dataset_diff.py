@@ -1,4 +1,4 @@
-"""``pelagos dataset diff``: what differs between two versions of one Dataset, or of two."""
+"""``pelagos dataset diff``: the differences between two versions of the same Dataset, or of two."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PROGRAM = "pelagos_pipelines.preparation.comparing"
 _DIGEST = re.compile(r"(?:sha256:)?[0-9a-f]{1,64}")
 _SHORT = 12
 _NAMED = 10
-"""Names of a list that a table has; JSON has all."""
+"""Most names of each list in a table; JSON has all."""
 _LISTS = (
     ("images", "added", "added image"),
     ("images", "removed", "removed image"),
@@ -41,7 +41,7 @@ _MARKS = ("added", "removed", "moved", "relabelled", "described")
 
 @dataclass(frozen=True)
 class _Meant:
-    """A version that somebody named."""
+    """A version that the user named."""
 
     dataset: str
     uri: str
@@ -108,7 +108,7 @@ def _target(picture: Path | None) -> tuple[Path, ...]:
 
 
 def _meant(datasets: Mapping[str, Mapping[str, Any]], namespace: str, first: str, second: str) -> tuple[_Meant, _Meant]:
-    """The two versions that are meant. Raises DataPlaneError."""
+    """The two versions that the user named, or the defaults. Raises DataPlaneError."""
     if second:
         return _one(datasets, namespace, first), _one(datasets, namespace, second)
     if "@" in first or first.startswith("sha256:"):
@@ -122,7 +122,7 @@ def _meant(datasets: Mapping[str, Mapping[str, Any]], namespace: str, first: str
 
 
 def _one(datasets: Mapping[str, Mapping[str, Any]], namespace: str, named: str) -> _Meant:
-    """The version that is meant by NAME, NAME@DIGEST or sha256:DIGEST."""
+    """The version that NAME, NAME@DIGEST or sha256:DIGEST refers to."""
     name, _, digest = named.partition("@")
     if named.startswith("sha256:"):
         name, digest = "", named
@@ -177,12 +177,12 @@ def _print(found: Mapping[str, Any]) -> None:
 
 
 def _cells(row: Iterable[str]) -> Iterator[Text]:
-    """Files, classes and folders are named by strangers."""
+    """Cells made safe to display, because names of files, classes and folders are not trusted."""
     return (Text(shown(cell)) for cell in row)
 
 
 def _rows(found: Mapping[str, Any]) -> Iterator[Sequence[str]]:
-    """What, how it was, how it is, what changed."""
+    """Yield rows of the table: subject, old value, new value, change."""
     images, annotations, was, now = found["images"], found["annotations"], found["from"], found["to"]
     if was["task"] != now["task"]:
         yield "task", was["task"], now["task"], "changed"
@@ -225,7 +225,7 @@ def _class_rows(classes: Mapping[str, Any]) -> Iterator[Sequence[str]]:
 
 
 def _names(found: Mapping[str, Any]) -> Iterator[Sequence[str]]:
-    """The first files of each list: which list, which file, what of it."""
+    """Yield rows for the first files of each list: list, file, detail."""
     for part, name, words in _LISTS:
         entries = found[part][name]
         for entry in entries[:_NAMED]:
@@ -255,7 +255,7 @@ def _signed(number: int) -> str:
 
 
 def _short(value: Any) -> str:
-    """A value of a recipe in a cell; long ones are cut."""
+    """A recipe's value for a cell, shortened if long."""
     if value is None:
         return "not set"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""``pelagos dataset taxa``: which taxa the classes of a version are, as the register of names said that was asked for them."""
+"""``pelagos dataset taxa``: the taxa of a version's classes, as resolved by the taxonomic register."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from pelagos_contract.taxonomy import TaxonomyRecord
 from pelagos_contract.text import shown
 
 RECORD = "taxonomy.json"
-"""In a version; docs/design/0001 says what it holds."""
+"""The file's path in a version; docs/design/0001 describes its content."""
 LARGEST = 32 * 1024**2
-"""Bytes of it: as much as a version may have."""
+"""Largest file in bytes: as much as a version may have."""
 _WIDTHS = (32, 10, 32)
 
 
 class TaxaError(Exception):
-    """There is nothing to show; the message says why, in one line."""
+    """There are no taxa to show; the message says why, in one line."""
 
 
 def taxa(
@@ -64,7 +64,7 @@ def taxa(
 
 
 def _lines(found: TaxonomyRecord) -> Iterator[tuple[str, ...]]:
-    """Class, AphiaID, accepted name, and rank with what else is to be said."""
+    """Yield rows: class, AphiaID, accepted name, and rank with further notes."""
     rolled = {each.name: ", ".join(part.name for part in each.of) for each in found.told.rolled_up}
     for each in found.classes:
         made = f"  made of {rolled[each.name]}" if each.name in rolled else ""
@@ -78,7 +78,7 @@ def _lines(found: TaxonomyRecord) -> Iterator[tuple[str, ...]]:
 
 
 def read(settings: Settings, name: str, status: Mapping[str, Any]) -> TaxonomyRecord:
-    """What the newest version of the Dataset ``name`` tells of its taxa. Raises TaxaError."""
+    """The taxonomy record in the newest version of the Dataset ``name``. Raises TaxaError."""
     uri = status.get("uri")
     if not isinstance(uri, str):
         raise TaxaError(f"Dataset {name} has no version yet; see kubectl describe dataset")

@@ -1,4 +1,4 @@
-"""``pelagos demo``: the main job on one machine, from nothing to a prediction on a real image."""
+"""``pelagos demo``: the whole workflow on one machine, from nothing to a prediction on a real image."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from pelagos_contract import metrics
 from pelagos_contract.answers.drawing import PictureError
 
 SAMPLES = Path(__file__).with_name("samples")
-"""The resources of the main job; manifests/samples has the same."""
+"""The resources of the demo; the same as in manifests/samples."""
 TIMEOUT = 900.0
 
 
 class DemoError(Exception):
-    """A step went wrong; the message says which and why."""
+    """A step failed; the message says which and why."""
 
 
 def demo(
@@ -46,7 +46,7 @@ def demo(
     settings = installed.settings()
     console = installed.result_console(piped_width=140)
     started = time.monotonic()
-    # The demo is about the embedded API server, whatever the user works with otherwise.
+    # The demo uses the embedded API server, whatever cluster the user works with otherwise.
     os.environ.pop("KUBECONFIG", None)
     code = 0
     try:
@@ -70,7 +70,7 @@ def demo(
 
 
 def run(settings: Settings, samples: Path, console: Console) -> None:
-    """All steps; raises DemoError at the first that goes wrong."""
+    """Run all steps; raises DemoError at the first that fails."""
     _heading(console, 1, "Start etcd, kube-apiserver, MLflow and the operator")
     up.bring_up(settings, console)
     here = Path.cwd()
@@ -106,7 +106,7 @@ def apply(settings: Settings, samples: Path, console: Console) -> list[Followed]
 
 
 def kubectl(settings: Settings, console: Console, command: str, *arguments: str) -> None:
-    """Run kubectl against the embedded API server and print what it says. Raises DemoError."""
+    """Run kubectl against the embedded API server and print its output. Raises DemoError."""
     program = shutil.which("kubectl", path=str(Path(sys.executable).parent)) or shutil.which("kubectl")
     if program is None:
         raise DemoError("kubectl is not there; run `make install`, which brings it")
@@ -129,14 +129,14 @@ def _try_model(settings: Settings, bodies: Mapping[str, Mapping[str, Any]], cons
 
 
 def _hub(settings: Settings) -> str:
-    """Address of the pages for people; empty where they were left out."""
+    """The address of the hub; "" when it was left out."""
     found = daemon.look(Layout.of(settings.home))
     part = found.state.parts.get("hub") if found.state is not None else None
     return part.url if part is not None else ""
 
 
 def _look(settings: Settings, console: Console) -> None:
-    """Leave a picture of the catalogue; that there is none is no failure of the demo."""
+    """Save a picture of the catalogue; it is no failure of the demo if that does not work."""
     address, picture = _hub(settings), settings.home / "demo" / "hub.png"
     if not address:
         return
@@ -149,7 +149,7 @@ def _look(settings: Settings, console: Console) -> None:
 
 
 def unseen_image(version_uri: str, folder: Path) -> Path:
-    """A copy, under its own name, of the image of the test split with the most annotations."""
+    """Copy the test split's image with the most annotations to ``folder``, under its own name; returns the copy."""
     version = Path(version_uri.removeprefix("file://"))
     manifest = json.loads((version / "manifest.json").read_text(encoding="utf-8"))
     unseen = [image for image in manifest["images"] if image["split"] == "test"]

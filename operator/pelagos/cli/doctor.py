@@ -1,4 +1,4 @@
-"""``pelagos doctor``: looks at everything that Pelagos needs, says what is missing and how to fix it, and changes nothing."""
+"""``pelagos doctor``: checks everything that Pelagos needs, says what is missing and how to fix it, and changes nothing."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ async def _examine(settings: Settings, api: KubernetesRest, only: str | None, ho
 
 
 def completed(settings: Settings, context: str) -> Settings:
-    """Of the embedded mode, when it is meant, the settings that its supervisor gives the operator."""
+    """The settings; if the embedded installation is meant, with those that its supervisor gives the operator."""
     state = settings.home / "state.json"
     at = access.chosen(settings, context)
     if settings.kubeconfig is None and not access.is_embedded(settings, at):
@@ -109,7 +109,10 @@ def completed(settings: Settings, context: str) -> Settings:
 
 
 def credentials(settings: Settings, context: str) -> Credentials:
-    """By KUBECONFIG or a context, as a pod, or by another kubeconfig (PELAGOS_KUBECONFIG first). Raises StartError."""
+    """Credentials from KUBECONFIG or a context, else the pod's, else another kubeconfig's (PELAGOS_KUBECONFIG first).
+
+    Raises StartError.
+    """
     host, token = os.environ.get("KUBERNETES_SERVICE_HOST"), SERVICE_ACCOUNT / "token"
     is_named = settings.kubeconfig is not None or context or os.environ.get("KUBECONFIG")
     if host and token.exists() and not is_named:
@@ -123,7 +126,7 @@ def _from_kubeconfig(settings: Settings, context: str) -> Credentials:
     from kubernetes import client, config
     from kubernetes.config.config_exception import ConfigException
 
-    # What the command line names goes before what the operator's own settings say, as with kubectl.
+    # The command line and KUBECONFIG take precedence over the operator's own settings, as with kubectl.
     is_asked = context or os.environ.get("KUBECONFIG")
     given = settings.kubeconfig if settings.kubeconfig and not is_asked else access.chosen(settings, context).file
     found: Any = client.Configuration()
@@ -175,7 +178,7 @@ def _show(console: Console, server: str, found: Diagnosis) -> None:
 
 
 def _list(console: Console, findings: list[Finding]) -> None:
-    """One line for each, and one for what to do; on a terminal folded below the message."""
+    """Print one line per finding, and one for its hint; on a terminal they are wrapped below the message."""
     width = max(len(finding.subject) for finding in findings)
     room = console.width - width - 6 if console.is_terminal else None
     before = ""

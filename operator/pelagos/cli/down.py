@@ -21,7 +21,7 @@ def down() -> None:
 
 
 def take_down(settings: Settings, console: Console) -> None:
-    """Stop everything, also what a killed supervisor left. Raises StartError when that is impossible."""
+    """Stop everything, including what a killed supervisor left running. Raises StartError when that is impossible."""
     layout = Layout.of(settings.home)
     began = time.monotonic()
     with console.status("stopping ..."):

@@ -1,7 +1,7 @@
-"""How people log in to an endpoint that is reached by HTTP. Used by ``pelagos predict``.
+"""Logins of people to an endpoint over HTTP. Used by ``pelagos predict``.
 
-An endpoint of the engine ``oscar`` asks for the token of its service. Whoever has no login to the cluster of OSCAR is given that
-token by somebody who has one.
+An endpoint of the engine ``oscar`` requires the token of its service. Users without a login to the OSCAR cluster get that token
+from somebody who has one.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Option = Annotated[
 
 
 class LoginError(Exception):
-    """There is no login, or it must not be sent; the message says what to do, in one line."""
+    """The login is missing, or must not be sent; the message says what to do, in one line."""
 
 
 def read(file: Path) -> str:
-    """The header that the content of a file makes. What is in the file appears in no message. Raises LoginError."""
+    """The Authorization header from a file's content, which never appears in a message. Raises LoginError."""
     try:
         with file.open(encoding="utf-8") as opened:
             content = opened.read(_LONGEST + 1).strip()
@@ -47,7 +47,7 @@ def read(file: Path) -> str:
 
 
 def endpoint(url: str, login: str, settings: Settings) -> Endpoint:
-    """Where to ask. Raises LoginError for a login that somebody on the way could read."""
+    """The endpoint with its login. Raises LoginError if the login would be sent unencrypted."""
     if login and not may_log_in(url):
         raise LoginError(f"the endpoint {url} is not encrypted: no login is sent there; give it TLS (https://)")
     return Endpoint(url, login, settings.endpoint_ca_file)

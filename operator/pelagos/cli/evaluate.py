@@ -1,4 +1,4 @@
-"""``pelagos evaluate``: judge a model package on the untouched test split of a dataset version."""
+"""``pelagos evaluate``: evaluate a model package on the test split of a dataset version."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TEST = "test/"
 
 
 class EvaluateError(Exception):
-    """There are no metrics; the message says why, in one line."""
+    """The evaluation failed; the message says why, in one line."""
 
 
 def evaluate(  # noqa: PLR0913, PLR0917 - options of a command
@@ -110,7 +110,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - options of a command
     installed.progress_console().print(Text(shown(f"{told}{sureness(done)}")), soft_wrap=True)
     installed.result_console().print(table(done))
     if evidence := done.get("evidence"):
-        # Whole, and in a line of its own: it goes into a spec.
+        # In full, and on a line of its own, because people copy it into a spec.
         told = f"Gates compare with it by champion.evidence: {evidence['sha256'].removeprefix('sha256:')}"
         installed.progress_console().print(Text(told), soft_wrap=True)
     if done.get("slices"):
@@ -118,7 +118,7 @@ def evaluate(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 def _meant(at: access.Chosen, namespace: str, named: str, sha256: str) -> dict[str, Any]:
-    """The fields of a request that say which package."""
+    """The fields of a request that identify the package."""
     if named.startswith(_RUN):
         name = named.removeprefix(_RUN)
         found = access.find(at, TRAINING_RUN, name, namespace).get("status", {}).get("model") or {}
@@ -133,7 +133,7 @@ def _meant(at: access.Chosen, namespace: str, named: str, sha256: str) -> dict[s
 
 
 def table(done: Mapping[str, Any]) -> Table:
-    """The metrics of all classes: their mean and other averages; beneath those of each class."""
+    """A table of metrics: the averages over all classes first, then those of each class."""
     metrics = {name.removeprefix(_TEST): value for name, value in done["metrics"].items()}
     per_class = TASKS[done["task"]].metrics
     averages = averaged(*per_class)
@@ -154,7 +154,7 @@ def table(done: Mapping[str, Any]) -> Table:
 
 
 def sureness(done: Mapping[str, Any]) -> str:
-    """How sure the main metric is, or why nobody can say; empty where the step says nothing of it."""
+    """The confidence interval of the primary metric in words, or why there is none; "" when the step does not report it."""
     how, primary = done.get("resampling"), TASKS[done["task"]].primary_metric
     if not how:
         return ""
@@ -165,7 +165,7 @@ def sureness(done: Mapping[str, Any]) -> str:
 
 
 def sliced_table(done: Mapping[str, Any]) -> Table:
-    """The main metric of each slice, the worst ones of a field first."""
+    """A table of the primary metric per slice, the worst ones of each field first."""
     found = Table(box=None, pad_edge=False)
     for name in ("slice", "", "images", TASKS[done["task"]].primary_metric, "interval"):
         found.add_column(name, justify="right" if name not in {"slice", ""} else "left")

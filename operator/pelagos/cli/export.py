@@ -26,7 +26,7 @@ _VIEWS = {known.name: known.view for known in FORMATS if known.view}
 
 
 class ExportError(Exception):
-    """There is nothing exported; the message says why, in one line."""
+    """Nothing was exported; the message says why, in one line."""
 
 
 def export(  # noqa: PLR0913, PLR0917 - options of a command
@@ -75,7 +75,7 @@ def export(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 def _view(format_name: str, metadata: Sequence[str]) -> str:
-    """The view of the format; that of no images for metadata alone."""
+    """The view for the format; for metadata alone the one without images."""
     for each in metadata:
         if each not in DOCUMENTS.names:
             raise ExportError(
@@ -93,7 +93,7 @@ def _view(format_name: str, metadata: Sequence[str]) -> str:
 
 
 def _wanted(name: str, dataset: Mapping[str, Any], uri: str, metadata: Sequence[str]) -> dict[str, Any]:
-    """What the data plane is told of the documents: see its program. Raises InvalidMetadataError."""
+    """The data plane's input for the documents; see its program. Raises InvalidMetadataError."""
     said = of_spec(dataset.get("spec", {}))
     digest, status = f"sha256:{uri.rpartition('/')[2]}", dataset.get("status", {})
     said = said.derived((status.get("source") or {}).get("doi") if status.get("version") == digest else None)

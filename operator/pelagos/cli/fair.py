@@ -1,4 +1,4 @@
-"""``pelagos fair``: how FAIR a Dataset is, what would make it more so, and what a FAIR EVA server says of it once published."""
+"""``pelagos fair``: how FAIR a Dataset is, how to improve it, and a FAIR EVA server's evaluation once it is published."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pelagos_contract.metadata import InvalidMetadataError
 from pelagos_contract.text import shown
 
 FAR = 25
-"""Points between two evaluations that are shown as a difference."""
+"""Points by which two evaluations must differ for this to be shown."""
 
 
 def fair(  # noqa: PLR0913, PLR0917 - options of a command
@@ -70,7 +70,7 @@ def _theirs(asked: Asked, doi: str) -> Evaluation:
     try:
         plain = identifiers.doi(doi)
     except ValueError as error:
-        # FAIR EVA takes a bare number of a record for one of PubMed.
+        # FAIR EVA would take a bare record number for a PubMed id.
         raise FairEvaError("a FAIR EVA server evaluates published records by their DOI; name it with --doi") from error
     return asyncio.run(fair_eva.evaluate(asked, plain))
 

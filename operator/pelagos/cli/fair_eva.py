@@ -1,7 +1,7 @@
-"""A client of FAIR EVA: what a server of it says of a published record, indicator by indicator.
+"""A client of FAIR EVA: a server's evaluation of a published record, indicator by indicator.
 
-Its call for all indicators fails as a whole when one of them does, so that they are asked for one by one then. What it could not
-evaluate is not evaluated: its zeros for errors are none.
+The call for all indicators fails as a whole if one of them does; then they are requested one by one. Indicators that the server
+could not evaluate count as not evaluated, although it reports zero points for errors.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from pelagos_contract.fair.evaluation import Evaluation
 from pelagos_contract.fair.indicators import BY_METHOD, INDICATORS, PRINCIPLES, Indicator
 
 _TIMEOUT = 60.0
-"""Seconds for one call: the server asks the repository and other servers meanwhile."""
+"""Time limit of a call in seconds; the server asks the repository and other servers during it."""
 _LARGEST = 8 * 1024**2
-"""Bytes of an answer."""
+"""Largest answer in bytes."""
 _LONGEST = 200
-"""Characters of what it says of an indicator."""
+"""Longest message about an indicator, in characters."""
 _DEEPEST = 8
 _AT_ONCE = 4
 
@@ -34,27 +34,27 @@ class FairEvaError(Exception):
 
 
 class UnreachableError(FairEvaError):
-    """Nobody is there to ask."""
+    """The server does not answer at all."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A server, its plugin, and where that finds the record."""
+    """A server, its plugin, and the endpoint where the plugin finds the record."""
 
     url: str
     plugin: str
     endpoint: str
 
     def address(self, method: str) -> str:
-        """Of a call."""
+        """The URL of a call."""
         return f"{self.url.rstrip('/')}/v1.0/rda/{method}"
 
 
 async def evaluate(asked: Asked, doi: str) -> Evaluation:
-    """Every indicator of the record with the DOI.
+    """The evaluation of the record with the DOI, for all indicators.
 
     Raises:
-        FairEvaError: there is no server, or it answers nothing that could be understood to any question.
+        FairEvaError: the server does not answer, or none of its answers can be understood.
     """
     timeout = aiohttp.ClientTimeout(total=_TIMEOUT)
     async with aiohttp.ClientSession(timeout=timeout) as session:
@@ -76,7 +76,7 @@ class _Caller:
     doi: str
 
     async def all(self) -> dict[str, Found]:
-        """What the call for all indicators says, by their codes; empty where it fails. Raises UnreachableError."""
+        """The result of the call for all indicators, by code; empty when it fails. Raises UnreachableError."""
         try:
             answer = await self._post("rda_all")
         except UnreachableError:
@@ -93,7 +93,7 @@ class _Caller:
         return found
 
     async def single(self, indicator: Indicator, turns: asyncio.Semaphore) -> Found:
-        """What the call for one says."""
+        """The result of the call for one indicator; without points when it fails."""
         async with turns:
             try:
                 return _parsed(await self._post(indicator.method))
@@ -101,10 +101,10 @@ class _Caller:
                 return Found(None, str(error))
 
     async def _post(self, method: str) -> Mapping[str, Any]:
-        """What an answer says of the record. Raises FairEvaError."""
+        """Make a call, and return the part of the answer about the record. Raises FairEvaError."""
         body = {"id": self.doi, "repo": self.asked.plugin, "api_endpoint": self.asked.endpoint, "lang": "en"}
         try:
-            # Another server is never asked, whatever this one says.
+            # Redirects are not followed: no other server is ever asked.
             async with self.session.post(self.asked.address(method), json=body, allow_redirects=False) as answer:
                 content = await answer.content.read(_LARGEST + 1)
                 while len(content) <= _LARGEST and (more := await answer.content.read(_LARGEST + 1 - len(content))):
@@ -128,7 +128,7 @@ class _Caller:
 
 
 def _parsed(result: Any) -> Found:
-    """One indicator of an answer. An error is answered with the name ERROR and no points."""
+    """One indicator in an answer. The server reports an error by the name ERROR and no points."""
     if not isinstance(result, Mapping) or result.get("name") == "ERROR":
         return Found(None, "the server could not evaluate it")
     points = result.get("points")
@@ -140,7 +140,7 @@ def _parsed(result: Any) -> Found:
 
 
 def _messages(said: Any, depth: int = 0) -> Iterator[str]:
-    """The texts in a message, which is a text, or has others in lists and objects."""
+    """Yield the texts in a message, which is a text, or contains texts in nested lists and objects."""
     if isinstance(said, str):
         yield " ".join(said.split())
     elif isinstance(said, Mapping) and depth < _DEEPEST:

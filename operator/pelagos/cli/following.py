@@ -23,7 +23,7 @@ PERIOD = 1.0
 
 @dataclass(frozen=True)
 class Followed:
-    """A resource that is waited for."""
+    """A resource to wait for."""
 
     kind: Kind
     namespace: str
@@ -32,7 +32,7 @@ class Followed:
 
 @dataclass(frozen=True)
 class Ending:
-    """How following ended: ``problem`` in words, None when all became Ready; ``bodies`` are the resources as last seen."""
+    """How following ended: ``problem`` is a message, None when all became Ready; ``bodies`` are the resources as last seen."""
 
     problem: str | None
     bodies: Mapping[Followed, Mapping[str, Any]]
@@ -79,7 +79,7 @@ def render(
 
 
 def condition(body: Mapping[str, Any] | None, name: str) -> Mapping[str, Any]:
-    """The condition of that type; an empty mapping when there is none that describes the present generation."""
+    """The condition of a type; an empty mapping when there is none for the present generation."""
     if body is None:
         return {}
     status = body.get("status") or {}
@@ -95,7 +95,7 @@ def _ready(body: Mapping[str, Any] | None) -> str:
 def _conditions(status: Mapping[str, Any]) -> Text:
     text = Text()
     for entry in status.get("conditions", ()):
-        # What nobody asks for has not failed.
+        # A condition that nobody asked for is not a failure.
         is_asked = entry.get("reason") != reasons.NOT_ASKED_FOR
         if is_asked and entry["type"] not in {"Ready", "Reconciling", "Stalled", "Waiting"}:
             symbol, colour = MARKS[entry["status"]]
@@ -127,7 +127,7 @@ def _epochs(progress: Mapping[str, Any]) -> str:
 
 
 def _stage(progress: Mapping[str, Any]) -> str:
-    """The stages that are over and the one now, each with its time."""
+    """The finished stages and the present one, each with its time."""
     parts = [f"{ended['stage']} {ended['seconds']} s" for ended in progress.get("stages", ())]
     now = str(progress["stage"])
     if "stageSince" in progress:
@@ -154,7 +154,7 @@ def _say_changes(
         progress = (bodies.get(resource, {}).get("status") or {}).get("progress") or {}
         is_training = reason == reasons.TRAINING and "epoch" in progress
         line = f"{reason}: {_epochs(progress) if is_training else ready.get('message', '')}"
-        # A resource that waits for another one repeats the message of that one: once is enough.
+        # A resource that waits for another one repeats that one's message; print it only once.
         news = reason if reason.endswith("NotReady") else f"{reason} {ready.get('message')}"
         if said.get(resource) != news:
             said[resource] = news

@@ -1,6 +1,6 @@
-"""Reaches a Service of a cluster from outside of it, by `kubectl port-forward`. Used by ``pelagos predict``.
+"""Reaches a Service in a cluster from outside, by `kubectl port-forward`. Used by ``pelagos predict``.
 
-Model servers have addresses that only pods can resolve. A user who may forward ports can try them from a laptop all the same.
+Model servers have addresses that only pods can resolve. A user with the right to forward ports can try them from a laptop.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class ForwardingError(Exception):
 
 @contextmanager
 def reachable(address: str, at: Chosen) -> Iterator[str]:
-    """``host:port`` that answers from here for as long as the context lasts.
+    """Yield a ``host:port`` that can be reached from here while the context lasts.
 
-    ``address`` itself, unless its host is a Service's name (``<service>.<namespace>.svc``) that does not resolve here.
-    ``at`` is the API server that forwards. Raises ForwardingError.
+    This is ``address`` itself, unless its host is a Service's name (``<service>.<namespace>.svc``) that does not resolve here.
+    ``at`` is the API server that forwards the port. Raises ForwardingError.
     """
     host, _, port = address.rpartition(":")
     parts = host.split(".")

@@ -1,7 +1,8 @@
-"""What became of a TrainingRun's gates, put into its report and its card when somebody looks at them.
+"""Adds the outcomes of a TrainingRun's gates to its report and its card when they are shown.
 
-Documents are written by the training, and have their digest; gates are judged after that, and may be changed, without another
-training. So what a document says of gates is what status says at the moment, and the file that the training wrote says nothing.
+Documents are written by the training, and their digests are fixed. Gates are judged after that, and may be changed without
+another training. So the stored files contain nothing about gates, and the outcomes are taken from status whenever a document is
+shown.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ _STALE = "The spec was changed since, and what follows is of the gates before."
 
 
 def in_page(page: bytes, found: Mapping[str, Any], now: datetime) -> bytes:
-    """The report with a section on gates before its first one; as it is where ``found``, a TrainingRun, has none."""
+    """The report with a section on gates before its first one; unchanged if ``found``, a TrainingRun, has no gates."""
     lines = [*_rows(found)]
-    # Text of people is escaped there, so that this is markup wherever it stands.
+    # User text is escaped in the report, so this can only match markup.
     at = page.find(_FIRST_SECTION)
     if not lines or at < 0:
         return page
@@ -39,7 +40,7 @@ def in_page(page: bytes, found: Mapping[str, Any], now: datetime) -> bytes:
 
 
 def in_card(card: bytes, found: Mapping[str, Any], now: datetime) -> bytes:
-    """The card in Markdown with such a section at its end."""
+    """The Markdown card with a section on gates at its end; unchanged if there are none."""
     lines = [*_rows(found)]
     if not lines:
         return card
@@ -95,5 +96,5 @@ def _html(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Fit for a line, or a cell, of Markdown: nobody's words are markup there."""
+    """Text for a line or table cell of Markdown, with all markup escaped."""
     return "".join(f"\\{each}" if each in "\\`*_{}[]<>#|!" else each for each in shown(text).replace("\n", " "))

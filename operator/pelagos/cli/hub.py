@@ -1,4 +1,4 @@
-"""``pelagos hub``: where the pages for people are, and a link that signs in once."""
+"""``pelagos hub``: the address of the web pages, and a one-time sign-in link."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The installation that a command is about, from settings."""
+"""The settings of the installation that a command works with, and consoles for its output."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def settings() -> Settings:
-    """Settings with absolute folders: the supervisor runs in another one than the user. Raises StartError."""
+    """Settings with absolute folders, because the supervisor's working folder differs from the user's. Raises StartError."""
     given = Settings()
     if link := Layout.strangers_link(given.home):
         raise StartError(
@@ -32,25 +32,25 @@ def settings() -> Settings:
 
 
 class PlainConsole(Console):
-    """A console that takes no orders from what it prints: neither from a terminal's control characters nor from rich's markup.
+    """A console that interprets neither control characters nor rich's markup in what it prints.
 
-    Styles are given as Text. All that is written goes through ``render``, also tables and what changes in place.
+    Styles are given as Text. All output goes through ``render``, including tables and live displays.
     """
 
     def __init__(self, *, stderr: bool = False, width: int | None = None) -> None:
         super().__init__(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """The pieces of a line, each fit to be shown."""
+        """Yield the segments of a line, each made safe to display."""
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=shown(segment.text, lines=True))
 
 
 def progress_console() -> Console:
-    """Where progress and problems go: standard error, so that results can be piped."""
+    """The console for progress and problems: standard error, so that results can be piped."""
     return PlainConsole(stderr=True)
 
 
 def result_console(piped_width: int = 250) -> Console:
-    """Where results go. Piped, tables are as wide as they need."""
+    """The console for results. When piped, tables may be up to ``piped_width`` characters wide."""
     return PlainConsole(width=None if sys.stdout.isatty() else piped_width)

@@ -1,4 +1,4 @@
-"""``pelagos invocation``: have an image looked at later, by a job of OSCAR, and fetch what came of it."""
+"""``pelagos invocation``: have an OSCAR job process an image later, and fetch the result."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def _ended(all_of: Invocations, name: str, key: str, wait: float) -> Seen:
 
 
 def _named(settings: Settings, service: str, namespace: str, context: str) -> tuple[str, str]:
-    """The service of OSCAR that serves a ModelService, and the uid of the latter. Raises PredictError."""
+    """The name of the OSCAR service that serves a ModelService, and the ModelService's uid. Raises PredictError."""
     at = access.chosen(settings, context)
     where = access.namespace_of(at, namespace)
     found_at = predict.endpoint(at, service, where)
@@ -123,7 +123,7 @@ def _named(settings: Settings, service: str, namespace: str, context: str) -> tu
     found = _SERVICE.fullmatch(urlsplit(url).path) if url.startswith(("http://", "https://")) else None
     if found is None:
         raise PredictError(f"ModelService {where}/{service} is not served by OSCAR; ask it at once: pelagos predict")
-    # A service of the same name at another OSCAR is another service.
+    # The same name at another OSCAR cluster is another service, so compare the addresses.
     own = settings.oscar_url.rstrip("/")
     if own and not url.startswith(f"{own}/system/services/"):
         raise PredictError(
@@ -134,7 +134,7 @@ def _named(settings: Settings, service: str, namespace: str, context: str) -> tu
 
 
 def _run(settings: Settings, call: Callable[[Invocations], Awaitable[Given]]) -> Given:
-    """Raises PredictError for settings that are missing, and as the call does."""
+    """Run ``call`` with a connection to OSCAR. Raises PredictError for missing settings, and what the call raises."""
     from pelagos.engines.oscar import options
     from pelagos.engines.oscar.invocations import Invocations
     from pelagos.engines.oscar.rest import OscarRest

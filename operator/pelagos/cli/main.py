@@ -1,4 +1,4 @@
-"""The command `pelagos`. Progress and problems go to standard error, results to standard output; NO_COLOR is honoured."""
+"""The command `pelagos`. Progress and problems go to standard error, results to standard output; NO_COLOR is obeyed."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from pelagos_contract.extensions import ExtensionError, Plane
 
 class _App(typer.Typer):
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """Failures that we can explain need no stack trace; those that we cannot print one, fit to be shown."""
-        os.umask(0o077)  # whatever we and what we start write is for its owner alone
+        """Run the command. Expected errors are printed without a stack trace, others with one, made safe to display."""
+        os.umask(0o077)  # files that we, or processes started by us, write are private to their owner
         try:
             return super().__call__(*arguments, **options)
         except (StartError, ExtensionError) as error:

@@ -20,13 +20,13 @@ _PROGRAM = "pelagos_pipelines.steps.importing"
 _FOLDER = "imported"
 _LARGEST_LIST = 1 << 20
 TASKS = (Task.DETECTION, Task.CLASSIFICATION)
-"""Whose models are imported."""
+"""Tasks whose models can be imported."""
 
 app = typer.Typer(no_args_is_help=True, help="Models that were trained elsewhere.")
 
 
 class NotImportedError(Exception):
-    """Nothing is imported; the message says why, in one line."""
+    """Nothing was imported; the message says why, in one line."""
 
 
 @app.callback()
@@ -111,7 +111,7 @@ def import_(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 def packages_of(settings: Settings, namespace: str) -> str:
-    """Where the packages of a namespace are, in an object store without prefixes of tenants."""
+    """The uri of a namespace's packages, in an object store without tenant prefixes."""
     root = settings.objects_uri.rstrip("/") or str((settings.objects_root or settings.home / "objects").absolute())
     return f"{root}/models/{namespace}"
 
@@ -132,7 +132,7 @@ def _labels(given: str) -> list[str]:
             content = file.read(_LARGEST_LIST + 1)
         if len(content) > _LARGEST_LIST:
             raise NotImportedError(f"--classes {given}: the file has more than {_LARGEST_LIST} bytes")
-        # Line feeds alone: what else may end a line is a character of a name, which is refused for it.
+        # Split at line feeds only: any other line separator counts as part of a name, which is then refused.
         lines = content.decode("utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise NotImportedError(f"--classes {given}: {path} cannot be read as text: {error}") from None
@@ -140,7 +140,7 @@ def _labels(given: str) -> list[str]:
 
 
 def _worded(error: Exception) -> Exception:
-    """What is wrong with an option, in one line."""
+    """The error with a message about the wrong option, in one line."""
     if not isinstance(error, ValidationError):
         return error
     first: Any = error.errors(include_url=False)[0]

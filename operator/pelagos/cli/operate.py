@@ -1,4 +1,4 @@
-"""``pelagos operator``: the operator alone, as in a pod. It becomes ``python -m pelagos``, without the command line's memory."""
+"""``pelagos operator``: only the operator, as in a pod. Replaces itself with ``python -m pelagos``, which needs less memory."""
 
 from __future__ import annotations
 

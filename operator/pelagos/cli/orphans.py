@@ -1,4 +1,4 @@
-"""``pelagos orphans``: lists what belongs to no resource any more, and removes it on request."""
+"""``pelagos orphans``: lists processes and stored objects whose resource no longer exists, and removes them on request."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def orphans(
 
 @dataclass(frozen=True)
 class Wish:
-    """What the user asks for; ``only``: the one namespace that this is about."""
+    """The user's request; ``only``: the single namespace to consider, "" for all."""
 
     only: str = ""
     output: Output = Output.TABLE
@@ -91,7 +91,7 @@ async def _run(settings: Settings, api: KubernetesRest, wish: Wish) -> None:
 
 
 async def manage(dependencies: Dependencies, scope: Scope, living: Callable[[], Awaitable[Living]], wish: Wish) -> None:
-    """Show what is found, and remove what shall be removed."""
+    """Show what is found, and remove what the user wants removed."""
     found = await finding.find(dependencies, scope, living)
     if wish.output is not Output.TABLE:
         outputs.write([_document(thing) for thing in found], wish.output)
@@ -102,7 +102,7 @@ async def manage(dependencies: Dependencies, scope: Scope, living: Callable[[], 
         return
     if not wish.sure and not typer.confirm(f"Remove {len(chosen)} of these for good?", err=True):
         raise typer.Exit(1)
-    # Anything may have happened while we waited for an answer.
+    # Look again: resources may have changed while we waited for the user's answer.
     again = finding.removable(await finding.find(dependencies, scope, living), retained=wish.retained)
     still = {thing.key for thing in again}
     for thing in chosen:
@@ -112,7 +112,7 @@ async def manage(dependencies: Dependencies, scope: Scope, living: Callable[[], 
 
 
 async def list_resources(api: KubernetesRest, namespace: str) -> Living:
-    """All resources of all our kinds, page by page. Raises OutageError unless every page is there."""
+    """All resources of all our kinds, page by page. Raises OutageError unless every page could be read."""
     uids: set[str] = set()
     texts: dict[str, str] = {}
     for kind in kinds.KINDS:
@@ -135,7 +135,7 @@ async def list_resources(api: KubernetesRest, namespace: str) -> Living:
 
 
 async def _namespaces(api: KubernetesRest, living: Living, settings: Settings) -> frozenset[str]:
-    """Where things may be: namespaces of resources, and those that are tenants and have none any more."""
+    """The namespaces to search: those of resources, and tenants' namespaces that have no resources left."""
     if settings.namespace:
         return frozenset({settings.namespace})
     named = {name.split("/")[1] for name in living.texts}

@@ -1,4 +1,4 @@
-"""How commands print what they found: a table for people, JSON or YAML for programs, with the same words for all of them."""
+"""How commands print results: a table for people, JSON or YAML for programs, with the same option for all commands."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Output(Enum):
 
 
 Option = Annotated[Output, typer.Option("--output", "-o", help="Format on standard output.")]
-"""Of every command that prints a result."""
+"""The option of every command that prints a result."""
 
 
 def failed(error: Exception, output: Output, told: Mapping[str, Any]) -> typer.Exit:
-    """Say why there is nothing to show: to people, and with what else is ``told`` to programs. Raise what it returns."""
+    """Report an error to people, and to programs together with ``told``. Returns the exception to raise."""
     if output is not Output.TABLE:
         write({**told, "error": str(error)}, output)
     words = Text.assemble(("Error: ", "bold red"), shown(str(error), lines=True))
@@ -37,11 +37,11 @@ def failed(error: Exception, output: Output, told: Mapping[str, Any]) -> typer.E
 
 
 def write(content: Any, output: Output) -> None:
-    """Print a document for programs, fit to be shown."""
+    """Print a document for programs, made safe to display."""
     if output is Output.YAML:
-        import yaml  # of few commands' runs
+        import yaml  # imported here because few runs need it
 
-        # YAML knows the escapes in quotes only, and quotes what is not ASCII then.
+        # YAML has escapes only in quotes, and allow_unicode=False makes it quote everything that is not ASCII.
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=shown_in(content) == content)
     else:
         text = shown(json.dumps(content, indent=2, ensure_ascii=False), lines=True) + "\n"

@@ -1,4 +1,4 @@
-"""Images with what a model found in them, as its task draws it. For ``predict``."""
+"""Draws a model's findings into images, as its task defines. For ``predict``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
 def check_target(target: Path) -> None:
-    """Raises PictureError when a picture could not be written there."""
+    """Raise PictureError when no picture can be written to ``target``."""
     if target.suffix.lower() not in _SUFFIXES:
         raise PictureError(f"{target}: the name of the picture must end in {', '.join(_SUFFIXES)}")
     if not target.absolute().parent.is_dir():
@@ -25,7 +25,7 @@ def check_target(target: Path) -> None:
 
 
 def draw(source: Path, prediction: Mapping[str, Any], target: Path) -> None:
-    """Write the image with what was found in it, in the JSON shape of the service contract. Raises PictureError."""
+    """Write the image with a prediction, which has the JSON shape of the service contract, drawn into it. Raises PictureError."""
     check_target(target)
     try:
         picture = render(opened(source).convert("RGB"), prediction)
@@ -35,15 +35,15 @@ def draw(source: Path, prediction: Mapping[str, Any], target: Path) -> None:
 
 
 def opened(source: Path) -> Image.Image:
-    """An image as a model sees it, upright, in 8 bits; a grey one stays so. Raises OSError."""
+    """An image as a model sees it: upright, with 8 bits per channel; a grey one stays grey. Raises OSError."""
     with of_any_size(), Image.open(source) as image:
-        # The server turns images as their EXIF data says, so boxes are in pixels of the turned image.
+        # The server rotates images by their EXIF data, so boxes are in pixels of the rotated image.
         return _shown(ImageOps.exif_transpose(image))
 
 
 @contextmanager
 def of_any_size() -> Iterator[None]:
-    """Without a limit on pixels: whoever opens an image here has one of their own."""
+    """Disable Pillow's limit on pixels: callers enforce their own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         usual, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -54,9 +54,9 @@ def of_any_size() -> Iterator[None]:
 
 
 def _shown(image: Image.Image) -> Image.Image:
-    """In 8 bits of grey, or of red, green and blue.
+    """The image with 8 bits of grey, or of red, green and blue.
 
-    Of grey ones of 16 bits the server shows the model the bits that they use; so do we.
+    For grey images of 16 bits the server shows the model only the bits in use, and so do we.
     """
     if not image.mode.startswith("I;16"):
         return image if image.mode == "L" else image.convert("RGB")

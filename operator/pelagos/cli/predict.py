@@ -1,4 +1,4 @@
-"""``pelagos predict``: send one image to a ModelService, print what it finds, and draw it. The demo uses the functions."""
+"""``pelagos predict``: send one image to a ModelService, print its findings, and draw them. The demo uses these functions."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 100_000_000
-"""What the served models accept; asked here too, so that the answer comes before the upload."""
+"""Limits of the served models; also checked here, so that a refusal comes before the upload."""
 MAX_TILED_BYTES, MAX_TILED_PIXELS = 2**31, 500_000_000
-"""Of an image that is cut into tiles here."""
+"""Limits for an image that is cut into tiles here."""
 LARGEST_TILE, CORNER = 4096, 128
-"""Pixels of a side: larger no tile is, and no tile is smaller."""
+"""Largest and smallest side of a tile, in pixels."""
 AT_ONCE = 4
-"""Tiles that are asked about at the same time."""
+"""How many tiles are sent at the same time."""
 TIMEOUT = 30.0
 _READ = frozenset({"JPEG", "MPO", "PNG", "TIFF", "BMP", "DIB", "WEBP", "JPEG2000"})
-"""As Pillow calls them."""
+"""Accepted formats, by Pillow's names."""
 _KINDS = "a JPEG, PNG, TIFF, BMP, WebP or JPEG 2000"
 
 
 class PredictError(Exception):
-    """There is no prediction; the message says why, in one line."""
+    """The prediction failed; the message says why, in one line."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a Ready ModelService of this uid answers, ``host:port`` by gRPC or a URL by HTTP, and the name of its model."""
+    """The address of a Ready ModelService (``host:port`` for gRPC, a URL for HTTP), its model's name, and its uid."""
 
     address: str
     model: str
@@ -57,7 +57,7 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Prediction:
-    """``content`` is the answer in the JSON shape of the service contract; boxes are in pixels. ``latency`` in seconds."""
+    """A prediction. ``content`` has the JSON shape of the service contract, with boxes in pixels; ``latency`` is in seconds."""
 
     service: str
     model: str
@@ -112,11 +112,10 @@ def predict_file(  # noqa: PLR0913 - options of a command
     confidence: float | None = None,
     login: str = "",
 ) -> Prediction:
-    """What a ModelService finds in an image file. Raises PredictError, LoginError.
+    """The prediction of a ModelService for an image file. Raises PredictError, LoginError.
 
-    One that is larger than the tiles that the model was taught on is cut into such, and what is found in them is put together.
-    An endpoint inside a cluster is reached by forwarding its port. ``login`` is the header for an endpoint that is reached by
-    HTTP and asks for one.
+    An image larger than the tiles that the model was trained on is cut into such tiles, and their results are merged. An endpoint
+    inside a cluster is reached by forwarding its port. ``login`` is the Authorization header for an HTTP endpoint that needs one.
     """
     size = measured(image)
     found = endpoint(at, service, namespace)
@@ -139,7 +138,7 @@ def predict_file(  # noqa: PLR0913 - options of a command
 async def _ask(
     infer: Callable[[bytes], Awaitable[tuple[Mapping[str, Any], float]]], image: Path, size: tuple[int, int]
 ) -> tuple[Mapping[str, Any], float]:
-    """The answer to an image of ``size``, and how long it took."""
+    """The answer to an image of ``size``, and its latency in seconds."""
     if max(size) <= LARGEST_TILE:
         content, latency = await infer(read_image(image))
         tile = tiles.declared(content)
@@ -147,7 +146,7 @@ async def _ask(
             return content, latency
         whole = _opened(image)
     else:
-        # Larger than any tile: a corner is enough to be told what tiles the model was taught on.
+        # The image is larger than any tile: first send a corner, whose answer says which tiles the model was trained on.
         whole = _opened(image)
         corner = tiles.encoded(whole, Place(0, 0, min(CORNER, whole.width), min(CORNER, whole.height)))
         content, _ = await infer(corner)
@@ -173,17 +172,17 @@ async def _ask(
 def _opened(path: Path) -> Image:
     try:
         return pictures.opened(path)
-    except (OSError, SyntaxError, ValueError) as error:  # as Pillow raises of what is damaged
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's errors for damaged images
         raise PredictError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def draw(image: Path, prediction: Prediction, target: Path) -> None:
-    """Write the image with what was found in it to ``target``. Raises PictureError."""
+    """Write the image with the prediction drawn into it to ``target``. Raises PictureError."""
     pictures.draw(image, prediction.content, target)
 
 
 def measured(path: Path) -> tuple[int, int]:
-    """Width and height of an image of a kind that models are sent, as it is stored. Raises PredictError for anything else."""
+    """Width and height, as stored, of an image in an accepted format. Raises PredictError for anything else."""
     from PIL import Image
 
     try:
@@ -205,7 +204,7 @@ def measured(path: Path) -> tuple[int, int]:
 
 
 def read_image(path: Path) -> bytes:
-    """The bytes of an image that a model is sent as it is. Raises PredictError for anything else."""
+    """The bytes of an image that can be sent to a model unchanged. Raises PredictError for anything else."""
     width, height = measured(path)
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
@@ -222,7 +221,7 @@ def read_image(path: Path) -> bytes:
 
 
 def endpoint(at: access.Chosen, service: str, namespace: str) -> Endpoint:
-    """Where the ModelService answers. Raises PredictError when it does not exist or is not Ready."""
+    """The endpoint of a ModelService. Raises PredictError when it does not exist or is not Ready."""
     try:
         found = access.find(at, MODEL_SERVICE, service, namespace)
     except access.AskError as error:
@@ -252,7 +251,7 @@ def table(prediction: Prediction) -> RenderableType:
 
 
 def _how_sure(content: Mapping[str, Any]) -> Iterator[str]:
-    """What is to be known of scores and of which are shown."""
+    """Yield notes on the scores: whether they are calibrated, and which thresholds apply."""
     if content.get("calibrated") is True:
         yield "calibrated"
     if content.get("thresholds") == "Classes":

@@ -34,7 +34,7 @@ _STYLES = {
 
 
 class Progress:
-    """A context in which ``show`` takes each new state."""
+    """A context manager; call ``show`` with each new state."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -83,7 +83,7 @@ class Progress:
 
 
 def table(state: State) -> Table:
-    """All parts with what one needs to look closer."""
+    """A table of all parts, with the details needed to investigate."""
     out = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
     for title in ("PART", "STATE", "PID", "RESTARTS", "ADDRESS", "LAST END"):
         out.add_column(title, overflow="fold")

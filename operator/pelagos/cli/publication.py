@@ -1,4 +1,4 @@
-"""``pelagos publication``: what of a Dataset is, or would be, published, whether it may be, and what to write for that."""
+"""``pelagos publication``: what is or would be published of a Dataset, whether it can be, and what to write for that."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pelagos_contract.publication import PUBLISHED, Publish, repository_name
 from pelagos_contract.text import shown
 
 PERIOD = 2.0
-"""Seconds between two looks with --wait."""
+"""Seconds between two reads with --wait."""
 _GATES = ("QualityPassed", "FairPassed")
 _BEGIN = """spec.publish is not set. For a draft in the sandbox, where everything is a trial, add to the Dataset
 
@@ -33,7 +33,7 @@ _GO_ON = "it is a draft. To have it published, which nobody can take back: spec.
 
 
 class PublicationError(Exception):
-    """There is nothing to show; the message says why, in one line."""
+    """There is no publication to show; the message says why, in one line."""
 
 
 def publication(
@@ -67,7 +67,7 @@ def publication(
 
 
 def described(name: str, dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """All that is shown. Raises InvalidMetadataError, and PublicationError."""
+    """The document that the command shows. Raises InvalidMetadataError and PublicationError."""
     spec, status = dataset.get("spec", {}), dataset.get("status", {})
     said, conditions = of_spec(spec), _conditions(status)
     asked = _asked(spec)
@@ -115,7 +115,7 @@ def _conditions(status: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _waited(find: Callable[[], Mapping[str, Any]], seconds: float) -> Mapping[str, Any]:
-    """The Dataset, once its publication is there or somebody must act, or the time is over."""
+    """The Dataset, as soon as its publication exists or somebody must act, or after ``seconds``."""
     end = time.monotonic() + seconds
     while True:
         found = find()

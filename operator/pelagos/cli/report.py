@@ -1,4 +1,4 @@
-"""``pelagos report``: the page of figures and pictures that stands beside a version of a Dataset, or a trained model."""
+"""``pelagos report``: the page of figures and pictures that belongs to a version of a Dataset, or to a trained model."""
 
 from __future__ import annotations
 
@@ -88,23 +88,23 @@ def report(  # noqa: PLR0913, PLR0917 - options of a command
 
 
 def _chosen(at: access.Chosen, asked: str, name: str, namespace: str) -> tuple[Kind, Mapping[str, Any]]:
-    """The resource that is meant. Raises AskError, ReportError."""
+    """The kind and body of the resource that the user means. Raises AskError, ReportError."""
     kinds = {kind.kind: kind for kind in (DATASET, TRAINING_RUN)}
     if asked and asked not in kinds:
         raise ReportError(f"--kind {asked}: allowed are {', '.join(kinds)}")
     if not asked and name not in access.listed(at, DATASET, namespace):
         if (found := access.listed(at, TRAINING_RUN, namespace).get(name)) is not None:
             return TRAINING_RUN, found
-        asked = DATASET.kind  # which says what there is
+        asked = DATASET.kind  # for the error message, which lists the existing ones
     of = kinds[asked or DATASET.kind]
     return of, access.find(at, of, name, namespace)
 
 
 def read(settings: Settings, uri: str) -> bytes:
-    """The report of the version at ``uri``. Whoever can write to the store may have replaced it: it must begin as ours do.
+    """The report of the version at ``uri``. It must begin as ours do, because anyone who can write to the store may replace it.
 
     Raises:
-        ReportError: there is none, or another page.
+        ReportError: there is none, or it is another page.
     """
     objects = engine_registry.objects_at(uri, settings)
 

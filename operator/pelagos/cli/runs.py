@@ -1,4 +1,4 @@
-"""``pelagos runs compare``: figures of trainings beside each other, what they differ in, and whether that is more than chance."""
+"""``pelagos runs compare``: compares the figures of trainings, their differences, and whether those are more than chance."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pelagos_contract.text import shown
 
 app = typer.Typer(no_args_is_help=True, help="Trainings beside each other.")
 MOST = 8
-"""Trainings that have room beside each other."""
+"""Most trainings that fit next to each other."""
 _OTHER_TEST_SPLIT = "not comparable: they were measured on other test images"
 
 
@@ -90,13 +90,13 @@ def _metrics(trainings: Sequence[Compared], asked: Sequence[str]) -> list[str]:
     for name in asked:
         if name not in known:
             raise CompareError(f"--metric {name}: none of them has it; there are {', '.join(known)}")
-    # Those of a class have its name behind a second slash; of slices, status has the worst ones alone.
+    # Leave out metrics of single classes, which have a second slash; of slices, status has only the worst ones.
     whole = [name for name in known if name.startswith("worst/") or (name.startswith("test/") and name.count("/") == 1)]
     return list(asked) or whole
 
 
 def _environments(settings: Any, at: access.Chosen, trainings: Sequence[Compared]) -> tuple[list[dict[str, str]], str]:
-    """What MLflow knows of each, and why it could not be asked."""
+    """The environment of each training from MLflow, and why they cannot be compared ("" if they can)."""
     runs = [str((each.status.get("tracking") or {}).get("run") or "") for each in trainings]
     try:
         found = tracking_server.environments(settings, at, runs) if all(runs) else [{} for _ in runs]

@@ -17,7 +17,7 @@ from pelagos_contract.text import shown
 
 
 class SearchError(Exception):
-    """There is nothing to show; the message says why, in one line."""
+    """There is no search to show; the message says why, in one line."""
 
 
 def search(
@@ -83,7 +83,7 @@ def _table(found: Mapping[str, Any]) -> Table:
 
 
 def _ranked(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """Completed ones by their value, then the others by their number."""
+    """The trials: completed ones by their value, then the others by their number."""
 
     def rank(trial: Mapping[str, Any]) -> tuple[bool, float, int]:
         is_completed = trial["state"] == TrialState.COMPLETED and "value" in trial

@@ -1,4 +1,4 @@
-"""``pelagos status``: what runs."""
+"""``pelagos status``: the parts of the installation and their states."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def status(
 
 
 def _document(layout: Layout, found: daemon.Found) -> dict[str, Any]:
-    """The supervisor's report, with what is true now: of one that is gone it is the past."""
+    """The supervisor's report, corrected for the present: if the supervisor no longer runs, the report is outdated."""
     report: dict[str, Any] = asdict(found.state) if found.state is not None else {"parts": {}, "message": ""}
     phase = report.get("phase", Phase.STOPPED)
     told = {
@@ -65,7 +65,7 @@ def _document(layout: Layout, found: daemon.Found) -> dict[str, Any]:
 
 
 def _plain(report: Mapping[str, Any], *, is_there: bool) -> dict[str, Any]:
-    """Without our own types; a part of which the supervisor is gone has stopped, or is an orphan."""
+    """A part's report with plain types. If the supervisor no longer runs, the part has stopped, or is an orphan."""
     found = {name: str(value) if isinstance(value, Enum) else value for name, value in report.items()}
     return found if is_there else found | {"phase": str(PartPhase.STOPPED), "pid": None, "session": None}
 

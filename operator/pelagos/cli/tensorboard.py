@@ -1,4 +1,4 @@
-"""``pelagos tensorboard``: the event files of trainings in a folder, and TensorBoard before them where it is installed."""
+"""``pelagos tensorboard``: writes the event files of trainings to a folder, and starts TensorBoard if it is installed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pelagos_contract.text import shown
 
 
 class TensorboardError(Exception):
-    """There is nothing to show; the message says why, in one line."""
+    """There are no event files to show; the message says why, in one line."""
 
 
 def tensorboard(
@@ -75,7 +75,7 @@ def tensorboard(
 
 
 async def _fetch(settings: Settings, namespace: str, found: Mapping[str, Mapping[str, Any]], to: Path) -> list[str]:
-    """Write what there is, and say which files. Raises TensorboardError, OutageError, RejectedError, OSError."""
+    """Write the existing event files, and return their paths. Raises TensorboardError, OutageError, RejectedError, OSError."""
     rest, written = MlflowRest.from_settings(settings), []
     try:
         for name, body in found.items():
@@ -106,7 +106,7 @@ async def _of_run(rest: MlflowRest, run: str) -> Mapping[str, bytes]:
     except AbsentError:
         return {}
     there = {str(each.get("path")) for each in listed.get("files", ())}
-    # By names of ours alone: what else lies there, others may have put there.
+    # Only by our own file names, because others may have put files there.
     for name in event_files.NAMES:
         path = f"{event_files.FOLDER}/{name}"
         if path in there:
@@ -115,11 +115,11 @@ async def _of_run(rest: MlflowRest, run: str) -> Mapping[str, bytes]:
 
 
 def _show(program: Path, folder: Path, port: int | None) -> int:
-    """Run TensorBoard until it ends or is interrupted; its exit code."""
+    """Run TensorBoard until it ends or is interrupted; returns its exit code."""
     wanted: Sequence[str] = () if port is None else ("--port", str(port))
     command = [str(program), "--logdir", str(folder), "--host", "127.0.0.1", *wanted]
     with subprocess.Popen(command) as process:
-        # Ctrl+C reaches it, too, which then ends by itself.
+        # Ctrl+C also reaches TensorBoard, which then ends by itself.
         with contextlib.suppress(KeyboardInterrupt):
             return process.wait()
         process.wait()

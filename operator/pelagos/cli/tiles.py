@@ -1,7 +1,6 @@
-"""Large images for ``predict``: cut into the tiles that a model was taught on.
+"""Large images for ``predict``: cut into the tiles that a model was trained on.
 
-The image is decoded whole, by Pillow, on the machine of whoever asks: 1 byte a pixel of a grey one, else 3. One tile is sent at a
-time.
+Pillow decodes the whole image on the user's machine: 1 byte per pixel of a grey one, else 3. Each request sends one tile.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from pelagos_contract.tiles import Place
 
 
 def declared(content: Mapping[str, Any]) -> Cut | None:
-    """The tiles that the model of an answer was taught on; None when it was taught on whole images, or says nothing sensible."""
+    """The tiles that the model of an answer was trained on; None for whole images, or if the answer states nothing valid."""
     try:
         found = Cut.model_validate(content["tile"])
     except (KeyError, ValidationError):

@@ -1,4 +1,4 @@
-"""Where MLflow is for commands, and how they log in there."""
+"""MLflow's address and login for commands."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _LONGEST = 4096
 
 
 class NotReachedError(Exception):
-    """It does not run, does not answer, or nobody said where it is; the message says what to do."""
+    """MLflow is not running, does not answer, or its address is not configured; the message says what to do."""
 
 
 def reached(settings: Settings, at: access.Chosen) -> Settings:
-    """Settings that say where MLflow is and how to log in there. Raises NotReachedError."""
+    """Settings with MLflow's address and login. Raises NotReachedError."""
     if access.is_embedded(settings, at):
         layout = Layout.of(settings.home)
         found = daemon.look(layout)
@@ -34,7 +34,7 @@ def reached(settings: Settings, at: access.Chosen) -> Settings:
         login = {"tracking_username_file": folder / "username", "tracking_password_file": folder / "password"}
         return settings.model_copy(update={"tracking_uri": part.url, **login})
     if not settings.tracking_uri:
-        # Never the address in status: whoever can write there would be sent the login.
+        # Never use the address in status: anyone who can write there would be sent the login.
         raise NotReachedError(
             "set PELAGOS_TRACKING_URI to the address of the MLflow server, as this machine reaches it"
         )
@@ -42,7 +42,7 @@ def reached(settings: Settings, at: access.Chosen) -> Settings:
 
 
 def environments(settings: Settings, at: access.Chosen, runs: Sequence[str]) -> list[dict[str, str]]:
-    """What MLflow has of the environment of each run, by name; nothing of a run that it does not have.
+    """The environment of each run from MLflow, by name of the variable; empty for a run that MLflow does not have.
 
     Raises NotReachedError.
     """
@@ -70,7 +70,10 @@ async def _environment(rest: MlflowRest, run: str) -> dict[str, str]:
 
 
 def login(settings: Settings) -> dict[str, str]:
-    """The login, as mlflow's client in a program of the data plane looks for it. Raises NotReachedError."""
+    """The login as the environment variables that mlflow's client reads, for programs of the data plane.
+
+    Raises NotReachedError.
+    """
     files = {
         "MLFLOW_TRACKING_USERNAME": settings.tracking_username_file,
         "MLFLOW_TRACKING_PASSWORD": settings.tracking_password_file,

@@ -1,4 +1,4 @@
-"""``pelagos trial``: try a model for some minutes, with a token that is made here and printed once."""
+"""``pelagos trial``: try a model for some minutes, with a token that is created here and printed once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Timeout = Annotated[
 
 
 class TrialError(Exception):
-    """There is no trial, and the message says why, in one line."""
+    """There is no trial; the message says why, in one line."""
 
 
 @app.callback()
@@ -161,7 +161,7 @@ def stop(
 
 
 def _spec(service: str, registry: str, duration: str, *, dedicated: bool, token: str) -> dict[str, Any]:
-    """Raises TrialError, before anything is made."""
+    """The spec of a Trial. Raises TrialError before anything is created."""
     spec: dict[str, Any] = {"tokenSha256": hashlib.sha256(token.encode()).hexdigest()}
     spec |= {"modelServiceRef": {"name": service}} if service else {}
     spec |= {"registry": _registered(registry)} if registry else {}
@@ -196,7 +196,7 @@ def _create(at: access.Chosen, namespace: str, name: str, spec: Mapping[str, Any
 
 
 def _opened(at: access.Chosen, namespace: str, name: str, timeout: float) -> Mapping[str, Any]:
-    """The Trial once it is open. Raises TrialError when it is refused, and when it takes too long."""
+    """Wait until the Trial is open, and return it. Raises TrialError when it is refused, or takes too long."""
     console, said, until = installed.progress_console(), "", time.monotonic() + timeout
     while True:
         body = access.find(at, TRIAL, name, namespace)
@@ -236,7 +236,7 @@ def _told(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _left(status: Mapping[str, Any]) -> str | None:
-    """Minutes and seconds, by the clock of this machine."""
+    """The remaining time as minutes and seconds, by this machine's clock; None unless the Trial is open."""
     if status.get("phase") != "Open" or not status.get("expiresAt"):
         return None
     seconds = max(round((datetime.fromisoformat(status["expiresAt"]) - datetime.now(UTC)).total_seconds()), 0)
@@ -253,7 +253,7 @@ def _suffix() -> str:
 
 @contextlib.contextmanager
 def _refusing(lead: str) -> Iterator[None]:
-    """Raises TrialError for what the API server says."""
+    """Translate the API server's errors to TrialError; ``lead`` starts the message."""
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
 
@@ -270,7 +270,7 @@ def _refusing(lead: str) -> Iterator[None]:
 
 
 def _words(error: Any) -> str:
-    """The server's own words."""
+    """The server's own error message."""
     try:
         return str(json.loads(error.body)["message"])[:500]
     except (TypeError, ValueError, KeyError):

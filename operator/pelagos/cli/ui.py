@@ -1,4 +1,4 @@
-"""``pelagos ui``: where MLflow's pages are, and how to log in."""
+"""``pelagos ui``: the address of MLflow's pages, and how to log in."""
 
 from __future__ import annotations
 

@@ -50,9 +50,9 @@ def up(
 
 
 def bring_up(settings: Settings, console: Console) -> State:
-    """Start everything in the background, or find it running; returns when all is ready.
+    """Start everything in the background, or find it running; returns when all parts are ready.
 
-    Raises StartError when that fails, and then has stopped what it started. Ctrl-C stops everything too.
+    Raises StartError when that fails, after stopping what it started. Ctrl-C stops everything too.
     """
     layout = Layout.of(settings.home)
     found = daemon.look(layout)
@@ -62,7 +62,7 @@ def bring_up(settings: Settings, console: Console) -> State:
     if found.crashed:
         console.print("The last supervisor was killed or the machine went down; continuing from its state.")
     process = daemon.start(settings, layout)
-    # Shells start background commands with SIGINT ignored; a SIGINT that is sent on purpose must work all the same.
+    # Shells start background commands with SIGINT ignored, but a SIGINT that is sent on purpose must work.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _follow(layout, process, console)
@@ -73,7 +73,7 @@ def bring_up(settings: Settings, console: Console) -> State:
 
 
 def prepare(settings: Settings, console: Console) -> None:
-    """Check what is needed, and install the control plane where it is missing. Raises StartError."""
+    """Check the preconditions, and install the control plane if it is missing. Raises StartError."""
     layout = Layout.of(settings.home)
     preflight.check(layout, settings.environments, parts.beside(settings))
     programs = store.choose(layout)
@@ -91,7 +91,7 @@ def prepare(settings: Settings, console: Console) -> None:
 
 
 def install_control_plane(console: Console, version: str = "", source: Source | None = None) -> Binaries:
-    """Get etcd and kube-apiserver, showing each step. Raises StartError."""
+    """Install etcd and kube-apiserver, showing each step. Raises StartError."""
     console.print("Installing etcd and kube-apiserver")
     began = time.monotonic()
     with console.status("") as status:
@@ -104,7 +104,7 @@ def install_control_plane(console: Console, version: str = "", source: Source | 
 
 
 def show_addresses(settings: Settings, console: Console) -> None:
-    """Print how to use what runs."""
+    """Print the addresses of the running parts, and how to use them."""
     layout = Layout.of(settings.home)
     found = daemon.look(layout).state
     urls = {name: part.url for name, part in found.parts.items()} if found else {}
@@ -124,14 +124,14 @@ def show_addresses(settings: Settings, console: Console) -> None:
 
 
 def _name_silent(silent: Sequence[answering.Silent], console: Console) -> None:
-    """Say which model servers do not answer, though they did before."""
+    """Print which model servers do not answer, although they did before."""
     for each in silent:
         words = Text.assemble((f"ModelService {each.name} does not answer", "bold yellow"), f" ({each.said})")
         console.print(words, soft_wrap=True)
 
 
 def _join(layout: Layout, found: daemon.Found, console: Console) -> State:
-    """Another process has started it."""
+    """Follow the start of an installation that another process has started. Raises StartError if parts are not ready."""
     if found.state is None:
         raise StartError(f"Pelagos runs with its state in {layout.home}, but {layout.state} cannot be read. Try again.")
     pid = found.state.supervisor.pid
@@ -146,7 +146,7 @@ def _join(layout: Layout, found: daemon.Found, console: Console) -> State:
 
 
 def _follow(layout: Layout, process: ProcessId, console: Console) -> State:
-    """Show progress until all is ready. Raises StartError when the supervisor gives up; it has stopped everything then."""
+    """Show progress until all parts are ready. Raises StartError if the supervisor gives up and has stopped everything."""
     with progress.Progress(console) as shown:
         while True:
             alive = groups.is_alive(process)
@@ -192,7 +192,7 @@ def _stay(settings: Settings, console: Console) -> int:
 
 
 def _show_all(settings: Settings, console: Console) -> None:
-    """What is ready; and, while supervision goes on, which model servers do not answer."""
+    """Print the addresses; and, while supervision continues, which model servers do not answer."""
     show_addresses(settings, installed.result_console())
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""Lists in the newest version of a Dataset, a line of JSON for each entry. Anybody may have replaced them in the store."""
+"""Lists in the newest version of a Dataset, with one line of JSON per entry. Untrusted: anybody may have replaced them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from pelagos.ports.objects import Objects
 from pelagos.settings import Settings
 
 LARGEST = 512 * 1024**2
-"""Bytes of a list: as much as a version may have."""
+"""Largest list in bytes: as much as a version may have."""
 
 
 class DatasetError(Exception):
-    """There is nothing to show; the message says why, in one line."""
+    """The list cannot be shown; the message says why, in one line."""
 
 
 def entries(
     file: str, settings: Settings, name: str, status: Mapping[str, Any], *, required: str, absent: str
 ) -> Iterator[Mapping[str, Any]]:
-    """What stands in the file of the newest version of the Dataset ``name``; each entry has ``required`` and ``reason``.
+    """The entries of a file in the newest version of the Dataset ``name``; each entry has ``required`` and ``reason``.
 
-    ``absent`` says of a version, behind its uri, why it may have no such file.
+    ``absent`` says, after the version's uri in a message, why it may have no such file.
 
     Raises:
-        DatasetError: there is none, or it is not what a preparation wrote.
+        DatasetError: there is no such file, or its content is not from a preparation.
     """
     uri = status.get("uri")
     if not isinstance(uri, str):
@@ -56,6 +56,6 @@ def entries(
 
 
 async def _fetch(version: Objects, file: str) -> tuple[bytes | None, bool]:
-    """The list, and whether there is a version at all."""
+    """The content of the file, None if it does not exist; and whether the version exists at all."""
     content = await version.read_bytes(file, limit=LARGEST)
     return content, content is not None or await version.exists("manifest.json")

@@ -1,4 +1,4 @@
-"""Images and suggestions for annotation tools: one module for each tool, with a `tool.Tool`. A new one is a line in TOOLS."""
+"""Images and suggestions for annotation tools: one module per tool, with a `tool.Tool`. A new tool is a line in TOOLS."""
 
 from pelagos.cli.annotating import cvat, label_studio
 from pelagos.cli.annotating.tool import Tool

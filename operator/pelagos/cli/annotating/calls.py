@@ -1,4 +1,4 @@
-"""Calls of a tool's API: bounded answers, patience where the server asks for it, errors in one line."""
+"""Calls of a tool's API: answers of bounded size, pauses when the server asks for them, errors in one line."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from pelagos_contract.text import shown
 TRIES = 5
 _LONGEST_WAIT = 60.0
 _LARGEST = 64 * 2**20
-"""Bytes of an answer."""
+"""Largest answer in bytes."""
 _PIECE = 2**16
 _BUSY = frozenset({429, 502, 503, 504})
 Login = Callable[[bool], Awaitable[str]]
-"""The value of the header Authorization; asked with True once the last one was refused, it is "" when there is no other."""
+"""Returns the value of the Authorization header. Called with True after the last one was refused; "" if there is no other."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Headers are found by names of any case."""
+    """A server's answer; ``headers`` is case-insensitive."""
 
     status: int
     headers: Mapping[str, str]
@@ -33,7 +33,7 @@ class Answer:
 
 
 class Calls:
-    """To the server at ``url`` of a ``service``, with a login that may expire."""
+    """Calls to the server at ``url``, with a login that may expire; messages call it ``service``."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, service: str, login: Login) -> None:
         self.url = url.rstrip("/")
@@ -49,9 +49,9 @@ class Calls:
         headers: Mapping[str, str] | None = None,
         **asked: Any,
     ) -> Answer:
-        """One call; waits when the server asks for it, and renews the access once it has expired.
+        """Make one call. Waits when the server asks for it, and renews the login once if it has expired.
 
-        ``passed`` are errors that the caller wants to see; every other one raises ToolError.
+        ``passed`` are error statuses to return to the caller; any other raises ToolError.
         """
         tries, is_renewed = tries or TRIES, False
         for number in range(1, tries + 1):
@@ -80,7 +80,7 @@ class Calls:
     async def json(
         self, method: str, path: str, *, missing: Mapping[int, Any] | None = None, **asked: Any
     ) -> dict[str, Any]:
-        """The object that a call is answered with; ``missing`` stands for those with an error. Raises as ``answer``."""
+        """The JSON object in the answer to a call; ``missing`` maps error statuses to substitutes. Raises as ``answer`` does."""
         found = await self.answer(method, path, passed=tuple(missing or ()), **asked)
         if missing is not None and found.status in missing:
             instead: dict[str, Any] = missing[found.status]
@@ -88,7 +88,7 @@ class Calls:
         return self.parsed(found.content, f"{method} {path}")
 
     def parsed(self, content: bytes, what: str) -> dict[str, Any]:
-        """The object that stands there. Raises ToolError."""
+        """The JSON object in ``content``. Raises ToolError; ``what`` names the call in its message."""
         try:
             found = json.loads(content)
         except (ValueError, RecursionError) as error:
@@ -104,7 +104,7 @@ class Calls:
 
     async def _content(self, response: aiohttp.ClientResponse) -> bytes:
         content = bytearray()
-        # Not read(n), which gives what has come so far.
+        # Not read(n), which returns only what has arrived so far.
         async for piece in response.content.iter_chunked(_PIECE):
             content += piece
             if len(content) > _LARGEST:
@@ -113,7 +113,7 @@ class Calls:
 
 
 def words(content: bytes) -> str:
-    """The beginning of an answer, fit to be shown."""
+    """The beginning of an answer, safe to display."""
     return shown(content[:300].decode("utf-8", "replace"))
 
 

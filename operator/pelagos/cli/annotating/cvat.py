@@ -1,9 +1,9 @@
-"""CVAT: a push makes a task of a project, with the images in its order and a model's answers as shapes of the source ``auto``.
+"""CVAT: a push creates a task in a project, with the images in order and a model's answers as shapes with the source ``auto``.
 
-CVAT does not keep what a shape was before a person changed it, and takes the images of a task once. So a suggestion is written
-into the store first, by its digest, which stands in the image's name beside that of its content. A task is called unfinished
-until its shapes are there, and the next push completes it: images that are there get their suggestions, and a task without images
-is removed.
+CVAT does not keep what a shape was before a person changed it, and accepts the images of a task only once. So a suggestion is
+first written to the store, by its digest, which is in the image's name next to that of its content. A task is named as unfinished
+until its shapes exist, and the next push completes it: existing images get their suggestions, and a task without images is
+removed.
 Source: the server's own description of its API, ``cvat/schema.yml`` of cvat-ai/cvat, as of 2.80; for uploads ``UploadMixin`` of
 its engine, and the protocol that it follows (tus.io, 1.0).
 """
@@ -35,31 +35,31 @@ _PAGE = 100
 _MOST_PAGES = 10_000
 _TIMEOUT = 300.0
 _IMAGES, _OF_A_JOB = 200, 20
-"""Of a task, and of each of its jobs: what a person opens, goes through, and finishes."""
+"""Images per task, and per job: as many as a person opens, goes through, and finishes."""
 _CHUNK = 10 * 2**20
 _SHAPES = 5000
-"""Of a request, as far as a single image has no more."""
+"""Shapes per request, unless a single image has more."""
 _UNFINISHED = " (push not finished)"
 _LONGEST_NAME = 256 - len(_UNFINISHED)
 _PAUSES = (0.2, 5.0)
 _LONGEST_WORK = 1800.0
-"""Seconds for a server to look at the images of a task."""
+"""Longest time, in seconds, for a server to process the images of a task."""
 _KINDS: Mapping[str, str] = {
     Task.DETECTION: "rectangle",
     Task.ORIENTED_DETECTION: "rectangle",
     Task.INSTANCE_SEGMENTATION: "mask",
     Task.CLASSIFICATION: "tag",
 }
-"""By task, the type of labels that its suggestions are of, beside those of any type."""
+"""The label type of each task's suggestions; labels of type "any" fit as well."""
 _THINNEST = 0.01
-"""Pixels of a side of a turned box: what is less is none once it is rounded."""
+"""Shortest side of a turned box in pixels; anything shorter is rounded to zero."""
 _UPLOAD = re.compile(r"[0-9a-f-]{36}")
 _ACCEPT = {"Accept": "application/vnd.cvat+json"}
 
 
 @dataclass
 class _Server:
-    """A project, or a task without images, on a server. ``kind`` says which of these ``number`` is."""
+    """A project, or a task without images, on a server. ``kind`` says which of the two ``number`` identifies."""
 
     calls: Calls
     kind: str
@@ -68,9 +68,9 @@ class _Server:
     labels: dict[str, int] = field(default_factory=dict)
     task: str = ""
     organization: Mapping[str, str] = field(default_factory=dict)
-    """The parameter by which calls are about what an organization has."""
+    """The parameter that makes calls refer to an organization's objects."""
     recent: dict[str, Suggested] = field(default_factory=dict)
-    """What was kept by this push, by digest."""
+    """Suggestions that this push has stored, by digest."""
     left_out: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -117,7 +117,7 @@ class _Server:
             added(len(some))
 
     async def _push(self, some: Sequence[Suggestion], wanted: Mapping[str, Suggested]) -> None:
-        """A task of images with their suggestions."""
+        """Create a task with some images and their suggestions."""
         named = dict[str, Suggestion]()
         for each in some:
             suggested = wanted[each.identity]
@@ -131,7 +131,7 @@ class _Server:
             await self._upload(path, file, await each.read())
         order = {"sorting_method": "predefined", "upload_file_order": list(named)}
         finished = {"image_quality": 95, "use_cache": True, **order}
-        # Once: what is done twice may be refused, and the next push looks how far it came.
+        # Only one try: a repeated request may be refused, and the next push checks how far this one came.
         started = await self._json("POST", path, headers={"Upload-Finish": ""}, json=finished, tries=1)
         await self._work_done(str(started.get("rq_id", "")))
         frames = await self._frames(number)
@@ -140,7 +140,7 @@ class _Server:
         await self._finish(number, name, frames, is_new=True)
 
     async def _begun(self, model: str) -> tuple[int, str]:
-        """The number and name of a task that is unfinished: one that is made, or the one without images that was named."""
+        """Number and name of an unfinished task: a new one, or the given one without images."""
         if self.kind == "project":
             name = f"{shown(model)[:_LONGEST_NAME]}{_UNFINISHED}"
             wanted = {"name": name, "project_id": self.number, "segment_size": _OF_A_JOB}
@@ -157,7 +157,10 @@ class _Server:
         return self.number, name
 
     async def _recovered(self, task: Mapping[str, Any]) -> dict[str, Any] | None:
-        """A task without images, once the server has made it of what was uploaded; one that a push left before is removed."""
+        """An unfinished task whose uploads the server was still processing; None otherwise.
+
+        A task of ours that an earlier push left without images is deleted.
+        """
         name, number = str(task.get("name", "")), _number(task, "id")
         if not name.endswith(_UNFINISHED):
             return None
@@ -173,14 +176,14 @@ class _Server:
         return None
 
     async def _upload(self, path: str, name: str, content: bytes) -> None:
-        """A file by the resumable protocol, in chunks; goes on where a connection broke."""
+        """Upload a file in chunks by the resumable protocol; continues where a connection broke."""
         version = {"Tus-Resumable": "1.0.0"}
         encoded = base64.b64encode(name.encode()).decode()
-        # Older servers make the address of the upload of the origin that they are asked from.
+        # Older servers build the upload's address from the request's Origin.
         origin = "{0.scheme}://{0.netloc}".format(urlsplit(self.calls.url))
         told = {"Upload-Length": str(len(content)), "Upload-Metadata": f"filename {encoded}", "Origin": origin}
         made = await self._answer("POST", path, headers=version | told, passed=(409,))
-        if made.status == 409:  # its name says its content
+        if made.status == 409:  # already uploaded: the name contains the content's digest
             return
         upload = made.headers.get("Location", "").rstrip("/").rpartition("/")[2]
         if _UPLOAD.fullmatch(upload) is None:
@@ -199,12 +202,12 @@ class _Server:
                     raise
                 await asyncio.sleep(min(2.0**failures, _PAUSES[1]))
                 there = await self._answer("HEAD", f"{path}{upload}", headers=version, passed=(404,))
-                # What is complete is no upload any more.
+                # A completed upload no longer exists (404).
                 is_last = offset + len(piece) == len(content)
                 offset = len(content) if there.status == 404 and is_last else _offset(there.headers)
 
     async def _work_done(self, request: str) -> None:
-        """Wait for the server to make a task of what was uploaded."""
+        """Wait until the server has processed a task's uploads."""
         if not request:
             raise ToolError(f"{self.calls.url} does not say how far a task is: CVAT 2.31 or newer is needed")
         pause, end = _PAUSES[0], time.monotonic() + _LONGEST_WORK
@@ -223,13 +226,13 @@ class _Server:
             pause = min(pause * 1.5, _PAUSES[1])
 
     async def _frames(self, task: int) -> dict[int, Marked]:
-        """The frames of a task that are images of ours."""
+        """The frames of a task that are our images, by number."""
         meta = await self._json("GET", f"/api/tasks/{task}/data/meta")
         marked = ((frame, Marked.of(str(each.get("name", "")))) for frame, each in enumerate(_listed(meta, "frames")))
         return {frame: found for frame, found in marked if found is not None}
 
     async def _finish(self, task: int, name: str, frames: Mapping[int, Marked], *, is_new: bool) -> None:
-        """Give the frames that have none their suggestions, and the task its name."""
+        """Add suggestions to frames that have none, and give the task its final name."""
         annotated = set[int]() if is_new else await self._annotated(task)
         shapes, tags = list[dict[str, Any]](), list[dict[str, Any]]()
         for frame, marked in sorted(frames.items()):
@@ -253,12 +256,12 @@ class _Server:
         what = {"frame": frame, "label_id": self.labels[one.label], "score": one.score}
         if isinstance(one, SuggestedBox):
             return {**what, **plain, "type": "rectangle", "points": list(one.sides), "rotation": one.angle or 0}
-        # Behind the runs stand the first and the last pixel of the part.
+        # The runs are followed by the first and the last pixel of the bounding box.
         corners = (one.left, one.top, one.left + one.width - 1, one.top + one.height - 1)
         return {**what, **plain, "type": "mask", "points": [*one.runs, *corners], "rotation": 0}
 
     async def _create(self, task: int, shapes: Sequence[Any], tags: Sequence[Any]) -> None:
-        """Whole frames at a time, and once: one that has some of its shapes is taken for complete."""
+        """Create the shapes of whole frames with only one try, because a frame with some shapes counts as complete."""
         if shapes or tags:
             added = {"version": 0, "shapes": shapes, "tags": tags, "tracks": []}
             path, action = f"/api/tasks/{task}/annotations/", {"action": "create"}
@@ -274,7 +277,7 @@ class _Server:
         return [each async for each in self._all("/api/tasks", project_id=str(self.number), sort="id")]
 
     async def _labels(self) -> dict[str, tuple[int, str]]:
-        """Number and type by name; the points of a skeleton are labels with a parent, and none of shapes."""
+        """Number and type of labels by name, without those with a parent, which are only points of a skeleton."""
         asked = {f"{self.kind}_id": str(self.number)}
         return {
             str(each.get("name", "")): (_number(each, "id"), str(each.get("type") or "any"))
@@ -283,7 +286,7 @@ class _Server:
         }
 
     def _require(self, classes: Sequence[str], known: Mapping[str, tuple[int, str]]) -> None:
-        """ToolError when a class has no label that fits."""
+        """Raise ToolError when a class has no label of a fitting type."""
         if lacking := [name for name in classes if name not in self.labels]:
             kind = _KINDS[self.task]
             named = [
@@ -294,7 +297,7 @@ class _Server:
             )
 
     async def _all(self, path: str, **asked: str) -> AsyncIterator[dict[str, Any]]:
-        """What stands on all pages of a list."""
+        """Yield the objects on all pages of a list."""
         for page in range(1, _MOST_PAGES):
             found = await self._json("GET", path, params={**asked, "page": str(page), "page_size": str(_PAGE)})
             for each in _listed(found, "results"):
@@ -319,7 +322,7 @@ def _offset(headers: Mapping[str, str]) -> int:
 
 
 def _number(document: Mapping[str, Any], name: str) -> int:
-    """Of what a server tells. ToolError for what is none."""
+    """An integer in a server's answer. Raises ToolError for anything else."""
     value = document.get(name)
     if type(value) is not int:
         raise ToolError(f"the server tells of something whose {name} is no number; is the url that of CVAT?")
@@ -327,7 +330,7 @@ def _number(document: Mapping[str, Any], name: str) -> int:
 
 
 def _listed(document: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
-    """The objects of a list that may be missing. ToolError for anything else."""
+    """The objects in a list, which may be missing. Raises ToolError for anything else."""
     found = document.get(name) or []
     if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
         raise ToolError(f"the server tells of {name} that are no list of objects; is the url that of CVAT?")
@@ -341,7 +344,7 @@ def _labels_of(suggested: Suggested) -> set[str]:
 
 
 def _suggested(suggestion: Suggestion, left_out: Counter[str]) -> Suggested:
-    """As it is kept; upright boxes end at the edges of the image, and what has no area is left out, and counted."""
+    """The suggestion as it is stored; upright boxes are clipped to the image, shapes without area are left out and counted."""
     found = suggestion.found
     width, height = int(found["width"]), int(found["height"])
     about = {"model": suggestion.model, "task": found["task"], "width": width, "height": height}
@@ -366,7 +369,7 @@ def _suggested(suggestion: Suggestion, left_out: Counter[str]) -> Suggested:
 
 
 def _turned(detections: Iterable[Mapping[str, Any]], left_out: Counter[str]) -> Iterator[dict[str, Any]]:
-    """Boxes as they lay before they were turned about their centre. They may reach over an edge of the image."""
+    """Yield boxes as they are before being turned around their center. They may extend beyond the image."""
     for each in detections:
         x, y, width, height, angle = map(float, each["box"])
         if min(width, height) < _THINNEST:
@@ -380,7 +383,7 @@ def _turned(detections: Iterable[Mapping[str, Any]], left_out: Counter[str]) -> 
 def _masks(
     instances: Iterable[Mapping[str, Any]], size: tuple[int, int], left_out: Counter[str]
 ) -> Iterator[dict[str, Any]]:
-    """Masks as runs along the rows of the part that they lie in, the surest first, as they are answered."""
+    """Yield masks as runs along the rows of their bounding boxes, the most confident first, as in the answer."""
     import numpy as np
 
     from pelagos_contract import run_lengths
@@ -398,7 +401,7 @@ def _masks(
             left_out["masks without pixels"] += 1
             continue
         ends: Any = np.flatnonzero(np.diff(flat, append=not flat[-1])) + 1
-        # The first run is of pixels outside, of which there may be none.
+        # The first run is of pixels outside the mask, and may have length 0.
         runs = np.diff(ends, prepend=[0, 0] if flat[0] else [0]).tolist()
         written += len(runs)
         if written > suggestions.MOST_RUNS:

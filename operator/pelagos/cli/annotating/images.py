@@ -1,4 +1,4 @@
-"""The images of a version, in the store of a Dataset: names, content, and what is known of their looks."""
+"""The images of a version in the store of a Dataset: names, content, and the features of their looks."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class ImagesError(Exception):
 
 @dataclass(frozen=True)
 class Image:
-    """Of a version: its path in the source, the digests of its content and of the source's file, and its split.
+    """An image of a version: its path in the source, the digests of its content and of the source's file, and its split.
 
-    The content is a PNG of that file where the two digests differ.
+    If the two digests differ, the content is a PNG made from that file.
     """
 
     path: str
@@ -40,12 +40,12 @@ class Image:
 
     @property
     def name(self) -> str:
-        """As it is called in a tool, of which the suffix says what to show."""
+        """The image's name in a tool, whose suffix states the format."""
         return f"{self.path}.png" if self.sha256 != self.original else self.path
 
     @property
     def identity(self) -> str:
-        """In a tool."""
+        """The image's identity in a tool, derived from its content."""
         return self.sha256[:IDENTITY]
 
 
@@ -59,11 +59,11 @@ class Store:
 
     @property
     def store(self) -> str:
-        """What the store is called, among those of its namespace."""
+        """The store's name, unique in its namespace."""
         return self._folder.rpartition("/")[2]
 
     async def images(self) -> list[Image]:
-        """Those of the version, each content once. Raises ImagesError."""
+        """The images of the version, each content once. Raises ImagesError."""
         content = await self._read(engine_registry.objects_at(self._uri, self._settings), _MANIFEST, _MOST_MANIFEST)
         if content is None:
             raise ImagesError(
@@ -78,14 +78,14 @@ class Store:
         return list({image.sha256: image for image in reversed(listed)}.values())
 
     async def content(self, image: Image) -> bytes:
-        """Of an image. Raises ImagesError."""
+        """The content of an image, verified by its digest. Raises ImagesError."""
         found = await self._read(self._blobs, f"{image.sha256[:2]}/{image.sha256[2:]}", predict.MAX_BYTES, image.path)
         if found is None or hashlib.sha256(found).hexdigest() != image.sha256:
             raise ImagesError(f"the image {image.path} of the version is missing or damaged; prepare the Dataset again")
         return found
 
     async def seen(self) -> Mapping[str, looks.Seen]:
-        """By the sha256 of the source's files; none where the preparation's notes cannot be read."""
+        """Features of the images' looks, by the sha256 of the source's files; empty when they cannot be read."""
         try:
             content = await self._read(self._at(""), looks.FILE, looks.LARGEST)
             return {} if content is None else looks.read(content)

@@ -1,7 +1,7 @@
-"""Label Studio: images are uploaded into a project, and a model's answers are stored as predictions of their tasks.
+"""Label Studio: images are uploaded to a project, and a model's answers are stored as predictions for their tasks.
 
-An image is known again by its file's name, which begins with the digest of its content: a task that was made by a push that
-broke off is found and completed, never made twice.
+An image is recognized by its file name, which begins with the digest of its content: a task from an interrupted push is found and
+completed, never created twice.
 Source: labelstud.io/api (version 1.23): import, tasks, predictions, token refresh; docs, "Import pre-annotations".
 """
 
@@ -31,14 +31,14 @@ _CONTROLS: Mapping[str, str] = {
     Task.ORIENTED_DETECTION: "RectangleLabels",
     Task.INSTANCE_SEGMENTATION: "BrushLabels",
 }
-"""By task, the tag of the labelling interface that its suggestions are of."""
+"""The tag of the labelling interface for each task's suggestions."""
 _PERCENT = 100.0
 _MOST_PIXELS = 100_000_000
-"""Of an image whose masks are written as the brush has them: what the served models accept."""
+"""Largest image whose masks are written in brush format: what the served models accept."""
 
 
 class _Server:
-    """A project on a server, asked with a personal access token, or a token of old."""
+    """A project on a server, accessed with a personal access token or a legacy token."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, project: int, token: str) -> None:
         self._calls = Calls(session, url, "Label Studio", self._login)
@@ -91,7 +91,7 @@ class _Server:
         return {identity for identity in wanted if self._tasks.get(identity, (0, False))[1]}
 
     def _note(self, task: Mapping[str, Any]) -> None:
-        """Remember a task of ours. The first of several counts: others were made by hand."""
+        """Remember a task of ours. Of several for one image the first counts: the others were created by hand."""
         texts = [str(value) for value in (task.get("data") or {}).values() if isinstance(value, str)]
         found = next((match for text in texts if (match := _IDENTITY.search(text))), None)
         if found is not None:
@@ -132,7 +132,7 @@ class _Server:
         return int(found[0])
 
     async def _login(self, is_refused: bool) -> str:
-        """A personal access token is good for access tokens of a few minutes."""
+        """The Authorization header. A personal access token is exchanged for access tokens that last a few minutes."""
         if not self._is_personal:
             return "" if is_refused else self._access
         if is_refused or not self._access:
@@ -155,7 +155,7 @@ class _Server:
 
 
 def _results(suggestion: Suggestion, control: tuple[str, str], left_out: Counter[str]) -> Iterable[dict[str, Any]]:
-    """The regions of a prediction, in percent of the image; what there is no region for is counted."""
+    """The regions of a prediction, in percent of the image; suggestions without a matching region are counted."""
     found = suggestion.found
     sizes = {"original_width": found["width"], "original_height": found["height"], "image_rotation": 0}
     named = {"from_name": control[0], "to_name": control[1]}
@@ -174,7 +174,7 @@ def _results(suggestion: Suggestion, control: tuple[str, str], left_out: Counter
 
 
 def _rectangle(one: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """A box; a turned one is turned around its first corner, and has its own length and width."""
+    """The region of a box; a turned box has its own length and width, and is rotated around its first corner."""
     if found["task"] == Task.ORIENTED_DETECTION:
         (left, top), (_, _, across, down, angle) = one["corners"][0], one["box"]
     else:
@@ -191,7 +191,7 @@ def _rectangle(one: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, An
 
 
 def _painted(one: Mapping[str, Any], found: Mapping[str, Any], left_out: Counter[str]) -> dict[str, Any] | None:
-    """A mask as the brush has it."""
+    """The region of a mask in brush format."""
     import numpy as np
 
     from pelagos_contract import brushes, run_lengths

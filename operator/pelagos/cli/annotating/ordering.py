@@ -1,14 +1,14 @@
-"""In which order images go to people: first those of which a model has most to learn. Pure; what is seen is of preparations.
+"""The order in which people get images: first those from which a model can learn most. Pure; features come from preparations.
 
-Two ranks are made of the images, and the mean of both counts. *Least sure*: by how sure the model is of what it found
-(uncertainty sampling, Lewis and Gale 1994, doi:10.1007/978-1-4471-2099-5_1). *Most novel*: the greedy choice of a core-set
-(k-center; Sener and Savarese 2018, arXiv:1708.00489), in which each is the image that is least like those that the model was
-trained on and those chosen before it, so that of frames that look alike one goes first and the others late.
+Images get two ranks, and the mean of both counts. *Least sure*: by the model's confidence in what it found (uncertainty sampling,
+Lewis and Gale 1994, doi:10.1007/978-1-4471-2099-5_1). *Most novel*: the greedy choice of a core-set (k-center; Sener and Savarese
+2018, arXiv:1708.00489), in which each next image is the one least like the training images and those chosen before, so that of
+similar frames one comes early and the others late.
 
-The square of the distance of two images is that of the chord between their looks, laid as they are closest (mirrored or turned,
-an organism is no other one), and the mean square of how far their figures lie apart, in standard deviations of the training's.
-Measured on the six classes of the sample phytoplankton-crops, each left out of the training in turn, 20 times: an image of the
-class that is new is nearer to the front than one of the others in 61 of 100 pairs; by looks alone in 55, by chance in 50.
+The squared distance of two images is the squared chord between their looks, in the orientation in which they are closest (a
+mirrored or turned organism is the same), plus the mean squared difference of their figures, in standard deviations of the
+training images. Measured on the six classes of the sample phytoplankton-crops, each left out of the training in turn, 20 times:
+an image of the new class comes before one of the others in 61 of 100 pairs; by looks alone in 55, by chance in 50.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ import numpy as np
 from pelagos_contract.looks import SIDE, Seen
 
 MOST_TRAINED = 20_000
-"""Images of a training that are compared with; of more, every n-th."""
+"""Most training images to compare with; of more, every n-th is used."""
 _AT_ONCE = 1024
 _MOST = 4.0
-"""Standard deviations that a figure may be away from the training's mean: what is further is as far."""
+"""Largest distance of a figure from the training's mean, in standard deviations; larger ones are clipped."""
 _LEAST = (0.1, 5.0, 5.0, 0.1, 0.1, 0.1)
-"""The least of them: a training of one image, or of one camera, has none."""
+"""Smallest standard deviation of each figure, because training images from one camera, or a single one, have none."""
 _SIGNS = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 
 
 def by_both(scores: Sequence[float], novelty: Sequence[int] | None) -> list[int]:
-    """The places of images, the first ones to be shown first.
+    """The indices of the images, in the order in which to show them.
 
-    ``scores`` say how sure the model is of each, ``novelty`` has the ranks of ``novel_first``; None: by ``scores`` alone. What is
-    equal stays in the order in which it came.
+    ``scores`` is the model's confidence per image, ``novelty`` the ranks of ``novel_first``; None: use ``scores`` alone. Equal
+    images keep their order.
     """
     unsure = _ranks(scores)
     ranks = unsure if novelty is None else [one + other for one, other in zip(unsure, novelty, strict=True)]
@@ -42,9 +42,9 @@ def by_both(scores: Sequence[float], novelty: Sequence[int] | None) -> list[int]
 
 
 def novel_first(images: Sequence[Seen | None], trained: Sequence[Seen]) -> list[int]:
-    """The rank of each image in the greedy choice, from 0; those of which nothing is known or to be seen share the last.
+    """The rank of each image in the greedy choice, from 0; images without features or look share the last rank.
 
-    ``trained`` are images that the model was trained on, of which at least one has a look.
+    ``trained`` are the model's training images, of which at least one must have a look.
     """
     places = [place for place, image in enumerate(images) if image is not None and image.look is not None]
     ranks = [len(places)] * len(images)
@@ -79,7 +79,7 @@ class _Taken(NamedTuple):
 
 
 class _Scale(NamedTuple):
-    """By which figures are compared."""
+    """The scale on which figures are compared."""
 
     middle: Any
     spread: Any
@@ -97,13 +97,13 @@ class _Scale(NamedTuple):
 
 
 def _closeness(laid: Any, figures: Any, others: _Taken) -> Any:
-    """[images, others]: one less half the square of the distance."""
+    """One minus half the squared distance, as an array [images, others]."""
     apart = np.square(figures[:, None] - others.figures[None]).mean(axis=2)
     return (laid @ others.waves.T).max(axis=0) - apart / 2
 
 
 def _ranks(values: Sequence[float]) -> list[int]:
-    """How many are smaller than each."""
+    """For each value, how many are smaller."""
     ascending = np.sort(np.asarray(values, np.float64))
     found: Any = np.searchsorted(ascending, np.asarray(values, np.float64), "left")
     return [int(rank) for rank in found]
@@ -115,7 +115,7 @@ def _units(looks: Sequence[bytes]) -> Any:
 
 
 def _laid(waves: Any) -> Any:
-    """In all eight ways [8, images, waves]: transposed or not, and mirrored along a side, which changes signs of odd waves."""
+    """Looks in all eight orientations, [8, images, waves]: transposed or not, and mirrored, which flips the sign of odd waves."""
     square = waves.reshape(-1, SIDE, SIDE)
     odd: Any = np.arange(SIDE) % 2
     found = []

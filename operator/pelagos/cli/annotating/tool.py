@@ -1,4 +1,4 @@
-"""What an annotation tool must offer to be given images with a model's suggestions."""
+"""The interface of an annotation tool that accepts images with a model's suggestions."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pelagos_contract.suggestions import Suggested
 
 
 class ToolError(Exception):
-    """The tool did not do what was asked; the message says why, in one line."""
+    """The tool refused or failed a request; the message says why, in one line."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """An image, and what a model finds in it.
+    """An image, and a model's answer for it.
 
-    ``identity`` is made of the image's content, and so the same for the same image; ``read`` gives that content. ``found`` is the
-    answer of the model in the service contract: task, width, height, and detections or classes, in pixels of the upright image.
-    ``score``, from 0 to 1, is how sure the model is of it as a whole.
+    ``identity`` is derived from the image's content, so it is the same for equal images; ``read`` returns that content. ``found``
+    is the model's answer in the service contract: task, width, height, and detections or classes, in pixels of the upright image.
+    ``score``, from 0 to 1, is the model's confidence in the answer as a whole.
     """
 
     identity: str
@@ -33,54 +33,54 @@ class Suggestion:
 
 
 class Records(Protocol):
-    """Suggestions in the store, for tools that do not keep them. Both methods may raise ToolError."""
+    """Suggestions kept in the store, for tools that do not keep them. Both methods may raise ToolError."""
 
     @property
     def store(self) -> str:
-        """The name of the store that they are kept in."""
+        """The name of the store that keeps them."""
 
     async def keep(self, suggested: Suggested) -> None:
-        """Have it in the store, by its digest."""
+        """Keep a suggestion in the store, by its digest."""
 
     async def find(self, store: str, digest: str) -> Suggested | None:
-        """One of this or another store of the namespace; None when it is not there, or damaged."""
+        """A suggestion from this or another store of the namespace; None when it is missing or damaged."""
 
 
 class Project(Protocol):
-    """A project on a server. ``left_out`` counts what it could not be given of suggestions, by what that is."""
+    """A project on a server. ``left_out`` counts parts of suggestions that it cannot hold, by kind."""
 
     left_out: Counter[str]
 
     async def prepare(self, task: str, classes: Sequence[str]) -> None:
-        """Make sure that it can take the suggestions of a task and its classes.
+        """Make sure that the project can hold the suggestions of a task and its classes.
 
         Raises:
             ToolError: it is configured for something else.
         """
 
     async def known(self, identities: Iterable[str]) -> set[str]:
-        """Those of the images that are there, with suggestions or annotations. Raises ToolError.
+        """The images that the project already has, with suggestions or annotations. Raises ToolError.
 
-        What a push left half done is completed first, where the tool allows that.
+        An interrupted push is completed first, where the tool allows that.
         """
 
     async def add(self, suggestions: Sequence[Suggestion], added: Callable[[int], None]) -> None:
-        """Add images with their suggestions, in this order; one that is there without them gets these alone.
+        """Add images with their suggestions, in this order; an existing image without suggestions only gets those.
 
-        ``added`` is called with a number of images as soon as they are there. Raises ToolError.
+        ``added`` is called with the number of images after each batch. Raises ToolError.
         """
 
     @property
     def address(self) -> str:
-        """Of its page, for people."""
+        """The address of the project's page, for people."""
 
 
 @dataclass(frozen=True)
 class Tool:
-    """A tool. ``keys`` are those that its Secret must have, and what stands in each; ``open`` takes the Secret's content."""
+    """A tool. ``keys`` are the keys that its Secret must have, with a description each; ``open`` takes the Secret's content."""
 
     name: str
     keys: Mapping[str, str]
     open: Callable[[Mapping[str, str], Records], AbstractAsyncContextManager[Project]]
     choices: Sequence[tuple[str, Sequence[Sequence[str]]]] = ()
-    """What is needed in words, and the sets of keys of which one says it."""
+    """Alternatives: a description of what is needed, and the sets of keys of which one must be present."""

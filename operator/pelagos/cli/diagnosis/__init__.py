@@ -1,1 +1,1 @@
-"""What `pelagos doctor` looks at: one module per area; each check returns findings and changes nothing."""
+"""The checks of `pelagos doctor`: one module per area; each check returns findings and changes nothing."""

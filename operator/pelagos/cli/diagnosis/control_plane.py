@@ -1,4 +1,4 @@
-"""The API server: version, our kinds, rights, who leads, and what checks resources before they are stored."""
+"""Checks of the API server: version, our kinds, rights, leadership, and admission of resources."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from pelagos.engines.kubernetes.leases import LONGEST_DURATION
 from pelagos.engines.kubernetes.tenants import admitting
 
 MOST = 20
-"""Namespaces of tenants in which rights are asked for."""
+"""Most tenant namespaces in which rights are checked."""
 OLDEST = (1, 20)
 OLDEST_WITH_CEL = (1, 25)
 ACCOUNT = "pelagos-operator"
 _IN_TENANTS = frozenset({Where.TENANTS, Where.STEPS})
 _REQUESTS_AT_ONCE = 8
 _Request = tuple[str, str, str, str]
-"""Namespace, resource, verb and name."""
+"""A right to ask about: namespace, resource, verb and name."""
 
 
 async def version(context: DoctorContext) -> Iterable[Finding]:
-    """Old enough servers lack what we need."""
+    """Check that the API server is new enough."""
     answer = await context.api.get("/version")
     if answer.status != 200:
         return [hidden("version", answer)]
@@ -51,7 +51,7 @@ async def version(context: DoctorContext) -> Iterable[Finding]:
 
 
 async def kinds(context: DoctorContext) -> Iterable[Finding]:
-    """Served, and in a schema that fits."""
+    """Check that our kinds are served, with a schema that fits."""
     lacking = await served_kinds.missing(context.api)
     outdated = await served_kinds.outdated(context.api)
     problems = ([lacking] if lacking else []) + list(outdated.values())
@@ -61,7 +61,7 @@ async def kinds(context: DoctorContext) -> Iterable[Finding]:
 
 
 async def rights(context: DoctorContext) -> Iterable[Finding]:
-    """Every verb that the operator needs, asked of the API server for the operator's own account where that is known."""
+    """Check every right that the operator needs, at the API server, for the operator's own account if that is known."""
     account = await _account(context)
     room = asyncio.Semaphore(_REQUESTS_AT_ONCE)
     wanted = [(right, what) for right in _needed(context) for what in _single(context, right)]
@@ -100,7 +100,7 @@ def _give(context: DoctorContext, right: Permission, place: str) -> str:
 
 def _needed(context: DoctorContext) -> Iterator[Permission]:
     serving = engine_registry.chosen(context.settings).serving
-    # Not those for pipelines: they are asked for by the Kubeflow server, of which pipelines() finds out.
+    # Not those for pipelines: the Kubeflow server checks them, and the check pipelines() covers that.
     for right in (*permissions.PERMISSIONS, *serving.rights):
         if not (context.settings.namespace and right.where is Where.CLUSTER):
             if right.where is Where.OWN and "leases" in right.resources and not context.settings.leader_election:
@@ -109,7 +109,7 @@ def _needed(context: DoctorContext) -> Iterator[Permission]:
 
 
 def _single(context: DoctorContext, right: Permission) -> Iterator[_Request]:
-    """What to ask about a right. With tenants, where all is bound at once, once for each."""
+    """The requests that check a right; a tenant right is asked only once per tenant, because they are all bound together."""
     only = context.settings.namespace or ""
     if right.where in _IN_TENANTS and not only:
         for place in context.tenants[:MOST]:
@@ -136,13 +136,13 @@ async def _allowed(context: DoctorContext, account: str, right: Permission, what
 
 
 async def _account(context: DoctorContext) -> str:
-    """The operator's account, when there is one and we are somebody else who sees it."""
+    """The operator's service account; "" when it does not exist, or we may not see it."""
     answer = await context.api.get(f"/api/v1/namespaces/{context.home}/serviceaccounts/{ACCOUNT}")
     return f"system:serviceaccount:{context.home}:{ACCOUNT}" if answer.status == 200 else ""
 
 
 async def leadership(context: DoctorContext) -> Iterable[Finding]:
-    """Who holds the Lease, and since when it was renewed."""
+    """Check who holds the Lease, and when it was last renewed."""
     if not context.settings.leader_election:
         return [note("leader", "one operator, which needs no Lease (PELAGOS_LEADER_ELECTION)")]
     name = context.settings.lease_name
@@ -178,7 +178,7 @@ def _age(time: str) -> float | None:
 
 
 async def admission(context: DoctorContext) -> Iterable[Finding]:
-    """Policies that refuse what the operator would otherwise refuse later."""
+    """Check for admission policies that refuse at once what the operator would refuse later."""
     group = await context.api.get("/apis/admissionregistration.k8s.io/v1")
     served = {entry.get("name") for entry in group.body.get("resources", ())}
     if "validatingadmissionpolicies" not in served:

@@ -1,4 +1,4 @@
-"""What does the work: engines, trackers and stores, of which each is looked at as its descriptor says; and what they share."""
+"""Checks of engines, trackers and stores, each as its descriptor defines; and of what they share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pelagos_contract import trial_signature
 
 
 async def settings(context: DoctorContext) -> Iterable[Finding]:
-    """Settings that contradict each other, and which engines they choose."""
+    """Check that the settings do not contradict each other, and report the chosen engines."""
     given = context.settings
     try:
         engines = engine_factory.choose(given, context.api, lambda _uid: None)
@@ -29,7 +29,7 @@ async def settings(context: DoctorContext) -> Iterable[Finding]:
 
 
 async def home(context: DoctorContext) -> Iterable[Finding]:
-    """The state folder of the embedded mode: it holds keys and passwords."""
+    """Check the state folder of the embedded mode, which contains keys and passwords."""
     path = context.settings.home
     if engine_registry.is_on_cluster(context.settings) or not path.exists():
         return []
@@ -43,7 +43,7 @@ async def home(context: DoctorContext) -> Iterable[Finding]:
 
 
 async def authority(context: DoctorContext) -> Iterable[Finding]:
-    """The key under whose seal the operator believes what lies outside of Kubernetes."""
+    """Check the key for the seals on data that the operator keeps outside Kubernetes."""
     given = context.settings
     folder, on_cluster = given.authority, engine_registry.is_on_cluster(given)
     if on_cluster and given.authority_folder is None:
@@ -63,32 +63,32 @@ async def authority(context: DoctorContext) -> Iterable[Finding]:
 
 
 async def pipelines(context: DoctorContext) -> Iterable[Finding]:
-    """What runs pipelines."""
+    """Check the engine that runs pipelines."""
     return await _look(context, engine_registry.chosen(context.settings).pipelines, "pipelines")
 
 
 async def serving(context: DoctorContext) -> Iterable[Finding]:
-    """What serves models."""
+    """Check the engine that serves models."""
     return await _look(context, engine_registry.chosen(context.settings).serving, "serving")
 
 
 async def tracking(context: DoctorContext) -> Iterable[Finding]:
-    """What tracks trainings, and keeps models."""
+    """Check the tracker, which also keeps the model registry."""
     return await _look(context, engine_registry.chosen(context.settings).tracking, "tracking")
 
 
 async def objects(context: DoctorContext) -> Iterable[Finding]:
-    """Where versions, packages and reports live."""
+    """Check the store of versions, packages and reports."""
     return await _look(context, engine_registry.chosen(context.settings).objects, "objects")
 
 
 async def data(context: DoctorContext) -> Iterable[Finding]:
-    """Where users put images."""
+    """Check the store of users' images."""
     return await _look(context, engine_registry.chosen(context.settings).volumes, "data", port="volumes")
 
 
 async def models(context: DoctorContext) -> Iterable[Finding]:
-    """The gateway, where people call models: asked for a service that nobody has, as somebody without a token."""
+    """Check the gateway for models: ask it for a service that does not exist, without a token."""
     given = Gateway(context.settings.gateway_http, context.settings.gateway_grpc)
     base = given.http_of(context.tenants[0] if context.tenants else context.home, NOBODY)
     if base is None:
@@ -106,7 +106,7 @@ async def models(context: DoctorContext) -> Iterable[Finding]:
 
 
 async def trials(context: DoctorContext) -> Iterable[Finding]:
-    """The key by which the operator tells Trials of the hub from handwritten ones."""
+    """Check the key by which the operator distinguishes the hub's Trials from handwritten ones."""
     file = context.settings.hub_signing_key_file
     if file is None:
         return []
@@ -121,7 +121,7 @@ async def trials(context: DoctorContext) -> Iterable[Finding]:
 
 
 async def _look(context: DoctorContext, chosen: Descriptor[Any], subject: str, *, port: str = "") -> Iterable[Finding]:
-    """As the descriptor says; when it says nothing, whether what it describes answers."""
+    """Run the descriptor's check; without one, check whether the engine answers."""
     if chosen.diagnose is not None:
         return await chosen.diagnose(context)
     engines = engine_factory.choose(context.settings, context.api, lambda _uid: None)

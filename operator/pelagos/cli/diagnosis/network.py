@@ -1,4 +1,4 @@
-"""The operator's NetworkPolicy: whether it lets the operator reach what it needs."""
+"""The check of the operator's NetworkPolicy: whether it lets the operator reach what it needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TELL = "networkPolicies.apiServer of the chart, or a patch of NetworkPolicy pel
 
 
 async def look(context: DoctorContext) -> Iterable[Finding]:
-    """Whether there is one, and whether it names the API server."""
+    """Check that a policy exists, and that it names the API server."""
     if not engine_registry.is_on_cluster(context.settings):
         return []
     root = f"/apis/networking.k8s.io/v1/namespaces/{context.home}/networkpolicies"

@@ -1,4 +1,4 @@
-"""What a cluster offers: GPUs, storage classes, and operators of others that ours can use."""
+"""Checks of what a cluster offers: GPUs, storage classes, and third-party operators that ours can use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 
 
 async def gpus(context: DoctorContext) -> Iterable[Finding]:
-    """How many there are, and of which kind."""
+    """Report the number of GPUs, and their products."""
     if not engine_registry.is_on_cluster(context.settings):
         return []
     answer = await context.api.get("/api/v1/nodes?limit=2000")
@@ -37,7 +37,7 @@ async def gpus(context: DoctorContext) -> Iterable[Finding]:
 
 
 async def storage_classes(context: DoctorContext) -> Iterable[Finding]:
-    """Where claims come from."""
+    """Report the storage classes, from which claims are provisioned."""
     if not engine_registry.is_on_cluster(context.settings) or not (
         context.settings.data_claim or context.settings.objects_claim
     ):
@@ -56,7 +56,7 @@ async def storage_classes(context: DoctorContext) -> Iterable[Finding]:
 
 
 async def others(context: DoctorContext) -> Iterable[Finding]:
-    """Optional operators."""
+    """Report optional third-party operators."""
     if not engine_registry.is_on_cluster(context.settings):
         return []
     groups = {str(group.get("name")) for group in (await context.api.get("/apis")).body.get("groups", ())}

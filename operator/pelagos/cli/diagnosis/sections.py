@@ -1,4 +1,4 @@
-"""How checks are run: all at once, each in bounded time, and none able to spoil the others."""
+"""Runs checks: all at once, each with a time limit, and none able to disturb the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pelagos.engines.diagnosis import Check, DoctorContext, Finding, failure
 from pelagos.ports.errors import OutageError, RejectedError
 
 PATIENCE = 20.0
-"""Seconds for one check with all its requests."""
+"""Time limit, in seconds, of a check with all its requests."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Each namespace that holds resources: tenant settings, and whether everything that they name is there."""
+"""Checks of each namespace with resources: its tenant settings, and whether everything that they name exists."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pelagos_contract.sources import SOURCES
 from pelagos_contract.taxonomy import WORMS
 
 MOST = 20
-"""Namespaces that are looked at; more are counted."""
+"""Most namespaces that are checked; more are only counted."""
 
 
 async def namespaces(api: KubernetesRest, only: str | None) -> tuple[str, ...]:
-    """Namespaces that hold resources of ours, as far as we may see."""
+    """The namespaces with our resources, as far as we may see."""
     if only:
         return (only,)
     found: set[str] = set()
@@ -35,7 +35,7 @@ async def namespaces(api: KubernetesRest, only: str | None) -> tuple[str, ...]:
 
 
 async def look(context: DoctorContext) -> Iterable[Finding]:
-    """All of them."""
+    """Check all tenants, at most MOST."""
     if not context.tenants:
         return [note("namespaces", "none holds resources yet")]
     findings: list[Finding] = []
@@ -130,9 +130,9 @@ async def _secret(
 
 
 async def _sources(context: DoctorContext, namespace: str, hosts: str) -> list[Finding]:
-    """From where its Datasets may be fetched, and to where published, and whether the Secrets that they name are there.
+    """Check from where the namespace's Datasets may be fetched, where they may be published, and the Secrets for both.
 
-    Nothing where none is fetched or published.
+    Empty if no Dataset is fetched or published.
     """
     answer = await context.api.get(f"/apis/{meta.API_VERSION}/namespaces/{namespace}/{kinds.DATASET.plural}?limit=500")
     named, fetched, registers = dict[str, tuple[frozenset[str], ...]](), False, set[str]()
@@ -150,7 +150,7 @@ async def _sources(context: DoctorContext, namespace: str, hosts: str) -> list[F
         reference = _publishing(spec)
         if reference is not None:
             fetched, name = True, str(reference.get("name"))
-            # One Secret may serve both: then it needs the keys of both.
+            # One Secret may be used for both; then it needs the keys of both.
             wanted = frozenset({str(reference.get("key") or TOKEN)})
             named[name] = tuple(each | wanted for each in named.get(name) or (frozenset(),))
     asked = [_register(namespace, url, hosts) for url in sorted(registers)]
@@ -163,14 +163,14 @@ async def _sources(context: DoctorContext, namespace: str, hosts: str) -> list[F
 
 
 def _registers(spec: object) -> set[str]:
-    """Whom the Dataset has asked which taxa its classes are."""
+    """The address of the taxonomic register that a Dataset asks about its classes; empty when it asks none."""
     labels = spec.get("labels") if isinstance(spec, dict) else None
     asked = labels.get("taxonomy") if isinstance(labels, dict) else None
     return {str(asked.get("url") or WORMS)} if isinstance(asked, dict) and not asked.get("table") else set()
 
 
 def _register(namespace: str, url: str, hosts: str) -> Finding:
-    """Whether the register's address may be asked, as far as that can be told without asking."""
+    """Check that the register's address is allowed, as far as this can be determined without a request."""
     try:
         parts = urlsplit(url)
         port = parts.port or source_hosts.PORTS.get(parts.scheme, 0)
@@ -187,7 +187,7 @@ def _register(namespace: str, url: str, hosts: str) -> Finding:
 
 
 def _publishing(spec: object) -> Mapping[str, object] | None:
-    """The Secret with the token of the repository that a Dataset is published in."""
+    """The reference to the Secret with the token of a Dataset's repository; None when it is not published."""
     found = spec
     for name in ("publish", "zenodo", "secretRef"):
         found = found.get(name) if isinstance(found, dict) else None
@@ -280,7 +280,7 @@ async def _priorities(context: DoctorContext, namespace: str, tenant: Tenant) ->
 
 
 async def _storage_initializer(context: DoctorContext, namespace: str, tenant: Tenant) -> Finding | None:
-    """Whether KServe finds the credentials of the object storage: by the ServiceAccount, and where that is by annotations."""
+    """Check that KServe finds the object storage: credentials through the ServiceAccount, the address by annotations."""
     given, secret, account = context.settings, tenant.objects_secret, tenant.service_account or "default"
     if not given.objects_uri or not secret:
         return None
@@ -288,7 +288,7 @@ async def _storage_initializer(context: DoctorContext, namespace: str, tenant: T
     answers = [await context.api.get(f"{core}/{path}") for path in (f"serviceaccounts/{account}", f"secrets/{secret}")]
     unseen = next((answer for answer in answers if answer.status != 200), None)
     if unseen is not None:
-        return None if unseen.status == 404 else hidden(namespace, unseen)  # What is missing is told above.
+        return None if unseen.status == 404 else hidden(namespace, unseen)  # Other checks report what is missing.
     listed = [each.get("name") for each in answers[0].body.get("secrets") or ()]
     if secret not in listed:
         message = f"the ServiceAccount {account} does not list the Secret {secret}: KServe brings no package without it"
@@ -306,7 +306,7 @@ async def _storage_initializer(context: DoctorContext, namespace: str, tenant: T
 
 
 def annotations_for_kserve(endpoint: str, region: str) -> dict[str, str]:
-    """Of the Secret with the storage's credentials, from the settings that all else uses; none for AWS itself."""
+    """Annotations for the Secret with the storage's credentials, from the common settings; empty for AWS itself."""
     scheme, _, host = endpoint.rpartition("://")
     told = {"s3-endpoint": host, "s3-usehttps": "0" if scheme == "http" else "1"} if host else {}
     told |= {"s3-region": region} if region else {}

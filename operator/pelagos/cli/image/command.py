@@ -26,7 +26,7 @@ from pelagos_contract import disk, fdl, model_image
 from pelagos_contract.model_card import Card
 
 BASE = "ghcr.io/pelagos/deepaas"
-"""What models are put on top of: that of the release of this command."""
+"""The base image for models; its tag is the release of this command."""
 _MEMORY = re.compile(r"[1-9][0-9]{0,6}(Mi|Gi)")
 _REFUSED = (access.AskError, RefusedError, data_plane.DataPlaneError)
 
@@ -142,10 +142,10 @@ def fdl_(
 
 
 def served(at: access.Chosen, namespace: str, name: str) -> tuple[str, Model]:
-    """Where the package is that a ModelService serves, and what is known of it.
+    """The uri of the package that a ModelService serves, and a description of its model.
 
     Raises:
-        AskError: there is none, or the API server does not answer.
+        AskError: it does not exist, or the API server does not answer.
         RefusedError: it is not Ready, or about to change.
     """
     found = access.find(at, MODEL_SERVICE, name, namespace)
@@ -172,18 +172,18 @@ def served(at: access.Chosen, namespace: str, name: str) -> tuple[str, Model]:
 
 
 def _trained_card(at: access.Chosen, namespace: str, spec: ModelServiceSpec) -> Card | None:
-    """What the TrainingRun says of the model, where the service names one that is there."""
+    """The model card in the TrainingRun's spec, if the service names an existing one; else None."""
     named = spec.model.training_run_ref
     run = access.listed(at, TRAINING_RUN, namespace).get(named.name) if named is not None else None
     given = (run or {}).get("spec", {}).get("card")
     try:
         return Card.model_validate(given) if given else None
-    except ValidationError:  # of another release; a card stands in no one's way
+    except ValidationError:  # written by another release; do without the card
         return None
 
 
 def _context(settings: Settings, folder: Path, uri: str, model: Model, base: str) -> Path:
-    """The folder that the image is built from. Raises DataPlaneError."""
+    """Prepare the folder that the image is built from, and return it. Raises DataPlaneError."""
     context = folder / "context"
     package = context / recipe.PACKAGE
     package.mkdir(parents=True)
@@ -191,7 +191,7 @@ def _context(settings: Settings, folder: Path, uri: str, model: Model, base: str
     card = model.card.written()
     (context / recipe.CARD).write_text(json.dumps(card, ensure_ascii=False), encoding="utf-8")
     (context / "Dockerfile").write_text(recipe.dockerfile(model, base), encoding="utf-8")
-    # What this command writes is for its user alone; in the image it is read by another one.
+    # This command's files are private to its user (umask), but another user reads them in the image.
     for each in (context, *context.rglob("*")):
         each.chmod(0o755 if each.is_dir() else 0o644)
     return context

@@ -1,6 +1,6 @@
-"""What an image of one model is made of. Pure.
+"""The Dockerfile, labels and name of an image with one model. Pure.
 
-What the variables mean is in pelagos_pipelines.deepaas.settings, which reads them in the container.
+pelagos_pipelines.deepaas.settings, which reads the variables in the container, documents their meaning.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pelagos.ports.serving import USUAL_CONFIDENCE
 from pelagos_contract.text import shown
 
 PACKAGE, CARD = "package", "card.json"
-"""Of the folder that an image is built from."""
+"""Names in the folder that an image is built from."""
 FILES = "/opt/model"
-"""Where they are in the image."""
+"""Their folder in the image."""
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _HOST = r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?"
 _REFERENCE = re.compile(
@@ -24,12 +24,12 @@ _REFERENCE = re.compile(
 )
 _LONGEST_REFERENCE, _LONGEST_LABEL = 255, 400
 _TOLD = 12
-"""Characters of a digest in a tag."""
+"""How many characters of a digest a tag contains."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """Which package is baked in, how it answers, and what is said of it."""
+    """The package in the image, its serving settings, and its description."""
 
     namespace: str
     name: str
@@ -40,7 +40,7 @@ class Model:
 
 
 def named(reference: str, option: str, *, with_digest: bool = True) -> str:
-    """The repository of an image's name. Raises RefusedError for what is none; ``option`` is how a person gave it."""
+    """The repository part of an image's name. Raises RefusedError for an invalid one; ``option`` is where the user gave it."""
     found = _REFERENCE.fullmatch(reference) if len(reference) <= _LONGEST_REFERENCE else None
     if found is None or (found["digest"] and not with_digest):
         raise RefusedError(
@@ -50,13 +50,13 @@ def named(reference: str, option: str, *, with_digest: bool = True) -> str:
 
 
 def usual_name(model: Model) -> str:
-    """For an image that stays on this machine."""
+    """The default name, for an image that stays on this machine."""
     plain = "-".join(re.sub(r"[^a-z0-9]+", "-", part).strip("-") for part in (model.namespace, model.name))
     return f"pelagos/{plain}:{model.manifest_sha256[:_TOLD]}"
 
 
 def dockerfile(model: Model, base: str) -> str:
-    """All that is put on top of the base, which must be a name of an image."""
+    """The Dockerfile that adds the model to ``base``, which must be the name of an image."""
     thresholds = model.spec.thresholds
     heeds = float(thresholds.confidence) == USUAL_CONFIDENCE if thresholds.per_class is None else thresholds.per_class
     variables = {
@@ -73,7 +73,7 @@ def dockerfile(model: Model, base: str) -> str:
 
 
 def labels(model: Model) -> dict[str, str]:
-    """Of the image: what it holds. The licences of its programs are labelled by its base, and stay."""
+    """The image's labels, which describe the model. The base's labels with the licences of its programs are kept."""
     card = model.card
     told = {
         "org.opencontainers.image.title": card.title or f"{model.namespace}/{model.name}",

@@ -1,1 +1,1 @@
-"""``pelagos lineage``: from the source of a collection to the endpoint, each link by a digest that can be computed again."""
+"""``pelagos lineage``: from the source of a collection to the endpoint, with a digest for each link that can be recomputed."""

@@ -1,4 +1,4 @@
-"""Whether a prediction that somebody kept is of the model of a lineage: by the digest of the graph that it names."""
+"""Whether a saved prediction is from the model of a lineage: by the digest of the graph that it names."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pelagos.cli.lineage.records import Link, Record, same
 from pelagos_contract.text import shown
 
 LARGEST = 256 << 20
-"""Bytes of a file with a prediction."""
+"""Largest file with a prediction, in bytes."""
 _GRAPH = "onnxSha256"
 
 
 def link(record: Record, file: Path) -> Link:
-    """From the graph to a prediction. Raises BundleError, when the file cannot be read or names no graph."""
+    """The link from the graph to a prediction. Raises BundleError when the file cannot be read or names no graph."""
     known = record.service or record.training
     if known is None:
         raise BundleError(f"the bundle is of a Dataset alone: no model has made {shown(file.name)}")
@@ -36,7 +36,7 @@ def link(record: Record, file: Path) -> Link:
 
 def _read(file: Path) -> Mapping[str, Any]:
     try:
-        # Without waiting for the other end of a pipe.
+        # O_NONBLOCK, so as not to wait for the other end of a pipe.
         with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as opened:
             if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
                 raise BundleError(f"{shown(str(file))} is no file")

@@ -1,4 +1,4 @@
-"""Bundles: the record and the files that its digests are of, in a folder or a zip file."""
+"""Bundles: the record of a lineage and the files that its digests are for, in a folder or a zip file."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from pelagos_contract.text import shown
 
 _BLOCK = 1 << 20
 _UNREADABLE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What archives fail with: damaged, encrypted, or packed in a way that is not known."""
+"""Errors of archives that are damaged, encrypted, or packed in an unknown way."""
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class BundleError(Exception):
-    """It is no bundle, or cannot be read or written; the message says why, in one line."""
+    """A file is not a bundle, or cannot be read or written; the message says why, in one line."""
 
 
 def write(record: Record, folder: Path, target: Path) -> None:
-    """Pack what is in the folder, with the record and the descriptions by others' rules, into ``target``.
+    """Pack the files in the folder, with the record and its standard descriptions (`crate`), into ``target``.
 
-    The same lineage gives the same bytes but for ``madeAt``. Raises BundleError.
+    The same lineage gives the same bytes, except for ``madeAt``. Raises BundleError.
     """
     try:
         _put(folder, RECORD, record.written())
         _put(folder, PROV, crate.prov(record))
-    except (ValueError, RecursionError) as error:  # of a status that somebody wrote by hand
+    except (ValueError, RecursionError) as error:  # from a status that was written by hand
         raise BundleError(f"the resources say what cannot be written: {error}") from error
     there = {name: folder / name for name in FILES if name != CRATE and (folder / name).is_file()}
     described = {name: (path.stat().st_size, records.sha256(path.read_bytes())) for name, path in there.items()}
@@ -47,7 +47,7 @@ def write(record: Record, folder: Path, target: Path) -> None:
         with disk.written(partial), zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
             for name in FILES:
                 if (folder / name).is_file():
-                    # A time of its own would make every bundle another one.
+                    # A fixed time, so that equal lineages give equal bundles.
                     entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
                     entry.compress_type = zipfile.ZIP_DEFLATED
                     archive.writestr(entry, (folder / name).read_bytes())
@@ -59,10 +59,10 @@ def write(record: Record, folder: Path, target: Path) -> None:
 
 
 def unpack(bundle: Path, folder: Path) -> None:
-    """Put the files of a stranger's bundle into the folder: those that we know, as large as they may be.
+    """Extract the files of an untrusted bundle into the folder: only known ones, up to their size limits.
 
     Raises:
-        BundleError: it is no bundle.
+        BundleError: it is not a bundle.
     """
     try:
         with zipfile.ZipFile(bundle) as archive:
@@ -84,11 +84,11 @@ def unpack(bundle: Path, folder: Path) -> None:
 
 def _unpack_one(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
     most = LARGEST[entry.filename]
-    if entry.compress_type not in _PACKINGS:  # others take what memory the archive says
+    if entry.compress_type not in _PACKINGS:  # others allocate as much memory as the archive demands
         raise BundleError(
             f"{entry.filename} of {archive.filename} is packed as no bundle is: with neither store nor deflate"
         )
-    # What is unpacked is counted: what a zip file says of sizes may be anything.
+    # Count the bytes that are actually unpacked: the sizes in a zip file cannot be trusted.
     with archive.open(entry) as source, target.open("wb") as file:
         written = 0
         while block := source.read(_BLOCK):
@@ -111,7 +111,7 @@ def read(folder: Path) -> Record:
 
 
 def files_link(folder: Path) -> Link:
-    """Whether the files are those that the crate lists."""
+    """The link that says whether the files are those that the crate lists."""
     name = "files of the bundle"
     try:
         listed = _listed(json.loads((folder / CRATE).read_bytes()))
@@ -131,7 +131,7 @@ def files_link(folder: Path) -> Link:
 
 
 def has_version(folder: Path) -> bool:
-    """Whether the description of a dataset version is there."""
+    """Whether the bundle contains the description of a dataset version."""
     return (folder / MANIFEST).is_file() and (folder / ANNOTATIONS).is_file()
 
 

@@ -145,7 +145,7 @@ def _shown(name: str, kind: str, namespace: str, context: str, output: Output, t
 
 
 def _links(settings: Settings, record: Record, folder: Path) -> list[Link]:
-    """All that the record and the files in the folder say, in the order of the chain."""
+    """All links that the record and the files in the folder give, in the order of the chain."""
     found = []
     if record.dataset is not None:
         digest, why = None, "the description of the version is not there"

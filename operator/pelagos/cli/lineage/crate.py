@@ -1,7 +1,7 @@
-"""The same lineage in the words of others: RO-Crate 1.1, which lists the files of a bundle, and W3C PROV. Pure.
+"""A lineage in standard vocabularies: RO-Crate 1.1, which lists the files of a bundle, and W3C PROV. Pure.
 
 RO-Crate: https://w3id.org/ro/crate/1.1. PROV-O: https://www.w3.org/TR/prov-o/, as JSON-LD whose context is in the file, so that
-nobody need be asked for it.
+it need not be fetched.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _PROV: dict[str, Any] = {
 
 
 def crate(record: Record, files: Mapping[str, tuple[int, str]]) -> dict[str, Any]:
-    """``ro-crate-metadata.json``; ``files``: size and sha256 by path."""
+    """The content of ``ro-crate-metadata.json``; ``files`` has size and sha256 by path."""
     name = f"Lineage of {_subject(record)}"
     root = {
         "@id": "./",
@@ -77,7 +77,7 @@ def crate(record: Record, files: Mapping[str, tuple[int, str]]) -> dict[str, Any
 
 
 def prov(record: Record) -> dict[str, Any]:
-    """Entities, activities and agents, each with an id of its digest."""
+    """The PROV document: entities, activities and agents, with ids derived from digests."""
     agent = {"@id": "#pelagos", "@type": "prov:SoftwareAgent", "label": record.made_by}
     graph = [agent, *_dataset(record.dataset), *_training(record.training), *_service(record.service)]
     return {"@context": _PROV, "@graph": graph}

@@ -1,4 +1,4 @@
-"""What the API server, the store and MLflow know of a lineage. Nothing is believed that has a digest: it is computed again."""
+"""Gathers a lineage from the API server, the store and MLflow. Digests are never trusted but computed again."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ from pelagos.settings import Settings
 from pelagos_contract import model_card
 
 KINDS = {kind.kind: kind for kind in (MODEL_SERVICE, TRAINING_RUN, DATASET)}
-"""In the order in which a name is looked for."""
+"""Kinds by name, in the order in which a resource is looked for."""
 Body = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Gathered:
-    """A record, and what a person should know of how it was made."""
+    """A record, and notes for the user on how it was gathered."""
 
     record: Record
     notes: tuple[str, ...]
 
 
 def gather(settings: Settings, at: access.Chosen, namespace: str, name: str, kind: str, folder: Path) -> Gathered:
-    """The lineage of a resource; the files that its digests are of are put into ``folder``.
+    """The lineage of a resource; the files that its digests are for are written to ``folder``.
 
     Raises:
-        AskError, BundleError, DataPlaneError: with what is missing.
+        AskError, BundleError, DataPlaneError: something is missing; the message says what.
     """
     kinds = {known: access.listed(at, KINDS[known], namespace) for known in KINDS}
     chosen = _kind(kinds, name, kind, namespace)
@@ -85,7 +85,7 @@ def gather(settings: Settings, at: access.Chosen, namespace: str, name: str, kin
 
 
 def _put_card(settings: Settings, run: Body | None, folder: Path, notes: list[str]) -> None:
-    """The card of the model, if it has one that is as it was written."""
+    """Write the model's card to the folder, if it has one whose digest is right."""
     status = (run or {}).get("status") or {}
     if not any(each.get("name") == model_card.CARD for each in status.get("documents") or ()):
         return
@@ -128,7 +128,7 @@ def _named(body: Body) -> dict[str, Any]:
 def _dataset(
     settings: Settings, body: Body | None, frozen: Mapping[str, Any] | None, folder: Path, notes: list[str]
 ) -> DatasetRecord | None:
-    """The version that was trained on, or the newest one."""
+    """The version that the model was trained on, or the newest one."""
     if body is None:
         if frozen is not None:
             notes.append(f"Dataset {frozen.get('name')} is deleted: its version is taken from the TrainingRun alone")
@@ -177,7 +177,7 @@ def _digests(model: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _fetch(settings: Settings, uri: str, name: str, target: Path, notes: list[str]) -> None:
-    """Put a file of the store into the folder, if it is there."""
+    """Copy a file from the store to ``target``, if it exists; problems are added to ``notes``."""
     limit = LARGEST[f"{target.parent.name}/{target.name}"]
     try:
         content = asyncio.run(engine_registry.objects_at(uri, settings).read_bytes(name, limit=limit))
@@ -192,7 +192,7 @@ def _fetch(settings: Settings, uri: str, name: str, target: Path, notes: list[st
 
 
 def _environment(settings: Settings, at: access.Chosen, run: str, notes: list[str]) -> dict[str, str]:
-    """What MLflow has of the environment of a run; empty when it cannot be asked."""
+    """The environment of a run as recorded in MLflow; empty, with a note, when MLflow cannot be reached."""
     try:
         return tracking_server.environments(settings, at, [run])[0] if run else {}
     except tracking_server.NotReachedError as error:

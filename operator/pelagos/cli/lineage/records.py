@@ -1,4 +1,4 @@
-"""What is known of each stage of a lineage, as ``lineage.json`` of a bundle has it. Anybody may have written a bundle."""
+"""The record of a lineage's stages, as in a bundle's ``lineage.json``. A bundle is untrusted: anybody may have written it."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ LARGEST = {
     CRATE: 1 << 20,
     PROV: 1 << 20,
 }
-"""Bytes of the files of a bundle; it has no others."""
+"""Largest size of each file in a bundle, in bytes; it has no other files."""
 Text = Annotated[str, Field(max_length=4096)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 class Model(Strict):
-    """The digests of a model package and its graph, as the status of a resource has them."""
+    """The digests of a model package and its graph, as in a resource's status."""
 
     manifest_sha256: Sha256
     onnx_sha256: Sha256
 
 
 class Named(Strict):
-    """A resource."""
+    """A resource, by namespace, name and uid."""
 
     namespace: Text
     name: Text
@@ -56,14 +56,14 @@ class Named(Strict):
 
 
 class DatasetRecord(Named):
-    """A version of a Dataset. ``source``: what status says of where it came from."""
+    """A version of a Dataset. ``source``: its origin, as in status."""
 
     version: Digest
     source: dict[str, Any] = Field(default_factory=dict)
 
 
 class TrainingRecord(Named):
-    """A TrainingRun that has a model. ``inputs`` and ``dataset`` are what ``inputs_digest`` is of."""
+    """A TrainingRun with a model. ``inputs_digest`` covers ``inputs`` and ``dataset``."""
 
     inputs_digest: Digest
     inputs: dict[str, Any]
@@ -74,18 +74,18 @@ class TrainingRecord(Named):
     finished_at: Text = ""
     metrics: dict[str, Text] = Field(default_factory=dict)
     environment: dict[str, Text] = Field(default_factory=dict)
-    """Tags of the MLflow run; empty when nobody could be asked."""
+    """Tags of the MLflow run; empty when MLflow could not be reached."""
 
 
 class ServiceRecord(Named):
-    """A ModelService, and what answers there."""
+    """A ModelService, and the model that it serves."""
 
     model: Model
     url: Text = ""
 
 
 class Record(Strict):
-    """A lineage; what is None is not part of it, or not known. Of nothing at all there is none."""
+    """A lineage. A stage that is None is not part of it, or unknown; at least one must be present."""
 
     schema_version: Literal[1] = 1
     made_at: Text
@@ -103,7 +103,7 @@ class Record(Strict):
 
 @dataclass(frozen=True)
 class Link:
-    """A link of the chain: ``holds`` is None when it could not be checked here; ``words`` say what was compared."""
+    """A link of the chain; ``holds`` is None when it could not be checked here; ``words`` describe what was compared."""
 
     name: str
     holds: bool | None
@@ -111,12 +111,12 @@ class Link:
 
 
 def sha256(content: bytes) -> str:
-    """In hexadecimal digits."""
+    """The SHA-256 of ``content`` in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
 def dataset_link(record: Record, found: str | None, why: str) -> Link:
-    """``found`` is the digest of manifest and annotations; None when it could not be computed, and ``why``."""
+    """The link to the version. ``found`` is the digest of manifest and annotations, None if not computed (``why``)."""
     assert record.dataset is not None
     stated = record.dataset.version
     name = "manifest and annotations → dataset version"
@@ -128,7 +128,7 @@ def dataset_link(record: Record, found: str | None, why: str) -> Link:
 
 
 def links(record: Record, folder: Path) -> list[Link]:
-    """What follows the version: the frozen inputs, the package, its graph and the service. In their order."""
+    """The links after the version, in order: the frozen inputs, the package, its graph and the service."""
     return [*_training(record), *_package(record, folder)]
 
 
@@ -139,7 +139,7 @@ def _training(record: Record) -> list[Link]:
     name = f"inputs → TrainingRun {training.name}"
     try:
         digest = digests.digest({"inputs": training.inputs, "dataset": training.dataset})
-    except (ValueError, RecursionError):  # half of a character, or a number of thousands of digits
+    except (ValueError, RecursionError):  # a lone surrogate, or a number with thousands of digits
         digest = "none, as they are no JSON that Pelagos writes"
     if digest != training.inputs_digest:
         inputs = Link(name, False, f"the digest of its inputs is {digest}, and it names {training.inputs_digest}")
@@ -208,14 +208,14 @@ def _package(record: Record, folder: Path) -> list[Link]:
 
 
 def same(name: str, found: str, wanted: str, what: str) -> Link:
-    """Holds when ``found``, which is called ``what``, is what is ``wanted``."""
+    """A link that holds if ``found`` equals ``wanted``; ``what`` is what the message calls ``found``."""
     if found == wanted:
         return Link(name, True, _brief(found))
     return Link(name, False, f"{what} is {_brief(found)} instead of {_brief(wanted)}")
 
 
 def _brief(value: Any) -> str:
-    """A value of somebody's file in a sentence."""
+    """An untrusted value for a message, shortened."""
     text = str(value)
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 

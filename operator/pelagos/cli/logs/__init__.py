@@ -1,1 +1,1 @@
-"""``pelagos logs``: what the steps of a pipeline run, or the servers of a model, have said."""
+"""``pelagos logs``: the logs of a pipeline run's steps, or of a model's servers."""

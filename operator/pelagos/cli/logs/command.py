@@ -1,4 +1,4 @@
-"""``pelagos logs``: chooses the resource, and what has run or runs for it."""
+"""``pelagos logs``: finds the resource, and the run or servers that it has."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pelagos_contract.text import shown
 
 _INTERRUPTED = 130
 _PERIOD = 2.0
-"""Seconds between two looks at the resource while its log is followed."""
+"""Seconds between two reads of the resource while its log is followed."""
 
 
 class KindName(Enum):
@@ -60,7 +60,7 @@ def logs(  # noqa: PLR0913, PLR0917 - options of a command
         if follow and previous:
             raise LogError("what has ended cannot be followed: name either --follow or --previous")
         at = access.chosen(installed.settings(), context)
-        # Nothing runs for a Trial that does not run for a ModelService.
+        # Trials are left out: everything that runs for one runs for its ModelService.
         known = [each for each in kinds.KINDS if each is not kinds.TRIAL]
         wanted = known if kind is None else [each for each in known if each.singular == kind.value]
         found, body = _find(at, wanted, name, access.namespace_of(at, namespace))
@@ -109,7 +109,7 @@ def _lines(at: access.Chosen, kind: Kind, body: Mapping[str, Any], wish: Wish) -
 
 
 def _run(kind: Kind, body: Mapping[str, Any]) -> str:
-    """Name of the pipeline run. Raises LogError when there is none yet."""
+    """The name of the resource's pipeline run. Raises LogError when there is none yet."""
     status, metadata = body.get("status") or {}, body["metadata"]
     if run := (status.get("pipelineRun") or {}).get("id"):
         return str(run)
@@ -119,7 +119,7 @@ def _run(kind: Kind, body: Mapping[str, Any]) -> str:
 
 
 def _place(queue: Mapping[str, Any]) -> str:
-    """Of a run that waits in a queue; "" of one that does not."""
+    """Words about the queue that a run waits in; "" when it does not wait."""
     if not queue or "admittedAt" in queue:
         return ""
     position = f" at place {queue['position']}" if "position" in queue else ""
@@ -129,7 +129,7 @@ def _place(queue: Mapping[str, Any]) -> str:
 
 
 def _watch(at: access.Chosen, kind: Kind, body: Mapping[str, Any], run: str) -> Callable[[], bool]:
-    """A function that tells whether nothing more will come; it asks every two seconds at most."""
+    """A function that says whether the log is complete; it asks the API server at most every two seconds."""
     metadata = body["metadata"]
     looked = 0.0
 
@@ -141,14 +141,14 @@ def _watch(at: access.Chosen, kind: Kind, body: Mapping[str, Any], run: str) -> 
         try:
             now = access.listed(at, kind, metadata["namespace"]).get(metadata["name"])
         except access.AskError:
-            return False  # What runs goes on without the API server.
+            return False  # Pods keep running without the API server.
         return now is None or now["metadata"]["uid"] != metadata["uid"] or _has_ended(now, run)
 
     return is_over
 
 
 def _has_ended(body: Mapping[str, Any], run: str) -> bool:
-    """Whether nothing works for the resource any more; a failed run that is tried again has not ended."""
+    """Whether nothing runs for the resource any more; a failed run that will be retried has not ended."""
     if body["spec"].get("suspend") or "deletionTimestamp" in body["metadata"]:
         return True
     if not run:
@@ -156,7 +156,7 @@ def _has_ended(body: Mapping[str, Any], run: str) -> bool:
     status = body.get("status") or {}
     stated = status.get("pipelineRun") or {}
     is_stalled = any(each["type"] == "Stalled" for each in status.get("conditions", ()))
-    # A run may end badly after its result was complete: then it is not tried again, either.
+    # A run may fail after its result was complete; it is not retried then either.
     is_ready = any(each["type"] == "Ready" and each["status"] == "True" for each in status.get("conditions", ()))
     is_done = stated.get("state") == "Succeeded" or (
         is_ready and stated.get("state") in {state.value for state in FINISHED}

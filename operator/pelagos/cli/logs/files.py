@@ -1,4 +1,4 @@
-"""Logs of what runs on this machine: the file of a pipeline run, which its steps share, and that of a Triton process."""
+"""Logs on this machine: the file of a pipeline run, which its steps share, and that of a Triton process."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from pelagos.ports.pipelines import is_valid_name
 _PERIOD = 0.5
 _CHUNK = 64 * 1024
 _MOST = 64 * 1024**2
-"""Bytes that are read of a file; our own logs are shorter."""
+"""Most bytes that are read of a file; our own logs are shorter."""
 _STEP = re.compile(r"--- step (\S+) ")
-"""As the data plane's ``local_runner`` begins the part of a step."""
+"""The line with which the data plane's ``local_runner`` starts the part of a step."""
 
 
 @dataclass(frozen=True)
 class _Said:
-    """A line of a run's log, and whose it is; ``step`` "": of none."""
+    """A line of a run's log, with its attempt and step; ``step`` is "" for lines outside a step."""
 
     attempt: int
     step: str
@@ -36,7 +36,7 @@ class _Said:
 
 
 def of_run(home: Path, run: str, wish: Wish, is_over: Callable[[], bool]) -> Iterator[Line]:
-    """Lines of a pipeline run. ``is_over`` tells whether nothing more will come. Raises LogError."""
+    """Yield the lines of a pipeline run. ``is_over`` says whether the log is complete. Raises LogError."""
     if not is_valid_name(run):
         raise LogError(f"status.pipelineRun.id is {run!r}, which is no name of a run")
     path = home / "runs" / run / LOG
@@ -62,7 +62,7 @@ def of_run(home: Path, run: str, wish: Wish, is_over: Callable[[], bool]) -> Ite
 
 
 def of_server(home: Path, uid: str, wish: Wish, is_over: Callable[[], bool]) -> Iterator[Line]:
-    """Lines of the newest Triton process of a ModelService. Raises LogError."""
+    """Yield the lines of a ModelService's newest Triton process. Raises LogError."""
     folder = home / "services" / str(uuid.UUID(uid))
     server = servers.read(folder).newest
     if server is None:
@@ -78,7 +78,7 @@ def of_server(home: Path, uid: str, wish: Wish, is_over: Callable[[], bool]) -> 
 
 
 class _Sorter:
-    """Knows from what it has seen whose the next line is."""
+    """Assigns lines to attempts and steps, by the lines before them."""
 
     def __init__(self, run: str) -> None:
         self._attempt_heading = re.compile(rf"--- {re.escape(run)}, attempt (\d{{1,6}}), ")
@@ -104,7 +104,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _whole_lines(file: IO[bytes]) -> bytes:
-    """What is there, from the last line's end on unread: it is being written."""
+    """The complete lines in the file; an incomplete last line, which is still being written, stays unread."""
     file.seek(max(file.seek(0, os.SEEK_END) - _MOST, 0))
     begin, there = file.tell(), file.read(_MOST)
     whole = there[: there.rfind(b"\n") + 1]
@@ -113,16 +113,16 @@ def _whole_lines(file: IO[bytes]) -> bytes:
 
 
 def _growing(file: IO[bytes], is_over: Callable[[], bool]) -> Iterator[bytes]:
-    """What is appended until ``is_over``."""
+    """Yield what is appended to the file, until ``is_over``."""
     over = False
     while True:
-        if os.fstat(file.fileno()).st_size < file.tell():  # Cut to its newer half, as bounded logs are.
+        if os.fstat(file.fileno()).st_size < file.tell():  # The log was cut to its newer part.
             file.seek(0, os.SEEK_END)
             yield b"--- lines were removed\n"
         while chunk := file.read(_CHUNK):
             yield chunk
         if over:
             return
-        # Asked before the last look, so that what was written up to then is not missed.
+        # Asked before the last read, so that nothing written up to then is missed.
         over = is_over()
         time.sleep(0 if over else _PERIOD)

@@ -1,4 +1,4 @@
-"""Lines of logs as they are printed: whoever wrote them is a stranger, so that they are bounded and fit to be shown."""
+"""Lines of logs as they are printed. Their authors are not trusted, so lines are bounded and made safe to display."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from pelagos_contract.text import shown_output
 
 LONGEST = 16 * 1024
-"""Bytes of a line that are printed."""
+"""Most bytes of a line that are printed."""
 
 
 class LogError(Exception):
-    """There is nothing to show; the message says why, in one line, and what to do."""
+    """There is no log to show; the message says why, in one line, and what to do."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What the user asks for.
+    """The user's request.
 
-    ``step`` "": all, else the name of one or of a stage in it; ``tail``: lines of each step or server from its end, None: all.
-    ``previous``: the attempt, or the process of the server, before the latest. ``follow``: also what comes from now on.
+    ``step``: the name of a step, or of a stage in it; "" for all. ``tail``: the number of last lines of each step or server; None
+    for all. ``previous``: the attempt, or the server's process, before the latest. ``follow``: also new lines from now on.
     """
 
     step: str = ""
@@ -30,20 +30,20 @@ class Wish:
     follow: bool = False
 
     def wants(self, step: str) -> bool:
-        """Whether it is about the step: by its name, or by a stage that is in it."""
+        """Whether the request includes a step, by its name or by one of its stages."""
         return not self.step or step == self.step or self.step in step.split("-")
 
 
 @dataclass(frozen=True)
 class Line:
-    """``origin`` says what wrote it, and where that is."""
+    """A line to print; ``origin`` says what wrote it, and where that is."""
 
     origin: str
     text: str
 
 
 def split(chunks: Iterable[bytes]) -> Iterator[str]:
-    """Lines without their ends. Of one that is longer than LONGEST the beginning, and how much more there is."""
+    """Yield lines without their ends; those longer than LONGEST are cut, with a note on how much is missing."""
     line, dropped = bytearray(), 0
     for chunk in chunks:
         for number, piece in enumerate(chunk.split(b"\n")):
@@ -58,7 +58,7 @@ def split(chunks: Iterable[bytes]) -> Iterator[str]:
 
 
 def last(lines: Iterable[str], tail: int | None) -> Iterable[str]:
-    """The last ``tail`` lines, or all."""
+    """The last ``tail`` lines; all if ``tail`` is None."""
     return lines if tail is None else deque(lines, maxlen=tail)
 
 

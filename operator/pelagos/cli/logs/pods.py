@@ -1,4 +1,4 @@
-"""Logs of pods, by the rights of the user: those of the steps of a pipeline run, and those of model servers."""
+"""Logs of pods, read with the user's rights: of a pipeline run's steps, and of model servers."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from pelagos.engines.model_server.gateway import NAME as GATEWAY
 Pod = Mapping[str, Any]
 _TIMEOUT = 10
 _SILENT = 24 * 3600
-"""Seconds for which a log that is followed may say nothing."""
+"""How long, in seconds, a followed log may be silent."""
 _PERIOD = 1.0
 _CHUNK = 64 * 1024
 
 
 class AbsentError(LogError):
-    """What is asked for is not there."""
+    """The pod or log does not exist."""
 
 
 class BrokenOffError(LogError):
-    """It was being read when the connection ended."""
+    """The connection ended while the log was being read."""
 
 
 class Pods:
-    """Of the resource ``uid`` in ``namespace``. ``say`` gets what there is to say beside lines."""
+    """The pods of the resource ``uid`` in ``namespace``. ``say`` is called with notes for the user."""
 
     def __init__(self, api: Any, uid: str, namespace: str, say: Callable[[str], None]) -> None:
         self._api = api
@@ -44,7 +44,7 @@ class Pods:
         self._said: set[str] = set()
 
     def of_run(self, namespace: str, run: str, wish: Wish, is_over: Callable[[], bool]) -> Iterator[Line]:
-        """Lines of the pods of a pipeline run, which are in ``namespace``; of those that are gone, what was kept.
+        """Yield the lines of a pipeline run's pods in ``namespace``; for deleted pods, the lines that were kept.
 
         Raises LogError.
         """
@@ -68,7 +68,7 @@ class Pods:
     def _of_pods(
         self, namespace: str, run: str, wish: Wish, is_over: Callable[[], bool], chosen: list[Pod]
     ) -> Generator[Line, None, set[str]]:
-        """Returns the names of those that had something to be read."""
+        """Yield the lines of the chosen pods; returns the names of those that had a log."""
         shown: set[str] = set()
         broken: set[str] = set()
         over = not wish.follow
@@ -86,7 +86,7 @@ class Pods:
                     except BrokenOffError as error:
                         if over:
                             raise
-                        # What is between us and the node ends long answers; or the node is lost, and another attempt follows.
+                        # A proxy in between ended the long response, or the node is lost and another attempt follows.
                         self._note(f"{error}; what comes from now on is followed, and lines may be missing")
                         broken.add(name)
                         shown.discard(name)
@@ -94,7 +94,7 @@ class Pods:
                     self._note(f"{origin} has not begun: {steps.waits_for(pod)}")
             if over:
                 return shown
-            # Asked before the last look, so that a pod which begins meanwhile is not missed.
+            # Asked before the last look, so that a pod which starts in between is not missed.
             over = is_over()
             time.sleep(0 if over else _PERIOD)
             there = self._of_run(namespace, run)
@@ -105,7 +105,7 @@ class Pods:
         return steps.of_run(self._list(namespace, {meta.UID_LABEL: self._uid, **steps.SELECTOR}), run)
 
     def _kept(self, run: str, *, is_needed: bool) -> tuple[int, list[Kept]]:
-        """What the operator kept of a run, with the attempt. Raises LogError only when it ``is_needed``."""
+        """The attempt and lines that the operator kept of a run. Raises LogError only if ``is_needed``."""
         name = kept_logs.name_of(self._uid)
         try:
             response = _asked(
@@ -123,7 +123,7 @@ class Pods:
         return kept_logs.parse(json.loads(response.data), run)
 
     def of_service(self, wish: Wish, is_over: Callable[[], bool]) -> Iterator[Line]:
-        """Lines of the pods of model servers; each line says its pod when there are several. Raises LogError."""
+        """Yield the lines of the model servers' pods; each line names its pod if there are several. Raises LogError."""
         if wish.follow:
             yield from self._followed(wish, is_over)
             return
@@ -132,7 +132,7 @@ class Pods:
             yield from self._read(pod, container, _origin(pod, container), wish, _prefix(pod, begun))
 
     def _servers(self, wish: Wish) -> list[tuple[Pod, str]]:
-        """Pods that have a log, with the container that matters."""
+        """Pods that have a log, each with the name of its relevant container."""
         there = self._list(
             self._namespace, {meta.UID_LABEL: self._uid, "app.kubernetes.io/name": "pelagos-model-server"}
         )
@@ -148,7 +148,7 @@ class Pods:
         return begun
 
     def _followed(self, wish: Wish, is_over: Callable[[], bool]) -> Iterator[Line]:
-        """All pods at once, by a thread each; the process ends without waiting for them."""
+        """Follow all pods at once, with one thread each; the process can exit without waiting for them."""
         found: queue.Queue[Line | LogError] = queue.Queue(maxsize=1000)
         known: set[tuple[str, str, int]] = set()
 
@@ -162,13 +162,13 @@ class Pods:
         while not is_over():
             begun = self._servers(wish)
             for pod, container in begun:
-                # A container that was started again has another log.
+                # A restarted container has a new log.
                 key = (pod["metadata"]["name"], container, steps.restarts(pod, container))
                 if key not in known and not steps.has_ended(pod, container):
                     known.add(key)
                     threading.Thread(target=copy, args=(pod, container, _prefix(pod, begun)), daemon=True).start()
             yield from self._said_within(_PERIOD, found)
-        # What was said up to the end is not missed.
+        # Drain the queue, so that nothing said up to the end is missed.
         yield from self._said_within(_PERIOD, found)
 
     def _said_within(self, seconds: float, found: queue.Queue[Line | LogError]) -> Iterator[Line]:
@@ -188,7 +188,7 @@ class Pods:
         options = {
             "container": container,
             "follow": wish.follow,
-            # Of a step the attempt before is another pod; a container of its pod is never started again.
+            # A step's previous attempt is another pod, because containers in its pod are never restarted.
             "previous": wish.previous and container != steps.CONTAINER,
             "tail_lines": wish.tail,
             "_preload_content": False,
@@ -244,7 +244,7 @@ def _lines_of(kept: Kept, attempt: int, wish: Wish) -> Iterator[Line]:
 
 
 def _container(pod: Pod) -> str:
-    """What has most to say: an init container that has not succeeded, else the server, which is not alone in its pod."""
+    """The container whose log is most relevant: an init container that has not succeeded, else the server."""
     status = pod.get("status") or {}
     for each in status.get("initContainerStatuses") or ():
         if ((each.get("state") or {}).get("terminated") or {}).get("exitCode") != 0:
@@ -271,7 +271,7 @@ def _chunks(response: Any) -> Iterable[bytes]:
 
 
 def _asked(call: Callable[[], Any], what: str) -> Any:
-    """The answer. Raises LogError."""
+    """The result of ``call``. Translates its errors to LogError; ``what`` names the request in messages."""
     from kubernetes.client.exceptions import ApiException
     from urllib3.exceptions import HTTPError
 

@@ -1,4 +1,4 @@
-"""How answers of models are shown: one module for each task, with a `strategy.Strategy`. A new one is a line in TASKS."""
+"""How answers of models are shown: one module per task, with a `strategy.Strategy`. A new task is a line in TASKS."""
 
 from pelagos.cli.predictions import (
     classification,

@@ -18,7 +18,7 @@ class Classification(Strategy):
     task = Task.CLASSIFICATION
 
     def summary(self, answer: Answer) -> str:
-        """Whether the most probable class is probable enough, where there is a threshold."""
+        """A note that the most probable class is below its threshold; "" when it is not, or there is no threshold."""
         if answer.get("decided") is not False:
             return ""
         return f"undecided (no class has more than its threshold, {answer.get('threshold', 0):.2f} of the first)"

@@ -17,7 +17,7 @@ class OrientedDetection(Detection):
     task = Task.ORIENTED_DETECTION
 
     def table(self, answer: Answer) -> Table:
-        """With their centres, sides and angles."""
+        """One row per detection, with center, sides and angle."""
         found = empty_table("class", "score", "x [px]", "y [px]", "length [px]", "width [px]", "angle [°]")
         for row in answer["detections"]:
             found.add_row(Text(row["label"]), f"{row['score']:.3f}", *(f"{value:.1f}" for value in row["box"]))

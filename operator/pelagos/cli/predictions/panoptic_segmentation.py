@@ -17,14 +17,14 @@ class PanopticSegmentation(Strategy):
     task = Task.PANOPTIC_SEGMENTATION
 
     def summary(self, answer: Answer) -> str:
-        """How many, and whether there are more."""
+        """The number of segments, how many of them are objects, and whether there were more."""
         count = len(answer["segments"])
         things = sum(row["isThing"] for row in answer["segments"])
         more = " (the best; there are more: raise spec.maxDetections)" if answer.get("cut") else ""
         return f"{count} segment{'' if count == 1 else 's'}, {things} of objects{more}"
 
     def table(self, answer: Answer) -> Table:
-        """Each with its part of the image, and what is of no segment."""
+        """One row per segment with its share of the image, and one for pixels without a segment."""
         found = empty_table("class", "kind", "score", "share", "area [px]")
         for row in answer["segments"]:
             kind = "object" if row["isThing"] else "extent"

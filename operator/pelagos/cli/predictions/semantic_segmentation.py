@@ -16,12 +16,12 @@ class SemanticSegmentation(Strategy):
     task = Task.SEMANTIC_SEGMENTATION
 
     def summary(self, answer: Answer) -> str:
-        """How many classes."""
+        """The number of classes."""
         count = len(answer["classes"])
         return f"{count} class{'' if count == 1 else 'es'}"
 
     def table(self, answer: Answer) -> Table:
-        """With their parts of the image, and what is of no class."""
+        """One row per class with its share of the image, and one for pixels without a class."""
         found = empty_table("class", "share", "area [px]")
         for row in answer["classes"]:
             found.add_row(Text(row["label"]), f"{row['share']:.1%}", str(row["area"]))
@@ -30,7 +30,7 @@ class SemanticSegmentation(Strategy):
 
 
 def left(answer: Answer) -> tuple[str, str]:
-    """Share and area of what is of nothing, in words."""
+    """Share and area of the unclassified pixels, as text."""
     none = answer["unclassified"]
     return f"{none['share']:.1%}", str(none["area"])
 

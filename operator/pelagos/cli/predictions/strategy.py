@@ -1,4 +1,4 @@
-"""What a task says about showing an answer, which has the JSON shape of the service contract."""
+"""How a task shows an answer, which has the JSON shape of the service contract."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from pelagos_contract.tasks import Task
 
 
 class Strategy(ABC):
-    """A task in what people see of answers."""
+    """Shows the answers of one task to people."""
 
     task: ClassVar[Task]
 
     @property
     def name(self) -> str:
-        """That of the task."""
+        """The task's name."""
         return self.task.value
 
     def summary(self, answer: Answer) -> str:
-        """How much was found, for a heading; "" where that goes without saying."""
+        """How much was found, for a heading; "" when there is nothing to add."""
         return ""
 
     @abstractmethod
     def table(self, answer: Answer) -> Table:
-        """What was found, a row each."""
+        """The findings, one per row."""
 
 
 def empty_table(name: str, *numbers: str) -> Table:
-    """A table for names and numbers."""
+    """An empty table with a column for names, and right-aligned ones for numbers."""
     found = Table(box=None, padding=(0, 3, 0, 0))
     found.add_column(name, style="bold")
     for number in numbers:
